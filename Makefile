@@ -1,0 +1,54 @@
+# One word per chore. `make serve` and `make test` set everything up themselves; Python 3.11+ and make are all they assume.
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PORT ?= 8000
+DATA ?= ../shared/data
+# TORCH=cpu takes the CPU-only builds of torch and torchvision (0.3 GB instead of 5.4 GB with CUDA); see CONTRIBUTING.md.
+TORCH ?= default
+TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
+
+.PHONY: install serve test check format bench zoo samples soak help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+install: $(STAMP)  ## virtual environment in .venv with everything (TORCH=cpu for CPU-only builds)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PY) -c 'import sys; sys.exit("Python 3.11+ is needed, this is %s. Cure: make PY=python3.12 ..." % sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	@test -x $(BIN)/python || $(PY) -m venv $(VENV) || { echo "python3 -m venv failed. Cure on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) (torch is large: under a minute with a fast network, nothing to do next time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.9" || echo "uv is not to be had here: pip takes over"
+	@if test -x $(BIN)/uv; then VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q $(TORCH_BACKEND) -c constraints.txt -e ".[dev]"; \
+	 else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"; fi
+	@touch $@
+
+serve: $(STAMP)  ## serve the zoo adapters on the default backbone at http://127.0.0.1:8000 (PORT=...)
+	@exec $(BIN)/lensmount serve --port $(PORT)
+
+test: $(STAMP)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## formatting, lint and types, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## the measured tables of docs/measurements.md
+	$(BIN)/python benchmarks/swap.py
+	$(BIN)/python benchmarks/drift.py
+
+zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
+	$(BIN)/python adapters/zoo/train.py --data $(DATA)
+
+samples: $(STAMP)  ## draw the sample images anew
+	$(BIN)/python samples/draw.py
+
+soak: $(STAMP)  ## the full-length runs of the exactness and cross-talk tests
+	$(BIN)/python -m pytest -m soak
