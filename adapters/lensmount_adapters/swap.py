@@ -1,0 +1,86 @@
+"""Click one adapter on and off resident weights: `live = base + delta`, undone by copying the base back.
+
+Adding and then subtracting never returns the base in floating point, so nothing is ever subtracted here. A switch
+writes `base + new delta` over `base + old delta` in one pass: the same bits whatever was mounted before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+
+from lensmount_adapters.adapter import Adapter
+from lensmount_adapters.backbone import Backbone
+from lensmount_adapters.delta import Delta
+from lensmount_adapters.errors import SwapError
+
+
+class Swapper(Protocol):
+    """Whatever can put one adapter at a time on the backbone."""
+
+    @property
+    def mounted(self) -> Adapter | None: ...
+
+    def mount(self, adapter: Adapter) -> bool:
+        """Make `adapter` the mounted one; False where it was already. Raises SwapError, leaving the base."""
+        ...
+
+    def unmount(self) -> None:
+        """Return to the base."""
+        ...
+
+
+class ExactSwapper:
+    """The default: exact restore from pristine clones.
+
+    >>> swapper = ExactSwapper(backbone)       # doctest: +SKIP
+    >>> swapper.mount(malaria)                 # doctest: +SKIP
+    >>> swapper.mount(smoking)                 # one pass, no unmount between   # doctest: +SKIP
+    >>> swapper.unmount()                      # the base again, bit for bit    # doctest: +SKIP
+
+    Only the thread that owns the backbone may call it.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._mounted: Adapter | None = None
+
+    @property
+    def mounted(self) -> Adapter | None:
+        return self._mounted
+
+    def mount(self, adapter: Adapter) -> bool:
+        if self._mounted is not None and self._mounted.digest == adapter.digest:
+            return False
+        names = [delta.target.name for delta in adapter.deltas]
+        self._backbone.protect(names)
+        before, self._mounted = self._mounted, None
+        left_over = set(_names(before.deltas)) - set(names) if before else set()
+        try:
+            with torch.no_grad():
+                for delta in adapter.deltas:
+                    delta.write(self._backbone.pristine(delta.target.name), self._backbone.tensors[delta.target.name])
+                self._restore(left_over)
+        except BaseException as error:
+            self._restore({*names, *left_over})
+            if isinstance(error, Exception):
+                raise SwapError(f"merging {adapter.manifest.name} broke off; the base is restored") from error
+            raise
+        self._mounted = adapter
+        return True
+
+    def unmount(self) -> None:
+        before, self._mounted = self._mounted, None
+        if before is not None:
+            self._restore(_names(before.deltas))
+
+    def _restore(self, names: Iterable[str]) -> None:
+        with torch.no_grad():
+            for name in names:
+                self._backbone.tensors[name].copy_(self._backbone.pristine(name))
+
+
+def _names(deltas: Iterable[Delta]) -> list[str]:
+    return [delta.target.name for delta in deltas]

