@@ -1,0 +1,107 @@
+"""Request bodies, limited while they are read: raw bytes, or multipart parts in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
+
+MAX_FIELDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a request; `name` is what the client called it, for its own eyes only."""
+
+    data: bytes
+    name: str | None
+
+
+async def read_raw(request: Request, max_bytes: int) -> bytes:
+    """The whole body; raises BodyTooLarge as soon as it is over the limit, before the rest is read."""
+    chunks = [chunk async for chunk in _limited(request, max_bytes)]
+    return b"".join(chunks)
+
+
+def is_multipart(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tuple[list[Part], dict[str, str]]:
+    """The parts named `file`, in order, and the plain fields.
+
+    Raises BodyTooLarge, MultipartMalformed, or RequestInvalid (`missing_part`, `duplicate_part`, `expected_file`).
+    """
+    parser = _Parser(
+        request.headers,
+        _limited(request, max_bytes),
+        max_files=max_files + 1,
+        max_fields=MAX_FIELDS,
+        max_part_size=4096,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many" in error.message:
+            raise BodyTooLarge(
+                f"found more than {max_files} files or {MAX_FIELDS} fields in one request", code="batch_too_large"
+            ) from error
+        raise MultipartMalformed(f"the multipart body cannot be read: {error.message[:120]}") from error
+    try:
+        if not parser.complete:
+            raise MultipartMalformed("the multipart body ends before its last part", code="multipart_truncated")
+        parts: list[Part] = []
+        fields: dict[str, str] = {}
+        for key, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if key != "file":
+                    raise RequestInvalid(f"found a file part named {key[:40]!r}, expected `file`", code="missing_part")
+                parts.append(Part(await value.read(), value.filename))
+            elif key == "file":
+                raise RequestInvalid(
+                    "found `file` as a plain field, expected a file part. Cure: with curl, -F file=@image.png",
+                    code="expected_file",
+                )
+            elif key in fields:
+                raise RequestInvalid(f"found the field {key[:40]!r} twice, expected it once", code="duplicate_part")
+            else:
+                fields[key] = value
+    finally:
+        await form.close()
+    if len(parts) > max_files:
+        raise BodyTooLarge(
+            f"found {len(parts)} files in one request, expected at most {max_files}", code="batch_too_large"
+        )
+    if not parts:
+        raise RequestInvalid("found no part named `file`. Cure: with curl, -F file=@image.png", code="missing_part")
+    return parts, fields
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, which does not tell a body that was cut short from a whole one."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > max_bytes:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Cure: see GET /limits")

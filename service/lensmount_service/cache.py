@@ -1,0 +1,80 @@
+"""Admitted adapters in memory, least recently used out first; each is read, checked and admitted once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from lensmount_adapters.adapter import Adapter
+
+
+class AdapterCache:
+    """`cache.get(digest)` returns the adapter, loading it where it is not here; concurrent callers share one load."""
+
+    def __init__(
+        self, load: Callable[[str], Adapter], max_bytes: int, on_evict: Callable[[Adapter], None] = lambda _: None
+    ) -> None:
+        self._load = load
+        self._max_bytes = max_bytes
+        self._on_evict = on_evict
+        self._adapters: OrderedDict[str, Adapter] = OrderedDict()
+        self._loading: dict[str, Future[Adapter]] = {}
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def get(self, digest: str) -> Adapter:
+        """Raises what `load` raises; a failure is not remembered."""
+        with self._lock:
+            if digest in self._adapters:
+                self._adapters.move_to_end(digest)
+                return self._adapters[digest]
+            mine = digest not in self._loading
+            future = self._loading.setdefault(digest, Future())
+        if not mine:
+            return future.result()
+        try:
+            adapter = self._load(digest)
+        except BaseException as error:
+            with self._lock:
+                del self._loading[digest]
+            future.set_exception(error)
+            raise
+        self.put(adapter)
+        with self._lock:
+            del self._loading[digest]
+        future.set_result(adapter)
+        return adapter
+
+    def peek(self, digest: str) -> Adapter | None:
+        """The adapter where it is here already, without a wait."""
+        with self._lock:
+            if digest in self._adapters:
+                self._adapters.move_to_end(digest)
+            return self._adapters.get(digest)
+
+    def put(self, adapter: Adapter) -> None:
+        with self._lock:
+            if adapter.digest not in self._adapters:
+                self._bytes += adapter.nbytes()
+            self._adapters[adapter.digest] = adapter
+            self._adapters.move_to_end(adapter.digest)
+            evicted = []
+            while self._bytes > self._max_bytes and len(self._adapters) > 1:
+                _, oldest = self._adapters.popitem(last=False)
+                self._bytes -= oldest.nbytes()
+                evicted.append(oldest)
+        for old in evicted:
+            self._on_evict(old)
+
+    def drop(self, digest: str) -> None:
+        with self._lock:
+            adapter = self._adapters.pop(digest, None)
+            if adapter is not None:
+                self._bytes -= adapter.nbytes()
+
+    def resident(self) -> dict[str, int]:
+        """Bytes held by digest."""
+        with self._lock:
+            return {digest: adapter.nbytes() for digest, adapter in self._adapters.items()}

@@ -1,0 +1,147 @@
+"""The adapters a server can mount: admission in front, registry and blobs behind, admitted ones in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from lensmount_adapters.adapter import Adapter
+from lensmount_adapters.admission import admit
+from lensmount_adapters.backbone import Backbone
+from lensmount_adapters.errors import AdapterError, BackboneMismatch
+from lensmount_adapters.header import Limits
+from lensmount_service.blobs import BlobStore
+from lensmount_service.cache import AdapterCache
+from lensmount_service.errors import ServiceError, Unavailable
+from lensmount_service.metrics import Metrics
+from lensmount_service.references import Reference, require_name
+from lensmount_service.registry import Entry, Registry, Version
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A request's adapter, bound once: whatever happens to the name afterwards, this is what answers."""
+
+    version: Version
+    adapter: Adapter
+
+
+class Catalog:
+    """`catalog.upload("malaria", data)`, `catalog.resolve(Reference.parse("malaria"))`; safe from any thread."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        registry: Registry,
+        blobs: BlobStore,
+        limits: Limits,
+        cache_bytes: int,
+        metrics: Metrics,
+    ) -> None:
+        self.backbone = backbone
+        self.limits = limits
+        self._registry = registry
+        self._blobs = blobs
+        self._metrics = metrics
+        self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
+        self._writing = threading.Lock()  # blob and row change together: no delete between an upload's two writes
+        for orphan in blobs.digests() - registry.digests():  # of an upload that was never acknowledged
+            blobs.delete(orphan)
+
+    def upload(self, name: str, data: bytes) -> tuple[Version, bool]:
+        """Judge, store and publish; True where a new version was made. A refusal changes nothing."""
+        require_name(name)
+        adapter = admit(data, self.backbone, self.limits)
+        with self._writing:
+            self._blobs.put(data)
+            version, created = self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest)
+        self._cache.put(adapter)
+        self._observe_cache()
+        log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
+        return version, created
+
+    def resolve(self, reference: Reference) -> Snapshot:
+        """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
+        version = self._registry.resolve(reference)
+        if version.manifest.backbone != self.backbone.ref:
+            raise BackboneMismatch(
+                f"{version.name!r} version {version.version} was made for {version.manifest.backbone.name}, "
+                f"this server holds {self.backbone.name}. "
+                f"Cure: start a server with --backbone {version.manifest.backbone.name}"
+            )
+        return Snapshot(version, self._cache.get(version.digest))
+
+    def version(self, reference: Reference) -> Version:
+        return self._registry.resolve(reference)
+
+    def entries(self) -> list[Entry]:
+        return self._registry.entries()
+
+    def entry(self, name: str) -> Entry:
+        return self._registry.entry(name)
+
+    def read(self, version: Version) -> bytes:
+        """The file, byte for byte as it was uploaded."""
+        return self._blobs.get(version.digest)
+
+    def delete(self, name: str, number: int | None = None) -> None:
+        """Requests that are under way finish with their snapshot; new ones do not find it."""
+        with self._writing:
+            for digest in self._registry.delete(name, number):
+                self._blobs.delete(digest)
+                self._cache.drop(digest)
+        self._observe_cache()
+        log.info("adapter deleted", adapter=name, version=number)
+
+    def set_alias(self, name: str, alias: str, number: int) -> Version:
+        require_name(alias, "alias")
+        return self._registry.set_alias(name, alias, number)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self._registry.delete_alias(name, alias)
+
+    def status(self, version: Version) -> str:
+        return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
+
+    def tier(self, version: Version) -> str:
+        return "memory" if self._cache.peek(version.digest) is not None else "file"
+
+    def load_zoo(self, folder: Path) -> list[str]:
+        """Publish the zoo adapters whose names were never used here; returns the names published."""
+        published = []
+        for path in sorted(folder.glob("*.safetensors")):
+            name = path.stem
+            if self._registry.was_ever_published(name):
+                continue
+            try:
+                self.upload(name, path.read_bytes())
+                published.append(name)
+            except BackboneMismatch as error:
+                log.warning("zoo adapter is for another backbone", adapter=name, reason=str(error))
+            except (AdapterError, ServiceError) as error:
+                log.error("zoo adapter refused", adapter=name, reason=str(error))
+        return published
+
+    def _load(self, digest: str) -> Adapter:
+        start = time.perf_counter()
+        data = self._blobs.get(digest)
+        try:
+            adapter = admit(data, self.backbone, self.limits)
+        except AdapterError as error:  # it was admitted once, so a limit or the backbone was changed since
+            raise Unavailable(f"a published adapter is refused now: {error}", code="adapter_corrupt") from error
+        self._metrics.adapter_load_seconds.labels("file").observe(time.perf_counter() - start)
+        self._observe_cache()
+        return adapter
+
+    def _evicted(self, adapter: Adapter) -> None:
+        self._metrics.adapter_evictions.labels("memory").inc()
+        self._metrics.adapter_resident.labels(self._metrics.label(adapter.manifest.name), "memory", "false").set(0)
+
+    def _observe_cache(self) -> None:
+        self._metrics.cache_bytes.labels("memory").set(sum(self._cache.resident().values()))

@@ -1,0 +1,84 @@
+"""Every error of the service: one base class, one tree; `problems.py` turns each into a status.
+
+ServiceError
+├── RequestError                bad_request: a request that cannot be read
+│   ├── BodyTooLarge            body_too_large, batch_too_large, too_many_parts
+│   ├── MultipartMalformed      multipart_malformed, multipart_truncated
+│   ├── MediaTypeUnsupported    unsupported_content_encoding
+│   └── RequestInvalid          invalid_request, invalid_name, invalid_reference, missing_part, digest_mismatch
+├── NotFound                    not_found, adapter_not_found, version_not_found, alias_not_found
+├── VersionDeleted              version_deleted
+├── Unauthorized                unauthorized
+├── Forbidden                   origin_not_allowed
+├── HostNotAllowed              host_not_allowed
+├── QueueFull                   queue_full: come back after `retry_after_s`
+├── Unavailable                 draining, forward_failed, output_not_finite, adapter_corrupt, store_unavailable
+└── StorageFull                 storage_full
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """The base of the service's own errors; `code` is stable and part of the API."""
+
+    default_code: ClassVar[str] = "service_error"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(ServiceError):
+    default_code = "bad_request"
+
+
+class BodyTooLarge(RequestError):
+    default_code = "body_too_large"
+
+
+class MultipartMalformed(RequestError):
+    default_code = "multipart_malformed"
+
+
+class MediaTypeUnsupported(RequestError):
+    default_code = "unsupported_content_encoding"
+
+
+class RequestInvalid(RequestError):
+    default_code = "invalid_request"
+
+
+class NotFound(ServiceError):
+    default_code = "not_found"
+
+
+class VersionDeleted(ServiceError):
+    default_code = "version_deleted"
+
+
+class Unauthorized(ServiceError):
+    default_code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    default_code = "origin_not_allowed"
+
+
+class HostNotAllowed(ServiceError):
+    default_code = "host_not_allowed"
+
+
+class QueueFull(ServiceError):
+    default_code = "queue_full"
+
+
+class Unavailable(ServiceError):
+    default_code = "draining"
+
+
+class StorageFull(ServiceError):
+    default_code = "storage_full"

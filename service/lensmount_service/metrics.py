@@ -1,0 +1,59 @@
+"""The Prometheus metrics, one registry an app; the number of adapter names in labels is bounded."""
+
+from __future__ import annotations
+
+import threading
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+MAX_ADAPTER_LABELS = 256  # beyond it a new name is counted as "other": cardinality stays bounded
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """`metrics.requests.labels(metrics.label("malaria"), "200").inc()`; `metrics.render()` is the page."""
+
+    def __init__(self, version: str, backbone: str, fingerprint: str) -> None:
+        self.registry = CollectorRegistry()
+        self._labels: set[str] = set()
+        self._lock = threading.Lock()
+        info = Info("lensmount_build", "Version and backbone.", registry=self.registry)
+        info.info({"version": version, "backbone": backbone, "fingerprint": fingerprint})
+        self.requests = self._counter("requests", "Predictions answered, by adapter and status.", ("adapter", "code"))
+        self.request_seconds = self._histogram("request_seconds", "From the first byte to the answer.", _SECONDS)
+        self.queue_seconds = self._histogram("queue_seconds", "Waiting for the engine.", _SECONDS)
+        self.batch_size = self._histogram("batch_size", "Images in one forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))
+        self.switches = self._counter("switches", "Adapter switches.", ("from_tier", "mode"))
+        self.switch_seconds = self._histogram("switch_seconds", "One adapter switch, in place.", _SECONDS)
+        self.adapter_load_seconds = Histogram(
+            "lensmount_adapter_load_seconds", "Bringing an adapter up from a tier.", ("tier",), registry=self.registry
+        )
+        self.adapter_resident = Gauge(
+            "lensmount_adapter_resident",
+            "1 where the adapter is resident in the tier.",
+            ("adapter", "tier", "pinned"),
+            registry=self.registry,
+        )
+        self.adapter_evictions = self._counter("adapter_evictions", "Adapters dropped from memory.", ("reason",))
+        self.cache_bytes = Gauge("lensmount_cache_bytes", "Bytes held, by tier.", ("tier",), registry=self.registry)
+        self.inflight = Gauge(
+            "lensmount_inflight", "Images accepted and not answered.", ("adapter",), registry=self.registry
+        )
+        self.restore_mismatch = self._counter("restore_mismatch", "Tensors that an integrity check found changed.")
+
+    def label(self, adapter: str) -> str:
+        """The adapter's name as a label value, or "other" beyond the bound."""
+        with self._lock:
+            if adapter in self._labels or len(self._labels) < MAX_ADAPTER_LABELS:
+                self._labels.add(adapter)
+                return adapter
+        return "other"
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"lensmount_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"lensmount_{name}", text, buckets=buckets, registry=self.registry)

@@ -1,0 +1,124 @@
+"""From error classes to application/problem+json (RFC 9457): one table, and nothing of the request in it."""
+
+from __future__ import annotations
+
+import http
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from lensmount_adapters import errors as adapters
+from lensmount_service import errors as service
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[Exception], int] = {
+    service.RequestError: 400,
+    service.MultipartMalformed: 400,
+    service.BodyTooLarge: 413,
+    service.MediaTypeUnsupported: 415,
+    service.RequestInvalid: 422,
+    service.Unauthorized: 401,
+    service.Forbidden: 403,
+    service.NotFound: 404,
+    service.VersionDeleted: 410,
+    service.HostNotAllowed: 421,
+    service.QueueFull: 429,
+    service.Unavailable: 503,
+    service.StorageFull: 507,
+    adapters.AdapterUnsupported: 415,
+    adapters.AdapterTooLarge: 413,
+    adapters.AdapterMalformed: 422,
+    adapters.AdapterInvalid: 422,
+    adapters.BackboneMismatch: 409,
+    adapters.ImageUnsupported: 415,
+    adapters.ImageTooLarge: 413,
+    adapters.ImageInvalid: 422,
+    adapters.SwapError: 503,
+    adapters.IntegrityError: 503,
+}
+
+_BY_STATUS = {400: "bad_request", 401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(
+    status: int, code: str, detail: str, request_id: str, headers: dict[str, str] | None = None, **more: object
+) -> JSONResponse:
+    """One problem document."""
+    title = "URI Too Long" if status == 414 else http.HTTPStatus(status).phrase
+    body = {
+        "type": f"urn:lensmount:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request_id,
+        **more,
+    }
+    headers = dict(headers or {})
+    if status in (400, 408, 413, 414, 431):
+        headers["Connection"] = "close"  # what is left of the body is not read
+    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers that turn every error into a problem document."""
+    app.add_exception_handler(service.ServiceError, _on_error)
+    app.add_exception_handler(adapters.LensmountError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def status_of(error: Exception) -> int:
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return 500
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, service.ServiceError | adapters.LensmountError)
+    retry_after_s = getattr(error, "retry_after_s", None)
+    status = status_of(error)
+    if status in (429, 503) and retry_after_s is None:
+        retry_after_s = 1
+    more: dict[str, object] = {} if retry_after_s is None else {"retry_after_s": retry_after_s}
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(status, error.code, str(error), request.state.request_id, headers, **more)
+
+
+async def _on_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"pointer": "/" + "/".join(str(part)[:64] for part in one["loc"]), "message": one["msg"][:200]}
+        for one in error.errors()[:10]
+    ]
+    malformed = any(one["type"] == "json_invalid" for one in error.errors())
+    status, code = (400, "bad_request") if malformed else (422, "invalid_request")
+    first = f"{errors[0]['pointer']}: {errors[0]['message']}" if errors else "the request is not valid"
+    return problem(
+        status, code, f"{first}. Cure: see /docs for what is expected", request.state.request_id, errors=errors
+    )
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = _BY_STATUS.get(error.status_code, f"http_{error.status_code}")
+    detail = {
+        404: "found no such route. Cure: see /docs for the routes",
+        405: "found a method that this route does not have. Cure: see /docs",
+    }.get(error.status_code, http.HTTPStatus(error.status_code).phrase)
+    return problem(error.status_code, code, detail, request.state.request_id, dict(error.headers or {}))
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", request_id=request.state.request_id, exc_info=error)
+    detail = "an error that should not be. Cure: report it with the request id and the server's log"
+    return problem(500, "internal_error", detail, request.state.request_id)

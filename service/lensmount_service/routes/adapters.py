@@ -1,0 +1,145 @@
+"""/adapters: upload, list, read back, delete, point aliases."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from lensmount_adapters.files import parse_adapter
+from lensmount_service.bodies import read_multipart, read_raw
+from lensmount_service.catalog import Catalog
+from lensmount_service.errors import RequestInvalid
+from lensmount_service.references import Reference, require_name
+from lensmount_service.registry import Entry, Version
+from lensmount_service.routes.openapi import PROBLEMS, adapter_body, adapter_form
+from lensmount_service.schemas import (
+    AdapterDetail,
+    AdapterInfo,
+    AdapterList,
+    AdapterRef,
+    AliasInfo,
+    AliasTarget,
+    BackboneInfo,
+    VersionDetail,
+)
+from lensmount_service.settings import Settings
+
+VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
+
+
+def adapters_router(catalog: Catalog, settings: Settings) -> APIRouter:
+    router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
+
+    @router.get("", summary="All adapters")
+    async def list_adapters() -> AdapterList:
+        entries = await asyncio.to_thread(catalog.entries)
+        return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
+
+    @router.put(
+        "/{name}",
+        status_code=201,
+        responses={200: {"model": AdapterRef, "description": "The latest version holds these bytes already."}},
+        openapi_extra=adapter_body(),
+        summary="Upload an adapter",
+    )
+    async def put_adapter(name: str, request: Request, response: Response) -> AdapterRef:
+        """The raw safetensors file as the body. It is judged before anything is stored; a refusal changes nothing."""
+        require_name(name)
+        data = await read_raw(request, settings.max_adapter_bytes)
+        return await _upload(catalog, name, data, response)
+
+    @router.post(
+        "",
+        status_code=201,
+        responses={200: {"model": AdapterRef, "description": "The latest version holds these bytes already."}},
+        openapi_extra=adapter_form(),
+        summary="Upload an adapter as a form",
+    )
+    async def post_adapter(request: Request, response: Response) -> AdapterRef:
+        """Multipart: the part `file`, and optionally the field `name` (default: the name in the file's manifest)."""
+        parts, fields = await read_multipart(request, settings.max_adapter_bytes + 64 * 1024, 1)
+        if unknown := fields.keys() - {"name"}:
+            raise RequestInvalid(f"found the field {min(unknown)[:40]!r}, expected only `name` beside `file`")
+        data = parts[0].data
+        name = fields.get("name") or (await asyncio.to_thread(parse_adapter, data, catalog.limits)).manifest.name
+        require_name(name)
+        return await _upload(catalog, name, data, response)
+
+    @router.get("/{name}", summary="One adapter")
+    async def get_adapter(name: str) -> AdapterDetail:
+        entry = await asyncio.to_thread(catalog.entry, name)
+        return AdapterDetail(
+            **_info(catalog, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
+        )
+
+    @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
+    async def delete_adapter(name: str) -> None:
+        await asyncio.to_thread(catalog.delete, name)
+
+    @router.get("/{name}/file", response_class=Response, summary="The file back, byte for byte")
+    async def get_file(name: str, version: Annotated[int | None, Query(ge=1, le=999_999_999)] = None) -> Response:
+        found = await asyncio.to_thread(catalog.version, Reference(name, version))
+        data = await asyncio.to_thread(catalog.read, found)
+        raw = base64.b64encode(bytes.fromhex(found.digest.removeprefix("sha256:"))).decode()
+        headers = {
+            "ETag": f'"{found.digest}"',
+            "Content-Digest": f"sha-256=:{raw}:",  # RFC 9530
+            "Content-Disposition": f'attachment; filename="{found.name}.safetensors"',
+        }
+        return Response(data, media_type="application/octet-stream", headers=headers)
+
+    @router.get("/{name}/versions/{version}", summary="One version")
+    async def get_version(name: str, version: VersionNumber) -> VersionDetail:
+        found = await asyncio.to_thread(catalog.version, Reference(name, version))
+        return VersionDetail(
+            **_ref(found).model_dump(),
+            size_bytes=found.size_bytes,
+            created_at=found.created_at,
+            manifest=found.manifest.model_dump(mode="json"),
+        )
+
+    @router.delete("/{name}/versions/{version}", status_code=204, summary="Delete one version")
+    async def delete_version(name: str, version: VersionNumber) -> None:
+        await asyncio.to_thread(catalog.delete, name, version)
+
+    @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
+    async def put_alias(name: str, alias: str, target: AliasTarget) -> AliasInfo:
+        found = await asyncio.to_thread(catalog.set_alias, name, alias, target.version)
+        return AliasInfo(**_ref(found).model_dump(), alias=alias)
+
+    @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
+    async def delete_alias(name: str, alias: str) -> None:
+        await asyncio.to_thread(catalog.delete_alias, name, alias)
+
+    return router
+
+
+async def _upload(catalog: Catalog, name: str, data: bytes, response: Response) -> AdapterRef:
+    version, created = await asyncio.to_thread(catalog.upload, name, data)
+    response.status_code = 201 if created else 200
+    response.headers["ETag"] = f'"{version.digest}"'
+    response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"
+    return _ref(version)
+
+
+def _ref(version: Version) -> AdapterRef:
+    return AdapterRef(name=version.name, version=version.version, digest=version.digest)
+
+
+def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
+    latest = entry.latest
+    return AdapterInfo(
+        **_ref(latest).model_dump(),
+        size_bytes=latest.size_bytes,
+        created_at=latest.created_at,
+        method=latest.manifest.method,
+        labels=list(latest.manifest.labels),
+        backbone=BackboneInfo(**latest.manifest.backbone.model_dump()),
+        aliases=entry.aliases,
+        versions=[version.version for version in entry.versions],
+        status=catalog.status(latest),
+        tier=catalog.tier(latest),
+    )

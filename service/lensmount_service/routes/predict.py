@@ -1,0 +1,175 @@
+"""POST /predict: images in, labels out, from one resident backbone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from torch import Tensor
+
+from lensmount_adapters.images import ImageLimits, decode_image, preprocess
+from lensmount_adapters.manifest import Preprocessing
+from lensmount_service.bodies import Part, is_multipart, read_multipart, read_raw
+from lensmount_service.catalog import Catalog, Snapshot
+from lensmount_service.engine import Answer, Engine
+from lensmount_service.errors import RequestInvalid
+from lensmount_service.metrics import Metrics
+from lensmount_service.problems import status_of
+from lensmount_service.references import parse_references
+from lensmount_service.routes.openapi import PROBLEMS, image_body
+from lensmount_service.schemas import (
+    AdapterRef,
+    BackboneInfo,
+    ImagePrediction,
+    ImageRef,
+    LabelScore,
+    Prediction,
+    Predictions,
+    Timing,
+)
+from lensmount_service.settings import Settings
+
+
+def predict_router(
+    engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, decoders: Executor
+) -> APIRouter:
+    router = APIRouter(tags=["predict"])
+    image_limits = ImageLimits(settings.max_image_bytes, settings.max_pixels)
+
+    @router.post(
+        "/predict",
+        response_model=Prediction | Predictions,
+        responses=PROBLEMS,
+        openapi_extra=image_body(),
+        summary="Label images",
+    )
+    async def predict(
+        request: Request,
+        adapter: Annotated[
+            str,
+            Query(
+                description="One reference or several, separated by commas: `name`, `name@version`, "
+                "`name@sha256:...`, `name:alias`.",
+                examples=["malaria", "malaria,smoking", "malaria@2", "malaria:prod"],
+                max_length=2048,
+            ),
+        ],
+        top_k: Annotated[int, Query(ge=1, le=10_000, description="How many labels, best first.")] = 10_000,
+    ) -> Prediction | Predictions:
+        """Post one image as the raw body, or one or several as multipart parts named `file`.
+
+        One image and one adapter give one prediction; several give `results`, images outer, adapters inner. A request
+        with one image that cannot be read is refused as a whole.
+        """
+        started = time.perf_counter()
+        names: list[str] = []
+        try:
+            references = parse_references(adapter, settings.max_adapters_per_request)
+            engine.check_room()
+            snapshots = [await asyncio.to_thread(catalog.resolve, reference) for reference in references]
+            names = [metrics.label(snapshot.version.name) for snapshot in snapshots]
+            parts = await _read_images(request, settings)
+            images, decode_s = await _decode(parts, snapshots, image_limits, decoders)
+            answers = await _ask(engine, metrics, snapshots, images)
+        except Exception as error:
+            for name in names or ["none"]:
+                metrics.requests.labels(name, str(status_of(error))).inc()
+            raise
+        total_s = time.perf_counter() - started
+        metrics.request_seconds.observe(total_s)
+        for name in names:
+            metrics.requests.labels(name, "200").inc()
+        request_id: str = request.state.request_id
+        results = [
+            _result(
+                engine, snapshot, answers[row][column], top_k, request_id, decode_s[row], total_s,
+                ImageRef(index=row, name=part.name),
+            )
+            for row, part in enumerate(parts)
+            for column, snapshot in enumerate(snapshots)
+        ]  # fmt: skip
+        if len(results) == 1:
+            return Prediction.model_validate(results[0].model_dump(exclude={"image"}))
+        return Predictions(results=results, request_id=request_id)
+
+    return router
+
+
+async def _read_images(request: Request, settings: Settings) -> list[Part]:
+    if is_multipart(request):
+        parts, fields = await read_multipart(request, settings.max_request_bytes, settings.max_files)
+        if fields:
+            raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
+        return parts
+    return [Part(await read_raw(request, settings.max_image_bytes), None)]
+
+
+async def _decode(
+    parts: list[Part], snapshots: list[Snapshot], limits: ImageLimits, decoders: Executor
+) -> tuple[list[dict[Preprocessing, Tensor]], list[float]]:
+    """Each image decoded once and preprocessed once for each distinct rule, off the event loop."""
+    rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
+
+    def work(part: Part) -> tuple[dict[Preprocessing, Tensor], float]:
+        started = time.perf_counter()
+        image = decode_image(part.data, limits)
+        return {rule: preprocess(image, rule) for rule in rules}, time.perf_counter() - started
+
+    loop = asyncio.get_running_loop()
+    done = await asyncio.gather(*(loop.run_in_executor(decoders, work, part) for part in parts))
+    return [tensors for tensors, _ in done], [seconds for _, seconds in done]
+
+
+async def _ask(
+    engine: Engine, metrics: Metrics, snapshots: list[Snapshot], images: list[dict[Preprocessing, Tensor]]
+) -> list[list[Answer]]:
+    """One row an image, one column an adapter."""
+    work = [(s.adapter, tensors[s.adapter.manifest.preprocessing]) for tensors in images for s in snapshots]
+    gauges = [metrics.inflight.labels(metrics.label(s.version.name)) for s in snapshots]
+    futures = engine.submit_many(work)
+    for gauge in gauges:
+        gauge.inc(len(images))
+    try:
+        flat = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+    finally:
+        for future in futures:
+            future.cancel()  # what is still queued when the client has gone or a neighbour failed
+        for gauge in gauges:
+            gauge.dec(len(images))
+    return [flat[row : row + len(snapshots)] for row in range(0, len(flat), len(snapshots))]
+
+
+def _result(
+    engine: Engine,
+    snapshot: Snapshot,
+    answer: Answer,
+    top_k: int,
+    request_id: str,
+    decode_s: float,
+    total_s: float,
+    image: ImageRef,
+) -> ImagePrediction:
+    version = snapshot.version
+    scores = answer.scores.tolist()
+    best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[:top_k]
+    return ImagePrediction(
+        adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
+        backbone=BackboneInfo(name=engine.backbone.name, fingerprint=engine.backbone.fingerprint),
+        predictions=[LabelScore(label=label, score=min(1.0, score)) for label, score in best],
+        request_id=request_id,
+        timing_ms=Timing(
+            queue=_ms(answer.queue_s),
+            decode=_ms(decode_s),
+            swap=_ms(answer.swap_s),
+            forward=_ms(answer.forward_s),
+            total=_ms(total_s),
+        ),
+        image=image,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,125 @@
+"""The wire types: what the routes answer, with the examples that /docs shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_DIGEST = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c4b"
+
+
+class AdapterRef(BaseModel):
+    """The adapter that answered; its digest identifies its bytes."""
+
+    name: str = Field(examples=["malaria"])
+    version: int = Field(examples=[1])
+    digest: str = Field(examples=[_DIGEST])
+
+
+class BackboneInfo(BaseModel):
+    name: str = Field(examples=["tf_efficientnet_lite0"])
+    fingerprint: str = Field(examples=[_DIGEST])
+
+
+class LabelScore(BaseModel):
+    label: str = Field(examples=["Parasitized"])
+    score: float = Field(ge=0, le=1, examples=[0.983])
+
+
+class Timing(BaseModel):
+    """Where the time of this image went, in milliseconds; swap and forward are its whole batch's."""
+
+    queue: float
+    decode: float
+    swap: float
+    forward: float
+    total: float
+
+
+class ImageRef(BaseModel):
+    """Which image of the request a result is for; `name` is the client's own."""
+
+    index: int
+    name: str | None = None
+
+
+class Prediction(BaseModel):
+    """The answer for one image and one adapter; `predictions` stand best first."""
+
+    adapter: AdapterRef
+    backbone: BackboneInfo
+    predictions: list[LabelScore]
+    request_id: str
+    timing_ms: Timing
+
+
+class ImagePrediction(Prediction):
+    image: ImageRef
+
+
+class Predictions(BaseModel):
+    """The answers for several images or several adapters: images outer, adapters inner."""
+
+    results: list[ImagePrediction]
+    request_id: str
+
+
+class AdapterInfo(AdapterRef):
+    """One adapter name with its latest version."""
+
+    size_bytes: int
+    created_at: str
+    method: str = Field(examples=["lora"])
+    labels: list[str]
+    backbone: BackboneInfo
+    aliases: dict[str, int] = Field(examples=[{"prod": 1}])
+    versions: list[int]
+    status: str = Field(description="ready, or backbone_mismatch where the server holds another backbone")
+    tier: str = Field(description="memory, or file where the next request reads it first")
+
+
+class AdapterDetail(AdapterInfo):
+    manifest: dict[str, Any]
+
+
+class VersionDetail(AdapterRef):
+    size_bytes: int
+    created_at: str
+    manifest: dict[str, Any]
+
+
+class AliasTarget(BaseModel):
+    """The body of PUT /adapters/{name}/aliases/{alias}."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: int = Field(ge=1, le=999_999_999, examples=[2])
+
+
+class AliasInfo(AdapterRef):
+    alias: str
+
+
+class AdapterList(BaseModel):
+    adapters: list[AdapterInfo]
+
+
+class Integrity(BaseModel):
+    """Whether every resident tensor hashes to what it was at start."""
+
+    ok: bool
+    fingerprint: str
+    tensors: int
+    changed: list[str]
+    seconds: float
+
+
+class Problem(BaseModel):
+    """application/problem+json (RFC 9457); `code` is stable."""
+
+    type: str = Field(examples=["urn:lensmount:problem:adapter_not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["found no adapter named 'malria'. Cure: see GET /adapters for the names"])
+    code: str = Field(examples=["adapter_not_found"])
+    request_id: str

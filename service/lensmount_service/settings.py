@@ -1,0 +1,63 @@
+"""The service's settings, read once: flags of `lensmount serve`, then LENSMOUNT_* variables, then these defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`Settings(port=8080, state=Path("/var/lib/lensmount"))`; every field has its LENSMOUNT_ variable."""
+
+    model_config = SettingsConfigDict(env_prefix="LENSMOUNT_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    token: SecretStr | None = None
+    state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
+    zoo: bool = True
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str | None = None
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    swap: Literal["exact", "subtract"] = "exact"
+    refresh_after: int = Field(default=100, ge=1)  # switches between two refreshes; only with swap=subtract
+    threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
+
+    max_batch: int = Field(default=16, ge=1, le=1024)
+    max_queue: int = Field(default=256, ge=1)
+    max_files: int = Field(default=64, ge=1)  # images in one request
+    max_adapters_per_request: int = Field(default=16, ge=1)
+    max_request_bytes: int = Field(default=128 * 2**20, ge=1024)
+    max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_pixels: int = Field(default=40_000_000, ge=1)
+    max_adapter_bytes: int = Field(default=64 * 2**20, ge=1024)
+    cache_bytes: int = Field(default=512 * 2**20, ge=0)  # factors and heads kept in memory
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @model_validator(mode="after")
+    def _other_machines_need_a_token(self) -> Settings:
+        if self.token is not None and not self.token.get_secret_value().strip():
+            raise ValueError("found an empty token, expected one of at least 1 character. Cure: set LENSMOUNT_TOKEN")
+        if not self.is_loopback and self.token is None:
+            raise ValueError(
+                f"found the address {self.host} and no token, expected a token for any address but loopback. "
+                "Cure: set LENSMOUNT_TOKEN or leave --host at 127.0.0.1"
+            )
+        return self
