@@ -1,0 +1,62 @@
+"""The sample images are what samples/draw.py draws, and small enough to commit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+IMAGES = sorted(path.name for path in SAMPLES.iterdir() if path.suffix in {".png", ".jpg"})
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the script has just drawn everything."""
+    folder = tmp_path_factory.mktemp("drawn")
+    script = [sys.executable, "-W", "error", SAMPLES / "draw.py", "--out", folder]
+    subprocess.run(script, check=True, timeout=120, capture_output=True)
+    return folder
+
+
+def test_the_script_draws_exactly_the_committed_files(drawn: Path) -> None:
+    assert sorted(path.name for path in drawn.iterdir()) == IMAGES
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if name.endswith(".png")])
+def test_a_png_drawn_again_has_the_same_pixels(drawn: Path, name: str) -> None:
+    assert np.array_equal(pixels(drawn / name), pixels(SAMPLES / name))
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if name.endswith(".jpg")])
+def test_a_jpeg_drawn_again_differs_at_most_by_what_another_jpeg_library_rounds(drawn: Path, name: str) -> None:
+    again, committed = pixels(drawn / name).astype(int), pixels(SAMPLES / name).astype(int)
+    assert np.abs(again - committed).max() <= 4
+
+
+def test_the_samples_are_small() -> None:
+    sizes = {name: (SAMPLES / name).stat().st_size for name in IMAGES}
+    assert {name: size for name, size in sizes.items() if size > 100_000} == {}
+    assert sum(sizes.values()) < 400_000
+
+
+def test_the_readme_names_every_sample() -> None:
+    text = (SAMPLES / "README.md").read_text()
+    assert [name for name in IMAGES if f"`{name}`" not in text] == []
+
+
+def test_outside_the_cell_a_blood_cell_image_is_black() -> None:
+    for name in IMAGES:
+        if name.startswith("cell-"):
+            picture = pixels(SAMPLES / name)
+            corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+            assert not corners.any()
+            assert picture[picture.shape[0] // 2, picture.shape[1] // 2].min() > 80
