@@ -1,0 +1,167 @@
+"""The asynchronous client, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast, overload
+
+import httpx
+
+from . import _calls as calls
+from ._adapters import AsyncAdapters
+from ._answer import Answer, Receiver
+from ._errors import LensmountError
+from ._exchange import Call, Wait, exchange
+from ._image import ImageInput, image_bytes
+from ._many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from ._progress import Report, reporting
+from ._results import Health, Integrity, Outcome, Prediction
+from ._retry import RetryPolicy
+from ._settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
+from ._window import awindowed
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """The twin of `Client`: the same calls, awaited.
+
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            print((await client.predict("cell.png", adapter="malaria")).top.label)
+            async for outcome in client.predict_many("slides/", adapter="malaria"):
+                print(outcome)
+
+    Image files are read in threads, so the event loop is not held up. Needs asyncio.
+    """
+
+    adapters: AsyncAdapters
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: Timeout | float = Timeout(),
+        retries: RetryPolicy | int = 3,
+        insecure: bool = False,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._settings = Settings.resolve(
+            base_url, token, timeout=timeout, max_response_bytes=max_response_bytes, insecure=insecure
+        )
+        self._policy = retries if isinstance(retries, RetryPolicy) else RetryPolicy(retries)
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(transport=transport, **self._settings.httpx_options())
+        self.adapters = AsyncAdapters(self._run)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; `async with` does it for you."""
+        await self._http.aclose()
+
+    @overload
+    async def predict(self, image: ImageInput, adapter: str, *, top_k: int = 5) -> Prediction: ...
+    @overload
+    async def predict(
+        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5
+    ) -> list[Prediction]: ...
+    async def predict(
+        self, image: ImageInput, adapter: str | list[str] | tuple[str, ...], *, top_k: int = 5
+    ) -> Prediction | list[Prediction]:
+        """See `Client.predict`."""
+        adapters = adapter_list(adapter)
+        content = await asyncio.to_thread(image_bytes, image)
+        predictions = await self._run(calls.predict(content, adapters, top_k))
+        return predictions[0] if isinstance(adapter, str) else predictions
+
+    def predict_many(
+        self,
+        inputs: Iterable[ImageInput] | str | Path,
+        adapter: str | Sequence[str],
+        *,
+        top_k: int = 5,
+        concurrency: int = 8,
+        ordered: bool = True,
+        progress: bool | Report = False,
+    ) -> AsyncGenerator[Outcome, None]:
+        """See `Client.predict_many`; leaving the loop early cancels the requests under way."""
+        adapters = adapter_list(adapter)
+        sources, total = many_inputs(inputs)
+
+        async def outcomes_of(source: ImageInput) -> list[Outcome]:
+            try:
+                content = await asyncio.to_thread(image_bytes, source)
+                predictions = await self._run(calls.predict(content, adapters, top_k))
+                return succeeded(source, adapters, predictions)
+            except LensmountError as error:
+                return failed(source, adapters, error)
+
+        results = awindowed(outcomes_of, sources, concurrency=checked_concurrency(concurrency), ordered=ordered)
+        return self._reported(results, progress, total)
+
+    async def health(self) -> Health:
+        """See `Client.health`."""
+        return await self._run(calls.health())
+
+    async def limits(self) -> Mapping[str, Any]:
+        """See `Client.limits`."""
+        return await self._run(calls.limits())
+
+    async def integrity(self) -> Integrity:
+        """See `Client.integrity`."""
+        return await self._run(calls.integrity())
+
+    @staticmethod
+    async def _reported(
+        results: AsyncGenerator[list[Outcome], None], progress: bool | Report, total: int | None
+    ) -> AsyncGenerator[Outcome, None]:
+        done = 0
+        with reporting(progress, total) as report:
+            async with aclosing(results):
+                async for outcomes in results:
+                    for outcome in outcomes:
+                        yield outcome
+                    done += 1
+                    report(done, total)
+
+    async def _run(self, call: Call[T]) -> T:
+        flow = exchange(call, self._policy, self._settings.base_url)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Wait):
+                    await self._sleep(step.seconds)
+                    step = next(flow)
+                    continue
+                try:
+                    answer = await self._send(call)
+                except httpx.RequestError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+    async def _send(self, call: Call[Any]) -> Answer:
+        request = self._http.build_request(call.method, call.path, **call.httpx_options())
+        response = await self._http.send(request, stream=True)
+        try:
+            receiver = Receiver(response.status_code, response.headers, call.sink, self._settings.max_response_bytes)
+            async for chunk in response.aiter_bytes():
+                receiver.feed(chunk)
+            return receiver.answer()
+        finally:
+            await response.aclose()

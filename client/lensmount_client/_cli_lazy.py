@@ -1,0 +1,66 @@
+"""Commands that live in the other packages: listed here, imported only when used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from ._cli_terminal import print_error
+
+
+@dataclass(frozen=True)
+class LazyEntry:
+    """`function` of `module`: plain, with typer annotations. `extra` is what pip must install for it."""
+
+    module: str
+    function: str
+    help: str
+    extra: str
+
+
+LAZY_COMMANDS = {
+    "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),
+    "train": LazyEntry(
+        "lensmount_adapters.cli", "train", "Train an adapter from a folder of labelled images.", "train"
+    ),
+    "evaluate": LazyEntry(
+        "lensmount_adapters.cli", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
+    ),
+}
+
+
+class LazyCommand(TyperCommand):
+    """Stands in the help with its one line; the first use replaces it by the real command."""
+
+    def __init__(self, name: str, entry: LazyEntry) -> None:
+        super().__init__(name, help=entry.help, callback=lambda: None)
+        self._entry = entry
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self._load().make_context(info_name, args, parent, **extra)
+
+    def _load(self) -> Any:
+        entry = self._entry
+        try:
+            function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
+        except ModuleNotFoundError as error:
+            print_error(f'this command needs: pip install "lensmount[{entry.extra}]" ({error.name} is missing)')
+            raise typer.Exit(2) from error
+        app = typer.Typer(add_completion=False)
+        app.command(self.name, help=function.__doc__ or entry.help)(function)
+        return get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """The commands of the client and, after them, those of `LAZY_COMMANDS`."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in LAZY_COMMANDS.items():
+            self.add_command(LazyCommand(name, entry))

@@ -1,0 +1,65 @@
+"""How the command line speaks: tables and JSON on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ._errors import LensmountError, LocalError
+
+
+def print_json(document: Any) -> None:
+    """ASCII only: file names may hold bytes that are no UTF-8."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_table(table: Table) -> None:
+    Console(file=sys.stdout).print(table)
+
+
+def print_line(text: str) -> None:
+    """One line on stdout."""
+    Console(file=sys.stdout).print(Text(printable(text)), soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """One line on stderr."""
+    Console(file=sys.stderr).print(Text(printable(text)), soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """One red line on stderr."""
+    Console(file=sys.stderr).print(Text(printable(text), style="red"), soft_wrap=True)
+
+
+def cell(text: str) -> Text:
+    """Text for a table: no markup, no control characters, whatever a file or a server calls itself."""
+    return Text(printable(text), overflow="fold")
+
+
+def printable(text: str) -> str:
+    """The text without anything that could move the cursor of a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def described(error: LensmountError) -> str:
+    """What happened; for what the server said also the code and the request id, to ask its owner about."""
+    if isinstance(error, LocalError):
+        return str(error)
+    request = f", request {error.request_id}" if error.request_id else ""
+    return f"{error} ({error.code}{request})"
+
+
+def file_size(size_bytes: int) -> str:
+    """1,234,567 bytes as "1.2 MB"."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

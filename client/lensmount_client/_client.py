@@ -1,0 +1,171 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, cast, overload
+
+import httpx
+
+from . import _calls as calls
+from ._adapters import Adapters
+from ._answer import Answer, Receiver
+from ._errors import LensmountError
+from ._exchange import Call, Wait, exchange
+from ._image import ImageInput, image_bytes
+from ._many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from ._progress import Report, reporting
+from ._results import Health, Integrity, Outcome, Prediction
+from ._retry import RetryPolicy
+from ._settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
+from ._window import windowed
+
+T = TypeVar("T")
+
+
+class Client:
+    """Talk to a lensmount server.
+
+        with Client("http://127.0.0.1:8000") as client:
+            print(client.predict("cell.png", adapter="malaria").top.label)
+
+    `base_url` and `token` default to LENSMOUNT_URL (else http://127.0.0.1:8000) and LENSMOUNT_TOKEN. A token
+    over http:// to another machine raises InsecureTransport unless `insecure=True`. Redirects are never
+    followed. Safe to share between threads. Everything raised is a LensmountError.
+    """
+
+    adapters: Adapters
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: Timeout | float = Timeout(),
+        retries: RetryPolicy | int = 3,
+        insecure: bool = False,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._settings = Settings.resolve(
+            base_url, token, timeout=timeout, max_response_bytes=max_response_bytes, insecure=insecure
+        )
+        self._policy = retries if isinstance(retries, RetryPolicy) else RetryPolicy(retries)
+        self._sleep = sleep
+        self._http = httpx.Client(transport=transport, **self._settings.httpx_options())
+        self.adapters = Adapters(self._run)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; `with` does it for you."""
+        self._http.close()
+
+    @overload
+    def predict(self, image: ImageInput, adapter: str, *, top_k: int = 5) -> Prediction: ...
+    @overload
+    def predict(
+        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5
+    ) -> list[Prediction]: ...
+    def predict(
+        self, image: ImageInput, adapter: str | list[str] | tuple[str, ...], *, top_k: int = 5
+    ) -> Prediction | list[Prediction]:
+        """The `top_k` best classes of one image; under a list of adapters one prediction each.
+
+        `image` is a path, bytes, a binary file, a PIL image or a numpy uint8 array [H, W, 3]; `adapter` is
+        `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters cost one pass through the part
+        of the backbone that they share.
+        """
+        predictions = self._run(calls.predict(image_bytes(image), adapter_list(adapter), top_k))
+        return predictions[0] if isinstance(adapter, str) else predictions
+
+    def predict_many(
+        self,
+        inputs: Iterable[ImageInput] | str | Path,
+        adapter: str | Sequence[str],
+        *,
+        top_k: int = 5,
+        concurrency: int = 8,
+        ordered: bool = True,
+        progress: bool | Report = False,
+    ) -> Generator[Outcome, None, None]:
+        """One Outcome for each image and adapter, in input order, or as they finish if not `ordered`.
+
+        `inputs` is an iterable of images, a folder or a pattern such as "slides/**/*.png". An image that
+        fails yields an Outcome with its error and the run goes on. At most `concurrency` requests are under
+        way, and `inputs` is consumed only a few images ahead. `progress` draws a bar, or is called with
+        (images done, images in all or None). Leaving the loop early waits for the requests under way.
+        """
+        adapters = adapter_list(adapter)
+        sources, total = many_inputs(inputs)
+
+        def outcomes_of(source: ImageInput) -> list[Outcome]:
+            try:
+                call = calls.predict(image_bytes(source), adapters, top_k)
+                return succeeded(source, adapters, self._run(call))
+            except LensmountError as error:
+                return failed(source, adapters, error)
+
+        results = windowed(outcomes_of, sources, concurrency=checked_concurrency(concurrency), ordered=ordered)
+        return self._reported(results, progress, total)
+
+    def health(self) -> Health:
+        """Whether the server is ready for requests. Raises ServerUnreachable or Unavailable, at once."""
+        return self._run(calls.health())
+
+    def limits(self) -> Mapping[str, Any]:
+        """The limits the server enforces, by name."""
+        return self._run(calls.limits())
+
+    def integrity(self) -> Integrity:
+        """Let the server hash its live backbone against the bytes that it started with."""
+        return self._run(calls.integrity())
+
+    @staticmethod
+    def _reported(
+        results: Generator[list[Outcome], None, None], progress: bool | Report, total: int | None
+    ) -> Generator[Outcome, None, None]:
+        with reporting(progress, total) as report, closing(results):
+            for done, outcomes in enumerate(results, start=1):
+                yield from outcomes
+                report(done, total)
+
+    def _run(self, call: Call[T]) -> T:
+        flow = exchange(call, self._policy, self._settings.base_url)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Wait):
+                    self._sleep(step.seconds)
+                    step = next(flow)
+                    continue
+                try:
+                    answer = self._send(call)
+                except httpx.RequestError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+    def _send(self, call: Call[Any]) -> Answer:
+        request = self._http.build_request(call.method, call.path, **call.httpx_options())
+        response = self._http.send(request, stream=True)
+        try:
+            receiver = Receiver(response.status_code, response.headers, call.sink, self._settings.max_response_bytes)
+            for chunk in response.iter_bytes():
+                receiver.feed(chunk)
+            return receiver.answer()
+        finally:
+            response.close()

@@ -1,0 +1,64 @@
+"""Adapter names and references, checked before they travel."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ._errors import AdapterMismatch, InvalidInput
+from ._results import AdapterId
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`Reference.parse("malaria@3").version == 3`; also `name`, `name@sha256:...` and `name:alias`."""
+
+    name: str
+    version: int | None = None
+    digest: str | None = None
+    alias: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Raises InvalidInput."""
+        if not isinstance(text, str):
+            raise InvalidInput(f"adapter: found {type(text).__name__}, expected a reference such as 'malaria'")
+        name, at, pin = text.partition("@")
+        if at and DIGEST.fullmatch(pin) and NAME.fullmatch(name):
+            return cls(name, digest=pin)
+        if at and re.fullmatch(r"[1-9][0-9]{0,8}", pin) and NAME.fullmatch(name):
+            return cls(name, version=int(pin))
+        name, colon, alias = text.partition(":")
+        if NAME.fullmatch(name) and (NAME.fullmatch(alias) if colon else True):
+            return cls(name, alias=alias or None)
+        raise InvalidInput(
+            f"adapter: found {text!r}, expected name, name@3, name@sha256:<64 hex> or name:alias"
+            + ("; several adapters are a list" if "," in text else "")
+        )
+
+    def check(self, answered: AdapterId, request_id: str | None) -> None:
+        """Raise AdapterMismatch unless the answer is about what was asked for."""
+        for word, asked, found in (
+            ("name", self.name, answered.name),
+            ("version", self.version, answered.version),
+            ("digest", self.digest, answered.digest),
+        ):
+            if asked is not None and asked != found:
+                raise AdapterMismatch(f"adapter {word}: asked for {asked}, answered by {found}", request_id)
+
+
+def checked_name(text: str, word: str = "adapter name") -> str:
+    """The name itself. Raises InvalidInput."""
+    if not isinstance(text, str) or not NAME.fullmatch(text):
+        raise InvalidInput(f"{word}: found {text!r}, expected 1 to 64 of a-z 0-9 . _ - starting with a letter or digit")
+    return text
+
+
+def checked_version(version: int) -> int:
+    """The version itself. Raises InvalidInput."""
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InvalidInput(f"version: found {version!r}, expected 1, 2, 3, ...")
+    return version

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lensmount_client import (
+    AdapterMismatch,
+    AdapterNotFound,
+    AsyncClient,
+    CannotWrite,
+    Client,
+    InvalidInput,
+    ResponseTooLarge,
+    UnexpectedResponse,
+)
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def test_list_and_get_tell_all_that_the_server_knows(server: Any) -> None:
+    with Client(server.url) as client:
+        listed, got = client.adapters.list()[0], client.adapters.get("malaria")
+    assert listed.manifest is None
+    assert got.manifest is not None
+    assert got.manifest["labels"] == ["parasitized", "uninfected"]
+    assert (got.name, got.version, got.versions, got.aliases) == ("malaria", 1, (1,), {"prod": 1})
+    assert got.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert got.digest == listed.digest == digest_of(b"malaria file")
+
+
+def test_push_names_the_adapter_after_its_file_and_the_same_bytes_are_one_version(server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "histology.safetensors"
+    path.write_bytes(b"weights")
+    with Client(server.url) as client:
+        first, second = client.adapters.push(path), client.adapters.push(str(path))
+        other = client.adapters.push(path, name="malaria")
+    assert first == second
+    assert (first.name, first.version, first.digest) == ("histology", 1, digest_of(b"weights"))
+    assert (other.name, other.version) == ("malaria", 2)
+
+
+def test_push_refuses_names_and_files_before_sending(server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "My Adapter.safetensors"
+    path.write_bytes(b"weights")
+    with Client(server.url) as client:
+        with pytest.raises(InvalidInput, match="adapter name"):
+            client.adapters.push(path)
+        with pytest.raises(InvalidInput, match="no such file"):
+            client.adapters.push(tmp_path / "none.safetensors")
+
+
+def test_push_notices_when_other_bytes_arrived(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"weights")
+    answer = {"name": "a", "version": 1, "digest": digest_of(b"other")}
+    transport = httpx.MockTransport(lambda request: httpx.Response(201, json=answer))
+    with Client(transport=transport) as client, pytest.raises(AdapterMismatch, match="digest"):
+        client.adapters.push(path)
+
+
+def test_pull_writes_a_file_or_into_a_folder(server: Any, tmp_path: Path) -> None:
+    server.files["malaria"].append(b"newer")
+    with Client(server.url) as client:
+        into_folder = client.adapters.pull("malaria", tmp_path)
+        to_file = client.adapters.pull("malaria", tmp_path / "old.bin", version=1)
+    assert into_folder.path == tmp_path / "malaria.safetensors"
+    assert (into_folder.path.read_bytes(), to_file.path.read_bytes()) == (b"newer", b"malaria file")
+    assert (to_file.digest, to_file.size_bytes) == (digest_of(b"malaria file"), 12)
+    assert into_folder.path.stat().st_mode & 0o444 == 0o444 & ~0o077 | into_folder.path.stat().st_mode & 0o044
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["malaria.safetensors", "old.bin"]
+
+
+@pytest.mark.parametrize(
+    ("etag", "error"),
+    [(f'"{digest_of(b"other")}"', AdapterMismatch), ('"abc"', UnexpectedResponse), ("", UnexpectedResponse)],
+)
+def test_a_pull_with_a_wrong_digest_leaves_what_was_there(etag: str, error: type[Exception], tmp_path: Path) -> None:
+    target = tmp_path / "malaria.safetensors"
+    target.write_bytes(b"before")
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=b"bytes", headers={"ETag": etag}))
+    with Client(transport=transport) as client, pytest.raises(error):
+        client.adapters.pull("malaria", target)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
+def test_a_pull_that_breaks_off_begins_again_with_an_empty_file(tmp_path: Path) -> None:
+    def broken() -> Any:
+        yield b"half of"
+        raise httpx.ReadError("reset")
+
+    whole, attempts = b"the whole file", []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        attempts.append(request)
+        content = broken() if len(attempts) == 1 else whole
+        return httpx.Response(200, content=content, headers={"ETag": f'W/"{digest_of(whole)}"'})
+
+    with Client(transport=httpx.MockTransport(handle), sleep=lambda s: None) as client:
+        pulled = client.adapters.pull("malaria", tmp_path / "m")
+    assert (pulled.path.read_bytes(), len(attempts)) == (whole, 2)
+
+
+def test_a_problem_never_lands_in_the_file(server: Any, tmp_path: Path) -> None:
+    with Client(server.url) as client, pytest.raises(AdapterNotFound):
+        client.adapters.pull("none", tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pull_beyond_the_limit_or_into_nowhere_is_an_error(server: Any, tmp_path: Path) -> None:
+    with Client(server.url, max_response_bytes=5) as client:
+        with pytest.raises(ResponseTooLarge, match="max_response_bytes"):
+            client.adapters.pull("malaria", tmp_path)
+        with pytest.raises(CannotWrite, match="No such file"):
+            client.adapters.pull("malaria", tmp_path / "none" / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alias_unalias_version_and_delete(server: Any) -> None:
+    with Client(server.url) as client:
+        alias = client.adapters.alias("malaria", "canary", 1)
+        assert (alias.alias, alias.version, alias.digest) == ("canary", 1, digest_of(b"malaria file"))
+        assert client.adapters.version("malaria", 1).manifest["license"] == "CC0-1.0"
+        client.adapters.unalias("malaria", "canary")
+        assert client.adapters.get("malaria").aliases == {"prod": 1}
+        client.adapters.delete("malaria")
+        with pytest.raises(AdapterNotFound):
+            client.adapters.get("malaria")
+        with pytest.raises(InvalidInput, match="version"):
+            client.adapters.delete("smoking", 0)
+        with pytest.raises(InvalidInput, match="alias"):
+            client.adapters.alias("smoking", "../x", 1)
+
+
+def test_the_async_twin_does_the_same(server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "new.safetensors"
+    path.write_bytes(b"weights")
+
+    async def run() -> None:
+        async with AsyncClient(server.url) as client:
+            adapters = client.adapters
+            assert (await adapters.push(path)).name == "new"
+            assert (await adapters.pull("new", tmp_path / "again")).digest == digest_of(b"weights")
+            assert (await adapters.alias("new", "prod", 1)).alias == "prod"
+            await adapters.unalias("new", "prod")
+            assert (await adapters.version("new", 1)).size_bytes == 7
+            assert (await adapters.get("new")).status == "ready"
+            await adapters.delete("new", 1)
+            assert [info.name for info in await adapters.list()] == ["malaria", "smoking"]
+
+    asyncio.run(run())
+    assert (tmp_path / "again").read_bytes() == b"weights"

@@ -1,0 +1,92 @@
+"""The command as a person meets it: help, errors, exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from lensmount_client import __version__
+
+COMMANDS = ("predict", "adapters", "serve", "train", "evaluate")
+
+
+def test_the_help_lists_every_command_and_imports_none_of_the_other_packages(lensmount: Any) -> None:
+    code, out, _ = lensmount("--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert f" {command} " in out
+    assert "Train an adapter from a folder of labelled images." in out
+    script = (
+        "import sys; from lensmount_client._cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "others = {'torch', 'numpy', 'PIL', 'fastapi', 'lensmount_service', 'lensmount_adapters'}\n"
+        "print(sorted(others & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_help_of_every_client_command_explains_its_options(lensmount: Any) -> None:
+    for command in (["predict"], *(["adapters", name] for name in ("list", "push", "pull", "delete", "inspect"))):
+        code, out, _ = lensmount(*command, "--help")
+        assert code == 0
+        assert all(option in out for option in ("--url", "--token", "--json", "LENSMOUNT_URL", "LENSMOUNT_TOKEN"))
+
+
+def test_adapters_alone_and_the_bare_command_show_their_help(lensmount: Any) -> None:
+    for arguments in ((), ("adapters",)):
+        code, out, err = lensmount(*arguments)
+        assert "Usage" in out + err
+        assert code == 2
+
+
+def test_version(lensmount: Any) -> None:
+    assert lensmount("--version") == (0, f"lensmount {__version__}\n", "")
+
+
+def test_wrong_usage_is_exit_status_2_and_suggests_the_right_word(lensmount: Any) -> None:
+    code, _, err = lensmount("predit")
+    assert code == 2
+    assert "predict" in err
+
+
+def test_no_server_is_one_line_with_the_cure(lensmount: Any) -> None:
+    code, out, err = lensmount("adapters", "delete", "x", "--url", "http://nowhere.invalid:1", "--token", "t")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--insecure" in err
+
+
+def test_a_command_of_another_package_is_imported_when_used(lensmount: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def serve(port: Annotated[int, typer.Option(help="Where to listen.")] = 8000) -> None:
+        """Start a server, really."""
+        seen.append(port)
+
+    module = types.ModuleType("lensmount_service.cli")
+    module.serve = serve  # type: ignore[attr-defined]  # a module made by hand
+    monkeypatch.setitem(sys.modules, "lensmount_service.cli", module)
+    assert lensmount("serve", "--port", "7") == (0, "", "")
+    assert seen == [7]
+    code, out, _ = lensmount("serve", "--help")
+    assert code == 0
+    assert "Start a server, really." in out
+    assert "Where to listen." in out
+    assert "lensmount serve" in out
+
+
+@pytest.mark.parametrize(("command", "extra"), [("serve", "serve"), ("train", "train"), ("evaluate", "train")])
+def test_without_its_extra_a_command_says_what_to_install(
+    command: str, extra: str, lensmount: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lensmount_service.cli", "lensmount_adapters.cli"):
+        monkeypatch.setitem(sys.modules, module, None)
+    code, out, err = lensmount(command, "--anything")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f'this command needs: pip install "lensmount[{extra}]"')

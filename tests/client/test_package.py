@@ -1,0 +1,104 @@
+"""The package as a whole: its table of contents, its weight, and that its twins are twins."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import lensmount_client
+from lensmount_client import Adapters, AsyncAdapters, AsyncClient, Client
+
+NOT_ERRORS = {
+    "AdapterFile",
+    "AdapterId",
+    "AdapterInfo",
+    "Adapters",
+    "Alias",
+    "AsyncAdapters",
+    "AsyncClient",
+    "Backbone",
+    "Client",
+    "Health",
+    "ImageInput",
+    "Integrity",
+    "Outcome",
+    "Prediction",
+    "Problem",
+    "RetryPolicy",
+    "Score",
+    "Timeout",
+    "VersionInfo",
+    "__version__",
+}
+
+
+def test_the_table_of_contents_is_sorted_and_every_name_exists() -> None:
+    names = lensmount_client.__all__
+    assert names == sorted(names)
+    assert all(hasattr(lensmount_client, name) for name in names)
+
+
+def test_the_public_names_are_these_and_the_whole_error_tree() -> None:
+    def tree(error: type[BaseException]) -> set[str]:
+        return {error.__name__}.union(*map(tree, error.__subclasses__()))
+
+    assert set(lensmount_client.__all__) == NOT_ERRORS | tree(lensmount_client.LensmountError)
+
+
+def test_the_drawn_error_tree_is_the_real_one() -> None:
+    from lensmount_client import _errors
+
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (_errors.__doc__ or "").splitlines():
+        name = line.lstrip(" │├└─").split(" ")[0]
+        if not name or not isinstance(getattr(_errors, name, None), type):
+            continue
+        depth = (len(line) - len(line.lstrip(" │├└─")) - 4) // 4
+        above[depth:] = [name]
+        drawn[name] = above[depth - 1] if depth else "Exception"
+    real = {
+        name: error.__bases__[0].__name__
+        for name, error in vars(_errors).items()
+        if isinstance(error, type) and issubclass(error, Exception)
+    }
+    assert drawn == real
+
+
+def test_importing_the_client_loads_nothing_heavy_and_works_without_torch() -> None:
+    # Without click, as in the base install: where click is installed, httpx itself loads its command line and rich.
+    script = (
+        "import sys; sys.modules.update(torch=None, click=None); import lensmount_client;"
+        "print(sorted({'torch', 'numpy', 'PIL', 'typer', 'rich'} & {m for m in sys.modules if sys.modules[m]}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_client_adds_little_to_the_import_time_of_httpx() -> None:
+    script = (
+        "import sys, time; sys.modules['click'] = None; import httpx, asyncio, concurrent.futures;"
+        "start = time.process_time(); import lensmount_client; print(time.process_time() - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5
+
+
+@pytest.mark.parametrize(("sync", "twin"), [(Client, AsyncClient), (Adapters, AsyncAdapters)])
+def test_both_clients_have_the_same_methods_with_the_same_parameters(sync: type, twin: type) -> None:
+    def shape(cls: type) -> dict[str, list[tuple[str, object, object]]]:
+        methods = {"__init__": cls.__init__, **{n: f for n, f in vars(cls).items() if n[0] != "_"}}  # type: ignore[misc]  # read, not called
+        return {
+            "close" if name == "aclose" else name: [
+                (p.name, p.kind, p.default)
+                for p in inspect.signature(function).parameters.values()
+                if p.name != "sleep"  # time.sleep and asyncio.sleep
+            ]
+            for name, function in methods.items()
+            if callable(function)
+        }
+
+    assert shape(sync) == shape(twin)

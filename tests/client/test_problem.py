@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import httpx
+import pytest
+
+import lensmount_client
+from lensmount_client import LensmountError, ProblemError, UnexpectedResponse
+from lensmount_client._answer import Answer
+from lensmount_client._problem import CLASS_OF_CODE, error_of
+
+CONTRACT = {
+    400: "bad_request multipart_malformed",
+    401: "unauthorized",
+    403: "origin_not_allowed",
+    404: "not_found adapter_not_found version_not_found alias_not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    409: "backbone_mismatch",
+    410: "version_deleted",
+    413: "body_too_large image_too_large adapter_too_large batch_too_large",
+    415: "unsupported_image_format unsupported_adapter_format unsupported_content_encoding",
+    422: "image_empty image_truncated image_invalid invalid_name invalid_reference invalid_request adapter_malformed "
+    "adapter_invalid adapter_not_finite adapter_unknown_target adapter_no_effect digest_mismatch",
+    429: "queue_full",
+    503: "draining swap_failed adapter_corrupt output_not_finite",
+    504: "deadline_exceeded",
+    507: "storage_full",
+}
+CODES = [(status, code) for status, codes in CONTRACT.items() for code in codes.split()]
+
+
+def answer(status: int, document: object = None, *, body: bytes | None = None, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, httpx.Headers(named), json.dumps(document).encode() if body is None else body)
+
+
+@pytest.mark.parametrize(("status", "code"), CODES)
+def test_each_code_of_the_contract_becomes_the_class_of_its_name(status: int, code: str) -> None:
+    error = error_of(answer(status, {"code": code, "detail": "found x", "request_id": "r-9"}), 0.0)
+    assert isinstance(error, ProblemError)
+    assert type(error).__name__ == "".join(word.title() for word in code.split("_"))
+    assert (error.code, error.status, error.request_id, str(error)) == (code, status, "r-9", "found x")
+
+
+def test_the_table_holds_the_contract_and_nothing_else() -> None:
+    assert set(CLASS_OF_CODE) == {code for _, code in CODES}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "name"),
+    [
+        (422, "image_too_dark", "ImageRejected"),
+        (422, "adapter_too_odd", "AdapterRejected"),
+        (422, "brand_new", "Unprocessable"),
+        (403, "brand_new", "Forbidden"),
+        (418, "brand_new", "ProblemError"),
+        (500, "internal", "ServerFailed"),
+        (599, "brand_new", "ServerFailed"),
+        (799, "brand_new", "ServerFailed"),
+    ],
+)
+def test_the_codes_of_a_newer_server_fall_back_by_prefix_and_status(status: int, code: str, name: str) -> None:
+    assert type(error_of(answer(status, {"code": code}), 0.0)) is getattr(lensmount_client, name)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>nginx</html>", b"", b"[]", b"null", b'{"detail": "Not Found"}', b'{"code": 5}', b"\xff\xfe", b"[" * 9999],
+)
+def test_what_a_proxy_says_is_an_error_by_its_status(body: bytes) -> None:
+    error = error_of(answer(503, body=body, content_type="text/html", retry_after="3"), 0.0)
+    assert isinstance(error, lensmount_client.Unavailable)
+    assert (error.code, error.retry_after_s) == ("http_503", 3.0)
+    assert "text/html" in str(error)
+    assert "proxy" in str(error)
+
+
+def test_a_redirect_is_not_followed_and_says_where_to() -> None:
+    error = error_of(answer(307, body=b"", location="https://elsewhere/"), 0.0)
+    assert isinstance(error, UnexpectedResponse)
+    assert "https://elsewhere/" in str(error)
+
+
+@pytest.mark.parametrize("value", [-1, "5", True, None, [], float("nan"), float("inf"), 10**400])
+def test_a_hostile_retry_after_in_the_body_is_ignored(value: object) -> None:
+    error = error_of(answer(429, {"code": "queue_full", "retry_after_s": value}), 0.0)
+    assert isinstance(error, ProblemError)
+    assert error.retry_after_s is None
+
+
+def test_the_header_counts_before_the_body() -> None:
+    error = error_of(answer(429, {"code": "queue_full", "retry_after_s": 9}, retry_after="2"), 0.0)
+    assert isinstance(error, ProblemError)
+    assert error.retry_after_s == 2.0
+
+
+def test_odd_fields_of_a_problem_are_dropped_not_raised() -> None:
+    document = {"code": "invalid_request", "title": 5, "detail": [], "errors": "x", "limit": 3, "request_id": {}}
+    error = error_of(answer(422, document, x_request_id="r-3"), 0.0)
+    assert isinstance(error, ProblemError)
+    assert (error.problem.errors, error.problem.limit, error.request_id) == ((), {}, "r-3")
+    assert str(error) == "Unprocessable Entity"
+
+
+def test_errors_survive_pickling() -> None:
+    said_no = error_of(answer(404, {"code": "adapter_not_found", "detail": "none", "request_id": "r"}), 0.0)
+    for error in (said_no, UnexpectedResponse("odd", "r"), lensmount_client.InvalidInput("gone")):
+        again: LensmountError = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.request_id) == (type(error), str(error), error.request_id)
