@@ -41,6 +41,6 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     app.add_middleware(Guard, token=settings.token.get_secret_value() if settings.token else None)
     problems.install(app)
     app.include_router(predict_router(engine, catalog, metrics, settings, decoders))
-    app.include_router(adapters_router(catalog, settings))
-    app.include_router(health_router(engine, metrics, settings, catalog.limits))
+    app.include_router(adapters_router(engine, catalog, settings))
+    app.include_router(health_router(engine, catalog, metrics, settings))
     return app

@@ -72,7 +72,7 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
             else:
                 fields[key] = value
     finally:
-        await form.close()
+        parser.close()
     if len(parts) > max_files:
         raise BodyTooLarge(
             f"found {len(parts)} files in one request, expected at most {max_files}", code="batch_too_large"
@@ -89,6 +89,11 @@ class _Parser(MultiPartParser):
 
     def on_end(self) -> None:
         self.complete = True
+
+    def close(self) -> None:
+        """Close every part's file, also that of a part which never ended."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:

@@ -47,13 +47,6 @@ class AdapterCache:
         future.set_result(adapter)
         return adapter
 
-    def peek(self, digest: str) -> Adapter | None:
-        """The adapter where it is here already, without a wait."""
-        with self._lock:
-            if digest in self._adapters:
-                self._adapters.move_to_end(digest)
-            return self._adapters.get(digest)
-
     def put(self, adapter: Adapter) -> None:
         with self._lock:
             if adapter.digest not in self._adapters:

@@ -109,8 +109,15 @@ class Catalog:
     def status(self, version: Version) -> str:
         return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
 
-    def tier(self, version: Version) -> str:
-        return "memory" if self._cache.peek(version.digest) is not None else "file"
+    def tiers(self, mounted: str | None) -> dict[str, str]:
+        """Where the latest version of each adapter is: merged, memory or file."""
+        resident = self._cache.resident()
+        return {
+            entry.latest.name: "merged"
+            if entry.latest.digest == mounted
+            else ("memory" if entry.latest.digest in resident else "file")
+            for entry in self.entries()
+        }
 
     def load_zoo(self, folder: Path) -> list[str]:
         """Publish the zoo adapters whose names were never used here; returns the names published."""
@@ -139,9 +146,8 @@ class Catalog:
         self._observe_cache()
         return adapter
 
-    def _evicted(self, adapter: Adapter) -> None:
+    def _evicted(self, _: Adapter) -> None:
         self._metrics.adapter_evictions.labels("memory").inc()
-        self._metrics.adapter_resident.labels(self._metrics.label(adapter.manifest.name), "memory", "false").set(0)
 
     def _observe_cache(self) -> None:
         self._metrics.cache_bytes.labels("memory").set(sum(self._cache.resident().values()))

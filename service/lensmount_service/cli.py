@@ -12,26 +12,31 @@ from pydantic import ValidationError
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs a token.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 8000]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
     token: Annotated[str | None, typer.Option(help="Bearer token that clients must send.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for uploaded adapters and the registry.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm name. [default: tf_efficientnet_lite0]")] = None,
+    backbone: Annotated[str | None, typer.Option(help="timm name.", show_default="tf_efficientnet_lite0")] = None,
     weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N. [default: cpu]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")] = None,
     swap: Annotated[
-        str | None, typer.Option(help="exact, or subtract: no clones in memory, but it drifts. [default: exact]")
+        str | None, typer.Option(help="exact, or subtract: no clones in memory, but it drifts.", show_default="exact")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the model. [default: cores - 1]")] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Images in one forward pass at most. [default: 16]")] = None,
-    zoo: Annotated[bool | None, typer.Option(help="Load the shipped adapters at first start. [default: zoo]")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json. [default: text]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the model.", show_default="cores - 1")] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="Images in one forward pass at most.", show_default="16")
+    ] = None,
+    zoo: Annotated[
+        bool | None, typer.Option(help="Load the shipped adapters at first start.", show_default="zoo")
+    ] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
 ) -> None:
     """Serve adapters over HTTP from one resident backbone.
 
-    Every option is also a variable, LENSMOUNT_PORT for --port and so on; docs/operating.md lists those without an
-    option. Ctrl-C or SIGTERM finishes what was accepted and stops.
+    Every option is also a variable, LENSMOUNT_PORT for --port and so on.
+
+    Ctrl-C or SIGTERM finishes what was accepted and stops.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     try:

@@ -87,6 +87,12 @@ class Engine:
         self.stop()
 
     @property
+    def mounted(self) -> str | None:
+        """The digest of the adapter that is merged now."""
+        adapter = self._swapper.mounted
+        return adapter.digest if adapter else None
+
+    @property
     def accepting(self) -> bool:
         return self._thread.is_alive() and not self._stopping
 
@@ -203,15 +209,11 @@ class Engine:
 
     def _switch(self, adapter: Adapter) -> float:
         started = time.perf_counter()
-        before = self._swapper.mounted
         if not self._swapper.mount(adapter):
             return 0.0
         seconds = time.perf_counter() - started
         self._metrics.switches.labels("memory", "merged").inc()
         self._metrics.switch_seconds.observe(seconds)
-        if before is not None:
-            self._metrics.adapter_resident.labels(self._metrics.label(before.manifest.name), "merged", "false").set(0)
-        self._metrics.adapter_resident.labels(self._metrics.label(adapter.manifest.name), "merged", "false").set(1)
         return seconds
 
     def _forward(self, adapter: Adapter, batch: list[_Item]) -> tuple[Tensor, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
@@ -48,6 +49,13 @@ class Metrics:
                 self._labels.add(adapter)
                 return adapter
         return "other"
+
+    def show_resident(self, tiers: Mapping[str, str]) -> None:
+        """One series for each adapter and tier that it can be resident in."""
+        self.adapter_resident.clear()
+        for adapter, tier in tiers.items():
+            for resident_in in ("merged", "memory"):
+                self.adapter_resident.labels(self.label(adapter), resident_in, "false").set(tier == resident_in)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

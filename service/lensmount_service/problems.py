@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from lensmount_adapters import errors as adapters
 from lensmount_service import errors as service
@@ -16,6 +17,7 @@ from lensmount_service import errors as service
 log = structlog.get_logger(__name__)
 
 STATUS: dict[type[Exception], int] = {
+    ClientDisconnect: 499,  # for the metrics alone, nobody reads the answer; nginx's number for it
     service.RequestError: 400,
     service.MultipartMalformed: 400,
     service.BodyTooLarge: 413,
@@ -71,7 +73,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(adapters.LensmountError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
+
+
+def _ascii(text: str) -> str:
+    """A lone surrogate in a JSON key must not break the answer that names it."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def status_of(error: Exception) -> int:
@@ -97,7 +105,7 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"pointer": "/" + "/".join(str(part)[:64] for part in one["loc"]), "message": one["msg"][:200]}
+        {"pointer": _ascii("/" + "/".join(str(part)[:64] for part in one["loc"])), "message": one["msg"][:200]}
         for one in error.errors()[:10]
     ]
     malformed = any(one["type"] == "json_invalid" for one in error.errors())
@@ -116,6 +124,11 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         405: "found a method that this route does not have. Cure: see /docs",
     }.get(error.status_code, http.HTTPStatus(error.status_code).phrase)
     return problem(error.status_code, code, detail, request.state.request_id, dict(error.headers or {}))
+
+
+async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
+    """Nobody reads this answer; the work was dropped."""
+    return problem(400, "client_disconnected", "the client went away while sending", request.state.request_id)
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -31,6 +31,8 @@ from lensmount_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections (httpx: 5 s), so that none is closed under a request
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -46,8 +48,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
     """Backbone, registry, blobs, catalog, engine and app; the engine starts with the app's lifespan."""
     torch.set_num_threads(settings.threads)
     if backbone is None:
-        dtype = getattr(torch, settings.dtype)
-        backbone = load_backbone(settings.backbone, settings.weights, settings.device, dtype)
+        backbone = _load(settings)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
     with contextlib.closing(Registry(settings.state / "registry.sqlite3")) as registry:
@@ -69,6 +70,7 @@ def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_timeout_s) or None,
         )
         host, port = listener.getsockname()[:2]
@@ -115,11 +117,18 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+def _load(settings: Settings) -> Backbone:
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_backbone(settings.backbone, settings.weights, device, getattr(torch, settings.dtype))
+
+
 def _swapper(settings: Settings, backbone: Backbone) -> Swapper:
     if settings.swap == "exact":
         return ExactSwapper(backbone)
 
     def reload() -> Mapping[str, Tensor]:
-        return load_backbone(settings.backbone, settings.weights, settings.device, backbone.dtype).tensors
+        return _load(settings).tensors
 
     return SubtractingSwapper(backbone, reload, settings.refresh_after)

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
 
     backbone: str = "tf_efficientnet_lite0"
     weights: str | None = None
-    device: str = "cpu"
+    device: str = "auto"  # cuda where torch finds a GPU, else cpu
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     swap: Literal["exact", "subtract"] = "exact"
     refresh_after: int = Field(default=100, ge=1)  # switches between two refreshes; only with swap=subtract

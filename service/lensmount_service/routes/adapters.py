@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from lensmount_adapters.files import parse_adapter
 from lensmount_service.bodies import read_multipart, read_raw
 from lensmount_service.catalog import Catalog
+from lensmount_service.engine import Engine
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.references import Reference, require_name
 from lensmount_service.registry import Entry, Version
@@ -30,13 +31,14 @@ from lensmount_service.settings import Settings
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
 
-def adapters_router(catalog: Catalog, settings: Settings) -> APIRouter:
+def adapters_router(engine: Engine, catalog: Catalog, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
     @router.get("", summary="All adapters")
     async def list_adapters() -> AdapterList:
         entries = await asyncio.to_thread(catalog.entries)
-        return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
+        tiers = catalog.tiers(engine.mounted)
+        return AdapterList(adapters=[_info(catalog, entry, tiers) for entry in entries])
 
     @router.put(
         "/{name}",
@@ -71,8 +73,9 @@ def adapters_router(catalog: Catalog, settings: Settings) -> APIRouter:
     @router.get("/{name}", summary="One adapter")
     async def get_adapter(name: str) -> AdapterDetail:
         entry = await asyncio.to_thread(catalog.entry, name)
+        tiers = catalog.tiers(engine.mounted)
         return AdapterDetail(
-            **_info(catalog, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
+            **_info(catalog, entry, tiers).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
         )
 
     @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
@@ -129,7 +132,7 @@ def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
 
 
-def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
+def _info(catalog: Catalog, entry: Entry, tiers: dict[str, str]) -> AdapterInfo:
     latest = entry.latest
     return AdapterInfo(
         **_ref(latest).model_dump(),
@@ -141,5 +144,5 @@ def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
         aliases=entry.aliases,
         versions=[version.version for version in entry.versions],
         status=catalog.status(latest),
-        tier=catalog.tier(latest),
+        tier=tiers.get(latest.name, "file"),
     )

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lensmount_adapters.header import Limits
 from lensmount_adapters.images import FORMATS
+from lensmount_service.catalog import Catalog
 from lensmount_service.engine import Engine
 from lensmount_service.errors import Unavailable
 from lensmount_service.metrics import Metrics
@@ -18,7 +18,8 @@ from lensmount_service.schemas import Integrity
 from lensmount_service.settings import Settings
 
 
-def health_router(engine: Engine, metrics: Metrics, settings: Settings, limits: Limits) -> APIRouter:
+def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings) -> APIRouter:
+    limits = catalog.limits
     router = APIRouter(tags=["health"], responses={401: PROBLEMS[401], 503: PROBLEMS[503]})
 
     @router.get("/health/live", summary="The process answers")
@@ -64,6 +65,7 @@ def health_router(engine: Engine, metrics: Metrics, settings: Settings, limits: 
 
     @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
     async def show_metrics() -> Response:
+        metrics.show_resident(await asyncio.to_thread(catalog.tiers, engine.mounted))
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -34,8 +34,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def image_body() -> dict[str, Any]:
-    files: dict[str, Any] = {"type": "object", "properties": {"file": {"type": "array", "items": _BINARY}}, "required": ["file"]}
-    content: dict[str, Any] = {kind: {"schema": _BINARY} for kind in ("image/png", "image/jpeg", "image/webp", "image/tiff")}
+    files: dict[str, Any] = {
+        "type": "object",
+        "properties": {"file": {"type": "array", "items": _BINARY}},
+        "required": ["file"],
+    }
+    content: dict[str, Any] = {
+        kind: {"schema": _BINARY} for kind in ("image/png", "image/jpeg", "image/webp", "image/tiff")
+    }
     content["application/octet-stream"] = {"schema": _BINARY}
     content["multipart/form-data"] = {"schema": files}
     return {"requestBody": {"required": True, "content": content}}

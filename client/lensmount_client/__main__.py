@@ -1,0 +1,5 @@
+"""`python -m lensmount_client` is the command `lensmount`."""
+
+from lensmount_client._cli import main
+
+main()

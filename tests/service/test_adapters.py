@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import hashlib
+
+from fastapi.testclient import TestClient
+
+
+def test_an_upload_is_answered_with_its_digest_and_the_file_comes_back_byte_for_byte(client, make_adapter):
+    data = make_adapter(5)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+    made = client.put("/adapters/new", content=data)
+    assert made.status_code == 201
+    assert made.json() == {"name": "new", "version": 1, "digest": digest}
+    back = client.get("/adapters/new/file")
+    assert back.content == data
+    assert back.headers["ETag"] == f'"{digest}"'
+
+
+def test_the_same_bytes_again_make_no_new_version(client, make_adapter):
+    again = client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+
+    assert (again.status_code, again.json()["version"]) == (200, 1)
+    assert client.get("/adapters/cells").json()["versions"] == [1]
+
+
+def test_other_bytes_make_the_next_version_and_old_ones_stay(client, make_adapter):
+    old = client.get("/adapters/cells/file").content
+    assert client.put("/adapters/cells", content=make_adapter(9)).json()["version"] == 2
+
+    info = client.get("/adapters/cells").json()
+    assert (info["version"], info["versions"]) == (2, [1, 2])
+    assert client.get("/adapters/cells/file?version=1").content == old
+    assert client.get("/adapters/cells/versions/1").json()["manifest"]["labels"] == ["a", "b"]
+
+
+def test_a_form_upload_takes_its_name_from_the_field_or_from_the_manifest(client, make_adapter):
+    named = client.post("/adapters", files={"file": ("a.safetensors", make_adapter(5))}, data={"name": "mine"})
+    assert (named.status_code, named.json()["name"]) == (201, "mine")
+    own = client.post("/adapters", files={"file": ("a.safetensors", make_adapter(6, name="manifest-name"))})
+    assert (own.status_code, own.json()["name"]) == (201, "manifest-name")
+
+
+def test_the_list_tells_what_each_adapter_is(client):
+    listed = client.get("/adapters").json()["adapters"]
+
+    assert [(a["name"], a["labels"], a["status"], a["method"]) for a in listed] == [
+        ("cells", ["a", "b"], "ready", "lora"),
+        ("tiles", ["x", "y", "z"], "ready", "lora"),
+    ]
+
+
+def test_a_deleted_version_answers_410_and_its_number_is_never_used_again(client, make_adapter, make_png):
+    client.put("/adapters/cells", content=make_adapter(9))
+    assert client.delete("/adapters/cells/versions/2").status_code == 204
+
+    gone = client.post("/predict?adapter=cells@2", content=make_png())
+    assert (gone.status_code, gone.json()["code"]) == (410, "version_deleted")
+    assert client.post("/predict?adapter=cells", content=make_png()).json()["adapter"]["version"] == 1
+    assert client.put("/adapters/cells", content=make_adapter(9)).json()["version"] == 3
+
+
+def test_a_deleted_adapter_is_unknown_and_its_neighbour_still_answers(client, make_png):
+    assert client.delete("/adapters/cells").status_code == 204
+
+    gone = client.post("/predict?adapter=cells", content=make_png())
+    assert (gone.status_code, gone.json()["code"]) == (404, "adapter_not_found")
+    assert client.delete("/adapters/cells").status_code == 404
+    assert client.post("/predict?adapter=tiles", content=make_png()).status_code == 200
+
+
+def test_one_file_under_two_names_outlives_the_deletion_of_one(client, make_adapter, make_png):
+    client.put("/adapters/twin", content=make_adapter(1, ("a", "b")))
+    client.delete("/adapters/cells")
+
+    assert client.get("/adapters/twin/file").content == make_adapter(1, ("a", "b"))
+    assert client.post("/predict?adapter=twin", content=make_png()).status_code == 200
+
+
+def test_an_alias_moves_and_goes(client, make_adapter, make_png):
+    client.put("/adapters/cells", content=make_adapter(9))
+    assert client.put("/adapters/cells/aliases/prod", json={"version": 1}).json()["version"] == 1
+    assert client.put("/adapters/cells/aliases/prod", json={"version": 2}).json()["version"] == 2
+    assert client.get("/adapters/cells").json()["aliases"] == {"prod": 2}
+
+    assert client.delete("/adapters/cells/aliases/prod").status_code == 204
+    gone = client.post("/predict?adapter=cells:prod", content=make_png())
+    assert (gone.status_code, gone.json()["code"]) == (404, "alias_not_found")
+    missing = client.put("/adapters/cells/aliases/prod", json={"version": 7})
+    assert (missing.status_code, missing.json()["code"]) == (404, "version_not_found")
+
+
+def test_everything_survives_a_restart(make_parts, make_adapter, make_png):
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1))
+        client.put("/adapters/cells", content=make_adapter(2))
+        client.put("/adapters/cells/aliases/prod", json={"version": 1})
+        before = client.get("/adapters").json()
+        answer = client.post("/predict?adapter=cells:prod", content=make_png()).json()
+
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        after = client.get("/adapters").json()
+        for listed in (before, after):
+            for adapter in listed["adapters"]:
+                del adapter["tier"]
+        assert after == before
+        again = client.post("/predict?adapter=cells:prod", content=make_png()).json()
+        assert again["predictions"] == answer["predictions"]
+        assert again["adapter"] == answer["adapter"]
+
+
+def test_a_damaged_blob_is_never_served_and_its_upload_heals_it(make_parts, make_adapter, make_png, tmp_path):
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        digest = client.put("/adapters/cells", content=make_adapter(1)).json()["digest"]
+        client.put("/adapters/tiles", content=make_adapter(2))
+    blob = tmp_path / "blobs" / digest.removeprefix("sha256:")
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        for answer in (client.post("/predict?adapter=cells", content=make_png()), client.get("/adapters/cells/file")):
+            assert (answer.status_code, answer.json()["code"]) == (503, "adapter_corrupt")
+        assert client.post("/predict?adapter=tiles", content=make_png()).status_code == 200
+        assert client.put("/adapters/cells", content=make_adapter(1)).status_code == 200
+        assert client.get("/adapters/cells/file").content == make_adapter(1)
+
+
+def test_an_adapter_for_another_backbone_is_listed_but_not_served(make_parts, make_adapter, make_png):
+    from lensmount_adapters import load_backbone
+
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1))
+    with make_parts(load_backbone("resnet10t", "random:1")) as parts:
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            assert client.get("/adapters/cells").json()["status"] == "backbone_mismatch"
+            refused = client.post("/predict?adapter=cells", content=make_png())
+            assert (refused.status_code, refused.json()["code"]) == (409, "backbone_mismatch")

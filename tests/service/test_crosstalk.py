@@ -1,0 +1,106 @@
+"""64 clients at once, three adapters with the same labels: no answer may carry a trace of another adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import torch
+import uvicorn
+
+from lensmount_adapters import decode_image, parse_adapter, preprocess
+from lensmount_service.server import KEEP_ALIVE_S
+
+CLIENTS = 64
+TASKS = ("one", "two", "three")
+LABELS = ("a", "b", "c")
+
+
+def test_64_clients_and_three_adapters_get_their_own_answers(make_parts, make_adapter, make_png, fresh_backbone):
+    run(make_parts, make_adapter, make_png, fresh_backbone, requests=3_000)
+
+
+@pytest.mark.soak
+def test_64_clients_and_three_adapters_get_their_own_answers_for_long(
+    make_parts, make_adapter, make_png, fresh_backbone
+):
+    run(make_parts, make_adapter, make_png, fresh_backbone, requests=20_000)
+
+
+def run(make_parts, make_adapter, make_png, own_backbone, requests):
+    files = {task: make_adapter(seed, LABELS) for seed, task in enumerate(TASKS, start=1)}
+    images = [make_png(seed) for seed in range(8)]
+    expected = {task: scores_by_hand(own_backbone, data, images) for task, data in files.items()}
+    for task in TASKS:  # the margin that tells adapters apart is far over the noise of batch shapes
+        for other in TASKS:
+            if other != task:
+                assert (expected[task] - expected[other]).abs().amax(dim=1).min() > 1e-2
+    with make_parts() as parts, listening(parts.app) as url:
+        with httpx.Client(base_url=url) as client:
+            digests = {task: client.put(f"/adapters/{task}", content=files[task]).json()["digest"] for task in TASKS}
+        answers = asyncio.run(ask(url, images, requests))
+        with httpx.Client(base_url=url) as client:
+            assert client.get("/integrity").json()["ok"]
+    assert len(answers) == requests
+    wrong_digests = sum(answer["adapter"]["digest"] != digests[task] for task, _, answer in answers)
+    worst = 0.0
+    for task, number, answer in answers:
+        scores = {p["label"]: p["score"] for p in answer["predictions"]}
+        got = torch.tensor([scores[label] for label in LABELS])
+        worst = max(worst, float((got - expected[task][number]).abs().max()))
+    assert wrong_digests == 0
+    assert worst < 1e-4
+
+
+def scores_by_hand(backbone, data, images):
+    """[images, classes]: plain torch on a copy of the network, float64 deltas, one image at a time."""
+    file = parse_adapter(data)
+    network = copy.deepcopy(backbone.module)
+    weights = dict(network.named_parameters())
+    with torch.no_grad():
+        for module, factors in file.manifest.modules.items():
+            A, B = (file.tensors[f"{module}.lora_{part}.weight"].double() for part in "AB")
+            weight = weights[f"{module}.weight"]
+            delta = (factors.alpha / factors.rank) * torch.einsum("or,ri->oi", B.flatten(1), A.flatten(1))
+            weight.copy_((weight.double() + delta.view(weight.shape)).float())
+        x = [preprocess(decode_image(image), file.manifest.preprocessing)[None] for image in images]
+        features = torch.cat([network(one) for one in x])
+        return torch.softmax(features @ file.tensors["head.weight"].T + file.tensors["head.bias"], dim=1)
+
+
+async def ask(url, images, requests):
+    answers = []
+    counter = iter(range(requests))
+    limits = httpx.Limits(max_connections=CLIENTS)
+
+    async def client(session):
+        for number in counter:
+            task = TASKS[(number * 7 + number // 5) % 3]
+            image = number % len(images)
+            answer = await session.post(f"/predict?adapter={task}", content=images[image])
+            assert answer.status_code == 200, answer.text
+            answers.append((task, image, answer.json()))
+
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as session:
+        await asyncio.gather(*(client(session) for _ in range(CLIENTS)))
+    return answers
+
+
+@contextmanager
+def listening(app):
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_S)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

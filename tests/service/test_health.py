@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from fastapi.testclient import TestClient
+
+from lensmount_adapters import ExactSwapper
+
+
+def test_live_and_ready_answer(client):
+    assert client.get("/health/live").json() == {"status": "ok"}
+    assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t"}
+
+
+def test_ready_says_no_once_the_engine_stops(make_parts):
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        parts.engine.stop()
+        answer = client.get("/health/ready")
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_integrity_holds_after_switches_and_finds_one_flipped_bit(make_parts, make_adapter, make_png, fresh_backbone):
+    with make_parts(fresh_backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        for seed in (1, 2):
+            client.put(f"/adapters/task{seed}", content=make_adapter(seed))
+            client.post(f"/predict?adapter=task{seed}", content=make_png())
+        report = client.get("/integrity").json()
+        assert report["ok"]
+        assert report["tensors"] == len(fresh_backbone.tensors)
+
+        fresh_backbone.tensors["layer1.0.conv1.weight"].view(-1)[0] += 1e-3
+        report = client.get("/integrity").json()
+        assert not report["ok"]
+        assert report["changed"] == ["layer1.0.conv1.weight"]
+        assert "lensmount_restore_mismatch_total 1.0" in client.get("/metrics").text
+
+
+def test_limits_are_the_ones_that_hold(make_parts):
+    with make_parts(max_files=3) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        limits = client.get("/limits").json()
+
+        assert limits["max_files"] == 3
+        answer = client.post("/predict?adapter=cells", files=[("file", b"x")] * 4)
+        assert answer.json()["code"] in ("adapter_not_found", "batch_too_large")
+
+
+def test_metrics_have_the_fields_names_and_one_series_an_adapter(client, make_png):
+    client.post("/predict?adapter=cells", content=make_png())
+    client.post("/predict?adapter=tiles", content=make_png())
+    text = client.get("/metrics").text
+
+    for line in (
+        'lensmount_requests_total{adapter="cells",code="200"} 1.0',
+        'lensmount_switches_total{from_tier="memory",mode="merged"} 2.0',
+        'lensmount_adapter_resident{adapter="tiles",pinned="false",tier="merged"} 1.0',
+        'lensmount_adapter_resident{adapter="cells",pinned="false",tier="merged"} 0.0',
+        'lensmount_inflight{adapter="cells"} 0.0',
+        "lensmount_restore_mismatch_total 0.0",
+        "lensmount_batch_size_count 2.0",
+        "lensmount_queue_seconds_count 2.0",
+        "lensmount_switch_seconds_count 2.0",
+    ):
+        assert line in text
+    assert 'lensmount_build_info{backbone="resnet10t"' in text
+    assert 'lensmount_cache_bytes{tier="memory"}' in text
+
+
+def test_the_openapi_document_names_every_route_with_examples(client):
+    document = client.get("/openapi.json").json()
+
+    assert {"/predict", "/adapters", "/adapters/{name}/file", "/integrity", "/limits"} <= document["paths"].keys()
+    predict = document["paths"]["/predict"]["post"]
+    assert "multipart/form-data" in predict["requestBody"]["content"]
+    assert "malaria" in str(predict["parameters"])
+    assert client.get("/docs").status_code == 200
+
+
+def test_the_swapper_is_exact_by_default(make_parts):
+    with make_parts() as parts:
+        assert isinstance(parts.engine._swapper, ExactSwapper)

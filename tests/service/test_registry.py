@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+
+from lensmount_adapters import Manifest, parse_adapter
+from lensmount_service.errors import NotFound, Unavailable, VersionDeleted
+from lensmount_service.references import Reference
+from lensmount_service.registry import Registry
+
+
+@pytest.fixture
+def manifest(make_adapter) -> Manifest:
+    return parse_adapter(make_adapter(1)).manifest
+
+
+@pytest.fixture
+def registry(tmp_path):
+    registry = Registry(tmp_path / "registry.sqlite3")
+    yield registry
+    registry.close()
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def test_it_writes_through_to_the_disk(registry):
+    with registry._read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2  # FULL
+
+
+def test_versions_count_up_and_what_was_published_is_there_for_another_process(registry, manifest, tmp_path):
+    assert [registry.publish("cells", digest(n), 10, manifest)[0].version for n in (1, 2, 3)] == [1, 2, 3]
+
+    other = Registry(tmp_path / "registry.sqlite3")
+    assert other.resolve(Reference("cells")).digest == digest(3)
+    assert other.resolve(Reference("cells", version=1)).digest == digest(1)
+    assert other.resolve(Reference("cells", digest=digest(2))).version == 2
+    other.close()
+
+
+def test_deleting_the_latest_brings_the_one_before_back(registry, manifest):
+    registry.publish("cells", digest(1), 10, manifest)
+    registry.publish("cells", digest(2), 10, manifest)
+    registry.set_alias("cells", "prod", 2)
+
+    assert registry.delete("cells", 2) == [digest(2)]
+    assert registry.resolve(Reference("cells")).version == 1
+    with pytest.raises(VersionDeleted):
+        registry.resolve(Reference("cells", version=2))
+    with pytest.raises(NotFound, match="alias"):
+        registry.resolve(Reference("cells", alias="prod"))
+
+
+def test_a_digest_that_another_name_holds_is_not_given_up(registry, manifest):
+    registry.publish("cells", digest(1), 10, manifest)
+    registry.publish("twin", digest(1), 10, manifest)
+
+    assert registry.delete("cells") == []
+    assert registry.delete("twin") == [digest(1)]
+    with pytest.raises(NotFound):
+        registry.resolve(Reference("cells"))
+
+
+def test_racing_uploads_get_numbers_of_their_own(registry, manifest):
+    barrier = threading.Barrier(8)
+    versions: list[int] = []
+
+    def publish(number: int) -> None:
+        barrier.wait()
+        for step in range(10):
+            versions.append(registry.publish("cells", digest(number * 100 + step), 10, manifest)[0].version)
+
+    threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(versions) == list(range(1, 81))
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    path = tmp_path / "registry.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(Unavailable, match="schema 99"):
+        Registry(path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    path = tmp_path / "registry.sqlite3"
+    path.write_bytes(b"not a database at all" * 100)
+
+    with pytest.raises(Unavailable):
+        Registry(path)

@@ -1,0 +1,137 @@
+"""`lensmount serve` as a process: its start, its signals, its restarts."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+SERVE = [sys.executable, "-m", "lensmount_client", "serve"]
+SMALL = ["--backbone", "resnet10t", "--weights", "random:0", "--no-zoo", "--port", "0"]
+
+
+@contextmanager
+def serving(state, *options):
+    """A server process on a port of its own; yields it and its URL."""
+    process = subprocess.Popen(
+        [*SERVE, *SMALL, "--state", str(state), *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    lines: list[str] = []
+    found = threading.Event()
+
+    def drain():
+        for line in process.stderr:
+            lines.append(line)
+            if "url=" in line:
+                found.set()
+        found.set()
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        assert found.wait(60)
+        url = re.search(r"url=(\S+)", "".join(lines))
+        assert url, "".join(lines)
+        yield process, url[1]
+    finally:
+        process.kill()
+        process.wait()
+        thread.join()
+        process.stderr.close()
+        process.stdout.close()
+
+
+def test_sigterm_finishes_what_was_accepted_and_exits_with_0(tmp_path, make_adapter, make_png):
+    with serving(tmp_path, "--max-batch", "1") as (process, url):
+        httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
+        files = [("file", (f"{i}.png", make_png(i, (1200, 1000)))) for i in range(48)]
+        answers: list[httpx.Response] = []
+        ask = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", files=files, timeout=60))
+        )
+        ask.start()
+        while "lensmount_batch_size_count 0.0" in httpx.get(f"{url}/metrics").text:
+            assert ask.is_alive()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        ask.join()
+
+    assert answers[0].status_code == 200
+    assert len(answers[0].json()["results"]) == 48
+
+
+def test_acknowledged_uploads_survive_kill_9(tmp_path, make_adapter):
+    acknowledged: dict[str, str] = {}
+    for round_ in range(2):
+        with serving(tmp_path) as (process, url):
+            listed = {a["name"]: a["digest"] for a in httpx.get(f"{url}/adapters").json()["adapters"]}
+            assert acknowledged.items() <= listed.items()
+            killer = threading.Timer(0.1 + 0.15 * round_, process.kill)
+            killer.start()
+            try:
+                for number in range(1000):
+                    name = f"task-{round_}-{number}"
+                    made = httpx.put(f"{url}/adapters/{name}", content=make_adapter(round_ * 1000 + number))
+                    acknowledged[name] = made.json()["digest"]
+            except httpx.TransportError:
+                pass
+            killer.join()
+    with serving(tmp_path) as (_, url):
+        for name, digest in acknowledged.items():
+            assert httpx.get(f"{url}/adapters/{name}/file").headers["ETag"] == f'"{digest}"'
+    assert len(acknowledged) > 3
+
+
+REFUSALS = {
+    "another address without a token": (["--host", "0.0.0.0"], "expected a token"),
+    "an unknown backbone": (["--backbone", "resnet34x"], "found no timm model named 'resnet34x'"),
+    "weights that are not there": (["--weights", "nowhere.safetensors"], "found no weights file nowhere.safetensors"),
+    "a port beyond all ports": (["--port", "70000"], "--port"),
+    "an unknown dtype": (["--dtype", "int8"], "--dtype"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
+    options, line = REFUSALS[case]
+
+    ended = subprocess.run(
+        [*SERVE, *SMALL, "--state", str(tmp_path), *options], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 78
+    assert line in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [*SERVE, *SMALL, "--state", str(tmp_path), "--port", port], capture_output=True, text=True, timeout=60
+        )
+    assert ended.returncode == 78
+    assert "Cure: choose another --port" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_slow_client_that_goes_away_leaves_no_trace(tmp_path, make_adapter, make_png):
+    with serving(tmp_path) as (_, url):
+        httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
+        host, port = url.removeprefix("http://").split(":")
+        for _ in range(20):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(
+                    b"POST /predict?adapter=cells HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\nhalf"
+                )
+        while 'adapter="cells",code="499"} 20.0' not in (metrics := httpx.get(f"{url}/metrics").text):
+            assert 'code="500"' not in metrics
+        assert httpx.post(f"{url}/predict?adapter=cells", content=make_png()).status_code == 200
+        assert 'lensmount_inflight{adapter="cells"} 0.0' in httpx.get(f"{url}/metrics").text

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from lensmount_service.settings import Settings
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "example.org"])
+def test_an_address_beyond_loopback_needs_a_token(host):
+    with pytest.raises(ValidationError, match="expected a token"):
+        Settings(host=host)
+    assert Settings(host=host, token="secret").host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_none(host):
+    assert Settings(host=host).token is None
+
+
+def test_an_empty_token_is_none_at_all_and_refused():
+    with pytest.raises(ValidationError, match="empty token"):
+        Settings(host="0.0.0.0", token=" ")
+
+
+def test_variables_set_what_flags_do_not(monkeypatch):
+    monkeypatch.setenv("LENSMOUNT_PORT", "9000")
+    monkeypatch.setenv("LENSMOUNT_MAX_BATCH", "4")
+
+    assert (Settings().port, Settings(port=1).port, Settings().max_batch) == (9000, 1, 4)
+
+
+def test_the_token_is_not_shown():
+    assert "secret" not in repr(Settings(token="secret"))
