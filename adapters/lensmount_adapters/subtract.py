@@ -44,13 +44,7 @@ class SubtractingSwapper:
         if self.switches % self._refresh_after == 0:
             self.refresh()
         self._touched.update(delta.target.name for delta in adapter.deltas)
-        try:
-            self._add(adapter, 1)
-        except BaseException as error:
-            self.refresh()
-            if isinstance(error, Exception):
-                raise SwapError(f"merging {adapter.manifest.name} broke off; the base is read anew") from error
-            raise
+        self._add(adapter, 1)
         self._mounted = adapter
         return True
 
@@ -67,7 +61,14 @@ class SubtractingSwapper:
                 self._backbone.tensors[name].copy_(tensors[name])
 
     def _add(self, adapter: Adapter, sign: int) -> None:
-        with torch.no_grad():
-            for delta in adapter.deltas:
-                live = self._backbone.tensors[delta.target.name]
-                live.add_(delta.dense().to(live.dtype), alpha=sign)
+        try:
+            with torch.no_grad():
+                for delta in adapter.deltas:
+                    live = self._backbone.tensors[delta.target.name]
+                    live.add_(delta.dense().to(live.dtype), alpha=sign)
+        except BaseException as error:
+            self.refresh()
+            if isinstance(error, Exception):
+                what = "merging" if sign > 0 else "subtracting"
+                raise SwapError(f"{what} {adapter.manifest.name} broke off; the base is read anew") from error
+            raise

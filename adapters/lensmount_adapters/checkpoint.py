@@ -1,0 +1,46 @@
+"""The state of a training run beside its adapter file: written whole each epoch, read back without running code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lensmount_adapters.atomic import write_atomic
+from lensmount_adapters.errors import TrainingError
+
+
+def checkpoint_path(out: Path) -> Path:
+    """ "malaria.safetensors" -> "malaria.safetensors.checkpoint"."""
+    return out.with_name(f"{out.name}.checkpoint")
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Tensors, numbers, strings and containers of these; atomic: a crash leaves the previous checkpoint."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run with the same `settings` as `asked`.
+
+    Raises TrainingError where there is none, where it is damaged, or where a setting differs (it names the setting).
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path}: found no checkpoint to resume from. Cure: leave --resume out")
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise TrainingError(f"{path}: the checkpoint is damaged. Cure: delete it and start anew") from error
+    found = state["settings"]
+    for name in sorted(found.keys() | asked.keys()):
+        if found.get(name) != asked.get(name):
+            raise TrainingError(
+                f"{path}: found a run with {name} = {found.get(name)!r}, expected {asked.get(name)!r} to resume it. "
+                "Cure: give the same settings, or leave --resume out to start anew"
+            )
+    return state

@@ -1,0 +1,73 @@
+"""How well scores match labels: the figures of a classifier on one set of images, from scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as sk
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """The figures of one class; `count` images truly belong to it, `auroc` is this class against the rest."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    count: int
+    auroc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """`confusion[i][j]`: images of class i answered as class j. `auroc` is the mean over classes, None if undefined."""
+
+    count: int
+    accuracy: float
+    balanced_accuracy: float
+    auroc: float | None
+    log_loss: float
+    classes: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> Metrics:
+    """The figures for class indices `truth` [N] and `scores` [N, classes] in [0, 1].
+
+    Balanced accuracy is the mean recall of the classes that occur. AUROC is taken class against the rest; for two
+    classes both are the same figure.
+    """
+    y, s = truth.cpu().numpy(), scores.detach().cpu().double().numpy()
+    answers = s.argmax(axis=1)
+    order = list(range(len(labels)))
+    precision, recall, f1, count = sk.precision_recall_fscore_support(y, answers, labels=order, zero_division=0.0)
+    confusion = sk.confusion_matrix(y, answers, labels=order)
+    aurocs = [_auroc(y == index, s[:, index]) for index in order]
+    known = [value for value in aurocs if value is not None]
+    occurring = count > 0
+    return Metrics(
+        count=len(y),
+        accuracy=float((answers == y).mean()),
+        balanced_accuracy=float(recall[occurring].mean()),
+        auroc=float(np.mean(known)) if known else None,
+        log_loss=float(-np.log(np.clip(s[np.arange(len(y)), y], 1e-12, 1.0)).mean()),
+        classes=tuple(
+            ClassMetrics(labels[i], float(precision[i]), float(recall[i]), float(f1[i]), int(count[i]), aurocs[i])
+            for i in order
+        ),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+    )
+
+
+def _auroc(positive: np.ndarray, score: np.ndarray) -> float | None:
+    if positive.all() or not positive.any():
+        return None
+    return float(sk.roc_auc_score(positive, score))

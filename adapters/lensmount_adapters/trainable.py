@@ -1,0 +1,127 @@
+"""The model while it trains: the frozen backbone seen through `W = W0 + delta`, and a head; only these two learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from lensmount_adapters.backbone import Backbone
+from lensmount_adapters.delta import Delta, fresh_additive, fresh_low_rank, fresh_tucker, read_deltas
+from lensmount_adapters.heads import build_head, head_tensors
+from lensmount_adapters.manifest import Factors, HeadSpec
+from lensmount_adapters.strided import UnstridedDepthwise
+from lensmount_adapters.targets import Selection
+
+
+class TrainableAdapter:
+    """Deltas and head as leaves of the graph; the backbone's own tensors are read and never written.
+
+    >>> adapter = TrainableAdapter(backbone, selection, rank=8, alpha=16.0, head=LinearHead(), classes=2, seed=0)
+    >>> adapter.logits(images, torch.float32).sum().backward()     # doctest: +SKIP
+
+    Every step computes the weights anew in float32 and lends them to the module for one call, so BatchNorm stays in
+    eval mode and what is trained is what is served.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        selection: Selection,
+        *,
+        rank: int,
+        alpha: float,
+        head: HeadSpec,
+        classes: int,
+        seed: int,
+    ) -> None:
+        self.backbone = backbone
+        self.modules: dict[str, Factors] = {}
+        fresh = self._fresh(selection, rank, alpha, torch.Generator().manual_seed(seed))
+        self.factors = {
+            name: tensor.to(backbone.device).requires_grad_()
+            for delta in fresh
+            for name, tensor in delta.tensors().items()
+        }
+        scales = {module: factors.scale for module, factors in self.modules.items()}
+        self.deltas = read_deltas(backbone.targets, self.factors, scales)
+        with own_random_state():
+            torch.manual_seed(seed)
+            self.head = build_head(head, backbone.feature_dim, classes).to(backbone.device)
+
+    def logits(self, images: Tensor, precision: torch.dtype) -> Tensor:
+        """Preprocessed images [N, 3, H, W] to float32 logits [N, classes]; the head follows `train()` and `eval()`."""
+        live = {d.target.name: self.backbone.pristine(d.target.name) + d.dense() for d in self.deltas}
+        images = images.to(self.backbone.device, memory_format=torch.channels_last)
+        device = self.backbone.device.type
+        low = precision is torch.bfloat16
+        with torch.autocast(device, precision, enabled=low), UnstridedDepthwise(enabled=low and device == "cpu"):
+            features: Tensor = functional_call(self.backbone.module, live, (images,))  # [N, feature_dim]
+        logits: Tensor = self.head(features.float())
+        return logits
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What the optimiser moves, by name in the adapter file."""
+        return self.factors | {f"head.{name}": tensor for name, tensor in self.head.named_parameters()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The adapter file's tensors: parameters and the head's statistics, detached but not copied."""
+        return {name: tensor.detach() for name, tensor in (self.factors | head_tensors(self.head)).items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy values in, in place, so that the optimiser keeps its leaves."""
+        with torch.no_grad():
+            for name, tensor in self.tensors().items():
+                tensor.copy_(tensors[name])
+
+    def count(self) -> int:
+        """The number of trainable parameters."""
+        return sum(tensor.numel() for tensor in self.parameters().values())
+
+    def train(self) -> None:
+        self.head.train()
+
+    def eval(self) -> None:
+        self.head.eval()
+
+    def _fresh(self, selection: Selection, rank: int, alpha: float, generator: torch.Generator) -> list[Delta]:
+        deltas: list[Delta] = []
+        for target in selection.low_rank:
+            # a delta of more than full rank would only waste bytes; alpha follows, so that the scale stays
+            full = min(target.out_features // target.groups, torch.Size(target.shape[1:]).numel())
+            own = min(rank, full)
+            self.modules[target.module] = Factors(rank=own, alpha=alpha * own / rank)
+            scale = self.modules[target.module].scale
+            pointwise = all(k == 1 for k in target.shape[2:])
+            if selection.tucker and not pointwise and target.layer == "conv":
+                deltas.append(fresh_tucker(target, own, scale, generator))
+            else:
+                deltas.append(fresh_low_rank(target, own, scale, generator))
+        return deltas + [fresh_additive(target) for target in selection.additive]
+
+
+def own_random_state() -> AbstractContextManager[None]:
+    """Inside, the global generators may be seeded and drawn from; afterwards they are as they were."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
+
+
+class Average:
+    """The exponential moving average of the trained tensors (Polyak averaging): steadier than the last step.
+
+    The decay grows from 0.1 to `decay` as `(1 + t) / (10 + t)`, so that early steps are forgotten.
+    """
+
+    def __init__(self, adapter: TrainableAdapter, decay: float) -> None:
+        self._adapter = adapter
+        self._decay = decay
+        self.steps = 0
+        self.tensors = {name: tensor.clone() for name, tensor in adapter.tensors().items()}
+
+    def update(self) -> None:
+        self.steps += 1
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
+        for name, tensor in self._adapter.tensors().items():
+            self.tensors[name].lerp_(tensor, 1 - decay)

@@ -1,0 +1,621 @@
+"""Train one adapter: an image folder in, an adapter file with its own training record out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lensmount_adapters.admission import admit
+from lensmount_adapters.augment import Augmentation, augment, mix, preset
+from lensmount_adapters.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
+from lensmount_adapters.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lensmount_adapters.dataset import ImageFolder, Sample, digest_of_samples, normalise, read_folder, read_pixels
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.evaluation import answer
+from lensmount_adapters.files import dump_adapter, write_adapter
+from lensmount_adapters.heads import probabilities
+from lensmount_adapters.manifest import HeadSpec, LinearHead, Manifest, Preprocessing, check_name
+from lensmount_adapters.metrics import Metrics, measure
+from lensmount_adapters.precision import PRECISIONS, choose_precision, precision_name
+from lensmount_adapters.split import Split, few_shot, split_samples
+from lensmount_adapters.swap import ExactSwapper
+from lensmount_adapters.targets import parse_method, select_targets
+from lensmount_adapters.trainable import Average, TrainableAdapter, own_random_state
+
+FILE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Everything a run depends on. `train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))`.
+
+    `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
+    None takes the backbone's preset, `size` None its own. `average` is the decay of the moving average that is
+    evaluated and kept (0: the plain parameters), `mixup` the parameter of its Beta distribution (0: none).
+    `augmentation` overrides fields of the preset named by `augment`.
+    """
+
+    data: Path
+    name: str
+    out: Path
+    backbone: str = DEFAULT_BACKBONE
+    weights: str | None = None
+    method: str = "lora"
+    rank: int = 8
+    alpha: float | None = None
+    targets: str | None = None
+    head: HeadSpec = field(default_factory=LinearHead)
+    epochs: int | None = None
+    shots: int | None = None
+    seed: int = 0
+    size: int | None = None
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    augment: str = "photo"
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    group_regex: str | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    class_weights: Literal["none", "balanced"] = "balanced"
+    mixup: float = 0.0
+    average: float = 0.98
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    file_dtype: str = "fp16"
+    license: str = ""
+    description: str = ""
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        _check(check_name(self.name), f"name {self.name!r}", "lower case letters, digits, '.', '-', '_'")
+        _check(self.rank >= 1, f"rank {self.rank}", "at least 1")
+        _check(self.alpha is None or self.alpha > 0, f"alpha {self.alpha}", "more than 0")
+        _check(self.epochs is None or self.epochs >= 1, f"{self.epochs} epochs", "at least 1")
+        _check(self.batch_size >= 1, f"batch size {self.batch_size}", "at least 1")
+        _check(self.learning_rate > 0, f"learning rate {self.learning_rate}", "more than 0")
+        _check(0 <= self.warmup < 1, f"warm-up {self.warmup}", "a share of the steps from 0 to below 1")
+        _check(0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}", "0 to below 1")
+        _check(0 <= self.average < 1, f"average {self.average}", "0 to below 1")
+        _check(self.precision in ("auto", *PRECISIONS), f"precision {self.precision!r}", "auto, fp32 or bf16")
+        _check(self.file_dtype in FILE_DTYPES, f"file dtype {self.file_dtype!r}", f"one of {', '.join(FILE_DTYPES)}")
+        _check(self.resize in ("squash", "crop", "pad"), f"resize {self.resize!r}", "squash, crop or pad")
+        _check(self.class_weights in ("none", "balanced"), f"class weights {self.class_weights!r}", "none or balanced")
+        parse_method(self.method)
+        self.augmentation_rule()
+
+    def augmentation_rule(self) -> Augmentation:
+        try:
+            return replace(preset(self.augment), **self.augmentation)
+        except TypeError as error:
+            raise TrainingError(f"found augmentation {self.augmentation}, expected fields of Augmentation") from error
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
+        own = asdict(replace(self, head=LinearHead()))
+        own |= {"head": self.head.model_dump(mode="json"), "augmentation": asdict(self.augmentation_rule())}
+        kept = {key: value for key, value in own.items() if key not in _PLACES}
+        kept["augmentation"]["zoom"] = list(kept["augmentation"]["zoom"])
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One line of the training's history; validation figures are None without a validation part.
+
+    `validation_loss` is the log loss at the epoch's own best temperature, as the file will serve it: without that, the
+    growing confidence of later epochs hides that they rank better.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_balanced_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands after a step. `done` is set on the last step of an epoch, after validation."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    done: EpochRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """The written file and what is known of it; metrics are those of the file's own contents, read back."""
+
+    path: Path
+    digest: str
+    size_bytes: int
+    manifest: Manifest
+    validation: Metrics | None
+    test: Metrics | None
+    interrupted: bool
+    notes: tuple[str, ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return self.manifest.training
+
+
+Listener = Callable[[Progress], None]
+
+
+def train(
+    config: TrainingConfig, on_progress: Listener | None = None, backbone: Backbone | None = None
+) -> TrainingResult:
+    """Train an adapter and write it to `config.out`.
+
+    `on_progress` is called after every step. KeyboardInterrupt (Ctrl-C, or raised by `on_progress`) ends the training
+    and keeps the best epoch so far; the checkpoint stays, so that `resume=True` goes on from the last whole epoch.
+    The same config on the same CPU with the same thread count gives the same tensors, bit for bit; `precision` "auto"
+    is the one setting that measures, and the record says what it chose.
+    Raises DatasetError, TrainingError, BackboneError.
+    """
+    with _threads(config.threads), own_random_state():
+        _check(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
+        backbone = backbone or load_backbone(config.backbone, _weights(config.weights), _device(config.device))
+        _check(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
+        run = _Run(config, backbone, _read_task(config, backbone))
+        interrupted = run.go(on_progress or _silent)
+        return _write(run, interrupted)
+
+
+def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
+    """Linear warm-up over the `warmup` share of the steps, then half a cosine down to zero; steps count from 0."""
+    rising = int(warmup * steps)
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def automatic_epochs(steps: int) -> int:
+    """12, or as many as make 300 optimiser steps at `steps` an epoch, 100 at most: few images need more rounds."""
+    return min(100, max(12, math.ceil(300 / steps)))
+
+
+def is_best_so_far(history: Sequence[EpochRecord], images: int) -> bool:
+    """Whether the last epoch is to be kept: within one standard error of the best balanced accuracy on validation.
+
+    The one-standard-error rule (Breiman et al. 1984) in favour of the later epoch: on a hundred images the very best
+    epoch is often an early one that was lucky. Without a validation part the later epoch is always kept.
+    """
+    found = [record.validation_balanced_accuracy for record in history]
+    accuracies = [accuracy for accuracy in found if accuracy is not None]
+    if not accuracies:
+        return True
+    best = max(accuracies)
+    return accuracies[-1] >= best - math.sqrt(best * (1 - best) / images)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature in [0.2, 5] under which `softmax(logits / T)` has the least log loss (arXiv 1706.04599)."""
+    candidates = torch.logspace(math.log10(0.2), math.log10(5), 201, dtype=torch.float64)
+    losses = [float(F.cross_entropy(logits.double() / t, labels)) for t in candidates]
+    return round(float(candidates[losses.index(min(losses))]), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The data of one run: folder, split, preprocessing, pixels in memory."""
+
+    folder: ImageFolder
+    split: Split
+    preprocessing: Preprocessing
+    train_pixels: Tensor
+    train_labels: Tensor
+    validation_pixels: Tensor
+    validation_labels: Tensor
+
+    def samples(self, part: str) -> list[Sample]:
+        return [self.folder.samples[index] for index in self.split.parts()[part]]
+
+
+def _read_task(config: TrainingConfig, backbone: Backbone) -> _Task:
+    folder = read_folder(config.data, config.group_regex)
+    labels = [sample.label for sample in folder.samples]
+    groups = [sample.group for sample in folder.samples]
+    split = split_samples(labels, groups, config.seed, config.validation_fraction, config.test_fraction)
+    if config.shots is not None:
+        split = few_shot(split, labels, config.shots, config.seed)
+    rule = _preprocessing(config, backbone)
+    train_samples = [folder.samples[index] for index in split.train]
+    validation_samples = [folder.samples[index] for index in split.validation]
+    return _Task(
+        folder,
+        split,
+        rule,
+        read_pixels(folder, train_samples, _larger(rule, config.augmentation_rule())),
+        torch.tensor([sample.label for sample in train_samples]),
+        read_pixels(folder, validation_samples, rule),
+        torch.tensor([sample.label for sample in validation_samples], dtype=torch.int64),
+    )
+
+
+class _Run:
+    """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one."""
+
+    def __init__(self, config: TrainingConfig, backbone: Backbone, task: _Task) -> None:
+        self.config = config
+        self.backbone = backbone
+        self.task = task
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
+        self.adapter = TrainableAdapter(
+            backbone,
+            select_targets(backbone.name, backbone.targets, config.method, config.targets),
+            rank=config.rank,
+            alpha=2.0 * config.rank if config.alpha is None else config.alpha,
+            head=config.head,
+            classes=len(task.folder.classes),
+            seed=config.seed,
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # dropout in the head draws from the global generator
+        self.optimizer = _optimizer(self.adapter, config)
+        self.average = Average(self.adapter, config.average)
+        self.rule = config.augmentation_rule()
+        self.class_weights = _class_weights(config, task).to(backbone.device)
+        self.history: list[EpochRecord] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self.precision = self._resume() if config.resume else choose_precision(config.precision, self._probe)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in an epoch."""
+        return max(1, round(len(self.task.train_labels) / self.config.batch_size))
+
+    @property
+    def epochs(self) -> int:
+        return automatic_epochs(self.steps) if self.config.epochs is None else self.config.epochs
+
+    def go(self, listener: Listener) -> bool:
+        """Train to the last epoch; True where Ctrl-C ended it early."""
+        try:
+            for epoch in range(len(self.history) + 1, self.epochs + 1):
+                self._train_epoch(epoch, listener)
+        except KeyboardInterrupt:
+            if not self.best:
+                raise TrainingError(
+                    "interrupted before the first epoch was whole: nothing was learned and nothing is written"
+                ) from None
+            return True
+        return False
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _train_epoch(self, epoch: int, listener: Listener) -> None:
+        self.adapter.train()
+        order = torch.randperm(len(self.task.train_labels), generator=self.generator)
+        losses, right, seen = 0.0, 0, 0
+        for step, indices in enumerate(order.tensor_split(self.steps), start=1):
+            loss, hits = self._step(indices, (epoch - 1) * self.steps + step - 1)
+            losses, right, seen = losses + loss, right + hits, seen + len(indices)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"epoch {epoch}, step {step}: the loss is {loss}. Cure: a lower --lr, or --precision fp32"
+                )
+            if step < self.steps:
+                listener(Progress(epoch, self.epochs, step, self.steps, losses / step, right / seen))
+        record = self._finish_epoch(epoch, losses / self.steps, right / seen)
+        listener(Progress(epoch, self.epochs, self.steps, self.steps, record.loss, record.accuracy, record))
+
+    def _step(self, indices: Tensor, step: int) -> tuple[float, int]:
+        """One optimiser step; returns the loss and the number of right answers."""
+        pixels = self.task.train_pixels[indices].to(self.backbone.device)
+        labels = self.task.train_labels[indices].to(self.backbone.device)
+        x = augment(pixels, self.rule, self.task.preprocessing.size, self.generator)
+        soft = F.one_hot(labels, len(self.task.folder.classes)).float()  # [N, classes]
+        x, soft = mix(x, soft, self.config.mixup, self.generator)
+        logits = self.adapter.logits(normalise(x, self.task.preprocessing), self.precision)
+        loss = F.cross_entropy(logits, soft, self.class_weights, label_smoothing=self.config.label_smoothing)
+        rate = learning_rate_at(step, self.epochs * self.steps, self.config.learning_rate, self.config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.optimizer.step()
+        self.average.update()
+        return loss.item(), int((logits.argmax(1) == labels).sum())
+
+    def _finish_epoch(self, epoch: int, loss: float, accuracy: float) -> EpochRecord:
+        """Validate the averaged tensors, keep them if they are the best so far, write the checkpoint."""
+        candidate = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
+        metrics = None
+        if len(self.task.validation_labels):
+            logits, labels = self._validation_logits(candidate), self.task.validation_labels
+            metrics = measure(labels, (logits / fit_temperature(logits, labels)).softmax(1), self.task.folder.classes)
+        record = EpochRecord(
+            epoch,
+            round(loss, 6),
+            round(accuracy, 6),
+            round(metrics.log_loss, 6) if metrics else None,
+            round(metrics.balanced_accuracy, 6) if metrics else None,
+        )
+        self.history.append(record)
+        if is_best_so_far(self.history, len(self.task.validation_labels)):
+            self.best, self.best_epoch = candidate, epoch
+        save_checkpoint(checkpoint_path(self.config.out), self._state())
+        return record
+
+    def _validation_logits(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Logits [N, classes] of the validation part under `tensors`; the tensors in training are put back."""
+        training = {name: tensor.clone() for name, tensor in self.adapter.tensors().items()}
+        self.adapter.load(tensors)
+        self.adapter.eval()
+        try:
+            with torch.no_grad():
+                return torch.cat(
+                    [
+                        self.adapter.logits(normalise(batch, self.task.preprocessing), self.precision).cpu()
+                        for batch in torch.split(self.task.validation_pixels, 64)
+                    ]
+                )
+        finally:
+            self.adapter.load(training)
+            self.adapter.train()
+
+    def temperature(self) -> float:
+        """The calibration of the best epoch, from the validation part; 1 without one."""
+        if not len(self.task.validation_labels):
+            return 1.0
+        return fit_temperature(self._validation_logits(self.best), self.task.validation_labels)
+
+    def _probe(self, precision: torch.dtype) -> None:
+        batch = self.task.train_pixels[: self.config.batch_size].to(self.backbone.device)
+        x = augment(batch, self.rule, self.task.preprocessing.size, torch.Generator().manual_seed(0))
+        self.adapter.eval()  # statistics of the head stay as they are
+        loss = self.adapter.logits(normalise(x, self.task.preprocessing), precision).sum()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.optimizer.zero_grad()
+
+    def _settings(self) -> dict[str, Any]:
+        return self.config.hyper_parameters() | {
+            "data_digest": self.task.folder.digest,
+            "backbone_fingerprint": self.backbone.fingerprint,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "settings": self._settings(),
+            "history": [asdict(record) for record in self.history],
+            "tensors": self.adapter.tensors(),
+            "average": self.average.tensors,
+            "average_steps": self.average.steps,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch_generator": torch.get_rng_state(),
+            "precision": precision_name(self.precision),
+            "seconds": self.seconds(),
+        }
+
+    def _resume(self) -> torch.dtype:
+        """Take up the checkpoint's state; returns its precision."""
+        state = load_checkpoint(checkpoint_path(self.config.out), self._settings())
+        device = self.backbone.device
+        self.adapter.load(state["tensors"])
+        self.average.tensors = {name: tensor.to(device) for name, tensor in state["average"].items()}
+        self.average.steps = state["average_steps"]
+        self.best = {name: tensor.to(device) for name, tensor in state["best"].items()}
+        self.best_epoch = state["best_epoch"]
+        self.history = [EpochRecord(**record) for record in state["history"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_generator"])
+        self.seconds_before = state["seconds"]
+        return PRECISIONS[state["precision"]]
+
+
+def _write(run: _Run, interrupted: bool) -> TrainingResult:
+    """Write the best epoch; its metrics are measured on the file's own bytes, admitted like any upload."""
+    config = run.config
+    head = config.head.model_copy(update={"temperature": run.temperature()})
+    manifest = Manifest(
+        name=config.name,
+        method=config.method,
+        backbone=run.backbone.ref,
+        preprocessing=run.task.preprocessing,
+        labels=run.task.folder.classes,
+        head=head,
+        modules=run.adapter.modules,
+        training=_record(run, interrupted),
+        license=config.license,
+        description=config.description,
+    )
+    dtype = FILE_DTYPES[config.file_dtype]
+    adapter = admit(dump_adapter(manifest, run.best, dtype), run.backbone)
+    swapper = ExactSwapper(run.backbone)
+    swapper.mount(adapter)
+    try:
+        measured = {
+            part: _measure(run, adapter.manifest, part, lambda x: adapter.logits(run.backbone.features(x)))
+            for part in ("validation", "test")
+        }
+    finally:
+        swapper.unmount()
+    figures = {part: metrics.to_json() for part, metrics in measured.items() if metrics is not None}
+    manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": _plain(figures)}})
+    digest = write_adapter(config.out, manifest, run.best, dtype)
+    if not interrupted:
+        checkpoint_path(config.out).unlink(missing_ok=True)
+    return TrainingResult(
+        path=config.out,
+        digest=digest,
+        size_bytes=config.out.stat().st_size,
+        manifest=manifest,
+        validation=measured["validation"],
+        test=measured["test"],
+        interrupted=interrupted,
+        notes=run.task.folder.notes,
+    )
+
+
+def _measure(run: _Run, manifest: Manifest, part: str, logits: Callable[[Tensor], Tensor]) -> Metrics | None:
+    samples = run.task.samples(part)
+    if not samples:
+        return None
+    found = answer(run.task.folder, samples, manifest.preprocessing, logits)
+    truth = torch.tensor([sample.label for sample in samples])
+    return measure(truth, probabilities(manifest.head, found), manifest.labels)
+
+
+def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
+    """The training record: with it and the data, the run can be repeated and the split reproduced."""
+    config, folder = run.config, run.task.folder
+    parts = {part: run.task.samples(part) for part in run.task.split.parts()}
+    return {
+        "data": {
+            "name": config.data.resolve().name,
+            "digest": folder.digest,
+            "images": len(folder),
+            "classes": folder.counts(),
+        },
+        "split": {
+            "seed": config.seed,
+            "validation_fraction": config.validation_fraction,
+            "test_fraction": config.test_fraction,
+            "group_regex": config.group_regex,
+            "groups": len({sample.group for sample in folder.samples}),
+            "shots": config.shots,
+            "parts": {
+                part: {
+                    "images": len(samples),
+                    "groups": len({sample.group for sample in samples}),
+                    "classes": {
+                        name: sum(sample.label == index for sample in samples)
+                        for index, name in enumerate(folder.classes)
+                    },
+                    "digest": digest_of_samples(samples),
+                }
+                for part, samples in parts.items()
+            },
+        },
+        "hyper_parameters": config.hyper_parameters(),
+        "weights": config.weights,
+        "epochs": {"asked": run.epochs, "run": len(run.history), "best": run.best_epoch},
+        "interrupted": interrupted,
+        "history": [asdict(record) for record in run.history],
+        "precision": precision_name(run.precision),
+        "seconds": round(run.seconds(), 1),
+        "threads": torch.get_num_threads(),
+        "device": str(run.backbone.device),
+        "trainable_parameters": run.adapter.count(),
+        "backbone_parameters": sum(p.numel() for p in run.backbone.module.parameters()),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _LIBRARIES}
+        | {"torch": torch.__version__},  # with the build, such as +cpu
+    }
+
+
+_LIBRARIES = ("lensmount", "torchvision", "timm", "safetensors", "scikit-learn", "pillow")
+_PLACES = ("data", "out", "resume", "threads", "device", "license", "description")
+
+
+def _optimizer(adapter: TrainableAdapter, config: TrainingConfig) -> torch.optim.AdamW:
+    """Matrices decay, vectors do not."""
+    parameters = list(adapter.parameters().values())
+    matrices = [tensor for tensor in parameters if tensor.ndim > 1]
+    vectors = [tensor for tensor in parameters if tensor.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def _class_weights(config: TrainingConfig, task: _Task) -> Tensor:
+    """[classes], mean 1 over the training images: every class weighs the same in the loss, however rare."""
+    classes = len(task.folder.classes)
+    if config.class_weights == "none":
+        return torch.ones(classes)
+    counts = Counter(task.train_labels.tolist())
+    return torch.tensor([len(task.train_labels) / (classes * counts[index]) for index in range(classes)])
+
+
+def _preprocessing(config: TrainingConfig, backbone: Backbone) -> Preprocessing:
+    own = backbone.preprocessing
+    size = own.size if config.size is None else (config.size, config.size)
+    if backbone.fixed_size and size != own.size:
+        raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
+    crop = own.crop_fraction if config.resize == "crop" else 1.0
+    return own.model_copy(update={"size": size, "resize": config.resize, "crop_fraction": crop})
+
+
+def _larger(rule: Preprocessing, augmentation: Augmentation) -> Preprocessing:
+    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail."""
+    if augmentation == Augmentation():
+        return rule
+    height, width = (min(1024, side + side // 8) for side in rule.size)
+    return rule.model_copy(update={"size": (height, width)})
+
+
+def _plain(document: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, as JSON will read them back."""
+    plain: dict[str, Any] = _listed(document)
+    return plain
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return value
+
+
+def _weights(weights: str | None) -> str | Path | None:
+    if weights is None or weights == "hub" or weights.startswith("random:"):
+        return weights
+    return Path(weights)
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(holds: bool, found: str, expected: str) -> None:
+    if not holds:
+        raise TrainingError(f"found {found}, expected {expected}")
+
+
+def _silent(progress: Progress) -> None:
+    """Nobody listens."""

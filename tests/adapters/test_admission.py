@@ -1,0 +1,576 @@
+"""Admission judges everything before anything is touched: each bad file has its error, and nothing moves."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import pickle
+import random
+import struct
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from lensmount_adapters import Backbone, ExactSwapper, Limits, admit, load_backbone
+from lensmount_adapters.admission import check_backbone
+from lensmount_adapters.errors import (
+    AdapterError,
+    AdapterInvalid,
+    AdapterMalformed,
+    AdapterTooLarge,
+    AdapterUnsupported,
+    BackboneMismatch,
+)
+from lensmount_adapters.files import parse_adapter
+
+CONV = "blocks.1.0.conv_exp"  # [64, 16, 3, 3]
+DEPTHWISE = "blocks.3.0.conv_dw"  # [128, 1, 3, 3], groups 128
+NORM = "blocks.0.0.bn1"  # BatchNorm, 16 channels
+BIASED = "blocks.3.0.se.conv_reduce"  # a convolution with a bias
+MODULES = "|".join(name.replace(".", r"\.") for name in (CONV, DEPTHWISE))
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("test_efficientnet", "random:0")
+
+
+@pytest.fixture
+def parts(backbone: Backbone, draw_adapter: Callable[..., Any]) -> Any:
+    """A right adapter of rank 4 on two convolutions: each test breaks its own copy."""
+    return draw_adapter(backbone, modules=MODULES)
+
+
+@pytest.fixture
+def nothing_moves(
+    backbone: Backbone, draw_adapter: Callable[..., Any], digest_of_state: Callable[[Backbone], str]
+) -> Iterator[None]:
+    """An adapter is mounted throughout; afterwards it still is, the weights are the same, the next admission works."""
+    swapper = ExactSwapper(backbone)
+    mounted = admit(draw_adapter(backbone, "mixed", seed=1).dump(), backbone)
+    swapper.mount(mounted)
+    before = digest_of_state(backbone)
+    yield
+    assert swapper.mounted is mounted
+    assert digest_of_state(backbone) == before
+    following = admit(draw_adapter(backbone, "mixed", seed=2).dump(), backbone)
+    swapper.mount(following)
+    swapper.unmount()
+    assert backbone.changed() == []
+
+
+# Changes to a right adapter. Each takes the parts and breaks them; the table says what must be said of it
+
+Break = Callable[[Any], None]
+
+
+def tensor(name: str, value: torch.Tensor) -> Break:
+    return lambda parts: parts.tensors.update({name: value})
+
+
+def without(*names: str) -> Break:
+    return lambda parts: [parts.tensors.pop(name) for name in names]
+
+
+def element(name: str, value: float, index: int) -> Break:
+    def change(parts: Any) -> None:
+        parts.tensors[name].view(-1)[index] = value
+
+    return change
+
+
+def manifest(path: str, value: object) -> Break:
+    def change(parts: Any) -> None:
+        *parents, last = path.split("/")
+        node = parts.manifest
+        for key in parents:
+            node = node[key]
+        node[last] = value
+
+    return change
+
+
+def no_manifest(path: str) -> Break:
+    def change(parts: Any) -> None:
+        *parents, last = path.split("/")
+        node = parts.manifest
+        for key in parents:
+            node = node[key]
+        del node[last]
+
+    return change
+
+
+def both(*changes: Break) -> Break:
+    return lambda parts: [change(parts) for change in changes]
+
+
+def scaled(factor: float) -> Break:
+    def change(parts: Any) -> None:
+        for name in (f"{CONV}.lora_A.weight", f"{CONV}.lora_B.weight"):
+            parts.tensors[name].fill_(factor)
+
+    return change
+
+
+def swapped(parts: Any) -> None:
+    A, B = f"{CONV}.lora_A.weight", f"{CONV}.lora_B.weight"
+    parts.tensors[A], parts.tensors[B] = parts.tensors[B], parts.tensors[A]
+
+
+def no_effect(parts: Any) -> None:
+    for name in parts.tensors:
+        if "lora_B" in name:
+            parts.tensors[name].zero_()
+
+
+A, B = f"{CONV}.lora_A.weight", f"{CONV}.lora_B.weight"
+SHAPE, INCOMPLETE, UNKNOWN = "adapter_shape_mismatch", "adapter_incomplete", "adapter_unknown_target"
+REFUSED: dict[str, tuple[Break, type[AdapterError], str]] = {
+    "lora_A without lora_B": (without(B), AdapterInvalid, INCOMPLETE),
+    "lora_B without lora_A": (without(A), AdapterInvalid, INCOMPLETE),
+    "lora_mid alone": (
+        both(without(A, B), tensor(f"{CONV}.lora_mid.weight", torch.ones(4, 4, 3, 3))),
+        AdapterInvalid,
+        INCOMPLETE,
+    ),
+    "two ranks in one layer": (tensor(A, torch.ones(5, 16, 3, 3)), AdapterInvalid, SHAPE),
+    "another rank than the manifest's": (manifest(f"modules/{CONV}/rank", 5), AdapterInvalid, SHAPE),
+    "factors the manifest does not know": (no_manifest(f"modules/{CONV}"), AdapterInvalid, INCOMPLETE),
+    "a module without its factors": (without(A, B), AdapterInvalid, INCOMPLETE),
+    "rank 0 in the tensors": (
+        both(tensor(A, torch.ones(0, 16, 3, 3)), tensor(B, torch.ones(64, 0, 1, 1))),
+        AdapterMalformed,
+        "empty_tensor",
+    ),
+    "rank 0 in the manifest": (manifest(f"modules/{CONV}/rank", 0), AdapterInvalid, "manifest_invalid"),
+    "a rank over the limit": (
+        both(
+            tensor(A, torch.ones(300, 16, 3, 3)),
+            tensor(B, torch.ones(64, 300, 1, 1)),
+            manifest(f"modules/{CONV}/rank", 300),
+        ),
+        AdapterTooLarge,
+        "rank_too_large",
+    ),
+    "factors of one dimension": (tensor(B, torch.ones(64)), AdapterInvalid, SHAPE),
+    "factors of five dimensions": (tensor(B, torch.ones(64, 4, 1, 1, 1)), AdapterInvalid, SHAPE),
+    "A and B swapped": (swapped, AdapterInvalid, SHAPE),
+    "another kernel": (tensor(A, torch.ones(4, 16, 5, 5)), AdapterInvalid, SHAPE),
+    "a depthwise A of half the groups": (
+        tensor(f"{DEPTHWISE}.lora_A.weight", torch.ones(256, 1, 3, 3)),
+        AdapterInvalid,
+        SHAPE,
+    ),
+    "a mid of another rank": (tensor(f"{CONV}.lora_mid.weight", torch.ones(4, 5, 3, 3)), AdapterInvalid, SHAPE),
+    "a bias delta of another length": (tensor(f"{BIASED}.bias.delta", torch.ones(9)), AdapterInvalid, SHAPE),
+    "an unknown layer": (tensor("blocks.9.0.conv.lora_A.weight", torch.ones(4, 16, 1, 1)), AdapterInvalid, UNKNOWN),
+    "an unknown parameter": (tensor(f"{CONV}.bias.delta", torch.ones(64)), AdapterInvalid, UNKNOWN),
+    "an unknown factor": (tensor(f"{CONV}.lora_C.weight", torch.ones(4, 4)), AdapterInvalid, UNKNOWN),
+    "an unknown suffix": (tensor(f"{CONV}.lora_A.bias", torch.ones(4)), AdapterInvalid, UNKNOWN),
+    "an extra tensor": (tensor("notes", torch.ones(1)), AdapterInvalid, UNKNOWN),
+    "an extra tensor in the head": (tensor("head.scale", torch.ones(1)), AdapterInvalid, UNKNOWN),
+    "a count of batches in the head": (tensor("head.num_batches_tracked", torch.ones(1)), AdapterInvalid, UNKNOWN),
+    "a backbone weight": (tensor(f"{CONV}.weight", torch.ones(64, 16, 3, 3)), AdapterInvalid, UNKNOWN),
+    "a full delta for a convolution": (
+        tensor(f"{CONV}.weight.delta", torch.ones(64, 16, 3, 3)),
+        AdapterInvalid,
+        UNKNOWN,
+    ),
+    "factors for a BatchNorm": (
+        both(tensor(f"{NORM}.lora_A.weight", torch.ones(4, 1)), tensor(f"{NORM}.lora_B.weight", torch.ones(16, 4))),
+        AdapterInvalid,
+        UNKNOWN,
+    ),
+    "factors and a full delta for one tensor": (
+        both(
+            tensor(f"{NORM}.lora_A.weight", torch.ones(4, 1)),
+            tensor(f"{NORM}.lora_B.weight", torch.ones(16, 4)),
+            tensor(f"{NORM}.weight.delta", torch.ones(16)),
+        ),
+        AdapterInvalid,
+        "adapter_invalid",
+    ),
+    "a name with ../": (tensor("../../etc/passwd", torch.ones(1)), AdapterInvalid, UNKNOWN),
+    **{
+        f"{value} in {name}, element {index}": (element(name, value, index), AdapterInvalid, "adapter_not_finite")
+        for value in (float("nan"), float("inf"), float("-inf"))
+        for name in (A, B, "head.weight", "head.bias")
+        for index in (0, -1)
+    },
+    "finite factors whose product overflows": (scaled(1e20), AdapterInvalid, "adapter_not_finite"),
+    "a delta of a thousand times the weight": (scaled(30.0), AdapterInvalid, "adapter_norm_limit"),
+    "a variance below zero": (
+        tensor(f"{NORM}.running_var.delta", -2 * torch.ones(16)),
+        AdapterInvalid,
+        "adapter_invalid",
+    ),
+    "no effect": (no_effect, AdapterInvalid, "adapter_no_effect"),
+    **{
+        f"alpha {alpha!r}": (manifest(f"modules/{CONV}/alpha", alpha), AdapterInvalid, "manifest_invalid")
+        for alpha in (0, -1.0, float("nan"), float("inf"), 1e30, "8", None, True)
+    },
+    "an unknown scaling flag": (manifest(f"modules/{CONV}/rslora", True), AdapterInvalid, "manifest_invalid"),
+    "fewer head rows than labels": (manifest("labels", ["a", "b", "c"]), AdapterInvalid, "head_mismatch"),
+    "no head": (without("head.weight", "head.bias"), AdapterInvalid, "head_missing"),
+    "half a head": (without("head.bias"), AdapterInvalid, "head_missing"),
+    "a head for other features": (tensor("head.weight", torch.ones(2, 7)), AdapterInvalid, "head_mismatch"),
+    **{
+        f"labels {str(labels)[:20]}": (manifest("labels", labels), AdapterInvalid, "manifest_invalid")
+        for labels in ([], ["a", "a"], ["", "b"], ["a\n", "b"], ["x" * 257, "b"], "ab", [1, 2], ["a\ud800", "b"])
+    },
+    "100,001 labels": (
+        manifest("labels", [str(i) for i in range(100_001)]),
+        AdapterTooLarge,
+        "adapter_header_too_large",
+    ),
+    "10,001 labels": (manifest("labels", [str(i) for i in range(10_001)]), AdapterInvalid, "manifest_invalid"),
+    "another backbone's fingerprint": (
+        manifest("backbone/fingerprint", "sha256:" + "0" * 64),
+        BackboneMismatch,
+        "backbone_mismatch",
+    ),
+    "another backbone's name": (manifest("backbone/name", "resnet34"), BackboneMismatch, "backbone_mismatch"),
+    "no fingerprint": (no_manifest("backbone/fingerprint"), AdapterInvalid, "manifest_invalid"),
+    **{
+        f"fingerprint {text[:14]!r}": (manifest("backbone/fingerprint", text), AdapterInvalid, "manifest_invalid")
+        for text in (
+            "sha256:" + "0" * 63,
+            "sha256:" + "A" * 64,
+            "../" + "0" * 64,
+            "0" * 64,
+            "sha256:" + "0" * 64 + "\n",
+        )
+    },
+    "no preprocessing": (no_manifest("preprocessing"), AdapterInvalid, "manifest_invalid"),
+    "no mean": (no_manifest("preprocessing/mean"), AdapterInvalid, "manifest_invalid"),
+    "a std of 0": (manifest("preprocessing/std", [0.5, 0.0, 0.5]), AdapterInvalid, "manifest_invalid"),
+    "a size of 10^6": (manifest("preprocessing/size", [10**6, 10**6]), AdapterInvalid, "manifest_invalid"),
+    "an unknown resize": (manifest("preprocessing/resize", "stretch"), AdapterInvalid, "manifest_invalid"),
+    "an unknown field": (manifest("is_admin", True), AdapterInvalid, "manifest_invalid"),
+    "a schema from the future": (manifest("schema_version", 2), AdapterInvalid, "manifest_invalid"),
+    "an upper-case name": (manifest("name", "Malaria"), AdapterInvalid, "manifest_invalid"),
+    "a path for a name": (manifest("name", "../malaria"), AdapterInvalid, "manifest_invalid"),
+    "an unknown head": (manifest("head", {"kind": "magic"}), AdapterInvalid, "manifest_invalid"),
+    "an mlp head that ends in the wrong width": (
+        manifest("head", {"kind": "mlp", "layers": [{"type": "linear", "in_features": 256, "out_features": 3}]}),
+        AdapterInvalid,
+        "head_mismatch",
+    ),
+    "an mlp head of 10^12 weights": (
+        manifest(
+            "head",
+            {
+                "kind": "mlp",
+                "layers": [
+                    {"type": "linear", "in_features": 256, "out_features": 10**6},
+                    {"type": "linear", "in_features": 10**6, "out_features": 10**6},
+                    {"type": "linear", "in_features": 10**6, "out_features": 2},
+                ],
+            },
+        ),
+        AdapterInvalid,
+        "head_missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.usefixtures("nothing_moves")
+def test_it_refuses(name: str, parts: Any, backbone: Backbone) -> None:
+    change, error, code = REFUSED[name]
+    change(parts)
+    with pytest.raises(AdapterError) as caught:
+        admit(parts.dump(), backbone)
+    assert type(caught.value) is error
+    assert caught.value.code == code
+    assert len(str(caught.value)) < 700  # a hostile name or value is not echoed at length
+
+
+# Files that are not such a file at all
+
+
+def pickled(parts: Any) -> bytes:
+    return pickle.dumps({"weights": [1.0]}, protocol=4)
+
+
+def torch_zip(parts: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(parts.tensors, buffer)
+    return buffer.getvalue()
+
+
+def npz(parts: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, a=np.zeros(3))
+    return buffer.getvalue()
+
+
+def npy(parts: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
+def rewritten(edit: Callable[[dict[str, Any]], None]) -> Callable[[Any], bytes]:
+    """The right file with its header edited as a document."""
+
+    def build(parts: Any) -> bytes:
+        header, body = split(parts.dump())
+        edit(header)
+        return pack(json.dumps(header), body)
+
+    return build
+
+
+def split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    length = struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def pack(header: str, body: bytes) -> bytes:
+    return struct.pack("<Q", len(header.encode())) + header.encode() + body
+
+
+def claiming(length: int) -> Callable[[Any], bytes]:
+    return lambda parts: struct.pack("<Q", length) + parts.dump()[8:]
+
+
+def twice(parts: Any) -> bytes:
+    header, body = split(parts.dump())
+    entry = json.dumps({"head.bias": header["head.bias"]})
+    return pack(json.dumps(header)[:-1] + "," + entry[1:], body)
+
+
+def metadata(value: object) -> Callable[[Any], bytes]:
+    return rewritten(lambda header: header.update(__metadata__=value))
+
+
+UNSUPPORTED, MALFORMED = "unsupported_adapter_format", "adapter_malformed"
+HOSTILE: dict[str, tuple[Callable[[Any], bytes], str]] = {
+    "a pickle": (pickled, UNSUPPORTED),
+    "a .pt file": (torch_zip, UNSUPPORTED),
+    "an .npz file": (npz, UNSUPPORTED),
+    "an .npy file": (npy, UNSUPPORTED),
+    "a GGUF file": (lambda _: b"GGUF\x03\0\0\0" + bytes(64), UNSUPPORTED),
+    "an ONNX file": (lambda _: b"\x08\x07\x12\x07pytorch" + bytes(64), UNSUPPORTED),
+    "an HTML error page": (lambda _: b"<!DOCTYPE html><html><body>404</body></html>", UNSUPPORTED),
+    "a Git LFS pointer": (
+        lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        UNSUPPORTED,
+    ),
+    "no bytes": (lambda _: b"", MALFORMED),
+    "text": (lambda _: b"this is not an adapter, it is a letter", MALFORMED),
+    "zeros": (lambda _: bytes(1000), MALFORMED),
+    "a header claim of 1 GB": (claiming(2**30), MALFORMED),
+    "a header claim of 2^63": (claiming(2**63), MALFORMED),
+    "a header claim of 2^64 - 1": (claiming(2**64 - 1), MALFORMED),
+    "a tensor twice": (twice, MALFORMED),
+    "a byte too many": (lambda parts: parts.dump() + b"\0", MALFORMED),
+    "a second file behind it": (lambda parts: parts.dump() * 2, MALFORMED),
+    "no metadata": (rewritten(lambda header: header.pop("__metadata__")), "manifest_missing"),
+    "PEFT's metadata": (metadata({"format": "pt"}), "manifest_missing"),
+    "an empty manifest": (metadata({"lensmount": ""}), "manifest_invalid"),
+    "a manifest that is a list": (metadata({"lensmount": "[]"}), "manifest_invalid"),
+    "a manifest 100,000 levels deep": (metadata({"lensmount": "[" * 100_000}), "manifest_invalid"),
+    "an unknown dtype": (rewritten(lambda header: header["head.bias"].update(dtype="I32")), "unsupported_dtype"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.usefixtures("nothing_moves")
+def test_it_refuses_the_file(name: str, parts: Any, backbone: Backbone) -> None:
+    build, code = HOSTILE[name]
+    with pytest.raises(AdapterError) as caught:
+        admit(build(parts), backbone)
+    assert caught.value.code == code
+    assert isinstance(caught.value, AdapterUnsupported) == (code == UNSUPPORTED)
+
+
+@pytest.mark.usefixtures("nothing_moves")
+def test_a_file_cut_at_any_of_500_places_is_refused(parts: Any, backbone: Backbone) -> None:
+    data = parts.dump()
+    places = [*range(200), *range(200, len(data), len(data) // 300), *range(len(data) - 16, len(data))]
+    for place in places:
+        with pytest.raises(AdapterMalformed):
+            admit(data[:place], backbone)
+
+
+@pytest.mark.parametrize("length", [2**30, 2**63, 2**64 - 1])
+def test_a_header_claim_allocates_nothing(length: int, parts: Any, backbone: Backbone) -> None:
+    data = claiming(length)(parts)
+    tracemalloc.start()
+    with pytest.raises(AdapterMalformed):
+        admit(data, backbone)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+
+
+def test_a_file_over_the_limit_is_refused_unread(parts: Any, backbone: Backbone) -> None:
+    data = parts.dump()
+    with pytest.raises(AdapterTooLarge, match=f"found {len(data)} bytes, expected at most 1000"):
+        admit(data, backbone, Limits(max_file_bytes=1000))
+
+
+def test_more_classes_than_the_limit_are_refused(parts: Any, backbone: Backbone) -> None:
+    with pytest.raises(AdapterTooLarge, match="2 labels"):
+        admit(parts.dump(), backbone, Limits(max_classes=1))
+
+
+def test_weights_that_overflow_float16_are_refused_where_float16_is_served(draw_adapter: Callable[..., Any]) -> None:
+    """200 * 200 * rank 2 = 80,000, beyond float16's 65,504; float32 carries it."""
+    files = {}
+    for dtype in (torch.float32, torch.float16):
+        backbone = load_backbone("test_efficientnet", "random:0", dtype=dtype)
+        parts = draw_adapter(backbone, rank=2, modules=CONV.replace(".", r"\."))
+        parts.manifest["modules"][CONV]["alpha"] = 2.0
+        parts.tensors[A].fill_(200.0)
+        parts.tensors[B].fill_(200.0)
+        files[dtype] = parts.dump()
+        limits = Limits(max_delta_ratio=1e9)
+        if dtype is torch.float32:
+            assert admit(files[dtype], backbone, limits).deltas
+        else:
+            with pytest.raises(AdapterInvalid, match="overflow float16") as caught:
+                admit(files[dtype], backbone, limits)
+            assert caught.value.code == "adapter_overflow"
+            assert backbone.changed() == []
+    assert files[torch.float32] == files[torch.float16]  # the fingerprint does not depend on the serving dtype
+
+
+def test_a_backbone_of_fixed_size_refuses_another_size(draw_adapter: Callable[..., Any]) -> None:
+    backbone = load_backbone("test_vit", "random:0")
+    parts = draw_adapter(backbone, modules=r"blocks\.0\..*")
+    assert admit(parts.dump(), backbone).deltas
+    parts.manifest["preprocessing"]["size"] = [64, 64]
+    with pytest.raises(AdapterInvalid) as caught:
+        admit(parts.dump(), backbone)
+    assert caught.value.code == "preprocessing_mismatch"
+
+
+def test_tucker_factors_for_a_linear_layer_are_refused(draw_adapter: Callable[..., Any]) -> None:
+    backbone = load_backbone("test_vit", "random:0")
+    parts = draw_adapter(backbone, modules=r"blocks\.0\.attn\.qkv")
+    parts.tensors["blocks.0.attn.qkv.lora_mid.weight"] = torch.ones(4, 4)
+    with pytest.raises(AdapterInvalid, match="expected a convolution") as caught:
+        admit(parts.dump(), backbone)
+    assert caught.value.code == SHAPE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "method", ["lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics", "mixed", "head"]
+)
+@pytest.mark.usefixtures("nothing_moves")
+def test_it_admits_every_method_in_every_stored_dtype(
+    method: str, dtype: torch.dtype, backbone: Backbone, draw_adapter: Callable[..., Any]
+) -> None:
+    parts = draw_adapter(backbone, method, rank=2)
+    adapter = admit(parts.dump(dtype), backbone)
+    stored = {name: tensor for delta in adapter.deltas for name, tensor in delta.tensors().items()}
+    assert stored.keys() == {name for name in parts.tensors if not name.startswith("head.")}
+    for name, kept in stored.items():
+        assert torch.equal(kept, parts.tensors[name].to(dtype).float())
+    assert adapter.manifest.method == method
+    assert adapter.nbytes() == 4 * sum(tensor.numel() for tensor in parts.tensors.values())
+
+
+def test_subnormal_numbers_and_minus_zero_are_numbers(parts: Any, backbone: Backbone) -> None:
+    parts.tensors["head.weight"].fill_(1e-40)
+    parts.tensors["head.bias"].fill_(-0.0)
+    assert torch.isfinite(admit(parts.dump(), backbone).scores(torch.ones(1, backbone.feature_dim))).all()
+
+
+def test_the_digest_is_the_sha256_of_the_file(parts: Any, backbone: Backbone) -> None:
+    import hashlib
+
+    data = parts.dump()
+    adapter = admit(data, backbone)
+    assert adapter.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert adapter.size_bytes == len(data)
+
+
+def test_a_mismatch_is_told_without_the_weights(parts: Any, backbone: Backbone) -> None:
+    check_backbone(parse_adapter(parts.dump()), backbone)
+    parts.manifest["backbone"]["fingerprint"] = "sha256:" + "1" * 64
+    with pytest.raises(BackboneMismatch):
+        check_backbone(parse_adapter(parts.dump()), backbone)
+
+
+@pytest.mark.usefixtures("nothing_moves")
+def test_3000_mutated_files_are_admitted_or_refused_and_nothing_else(parts: Any, backbone: Backbone) -> None:
+    """Whatever passes the header check, the safetensors library reads as well."""
+    rng = random.Random(0)
+    data = parts.dump()
+    admitted = refused = 0
+    for _ in range(3_000):
+        mutant = mutated(rng, data)
+        try:
+            adapter = admit(mutant, backbone)
+        except AdapterError:
+            refused += 1
+        else:
+            admitted += 1
+            assert safetensors.torch.load(mutant).keys() >= {n for d in adapter.deltas for n in d.tensors()}
+    assert admitted > 100
+    assert refused > 1_000
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """One to three edits of header or data: a bit flipped, a byte overwritten, bytes cut out or doubled."""
+    length = struct.unpack("<Q", data[:8])[0]
+    header, body = bytearray(data[8 : 8 + length]), bytearray(data[8 + length :])
+    for _ in range(rng.randint(1, 3)):
+        part = header if rng.random() < 0.6 else body
+        at, width = rng.randrange(len(part)), rng.randint(1, 8)
+        edit = rng.choice(("flip", "flip", "overwrite", "cut", "double"))
+        if edit == "flip":
+            part[at] ^= 1 << rng.randrange(8)
+        elif edit == "overwrite":
+            part[at] = rng.choice(b'0123456789{}[]",:. ')
+        elif edit == "cut":
+            del part[at : at + width]
+        else:
+            part[at:at] = part[at : at + width]
+    claimed = len(header) if rng.random() < 0.9 else rng.getrandbits(rng.choice((8, 16, 32, 64)))
+    mutant = struct.pack("<Q", claimed) + header + body
+    return mutant if rng.random() < 0.95 else mutant[: rng.randrange(len(mutant))]
+
+
+PICKLED_CLASSES: list[str] = []
+_watching = False
+
+
+def _hook(event: str, arguments: tuple[object, ...]) -> None:
+    if _watching and event == "pickle.find_class":
+        PICKLED_CLASSES.append(str(arguments))
+
+
+def test_no_hostile_file_reaches_the_unpickler(parts: Any, backbone: Backbone) -> None:
+    global _watching
+    sys.addaudithook(_hook)  # an audit hook stays for the process's life: it listens only while this test runs
+    evil = pickle.dumps(random.Random(0), protocol=2)  # its classes would be looked up
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", evil)
+    files = [build(copy.deepcopy(parts)) for build, _ in HOSTILE.values()]
+    _watching = True
+    try:
+        pickle.loads(evil)
+        assert PICKLED_CLASSES, "the hook does not listen"
+        PICKLED_CLASSES.clear()
+        for data in [*files, evil, archive.getvalue(), struct.pack("<Q", len(evil)) + evil]:
+            with pytest.raises(AdapterError):
+                admit(data, backbone)
+    finally:
+        _watching = False
+    assert PICKLED_CLASSES == []

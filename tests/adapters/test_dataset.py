@@ -1,0 +1,147 @@
+"""A folder of class folders as a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from lensmount_adapters.dataset import normalise, read_folder, read_pixels
+from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.images import decode_image, preprocess
+from lensmount_adapters.manifest import Preprocessing
+
+RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+
+
+def test_classes_are_the_sorted_folder_names_and_samples_stand_in_path_order(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", zebra=3, ant=2)
+
+    folder = read_folder(root)
+
+    assert folder.classes == ("ant", "zebra")
+    assert folder.counts() == {"ant": 2, "zebra": 3}
+    assert [s.path for s in folder.samples] == sorted(s.path for s in folder.samples)
+    assert folder.labels().tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_sample_knows_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> None:
+    folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
+
+    sample = folder.samples[0]
+
+    assert sample.digest == hashlib.sha256((folder.root / sample.path).read_bytes()).hexdigest()
+
+
+def test_the_digest_does_not_depend_on_where_the_folder_lies_but_on_every_byte(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert read_folder(root).digest == read_folder(tmp_path / "elsewhere").digest
+
+    changed = tmp_path / "elsewhere" / "a" / "a_s00_00.png"
+    changed.write_bytes(changed.read_bytes() + b"\0")
+
+    assert read_folder(root).digest != read_folder(tmp_path / "elsewhere").digest
+
+
+def test_the_first_group_of_the_expression_names_the_slide(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=4, b=2)
+
+    folder = read_folder(root, r"^(.+_s\d+)_")
+
+    assert [s.group for s in folder.samples] == ["a_s00", "a_s00", "a_s01", "a_s01", "b_s00", "b_s00"]
+
+
+def test_an_expression_that_misses_a_file_is_refused_with_the_file_named(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+
+    with pytest.raises(DatasetError, match=r"does not match 'b_s00_00\.png'"):
+        read_folder(root, r"^(a)_")
+    with pytest.raises(DatasetError, match="no regular expression"):
+        read_folder(root, "(")
+
+
+def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with_a_cure(
+    draw_folder, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match="found no folder"):
+        read_folder(tmp_path / "nowhere")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DatasetError, match=r"no class folders.*Cure"):
+        read_folder(tmp_path / "bare")
+    with pytest.raises(DatasetError, match=r"one class folder \(a\)"):
+        read_folder(draw_folder(tmp_path / "one", a=2))
+    root = draw_folder(tmp_path / "empty", a=2, b=2)
+    (root / "c").mkdir()
+    (root / "c" / "notes.txt").write_text("nothing to see")
+    with pytest.raises(DatasetError, match="no images in c,"):
+        read_folder(root)
+
+
+def test_files_that_are_no_images_are_passed_over_and_named(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    (root / "a" / "Thumbs.db").write_bytes(b"x")
+    (root / "a" / ".hidden.png").write_bytes(b"x")
+
+    folder = read_folder(root)
+
+    assert len(folder) == 4
+    assert "a/Thumbs.db" in folder.notes[0]
+
+
+def test_unreadable_and_truncated_images_are_listed_together(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=3, b=3)
+    whole = root / "a" / "a_s00_00.png"
+    whole.write_bytes(whole.read_bytes()[:900])
+    (root / "b" / "text.png").write_text("not an image")
+    folder = read_folder(root)
+
+    with pytest.raises(DatasetError) as caught:
+        read_pixels(folder, folder.samples, RULE)
+
+    assert "2 of 7 images cannot be read" in str(caught.value)
+    assert "a/a_s00_00.png" in str(caught.value)
+    assert "b/text.png" in str(caught.value)
+
+
+def test_byte_identical_images_share_a_group_even_across_slides(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=6, b=2)
+    shutil.copy(root / "a" / "a_s00_00.png", root / "a" / "a_s02_99.png")
+
+    folder = read_folder(root, r"^(.+_s\d+)_")
+
+    groups = {s.path: s.group for s in folder.samples}
+    assert (
+        len({groups[f"a/a_s00_0{i}.png"] for i in (0, 1)} | {groups["a/a_s02_99.png"], groups["a/a_s02_04.png"]}) == 1
+    )
+    assert groups["a/a_s01_02.png"] == "a_s01"
+    assert "byte-identical" in folder.notes[0]
+
+
+def test_one_picture_in_two_classes_is_pointed_out(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    shutil.copy(root / "a" / "a_s00_00.png", root / "b" / "copy.png")
+
+    assert any("two classes" in note and "a and b" in note for note in read_folder(root).notes)
+
+
+def test_pixels_are_those_that_serving_would_see(draw_folder, tmp_path: Path) -> None:
+    folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
+
+    found = normalise(read_pixels(folder, folder.samples, RULE), RULE)
+
+    expected = [preprocess(decode_image((folder.root / s.path).read_bytes()), RULE) for s in folder.samples]
+    assert torch.equal(found, torch.stack(expected))
+
+
+def test_labels_of_an_adapter_order_the_classes_and_refuse_strangers(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+
+    folder = read_folder(root, classes=["c", "b", "a"])
+
+    assert {s.path[0]: s.label for s in folder.samples} == {"a": 2, "b": 1}
+    with pytest.raises(DatasetError, match=r"found the class folder\(s\) b"):
+        read_folder(root, classes=["a", "x"])

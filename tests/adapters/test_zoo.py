@@ -1,0 +1,117 @@
+"""The shipped adapters and their cards."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lensmount_adapters import cli, training
+from lensmount_adapters.admission import admit
+from lensmount_adapters.backbone import Backbone, load_backbone
+from lensmount_adapters.training import TrainingConfig, train
+
+ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
+FLOORS = {"malaria": 0.96, "smoking": 0.94, "histology": 0.96}
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone()
+
+
+@pytest.fixture(scope="module")
+def zoo() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("zoo_train", ZOO / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(FLOORS))
+def test_a_shipped_adapter_is_admitted_small_and_as_good_as_promised(name: str, backbone: Backbone) -> None:
+    data = (ZOO / f"{name}.safetensors").read_bytes()
+
+    adapter = admit(data, backbone)
+
+    assert len(data) <= 2_000_000
+    assert adapter.manifest.name == name
+    assert adapter.manifest.training["metrics"]["test"]["balanced_accuracy"] >= FLOORS[name]
+
+
+@pytest.mark.parametrize("name", sorted(FLOORS))
+def test_a_card_says_what_the_file_s_own_record_says(name: str, backbone: Backbone) -> None:
+    card = (ZOO / f"{name}.md").read_text(encoding="utf-8")
+    manifest = admit((ZOO / f"{name}.safetensors").read_bytes(), backbone).manifest
+
+    assert "Research use only" in card
+    assert manifest.training["data"]["digest"] in card
+    assert f"balanced accuracy **{manifest.training['metrics']['test']['balanced_accuracy']:.3f}**" in card
+    assert all(label in card for label in manifest.labels)
+
+
+def test_the_command_of_a_card_gives_the_config_it_was_made_with(
+    zoo: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = TrainingConfig(
+        data=Path("DATA/cells"),
+        name="cells",
+        out=Path("adapters/zoo/cells.safetensors"),
+        group_regex=r"^(.*?)_?[tT]hin",
+        augment="microscopy",
+        size=160,
+        learning_rate=1e-3,
+        validation_fraction=0.1,
+        license="CC BY 4.0 (someone)",
+    )
+    seen: list[TrainingConfig] = []
+
+    def note(config: TrainingConfig, listener: object) -> None:
+        seen.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", note)
+    app = typer.Typer()
+    app.command("train")(cli.train)
+    app.command("evaluate")(cli.evaluate)
+    CliRunner().invoke(app, shlex.split(zoo.command(made))[1:])
+
+    assert seen == [made]
+
+
+def test_a_card_is_written_from_a_record_alone(zoo: ModuleType, draw_folder, tmp_path: Path) -> None:
+    config = TrainingConfig(
+        data=draw_folder(tmp_path / "shapes", disc=20, bar=20),
+        name="shapes",
+        out=tmp_path / "shapes.safetensors",
+        backbone="mobilenetv3_small_050",
+        weights="random:0",
+        size=32,
+        epochs=1,
+        precision="fp32",
+    )
+
+    result = train(config)
+
+    card = zoo.card(replace(zoo.RECIPES[0], name="shapes"), config, result.manifest, result.size_bytes)
+
+    assert "| test | 6 |" in card
+    assert "lensmount train --data DATA/shapes --name shapes" in card
+
+
+def test_wilson_s_interval_is_that_of_the_textbook(zoo: ModuleType) -> None:
+    # Agresti and Coull 1998: 10 of 10 gives 0.722 to 1
+    low, high = zoo.wilson(10, 10)
+
+    assert low == pytest.approx(0.7225, abs=1e-4)
+    assert high == pytest.approx(1.0)

@@ -1,0 +1,91 @@
+"""The three packages: what they show, what they import, which way the arrows go."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {
+    "lensmount_adapters": ROOT / "adapters" / "lensmount_adapters",
+    "lensmount_client": ROOT / "client" / "lensmount_client",
+    "lensmount_service": ROOT / "service" / "lensmount_service",
+}
+MAY_IMPORT = {
+    "lensmount_adapters": {"lensmount_adapters"},
+    "lensmount_client": {"lensmount_client"},
+    "lensmount_service": {"lensmount_service", "lensmount_adapters", "lensmount_client"},
+}
+
+
+def modules(package):
+    return sorted(FOLDERS[package].rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", ["lensmount_adapters", "lensmount_client"])
+def test_all_is_the_sorted_table_of_contents(package):
+    module = importlib.import_module(package)
+
+    names = [name for name in module.__all__ if not name.startswith("__")]
+    assert sorted(names, key=lambda name: (not name.isupper(), name)) == names
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_arrows_go_one_way(package):
+    for path in modules(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.append(node.module)
+            ours = {name.partition(".")[0] for name in names if name.startswith("lensmount_")}
+            assert ours <= MAY_IMPORT[package], f"{path.name} imports {ours}"
+
+
+def test_the_service_takes_only_the_version_from_the_client():
+    for path in modules("lensmount_service"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lensmount_client"):
+                assert node.module == "lensmount_client._version", path.name
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_every_module_opens_with_its_idea(package):
+    for path in modules(package):
+        text = path.read_text()
+        if text.strip():
+            assert ast.get_docstring(ast.parse(text)), path
+
+
+def test_no_check_is_an_assert_that_python_o_would_drop():
+    """`assert` may only tell the type checker what a signature hides."""
+    allowed = re.compile(r"assert (isinstance\(|[\w.]+ is not None)")
+    for package in FOLDERS:
+        for path in modules(package):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Assert):
+                    assert allowed.match(ast.unparse(node)), f"{path}:{node.lineno}"
+
+
+def test_nothing_reads_a_pickle():
+    for package in FOLDERS:
+        for path in modules(package):
+            for node in ast.walk(ast.parse(path.read_text())):
+                called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+                assert not called.startswith("pickle."), path
+                assert called != "torch.load" or "weights_only=True" in ast.unparse(node), path
+
+
+def test_importing_the_library_sets_nothing_in_torch():
+    script = (
+        "import torch; before = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()); "
+        "import lensmount_adapters, lensmount_service.server; "
+        "assert before == (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled())"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
