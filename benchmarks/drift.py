@@ -78,7 +78,7 @@ def measure(kind: str, dtype: torch.dtype, modules: str, checkpoints: Sequence[i
     start = {name: backbone.tensors[name].clone() for name in names}
     swapper: Swapper = ExactSwapper(backbone)
     if kind == "subtract":
-        swapper = SubtractingSwapper(backbone, lambda: start, refresh_after=max(checkpoints) + 1)
+        swapper = SubtractingSwapper(backbone, refresh_after=max(checkpoints) + 1)
     turns = random_order(adapters)
     done = 0
     for checkpoint in sorted(checkpoints):
@@ -114,7 +114,7 @@ def draw(backbone: Backbone, names: Sequence[str], seed: int) -> Adapter:
         out, inputs, height, width = backbone.targets[name].shape
         A = torch.randn(RANK, inputs, height, width, generator=generator)
         B = torch.randn(out, RANK, 1, 1, generator=generator)
-        B *= DELTA_TO_WEIGHT * backbone.pristine(name).float().norm() / (B.flatten(1) @ A.flatten(1)).norm()
+        B *= DELTA_TO_WEIGHT * backbone.base([name])[name].float().norm() / (B.flatten(1) @ A.flatten(1)).norm()
         tensors |= {f"{module}.lora_A.weight": A, f"{module}.lora_B.weight": B}
     manifest = Manifest(
         name=f"adapter-{seed}",

@@ -95,7 +95,7 @@ def ours(backbone: Backbone) -> Callable[[int], None]:
 
 def plain_copy(backbone: Backbone) -> Callable[[int], None]:
     names = touched(backbone)
-    pairs = [(backbone.tensors[name], backbone.pristine(name).clone()) for name in names]
+    pairs = [(backbone.tensors[name], backbone.base([name])[name].clone()) for name in names]
 
     def copy(_turn: int) -> None:
         for live, pristine in pairs:

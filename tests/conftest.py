@@ -93,7 +93,9 @@ def _draw_adapter(
         if len(target.shape) > 1 and method.startswith(("lora", "mixed")):
             way = LOW_RANK[number // 3 % 3] if method == "mixed" else method
             drawn = _draw_factors(target, rank, way, draw)
-            drawn["lora_B"] *= size * float(backbone.pristine(target.name).float().norm()) / _norm(target, drawn)
+            drawn["lora_B"] *= (
+                size * float(backbone.base([target.name])[target.name].float().norm()) / _norm(target, drawn)
+            )
             tensors |= {f"{target.module}.{part}.weight": tensor for part, tensor in drawn.items()}
             factors[target.module] = {"rank": rank, "alpha": 2.0 * rank}
         elif len(target.shape) == 1 and method in ("mixed", *_methods(target)):
@@ -156,7 +158,7 @@ def merged64() -> Callable[[Backbone, AdapterParts, str], torch.Tensor]:
 
 
 def _merged64(backbone: Backbone, parts: AdapterParts, name: str) -> torch.Tensor:
-    target, base = backbone.targets[name], backbone.pristine(name).cpu().double()
+    target, base = backbone.targets[name], backbone.base([name])[name].cpu().double()
     if f"{name}.delta" in parts.tensors:
         return base + parts.tensors[f"{name}.delta"].double()
     factors = parts.manifest["modules"][target.module]

@@ -97,10 +97,10 @@ def _check_modules(manifest: Manifest, deltas: tuple[Delta, ...]) -> None:
 def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backbone, limits: Limits) -> None:
     """Every merged weight is finite in the serving dtype, no delta dwarfs its weight, one at least has an effect."""
     effective = False
-    backbone.protect(delta.target.name for delta in deltas)
+    bases = backbone.base(delta.target.name for delta in deltas)
     for delta in deltas:
         name = delta.target.name
-        base = backbone.pristine(name)
+        base = bases[name]
         dense = delta.dense()
         if not torch.isfinite(dense).all():
             raise AdapterInvalid(f"{name}: the factors' product is not finite", code="adapter_not_finite")

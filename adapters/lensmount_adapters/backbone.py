@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from lensmount_adapters import weights as weight_sources
 from lensmount_adapters.delta import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
 from lensmount_adapters.manifest import BackboneRef, Preprocessing
+from lensmount_adapters.pristine import Clones, Pristine
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
@@ -27,8 +27,8 @@ class Backbone:
     >>> backbone.features(torch.zeros(1, 3, 224, 224)).shape       # doctest: +SKIP
     torch.Size([1, 1280])
 
-    `tensors` are the live weights: the swapper writes into them in place. `protect(names)` makes the pristine clones
-    that restoring copies from; a tensor without a clone has never been written.
+    `tensors` are the live weights: the swapper writes into them in place. `base(names)` gives what restoring copies
+    from; `pristine` says where that comes from (clones in memory, unless another source is set).
     """
 
     def __init__(self, name: str, module: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype) -> None:
@@ -41,8 +41,7 @@ class Backbone:
         self.tensors: Mapping[str, Tensor] = MappingProxyType(_float_tensors(self.module))
         self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
-        self._pristine: dict[str, Tensor] = {}
-        self._lock = threading.Lock()
+        self.pristine: Pristine = Clones(self.tensors, self._check_unchanged)
         self.feature_dim = self._count_features()
 
     @property
@@ -59,36 +58,30 @@ class Backbone:
             features: Tensor = self.module(images.to(self.device, self.dtype))
             return features.float()
 
-    def protect(self, names: Iterable[str]) -> None:
-        """Clone the named tensors before they are written for the first time; safe from any thread.
+    def base(self, names: Iterable[str]) -> Mapping[str, Tensor]:
+        """The untouched values of the named tensors, whatever is mounted. Ask before the first write.
 
-        Raises IntegrityError where a tensor is no longer what it was at start.
+        Raises IntegrityError where a tensor is no longer what it was at start. Safe from any thread.
         """
-        with self._lock:
-            for name in names:
-                if name not in self._pristine:
-                    clone = self.tensors[name].clone()
-                    if tensor_digest(clone) != self._digests[name]:
-                        raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
-                    self._pristine[name] = clone
-
-    def pristine(self, name: str) -> Tensor:
-        """The untouched value of a tensor, whatever is mounted; `protect` it first where it may be written."""
-        return self._pristine.get(name, self.tensors[name])
+        return self.pristine.values(names)
 
     def changed(self) -> list[str]:
         """Live tensors and pristine clones whose SHA-256 is not the one at start; none while nothing is mounted."""
         live = [name for name, tensor in self.tensors.items() if tensor_digest(tensor) != self._digests[name]]
         clones = [
             f"{name} (pristine clone)"
-            for name, tensor in self._pristine.items()
+            for name, tensor in self.pristine.kept().items()
             if tensor_digest(tensor) != self._digests[name]
         ]
         return live + clones
 
     def bytes_resident(self) -> tuple[int, int]:
         """Bytes of the live weights and of the pristine clones."""
-        return _nbytes(self.tensors.values()), _nbytes(self._pristine.values())
+        return _nbytes(self.tensors.values()), _nbytes(self.pristine.kept().values())
+
+    def _check_unchanged(self, name: str, clone: Tensor) -> None:
+        if tensor_digest(clone) != self._digests[name]:
+            raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
 
     def _count_features(self) -> int:
         height, width = self.preprocessing.size

@@ -6,10 +6,7 @@ measured drift), so after `refresh_after` switches the touched tensors are read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import torch
-from torch import Tensor
 
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.backbone import Backbone
@@ -17,16 +14,16 @@ from lensmount_adapters.errors import SwapError
 
 
 class SubtractingSwapper:
-    """Never the default. `reload()` returns the backbone's tensors anew, from the weights file.
+    """Never the default. Give the backbone `Reread` as its source of pristine values, or the clones are made anyway.
+
+    >>> backbone.pristine = Reread(lambda: load_backbone().tensors)     # doctest: +SKIP
+    >>> swapper = SubtractingSwapper(backbone, refresh_after=100)       # doctest: +SKIP
 
     Not exact: after a switch the weights depend on what was mounted before. Use `ExactSwapper` wherever its clones fit.
     """
 
-    def __init__(
-        self, backbone: Backbone, reload: Callable[[], Mapping[str, Tensor]], refresh_after: int = 100
-    ) -> None:
+    def __init__(self, backbone: Backbone, refresh_after: int = 100) -> None:
         self._backbone = backbone
-        self._reload = reload
         self._refresh_after = refresh_after
         self._mounted: Adapter | None = None
         self._touched: set[str] = set()
@@ -55,10 +52,9 @@ class SubtractingSwapper:
 
     def refresh(self) -> None:
         """Read every tensor that was ever touched from the weights again: exact until the next switch."""
-        tensors = self._reload()
         with torch.no_grad():
-            for name in self._touched:
-                self._backbone.tensors[name].copy_(tensors[name])
+            for name, base in self._backbone.base(self._touched).items():
+                self._backbone.tensors[name].copy_(base)
 
     def _add(self, adapter: Adapter, sign: int) -> None:
         try:

@@ -55,13 +55,13 @@ class ExactSwapper:
         if self._mounted is not None and self._mounted.digest == adapter.digest:
             return False
         names = [delta.target.name for delta in adapter.deltas]
-        self._backbone.protect(names)
+        bases = self._backbone.base(names)
         before, self._mounted = self._mounted, None
         left_over = set(_names(before.deltas)) - set(names) if before else set()
         try:
             with torch.no_grad():
                 for delta in adapter.deltas:
-                    delta.write(self._backbone.pristine(delta.target.name), self._backbone.tensors[delta.target.name])
+                    delta.write(bases[delta.target.name], self._backbone.tensors[delta.target.name])
                 self._restore(left_over)
         except BaseException as error:
             self._restore({*names, *left_over})
@@ -78,8 +78,8 @@ class ExactSwapper:
 
     def _restore(self, names: Iterable[str]) -> None:
         with torch.no_grad():
-            for name in names:
-                self._backbone.tensors[name].copy_(self._backbone.pristine(name))
+            for name, base in self._backbone.base(names).items():
+                self._backbone.tensors[name].copy_(base)
 
 
 def _names(deltas: Iterable[Delta]) -> list[str]:

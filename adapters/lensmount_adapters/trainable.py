@@ -48,13 +48,14 @@ class TrainableAdapter:
         }
         scales = {module: factors.scale for module, factors in self.modules.items()}
         self.deltas = read_deltas(backbone.targets, self.factors, scales)
+        self.bases = backbone.base(delta.target.name for delta in self.deltas)
         with own_random_state():
             torch.manual_seed(seed)
             self.head = build_head(head, backbone.feature_dim, classes).to(backbone.device)
 
     def logits(self, images: Tensor, precision: torch.dtype) -> Tensor:
         """Preprocessed images [N, 3, H, W] to float32 logits [N, classes]; the head follows `train()` and `eval()`."""
-        live = {d.target.name: self.backbone.pristine(d.target.name) + d.dense() for d in self.deltas}
+        live = {d.target.name: self.bases[d.target.name] + d.dense() for d in self.deltas}
         images = images.to(self.backbone.device, memory_format=torch.channels_last)
         device = self.backbone.device.type
         low = precision is torch.bfloat16

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ import structlog
 import torch
 import uvicorn
 from fastapi import FastAPI
-from torch import Tensor
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, Swapper, load_backbone
+from lensmount_adapters.pristine import Reread
 from lensmount_client._version import __version__
 from lensmount_service.app import create_app
 from lensmount_service.blobs import BlobStore
@@ -49,6 +49,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
     torch.set_num_threads(settings.threads)
     if backbone is None:
         backbone = _load(settings)
+    swapper = _swapper(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
     with contextlib.closing(Registry(settings.state / "registry.sqlite3")) as registry:
@@ -56,7 +57,6 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
         catalog = Catalog(backbone, registry, blobs, limits, settings.cache_bytes, metrics)
         if settings.zoo:
             catalog.load_zoo(zoo_folder())
-        swapper = _swapper(settings, backbone)
         engine = Engine(backbone, swapper, metrics, settings.max_batch, settings.max_queue)
         yield Parts(create_app(engine, catalog, metrics, settings), engine, catalog)
 
@@ -127,8 +127,5 @@ def _load(settings: Settings) -> Backbone:
 def _swapper(settings: Settings, backbone: Backbone) -> Swapper:
     if settings.swap == "exact":
         return ExactSwapper(backbone)
-
-    def reload() -> Mapping[str, Tensor]:
-        return _load(settings).tensors
-
-    return SubtractingSwapper(backbone, reload, settings.refresh_after)
+    backbone.pristine = Reread(lambda: _load(settings).tensors)
+    return SubtractingSwapper(backbone, settings.refresh_after)

@@ -107,38 +107,38 @@ def test_a_flipped_bit_in_a_live_tensor_is_found(backbone: Backbone) -> None:
 
 
 def test_a_flipped_bit_in_a_pristine_clone_is_found(backbone: Backbone) -> None:
-    backbone.protect(["conv_head.weight"])
-    flip_a_bit(backbone.pristine("conv_head.weight"))
+    backbone.base(["conv_head.weight"])
+    flip_a_bit(backbone.base(["conv_head.weight"])["conv_head.weight"])
     assert backbone.changed() == ["conv_head.weight (pristine clone)"]
 
 
 def test_a_pristine_clone_is_never_the_live_tensor(backbone: Backbone) -> None:
-    backbone.protect(["conv_head.weight"])
-    live, pristine = backbone.tensors["conv_head.weight"], backbone.pristine("conv_head.weight")
+    backbone.base(["conv_head.weight"])
+    live, pristine = backbone.tensors["conv_head.weight"], backbone.base(["conv_head.weight"])["conv_head.weight"]
     assert live.data_ptr() != pristine.data_ptr()
     live.zero_()
     assert torch.count_nonzero(pristine) > 0
 
 
-def test_protecting_twice_keeps_the_first_clone(backbone: Backbone) -> None:
-    backbone.protect(["conv_head.weight"])
-    pristine = backbone.pristine("conv_head.weight")
+def test_asking_twice_keeps_the_first_clone(backbone: Backbone) -> None:
+    backbone.base(["conv_head.weight"])
+    pristine = backbone.base(["conv_head.weight"])["conv_head.weight"]
     backbone.tensors["conv_head.weight"].zero_()
-    backbone.protect(["conv_head.weight", "conv_stem.weight"])
-    assert backbone.pristine("conv_head.weight") is pristine
+    backbone.base(["conv_head.weight", "conv_stem.weight"])
+    assert backbone.base(["conv_head.weight"])["conv_head.weight"] is pristine
 
 
-def test_a_tensor_that_changed_is_not_protected(backbone: Backbone) -> None:
+def test_a_tensor_that_changed_is_not_cloned(backbone: Backbone) -> None:
     flip_a_bit(backbone.tensors["conv_head.weight"])
     with pytest.raises(IntegrityError, match=r"conv_head\.weight: the resident weights changed") as caught:
-        backbone.protect(["conv_head.weight"])
+        backbone.base(["conv_head.weight"])
     assert caught.value.code == "integrity_violated"
 
 
 def test_resident_bytes_are_counted(backbone: Backbone) -> None:
     weights = sum(t.numel() * 4 for t in backbone.module.state_dict().values() if t.is_floating_point())
     assert backbone.bytes_resident() == (weights, 0)
-    backbone.protect(["conv_head.weight"])
+    backbone.base(["conv_head.weight"])
     assert backbone.bytes_resident() == (weights, backbone.tensors["conv_head.weight"].nbytes)
 
 

@@ -53,7 +53,7 @@ def test_dense_is_the_delta_of_float64(
     assert deltas
     for delta in deltas:
         name = delta.target.name
-        wanted = merged64(backbone, parts, name) - backbone.pristine(name).double()
+        wanted = merged64(backbone, parts, name) - backbone.base([name])[name].double()
         assert delta.dense().dtype is torch.float32
         assert (delta.dense() - wanted).abs().max() <= 1e-6 * wanted.abs().max()
 
@@ -63,7 +63,7 @@ def test_writing_reads_only_the_base_and_writes_only_the_live_tensor(
     method: str, backbone: Backbone, draw_adapter: Callable[..., Any]
 ) -> None:
     for delta in deltas_of(backbone, draw_adapter(backbone, method)):
-        base = backbone.pristine(delta.target.name)
+        base = backbone.base([delta.target.name])[delta.target.name]
         stored = {name: tensor.clone() for name, tensor in delta.tensors().items()}
         before, live = base.clone(), torch.full_like(base, float("nan"))
         delta.write(base, live)

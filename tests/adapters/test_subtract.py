@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, SubtractingSwapper, admit
 from lensmount_adapters.errors import SwapError
+from lensmount_adapters.pristine import Reread
 
 
 @pytest.fixture
@@ -25,8 +26,19 @@ def adapters(backbone: Backbone, draw_adapter: Callable[..., Any]) -> list[Adapt
 
 @pytest.fixture
 def weights(backbone: Backbone) -> Mapping[str, Tensor]:
-    """What a weights file would give."""
-    return {name: tensor.clone() for name, tensor in backbone.tensors.items()}
+    """What a weights file would give; the backbone rereads it and keeps no clones."""
+    tensors = {name: tensor.clone() for name, tensor in backbone.tensors.items()}
+    backbone.pristine = Reread(lambda: tensors)
+    return tensors
+
+
+def test_no_clone_stays_in_memory(
+    backbone: Backbone, weights: Mapping[str, Tensor], draw_adapter: Callable[..., Any]
+) -> None:
+    swapper = SubtractingSwapper(backbone)
+    for seed in range(3):
+        swapper.mount(admit(draw_adapter(backbone, "mixed", seed=seed).dump(), backbone))
+    assert backbone.bytes_resident()[1] == 0
 
 
 def drifted(backbone: Backbone, weights: Mapping[str, Tensor]) -> list[str]:
@@ -36,7 +48,7 @@ def drifted(backbone: Backbone, weights: Mapping[str, Tensor]) -> list[str]:
 def test_the_base_does_not_come_back_by_itself(
     backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
-    swapper = SubtractingSwapper(backbone, lambda: weights, refresh_after=1_000)
+    swapper = SubtractingSwapper(backbone, refresh_after=1_000)
     for turn in range(20):
         assert swapper.mount(adapters[turn % 4])
     swapper.unmount()
@@ -50,7 +62,7 @@ def test_the_base_does_not_come_back_by_itself(
 def test_refreshing_brings_the_base_back_bit_for_bit(
     backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
-    swapper = SubtractingSwapper(backbone, lambda: weights, refresh_after=1_000)
+    swapper = SubtractingSwapper(backbone, refresh_after=1_000)
     for turn in range(20):
         swapper.mount(adapters[turn % 4])
     swapper.unmount()
@@ -67,7 +79,8 @@ def test_it_refreshes_by_itself_after_the_stated_number_of_switches(
         reloads.append(swapper.switches)
         return weights
 
-    swapper = SubtractingSwapper(backbone, reload, refresh_after=5)
+    swapper = SubtractingSwapper(backbone, refresh_after=5)
+    backbone.pristine = Reread(reload)
     for turn in range(12):
         swapper.mount(adapters[turn % 4])
     assert reloads == [5, 10]
@@ -76,7 +89,7 @@ def test_it_refreshes_by_itself_after_the_stated_number_of_switches(
 def test_the_first_mount_after_a_refresh_is_what_addition_gives(
     backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
-    swapper = SubtractingSwapper(backbone, lambda: weights, refresh_after=3)
+    swapper = SubtractingSwapper(backbone, refresh_after=3)
     for adapter in adapters[:3]:
         swapper.mount(adapter)
     for delta in adapters[2].deltas:
@@ -87,7 +100,7 @@ def test_the_first_mount_after_a_refresh_is_what_addition_gives(
 def test_mounting_what_is_mounted_does_nothing(
     backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
-    swapper = SubtractingSwapper(backbone, lambda: weights)
+    swapper = SubtractingSwapper(backbone)
     assert swapper.mount(adapters[0])
     assert not swapper.mount(adapters[0])
     assert swapper.switches == 1
@@ -117,7 +130,7 @@ def with_unreadable(adapter: Adapter, error: BaseException) -> tuple[Adapter, Un
 def test_a_merge_that_breaks_off_reads_the_base_anew(
     error: BaseException, backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
-    swapper = SubtractingSwapper(backbone, lambda: weights, refresh_after=1_000)
+    swapper = SubtractingSwapper(backbone, refresh_after=1_000)
     broken, _ = with_unreadable(adapters[1], error)
     swapper.mount(adapters[0])
     with pytest.raises(SwapError if isinstance(error, Exception) else type(error)):
@@ -131,7 +144,7 @@ def test_a_merge_that_breaks_off_reads_the_base_anew(
 def test_a_removal_that_breaks_off_reads_the_base_anew(
     error: BaseException, remove: str, backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
-    swapper = SubtractingSwapper(backbone, lambda: weights, refresh_after=1_000)
+    swapper = SubtractingSwapper(backbone, refresh_after=1_000)
     fragile, delta = with_unreadable(adapters[1], error)
     delta.broken = False
     swapper.mount(fragile)
