@@ -87,11 +87,8 @@ class Delta(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LowRank:
-    """LoRA on a Linear or ConvNd weight: A reduces to `r` channels with the full kernel, B is pointwise.
-
-    A: [r, in/groups, *k], B: [out, r, *1]. With groups the same A serves every group (the layout of LyCORIS).
-    """
+class _Factored:
+    """Two factors and their scale, `alpha / rank`."""
 
     target: Target
     A: Tensor
@@ -104,6 +101,14 @@ class LowRank:
 
     def tensors(self) -> dict[str, Tensor]:
         return {f"{self.target.module}.lora_A.weight": self.A, f"{self.target.module}.lora_B.weight": self.B}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRank(_Factored):
+    """LoRA on a Linear or ConvNd weight: A reduces to `r` channels with the full kernel, B is pointwise.
+
+    A: [r, in/groups, *k], B: [out, r, *1]. With groups the same A serves every group (the layout of LyCORIS).
+    """
 
     def dense(self) -> Tensor:
         return (self.scale * (_matrix(self.B) @ _matrix(self.A))).view(self.target.shape)
@@ -118,72 +123,51 @@ class LowRank:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GroupedLowRank:
+class _BlockLowRank(_Factored):
+    """A weight of `n` blocks, each the product of its own factors: `dense` and `write` for the two classes below."""
+
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """The factors of the blocks in float32: [n, rows, r] and [n, r, columns]."""
+        raise NotImplementedError
+
+    def dense(self) -> Tensor:
+        return (self.scale * torch.bmm(*self.blocks())).view(self.target.shape)
+
+    def write(self, base: Tensor, live: Tensor) -> None:
+        B, A = self.blocks()
+        shape = (B.shape[0], B.shape[1], A.shape[2])  # [n, rows, columns]
+        if live.dtype is torch.float32:
+            torch.baddbmm(base.view(shape), B, A, alpha=self.scale, out=live.view(shape))
+        else:
+            live.view(shape).copy_(torch.baddbmm(base.view(shape).float(), B, A, alpha=self.scale))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupedLowRank(_BlockLowRank):
     """LoRA on a grouped or depthwise ConvNd weight, with factors of its own for each group.
 
     A: [groups * r, in/groups, *k], B: [out, r, *1]: the weights of two grouped convolutions applied in turn.
     """
 
-    target: Target
-    A: Tensor
-    B: Tensor
-    scale: float
-
-    @property
-    def rank(self) -> int:
-        return self.B.shape[1]
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {f"{self.target.module}.lora_A.weight": self.A, f"{self.target.module}.lora_B.weight": self.B}
-
-    def dense(self) -> Tensor:
-        return (self.scale * torch.bmm(*self._factors())).view(self.target.shape)
-
-    def write(self, base: Tensor, live: Tensor) -> None:
-        B, A = self._factors()
-        shape = (self.target.groups, B.shape[1], A.shape[2])  # [g, out/g, in/g * k]
-        _baddbmm(base.view(shape), B, A, self.scale, live.view(shape))
-
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        g, r = self.target.groups, self.B.shape[1]
-        A = self.A.float().reshape(g, r, -1)  # [g, r, in/g * k]
-        B = self.B.float().reshape(g, -1, r)  # [g, out/g, r]
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        groups = self.target.groups
+        A = self.A.float().reshape(groups, self.rank, -1)  # [g, r, in/g * k]
+        B = self.B.float().reshape(groups, -1, self.rank)  # [g, out/g, r]
         return B, A
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TransposedLowRank:
+class TransposedLowRank(_BlockLowRank):
     """LoRA on a ConvTransposeNd weight: a transposed convolution to `r` channels, then a pointwise convolution.
 
     A: [in, r, *k], B: [out, r, *1]; with groups, A_g holds in/g rows and B_g out/g rows.
     """
 
-    target: Target
-    A: Tensor
-    B: Tensor
-    scale: float
-
-    @property
-    def rank(self) -> int:
-        return self.B.shape[1]
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {f"{self.target.module}.lora_A.weight": self.A, f"{self.target.module}.lora_B.weight": self.B}
-
-    def dense(self) -> Tensor:
-        return (self.scale * torch.bmm(*self._factors())).view(self.target.shape)
-
-    def write(self, base: Tensor, live: Tensor) -> None:
-        B, A = self._factors()
-        shape = (B.shape[0], B.shape[1], A.shape[2])  # [in, out/g, k]
-        _baddbmm(base.view(shape), B, A, self.scale, live.view(shape))
-
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        g, r = self.target.groups, self.B.shape[1]
-        inputs = self.A.shape[0]
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        groups, inputs = self.target.groups, self.A.shape[0]
         A = self.A.float().flatten(2)  # [in, r, k]
-        B = self.B.float().reshape(g, -1, r)  # [g, out/g, r]
-        return B.repeat_interleave(inputs // g, dim=0), A  # every input channel meets the outputs of its group
+        B = self.B.float().reshape(groups, -1, self.rank)  # [g, out/g, r]
+        return B.repeat_interleave(inputs // groups, dim=0), A  # every input channel meets the outputs of its group
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -381,13 +365,6 @@ def _factored(target: Target, found: Mapping[str, Tensor], scales: Mapping[str, 
 def _matrix(factor: Tensor) -> Tensor:
     """[a, b, *k] -> [a, b * k] in float32."""
     return factor.float().flatten(1)
-
-
-def _baddbmm(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
-    if live.dtype is torch.float32:
-        torch.baddbmm(base, B, A, alpha=scale, out=live)
-    else:
-        live.copy_(torch.baddbmm(base.float(), B, A, alpha=scale))
 
 
 def _rank(target: Target, B: Tensor) -> int:

@@ -1,0 +1,269 @@
+"""Train the shipped adapters from the real images and write the card of each from its own training record."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lensmount_adapters.cli import progress_bar
+from lensmount_adapters.files import parse_adapter
+from lensmount_adapters.manifest import Manifest
+from lensmount_adapters.report import tables
+from lensmount_adapters.training import TrainingConfig, train
+
+ZOO = Path(__file__).parent
+MAX_BYTES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One shipped adapter: where its images are, how it is trained, and what its card says beside the figures."""
+
+    name: str
+    folder: str
+    title: str
+    description: str
+    origin: str
+    group: str
+    use: str
+    limits: str
+    license: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+RECIPES = (
+    Recipe(
+        name="malaria",
+        folder="malaria-nih",
+        title="Malaria parasites in single blood cells",
+        description="Is a red blood cell, cropped from a stained thin smear, infected with Plasmodium?",
+        origin=(
+            "Single cells from Giemsa-stained thin blood smears, photographed at Chittagong Medical College Hospital "
+            "and published by the U.S. National Library of Medicine (Rajaraman et al., 2018, doi:10.7717/peerj.4568). "
+            "Public domain."
+        ),
+        group="blood slide (one patient)",
+        use="One cropped cell a picture, about 130 x 130 pixels, black outside the cell, as in the data set.",
+        limits=(
+            "It has seen one hospital's stain, microscope and phone camera. It judges single cropped cells; it neither "
+            "finds cells in a field of view nor tells species or parasitaemia."
+        ),
+        license="Apache-2.0 (weights); images public domain (NIH/NLM)",
+        settings={
+            "group_regex": r"^(.*?)_?[tT]hin",
+            "augment": "microscopy",
+            "size": 160,
+            "epochs": 30,
+            "batch_size": 16,
+            "validation_fraction": 0.1,
+            "test_fraction": 0.2,
+        },
+    ),
+    Recipe(
+        name="smoking",
+        folder="smoking",
+        title="People smoking",
+        description="Does a photograph show a person who is smoking?",
+        origin=(
+            "'Smoker Detection' (Khan, 2022, Mendeley Data; described in doi:10.3390/s22030892), photographs of "
+            "250 x 250 pixels. CC BY 4.0."
+        ),
+        group="image",
+        use=(
+            "Photographs of one or a few people, upper body or closer. The other class was chosen to be hard: people "
+            "who drink, cough, phone or use an inhaler."
+        ),
+        limits=(
+            "A cigarette of a few pixels is missed. The pictures come from web searches and lean towards posed "
+            "portraits; near-copies of one picture cannot be ruled out. Not for watching people."
+        ),
+        license="Apache-2.0 (weights); images CC BY 4.0 (Khan 2022)",
+        settings={"augment": "photo", "size": 320, "epochs": 12, "validation_fraction": 0.1},
+    ),
+    Recipe(
+        name="histology",
+        folder="histology-lc25000-lung",
+        title="Lung tissue: adenocarcinoma, squamous cell carcinoma, normal",
+        description="Which of three kinds of lung tissue does an H&E-stained tile show?",
+        origin=(
+            "LC25000 (Borkowski et al., 2019, arXiv:1912.12142), the lung tiles, scaled to 224 x 224 pixels. Freely "
+            "downloadable."
+        ),
+        group="source tile",
+        use=(
+            "H&E-stained tiles that show one kind of tissue. lung_aca: adenocarcinoma, lung_n: benign lung tissue, "
+            "lung_scc: squamous cell carcinoma."
+        ),
+        limits=(
+            "The data set's 15,000 lung tiles are augmented copies of 750 source tiles from few patients of one "
+            "laboratory; copies are kept together here, patients cannot be. Other scanners, stains and magnifications "
+            "will do worse."
+        ),
+        license="Apache-2.0 (weights); images LC25000 (Borkowski 2019)",
+        settings={
+            "group_regex": r"^(.+_g\d+)_",
+            "augment": "microscopy",
+            "method": "lora+norm",
+            "size": 160,
+            "epochs": 14,
+            "validation_fraction": 0.1,
+        },
+    ),
+)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder that holds malaria-nih/, smoking/ and histology-lc25000-lung/.")],
+    only: Annotated[list[str] | None, typer.Option(help="Train this adapter only; may be given several times.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of split and training.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where files and cards go.")] = ZOO,
+    cards: Annotated[bool, typer.Option("--cards", help="Train nothing, write the cards of the files anew.")] = False,
+) -> None:
+    """Train the zoo: three adapters and their cards."""
+    console = Console()
+    for recipe in RECIPES:
+        if only and recipe.name not in only:
+            continue
+        config = TrainingConfig(
+            data=data / recipe.folder,
+            name=recipe.name,
+            out=out / f"{recipe.name}.safetensors",
+            description=recipe.description,
+            license=recipe.license,
+            threads=threads,
+            **{"seed": seed, **recipe.settings},
+        )
+        if not cards:
+            _train(config, console)
+        data_of_file = config.out.read_bytes()
+        text = card(recipe, config, parse_adapter(data_of_file).manifest, len(data_of_file))
+        (out / f"{recipe.name}.md").write_text(text, encoding="utf-8")
+
+
+def _train(config: TrainingConfig, console: Console) -> None:
+    console.print(f"{config.name}: {config.data}", style="bold")
+    with progress_bar(quiet=False) as listener:
+        result = train(config, listener)
+    for table in tables(f"{config.name}, test", result.test) if result.test else []:
+        console.print(table)
+    if result.size_bytes > MAX_BYTES:
+        raise SystemExit(f"{result.path}: found {result.size_bytes} bytes, expected at most {MAX_BYTES}")
+    console.print(f"Wrote {result.path} ({result.size_bytes:,} bytes, {result.record['seconds']:.0f} s)")
+    if result.interrupted:
+        raise SystemExit("interrupted: the file holds the best so far, the card is not written")
+
+
+def card(recipe: Recipe, config: TrainingConfig, manifest: Manifest, size_bytes: int) -> str:
+    """The adapter's card, all figures from the file's own training record."""
+    record = manifest.training
+    test, parts = record["metrics"]["test"], record["split"]["parts"]
+    right = sum(row[index] for index, row in enumerate(test["confusion"]))
+    low, high = wilson(right, test["count"])
+    labels = list(manifest.labels)
+    rule = manifest.preprocessing
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"**{recipe.title}.** {recipe.description}",
+            "",
+            "Research use only. Not a medical device, not for diagnosis, not for decisions about people.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| labels | {', '.join(labels)} |",
+            f"| backbone | `{manifest.backbone.name}`, `{manifest.backbone.fingerprint[:19]}...` |",
+            f"| method | {config.method}, rank {config.rank}, linear head |",
+            f"| trained parameters | {record['trainable_parameters']:,} of {record['backbone_parameters']:,} |",
+            f"| input | {rule.size[0]} x {rule.size[1]}, {rule.resize} |",
+            f"| file | {size_bytes:,} bytes, {config.file_dtype}, licence: {manifest.license} |",
+            "",
+            "## Test",
+            "",
+            f"{test['count']} images of {parts['test']['groups']} groups that training never saw; the file's own "
+            "contents, read back and merged.",
+            "",
+            f"- balanced accuracy **{test['balanced_accuracy']:.3f}**",
+            f"- accuracy {test['accuracy']:.3f} ({right} of {test['count']}; 95 % interval {low:.3f} to {high:.3f})",
+            f"- AUROC {test['auroc']:.3f}",
+            "",
+            "| class | precision | recall | F1 | images | answered as " + " / ".join(labels) + " |",
+            "|---|---|---|---|---|---|",
+            *(
+                f"| {row['label']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['count']} "
+                f"| {' / '.join(map(str, counts))} |"
+                for row, counts in zip(test["classes"], test["confusion"], strict=True)
+            ),
+            "",
+            "## Data",
+            "",
+            recipe.origin,
+            "",
+            f"{record['data']['images']} images: "
+            + ", ".join(f"{count} {name}" for name, count in record["data"]["classes"].items())
+            + f". Split by {recipe.group}, stratified, seed {record['split']['seed']}:",
+            "",
+            "| part | images | groups | " + " | ".join(labels) + " |",
+            "|---|---|---|" + "---|" * len(labels),
+            *(
+                f"| {name} | {part['images']} | {part['groups']} | "
+                + " | ".join(str(part["classes"][label]) for label in labels)
+                + " |"
+                for name, part in parts.items()
+            ),
+            "",
+            f"Digest of the data: `{record['data']['digest']}`",
+            "",
+            "## Intended use and limits",
+            "",
+            f"{recipe.use} {recipe.limits}",
+            "",
+            "## How it was made",
+            "",
+            "`make zoo`, which for this adapter is",
+            "",
+            f"    {command(config)}",
+            "",
+            f"Best epoch {record['epochs']['best']} of {record['epochs']['run']}, {record['seconds']:.0f} s in "
+            f"{record['precision']} on {record['threads']} CPU thread(s), torch {record['versions']['torch']}.",
+            "",
+        ]
+    )
+
+
+def command(config: TrainingConfig) -> str:
+    """The `lensmount train` line that repeats the run: every setting that is not the default."""
+    words = ["lensmount", "train", "--data", f"DATA/{config.data.name}", "--name", config.name]
+    words += ["--out", f"adapters/zoo/{config.out.name}"]
+    for setting in fields(TrainingConfig):
+        if setting.name in ("data", "name", "out", "threads", "description") or _is_default(setting, config):
+            continue
+        words += [_FLAGS.get(setting.name, "--" + setting.name.replace("_", "-")), str(getattr(config, setting.name))]
+    return shlex.join(words)
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval for a share (95 % for z = 1.96)."""
+    share = right / count
+    middle = share + z * z / (2 * count)
+    spread = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    scale = 1 + z * z / count
+    return (middle - spread) / scale, (middle + spread) / scale
+
+
+def _is_default(setting: Any, config: TrainingConfig) -> bool:
+    return getattr(config, setting.name) == getattr(_DEFAULTS, setting.name)
+
+
+_DEFAULTS = TrainingConfig(Path(), "x", Path())
+_FLAGS = {"learning_rate": "--lr", "validation_fraction": "--val-fraction"}
+
+
+if __name__ == "__main__":
+    typer.run(main)
