@@ -349,6 +349,14 @@ def test_the_temperature_found_is_the_one_that_was_put_in() -> None:
     assert fit_temperature(logits * 2.5, labels) == pytest.approx(2.5, rel=0.05)
 
 
+def test_twenty_right_answers_are_no_proof_of_certainty() -> None:
+    labels = torch.tensor([0, 1] * 10)
+    logits = torch.nn.functional.one_hot(labels, 2).float() * 4
+
+    confidence = (logits / fit_temperature(logits, labels)).softmax(1).amax(1)
+    assert confidence.tolist() == pytest.approx([11 / 12] * 20, abs=0.01)
+
+
 def test_data_that_cannot_be_read_never_starts_a_run(
     config: TrainingConfig, backbone: Backbone, tmp_path: Path
 ) -> None:
