@@ -191,9 +191,9 @@ def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """{"test": {"accuracy": 0.95}} as ("test accuracy", "0.9500")."""
+    """{"test": {"accuracy": 0.95}} as ("test accuracy", "0.9500"); tables within are left to --json."""
     for word, value in metrics.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{word} ")
-        else:
-            yield prefix + word, f"{value:.4f}" if isinstance(value, float) else str(value)
+        elif not isinstance(value, list):
+            yield prefix + word.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value)
