@@ -1,6 +1,6 @@
 """From the bytes of an image file to the backbone's input, with the same pixels in training and in serving.
 
-Rules. PNG, JPEG, WebP and TIFF, told by their content; one frame. EXIF orientation is applied. Grey is repeated into
+Rules. PNG, JPEG, WebP and TIFF, told by their content; one frame (of a phone's JPEG with a preview, the first). EXIF orientation is applied. Grey is repeated into
 three channels. 16-bit grey is scaled to 8 bits by value * 255 / 65535, rounded (Pillow alone would clip it at 255).
 Transparency is laid over white. CMYK is converted; ICC profiles are ignored. 32-bit and floating-point pixels are
 refused. A file that ends before its pixels do is refused (Pillow alone fills a short PNG with black).
@@ -106,7 +106,7 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
             f"found an image of {width} x {height}, expected at most {limits.max_pixels} pixels "
             f"and {limits.max_side} a side. Cure: scale it down before sending"
         )
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a preview behind a JPEG
         raise ImageTooLarge(f"found {image.n_frames} frames, expected one", code="image_too_many_frames")  # type: ignore[attr-defined]  # only on multi-frame formats
 
 

@@ -424,3 +424,12 @@ def test_the_default_backbone_s_classifier_names_the_animal(name: str, wanted: i
     image = decode_image((SANITY / f"{name}.jpg").read_bytes())
     features = backbone.features(preprocess(image, backbone.preprocessing)[None])
     assert int((features @ weight.T + bias).argmax()) == wanted
+
+
+def test_a_phones_jpeg_with_a_preview_behind_it_is_read_as_its_first_picture() -> None:
+    picture = Image.effect_mandelbrot((64, 48), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+    alone, with_preview = io.BytesIO(), io.BytesIO()
+    picture.save(alone, "JPEG")
+    picture.save(with_preview, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 12), "red")])
+
+    assert decode_image(with_preview.getvalue()).tobytes() == decode_image(alone.getvalue()).tobytes()
