@@ -1,9 +1,10 @@
 """From the bytes of an image file to the backbone's input, with the same pixels in training and in serving.
 
-Rules. PNG, JPEG, WebP and TIFF, told by their content; one frame (of a phone's JPEG with a preview, the first). EXIF orientation is applied. Grey is repeated into
-three channels. 16-bit grey is scaled to 8 bits by value * 255 / 65535, rounded (Pillow alone would clip it at 255).
-Transparency is laid over white. CMYK is converted; ICC profiles are ignored. 32-bit and floating-point pixels are
-refused. A file that ends before its pixels do is refused (Pillow alone fills a short PNG with black).
+Rules. PNG, JPEG, WebP and TIFF, told by their content; one frame (of a phone's JPEG with a preview, the first). EXIF
+orientation is applied. Grey is repeated into three channels. 16-bit grey is scaled to 8 bits by value * 255 / 65535,
+rounded (Pillow alone would clip it at 255). Transparency is laid over white. CMYK is converted; ICC profiles are
+ignored. 32-bit and floating-point pixels are refused. A file that ends before its pixels do is refused (Pillow alone
+fills a short PNG with black).
 """
 
 from __future__ import annotations

@@ -109,9 +109,9 @@ RECIPES = (
             "group_regex": r"^(.+_g\d+)_",
             "augment": "microscopy",
             "method": "lora+norm",
-            "size": 160,
-            "epochs": 14,
-            "validation_fraction": 0.1,
+            "size": 224,
+            "epochs": 16,
+            "validation_fraction": 0.05,
         },
     ),
 )
