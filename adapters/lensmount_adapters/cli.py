@@ -93,8 +93,8 @@ def train(
     Splits the images into training, validation and test parts, trains, keeps the best epoch and writes one small file.
     Ctrl-C ends the training early and keeps the best so far.
     """
+    from lensmount_adapters.config import TrainingConfig
     from lensmount_adapters.errors import LensmountError
-    from lensmount_adapters.training import TrainingConfig
     from lensmount_adapters.training import train as run
 
     try:

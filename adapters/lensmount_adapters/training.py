@@ -7,127 +7,40 @@ import math
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lensmount_adapters.admission import admit
-from lensmount_adapters.augment import Augmentation, augment, mix, preset
-from lensmount_adapters.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
+from lensmount_adapters.augment import Augmentation, augment, mix
+from lensmount_adapters.backbone import Backbone, load_backbone
 from lensmount_adapters.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lensmount_adapters.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.dataset import ImageFolder, Sample, digest_of_samples, normalise, read_folder, read_pixels
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.evaluation import answer
 from lensmount_adapters.files import dump_adapter, write_adapter
 from lensmount_adapters.heads import probabilities
-from lensmount_adapters.manifest import HeadSpec, LinearHead, Manifest, Preprocessing, check_name
+from lensmount_adapters.manifest import Manifest, Preprocessing
 from lensmount_adapters.metrics import Metrics, measure
 from lensmount_adapters.precision import PRECISIONS, choose_precision, precision_name
+from lensmount_adapters.schedule import (
+    EpochRecord,
+    automatic_epochs,
+    fit_temperature,
+    is_best_so_far,
+    learning_rate_at,
+)
 from lensmount_adapters.split import Split, few_shot, split_samples
 from lensmount_adapters.swap import ExactSwapper
-from lensmount_adapters.targets import parse_method, select_targets
+from lensmount_adapters.targets import select_targets
 from lensmount_adapters.trainable import Average, TrainableAdapter, own_random_state
-
-FILE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """Everything a run depends on. `train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))`.
-
-    `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
-    None takes the backbone's preset, `size` None its own. `average` is the decay of the moving average that is
-    evaluated and kept (0: the plain parameters), `mixup` the parameter of its Beta distribution (0: none).
-    `augmentation` overrides fields of the preset named by `augment`.
-    """
-
-    data: Path
-    name: str
-    out: Path
-    backbone: str = DEFAULT_BACKBONE
-    weights: str | None = None
-    method: str = "lora"
-    rank: int = 8
-    alpha: float | None = None
-    targets: str | None = None
-    head: HeadSpec = field(default_factory=LinearHead)
-    epochs: int | None = None
-    shots: int | None = None
-    seed: int = 0
-    size: int | None = None
-    resize: Literal["squash", "crop", "pad"] = "squash"
-    augment: str = "photo"
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    group_regex: str | None = None
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.15
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.1
-    class_weights: Literal["none", "balanced"] = "balanced"
-    mixup: float = 0.0
-    average: float = 0.98
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    file_dtype: str = "fp16"
-    license: str = ""
-    description: str = ""
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        _check(check_name(self.name), f"name {self.name!r}", "lower case letters, digits, '.', '-', '_'")
-        _check(self.rank >= 1, f"rank {self.rank}", "at least 1")
-        _check(self.alpha is None or self.alpha > 0, f"alpha {self.alpha}", "more than 0")
-        _check(self.epochs is None or self.epochs >= 1, f"{self.epochs} epochs", "at least 1")
-        _check(self.batch_size >= 1, f"batch size {self.batch_size}", "at least 1")
-        _check(self.learning_rate > 0, f"learning rate {self.learning_rate}", "more than 0")
-        _check(0 <= self.warmup < 1, f"warm-up {self.warmup}", "a share of the steps from 0 to below 1")
-        _check(0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}", "0 to below 1")
-        _check(0 <= self.average < 1, f"average {self.average}", "0 to below 1")
-        _check(self.precision in ("auto", *PRECISIONS), f"precision {self.precision!r}", "auto, fp32 or bf16")
-        _check(self.file_dtype in FILE_DTYPES, f"file dtype {self.file_dtype!r}", f"one of {', '.join(FILE_DTYPES)}")
-        _check(self.resize in ("squash", "crop", "pad"), f"resize {self.resize!r}", "squash, crop or pad")
-        _check(self.class_weights in ("none", "balanced"), f"class weights {self.class_weights!r}", "none or balanced")
-        parse_method(self.method)
-        self.augmentation_rule()
-
-    def augmentation_rule(self) -> Augmentation:
-        try:
-            return replace(preset(self.augment), **self.augmentation)
-        except TypeError as error:
-            raise TrainingError(f"found augmentation {self.augmentation}, expected fields of Augmentation") from error
-
-    def hyper_parameters(self) -> dict[str, Any]:
-        """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
-        own = asdict(replace(self, head=LinearHead()))
-        own |= {"head": self.head.model_dump(mode="json"), "augmentation": asdict(self.augmentation_rule())}
-        kept = {key: value for key, value in own.items() if key not in _PLACES}
-        kept["augmentation"]["zoom"] = list(kept["augmentation"]["zoom"])
-        return kept
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """One line of the training's history; validation figures are None without a validation part.
-
-    `validation_loss` is the log loss at the epoch's own best temperature, as the file will serve it: without that, the
-    growing confidence of later epochs hides that they rank better.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
-    validation_loss: float | None
-    validation_balanced_accuracy: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,52 +89,12 @@ def train(
     Raises DatasetError, TrainingError, BackboneError.
     """
     with _threads(config.threads), own_random_state():
-        _check(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
+        require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
         backbone = backbone or load_backbone(config.backbone, _weights(config.weights), _device(config.device))
-        _check(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
+        require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
         run = _Run(config, backbone, _read_task(config, backbone))
         interrupted = run.go(on_progress or _silent)
         return _write(run, interrupted)
-
-
-def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear warm-up over the `warmup` share of the steps, then half a cosine down to zero; steps count from 0."""
-    rising = int(warmup * steps)
-    if step < rising:
-        return peak * (step + 1) / rising
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def automatic_epochs(steps: int) -> int:
-    """12, or as many as make 300 optimiser steps at `steps` an epoch, 100 at most: few images need more rounds."""
-    return min(100, max(12, math.ceil(300 / steps)))
-
-
-def is_best_so_far(history: Sequence[EpochRecord], images: int) -> bool:
-    """Whether the last epoch is to be kept: within one standard error of the best balanced accuracy on validation.
-
-    The one-standard-error rule (Breiman et al. 1984) in favour of the later epoch: on a hundred images the very best
-    epoch is often an early one that was lucky. Without a validation part the later epoch is always kept.
-    """
-    found = [record.validation_balanced_accuracy for record in history]
-    accuracies = [accuracy for accuracy in found if accuracy is not None]
-    if not accuracies:
-        return True
-    best = max(accuracies)
-    return accuracies[-1] >= best - math.sqrt(best * (1 - best) / images)
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in [0.2, 5] under which `softmax(logits / T)` has the least log loss (arXiv 1706.04599).
-
-    The labels are smoothed as in Platt 1999 (one doubtful image in `n + 2` of a class): twenty images that all come out
-    right are no proof of certainty.
-    """
-    classes = logits.shape[1]
-    doubt = classes / ((classes - 1) * (len(labels) / classes + 2)) if classes > 1 else 0.0
-    candidates = torch.logspace(math.log10(0.2), math.log10(5), 201, dtype=torch.float64)
-    losses = [float(F.cross_entropy(logits.double() / t, labels, label_smoothing=doubt)) for t in candidates]
-    return round(float(candidates[losses.index(min(losses))]), 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,7 +414,6 @@ def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
 
 
 _LIBRARIES = ("lensmount", "torchvision", "timm", "safetensors", "scikit-learn", "pillow")
-_PLACES = ("data", "out", "resume", "threads", "device", "license", "description")
 
 
 def _optimizer(adapter: TrainableAdapter, config: TrainingConfig) -> torch.optim.AdamW:
@@ -575,11 +447,15 @@ def _preprocessing(config: TrainingConfig, backbone: Backbone) -> Preprocessing:
 
 
 def _larger(rule: Preprocessing, augmentation: Augmentation) -> Preprocessing:
-    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail."""
+    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
+
+    With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops
+    make things larger in training, the middle makes them as large in serving (FixRes, arXiv 1906.06423).
+    """
     if augmentation == Augmentation():
         return rule
     height, width = (min(1024, side + side // 8) for side in rule.size)
-    return rule.model_copy(update={"size": (height, width)})
+    return rule.model_copy(update={"size": (height, width), "crop_fraction": 1.0})
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
@@ -616,11 +492,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _check(holds: bool, found: str, expected: str) -> None:
-    if not holds:
-        raise TrainingError(f"found {found}, expected {expected}")
 
 
 def _silent(progress: Progress) -> None:

@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 
 from lensmount_adapters.cli import progress_bar
+from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.files import parse_adapter
 from lensmount_adapters.manifest import Manifest
 from lensmount_adapters.report import tables
-from lensmount_adapters.training import TrainingConfig, train
+from lensmount_adapters.training import train
 
 ZOO = Path(__file__).parent
 MAX_BYTES = 2_000_000
@@ -83,7 +84,7 @@ RECIPES = (
             "portraits; near-copies of one picture cannot be ruled out. Not for watching people."
         ),
         license="Apache-2.0 (weights); images CC BY 4.0 (Khan 2022)",
-        settings={"augment": "photo", "size": 320, "epochs": 12, "validation_fraction": 0.1},
+        settings={"augment": "photo", "resize": "crop", "size": 384, "epochs": 12, "validation_fraction": 0.05},
     ),
     Recipe(
         name="histology",
@@ -109,6 +110,7 @@ RECIPES = (
             "group_regex": r"^(.+_g\d+)_",
             "augment": "microscopy",
             "method": "lora+norm",
+            "resize": "crop",
             "size": 224,
             "epochs": 16,
             "validation_fraction": 0.05,

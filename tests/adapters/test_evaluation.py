@@ -11,13 +11,14 @@ import torch
 
 from lensmount_adapters.admission import admit
 from lensmount_adapters.backbone import Backbone, load_backbone
+from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.dataset import read_folder
 from lensmount_adapters.errors import BackboneMismatch, DatasetError
 from lensmount_adapters.evaluation import evaluate
 from lensmount_adapters.images import decode_image, preprocess
 from lensmount_adapters.split import split_samples
 from lensmount_adapters.swap import ExactSwapper
-from lensmount_adapters.training import TrainingConfig, TrainingResult, train
+from lensmount_adapters.training import TrainingResult, train
 
 SLIDES = r"^(.+_s\d+)_"
 

@@ -12,22 +12,21 @@ import torch
 
 from lensmount_adapters.backbone import Backbone, load_backbone, tensor_digest
 from lensmount_adapters.checkpoint import checkpoint_path
+from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.dataset import digest_of_samples, read_folder
 from lensmount_adapters.errors import DatasetError, TrainingError
 from lensmount_adapters.evaluation import evaluate
 from lensmount_adapters.files import parse_adapter
 from lensmount_adapters.manifest import BatchNormLayer, DropoutLayer, LinearLayer, MlpHead
 from lensmount_adapters.precision import choose_precision
-from lensmount_adapters.training import (
+from lensmount_adapters.schedule import (
     EpochRecord,
-    Progress,
-    TrainingConfig,
     automatic_epochs,
     fit_temperature,
     is_best_so_far,
     learning_rate_at,
-    train,
 )
+from lensmount_adapters.training import Progress, train
 
 SLIDES = r"^(.+_s\d+)_"
 

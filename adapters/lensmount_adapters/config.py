@@ -1,0 +1,105 @@
+"""Everything a training run depends on, checked when it is stated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lensmount_adapters.augment import Augmentation, preset
+from lensmount_adapters.backbone import DEFAULT_BACKBONE
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.manifest import HeadSpec, LinearHead, check_name
+from lensmount_adapters.precision import PRECISIONS
+from lensmount_adapters.targets import parse_method
+
+FILE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Everything a run depends on. `train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))`.
+
+    `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
+    None takes the backbone's preset, `size` None its own. `average` is the decay of the moving average that is
+    evaluated and kept (0: the plain parameters), `mixup` the parameter of its Beta distribution (0: none).
+    `augmentation` overrides fields of the preset named by `augment`.
+    """
+
+    data: Path
+    name: str
+    out: Path
+    backbone: str = DEFAULT_BACKBONE
+    weights: str | None = None
+    method: str = "lora"
+    rank: int = 8
+    alpha: float | None = None
+    targets: str | None = None
+    head: HeadSpec = field(default_factory=LinearHead)
+    epochs: int | None = None
+    shots: int | None = None
+    seed: int = 0
+    size: int | None = None
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    augment: str = "photo"
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    group_regex: str | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    class_weights: Literal["none", "balanced"] = "balanced"
+    mixup: float = 0.0
+    average: float = 0.98
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    file_dtype: str = "fp16"
+    license: str = ""
+    description: str = ""
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        require(check_name(self.name), f"name {self.name!r}", "lower case letters, digits, '.', '-', '_'")
+        require(self.rank >= 1, f"rank {self.rank}", "at least 1")
+        require(self.alpha is None or self.alpha > 0, f"alpha {self.alpha}", "more than 0")
+        require(self.epochs is None or self.epochs >= 1, f"{self.epochs} epochs", "at least 1")
+        require(self.batch_size >= 1, f"batch size {self.batch_size}", "at least 1")
+        require(self.learning_rate > 0, f"learning rate {self.learning_rate}", "more than 0")
+        require(0 <= self.warmup < 1, f"warm-up {self.warmup}", "a share of the steps from 0 to below 1")
+        require(0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}", "0 to below 1")
+        require(0 <= self.average < 1, f"average {self.average}", "0 to below 1")
+        require(self.precision in ("auto", *PRECISIONS), f"precision {self.precision!r}", "auto, fp32 or bf16")
+        require(self.file_dtype in FILE_DTYPES, f"file dtype {self.file_dtype!r}", f"one of {', '.join(FILE_DTYPES)}")
+        require(self.resize in ("squash", "crop", "pad"), f"resize {self.resize!r}", "squash, crop or pad")
+        require(self.class_weights in ("none", "balanced"), f"class weights {self.class_weights!r}", "none or balanced")
+        parse_method(self.method)
+        self.augmentation_rule()
+
+    def augmentation_rule(self) -> Augmentation:
+        try:
+            return replace(preset(self.augment), **self.augmentation)
+        except TypeError as error:
+            raise TrainingError(f"found augmentation {self.augmentation}, expected fields of Augmentation") from error
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
+        own = asdict(replace(self, head=LinearHead()))
+        own |= {"head": self.head.model_dump(mode="json"), "augmentation": asdict(self.augmentation_rule())}
+        kept = {key: value for key, value in own.items() if key not in _PLACES}
+        kept["augmentation"]["zoom"] = list(kept["augmentation"]["zoom"])
+        return kept
+
+
+_PLACES = ("data", "out", "resume", "threads", "device", "license", "description")
+
+
+def require(holds: bool, found: str, expected: str) -> None:
+    """Raises TrainingError unless it holds."""
+    if not holds:
+        raise TrainingError(f"found {found}, expected {expected}")
