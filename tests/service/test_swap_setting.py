@@ -1,0 +1,34 @@
+"""`--swap subtract` serves too, without clones, and says through /integrity that it drifts."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_service.server import open_parts
+from lensmount_service.settings import Settings
+
+
+def test_subtracting_serves_nearly_the_same_scores_without_clones(tmp_path, make_adapter, make_png):
+    scores = {}
+    for swap in ("exact", "subtract"):
+        settings = Settings(
+            state=tmp_path / swap,
+            zoo=False,
+            threads=1,
+            backbone="resnet10t",
+            weights="random:0",
+            swap=swap,
+            device="cpu",
+        )
+        with open_parts(settings) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            for seed in (1, 2):
+                client.put(f"/adapters/task{seed}", content=make_adapter(seed)).raise_for_status()
+            for _ in range(5):
+                for seed in (1, 2):
+                    answer = client.post(f"/predict?adapter=task{seed}", content=make_png()).json()
+                    scores[swap, seed] = {p["label"]: p["score"] for p in answer["predictions"]}
+            assert client.get("/integrity").json()["ok"] == (swap == "exact")
+            assert (parts.engine.backbone.bytes_resident()[1] > 0) == (swap == "exact")
+    for seed in (1, 2):
+        assert scores["subtract", seed] == pytest.approx(scores["exact", seed], abs=1e-4)
