@@ -244,23 +244,6 @@ def away_from_nearest(place: Point, centres: list[Point]) -> float:
     return float(np.arctan2(place[0] - v, place[1] - u))
 
 
-def squamous(seed: int) -> Picture:
-    """A dense sheet of pink keratinising cells with pale seams and large nuclei that lie one way."""
-    rng = np.random.default_rng(seed)
-    y, x = grid(TILE, TILE)
-    lie = rng.uniform(0, np.pi)
-    bent_y, bent_x = y + 5 * texture(rng, y.shape, 8), x + 5 * texture(rng, y.shape, 8)
-    cells = scattered(rng, 110, 19, np.ones((TILE, TILE)))
-    first, second = two_nearest(bent_y, bent_x, cells)
-    tile = paint(np.zeros((TILE, TILE, 3)), np.ones((TILE, TILE)), (168, 124, 230))
-    tile = paint(tile, 0.6 * cover(texture(rng, y.shape, 22), 2), (188, 126, 226))
-    tile = shade(tile, 8 * texture(rng, y.shape, 2.5) + 5 * texture(rng, y.shape, 10))
-    seam = 1.2 + 0.8 * texture(rng, y.shape, 10) - (second - first) / 2
-    tile = paint(tile, 0.6 * cover(seam, 2), (196, 176, 248))
-    angles = [lie + float(turn) for turn in rng.normal(0, 0.45, len(cells))]
-    return photographed(rng, nuclei(rng, tile, cells, (7, 11.5), (102, 66, 186), angles), focus=0.7)
-
-
 # Photo-like scenes for the smoking task, drawn in units of the frame: 0 to 1 from top left.
 
 FRAME = 250  # side in pixels, as in the smoking set
@@ -375,7 +358,6 @@ DRAWINGS: dict[str, Callable[[], Picture]] = {
     "cell-uninfected-2.png": partial(blood_cell, 204, parasitized=False),
     "tissue-normal.png": partial(normal_lung, 1),
     "tissue-adenocarcinoma.png": partial(adenocarcinoma, 3),
-    "tissue-squamous.png": partial(squamous, 1),
     "smoker.png": partial(smoker, 1),
     "street.jpg": partial(street, 1),
 }

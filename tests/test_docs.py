@@ -22,7 +22,6 @@ RIGHT = {
     "cell-uninfected-2.png": "Uninfected",
     "tissue-normal.png": "lung_n",
     "tissue-adenocarcinoma.png": "lung_aca",
-    "tissue-squamous.png": "lung_scc",
     "smoker.png": "smoking",
 }
 TASK = {"cell": "malaria", "tissue": "histology", "smoker": "smoking"}
