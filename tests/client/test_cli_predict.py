@@ -137,6 +137,11 @@ def test_names_cannot_steer_the_terminal(server: Any, lensmount: Any, tmp_path: 
     assert "[bold]label" in out
 
 
+def hear_ctrl_c() -> None:
+    """A test run in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(server: Any, lensmount: Any, tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / f"{number}.png").write_bytes(b"%d" % number)
@@ -149,13 +154,21 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(server: Any, lensmount: An
 
     server.gate = hold_the_fourth
     command = ["predict", str(tmp_path), "-a", "malaria", "--out", str(out), "--concurrency", "1", "--url", server.url]
-    process = subprocess.Popen(
-        [*CLI, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    assert reached.wait(timeout=30)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    release.set()
+    with subprocess.Popen(
+        [*CLI, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        preexec_fn=hear_ctrl_c,
+    ) as process:
+        try:
+            assert reached.wait(timeout=30)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            release.set()
     assert process.returncode == 130
     assert "Traceback" not in err
     done = [row["label"] for row in rows(out)]
