@@ -11,7 +11,7 @@ from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.delta import Delta, read_deltas
 from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, BackboneMismatch
-from lensmount_adapters.files import AdapterFile, parse_adapter
+from lensmount_adapters.files import parse_adapter
 from lensmount_adapters.header import Limits
 from lensmount_adapters.heads import load_head
 from lensmount_adapters.manifest import Manifest
@@ -36,11 +36,6 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
     _check_merged(file.manifest, deltas, backbone, limits)
     module = load_head(file.manifest.head, backbone.feature_dim, len(file.manifest.labels), head)
     return Adapter(file.digest, file.size_bytes, file.manifest, deltas, module.to(backbone.device))
-
-
-def check_backbone(file: AdapterFile, backbone: Backbone) -> None:
-    """Raises BackboneMismatch where the file was made for another backbone."""
-    _check_backbone(file.manifest, backbone)
 
 
 def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:

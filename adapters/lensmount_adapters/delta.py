@@ -16,6 +16,7 @@ convolutional networks"; BitFit, arXiv 2106.10199.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -123,12 +124,12 @@ class LowRank(_Factored):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _BlockLowRank(_Factored):
+class _BlockLowRank(_Factored, ABC):
     """A weight of `n` blocks, each the product of its own factors: `dense` and `write` for the two classes below."""
 
+    @abstractmethod
     def blocks(self) -> tuple[Tensor, Tensor]:
         """The factors of the blocks in float32: [n, rows, r] and [n, r, columns]."""
-        raise NotImplementedError
 
     def dense(self) -> Tensor:
         return (self.scale * torch.bmm(*self.blocks())).view(self.target.shape)
