@@ -47,6 +47,11 @@ class AdapterCache:
         future.set_result(adapter)
         return adapter
 
+    def holds(self, digest: str) -> bool:
+        """Whether the adapter is here; asking does not make it recently used."""
+        with self._lock:
+            return digest in self._adapters
+
     def put(self, adapter: Adapter) -> None:
         with self._lock:
             if adapter.digest not in self._adapters:

@@ -109,15 +109,15 @@ class Catalog:
     def status(self, version: Version) -> str:
         return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
 
+    def tier(self, version: Version, mounted: str | None) -> str:
+        """Where a version is: merged, memory or file; `mounted` is the digest that the engine has merged."""
+        if version.digest == mounted:
+            return "merged"
+        return "memory" if self._cache.holds(version.digest) else "file"
+
     def tiers(self, mounted: str | None) -> dict[str, str]:
-        """Where the latest version of each adapter is: merged, memory or file."""
-        resident = self._cache.resident()
-        return {
-            entry.latest.name: "merged"
-            if entry.latest.digest == mounted
-            else ("memory" if entry.latest.digest in resident else "file")
-            for entry in self.entries()
-        }
+        """The tier of the latest version of each adapter."""
+        return {entry.latest.name: self.tier(entry.latest, mounted) for entry in self.entries()}
 
     def load_zoo(self, folder: Path) -> list[str]:
         """Publish the zoo adapters whose names were never used here; returns the names published."""

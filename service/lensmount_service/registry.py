@@ -6,6 +6,7 @@ Version numbers are never used twice. The latest version that is not deleted ans
 from __future__ import annotations
 
 import datetime
+import functools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -268,7 +269,13 @@ def _alias(connection: sa.Connection, name: str, alias: str) -> int:
 
 
 def _version(row: Any) -> Version:
-    return Version(row.name, row.version, row.digest, row.size_bytes, row.created_at, Manifest.parse(row.manifest))
+    return Version(row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> Manifest:
+    """A manifest is immutable and every prediction asks for one: it is judged once."""
+    return Manifest.parse(text)
 
 
 def _now() -> str:

@@ -37,8 +37,7 @@ def adapters_router(engine: Engine, catalog: Catalog, settings: Settings) -> API
     @router.get("", summary="All adapters")
     async def list_adapters() -> AdapterList:
         entries = await asyncio.to_thread(catalog.entries)
-        tiers = catalog.tiers(engine.mounted)
-        return AdapterList(adapters=[_info(catalog, entry, tiers) for entry in entries])
+        return AdapterList(adapters=[_info(catalog, entry, engine.mounted) for entry in entries])
 
     @router.put(
         "/{name}",
@@ -73,9 +72,8 @@ def adapters_router(engine: Engine, catalog: Catalog, settings: Settings) -> API
     @router.get("/{name}", summary="One adapter")
     async def get_adapter(name: str) -> AdapterDetail:
         entry = await asyncio.to_thread(catalog.entry, name)
-        tiers = catalog.tiers(engine.mounted)
         return AdapterDetail(
-            **_info(catalog, entry, tiers).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
+            **_info(catalog, entry, engine.mounted).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
         )
 
     @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
@@ -132,7 +130,7 @@ def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
 
 
-def _info(catalog: Catalog, entry: Entry, tiers: dict[str, str]) -> AdapterInfo:
+def _info(catalog: Catalog, entry: Entry, mounted: str | None) -> AdapterInfo:
     latest = entry.latest
     return AdapterInfo(
         **_ref(latest).model_dump(),
@@ -144,5 +142,5 @@ def _info(catalog: Catalog, entry: Entry, tiers: dict[str, str]) -> AdapterInfo:
         aliases=entry.aliases,
         versions=[version.version for version in entry.versions],
         status=catalog.status(latest),
-        tier=tiers.get(latest.name, "file"),
+        tier=catalog.tier(latest, mounted),
     )
