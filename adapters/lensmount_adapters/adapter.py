@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.delta import Delta
 from lensmount_adapters.heads import probabilities
+from lensmount_adapters.images import orient
 from lensmount_adapters.manifest import Manifest
+
+ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as numbered by `orient`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +35,18 @@ class Adapter:
     def scores(self, features: Tensor) -> Tensor:
         """Features [N, feature_dim] of the mounted backbone to scores [N, classes] in [0, 1]."""
         return probabilities(self.manifest.head, self.logits(features))
+
+    def image_logits(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """Preprocessed images [N, 3, H, W] to logits [N, classes] on the backbone that this adapter is mounted on.
+
+        The mean over the orientations that the manifest asks for.
+        """
+        turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
+        return torch.stack([self.logits(backbone.features(orient(images, turn))) for turn in turns]).mean(0)
+
+    def image_scores(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """As `image_logits`, to scores [N, classes] in [0, 1]."""
+        return probabilities(self.manifest.head, self.image_logits(backbone, images))
 
     def nbytes(self) -> int:
         """Bytes held in memory by factors and head."""

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.images import orient
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,6 @@ def augment(pixels: Tensor, rule: Augmentation, size: tuple[int, int], generator
     return x
 
 
-def orient(pixels: Tensor, orientation: int) -> Tensor:
-    """One of a square picture's [..., H, W] eight orientations: `orientation % 4` quarter turns, mirrored from 4 on."""
-    turned = torch.rot90(pixels, orientation % 4, (-2, -1))
-    return turned.flip(-1) if orientation >= 4 else turned
-
-
 def mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
     """mixup (arXiv 1710.09412): pictures [N, ...] and soft targets [N, classes] blended with a shuffled batch."""
     if alpha <= 0:
@@ -87,6 +82,25 @@ def mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple
     share = _beta(alpha, generator)
     order = torch.randperm(len(x), generator=generator).to(x.device)
     return x.lerp(x[order], 1 - share), targets.lerp(targets[order], 1 - share)
+
+
+def cut_mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """CutMix (arXiv 1905.04899): a rectangle of each map [N, C, h, w] from a shuffled batch, targets by its area."""
+    if alpha <= 0:
+        return x, targets
+    if x.ndim != 4:
+        raise TrainingError(
+            f"found activations of shape {list(x.shape[1:])} for --cutmix, expected maps [C, h, w]. Cure: --mixup"
+        )
+    height, width = x.shape[-2:]
+    side = math.sqrt(1 - _beta(alpha, generator))
+    h, w = round(side * height), round(side * width)
+    top = int(torch.randint(0, height - h + 1, (), generator=generator))
+    left = int(torch.randint(0, width - w + 1, (), generator=generator))
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    mixed = x.clone()
+    mixed[..., top : top + h, left : left + w] = x[order][..., top : top + h, left : left + w]
+    return mixed, targets.lerp(targets[order], h * w / (height * width))
 
 
 @dataclass(frozen=True, slots=True)

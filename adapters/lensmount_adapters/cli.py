@@ -149,7 +149,7 @@ def evaluate(
         ),
     ] = "test",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and metrics.png (confusion matrix, ROC).")
+        Path | None, typer.Option(help="Folder for metrics.json, metrics.png (confusion matrix, ROC) and report.html.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  [default: as trained]")

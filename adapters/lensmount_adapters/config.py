@@ -24,7 +24,10 @@ class TrainingConfig:
 
     `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
     None takes the backbone's preset, `size` None its own. `average` is the decay of the moving average that is
-    evaluated and kept (0: the plain parameters), `mixup` the parameter of its Beta distribution (0: none).
+    evaluated and kept (0: the plain parameters), `mixup` and `cutmix` the parameters of their Beta distributions (0:
+    none; both work on the activations that enter the branch). `patience` ends a run after so many epochs without a
+    better validation. `cache_trunk` keeps `views` augmented variants of each picture behind the frozen trunk.
+    `orientations` above 1 averages each answer over that many of the square's eight orientations, in serving as well.
     `augmentation` overrides fields of the preset named by `augment`.
     """
 
@@ -55,6 +58,11 @@ class TrainingConfig:
     label_smoothing: float = 0.1
     class_weights: Literal["none", "balanced"] = "balanced"
     mixup: float = 0.0
+    cutmix: float = 0.0
+    patience: int | None = None
+    orientations: Literal[1, 2, 4, 8] = 1
+    cache_trunk: Literal["auto", "on", "off"] = "auto"
+    views: int = 6
     average: float = 0.98
     precision: str = "auto"
     device: str = "auto"
@@ -78,6 +86,12 @@ class TrainingConfig:
         require(self.file_dtype in FILE_DTYPES, f"file dtype {self.file_dtype!r}", f"one of {', '.join(FILE_DTYPES)}")
         require(self.resize in ("squash", "crop", "pad"), f"resize {self.resize!r}", "squash, crop or pad")
         require(self.class_weights in ("none", "balanced"), f"class weights {self.class_weights!r}", "none or balanced")
+        require(self.mixup >= 0, f"mixup {self.mixup}", "0 or more")
+        require(self.cutmix >= 0, f"cutmix {self.cutmix}", "0 or more")
+        require(self.patience is None or self.patience >= 1, f"patience {self.patience}", "at least 1 epoch")
+        require(self.orientations in (1, 2, 4, 8), f"{self.orientations} orientations", "1, 2, 4 or 8")
+        require(self.cache_trunk in ("auto", "on", "off"), f"cache-trunk {self.cache_trunk!r}", "auto, on or off")
+        require(self.views >= 1, f"{self.views} views", "at least 1")
         parse_method(self.method)
         self.augmentation_rule()
 

@@ -1,4 +1,4 @@
-"""A folder of class folders as a dataset: what it holds, whether it can be trained on, its pixels in memory."""
+"""Images with labels as a dataset: what it holds, whether it can be trained on, its pixels in memory."""
 
 from __future__ import annotations
 
@@ -6,46 +6,55 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lensmount_adapters.archive import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.images import decode_image, resize
+from lensmount_adapters.labels import LABEL_FILES, check_label, read_rows
 from lensmount_adapters.manifest import Preprocessing
+from lensmount_adapters.source import SUFFIXES, ArchiveSource, FolderSource, Source, is_image_name, order_of
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jfif"})
 LISTED = 10  # files named in one message
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file: path below the dataset's root, class index, group and SHA-256 of its bytes."""
+    """One image file: path below the dataset's root, class index, group and SHA-256 of its bytes.
+
+    `split` is the part that a file of labels puts it in ("train", "validation", "test"); `label_name` stands only where
+    the path does not begin with it.
+    """
 
     path: str
     label: int
     group: str
     digest: str
+    split: str | None = None
+    label_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """`DIR/CLASS/**/image` on disk.
+    """Labelled images: `DIR/CLASS/**/image`, or as a `manifest.csv`, `labels.csv` or `manifest.jsonl` says; or a zip.
 
     >>> folder = read_folder(Path("malaria-nih"), r"^(.*?)_?[tT]hin")      # doctest: +SKIP
     >>> folder.classes, folder.counts()                                    # doctest: +SKIP
     (('Parasitized', 'Uninfected'), {'Parasitized': 151, 'Uninfected': 128})
 
-    Classes are the sorted names of the class folders; samples stand in the order of their paths. `notes` are
-    sentences for the user: duplicates, files that are no images.
+    Classes are the sorted labels; samples stand class by class in the order of their paths. `notes` are sentences for
+    the user: duplicates, files that are no images.
     """
 
     root: Path
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
+    source: Source
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -53,8 +62,12 @@ class ImageFolder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every path and content: the identity of the data, wherever the folder lies."""
+        """SHA-256 over every path and content: the identity of the data, wherever and in whatever they lie."""
         return digest_of_samples(self.samples)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of an image file, from any thread. Raises DatasetError or OSError."""
+        return self.source.read(path)
 
     def labels(self) -> Tensor:
         """Class indices [N], int64."""
@@ -68,36 +81,84 @@ class ImageFolder:
 def digest_of_samples(samples: Iterable[Sample]) -> str:
     hasher = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.path):
-        hasher.update(f"{sample.path}\0{sample.digest}\n".encode())
+        stated = "" if sample.label_name is None else f"\0{sample.label_name}"
+        hasher.update(f"{sample.path}\0{sample.digest}{stated}\n".encode())
     return f"sha256:{hasher.hexdigest()}"
 
 
 def read_folder(root: Path, group_regex: str | None = None, classes: Sequence[str] | None = None) -> ImageFolder:
-    """The image folder at `root`; no pixels are decoded yet.
+    """The dataset at `root`: a folder, a file of labels in one, or a zip file of either; no pixels are decoded yet.
 
     `group_regex` is searched in each file's name; its first group (or the whole match) names what must not be split
-    between training and test: the patient, the slide, the source tile. Byte-identical files share a group as well.
-    `classes`, where given, are the labels the folder must have (those of an adapter to evaluate).
+    between training and test: the patient, the slide, the source tile. A group that a file of labels states goes
+    before it, and byte-identical files share a group as well.
+    `classes`, where given, are the labels the dataset must have (those of an adapter to evaluate).
     Raises DatasetError where there is nothing to train on or a name does not match the expression.
     """
-    names, files, skipped = _list_files(root)
-    if classes is not None:
-        names, files = _like(root, tuple(classes), files)
+    listed = list_folder(root)
+    names = _like(listed, tuple(classes)) if classes is not None else listed.classes
+    index = {name: number for number, name in enumerate(names)}
     pattern = _compile(group_regex)
     samples = [
         Sample(
-            path=path.relative_to(root).as_posix(),
-            label=label,
-            group=_group(pattern, path, root),
-            digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+            path=file.path,
+            label=index[file.label],
+            group=_group(pattern, file.path) if file.group is None else file.group,
+            digest=hashlib.sha256(_bytes(listed.source, file.path)).hexdigest(),
+            split=file.split,
+            label_name=None if file.path.startswith(f"{file.label}/") else file.label,
         )
-        for label, paths in enumerate(files)
-        for path in paths
+        for file in sorted(listed.files, key=lambda file: index[file.label])  # stable: paths stay in order
     ]
     joined, notes = _join_duplicates(samples, names)
-    if skipped:
-        notes.append(f"{len(skipped)} file(s) are no images by their suffix and were passed over: {_some(skipped)}")
-    return ImageFolder(root, names, joined, tuple(notes))
+    if listed.ignored:
+        notes.append(
+            f"{len(listed.ignored)} file(s) are no images by their suffix or place and were passed over: "
+            f"{_some(listed.ignored)}"
+        )
+    return ImageFolder(root, names, joined, listed.source, tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One image file with what is stated of it."""
+
+    path: str
+    label: str
+    group: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A dataset before its files are read: files class by class, in the order of their paths.
+
+    `ignored` are files that are no images or belong to no class, `hidden` those that a system leaves behind.
+    """
+
+    source: Source
+    classes: tuple[str, ...]
+    files: tuple[Labelled, ...]
+    ignored: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+def list_folder(root: Path, limits: ArchiveLimits | None = None, title: str | None = None) -> Listed:
+    """What `read_folder` will read; `limits` apply to a zip file, `title` is how messages call it.
+
+    Raises DatasetError.
+    """
+    if root.is_dir():
+        folder = FolderSource(root)
+        found = [name for name in LABEL_FILES if folder.has(name)]
+        return _by_labels(folder, _one_of(found, folder)) if found else _by_folders(folder)
+    if not root.exists():
+        raise DatasetError(f"{root}: found no folder, expected one with a folder of images for each class")
+    if root.suffix.lower() in (".csv", ".jsonl"):
+        return _by_labels(FolderSource(root.parent), root.name)
+    source = ArchiveSource.open(open_archive(root, limits), title or str(root), LABEL_FILES)
+    found = [name for name in LABEL_FILES if source.has(name)]
+    return _by_labels(source, _one_of(found, source)) if found else _by_folders(source)
 
 
 def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: Preprocessing) -> Tensor:
@@ -110,8 +171,8 @@ def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: Preprocess
     broken: list[str] = []
     for index, sample in enumerate(samples):
         try:
-            image = decode_image((folder.root / sample.path).read_bytes())
-        except (ImageError, OSError) as error:
+            image = decode_image(folder.read(sample.path))
+        except (ImageError, DatasetError, OSError) as error:
             broken.append(f"{sample.path} ({error})")
             continue
         pixels[index] = torch.from_numpy(np.array(resize(image, rule))).permute(2, 0, 1)
@@ -133,47 +194,91 @@ def normalise(pixels: Tensor, rule: Preprocessing) -> Tensor:
     return (x - mean) / std
 
 
-def _list_files(root: Path) -> tuple[tuple[str, ...], list[list[Path]], list[str]]:
-    """Class names, image files of each class, and the files passed over."""
-    if not root.is_dir():
-        raise DatasetError(f"{root}: found no folder, expected one with a folder of images for each class")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
+def _by_folders(source: Source) -> Listed:
+    """Classes by the folders right below the root."""
+    title, listing = source.title, source.list()
+    if not listing.folders:
         raise DatasetError(
-            f"{root}: found no class folders, expected at least two. Cure: put the images of each class into a folder "
-            f"named after it: {root}/cat/1.jpg, {root}/dog/1.jpg"
+            f"{title}: found no class folders, expected at least two. Cure: put the images of each class into a folder "
+            "named after it: cat/1.jpg, dog/1.jpg",
+            code="dataset_too_small",
         )
-    if len(folders) == 1:
+    if len(listing.folders) == 1:
         raise DatasetError(
-            f"{root}: found one class folder ({folders[0].name}), expected at least two. "
-            "Cure: add a folder with images of what it is to be told from"
+            f"{title}: found one class folder ({listing.folders[0]}), expected at least two. "
+            "Cure: add a folder with images of what it is to be told from",
+            code="dataset_too_small",
         )
-    inside = [sorted(path for path in folder.rglob("*") if _is_file(path)) for folder in folders]
-    files = [[path for path in paths if path.suffix.lower() in SUFFIXES] for paths in inside]
-    skipped = [
-        path.relative_to(root).as_posix() for paths in inside for path in paths if path.suffix.lower() not in SUFFIXES
-    ]
-    if empty := [folder.name for folder, paths in zip(folders, files, strict=True) if not paths]:
+    files = [Labelled(path, path.split("/", 1)[0]) for path in listing.files if "/" in path and is_image_name(path)]
+    filled = {file.label for file in files}
+    if empty := [name for name in listing.folders if name not in filled]:
         raise DatasetError(
-            f"{root}: found no images in {_some(empty)}, expected {', '.join(sorted(SUFFIXES))} files. "
-            "Cure: add images or remove the folder"
+            f"{title}: found no images in {_some(empty)}, expected {', '.join(sorted(SUFFIXES))} files. "
+            "Cure: add images or remove the folder",
+            code="dataset_too_small",
         )
-    return tuple(folder.name for folder in folders), files, skipped
+    for name in listing.folders:
+        if why := check_label(name):
+            raise DatasetError(f"{title}: {why} (a class folder's name)")
+    ignored = tuple(path for path in listing.files if not ("/" in path and is_image_name(path)))
+    return Listed(source, listing.folders, tuple(files), ignored, listing.hidden)
 
 
-def _like(root: Path, classes: tuple[str, ...], files: list[list[Path]]) -> tuple[tuple[str, ...], list[list[Path]]]:
-    """The files in the order of `classes`: the folder may lack a class, but may not hold a further one."""
-    by_name = {paths[0].relative_to(root).parts[0]: paths for paths in files}
-    if unknown := sorted(by_name.keys() - set(classes)):
+def _by_labels(source: Source, name: str) -> Listed:
+    """Classes by the rows of a file of labels beside the images."""
+    title = source.title
+    rows = read_rows(name, _bytes(source, name))
+    for row in rows:
+        if not is_image_name(row.path):
+            raise DatasetError(
+                f"{name}, row {row.number}: found {row.path[:80]!r}, expected a name that ends in "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        if not source.has(row.path):
+            raise DatasetError(f"{name}, row {row.number}: found no file {row.path[:80]!r} beside {name}")
+    classes = tuple(sorted({row.label for row in rows}))
+    if len(classes) < 2:
         raise DatasetError(
-            f"{root}: found the class folder(s) {_some(unknown)}, expected the adapter's labels: {', '.join(classes)}. "
-            "Cure: rename the folders after the labels"
+            f"{title}: found one label ({classes[0]}) in {name}, expected at least two. "
+            "Cure: add images of what it is to be told from",
+            code="dataset_too_small",
         )
-    return classes, [by_name.get(name, []) for name in classes]
+    index = {label: number for number, label in enumerate(classes)}
+    rows = sorted(rows, key=lambda row: (index[row.label], order_of(row.path)))
+    files = tuple(Labelled(row.path, row.label, row.group, row.split) for row in rows)
+    if isinstance(source, FolderSource):
+        return Listed(source, classes, files, (), ())  # a selection from whatever else lies in the folder
+    listing, stated = source.list(), {row.path for row in rows}
+    left = [path for path in listing.files if path not in stated and path != name]
+    if unlabelled := [path for path in left if is_image_name(path)]:
+        raise DatasetError(
+            f"{name}, row {max(row.number for row in rows)} is the last: found no row for {len(unlabelled)} image(s), "
+            f"such as {unlabelled[0][:80]!r}, expected one for each. Cure: add the rows or leave the images out"
+        )
+    return Listed(source, classes, files, tuple(left), listing.hidden)
 
 
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")
+def _one_of(found: Sequence[str], source: Source) -> str:
+    if len(found) > 1:
+        raise DatasetError(f"{source.title}: found {' and '.join(found)}, expected one file of labels")
+    return found[0]
+
+
+def _bytes(source: Source, path: str) -> bytes:
+    try:
+        return source.read(path)
+    except OSError as error:
+        raise DatasetError(f"{source.title}: {path[:80]!r} cannot be read ({error.strerror})") from error
+
+
+def _like(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The adapter's labels as classes: the dataset may lack one, but may not hold a further one."""
+    if unknown := sorted(set(listed.classes) - set(classes)):
+        raise DatasetError(
+            f"{listed.source.title}: found the class folder(s) {_some(unknown)}, expected the adapter's labels: "
+            f"{', '.join(classes)}. Cure: rename the folders after the labels"
+        )
+    return classes
 
 
 def _compile(expression: str | None) -> re.Pattern[str] | None:
@@ -185,13 +290,14 @@ def _compile(expression: str | None) -> re.Pattern[str] | None:
         raise DatasetError(f"--group-regex {expression!r} is no regular expression: {error}") from error
 
 
-def _group(pattern: re.Pattern[str] | None, path: Path, root: Path) -> str:
+def _group(pattern: re.Pattern[str] | None, path: str) -> str:
     if pattern is None:
-        return path.relative_to(root).as_posix()
-    match = pattern.search(path.name)
+        return path
+    name = path.rpartition("/")[2]
+    match = pattern.search(name)
     if match is None:
         raise DatasetError(
-            f"--group-regex {pattern.pattern!r} does not match {path.name!r}, expected it to find the group in every "
+            f"--group-regex {pattern.pattern!r} does not match {name!r}, expected it to find the group in every "
             "file name. Cure: widen the expression"
         )
     return str(match.group(1) if pattern.groups else match.group(0))
@@ -223,8 +329,7 @@ def _join_duplicates(samples: list[Sample], classes: Sequence[str]) -> tuple[tup
     if torn := [found for found in copies if len({sample.label for sample in found}) > 1]:
         labels = " and ".join(sorted({classes[sample.label] for sample in torn[0]}))
         notes.append(f"{len(torn)} picture(s) stand in two classes, such as {torn[0][0].path} ({labels}): check them")
-    joined = (Sample(s.path, s.label, root_of(s.group), s.digest) for s in samples)
-    return tuple(joined), notes
+    return tuple(replace(sample, group=root_of(sample.group)) for sample in samples), notes
 
 
 def _some(names: Sequence[str]) -> str:

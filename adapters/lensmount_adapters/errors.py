@@ -15,7 +15,9 @@ LensmountError
 │   └── ImageInvalid            image_empty, image_truncated, image_invalid
 ├── SwapError                   swap_failed: a merge broke off; the base is restored
 ├── IntegrityError              integrity_violated: resident weights are not what they were at start
-├── DatasetError                dataset_invalid: a folder of images that cannot be trained on
+├── DatasetError                dataset_invalid, dataset_too_small, dataset_unreadable: images that cannot be trained on
+│   ├── DatasetTooLarge         zip_too_large, dataset_too_large: over a stated limit
+│   └── ArchiveInvalid          zip_malformed and finer zip_ codes: a zip file that is refused; nothing is unpacked
 └── TrainingError               training_failed
 
 A message says what was found, what was expected and the cure.
@@ -94,6 +96,14 @@ class IntegrityError(LensmountError):
 
 class DatasetError(LensmountError):
     default_code = "dataset_invalid"
+
+
+class DatasetTooLarge(DatasetError):
+    default_code = "zip_too_large"
+
+
+class ArchiveInvalid(DatasetError):
+    default_code = "zip_malformed"
 
 
 class TrainingError(LensmountError):

@@ -13,26 +13,24 @@ from torch import Tensor
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.admission import admit
 from lensmount_adapters.backbone import Backbone, load_backbone
+from lensmount_adapters.calibration import calibration
 from lensmount_adapters.dataset import ImageFolder, Sample, digest_of_samples, normalise, read_folder, read_pixels
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.files import parse_adapter
 from lensmount_adapters.heads import probabilities
+from lensmount_adapters.judged import Judged
 from lensmount_adapters.manifest import Manifest, Preprocessing
-from lensmount_adapters.metrics import Metrics, measure
-from lensmount_adapters.report import write_report
-from lensmount_adapters.split import few_shot, split_samples
+from lensmount_adapters.metrics import measure
+from lensmount_adapters.report import write_evaluation_report
+from lensmount_adapters.split import few_shot, split_folder
 from lensmount_adapters.swap import ExactSwapper
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
-    """What `evaluate` found; `truth` [N] and `scores` [N, classes] stand in the order of `paths`."""
+class Evaluation(Judged):
+    """What `evaluate` found: the judged images, the figures as one JSON document, the files written."""
 
-    metrics: Metrics
     document: dict[str, Any]
-    paths: tuple[str, ...]
-    truth: Tensor
-    scores: Tensor
     written: tuple[Path, ...]
 
 
@@ -50,7 +48,8 @@ def evaluate(
     """Measure an adapter file on the images of `data`, whose class folders are named after the adapter's labels.
 
     `split`: a part of the recorded split, which is reproduced and checked against the record's digest, or "all".
-    `out`: a folder for `metrics.json` and `metrics.png`. `on_progress(done, total)` is called after every batch.
+    `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `on_progress(done, total)` is called after
+    every batch.
     Raises AdapterError (the file is refused), DatasetError (the data do not fit), BackboneError.
     """
     raw = adapter.read_bytes()
@@ -62,15 +61,18 @@ def evaluate(
     logits = _serve(admitted, backbone, folder, samples, on_progress)
     scores = probabilities(manifest.head, logits)
     truth = torch.tensor([sample.label for sample in samples])
-    metrics = measure(truth, scores, manifest.labels)
+    judged = Judged(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
     document = {
         "adapter": {"name": manifest.name, "digest": admitted.digest},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "data": {"name": data.resolve().name, "split": split, "digest": digest_of_samples(samples)},
-        "metrics": metrics.to_json(),
+        "metrics": judged.metrics.to_json(),
+        "calibration": calibration(truth, scores).to_json(),
     }
-    written = write_report(out, document, truth, scores, metrics) if out is not None else []
-    return Evaluation(metrics, document, tuple(s.path for s in samples), truth, scores, tuple(written))
+    written: list[Path] = []
+    if out is not None:
+        written = write_evaluation_report(out, document, manifest, len(raw), {split: judged}, folder.read)
+    return Evaluation(judged.paths, truth, scores, judged.metrics, document, tuple(written))
 
 
 def answer(
@@ -97,8 +99,7 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
     if not record:
         raise DatasetError(f"{manifest.name}: found no split in the training record. Cure: --split all")
     labels = [sample.label for sample in folder.samples]
-    groups = [sample.group for sample in folder.samples]
-    split = split_samples(labels, groups, record["seed"], record["validation_fraction"], record["test_fraction"])
+    split = split_folder(folder, record["seed"], record["validation_fraction"], record["test_fraction"])
     if record["shots"] is not None:
         split = few_shot(split, labels, record["shots"], record["seed"])
     samples = [folder.samples[index] for index in split.parts()[part]]
@@ -137,7 +138,7 @@ def _serve(
             folder,
             samples,
             adapter.manifest.preprocessing,
-            lambda images: adapter.logits(backbone.features(images)),
+            lambda images: adapter.image_logits(backbone, images),
             on_progress=on_progress,
         )
     finally:

@@ -89,6 +89,12 @@ def resize(image: Image.Image, rule: Preprocessing) -> Image.Image:
     return image.resize((width, height), resample, box=_centre_box(image.size, rule))
 
 
+def orient(pixels: Tensor, orientation: int) -> Tensor:
+    """One of a square picture's [..., H, W] eight orientations: `orientation % 4` quarter turns, mirrored from 4 on."""
+    turned = torch.rot90(pixels, orientation % 4, (-2, -1))
+    return turned.flip(-1) if orientation >= 4 else turned
+
+
 def _centre_box(size: tuple[int, int], rule: Preprocessing) -> tuple[float, float, float, float]:
     """The centred box of the target's shape; cut from the source, so that an extreme shape costs no memory."""
     height, width = rule.size

@@ -47,7 +47,8 @@ class Preprocessing(_Strict):
 
     `resize`: "squash" scales the whole picture to `size`; "crop" takes the centred box of the target's shape that
     holds `crop_fraction` of the shorter side and scales it; "pad" scales the whole picture to fit and fills with black.
-    `mean` and `std` apply to values in [0, 1].
+    `mean` and `std` apply to values in [0, 1]. `orientations`: logits are averaged over so many orientations of the
+    input (2: mirrored, 4: quarter turns, 8: both), for pictures without an up and a down.
     """
 
     size: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]]
@@ -56,6 +57,13 @@ class Preprocessing(_Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[Finite, Finite, Finite]
     std: tuple[Positive, Positive, Positive]
+    orientations: Literal[1, 2, 4, 8] = 1
+
+    @model_validator(mode="after")
+    def _quarter_turns_need_a_square(self) -> Preprocessing:
+        if self.orientations > 2 and self.size[0] != self.size[1]:
+            raise ValueError(f"found {self.orientations} orientations of {self.size}, expected a square size")
+        return self
 
     @field_validator("size", "mean", "std", mode="before")
     @classmethod

@@ -67,6 +67,15 @@ def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> Metrics:
     )
 
 
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval for the share right / count (95 % for z = 1.96), count being at least 1."""
+    share = right / count
+    middle = share + z * z / (2 * count)
+    spread = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    scale = 1 + z * z / count
+    return (middle - spread) / scale, (middle + spread) / scale
+
+
 def _auroc(positive: np.ndarray, score: np.ndarray) -> float | None:
     if positive.all() or not positive.any():
         return None

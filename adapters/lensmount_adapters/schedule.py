@@ -24,6 +24,7 @@ class EpochRecord:
     accuracy: float
     validation_loss: float | None
     validation_balanced_accuracy: float | None
+    seconds: float = 0.0
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
@@ -51,6 +52,15 @@ def is_best_so_far(history: Sequence[EpochRecord], images: int) -> bool:
         return True
     best = max(accuracies)
     return accuracies[-1] >= best - math.sqrt(best * (1 - best) / images)
+
+
+def has_stalled(history: Sequence[EpochRecord], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no better balanced accuracy on validation (early stopping)."""
+    found = [record.validation_balanced_accuracy for record in history]
+    accuracies = [accuracy for accuracy in found if accuracy is not None]
+    if patience is None or len(accuracies) <= patience:
+        return False
+    return max(accuracies[-patience:]) <= max(accuracies[:-patience])
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

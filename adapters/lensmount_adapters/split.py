@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lensmount_adapters.errors import DatasetError
+
+if TYPE_CHECKING:  # labels.py checks its parts against PARTS, and dataset.py reads labels
+    from lensmount_adapters.dataset import ImageFolder
 
 PARTS = ("train", "validation", "test")
 
@@ -56,6 +60,41 @@ def split_samples(
         chosen[names[part]].extend(indices)
     split = Split(*(tuple(sorted(chosen.get(part, []))) for part in PARTS))
     _check(split, labels, groups, fractions)
+    return split
+
+
+def split_folder(
+    folder: ImageFolder, seed: int, validation_fraction: float = 0.15, test_fraction: float = 0.15
+) -> Split:
+    """The split of a dataset: the parts that its file of labels states, and the others drawn by `split_samples`.
+
+    A part that no image is put in is drawn from the rest, which is training: images stated so and images of which
+    nothing is stated. Raises DatasetError as `split_samples` does, and where a class is missing in training.
+    """
+    labels = [sample.label for sample in folder.samples]
+    groups = [sample.group for sample in folder.samples]
+    stated = {
+        part: [index for index, sample in enumerate(folder.samples) if sample.split == part] for part in PARTS[1:]
+    }
+    if not any(stated.values()):
+        return split_samples(labels, groups, seed, validation_fraction, test_fraction)
+    _fractions(validation_fraction, test_fraction)
+    held = {index for indices in stated.values() for index in indices}
+    rest = [index for index in range(len(labels)) if index not in held]
+    drawn = split_samples(
+        [labels[index] for index in rest],
+        [groups[index] for index in rest],
+        seed,
+        0 if stated["validation"] else validation_fraction,
+        0 if stated["test"] else test_fraction,
+    ).parts()
+    parts = {part: tuple(rest[index] for index in indices) for part, indices in drawn.items()}
+    split = Split(**(parts | {part: tuple(indices) for part, indices in stated.items() if indices}))
+    if missing := set(labels) - {labels[index] for index in split.train}:
+        raise DatasetError(
+            f"the stated split leaves no training image of {len(missing)} of {len(set(labels))} classes, such as "
+            f"{folder.classes[min(missing)]}. Cure: state train for some of them"
+        )
     return split
 
 

@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,35 +17,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.admission import admit
-from lensmount_adapters.augment import Augmentation, augment, mix
+from lensmount_adapters.augment import cut_mix, mix
 from lensmount_adapters.backbone import Backbone, load_backbone
 from lensmount_adapters.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from lensmount_adapters.config import FILE_DTYPES, TrainingConfig, require
-from lensmount_adapters.dataset import ImageFolder, Sample, digest_of_samples, normalise, read_folder, read_pixels
+from lensmount_adapters.dataset import ImageFolder, digest_of_samples
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.evaluation import answer
 from lensmount_adapters.files import dump_adapter, write_adapter
 from lensmount_adapters.heads import probabilities
-from lensmount_adapters.manifest import Manifest, Preprocessing
+from lensmount_adapters.judged import Judged
+from lensmount_adapters.manifest import Manifest
 from lensmount_adapters.metrics import Metrics, measure
 from lensmount_adapters.precision import PRECISIONS, choose_precision, precision_name
 from lensmount_adapters.schedule import (
     EpochRecord,
     automatic_epochs,
     fit_temperature,
+    has_stalled,
     is_best_so_far,
     learning_rate_at,
 )
-from lensmount_adapters.split import Split, few_shot, split_samples
 from lensmount_adapters.swap import ExactSwapper
 from lensmount_adapters.targets import select_targets
+from lensmount_adapters.task import Task, read_task
 from lensmount_adapters.trainable import Average, TrainableAdapter, own_random_state
+from lensmount_adapters.views import CachedViews, FreshViews, Views, affordable_views
+
+PROBE_IMAGES = 16  # in each pass that compares precisions
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands after a step. `done` is set on the last step of an epoch, after validation."""
+    """Where a run stands: after each step, and while views of the pictures are computed (`phase` "caching").
+
+    `done` is set on the last step of an epoch, after validation; `seconds_left` is None until it can be estimated.
+    """
 
     epoch: int
     epochs: int
@@ -54,20 +63,33 @@ class Progress:
     loss: float
     accuracy: float
     done: EpochRecord | None = None
+    phase: str = "training"
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The written file and what is known of it; metrics are those of the file's own contents, read back."""
+    """The written file and what is known of it; `judged` holds the parts "validation" and "test", where there are any.
+
+    Their figures are those of the file's own contents, read back.
+    """
 
     path: Path
     digest: str
     size_bytes: int
     manifest: Manifest
-    validation: Metrics | None
-    test: Metrics | None
+    judged: Mapping[str, Judged]
     interrupted: bool
     notes: tuple[str, ...]
+    folder: ImageFolder
+
+    @property
+    def validation(self) -> Metrics | None:
+        return self.judged["validation"].metrics if "validation" in self.judged else None
+
+    @property
+    def test(self) -> Metrics | None:
+        return self.judged["test"].metrics if "test" in self.judged else None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -92,52 +114,15 @@ def train(
         require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
         backbone = backbone or load_backbone(config.backbone, _weights(config.weights), _device(config.device))
         require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
-        run = _Run(config, backbone, _read_task(config, backbone))
+        run = _Run(config, backbone, read_task(config, backbone))
         interrupted = run.go(on_progress or _silent)
         return _write(run, interrupted)
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """The data of one run: folder, split, preprocessing, pixels in memory."""
-
-    folder: ImageFolder
-    split: Split
-    preprocessing: Preprocessing
-    train_pixels: Tensor
-    train_labels: Tensor
-    validation_pixels: Tensor
-    validation_labels: Tensor
-
-    def samples(self, part: str) -> list[Sample]:
-        return [self.folder.samples[index] for index in self.split.parts()[part]]
-
-
-def _read_task(config: TrainingConfig, backbone: Backbone) -> _Task:
-    folder = read_folder(config.data, config.group_regex)
-    labels = [sample.label for sample in folder.samples]
-    groups = [sample.group for sample in folder.samples]
-    split = split_samples(labels, groups, config.seed, config.validation_fraction, config.test_fraction)
-    if config.shots is not None:
-        split = few_shot(split, labels, config.shots, config.seed)
-    rule = _preprocessing(config, backbone)
-    train_samples = [folder.samples[index] for index in split.train]
-    validation_samples = [folder.samples[index] for index in split.validation]
-    return _Task(
-        folder,
-        split,
-        rule,
-        read_pixels(folder, train_samples, _larger(rule, config.augmentation_rule())),
-        torch.tensor([sample.label for sample in train_samples]),
-        read_pixels(folder, validation_samples, rule),
-        torch.tensor([sample.label for sample in validation_samples], dtype=torch.int64),
-    )
 
 
 class _Run:
     """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one."""
 
-    def __init__(self, config: TrainingConfig, backbone: Backbone, task: _Task) -> None:
+    def __init__(self, config: TrainingConfig, backbone: Backbone, task: Task) -> None:
         self.config = config
         self.backbone = backbone
         self.task = task
@@ -156,12 +141,16 @@ class _Run:
         torch.manual_seed(config.seed)  # dropout in the head draws from the global generator
         self.optimizer = _optimizer(self.adapter, config)
         self.average = Average(self.adapter, config.average)
-        self.rule = config.augmentation_rule()
         self.class_weights = _class_weights(config, task).to(backbone.device)
         self.history: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
-        self.precision = self._resume() if config.resume else choose_precision(config.precision, self._probe)
+        state = self._resume() if config.resume else {}
+        self.precision = state.get("precision") or choose_precision(config.precision, self._probe)
+        kept = state.get("views")
+        self.kept_views = self._affordable_views() if kept is None else kept
+        self.views = self._views()
+        self.validation = self._validation_views()
 
     @property
     def steps(self) -> int:
@@ -176,6 +165,8 @@ class _Run:
         """Train to the last epoch; True where Ctrl-C ended it early."""
         try:
             for epoch in range(len(self.history) + 1, self.epochs + 1):
+                if has_stalled(self.history, self.config.patience):
+                    break
                 self._train_epoch(epoch, listener)
         except KeyboardInterrupt:
             if not self.best:
@@ -189,29 +180,50 @@ class _Run:
         return self.seconds_before + time.monotonic() - self.started
 
     def _train_epoch(self, epoch: int, listener: Listener) -> None:
+        started = time.monotonic()
+        last = self.history[-1] if self.history else EpochRecord(0, 0.0, 0.0, None, None)
+
+        def tick(done: int, total: int) -> None:
+            listener(
+                Progress(epoch, self.epochs, 0, self.steps, last.loss, last.accuracy, None, "caching", self._left(0))
+            )
+
+        self.views.prepare(epoch, tick)
         self.adapter.train()
         order = torch.randperm(len(self.task.train_labels), generator=self.generator)
         losses, right, seen = 0.0, 0, 0
         for step, indices in enumerate(order.tensor_split(self.steps), start=1):
-            loss, hits = self._step(indices, (epoch - 1) * self.steps + step - 1)
+            loss, hits = self._step(epoch, indices, (epoch - 1) * self.steps + step - 1)
             losses, right, seen = losses + loss, right + hits, seen + len(indices)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}, step {step}: the loss is {loss}. Cure: a lower --lr, or --precision fp32"
                 )
             if step < self.steps:
-                listener(Progress(epoch, self.epochs, step, self.steps, losses / step, right / seen))
-        record = self._finish_epoch(epoch, losses / self.steps, right / seen)
-        listener(Progress(epoch, self.epochs, self.steps, self.steps, record.loss, record.accuracy, record))
+                left = self._left(step)
+                listener(Progress(epoch, self.epochs, step, self.steps, losses / step, right / seen, seconds_left=left))
+        record = self._finish_epoch(epoch, losses / self.steps, right / seen, started)
+        left = self._left(0)
+        listener(
+            Progress(
+                epoch, self.epochs, self.steps, self.steps, record.loss, record.accuracy, record, seconds_left=left
+            )
+        )
 
-    def _step(self, indices: Tensor, step: int) -> tuple[float, int]:
+    def _left(self, step: int) -> float | None:
+        """Seconds to the last epoch at the pace of the last whole one."""
+        if not self.history:
+            return None
+        return round(self.history[-1].seconds * (self.epochs - len(self.history) - step / self.steps), 1)
+
+    def _step(self, epoch: int, indices: Tensor, step: int) -> tuple[float, int]:
         """One optimiser step; returns the loss and the number of right answers."""
-        pixels = self.task.train_pixels[indices].to(self.backbone.device)
+        x = self.views.batch(epoch, indices)
         labels = self.task.train_labels[indices].to(self.backbone.device)
-        x = augment(pixels, self.rule, self.task.preprocessing.size, self.generator)
         soft = F.one_hot(labels, len(self.task.folder.classes)).float()  # [N, classes]
         x, soft = mix(x, soft, self.config.mixup, self.generator)
-        logits = self.adapter.logits(normalise(x, self.task.preprocessing), self.precision)
+        x, soft = cut_mix(x, soft, self.config.cutmix, self.generator)
+        logits = self.adapter.logits_of(x, self.precision)
         loss = F.cross_entropy(logits, soft, self.class_weights, label_smoothing=self.config.label_smoothing)
         rate = learning_rate_at(step, self.epochs * self.steps, self.config.learning_rate, self.config.warmup)
         for group in self.optimizer.param_groups:
@@ -222,7 +234,7 @@ class _Run:
         self.average.update()
         return loss.item(), int((logits.argmax(1) == labels).sum())
 
-    def _finish_epoch(self, epoch: int, loss: float, accuracy: float) -> EpochRecord:
+    def _finish_epoch(self, epoch: int, loss: float, accuracy: float, started: float) -> EpochRecord:
         """Validate the averaged tensors, keep them if they are the best so far, write the checkpoint."""
         candidate = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
         metrics = None
@@ -235,6 +247,7 @@ class _Run:
             round(accuracy, 6),
             round(metrics.log_loss, 6) if metrics else None,
             round(metrics.balanced_accuracy, 6) if metrics else None,
+            round(time.monotonic() - started, 3),
         )
         self.history.append(record)
         if is_best_so_far(self.history, len(self.task.validation_labels)):
@@ -245,32 +258,42 @@ class _Run:
     def _validation_logits(self, tensors: dict[str, Tensor]) -> Tensor:
         """Logits [N, classes] of the validation part under `tensors`; the tensors in training are put back."""
         training = {name: tensor.clone() for name, tensor in self.adapter.tensors().items()}
+        self.validation.prepare(1, _silent_tick)
         self.adapter.load(tensors)
         self.adapter.eval()
         try:
             with torch.no_grad():
-                return torch.cat(
-                    [
-                        self.adapter.logits(normalise(batch, self.task.preprocessing), self.precision).cpu()
-                        for batch in torch.split(self.task.validation_pixels, 64)
-                    ]
-                )
+                batches = torch.split(torch.arange(len(self.task.validation)), 64)
+                found = [self.adapter.logits_of(self.validation.batch(1, i), self.precision).cpu() for i in batches]
+                return torch.cat(found)
         finally:
             self.adapter.load(training)
             self.adapter.train()
 
-    def temperature(self) -> float:
-        """The calibration of the best epoch, from the validation part; 1 without one."""
-        if not len(self.task.validation_labels):
-            return 1.0
-        return fit_temperature(self._validation_logits(self.best), self.task.validation_labels)
+    def _affordable_views(self) -> int:
+        config = self.config
+        return affordable_views(
+            config.cache_trunk, config.views, self.epochs, self.task.train, self.adapter, self.precision,
+            config.out.parent,
+        )  # fmt: skip
+
+    def _views(self) -> Views:
+        if not self.kept_views:
+            return FreshViews(self.task.train, self.adapter, self.precision, self.generator)
+        path = self.config.out.with_name(f"{self.config.out.name}.views")
+        return CachedViews(self.task.train, self.adapter, self.precision, self.kept_views, self.config.seed, path)
+
+    def _validation_views(self) -> Views:
+        if not len(self.task.validation) or not self.kept_views:
+            return FreshViews(self.task.validation, self.adapter, self.precision, self.generator)
+        path = self.config.out.with_name(f"{self.config.out.name}.validation")
+        return CachedViews(self.task.validation, self.adapter, self.precision, 1, self.config.seed, path)
 
     def _probe(self, precision: torch.dtype) -> None:
-        batch = self.task.train_pixels[: self.config.batch_size].to(self.backbone.device)
-        x = augment(batch, self.rule, self.task.preprocessing.size, torch.Generator().manual_seed(0))
+        indices = torch.arange(min(PROBE_IMAGES, len(self.task.train)))
+        images = self.task.train.draw(indices, torch.Generator().manual_seed(0), self.backbone.device)
         self.adapter.eval()  # statistics of the head stay as they are
-        loss = self.adapter.logits(normalise(x, self.task.preprocessing), precision).sum()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.adapter.logits(images, precision).sum().backward()  # type: ignore[no-untyped-call]  # untyped by torch
         self.optimizer.zero_grad()
 
     def _settings(self) -> dict[str, Any]:
@@ -292,11 +315,12 @@ class _Run:
             "generator": self.generator.get_state(),
             "torch_generator": torch.get_rng_state(),
             "precision": precision_name(self.precision),
+            "views": self.kept_views,
             "seconds": self.seconds(),
         }
 
-    def _resume(self) -> torch.dtype:
-        """Take up the checkpoint's state; returns its precision."""
+    def _resume(self) -> dict[str, Any]:
+        """Take up the checkpoint's state; returns what was measured then: precision and views."""
         state = load_checkpoint(checkpoint_path(self.config.out), self._settings())
         device = self.backbone.device
         self.adapter.load(state["tensors"])
@@ -309,20 +333,19 @@ class _Run:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_generator"])
         self.seconds_before = state["seconds"]
-        return PRECISIONS[state["precision"]]
+        return {"precision": PRECISIONS[state["precision"]], "views": state["views"]}
 
 
 def _write(run: _Run, interrupted: bool) -> TrainingResult:
-    """Write the best epoch; its metrics are measured on the file's own bytes, admitted like any upload."""
+    """Write the best epoch; its temperature and metrics are those of the file's own bytes, admitted like any upload."""
     config = run.config
-    head = config.head.model_copy(update={"temperature": run.temperature()})
     manifest = Manifest(
         name=config.name,
         method=config.method,
         backbone=run.backbone.ref,
         preprocessing=run.task.preprocessing,
         labels=run.task.folder.classes,
-        head=head,
+        head=config.head,
         modules=run.adapter.modules,
         training=_record(run, interrupted),
         license=config.license,
@@ -330,16 +353,12 @@ def _write(run: _Run, interrupted: bool) -> TrainingResult:
     )
     dtype = FILE_DTYPES[config.file_dtype]
     adapter = admit(dump_adapter(manifest, run.best, dtype), run.backbone)
-    swapper = ExactSwapper(run.backbone)
-    swapper.mount(adapter)
-    try:
-        measured = {
-            part: _measure(run, adapter.manifest, part, lambda x: adapter.logits(run.backbone.features(x)))
-            for part in ("validation", "test")
-        }
-    finally:
-        swapper.unmount()
-    figures = {part: metrics.to_json() for part, metrics in measured.items() if metrics is not None}
+    logits = {part: _serve(run, adapter, part) for part in ("validation", "test") if run.task.samples(part)}
+    if "validation" in logits:
+        fitted = fit_temperature(logits["validation"], run.task.validation_labels)
+        manifest = manifest.model_copy(update={"head": config.head.model_copy(update={"temperature": fitted})})
+    judged = {part: _judge(run, manifest, part, found) for part, found in logits.items()}
+    figures = {part: one.metrics.to_json() for part, one in judged.items()}
     manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": _plain(figures)}})
     digest = write_adapter(config.out, manifest, run.best, dtype)
     if not interrupted:
@@ -349,20 +368,33 @@ def _write(run: _Run, interrupted: bool) -> TrainingResult:
         digest=digest,
         size_bytes=config.out.stat().st_size,
         manifest=manifest,
-        validation=measured["validation"],
-        test=measured["test"],
+        judged=judged,
         interrupted=interrupted,
         notes=run.task.folder.notes,
+        folder=run.task.folder,
     )
 
 
-def _measure(run: _Run, manifest: Manifest, part: str, logits: Callable[[Tensor], Tensor]) -> Metrics | None:
+def _serve(run: _Run, adapter: Adapter, part: str) -> Tensor:
+    """Logits [N, classes] of a part, merged and answered as a server does."""
+    swapper = ExactSwapper(run.backbone)
+    swapper.mount(adapter)
+    try:
+        return answer(
+            run.task.folder,
+            run.task.samples(part),
+            adapter.manifest.preprocessing,
+            lambda images: adapter.image_logits(run.backbone, images),
+        )
+    finally:
+        swapper.unmount()
+
+
+def _judge(run: _Run, manifest: Manifest, part: str, logits: Tensor) -> Judged:
     samples = run.task.samples(part)
-    if not samples:
-        return None
-    found = answer(run.task.folder, samples, manifest.preprocessing, logits)
     truth = torch.tensor([sample.label for sample in samples])
-    return measure(truth, probabilities(manifest.head, found), manifest.labels)
+    scores = probabilities(manifest.head, logits)
+    return Judged(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
 
 
 def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
@@ -402,6 +434,7 @@ def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
         "interrupted": interrupted,
         "history": [asdict(record) for record in run.history],
         "precision": precision_name(run.precision),
+        "trunk": {"cut": run.adapter.cut, "views": run.kept_views},
         "seconds": round(run.seconds(), 1),
         "threads": torch.get_num_threads(),
         "device": str(run.backbone.device),
@@ -428,34 +461,13 @@ def _optimizer(adapter: TrainableAdapter, config: TrainingConfig) -> torch.optim
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def _class_weights(config: TrainingConfig, task: _Task) -> Tensor:
+def _class_weights(config: TrainingConfig, task: Task) -> Tensor:
     """[classes], mean 1 over the training images: every class weighs the same in the loss, however rare."""
     classes = len(task.folder.classes)
     if config.class_weights == "none":
         return torch.ones(classes)
     counts = Counter(task.train_labels.tolist())
     return torch.tensor([len(task.train_labels) / (classes * counts[index]) for index in range(classes)])
-
-
-def _preprocessing(config: TrainingConfig, backbone: Backbone) -> Preprocessing:
-    own = backbone.preprocessing
-    size = own.size if config.size is None else (config.size, config.size)
-    if backbone.fixed_size and size != own.size:
-        raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
-    crop = own.crop_fraction if config.resize == "crop" else 1.0
-    return own.model_copy(update={"size": size, "resize": config.resize, "crop_fraction": crop})
-
-
-def _larger(rule: Preprocessing, augmentation: Augmentation) -> Preprocessing:
-    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
-
-    With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops
-    make things larger in training, the middle makes them as large in serving (FixRes, arXiv 1906.06423).
-    """
-    if augmentation == Augmentation():
-        return rule
-    height, width = (min(1024, side + side // 8) for side in rule.size)
-    return rule.model_copy(update={"size": (height, width), "crop_fraction": 1.0})
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
@@ -495,4 +507,8 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _silent(progress: Progress) -> None:
+    """Nobody listens."""
+
+
+def _silent_tick(done: int, total: int) -> None:
     """Nobody listens."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from lensmount_adapters.card import CardTexts, model_card
 from lensmount_adapters.cli import progress_bar
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.files import parse_adapter
@@ -163,80 +164,15 @@ def _train(config: TrainingConfig, console: Console) -> None:
 
 def card(recipe: Recipe, config: TrainingConfig, manifest: Manifest, size_bytes: int) -> str:
     """The adapter's card, all figures from the file's own training record."""
-    record = manifest.training
-    test, parts = record["metrics"]["test"], record["split"]["parts"]
-    right = sum(row[index] for index, row in enumerate(test["confusion"]))
-    low, high = wilson(right, test["count"])
-    labels = list(manifest.labels)
-    rule = manifest.preprocessing
-    return "\n".join(
-        [
-            f"# {recipe.name}",
-            "",
-            f"**{recipe.title}.** {recipe.description}",
-            "",
-            "Research use only. Not a medical device, not for diagnosis, not for decisions about people.",
-            "",
-            "| | |",
-            "|---|---|",
-            f"| labels | {', '.join(labels)} |",
-            f"| backbone | `{manifest.backbone.name}`, `{manifest.backbone.fingerprint[:19]}...` |",
-            f"| method | {config.method}, rank {config.rank}, linear head |",
-            f"| trained parameters | {record['trainable_parameters']:,} of {record['backbone_parameters']:,} |",
-            f"| input | {rule.size[0]} x {rule.size[1]}, {rule.resize} |",
-            f"| file | {size_bytes:,} bytes, {config.file_dtype}, licence: {manifest.license} |",
-            "",
-            "## Test",
-            "",
-            f"{test['count']} images of {parts['test']['groups']} groups that training never saw; the file's own "
-            "contents, read back and merged.",
-            "",
-            f"- balanced accuracy **{test['balanced_accuracy']:.3f}**",
-            f"- accuracy {test['accuracy']:.3f} ({right} of {test['count']}; 95 % interval {low:.3f} to {high:.3f})",
-            f"- AUROC {test['auroc']:.3f}",
-            "",
-            "| class | precision | recall | F1 | images | answered as " + " / ".join(labels) + " |",
-            "|---|---|---|---|---|---|",
-            *(
-                f"| {row['label']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['count']} "
-                f"| {' / '.join(map(str, counts))} |"
-                for row, counts in zip(test["classes"], test["confusion"], strict=True)
-            ),
-            "",
-            "## Data",
-            "",
-            recipe.origin,
-            "",
-            f"{record['data']['images']} images: "
-            + ", ".join(f"{count} {name}" for name, count in record["data"]["classes"].items())
-            + f". Split by {recipe.group}, stratified, seed {record['split']['seed']}:",
-            "",
-            "| part | images | groups | " + " | ".join(labels) + " |",
-            "|---|---|---|" + "---|" * len(labels),
-            *(
-                f"| {name} | {part['images']} | {part['groups']} | "
-                + " | ".join(str(part["classes"][label]) for label in labels)
-                + " |"
-                for name, part in parts.items()
-            ),
-            "",
-            f"Digest of the data: `{record['data']['digest']}`",
-            "",
-            "## Intended use and limits",
-            "",
-            f"{recipe.use} {recipe.limits}",
-            "",
-            "## How it was made",
-            "",
-            "`make zoo`, which for this adapter is",
-            "",
-            f"    {command(config)}",
-            "",
-            f"Best epoch {record['epochs']['best']} of {record['epochs']['run']}, {record['seconds']:.0f} s in "
-            f"{record['precision']} on {record['threads']} CPU thread(s), torch {record['versions']['torch']}.",
-            "",
-        ]
+    texts = CardTexts(
+        title=recipe.title,
+        notice="Research use only. Not a medical device, not for diagnosis, not for decisions about people.",
+        origin=recipe.origin,
+        group=recipe.group,
+        use=f"{recipe.use} {recipe.limits}",
+        command=f"`make zoo`, which for this adapter is\n\n    {command(config)}",
     )
+    return model_card(manifest, None, size_bytes, texts=texts)
 
 
 def command(config: TrainingConfig) -> str:
@@ -248,15 +184,6 @@ def command(config: TrainingConfig) -> str:
             continue
         words += [_FLAGS.get(setting.name, "--" + setting.name.replace("_", "-")), str(getattr(config, setting.name))]
     return shlex.join(words)
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a share (95 % for z = 1.96)."""
-    share = right / count
-    middle = share + z * z / (2 * count)
-    spread = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    scale = 1 + z * z / count
-    return (middle - spread) / scale, (middle + spread) / scale
 
 
 def _is_default(setting: Any, config: TrainingConfig) -> bool:

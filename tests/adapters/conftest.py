@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lensmount_adapters import Backbone, load_backbone
+from lensmount_adapters import Backbone, Manifest, load_backbone
+from lensmount_adapters.judged import Judged
+from lensmount_adapters.metrics import measure
 
 DrawFolder = Callable[..., Path]
+DrawManifest = Callable[..., Manifest]
+DrawJudged = Callable[..., Judged]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,5 +64,76 @@ def draw_folder() -> DrawFolder:
                     pen.rectangle((x, y, x + 20, y + 6), fill=(40, 40 * seed, 210))
                 image.save(folder / f"{name}_s{index // 2:02d}_{index:02d}.png")
         return root
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def draw_manifest() -> DrawManifest:
+    """`draw_manifest(["oak", "elm"], training=...)`: the manifest of a finished run; keywords replace fields."""
+
+    def draw(labels: Sequence[str], epochs: int = 5, **fields: Any) -> Manifest:
+        classes = dict.fromkeys(labels, 10)
+        document = {
+            "name": "trees",
+            "method": "lora",
+            "backbone": {"name": "test_efficientnet", "fingerprint": "sha256:" + "ab" * 32},
+            "preprocessing": {"size": [32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+            "labels": list(labels),
+            "head": {"kind": "linear", "temperature": 1.25},
+            "modules": {"blocks.0.conv": {"rank": 4, "alpha": 8.0}},
+            "license": "CC0",
+            "description": "Which tree?",
+            "training": {
+                "data": {"name": "wood", "digest": "sha256:" + "cd" * 32, "images": 20, "classes": classes},
+                "split": {
+                    "seed": 7,
+                    "group_regex": r"^(.+?)_",
+                    "shots": None,
+                    "parts": {
+                        name: {"images": 10 * len(labels), "groups": 9, "classes": classes, "digest": ""}
+                        for name in ("test", "train", "validation")
+                    },
+                },
+                "hyper_parameters": {"rank": 4, "alpha": None, "augmentation": {"zoom": [0.8, 1.2]}},
+                "epochs": {"asked": epochs, "run": epochs, "best": epochs},
+                "history": [
+                    {
+                        "epoch": epoch,
+                        "loss": 1 / epoch,
+                        "accuracy": 1 - 0.5 / epoch,
+                        "validation_loss": 1.2 / epoch,
+                        "validation_balanced_accuracy": 1 - 0.6 / epoch,
+                    }
+                    for epoch in range(1, epochs + 1)
+                ],
+                "precision": "bf16",
+                "threads": 2,
+                "seconds": 83.2,
+                "trainable_parameters": 1_000,
+                "backbone_parameters": 99_000,
+                "head_parameters": 1_000,
+                "versions": {"torch": "2.99"},
+            },
+        }
+        return Manifest.parse(json.dumps(document | fields))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def draw_judged() -> DrawJudged:
+    """`draw_judged(["oak", "elm"], images=100, wrong=7)`: random scores, the first `wrong` images answered wrongly."""
+
+    def draw(labels: Sequence[str], images: int = 40, wrong: int = 4, paths: Sequence[str] | None = None) -> Judged:
+        random = np.random.default_rng(len(labels) * 1000 + images)
+        truth = np.arange(images) % len(labels)
+        answers = np.where(np.arange(images) < wrong, (truth + 1) % len(labels), truth)
+        scores = random.dirichlet(np.ones(len(labels)), images)
+        scores[np.arange(images), answers] += 1  # now the highest by far
+        scores /= scores.sum(axis=1, keepdims=True)
+        named = paths or [f"{labels[index]}/{number:03d}.png" for number, index in enumerate(truth)]
+        y, s = torch.from_numpy(truth), torch.from_numpy(scores).float()
+        return Judged(tuple(named), y, s, measure(y, s, labels))
 
     return draw

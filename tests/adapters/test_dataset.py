@@ -1,15 +1,16 @@
-"""A folder of class folders as a dataset."""
+"""Images with labels as a dataset: class folders, files of labels, zip files of either."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from lensmount_adapters.dataset import normalise, read_folder, read_pixels
+from lensmount_adapters.dataset import list_folder, normalise, read_folder, read_pixels
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.images import decode_image, preprocess
 from lensmount_adapters.manifest import Preprocessing
@@ -145,3 +146,133 @@ def test_labels_of_an_adapter_order_the_classes_and_refuse_strangers(draw_folder
     assert {s.path[0]: s.label for s in folder.samples} == {"a": 2, "b": 1}
     with pytest.raises(DatasetError, match=r"found the class folder\(s\) b"):
         read_folder(root, classes=["a", "x"])
+
+
+# Zip files and files of labels
+
+
+def pack(root: Path, target: Path, below: str = "", more: dict[str, bytes] | None = None) -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(root.rglob("*"), reverse=True):  # the order in a zip means nothing
+            if path.is_file():
+                archive.write(path, below + path.relative_to(root).as_posix())
+        for name, data in (more or {}).items():
+            archive.writestr(name, data)
+    return target
+
+
+def test_a_zip_of_a_folder_is_the_folder(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", **{"a b": 5, "a": 5, "é": 3})
+    (root / "a" / "deep").mkdir()
+    shutil.move(root / "a" / "a_s00_00.png", root / "a" / "deep" / "a_s00_00.png")
+    shutil.copy(root / "a" / "a_s02_04.png", root / "a b" / "copy.png")
+
+    folder = read_folder(root)
+
+    for zipped in (pack(root, tmp_path / "1.zip"), pack(root, tmp_path / "2.zip", "top/")):
+        found = read_folder(zipped)
+        assert found.samples == folder.samples
+        assert (found.classes, found.notes, found.digest) == (folder.classes, folder.notes, folder.digest)
+        assert all(found.read(s.path) == folder.read(s.path) for s in folder.samples)
+        assert torch.equal(read_pixels(found, found.samples, RULE), read_pixels(folder, folder.samples, RULE))
+
+
+def test_zip_08_what_systems_leave_behind_and_nested_zips_are_passed_over(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    more = {"__MACOSX/a/._1.png": b"x", "cells/.DS_Store": b"x", "cells/a/Thumbs.db": b"x", "cells/a/inner.zip": b"PK"}
+
+    zipped = pack(root, tmp_path / "d.zip", "cells/", more)
+
+    listed = list_folder(zipped)
+    assert listed.classes == ("a", "b")
+    assert listed.ignored == ("a/Thumbs.db", "a/inner.zip")
+    assert sorted(listed.hidden) == [".DS_Store", "__MACOSX/a/._1.png"]
+    assert read_folder(zipped).samples == read_folder(root).samples
+    assert "2 file(s) are no images" in read_folder(zipped).notes[0]
+
+
+def test_one_class_in_a_top_folder_is_not_taken_for_two(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=3)
+
+    with pytest.raises(DatasetError, match=r"one class folder \(a\)") as caught:
+        read_folder(pack(root, tmp_path / "d.zip"))
+
+    assert caught.value.code == "dataset_too_small"
+
+
+LABELS = "path,label,group,split\nimages/1.png,dog,p2,test\nimages/2.png,cat,p1,train\nimages/3.png,cat,,\n"
+
+
+@pytest.fixture
+def labelled(draw_folder, tmp_path: Path) -> Path:
+    root = draw_folder(tmp_path / "labelled", images=3)
+    for number, path in enumerate(sorted((root / "images").iterdir()), start=1):
+        path.rename(root / "images" / f"{number}.png")
+    (root / "labels.csv").write_text(LABELS)
+    return root
+
+
+def test_a_file_of_labels_gives_classes_groups_and_parts(labelled: Path, tmp_path: Path) -> None:
+    for root in (
+        labelled,
+        labelled / "labels.csv",
+        pack(labelled, tmp_path / "1.zip"),
+        pack(labelled, tmp_path / "2.zip", "top/"),
+    ):
+        folder = read_folder(root, r"^(.)")
+        assert folder.classes == ("cat", "dog")
+        assert [(s.path, s.label, s.group, s.split) for s in folder.samples] == [
+            ("images/2.png", 0, "p1", "train"),
+            ("images/3.png", 0, "3", None),
+            ("images/1.png", 1, "p2", "test"),
+        ]
+
+
+def test_other_labels_on_the_same_images_are_other_data(labelled: Path) -> None:
+    before = read_folder(labelled).digest
+
+    (labelled / "labels.csv").write_text(LABELS.replace("3.png,cat", "3.png,dog"))
+
+    assert read_folder(labelled).digest != before
+
+
+def test_labels_that_are_the_folders_give_the_digest_of_the_folders(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    before = read_folder(root)
+    rows = [f'{{"path": "{s.path}", "label": "{before.classes[s.label]}"}}' for s in reversed(before.samples)]
+
+    (root / "manifest.jsonl").write_text("\n".join(rows))
+
+    assert read_folder(root).samples == before.samples
+
+
+def test_zip_11_a_row_for_no_file_and_a_file_without_a_row_are_refused(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "labels.csv").write_text(LABELS + "images/9.png,cat,,\n")
+    for root in (labelled, pack(labelled, tmp_path / "1.zip")):
+        with pytest.raises(DatasetError, match=r"labels\.csv, row 5: found no file 'images/9\.png'"):
+            read_folder(root)
+    (labelled / "labels.csv").write_text("path,label\nimages/1.png,dog\nimages/2.png,cat\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv, row 3 is the last: found no row for 1 image.*3\.png"):
+        read_folder(pack(labelled, tmp_path / "2.zip"))
+    assert len(read_folder(labelled)) == 2  # a folder on one's own disk may hold more than is chosen from it
+    (labelled / "labels.csv").write_text("path,label\nimages/1.txt,dog\n")
+    with pytest.raises(DatasetError, match=r"row 2: found 'images/1\.txt', expected a name that ends in"):
+        read_folder(labelled)
+
+
+def test_two_files_of_labels_and_a_single_label_are_refused(labelled: Path) -> None:
+    (labelled / "labels.csv").write_text("path,label\nimages/1.png,dog\nimages/2.png,dog\n")
+    with pytest.raises(DatasetError, match=r"found one label \(dog\)"):
+        read_folder(labelled)
+    (labelled / "manifest.csv").write_text(LABELS)
+    with pytest.raises(DatasetError, match=r"found manifest\.csv and labels\.csv"):
+        read_folder(labelled)
+
+
+def test_a_damaged_image_in_a_zip_is_listed_like_one_on_disk(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    (root / "b" / "b_s00_00.png").write_bytes(b"no image")
+    folder = read_folder(pack(root, tmp_path / "d.zip"))
+
+    with pytest.raises(DatasetError, match=r"1 of 4 images cannot be read:\n  b/b_s00_00\.png"):
+        read_pixels(folder, folder.samples, RULE)

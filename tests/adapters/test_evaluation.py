@@ -128,3 +128,5 @@ def test_the_report_is_written_where_it_is_asked_for(
     assert document == json.loads(json.dumps(found.document))
     assert document["adapter"]["digest"] == trained.digest
     assert (tmp_path / "report" / "metrics.png").is_file()
+    assert found.written[-1] == tmp_path / "report" / "report.html"
+    assert trained.digest in found.written[-1].read_text()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from lensmount_adapters.metrics import measure
+from lensmount_adapters.metrics import measure, wilson
 
 TRUTH = torch.tensor([0, 0, 0, 0, 1, 1])
 SCORES = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.7, 0.3], [0.3, 0.7], [0.75, 0.25]])
@@ -62,3 +62,11 @@ def test_images_of_one_class_only_have_no_auroc_at_all() -> None:
 
 def test_a_score_of_zero_for_the_truth_gives_a_finite_loss() -> None:
     assert math.isfinite(measure(torch.tensor([0, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), ["a", "b"]).log_loss)
+
+
+def test_wilson_s_interval_is_that_of_the_textbook() -> None:
+    # Agresti and Coull 1998: 10 of 10 gives 0.722 to 1
+    low, high = wilson(10, 10)
+
+    assert low == pytest.approx(0.7225, abs=1e-4)
+    assert high == pytest.approx(1.0)

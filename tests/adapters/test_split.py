@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
+from lensmount_adapters.dataset import ImageFolder, Sample
 from lensmount_adapters.errors import DatasetError
-from lensmount_adapters.split import few_shot, split_samples
+from lensmount_adapters.source import FolderSource
+from lensmount_adapters.split import few_shot, split_folder, split_samples
 
 
 def slides(count: int, seed: int) -> tuple[list[int], list[str]]:
@@ -95,3 +98,53 @@ def test_few_shot_keeps_so_many_training_images_of_each_class_and_the_other_part
     assert few == few_shot(split, labels, 5, seed=3)
     with pytest.raises(DatasetError, match="expected 99"):
         few_shot(split, labels, 99, seed=3)
+
+
+def folder_of(labels: list[int], splits: list[str | None], groups: list[str] | None = None) -> ImageFolder:
+    samples = tuple(
+        Sample(f"{label}/{index}.png", label, groups[index] if groups else str(index), "", splits[index])
+        for index, label in enumerate(labels)
+    )
+    return ImageFolder(Path("x"), ("a", "b"), samples, FolderSource(Path("x")))
+
+
+def test_without_stated_parts_a_folder_is_split_as_its_samples_are() -> None:
+    labels, groups = slides(60, 1)
+    folder = folder_of(labels, [None] * len(labels), groups)
+
+    assert split_folder(folder, 7, 0.1, 0.2) == split_samples(labels, groups, 7, 0.1, 0.2)
+    assert split_folder(folder_of(labels, ["train"] * len(labels), groups), 7) == split_samples(labels, groups, 7)
+
+
+def test_stated_parts_are_honoured_and_the_missing_one_is_drawn_from_the_rest() -> None:
+    labels = [0, 1] * 30
+    splits: list[str | None] = ["test"] * 10 + ["train"] * 25 + [None] * 25
+    folder = folder_of(labels, splits)
+
+    split = split_folder(folder, 3, validation_fraction=0.2)
+
+    assert split.test == tuple(range(10))
+    assert len(split.validation) == 10
+    assert set(split.validation) <= set(range(10, 60))
+    assert sorted(split.train + split.validation + split.test) == list(range(60))
+    assert split == split_folder(folder, 3, validation_fraction=0.2)
+    assert split != split_folder(folder, 4, validation_fraction=0.2)
+
+
+def test_with_both_parts_stated_the_seed_changes_nothing() -> None:
+    splits: list[str | None] = ["train"] * 20 + ["validation"] * 4 + ["test"] * 6
+    folder = folder_of([0, 1] * 15, splits)
+
+    split = split_folder(folder, 0)
+
+    assert split.parts() == {
+        "train": tuple(range(20)),
+        "validation": tuple(range(20, 24)),
+        "test": tuple(range(24, 30)),
+    }
+    assert split == split_folder(folder, 1, 0.4, 0.4)
+
+
+def test_a_stated_split_without_training_images_of_a_class_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"no training image of 1 of 2 classes, such as b"):
+        split_folder(folder_of([0, 0, 1, 1], ["train", "test", "test", "validation"]), 0, 0, 0)

@@ -108,11 +108,3 @@ def test_a_card_is_written_from_a_record_alone(zoo: ModuleType, draw_folder, tmp
 
     assert "| test | 6 |" in card
     assert "lensmount train --data DATA/shapes --name shapes" in card
-
-
-def test_wilson_s_interval_is_that_of_the_textbook(zoo: ModuleType) -> None:
-    # Agresti and Coull 1998: 10 of 10 gives 0.722 to 1
-    low, high = zoo.wilson(10, 10)
-
-    assert low == pytest.approx(0.7225, abs=1e-4)
-    assert high == pytest.approx(1.0)

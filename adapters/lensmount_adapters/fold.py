@@ -1,0 +1,112 @@
+"""Rewrite a traced graph to fewer passes over its activations: BatchNorm folded, activations out of place.
+
+In eval mode `BN(conv(x, W) + b)` is `conv(x, W * s) + (b - mean) * s + beta` with `s = gamma / sqrt(var + eps)`. The
+folded weight is computed from the live tensors at every call, so merged deltas and trained norms are in it; that costs
+one pass over the weights and saves two passes over the activations, forward and backward (Jacob et al. 2017,
+arXiv 1712.05877, section 3.2).
+Activations in place are no gain while gradients are recorded: autograd clones their input first.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d
+from timm.layers.conv2d_same import conv2d_same
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
+    "Conv1d": F.conv1d,
+    "Conv2d": F.conv2d,
+    "Conv3d": F.conv3d,
+    "Conv2dSame": conv2d_same,  # TensorFlow's padding, of timm's tf_ models
+}
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # drop-out does nothing in eval mode
+
+
+def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:
+    """The same function with every pair of convolution and eval-mode BatchNorm as one convolution.
+
+    Tensors keep their names and are shared with `module`; values agree up to rounding.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    pairs = {conv: norm for norm in module.graph.nodes if (conv := _convolution_before(module, norm)) is not None}
+    norms = {norm: conv for conv, norm in pairs.items()}
+    for node in module.graph.nodes:
+        if node in pairs:
+            continue  # computed where its norm stands
+        if node in norms:
+            copies[node] = _folded(module, graph, norms[node], node, copies)
+        else:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(module, graph).eval()
+
+
+def out_of_place(module: fx.GraphModule) -> fx.GraphModule:
+    """The module with activations that write to a new tensor; layers that it shares with others stay as they are."""
+    for node in module.graph.nodes:
+        if node.op == "call_module" and getattr(layer := module.get_submodule(str(node.target)), "inplace", False):
+            layer = copy.copy(layer)
+            layer.inplace = False  # type: ignore[assignment]  # nn.Module's attributes are typed as tensors
+            module.set_submodule(str(node.target), layer)
+    return module
+
+
+def _convolution_before(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The convolution that feeds this BatchNorm and nothing else."""
+    if node.op != "call_module" or not isinstance(node.args[0], fx.Node):
+        return None
+    norm, before = module.get_submodule(str(node.target)), node.args[0]
+    if type(norm) not in NORMS or norm.running_mean is None or before.op != "call_module" or len(before.users) > 1:
+        return None
+    layer = module.get_submodule(str(before.target))
+    plain = type(layer).__name__ in CONVOLUTIONS and layer.padding_mode == "zeros"
+    return before if plain else None
+
+
+def _folded(
+    module: fx.GraphModule, graph: fx.Graph, conv: fx.Node, norm: fx.Node, copies: dict[fx.Node, fx.Node]
+) -> fx.Node:
+    layer: Any = module.get_submodule(str(conv.target))
+    own: Any = module.get_submodule(str(norm.target))
+
+    def tensor(node: fx.Node, owner: Any, name: str) -> fx.Node | None:
+        return None if getattr(owner, name) is None else graph.get_attr(f"{node.target}.{name}")
+
+    values: tuple[Any, ...] = (
+        copies[conv.args[0]],  # type: ignore[index]  # a node, as _convolution_before saw
+        *(tensor(conv, layer, name) for name in ("weight", "bias")),
+        *(tensor(norm, own, name) for name in ("running_mean", "running_var", "weight", "bias")),
+        own.eps,
+    )
+    geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    folded = graph.call_function(folded_convolution, (type(layer).__name__, *values, *geometry))
+    if isinstance(own, BatchNormAct2d):
+        folded = graph.call_module(f"{norm.target}.act", (folded,))
+    return folded
+
+
+def folded_convolution(
+    kind: str,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    eps: float,
+    *geometry: Any,
+) -> Tensor:
+    """`BN(conv(x, weight) + bias)` in eval mode, as one convolution."""
+    s = torch.rsqrt(var + eps)  # [out]
+    s = s if gamma is None else gamma * s
+    shift = -mean * s if bias is None else (bias - mean) * s
+    shift = shift if beta is None else shift + beta
+    y: Tensor = CONVOLUTIONS[kind](x, weight * s.view(-1, *[1] * (weight.ndim - 1)), shift, *geometry)
+    return y

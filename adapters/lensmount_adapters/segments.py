@@ -1,0 +1,120 @@
+"""Cut a backbone where exactly one tensor is alive: a trunk that an adapter never touches, and the branch after it.
+
+The module is traced once (torch.fx, with timm's list of what cannot be traced as leaves). Everything in front of the
+first adapted layer computes the same for ever, so training may keep its output, and serving may share it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+from torch import fx, nn
+
+from lensmount_adapters.errors import BackboneError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Halves:
+    """`branch(trunk(images))` is `module(images)`, bit for bit; both share their tensors with the module.
+
+    Tensors keep their names: "blocks.4.0.conv_pw.weight" is called so in the branch as well. `trunk` is None where the
+    first layer is adapted already, `at` names the layer whose output passes from one to the other.
+    """
+
+    trunk: fx.GraphModule | None
+    branch: fx.GraphModule
+    at: str = ""
+
+
+class Segments:
+    """`Segments(module).halves({"layer3.0.conv1.weight"})`; raises BackboneError where the module cannot be traced."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        try:
+            self._graph = _Tracer().trace(module, _defaults(module))
+        except Exception as error:  # tracing runs the model's own Python code, which may raise anything
+            raise BackboneError(f"the module cannot be traced: {type(error).__name__}: {str(error)[:200]}") from error
+        self._nodes = list(self._graph.nodes)
+        self.cuts = _cuts(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self.cuts) + 1
+
+    def halves(self, tensors: Collection[str]) -> Halves:
+        """The module cut as late as possible before the first layer that owns one of the named tensors.
+
+        With no tensor named, all of the backbone is trunk.
+        """
+        first = next((i for i, node in enumerate(self._nodes) if _owns(node, tensors)), len(self._nodes))
+        before = [cut for cut in self.cuts if cut < first]
+        if not before:
+            return Halves(None, self._assemble(self._graph))
+        cut = before[-1]
+        return Halves(self._front(cut), self._back(cut), self._nodes[cut].name)
+
+    def _front(self, cut: int) -> fx.GraphModule:
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        for node in self._nodes[: cut + 1]:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        graph.output(copies[self._nodes[cut]])
+        return self._assemble(graph)
+
+    def _back(self, cut: int) -> fx.GraphModule:
+        graph = fx.Graph()
+        copies = {self._nodes[cut]: graph.placeholder("activations")}
+        after = self._nodes[cut + 1 :]
+        for node in self._nodes[:cut]:
+            if node.op == "get_attr" and not set(after).isdisjoint(node.users):  # read by both halves
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        for node in after:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        return self._assemble(graph)
+
+    def _assemble(self, graph: fx.Graph) -> fx.GraphModule:
+        return fx.GraphModule(self._module, graph).eval()
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self._leaves = tuple(get_notrace_modules())
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
+_NO_LAYER = ("placeholder", "get_attr", "output")
+
+
+def _defaults(module: nn.Module) -> dict[str, Any]:
+    """Every argument of `forward` but the images, at its default: an attention mask that is never given is no input."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    return {p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty}
+
+
+def _cuts(nodes: list[fx.Node]) -> list[int]:
+    """The nodes after which nothing is alive but their own output; parameters and constants do not count."""
+    position = {node: index for index, node in enumerate(nodes)}
+    last_use = {node: max((position[user] for user in node.users), default=position[node]) for node in nodes}
+    found: list[int] = []
+    alive_until = -1  # of everything computed before the node
+    for index, node in enumerate(nodes):
+        if node.op not in _NO_LAYER and alive_until <= index < len(nodes) - 1:
+            found.append(index)
+        if node.op != "get_attr":
+            alive_until = max(alive_until, last_use[node])
+    return found
+
+
+def _owns(node: fx.Node, tensors: Iterable[str]) -> bool:
+    if node.op not in ("call_module", "get_attr"):
+        return False
+    target = re.escape(str(node.target))
+    return any(re.match(rf"{target}(\.|$)", name) for name in tensors)

@@ -1,0 +1,78 @@
+"""The data of one training run: the images, their split, and the pixels in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.augment import Augmentation
+from lensmount_adapters.backbone import Backbone
+from lensmount_adapters.config import TrainingConfig
+from lensmount_adapters.dataset import ImageFolder, Sample, read_folder, read_pixels
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.manifest import Preprocessing
+from lensmount_adapters.split import Split, few_shot, split_folder
+from lensmount_adapters.views import Pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """`read_task(config, backbone)`: everything that a run reads, decoded once."""
+
+    folder: ImageFolder
+    split: Split
+    preprocessing: Preprocessing
+    train: Pictures
+    train_labels: Tensor
+    validation: Pictures
+    validation_labels: Tensor
+
+    def samples(self, part: str) -> list[Sample]:
+        return [self.folder.samples[index] for index in self.split.parts()[part]]
+
+
+def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
+    """Read, split and decode. Raises DatasetError, TrainingError."""
+    folder = read_folder(config.data, config.group_regex)
+    split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
+    if config.shots is not None:
+        split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)
+    rule = _preprocessing(config, backbone)
+    augmentation = config.augmentation_rule()
+    train = [folder.samples[index] for index in split.train]
+    validation = [folder.samples[index] for index in split.validation]
+    return Task(
+        folder,
+        split,
+        rule,
+        Pictures(read_pixels(folder, train, _larger(rule, augmentation)), augmentation, rule),
+        torch.tensor([sample.label for sample in train]),
+        Pictures(read_pixels(folder, validation, rule), Augmentation(), rule),
+        torch.tensor([sample.label for sample in validation], dtype=torch.int64),
+    )
+
+
+def _preprocessing(config: TrainingConfig, backbone: Backbone) -> Preprocessing:
+    own = backbone.preprocessing
+    size = own.size if config.size is None else (config.size, config.size)
+    if backbone.fixed_size and size != own.size:
+        raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
+    if config.orientations > 2 and size[0] != size[1]:
+        raise TrainingError(f"found --orientations {config.orientations} for {size[0]} x {size[1]}, expected a square")
+    crop = own.crop_fraction if config.resize == "crop" else 1.0
+    changes = {"size": size, "resize": config.resize, "crop_fraction": crop, "orientations": config.orientations}
+    return own.model_copy(update=changes)
+
+
+def _larger(rule: Preprocessing, augmentation: Augmentation) -> Preprocessing:
+    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
+
+    With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops
+    make things larger in training, the middle makes them as large in serving (FixRes, arXiv 1906.06423).
+    """
+    if augmentation == Augmentation():
+        return rule
+    height, width = (min(1024, side + side // 8) for side in rule.size)
+    return rule.model_copy(update={"size": (height, width), "crop_fraction": 1.0})
