@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import zlib
 from collections import Counter
@@ -19,6 +20,7 @@ from lensmount_adapters.dataset import Labelled, Listed
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
 from lensmount_adapters.findings import Picture, Unreadable, findings, format_of
 from lensmount_adapters.images import ImageLimits, decode_image
+from lensmount_adapters.labels import MAX_FILE_BYTES
 from lensmount_adapters.likeness import likeness_of
 
 MANIFEST = "manifest.jsonl"
@@ -67,12 +69,19 @@ def write_canonical(
         try:
             picture, data = _look(listed, labelled, limits.image)
         except ImageError as error:
-            unreadable.append(Unreadable(labelled.path, str(error)))
+            unreadable.append(Unreadable(labelled.path, re.sub(r"[^ -~]", "?", str(error))))
             continue
         writer.add(labelled.path, data)
         pictures.append(picture)
     _check_pictures(listed, pictures, unreadable, limits)
-    writer.add(MANIFEST, "".join(map(_row, pictures)).encode())
+    rows = "".join(map(_row, pictures)).encode()
+    if len(rows) > MAX_FILE_BYTES:
+        raise DatasetTooLarge(
+            f"found {len(rows)} bytes of paths, labels and groups, expected at most {MAX_FILE_BYTES}. "
+            "Cure: shorter names",
+            code="dataset_too_large",
+        )
+    writer.add(MANIFEST, rows)
     digest, size = writer.finish()
     counts = Counter(picture.label for picture in pictures)
     classes = {name: counts[name] for name in listed.classes}

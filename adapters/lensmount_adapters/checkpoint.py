@@ -30,12 +30,7 @@ def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
     Raises TrainingError where there is none, where it is damaged, or where a setting differs (it names the setting).
     """
-    if not path.is_file():
-        raise TrainingError(f"{path}: found no checkpoint to resume from. Cure: leave --resume out")
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path}: the checkpoint is damaged. Cure: delete it and start anew") from error
+    state = _read(path)
     found = state["settings"]
     for name in sorted(found.keys() | asked.keys()):
         if found.get(name) != asked.get(name):
@@ -44,3 +39,19 @@ def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
                 "Cure: give the same settings, or leave --resume out to start anew"
             )
     return state
+
+
+def checkpoint_settings(path: Path) -> dict[str, Any]:
+    """What the run was told. Raises TrainingError where there is no checkpoint or it is damaged."""
+    settings: dict[str, Any] = _read(path)["settings"]
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise TrainingError(f"{path}: found no checkpoint to resume from. Cure: leave --resume out")
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        return state
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise TrainingError(f"{path}: the checkpoint is damaged. Cure: delete it and start anew") from error

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with one folder of images for each class: DIR/CLASS/image.png.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder with one folder of images for each class, or with a manifest.csv; or a zip of one."),
+    ],
     name: Annotated[str, typer.Option(help="The adapter's name, as requests will give it: malaria.")],
     out: Annotated[Path, typer.Option(help="The adapter file to write: malaria.safetensors.")],
     backbone: Annotated[
@@ -75,6 +78,27 @@ def train(
         str, typer.Option(help="balanced (a rare class counts as much as a common one) or none.")
     ] = "balanced",
     mixup: Annotated[float, typer.Option(min=0, help="Blend pairs of images (Beta parameter); 0 for none.")] = 0.0,
+    cutmix: Annotated[float, typer.Option(min=0, help="Paste parts of images (Beta parameter); 0 for none.")] = 0.0,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many epochs without a better validation.")
+    ] = None,
+    orientations: Annotated[
+        int,
+        typer.Option(help="Average answers over 1, 2 (mirrored), 4 (turned) or 8 orientations, in serving as well."),
+    ] = 1,
+    cache_trunk: Annotated[
+        str,
+        typer.Option(
+            help="Compute the frozen part once for a few varied views of each image and keep it on disk while "
+            "training: on, off, or auto, where it saves time."
+        ),
+    ] = "auto",
+    views: Annotated[int, typer.Option(min=1, help="How many views of each image --cache-trunk keeps.")] = 6,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Choose method, rank and targets by short trials on the validation part.")
+    ] = False,
+    max_file_bytes: Annotated[int | None, typer.Option(min=1, help="Largest adapter file that --auto tries.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Time for --auto's trials.")] = None,
     average: Annotated[
         float, typer.Option(min=0, max=0.9999, help="Decay of the moving average that is kept; 0: the last step.")
     ] = 0.98,
@@ -85,16 +109,22 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last whole epoch of a broken-off run.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for card.md, report.html and metrics.  [default: OUT without suffix, '-report']"),
+    ] = None,
     license_: Annotated[str, typer.Option("--license", help="Licence of the adapter, kept in the file.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
     """Train an adapter on a folder of images.
 
-    Splits the images into training, validation and test parts, trains, keeps the best epoch and writes one small file.
+    Splits the images into training, validation and test parts, trains, keeps the best epoch, writes one small file
+    and a report beside it.
     Ctrl-C ends the training early and keeps the best so far.
     """
     from lensmount_adapters.config import TrainingConfig
     from lensmount_adapters.errors import LensmountError
+    from lensmount_adapters.report import write_run_report
     from lensmount_adapters.training import train as run
 
     try:
@@ -123,6 +153,14 @@ def train(
             label_smoothing=label_smoothing,
             class_weights=class_weights,  # type: ignore[arg-type]  # TrainingConfig judges the word
             mixup=mixup,
+            cutmix=cutmix,
+            patience=patience,
+            orientations=orientations,  # type: ignore[arg-type]  # TrainingConfig judges the number
+            cache_trunk=cache_trunk,  # type: ignore[arg-type]  # TrainingConfig judges the word
+            views=views,
+            auto=auto,
+            max_file_bytes=max_file_bytes,
+            max_seconds=max_seconds,
             average=average,
             precision=precision,
             device=device,
@@ -133,9 +171,14 @@ def train(
         )
         with progress_bar(quiet=json) as listener:
             result = run(config, listener)
+        folder = report or out.with_name(f"{out.stem}-report")
+        parts = result.judged
+        written = write_run_report(
+            folder, result.manifest, result.digest, result.size_bytes, parts, result.folder.read, notes=result.notes
+        )
     except LensmountError as error:
         _fail(error, json)
-    _show_training(result, json)
+    _show_training(result, written, json)
 
 
 def evaluate(
@@ -188,7 +231,7 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
     @contextmanager
     def shown() -> Iterator[Callable[[Progress], None]]:
         columns = (
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("{task.fields[phase]} {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
@@ -198,7 +241,7 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
         )
         console = Console(stderr=True)
         bar = Bar(*columns, console=console, disable=quiet)
-        task = bar.add_task("training", total=None, epoch="1", loss=float("nan"), accuracy=0.0)
+        task = bar.add_task("training", total=None, phase="epoch", epoch="1", loss=float("nan"), accuracy=0.0)
 
         def listen(progress: Progress) -> None:
             bar.start()
@@ -206,6 +249,7 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
                 task,
                 total=progress.epochs * progress.steps,
                 completed=(progress.epoch - 1) * progress.steps + progress.step,
+                phase=_PHASES[progress.phase],
                 epoch=f"{progress.epoch}/{progress.epochs}",
                 loss=progress.loss,
                 accuracy=progress.accuracy,
@@ -224,6 +268,9 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
     return shown()
 
 
+_PHASES = {"training": "epoch", "caching": "views of epoch", "searching": "trying methods, epoch"}
+
+
 def _epoch_line(progress: Progress) -> str:
     done = progress.done
     line = f"epoch {progress.epoch:3d}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}"
@@ -235,7 +282,7 @@ def _epoch_line(progress: Progress) -> str:
     )
 
 
-def _show_training(result: TrainingResult, as_json: bool) -> None:
+def _show_training(result: TrainingResult, report: list[Path], as_json: bool) -> None:
     from rich.console import Console
 
     from lensmount_adapters.report import tables
@@ -247,6 +294,7 @@ def _show_training(result: TrainingResult, as_json: bool) -> None:
             "size_bytes": result.size_bytes,
             "interrupted": result.interrupted,
             "notes": list(result.notes),
+            "report": [str(path) for path in report],
             "record": result.record,
         }
         typer.echo(json_format.dumps(document, indent=2, ensure_ascii=False))
@@ -271,6 +319,9 @@ def _show_training(result: TrainingResult, as_json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
+    for path in report:
+        if path.suffix in (".html", ".md"):
+            console.print(f"Wrote {path}", markup=False, soft_wrap=True)
 
 
 def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:

@@ -27,6 +27,7 @@ class TrainingConfig:
     evaluated and kept (0: the plain parameters), `mixup` and `cutmix` the parameters of their Beta distributions (0:
     none; both work on the activations that enter the branch). `patience` ends a run after so many epochs without a
     better validation. `cache_trunk` keeps `views` augmented variants of each picture behind the frozen trunk.
+    `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and `max_seconds` for the trials.
     `orientations` above 1 averages each answer over that many of the square's eight orientations, in serving as well.
     `augmentation` overrides fields of the preset named by `augment`.
     """
@@ -63,6 +64,9 @@ class TrainingConfig:
     orientations: Literal[1, 2, 4, 8] = 1
     cache_trunk: Literal["auto", "on", "off"] = "auto"
     views: int = 6
+    auto: bool = False
+    max_file_bytes: int | None = None
+    max_seconds: float | None = None
     average: float = 0.98
     precision: str = "auto"
     device: str = "auto"
@@ -92,6 +96,9 @@ class TrainingConfig:
         require(self.orientations in (1, 2, 4, 8), f"{self.orientations} orientations", "1, 2, 4 or 8")
         require(self.cache_trunk in ("auto", "on", "off"), f"cache-trunk {self.cache_trunk!r}", "auto, on or off")
         require(self.views >= 1, f"{self.views} views", "at least 1")
+        require(self.max_file_bytes is None or self.max_file_bytes > 0, f"{self.max_file_bytes} bytes", "more than 0")
+        require(self.max_seconds is None or self.max_seconds > 0, f"{self.max_seconds} seconds", "more than 0")
+        require(not self.auto or self.validation_fraction > 0, "auto without a validation part", "one to compare on")
         parse_method(self.method)
         self.augmentation_rule()
 
@@ -110,7 +117,9 @@ class TrainingConfig:
         return kept
 
 
-_PLACES = ("data", "out", "resume", "threads", "device", "license", "description")
+_PLACES = (
+    "data", "out", "resume", "threads", "device", "license", "description", "auto", "max_file_bytes", "max_seconds",
+)  # fmt: skip
 
 
 def require(holds: bool, found: str, expected: str) -> None:

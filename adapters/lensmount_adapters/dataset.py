@@ -21,6 +21,7 @@ from lensmount_adapters.manifest import Preprocessing
 from lensmount_adapters.source import SUFFIXES, ArchiveSource, FolderSource, Source, is_image_name, order_of
 
 LISTED = 10  # files named in one message
+_OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # one's own file may be big
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,10 @@ def read_folder(root: Path, group_regex: str | None = None, classes: Sequence[st
     `classes`, where given, are the labels the dataset must have (those of an adapter to evaluate).
     Raises DatasetError where there is nothing to train on or a name does not match the expression.
     """
-    listed = list_folder(root)
+    try:
+        listed = list_folder(root)
+    except OSError as error:
+        raise DatasetError(f"{root}: cannot be read ({error.strerror})") from error
     names = _like(listed, tuple(classes)) if classes is not None else listed.classes
     index = {name: number for number, name in enumerate(names)}
     pattern = _compile(group_regex)
@@ -146,7 +150,7 @@ class Listed:
 def list_folder(root: Path, limits: ArchiveLimits | None = None, title: str | None = None) -> Listed:
     """What `read_folder` will read; `limits` apply to a zip file, `title` is how messages call it.
 
-    Raises DatasetError.
+    Raises DatasetError, OSError.
     """
     if root.is_dir():
         folder = FolderSource(root)
@@ -156,7 +160,7 @@ def list_folder(root: Path, limits: ArchiveLimits | None = None, title: str | No
         raise DatasetError(f"{root}: found no folder, expected one with a folder of images for each class")
     if root.suffix.lower() in (".csv", ".jsonl"):
         return _by_labels(FolderSource(root.parent), root.name)
-    source = ArchiveSource.open(open_archive(root, limits), title or str(root), LABEL_FILES)
+    source = ArchiveSource.open(open_archive(root, limits or _OWN_DISK), title or str(root), LABEL_FILES)
     found = [name for name in LABEL_FILES if source.has(name)]
     return _by_labels(source, _one_of(found, source)) if found else _by_folders(source)
 

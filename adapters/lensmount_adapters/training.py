@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.admission import admit
 from lensmount_adapters.augment import cut_mix, mix
+from lensmount_adapters.auto import Candidate, Trial, search
 from lensmount_adapters.backbone import Backbone, load_backbone
-from lensmount_adapters.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lensmount_adapters.checkpoint import checkpoint_path, checkpoint_settings, load_checkpoint, save_checkpoint
 from lensmount_adapters.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.dataset import ImageFolder, digest_of_samples
 from lensmount_adapters.errors import TrainingError
@@ -114,16 +115,51 @@ def train(
         require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
         backbone = backbone or load_backbone(config.backbone, _weights(config.weights), _device(config.device))
         require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
-        run = _Run(config, backbone, read_task(config, backbone))
-        interrupted = run.go(on_progress or _silent)
+        listener = on_progress or _silent
+        task = read_task(config, backbone)
+        trials: tuple[Trial, ...] = ()
+        if config.auto:
+            config, trials = _choose(config, backbone, task, listener)
+        run = _Run(config, backbone, task, trials)
+        interrupted = run.go(listener)
         return _write(run, interrupted)
+
+
+def _choose(
+    config: TrainingConfig, backbone: Backbone, task: Task, listener: Listener
+) -> tuple[TrainingConfig, tuple[Trial, ...]]:
+    """The config that short trials favour; what a checkpoint to resume from was trained with is kept."""
+    if config.resume:
+        kept = checkpoint_settings(checkpoint_path(config.out))
+        return Candidate(kept["method"], kept["rank"], kept["targets"]).of(config), ()
+
+    def measure(short: TrainingConfig) -> tuple[float, float]:
+        trial = replace(short, out=config.out.with_name(f"{config.out.name}.trial"), cache_trunk="off")
+        run = _Run(trial, backbone, task, ())
+        try:
+            interrupted = run.go(lambda progress: listener(replace(progress, done=None, phase="searching")))
+        finally:
+            checkpoint_path(trial.out).unlink(missing_ok=True)
+        last = run.history[-1]
+        if interrupted or last.validation_loss is None or last.validation_balanced_accuracy is None:
+            raise TrainingError("interrupted while trying methods: nothing is written")
+        return last.validation_loss, last.validation_balanced_accuracy
+
+    epochs = automatic_epochs(_steps(config, task)) if config.epochs is None else config.epochs
+    return search(config, backbone, len(task.folder.classes), epochs, measure)
+
+
+def _steps(config: TrainingConfig, task: Task) -> int:
+    """Optimiser steps in an epoch."""
+    return max(1, round(len(task.train_labels) / config.batch_size))
 
 
 class _Run:
     """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one."""
 
-    def __init__(self, config: TrainingConfig, backbone: Backbone, task: Task) -> None:
+    def __init__(self, config: TrainingConfig, backbone: Backbone, task: Task, trials: tuple[Trial, ...]) -> None:
         self.config = config
+        self.trials = trials
         self.backbone = backbone
         self.task = task
         self.started = time.monotonic()
@@ -154,8 +190,7 @@ class _Run:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in an epoch."""
-        return max(1, round(len(self.task.train_labels) / self.config.batch_size))
+        return _steps(self.config, self.task)
 
     @property
     def epochs(self) -> int:
@@ -434,11 +469,13 @@ def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
         "interrupted": interrupted,
         "history": [asdict(record) for record in run.history],
         "precision": precision_name(run.precision),
+        "trials": [trial.to_json() for trial in run.trials],
         "trunk": {"cut": run.adapter.cut, "views": run.kept_views},
         "seconds": round(run.seconds(), 1),
         "threads": torch.get_num_threads(),
         "device": str(run.backbone.device),
         "trainable_parameters": run.adapter.count(),
+        "head_parameters": sum(parameter.numel() for parameter in run.adapter.head.parameters()),
         "backbone_parameters": sum(p.numel() for p in run.backbone.module.parameters()),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _LIBRARIES}

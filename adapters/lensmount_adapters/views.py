@@ -135,8 +135,9 @@ def affordable_views(
 ) -> int:
     """How many views to keep; 0 for none. `asked` is auto, on or off; `at` the folder that would hold the file.
 
-    "auto" keeps views where the trunk is more than nothing, where some epoch would see one again, and where the file
-    takes at most half of the free disk. Raises TrainingError where "on" is impossible.
+    "auto" keeps views where some epoch would see one again, where the activations take no more bytes than the float32
+    picture (behind a stem alone they take more, and hardly anything is saved), and where the file takes at most half of
+    the free disk. Raises TrainingError where "on" is impossible.
     """
     if asked == "off" or adapter.trunk is None:
         if asked == "on":
@@ -145,9 +146,11 @@ def affordable_views(
                 "frozen. Cure: choose later --targets, or leave --cache-trunk out"
             )
         return 0
-    if asked == "auto" and epochs <= views:
+    one = math.prod(activation_shape(pictures, adapter, precision)) * precision.itemsize
+    picture = 3 * math.prod(pictures.preprocessing.size) * torch.float32.itemsize
+    if asked == "auto" and (epochs <= views or one > picture):
         return 0
-    size = views * len(pictures) * math.prod(activation_shape(pictures, adapter, precision)) * precision.itemsize
+    size = views * len(pictures) * one
     free = shutil.disk_usage(at).free
     if size <= MAX_SHARE_OF_DISK * free:
         return views

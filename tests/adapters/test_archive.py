@@ -45,9 +45,8 @@ def local(name: bytes, data: bytes, size: int, crc: int, extra: bytes = b"", fla
 
 
 def central(name: bytes, packed: int, size: int, crc: int, offset: int, flags: int = 0, method: int = 8) -> bytes:
-    return struct.pack(
-        "<4s6H3L5H2L", b"PK\x01\x02", 20, 20, flags, method, 0, 0x21, crc, packed, size, len(name), 0, 0, 0, 0, 0, offset
-    ) + name  # fmt: skip
+    head = struct.pack("<4s6H3L", b"PK\x01\x02", 20, 20, flags, method, 0, 0x21, crc, packed, size)
+    return head + struct.pack("<5H2L", len(name), 0, 0, 0, 0, 0, offset) + name
 
 
 def end(count: int, size: int, start: int, comment: bytes = b"") -> bytes:
@@ -387,7 +386,8 @@ def test_a_mutated_archive_is_refused_or_read_and_nothing_else_happens(opened, s
         archive.mkdir("b")
         archive.writestr("b/2.png", b"two")
     good = (pack(FILES), pack(FILES, zipfile.ZIP_STORED), wide.getvalue(), overlapping(4, 50))
-    refused = read = 0
+    codes: list[str] = []
+    read = 0
     for _ in range(400):
         data = mutated(draw, draw.choice(good))
         try:
@@ -396,10 +396,10 @@ def test_a_mutated_archive_is_refused_or_read_and_nothing_else_happens(opened, s
                 assert len(found.read(name)) <= 1_000_000
             read += 1
         except DatasetError as error:
-            assert error.code.startswith("zip_")
-            refused += 1
+            codes.append(error.code)
 
-    assert refused > 200
+    assert all(code.startswith("zip_") for code in codes)
+    assert len(codes) > 200
     assert read > 0
 
 

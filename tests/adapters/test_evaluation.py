@@ -104,6 +104,16 @@ def test_changed_data_do_not_pass_for_the_recorded_test_part(
     assert evaluate(trained.path, tmp_path / "shapes", split="all", backbone=backbone).metrics.count == 39
 
 
+def test_a_zip_of_the_folder_gives_the_recorded_test_part_and_the_same_figures(
+    trained: TrainingResult, shapes: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    zipped = shutil.make_archive(str(tmp_path / "shapes"), "zip", shapes.parent, shapes.name)
+
+    found = evaluate(trained.path, Path(zipped), backbone=backbone)
+
+    assert found.metrics == trained.test
+
+
 def test_a_folder_with_other_classes_is_refused(
     trained: TrainingResult, draw_folder, backbone: Backbone, tmp_path: Path
 ) -> None:

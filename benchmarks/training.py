@@ -1,0 +1,435 @@
+"""Training time and accuracy: ours, PEFT in a plain PyTorch loop, and full fine-tuning, on the same images and splits.
+
+Every contender gets the same backbone (EfficientNet-Lite0), data, split, image size and epochs; the adapters the same
+targets and rank. One run is one line of JSON in `--out`, so that a broken-off benchmark goes on where it stopped.
+
+    peft    a plain loop: PEFT's LoRA, torchvision's augmentation from files in a DataLoader, AdamW, bfloat16 autocast
+    full    every weight of the same network, BatchNorm in training mode; channels_last, bfloat16, our augmentation
+            (the quickest full fine-tuning we know how to write here)
+    others  `lensmount train --method ...`
+
+    python benchmarks/training.py race --task malaria --rounds 3     ours and PEFT alternately
+    python benchmarks/training.py table --task malaria --seeds 3     accuracy of every method
+    python benchmarks/training.py show                               the tables of what was run
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import peft
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from lensmount_adapters.augment import augment
+from lensmount_adapters.backbone import Backbone, load_backbone
+from lensmount_adapters.config import TrainingConfig
+from lensmount_adapters.dataset import normalise
+from lensmount_adapters.metrics import measure
+from lensmount_adapters.schedule import learning_rate_at
+from lensmount_adapters.strided import UnstridedDepthwise
+from lensmount_adapters.targets import select_targets
+from lensmount_adapters.task import Task, read_task
+from lensmount_adapters.training import train
+from lensmount_adapters.weights import create
+
+DEFAULT_OUT = Path(__file__).parent / "training.jsonl"
+METHODS = ("full", "head", "bias", "norm", "lora", "lora-tucker", "lora+norm")
+FULL_RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One set of images: its folder, and the settings that all contenders share."""
+
+    folder: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "malaria": Benchmark(
+        "malaria-nih",
+        {"group_regex": r"^(.*?)_?[tT]hin", "augment": "microscopy", "size": 160, "epochs": 12, "batch_size": 16},
+    ),
+    "smoking": Benchmark("smoking", {"augment": "photo", "resize": "crop", "size": 224, "epochs": 8}),
+    "histology": Benchmark(
+        "histology-lc25000-lung",
+        {
+            "group_regex": r"^(.+_g\d+)_",
+            "augment": "microscopy",
+            "resize": "crop",
+            "size": 160,
+            "epochs": 8,
+        },
+    ),
+    "malaria-gray50": Benchmark(
+        "malaria-nih-gray50",
+        {"group_regex": r"^(.*?)_?[tT]hin", "augment": "microscopy", "size": 96, "epochs": 8},
+    ),
+}
+
+
+@dataclass
+class Run:
+    """What one training came to; `history` holds (seconds since the start, balanced accuracy on validation)."""
+
+    task: str
+    contender: str
+    seed: int
+    seconds: float
+    history: list[tuple[float, float]]
+    validation: float
+    test: float
+    parameters: int
+    file_bytes: int
+
+    def seconds_to(self, accuracy: float) -> float | None:
+        return next((seconds for seconds, found in self.history if found >= accuracy), None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["race", "table", "show"])
+    parser.add_argument("--task", choices=TASKS, action="append")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    if options.what != "show":
+        print(machine.describe())
+        for task in options.task or TASKS:
+            contenders = ["ours", "peft"] if options.what == "race" else options.methods
+            seeds = range(options.rounds if options.what == "race" else options.seeds)
+            run_all(task, contenders, seeds, options)
+    show(load(options.out))
+
+
+def run_all(task: str, contenders: Sequence[str], seeds: Sequence[int], options: argparse.Namespace) -> None:
+    """Contenders in turn within each seed, so that whatever else the machine does falls on all alike."""
+    done = {(run.task, run.contender, run.seed) for run in load(options.out)}
+    backbone = load_backbone()
+    for seed in seeds:
+        for contender in contenders if seed % 2 == 0 else reversed(contenders):
+            if (task, contender, seed) in done:
+                continue
+            run = CONTENDERS.get(contender, ours)(task, contender, seed, options, backbone)
+            with options.out.open("a") as file:
+                file.write(json.dumps(run.__dict__) + "\n")
+            print(f"{task} {contender} seed {seed}: {run.seconds:.1f} s, test {run.test:.4f}", flush=True)
+
+
+def load(path: Path) -> list[Run]:
+    if not path.exists():
+        return []
+    documents = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Run(**{**one, "history": [tuple(pair) for pair in one["history"]]}) for one in documents]
+
+
+def config_of(task: str, seed: int, options: argparse.Namespace, folder: Path) -> TrainingConfig:
+    benchmark = TASKS[task]
+    return TrainingConfig(
+        data=options.data / benchmark.folder,
+        name="benchmark",
+        out=folder / "benchmark.safetensors",
+        seed=seed,
+        threads=options.threads,
+        validation_fraction=0.2,
+        test_fraction=0.2,
+        precision="bf16",
+        **benchmark.settings,
+    )
+
+
+def ours(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
+    """`lensmount train`, from the folder of images to the evaluated file."""
+    method = "lora" if contender == "ours" else contender
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(config_of(task, seed, options, Path(folder)), method=method)
+        started = time.perf_counter()
+        history: list[tuple[float, float]] = []
+
+        def listen(progress: Any) -> None:
+            if progress.done is not None:
+                history.append((time.perf_counter() - started, progress.done.validation_balanced_accuracy))
+
+        result = train(config, listen, backbone)
+        seconds = time.perf_counter() - started
+    assert result.test is not None
+    assert result.validation is not None
+    return Run(
+        task, contender, seed, seconds, history, result.validation.balanced_accuracy, result.test.balanced_accuracy,
+        result.record["trainable_parameters"], result.size_bytes,
+    )  # fmt: skip
+
+
+def peft_loop(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
+    """What people write today: PEFT around a timm model, images from files through torchvision, one plain loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(task, seed, options, Path(folder))
+    started = time.perf_counter()
+    data = read_task(config, backbone)  # for the split alone; its time is given back below
+    reading = time.perf_counter() - started
+    torch.manual_seed(seed)
+    network: Any = with_head(len(data.folder.classes))
+    selection = select_targets(backbone.name, backbone.targets, "lora")
+    targets = [target.module for target in selection.low_rank]
+    model = peft.get_peft_model(
+        network,
+        peft.LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=targets, modules_to_save=["head"]),
+    )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def batches(part: str, augmented: bool) -> DataLoader[Any]:
+        files = Files(data, part, transforms(config, data, augmented))
+        return DataLoader(files, batch_size=config.batch_size, shuffle=augmented, num_workers=0)
+
+    training, validation, test = batches("train", True), batches("validation", False), batches("test", False)
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(training)
+
+    return loop(
+        Loop(task, contender, seed, model, parameters, config, started + reading, model),
+        data,
+        epoch,
+        lambda: validation,
+        lambda: test,
+        steps=len(training),
+        rate=2e-3,
+        frozen_norms=True,
+    )
+
+
+def full_loop(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
+    """Every weight of the same network trains."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(task, seed, options, Path(folder))
+    started = time.perf_counter()
+    data = read_task(config, backbone)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    network = with_head(len(data.folder.classes)).to(memory_format=torch.channels_last)
+    steps = max(1, round(len(data.train_labels) / config.batch_size))
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(data.train_labels), generator=generator)
+        for indices in order.tensor_split(steps):
+            pixels = augment(data.train.pixels[indices], data.train.rule, data.preprocessing.size, generator)
+            yield normalise(pixels, data.preprocessing), data.train_labels[indices]
+
+    files = Files(data, "test", transforms(config, data, False))
+    validation = torch.split(torch.arange(len(data.validation_labels)), 32)
+
+    def forward(x: Tensor) -> Tensor:
+        with UnstridedDepthwise():
+            found: Tensor = network(x.to(memory_format=torch.channels_last))
+            return found
+
+    return loop(
+        Loop(task, contender, seed, network, list(network.parameters()), config, started, forward),
+        data,
+        epoch,
+        lambda: (
+            (normalise(data.validation.pixels[i], data.preprocessing), data.validation_labels[i]) for i in validation
+        ),
+        lambda: DataLoader(files, batch_size=32),
+        steps=steps,
+        rate=FULL_RATE,
+        frozen_norms=False,
+    )
+
+
+CONTENDERS: dict[str, Callable[..., Run]] = {"peft": peft_loop, "full": full_loop}
+
+
+@dataclass
+class Loop:
+    """The state of a plain loop."""
+
+    task: str
+    contender: str
+    seed: int
+    model: nn.Module
+    parameters: list[Tensor]
+    config: TrainingConfig
+    started: float
+    forward: Callable[[Tensor], Tensor]
+
+
+def loop(
+    own: Loop,
+    data: Task,
+    epoch: Callable[[], Any],
+    validation: Callable[[], Any],
+    test: Callable[[], Any],
+    *,
+    steps: int,
+    rate: float,
+    frozen_norms: bool,
+) -> Run:
+    config, labels = own.config, data.folder.classes
+    assert config.epochs is not None
+    optimizer = torch.optim.AdamW(own.parameters, lr=rate, weight_decay=config.weight_decay)
+    history: list[tuple[float, float]] = []
+    step = 0
+    for _ in range(config.epochs):
+        own.model.train(not frozen_norms)
+        for x, y in epoch():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, config.epochs * steps, rate, config.warmup)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = F.cross_entropy(own.forward(x).float(), y, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            step += 1
+        history.append((time.perf_counter() - own.started, accuracy_of(own, validation(), labels)))
+    tested = accuracy_of(own, test(), labels)
+    trained = sum(p.numel() for p in own.parameters)
+    return Run(
+        own.task, own.contender, own.seed, time.perf_counter() - own.started, history, history[-1][1], tested, trained,
+        4 * trained,
+    )  # fmt: skip
+
+
+def accuracy_of(own: Loop, batches: Any, labels: Sequence[str]) -> float:
+    own.model.eval()
+    scores, truth = [], []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for x, y in batches:
+            scores.append(own.forward(x).float().softmax(1))
+            truth.append(y)
+    return measure(torch.cat(truth), torch.cat(scores), labels).balanced_accuracy
+
+
+def with_head(classes: int) -> nn.Module:
+    backbone = create("tf_efficientnet_lite0", None)
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = backbone
+            self.head = nn.Linear(1280, classes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.head(self.backbone(x))
+            return found
+
+    return Network()
+
+
+class Files(Dataset[tuple[Tensor, int]]):
+    """Images from disk, decoded and varied each time they are asked for."""
+
+    def __init__(self, task: Task, part: str, transform: Callable[[Any], Tensor]) -> None:
+        self._samples = task.samples(part)
+        self._root = task.folder.root
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        sample = self._samples[index]
+        with Image.open(self._root / sample.path) as image:
+            return self._transform(image.convert("RGB")), sample.label
+
+
+def transforms(config: TrainingConfig, task: Task, augmented: bool) -> Callable[[Any], Tensor]:
+    rule = task.preprocessing
+    side = rule.size[0]
+    shape: list[Any]
+    if not augmented:
+        shape = [v2.Resize(round(side / rule.crop_fraction)), v2.CenterCrop(side)]
+        shape = [v2.Resize((side, side))] if config.resize == "squash" else shape
+    elif config.augment == "photo":
+        shape = [v2.RandomResizedCrop(side, (0.5, 1.0)), v2.RandomHorizontalFlip(), v2.ColorJitter(0.25, 0.25, 0.25)]
+    else:
+        shape = [
+            v2.RandomResizedCrop(side, (0.7, 1.0)),
+            v2.RandomHorizontalFlip(),
+            v2.RandomVerticalFlip(),
+            v2.ColorJitter(0.25, 0.25, 0.25),
+        ]
+    last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(rule.mean), list(rule.std))]
+    composed: Callable[[Any], Tensor] = v2.Compose([*shape, *last])
+    return composed
+
+
+def show(runs: list[Run]) -> None:
+    for task in TASKS:
+        own = [run for run in runs if run.task == task]
+        show_race(task, [run for run in own if run.contender in ("ours", "peft")])
+        show_table(task, [run for run in own if run.contender not in ("ours", "peft")])
+
+
+def show_race(task: str, runs: list[Run]) -> None:
+    pairs = [
+        (mine, peer)
+        for mine in runs
+        for peer in runs
+        if mine.contender == "ours" and peer.contender == "peft" and mine.seed == peer.seed
+    ]
+    if not pairs:
+        return
+    print(f"\n{task}: ours against PEFT in a plain loop, {len(pairs)} seeds\n")
+    print("| figure | min | median | max |\n|---|---:|---:|---:|")
+    reached = [(p.seconds_to(p.validation) or p.seconds) / s for m, p in pairs if (s := m.seconds_to(p.validation))]
+    rows = {
+        "PEFT, whole run, s": [p.seconds for _, p in pairs],
+        "ours, whole run, s": [m.seconds for m, _ in pairs],
+        "PEFT / ours, whole run": [p.seconds / m.seconds for m, p in pairs],
+        "PEFT / ours, to PEFT's last validation accuracy": reached,
+        "PEFT, balanced accuracy on test": [p.test for _, p in pairs],
+        "ours, balanced accuracy on test": [m.test for m, _ in pairs],
+    }
+    for name, values in rows.items():
+        if values:
+            digits = 3 if "accuracy on test" in name else 1
+            low, middle, high = min(values), statistics.median(values), max(values)
+            print(f"| {name} | {low:.{digits}f} | {middle:.{digits}f} | {high:.{digits}f} |")
+    missed = len(pairs) - len(reached)
+    if missed:
+        print(f"\nIn {missed} of {len(pairs)} seeds ours did not reach PEFT's last validation accuracy.")
+
+
+def show_table(task: str, runs: list[Run]) -> None:
+    if not runs:
+        return
+    settings = re.sub(r"[{}']", "", str({k: v for k, v in TASKS[task].settings.items() if k != "group_regex"}))
+    print(f"\n{task}: every method ({settings})\n")
+    print("| method | balanced accuracy, test: mean (min to max) | trained parameters | file | seconds |")
+    print("|---|---|---:|---:|---:|")
+    for method in METHODS:
+        own = [run for run in runs if run.contender == method]
+        if own:
+            found = [run.test for run in own]
+            size = own[0].file_bytes / 1e6
+            print(
+                f"| {method} | {statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f}), {len(own)} seeds "
+                f"| {own[0].parameters:,} | {size:.2f} MB | {statistics.median(run.seconds for run in own):.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
