@@ -50,5 +50,5 @@ zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 samples: $(STAMP)  ## draw the sample images anew
 	$(BIN)/python samples/draw.py
 
-soak: $(STAMP)  ## the full-length runs of the exactness and cross-talk tests
+soak: $(STAMP)  ## the full-length runs of the exactness, cross-talk and kill tests
 	$(BIN)/python -m pytest -m soak

@@ -39,21 +39,21 @@ def train(
     ] = "lora",
     rank: Annotated[int, typer.Option(min=1, help="Rank of the low-rank deltas: higher learns more, file grows.")] = 8,
     alpha: Annotated[
-        float | None, typer.Option(help="Strength of the deltas, alpha/rank.  [default: twice rank]")
+        float | None, typer.Option(help="Strength of the deltas, alpha/rank.  (default: twice rank)")
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(help="Regular expression for the layers to train, such as 'layer4'.  [default: by backbone]"),
+        typer.Option(help="Regular expression for the layers to train, such as 'layer4'.  (default: by backbone)"),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="How often every training image is seen.  [default: 12, more if images are few]"),
+        typer.Option(min=1, help="How often every training image is seen.  (default: 12, more if images are few)"),
     ] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Train on only this many images of each class.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same split, same result.")] = 0,
     size: Annotated[
         int | None,
-        typer.Option(min=16, max=1024, help="Side of the network's input in pixels.  [default: the backbone's]"),
+        typer.Option(min=16, max=1024, help="Side of the network's input in pixels.  (default: the backbone's)"),
     ] = None,
     resize: Annotated[
         str, typer.Option(help="squash (the whole picture), crop (its centre) or pad (the whole, with black borders).")
@@ -104,14 +104,14 @@ def train(
     ] = 0.98,
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: whichever runs faster here.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  (default: all cores)")] = None,
     file_dtype: Annotated[str, typer.Option(help="Number format of the file: fp16, bf16 or fp32.")] = "fp16",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last whole epoch of a broken-off run.")
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for card.md, report.html and metrics.  [default: OUT without suffix, '-report']"),
+        typer.Option(help="Folder for card.md, report.html and metrics.  (default: OUT without suffix, '-report')"),
     ] = None,
     license_: Annotated[str, typer.Option("--license", help="Licence of the adapter, kept in the file.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
@@ -195,7 +195,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for metrics.json, metrics.png (confusion matrix, ROC) and report.html.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  [default: as trained]")
+        str | None, typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  (default: as trained)")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,

@@ -112,7 +112,7 @@ class CachedViews:
         view = (epoch - 1) % self._views
         if view in self._filled:
             return
-        generator = Generator().manual_seed(self._seed * 1009 + view)
+        generator = Generator().manual_seed((self._seed * 1009 + view) % 2**63)
         for indices in torch.split(torch.arange(len(self._pictures)), FILL_BATCH):
             images = self._pictures.draw(indices, generator, self._adapter.backbone.device)
             self._stored[view, indices] = _channels_last(self._adapter.activations(images, self._precision)).cpu()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import hashlib
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from . import _calls as calls
 from ._download import Download, download_target
@@ -15,16 +13,7 @@ from ._exchange import Call
 from ._local_file import read_file
 from ._reference import checked_name
 from ._results import AdapterFile, AdapterId, AdapterInfo, Alias, VersionInfo
-
-T = TypeVar("T")
-
-
-class Run(Protocol):
-    def __call__(self, call: Call[T]) -> T: ...
-
-
-class AsyncRun(Protocol):
-    def __call__(self, call: Call[T]) -> Awaitable[T]: ...
+from ._steps import AsyncRun, Run
 
 
 class Adapters:
@@ -52,7 +41,7 @@ class Adapters:
         """Download to a file, or as NAME.safetensors into a folder; what stood there is replaced only by the
         whole file with the right digest.
         """
-        with Download(download_target(path, checked_name(name))) as download:
+        with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
             return self._run(calls.pull(name, version, download))
 
     def delete(self, name: str, version: int | None = None) -> None:
@@ -92,7 +81,7 @@ class AsyncAdapters:
 
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> AdapterFile:
         """See `Adapters.pull`."""
-        with Download(download_target(path, checked_name(name))) as download:
+        with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
             return await self._run(calls.pull(name, version, download))
 
     async def delete(self, name: str, version: int | None = None) -> None:

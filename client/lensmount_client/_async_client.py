@@ -14,9 +14,13 @@ import httpx
 from . import _calls as calls
 from ._adapters import AsyncAdapters
 from ._answer import Answer, Receiver
+from ._datasets import AsyncDatasets
 from ._errors import LensmountError
+from ._event_feed import EventFeed
 from ._exchange import Call, Wait, exchange
 from ._image import ImageInput, image_bytes
+from ._job_info import JobEvent
+from ._jobs import AsyncJobs
 from ._many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from ._progress import Report, reporting
 from ._results import Health, Integrity, Outcome, Prediction
@@ -39,6 +43,8 @@ class AsyncClient:
     """
 
     adapters: AsyncAdapters
+    datasets: AsyncDatasets
+    jobs: AsyncJobs
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class AsyncClient:
         self._sleep = sleep
         self._http = httpx.AsyncClient(transport=transport, **self._settings.httpx_options())
         self.adapters = AsyncAdapters(self._run)
+        self.datasets = AsyncDatasets(self._run)
+        self.jobs = AsyncJobs(self._run, self._follow)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -155,11 +163,46 @@ class AsyncClient:
         except StopIteration as stop:
             return cast(T, stop.value)
 
-    async def _send(self, call: Call[Any]) -> Answer:
-        request = self._http.build_request(call.method, call.path, **call.httpx_options())
+    async def _follow(self, feed: EventFeed) -> AsyncGenerator[JobEvent, None]:
+        while (wait_s := feed.wait_s) is not None:
+            if wait_s:
+                await self._sleep(wait_s)
+            try:
+                async with aclosing(self._listen(feed)) as events:
+                    async for event in events:
+                        yield event
+            except httpx.RequestError as error:
+                feed.lost(error, self._policy, self._settings.base_url)
+
+    async def _listen(self, feed: EventFeed) -> AsyncGenerator[JobEvent, None]:
+        read_s = feed.read_s(self._settings.timeout.read_s)
+        request = self._request("GET", feed.path, read_s, headers=feed.headers())
         response = await self._http.send(request, stream=True)
         try:
-            receiver = Receiver(response.status_code, response.headers, call.sink, self._settings.max_response_bytes)
+            if not feed.opened(response.status_code, response.headers):
+                receiver = Receiver(response.status_code, response.headers, None, self._settings.max_response_bytes)
+                async for chunk in response.aiter_bytes():
+                    receiver.feed(chunk)
+                feed.refused(receiver.answer(), self._policy)
+                return
+            async for chunk in response.aiter_bytes():
+                for event in feed.take(chunk):
+                    yield event
+                if feed.wait_s is None:
+                    return
+            feed.lost(None, self._policy, self._settings.base_url)
+        finally:
+            await response.aclose()
+
+    def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
+        return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
+
+    async def _send(self, call: Call[Any]) -> Answer:
+        request = self._request(call.method, call.path, call.read_s, **call.httpx_options())
+        response = await self._http.send(request, stream=True)
+        try:
+            limit_bytes = call.limit_bytes or self._settings.max_response_bytes
+            receiver = Receiver(response.status_code, response.headers, call.sink, limit_bytes)
             async for chunk in response.aiter_bytes():
                 receiver.feed(chunk)
             return receiver.answer()

@@ -91,8 +91,8 @@ def push(name: str, content: bytes, digest: str) -> Call[AdapterId]:
 
 def pull(name: str, version: int | None, download: Download) -> Call[AdapterFile]:
     def read(answer: Answer) -> AdapterFile:
-        etag = answer.headers.get("etag", "").removeprefix("W/").strip('"')
-        return download.finish(etag, answer.request_id)
+        pulled = download.finish(etag_of(answer), answer.request_id)
+        return AdapterFile(pulled.path, pulled.digest, pulled.size_bytes)
 
     params = {} if version is None else {"version": checked_version(version)}
     return Call("GET", f"{_adapter_path(name)}/file", read, params=params, sink=download)
@@ -102,7 +102,7 @@ def delete(name: str, version: int | None) -> Call[None]:
     path = _adapter_path(name)
     if version is not None:
         path += f"/versions/{checked_version(version)}"
-    return Call("DELETE", path, _nothing)
+    return Call("DELETE", path, nothing)
 
 
 def set_alias(name: str, alias: str, version: int) -> Call[Alias]:
@@ -120,7 +120,7 @@ def set_alias(name: str, alias: str, version: int) -> Call[Alias]:
 
 
 def delete_alias(name: str, alias: str) -> Call[None]:
-    return Call("DELETE", _alias_path(name, alias), _nothing)
+    return Call("DELETE", _alias_path(name, alias), nothing)
 
 
 def health() -> Call[Health]:
@@ -153,7 +153,12 @@ def _alias_path(name: str, alias: str) -> str:
     return f"{_adapter_path(name)}/aliases/{checked_name(alias, 'alias')}"
 
 
-def _nothing(answer: Answer) -> None:
+def etag_of(answer: Answer) -> str:
+    """The digest that the header holds, without its quotes."""
+    return answer.headers.get("etag", "").removeprefix("W/").strip('"')
+
+
+def nothing(answer: Answer) -> None:
     return None
 
 

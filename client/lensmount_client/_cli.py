@@ -10,6 +10,8 @@ import typer
 from typer.main import get_command
 
 from . import _cli_adapters as adapters
+from . import _cli_datasets as datasets
+from . import _cli_jobs as jobs
 from . import _cli_predict as predict
 from ._cli_lazy import LazyGroup
 from ._cli_terminal import described, print_error
@@ -22,10 +24,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Many small vision tasks on one frozen backbone.",
-    epilog="Start with `lensmount serve`, then `lensmount predict cell.png --adapter malaria`.",
+    epilog="Start with `lensmount serve`, then `lensmount predict cell.png --adapter malaria`. "
+    "Your own images: `lensmount serve --with-worker`, then `lensmount jobs submit --data DIR --adapter NAME --watch`.",
 )
 app.command("predict")(predict.predict)
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(jobs.app, name="jobs")
 
 
 @app.callback()

@@ -31,8 +31,8 @@ Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on std
 __all__ = ["DEFAULT_URL", "Insecure", "Json", "Token", "Url", "jsonable", "open_client"]
 
 
-def open_client(url: str, token: str | None, insecure: bool) -> Client:
-    return Client(url, token=token, insecure=insecure)
+def open_client(url: str, token: str | None, insecure: bool, retries: int = 3) -> Client:
+    return Client(url, token=token, insecure=insecure, retries=retries)
 
 
 def jsonable(result: Any) -> dict[str, Any]:

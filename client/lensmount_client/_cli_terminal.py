@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from ._errors import LensmountError, LocalError
@@ -18,7 +18,7 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-def print_table(table: Table) -> None:
+def print_table(table: RenderableType) -> None:
     Console(file=sys.stdout).print(table)
 
 
@@ -53,6 +53,15 @@ def described(error: LensmountError) -> str:
         return str(error)
     request = f", request {error.request_id}" if error.request_id else ""
     return f"{error} ({error.code}{request})"
+
+
+def age(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago that was: "40 s", "3 min", "5 h", "12 days"."""
+    seconds = max(((now or datetime.now(UTC)) - moment).total_seconds(), 0.0)
+    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= (2 if unit == "days" else 1) * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def file_size(size_bytes: int) -> str:

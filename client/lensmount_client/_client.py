@@ -14,9 +14,13 @@ import httpx
 from . import _calls as calls
 from ._adapters import Adapters
 from ._answer import Answer, Receiver
+from ._datasets import Datasets
 from ._errors import LensmountError
+from ._event_feed import EventFeed
 from ._exchange import Call, Wait, exchange
 from ._image import ImageInput, image_bytes
+from ._job_info import JobEvent
+from ._jobs import Jobs
 from ._many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from ._progress import Report, reporting
 from ._results import Health, Integrity, Outcome, Prediction
@@ -39,6 +43,8 @@ class Client:
     """
 
     adapters: Adapters
+    datasets: Datasets
+    jobs: Jobs
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class Client:
         self._sleep = sleep
         self._http = httpx.Client(transport=transport, **self._settings.httpx_options())
         self.adapters = Adapters(self._run)
+        self.datasets = Datasets(self._run)
+        self.jobs = Jobs(self._run, self._follow)
 
     def __enter__(self) -> Client:
         return self
@@ -159,11 +167,43 @@ class Client:
         except StopIteration as stop:
             return cast(T, stop.value)
 
-    def _send(self, call: Call[Any]) -> Answer:
-        request = self._http.build_request(call.method, call.path, **call.httpx_options())
+    def _follow(self, feed: EventFeed) -> Generator[JobEvent, None, None]:
+        while (wait_s := feed.wait_s) is not None:
+            if wait_s:
+                self._sleep(wait_s)
+            try:
+                yield from self._listen(feed)
+            except httpx.RequestError as error:
+                feed.lost(error, self._policy, self._settings.base_url)
+
+    def _listen(self, feed: EventFeed) -> Generator[JobEvent, None, None]:
+        read_s = feed.read_s(self._settings.timeout.read_s)
+        request = self._request("GET", feed.path, read_s, headers=feed.headers())
         response = self._http.send(request, stream=True)
         try:
-            receiver = Receiver(response.status_code, response.headers, call.sink, self._settings.max_response_bytes)
+            if not feed.opened(response.status_code, response.headers):
+                receiver = Receiver(response.status_code, response.headers, None, self._settings.max_response_bytes)
+                for chunk in response.iter_bytes():
+                    receiver.feed(chunk)
+                feed.refused(receiver.answer(), self._policy)
+                return
+            for chunk in response.iter_bytes():
+                yield from feed.take(chunk)
+                if feed.wait_s is None:
+                    return
+            feed.lost(None, self._policy, self._settings.base_url)
+        finally:
+            response.close()
+
+    def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
+        return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
+
+    def _send(self, call: Call[Any]) -> Answer:
+        request = self._request(call.method, call.path, call.read_s, **call.httpx_options())
+        response = self._http.send(request, stream=True)
+        try:
+            limit_bytes = call.limit_bytes or self._settings.max_response_bytes
+            receiver = Receiver(response.status_code, response.headers, call.sink, limit_bytes)
             for chunk in response.iter_bytes():
                 receiver.feed(chunk)
             return receiver.answer()

@@ -62,6 +62,26 @@ class Document:
             self._fail(self._name(key), text, "an ISO 8601 time")
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
+    def text_or_none(self, key: str) -> str | None:
+        return None if self.value.get(key) is None else self.text(key)
+
+    def integer_or_none(self, key: str) -> int | None:
+        return None if self.value.get(key) is None else self.integer(key)
+
+    def number_or_none(self, key: str) -> float | None:
+        return None if self.value.get(key) is None else self.number(key)
+
+    def time_or_none(self, key: str) -> datetime | None:
+        return None if self.value.get(key) is None else self.time(key)
+
+    def child_or_none(self, key: str) -> Document | None:
+        return None if self.value.get(key) is None else self.child(key)
+
+    def counts(self, key: str) -> dict[str, int]:
+        """An object from names to whole numbers."""
+        child = self.child(key)
+        return {name: child.integer(name) for name in child.value}
+
     def child(self, key: str) -> Document:
         return Document(self._at(key), self._name(key), self._request_id)
 

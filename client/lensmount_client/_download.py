@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from ._errors import AdapterMismatch, CannotWrite, UnexpectedResponse
+from ._errors import AdapterMismatch, AnswerError, CannotWrite, UnexpectedResponse
 from ._reference import DIGEST
-from ._results import AdapterFile
+from ._results import DownloadedFile
 
 
 class Download:
@@ -19,8 +19,9 @@ class Download:
     Writing blocks, in the async client as well: it is short against the network.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, mismatch: type[AnswerError] = AdapterMismatch) -> None:
         self._target = target
+        self._mismatch = mismatch  # raised for other bytes than promised
         try:
             handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         except OSError as error:
@@ -52,26 +53,26 @@ class Download:
         self._hash.update(chunk)
         self._size_bytes += len(chunk)
 
-    def finish(self, digest: str, request_id: str | None) -> AdapterFile:
-        """Raises UnexpectedResponse without a digest to check against, AdapterMismatch if it differs."""
+    def finish(self, digest: str, request_id: str | None) -> DownloadedFile:
+        """Raises UnexpectedResponse without a digest to check against, `mismatch` if it differs."""
         if not DIGEST.fullmatch(digest):
             raise UnexpectedResponse(f"ETag: found {digest!r}, expected sha256:<64 hex>", request_id)
         received = f"sha256:{self._hash.hexdigest()}"
         if received != digest:
-            raise AdapterMismatch(f"digest: the server promised {digest}, the bytes have {received}", request_id)
+            raise self._mismatch(f"digest: the server promised {digest}, the bytes have {received}", request_id)
         try:
             self._file.close()
             self._temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
             self._temporary.replace(self._target)
         except OSError as error:
             raise CannotWrite(f"{self._target}: cannot be written ({error.strerror})") from error
-        return AdapterFile(self._target, digest, self._size_bytes)
+        return DownloadedFile(self._target, digest, self._size_bytes)
 
 
 def download_target(path: str | Path, name: str) -> Path:
-    """The file to write: `path` itself, or NAME.safetensors where `path` is a folder."""
+    """The file to write: `path` itself, or `name` in it where `path` is a folder."""
     path = Path(path)
-    return path / f"{name}.safetensors" if path.is_dir() else path
+    return path / name if path.is_dir() else path
 
 
 def _umask() -> int:

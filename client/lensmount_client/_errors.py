@@ -9,57 +9,93 @@
     ├── TransportError                  no whole answer came
     │   ├── ServerUnreachable           nobody listens there, or the connection broke
     │   └── TimedOut                    this side gave up waiting
+    │       └── WaitTimeout             for a job, which goes on
     ├── AnswerError                     an answer came and cannot be accepted
     │   ├── UnexpectedResponse          not what a lensmount server says (a proxy's page, a redirect)
     │   ├── ResponseTooLarge            more bytes than max_response_bytes
-    │   └── AdapterMismatch             another adapter, version or digest than the one asked for
+    │   ├── AdapterMismatch             another adapter, version or digest than the one asked for
+    │   └── DownloadMismatch            a dataset or file of a job came with other bytes than promised
+    ├── JobEnded                        `Job.wait` saw its end, and no adapter
+    │   ├── JobCancelled
+    │   └── JobFailed
     └── ProblemError                    the server says no
         ├── BadRequest                  400
-        │   └── MultipartMalformed
+        │   ├── MultipartMalformed
+        │   └── MultipartTruncated
         ├── Unauthorized                401
         ├── Forbidden                   403
         │   └── OriginNotAllowed
         ├── NotFound                    404
         │   ├── AdapterNotFound
         │   ├── AliasNotFound
+        │   ├── DatasetNotFound
+        │   ├── JobNotFound
         │   └── VersionNotFound
         ├── MethodNotAllowed            405
         ├── RequestTimeout              408
         ├── Conflict                    409
-        │   └── BackboneMismatch
+        │   ├── BackboneMismatch
+        │   ├── DatasetInUse
+        │   ├── JobFinished
+        │   ├── JobNotFinished
+        │   ├── LeaseLost
+        │   └── UploadOffsetMismatch
         ├── Gone                        410
+        │   ├── DatasetGone
         │   └── VersionDeleted
         ├── TooLarge                    413
         │   ├── AdapterTooLarge
         │   ├── BatchTooLarge
         │   ├── BodyTooLarge
-        │   └── ImageTooLarge
+        │   ├── ImageTooLarge
+        │   └── ZipTooLarge
         ├── Unsupported                 415
         │   ├── UnsupportedAdapterFormat
         │   ├── UnsupportedContentEncoding
         │   └── UnsupportedImageFormat
+        ├── HostNotAllowed              421
         ├── Unprocessable               422
+        │   ├── DigestMismatch
+        │   ├── DuplicatePart
+        │   ├── ExpectedFile
+        │   ├── IdempotencyKeyReuse
         │   ├── InvalidName
         │   ├── InvalidReference
         │   ├── InvalidRequest
+        │   ├── MissingPart
         │   ├── AdapterRejected         any other adapter_*
         │   │   ├── AdapterInvalid
         │   │   ├── AdapterMalformed
         │   │   ├── AdapterNoEffect
         │   │   ├── AdapterNotFinite
-        │   │   ├── AdapterUnknownTarget
-        │   │   └── DigestMismatch
+        │   │   └── AdapterUnknownTarget
+        │   ├── DatasetRejected         any other dataset_* or zip_*
+        │   │   ├── DatasetInvalid
+        │   │   ├── DatasetTooSmall
+        │   │   ├── DatasetUnreadable
+        │   │   ├── ZipBadPath
+        │   │   ├── ZipDuplicateName
+        │   │   ├── ZipEncrypted
+        │   │   ├── ZipMalformed
+        │   │   ├── ZipMethodNotSupported
+        │   │   ├── ZipOverlap
+        │   │   ├── ZipSizeMismatch
+        │   │   └── ZipSymlink
         │   └── ImageRejected           any other image_*
         │       ├── ImageEmpty
         │       ├── ImageInvalid
         │       └── ImageTruncated
         ├── Busy                        429
+        │   ├── JobsFull
         │   └── QueueFull
         └── ServerFailed                500 and above
+            ├── InternalError
             ├── Unavailable             503
             │   ├── AdapterCorrupt
             │   ├── Draining
+            │   ├── ForwardFailed
             │   ├── OutputNotFinite
+            │   ├── StoreUnavailable
             │   └── SwapFailed
             ├── DeadlineExceeded        504
             └── StorageFull             507
@@ -71,7 +107,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._job_info import JobInfo
 
 
 class LensmountError(Exception):
@@ -125,6 +164,12 @@ class TimedOut(TransportError):
     code = "timed_out"
 
 
+class WaitTimeout(TimedOut):
+    """The job did not end within the `timeout_s` of `wait`; it goes on."""
+
+    code = "wait_timeout"
+
+
 class AnswerError(LensmountError):
     """An answer came and cannot be accepted."""
 
@@ -154,6 +199,40 @@ class AdapterMismatch(AnswerError):
     code = "adapter_mismatch"
 
 
+class DownloadMismatch(AnswerError):
+    """The bytes of a dataset or of a job's file do not have the digest that the server states."""
+
+    code = "download_mismatch"
+
+
+class JobEnded(LensmountError):
+    """A job that was waited for ended without an adapter; `error.job` is what the server says of it."""
+
+    def __init__(self, message: str, job: JobInfo) -> None:
+        super().__init__(message, job)  # both, so that the error survives pickling
+        self.job = job
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class JobCancelled(JobEnded):
+    """Somebody cancelled it; `retry` starts it again."""
+
+    code = "job_cancelled"
+
+
+class JobFailed(JobEnded):
+    """Its last attempt failed; `error.code` is the code that the worker left, `error.job.error` says why."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str, job: JobInfo) -> None:
+        super().__init__(message, job)
+        if job.error is not None:
+            self.code = job.error.code
+
+
 @dataclass(frozen=True)
 class Problem:
     """What the server said: RFC 9457 problem details, or what could be saved of something else."""
@@ -166,6 +245,7 @@ class Problem:
     retry_after_s: float | None = None
     errors: tuple[Any, ...] = ()
     limit: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)  # whatever else the document says
 
 
 class ProblemError(LensmountError):
@@ -197,6 +277,10 @@ class MultipartMalformed(BadRequest):
     """The multipart body cannot be taken apart."""
 
 
+class MultipartTruncated(BadRequest):
+    """The multipart body ends before its last part does."""
+
+
 class Unauthorized(ProblemError):
     """401: no token, or one that the server does not know."""
 
@@ -221,6 +305,14 @@ class AliasNotFound(NotFound):
     """The adapter has no such alias."""
 
 
+class DatasetNotFound(NotFound):
+    """No dataset has this name, or not this version."""
+
+
+class JobNotFound(NotFound):
+    """No job has this id."""
+
+
 class VersionNotFound(NotFound):
     """The adapter has no such version or digest."""
 
@@ -241,8 +333,37 @@ class BackboneMismatch(Conflict):
     """The adapter was made for another backbone than the one resident in the server."""
 
 
+class DatasetInUse(Conflict):
+    """A job that has not ended needs the dataset: cancel it, or delete later."""
+
+
+class JobFinished(Conflict):
+    """The job has ended already; there is nothing to cancel."""
+
+
+class JobNotFinished(Conflict):
+    """The job waits or runs; only a failed or cancelled one can be tried again."""
+
+
+class LeaseLost(Conflict):
+    """A worker spoke for a job that is no longer its own."""
+
+
+class UploadOffsetMismatch(Conflict):
+    """The server has another number of bytes of this upload: `error.received`. Pushing again goes on from there."""
+
+    @property
+    def received(self) -> int | None:
+        received = self.problem.more.get("received")
+        return received if isinstance(received, int) and not isinstance(received, bool) else None
+
+
 class Gone(ProblemError):
     """410: was here, is no more."""
+
+
+class DatasetGone(Gone):
+    """The dataset, or this version of it, was deleted."""
 
 
 class VersionDeleted(Gone):
@@ -269,6 +390,10 @@ class ImageTooLarge(TooLarge):
     """The image has more bytes or pixels than the server decodes."""
 
 
+class ZipTooLarge(TooLarge):
+    """The zip has more bytes or files than the server takes, packed or unpacked."""
+
+
 class Unsupported(ProblemError):
     """415: a format that the server does not read."""
 
@@ -285,8 +410,28 @@ class UnsupportedImageFormat(Unsupported):
     """Not an image format that the server decodes."""
 
 
+class HostNotAllowed(ProblemError):
+    """421: without a token the server answers only to the names of its own machine."""
+
+
 class Unprocessable(ProblemError):
     """422: understood, and wrong."""
+
+
+class DigestMismatch(Unprocessable):
+    """The server received other bytes than the digest promises."""
+
+
+class DuplicatePart(Unprocessable):
+    """The multipart body has a part twice."""
+
+
+class ExpectedFile(Unprocessable):
+    """A multipart field holds a text where a file belongs."""
+
+
+class IdempotencyKeyReuse(Unprocessable):
+    """This idempotency key stands for a job with other settings."""
 
 
 class InvalidName(Unprocessable):
@@ -299,6 +444,10 @@ class InvalidReference(Unprocessable):
 
 class InvalidRequest(Unprocessable):
     """A parameter or body field is wrong; `error.problem.errors` lists them."""
+
+
+class MissingPart(Unprocessable):
+    """The multipart body lacks a part."""
 
 
 class AdapterRejected(Unprocessable):
@@ -325,8 +474,52 @@ class AdapterUnknownTarget(AdapterRejected):
     """Names a module that the backbone does not have."""
 
 
-class DigestMismatch(AdapterRejected):
-    """The server received other bytes than the digest promises."""
+class DatasetRejected(Unprocessable):
+    """The server judged the dataset and does not take it."""
+
+
+class DatasetInvalid(DatasetRejected):
+    """The folders or the manifest do not say what they must; the message names the row."""
+
+
+class DatasetTooSmall(DatasetRejected):
+    """Too few classes, or too few images of one."""
+
+
+class DatasetUnreadable(DatasetRejected):
+    """Too many of its images cannot be decoded."""
+
+
+class ZipBadPath(DatasetRejected):
+    """A name in the zip is absolute, leaves the archive, or fits no file system."""
+
+
+class ZipDuplicateName(DatasetRejected):
+    """Two entries have one name, or names that differ only in case."""
+
+
+class ZipEncrypted(DatasetRejected):
+    """The zip asks for a password."""
+
+
+class ZipMalformed(DatasetRejected):
+    """Not a sound zip file."""
+
+
+class ZipMethodNotSupported(DatasetRejected):
+    """A compression that the server does not unpack."""
+
+
+class ZipOverlap(DatasetRejected):
+    """Entries share bytes, as in a zip bomb."""
+
+
+class ZipSizeMismatch(DatasetRejected):
+    """An entry unpacks to another size or checksum than it states."""
+
+
+class ZipSymlink(DatasetRejected):
+    """An entry is a symbolic link or another special file."""
 
 
 class ImageRejected(Unprocessable):
@@ -349,12 +542,20 @@ class Busy(ProblemError):
     """429: come back later. Sent again after Retry-After."""
 
 
+class JobsFull(Busy):
+    """As many jobs wait as the server takes."""
+
+
 class QueueFull(Busy):
     """The server's queue is full."""
 
 
 class ServerFailed(ProblemError):
     """500 and above: the server's fault."""
+
+
+class InternalError(ServerFailed):
+    """500: a bug in the server; its log has the request id."""
 
 
 class Unavailable(ServerFailed):
@@ -369,8 +570,16 @@ class Draining(Unavailable):
     """The server is shutting down."""
 
 
+class ForwardFailed(Unavailable):
+    """The network could not be run on this input."""
+
+
 class OutputNotFinite(Unavailable):
     """The network answered NaN or infinity."""
+
+
+class StoreUnavailable(Unavailable):
+    """The server cannot reach its database or its files."""
 
 
 class SwapFailed(Unavailable):

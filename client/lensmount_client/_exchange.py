@@ -27,12 +27,15 @@ class Call(Generic[T]):
     params: Mapping[str, str | int] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     sink: Sink | None = None
+    limit_bytes: int | None = None  # of the answer, where the client's own limit does not fit
+    read_s: float | None = None  # longest silence of the server, where it is known to think for longer
     retried: bool = True
 
     def httpx_options(self) -> dict[str, Any]:
         """Arguments that build_request of both httpx clients takes."""
-        headers = {"Content-Type": self.content_type} if self.content_type else {}
+        headers = {"Content-Type": self.content_type, **self.headers} if self.content_type else self.headers
         return {"params": self.params, "headers": headers, "content": self.content}
 
 
@@ -58,7 +61,7 @@ def exchange(call: Call[T], policy: RetryPolicy, base_url: str) -> Exchange[T]:
         try:
             answer = yield Send()
         except httpx.RequestError as failure:
-            error, cause = _transport_error(failure, base_url), failure
+            error, cause = transport_error(failure, base_url), failure
         else:
             assert answer is not None, "an exchange that asked to Send must be given the Answer"
             if answer.ok:
@@ -71,7 +74,7 @@ def exchange(call: Call[T], policy: RetryPolicy, base_url: str) -> Exchange[T]:
     raise AssertionError("unreachable: count() does not end")
 
 
-def _transport_error(failure: httpx.RequestError, base_url: str) -> LensmountError:
+def transport_error(failure: httpx.RequestError, base_url: str) -> LensmountError:
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
         return ServerUnreachable(
             f"no server answers at {base_url} ({_said(failure)}); start one with `lensmount serve`"

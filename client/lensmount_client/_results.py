@@ -105,12 +105,17 @@ class Alias:
 
 
 @dataclass(frozen=True)
-class AdapterFile:
-    """A pulled file, whose bytes have been checked against the digest."""
+class DownloadedFile:
+    """A file on this machine, whose bytes have been checked against the digest."""
 
     path: Path
     digest: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class AdapterFile(DownloadedFile):
+    """A pulled adapter."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class RetryPolicy:
     by chance. `max_wait_s` caps both before the chance is added.
 
     Every request of this client may be sent twice without harm: predictions change nothing, uploads are
-    named by their content, and deleting what is gone leaves it gone.
+    named by their content, a submitted job has a key of its own, and deleting what is gone leaves it gone.
     """
 
     retries: int = 3

@@ -72,15 +72,19 @@ class Settings:
         headers = {"User-Agent": f"lensmount-client/{__version__}", "Accept-Encoding": "identity"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        t = self.timeout
         return {
             "base_url": self.base_url,
             "headers": headers,
-            "timeout": httpx.Timeout(None, connect=t.connect_s, read=t.read_s, write=t.write_s),
+            "timeout": self.httpx_timeout(),
             "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64),
             "follow_redirects": False,  # a redirect would carry image and token elsewhere
             "trust_env": not is_loopback(httpx.URL(self.base_url).host),  # no proxy on the way to oneself
         }
+
+    def httpx_timeout(self, read_s: float | None = None) -> httpx.Timeout:
+        """The timeout of one request; `read_s` where its silence may be longer or shorter than usual."""
+        t = self.timeout
+        return httpx.Timeout(None, connect=t.connect_s, read=read_s or t.read_s, write=t.write_s)
 
 
 def is_loopback(host: str) -> bool:

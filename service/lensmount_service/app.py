@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
+import structlog
 from fastapi import FastAPI
 
 from lensmount_client._version import __version__
 from lensmount_service import problems
 from lensmount_service.catalog import Catalog
+from lensmount_service.datasets import DatasetStore
 from lensmount_service.engine import Engine
+from lensmount_service.errors import ServiceError
 from lensmount_service.guard import Guard
+from lensmount_service.job_files import JobFiles
+from lensmount_service.jobs import JobTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.publishing import Publisher
 from lensmount_service.routes.adapters import adapters_router
+from lensmount_service.routes.datasets import datasets_router
 from lensmount_service.routes.health import health_router
+from lensmount_service.routes.jobs import jobs_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+REAP_S = 5.0  # how often jobs are looked through for those whose last worker is gone
 
 DESCRIPTION = """One frozen backbone stays resident; small adapters click on and off exactly.
 
@@ -26,21 +40,58 @@ DESCRIPTION = """One frozen backbone stays resident; small adapters click on and
 application/problem+json with a stable `code`. Research use only."""
 
 
-def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What turns datasets into adapters; `stopping` is set when the server is told to end."""
+
+    datasets: DatasetStore
+    jobs: JobTable
+    files: JobFiles
+    publisher: Publisher
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training) -> FastAPI:
     """The application. Its lifespan starts the engine and, on the way down, lets it finish what was accepted."""
     decoders = ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode")
+    admissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with engine:
+            reaping = asyncio.create_task(_reap(training.jobs))
             yield
+            reaping.cancel()
+            training.stopping.set()
+            training.datasets.close()
             await asyncio.to_thread(engine.stop, settings.drain_timeout_s)
         decoders.shutdown(cancel_futures=True)
+        admissions.shutdown(cancel_futures=True)
 
     app = FastAPI(title="Lensmount", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.add_middleware(Guard, token=settings.token.get_secret_value() if settings.token else None)
     problems.install(app)
     app.include_router(predict_router(engine, catalog, metrics, settings, decoders))
-    app.include_router(adapters_router(engine, catalog, settings))
+    app.include_router(adapters_router(engine, catalog, training.publisher, settings))
+    app.include_router(datasets_router(training.datasets, settings, admissions))
+    app.include_router(
+        jobs_router(
+            training.jobs,
+            training.files,
+            training.datasets,
+            engine.backbone.fingerprint,
+            settings,
+            training.stopping,
+        )
+    )
     app.include_router(health_router(engine, catalog, metrics, settings))
     return app
+
+
+async def _reap(jobs: JobTable) -> None:
+    while True:
+        await asyncio.sleep(REAP_S)
+        try:
+            await asyncio.to_thread(jobs.reap)
+        except ServiceError as error:
+            log.warning("jobs not looked through", reason=str(error))

@@ -17,8 +17,6 @@ class BlobStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*.tmp"):  # of a process that died while writing
-            left_over.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> str:
         """Raises StorageFull where the disk is; nothing is left half-written."""

@@ -24,7 +24,7 @@ class Part:
 
 async def read_raw(request: Request, max_bytes: int) -> bytes:
     """The whole body; raises BodyTooLarge as soon as it is over the limit, before the rest is read."""
-    chunks = [chunk async for chunk in _limited(request, max_bytes)]
+    chunks = [chunk async for chunk in limited(request, max_bytes)]
     return b"".join(chunks)
 
 
@@ -39,7 +39,7 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
     """
     parser = _Parser(
         request.headers,
-        _limited(request, max_bytes),
+        limited(request, max_bytes),
         max_files=max_files + 1,
         max_fields=MAX_FIELDS,
         max_part_size=4096,
@@ -96,7 +96,8 @@ class _Parser(MultiPartParser):
             file.close()
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives; raises BodyTooLarge as soon as it is over the limit."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)

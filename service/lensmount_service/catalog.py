@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from lensmount_service.references import Reference, require_name
 from lensmount_service.registry import Entry, Registry, Version
 
 log = structlog.get_logger(__name__)
+
+Publish = Callable[[str, Adapter], tuple[Version, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,19 @@ class Catalog:
         self._metrics = metrics
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
         self._writing = threading.Lock()  # blob and row change together: no delete between an upload's two writes
-        for orphan in blobs.digests() - registry.digests():  # of an upload that was never acknowledged
-            blobs.delete(orphan)
 
-    def upload(self, name: str, data: bytes) -> tuple[Version, bool]:
-        """Judge, store and publish; True where a new version was made. A refusal changes nothing."""
+    def upload(self, name: str, data: bytes, publish: Publish | None = None) -> tuple[Version, bool]:
+        """Judge, store and publish; True where a new version was made. A refusal changes nothing that is served.
+
+        `publish` makes the row, by default `Registry.publish`.
+        """
         require_name(name)
         adapter = admit(data, self.backbone, self.limits)
         with self._writing:
             self._blobs.put(data)
-            version, created = self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest)
+            version, created = (publish or self._publish)(name, adapter)
+            if created:
+                self._blobs.put(data)  # a `gc` that ran between the two writes took it for an orphan
         self._cache.put(adapter)
         self._observe_cache()
         log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
@@ -134,6 +140,9 @@ class Catalog:
             except (AdapterError, ServiceError) as error:
                 log.error("zoo adapter refused", adapter=name, reason=str(error))
         return published
+
+    def _publish(self, name: str, adapter: Adapter) -> tuple[Version, bool]:
+        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest)
 
     def _load(self, digest: str) -> Adapter:
         start = time.perf_counter()

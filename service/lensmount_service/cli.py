@@ -1,10 +1,12 @@
-"""`lensmount serve`."""
+"""`lensmount serve`, `lensmount worker`, `lensmount gc`."""
 
 from __future__ import annotations
 
+import json as json_format
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -29,6 +31,12 @@ def serve(
     zoo: Annotated[
         bool | None, typer.Option(help="Load the shipped adapters at first start.", show_default="zoo")
     ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="postgresql://USER@HOST/NAME.", show_default="SQLite in the state folder")
+    ] = None,
+    with_worker: Annotated[
+        bool | None, typer.Option("--with-worker", help="Run a training worker beside the server.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
 ) -> None:
@@ -47,7 +55,7 @@ def serve(
 
         settings = Settings(**given)
     except ValidationError as error:
-        _stop("; ".join(_plain(one["msg"], one["loc"]) for one in error.errors(include_url=False)))
+        _stop(_wrong(error))
     logs.configure(settings)
     try:
         server.serve(settings)
@@ -59,12 +67,97 @@ def serve(
         )
 
 
+def worker(
+    server: Annotated[str | None, typer.Option(help="URL of the server.", show_default="http://127.0.0.1:8000")] = None,
+    token: Annotated[str | None, typer.Option(help="The server's bearer token.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder for work files, and for SQLite the server's own.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="postgresql://USER@HOST/NAME.", show_default="SQLite in the state folder")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="The server's.", show_default="tf_efficientnet_lite0")] = None,
+    weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for training.", show_default="cores - 1")] = None,
+    nice: Annotated[int | None, typer.Option(help="0 to 19: how far others go first.", show_default="10")] = None,
+    once: Annotated[bool | None, typer.Option("--once", help="End when no job is left.")] = None,
+    parent: Annotated[int | None, typer.Option(help="End with this process.", hidden=True)] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
+) -> None:
+    """Train the jobs of a server, in a process of its own; several may run, on one or many machines.
+
+    Every option is also a variable, LENSMOUNT_SERVER for --server and so on (LENSMOUNT_WORKER_THREADS for --threads).
+
+    Ctrl-C or SIGTERM gives the running job back; another worker goes on from its last whole epoch.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    try:
+        from lensmount_service.worker_settings import WorkerSettings
+
+        settings = WorkerSettings(**given)
+    except ValidationError as error:
+        _stop(_wrong(error), "worker")
+    try:
+        from lensmount_adapters.errors import LensmountError
+        from lensmount_service import logs
+        from lensmount_service import worker as working
+        from lensmount_service.errors import ServiceError
+    except ModuleNotFoundError as error:
+        _stop(f'needs {error.name}. Cure: pip install "lensmount[train,serve]"', "worker")
+    logs.configure(settings)
+    try:
+        working.work(settings)
+    except ServiceError as error:
+        _stop(str(error), "worker", 78 if error.retry_after_s is None else 75)
+    except LensmountError as error:
+        _stop(str(error), "worker")
+
+
+def gc(
+    state: Annotated[Path | None, typer.Option(help="The server's state folder.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="postgresql://USER@HOST/NAME.", show_default="SQLite in the state folder")
+    ] = None,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Seconds since a file was last written to; 0 only while nothing runs.")
+    ] = 3600,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Remove the files that nothing points at, such as those of uploads and jobs that were cut short."""
+    given: dict[str, Any] = {
+        name: value for name, value in {"state": state, "database": database}.items() if value is not None
+    }
+    try:
+        from lensmount_service import logs, server
+        from lensmount_service.errors import ServiceError
+        from lensmount_service.settings import Settings
+
+        settings = Settings(**given)
+    except ValidationError as error:
+        _stop(_wrong(error), "gc")
+    logs.configure(settings)
+    try:
+        removed = asdict(server.collect_garbage(settings, older_than))
+    except ServiceError as error:
+        _stop(str(error), "gc")
+    except OSError as error:
+        _stop(f"cannot remove {error.filename}: {error.strerror}", "gc")
+    if json:
+        typer.echo(json_format.dumps(removed))
+    else:
+        typer.echo("Removed " + ", ".join(f"{count} of {kind}" for kind, count in removed.items()))
+
+
+def _wrong(error: ValidationError) -> str:
+    return "; ".join(_plain(one["msg"], one["loc"]) for one in error.errors(include_url=False))
+
+
 def _plain(message: str, where: tuple[int | str, ...]) -> str:
     field = "".join(f"--{part}: ".replace("_", "-") for part in where)
     return field + message.removeprefix("Value error, ")
 
 
-def _stop(message: str) -> None:
-    """EX_CONFIG: a supervisor should not try the same again at once."""
-    print(f"lensmount serve: {message}", file=sys.stderr)  # noqa: T201  # the command's own last word
-    raise typer.Exit(78)
+def _stop(message: str, command: str = "serve", code: int = 78) -> NoReturn:
+    """EX_CONFIG (78): a supervisor should not try the same again at once. EX_TEMPFAIL (75): it may."""
+    print(f"lensmount {command}: {message}", file=sys.stderr)  # noqa: T201  # the command's own last word
+    raise typer.Exit(code)

@@ -219,7 +219,7 @@ class Engine:
     def _forward(self, adapter: Adapter, batch: list[_Item]) -> tuple[Tensor, float]:
         started = time.perf_counter()
         images = torch.stack([item.image for item in batch])  # [N, 3, height, width]
-        scores = adapter.scores(self.backbone.features(images)).cpu()  # [N, classes]
+        scores = adapter.image_scores(self.backbone, images).cpu()  # [N, classes]
         return scores, time.perf_counter() - started
 
     def _check_integrity(self) -> IntegrityReport:

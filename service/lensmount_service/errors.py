@@ -6,13 +6,19 @@ ServiceError
 │   ├── MultipartMalformed      multipart_malformed, multipart_truncated
 │   ├── MediaTypeUnsupported    unsupported_content_encoding
 │   └── RequestInvalid          invalid_request, invalid_name, invalid_reference, missing_part, digest_mismatch
-├── NotFound                    not_found, adapter_not_found, version_not_found, alias_not_found
-├── VersionDeleted              version_deleted
+├── NotFound                    not_found, adapter_not_found, version_not_found, alias_not_found, job_not_found,
+│                               file_not_found, dataset_not_found
+├── VersionDeleted              version_deleted, dataset_gone
+├── DatasetInUse                dataset_in_use: a job still needs it
+├── UploadOffsetMismatch        upload_offset_mismatch: go on from `received`
+├── JobConflict                 job_finished, job_not_finished, job_cancelled, gate_stale
+│   └── LeaseLost               lease_lost: another worker holds the job
 ├── Unauthorized                unauthorized
 ├── Forbidden                   origin_not_allowed
 ├── HostNotAllowed              host_not_allowed
-├── QueueFull                   queue_full: come back after `retry_after_s`
-├── Unavailable                 draining, forward_failed, output_not_finite, adapter_corrupt, store_unavailable
+├── QueueFull                   queue_full, jobs_full: come back after `retry_after_s`
+├── Unavailable                 draining, forward_failed, output_not_finite, adapter_corrupt, dataset_corrupt,
+│                               store_unavailable
 └── StorageFull                 storage_full
 """
 
@@ -58,6 +64,26 @@ class NotFound(ServiceError):
 
 class VersionDeleted(ServiceError):
     default_code = "version_deleted"
+
+
+class JobConflict(ServiceError):
+    default_code = "job_finished"
+
+
+class LeaseLost(JobConflict):
+    default_code = "lease_lost"
+
+
+class DatasetInUse(ServiceError):
+    default_code = "dataset_in_use"
+
+
+class UploadOffsetMismatch(ServiceError):
+    default_code = "upload_offset_mismatch"
+
+    def __init__(self, message: str, *, received: int) -> None:
+        super().__init__(message)
+        self.received = received
 
 
 class Unauthorized(ServiceError):

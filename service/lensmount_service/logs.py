@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Protocol
 
 import structlog
 
-from lensmount_service.settings import Settings
+
+class LogSettings(Protocol):
+    """Where the server's settings and a worker's are alike."""
+
+    @property
+    def log_level(self) -> str: ...
+    @property
+    def log_format(self) -> str: ...
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: LogSettings) -> None:
     """Send structlog to stderr at the settings' level; uvicorn's own lines stay at warnings."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     renderer: structlog.typing.Processor = (

@@ -27,6 +27,9 @@ STATUS: dict[type[Exception], int] = {
     service.Forbidden: 403,
     service.NotFound: 404,
     service.VersionDeleted: 410,
+    service.DatasetInUse: 409,
+    service.UploadOffsetMismatch: 409,
+    service.JobConflict: 409,
     service.HostNotAllowed: 421,
     service.QueueFull: 429,
     service.Unavailable: 503,
@@ -39,6 +42,9 @@ STATUS: dict[type[Exception], int] = {
     adapters.ImageUnsupported: 415,
     adapters.ImageTooLarge: 413,
     adapters.ImageInvalid: 422,
+    adapters.TrainingError: 422,
+    adapters.DatasetError: 422,
+    adapters.DatasetTooLarge: 413,
     adapters.SwapError: 503,
     adapters.IntegrityError: 503,
 }
@@ -96,6 +102,8 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     if status in (429, 503) and retry_after_s is None:
         retry_after_s = 1
     more: dict[str, object] = {} if retry_after_s is None else {"retry_after_s": retry_after_s}
+    if isinstance(error, service.UploadOffsetMismatch):
+        more["received"] = error.received
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

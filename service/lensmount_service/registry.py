@@ -1,4 +1,4 @@
-"""Which adapters there are: names, versions and aliases that point at digests, in SQLite, durable before it answers.
+"""Which adapters there are: names, versions and aliases that point at digests, durable before it answers.
 
 Version numbers are never used twice. The latest version that is not deleted answers for the bare name.
 """
@@ -7,36 +7,32 @@ from __future__ import annotations
 
 import datetime
 import functools
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from lensmount_adapters.manifest import Manifest
-from lensmount_service.errors import NotFound, StorageFull, Unavailable, VersionDeleted
+from lensmount_service.database import Database, metadata
+from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.references import Reference
 
-SCHEMA_VERSION = 1
-
-_metadata = sa.MetaData()
 _versions = sa.Table(
     "versions",
-    _metadata,
+    metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("digest", sa.String(71), nullable=False, index=True),
-    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Column("manifest", sa.Text, nullable=False),
 )
 _aliases = sa.Table(
     "aliases",
-    _metadata,
+    metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("alias", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
@@ -70,62 +66,59 @@ class Entry:
 class Registry:
     """`registry.publish("malaria", digest, size, manifest)`, `registry.resolve(Reference.parse("malaria:prod"))`."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 5, "isolation_level": None})
-        sa.event.listen(self._engine, "connect", _configure)
-        with self._write() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found > SCHEMA_VERSION:
-                raise Unavailable(
-                    f"found registry schema {found}, expected at most {SCHEMA_VERSION}. Cure: use the newer Lensmount",
-                    code="store_unavailable",
-                )
-            _metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    def close(self) -> None:
-        self._engine.dispose()
+    def __init__(self, database: Database) -> None:
+        """Raises Unavailable where the database is not to be had or a newer Lensmount made it."""
+        self._database = database
+        database.create()
 
     def publish(self, name: str, digest: str, size_bytes: int, manifest: Manifest) -> tuple[Version, bool]:
         """The new version, and True; or the latest one and False where it holds these very bytes already."""
-        with self._write() as connection:
-            rows = _rows(connection, name)
-            live = [row for row in rows if not row.deleted]
-            if live and live[-1].digest == digest:
-                return _version(live[-1]), False
-            version = Version(name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest)
-            connection.execute(
-                _versions.insert().values(
-                    name=name,
-                    version=version.version,
-                    digest=digest,
-                    size_bytes=size_bytes,
-                    created_at=version.created_at,
-                    deleted=False,
-                    manifest=manifest.dump(),
-                )
+        with self._database.write() as connection:
+            return self.add(connection, name, digest, size_bytes, manifest)
+
+    def add(
+        self, connection: sa.Connection, name: str, digest: str, size_bytes: int, manifest: Manifest
+    ) -> tuple[Version, bool]:
+        """`publish` within the caller's transaction."""
+        rows = _rows(connection, name)
+        live = [row for row in rows if not row.deleted]
+        if live and live[-1].digest == digest:
+            return _version(live[-1]), False
+        version = Version(name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest)
+        connection.execute(
+            _versions.insert().values(
+                name=name,
+                version=version.version,
+                digest=digest,
+                size_bytes=size_bytes,
+                created_at=version.created_at,
+                deleted=False,
+                manifest=manifest.dump(),
             )
-            return version, True
+        )
+        return version, True
 
     def resolve(self, reference: Reference) -> Version:
         """Raises NotFound or VersionDeleted."""
-        with self._read() as connection:
-            rows = _existing(connection, reference.name)
-            live = [row for row in rows if not row.deleted]
-            if reference.alias is not None:
-                number = _alias(connection, reference.name, reference.alias)
-            elif reference.digest is not None:
-                return _version(_by_digest(reference, rows))
-            elif reference.version is not None:
-                number = reference.version
-            else:
-                return _version(live[-1])
-            return _version(_by_number(reference.name, rows, number))
+        with self._database.read() as connection:
+            return self.find(connection, reference)
+
+    def find(self, connection: sa.Connection, reference: Reference) -> Version:
+        """`resolve` within the caller's transaction."""
+        rows = _existing(connection, reference.name)
+        if reference.alias is not None:
+            number = _alias(connection, reference.name, reference.alias)
+        elif reference.digest is not None:
+            return _version(_by_digest(reference, rows))
+        elif reference.version is not None:
+            number = reference.version
+        else:
+            return _version([row for row in rows if not row.deleted][-1])
+        return _version(_by_number(reference.name, rows, number))
 
     def entries(self) -> list[Entry]:
         """All adapters with a version that is not deleted, by name."""
-        with self._read() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(
                 _versions.select().where(~_versions.c.deleted).order_by(_versions.c.name, _versions.c.version)
             ).all()
@@ -140,13 +133,13 @@ class Registry:
 
     def entry(self, name: str) -> Entry:
         """Raises NotFound."""
-        with self._read() as connection:
+        with self._database.read() as connection:
             live = [row for row in _existing(connection, name) if not row.deleted]
             aliases = connection.execute(_aliases.select().where(_aliases.c.name == name)).all()
         return Entry(tuple(_version(row) for row in live), {row.alias: row.version for row in aliases})
 
     def was_ever_published(self, name: str) -> bool:
-        with self._read() as connection:
+        with self._database.read() as connection:
             return bool(_rows(connection, name))
 
     def delete(self, name: str, number: int | None = None) -> list[str]:
@@ -154,75 +147,49 @@ class Registry:
 
         Raises NotFound or VersionDeleted.
         """
-        with self._write() as connection:
+        with self._database.write() as connection:
             rows = _existing(connection, name)
             gone = [_by_number(name, rows, number)] if number is not None else [r for r in rows if not r.deleted]
             numbers = [row.version for row in gone]
             mine = _versions.c.name == name
             connection.execute(_versions.update().where(mine, _versions.c.version.in_(numbers)).values(deleted=True))
             connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.version.in_(numbers)))
-            in_use = set(connection.execute(sa.select(_versions.c.digest).where(~_versions.c.deleted)).scalars())
+            in_use = _digests(connection)
             return [row.digest for row in gone if row.digest not in in_use]
 
     def set_alias(self, name: str, alias: str, number: int) -> Version:
         """Point an alias at a version, atomically. Raises NotFound or VersionDeleted."""
-        with self._write() as connection:
-            row = _by_number(name, _existing(connection, name), number)
-            connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
-            connection.execute(_aliases.insert().values(name=name, alias=alias, version=number))
-            return _version(row)
+        with self._database.write() as connection:
+            return self.point(connection, name, alias, number)
+
+    def point(self, connection: sa.Connection, name: str, alias: str, number: int) -> Version:
+        """`set_alias` within the caller's transaction."""
+        row = _by_number(name, _existing(connection, name), number)
+        connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
+        connection.execute(_aliases.insert().values(name=name, alias=alias, version=number))
+        return _version(row)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Raises NotFound."""
-        with self._write() as connection:
+        with self._database.write() as connection:
             _existing(connection, name)
             _alias(connection, name, alias)
             connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
 
     def digests(self) -> set[str]:
         """The digests that some live version points at."""
-        with self._read() as connection:
-            return set(connection.execute(sa.select(_versions.c.digest).where(~_versions.c.deleted)).scalars())
+        with self._database.read() as connection:
+            return _digests(connection)
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        """BEGIN IMMEDIATE ... COMMIT: writers take turns, and a failure leaves nothing."""
-        with _translated(), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
-
-    @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        """One snapshot for all the reads inside."""
-        with _translated(), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.exec_driver_sql("ROLLBACK")
+    def alone(self) -> Iterator[set[str]]:
+        """`digests`, during a transaction in which nothing can be published."""
+        with self._database.write() as connection:
+            yield _digests(connection)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        if "full" in str(error.orig):
-            raise StorageFull("the disk that holds the registry is full. Cure: free space and try again") from error
-        raise Unavailable(
-            f"the registry cannot be used now ({error.orig})", code="store_unavailable", retry_after_s=1
-        ) from error
-
-
-def _configure(connection: sqlite3.Connection, _: Any) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged upload survives power loss
-    connection.execute("PRAGMA busy_timeout = 5000")
+def _digests(connection: sa.Connection) -> set[str]:
+    return set(connection.execute(sa.select(_versions.c.digest).where(~_versions.c.deleted)).scalars())
 
 
 def _rows(connection: sa.Connection, name: str) -> list[Any]:

@@ -104,6 +104,33 @@ class AdapterList(BaseModel):
     adapters: list[AdapterInfo]
 
 
+class DatasetInfo(BaseModel):
+    """One version of a dataset; the digest is that of its canonical archive."""
+
+    name: str = Field(examples=["cells"])
+    version: int = Field(examples=[1])
+    digest: str = Field(examples=[_DIGEST])
+    size_bytes: int
+    created_at: str
+    images: int = Field(examples=[279])
+    classes: dict[str, int] = Field(examples=[{"Parasitized": 151, "Uninfected": 128}])
+    report: dict[str, Any] = Field(
+        description="What was found: sizes, formats, copies, look-alikes, unreadable and ignored files, warnings"
+    )
+
+
+class DatasetList(BaseModel):
+    """The latest version of each dataset, by name."""
+
+    datasets: list[DatasetInfo]
+
+
+class UploadState(BaseModel):
+    """How many bytes of an upload need not be sent any more."""
+
+    received: int = Field(ge=0, examples=[8_388_608])
+
+
 class Integrity(BaseModel):
     """Whether every resident tensor hashes to what it was at start."""
 

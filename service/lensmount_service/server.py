@@ -19,15 +19,26 @@ from fastapi import FastAPI
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, Swapper, load_backbone
+from lensmount_adapters.archive import ArchiveLimits
+from lensmount_adapters.canonical import DatasetLimits
+from lensmount_adapters.images import ImageLimits
+from lensmount_adapters.labels import MAX_FILE_BYTES
 from lensmount_adapters.pristine import Reread
 from lensmount_client._version import __version__
-from lensmount_service.app import create_app
+from lensmount_service.app import Training, create_app
 from lensmount_service.blobs import BlobStore
 from lensmount_service.catalog import Catalog
+from lensmount_service.database import Database
+from lensmount_service.datasets import DatasetStore
 from lensmount_service.engine import Engine
+from lensmount_service.gc import Collected, collect
+from lensmount_service.job_files import JobFiles
+from lensmount_service.jobs import JobTable, jobs_using
 from lensmount_service.metrics import Metrics
+from lensmount_service.publishing import Publisher
 from lensmount_service.registry import Registry
 from lensmount_service.settings import Settings
+from lensmount_service.supervisor import WorkerProcess
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +52,7 @@ class Parts:
     app: FastAPI
     engine: Engine
     catalog: Catalog
+    training: Training
 
 
 @contextmanager
@@ -52,18 +64,24 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
     swapper = _swapper(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
-    with contextlib.closing(Registry(settings.state / "registry.sqlite3")) as registry:
+    with contextlib.closing(Database(settings.database_url())) as database:
+        registry = Registry(database)
         blobs = BlobStore(settings.state / "blobs")
         catalog = Catalog(backbone, registry, blobs, limits, settings.cache_bytes, metrics)
+        engine = Engine(backbone, swapper, metrics, settings.max_batch, settings.max_queue)
+        jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
+        files = JobFiles(settings.state / "jobs", jobs)
+        datasets = _datasets(settings, database)
+        collect(settings.state, registry, jobs, datasets)
         if settings.zoo:
             catalog.load_zoo(zoo_folder())
-        engine = Engine(backbone, swapper, metrics, settings.max_batch, settings.max_queue)
-        yield Parts(create_app(engine, catalog, metrics, settings), engine, catalog)
+        training = Training(datasets, jobs, files, Publisher(database, registry, jobs, files))
+        yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, backbone: Backbone | None = None) -> None:
     """Serve until SIGINT or SIGTERM, finish what was accepted, return. Raises OSError where the port is taken."""
-    with open_parts(settings) as parts, _listen(settings) as listener:
+    with open_parts(settings, backbone) as parts, _listen(settings) as listener:
         config = uvicorn.Config(
             parts.app,
             http="httptools",
@@ -82,7 +100,34 @@ def serve(settings: Settings) -> None:
             threads=settings.threads,
             state=str(settings.state),
         )
-        _Server(config).run([listener])
+        with WorkerProcess(settings, _own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
+            _Server(config, parts.training.stopping).run([listener])
+
+
+def _datasets(settings: Settings, database: Database) -> DatasetStore:
+    return DatasetStore(
+        database,
+        settings.state / "datasets",
+        ArchiveLimits(
+            max_entries=settings.max_dataset_files + 1,  # with its file of labels
+            max_total_bytes=settings.max_dataset_bytes,
+            max_entry_bytes=max(MAX_FILE_BYTES, settings.max_image_bytes),
+        ),
+        DatasetLimits(
+            max_classes=settings.max_dataset_classes,
+            max_unreadable_fraction=settings.max_unreadable_fraction,
+            image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
+        ),
+        in_use=jobs_using,
+    )
+
+
+def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
+    """`lensmount gc`: what `collect` does, on a state folder that a server may be using. Raises as it does."""
+    with contextlib.closing(Database(settings.database_url())) as database:
+        registry, jobs = Registry(database), JobTable(database)
+        with contextlib.closing(_datasets(settings, database)) as datasets:
+            return collect(settings.state, registry, jobs, datasets, older_than_s)
 
 
 def zoo_folder() -> Path:
@@ -93,6 +138,10 @@ def zoo_folder() -> Path:
 
 class _Server(uvicorn.Server):
     """uvicorn raises the signal again after its clean shutdown, and the process would not exit with 0."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,7 +156,14 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping.set()  # ends the event streams, which would last as long as their jobs
         self.handle_exit(number, frame)
+
+
+def _own_url(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens at `host`."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 @contextmanager

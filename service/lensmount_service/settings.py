@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     token: SecretStr | None = None
     state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
+    database: SecretStr | None = None  # postgresql://...; default: a SQLite file in the state folder
     zoo: bool = True
 
     backbone: str = "tf_efficientnet_lite0"
@@ -39,10 +40,22 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1)
     max_adapter_bytes: int = Field(default=64 * 2**20, ge=1024)
+    max_dataset_bytes: int = Field(default=4 * 2**30, ge=1024)  # as sent and unpacked
+    max_dataset_files: int = Field(default=100_000, ge=1)
+    max_dataset_classes: int = Field(default=1000, ge=2)
+    max_upload_chunk_bytes: int = Field(default=16 * 2**20, ge=1024)
+    max_unreadable_fraction: float = Field(default=0.01, ge=0, le=1)  # of a dataset's images; fewer are left out
     cache_bytes: int = Field(default=512 * 2**20, ge=0)  # factors and heads kept in memory
+    lease_s: float = Field(default=30.0, ge=0.5, le=3600)  # a worker silent for longer has lost its job
+    max_queued_jobs: int = Field(default=10_000, ge=1)
+    max_job_file_bytes: int = Field(default=2**30, ge=1024)  # a checkpoint or a report file
+    with_worker: bool = False
     drain_timeout_s: float = Field(default=30.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    def database_url(self) -> str | Path:
+        return self.database.get_secret_value() if self.database else self.state / "registry.sqlite3"
 
     @property
     def is_loopback(self) -> bool:

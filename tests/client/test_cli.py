@@ -12,7 +12,12 @@ import typer
 
 from lensmount_client import __version__
 
-COMMANDS = ("predict", "adapters", "serve", "train", "evaluate")
+COMMANDS = ("predict", "adapters", "datasets", "jobs", "serve", "worker", "gc", "train", "evaluate")
+GROUPS = {
+    "adapters": ("list", "push", "pull", "delete", "inspect"),
+    "datasets": ("list", "show", "push", "pull", "delete"),
+    "jobs": ("submit", "list", "show", "watch", "cancel", "retry", "logs", "download"),
+}
 
 
 def test_the_help_lists_every_command_and_imports_none_of_the_other_packages(lensmount: Any) -> None:
@@ -33,14 +38,14 @@ def test_the_help_lists_every_command_and_imports_none_of_the_other_packages(len
 
 
 def test_help_of_every_client_command_explains_its_options(lensmount: Any) -> None:
-    for command in (["predict"], *(["adapters", name] for name in ("list", "push", "pull", "delete", "inspect"))):
+    for command in (["predict"], *([group, name] for group, names in GROUPS.items() for name in names)):
         code, out, _ = lensmount(*command, "--help")
         assert code == 0
         assert all(option in out for option in ("--url", "--token", "--json", "LENSMOUNT_URL", "LENSMOUNT_TOKEN"))
 
 
 def test_adapters_alone_and_the_bare_command_show_their_help(lensmount: Any) -> None:
-    for arguments in ((), ("adapters",)):
+    for arguments in ((), *((group,) for group in GROUPS)):
         code, out, err = lensmount(*arguments)
         assert "Usage" in out + err
         assert code == 2

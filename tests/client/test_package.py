@@ -9,7 +9,18 @@ import sys
 import pytest
 
 import lensmount_client
-from lensmount_client import Adapters, AsyncAdapters, AsyncClient, Client
+from lensmount_client import (
+    Adapters,
+    AsyncAdapters,
+    AsyncClient,
+    AsyncDatasets,
+    AsyncJob,
+    AsyncJobs,
+    Client,
+    Datasets,
+    Job,
+    Jobs,
+)
 
 NOT_ERRORS = {
     "AdapterFile",
@@ -19,14 +30,38 @@ NOT_ERRORS = {
     "Alias",
     "AsyncAdapters",
     "AsyncClient",
+    "AsyncDatasets",
+    "AsyncJob",
+    "AsyncJobs",
     "Backbone",
     "Client",
+    "Dataset",
+    "DatasetId",
+    "DatasetReport",
+    "DatasetWarning",
+    "Datasets",
+    "DownloadedFile",
+    "Gate",
     "Health",
     "ImageInput",
     "Integrity",
+    "Job",
+    "JobEnd",
+    "JobEpoch",
+    "JobError",
+    "JobEvent",
+    "JobFile",
+    "JobInfo",
+    "JobLog",
+    "JobOptions",
+    "JobProgress",
+    "JobResult",
+    "JobState",
+    "Jobs",
     "Outcome",
     "Prediction",
     "Problem",
+    "Replaced",
     "RetryPolicy",
     "Score",
     "Timeout",
@@ -87,7 +122,10 @@ def test_the_client_adds_little_to_the_import_time_of_httpx() -> None:
     assert float(done.stdout) < 0.5
 
 
-@pytest.mark.parametrize(("sync", "twin"), [(Client, AsyncClient), (Adapters, AsyncAdapters)])
+@pytest.mark.parametrize(
+    ("sync", "twin"),
+    [(Client, AsyncClient), (Adapters, AsyncAdapters), (Datasets, AsyncDatasets), (Jobs, AsyncJobs), (Job, AsyncJob)],
+)
 def test_both_clients_have_the_same_methods_with_the_same_parameters(sync: type, twin: type) -> None:
     def shape(cls: type) -> dict[str, list[tuple[str, object, object]]]:
         methods = {"__init__": cls.__init__, **{n: f for n, f in vars(cls).items() if n[0] != "_"}}  # type: ignore[misc]  # read, not called
@@ -95,7 +133,7 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters(sync: type,
             "close" if name == "aclose" else name: [
                 (p.name, p.kind, p.default)
                 for p in inspect.signature(function).parameters.values()
-                if p.name != "sleep"  # time.sleep and asyncio.sleep
+                if p.name not in ("sleep", "run", "follow")  # whatever blocks here is awaited there
             ]
             for name, function in methods.items()
             if callable(function)

@@ -12,20 +12,25 @@ from lensmount_client._answer import Answer
 from lensmount_client._problem import CLASS_OF_CODE, error_of
 
 CONTRACT = {
-    400: "bad_request multipart_malformed",
+    400: "bad_request multipart_malformed multipart_truncated",
     401: "unauthorized",
     403: "origin_not_allowed",
-    404: "not_found adapter_not_found version_not_found alias_not_found",
+    404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found",
     405: "method_not_allowed",
     408: "request_timeout",
-    409: "backbone_mismatch",
-    410: "version_deleted",
-    413: "body_too_large image_too_large adapter_too_large batch_too_large",
+    409: "backbone_mismatch dataset_in_use job_finished job_not_finished lease_lost upload_offset_mismatch",
+    410: "version_deleted dataset_gone",
+    413: "body_too_large image_too_large adapter_too_large batch_too_large zip_too_large",
     415: "unsupported_image_format unsupported_adapter_format unsupported_content_encoding",
+    421: "host_not_allowed",
     422: "image_empty image_truncated image_invalid invalid_name invalid_reference invalid_request adapter_malformed "
-    "adapter_invalid adapter_not_finite adapter_unknown_target adapter_no_effect digest_mismatch",
-    429: "queue_full",
-    503: "draining swap_failed adapter_corrupt output_not_finite",
+    "adapter_invalid adapter_not_finite adapter_unknown_target adapter_no_effect digest_mismatch missing_part "
+    "expected_file duplicate_part idempotency_key_reuse dataset_invalid dataset_too_small dataset_unreadable "
+    "zip_bad_path zip_duplicate_name zip_encrypted zip_malformed zip_method_not_supported zip_overlap "
+    "zip_size_mismatch zip_symlink",
+    429: "queue_full jobs_full",
+    500: "internal_error",
+    503: "draining swap_failed adapter_corrupt output_not_finite forward_failed store_unavailable",
     504: "deadline_exceeded",
     507: "storage_full",
 }
@@ -54,6 +59,8 @@ def test_the_table_holds_the_contract_and_nothing_else() -> None:
     [
         (422, "image_too_dark", "ImageRejected"),
         (422, "adapter_too_odd", "AdapterRejected"),
+        (422, "zip_odd", "DatasetRejected"),
+        (422, "dataset_odd", "DatasetRejected"),
         (422, "brand_new", "Unprocessable"),
         (403, "brand_new", "Forbidden"),
         (418, "brand_new", "ProblemError"),
@@ -103,6 +110,15 @@ def test_odd_fields_of_a_problem_are_dropped_not_raised() -> None:
     assert isinstance(error, ProblemError)
     assert (error.problem.errors, error.problem.limit, error.request_id) == ((), {}, "r-3")
     assert str(error) == "Unprocessable Entity"
+
+
+def test_whatever_else_a_problem_says_is_kept() -> None:
+    error = error_of(answer(409, {"code": "upload_offset_mismatch", "received": 7, "title": "x"}), 0.0)
+    assert isinstance(error, lensmount_client.UploadOffsetMismatch)
+    assert (error.received, dict(error.problem.more)) == (7, {"received": 7})
+    odd = error_of(answer(409, {"code": "upload_offset_mismatch", "received": True}), 0.0)
+    assert isinstance(odd, lensmount_client.UploadOffsetMismatch)
+    assert odd.received is None
 
 
 def test_errors_survive_pickling() -> None:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +24,7 @@ from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, 
 from lensmount_adapters.delta import fresh_low_rank
 from lensmount_adapters.manifest import Factors, LinearHead
 from lensmount_service import logs
+from lensmount_service.database import Database
 from lensmount_service.server import Parts, open_parts
 from lensmount_service.settings import Settings
 
@@ -100,3 +109,113 @@ def png(seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
 @pytest.fixture(scope="session")
 def make_png() -> Callable[..., bytes]:
     return png
+
+
+@pytest.fixture(scope="session")
+def make_pictures() -> Callable[[Path, tuple[str, ...], int], None]:
+    """`make_pictures(folder, ("a", "b"), 10)` fills class folders with pictures that differ in colour."""
+
+    def make(folder: Path, labels: tuple[str, ...], each: int) -> None:
+        for index, label in enumerate(labels):
+            (folder / label).mkdir(parents=True)
+            for number in range(each):
+                pixels = np.random.default_rng(index * 1000 + number).integers(0, 120, (40, 40, 3), dtype=np.uint8)
+                pixels[..., index % 3] += 120
+                Image.fromarray(pixels).save(folder / label / f"{number}.png")
+
+    return make
+
+
+# Databases: SQLite in a file and, where its binaries are installed, a real PostgreSQL of this test run's own
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """`postgresql()` gives the URL of a fresh, empty database of a server that lives as long as the test run."""
+    pytest.importorskip("psycopg", reason='needs psycopg: pip install "lensmount[postgres]"')
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(found) for found in [shutil.which("initdb")] if found
+    ]
+    if not binaries:
+        pytest.skip("needs PostgreSQL's initdb and postgres: apt-get install postgresql")
+    binary = binaries[-1].parent
+    folder = Path(tempfile.mkdtemp(prefix="lensmount-postgresql-"))
+    folder.chmod(0o755)
+    as_user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}  # initdb refuses root
+    if as_user:
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = {"cwd": folder, "stdin": subprocess.DEVNULL, **as_user}
+    initdb = [str(binary / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "app", "-E", "UTF8", "-N"]
+    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **options)
+    arguments = ["-D", str(folder / "data"), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
+    run = [sys.executable, "-c", _DIE_WITH_PARENT, str(binary / "postgres"), *arguments, "-c", "fsync=off"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(run, stdout=log, stderr=log, cwd=folder, stdin=subprocess.DEVNULL)
+    url = f"postgresql://app@127.0.0.1:{port}/"
+    try:
+        _wait_for_postgresql(f"{url}postgres", folder / "log")
+        yield lambda: _fresh_database(url)
+    finally:
+        server.send_signal(3)  # SIGQUIT: PostgreSQL's immediate shutdown
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_DIE_WITH_PARENT = """
+import ctypes, os, pwd, signal, sys
+if os.geteuid() == 0:
+    user = pwd.getpwnam("postgres")
+    os.setgroups([]), os.setgid(user.pw_gid), os.setuid(user.pw_uid)
+ctypes.CDLL(None).prctl(1, int(signal.SIGQUIT))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _wait_for_postgresql(url: str, log: Path) -> None:
+    import psycopg
+
+    for _ in range(200):
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+    raise RuntimeError(f"PostgreSQL does not start:\n{log.read_text()[-2000:]}")
+
+
+def _fresh_database(url: str) -> str:
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(f"{url}postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{url}{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Where a database is, once for each kind."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql")())
+    return tmp_path / "registry.sqlite3"
+
+
+@pytest.fixture
+def reopen(database_url: str | Path) -> Iterator[Callable[[], Database]]:
+    """`reopen()` gives the same database through another engine, as another process would."""
+    opened: list[Database] = []
+
+    def open_again() -> Database:
+        opened.append(Database(database_url))
+        return opened[-1]
+
+    yield open_again
+    for database in opened:
+        database.close()
+
+
+@pytest.fixture
+def database(reopen: Callable[[], Database]) -> Database:
+    return reopen()

@@ -51,10 +51,3 @@ def test_a_damaged_or_missing_blob_is_never_returned(tmp_path, damage):
     with pytest.raises(Unavailable) as caught:
         store.get(digest)
     assert caught.value.code == "adapter_corrupt"
-
-
-def test_what_a_killed_process_left_half_written_is_swept_at_start(tmp_path):
-    (tmp_path / ".abc.xyz.tmp").write_bytes(b"half")
-
-    assert BlobStore(tmp_path).digests() == set()
-    assert list(tmp_path.iterdir()) == []

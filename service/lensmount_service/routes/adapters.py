@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from lensmount_adapters.files import parse_adapter
 from lensmount_service.bodies import read_multipart, read_raw
-from lensmount_service.catalog import Catalog
+from lensmount_service.catalog import Catalog, Publish
 from lensmount_service.engine import Engine
 from lensmount_service.errors import RequestInvalid
+from lensmount_service.publishing import Publisher
 from lensmount_service.references import Reference, require_name
 from lensmount_service.registry import Entry, Version
 from lensmount_service.routes.openapi import PROBLEMS, adapter_body, adapter_form
@@ -31,7 +33,7 @@ from lensmount_service.settings import Settings
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
 
-def adapters_router(engine: Engine, catalog: Catalog, settings: Settings) -> APIRouter:
+def adapters_router(engine: Engine, catalog: Catalog, publisher: Publisher, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
     @router.get("", summary="All adapters")
@@ -46,11 +48,29 @@ def adapters_router(engine: Engine, catalog: Catalog, settings: Settings) -> API
         openapi_extra=adapter_body(),
         summary="Upload an adapter",
     )
-    async def put_adapter(name: str, request: Request, response: Response) -> AdapterRef:
-        """The raw safetensors file as the body. It is judged before anything is stored; a refusal changes nothing."""
+    async def put_adapter(
+        name: str,
+        request: Request,
+        response: Response,
+        job: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
+        alias: str | None = None,
+        lease: Annotated[str | None, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")] = None,
+    ) -> AdapterRef:
+        """The raw safetensors file as the body. It is judged before anything is stored; a refusal changes nothing.
+
+        `job` and `alias` are for workers, together with the header Lensmount-Lease: the version, its alias and the
+        job's end are then one transaction, and a job publishes at most once.
+        """
         require_name(name)
+        if (job is None) != (lease is None) or (alias is not None and job is None):
+            raise RequestInvalid(
+                "found only a part of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
+                "Cure: upload without them, then PUT /adapters/{name}/aliases/{alias}"
+            )
         data = await read_raw(request, settings.max_adapter_bytes)
-        return await _upload(catalog, name, data, response)
+        if job is None or lease is None:
+            return await _upload(catalog, name, data, response)
+        return await _upload(catalog, name, data, response, partial(publisher.publish, job, lease, alias))
 
     @router.post(
         "",
@@ -118,8 +138,10 @@ def adapters_router(engine: Engine, catalog: Catalog, settings: Settings) -> API
     return router
 
 
-async def _upload(catalog: Catalog, name: str, data: bytes, response: Response) -> AdapterRef:
-    version, created = await asyncio.to_thread(catalog.upload, name, data)
+async def _upload(
+    catalog: Catalog, name: str, data: bytes, response: Response, publish: Publish | None = None
+) -> AdapterRef:
+    version, created = await asyncio.to_thread(catalog.upload, name, data, publish)
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{version.digest}"'
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"

@@ -43,12 +43,19 @@ def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: 
             "max_request_bytes": settings.max_request_bytes,
             "max_queue": settings.max_queue,
             "max_batch": settings.max_batch,
+            "max_queued_jobs": settings.max_queued_jobs,
+            "max_job_file_bytes": settings.max_job_file_bytes,
             "max_adapter_bytes": limits.max_file_bytes,
             "max_adapter_header_bytes": limits.max_header_bytes,
             "max_tensors": limits.max_tensors,
             "max_rank": limits.max_rank,
             "max_classes": limits.max_classes,
             "max_delta_ratio": limits.max_delta_ratio,
+            "max_dataset_bytes": settings.max_dataset_bytes,
+            "max_dataset_files": settings.max_dataset_files,
+            "max_dataset_classes": settings.max_dataset_classes,
+            "max_upload_chunk_bytes": settings.max_upload_chunk_bytes,
+            "max_unreadable_fraction": settings.max_unreadable_fraction,
         }
 
     @router.get("/integrity", summary="Hash the resident weights against their start")

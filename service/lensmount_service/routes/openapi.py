@@ -18,8 +18,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _problem("The request cannot be read."),
     401: _problem("No valid token."),
     403: _problem("A page of another site asked."),
-    404: _problem("No such adapter, version, alias or route."),
-    409: _problem("The adapter was made for another backbone."),
+    404: _problem("No such adapter, dataset, job, version, alias or route."),
+    409: _problem("Not in this state: another backbone's adapter, a dataset in use, an upload that stands elsewhere."),
     410: _problem("The version was deleted."),
     413: _problem("Over a limit of GET /limits."),
     414: _problem("The URI is too long."),
@@ -49,6 +49,10 @@ def image_body() -> dict[str, Any]:
 
 def adapter_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}}
+
+
+def dataset_body() -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/zip": {"schema": _BINARY}}}}
 
 
 def adapter_form() -> dict[str, Any]:

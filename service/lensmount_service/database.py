@@ -1,0 +1,170 @@
+"""The one database of a service: SQLite in a file or PostgreSQL by URL; writers take turns, readers see one snapshot.
+
+Every module defines its tables on `metadata`; names, versions, datasets and jobs live together, so that a decision on
+one and a change of another can be one transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from lensmount_service.errors import StorageFull, Unavailable
+
+SCHEMA_VERSION = 2  # 1: versions and aliases; 2: datasets and jobs beside them
+BUSY_TIMEOUT_S = 5
+
+metadata = sa.MetaData()
+_schema = sa.Table("lensmount_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+_WRITERS_LOCK = 0x4C656E736D6F756E  # "Lensmoun": the advisory lock that PostgreSQL's writers take in turn
+
+
+class Database:
+    """`database = Database(state / "registry.sqlite3")`, `with database.write() as connection: ...`.
+
+    A path or `sqlite:///...` is a file in WAL mode; `postgresql://...` goes through psycopg 3. Every error of the
+    driver is Unavailable (`store_unavailable`) or StorageFull.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        """Connects to nothing yet. Raises Unavailable where the URL or its driver is not to be had."""
+        self._engine = _engine(_url(url))
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self._engine.dialect.name == "postgresql"
+
+    def create(self) -> None:
+        """Make the tables that are missing. Raises Unavailable where a newer Lensmount made them."""
+        with self.write() as connection:
+            _schema.create(connection, checkfirst=True)
+            found = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar_one_or_none() or 0
+            if not self.is_postgresql:
+                found = max(found, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+            if found > SCHEMA_VERSION:
+                raise Unavailable(
+                    f"found registry schema {found}, expected at most {SCHEMA_VERSION}. Cure: use the newer Lensmount",
+                    code="store_unavailable",
+                )
+            metadata.create_all(connection)
+            if found < SCHEMA_VERSION:
+                connection.execute(_schema.delete())
+                connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
+                if not self.is_postgresql:
+                    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction, alone among writers: what it reads holds until it commits, and a failure leaves nothing."""
+        with _translated(), self._engine.connect() as connection:
+            if self.is_postgresql:
+                with connection.begin():
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS_LOCK)))
+                    yield connection
+                return
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One snapshot for all the reads inside; waits for no writer."""
+        with _translated(), self._engine.connect() as connection:
+            if self.is_postgresql:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                with connection.begin():
+                    yield connection
+                return
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+    def now(self, connection: sa.Connection) -> float:
+        """Seconds since the epoch: PostgreSQL's own clock, one for all machines; this machine's with SQLite."""
+        if self.is_postgresql:
+            return float(
+                connection.execute(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))).scalar_one()
+            )
+        return time.time()
+
+
+def _url(url: str | Path) -> sa.URL:
+    if isinstance(url, Path):
+        return sa.URL.create("sqlite", database=str(url))
+    try:
+        made = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        made = None
+    if made is None or made.get_backend_name() not in ("sqlite", "postgresql"):
+        raise Unavailable(
+            "found a database URL of another kind, expected postgresql://user@host/name or sqlite:///file",
+            code="store_unavailable",
+        )
+    if made.drivername == "postgresql":
+        made = made.set(drivername="postgresql+psycopg")
+    return made
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    try:
+        if url.get_backend_name() == "sqlite":
+            if url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None})
+            sa.event.listen(engine, "connect", _configure_sqlite)
+            return engine
+        engine = sa.create_engine(
+            url, pool_pre_ping=True, pool_size=8, max_overflow=24, pool_timeout=10, connect_args={"connect_timeout": 5}
+        )
+        sa.event.listen(engine, "connect", _configure_postgresql)
+        return engine
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f'the database needs {error.name}. Cure: pip install "lensmount[postgres]"', code="store_unavailable"
+        ) from error
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives power loss
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+
+
+def _configure_postgresql(connection: Any, _: Any) -> None:
+    """A writer that stands still inside its transaction must not hold the others up for ever."""
+    connection.execute("SET idle_in_transaction_session_timeout = '10s'")
+    connection.execute("SET lock_timeout = '15s'")
+    connection.execute("SET statement_timeout = '30s'")
+    connection.commit()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        said = str(error.orig)
+        if "full" in said or "No space left" in said:
+            raise StorageFull("the disk that holds the database is full. Cure: free space and try again") from error
+        raise Unavailable(
+            f"the database cannot be used now ({said.splitlines()[0][:200] if said else 'no reason given'})",
+            code="store_unavailable",
+            retry_after_s=1,
+        ) from error
+    except sa.exc.TimeoutError as error:
+        raise Unavailable("the database answers too slowly now", code="store_unavailable", retry_after_s=1) from error

@@ -1,0 +1,103 @@
+"""Keep one worker process running beside the server: started anew when it dies, ended when the server ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from lensmount_service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+EX_CONFIG = 78  # the worker's own word that the same start would fail again
+DELAYS_S = (0.5, 30.0)  # before a start after a crash: doubling from the first to the second
+STEADY_S = 60.0  # a worker that lived so long crashes for a new reason
+TERMINATE_S = 10.0
+
+
+class WorkerProcess:
+    """`with WorkerProcess(settings, "http://127.0.0.1:8000"): ...` has a worker for this server as a child process."""
+
+    def __init__(self, settings: Settings, url: str, command: tuple[str, ...] | None = None) -> None:
+        self._command = command or (sys.executable, "-m", "lensmount_client", "worker", "--parent", str(os.getpid()))
+        self._environment = {**os.environ, **_environment(settings, url)}
+        self._ended = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name="lensmount-supervisor", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        """The thread lives as long as the child: Linux ends the child with the thread that started it."""
+        delay_s = DELAYS_S[0]
+        while not self._ended.is_set():
+            started = time.monotonic()
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the server, which ends the worker after itself
+            )
+            while self._process.poll() is None and not self._ended.wait(0.2):
+                pass
+            if self._ended.is_set():
+                break
+            code = self._process.returncode
+            if code == EX_CONFIG:
+                log.error("worker cannot start; jobs will wait")
+                self._ended.wait()
+                break
+            if time.monotonic() - started > STEADY_S:
+                delay_s = DELAYS_S[0]
+            log.warning("worker ended, starting it anew", exit_code=code, delay_s=delay_s)
+            self._ended.wait(delay_s)
+            delay_s = min(DELAYS_S[1], delay_s * 2)
+        if self._process is not None:
+            _terminate(self._process)
+
+
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(TERMINATE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    """The worker's settings as variables: a token on a command line could be read by others."""
+    values = {
+        "SERVER": url,
+        "STATE": str(settings.state),
+        "BACKBONE": settings.backbone,
+        "WEIGHTS": settings.weights,
+        "DEVICE": settings.device,
+        "LEASE_S": str(settings.lease_s),
+        "LOG_LEVEL": settings.log_level,
+        "LOG_FORMAT": settings.log_format,
+        "TOKEN": settings.token.get_secret_value() if settings.token else None,
+        "DATABASE": settings.database.get_secret_value() if settings.database else None,
+    }
+    return {f"LENSMOUNT_{name}": value for name, value in values.items() if value is not None}

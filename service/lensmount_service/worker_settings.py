@@ -1,0 +1,61 @@
+"""A worker's settings, read once: flags of `lensmount worker`, then LENSMOUNT_* variables, then these defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """`WorkerSettings(server="http://127.0.0.1:8000")`; the variables are those of the server where both have one."""
+
+    model_config = SettingsConfigDict(env_prefix="LENSMOUNT_", frozen=True, extra="ignore", populate_by_name=True)
+
+    server: str = "http://127.0.0.1:8000"
+    token: SecretStr | None = None
+    state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
+    database: SecretStr | None = None
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str | None = None
+    device: str = "auto"
+    threads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 2) - 1),
+        ge=1,
+        validation_alias=AliasChoices("threads", "LENSMOUNT_WORKER_THREADS"),  # LENSMOUNT_THREADS is the server's
+    )
+    nice: int = Field(default=10, ge=0, le=19)  # a serving process on the same cores goes first
+
+    lease_s: float = Field(default=30.0, ge=0.5, le=3600)
+    poll_s: float = Field(default=0.5, gt=0, le=60)  # how often a worker without a job looks for one
+    patience_s: float = Field(default=600.0, ge=0)  # how long a server that is away is waited for
+    cache_bytes: int = Field(
+        default=8 * 2**30, ge=0, validation_alias=AliasChoices("cache_bytes", "LENSMOUNT_WORKER_CACHE_BYTES")
+    )
+    once: bool = False  # end when no job is left
+    parent: int | None = None  # end with this process
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @property
+    def beat_s(self) -> float:
+        return min(5.0, self.lease_s / 5)
+
+    @property
+    def folder(self) -> Path:
+        return self.state / "worker"
+
+    def database_url(self) -> str | Path:
+        return self.database.get_secret_value() if self.database else self.state / "registry.sqlite3"
+
+    @field_validator("server")
+    @classmethod
+    def _is_http(cls, server: str) -> str:
+        if not server.startswith(("http://", "https://")):
+            raise ValueError(f"found the server {server!r}, expected http://HOST:PORT")
+        return server.rstrip("/")

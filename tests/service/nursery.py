@@ -1,0 +1,80 @@
+"""A small parent of servers and workers: imports torch once and forks them, so that a kill and a new start cost little.
+
+Run as a program: one JSON command a line on stdin, one JSON answer a line on stdout. It has no threads when it forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+
+
+def main() -> None:
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401  # imported here, before the forks, and not in each of them
+
+    from lensmount_adapters import load_backbone
+    from lensmount_service import logs, server, worker
+    from lensmount_service.settings import Settings
+    from lensmount_service.worker_settings import WorkerSettings
+
+    backbone = load_backbone(sys.argv[1], "random:0")
+
+    def run(kind: str, values: dict[str, object], log: str) -> None:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if kind == "server":
+            settings = Settings(**values)
+            logs.configure(settings)
+            server.serve(settings, backbone)
+        else:
+            own = WorkerSettings(**values)
+            logs.configure(own)
+            worker.work(own, backbone)
+
+    say({"ready": True})
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: dict[str, object] = {}
+        if command["do"] == "start":
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # no child outlives this process
+                    run(command["kind"], command["settings"], command["log"])
+                    code = 0
+                except BaseException as error:
+                    os.write(2, f"ended by {error!r}\n".encode())
+                finally:
+                    os._exit(code)
+            answer = {"pid": pid}
+        elif command["do"] == "signal":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(command["pid"], command["number"])
+        elif command["do"] == "wait":
+            end = time.monotonic() + command["seconds"]
+            answer = {"code": None}
+            while time.monotonic() < end:
+                pid, status = os.waitpid(command["pid"], os.WNOHANG)
+                if pid:
+                    answer = {"code": os.waitstatus_to_exitcode(status)}
+                    break
+                time.sleep(0.005)
+        say(answer)
+
+
+def say(answer: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_service.gc import collect
+from lensmount_service.registry import Registry
+from lensmount_service.server import collect_garbage
+
+
+@pytest.fixture
+def parts(make_parts):
+    with make_parts() as parts:
+        yield parts
+
+
+@pytest.fixture
+def client(parts, make_adapter, make_png):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for number in range(12):
+            file.writestr(f"{'ab'[number % 2]}/{number}.png", make_png(number))
+    with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        headers = {"Content-Type": "application/zip"}
+        client.put("/datasets/cells", content=buffer.getvalue(), headers=headers).raise_for_status()
+        yield client
+
+
+def gather(parts, state, older_than_s=0.0):
+    training = parts.training
+    return collect(state, Registry(training.jobs.database), training.jobs, training.datasets, older_than_s)
+
+
+def litter(path, data=b"half"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    past = time.time() - 7200
+    os.utime(path, (past, past))
+    os.utime(path.parent, (past, past))
+    return path
+
+
+def test_what_rows_point_at_stays_and_the_rest_goes(parts, client, tmp_path):
+    job = client.post("/jobs", json={"dataset": "cells", "adapter": "cells"}).json()["id"]
+    lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
+    held = {"Lensmount-Lease": lease.token}
+    for name in ("card.md", "checkpoint"):
+        client.put(f"/jobs/{job}/files/{name}", content=b"x", headers=held).raise_for_status()
+    working = litter(tmp_path / "worker" / "jobs" / f"{job}-{lease.token}" / "adapter.safetensors")
+    kept = sorted(path for path in tmp_path.rglob("*") if path.is_file() and "sqlite3" not in path.name)
+    gone = [
+        litter(tmp_path / "blobs" / ("0" * 64)),
+        litter(tmp_path / "blobs" / ".abc.tmp"),
+        litter(tmp_path / "datasets" / f"{'0' * 64}.zip"),
+        litter(tmp_path / "datasets" / "tmpx.tmp"),
+        litter(tmp_path / "jobs" / ("f" * 32) / "card.md"),
+        litter(tmp_path / "jobs" / job / ".card.md.x.tmp"),
+        litter(tmp_path / "worker" / "jobs" / f"{job}-{'0' * 32}" / "adapter.safetensors"),
+        litter(tmp_path / "worker" / "datasets" / f"{'0' * 64}.zip"),
+    ]
+    collected = gather(parts, tmp_path, 3600)
+    assert collected.total == 8
+    assert not any(path.exists() for path in gone)
+    assert working.exists()
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and "sqlite3" not in path.name) == kept
+    assert client.get("/adapters/cells/file").status_code == 200
+    assert client.get("/datasets/cells/file").status_code == 200
+
+
+def test_a_young_file_may_belong_to_a_write_that_is_under_way_and_stays(parts, client, tmp_path):
+    young = tmp_path / "blobs" / ("0" * 64)
+    young.write_bytes(b"x")
+    assert gather(parts, tmp_path, 3600).total == 0
+    assert young.exists()
+    assert gather(parts, tmp_path, 0).total == 1
+
+
+def test_the_checkpoint_of_a_job_that_succeeded_goes_and_that_of_a_failed_one_waits_for_a_retry(
+    parts, client, tmp_path
+):
+    jobs = parts.training.jobs
+    for state in ("succeeded", "failed"):
+        client.post("/jobs", json={"dataset": "cells", "adapter": "cells"})
+        lease = jobs.claim("w", parts.engine.backbone.fingerprint)
+        held = {"Lensmount-Lease": lease.token}
+        client.put(f"/jobs/{lease.id}/files/checkpoint", content=b"x", headers=held).raise_for_status()
+        jobs.finish(lease, state)
+    gather(parts, tmp_path)
+    assert [path.parent.name for path in (tmp_path / "jobs").glob("*/checkpoint")] == [lease.id]
+
+
+def test_an_upload_whose_bytes_were_just_collected_brings_them_back(parts, client, make_adapter, monkeypatch, tmp_path):
+    """The collector runs between an upload's two writes."""
+    registry = parts.catalog._registry
+    publish = registry.publish
+
+    def collected_before(*arguments):
+        gather(parts, tmp_path)
+        return publish(*arguments)
+
+    monkeypatch.setattr(registry, "publish", collected_before)
+    client.put("/adapters/tiles", content=make_adapter(2)).raise_for_status()
+    assert client.get("/adapters/tiles/file").content == make_adapter(2)
+
+
+def test_a_server_collects_what_is_old_when_it_starts(make_parts, tmp_path):
+    litter(tmp_path / "blobs" / ("0" * 64))
+    with make_parts():
+        assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_the_command_says_what_it_removed(make_parts, tmp_path):
+    with make_parts() as parts:
+        assert parts
+    litter(tmp_path / "blobs" / ("0" * 64))
+    command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0}
+
+
+def test_a_database_that_is_away_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--database", "mysql://x"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 78
+    assert "expected postgresql://" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_collecting_twice_is_collecting_once(make_parts, tmp_path):
+    with make_parts() as parts:
+        assert parts
+    from lensmount_service.settings import Settings
+
+    assert collect_garbage(Settings(state=tmp_path), 0).total == 0
