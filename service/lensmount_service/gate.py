@@ -105,7 +105,7 @@ def accuracy_of(data: bytes, candidate: Candidate, folder: Path, backbone: Backb
     swapper.mount(adapter)
     try:
         rule = adapter.manifest.preprocessing
-        logits = answer(images, samples, rule, lambda x: adapter.logits(backbone.features(x)))
+        logits = answer(images, samples, rule, lambda x: adapter.image_logits(backbone, x))
     finally:
         swapper.unmount()
     order = [adapter.manifest.labels.index(label) for label in labels]

@@ -450,3 +450,21 @@ def test_a_running_job_is_cancelled_at_its_next_step(nursery):
     found = wait_for(nursery, job_id, ended, 10)
     assert (found["state"], found["result"]) == ("cancelled", None)
     assert nursery.http.get("/adapters").json() == {"adapters": []}
+
+
+@sqlite
+def test_a_server_answers_the_same_to_the_bit_while_a_job_trains_and_publishes(nursery):
+    nursery.server()
+    nursery.worker()
+    push(nursery)
+    wait_for(nursery, submit(nursery, adapter="cells"), ended)
+    image = zipfile.ZipFile(io.BytesIO(archive())).read("red/0.png")
+    job_id = submit(nursery, adapter="cells", alias="prod", seed=1, force=True)
+    answers = []
+    while not ended(found := job(nursery, job_id)):
+        answer = nursery.http.post("/predict?adapter=cells@1", content=image).json()
+        answers.append((str(answer["predictions"]), answer["adapter"]["digest"]))
+    assert (found["result"]["published"], found["result"]["adapter"]["version"]) == (True, 2)
+    assert len(answers) > 5
+    assert len(set(answers)) == 1
+    assert nursery.http.get("/integrity").json()["ok"]

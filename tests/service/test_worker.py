@@ -253,30 +253,6 @@ def test_a_token_that_does_not_fit_fails_the_job_with_its_code(client, work):
     assert job(client, job_id)["error"]["code"] == "unauthorized"
 
 
-def test_a_server_answers_the_same_to_the_bit_while_a_job_trains_and_publishes(client, work, tmp_path):
-    submit(client)
-    work()
-    image = (tmp_path / "pictures" / "a" / "0.png").read_bytes()
-    jobs = [submit(client, seed=seed, epochs=4, force=True, alias="prod") for seed in (1, 2)]
-    ended, answers = threading.Event(), []
-
-    def ask():
-        while not ended.is_set():
-            answer = client.post("/predict?adapter=malaria@1", content=image)
-            answers.append((answer.status_code, str(answer.json()["predictions"]), answer.json()["adapter"]["digest"]))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    work()
-    ended.set()
-    asking.join()
-    assert [job(client, job_id)["result"]["published"] for job_id in jobs] == [True, True]
-    assert len(answers) > 20
-    assert len(set(answers)) == 1
-    assert answers[0][0] == 200
-    assert client.get("/integrity").json()["ok"]
-
-
 def test_a_database_that_is_away_may_be_tried_again(tmp_path):
     pytest.importorskip("psycopg")
     command = [sys.executable, "-m", "lensmount_client", "worker", "--backbone", "test_resnet", "--weights", "random:0"]
