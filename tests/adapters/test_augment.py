@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lensmount_adapters.augment import PRESETS, Augmentation, augment, mix, orient, preset
+from lensmount_adapters.augment import PRESETS, Augmentation, augment, cut_mix, mix, orient, preset
 from lensmount_adapters.errors import TrainingError
 
 
@@ -116,3 +116,24 @@ def test_eight_orientations_of_an_oblong_picture_are_refused() -> None:
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(TrainingError, match="none, photo, microscopy"):
         preset("satellite")
+
+
+def test_cutmix_pastes_one_rectangle_and_mixes_the_targets_by_its_area() -> None:
+    x = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 10, 12).contiguous()
+    targets = torch.eye(6)
+
+    mixed, soft = cut_mix(x, targets, 1.0, seeded(3))
+
+    torch.testing.assert_close(soft.sum(1), torch.ones(6))
+    for index in range(6):
+        pasted = (mixed[index, 0] != index).double().mean()
+        torch.testing.assert_close(1 - soft[index, index].double(), pasted, atol=1e-6, rtol=0)
+    assert (mixed != x).any()
+
+
+def test_cutmix_of_zero_changes_nothing_and_of_tokens_is_refused() -> None:
+    x, targets = torch.rand(4, 5, 8), torch.eye(4)
+
+    assert cut_mix(x, targets, 0.0, seeded(0))[0] is x
+    with pytest.raises(TrainingError, match="--mixup"):
+        cut_mix(x, targets, 1.0, seeded(0))

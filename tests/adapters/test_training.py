@@ -23,6 +23,7 @@ from lensmount_adapters.schedule import (
     EpochRecord,
     automatic_epochs,
     fit_temperature,
+    has_stalled,
     is_best_so_far,
     learning_rate_at,
 )
@@ -149,6 +150,77 @@ def test_a_resumed_run_ends_where_the_undisturbed_run_ends(
     assert without_seconds(resumed.record["history"]) == without_seconds(undisturbed.record["history"])
     assert same_tensors(resumed.path, undisturbed.path)
     assert resumed.test == undisturbed.test
+
+
+@pytest.mark.parametrize("method", ["lora", "head"])
+def test_a_resumed_run_with_kept_views_ends_where_the_undisturbed_run_ends(
+    config: TrainingConfig, backbone: Backbone, tmp_path: Path, method: str
+) -> None:
+    config = replace(config, method=method, cache_trunk="on", views=2, epochs=6)
+    undisturbed = train(replace(config, out=tmp_path / "undisturbed.safetensors"), backbone=backbone)
+
+    train(config, CtrlC(epoch=4), backbone)
+    resumed = train(replace(config, resume=True), backbone=backbone)
+
+    assert undisturbed.record["trunk"]["views"] == 2
+    assert undisturbed.record["trunk"]["cut"]
+    assert same_tensors(resumed.path, undisturbed.path)
+    left = {path.name for path in tmp_path.iterdir() if path.name.startswith(config.out.name)}
+    assert left == {config.out.name}
+
+
+def test_kept_views_learn_as_fresh_ones_do(config: TrainingConfig, backbone: Backbone) -> None:
+    config = replace(config, epochs=8, method="head")
+
+    kept = train(replace(config, cache_trunk="on", views=4), backbone=backbone)
+    fresh = train(replace(config, cache_trunk="off"), backbone=backbone)
+
+    assert fresh.record["trunk"]["views"] == 0
+    assert kept.record["history"][0]["loss"] == pytest.approx(fresh.record["history"][0]["loss"], abs=0.3)
+    assert kept.record["history"][-1]["loss"] < kept.record["history"][0]["loss"]
+
+
+def test_the_file_of_one_who_averages_orientations_says_so_and_is_judged_so(
+    config: TrainingConfig, backbone: Backbone
+) -> None:
+    result = train(replace(config, orientations=8, epochs=2), backbone=backbone)
+
+    rule = parse_adapter(result.path.read_bytes()).manifest.preprocessing
+    assert rule.orientations == 8
+    evaluation = evaluate(result.path, config.data, split="test", backbone=backbone)
+    assert result.test is not None
+    assert evaluation.metrics == result.test
+
+
+def test_patience_ends_a_run_that_has_stalled(config: TrainingConfig, backbone: Backbone) -> None:
+    result = train(replace(config, epochs=30, patience=2, learning_rate=1e-7), backbone=backbone)
+
+    assert result.record["epochs"]["run"] < 30
+    assert not result.interrupted
+    assert not checkpoint_path(config.out).exists()
+
+
+def test_auto_says_what_it_tried_and_trains_what_it_chose(config: TrainingConfig, backbone: Backbone) -> None:
+    heard: set[str] = set()
+
+    result = train(
+        replace(config, auto=True, max_file_bytes=40_000, epochs=3),
+        lambda progress: heard.add(progress.phase),
+        backbone,
+    )
+
+    trials = result.record["trials"]
+    assert {"searching", "training"} <= heard
+    assert len(trials) >= 2
+    chosen = {key: result.record["hyper_parameters"][key] for key in ("method", "rank", "targets")}
+    assert chosen in [{key: trial[key] for key in chosen} for trial in trials]
+    assert result.size_bytes < 60_000
+    assert [path.name for path in config.out.parent.iterdir()] == [config.out.name]
+
+
+def test_auto_needs_something_to_compare_on(config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match="auto without a validation part"):
+        replace(config, auto=True, validation_fraction=0)
 
 
 def test_ctrl_c_keeps_the_best_so_far_and_says_so(config: TrainingConfig, backbone: Backbone) -> None:
@@ -361,6 +433,24 @@ def test_data_that_cannot_be_read_never_starts_a_run(
 ) -> None:
     with pytest.raises(DatasetError):
         train(replace(config, data=tmp_path / "nowhere"), backbone=backbone)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "stalled"),
+    [
+        ([0.5, 0.6, 0.7], 2, False),
+        ([0.7, 0.6, 0.7], 2, True),
+        ([0.7, 0.6], 2, False),
+        ([0.7, 0.6, 0.5, 0.8], 2, False),
+        ([0.7, 0.6, 0.5, 0.4], None, False),
+    ],
+)
+def test_a_run_has_stalled_when_its_last_epochs_brought_nothing(
+    accuracies: list[float], patience: int | None, stalled: bool
+) -> None:
+    history = [EpochRecord(i, 0.1, 0.9, 0.1, accuracy) for i, accuracy in enumerate(accuracies, start=1)]
+
+    assert has_stalled(history, patience) is stalled
 
 
 def without_seconds(history: list[dict[str, object]]) -> list[dict[str, object]]:
