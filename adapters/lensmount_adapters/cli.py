@@ -93,7 +93,7 @@ def train(
             "training: on, off, or auto, where it saves time."
         ),
     ] = "auto",
-    views: Annotated[int, typer.Option(min=1, help="How many views of each image --cache-trunk keeps.")] = 6,
+    views: Annotated[int, typer.Option(min=1, help="How many views of each image --cache-trunk keeps.")] = 4,
     auto: Annotated[
         bool, typer.Option("--auto", help="Choose method, rank and targets by short trials on the validation part.")
     ] = False,

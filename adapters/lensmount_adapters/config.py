@@ -63,7 +63,7 @@ class TrainingConfig:
     patience: int | None = None
     orientations: Literal[1, 2, 4, 8] = 1
     cache_trunk: Literal["auto", "on", "off"] = "auto"
-    views: int = 6
+    views: int = 4
     auto: bool = False
     max_file_bytes: int | None = None
     max_seconds: float | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
@@ -28,14 +29,20 @@ CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # drop-out does nothing in eval mode
 
 
-def fold_batch_norms(module: fx.GraphModule) -> fx.GraphModule:
+def fold_batch_norms(module: fx.GraphModule, trained: AbstractSet[str] = frozenset()) -> fx.GraphModule:
     """The same function with every pair of convolution and eval-mode BatchNorm as one convolution.
 
-    Tensors keep their names and are shared with `module`; values agree up to rounding.
+    A norm with one of the `trained` tensors stays as it is: folded, the gradient of its scale would be a whole kernel's,
+    and a convolution's own gradients of kernel and bias are the slower ones where it is depthwise. Tensors keep their names and are shared with `module`; values agree up to rounding.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    pairs = {conv: norm for norm in module.graph.nodes if (conv := _convolution_before(module, norm)) is not None}
+    pairs = {
+        conv: norm
+        for norm in module.graph.nodes
+        if trained.isdisjoint((f"{norm.target}.weight", f"{norm.target}.bias"))
+        and (conv := _convolution_before(module, norm)) is not None
+    }
     norms = {norm: conv for conv, norm in pairs.items()}
     for node in module.graph.nodes:
         if node in pairs:

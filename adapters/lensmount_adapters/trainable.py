@@ -145,7 +145,7 @@ def _halves(backbone: Backbone, adapted: set[str]) -> tuple[nn.Module | None, nn
     except BackboneError:
         return None, backbone.module, ""
     trunk = None if halves.trunk is None else fold_batch_norms(halves.trunk)
-    return trunk, out_of_place(fold_batch_norms(halves.branch)), halves.at
+    return trunk, out_of_place(fold_batch_norms(halves.branch, adapted)), halves.at
 
 
 def own_random_state() -> AbstractContextManager[None]:

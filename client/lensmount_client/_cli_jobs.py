@@ -126,7 +126,7 @@ def submit(
         ),
     ] = None,
     views: Annotated[
-        int | None, option("How many varied views of each image --cache-trunk keeps. (default: 6)", min=1)
+        int | None, option("How many varied views of each image --cache-trunk keeps. (default: 4)", min=1)
     ] = None,
     seed: Annotated[int | None, option("Same seed, same split, same result. (default: 0)")] = None,
     shots: Annotated[int | None, option("Train on only this many images of each class.", DATA, min=1)] = None,

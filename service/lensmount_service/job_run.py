@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import random
@@ -198,21 +197,18 @@ class JobRun:
 
     def _replaced(self) -> Replaced | None:
         """The version behind the alias or the bare name today."""
-        target = self._folder / "entry.json"
         try:
-            self._link.fetch(f"/adapters/{self._request.adapter}", target)
+            entry = self._link.get(f"/adapters/{self._request.adapter}")
         except Refused as refused:
             if refused.code != "adapter_not_found":
                 raise
             return None
-        entry = json.loads(target.read_bytes())
         if self._request.alias is None:
             return Replaced(entry["name"], entry["version"], entry["digest"])
         version = entry["aliases"].get(self._request.alias)
         if version is None:
             return None
-        self._link.fetch(f"/adapters/{self._request.adapter}/versions/{version}", target)
-        found = json.loads(target.read_bytes())
+        found = self._link.get(f"/adapters/{self._request.adapter}/versions/{version}")
         return Replaced(found["name"], found["version"], found["digest"])
 
     def _leave_files(self, result: TrainingResult, verdict: Verdict) -> list[str]:

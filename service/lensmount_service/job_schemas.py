@@ -74,7 +74,7 @@ class JobSubmission(BaseModel):
     max_seconds: float | None = Field(None, gt=0, le=7 * 86_400)
     orientations: Literal[1, 2, 4, 8] = 1
     cache_trunk: Literal["auto", "on", "off"] = "auto"
-    views: int = Field(6, ge=1, le=1000)
+    views: int = Field(4, ge=1, le=1000)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     description: Text = Field("", max_length=4000)
     license: Text = Field("", max_length=200)

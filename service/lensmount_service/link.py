@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from lensmount_service.errors import LeaseLost
+from lensmount_service.errors import LeaseLost, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+WRONG_WORKER = frozenset({401, 403, 421})  # a token that does not fit is no fault of the job
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507}) | WRONG_WORKER
 CHUNK_BYTES = 2**20
 
 
@@ -88,6 +89,17 @@ class ServerLink:
 
         self._patiently(once)
 
+    def get(self, path: str) -> dict[str, Any]:
+        """A JSON document."""
+
+        def once() -> dict[str, Any]:
+            response = self._client.get(path)
+            _raise_for(response)
+            document: dict[str, Any] = response.json()
+            return document
+
+        return self._patiently(once)
+
     def send(
         self,
         path: str,
@@ -127,6 +139,10 @@ class ServerLink:
 class _TryAgain(Exception):
     """An answer that may be another one later."""
 
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 def _raise_for(response: httpx.Response) -> None:
     if response.is_success:
@@ -140,7 +156,7 @@ def _raise_for(response: httpx.Response) -> None:
     if code in ("lease_lost", "job_not_found"):
         raise LeaseLost(detail)
     if response.status_code in RETRIED and code != "adapter_corrupt":
-        raise _TryAgain(f"{response.status_code} {code}: {detail}")
+        raise _TryAgain(response.status_code, f"{response.status_code} {code}: {detail}")
     raise Refused(response.status_code, code, detail)
 
 
@@ -165,3 +181,27 @@ def open_link(url: str, token: str | None, patience_s: float, check: Callable[[]
         yield link
     finally:
         link.close()
+
+
+def require_server(url: str, token: str | None, backbone: str) -> None:
+    """Check that a server which is there takes this worker; one that is not there yet is waited for later.
+
+    Raises Unauthorized, or Unavailable where it holds another backbone, whose jobs this worker would never claim.
+    """
+    with open_link(url, token, 0, _go_on) as link:
+        try:
+            found = link.get("/health/ready").get("backbone", backbone)
+            if found != backbone:
+                raise Unavailable(
+                    f"found a server with the backbone {found}, expected {backbone}. Cure: --backbone {found}",
+                    code="backbone_mismatch",
+                )
+            link.get("/limits")
+        except ServerAway as away:
+            if isinstance(away.__cause__, _TryAgain) and away.__cause__.status in WRONG_WORKER:
+                raise Unauthorized(f"the server at {url} refuses this worker. Cure: its token, by --token") from away
+            log.warning("server not there yet", server=url, reason=str(away))
+
+
+def _go_on() -> None:
+    """There is no job to lose."""

@@ -26,7 +26,7 @@ from lensmount_service.errors import JobConflict, NotFound, ServiceError
 from lensmount_service.heart import Heart, JobCancelled, WorkerStopping
 from lensmount_service.job_run import JobRun, work_folder
 from lensmount_service.jobs import JobTable, Lease
-from lensmount_service.link import Refused, ServerAway, open_link
+from lensmount_service.link import Refused, ServerAway, open_link, require_server
 from lensmount_service.worker_settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ class Worker:
         self._backbone = backbone
         self._stop = threading.Event()
         self._lease: Lease | None = None
-        self._lock = threading.Lock()
+        self.damaged = False
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     def stop(self) -> None:
@@ -60,6 +60,10 @@ class Worker:
                     self._work(lease)
                 finally:
                     self._lease = None
+                if changed := self._backbone.changed():
+                    log.error("a job left the backbone changed, this worker ends", tensors=len(changed))
+                    self.damaged = True
+                    return
             elif self._settings.once:
                 return
             else:
@@ -171,6 +175,8 @@ def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
     if settings.parent is not None:
         _end_with(settings.parent)
     with open_worker(settings, backbone) as worker:
+        token = settings.token.get_secret_value() if settings.token else None
+        require_server(settings.server, token, settings.backbone)
         log.info(
             "working",
             server=settings.server,
@@ -188,9 +194,9 @@ def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
         thread.join(GRACE_S)
         if thread.is_alive():
             worker.abandon()
-    if told.is_set():
+    if told.is_set() or worker.damaged:
         sys.stderr.flush()
-        os._exit(0)  # a step that is under way, or torch's own way out, would hold a niced process up for long
+        os._exit(int(worker.damaged))  # a step under way, or torch's own way out, would hold a niced process up
 
 
 def _end_with(parent: int) -> None:

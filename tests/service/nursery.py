@@ -35,7 +35,7 @@ def main() -> None:
             logs.configure(settings)
             server.serve(settings, backbone)
         else:
-            own = WorkerSettings(**values)
+            own = WorkerSettings(**values, backbone=backbone.name)
             logs.configure(own)
             worker.work(own, backbone)
 

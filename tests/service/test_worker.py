@@ -16,8 +16,11 @@ import pytest
 import uvicorn
 
 from lensmount_adapters.backbone import load_backbone
+from lensmount_adapters.errors import TrainingError
 from lensmount_service import job_run, worker
+from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.job_files import MEDIA_TYPES
+from lensmount_service.link import require_server
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
 from lensmount_service.worker import open_worker
@@ -247,10 +250,37 @@ def test_without_a_test_part_the_validation_part_judges(client, work):
     assert found["result"]["gate"]["balanced_accuracy"] == found["result"]["metrics"]["validation"]["balanced_accuracy"]
 
 
-def test_a_token_that_does_not_fit_fails_the_job_with_its_code(client, work):
+def test_a_token_that_does_not_fit_is_no_fault_of_the_job_that_waits_for_another_worker(client, work):
     job_id = submit(client)
-    work(token="wrong")
-    assert job(client, job_id)["error"]["code"] == "unauthorized"
+    work(token="wrong", patience_s=0)
+    assert (job(client, job_id)["state"], job(client, job_id)["error"]) == ("queued", None)
+    assert "unauthorized" in client.get(f"/jobs/{job_id}/log").text
+
+
+def test_a_worker_that_the_server_will_not_have_ends_at_its_start(client):
+    url = str(client.base_url)
+    require_server(url, "secret", "test_resnet")
+    with pytest.raises(Unauthorized):
+        require_server(url, "wrong", "test_resnet")
+    with pytest.raises(Unavailable, match="Cure: --backbone test_resnet"):
+        require_server(url, "secret", "resnet34")
+    require_server("http://127.0.0.1:1", None, "resnet34")  # not there yet
+
+
+def test_a_worker_whose_backbone_a_job_has_changed_ends(client, tmp_path, monkeypatch):
+    backbone = load_backbone("test_resnet", "random:0")
+
+    def train(*arguments):
+        next(backbone.module.parameters()).data.add_(1)
+        raise TrainingError("in the middle")
+
+    monkeypatch.setattr(job_run, "train", train)
+    first, second = submit(client), submit(client)
+    settings = WorkerSettings(token="secret", state=tmp_path, server=str(client.base_url), threads=1, once=True)
+    with open_worker(settings, backbone) as own:
+        own.run()
+        assert own.damaged
+    assert [job(client, job_id)["state"] for job_id in (first, second)] == ["failed", "queued"]
 
 
 def test_a_database_that_is_away_may_be_tried_again(tmp_path):
