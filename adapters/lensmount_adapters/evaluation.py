@@ -26,6 +26,11 @@ from lensmount_adapters.split import few_shot, split_folder
 from lensmount_adapters.swap import ExactSwapper
 
 
+# EfficientNet-Lite0 in float32, one core, 320 pixels, ms an image: 122 in batches of 64, and 42 in batches of 8 with
+# channels_last, which stay in the caches.
+ANSWER_BATCH = 8
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation(Judged):
     """What `evaluate` found: the judged images, the figures as one JSON document, the files written."""
@@ -80,14 +85,15 @@ def answer(
     samples: Sequence[Sample],
     rule: Preprocessing,
     logits: Callable[[Tensor], Tensor],
-    batch_size: int = 64,
+    batch_size: int = ANSWER_BATCH,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Logits [N, classes] on the CPU for the samples, decoded batch by batch."""
     found: list[Tensor] = []
     for start in range(0, len(samples), batch_size):
         pixels = read_pixels(folder, samples[start : start + batch_size], rule)
-        found.append(logits(normalise(pixels, rule)).cpu())
+        images = normalise(pixels, rule).contiguous(memory_format=torch.channels_last)
+        found.append(logits(images).cpu())
         if on_progress is not None:
             on_progress(min(start + batch_size, len(samples)), len(samples))
     return torch.cat(found)
