@@ -3,7 +3,7 @@
 Every contender gets the same backbone (EfficientNet-Lite0), data, split, image size and epochs; the adapters the same
 targets and rank. One run is one line of JSON in `--out`, so that a broken-off benchmark goes on where it stopped.
 
-    ours    `lensmount train`, and once more with half the epochs and 3 views
+    ours    `lensmount train`, and once more with two thirds of the epochs and 3 views (short)
     peft    a plain loop: PEFT's LoRA, torchvision's augmentation from files in a DataLoader, AdamW, bfloat16 autocast
     full    every weight of the same network, BatchNorm in training mode; channels_last, bfloat16, our augmentation
             (the quickest full fine-tuning we know how to write here)
@@ -75,16 +75,16 @@ TASKS = {
     # the recipes for accuracy: those of the zoo, and one for the grey cells
     "malaria-recipe": Benchmark(
         "malaria-nih",
-        PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 20, "batch_size": 16},
+        PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 12},
     ),
-    "smoking-recipe": Benchmark("smoking", PARTS | {"augment": "photo", "resize": "crop", "size": 320, "epochs": 10}),
+    "smoking-recipe": Benchmark("smoking", PARTS | {"augment": "photo", "resize": "crop", "size": 288, "epochs": 8}),
     "histology-recipe": Benchmark(
         "histology-lc25000-lung",
-        PARTS | {"group_regex": TILE, "augment": "microscopy", "resize": "crop", "size": 224, "epochs": 12},
+        PARTS | {"group_regex": TILE, "augment": "microscopy", "resize": "crop", "size": 160, "epochs": 8},
     ),
     "gray50-recipe": Benchmark(
         "malaria-nih-gray50",
-        PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 8},
+        PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 6},
     ),
 }
 
@@ -120,7 +120,7 @@ def main() -> None:
     if options.what != "show":
         print(machine.describe())
         for task in options.task or TASKS:
-            contenders = ["ours", "ours, half", "peft"] if options.what == "race" else options.methods
+            contenders = ["ours", "ours, short", "peft"] if options.what == "race" else options.methods
             seeds = range(options.rounds if options.what == "race" else options.seeds)
             run_all(task, contenders, seeds, options)
     show(load(options.out))
@@ -165,8 +165,8 @@ def ours(task: str, contender: str, seed: int, options: argparse.Namespace, back
     method = "lora" if contender.startswith("ours") else contender
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config_of(task, seed, options, Path(folder)), method=method)
-        if contender == "ours, half":
-            config = replace(config, epochs=(config.epochs or 12) // 2, views=3)
+        if contender == "ours, short":
+            config = replace(config, epochs=2 * (config.epochs or 12) // 3, views=3)
         started = time.perf_counter()
         history: list[tuple[float, float]] = []
 
@@ -393,7 +393,7 @@ def show_race(task: str, runs: list[Run]) -> None:
         for mine in runs
         for half in runs
         for peer in runs
-        if (mine.contender, half.contender, peer.contender) == ("ours", "ours, half", "peft")
+        if (mine.contender, half.contender, peer.contender) == ("ours", "ours, short", "peft")
         and mine.seed == half.seed == peer.seed
     ]
     if not rounds:
@@ -404,15 +404,15 @@ def show_race(task: str, runs: list[Run]) -> None:
     rows = {
         "PEFT, s": [p.seconds for _, _, p in rounds],
         "ours, s": [m.seconds for m, _, _ in rounds],
-        "ours, half the epochs, s": [h.seconds for _, h, _ in rounds],
+        "ours, short, s": [h.seconds for _, h, _ in rounds],
         "PEFT / ours": [p.seconds / m.seconds for m, _, p in rounds],
-        "PEFT / ours, half the epochs": [p.seconds / h.seconds for _, h, p in rounds],
+        "PEFT / ours, short": [p.seconds / h.seconds for _, h, p in rounds],
         "PEFT, balanced accuracy on validation": [p.validation for _, _, p in rounds],
         "ours": [m.validation for m, _, _ in rounds],
-        "ours, half the epochs": [h.validation for _, h, _ in rounds],
+        "ours, short": [h.validation for _, h, _ in rounds],
         "PEFT, balanced accuracy on test": [p.test for _, _, p in rounds],
         "ours on test": [m.test for m, _, _ in rounds],
-        "ours, half the epochs, on test": [h.test for _, h, _ in rounds],
+        "ours, short, on test": [h.test for _, h, _ in rounds],
     }
     for name, values in rows.items():
         digits = 3 if max(values) <= 1 else 1

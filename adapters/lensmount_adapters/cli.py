@@ -71,7 +71,7 @@ def train(
     val_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="Share kept to choose the best epoch.")] = 0.15,
     test_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="Share kept to measure the result.")] = 0.15,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in one step.")] = 32,
-    lr: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 2e-3,
+    lr: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 4e-3,
     weight_decay: Annotated[float, typer.Option(min=0, help="AdamW's weight decay.")] = 0.01,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.9, help="Share of each label spread over all.")] = 0.1,
     class_weights: Annotated[

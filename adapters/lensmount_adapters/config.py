@@ -53,7 +53,7 @@ class TrainingConfig:
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     warmup: float = 0.1
     weight_decay: float = 0.01
     label_smoothing: float = 0.1

@@ -106,7 +106,7 @@ def submit(
         int | None, option("Stop after so many epochs without a better validation. (default: never)", min=1)
     ] = None,
     batch_size: Annotated[int | None, option("Images in one step. (default: 32)", min=1)] = None,
-    lr: Annotated[float | None, option("Highest learning rate. (default: 0.002)")] = None,
+    lr: Annotated[float | None, option("Highest learning rate. (default: 0.004)")] = None,
     weight_decay: Annotated[float | None, option("AdamW's weight decay. (default: 0.01)")] = None,
     label_smoothing: Annotated[float | None, option("Share of each label spread over all. (default: 0.1)")] = None,
     class_weights: Annotated[

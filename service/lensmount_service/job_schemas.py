@@ -61,7 +61,7 @@ class JobSubmission(BaseModel):
     validation_fraction: float = Field(0.15, ge=0, le=0.5)
     test_fraction: float = Field(0.15, ge=0, le=0.5)
     batch_size: int = Field(32, ge=1, le=1024)
-    learning_rate: float = Field(2e-3, ge=1e-7, le=1)
+    learning_rate: float = Field(4e-3, ge=1e-7, le=1)
     weight_decay: float = Field(0.01, ge=0, le=1)
     label_smoothing: float = Field(0.1, ge=0, le=0.9)
     class_weights: Literal["none", "balanced"] = "balanced"

@@ -91,7 +91,7 @@ def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client
     assert (job["state"], job["adapter"], job["alias"], job["attempt"]) == ("queued", "malaria", "prod", 0)
     assert (job["dataset"]["name"], job["dataset"]["version"]) == ("cells", 1)
     assert job["hyper_parameters"]["epochs"] == 3
-    assert job["hyper_parameters"]["learning_rate"] == 2e-3
+    assert job["hyper_parameters"]["learning_rate"] == 4e-3
     assert job["created_at"].endswith("Z")
     assert (job["history"], job["progress"], job["result"], job["error"]) == ([], None, None, None)
     assert client.get(f"/jobs/{job['id']}").json() == job
