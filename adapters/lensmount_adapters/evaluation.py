@@ -25,7 +25,6 @@ from lensmount_adapters.report import write_evaluation_report
 from lensmount_adapters.split import few_shot, split_folder
 from lensmount_adapters.swap import ExactSwapper
 
-
 # EfficientNet-Lite0 in float32, one core, 320 pixels, ms an image: 122 in batches of 64, and 42 in batches of 8 with
 # channels_last, which stay in the caches.
 ANSWER_BATCH = 8

@@ -32,8 +32,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # drop
 def fold_batch_norms(module: fx.GraphModule, trained: AbstractSet[str] = frozenset()) -> fx.GraphModule:
     """The same function with every pair of convolution and eval-mode BatchNorm as one convolution.
 
-    A norm with one of the `trained` tensors stays as it is: folded, the gradient of its scale would be a whole kernel's,
-    and a convolution's own gradients of kernel and bias are the slower ones where it is depthwise. Tensors keep their names and are shared with `module`; values agree up to rounding.
+    A norm with one of the `trained` tensors stays as it is: folded, the gradient of its scale would be a whole
+    kernel's, and a convolution's own gradients of kernel and bias are the slower ones where it is depthwise.
+    Tensors keep their names and are shared with `module`; values agree up to rounding.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}

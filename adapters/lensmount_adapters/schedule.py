@@ -36,8 +36,8 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float) -> float
 
 
 def automatic_epochs(steps: int) -> int:
-    """12, or as many as make 300 optimiser steps at `steps` an epoch, 100 at most: few images need more rounds."""
-    return min(100, max(12, math.ceil(300 / steps)))
+    """12, or as many as make 100 optimiser steps at `steps` an epoch, 100 at most: few images need more rounds."""
+    return min(100, max(12, math.ceil(100 / steps)))
 
 
 def is_best_so_far(history: Sequence[EpochRecord], images: int) -> bool:

@@ -161,7 +161,9 @@ def submit(
     max_file_bytes: Annotated[
         int | None, option("Largest adapter file that the search may choose.", SEARCH, min=1)
     ] = None,
-    max_seconds: Annotated[float | None, option("Seconds for the search (its last trial may take longer).", SEARCH)] = None,
+    max_seconds: Annotated[
+        float | None, option("Seconds for the search (its last trial may take longer).", SEARCH)
+    ] = None,
     alias: Annotated[
         str | None,
         option("Move this alias to the new version, and compare with what it means now.", PUBLISHING),
