@@ -219,9 +219,9 @@ def test_cancelling_and_retrying_answer_as_the_state_asks(client, parts):
     running = client.delete(path)
     assert (running.status_code, running.json()["state"], running.json()["cancel_requested"]) == (202, "running", True)
     assert client.delete(path).json() == running.json()
-    parts.training.jobs.finish(lease, "failed", None, ("invalid_request", "the loss is nan"))
+    parts.training.jobs.finish(lease, "failed", None, ("training_failed", "the loss is nan"))
     refused(client.delete(path), 409, "job_finished")
-    assert client.get(path).json()["error"] == {"code": "invalid_request", "message": "the loss is nan"}
+    assert client.get(path).json()["error"] == {"code": "training_failed", "message": "the loss is nan"}
 
 
 @pytest.mark.parametrize("ask", ["get", "delete"])
@@ -249,7 +249,7 @@ def test_a_stream_tells_the_whole_story_and_ends_with_the_job(client, parts, lea
     jobs = parts.training.jobs
     jobs.tell(lease, "epoch", {"epoch": 1, "loss": 0.5})
     jobs.tell(lease, "log", {"level": "info", "message": "hello"})
-    jobs.finish(lease, "failed", None, ("invalid_request", "no"))
+    jobs.finish(lease, "failed", None, ("training_failed", "no"))
 
     told = stream(client, lease.id)
     assert [(event, number) for event, number, _ in told] == [
@@ -262,7 +262,7 @@ def test_a_stream_tells_the_whole_story_and_ends_with_the_job(client, parts, lea
     ]
     assert told[2][2] == {"epoch": 1, "loss": 0.5}
     assert told[3][2]["message"] == "hello"
-    assert told[4][2]["error"] == {"code": "invalid_request", "message": "no"}
+    assert told[4][2]["error"] == {"code": "training_failed", "message": "no"}
     assert told[5][2] == {"state": "failed"}
 
 
@@ -303,7 +303,7 @@ def test_the_log_is_text_for_people(client, parts, lease):
     jobs = parts.training.jobs
     jobs.tell(lease, "epoch", {"epoch": 1, "loss": 0.5, "validation_balanced_accuracy": 0.75, "seconds": 1.25})
     jobs.tell(lease, "log", {"level": "warning", "message": "two pictures are alike"})
-    jobs.finish(lease, "failed", None, ("invalid_request", "no"))
+    jobs.finish(lease, "failed", None, ("training_failed", "no"))
     answer = client.get(f"/jobs/{lease.id}/log")
     assert answer.headers["content-type"].startswith("text/plain")
     assert [line.split(" ", 1)[1] for line in answer.text.splitlines()] == [
