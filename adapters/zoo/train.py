@@ -60,8 +60,7 @@ RECIPES = (
             "group_regex": r"^(.*?)_?[tT]hin",
             "augment": "microscopy",
             "size": 160,
-            "epochs": 30,
-            "batch_size": 16,
+            "epochs": 12,
             "validation_fraction": 0.1,
             "test_fraction": 0.2,
         },
@@ -85,7 +84,7 @@ RECIPES = (
             "portraits; near-copies of one picture cannot be ruled out. Not for watching people."
         ),
         license="Apache-2.0 (weights); images CC BY 4.0 (Khan 2022)",
-        settings={"augment": "photo", "resize": "crop", "size": 384, "epochs": 12, "validation_fraction": 0.05},
+        settings={"augment": "photo", "resize": "crop", "size": 320, "epochs": 8, "validation_fraction": 0.05},
     ),
     Recipe(
         name="histology",
@@ -113,7 +112,7 @@ RECIPES = (
             "method": "lora+norm",
             "resize": "crop",
             "size": 224,
-            "epochs": 16,
+            "epochs": 10,
             "validation_fraction": 0.05,
         },
     ),
