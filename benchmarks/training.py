@@ -80,7 +80,7 @@ TASKS = {
     "smoking-recipe": Benchmark("smoking", PARTS | {"augment": "photo", "resize": "crop", "size": 288, "epochs": 8}),
     "histology-recipe": Benchmark(
         "histology-lc25000-lung",
-        PARTS | {"group_regex": TILE, "augment": "microscopy", "resize": "crop", "size": 160, "epochs": 8},
+        PARTS | {"group_regex": TILE, "augment": "microscopy", "resize": "crop", "size": 224, "epochs": 10},
     ),
     "gray50-recipe": Benchmark(
         "malaria-nih-gray50",

@@ -38,6 +38,10 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+# The shipped files were trained before views were kept; none of the three was beaten on its test part by today's
+# defaults, which take a sixth of the time (docs/measurements.md).
+_AS_SHIPPED = {"learning_rate": 2e-3, "cache_trunk": "off"}
+
 RECIPES = (
     Recipe(
         name="malaria",
@@ -60,7 +64,9 @@ RECIPES = (
             "group_regex": r"^(.*?)_?[tT]hin",
             "augment": "microscopy",
             "size": 160,
-            "epochs": 12,
+            "epochs": 30,
+            "batch_size": 16,
+            **_AS_SHIPPED,
             "validation_fraction": 0.1,
             "test_fraction": 0.2,
         },
@@ -84,7 +90,14 @@ RECIPES = (
             "portraits; near-copies of one picture cannot be ruled out. Not for watching people."
         ),
         license="Apache-2.0 (weights); images CC BY 4.0 (Khan 2022)",
-        settings={"augment": "photo", "resize": "crop", "size": 320, "epochs": 8, "validation_fraction": 0.05},
+        settings={
+            "augment": "photo",
+            "resize": "crop",
+            "size": 384,
+            "epochs": 12,
+            "validation_fraction": 0.05,
+            **_AS_SHIPPED,
+        },
     ),
     Recipe(
         name="histology",
@@ -112,8 +125,9 @@ RECIPES = (
             "method": "lora+norm",
             "resize": "crop",
             "size": 224,
-            "epochs": 10,
+            "epochs": 16,
             "validation_fraction": 0.05,
+            **_AS_SHIPPED,
         },
     ),
 )
