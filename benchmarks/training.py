@@ -219,7 +219,7 @@ def peft_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
         lambda: validation,
         lambda: test,
         steps=len(training),
-        rate=2e-3,
+        rate=config.learning_rate,
         frozen_norms=True,
     )
 
