@@ -105,7 +105,7 @@ def candidates(config: TrainingConfig, backbone: Backbone) -> list[Candidate]:
         Candidate("bias", 1, config.targets),
     ]
     has_kernels = any(max(t.shape[2:], default=1) > 1 for t in _selected(found[0], backbone))
-    return [one for one in found if one.method != "lora-tucker" or has_kernels]
+    return [one for one in found if (one.method != "lora-tucker" or has_kernels) and _matches(one, backbone)]
 
 
 def _fitting(config: TrainingConfig, backbone: Backbone, classes: int) -> list[tuple[Candidate, int]]:
@@ -133,6 +133,15 @@ def file_bytes(candidate: Candidate, config: TrainingConfig, backbone: Backbone,
     for target in selection.additive:
         numbers += target.shape[0]
     return numbers * FILE_DTYPES[config.file_dtype].itemsize + FILE_OVERHEAD
+
+
+def _matches(candidate: Candidate, backbone: Backbone) -> bool:
+    """Whether there is anything to train: an expression for convolutions may match no norm."""
+    try:
+        select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets)
+    except TrainingError:
+        return False
+    return True
 
 
 def _selected(candidate: Candidate, backbone: Backbone) -> tuple[Any, ...]:

@@ -120,7 +120,7 @@ def train(
         trials: tuple[Trial, ...] = ()
         if config.auto:
             config, trials = _choose(config, backbone, task, listener)
-        run = _Run(config, backbone, task, trials)
+        run = _Run(config, backbone, task, [trial.to_json() for trial in trials])
         interrupted = run.go(listener)
         return _write(run, interrupted)
 
@@ -135,7 +135,7 @@ def _choose(
 
     def measure(short: TrainingConfig) -> tuple[float, float]:
         trial = replace(short, out=config.out.with_name(f"{config.out.name}.trial"), cache_trunk="off")
-        run = _Run(trial, backbone, task, ())
+        run = _Run(trial, backbone, task, [])
         try:
             interrupted = run.go(lambda progress: listener(replace(progress, done=None, phase="searching")))
         finally:
@@ -157,7 +157,7 @@ def _steps(config: TrainingConfig, task: Task) -> int:
 class _Run:
     """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one."""
 
-    def __init__(self, config: TrainingConfig, backbone: Backbone, task: Task, trials: tuple[Trial, ...]) -> None:
+    def __init__(self, config: TrainingConfig, backbone: Backbone, task: Task, trials: list[dict[str, Any]]) -> None:
         self.config = config
         self.trials = trials
         self.backbone = backbone
@@ -351,6 +351,7 @@ class _Run:
             "torch_generator": torch.get_rng_state(),
             "precision": precision_name(self.precision),
             "views": self.kept_views,
+            "trials": self.trials,
             "seconds": self.seconds(),
         }
 
@@ -368,6 +369,7 @@ class _Run:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_generator"])
         self.seconds_before = state["seconds"]
+        self.trials = state["trials"]
         return {"precision": PRECISIONS[state["precision"]], "views": state["views"]}
 
 
@@ -469,7 +471,7 @@ def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
         "interrupted": interrupted,
         "history": [asdict(record) for record in run.history],
         "precision": precision_name(run.precision),
-        "trials": [trial.to_json() for trial in run.trials],
+        "trials": run.trials,
         "trunk": {"cut": run.adapter.cut, "views": run.kept_views},
         "seconds": round(run.seconds(), 1),
         "threads": torch.get_num_threads(),

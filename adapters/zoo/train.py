@@ -38,8 +38,8 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-# The shipped files were trained before views were kept; none of the three was beaten on its test part by today's
-# defaults, which take a sixth of the time (docs/measurements.md).
+# The shipped files were trained before views were kept; none of the three was beaten on its test part by a run with
+# today's defaults (docs/measurements.md).
 _AS_SHIPPED = {"learning_rate": 2e-3, "cache_trunk": "off"}
 
 RECIPES = (

@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,10 +141,8 @@ class JobRun:
         return True
 
     def _config(self, data: Path, out: Path, resume: bool) -> TrainingConfig:
-        known = {field.name for field in fields(TrainingConfig)}
-        chosen = {name: value for name, value in self._request.hyper_parameters.items() if name in known}
         return TrainingConfig(
-            **chosen,
+            **self._request.hyper_parameters,
             data=data,
             name=self._request.adapter,
             out=out,

@@ -51,6 +51,13 @@ def test_every_candidate_is_tried_for_a_quarter_of_the_epochs(config: TrainingCo
     assert {"head", "lora", "norm", "bias", "lora+norm"} <= {short.method for short in tried}
 
 
+def test_candidates_that_would_train_nothing_are_left_out(config: TrainingConfig, backbone: Backbone) -> None:
+    methods = {one.method for one in candidates(replace(config, targets=r"^conv_head$"), backbone)}
+
+    assert {"head", "lora"} <= methods
+    assert "norm" not in methods
+
+
 def test_the_time_budget_ends_the_search_after_at_least_one_trial(config: TrainingConfig, backbone: Backbone) -> None:
     now = [0.0]
 

@@ -62,6 +62,19 @@ def test_folded_halves_answer_as_the_module_does(name: str) -> None:
         assert (branch(trunk(images)) - expected).abs().max() < 1e-10 * expected.abs().max()
 
 
+def test_a_norm_that_trains_is_not_folded() -> None:
+    module, images = model_and_images("resnet34")
+    halves = Segments(module).halves({"layer4.0.conv1.weight"})
+    assert halves.trunk is not None
+
+    branch = fold_batch_norms(halves.branch, {"layer4.0.bn1.weight", "layer4.1.bn2.bias"})
+
+    norms = {str(n.target) for n in branch.graph.nodes if n.op == "call_module" and ".bn" in str(n.target)}
+    assert norms == {"layer4.0.bn1", "layer4.1.bn2"}
+    with torch.inference_mode():
+        torch.testing.assert_close(branch(halves.trunk(images)), module(images), rtol=1e-4, atol=1e-4)
+
+
 def test_out_of_place_leaves_the_shared_layers_as_they_are() -> None:
     module, images = model_and_images("resnet34")
     halves = Segments(module).halves({"layer4.0.conv1.weight"})

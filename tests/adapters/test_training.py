@@ -218,6 +218,22 @@ def test_auto_says_what_it_tried_and_trains_what_it_chose(config: TrainingConfig
     assert [path.name for path in config.out.parent.iterdir()] == [config.out.name]
 
 
+def test_a_resumed_run_keeps_what_auto_chose_and_what_it_tried(config: TrainingConfig, backbone: Backbone) -> None:
+    config = replace(config, auto=True, max_file_bytes=40_000)
+
+    def leave(progress: Progress) -> None:
+        if progress.phase == "training" and progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    broken_off = train(config, leave, backbone)
+    heard: set[str] = set()
+    resumed = train(replace(config, resume=True), lambda progress: heard.add(progress.phase), backbone)
+
+    assert heard == {"training"}
+    assert resumed.record["trials"] == broken_off.record["trials"] != []
+    assert resumed.record["hyper_parameters"] == broken_off.record["hyper_parameters"]
+
+
 def test_auto_needs_something_to_compare_on(config: TrainingConfig) -> None:
     with pytest.raises(TrainingError, match="auto without a validation part"):
         replace(config, auto=True, validation_fraction=0)
