@@ -46,16 +46,25 @@ class Segments:
     def __len__(self) -> int:
         return len(self.cuts) + 1
 
+    def cut_before(self, tensors: Collection[str]) -> int | None:
+        """The latest cut before the first layer that owns one of the named tensors; None where no cut is before it.
+
+        With no tensor named, the last cut.
+        """
+        first = next((i for i, node in enumerate(self._nodes) if _owns(node, tensors)), len(self._nodes))
+        return max((cut for cut in self.cuts if cut < first), default=None)
+
     def halves(self, tensors: Collection[str]) -> Halves:
         """The module cut as late as possible before the first layer that owns one of the named tensors.
 
         With no tensor named, all of the backbone is trunk.
         """
-        first = next((i for i, node in enumerate(self._nodes) if _owns(node, tensors)), len(self._nodes))
-        before = [cut for cut in self.cuts if cut < first]
-        if not before:
+        return self.halves_at(self.cut_before(tensors))
+
+    def halves_at(self, cut: int | None) -> Halves:
+        """The module cut there; None: all of it is branch."""
+        if cut is None:
             return Halves(None, self._assemble(self._graph))
-        cut = before[-1]
         return Halves(self._front(cut), self._back(cut), self._nodes[cut].name)
 
     def _front(self, cut: int) -> fx.GraphModule:
