@@ -16,7 +16,7 @@ from lensmount_adapters.manifest import Manifest
 ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as numbered by `orient`
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Adapter:
     """What `admit` returns and a swapper mounts. Deltas and head hold float32 tensors."""
 

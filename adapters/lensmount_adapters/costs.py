@@ -66,8 +66,8 @@ def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
     return [run for run in runs if sum(savings[index] for index in run) > costs.mixed.fixed]
 
 
-def seconds_of(work: Callable[[], object], rounds: int = 3) -> float:
-    """The fastest of a few rounds, after one that pays for allocations and kernels."""
+def seconds_of(work: Callable[[], object], rounds: int = 2) -> float:
+    """The faster of two rounds, after one that pays for allocations and kernels."""
     work()
     times = []
     for _ in range(rounds):

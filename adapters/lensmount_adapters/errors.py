@@ -2,7 +2,8 @@
 
 LensmountError
 ├── BackboneError               backbone_unavailable: unknown name, weights that cannot be had
-│   └── WeightsMismatch         weights_mismatch: a weights file that does not fit the backbone
+│   ├── WeightsMismatch         weights_mismatch: a weights file that does not fit the backbone
+│   └── ExecutorUnavailable     executor_unavailable: a library, compiler or device that is asked for and not there
 ├── AdapterError                an adapter file that is refused; nothing has been changed
 │   ├── AdapterUnsupported      unsupported_adapter_format: not a safetensors file at all
 │   ├── AdapterTooLarge         adapter_too_large: over a stated limit
@@ -44,6 +45,10 @@ class BackboneError(LensmountError):
 
 class WeightsMismatch(BackboneError):
     default_code = "weights_mismatch"
+
+
+class ExecutorUnavailable(BackboneError):
+    default_code = "executor_unavailable"
 
 
 class AdapterError(LensmountError):

@@ -42,7 +42,7 @@ def fold_batch_norms(module: fx.GraphModule, trained: AbstractSet[str] = frozens
         conv: norm
         for norm in module.graph.nodes
         if trained.isdisjoint((f"{norm.target}.weight", f"{norm.target}.bias"))
-        and (conv := _convolution_before(module, norm)) is not None
+        and (conv := convolution_before(module, norm)) is not None
     }
     norms = {norm: conv for conv, norm in pairs.items()}
     for node in module.graph.nodes:
@@ -65,7 +65,7 @@ def out_of_place(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def _convolution_before(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+def convolution_before(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """The convolution that feeds this BatchNorm and nothing else."""
     if node.op != "call_module" or not isinstance(node.args[0], fx.Node):
         return None
@@ -87,7 +87,7 @@ def _folded(
         return None if getattr(owner, name) is None else graph.get_attr(f"{node.target}.{name}")
 
     values: tuple[Any, ...] = (
-        copies[conv.args[0]],  # type: ignore[index]  # a node, as _convolution_before saw
+        copies[conv.args[0]],  # type: ignore[index]  # a node, as convolution_before saw
         *(tensor(conv, layer, name) for name in ("weight", "bias")),
         *(tensor(norm, own, name) for name in ("running_mean", "running_var", "weight", "bias")),
         own.eps,
@@ -112,9 +112,21 @@ def folded_convolution(
     *geometry: Any,
 ) -> Tensor:
     """`BN(conv(x, weight) + bias)` in eval mode, as one convolution."""
-    s = torch.rsqrt(var + eps)  # [out]
+    gain, shift = gain_and_shift(bias, mean, var, gamma, beta, eps)
+    y: Tensor = CONVOLUTIONS[kind](x, weight * by_row(gain, weight), shift, *geometry)
+    return y
+
+
+def gain_and_shift(
+    bias: Tensor | None, mean: Tensor, var: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """`BN(y + bias)` in eval mode is `gain * y + shift`, both [out]."""
+    s = torch.rsqrt(var + eps)
     s = s if gamma is None else gamma * s
     shift = -mean * s if bias is None else (bias - mean) * s
-    shift = shift if beta is None else shift + beta
-    y: Tensor = CONVOLUTIONS[kind](x, weight * s.view(-1, *[1] * (weight.ndim - 1)), shift, *geometry)
-    return y
+    return s, shift if beta is None else shift + beta
+
+
+def by_row(gain: Tensor, weight: Tensor) -> Tensor:
+    """[out] shaped to scale the rows of a weight [out, ...]."""
+    return gain.view(-1, *[1] * (weight.ndim - 1))

@@ -79,6 +79,30 @@ def test_compressed_tiffs_give_the_pixels(compression: str | None) -> None:
     assert np.array_equal(np.array(decode_image(data)), np.array(picture()))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_decoded_image_stands_on_its_own_and_is_the_same_each_time(kind: str) -> None:
+    """The file's object may be what is returned: it must not read on, nor be turned twice."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(save(picture(), kind, exif=exif))
+    first, second = decode_image(bytes(data)), decode_image(bytes(data))
+    data[:] = bytes(len(data))
+
+    assert first.size == (48, 64)
+    assert np.array_equal(np.array(first), np.array(second))
+    assert np.array_equal(np.array(first.resize((20, 30))), np.array(second.copy().resize((20, 30))))
+    assert first.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/clear_refs is Linux's")
+def test_a_big_jpeg_costs_its_pixels_once() -> None:
+    data = save(picture(3000, 2000), "JPEG")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins at what is held now
+    before = peak_mib()
+    assert decode_image(data).size == (3000, 2000)
+    assert peak_mib() - before < 1.5 * 3000 * 2000 * 4 / 2**20  # Pillow keeps four bytes a pixel
+
+
 def test_the_content_decides_not_a_name_and_bytes_behind_the_image_are_ignored() -> None:
     assert decode_image(save(picture(), "JPEG") + b"PK\x03\x04 a zip archive").size == (64, 48)
 
@@ -371,6 +395,20 @@ def test_crop_is_timm_s_evaluation_transform(size: tuple[int, int], side: int, c
     )
     ours = preprocess(picture(*size), rule(size=(side, side), resize="crop", crop_fraction=crop_fraction))
     assert torch.allclose(ours, transform(picture(*size)), atol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("size", [(64, 48), (17, 200), (40, 48)])
+def test_every_bit_is_the_plain_formula_s(size: tuple[int, int], way: str) -> None:
+    """As `dataset.normalise` and any notebook compute it; laid out as the backbone reads it."""
+    r = rule(resize=way)
+    pixels = torch.from_numpy(np.array(resize(picture(*size), r))).permute(2, 0, 1)
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+
+    ours = preprocess(picture(*size), r)
+
+    assert torch.equal(ours, (pixels.to(torch.float32) / 255 - mean) / std)
+    assert ours.is_contiguous()
 
 
 def test_crop_of_a_picture_of_the_target_s_size_is_the_picture() -> None:

@@ -1,0 +1,53 @@
+"""A module and its base weights in the precision, the memory layout and the place they are computed in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+
+class Cast:
+    """`cast.module(*cast.inputs(images), *cast.weights(weights))`: a copy of the module, its inputs and its weights.
+
+    [N, C, H, W] and convolution weights have their channels last. Nothing is shared with `module`, and nothing that is
+    handed in is ever written, whatever the module does in place. To be called under torch.inference_mode.
+    """
+
+    def __init__(
+        self, module: fx.GraphModule, base: Sequence[Tensor], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        for layer in self.module.modules():
+            if getattr(layer, "inplace", False):
+                layer.inplace = False  # type: ignore[assignment]  # nn.Module types attributes as tensors
+        nodes = self.module.graph.nodes
+        self._writes = any(
+            node.op == "call_method" and str(node.target).endswith("_") for node in nodes
+        )  # nfnet's mul_
+        self._base = tuple(base)
+        with torch.inference_mode():
+            self._base_cast = tuple(self._cast(tensor, copied=True) for tensor in base)
+
+    def inputs(self, inputs: Sequence[Tensor], *, copied: bool = False) -> list[Tensor]:
+        """`copied`: never shared with what is handed in."""
+        return [self._cast(x, copied=copied or self._writes) for x in inputs]
+
+    def weights(self, weights: Sequence[Tensor], *, copied: bool = False) -> tuple[Tensor, ...]:
+        """Those that are the very tensors of the base were cast at the start."""
+        return tuple(
+            ready if weight is own else self._cast(weight, copied=copied)
+            for weight, own, ready in zip(weights, self._base, self._base_cast, strict=True)
+        )
+
+    def nbytes(self, weights: Sequence[Tensor]) -> int:
+        return sum(weight.numel() * self.dtype.itemsize for weight in weights)
+
+    def _cast(self, x: Tensor, *, copied: bool) -> Tensor:
+        layout = torch.channels_last if x.ndim == 4 else torch.preserve_format
+        return x.detach().to(self.device, self.dtype, copy=copied, memory_format=layout)

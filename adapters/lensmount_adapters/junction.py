@@ -1,0 +1,240 @@
+"""One cut of the backbone: trunk and branch as programs, the ways to compute the branch, and what each costs here."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters.adapter import Adapter
+from lensmount_adapters.backbone import Backbone, tensor_digest
+from lensmount_adapters.costs import Costs, Line, seconds_of
+from lensmount_adapters.delta import Delta
+from lensmount_adapters.errors import SwapError
+from lensmount_adapters.executors import Compiled, Executor, Program
+from lensmount_adapters.mixed import Layout, Mixed, Prepared, mixed
+from lensmount_adapters.parametric import frozen, parametric
+from lensmount_adapters.segments import Halves
+
+MERGED_BYTES_PER_S = 3e9
+MEASURED_IMAGES = 8
+RANKS = (4, 8, 16, 32, 64)  # room for factors in a mixed batch; an adapter of a higher rank is merged
+
+
+@dataclass(frozen=True, slots=True)
+class Mixable:
+    """An adapter that a mixed batch can hold: which layers it changes, and its highest rank."""
+
+    digest: str
+    deltas: tuple[Delta, ...]
+    layout: Layout
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Mix:
+    """The mixed program, what it has room for, and the factors laid out for it so far."""
+
+    mixed: Mixed
+    layout: Layout
+    rank: int
+    compiled: Compiled
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+
+    def factors_of(self, one: Mixable) -> Prepared:
+        if one.digest not in self.prepared:
+            self.prepared[one.digest] = self.mixed.prepare(one.deltas)
+        return self.prepared[one.digest]
+
+
+class Junction:
+    """`junction.mount(adapter)`, then `features = junction.run(junction.activations(images))`.
+
+    `bind`, `mixable` and `grow` may be called from a background thread while the owner computes.
+    """
+
+    def __init__(self, backbone: Backbone, halves: Halves, executor: Executor, max_batch: int) -> None:
+        self._executor = executor
+        self._max_batch = max_batch
+        self._device = backbone.device
+        self._key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
+        images = torch.zeros(2, 3, *backbone.preprocessing.size, device=self._device)
+        self._trunk: Program | None = None
+        self._shapes: nn.Module | None = None  # the trunk without its values
+        self._known_shapes: dict[tuple[int, int], torch.Size] = {}
+        if halves.trunk is not None:
+            trunk = frozen(halves.trunk)
+            self._shapes = copy.deepcopy(trunk).to("meta")
+            self._trunk = executor.compile(trunk, (images,), (), f"{self._key}-trunk").bind(())
+        self._parametric = parametric(halves.branch, backbone)
+        self._folded = dict(zip(self._parametric.inputs, self._parametric.base, strict=True))
+        self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
+        self._example = self.activations(images)
+        self._branch: Compiled = executor.compile(
+            self._parametric.module, (self._example,), self._parametric.base, f"{self._key}-branch"
+        )
+        self._buffers: dict[str, Tensor] = {}
+        self._weights: list[Tensor] = list(self._parametric.base)
+        self._mounted: str | None = None
+        self._mix: _Mix | None = None
+        self._wanted: tuple[Layout, int] | None = None  # what a mixed program must hold
+        self._lock = threading.Lock()
+        self.pack_s = 0.0  # of the last mixed batch
+        base = self._branch.bind(self._parametric.base)
+        self.hot_nbytes = base.nbytes
+        self.costs = self._measure(base)
+
+    def activations(self, images: Tensor) -> Tensor:
+        """Preprocessed images [N, 3, H, W] to what enters the branch; the images where there is no trunk."""
+        images = images.to(self._device)
+        return images if self._trunk is None else self._trunk(images)
+
+    # the adapter's merged weights
+
+    def covers(self, adapter: Adapter) -> bool:
+        """Whether everything that the adapter changes is an input of the branch."""
+        return self._parametric.covers(adapter.deltas)
+
+    def bind(self, adapter: Adapter) -> Program:
+        """A program of the adapter's own, its merged weights constant."""
+        merged = self._parametric.merged(adapter.deltas)
+        names, base = self._parametric.inputs, self._parametric.base
+        weights = [merged.get(name, value) for name, value in zip(names, base, strict=True)]
+        size = adapter.manifest.preprocessing.size
+        program = self._branch.bind(weights, [self._shape_at(size)])
+        self.hot_nbytes = program.nbytes
+        return program
+
+    def mount(self, adapter: Adapter) -> bool:
+        """Merge the adapter into this junction's buffers; False where it is there already. Raises SwapError.
+
+        Each buffer is written as `base + delta` in one pass, so nothing of the adapter before stays.
+        """
+        if self._mounted == adapter.digest:
+            return False
+        self._mounted = None
+        started = time.perf_counter()
+        try:
+            merged = self._parametric.merged(adapter.deltas, self._buffers)
+        except Exception as error:
+            raise SwapError(f"merging {adapter.manifest.name} broke off; the base is untouched") from error
+        self._buffers |= merged
+        self.costs = replace(self.costs, merge=_nearer(self.costs.merge, time.perf_counter() - started))
+        pairs = zip(self._parametric.inputs, self._parametric.base, strict=True)
+        self._weights = [merged.get(name, value) for name, value in pairs]
+        self._mounted = adapter.digest
+        return True
+
+    def run(self, activations: Tensor) -> Tensor:
+        """Features [N, feature_dim] with what is mounted."""
+        return self._branch.run((activations,), self._weights)
+
+    # many adapters in one batch
+
+    def mixable(self, adapter: Adapter) -> Mixable | None:
+        """The adapter as a mixed batch would hold it; None where it must be merged."""
+        layout = Layout.of(self._parametric, adapter.deltas)
+        rank = max((delta.rank for delta in adapter.deltas if delta.rank is not None), default=1)
+        if layout is None or rank > RANKS[-1]:
+            return None
+        room = next(r for r in RANKS if r >= rank)
+        with self._lock:
+            if self._wanted is None:
+                self._wanted = (layout, room)
+            else:
+                self._wanted = (self._wanted[0] | layout, max(self._wanted[1], room))
+        return Mixable(adapter.digest, adapter.deltas, layout, rank)
+
+    def must_grow(self) -> bool:
+        """Whether adapters came that the mixed program has no room for."""
+        with self._lock:
+            return self._wanted is not None and not self._has_room(*self._wanted)
+
+    def grow(self) -> None:
+        """Build the mixed program anew for every adapter seen; the old one answers meanwhile."""
+        with self._lock:
+            if self._wanted is None or self._has_room(*self._wanted):
+                return
+            layout, rank = self._wanted
+        per_sample = self._executor.name != "openvino"  # mixed.py says why
+        built = mixed(self._parametric, layout, self._max_batch, rank, per_sample=per_sample)
+        name = hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
+        inputs = (self._example, built.mask([0] * len(self._example)))
+        compiled = self._executor.compile(built.module, inputs, built.pack([]), f"{self._key}-{name}-{rank}")
+        mix = _Mix(built, layout, rank, compiled)
+        line = self._line(lambda x: self._mixed(mix, x, built.pack([]), [0] * len(x)))
+        self._mix, self.costs = mix, replace(self.costs, mixed=line)
+
+    def holds(self, one: Mixable) -> bool:
+        mix = self._mix
+        return mix is not None and mix.rank >= one.rank and mix.layout.covers(one.layout)
+
+    def mixed(self, activations: Tensor, members: Sequence[tuple[Mixable, int]]) -> Tensor:
+        """Features [N, feature_dim] of activations that belong to the adapters in turn, so many to each."""
+        mix = self._mix
+        assert mix is not None  # `holds` said so, and a mixed program is only replaced by one with more room
+        started = time.perf_counter()
+        factors = mix.mixed.pack([mix.factors_of(one) for one, _ in members])
+        self.pack_s = time.perf_counter() - started
+        self.costs = replace(self.costs, pack=_nearer(self.costs.pack, self.pack_s / len(members)))
+        return self._mixed(
+            mix, activations, factors, [row for row, (_, count) in enumerate(members) for _ in range(count)]
+        )
+
+    def forget(self, digest: str) -> None:
+        """Give up what was laid out for an adapter that left memory."""
+        mix = self._mix
+        if mix is not None:
+            mix.prepared.pop(digest, None)
+        if self._mounted == digest:
+            self._mounted = None
+
+    def changed(self) -> list[str]:
+        """Folded base weights that are not what they were when they were made."""
+        return [name for name, digest in self._digests.items() if tensor_digest(self._folded[name]) != digest]
+
+    def _shape_at(self, size: tuple[int, int]) -> torch.Size:
+        """The shape of the activations of images of this size, without computing them."""
+        if self._shapes is None:
+            return torch.Size((1, 3, *size))
+        if size not in self._known_shapes:
+            with torch.inference_mode():
+                self._known_shapes[size] = self._shapes(torch.zeros(1, 3, *size, device="meta")).shape
+        return self._known_shapes[size]
+
+    def _has_room(self, layout: Layout, rank: int) -> bool:
+        return self._mix is not None and self._mix.rank >= rank and self._mix.layout.covers(layout)
+
+    def _mixed(self, mix: _Mix, activations: Tensor, factors: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
+        return mix.compiled.run((activations, mix.mixed.mask(rows)), factors)
+
+    def _measure(self, base: Program) -> Costs:
+        weights = self._parametric.base
+        nbytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+        return Costs(
+            hot=self._line(base),
+            merged=self._line(lambda x: self._branch.run((x,), weights)),
+            merge=nbytes / MERGED_BYTES_PER_S,  # a first guess, until one was merged
+            mixed=None,
+            pack=0.0,
+            slots=self._max_batch,
+        )
+
+    def _line(self, work: Callable[[Tensor], Tensor]) -> Line:
+        one = self._example[:1].contiguous()
+        count = min(self._max_batch, MEASURED_IMAGES)
+        many = self._example[:1].expand(count, *self._example.shape[1:]).contiguous()
+        if count == 1:
+            return Line.through(seconds_of(lambda: work(one)), 0.0, 1)
+        return Line.through(seconds_of(lambda: work(one)), seconds_of(lambda: work(many)), len(many))
+
+
+def _nearer(before: float, found: float) -> float:
+    """The mean, which forgets slowly."""
+    return found if before == 0 else before + 0.1 * (found - before)

@@ -1,0 +1,296 @@
+"""A batch of any mix of adapters: the trunk once for every image, then the branches, and the backbone is never written.
+
+The branch takes its weights as inputs, so an adapter is other weights for the same program. Three ways to compute it
+(docs/decisions.md): `hot`, the merged weights made constants of a program of the adapter's own; `merged`, computed into
+a buffer and handed in; `mixed`, one program for many adapters with their factors side by side. Costs measured on this
+machine decide for each batch. dLoRA (OSDI 2024) chooses between merged and mixed likewise, for language models.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.adapter import ORIENTATIONS, Adapter
+from lensmount_adapters.backbone import Backbone
+from lensmount_adapters.costs import Group, mixed_groups
+from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.executors import Executor, Program
+from lensmount_adapters.heads import probabilities
+from lensmount_adapters.hot import Places
+from lensmount_adapters.images import orient
+from lensmount_adapters.junction import Junction, Mixable
+from lensmount_adapters.runner import Item, MergedRunner, Outcome, by_adapter
+from lensmount_adapters.segments import Segments
+from lensmount_adapters.swap import ExactSwapper
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What was made ahead for one adapter."""
+
+    junction: Junction
+    mixable: Mixable | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The images of one adapter in a batch: which items, and which rows of the activations."""
+
+    adapter: Adapter
+    ready: _Ready
+    items: list[int]
+    rows: list[int]  # orientation by orientation
+
+
+class SegmentRunner:
+    """`SegmentRunner(backbone, executor).scores(items)`; raises BackboneError where the backbone cannot be traced.
+
+    `hot_bytes` bounds the merged weights that are kept; 0 keeps factors only.
+    """
+
+    mixes = True
+
+    def __init__(self, backbone: Backbone, executor: Executor, *, max_batch: int = 16, hot_bytes: int = 2**29) -> None:
+        self._backbone = backbone
+        self._executor = executor
+        self._max_batch = max_batch
+        self._segments = Segments(backbone.module)
+        self._junctions: dict[int | None, Junction] = {}
+        self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
+        self._places: Places[Program] = Places(hot_bytes)
+        self._in_place = MergedRunner(backbone, ExactSwapper(backbone))
+        self._making: set[str] = set()
+        self._lock = threading.Lock()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="lensmount-prepare")
+
+    def ready(self, adapter: Adapter) -> bool:
+        return adapter in self._ready
+
+    def prepare(self, adapter: Adapter) -> None:
+        """The programs of the adapter's cut."""
+        self._ready_for(adapter)
+
+    def prefetch(self, adapter: Adapter) -> None:
+        def work() -> None:
+            ready = self._ready_for(adapter)
+            if ready is not None and self._places.fits(ready.junction.hot_nbytes):
+                self._heat(adapter, ready)
+
+        self._later(work)
+
+    def forget(self, digest: str) -> None:
+        self._places.drop(digest)
+        for junction in list(self._junctions.values()):
+            junction.forget(digest)
+
+    def pin(self, digest: str, pinned: bool) -> None:
+        """A pinned adapter keeps its hot place whatever else is asked for."""
+        self._places.pin(digest, pinned)
+
+    def scores(self, items: Sequence[Item]) -> Outcome:
+        outcome = Outcome([torch.empty(0)] * len(items))
+        started = time.perf_counter()
+        for junction, group in self._groups(items):
+            self._answer(items, group, junction, outcome)
+        whole = [index for index, item in enumerate(items) if self._ready_for(item.adapter) is None]
+        if whole:
+            self._merge_in_place(items, whole, outcome)
+        outcome.forward_s = time.perf_counter() - started - outcome.swap_s
+        return outcome
+
+    def rest(self) -> None:
+        """Nothing is ever mounted on the backbone itself."""
+
+    def changed(self) -> list[str]:
+        """Backbone tensors, and folded ones, that are not what they were at start."""
+        return self._backbone.changed() + [
+            f"{name} (folded)" for junction in self._junctions.values() for name in junction.changed()
+        ]
+
+    def tier(self, digest: str) -> str | None:
+        return "hot" if digest in self._places else None
+
+    def describe(self) -> dict[str, str]:
+        precision = str(self._executor.dtype).removeprefix("torch.")
+        return {"mode": "segments", "executor": self._executor.name, "precision": precision}
+
+    def nbytes(self) -> dict[str, int]:
+        return {"hot": self._places.nbytes}
+
+    def settle(self) -> None:
+        """Wait until nothing is being made in the background; for tests and benchmarks."""
+        self._background.submit(lambda: None).result()
+
+    def close(self) -> None:
+        self._background.shutdown(cancel_futures=True)
+
+    def _ready_for(self, adapter: Adapter) -> _Ready | None:
+        """None for an adapter that must be merged in place, on the whole backbone."""
+        if adapter not in self._ready:
+            self._ready[adapter] = self._make_ready(adapter)
+        return self._ready[adapter]
+
+    def _make_ready(self, adapter: Adapter) -> _Ready | None:
+        try:
+            junction = self._junction([delta.target.name for delta in adapter.deltas])
+        except BackboneError as error:
+            log.warning("%s: merged in place, because no program could be made: %s", adapter.manifest.name, error)
+            return None
+        if not junction.covers(adapter):
+            log.warning("%s: merged in place, because the trace has its layers only as a whole", adapter.manifest.name)
+            return None
+        ready = _Ready(junction, junction.mixable(adapter))
+        if junction.must_grow():
+            self._later(junction.grow)
+        return ready
+
+    def _junction(self, names: Sequence[str]) -> Junction:
+        cut = self._segments.cut_before(names)
+        with self._lock:
+            if cut not in self._junctions:
+                self._junctions[cut] = Junction(
+                    self._backbone, self._segments.halves_at(cut), self._executor, self._max_batch
+                )
+            return self._junctions[cut]
+
+    def _groups(self, items: Sequence[Item]) -> list[tuple[Junction, list[int]]]:
+        """Items whose images go through one trunk in one pass: equal cut, size and number of orientations."""
+        groups: dict[object, tuple[Junction, list[int]]] = {}
+        for index, item in enumerate(items):
+            ready = self._ready_for(item.adapter)
+            if ready is not None:
+                turns = item.adapter.manifest.preprocessing.orientations
+                key = (id(ready.junction), item.image.shape, turns)
+                groups.setdefault(key, (ready.junction, []))[1].append(index)
+        return list(groups.values())
+
+    def _answer(self, items: Sequence[Item], group: list[int], junction: Junction, outcome: Outcome) -> None:
+        turns = ORIENTATIONS[items[group[0]].adapter.manifest.preprocessing.orientations]
+        images, row_of = _distinct([items[index].image for index in group])  # [U, 3, height, width]
+        distinct = len(images)
+        if len(turns) > 1:
+            images = torch.cat([orient(images, turn) for turn in turns])
+        activations = junction.activations(images)
+        shares = [
+            _Share(
+                adapter,
+                self._ready[adapter],  # type: ignore[arg-type]  # not None: `_groups` left those out
+                [group[member] for member in members],
+                [turn * distinct + row_of[member] for turn in range(len(turns)) for member in members],
+            )
+            for adapter, members in by_adapter([items[index] for index in group])
+        ]
+        for share in shares:
+            self._places.used(share.adapter.digest, len(share.rows))
+        mixed = self._mix(shares, junction)
+        for run in mixed:
+            together = [shares[number] for number in run]
+            members = [(share.ready.mixable, len(share.rows)) for share in together if share.ready.mixable is not None]
+            features = junction.mixed(_take(activations, [row for share in together for row in share.rows]), members)
+            outcome.swap_s += junction.pack_s
+            for share, own in zip(together, torch.split(features, [len(s.rows) for s in together]), strict=True):
+                self._finish(share, own, len(turns), "mixed", outcome)
+        alone = set(range(len(shares))) - {number for run in mixed for number in run}
+        for number in sorted(alone):
+            self._alone(shares[number], activations, len(turns), outcome)
+        for share in shares:
+            if self._places.wants(share.adapter.digest, share.ready.junction.hot_nbytes):
+                self._heat(share.adapter, share.ready)
+
+    def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: Outcome) -> None:
+        """Adapters of layers that the trace could not take apart: the whole backbone, and back to the base."""
+        try:
+            merged = self._in_place.scores([items[row] for row in rows])
+        finally:
+            self._in_place.rest()
+        for row, scores in zip(rows, merged.scores, strict=True):
+            outcome.scores[row] = scores
+        outcome.swap_s += merged.swap_s
+        outcome.switches += merged.switches
+        outcome.modes |= {"merged": outcome.modes.get("merged", 0) + len(rows)}
+
+    def _mix(self, shares: list[_Share], junction: Junction) -> list[list[int]]:
+        if len(shares) == 1 or junction.costs.mixed is None:
+            return []
+        return mixed_groups(
+            junction.costs,
+            [
+                Group(
+                    len(share.rows),
+                    share.adapter.digest in self._places,
+                    share.ready.mixable is not None and junction.holds(share.ready.mixable),
+                )
+                for share in shares
+            ],
+        )
+
+    def _alone(self, share: _Share, activations: Tensor, turns: int, outcome: Outcome) -> None:
+        junction = share.ready.junction
+        own = _take(activations, share.rows)
+        program = self._places.get(share.adapter.digest)
+        if program is not None:
+            self._finish(share, program(own), turns, "hot", outcome)
+            return
+        started = time.perf_counter()
+        if junction.mount(share.adapter):
+            outcome.switches += 1
+            outcome.swap_s += time.perf_counter() - started
+        self._finish(share, junction.run(own), turns, "merged", outcome)
+
+    def _finish(self, share: _Share, features: Tensor, turns: int, mode: str, outcome: Outcome) -> None:
+        """The adapter's own head, the mean over orientations, scores."""
+        logits = share.adapter.logits(features.to(self._backbone.device)).view(turns, len(share.items), -1).mean(0)
+        scores = probabilities(share.adapter.manifest.head, logits).cpu()  # [N, classes]
+        for item, row in zip(share.items, scores, strict=True):
+            outcome.scores[item] = row
+        outcome.modes[mode] = outcome.modes.get(mode, 0) + len(share.items)
+
+    def _heat(self, adapter: Adapter, ready: _Ready) -> None:
+        """Make the adapter's own program in the background, once."""
+        with self._lock:
+            if adapter.digest in self._making or adapter.digest in self._places:
+                return
+            self._making.add(adapter.digest)
+
+        def make() -> None:
+            try:
+                program = ready.junction.bind(adapter)
+                self._places.put(adapter.digest, program, program.nbytes)
+            finally:
+                self._making.discard(adapter.digest)
+
+        self._later(make)
+
+    def _later(self, work: Callable[[], None]) -> None:
+        def logged() -> None:
+            try:
+                work()
+            except Exception:  # the background thread's boundary: a program that cannot be made is done without
+                log.exception("no program was made; answers come the slower way")
+
+        with suppress(RuntimeError):  # closed: nothing will be asked for any more
+            self._background.submit(logged)
+
+
+def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """The images without repetitions, and for each given one its row."""
+    rows: dict[int, int] = {}
+    row_of = [rows.setdefault(id(image), len(rows)) for image in images]
+    distinct = {id(image): image for image in images}
+    return torch.stack(list(distinct.values())), row_of
+
+
+def _take(activations: Tensor, rows: list[int]) -> Tensor:
+    return activations if rows == list(range(len(activations))) else activations[rows]

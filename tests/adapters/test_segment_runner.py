@@ -1,0 +1,261 @@
+"""Every way to compute a batch gives the answers of plain torch with merged weights; none writes the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from lensmount_adapters import Adapter, Backbone, admit, load_backbone
+from lensmount_adapters.adapter import ORIENTATIONS
+from lensmount_adapters.costs import Line
+from lensmount_adapters.errors import ExecutorUnavailable, SwapError
+from lensmount_adapters.executors import choose_executor
+from lensmount_adapters.heads import probabilities
+from lensmount_adapters.images import orient
+from lensmount_adapters.segment_runner import SegmentRunner
+
+BOUNDS = {torch.float32: 2e-4, torch.bfloat16: 0.05}
+
+
+@dataclass(frozen=True)
+class Question:
+    adapter: Adapter
+    image: Tensor
+
+
+def expected(backbone: Backbone, adapter: Adapter, image: Tensor) -> Tensor:
+    """Scores by torch alone, in float64: base weights plus dense deltas, lent to the untouched module."""
+    module = load_backbone(backbone.name, "random:0").module.double()
+    weights = {name: tensor.double() for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    for delta in adapter.deltas:
+        weights[delta.target.name] = weights[delta.target.name] + delta.dense().double()
+    head = {name: tensor.double() for name, tensor in adapter.head.state_dict().items()}
+    turns = ORIENTATIONS[adapter.manifest.preprocessing.orientations]
+    with torch.no_grad():
+        features = [functional_call(module, weights, (orient(image.double(), t)[None],)) for t in turns]
+        logits = torch.stack([functional_call(adapter.head, head, (each,)) for each in features]).mean(0)
+    return probabilities(adapter.manifest.head, logits)[0]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("resnet10t", "random:0")
+
+
+@pytest.fixture(scope="module")
+def adapters(backbone: Backbone, draw_adapter: Callable[..., Any]) -> list[Adapter]:
+    """Different methods, layers, ranks and class counts; the last layer only, half of the network, all of it."""
+    wishes: list[dict[str, Any]] = [
+        {"method": "lora", "modules": r"layer4.*", "rank": 4},
+        {"method": "lora", "modules": r"layer4.*", "rank": 3, "labels": ("x", "y", "z")},
+        {"method": "lora-tucker", "modules": r"layer4.*", "rank": 2},
+        {"method": "norm", "modules": r"layer4.*"},
+        {"method": "mixed", "modules": r"layer[34].*", "rank": 4},
+        {"method": "lora", "modules": r"layer3.*", "rank": 8},
+        {"method": "head"},
+        {"method": "statistics", "modules": r"layer4.*"},
+    ]
+    return [
+        admit(draw_adapter(backbone, seed=seed, size=0.2, **wish).dump(), backbone) for seed, wish in enumerate(wishes)
+    ]
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def runner(request: pytest.FixtureRequest, backbone: Backbone) -> Iterator[SegmentRunner]:
+    executor = choose_executor("eager", request.param, backbone.device, 1, None)
+    runner = SegmentRunner(backbone, executor, max_batch=8)
+    yield runner
+    runner.close()
+
+
+def questions(adapters: Sequence[Adapter], count: int, size: int = 64) -> list[Question]:
+    draw = torch.Generator().manual_seed(count)
+    return [Question(adapters[n % len(adapters)], torch.randn(3, size, size, generator=draw)) for n in range(count)]
+
+
+def check(backbone: Backbone, asked: Sequence[Question], scores: Sequence[Tensor], bound: float) -> None:
+    for question, found in zip(asked, scores, strict=True):
+        right = expected(backbone, question.adapter, question.image)
+        assert found.shape == right.shape
+        assert (found.double() - right).abs().max() < bound
+
+
+def test_a_batch_of_every_kind_of_adapter_is_answered_rightly(
+    backbone: Backbone, adapters: list[Adapter], runner: SegmentRunner
+) -> None:
+    asked = questions(adapters, 16)
+
+    outcome = runner.scores(asked)
+
+    check(backbone, asked, outcome.scores, BOUNDS[runner._executor.dtype])
+    assert sum(outcome.modes.values()) == 16
+    assert runner.changed() == []
+
+
+def modes_of(runner: SegmentRunner, asked: Sequence[Question]) -> tuple[list[Tensor], dict[str, int]]:
+    outcome = runner.scores(asked)
+    return outcome.scores, outcome.modes
+
+
+def free_mixing(runner: SegmentRunner) -> None:
+    """Make the cost model take every mixed batch that it may."""
+    runner.settle()
+    for junction in runner._junctions.values():
+        if junction.costs.mixed is not None:
+            junction.costs = replace(junction.costs, mixed=Line(0.0, 0.0), pack=0.0)
+
+
+@pytest.mark.parametrize("executor", ["eager float32", "eager bfloat16", "openvino float32", "openvino bfloat16"])
+@pytest.mark.parametrize("mode", ["hot", "merged", "mixed"])
+def test_hot_merged_and_mixed_agree_with_plain_torch(
+    backbone: Backbone, adapters: list[Adapter], executor: str, mode: str
+) -> None:
+    name, precision = executor.split()
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    same_cut = [adapters[n] for n in (0, 1, 2, 3, 7)]
+    asked = questions(same_cut, 10)
+    try:
+        chosen = choose_executor(name, precision, backbone.device, 1, None)
+    except ExecutorUnavailable as error:
+        pytest.skip(str(error))
+    runner = SegmentRunner(backbone, chosen, max_batch=8, hot_bytes=10**9 if mode == "hot" else 0)
+    for adapter in same_cut:
+        runner.prefetch(adapter)
+    runner.settle()
+    runner.settle()  # the first settles what the prefetches then ask for
+    if mode == "mixed":
+        free_mixing(runner)
+    else:
+        for junction in runner._junctions.values():
+            junction.costs = replace(junction.costs, mixed=None)
+
+    scores, modes = modes_of(runner, asked)
+    runner.close()
+
+    assert modes == {mode: 10}
+    check(backbone, asked, scores, BOUNDS[chosen.dtype])
+
+
+def test_the_same_image_for_many_adapters_goes_through_the_trunk_once(
+    backbone: Backbone, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    image = torch.randn(3, 64, 64)
+    asked = [Question(adapters[n], image) for n in (0, 1, 2, 3)]
+    runner.scores(asked)
+    seen: list[int] = []
+    (junction,) = runner._junctions.values()
+    trunk = junction.activations
+    monkeypatch.setattr(junction, "activations", lambda images: (seen.append(len(images)), trunk(images))[1])
+
+    scores, _ = modes_of(runner, asked)
+    runner.close()
+
+    assert seen == [1]
+    check(backbone, asked, scores, BOUNDS[torch.float32])
+
+
+def test_the_bits_of_an_answer_do_not_depend_on_what_was_asked_before(
+    backbone: Backbone, adapters: list[Adapter]
+) -> None:
+    runner = SegmentRunner(
+        backbone, choose_executor("eager", "float32", backbone.device, 1, None), hot_bytes=0, max_batch=1
+    )
+    draw = torch.Generator().manual_seed(5)
+    asked = questions(adapters[:6], 6)
+    first = [runner.scores([question]).scores[0] for question in asked]
+
+    for _ in range(60):
+        number = int(torch.randint(6, (1,), generator=draw))
+        again = runner.scores([asked[number]]).scores[0]
+        assert torch.equal(again, first[number])
+    assert runner.changed() == []
+    runner.close()
+
+
+def test_a_merge_that_breaks_off_changes_nothing_for_those_after_it(
+    backbone: Backbone, adapters: list[Adapter]
+) -> None:
+    class Breaking:
+        def __init__(self, delta: Any) -> None:
+            self._delta, self.target, self.rank = delta, delta.target, None
+
+        def write(self, base: Tensor, live: Tensor) -> None:
+            live.fill_(7)
+            raise MemoryError
+
+        def dense(self) -> Tensor:
+            raise MemoryError
+
+    broken = replace(adapters[3], digest="sha256:broken", deltas=(Breaking(adapters[3].deltas[0]),))  # type: ignore[arg-type]
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None), hot_bytes=0)
+    asked = questions(adapters[:4], 4)
+
+    with pytest.raises((SwapError, MemoryError)):
+        runner.scores([Question(broken, asked[0].image)])
+
+    scores, _ = modes_of(runner, asked)
+    check(backbone, asked, scores, BOUNDS[torch.float32])
+    assert runner.changed() == []
+    runner.close()
+
+
+def test_what_is_forgotten_gives_its_hot_place_back(backbone: Backbone, adapters: list[Adapter]) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    runner.prefetch(adapters[0])
+    runner.settle()
+    runner.settle()
+    assert runner.tier(adapters[0].digest) == "hot"
+    assert runner.nbytes()["hot"] > 0
+
+    runner.forget(adapters[0].digest)
+
+    assert runner.tier(adapters[0].digest) is None
+    assert runner.nbytes()["hot"] == 0
+    runner.close()
+
+
+def test_several_orientations_are_averaged(backbone: Backbone, draw_adapter: Callable[..., Any]) -> None:
+    parts = draw_adapter(backbone, modules=r"layer4.*")
+    parts.manifest["preprocessing"]["orientations"] = 8
+    adapter = admit(parts.dump(), backbone)
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    asked = questions([adapter], 3)
+
+    scores, _ = modes_of(runner, asked)
+    runner.close()
+
+    check(backbone, asked, scores, BOUNDS[torch.float32])
+
+
+def test_images_of_different_sizes_share_a_batch(backbone: Backbone, adapters: list[Adapter]) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    asked = questions(adapters[:3], 3, size=64) + questions(adapters[:3], 3, size=96)
+
+    scores, _ = modes_of(runner, asked)
+    runner.close()
+
+    check(backbone, asked, scores, BOUNDS[torch.float32])
+
+
+def test_an_adapter_of_a_layer_that_is_no_input_is_merged_in_place(
+    backbone: Backbone, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    monkeypatch.setattr("lensmount_adapters.parametric.Parametric.covers", lambda self, deltas: False)
+    asked = questions(adapters[:2], 4)
+
+    scores, modes = modes_of(runner, asked)
+    runner.close()
+
+    assert modes == {"merged": 4}
+    assert "merged in place" in caplog.text
+    check(backbone, asked, scores, BOUNDS[torch.float32])
+    assert runner.changed() == []

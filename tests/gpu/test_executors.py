@@ -1,0 +1,70 @@
+"""CUDA graphs on a CUDA device: what they share, when they go, and what "auto" takes.
+
+That they compute the right thing is shown with the other executors, in tests/adapters/test_executors.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from lensmount_adapters import cudagraph_executor
+from lensmount_adapters.cudagraph_executor import CudaGraphs
+from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.executors import choose_executor
+
+pytestmark = pytest.mark.gpu
+
+
+def scaled(x: Tensor, matrix: Tensor) -> Tensor:
+    return F.linear(x, matrix)
+
+
+def test_programs_share_the_graphs_of_their_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cudagraph_executor, "MAX_GRAPHS", 2)
+    captures: list[object] = []
+    capture = torch.cuda.CUDAGraph.capture_begin
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "capture_begin", lambda *given, **more: (captures.append(1), capture(*given, **more))[1]
+    )
+    compiled = CudaGraphs("cuda").compile(fx.symbolic_trace(scaled), (torch.ones(2, 3),), (torch.ones(4, 3),), "")
+    programs = [compiled.bind((torch.full((4, 3), float(value)),)) for value in range(5)]
+    for value, program in enumerate(programs):
+        for images in (2, 7):
+            assert torch.equal(program(torch.ones(images, 3)).cpu(), torch.full((images, 4), 3.0 * value))
+    assert len(captures) == 2
+
+    programs[0](torch.ones(5, 3))  # the graph of 2 images goes
+    programs[0](torch.ones(7, 3))
+    assert len(captures) == 3
+    assert torch.equal(programs[1](torch.ones(2, 3)).cpu(), torch.full((2, 4), 3.0))
+    assert len(captures) == 4
+
+
+def test_handed_in_weights_that_are_written_are_read_anew() -> None:
+    compiled = CudaGraphs("cuda").compile(fx.symbolic_trace(scaled), (torch.ones(2, 3),), (torch.ones(4, 3),), "")
+    buffer = torch.ones(4, 3, device="cuda")
+    for value in (1.0, 2.0):
+        buffer.fill_(value)
+        assert torch.equal(compiled.run((torch.ones(2, 3),), (buffer,)).cpu(), torch.full((2, 4), 3 * value))
+
+
+def test_what_waits_for_the_gpu_cannot_be_captured() -> None:
+    def waits(x: Tensor) -> Tensor:
+        return x * torch.nonzero(x).shape[0]
+
+    graph = fx.Graph()
+    graph.output(graph.call_function(waits, (graph.placeholder("x"),)))
+    compiled = CudaGraphs("cuda").compile(fx.GraphModule({}, graph), (torch.ones(3),), (), "")
+    with pytest.raises(BackboneError, match="cannot be captured as a CUDA graph"):
+        compiled.run((torch.ones(3),), ())
+
+
+def test_auto_takes_an_executor_of_the_gpu(tmp_path: Path) -> None:
+    chosen = choose_executor("auto", "auto", "cuda", threads=1, cache=tmp_path)
+    assert chosen.name in ("eager", "cudagraphs")
+    assert len(list(tmp_path.glob("executor-*.json"))) == 1
