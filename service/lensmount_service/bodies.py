@@ -85,6 +85,7 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
 class _Parser(MultiPartParser):
     """Starlette's parser, which does not tell a body that was cut short from a whole one."""
 
+    spool_max_size = 0  # never to a file on disk: what is read here is bounded, and wanted in memory as a whole
     complete = False
 
     def on_end(self) -> None:

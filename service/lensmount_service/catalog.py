@@ -15,6 +15,7 @@ from lensmount_adapters.admission import admit
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.header import Limits
+from lensmount_adapters.runner import Runner
 from lensmount_service.blobs import BlobStore
 from lensmount_service.cache import AdapterCache
 from lensmount_service.errors import ServiceError, Unavailable
@@ -46,12 +47,14 @@ class Catalog:
         limits: Limits,
         cache_bytes: int,
         metrics: Metrics,
+        runner: Runner,
     ) -> None:
         self.backbone = backbone
         self.limits = limits
         self._registry = registry
         self._blobs = blobs
         self._metrics = metrics
+        self._runner = runner
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
         self._writing = threading.Lock()  # blob and row change together: no delete between an upload's two writes
 
@@ -68,6 +71,7 @@ class Catalog:
             if created:
                 self._blobs.put(data)  # a `gc` that ran between the two writes took it for an orphan
         self._cache.put(adapter)
+        self._runner.prefetch(adapter)
         self._observe_cache()
         log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
         return version, created
@@ -102,6 +106,7 @@ class Catalog:
             for digest in self._registry.delete(name, number):
                 self._blobs.delete(digest)
                 self._cache.drop(digest)
+                self._runner.forget(digest)
         self._observe_cache()
         log.info("adapter deleted", adapter=name, version=number)
 
@@ -115,15 +120,13 @@ class Catalog:
     def status(self, version: Version) -> str:
         return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
 
-    def tier(self, version: Version, mounted: str | None) -> str:
-        """Where a version is: merged, memory or file; `mounted` is the digest that the engine has merged."""
-        if version.digest == mounted:
-            return "merged"
-        return "memory" if self._cache.holds(version.digest) else "file"
+    def tier(self, version: Version) -> str:
+        """Where a version is: hot or merged (its merged weights are resident), memory (its factors), or file."""
+        return self._runner.tier(version.digest) or ("memory" if self._cache.holds(version.digest) else "file")
 
-    def tiers(self, mounted: str | None) -> dict[str, str]:
+    def tiers(self) -> dict[str, str]:
         """The tier of the latest version of each adapter."""
-        return {entry.latest.name: self.tier(entry.latest, mounted) for entry in self.entries()}
+        return {entry.latest.name: self.tier(entry.latest) for entry in self.entries()}
 
     def load_zoo(self, folder: Path) -> list[str]:
         """Publish the zoo adapters whose names were never used here; returns the names published."""
@@ -151,12 +154,16 @@ class Catalog:
             adapter = admit(data, self.backbone, self.limits)
         except AdapterError as error:  # it was admitted once, so a limit or the backbone was changed since
             raise Unavailable(f"a published adapter is refused now: {error}", code="adapter_corrupt") from error
+        self._runner.prefetch(adapter)
         self._metrics.adapter_load_seconds.labels("file").observe(time.perf_counter() - start)
         self._observe_cache()
         return adapter
 
-    def _evicted(self, _: Adapter) -> None:
+    def _evicted(self, adapter: Adapter) -> None:
+        self._runner.forget(adapter.digest)
         self._metrics.adapter_evictions.labels("memory").inc()
 
     def _observe_cache(self) -> None:
         self._metrics.cache_bytes.labels("memory").set(sum(self._cache.resident().values()))
+        for tier, nbytes in self._runner.nbytes().items():
+            self._metrics.cache_bytes.labels(tier).set(nbytes)

@@ -19,6 +19,7 @@ ServiceError
 ├── QueueFull                   queue_full, jobs_full: come back after `retry_after_s`
 ├── Unavailable                 draining, forward_failed, output_not_finite, adapter_corrupt, dataset_corrupt,
 │                               store_unavailable
+├── DeadlineExceeded            deadline_exceeded
 └── StorageFull                 storage_full
 """
 
@@ -104,6 +105,10 @@ class QueueFull(ServiceError):
 
 class Unavailable(ServiceError):
     default_code = "draining"
+
+
+class DeadlineExceeded(ServiceError):
+    default_code = "deadline_exceeded"
 
 
 class StorageFull(ServiceError):

@@ -24,6 +24,7 @@ class Metrics:
         self.request_seconds = self._histogram("request_seconds", "From the first byte to the answer.", _SECONDS)
         self.queue_seconds = self._histogram("queue_seconds", "Waiting for the engine.", _SECONDS)
         self.batch_size = self._histogram("batch_size", "Images in one forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))
+        self.images = self._counter("images", "Images answered, by how their branch was computed.", ("mode",))
         self.switches = self._counter("switches", "Adapter switches.", ("from_tier", "mode"))
         self.switch_seconds = self._histogram("switch_seconds", "One adapter switch, in place.", _SECONDS)
         self.adapter_load_seconds = Histogram(
@@ -54,7 +55,7 @@ class Metrics:
         """One series for each adapter and tier that it can be resident in."""
         self.adapter_resident.clear()
         for adapter, tier in tiers.items():
-            for resident_in in ("merged", "memory"):
+            for resident_in in ("hot", "merged", "memory"):
                 self.adapter_resident.labels(self.label(adapter), resident_in, "false").set(tier == resident_in)
 
     def render(self) -> bytes:

@@ -33,6 +33,7 @@ STATUS: dict[type[Exception], int] = {
     service.HostNotAllowed: 421,
     service.QueueFull: 429,
     service.Unavailable: 503,
+    service.DeadlineExceeded: 504,
     service.StorageFull: 507,
     adapters.AdapterUnsupported: 415,
     adapters.AdapterTooLarge: 413,
@@ -136,7 +137,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
     """Nobody reads this answer; the work was dropped."""
-    return problem(400, "client_disconnected", "the client went away while sending", request.state.request_id)
+    return problem(400, "client_disconnected", "the client went away", request.state.request_id)
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

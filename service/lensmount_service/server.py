@@ -18,12 +18,16 @@ import uvicorn
 from fastapi import FastAPI
 
 import lensmount_adapters
-from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, Swapper, load_backbone
+from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
 from lensmount_adapters.archive import ArchiveLimits
 from lensmount_adapters.canonical import DatasetLimits
+from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.images import ImageLimits
 from lensmount_adapters.labels import MAX_FILE_BYTES
 from lensmount_adapters.pristine import Reread
+from lensmount_adapters.runner import MergedRunner, Runner
+from lensmount_adapters.segment_runner import SegmentRunner
 from lensmount_client._version import __version__
 from lensmount_service.app import Training, create_app
 from lensmount_service.blobs import BlobStore
@@ -61,14 +65,14 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
     torch.set_num_threads(settings.threads)
     if backbone is None:
         backbone = _load(settings)
-    swapper = _swapper(settings, backbone)
+    runner = _runner(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
     with contextlib.closing(Database(settings.database_url())) as database:
         registry = Registry(database)
         blobs = BlobStore(settings.state / "blobs")
-        catalog = Catalog(backbone, registry, blobs, limits, settings.cache_bytes, metrics)
-        engine = Engine(backbone, swapper, metrics, settings.max_batch, settings.max_queue)
+        catalog = Catalog(backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner)
+        engine = Engine(backbone, runner, metrics, settings.max_batch, settings.max_queue)
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = _datasets(settings, database)
@@ -98,6 +102,7 @@ def serve(settings: Settings, backbone: Backbone | None = None) -> None:
             backbone=parts.engine.backbone.name,
             adapters=len(parts.catalog.entries()),
             threads=settings.threads,
+            **parts.engine.runner.describe(),
             state=str(settings.state),
         )
         with WorkerProcess(settings, _own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
@@ -180,8 +185,18 @@ def _load(settings: Settings) -> Backbone:
     return load_backbone(settings.backbone, settings.weights, device, getattr(torch, settings.dtype))
 
 
-def _swapper(settings: Settings, backbone: Backbone) -> Swapper:
-    if settings.swap == "exact":
-        return ExactSwapper(backbone)
-    backbone.pristine = Reread(lambda: _load(settings).tensors)
-    return SubtractingSwapper(backbone, settings.refresh_after)
+def _runner(settings: Settings, backbone: Backbone) -> Runner:
+    if settings.swap == "subtract":
+        backbone.pristine = Reread(lambda: _load(settings).tensors)
+        return MergedRunner(backbone, SubtractingSwapper(backbone, settings.refresh_after))
+    if settings.executor == "merged":
+        return MergedRunner(backbone, ExactSwapper(backbone))
+    precision = settings.precision if settings.dtype == "float32" else settings.dtype
+    executor = choose_executor(
+        settings.executor, precision, backbone.device, settings.threads, settings.state / "programs"
+    )
+    try:
+        return SegmentRunner(backbone, executor, max_batch=settings.max_batch, hot_bytes=settings.hot_bytes)
+    except BackboneError as error:
+        log.warning("backbone not cut into segments, so adapters are merged in place", reason=str(error))
+        return MergedRunner(backbone, ExactSwapper(backbone), str(error))

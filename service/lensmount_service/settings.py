@@ -11,6 +11,8 @@ import platformdirs
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MAX_REQUEST_TIMEOUT_S = 600.0
+
 
 class Settings(BaseSettings):
     """`Settings(port=8080, state=Path("/var/lib/lensmount"))`; every field has its LENSMOUNT_ variable."""
@@ -28,12 +30,16 @@ class Settings(BaseSettings):
     weights: str | None = None
     device: str = "auto"  # cuda where torch finds a GPU, else cpu
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    swap: Literal["exact", "subtract"] = "exact"
+    executor: Literal["auto", "eager", "openvino", "compile", "cudagraphs", "merged"] = "auto"  # merged: in place
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the executor's arithmetic
+    hot_bytes: int = Field(default=512 * 2**20, ge=0)  # merged weights kept ready; 0 keeps factors only
+    swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes
     refresh_after: int = Field(default=100, ge=1)  # switches between two refreshes; only with swap=subtract
     threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
 
     max_batch: int = Field(default=16, ge=1, le=1024)
     max_queue: int = Field(default=256, ge=1)
+    request_timeout_s: float = Field(default=60.0, gt=0, le=MAX_REQUEST_TIMEOUT_S)  # where it states none
     max_files: int = Field(default=64, ge=1)  # images in one request
     max_adapters_per_request: int = Field(default=16, ge=1)
     max_request_bytes: int = Field(default=128 * 2**20, ge=1024)

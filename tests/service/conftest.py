@@ -84,7 +84,8 @@ def make_parts(backbone: Backbone, tmp_path: Path) -> Callable[..., Parts]:
     """`with make_parts(max_queue=4) as parts:` opens a server's parts on `tmp_path`."""
 
     def make(own: Backbone | None = None, **settings: object) -> object:
-        return open_parts(Settings(state=tmp_path, zoo=False, threads=1, **settings), own or backbone)
+        exact = {"executor": "eager", "precision": "float32"}
+        return open_parts(Settings(state=tmp_path, zoo=False, threads=1, **(exact | settings)), own or backbone)
 
     return make  # type: ignore[return-value]
 

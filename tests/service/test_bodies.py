@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import random
+import tempfile
+
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 
-from lensmount_service.bodies import read_raw
+from lensmount_service.bodies import read_multipart, read_raw
 from lensmount_service.errors import BodyTooLarge
 
 
@@ -43,6 +46,24 @@ async def test_a_body_at_the_limit_is_read_whole():
     request, _ = request_of([b"ab", b"cd"])
 
     assert await read_raw(request, 4) == b"abcd"
+
+
+@pytest.mark.anyio
+async def test_a_big_part_is_read_in_memory_byte_for_byte(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("found a file on disk, expected none")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # what a spooled file becomes
+    picture = random.Random(0).randbytes(3 * 2**20)
+    head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    body = head + picture + b"\r\n--B--\r\n"
+    chunks = [body[start : start + 65_536] for start in range(0, len(body), 65_536)]
+    request, _ = request_of(chunks, [(b"content-type", b"multipart/form-data; boundary=B")])
+
+    parts, fields = await read_multipart(request, 2**24, 1)
+
+    assert [(part.data == picture, part.name) for part in parts] == [(True, "a.jpg")]
+    assert fields == {}
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from lensmount_adapters import ExactSwapper, admit, decode_image, preprocess
+from lensmount_adapters.runner import MergedRunner
 from lensmount_service.engine import Engine
-from lensmount_service.errors import QueueFull, Unavailable
+from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 from lensmount_service.metrics import Metrics
 
 
@@ -48,7 +50,7 @@ class Gate(ExactSwapper):
 
 def test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first(backbone, metrics, cells, tiles, image):
     gate = Gate(backbone)
-    with Engine(backbone, gate, metrics, max_batch=3) as engine:
+    with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=3) as engine:
         first = engine.submit(tiles, image)
         while not engine.accepting or engine._waiting:  # the engine has taken the first batch and waits at the gate
             pass
@@ -61,7 +63,7 @@ def test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first(back
 
 
 def test_it_switches_only_when_the_adapter_changes(backbone, metrics, cells, image):
-    with Engine(backbone, ExactSwapper(backbone), metrics) as engine:
+    with Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics) as engine:
         answers = [engine.submit(cells, image).result(10) for _ in range(3)]
 
     assert [answer.swap_s > 0 for answer in answers] == [True, False, False]
@@ -70,7 +72,7 @@ def test_it_switches_only_when_the_adapter_changes(backbone, metrics, cells, ima
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(backbone, metrics, cells, image):
     gate = Gate(backbone)
-    with Engine(backbone, gate, metrics, max_batch=1, max_queue=2) as engine:
+    with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=1, max_queue=2) as engine:
         futures = [engine.submit(cells, image)]
         while engine._waiting:
             pass
@@ -87,7 +89,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(backbone, metrics, cell
 
 def test_a_cancelled_image_is_dropped_before_it_is_computed(backbone, metrics, cells, tiles, image):
     gate = Gate(backbone)
-    with Engine(backbone, gate, metrics) as engine:
+    with Engine(backbone, MergedRunner(backbone, gate), metrics) as engine:
         first = engine.submit(cells, image)
         while engine._waiting:
             pass
@@ -98,6 +100,45 @@ def test_a_cancelled_image_is_dropped_before_it_is_computed(backbone, metrics, c
         assert engine.submit(cells, image).result(10).batch_size == 1
 
     assert tiles.digest not in gate.mounts
+
+
+def test_an_image_past_its_deadline_is_never_computed(backbone, metrics, cells, tiles, image):
+    gate = Gate(backbone)
+    with Engine(backbone, MergedRunner(backbone, gate), metrics) as engine:
+        first = engine.submit(cells, image)
+        while engine._waiting:
+            pass
+        late = engine.submit(tiles, image, deadline=time.perf_counter())
+        with pytest.raises(DeadlineExceeded):
+            late.result(0)
+        gate.open.set()
+        first.result(10)
+
+    assert gate.mounts == [cells.digest]
+
+
+class Mixing(MergedRunner):
+    """Asks for batches of several adapters."""
+
+    mixes = True
+
+
+def test_an_adapter_that_fails_takes_no_neighbour_of_its_batch_with_it(fresh_backbone, metrics, cells, tiles, image):
+    broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
+    gate = Gate(fresh_backbone)
+    with Engine(fresh_backbone, Mixing(fresh_backbone, gate), metrics) as engine:
+        first = engine.submit(cells, image)
+        while engine._waiting:
+            pass
+        futures = engine.submit_many([(cells, image), (broken, image), (tiles, image), (cells, image)])
+        gate.open.set()
+        with pytest.raises(Unavailable, match="Cure: try again"):
+            futures[1].result(10)
+        scores = [future.result(10).scores for future in (first, futures[0], futures[3], futures[2])]
+        alone = [engine.submit(adapter, image).result(10).scores for adapter in (cells, tiles)]
+
+    for got, expected in zip(scores, [alone[0]] * 3 + [alone[1]], strict=True):
+        torch.testing.assert_close(got, expected)
 
 
 class BreakingDelta:
@@ -116,7 +157,7 @@ def test_a_merge_that_breaks_off_fails_its_batch_alone_and_leaves_the_base(
     fresh_backbone, metrics, cells, tiles, image
 ):
     broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
-    with Engine(fresh_backbone, ExactSwapper(fresh_backbone), metrics) as engine:
+    with Engine(fresh_backbone, MergedRunner(fresh_backbone, ExactSwapper(fresh_backbone)), metrics) as engine:
         before = engine.submit(cells, image).result(10)
         with pytest.raises(Unavailable) as caught:
             engine.submit(broken, image).result(10)
@@ -126,7 +167,7 @@ def test_a_merge_that_breaks_off_fails_its_batch_alone_and_leaves_the_base(
 
 
 def test_a_forward_that_fails_does_not_end_the_engine(backbone, metrics, cells, image):
-    with Engine(backbone, ExactSwapper(backbone), metrics) as engine:
+    with Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics) as engine:
         with pytest.raises(Unavailable) as caught:
             engine.submit(cells, torch.zeros(7)).result(10)
         assert caught.value.code == "forward_failed"
@@ -134,7 +175,7 @@ def test_a_forward_that_fails_does_not_end_the_engine(backbone, metrics, cells, 
 
 
 def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(backbone, metrics, cells, image):
-    engine = Engine(backbone, ExactSwapper(backbone), metrics, max_batch=2)
+    engine = Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics, max_batch=2)
     with engine:
         futures = engine.submit_many([(cells, image)] * 7)
         engine.stop()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+
+import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import ExactSwapper
@@ -45,7 +48,17 @@ def test_limits_are_the_ones_that_hold(make_parts, make_adapter):
         assert (answer.status_code, answer.json()["code"]) == (413, "batch_too_large")
 
 
-def test_metrics_have_the_fields_names_and_one_series_an_adapter(client, make_png):
+@pytest.fixture
+def merging_client(make_parts, make_adapter):
+    """The app with the adapters `cells` and `tiles`, one of which is merged in place at a time."""
+    with make_parts(executor="merged") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        client.put("/adapters/tiles", content=make_adapter(2)).raise_for_status()
+        yield client
+
+
+def test_metrics_have_the_fields_names_and_one_series_an_adapter(merging_client, make_png):
+    client = merging_client
     client.post("/predict?adapter=cells", content=make_png())
     client.post("/predict?adapter=tiles", content=make_png())
     text = client.get("/metrics").text
@@ -77,5 +90,20 @@ def test_the_openapi_document_names_every_route_with_examples(client):
 
 
 def test_the_swapper_is_exact_by_default(make_parts):
-    with make_parts() as parts:
-        assert isinstance(parts.engine._swapper, ExactSwapper)
+    with make_parts(executor="merged") as parts:
+        assert isinstance(parts.engine.runner._swapper, ExactSwapper)
+
+
+def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(client, make_png):
+    for _ in range(3):
+        client.post("/predict?adapter=cells", content=make_png())
+
+    text = client.get("/metrics").text
+
+    counts = dict(re.findall(r'lensmount_images_total{mode="(\w+)"} (\S+)', text))
+    assert sum(map(float, counts.values())) == 3
+    assert re.search(r'lensmount_cache_bytes{tier="hot"} \d', text)
+
+
+def test_the_limits_say_how_the_server_computes(client, make_parts):
+    assert client.get("/limits").json()["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}

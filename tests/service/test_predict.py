@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lensmount_adapters import ExactSwapper, admit, decode_image, preprocess
+from lensmount_service.schemas import Prediction, Predictions
 
 
 def scores_alone(backbone, data, image):
@@ -120,3 +121,24 @@ def test_a_full_queue_answers_429_with_retry_after(make_parts, make_adapter, mak
         assert (full.status_code, full.json()["code"]) == (429, "queue_full")
         assert int(full.headers["Retry-After"]) == full.json()["retry_after_s"] >= 1
         assert client.post("/predict?adapter=cells", files=files[:2]).status_code == 200
+
+
+def test_answers_are_what_docs_says_to_the_field(client, make_png):
+    """The route writes its JSON itself, so nothing else holds it to the schema."""
+    files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
+    one = client.post("/predict?adapter=cells", content=make_png())
+    several = client.post("/predict?adapter=cells,tiles", files=files)
+
+    assert one.headers["Content-Type"] == several.headers["Content-Type"] == "application/json"
+    assert Prediction.model_validate_json(one.content).model_dump() == one.json()
+    assert Predictions.model_validate_json(several.content).model_dump() == several.json()
+    answers = client.app.openapi()["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert {"$ref": "#/components/schemas/Prediction"} in answers["schema"]["anyOf"]
+
+
+def test_of_several_bad_images_the_first_is_named(client, make_png):
+    files = [("file", make_png()), ("file", b"no image"), ("file", b"")]
+
+    refused = client.post("/predict?adapter=cells", files=files)
+
+    assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_image_format")

@@ -18,6 +18,7 @@ def test_subtracting_serves_nearly_the_same_scores_without_clones(tmp_path, make
             threads=1,
             backbone="resnet10t",
             weights="random:0",
+            executor="merged",
             swap=swap,
             device="cpu",
         )

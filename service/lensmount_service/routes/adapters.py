@@ -39,7 +39,7 @@ def adapters_router(engine: Engine, catalog: Catalog, publisher: Publisher, sett
     @router.get("", summary="All adapters")
     async def list_adapters() -> AdapterList:
         entries = await asyncio.to_thread(catalog.entries)
-        return AdapterList(adapters=[_info(catalog, entry, engine.mounted) for entry in entries])
+        return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
 
     @router.put(
         "/{name}",
@@ -93,7 +93,7 @@ def adapters_router(engine: Engine, catalog: Catalog, publisher: Publisher, sett
     async def get_adapter(name: str) -> AdapterDetail:
         entry = await asyncio.to_thread(catalog.entry, name)
         return AdapterDetail(
-            **_info(catalog, entry, engine.mounted).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
+            **_info(catalog, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
         )
 
     @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
@@ -152,7 +152,7 @@ def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
 
 
-def _info(catalog: Catalog, entry: Entry, mounted: str | None) -> AdapterInfo:
+def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
     latest = entry.latest
     return AdapterInfo(
         **_ref(latest).model_dump(),
@@ -164,5 +164,5 @@ def _info(catalog: Catalog, entry: Entry, mounted: str | None) -> AdapterInfo:
         aliases=entry.aliases,
         versions=[version.version for version in entry.versions],
         status=catalog.status(latest),
-        tier=catalog.tier(latest, mounted),
+        tier=catalog.tier(latest),
     )

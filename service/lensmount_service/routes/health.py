@@ -36,6 +36,7 @@ def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: 
     async def show_limits() -> dict[str, Any]:
         return {
             "image_formats": list(FORMATS),
+            "engine": engine.runner.describe(),
             "max_image_bytes": settings.max_image_bytes,
             "max_pixels": settings.max_pixels,
             "max_files": settings.max_files,
@@ -72,7 +73,7 @@ def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: 
 
     @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
     async def show_metrics() -> Response:
-        metrics.show_resident(await asyncio.to_thread(catalog.tiers, engine.mounted))
+        metrics.show_resident(await asyncio.to_thread(catalog.tiers))
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router

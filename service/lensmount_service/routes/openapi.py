@@ -29,6 +29,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     429: _problem("The queue is full; see Retry-After."),
     431: _problem("The headers are too large."),
     503: _problem("Not now; see Retry-After."),
+    504: _problem("Not answered within the request's `timeout`."),
     507: _problem("The disk is full."),
 }
 

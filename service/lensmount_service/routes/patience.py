@@ -1,0 +1,44 @@
+"""How long the work for a request goes on: until its time is over, or its client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from lensmount_service.errors import DeadlineExceeded
+
+
+@asynccontextmanager
+async def patience(request: Request, timeout_s: float) -> AsyncIterator[None]:
+    """`async with patience(request, 60): ...`, once the body is read; what is inside is cancelled where it stands.
+
+    Raises DeadlineExceeded, or ClientDisconnect.
+    """
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        scope.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with asyncio.timeout(timeout_s) as scope:
+            watcher = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError as error:
+        if gone:
+            raise ClientDisconnect from error
+        if not scope.expired():
+            raise
+        raise DeadlineExceeded(
+            f"found no answer after {timeout_s:g} s. Cure: allow a longer timeout, or send fewer images at a time"
+        ) from error

@@ -1,0 +1,192 @@
+"""Predictions that come too late, or whose client has gone, against a real app whose engine is held by the test."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from lensmount_adapters import ExactSwapper
+
+WAIT_S = 20
+
+
+class Gate(ExactSwapper):
+    """Holds the engine in its first mount until the test lets go."""
+
+    def __init__(self, backbone):
+        super().__init__(backbone)
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def mount(self, adapter):
+        self.reached.set()
+        self.open.wait(WAIT_S)
+        return super().mount(adapter)
+
+
+@pytest.fixture
+def held(make_parts, make_adapter):
+    """`with held(max_queue=4) as (parts, gate): ...`: the adapters cells and tiles, and an engine behind a gate."""
+
+    @contextmanager
+    def opened(**settings):
+        with make_parts(**settings) as parts:
+            gate = Gate(parts.engine.backbone)
+            parts.engine._swapper = gate
+            parts.catalog.upload("cells", make_adapter(1, ("a", "b")))
+            parts.catalog.upload("tiles", make_adapter(2, ("x", "y", "z")))
+            try:
+                yield parts, gate
+            finally:
+                gate.open.set()
+
+    return opened
+
+
+@pytest.fixture
+def listening():
+    @contextmanager
+    def listen(app):
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield server.servers[0].sockets[0].getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    return listen
+
+
+def until(condition):
+    give_up = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+def requests_total(page, code):
+    return sum(float(value) for value in re.findall(rf'requests_total{{adapter="tiles",code="{code}"}} (\S+)', page))
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "600.5", "inf", "nan", "soon", ""])
+def test_a_timeout_is_seconds_above_0_and_at_most_600(client, make_png, timeout):
+    answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["errors"][0]["pointer"] == "/query/timeout"
+
+
+@pytest.mark.parametrize("timeout", ["30.5", "600"])
+def test_an_answer_in_time_is_an_answer(client, make_png, timeout):
+    answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_png, stated):
+    """Stated in the request, or by the server's own setting."""
+    with held(request_timeout_s=60 if stated else 0.2) as (parts, gate):
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            first = threading.Thread(
+                target=client.post, args=("/predict?adapter=cells&timeout=60",), kwargs={"content": make_png()}
+            )
+            first.start()
+            assert gate.reached.wait(WAIT_S)
+            files = [("file", ("1.png", make_png(1))), ("file", ("2.png", make_png(2)))]
+            late = client.post(f"/predict?adapter=tiles{'&timeout=0.2' * stated}", files=files)
+            assert parts.engine._waiting == 0
+            gate.open.set()
+            first.join()
+            page = client.get("/metrics").text
+
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    assert "after 0.2 s. Cure: allow a longer timeout" in late.json()["detail"]
+    assert requests_total(page, 504) == 1
+    assert 'lensmount_inflight{adapter="tiles"} 0.0' in page
+    assert "lensmount_batch_size_sum 1.0" in page  # the first request's image alone
+
+
+def test_an_image_that_takes_too_long_itself_answers_504_in_time(held, make_png):
+    with held() as (parts, gate):
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            late = client.post("/predict?adapter=cells&timeout=0.2", content=make_png())
+            assert gate.reached.is_set()
+            assert not gate.open.is_set()
+            gate.open.set()
+
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize("abruptly", [False, True])
+def test_a_client_that_has_gone_leaves_the_queue_and_frees_its_room_at_once(held, listening, make_png, abruptly):
+    with held(max_queue=4) as (parts, gate), listening(parts.app) as address:
+        url = f"http://{address[0]}:{address[1]}"
+        answers = []
+        first = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", content=make_png(), timeout=60))
+        )
+        first.start()
+        assert gate.reached.wait(WAIT_S)
+        leaving = socket.create_connection(address)
+        request = httpx.Request(
+            "POST",
+            f"{url}/predict?adapter=tiles",
+            files=[("file", (f"{i}.png", make_png(i))) for i in range(4)],
+        )
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        leaving.sendall(f"POST {request.url.raw_path.decode()} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        until(lambda: parts.engine._waiting == 4)
+        full = httpx.post(f"{url}/predict?adapter=cells", content=make_png())
+        if abruptly:
+            leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST instead of FIN
+        leaving.close()
+        until(lambda: parts.engine._waiting == 0)
+        assert not gate.open.is_set()  # so nothing has been computed meanwhile
+        last = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", content=make_png(), timeout=60))
+        )
+        last.start()
+        until(lambda: parts.engine._waiting == 1)
+        gate.open.set()
+        first.join()
+        last.join()
+        page = httpx.get(f"{url}/metrics").text
+
+    assert json.loads(full.content)["code"] == "queue_full"
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert requests_total(page, 499) == 1
+    assert 'lensmount_inflight{adapter="tiles"} 0.0' in page
+    assert "lensmount_batch_size_sum 2.0" in page
+
+
+def test_a_connection_serves_one_request_after_the_other(listening, make_parts, make_adapter, make_png):
+    """Watching for the client's end takes nothing of what it sends next, even ahead of the answer."""
+    with make_parts() as parts, listening(parts.app) as address:
+        parts.catalog.upload("cells", make_adapter(1))
+        image = make_png()
+        request = (
+            f"POST /predict?adapter=cells HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(image)}\r\n\r\n"
+        ).encode() + image
+        with socket.create_connection(address) as connection:
+            connection.settimeout(WAIT_S)
+            connection.sendall(request * 5)
+            received = b""
+            while received.count(b'"predictions"') < 5:
+                chunk = connection.recv(65536)
+                assert chunk
+                received += chunk
+
+    assert received.count(b"HTTP/1.1 200 OK") == 5
