@@ -92,7 +92,8 @@ class AsyncClient:
         """See `Client.predict`."""
         adapters = adapter_list(adapter)
         content = await asyncio.to_thread(image_bytes, image)
-        predictions = await self._run(calls.predict(content, adapters, top_k))
+        timeout_s = self._settings.prediction_timeout_s
+        predictions = await self._run(calls.predict(content, adapters, top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def predict_many(
@@ -112,7 +113,8 @@ class AsyncClient:
         async def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
                 content = await asyncio.to_thread(image_bytes, source)
-                predictions = await self._run(calls.predict(content, adapters, top_k))
+                timeout_s = self._settings.prediction_timeout_s
+                predictions = await self._run(calls.predict(content, adapters, top_k, timeout_s))
                 return succeeded(source, adapters, predictions)
             except LensmountError as error:
                 return failed(source, adapters, error)

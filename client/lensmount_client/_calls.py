@@ -27,7 +27,9 @@ from ._results import (
 BYTES = "application/octet-stream"
 
 
-def predict(image: bytes, adapters: Sequence[str], top_k: int) -> Call[list[Prediction]]:
+def predict(
+    image: bytes, adapters: Sequence[str], top_k: int, timeout_s: float | None = None
+) -> Call[list[Prediction]]:
     """One image under one or several adapters; the predictions come in the order of the adapters."""
     references = [Reference.parse(text) for text in adapters]
     if not references:
@@ -49,6 +51,8 @@ def predict(image: bytes, adapters: Sequence[str], top_k: int) -> Call[list[Pred
         return predictions
 
     params: dict[str, str | int] = {"adapter": ",".join(adapters), "top_k": top_k}
+    if timeout_s is not None:
+        params["timeout"] = f"{timeout_s:g}"
     return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
 
 

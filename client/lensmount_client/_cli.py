@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from . import _cli_adapters as adapters
+from . import _cli_bench as bench
 from . import _cli_datasets as datasets
 from . import _cli_jobs as jobs
 from . import _cli_predict as predict
@@ -28,6 +29,7 @@ app = typer.Typer(
     "Your own images: `lensmount serve --with-worker`, then `lensmount jobs submit --data DIR --adapter NAME --watch`.",
 )
 app.command("predict")(predict.predict)
+app.command("bench")(bench.bench)
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(jobs.app, name="jobs")

@@ -95,7 +95,8 @@ class Client:
         `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters cost one pass through the part
         of the backbone that they share.
         """
-        predictions = self._run(calls.predict(image_bytes(image), adapter_list(adapter), top_k))
+        timeout_s = self._settings.prediction_timeout_s
+        predictions = self._run(calls.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def predict_many(
@@ -120,7 +121,7 @@ class Client:
 
         def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
-                call = calls.predict(image_bytes(source), adapters, top_k)
+                call = calls.predict(image_bytes(source), adapters, top_k, self._settings.prediction_timeout_s)
                 return succeeded(source, adapters, self._run(call))
             except LensmountError as error:
                 return failed(source, adapters, error)

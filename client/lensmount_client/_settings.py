@@ -16,13 +16,15 @@ from ._version import __version__
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_MAX_RESPONSE_BYTES = 512 * 2**20
+MAX_PREDICTION_TIMEOUT_S = 600.0  # the server's
 
 
 @dataclass(frozen=True)
 class Timeout:
     """`Client(timeout=Timeout(read_s=120))`, or one number for all three: `Client(timeout=30)`.
 
-    `read_s` is the longest silence of the server, so it must be longer than the slowest prediction.
+    `read_s` is the longest silence of the server, so it must be longer than the slowest prediction. One of your own
+    is sent with each prediction: the server then works on it for as long as this side waits.
     """
 
     connect_s: float = 5.0
@@ -80,6 +82,12 @@ class Settings:
             "follow_redirects": False,  # a redirect would carry image and token elsewhere
             "trust_env": not is_loopback(httpx.URL(self.base_url).host),  # no proxy on the way to oneself
         }
+
+    @property
+    def prediction_timeout_s(self) -> float | None:
+        """What a prediction asks the server for; None leaves it to the server, where the user chose nothing."""
+        read_s = self.timeout.read_s
+        return None if read_s == Timeout.read_s else min(read_s, MAX_PREDICTION_TIMEOUT_S)
 
     def httpx_timeout(self, read_s: float | None = None) -> httpx.Timeout:
         """The timeout of one request; `read_s` where its silence may be longer or shorter than usual."""

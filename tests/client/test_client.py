@@ -28,6 +28,7 @@ from lensmount_client import (
     Score,
     ServerUnreachable,
     TimedOut,
+    Timeout,
     UnexpectedResponse,
 )
 
@@ -87,6 +88,30 @@ def test_a_prediction_has_label_score_and_all_it_takes_to_repeat_it() -> None:
     assert request.content == b"pixels"
     assert request.headers["content-type"] == "application/octet-stream"
     assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("timeout", "sent"),
+    [(Timeout(), None), (Timeout(connect_s=1), None), (7.5, "7.5"), (Timeout(read_s=300), "300"), (3600, "600")],
+)
+def test_a_timeout_of_ones_own_is_sent_along_as_far_as_servers_take_it(timeout: Any, sent: str | None) -> None:
+    handle, seen = answering(good(), good())
+    with mocked(handle, timeout=timeout) as client:
+        client.predict(b"pixels", adapter="malaria")
+        list(client.predict_many([b"pixels"], adapter="malaria"))
+    assert [request.url.params.get("timeout") for request in seen] == [sent, sent]
+
+
+def test_the_asynchronous_client_sends_its_timeout_likewise() -> None:
+    handle, seen = answering(good(), good())
+
+    async def ask() -> None:
+        async with AsyncClient(transport=httpx.MockTransport(handle), timeout=7.5) as client:
+            await client.predict(b"pixels", adapter="malaria")
+            assert [outcome.error async for outcome in client.predict_many([b"pixels"], adapter="malaria")] == [None]
+
+    asyncio.run(ask())
+    assert [request.url.params.get("timeout") for request in seen] == ["7.5", "7.5"]
 
 
 def test_the_token_travels_as_a_bearer_token_and_the_path_of_the_base_url_stays() -> None:

@@ -1,0 +1,418 @@
+"""Images a second of the engine without HTTP: one adapter, many, a thousand; beside torch, OpenVINO and PEFT.
+
+Two backbones with random adapters of rank 8: EfficientNet-Lite0 with the 1x1 convolutions of blocks 4 to 6 and
+conv_head, ResNet34 (random weights) with conv1 and conv2 of layer3 and layer4. 224 pixels, batch 16. In each round
+every way takes its turn once, so that whatever else the machine does falls on all alike; ratios are taken within a
+round.
+
+    eager      PyTorch float32, the merged network with its head, called as people call it
+    openvino   the same merged network, converted as a whole for a batch of 16, bfloat16 where the CPU has it
+    hot        ours, one adapter whose merged weights are kept ready
+    16 hot     ours, 16 images of 16 adapters, all kept ready
+    16 cold    ours, the same with factors only
+    peft       PEFT's mixed batch (`adapter_names`) of the same 16 adapters, float32
+
+    python benchmarks/engine.py [--rounds 7] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import re
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import peft
+import results  # type: ignore[import-not-found]
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lensmount_adapters import Adapter, Backbone, Manifest, load_backbone
+from lensmount_adapters.delta import LowRank
+from lensmount_adapters.executors import Executor, choose_executor
+from lensmount_adapters.manifest import Factors, LinearHead
+from lensmount_adapters.openvino_executor import import_openvino
+from lensmount_adapters.segment_runner import SegmentRunner
+from lensmount_adapters.segments import Segments
+
+ADAPTED = {
+    "tf_efficientnet_lite0": (None, r"(blocks\.[456]\..*|conv_head)", r"(blocks\.6\..*|conv_head)"),
+    "resnet34": ("random:0", r"layer[34]\.\d+\.conv[12]", r"layer4\.2\.conv[12]"),
+}
+RANK, BATCH, CLASSES = 8, 16, 2
+
+
+@dataclass(frozen=True)
+class Question:
+    adapter: Adapter
+    image: Tensor
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by way, a list with one value a round."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def take(self, rounds: int, ways: dict[str, Callable[[], object]], repeats: int = 3) -> None:
+        for work in ways.values():
+            work()
+        names = list(ways)
+        for turn in range(rounds):
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                started = time.perf_counter()
+                for _ in range(repeats):
+                    ways[name]()
+                self.seconds.setdefault(name, []).append((time.perf_counter() - started) / repeats)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self.seconds[name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
+    parser.add_argument("--backbones", nargs="+", default=list(ADAPTED), choices=list(ADAPTED))
+    parser.add_argument("--executor", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    results.add_option(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    print(results.described())
+    rows: list[Any] = []
+    with TemporaryDirectory() as cache:
+        for name in options.backbones:
+            executor = choose_executor(options.executor, options.precision, "cpu", options.threads, Path(cache))
+            precision = str(executor.dtype).removeprefix("torch.")
+            print(f"\n{name}: {executor.name} {precision}, {options.threads} threads\n")
+            for part in options.parts:
+                own = PARTS[part](name, executor, options)
+                results.show(own)
+                rows += own
+    if options.results is not None:
+        results.write("engine", rows, options.results)
+
+
+def throughput(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
+    """One adapter and sixteen, beside the peers."""
+    weights, modules, _ = ADAPTED[name]
+    backbone = load_backbone(name, weights)
+    adapters = draw_adapters(backbone, modules, BATCH)
+    images = torch.randn(BATCH, 3, 224, 224)
+    one = [Question(adapters[0], image) for image in images]
+    mixed = [Question(adapter, image) for adapter, image in zip(adapters, images, strict=True)]
+    hot = warmed(SegmentRunner(backbone, executor), [mixed, one])
+    cold = warmed(SegmentRunner(backbone, executor, hot_bytes=0), [mixed, one])
+    network = merged_network(backbone, adapters[0])
+    with torch.inference_mode():
+        right = network(images).softmax(1)
+    ways: dict[str, Callable[[], object]] = {
+        "eager": lambda: eager(network, images),
+        "hot": lambda: hot.scores(one),
+        "16 hot": lambda: hot.scores(mixed),
+        "one cold": lambda: cold.scores(one),
+        "16 cold": lambda: cold.scores(mixed),
+    }
+    if executor.name == "openvino":
+        ways["openvino"] = whole_openvino(network, images, executor, options.threads)
+    watch = Stopwatch()
+    watch.take(options.rounds, ways)
+    watch.take(max(2, options.rounds // 3), {"peft": with_peft(name, backbone, adapters, images)}, repeats=1)
+    found = torch.stack(hot.scores(one).scores)
+    print(f"largest difference of a hot adapter's scores from float32: {(found - right).abs().max():.4f}")
+    print(f"how the mixed batches were computed: {hot.scores(mixed).modes}, {cold.scores(mixed).modes}\n")
+    hot.close()
+    cold.close()
+    rate = {way: [BATCH / s for s in seconds] for way, seconds in watch.seconds.items()}
+    goal = {"tf_efficientnet_lite0": "at least 9", "resnet34": "at least 8"}[name]
+    rows = [results.Row.of(f"{name}, {way}", values, "images/s") for way, values in rate.items()]
+    rows.append(results.ratios(f"{name}: hot / eager", rate["hot"], rate["eager"], goal))
+    if "openvino" in rate:
+        rows.append(results.ratios(f"{name}: hot / openvino", rate["hot"], rate["openvino"], "at least 0.9"))
+    rows += [
+        results.ratios(f"{name}: 16 hot / one hot", rate["16 hot"], rate["hot"], "at least 0.8"),
+        results.ratios(f"{name}: 16 cold / one hot", rate["16 cold"], rate["hot"]),
+        results.Row.of(
+            f"{name}: 16 hot / PEFT's mixed batch",
+            [statistics.median(rate["16 hot"]) / peer for peer in rate["peft"]],
+            goal="at least 10",
+        ),
+    ]
+    return rows
+
+
+def switching(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
+    """Any to any: merging cold factors beside a plain copy of the same bytes, and a hot place beside a forward pass."""
+    weights, modules, _ = ADAPTED[name]
+    backbone = load_backbone(name, weights)
+    a, b = draw_adapters(backbone, modules, 2)
+    image = torch.randn(3, 224, 224)
+    runner = warmed(SegmentRunner(backbone, executor), [[Question(a, image)], [Question(b, image)]] * 2)
+    (junction,) = runner._junctions.values()
+    touched = [torch.empty_like(backbone.tensors[delta.target.name]) for delta in a.deltas]
+    originals = [backbone.tensors[delta.target.name] for delta in a.deltas]
+
+    def copy() -> None:
+        for target, source in zip(touched, originals, strict=True):
+            target.copy_(source)
+
+    def cold() -> None:
+        junction.mount(a)
+        junction.mount(b)
+
+    def two_places() -> None:
+        for _ in range(100):
+            runner._places.get(a.digest)
+
+    watch = Stopwatch()
+    watch.take(
+        3 * options.rounds,
+        {
+            "copy": copy,
+            "cold": cold,
+            "hot": two_places,
+            "forward": lambda: runner.scores([Question(a, image)]),
+        },
+    )
+    runner.close()
+    switch = [seconds / 2 for seconds in watch["cold"]]
+    lookup = [seconds / 100 for seconds in watch["hot"]]
+    return [
+        results.Row.of(f"{name}: switch, cold factors", [1e3 * s for s in switch], "ms"),
+        results.ratios(f"{name}: switch, cold / plain copy", switch, watch["copy"], "at most 1.3"),
+        results.ratios(f"{name}: switch, hot / forward of one image", lookup, watch["forward"], "below 0.01"),
+    ]
+
+
+def fan_out(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
+    """One image, 16 adapters of the last quarter of the network: one request beside 16, and beside the arithmetic."""
+    weights, _, modules = ADAPTED[name]
+    backbone = load_backbone(name, weights)
+    adapters = draw_adapters(backbone, modules, BATCH)
+    image = torch.randn(3, 224, 224)
+    together = [Question(adapter, image) for adapter in adapters]
+    apart = [[question] for question in together]
+    runner = warmed(SegmentRunner(backbone, executor), [together, *apart])
+    trunk, branch = flops(backbone, [delta.target.name for delta in adapters[0].deltas])
+    watch = Stopwatch()
+    watch.take(
+        options.rounds,
+        {"together": lambda: runner.scores(together), "apart": lambda: [runner.scores(one) for one in apart]},
+        repeats=5,
+    )
+    runner.close()
+    single = [seconds / BATCH for seconds in watch["apart"]]
+    share = (trunk + BATCH * branch) / (trunk + branch)
+    print(f"{name}: the branch of the last quarter has {branch / (trunk + branch):.0%} of the arithmetic")
+    return [
+        results.ratios(
+            f"{name}: 16 calls / one call with 16 adapters", watch["apart"], watch["together"], "at least 3"
+        ),
+        results.Row.of(
+            f"{name}: one call with 16 adapters / (trunk + 16 branches by FLOPs)",
+            [own / (share * one) for own, one in zip(watch["together"], single, strict=True)],
+            goal="at most 1.2",
+        ),
+    ]
+
+
+def thousand(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
+    """1,024 registered adapters, a working set 4 times the hot places, batches of 16 images."""
+    weights, modules, _ = ADAPTED[name]
+    backbone = load_backbone(name, weights)
+    adapters = draw_adapters(backbone, modules, 1024)
+    images = list(torch.randn(BATCH, 3, 224, 224))
+    probe = warmed(SegmentRunner(backbone, executor), [[Question(adapters[0], images[0])]])
+    place = next(iter(probe._junctions.values())).hot_nbytes
+    probe.close()
+    runner = SegmentRunner(backbone, executor, hot_bytes=BATCH * place + place // 2)
+    for adapter in adapters:
+        runner.prepare(adapter)
+    draw = random.Random(0)
+    rows: list[Any] = []
+    rates: dict[str, list[float]] = {}
+    mixes: dict[str, tuple[int, list[float] | None]] = {
+        "in cache": (BATCH, None),
+        "uniform": (4 * BATCH, None),
+        "zipf": (4 * BATCH, [1 / (rank + 1) for rank in range(4 * BATCH)]),
+    }
+    for mix, (working_set, odds) in mixes.items():
+
+        def batch(working_set: int = working_set, odds: list[float] | None = odds) -> float:
+            chosen = draw.choices(adapters[:working_set], odds, k=BATCH)
+            asked = [Question(adapter, image) for adapter, image in zip(chosen, images, strict=True)]
+            started = time.perf_counter()
+            runner.scores(asked)
+            return time.perf_counter() - started
+
+        for _ in range(40):
+            batch()
+        runner.settle()
+        before = resident_bytes()
+        seconds = [batch() for _ in range(20 * options.rounds)]
+        rates[mix] = [BATCH / s for s in seconds]
+        p95 = sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
+        grown = (resident_bytes() - before) / 1e6
+        print(f"{name}, {mix}: {statistics.median(rates[mix]):.0f} images/s, p95 of a batch {1e3 * p95:.0f} ms")
+        rows.append(results.Row.of(f"{name}, 1,024 registered, {mix}: p95 of a batch", [1e3 * p95], "ms"))
+        rows.append(results.Row.of(f"{name}, 1,024 registered, {mix}: growth of memory", [grown], "MB", "flat"))
+    runner.close()
+    steady = statistics.median(rates["in cache"])
+    for mix in ("uniform", "zipf"):
+        parts = [statistics.median(rates[mix][n :: options.rounds]) / steady for n in range(options.rounds)]
+        rows.append(results.Row.of(f"{name}, 1,024 registered: {mix} / in cache", parts, goal="at least 0.5"))
+    return rows
+
+
+PARTS: dict[str, Callable[[str, Executor, argparse.Namespace], list[Any]]] = {
+    "throughput": throughput,
+    "switching": switching,
+    "fan-out": fan_out,
+    "thousand": thousand,
+}
+
+
+def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]:
+    """Random adapters on the plain convolutions whose module fits the expression, as small as trained ones."""
+    targets = [
+        target
+        for target in backbone.targets.values()
+        if re.fullmatch(modules, target.module) and len(target.shape) == 4 and target.groups == 1
+    ]
+    adapters = []
+    for seed in range(count):
+        draw = torch.Generator().manual_seed(seed)
+        deltas = tuple(
+            LowRank(
+                target,
+                torch.randn(RANK, *target.shape[1:], generator=draw) / math.sqrt(math.prod(target.shape[1:])),
+                torch.randn(target.shape[0], RANK, 1, 1, generator=draw) * 0.05,
+                1.0,
+            )
+            for target in targets
+        )
+        head = nn.Linear(backbone.feature_dim, CLASSES)
+        manifest = Manifest(
+            name=f"random-{seed}",
+            method="lora",
+            backbone=backbone.ref,
+            preprocessing=backbone.preprocessing,
+            labels=("no", "yes"),
+            head=LinearHead(),
+            modules={target.module: Factors(rank=RANK, alpha=float(RANK)) for target in targets},
+        )
+        adapters.append(Adapter(f"sha256:{seed:064x}", 0, manifest, deltas, head.eval().requires_grad_(False)))
+    return adapters
+
+
+def warmed(runner: SegmentRunner, batches: Sequence[Sequence[Question]]) -> SegmentRunner:
+    """Everything made that these batches make worth making."""
+    for batch in batches:
+        for question in batch:
+            runner.prefetch(question.adapter)
+    for _ in range(3):
+        runner.settle()
+        for batch in batches:
+            runner.scores(batch)
+    runner.settle()
+    return runner
+
+
+class Whole(nn.Module):
+    """A network as people save it: the fine-tuned backbone and its classifier."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(x))
+        return logits
+
+
+def merged_network(backbone: Backbone, adapter: Adapter) -> nn.Module:
+    weights, _, _ = ADAPTED[backbone.name]
+    module = load_backbone(backbone.name, weights).module
+    state = dict(module.named_parameters())
+    with torch.no_grad():
+        for delta in adapter.deltas:
+            state[delta.target.name].add_(delta.dense())
+    return Whole(module, adapter.head).eval()
+
+
+def eager(network: nn.Module, images: Tensor) -> Tensor:
+    with torch.inference_mode():
+        scores: Tensor = network(images).softmax(1)
+        return scores
+
+
+def whole_openvino(network: nn.Module, images: Tensor, executor: Executor, threads: int) -> Callable[[], object]:
+    ov = import_openvino()
+    model = ov.convert_model(network, example_input=images)
+    model.reshape({model.inputs[0]: list(images.shape)})
+    precision = "bf16" if executor.dtype is torch.bfloat16 else "f32"
+    config = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = ov.Core().compile_model(model, "CPU", config)
+    pixels = images.numpy()
+    return lambda: compiled(pixels)[0]
+
+
+def with_peft(name: str, backbone: Backbone, adapters: Sequence[Adapter], images: Tensor) -> Callable[[], object]:
+    """The batch as PEFT computes it: unmerged, one adapter after the other in each layer."""
+    weights, _, _ = ADAPTED[name]
+    targets = [delta.target.module for delta in adapters[0].deltas]
+    config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
+    model: Any = load_backbone(name, weights).module
+    model = peft.get_peft_model(model, config, adapter_name="a0")
+    for number in range(1, len(adapters)):
+        model.add_adapter(f"a{number}", config)
+    model.eval()
+    names = [f"a{number}" for number in range(len(adapters))]
+
+    def work() -> Tensor:
+        with torch.inference_mode():
+            features = model(images, adapter_names=names)
+            return torch.stack([a.head(row) for a, row in zip(adapters, features, strict=True)])
+
+    return work
+
+
+def flops(backbone: Backbone, names: Sequence[str]) -> tuple[int, int]:
+    """Of trunk and branch, for one image."""
+    halves = Segments(backbone.module).halves(names)
+    assert halves.trunk is not None
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counted:
+            activations = halves.trunk(torch.zeros(1, 3, 224, 224))
+        trunk = counted.get_total_flops()
+        with FlopCounterMode(display=False) as counted:
+            halves.branch(activations)
+    return trunk, counted.get_total_flops()
+
+
+def resident_bytes() -> int:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Memory of 100 tasks: as 100 whole networks, as one network, and as one backbone with 100 adapters.
+
+Each is measured in a process of its own, after its last load and after it has answered one image: RSS and PSS as the
+system counts them, and the bytes of all tensors it keeps. A process that has only imported the libraries is measured
+too: the difference is what the tasks themselves take. PSS shares the libraries' pages with whatever else runs on the
+machine, so ratios are of RSS. Weights are random; adapters have rank 8 on the layers that `lensmount train` chooses,
+and a head of two classes. Every whole network has its own copy of all its weights.
+
+    python benchmarks/memory.py [--backbones tf_efficientnet_lite0 resnet34] [--tasks 100] [--rounds 3] [--results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import process  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import results  # type: ignore[import-not-found]  # likewise
+
+RANK = 8
+MB = 1e6
+KINDS = ("imports", "one", "whole", "adapters")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0", "resnet34"])
+    parser.add_argument("--tasks", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
+    results.add_option(parser)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(CHILDREN[options.child](options.backbones[0], options.tasks)))
+        return
+    print(results.described())
+    rows = []
+    for backbone in options.backbones:
+        rounds = [{kind: child(kind, backbone, options.tasks) for kind in KINDS} for _ in range(options.rounds)]
+        show(backbone, options.tasks, rounds)
+        rows += compared(backbone, options.tasks, rounds)
+    print()
+    results.finish("memory", rows, options.results)
+
+
+def child(kind: str, backbone: str, tasks: int) -> dict[str, float]:
+    """MB: rss, pss, tensors."""
+    command = [sys.executable, __file__, "--child", kind, "--backbones", backbone, "--tasks", str(tasks)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{kind} of {backbone}: exit status {done.returncode} (was there memory enough?)")
+    found: dict[str, float] = {name: value / MB for name, value in json.loads(done.stdout).items()}
+    return found
+
+
+def show(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]]) -> None:
+    """Of the last round."""
+    names = {
+        "imports": "nothing but the libraries",
+        "one": "one whole network",
+        "whole": f"{tasks} whole networks",
+        "adapters": f"one backbone, {tasks} adapters",
+    }
+    print(f"\n| {backbone}, MB | PSS | RSS | RSS beyond the libraries | tensors |\n|---|---:|---:|---:|---:|")
+    for kind, found in rounds[-1].items():
+        beyond = found["rss"] - rounds[-1]["imports"]["rss"]
+        values = (found["pss"], found["rss"], beyond, found["tensors"])
+        print(f"| {names[kind]} | {' | '.join(f'{value:,.0f}' for value in values)} |")
+
+
+def compared(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]]) -> list[results.Row]:
+    ours, whole, one = (f"{tasks} adapters", f"{tasks} whole networks", "one whole network")
+    measures: dict[str, Callable[[dict[str, dict[str, float]], str], float]] = {
+        "RSS": lambda found, kind: found[kind]["rss"],
+        "RSS beyond the libraries": lambda found, kind: found[kind]["rss"] - found["imports"]["rss"],
+        "tensors": lambda found, kind: found[kind]["tensors"],
+    }
+    rows = []
+    for name, of in measures.items():
+        for above, below, what in (("whole", "adapters", f"{whole} / {ours}"), ("adapters", "one", f"{ours} / {one}")):
+            values = ([of(found, kind) for found in rounds] for kind in (above, below))
+            rows.append(results.ratios(f"{backbone}, {name}: {what}", *values))
+    return rows
+
+
+# In the children. torch is imported here: the parent needs none.
+
+
+def imports(backbone: str, tasks: int) -> dict[str, int]:
+    import timm  # noqa: F401
+
+    import lensmount_adapters  # noqa: F401
+
+    return weighed(0)
+
+
+def one(backbone: str, tasks: int) -> dict[str, int]:
+    return whole(backbone, 1)
+
+
+def whole(backbone: str, tasks: int) -> dict[str, int]:
+    import copy
+
+    import timm
+    import torch
+
+    torch.set_num_threads(1)
+    first: Any = timm.create_model(backbone, num_classes=2).eval()
+    networks = [first] + [copy.deepcopy(first) for _ in range(tasks - 1)]
+    with torch.inference_mode():
+        networks[-1](torch.zeros(1, *first.pretrained_cfg["input_size"]))
+    return weighed(sum(_nbytes(tensor) for network in networks for tensor in network.state_dict().values()))
+
+
+def adapters(backbone: str, tasks: int) -> dict[str, int]:
+    import torch
+
+    from lensmount_adapters import ExactSwapper, admit, load_backbone
+
+    torch.set_num_threads(1)
+    resident = load_backbone(backbone, "random:0")
+    admitted = [admit(adapter_bytes(resident, seed), resident) for seed in range(tasks)]
+    swapper = ExactSwapper(resident)
+    swapper.mount(admitted[-1])
+    admitted[-1].image_scores(resident, torch.zeros(1, 3, *resident.preprocessing.size))
+    return weighed(sum(resident.bytes_resident()) + sum(adapter.nbytes() for adapter in admitted))
+
+
+CHILDREN = {"imports": imports, "one": one, "whole": whole, "adapters": adapters}
+
+
+def weighed(tensors: int) -> dict[str, int]:
+    memory = process.Memory.of(os.getpid())
+    return {"rss": memory.rss, "pss": memory.pss, "tensors": tensors}
+
+
+def adapter_bytes(backbone: Any, seed: int) -> bytes:
+    """An adapter file with random factors on the layers that training would choose."""
+    import torch
+
+    from lensmount_adapters import Manifest, dump_adapter
+    from lensmount_adapters.delta import fresh_low_rank
+    from lensmount_adapters.manifest import Factors, LinearHead
+    from lensmount_adapters.targets import select_targets
+
+    draw = torch.Generator().manual_seed(seed)
+    targets = select_targets(backbone.name, backbone.targets, "lora").low_rank
+    tensors = {"head.weight": torch.randn(2, backbone.feature_dim, generator=draw), "head.bias": torch.zeros(2)}
+    for target in targets:
+        drawn = fresh_low_rank(target, RANK, 1.0, draw).tensors()
+        tensors |= {name: torch.randn(factor.shape, generator=draw) / 100 for name, factor in drawn.items()}
+    manifest = Manifest(
+        name=f"task-{seed}",
+        method="lora",
+        backbone=backbone.ref,
+        preprocessing=backbone.preprocessing,
+        labels=("no", "yes"),
+        head=LinearHead(),
+        modules={target.module: Factors(rank=RANK, alpha=RANK) for target in targets},
+    )
+    return dump_adapter(manifest, tensors)
+
+
+def _nbytes(tensor: Any) -> int:
+    return int(tensor.numel() * tensor.element_size())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Requests a second, latency and memory of one server: ours, LitServe and plain FastAPI, on the same images.
+
+Each round starts the three one after the other, in an order that rotates, each as a process of its own and alone, and
+loads it with 1 and with 16 connections (the load tool of `lensmount bench`). Images are JPEGs of 250 pixels, sent as
+multipart forms. All have the same backbone, EfficientNet-Lite0, at 224 pixels, and decode the images themselves:
+
+    ours      `lensmount serve` on a fresh state folder with the shipped adapters; `histology` is asked, or a mix
+    litserve  one whole network with its classifier in PyTorch, float32; batches of up to 4 within 2 ms, which was
+              better than 1 or 16 here (peers/litserve_server.py)
+    fastapi   the same network behind a plain `def` route, which FastAPI runs in a pool of threads: with 16 connections
+              it computes on as many cores as there are (peers/fastapi_server.py)
+
+Each gets as many threads as `--threads` says for its arithmetic. Ratios are taken within a round.
+
+    python benchmarks/serving.py [--rounds 3] [--duration 10] [--threads 1] [--connections 1 16] [--results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import process  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import results  # type: ignore[import-not-found]  # likewise
+from PIL import Image
+
+from lensmount_client._bench import Load, Mix, Target
+from lensmount_client._bench_connection import Body
+from lensmount_client._bench_summary import Figures, Summary
+
+ROOT = Path(__file__).parents[1]
+PEERS = Path(__file__).parent / "peers"
+SIDE = 250
+QUALITY = 90
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Contender:
+    """How one server is started on a port with a folder of its own, when it is ready, and what it is asked."""
+
+    name: str
+    command: Callable[[int, Path], list[str]]
+    ready: str
+    targets: Sequence[Target]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one server came to in one round."""
+
+    figures: dict[int, Figures]  # by connections
+    rss: float
+    pss: float
+
+
+def main() -> None:
+    options = parse()
+    contenders = contenders_of(options)
+    bodies = [Body.multipart(jpeg, f"{number}.jpg") for number, jpeg in enumerate(images())]
+    sizes = [len(body.content) for body in bodies]
+    print(
+        f"{results.described()}\n{len(bodies)} JPEGs of {SIDE} px, {min(sizes):,} to {max(sizes):,} bytes; "
+        f"{options.threads} threads; {options.rounds} rounds of {options.duration:g} s"
+    )
+    visits: dict[str, list[Visit]] = {contender.name: [] for contender in contenders}
+    for turn in range(options.rounds):
+        first = turn % len(contenders)
+        for contender in contenders[first:] + contenders[:first]:
+            visits[contender.name].append(visit(contender, bodies, options))
+    print()
+    results.show(absolute(visits, options.connections))
+    print()
+    results.finish("serving", compared(visits, options.connections), options.results)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--duration", type=float, default=10.0, metavar="S")
+    parser.add_argument("--warmup", type=float, default=5.0, metavar="S", help="before each measurement")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--adapters", nargs="+", default=["histology"], help="of ours; those of 224 px are comparable")
+    parser.add_argument("--mix", type=Mix, default=Mix.uniform, choices=list(Mix), help="over the adapters of ours")
+    parser.add_argument("--serve-options", default="", help="further options of `lensmount serve`, in one string")
+    parser.add_argument("--litserve-batch", type=int, default=4, help="its max_batch_size")
+    parser.add_argument("--only", nargs="+", default=["ours", "litserve", "fastapi"])
+    results.add_option(parser)
+    return parser.parse_args()
+
+
+def contenders_of(options: argparse.Namespace) -> list[Contender]:
+    threads = ["--threads", str(options.threads)]
+
+    def ours(port: int, folder: Path) -> list[str]:
+        serve = [sys.executable, "-m", "lensmount_client", "serve", "--port", str(port), "--state", str(folder)]
+        return [*serve, "--log-level", "warning", *threads, *shlex.split(options.serve_options)]
+
+    def peer(script: str, *more: str) -> Callable[[int, Path], list[str]]:
+        return lambda port, _: [sys.executable, str(PEERS / script), "--port", str(port), *threads, *more]
+
+    adapters = [Target(name, f"/predict?adapter={name}") for name in options.adapters]
+    whole = [Target("whole network", "/predict")]
+    batch = ("--max-batch", str(options.litserve_batch))
+    known = [
+        Contender("ours", ours, "/health/ready", adapters),
+        Contender("litserve", peer("litserve_server.py", *batch), "/health", whole),
+        Contender("fastapi", peer("fastapi_server.py"), "/health", whole),
+    ]
+    if importlib.util.find_spec("litserve") is None:
+        print('LitServe is left out. Cure: pip install "lensmount[bench]"', file=sys.stderr)
+        known = [contender for contender in known if contender.name != "litserve"]
+    return [contender for contender in known if contender.name in options.only]
+
+
+def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namespace) -> Visit:
+    port = process.free_port()
+    with tempfile.TemporaryDirectory(prefix="lensmount-bench-") as folder:
+        command, log = contender.command(port, Path(folder) / "state"), Path(folder) / "log.txt"
+        environment = {"OMP_NUM_THREADS": str(options.threads)}
+        with process.running(command, port, contender.ready, log, environment) as server:
+            figures = {}
+            for connections in options.connections:
+                load = Load(
+                    server.url,
+                    contender.targets,
+                    bodies,
+                    connections=connections,
+                    duration_s=options.duration,
+                    warmup_s=options.warmup,
+                    mix=options.mix,
+                )
+                summary = Summary.of(load.run())
+                if summary.all.failed or summary.all.latency is None:
+                    raise SystemExit(
+                        f"{contender.name}: {summary.all.errors} {summary.said}\n{log.read_text()[-2000:]}"
+                    )
+                figures[connections] = summary.all
+                print(
+                    f"{contender.name:9} {connections:3} connections: {summary.all.per_s:7.1f} requests/s, "
+                    f"p50 {summary.all.latency.p50:.1f} ms, p95 {summary.all.latency.p95:.1f} ms",
+                    flush=True,
+                )
+            memory = server.memory()
+    return Visit(figures, memory.rss / MB, memory.pss / MB)
+
+
+def absolute(visits: dict[str, list[Visit]], connections: Sequence[int]) -> list[results.Row]:
+    rows = []
+    for name, found in visits.items():
+        for count in connections:
+            where = f"{name}, {count} connections"
+            rows.append(results.Row.of(f"{where}, requests", [one.figures[count].per_s for one in found], "1/s"))
+            for percentile in ("p50", "p95"):
+                rows.append(results.Row.of(f"{where}, {percentile}", latencies(found, count, percentile), "ms"))
+        rows.append(results.Row.of(f"{name}, memory (PSS of all its processes)", [one.pss for one in found], "MB"))
+        rows.append(results.Row.of(f"{name}, memory (RSS of all its processes)", [one.rss for one in found], "MB"))
+    return rows
+
+
+def compared(visits: dict[str, list[Visit]], connections: Sequence[int]) -> list[results.Row]:
+    rows: list[results.Row] = []
+    for name in visits.keys() - {"ours"} if "ours" in visits else ():
+        ours, peer = visits["ours"], visits[name]
+        for count in connections:
+            where = f"{count} connections"
+            rates = [[one.figures[count].per_s for one in found] for found in (ours, peer)]
+            rows.append(results.ratios(f"requests/s, ours / {name}, {where}", *rates))
+            for percentile in ("p50", "p95"):
+                below = latencies(ours, count, percentile)
+                rows.append(
+                    results.ratios(f"{percentile}, {name} / ours, {where}", latencies(peer, count, percentile), below)
+                )
+        rows.append(results.ratios(f"PSS, {name} / ours", [one.pss for one in peer], [one.pss for one in ours]))
+    return sorted(rows, key=lambda row: row.what)
+
+
+def latencies(visits: Sequence[Visit], connections: int, percentile: str) -> list[float]:
+    return [float(getattr(one.figures[connections].latency, percentile)) for one in visits]
+
+
+def images() -> list[bytes]:
+    """The samples, each as a square JPEG."""
+    encoded = []
+    for path in sorted((ROOT / "samples").glob("*.[jp][pn]g")):
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=QUALITY)
+        encoded.append(buffer.getvalue())
+    return encoded
+
+
+if __name__ == "__main__":
+    main()
