@@ -40,9 +40,15 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## the measured tables of docs/measurements.md
+bench: $(STAMP)  ## one table of every serving figure, kept in benchmarks/results.json (about 20 minutes)
+	@$(BIN)/python -c "import litserve" 2>/dev/null || $(BIN)/uv pip install -q -c constraints.txt -e ".[dev,bench]" || true
+	$(BIN)/python benchmarks/engine.py --results
+	$(BIN)/python benchmarks/serving.py --results
+	$(BIN)/python benchmarks/memory.py --results
+	$(BIN)/python benchmarks/start.py --results
 	$(BIN)/python benchmarks/swap.py
 	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/results.py
 
 zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 	$(BIN)/python adapters/zoo/train.py --data $(DATA)

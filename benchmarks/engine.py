@@ -114,7 +114,7 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
     images = torch.randn(BATCH, 3, 224, 224)
     one = [Question(adapters[0], image) for image in images]
     mixed = [Question(adapter, image) for adapter, image in zip(adapters, images, strict=True)]
-    hot = warmed(SegmentRunner(backbone, executor), [mixed, one])
+    hot = warmed(SegmentRunner(backbone, executor, hot_bytes=2**31), [mixed, one])
     cold = warmed(SegmentRunner(backbone, executor, hot_bytes=0), [mixed, one])
     network = merged_network(backbone, adapters[0])
     with torch.inference_mode():
@@ -205,7 +205,7 @@ def fan_out(name: str, executor: Executor, options: argparse.Namespace) -> list[
     image = torch.randn(3, 224, 224)
     together = [Question(adapter, image) for adapter in adapters]
     apart = [[question] for question in together]
-    runner = warmed(SegmentRunner(backbone, executor), [together, *apart])
+    runner = warmed(SegmentRunner(backbone, executor, hot_bytes=2**31), [together, *apart])
     trunk, branch = flops(backbone, [delta.target.name for delta in adapters[0].deltas])
     watch = Stopwatch()
     watch.take(

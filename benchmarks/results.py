@@ -136,6 +136,14 @@ def commit() -> str:
         return "unknown"
 
 
+def main() -> None:
+    """Everything that is kept, as one table."""
+    document: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for benchmark, section in document.items():
+        print(f"\n{benchmark} ({section['measured_at']}, {section['command']}, commit {section['commit']})\n")
+        show([Row(**row) for row in section["rows"]])
+
+
 def _first(file: str, name: str) -> str | None:
     """The value of the first line `name : value`."""
     path = Path(file)
@@ -149,3 +157,7 @@ def _values(row: Row) -> tuple[float, float, float]:
 
 def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

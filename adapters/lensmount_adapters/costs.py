@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from lensmount_adapters.atomic import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,54 @@ def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
     best = sorted((index for index in savings if savings[index] > 0), key=lambda index: -savings[index])
     runs = [best[start : start + costs.slots] for start in range(0, len(best), costs.slots)]
     return [run for run in runs if sum(savings[index] for index in run) > costs.mixed.fixed]
+
+
+class CostBook:
+    """`book.line("branch hot", measure)`: measured when first asked for, then kept beside the programs.
+
+    `of` names all that the figures depend on: machine, executor, precision, threads, versions.
+    """
+
+    def __init__(self, folder: Path | None = None, of: str = "") -> None:
+        self._file = folder / f"costs-{hashlib.sha256(of.encode()).hexdigest()[:16]}.json" if folder else None
+        self._lines = _read(self._file)
+        self._lock = threading.Lock()
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        return self._lines
+
+    def line(self, name: str, measure: Callable[[], Line]) -> Line:
+        if name not in self._lines:
+            found = measure()
+            with self._lock:
+                self._lines[name] = found
+                self._write()
+        return self._lines[name]
+
+    def forget(self) -> None:
+        """Measure everything anew."""
+        with self._lock:
+            self._lines = {}
+            if self._file is not None:
+                self._file.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            document = {name: [line.fixed, line.per_image] for name, line in sorted(self._lines.items())}
+            write_atomic(self._file, json.dumps(document, indent=1).encode())
+
+
+def _read(file: Path | None) -> dict[str, Line]:
+    """Nothing where the file is not there, or not what was written."""
+    try:
+        document = json.loads(file.read_bytes()) if file else {}
+        lines = {str(name): Line(float(fixed), float(per_image)) for name, (fixed, per_image) in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+    sound = all(math.isfinite(x) and x >= 0 for line in lines.values() for x in (line.fixed, line.per_image))
+    return lines if sound else {}
 
 
 def seconds_of(work: Callable[[], object], rounds: int = 2) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.backbone import Backbone, tensor_digest
-from lensmount_adapters.costs import Costs, Line, seconds_of
+from lensmount_adapters.costs import CostBook, Costs, Line, seconds_of
 from lensmount_adapters.delta import Delta
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.executors import Compiled, Executor, Program
@@ -59,8 +59,11 @@ class Junction:
     `bind`, `mixable` and `grow` may be called from a background thread while the owner computes.
     """
 
-    def __init__(self, backbone: Backbone, halves: Halves, executor: Executor, max_batch: int) -> None:
+    def __init__(
+        self, backbone: Backbone, halves: Halves, executor: Executor, max_batch: int, book: CostBook | None = None
+    ) -> None:
         self._executor = executor
+        self._book = book or CostBook()
         self._max_batch = max_batch
         self._device = backbone.device
         self._key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
@@ -168,7 +171,7 @@ class Junction:
         inputs = (self._example, built.mask([0] * len(self._example)))
         compiled = self._executor.compile(built.module, inputs, built.pack([]), f"{self._key}-{name}-{rank}")
         mix = _Mix(built, layout, rank, compiled)
-        line = self._line(lambda x: self._mixed(mix, x, built.pack([]), [0] * len(x)))
+        line = self._line(f"mixed {name} {rank}", lambda x: self._mixed(mix, x, built.pack([]), [0] * len(x)))
         self._mix, self.costs = mix, replace(self.costs, mixed=line)
 
     def holds(self, one: Mixable) -> bool:
@@ -218,21 +221,23 @@ class Junction:
         weights = self._parametric.base
         nbytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
         return Costs(
-            hot=self._line(base),
-            merged=self._line(lambda x: self._branch.run((x,), weights)),
+            hot=self._line("hot", base),
+            merged=self._line("merged", lambda x: self._branch.run((x,), weights)),
             merge=nbytes / MERGED_BYTES_PER_S,  # a first guess, until one was merged
             mixed=None,
             pack=0.0,
             slots=self._max_batch,
         )
 
-    def _line(self, work: Callable[[Tensor], Tensor]) -> Line:
-        one = self._example[:1].contiguous()
-        count = min(self._max_batch, MEASURED_IMAGES)
-        many = self._example[:1].expand(count, *self._example.shape[1:]).contiguous()
-        if count == 1:
-            return Line.through(seconds_of(lambda: work(one)), 0.0, 1)
-        return Line.through(seconds_of(lambda: work(one)), seconds_of(lambda: work(many)), len(many))
+    def _line(self, way: str, work: Callable[[Tensor], Tensor]) -> Line:
+        """Seconds of the branch, for images of the backbone's own size."""
+
+        def measure() -> Line:
+            one = self._example[:1].contiguous()
+            many = self._example[:1].expand(MEASURED_IMAGES, *self._example.shape[1:]).contiguous()
+            return Line.through(seconds_of(lambda: work(one)), seconds_of(lambda: work(many)), MEASURED_IMAGES)
+
+        return self._book.line(f"{self._key}: {way}", measure)
 
 
 def _nearer(before: float, found: float) -> float:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lensmount_adapters.adapter import ORIENTATIONS, Adapter
 from lensmount_adapters.backbone import Backbone
-from lensmount_adapters.costs import Group, mixed_groups
+from lensmount_adapters.costs import CostBook, Group, mixed_groups
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.executors import Executor, Program
 from lensmount_adapters.heads import probabilities
@@ -57,15 +57,24 @@ class _Share:
 class SegmentRunner:
     """`SegmentRunner(backbone, executor).scores(items)`; raises BackboneError where the backbone cannot be traced.
 
-    `hot_bytes` bounds the merged weights that are kept; 0 keeps factors only.
+    `hot_bytes` bounds the merged weights that are kept; 0 keeps factors only. `book` holds what was measured before.
     """
 
     mixes = True
 
-    def __init__(self, backbone: Backbone, executor: Executor, *, max_batch: int = 16, hot_bytes: int = 2**29) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        executor: Executor,
+        *,
+        max_batch: int = 16,
+        hot_bytes: int = 2**29,
+        book: CostBook | None = None,
+    ) -> None:
         self._backbone = backbone
         self._executor = executor
         self._max_batch = max_batch
+        self.book = book or CostBook()
         self._segments = Segments(backbone.module)
         self._junctions: dict[int | None, Junction] = {}
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
@@ -161,7 +170,7 @@ class SegmentRunner:
         with self._lock:
             if cut not in self._junctions:
                 self._junctions[cut] = Junction(
-                    self._backbone, self._segments.halves_at(cut), self._executor, self._max_batch
+                    self._backbone, self._segments.halves_at(cut), self._executor, self._max_batch, self.book
                 )
             return self._junctions[cut]
 

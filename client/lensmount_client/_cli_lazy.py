@@ -27,6 +27,7 @@ class LazyEntry:
 LAZY_COMMANDS = {
     "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),
     "worker": LazyEntry("lensmount_service.cli", "worker", "Train a server's jobs on this machine.", "serve,train"),
+    "calibrate": LazyEntry("lensmount_service.cli", "calibrate", "Measure how a server computes best here.", "serve"),
     "gc": LazyEntry("lensmount_service.cli", "gc", "Remove a server's files that nothing points at.", "serve"),
     "train": LazyEntry(
         "lensmount_adapters.cli", "train", "Train an adapter from a folder of labelled images.", "train"

@@ -1,4 +1,4 @@
-"""`lensmount serve`, `lensmount worker`, `lensmount gc`."""
+"""`lensmount serve`, `lensmount worker`, `lensmount calibrate`, `lensmount gc`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,23 @@ def serve(
     backbone: Annotated[str | None, typer.Option(help="timm name.", show_default="tf_efficientnet_lite0")] = None,
     weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="float32")] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="auto, eager, openvino, compile, cudagraphs; merged: in place.", show_default="auto"),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto, float32, bfloat16 or float16 of the arithmetic.", show_default="auto"),
+    ] = None,
+    hot_bytes: Annotated[
+        int | None, typer.Option(help="Memory for merged weights; 0 keeps factors only.", show_default="512 MiB")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the resident weights: float32, bfloat16, float16.", show_default="float32")
+    ] = None,
     swap: Annotated[
-        str | None, typer.Option(help="exact, or subtract: no clones in memory, but it drifts.", show_default="exact")
+        str | None,
+        typer.Option(help="exact, or subtract: merged, no clones in memory, but it drifts.", show_default="exact"),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for the model.", show_default="cores - 1")] = None,
     max_batch: Annotated[
@@ -111,6 +125,47 @@ def worker(
         _stop(str(error), "worker", 78 if error.retry_after_s is None else 75)
     except LensmountError as error:
         _stop(str(error), "worker")
+
+
+def calibrate(
+    state: Annotated[Path | None, typer.Option(help="The server's state folder.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="timm name.", show_default="tf_efficientnet_lite0")] = None,
+    weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="As of `lensmount serve`; auto chooses anew.", show_default="auto")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="As of `lensmount serve`.", show_default="auto")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the model.", show_default="cores - 1")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="As of `lensmount serve`.", show_default="16")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Measure on an idle machine what the ways to compute a batch cost; `lensmount serve` uses it from then on.
+
+    A server measures what it does not know when it first needs it. Run this after a change of hardware or libraries.
+    """
+    given = {name: value for name, value in locals().items() if value is not None and name != "json"}
+    try:
+        from lensmount_adapters.errors import LensmountError
+        from lensmount_service import logs, server
+        from lensmount_service.errors import ServiceError
+        from lensmount_service.settings import Settings
+
+        settings = Settings(log_level="warning", **given)
+    except ValidationError as error:
+        _stop(_wrong(error), "calibrate")
+    logs.configure(settings)
+    try:
+        found = server.calibrate(settings)
+    except (LensmountError, ServiceError) as error:
+        _stop(str(error), "calibrate")
+    if json:
+        lines = {name: {"fixed_s": line.fixed, "per_image_s": line.per_image} for name, line in found.lines.items()}
+        typer.echo(json_format.dumps({"engine": found.engine, "branch": lines}))
+        return
+    typer.echo(", ".join(f"{name} {value}" for name, value in found.engine.items()))
+    for name, line in sorted(found.lines.items()):
+        typer.echo(f"{name}: 1 image {1e3 * line(1):.1f} ms, 16 images {1e3 * line(16):.1f} ms")
 
 
 def gc(

@@ -21,10 +21,12 @@ import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
 from lensmount_adapters.archive import ArchiveLimits
 from lensmount_adapters.canonical import DatasetLimits
+from lensmount_adapters.costs import CostBook, Line
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.images import ImageLimits
 from lensmount_adapters.labels import MAX_FILE_BYTES
+from lensmount_adapters.machine import device_name
 from lensmount_adapters.pristine import Reread
 from lensmount_adapters.runner import MergedRunner, Runner
 from lensmount_adapters.segment_runner import SegmentRunner
@@ -40,6 +42,7 @@ from lensmount_service.job_files import JobFiles
 from lensmount_service.jobs import JobTable, jobs_using
 from lensmount_service.metrics import Metrics
 from lensmount_service.publishing import Publisher
+from lensmount_service.references import Reference
 from lensmount_service.registry import Registry
 from lensmount_service.settings import Settings
 from lensmount_service.supervisor import WorkerProcess
@@ -135,6 +138,31 @@ def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
             return collect(settings.state, registry, jobs, datasets, older_than_s)
 
 
+def calibrate(settings: Settings) -> Calibration:
+    """`lensmount calibrate`: choose the executor and measure the ways to compute anew, for every adapter registered."""
+    for remembered in (settings.state / "programs").glob("executor-*.json"):
+        remembered.unlink(missing_ok=True)
+    with open_parts(settings) as parts:
+        runner = parts.engine.runner
+        if isinstance(runner, SegmentRunner):
+            runner.book.forget()
+            for entry in parts.catalog.entries():
+                if parts.catalog.status(entry.latest) == "ready":
+                    runner.prepare(parts.catalog.resolve(Reference(entry.latest.name)).adapter)
+            runner.settle()
+        lines = dict(runner.book.lines) if isinstance(runner, SegmentRunner) else {}
+        runner.close()
+        return Calibration(runner.describe(), lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How the server will compute on this machine, and what the branch costs in each way."""
+
+    engine: dict[str, str]
+    lines: dict[str, Line]
+
+
 def zoo_folder() -> Path:
     """The shipped adapters: inside an installed package, or beside it in a checkout."""
     package = Path(lensmount_adapters.__file__).parent
@@ -192,11 +220,14 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.executor == "merged":
         return MergedRunner(backbone, ExactSwapper(backbone))
     precision = settings.precision if settings.dtype == "float32" else settings.dtype
-    executor = choose_executor(
-        settings.executor, precision, backbone.device, settings.threads, settings.state / "programs"
+    programs = settings.state / "programs"
+    executor = choose_executor(settings.executor, precision, backbone.device, settings.threads, programs)
+    book = CostBook(
+        programs,
+        f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
     )
     try:
-        return SegmentRunner(backbone, executor, max_batch=settings.max_batch, hot_bytes=settings.hot_bytes)
+        return SegmentRunner(backbone, executor, max_batch=settings.max_batch, hot_bytes=settings.hot_bytes, book=book)
     except BackboneError as error:
         log.warning("backbone not cut into segments, so adapters are merged in place", reason=str(error))
         return MergedRunner(backbone, ExactSwapper(backbone), str(error))
