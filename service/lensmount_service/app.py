@@ -60,8 +60,10 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with engine:
             reaping = asyncio.create_task(_reap(training.jobs))
+            warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
             yield
             reaping.cancel()
+            warming.cancel()
             training.stopping.set()
             training.datasets.close()
             await asyncio.to_thread(engine.stop, settings.drain_timeout_s)

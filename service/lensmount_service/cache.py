@@ -47,6 +47,14 @@ class AdapterCache:
         future.set_result(adapter)
         return adapter
 
+    def find(self, digest: str) -> Adapter | None:
+        """The adapter if it is here; waits for no load."""
+        with self._lock:
+            adapter = self._adapters.get(digest)
+            if adapter is not None:
+                self._adapters.move_to_end(digest)
+            return adapter
+
     def holds(self, digest: str) -> bool:
         """Whether the adapter is here; asking does not make it recently used."""
         with self._lock:

@@ -87,6 +87,14 @@ class Catalog:
             )
         return Snapshot(version, self._cache.get(version.digest))
 
+    def recall(self, reference: Reference) -> Snapshot | None:
+        """As `resolve`, where nothing has to be read for it; waits for nobody, so an event loop may ask."""
+        version = self._registry.recall(reference)
+        if version is None or version.manifest.backbone != self.backbone.ref:
+            return None
+        adapter = self._cache.find(version.digest)
+        return None if adapter is None else Snapshot(version, adapter)
+
     def version(self, reference: Reference) -> Version:
         return self._registry.resolve(reference)
 
@@ -127,6 +135,16 @@ class Catalog:
     def tiers(self) -> dict[str, str]:
         """The tier of the latest version of each adapter."""
         return {entry.latest.name: self.tier(entry.latest) for entry in self.entries()}
+
+    def warm(self, most: int = 64) -> None:
+        """Bring adapters up ahead of their first request after a start, in the order of their names."""
+        for entry in self.entries()[:most]:
+            if self.status(entry.latest) != "ready":
+                continue
+            try:
+                self.resolve(Reference(entry.latest.name))
+            except (AdapterError, ServiceError) as error:  # its own request will be told
+                log.warning("adapter not warmed", adapter=entry.latest.name, reason=str(error))
 
     def load_zoo(self, folder: Path) -> list[str]:
         """Publish the zoo adapters whose names were never used here; returns the names published."""

@@ -6,6 +6,7 @@ one and a change of another can be one transaction.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ class Database:
     def __init__(self, url: str | Path) -> None:
         """Connects to nothing yet. Raises Unavailable where the URL or its driver is not to be had."""
         self._engine = _engine(_url(url))
+        self._watcher: Any = None  # the driver's own connection, for `stamp` alone
+        self._watchers = 0  # how many there were: the stamps of two connections are not comparable
+        self._watching = threading.Lock()
 
     @property
     def is_postgresql(self) -> bool:
@@ -60,7 +64,51 @@ class Database:
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def close(self) -> None:
+        with self._watching:
+            self._stop_watching()
         self._engine.dispose()
+
+    @property
+    def stamps_at_once(self) -> bool:
+        """Whether `stamp` waits for nobody, so that an event loop may ask."""
+        return not self.is_postgresql
+
+    def stamp(self) -> object | None:
+        """Not what it was as soon as anything is committed, by whatever process; None where it cannot be told now.
+
+        SQLite counts the commits of all other connections in the file's shared memory (2 us); PostgreSQL's snapshot
+        names the transactions that are visible (a round trip). Either is exact: equal stamps, equal tables.
+        """
+        with self._watching:
+            try:
+                if self._watcher is None:
+                    self._watcher = self._watch()
+                if self._watcher is None:
+                    return None
+                stamp = "SELECT pg_current_snapshot()::text" if self.is_postgresql else "PRAGMA data_version"
+                return self._watchers, self._watcher.execute(stamp).fetchone()[0]
+            except (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error):
+                self._stop_watching()
+                return None
+
+    def _watch(self) -> Any:
+        """A connection that never writes: SQLite does not count a connection's own commits."""
+        if not self.is_postgresql and not self._engine.url.database:
+            return None  # in memory, where there is only one connection
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        if self.is_postgresql:
+            connection.autocommit = True
+        else:
+            connection.execute("PRAGMA busy_timeout = 0")
+        self._watchers += 1
+        return connection
+
+    def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

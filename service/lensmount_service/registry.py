@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from lensmount_adapters.manifest import Manifest
 from lensmount_service.database import Database, metadata
 from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_service.recall import Recall
 from lensmount_service.references import Reference
 
 _versions = sa.Table(
@@ -69,6 +70,7 @@ class Registry:
     def __init__(self, database: Database) -> None:
         """Raises Unavailable where the database is not to be had or a newer Lensmount made it."""
         self._database = database
+        self._recall: Recall[Reference, Version] = Recall(database.stamp)
         database.create()
 
     def publish(self, name: str, digest: str, size_bytes: int, manifest: Manifest) -> tuple[Version, bool]:
@@ -100,6 +102,13 @@ class Registry:
 
     def resolve(self, reference: Reference) -> Version:
         """Raises NotFound or VersionDeleted."""
+        return self._recall.ask(reference, self._resolve)
+
+    def recall(self, reference: Reference) -> Version | None:
+        """As `resolve`, where the answer is known and nothing was committed since; waits for nobody."""
+        return self._recall.get(reference) if self._database.stamps_at_once else None
+
+    def _resolve(self, reference: Reference) -> Version:
         with self._database.read() as connection:
             return self.find(connection, reference)
 

@@ -65,3 +65,14 @@ def test_a_failed_load_is_not_remembered():
     with pytest.raises(ValueError, match="torn"):
         cache.get("a")
     assert cache.get("a").digest == "a"
+
+
+def test_finding_loads_nothing_and_counts_as_a_use():
+    cache = AdapterCache(Stub, 25)
+    assert cache.find("a") is None
+    cache.get("a")
+    cache.get("b")
+    assert cache.find("a").digest == "a"
+    cache.get("c")
+
+    assert cache.resident() == {"a": 10, "c": 10}

@@ -162,3 +162,32 @@ def test_a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable(tmp_pat
         pass
     first.close()
     second.close()
+
+
+def test_the_stamp_changes_with_every_commit_of_anyone_and_with_nothing_else(reopen, database, table):
+    other = reopen()
+    seen = [database.stamp()]
+    for number, writer in enumerate((database, other, database, other)):
+        with writer.write() as connection:
+            connection.execute(table.insert().values(number=number))
+            assert database.stamp() == seen[-1]  # not before it is committed
+        seen.append(database.stamp())
+    with database.read() as connection:
+        connection.execute(sa.select(table)).all()
+    with other.read() as connection:
+        connection.execute(sa.select(table)).all()
+
+    assert None not in seen
+    assert len(set(seen)) == 5
+    assert database.stamp() == seen[-1]
+
+
+def test_without_a_file_or_after_an_error_there_is_no_stamp_or_a_new_one(database, table):
+    nowhere = Database("sqlite://")
+    assert nowhere.stamp() is None
+    nowhere.close()
+    before = database.stamp()
+    database._watcher.close()
+
+    assert database.stamp() is None
+    assert database.stamp() not in (None, before)  # another connection's, which may count from anywhere

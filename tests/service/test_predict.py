@@ -142,3 +142,24 @@ def test_of_several_bad_images_the_first_is_named(client, make_png):
     refused = client.post("/predict?adapter=cells", files=files)
 
     assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_image_format")
+
+
+def test_a_repeated_request_asks_neither_database_nor_disk_until_something_is_published(
+    make_parts, make_adapter, make_png, monkeypatch
+):
+    from fastapi.testclient import TestClient
+
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+        first = client.post("/predict?adapter=cells", content=make_png()).json()
+        resolve, asked = parts.catalog.resolve, []
+        monkeypatch.setattr(parts.catalog, "resolve", lambda reference: (asked.append(1), resolve(reference))[1])
+
+        again = [client.post("/predict?adapter=cells", content=make_png()).json() for _ in range(3)]
+        assert asked == []
+        assert all(answer["predictions"] == first["predictions"] for answer in again)
+        client.put("/adapters/cells", content=make_adapter(2, ("a", "b")))
+        assert client.post("/predict?adapter=cells", content=make_png()).json()["adapter"]["version"] == 2
+        assert asked == [1]
+        client.delete("/adapters/cells")
+        assert client.post("/predict?adapter=cells", content=make_png()).json()["code"] == "adapter_not_found"

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from lensmount_adapters import Manifest, parse_adapter
+from lensmount_service.database import Database
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.references import Reference
 from lensmount_service.registry import Registry
@@ -71,3 +72,32 @@ def test_racing_uploads_get_numbers_of_their_own(registry, manifest):
     for thread in threads:
         thread.join()
     assert sorted(versions) == list(range(1, 81))
+
+
+def test_what_another_process_publishes_deletes_or_points_at_is_answered_at_once(registry, manifest, reopen):
+    other = Registry(reopen())
+    name, alias = Reference("cells"), Reference("cells", alias="prod")
+    for number in (1, 2, 3):
+        other.publish("cells", digest(number), 10, manifest)
+        assert [registry.resolve(name).version for _ in range(2)] == [number, number]
+        other.set_alias("cells", "prod", number)
+        assert [registry.resolve(alias).version for _ in range(2)] == [number, number]
+    other.delete("cells", 3)
+    assert registry.resolve(name).version == 2
+    with pytest.raises(NotFound, match="alias"):
+        registry.resolve(alias)
+    other.delete("cells")
+    with pytest.raises(NotFound):
+        registry.resolve(name)
+
+
+def test_an_answer_is_recalled_until_anything_is_committed(tmp_path, manifest):
+    database = Database(tmp_path / "registry.sqlite3")
+    registry = Registry(database)
+    registry.publish("cells", digest(1), 10, manifest)
+
+    assert registry.recall(Reference("cells")) is None
+    assert registry.resolve(Reference("cells")) is registry.recall(Reference("cells"))
+    registry.publish("tiles", digest(2), 10, manifest)
+    assert registry.recall(Reference("cells")) is None
+    database.close()

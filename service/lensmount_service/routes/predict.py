@@ -18,7 +18,7 @@ from lensmount_service.engine import Answer, Engine
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.metrics import Metrics
 from lensmount_service.problems import status_of
-from lensmount_service.references import parse_references
+from lensmount_service.references import Reference, parse_references
 from lensmount_service.routes.openapi import PROBLEMS, image_body
 from lensmount_service.routes.patience import patience
 from lensmount_service.schemas import (
@@ -81,7 +81,7 @@ def predict_router(
         try:
             references = parse_references(adapter, settings.max_adapters_per_request)
             engine.check_room()
-            snapshots = [await asyncio.to_thread(catalog.resolve, reference) for reference in references]
+            snapshots = [await _resolve(catalog, reference) for reference in references]
             names = [metrics.label(snapshot.version.name) for snapshot in snapshots]
             parts = await _read_images(request, settings)
             deadline = time.perf_counter() + timeout_s
@@ -111,6 +111,11 @@ def predict_router(
         return _json(Predictions(results=results, request_id=request_id).model_dump_json())
 
     return router
+
+
+async def _resolve(catalog: Catalog, reference: Reference) -> Snapshot:
+    known = catalog.recall(reference)
+    return known if known is not None else await asyncio.to_thread(catalog.resolve, reference)
 
 
 async def _read_images(request: Request, settings: Settings) -> list[Part]:
