@@ -231,7 +231,7 @@ class SegmentRunner:
         outcome.modes |= {"merged": outcome.modes.get("merged", 0) + len(rows)}
 
     def _mix(self, shares: list[_Share], junction: Junction) -> list[list[int]]:
-        if len(shares) == 1 or junction.costs.mixed is None:
+        if junction.costs.mixed is None:
             return []
         return mixed_groups(
             junction.costs,

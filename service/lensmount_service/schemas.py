@@ -76,7 +76,9 @@ class AdapterInfo(AdapterRef):
     aliases: dict[str, int] = Field(examples=[{"prod": 1}])
     versions: list[int]
     status: str = Field(description="ready, or backbone_mismatch where the server holds another backbone")
-    tier: str = Field(description="merged into the backbone, memory, or file where the next request reads it first")
+    tier: str = Field(
+        description="hot or merged: its merged weights are resident; memory: its factors; file: read at its next request"
+    )
 
 
 class AdapterDetail(AdapterInfo):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
-from lensmount_adapters.costs import Costs, Group, Line, mixed_groups, seconds_of
+from lensmount_adapters.costs import CostBook, Costs, Group, Line, mixed_groups, seconds_of
 
 
 def seconds(costs: Costs, groups: list[Group], runs: list[list[int]]) -> float:
@@ -102,3 +103,36 @@ def test_the_fastest_round_counts() -> None:
 
     assert seconds_of(lambda: calls.append(1), rounds=3) >= 0
     assert len(calls) == 4
+
+
+def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path) -> None:
+    measured: list[int] = []
+
+    def measure() -> Line:
+        measured.append(1)
+        return Line(0.001, 0.002)
+
+    first = CostBook(tmp_path, "this machine").line("branch hot", measure)
+    second = CostBook(tmp_path, "this machine").line("branch hot", measure)
+    other = CostBook(tmp_path, "another machine").line("branch hot", measure)
+
+    assert first == second == other == Line(0.001, 0.002)
+    assert len(measured) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '{"a": [1]}', '{"a": [-1, 0]}', '{"a": [NaN, 0]}'])
+def test_a_damaged_book_is_measured_anew(tmp_path: Path, content: str) -> None:
+    CostBook(tmp_path, "m").line("a", lambda: Line(0.001, 0.002))
+    (file,) = tmp_path.iterdir()
+    file.write_text(content)
+
+    assert CostBook(tmp_path, "m").line("a", lambda: Line(0.003, 0.004)) == Line(0.003, 0.004)
+
+
+def test_a_forgotten_book_is_measured_anew(tmp_path: Path) -> None:
+    book = CostBook(tmp_path, "m")
+    book.line("a", lambda: Line(1.0, 1.0))
+    book.forget()
+
+    assert book.line("a", lambda: Line(2.0, 2.0)) == Line(2.0, 2.0)
+    assert CostBook(tmp_path, "m").lines == {"a": Line(2.0, 2.0)}

@@ -1,0 +1,148 @@
+"""Accuracy of the shipped adapters on their test parts, in every executor, precision and way to compute a batch.
+
+Speed that costs accuracy is no speed: each mode is beside plain float32 torch with the weights merged in place. The
+mixed batches hold all three adapters' layouts at once, as a server would have them.
+
+    python benchmarks/modes.py [--data ../shared/data] [--threads 1] [--results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import results  # type: ignore[import-not-found]
+import torch
+from torch import Tensor
+
+from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
+from lensmount_adapters.costs import Line
+from lensmount_adapters.dataset import normalise, read_folder, read_pixels
+from lensmount_adapters.errors import ExecutorUnavailable
+from lensmount_adapters.evaluation import reproduce_split
+from lensmount_adapters.executors import choose_executor
+from lensmount_adapters.metrics import measure
+from lensmount_adapters.runner import MergedRunner, Runner
+from lensmount_adapters.segment_runner import SegmentRunner
+
+ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
+FOLDERS = {"malaria": "malaria-nih", "smoking": "smoking", "histology": "histology-lc25000-lung"}
+BATCH = 8
+GOAL = 0.003
+
+
+@dataclass(frozen=True)
+class Question:
+    adapter: Adapter
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class Exam:
+    """An adapter, its test images as its rule wants them, and what they are."""
+
+    adapter: Adapter
+    images: list[Tensor]
+    truth: Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
+    results.add_option(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lensmount_adapters").setLevel(logging.ERROR)
+    print(results.described())
+    backbone = load_backbone()
+    exams = [exam(name, backbone, options.data / folder) for name, folder in FOLDERS.items()]
+    plain = MergedRunner(backbone, ExactSwapper(backbone))
+    right = [scores_of(plain, one) for one in exams]
+    plain.close()
+    rows = [row("plain float32", one, scores, scores) for one, scores in zip(exams, right, strict=True)]
+    for name, precision in itertools.product(("eager", "openvino"), ("float32", "bfloat16")):
+        try:
+            executor = choose_executor(name, precision, "cpu", options.threads, None)
+        except ExecutorUnavailable as error:
+            print(f"left out: {error}")
+            continue
+        for mode in ("hot", "merged", "mixed"):
+            runner = SegmentRunner(backbone, executor, max_batch=BATCH, hot_bytes=2**31 if mode == "hot" else 0)
+            prepared(runner, exams, mode)
+            for one, expected in zip(exams, right, strict=True):
+                rows.append(row(f"{name} {precision} {mode}", one, scores_of(runner, one), expected))
+            runner.close()
+    worst = max(abs(r["difference"]) for r in rows)
+    print(
+        "| mode | adapter | balanced accuracy | beside float32, points | answers changed | largest change of a score |"
+    )
+    print("|---|---|---:|---:|---:|---:|")
+    for r in rows:
+        print(
+            f"| {r['mode']} | {r['adapter']} | {r['accuracy']:.4f} | {100 * r['difference']:+.2f} | {r['flips']} "
+            f"| {r['scores']:.4f} |"
+        )
+    print(f"largest change of balanced accuracy: {100 * worst:.2f} points (goal: at most {100 * GOAL:.1f})")
+    if options.results is not None:
+        kept = [
+            results.Row.of(f"{r['adapter']}, {r['mode']}: balanced accuracy beside float32", [100 * r["difference"]],
+                           "points", "within 0.3")
+            for r in rows
+        ]  # fmt: skip
+        results.write("modes", kept, options.results)
+
+
+def exam(name: str, backbone: Backbone, data: Path) -> Exam:
+    adapter = admit((ZOO / f"{name}.safetensors").read_bytes(), backbone)
+    record = adapter.manifest.training["split"]
+    folder = read_folder(data, record.get("group_regex"), classes=adapter.manifest.labels)
+    samples = reproduce_split(adapter.manifest, folder, "test")
+    rule = adapter.manifest.preprocessing
+    images: list[Tensor] = []
+    for sample in samples:
+        images += normalise(read_pixels(folder, [sample], rule), rule)
+    return Exam(adapter, images, torch.tensor([sample.label for sample in samples]))
+
+
+def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
+    """Everything made, and the choice between the ways taken away."""
+    for one in exams:
+        runner.prefetch(one.adapter)
+    runner.settle()
+    runner.settle()
+    for junction in runner._junctions.values():
+        free = Line(0.0, 0.0) if mode == "mixed" else None
+        junction.costs = replace(junction.costs, mixed=free, pack=0.0)
+
+
+def scores_of(runner: Runner, one: Exam) -> Tensor:
+    found: list[Tensor] = []
+    for start in range(0, len(one.images), BATCH):
+        found += runner.scores([Question(one.adapter, image) for image in one.images[start : start + BATCH]]).scores
+    return torch.stack(found)
+
+
+def row(mode: str, one: Exam, scores: Tensor, expected: Tensor) -> dict[str, Any]:
+    labels = one.adapter.manifest.labels
+    accuracy = measure(one.truth, scores, labels).balanced_accuracy
+    return {
+        "mode": mode,
+        "adapter": one.adapter.manifest.name,
+        "accuracy": accuracy,
+        "difference": accuracy - measure(one.truth, expected, labels).balanced_accuracy,
+        "flips": int((scores.argmax(1) != expected.argmax(1)).sum()),
+        "scores": float((scores - expected).abs().max()),
+    }
+
+
+if __name__ == "__main__":
+    main()
