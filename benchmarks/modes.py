@@ -49,6 +49,7 @@ class Exam:
     """An adapter, its test images as its rule wants them, and what they are."""
 
     adapter: Adapter
+    twin: Adapter  # under another digest, so that a batch has two adapters to mix
     images: list[Tensor]
     truth: Tensor
 
@@ -110,13 +111,15 @@ def exam(name: str, backbone: Backbone, data: Path) -> Exam:
     images: list[Tensor] = []
     for sample in samples:
         images += normalise(read_pixels(folder, [sample], rule), rule)
-    return Exam(adapter, images, torch.tensor([sample.label for sample in samples]))
+    twin = replace(adapter, digest=f"twin of {adapter.digest}")
+    return Exam(adapter, twin, images, torch.tensor([sample.label for sample in samples]))
 
 
 def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
     """Everything made, and the choice between the ways taken away."""
     for one in exams:
         runner.prefetch(one.adapter)
+        runner.prefetch(one.twin)
     runner.settle()
     runner.settle()
     for junction in runner._junctions.values():
@@ -127,7 +130,9 @@ def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
 def scores_of(runner: Runner, one: Exam) -> Tensor:
     found: list[Tensor] = []
     for start in range(0, len(one.images), BATCH):
-        found += runner.scores([Question(one.adapter, image) for image in one.images[start : start + BATCH]]).scores
+        images = one.images[start : start + BATCH]
+        asked = [Question(one.adapter, image) for image in images] + [Question(one.twin, images[0])]
+        found += runner.scores(asked).scores[: len(images)]
     return torch.stack(found)
 
 

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from lensmount_adapters.segments import Halves
 
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
+KEPT_PREPARED = 256  # adapters whose factors stay laid out; for another one it takes 2 ms
 RANKS = (4, 8, 16, 32, 64)  # room for factors in a mixed batch; an adapter of a higher rank is merged
 
 
@@ -45,12 +47,15 @@ class _Mix:
     layout: Layout
     rank: int
     compiled: Compiled
-    prepared: dict[str, Prepared] = field(default_factory=dict)
+    prepared: OrderedDict[str, Prepared] = field(default_factory=OrderedDict)  # those used last
 
     def factors_of(self, one: Mixable) -> Prepared:
-        if one.digest not in self.prepared:
-            self.prepared[one.digest] = self.mixed.prepare(one.deltas)
-        return self.prepared[one.digest]
+        found = self.prepared.get(one.digest) or self.mixed.prepare(one.deltas)
+        self.prepared[one.digest] = found
+        self.prepared.move_to_end(one.digest)
+        if len(self.prepared) > KEPT_PREPARED:
+            self.prepared.popitem(last=False)
+        return found
 
 
 class Junction:

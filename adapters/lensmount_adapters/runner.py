@@ -66,6 +66,10 @@ class Runner(Protocol):
         """Give up what is held for an adapter that left memory; it is prepared anew if it comes back."""
         ...
 
+    def pin(self, digest: str, pinned: bool) -> None:
+        """A pinned adapter keeps its merged weights ready, whatever else is asked for."""
+        ...
+
     def scores(self, items: Sequence[Item]) -> Outcome:
         """Raises SwapError, leaving the base; whatever the forward pass raises passes through."""
         ...
@@ -116,6 +120,9 @@ class MergedRunner:
 
     def forget(self, digest: str) -> None:
         """Nothing is held."""
+
+    def pin(self, digest: str, pinned: bool) -> None:
+        """One adapter at a time is merged, the one that is asked for."""
 
     def scores(self, items: Sequence[Item]) -> Outcome:
         outcome = Outcome([torch.empty(0)] * len(items), modes={"merged": len(items)})

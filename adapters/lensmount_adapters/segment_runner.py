@@ -105,7 +105,7 @@ class SegmentRunner:
             junction.forget(digest)
 
     def pin(self, digest: str, pinned: bool) -> None:
-        """A pinned adapter keeps its hot place whatever else is asked for."""
+        """A pinned adapter takes a hot place at its first image and keeps it."""
         self._places.pin(digest, pinned)
 
     def scores(self, items: Sequence[Item]) -> Outcome:
@@ -231,7 +231,7 @@ class SegmentRunner:
         outcome.modes |= {"merged": outcome.modes.get("merged", 0) + len(rows)}
 
     def _mix(self, shares: list[_Share], junction: Junction) -> list[list[int]]:
-        if junction.costs.mixed is None:
+        if len(shares) == 1 or junction.costs.mixed is None:  # one alone: the same bits whatever was asked before
             return []
         return mixed_groups(
             junction.costs,

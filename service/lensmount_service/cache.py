@@ -22,6 +22,7 @@ class AdapterCache:
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()
         self._loading: dict[str, Future[Adapter]] = {}
         self._lock = threading.Lock()
+        self._pins: set[str] = set()
         self._bytes = 0
 
     def get(self, digest: str) -> Adapter:
@@ -67,15 +68,22 @@ class AdapterCache:
             self._adapters[adapter.digest] = adapter
             self._adapters.move_to_end(adapter.digest)
             evicted = []
-            while self._bytes > self._max_bytes and len(self._adapters) > 1:
-                _, oldest = self._adapters.popitem(last=False)
-                self._bytes -= oldest.nbytes()
-                evicted.append(oldest)
+            for digest in [d for d in self._adapters if d not in self._pins and d != adapter.digest]:
+                if self._bytes <= self._max_bytes:
+                    break
+                evicted.append(self._adapters.pop(digest))
+                self._bytes -= evicted[-1].nbytes()
         for old in evicted:
             self._on_evict(old)
 
+    def pin(self, digest: str, pinned: bool) -> None:
+        """A pinned adapter stays; it still counts."""
+        with self._lock:
+            (self._pins.add if pinned else self._pins.discard)(digest)
+
     def drop(self, digest: str) -> None:
         with self._lock:
+            self._pins.discard(digest)
             adapter = self._adapters.pop(digest, None)
             if adapter is not None:
                 self._bytes -= adapter.nbytes()

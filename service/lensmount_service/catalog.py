@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Catalog:
         cache_bytes: int,
         metrics: Metrics,
         runner: Runner,
+        pinned: Iterable[str] = (),
     ) -> None:
         self.backbone = backbone
         self.limits = limits
@@ -55,6 +56,7 @@ class Catalog:
         self._blobs = blobs
         self._metrics = metrics
         self._runner = runner
+        self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to the digest that is pinned for it
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
         self._writing = threading.Lock()  # blob and row change together: no delete between an upload's two writes
 
@@ -71,6 +73,7 @@ class Catalog:
             if created:
                 self._blobs.put(data)  # a `gc` that ran between the two writes took it for an orphan
         self._cache.put(adapter)
+        self._pin(name, adapter.digest)
         self._runner.prefetch(adapter)
         self._observe_cache()
         log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
@@ -132,15 +135,21 @@ class Catalog:
         """Where a version is: hot or merged (its merged weights are resident), memory (its factors), or file."""
         return self._runner.tier(version.digest) or ("memory" if self._cache.holds(version.digest) else "file")
 
+    def pinned(self) -> frozenset[str]:
+        """The names whose latest version keeps its place."""
+        return frozenset(self._pinned)
+
     def tiers(self) -> dict[str, str]:
         """The tier of the latest version of each adapter."""
         return {entry.latest.name: self.tier(entry.latest) for entry in self.entries()}
 
     def warm(self, most: int = 64) -> None:
-        """Bring adapters up ahead of their first request after a start, in the order of their names."""
-        for entry in self.entries()[:most]:
+        """Bring adapters up ahead of their first request: the pinned ones, then in the order of their names."""
+        entries = sorted(self.entries(), key=lambda entry: entry.latest.name not in self._pinned)
+        for entry in entries[: max(most, len(self._pinned))]:
             if self.status(entry.latest) != "ready":
                 continue
+            self._pin(entry.latest.name, entry.latest.digest)
             try:
                 self.resolve(Reference(entry.latest.name))
             except (AdapterError, ServiceError) as error:  # its own request will be told
@@ -161,6 +170,16 @@ class Catalog:
             except (AdapterError, ServiceError) as error:
                 log.error("zoo adapter refused", adapter=name, reason=str(error))
         return published
+
+    def _pin(self, name: str, digest: str) -> None:
+        """A pinned name pins its newest version."""
+        if name not in self._pinned or self._pinned[name] == digest:
+            return
+        before, self._pinned[name] = self._pinned[name], digest
+        for holder in (self._cache, self._runner):
+            if before is not None:
+                holder.pin(before, False)
+            holder.pin(digest, True)
 
     def _publish(self, name: str, adapter: Adapter) -> tuple[Version, bool]:
         return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest)

@@ -57,12 +57,22 @@ class Engine:
     """`with Engine(backbone, runner, metrics) as engine: engine.submit(adapter, image).result().scores`"""
 
     def __init__(
-        self, backbone: Backbone, runner: Runner, metrics: Metrics, max_batch: int = 16, max_queue: int = 256
+        self,
+        backbone: Backbone,
+        runner: Runner,
+        metrics: Metrics,
+        max_batch: int = 16,
+        max_queue: int = 256,
+        *,
+        max_turn_s: float = 0.5,
+        batch_window_ms: float = 0.0,
     ) -> None:
         self.backbone = backbone
         self.runner = runner
         self._metrics = metrics
-        self._scheduler: Scheduler[Answer] = Scheduler(max_batch, max_queue, mix=runner.mixes)
+        self._scheduler: Scheduler[Answer] = Scheduler(
+            max_batch, max_queue, mix=runner.mixes, max_turn_s=max_turn_s, batch_window_ms=batch_window_ms
+        )
         self._chores: deque[tuple[Callable[[], IntegrityReport], Future[IntegrityReport]]] = deque()
         self._thread = threading.Thread(target=self._run, name="lensmount-engine", daemon=True)
 

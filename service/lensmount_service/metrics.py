@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
@@ -51,12 +51,13 @@ class Metrics:
                 return adapter
         return "other"
 
-    def show_resident(self, tiers: Mapping[str, str]) -> None:
+    def show_resident(self, tiers: Mapping[str, str], pinned: Collection[str] = ()) -> None:
         """One series for each adapter and tier that it can be resident in."""
         self.adapter_resident.clear()
         for adapter, tier in tiers.items():
             for resident_in in ("hot", "merged", "memory"):
-                self.adapter_resident.labels(self.label(adapter), resident_in, "false").set(tier == resident_in)
+                is_pinned = str(adapter in pinned).lower()
+                self.adapter_resident.labels(self.label(adapter), resident_in, is_pinned).set(tier == resident_in)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

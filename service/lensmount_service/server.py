@@ -74,8 +74,18 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
     with contextlib.closing(Database(settings.database_url())) as database:
         registry = Registry(database)
         blobs = BlobStore(settings.state / "blobs")
-        catalog = Catalog(backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner)
-        engine = Engine(backbone, runner, metrics, settings.max_batch, settings.max_queue)
+        catalog = Catalog(
+            backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
+        )
+        engine = Engine(
+            backbone,
+            runner,
+            metrics,
+            settings.max_batch,
+            settings.max_queue,
+            max_turn_s=settings.max_turn_s,
+            batch_window_ms=settings.batch_window_ms,
+        )
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = _datasets(settings, database)

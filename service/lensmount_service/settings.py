@@ -39,6 +39,9 @@ class Settings(BaseSettings):
 
     max_batch: int = Field(default=16, ge=1, le=1024)
     max_queue: int = Field(default=256, ge=1)
+    batch_window_ms: float = Field(default=0.0, ge=0, le=1000)  # how long a batch waits to become full
+    max_turn_s: float = Field(default=0.5, gt=0, le=60)  # of computing, before an adapter gives way to others
+    pinned: str = ""  # names, separated by commas, whose newest versions stay hot
     request_timeout_s: float = Field(default=60.0, gt=0, le=MAX_REQUEST_TIMEOUT_S)  # where it states none
     max_files: int = Field(default=64, ge=1)  # images in one request
     max_adapters_per_request: int = Field(default=16, ge=1)
@@ -59,6 +62,9 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(default=30.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    def pinned_names(self) -> list[str]:
+        return [name.strip() for name in self.pinned.split(",") if name.strip()]
 
     def database_url(self) -> str | Path:
         return self.database.get_secret_value() if self.database else self.state / "registry.sqlite3"

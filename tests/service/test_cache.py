@@ -76,3 +76,17 @@ def test_finding_loads_nothing_and_counts_as_a_use():
     cache.get("c")
 
     assert cache.resident() == {"a": 10, "c": 10}
+
+
+def test_a_pinned_adapter_is_not_evicted():
+    evicted: list[str] = []
+    cache = AdapterCache(Stub, 0, lambda adapter: evicted.append(adapter.digest))
+    cache.get("a")
+    cache.pin("a", True)
+
+    cache.get("b")
+    cache.get("c")
+    assert evicted == ["b"]
+    cache.pin("a", False)
+    cache.get("d")
+    assert evicted == ["b", "a", "c"]

@@ -1,4 +1,4 @@
-"""`lensmount calibrate`: the ways to compute are measured for the adapters at hand, kept, and used by the next start."""
+"""`lensmount calibrate`: the ways to compute are measured for the adapters at hand and kept for the next start."""
 
 from __future__ import annotations
 

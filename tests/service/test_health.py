@@ -107,3 +107,18 @@ def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(clie
 
 def test_the_limits_say_how_the_server_computes(client, make_parts):
     assert client.get("/limits").json()["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
+
+
+def test_a_pinned_name_keeps_its_newest_version_hot(make_parts, make_adapter):
+    with (
+        make_parts(pinned="cells, tiles", hot_bytes=1) as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1") as c,
+    ):
+        c.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        first = c.get("/adapters/cells").json()["digest"]
+        c.put("/adapters/cells", content=make_adapter(3)).raise_for_status()
+        places = parts.engine.runner._places
+
+        assert not places.pinned(first)
+        assert places.pinned(c.get("/adapters/cells").json()["digest"])
+        assert 'adapter="cells",pinned="true"' in c.get("/metrics").text

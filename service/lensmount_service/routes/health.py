@@ -44,6 +44,8 @@ def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: 
             "max_request_bytes": settings.max_request_bytes,
             "max_queue": settings.max_queue,
             "max_batch": settings.max_batch,
+            "batch_window_ms": settings.batch_window_ms,
+            "request_timeout_s": settings.request_timeout_s,
             "max_queued_jobs": settings.max_queued_jobs,
             "max_job_file_bytes": settings.max_job_file_bytes,
             "max_adapter_bytes": limits.max_file_bytes,
@@ -73,7 +75,7 @@ def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: 
 
     @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
     async def show_metrics() -> Response:
-        metrics.show_resident(await asyncio.to_thread(catalog.tiers))
+        metrics.show_resident(await asyncio.to_thread(catalog.tiers), catalog.pinned())
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router
