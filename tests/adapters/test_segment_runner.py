@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -252,7 +253,8 @@ def test_an_adapter_of_a_layer_that_is_no_input_is_merged_in_place(
     monkeypatch.setattr("lensmount_adapters.parametric.Parametric.covers", lambda self, deltas: False)
     asked = questions(adapters[:2], 4)
 
-    scores, modes = modes_of(runner, asked)
+    with caplog.at_level(logging.WARNING, logger="lensmount_adapters.segment_runner"):
+        scores, modes = modes_of(runner, asked)
     runner.close()
 
     assert modes == {"merged": 4}

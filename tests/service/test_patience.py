@@ -39,9 +39,9 @@ def held(make_parts, make_adapter):
 
     @contextmanager
     def opened(**settings):
-        with make_parts(**settings) as parts:
+        with make_parts(executor="merged", **settings) as parts:
             gate = Gate(parts.engine.backbone)
-            parts.engine._swapper = gate
+            parts.engine.runner._swapper = gate
             parts.catalog.upload("cells", make_adapter(1, ("a", "b")))
             parts.catalog.upload("tiles", make_adapter(2, ("x", "y", "z")))
             try:
