@@ -129,8 +129,14 @@ class Engine:
         while (batch := self._scheduler.next_batch()) is not None:
             while self._chores:
                 self._do_chore(*self._chores.popleft())
-            if batch:
+            if not batch:
+                continue
+            try:
                 self._answer(batch)
+            except Exception:  # not even a log that cannot be written may end the engine or leave a caller waiting
+                self._refuse(
+                    batch, Unavailable("the engine failed. Cure: try again", code="forward_failed", retry_after_s=1)
+                )
 
     def _answer(self, batch: list[Item[Answer]]) -> None:
         """A batch that fails is tried again adapter by adapter, so that one's fault is not its neighbours'."""
@@ -186,18 +192,19 @@ class Engine:
             log.exception("integrity check failed")
             future.set_exception(error)
 
-    @staticmethod
-    def _fail(batch: list[Item[Answer]], error: Exception) -> None:
+    @classmethod
+    def _fail(cls, batch: list[Item[Answer]], error: Exception) -> None:
         """What the callers of one adapter's images get."""
         name = batch[0].adapter.manifest.name
         if isinstance(error, SwapError):
-            told = Unavailable(f"{error}. Cure: try again", code="swap_failed", retry_after_s=1)
-        else:
-            log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
-            told = Unavailable(
-                f"the forward pass failed ({type(error).__name__}). Cure: try again, with smaller batches",
-                code="forward_failed",
-                retry_after_s=1,
-            )
+            cls._refuse(batch, Unavailable(f"{error}. Cure: try again", code="swap_failed", retry_after_s=1))
+            return
+        why = f"the forward pass failed ({type(error).__name__}). Cure: try again, with smaller batches"
+        cls._refuse(batch, Unavailable(why, code="forward_failed", retry_after_s=1))
+        log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
+
+    @staticmethod
+    def _refuse(batch: list[Item[Answer]], told: Unavailable) -> None:
         for item in batch:
-            item.future.set_exception(told)
+            if not item.future.done():
+                item.future.set_exception(told)

@@ -3,67 +3,93 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from contextlib import contextmanager
 
-from typer.testing import CliRunner
+import pytest
 
-from lensmount_client._cli import app
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
 
 
-def options(state):
-    return {"backbone": "resnet10t", "weights": "random:0", "state": state, "threads": 1, "device": "cpu"}
+@pytest.fixture
+def opened(tmp_path):
+    """The parts of a server in plain torch; closed when nothing is being made any more."""
+
+    @contextmanager
+    def opened():
+        settings = Settings(
+            backbone="resnet10t",
+            weights="random:0",
+            state=tmp_path,
+            threads=1,
+            device="cpu",
+            zoo=False,
+            executor="eager",
+            precision="float32",
+        )
+        with open_parts(settings) as parts:
+            yield parts
+            for _ in range(2):  # what is being made may ask for something more
+                parts.engine.runner.settle()
+            parts.engine.runner.close()
+
+    return opened
 
 
-def arguments(state):
-    return [part for name, value in options(state).items() for part in (f"--{name}", str(value))]
-
-
-def test_it_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(tmp_path, make_adapter, monkeypatch):
+@pytest.fixture
+def calibrate(tmp_path, monkeypatch):
     monkeypatch.setenv("LENSMOUNT_ZOO", "false")
-    settings = Settings(**options(tmp_path), zoo=False, executor="eager", precision="float32")
-    with open_parts(settings) as parts:
+
+    def run(*options):
+        small = ["--backbone", "resnet10t", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
+        command = [sys.executable, "-m", "lensmount_client", "calibrate", "--state", str(tmp_path), *small, *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_it_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(opened, calibrate, make_adapter):
+    with opened() as parts:
         parts.catalog.upload("cells", make_adapter(1))
 
-    result = CliRunner().invoke(
-        app, ["calibrate", *arguments(tmp_path), "--executor", "eager", "--precision", "float32", "--json"]
-    )
+    result = calibrate("--executor", "eager", "--precision", "float32", "--json")
 
-    assert result.exit_code == 0, result.output
+    assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
     ways = [name.partition(": ")[2].split()[0] for name in document["branch"]]
     assert sorted(ways) == ["hot", "merged", "mixed"]
     assert all(line["fixed_s"] >= 0 and line["per_image_s"] >= 0 for line in document["branch"].values())
-    with open_parts(settings) as parts:
+    with opened() as parts:
         kept = {name: line.per_image for name, line in parts.engine.runner.book.lines.items()}
     assert kept == {name: line["per_image_s"] for name, line in document["branch"].items()}
 
 
-def test_people_get_a_table_in_milliseconds(tmp_path, make_adapter, monkeypatch):
-    monkeypatch.setenv("LENSMOUNT_ZOO", "false")
-    with open_parts(Settings(**options(tmp_path), zoo=False, executor="eager", precision="float32")) as parts:
+def test_people_get_a_table_in_milliseconds(opened, calibrate, make_adapter):
+    with opened() as parts:
         parts.catalog.upload("cells", make_adapter(1))
 
-    result = CliRunner().invoke(app, ["calibrate", *arguments(tmp_path), "--executor", "eager"])
+    result = calibrate("--executor", "eager")
 
-    assert result.exit_code == 0, result.output
+    assert result.returncode == 0, result.stderr
     assert "executor eager" in result.stdout
     assert ": hot: 1 image " in result.stdout
 
 
-def test_an_executor_that_is_not_there_is_one_line_with_the_cure(tmp_path):
-    result = CliRunner().invoke(app, ["calibrate", *arguments(tmp_path), "--executor", "cudagraphs"])
+def test_an_executor_that_is_not_there_is_one_line_with_the_cure(calibrate):
+    result = calibrate("--executor", "cudagraphs")
 
-    assert result.exit_code == 78
-    assert "Cure" in result.output
+    assert result.returncode == 78
+    assert result.stderr.count("\n") == 1
+    assert "Cure" in result.stderr
 
 
-def test_adapters_are_warm_before_their_first_request(tmp_path, make_adapter):
-    settings = Settings(**options(tmp_path), zoo=False, executor="eager", precision="float32")
-    with open_parts(settings) as parts:
+def test_adapters_are_warm_before_their_first_request(opened, make_adapter):
+    with opened() as parts:
         parts.catalog.upload("cells", make_adapter(1))
-    with open_parts(settings) as parts:
+    with opened() as parts:
         assert parts.catalog.tiers() == {"cells": "file"}
         parts.catalog.warm()
         parts.engine.runner.settle()
