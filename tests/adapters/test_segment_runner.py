@@ -253,8 +253,13 @@ def test_an_adapter_of_a_layer_that_is_no_input_is_merged_in_place(
     monkeypatch.setattr("lensmount_adapters.parametric.Parametric.covers", lambda self, deltas: False)
     asked = questions(adapters[:2], 4)
 
-    with caplog.at_level(logging.WARNING, logger="lensmount_adapters.segment_runner"):
+    own = logging.getLogger("lensmount_adapters.segment_runner")
+    monkeypatch.setattr(own, "disabled", False)  # whatever other libraries did to logging in this process
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+    own.addHandler(caplog.handler)
+    with caplog.at_level(logging.WARNING, logger=own.name):
         scores, modes = modes_of(runner, asked)
+    own.removeHandler(caplog.handler)
     runner.close()
 
     assert modes == {"merged": 4}
