@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -519,3 +520,23 @@ def test_unknown_names_are_answered_with_the_known_ones(name: str, precision: st
 def test_cuda_graphs_need_a_cuda_device() -> None:
     with pytest.raises(ExecutorUnavailable, match="found device cpu"):
         choose_executor("cudagraphs", "auto", "cpu", threads=1, cache=None)
+
+
+def test_a_shape_that_comes_often_gets_a_faster_request_with_the_same_answers() -> None:
+    pytest.importorskip("openvino")
+    from lensmount_adapters.openvino_executor import EXACT_AFTER
+
+    module = fx.symbolic_trace(torch.nn.Conv2d(3, 8, 3, padding=1).eval())
+    images = torch.randn(4, 3, 16, 16)
+    program = choose_executor("openvino", "float32", "cpu", 1, None).compile(module, (images,), (), "k").bind(())
+    first = program(images)
+
+    for _ in range(EXACT_AFTER):
+        program(images)
+    give_up = time.monotonic() + 60
+    while not program.exact and time.monotonic() < give_up:  # type: ignore[attr-defined]
+        time.sleep(0.01)
+
+    assert list(program.exact) == [((4, 3, 16, 16),)]  # type: ignore[attr-defined]
+    torch.testing.assert_close(program(images), first)
+    torch.testing.assert_close(program(images[:2]), first[:2])
