@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from lensmount_adapters.segments import Halves
 
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
+LEARNING = 0.1  # how far one observation moves a cost
 KEPT_PREPARED = 256  # adapters whose factors stay laid out; for another one it takes 2 ms
 RANKS = (4, 8, 16, 32, 64)  # room for factors in a mixed batch; an adapter of a higher rank is merged
 
@@ -179,6 +181,17 @@ class Junction:
         line = self._line(f"mixed {name} {rank}", lambda x: self._mixed(mix, x, built.pack([]), [0] * len(x)))
         self._mix, self.costs = mix, replace(self.costs, mixed=line)
 
+    def learn(self, way: Literal["hot", "mixed"], images: int, seconds: float) -> None:
+        """Move a line towards what a run in a batch of many took: one program measured alone stays in the caches.
+
+        Not on GPUs, where a call returns before it is computed.
+        """
+        line = self.costs.hot if way == "hot" else self.costs.mixed
+        if line is None or self._device.type != "cpu":
+            return
+        moved = replace(line, fixed=max(0.0, line.fixed + LEARNING * (seconds - line(images))))
+        self.costs = replace(self.costs, hot=moved) if way == "hot" else replace(self.costs, mixed=moved)
+
     def holds(self, one: Mixable) -> bool:
         mix = self._mix
         return mix is not None and mix.rank >= one.rank and mix.layout.covers(one.layout)
@@ -192,9 +205,11 @@ class Junction:
         factors = mix.mixed.pack(prepared)
         self.pack_s = time.perf_counter() - started
         self.costs = replace(self.costs, pack=_nearer(self.costs.pack, self.pack_s / len(members)))
-        return self._mixed(
-            mix, activations, factors, [row for row, (_, count) in enumerate(members) for _ in range(count)]
-        )
+        rows = [row for row, (_, count) in enumerate(members) for _ in range(count)]
+        started = time.perf_counter()
+        features = self._mixed(mix, activations, factors, rows)
+        self.learn("mixed", len(rows), time.perf_counter() - started)
+        return features
 
     def forget(self, digest: str) -> None:
         """Give up what was laid out for an adapter that left memory."""

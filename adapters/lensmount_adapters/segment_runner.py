@@ -250,7 +250,11 @@ class SegmentRunner:
         own = _take(activations, share.rows)
         program = self._places.get(share.adapter.digest)
         if program is not None:
-            self._finish(share, program(own), turns, "hot", outcome)
+            started = time.perf_counter()
+            features = program(own)
+            if len(outcome.scores) > len(share.items):
+                junction.learn("hot", len(own), time.perf_counter() - started)
+            self._finish(share, features, turns, "hot", outcome)
             return
         started = time.perf_counter()
         if junction.mount(share.adapter):

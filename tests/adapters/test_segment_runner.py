@@ -266,3 +266,18 @@ def test_an_adapter_of_a_layer_that_is_no_input_is_merged_in_place(
     assert "merged in place" in caplog.text
     check(backbone, asked, scores, BOUNDS[torch.float32])
     assert runner.changed() == []
+
+
+def test_costs_move_towards_what_batches_took(backbone: Backbone, adapters: list[Adapter]) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    runner.scores(questions(adapters[:1], 1))
+    (junction,) = runner._junctions.values()
+    junction.costs = replace(junction.costs, hot=Line(0.001, 0.001))
+
+    for _ in range(100):
+        junction.learn("hot", 1, 0.005)
+    assert junction.costs.hot(1) == pytest.approx(0.005, rel=1e-3)
+    for _ in range(100):
+        junction.learn("hot", 1, 0.0)
+    assert junction.costs.hot.fixed == 0.0
+    runner.close()
