@@ -49,10 +49,10 @@ def run(make_parts, make_adapter, make_png, own_backbone, requests):
             if other != task:
                 assert (expected[task] - expected[other]).abs().amax(dim=1).min() > 1e-2
     with make_parts() as parts, listening(parts.app) as url:
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             digests = {task: client.put(f"/adapters/{task}", content=files[task]).json()["digest"] for task in TASKS}
         answers = asyncio.run(ask(url, images, requests))
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             assert client.get("/integrity").json()["ok"]
     assert len(answers) == requests
     wrong_digests = sum(answer["adapter"]["digest"] != digests[task] for task, _, answer in answers)

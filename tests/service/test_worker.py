@@ -53,6 +53,7 @@ def serving(state, backbone, **settings):
             thread.start()
             try:
                 with httpx.Client(
+                    timeout=60,
                     base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
                     trust_env=False,
                     headers={"Authorization": "Bearer secret"},
