@@ -22,7 +22,10 @@ class Cast:
         self.device = device
         self.dtype = dtype
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+        self.module.to(device=device, dtype=dtype)
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         for layer in self.module.modules():
             if getattr(layer, "inplace", False):
                 layer.inplace = False  # type: ignore[assignment]  # nn.Module types attributes as tensors

@@ -197,12 +197,12 @@ class Tucker:
         }
 
     def dense(self) -> Tensor:
-        return self._folded().dense()
+        return self.folded().dense()
 
     def write(self, base: Tensor, live: Tensor) -> None:
-        self._folded().write(base, live)
+        self.folded().write(base, live)
 
-    def _folded(self) -> LowRank:
+    def folded(self) -> LowRank:
         """`mid` folded into A: a plain low-rank delta of the same rank."""
         mid = self.mid.float().flatten(2)  # [p, q, k]
         A = torch.einsum("pqk,qi->pik", mid, _matrix(self.A))  # [r, in/groups, k]

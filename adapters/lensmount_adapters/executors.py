@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -91,34 +91,40 @@ class Eager:
 
     def compile(
         self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
-    ) -> EagerCompiled:
-        return EagerCompiled(Cast(module, weights, self._device, self.dtype))
+    ) -> TorchCompiled:
+        cast = Cast(module, weights, self._device, self.dtype)
+        return TorchCompiled(cast, cast.module)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EagerCompiled:
+class TorchCompiled:
+    """What torch computes by `call`, the cast module or a faster form of it; `copies`: `call` gets its own inputs."""
+
     cast: Cast
+    call: Callable[..., Tensor]
+    copies: bool = False
 
     @torch.inference_mode()
     def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        output: Tensor = self.cast.module(*self.cast.inputs(inputs), *self.cast.weights(weights))
-        return output
+        return self.call(*self.inputs(inputs), *self.cast.weights(weights, copied=self.copies))
 
     @torch.inference_mode()
-    def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> EagerProgram:
-        return EagerProgram(self.cast, self.cast.weights(weights, copied=True), self.cast.nbytes(weights))
+    def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> TorchProgram:
+        return TorchProgram(self, self.cast.weights(weights, copied=True), self.cast.nbytes(weights))
+
+    def inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        return self.cast.inputs(inputs, copied=self.copies)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EagerProgram:
-    cast: Cast
+class TorchProgram:
+    compiled: TorchCompiled
     weights: tuple[Tensor, ...]
     nbytes: int
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> Tensor:
-        output: Tensor = self.cast.module(*self.cast.inputs(inputs), *self.weights)
-        return output
+        return self.compiled.call(*self.compiled.inputs(inputs), *self.weights)
 
 
 def choose_executor(

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, fx
 
 from lensmount_adapters.cast import Cast
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
+from lensmount_adapters.executors import TorchCompiled
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -45,12 +45,12 @@ class Inductor:
 
     def compile(
         self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
-    ) -> InductorCompiled:
+    ) -> TorchCompiled:
         cast = Cast(module, weights, self._device, self.dtype)
-        compiled = InductorCompiled(cast, torch.compile(cast.module))
+        compiled = TorchCompiled(cast, torch.compile(cast.module), copies=True)  # it guards its inputs' layout and kind
         with _kept_in(self._cache):
             try:
-                compiled.warm_up(inputs, weights)
+                _warm_up(compiled, inputs, weights)
             except Exception as error:  # Inductor runs the model's own code and a compiler
                 raise BackboneError(
                     f"TorchInductor cannot compile this backbone: {' '.join(str(error).split())[:400]}. "
@@ -59,41 +59,15 @@ class Inductor:
         return compiled
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InductorCompiled:
-    """Made by Inductor.compile. A compiled function guards its inputs' layout and kind, so they are always copied."""
-
-    cast: Cast
-    call: Callable[..., Tensor]
-
-    @torch.inference_mode()
-    def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        return self.call(*self.cast.inputs(inputs, copied=True), *self.cast.weights(weights, copied=True))
-
-    @torch.inference_mode()
-    def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> InductorProgram:
-        return InductorProgram(self, self.cast.weights(weights, copied=True), self.cast.nbytes(weights))
-
-    @torch.inference_mode()
-    def warm_up(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
-        """Compile for any batch and image size, and for the batch of one, which torch takes for a case of its own."""
-        for images in (2, 1):
-            given = self.cast.inputs([x[:1].expand(images, *x.shape[1:]) for x in inputs], copied=True)
-            for x in given:
-                for dim in range(x.ndim):
-                    torch._dynamo.maybe_mark_dynamic(x, dim)
-            self.call(*given, *self.cast.weights(weights))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class InductorProgram:
-    compiled: InductorCompiled
-    weights: tuple[Tensor, ...]
-    nbytes: int
-
-    @torch.inference_mode()
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return self.compiled.call(*self.compiled.cast.inputs(inputs, copied=True), *self.weights)
+@torch.inference_mode()
+def _warm_up(compiled: TorchCompiled, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Compile for any batch and image size, and for the batch of one, which torch takes for a case of its own."""
+    for images in (2, 1):
+        given = compiled.inputs([x[:1].expand(images, *x.shape[1:]) for x in inputs])
+        for x in given:
+            for dim in range(x.ndim):
+                torch._dynamo.maybe_mark_dynamic(x, dim)
+        compiled.call(*given, *compiled.cast.weights(weights))
 
 
 _environment = threading.Lock()

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +43,9 @@ class Mixable:
 
 @dataclass(frozen=True, slots=True)
 class _Mix:
-    """The mixed program, what it has room for, and the factors laid out for it so far."""
+    """The mixed program and the factors laid out for it so far."""
 
     mixed: Mixed
-    layout: Layout
-    rank: int
     compiled: Compiled
     prepared: OrderedDict[str, Prepared] = field(default_factory=OrderedDict)  # those used last
 
@@ -58,6 +56,9 @@ class _Mix:
         if len(self.prepared) > KEPT_PREPARED:
             self.prepared.popitem(last=False)
         return found
+
+    def has_room(self, layout: Layout, rank: int) -> bool:
+        return self.mixed.rank >= rank and self.mixed.layout.covers(layout)
 
 
 class Junction:
@@ -135,7 +136,7 @@ class Junction:
         except Exception as error:
             raise SwapError(f"merging {adapter.manifest.name} broke off; the base is untouched") from error
         self._buffers |= merged
-        self.costs = replace(self.costs, merge=_nearer(self.costs.merge, time.perf_counter() - started))
+        self._correct(merge=_nearer(self.costs.merge, time.perf_counter() - started))
         pairs = zip(self._parametric.inputs, self._parametric.base, strict=True)
         self._weights = [merged.get(name, value) for name, value in pairs]
         self._mounted = adapter.digest
@@ -164,22 +165,22 @@ class Junction:
     def must_grow(self) -> bool:
         """Whether adapters came that the mixed program has no room for."""
         with self._lock:
-            return self._wanted is not None and not self._has_room(*self._wanted)
+            return self._wanted is not None and not (self._mix and self._mix.has_room(*self._wanted))
 
     def grow(self) -> None:
         """Build the mixed program anew for every adapter seen; the old one answers meanwhile."""
         with self._lock:
-            if self._wanted is None or self._has_room(*self._wanted):
+            if self._wanted is None or (self._mix and self._mix.has_room(*self._wanted)):
                 return
             layout, rank = self._wanted
         per_sample = self._executor.name != "openvino"  # mixed.py says why
         built = mixed(self._parametric, layout, self._max_batch, rank, per_sample=per_sample)
-        name = hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
-        inputs = (self._example, built.mask([0] * len(self._example)))
-        compiled = self._executor.compile(built.module, inputs, built.pack([]), f"{self._key}-{name}-{rank}")
-        mix = _Mix(built, layout, rank, compiled)
-        line = self._line(f"mixed {name} {rank}", lambda x: self._mixed(mix, x, built.pack([]), [0] * len(x)))
-        self._mix, self.costs = mix, replace(self.costs, mixed=line)
+        name = f"{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}-{rank}-{self._max_batch}"
+        inputs, idle = (self._example, built.mask([0] * len(self._example))), built.pack([])
+        mix = _Mix(built, self._executor.compile(built.module, inputs, idle, f"{self._key}-{name}"))
+        line = self._line(f"mixed {name}", lambda x: self._mixed(mix, x, idle, [0] * len(x)))
+        self._mix = mix
+        self._correct(mixed=line)
 
     def learn(self, way: Literal["hot", "mixed"], images: int, seconds: float) -> None:
         """Move a line towards what a run in a batch of many took: one program measured alone stays in the caches.
@@ -190,11 +191,11 @@ class Junction:
         if line is None or self._device.type != "cpu":
             return
         moved = replace(line, fixed=max(0.0, line.fixed + LEARNING * (seconds - line(images))))
-        self.costs = replace(self.costs, hot=moved) if way == "hot" else replace(self.costs, mixed=moved)
+        self._correct(**{way: moved})
 
     def holds(self, one: Mixable) -> bool:
         mix = self._mix
-        return mix is not None and mix.rank >= one.rank and mix.layout.covers(one.layout)
+        return mix is not None and mix.has_room(one.layout, one.rank)
 
     def mixed(self, activations: Tensor, members: Sequence[tuple[Mixable, int]]) -> Tensor:
         """Features [N, feature_dim] of activations that belong to the adapters in turn, so many to each."""
@@ -204,7 +205,7 @@ class Junction:
         started = time.perf_counter()
         factors = mix.mixed.pack(prepared)
         self.pack_s = time.perf_counter() - started
-        self.costs = replace(self.costs, pack=_nearer(self.costs.pack, self.pack_s / len(members)))
+        self._correct(pack=_nearer(self.costs.pack, self.pack_s / len(members)))
         rows = [row for row, (_, count) in enumerate(members) for _ in range(count)]
         started = time.perf_counter()
         features = self._mixed(mix, activations, factors, rows)
@@ -232,8 +233,10 @@ class Junction:
                 self._known_shapes[size] = self._shapes(torch.zeros(1, 3, *size, device="meta")).shape
         return self._known_shapes[size]
 
-    def _has_room(self, layout: Layout, rank: int) -> bool:
-        return self._mix is not None and self._mix.rank >= rank and self._mix.layout.covers(layout)
+    def _correct(self, **costs: Any) -> None:
+        """The owner learns while `grow` adds the line of a new program."""
+        with self._lock:
+            self.costs = replace(self.costs, **costs)
 
     def _mixed(self, mix: _Mix, activations: Tensor, factors: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
         return mix.compiled.run((activations, mix.mixed.mask(rows)), factors)
@@ -263,4 +266,4 @@ class Junction:
 
 def _nearer(before: float, found: float) -> float:
     """The mean, which forgets slowly."""
-    return found if before == 0 else before + 0.1 * (found - before)
+    return found if before == 0 else before + LEARNING * (found - before)

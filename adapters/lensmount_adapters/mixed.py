@@ -160,15 +160,6 @@ class Mixed:
         slots = [one.factors for one in ready] + [self._idle] * (self.slots - len(ready))
         return tuple(table.joined(own) for table, own in zip(self._tables, zip(*slots, strict=True), strict=True))
 
-    def put(self, factors: Sequence[Tensor], slot: int, adapter: Prepared) -> None:
-        """Write one adapter over a slot of packed factors: what stays from batch to batch need not be packed again.
-
-        Raises ValueError for an adapter prepared for another layout or rank.
-        """
-        self._check_prepared(adapter)
-        for table, factor, own in zip(self._tables, factors, adapter.factors, strict=True):
-            table.slot(factor, slot, self.slots).copy_(own)
-
     def mask(self, rows: Sequence[int]) -> Tensor:
         """[N, slots * rank], for a batch whose sample i uses the adapter that was packed as number `rows[i]`."""
         if not all(0 <= row < self.slots for row in rows):
@@ -213,7 +204,7 @@ class Mixed:
         ones = [1] * (base.ndim - 2)
         A, B = base.new_zeros(self.rank, *base.shape[1:]), base.new_zeros(base.shape[0], self.rank, *ones)
         if delta is not None:
-            low = delta._folded() if isinstance(delta, Tucker) else delta
+            low = delta.folded() if isinstance(delta, Tucker) else delta
             assert isinstance(low, LowRank)  # as of every layer without groups
             up = low.scale * low.B.to(B)
             layer = table.site.layer
@@ -281,10 +272,6 @@ class _Table:
 
     def joined(self, slots: Sequence[Tensor]) -> Tensor:
         return torch.stack(tuple(slots)) if self.along is None else torch.cat(tuple(slots), self.along)
-
-    def slot(self, joined: Tensor, number: int, slots: int) -> Tensor:
-        """The part of `joined` that belongs to one slot."""
-        return joined[number] if self.along is None else joined.chunk(slots, self.along)[number]
 
 
 def _tables(site: Site, layout: Layout, room: _Room) -> list[_Table]:
@@ -376,7 +363,7 @@ class _Writer:
         copied = dict(fx.map_arg(arguments, self._copy))
         if (module, "gains") in self._tables and site.layer.norm is not None:
             # the weight before folding: the base's gain may be zero, so it is not divided out
-            copied["weight"] = self._constant(f"{module}.weight", self._parametric._unfolded[f"{module}.weight"])
+            copied["weight"] = self._constant(f"{module}.weight", self._parametric.unfolded[f"{module}.weight"])
         return self._graph.call_function(call.function, (x,), copied)
 
     def _with_kernels(self, site: Site, call: Call, x: fx.Node) -> fx.Node:

@@ -74,7 +74,7 @@ class Parametric:
         self.base = tuple(base.values())
         self.layers = layers
         self._base = base
-        self._unfolded = unfolded  # the tensors of the layers with a folded norm, and of these norms
+        self.unfolded = unfolded  # the tensors of the layers with a folded norm, and of these norms
         self._owners = {name: layer for layer in layers.values() for name in _owned(layer, unfolded)}
 
     def covers(self, deltas: Iterable[Delta]) -> bool:
@@ -112,7 +112,7 @@ class Parametric:
         added = {delta.target.name: delta for delta in deltas}
 
         def live(name: str) -> Any:
-            base = self._unfolded.get(name)
+            base = self.unfolded.get(name)
             return base + added[name].dense() if base is not None and name in added else base
 
         mean, var, gamma, beta = (live(f"{layer.norm.name}.{name}") for name in _NORM_TENSORS)
@@ -132,7 +132,7 @@ class Parametric:
         delta = deltas.get(weight)
         if rescaled or not (delta is None or isinstance(delta, _WITH_ROWS)):
             # from the weight before folding: the base's gain may be zero, so it is not divided out
-            base = self._unfolded[weight]
+            base = self.unfolded[weight]
             live = base if delta is None else _written(delta, base, out.get(weight))
             changed[weight] = torch.mul(live, by_row(gain, live), out=out.get(weight))
         elif delta is not None:

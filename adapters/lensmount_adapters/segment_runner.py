@@ -81,7 +81,8 @@ class SegmentRunner:
         self._places: Places[Program] = Places(hot_bytes)
         self._in_place = MergedRunner(backbone, ExactSwapper(backbone))
         self._making: set[str] = set()
-        self._lock = threading.Lock()
+        self._cutting = threading.Lock()  # held while a cut's programs are made: seconds
+        self._heating = threading.Lock()  # of `_making`; the owner of the backbone takes it too
         self._background = ThreadPoolExecutor(1, thread_name_prefix="lensmount-prepare")
 
     def ready(self, adapter: Adapter) -> bool:
@@ -100,7 +101,9 @@ class SegmentRunner:
         self._later(work)
 
     def forget(self, digest: str) -> None:
-        self._places.drop(digest)
+        with self._heating:
+            self._making.discard(digest)  # a program under way is not put
+            self._places.drop(digest)
         for junction in list(self._junctions.values()):
             junction.forget(digest)
 
@@ -167,7 +170,7 @@ class SegmentRunner:
 
     def _junction(self, names: Sequence[str]) -> Junction:
         cut = self._segments.cut_before(names)
-        with self._lock:
+        with self._cutting:
             if cut not in self._junctions:
                 self._junctions[cut] = Junction(
                     self._backbone, self._segments.halves_at(cut), self._executor, self._max_batch, self.book
@@ -272,7 +275,7 @@ class SegmentRunner:
 
     def _heat(self, adapter: Adapter, ready: _Ready) -> None:
         """Make the adapter's own program in the background, once."""
-        with self._lock:
+        with self._heating:
             if adapter.digest in self._making or adapter.digest in self._places:
                 return
             self._making.add(adapter.digest)
@@ -280,9 +283,12 @@ class SegmentRunner:
         def make() -> None:
             try:
                 program = ready.junction.bind(adapter)
-                self._places.put(adapter.digest, program, program.nbytes)
+                with self._heating:
+                    if adapter.digest in self._making:
+                        self._places.put(adapter.digest, program, program.nbytes)
             finally:
-                self._making.discard(adapter.digest)
+                with self._heating:
+                    self._making.discard(adapter.digest)
 
         self._later(make)
 

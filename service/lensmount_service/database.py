@@ -45,12 +45,16 @@ class Database:
         return self._engine.dialect.name == "postgresql"
 
     def create(self) -> None:
-        """Make the tables that are missing. Raises Unavailable where a newer Lensmount made them."""
+        """Make the tables that are missing; where none is, no writer is waited for.
+
+        Raises Unavailable where a newer Lensmount made them.
+        """
+        with self.read() as connection:
+            made = set(sa.inspect(connection).get_table_names())
+            if made.issuperset(metadata.tables) and self._schema_found(connection) == SCHEMA_VERSION:
+                return
         with self.write() as connection:
-            _schema.create(connection, checkfirst=True)
-            found = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar_one_or_none() or 0
-            if not self.is_postgresql:
-                found = max(found, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+            found = self._schema_found(connection)
             if found > SCHEMA_VERSION:
                 raise Unavailable(
                     f"found registry schema {found}, expected at most {SCHEMA_VERSION}. Cure: use the newer Lensmount",
@@ -62,6 +66,15 @@ class Database:
                 connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
                 if not self.is_postgresql:
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _schema_found(self, connection: sa.Connection) -> int:
+        """0 where nothing was made yet."""
+        found = 0
+        if sa.inspect(connection).has_table(_schema.name):
+            found = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar_one_or_none() or 0
+        if not self.is_postgresql:
+            found = max(found, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        return int(found)
 
     def close(self) -> None:
         with self._watching:

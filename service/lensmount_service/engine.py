@@ -88,7 +88,8 @@ class Engine:
         return self._thread.is_alive() and not self._scheduler.closed
 
     @property
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
+        """Images that no batch has taken yet."""
         return self._scheduler.waiting
 
     def stop(self, timeout_s: float = 30.0) -> None:

@@ -406,23 +406,6 @@ def test_prepared_adapters_pack_to_what_their_deltas_do(
     assert wide.prepare(()).nbytes == 0
 
 
-@per_sample
-def test_an_adapter_put_over_a_slot_is_packed_there(
-    per_sample: bool, backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
-) -> None:
-    backbone = backbones("every_layer")
-    drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE) for seed in (1, 2, 3)]
-    branch = branch_for(backbone, drawn, per_sample=per_sample)
-    first, second, third = (branch.prepare(deltas_of(backbone, parts)) for parts in drawn)
-    factors = branch.pack([first, second])
-
-    branch.put(factors, 1, third)
-    branch.put(factors, 3, second)
-
-    for found, expected in zip(factors, branch.pack([first, third, branch.prepare(()), second]), strict=True):
-        assert torch.equal(found, expected)
-
-
 def test_what_finds_no_room_is_named(backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter) -> None:
     backbone = backbones("test_efficientnet")
     lora, bias, high = (

@@ -7,7 +7,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from lensmount_service.database import SCHEMA_VERSION, Database
+from lensmount_service.database import BUSY_TIMEOUT_S, SCHEMA_VERSION, Database
 from lensmount_service.errors import Unavailable
 from lensmount_service.registry import Registry
 
@@ -38,6 +38,14 @@ def test_making_the_tables_twice_and_from_many_threads_is_making_them_once(reope
     for thread in threads:
         thread.join()
     assert Registry(databases[0]).entries() == []
+
+
+def test_opening_what_is_made_already_waits_for_no_writer(reopen, database):
+    database.create()
+    with reopen().write():
+        started = time.monotonic()
+        reopen().create()
+        assert time.monotonic() - started < BUSY_TIMEOUT_S
 
 
 def test_a_failure_inside_a_transaction_leaves_nothing(database, table):

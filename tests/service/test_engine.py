@@ -52,7 +52,7 @@ def test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first(back
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=3) as engine:
         first = engine.submit(tiles, image)
-        while not engine.accepting or engine._waiting:  # the engine has taken the first batch and waits at the gate
+        while not engine.accepting or engine.waiting:  # the engine has taken the first batch and waits at the gate
             pass
         order = [engine.submit(adapter, image) for adapter in (cells, tiles, cells, cells, cells)]
         gate.open.set()
@@ -74,7 +74,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(backbone, metrics, cell
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=1, max_queue=2) as engine:
         futures = [engine.submit(cells, image)]
-        while engine._waiting:
+        while engine.waiting:
             pass
         futures += engine.submit_many([(cells, image)] * 2)
         with pytest.raises(QueueFull) as caught:
@@ -91,7 +91,7 @@ def test_a_cancelled_image_is_dropped_before_it_is_computed(backbone, metrics, c
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics) as engine:
         first = engine.submit(cells, image)
-        while engine._waiting:
+        while engine.waiting:
             pass
         gone = engine.submit(tiles, image)
         assert gone.cancel()
@@ -106,7 +106,7 @@ def test_an_image_past_its_deadline_is_never_computed(backbone, metrics, cells, 
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics) as engine:
         first = engine.submit(cells, image)
-        while engine._waiting:
+        while engine.waiting:
             pass
         late = engine.submit(tiles, image, deadline=time.perf_counter())
         with pytest.raises(DeadlineExceeded):
@@ -128,7 +128,7 @@ def test_an_adapter_that_fails_takes_no_neighbour_of_its_batch_with_it(fresh_bac
     gate = Gate(fresh_backbone)
     with Engine(fresh_backbone, Mixing(fresh_backbone, gate), metrics) as engine:
         first = engine.submit(cells, image)
-        while engine._waiting:
+        while engine.waiting:
             pass
         futures = engine.submit_many([(cells, image), (broken, image), (tiles, image), (cells, image)])
         gate.open.set()

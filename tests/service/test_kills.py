@@ -30,6 +30,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from lensmount_service.database import Database
+from lensmount_service.errors import Unavailable
 from lensmount_service.jobs import ENDED, JobTable, event_table, publication_table
 from lensmount_service.registry import Registry
 from lensmount_service.server import collect_garbage
@@ -360,6 +361,21 @@ def test_nothing_is_lost_in_two_hundred_kills_of_workers_and_a_hundred_of_server
     assert counts["succeeded"] >= 50
 
 
+def stop_between_transactions(nursery, pid):
+    """One that stands still inside a transaction holds SQLite's lock, so nobody could take its job over."""
+    database = Database(nursery.settings.database_url())
+    try:
+        while True:
+            nursery.signal(pid, signal.SIGSTOP)
+            try:
+                with database.write():
+                    return
+            except Unavailable:
+                nursery.signal(pid, signal.SIGCONT)
+    finally:
+        database.close()
+
+
 @both
 def test_a_zombie_publishes_nothing_and_works_on(nursery):
     server, zombie = nursery.server(), nursery.worker()
@@ -367,7 +383,7 @@ def test_a_zombie_publishes_nothing_and_works_on(nursery):
     push(nursery)
     job_id = submit(nursery, adapter="cells", epochs=20)
     wait_for(nursery, job_id, lambda found: len(found["history"]) >= 2)
-    nursery.signal(zombie, signal.SIGSTOP)
+    stop_between_transactions(nursery, zombie)
     heir = nursery.worker()
     taken = wait_for(nursery, job_id, lambda found: found["attempt"] == 2)
     assert taken["state"] == "running"

@@ -107,7 +107,7 @@ def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_
             assert gate.reached.wait(WAIT_S)
             files = [("file", ("1.png", make_png(1))), ("file", ("2.png", make_png(2)))]
             late = client.post(f"/predict?adapter=tiles{'&timeout=0.2' * stated}", files=files)
-            assert parts.engine._waiting == 0
+            assert parts.engine.waiting == 0
             gate.open.set()
             first.join()
             page = client.get("/metrics").text
@@ -148,18 +148,18 @@ def test_a_client_that_has_gone_leaves_the_queue_and_frees_its_room_at_once(held
         )
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         leaving.sendall(f"POST {request.url.raw_path.decode()} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
-        until(lambda: parts.engine._waiting == 4)
+        until(lambda: parts.engine.waiting == 4)
         full = httpx.post(f"{url}/predict?adapter=cells", content=make_png())
         if abruptly:
             leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST instead of FIN
         leaving.close()
-        until(lambda: parts.engine._waiting == 0)
+        until(lambda: parts.engine.waiting == 0)
         assert not gate.open.is_set()  # so nothing has been computed meanwhile
         last = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", content=make_png(), timeout=60))
         )
         last.start()
-        until(lambda: parts.engine._waiting == 1)
+        until(lambda: parts.engine.waiting == 1)
         gate.open.set()
         first.join()
         last.join()
