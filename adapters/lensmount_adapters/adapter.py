@@ -18,7 +18,7 @@ ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as n
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Adapter:
-    """What `admit` returns and a swapper mounts. Deltas and head hold float32 tensors."""
+    """What `admit` returns and a swapper mounts. Deltas hold the file's own dtype, the head float32."""
 
     digest: str
     size_bytes: int

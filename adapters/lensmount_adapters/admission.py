@@ -30,7 +30,7 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
     _check_limits(file.manifest, limits)
     _check_finite(file.tensors)
     head = {name: tensor for name, tensor in file.tensors.items() if name.startswith("head.")}
-    rest = {name: tensor.to(backbone.device).float() for name, tensor in file.tensors.items() if name not in head}
+    rest = {name: tensor.to(backbone.device) for name, tensor in file.tensors.items() if name not in head}
     deltas = read_deltas(backbone.targets, rest, file.manifest.scales())
     _check_modules(file.manifest, deltas)
     _check_merged(file.manifest, deltas, backbone, limits)
