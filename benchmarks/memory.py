@@ -1,10 +1,11 @@
 """Memory of 100 tasks: as 100 whole networks, as one network, and as one backbone with 100 adapters.
 
-Each is measured in a process of its own, after its last load and after it has answered one image: RSS and PSS as the
-system counts them, and the bytes of all tensors it keeps. A process that has only imported the libraries is measured
-too: the difference is what the tasks themselves take. PSS shares the libraries' pages with whatever else runs on the
-machine, so ratios are of RSS. Weights are random; adapters have rank 8 on the layers that `lensmount train` chooses,
-and a head of two classes. Every whole network has its own copy of all its weights.
+Each is measured in a process of its own, after its last load and after it has answered one image; ours is the serving
+engine with its default executor and no hot places, its programs on disk from a start before, and has answered an image
+with every adapter and one batch of 16. RSS and PSS are as the system counts them; a process that has only imported the
+libraries is measured too: the difference is what the tasks themselves take. PSS shares the libraries' pages with
+whatever else runs on the machine, so ratios are of RSS. Weights are random; adapters have rank 8 on the layers that
+`lensmount train` chooses, and a head of two classes. Every whole network has its own copy of all its weights.
 
     python benchmarks/memory.py [--backbones tf_efficientnet_lite0 resnet34] [--tasks 100] [--rounds 3] [--results]
 """
@@ -16,7 +17,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import process  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
@@ -33,24 +37,30 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--programs", type=Path, help=argparse.SUPPRESS)
     results.add_option(parser)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(CHILDREN[options.child](options.backbones[0], options.tasks)))
+        print(json.dumps(CHILDREN[options.child](options.backbones[0], options.tasks, options.programs)))
         return
     print(results.described())
     rows = []
     for backbone in options.backbones:
-        rounds = [{kind: child(kind, backbone, options.tasks) for kind in KINDS} for _ in range(options.rounds)]
+        with tempfile.TemporaryDirectory() as programs:
+            child("adapters", backbone, 16, programs)  # a first start, which leaves its programs
+            rounds = [
+                {kind: child(kind, backbone, options.tasks, programs) for kind in KINDS} for _ in range(options.rounds)
+            ]
         show(backbone, options.tasks, rounds)
         rows += compared(backbone, options.tasks, rounds)
     print()
     results.finish("memory", rows, options.results)
 
 
-def child(kind: str, backbone: str, tasks: int) -> dict[str, float]:
+def child(kind: str, backbone: str, tasks: int, programs: str) -> dict[str, float]:
     """MB: rss, pss, tensors."""
     command = [sys.executable, __file__, "--child", kind, "--backbones", backbone, "--tasks", str(tasks)]
+    command += ["--programs", programs]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode:
@@ -92,7 +102,7 @@ def compared(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]
 # In the children. torch is imported here: the parent needs none.
 
 
-def imports(backbone: str, tasks: int) -> dict[str, int]:
+def imports(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import timm  # noqa: F401
 
     import lensmount_adapters  # noqa: F401
@@ -100,11 +110,11 @@ def imports(backbone: str, tasks: int) -> dict[str, int]:
     return weighed(0)
 
 
-def one(backbone: str, tasks: int) -> dict[str, int]:
-    return whole(backbone, 1)
+def one(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
+    return whole(backbone, 1, programs)
 
 
-def whole(backbone: str, tasks: int) -> dict[str, int]:
+def whole(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import copy
 
     import timm
@@ -118,18 +128,34 @@ def whole(backbone: str, tasks: int) -> dict[str, int]:
     return weighed(sum(_nbytes(tensor) for network in networks for tensor in network.state_dict().values()))
 
 
-def adapters(backbone: str, tasks: int) -> dict[str, int]:
+def adapters(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import torch
 
-    from lensmount_adapters import ExactSwapper, admit, load_backbone
+    from lensmount_adapters import admit, load_backbone
+    from lensmount_adapters.costs import CostBook
+    from lensmount_adapters.executors import choose_executor
+    from lensmount_adapters.segment_runner import SegmentRunner
 
     torch.set_num_threads(1)
     resident = load_backbone(backbone, "random:0")
-    admitted = [admit(adapter_bytes(resident, seed), resident) for seed in range(tasks)]
-    swapper = ExactSwapper(resident)
-    swapper.mount(admitted[-1])
-    admitted[-1].image_scores(resident, torch.zeros(1, 3, *resident.preprocessing.size))
-    return weighed(sum(resident.bytes_resident()) + sum(adapter.nbytes() for adapter in admitted))
+    executor = choose_executor("auto", "auto", "cpu", 1, programs)
+    runner = SegmentRunner(resident, executor, hot_bytes=0, book=CostBook(programs))
+    image = torch.zeros(3, *resident.preprocessing.size)
+    asked = [Asked(admit(adapter_bytes(resident, seed), resident), image) for seed in range(tasks)]
+    for one in asked:
+        runner.prepare(one.adapter)
+    runner.settle()
+    for one in asked:
+        runner.scores([one])
+    runner.scores(asked[:16])
+    runner.close()
+    return weighed(sum(resident.bytes_resident()) + sum(one.adapter.nbytes() for one in asked))
+
+
+@dataclass
+class Asked:
+    adapter: Any
+    image: Any
 
 
 CHILDREN = {"imports": imports, "one": one, "whole": whole, "adapters": adapters}

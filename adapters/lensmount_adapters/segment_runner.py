@@ -29,6 +29,7 @@ from lensmount_adapters.heads import probabilities
 from lensmount_adapters.hot import Places
 from lensmount_adapters.images import orient
 from lensmount_adapters.junction import Junction, Mixable
+from lensmount_adapters.machine import release_memory
 from lensmount_adapters.runner import Item, MergedRunner, Outcome, by_adapter
 from lensmount_adapters.segments import Segments
 from lensmount_adapters.swap import ExactSwapper
@@ -298,6 +299,7 @@ class SegmentRunner:
                 work()
             except Exception:  # the background thread's boundary: a program that cannot be made is done without
                 log.exception("no program was made; answers come the slower way")
+            release_memory()  # compilers and admission leave a lot of it behind
 
         with suppress(RuntimeError):  # closed: nothing will be asked for any more
             self._background.submit(logged)
