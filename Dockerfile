@@ -19,14 +19,14 @@ WORKDIR /src
 
 # Dependencies alone, so that a change of code leaves the layer with torch as it is.
 COPY pyproject.toml constraints.txt ./
-RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train
+RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino
 
 # The project itself, with the zoo's adapters.
 COPY README.md LICENSE ./
 COPY client ./client
 COPY adapters ./adapters
 COPY service ./service
-RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train]"
+RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train,openvino]"
 
 USER lensmount
 WORKDIR /state

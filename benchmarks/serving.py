@@ -10,7 +10,8 @@ multipart forms. All have the same backbone, EfficientNet-Lite0, at 224 pixels, 
     fastapi   the same network behind a plain `def` route, which FastAPI runs in a pool of threads: with 16 connections
               it computes on as many cores as there are (peers/fastapi_server.py)
 
-Each gets as many threads as `--threads` says for its arithmetic. Ratios are taken within a round.
+Each gets as many threads as `--threads` says for its arithmetic. Ratios are taken within a round, in which the bare
+engine call with decoding, without HTTP, is timed as well (bare.py).
 
     python benchmarks/serving.py [--rounds 3] [--duration 10] [--threads 1] [--connections 1 16] [--results]
 """
@@ -20,7 +21,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import json
+import os
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -71,14 +75,22 @@ def main() -> None:
         f"{options.threads} threads; {options.rounds} rounds of {options.duration:g} s"
     )
     visits: dict[str, list[Visit]] = {contender.name: [] for contender in contenders}
+    bare_ms: list[float] = []
     for turn in range(options.rounds):
+        bare_ms.append(bare(options))
         first = turn % len(contenders)
         for contender in contenders[first:] + contenders[:first]:
             visits[contender.name].append(visit(contender, bodies, options))
     print()
     results.show(absolute(visits, options.connections))
     print()
-    results.finish("serving", compared(visits, options.connections), options.results)
+    rows = compared(visits, options.connections)
+    if "ours" in visits and 1 in options.connections:
+        one = latencies(visits["ours"], 1, "p50")
+        rows.append(
+            results.ratios("p50 over HTTP, 1 connection / bare engine call + decode", one, bare_ms, goal="at most 1.5")
+        )
+    results.finish("serving", rows, options.results)
 
 
 def parse() -> argparse.Namespace:
@@ -151,6 +163,21 @@ def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namesp
                 )
             memory = server.memory()
     return Visit(figures, memory.rss / MB, memory.pss / MB)
+
+
+def bare(options: argparse.Namespace) -> float:
+    """ms of one image without HTTP: the median."""
+    with tempfile.TemporaryDirectory(prefix="lensmount-bench-") as folder:
+        files = [Path(folder) / f"{number}.jpg" for number in range(len(images()))]
+        for file, jpeg in zip(files, images(), strict=True):
+            file.write_bytes(jpeg)
+        command = [sys.executable, str(Path(__file__).parent / "bare.py"), *map(str, files)]
+        command += ["--adapter", options.adapters[0], "--threads", str(options.threads)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    p50 = float(json.loads(done.stdout)["p50"])
+    print(f"bare                     : p50 {p50:.1f} ms", flush=True)
+    return p50
 
 
 def absolute(visits: dict[str, list[Visit]], connections: Sequence[int]) -> list[results.Row]:

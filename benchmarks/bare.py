@@ -1,0 +1,66 @@
+"""What one image costs without HTTP: decoding, preprocessing and one call of the engine, in one thread of one process.
+
+`serving.py` runs it beside the server: the ratio is what HTTP, the queue and the threads in between add. The engine is
+the server's own, with the shipped adapter hot.
+
+    python benchmarks/bare.py [--adapter histology] [--threads 1] [--duration 10] FILE.jpg ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters import Adapter, admit, load_backbone
+from lensmount_adapters.executors import choose_executor
+from lensmount_adapters.images import decode_image, preprocess
+from lensmount_adapters.segment_runner import SegmentRunner
+
+ZOO = Path(__file__).parents[1] / "adapters" / "zoo"
+
+
+@dataclass(frozen=True)
+class Question:
+    adapter: Adapter
+    image: Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--adapter", default="histology")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--duration", type=float, default=10.0, metavar="S")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    backbone = load_backbone()
+    runner = SegmentRunner(backbone, choose_executor("auto", "auto", "cpu", options.threads, None))
+    adapter = admit((ZOO / f"{options.adapter}.safetensors").read_bytes(), backbone)
+    runner.prefetch(adapter)
+    runner.settle()
+    runner.settle()
+    rule = adapter.manifest.preprocessing
+    seconds: list[float] = []
+    started = time.perf_counter()
+    for data in itertools.cycle([file.read_bytes() for file in options.files]):
+        before = time.perf_counter()
+        runner.scores([Question(adapter, preprocess(decode_image(data), rule))])
+        after = time.perf_counter()
+        if after - started > options.duration / 4:  # the first quarter warms up
+            seconds.append(after - before)
+        if after - started > options.duration:
+            break
+    runner.close()
+    print(json.dumps({"p50": 1000 * statistics.median(seconds), "images": len(seconds)}))
+
+
+if __name__ == "__main__":
+    main()
