@@ -10,6 +10,7 @@ round.
     hot        ours, one adapter whose merged weights are kept ready
     16 hot     ours, 16 images of 16 adapters, all kept ready
     16 cold    ours, the same with factors only
+    queue      ours, batches of the server's scheduler while 64 images wait: of one adapter, or of 16 in random order
     peft       PEFT's mixed batch (`adapter_names`) of the same 16 adapters, float32
 
     python benchmarks/engine.py [--rounds 7] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
@@ -44,12 +45,13 @@ from lensmount_adapters.manifest import Factors, LinearHead
 from lensmount_adapters.openvino_executor import import_openvino
 from lensmount_adapters.segment_runner import SegmentRunner
 from lensmount_adapters.segments import Segments
+from lensmount_service.scheduler import Item, Scheduler
 
 ADAPTED = {
     "tf_efficientnet_lite0": (None, r"(blocks\.[456]\..*|conv_head)", r"(blocks\.6\..*|conv_head)"),
     "resnet34": ("random:0", r"layer[34]\.\d+\.conv[12]", r"layer4\.2\.conv[12]"),
 }
-RANK, BATCH, CLASSES = 8, 16, 2
+RANK, BATCH, CLASSES, WAITING = 8, 16, 2, 64
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
         "16 hot": lambda: hot.scores(mixed),
         "one cold": lambda: cold.scores(one),
         "16 cold": lambda: cold.scores(mixed),
+        "queue, one hot": queue(hot, adapters[:1], images),
+        "queue, 16 hot": queue(hot, adapters, images),
     }
     if executor.name == "openvino":
         ways["openvino"] = whole_openvino(network, images, executor, options.threads)
@@ -144,6 +148,9 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
         rows.append(results.ratios(f"{name}: hot / openvino", rate["hot"], rate["openvino"], "at least 0.9"))
     rows += [
         results.ratios(f"{name}: 16 hot / one hot", rate["16 hot"], rate["hot"], "at least 0.8"),
+        results.ratios(
+            f"{name}: 16 hot / one hot, 64 waiting", rate["queue, 16 hot"], rate["queue, one hot"], "at least 0.8"
+        ),
         results.ratios(f"{name}: 16 cold / one hot", rate["16 cold"], rate["hot"]),
         results.Row.of(
             f"{name}: 16 hot / PEFT's mixed batch",
@@ -152,6 +159,27 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
         ),
     ]
     return rows
+
+
+def queue(runner: SegmentRunner, adapters: Sequence[Adapter], images: Tensor) -> Callable[[], None]:
+    """One batch of the scheduler, computed; what was answered is asked again, so that 64 images always wait."""
+    scheduler: Scheduler[None] = Scheduler(BATCH, WAITING, mix=True)
+    draw = random.Random(0)
+
+    def ask(count: int) -> None:
+        for number in range(count):
+            scheduler.submit([Item(draw.choice(adapters), images[number])])
+
+    def work() -> None:
+        batch = scheduler.next_batch(block=False)
+        assert batch is not None
+        runner.scores(batch)
+        for item in batch:
+            item.future.set_result(None)
+        ask(len(batch))
+
+    ask(WAITING)
+    return work
 
 
 def switching(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:

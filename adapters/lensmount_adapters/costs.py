@@ -121,11 +121,14 @@ def _read(file: Path | None) -> dict[str, Line]:
     return lines if sound else {}
 
 
-def seconds_of(work: Callable[[], object], rounds: int = 2) -> float:
-    """The faster of two rounds, after one that pays for allocations and kernels."""
+def seconds_of(work: Callable[[], object], rounds: int = 5, enough_s: float = 0.2) -> float:
+    """The fastest of some rounds, after one that pays for allocations and kernels: other work on the machine only adds.
+
+    At least two, and no further one once they took `enough_s` together.
+    """
     work()
-    times = []
-    for _ in range(rounds):
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < rounds and sum(times) < enough_s):
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)

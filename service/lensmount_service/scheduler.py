@@ -3,6 +3,9 @@
 A turn is `max_batch` images or `max_turn_s` of computing. An adapter whose turn is over goes behind all that wait,
 however old its other images are. So an image at the head of its queue waits for the batch under way and for one turn,
 which is at most one batch where all images have one shape, of each other adapter that waited when it came.
+
+In a batch of many adapters the images of one go by fours, as old as the first of them: where more wait than a batch
+holds, it then holds fewer adapters with more images each, which costs less (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from torch import Tensor
 
 from lensmount_adapters.adapter import Adapter
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
+
+TOGETHER = 4  # images of one adapter that go into a batch as one
 
 T = TypeVar("T")  # what an image is answered with
 
@@ -196,9 +201,13 @@ class Scheduler(Generic[T]):
             return item.group == first.group and item.image.shape == first.image.shape
 
         def fitting(lane: _Lane[T]) -> Iterator[tuple[float, Item[T]]]:
-            for count, item in enumerate(takewhile(fits, lane.items.values()), start=lane.taken):
-                turn_is_over = count >= self._max_batch
-                yield math.inf if turn_is_over else max(item.accepted_at, lane.gave_way_at), item
+            age = math.inf
+            for place, item in enumerate(takewhile(fits, lane.items.values())):
+                if lane.taken + place >= self._max_batch:
+                    age = math.inf  # its turn is over
+                elif place % TOGETHER == 0:
+                    age = max(item.accepted_at, lane.gave_way_at)
+                yield age, item
 
         useful = islice((lane for lane in lanes if fits(lane.head)), self._max_batch)  # no batch has more adapters
         merged = merge(*map(fitting, useful), key=itemgetter(0))

@@ -73,14 +73,21 @@ def test_a_mixed_batch_is_filled_from_the_oldest_heads(clock):
     scheduler = Scheduler(4, mix=True, clock=clock)
     submit(scheduler, clock, *map(item, "abcabbba"))
 
-    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["abca", "bbba"]
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaab", "cbbb"]
+
+
+def test_four_images_of_an_adapter_go_together_and_the_fifth_by_its_own_age(clock):
+    scheduler = Scheduler(8, mix=True, clock=clock)
+    submit(scheduler, clock, *map(item, "abcdabcdabcdabcdabcd"))
+
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaaabbbb", "ccccdddd", "abcd"]
 
 
 def test_an_adapter_whose_turn_ends_within_a_mixed_batch_only_fills_what_the_others_leave(clock):
     scheduler = Scheduler(4, mix=True, clock=clock)
     submit(scheduler, clock, *map(item, "hhhahhhhb"))
 
-    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["hhha", "hbhh", "h"]
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["hhhh", "abhh", "h"]
 
 
 def test_a_mixed_batch_has_one_shape_and_one_group_and_nothing_overtakes_in_an_adapters_queue(clock):
