@@ -168,7 +168,7 @@ def queue(runner: SegmentRunner, adapters: Sequence[Adapter], images: Tensor) ->
 
     def ask(count: int) -> None:
         for number in range(count):
-            scheduler.submit([Item(draw.choice(adapters), images[number])])
+            scheduler.submit([Item(draw.choice(adapters), images[number % BATCH])])
 
     def work() -> None:
         batch = scheduler.next_batch(block=False)
