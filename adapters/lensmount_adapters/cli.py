@@ -1,4 +1,4 @@
-"""`lensmount train` and `lensmount evaluate`: the functions of training and evaluation, with a terminal around them."""
+"""`lensmount train`, `evaluate` and `sizes`: the functions of training and evaluation, with a terminal around them."""
 
 from __future__ import annotations
 
@@ -218,6 +218,32 @@ def evaluate(
     except LensmountError as error:
         _fail(error, json)
     _show_evaluation(f"{adapter.name} on the {split} part of {data}", evaluation, json)
+
+
+def sizes(
+    backbone: Annotated[str, typer.Argument(help="The network: any timm name, such as resnet34.")],
+    rank: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="A rank of the deltas; may be given several times.  (default: 4 8 16)"),
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Regular expression for the layers to count.  (default: by backbone)")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table (.md) or draw it (.png, .svg).", dir_okay=False)
+    ] = None,
+) -> None:
+    """Count what LoRA and its CP/Tucker form would store for each layer of a backbone, and where each breaks even."""
+    from lensmount_adapters.errors import LensmountError
+    from lensmount_adapters.size_table import size_table
+
+    try:
+        table = size_table(backbone, rank or (4, 8, 16), targets)
+        typer.echo(table.markdown(), nl=False)
+        if out is not None:
+            typer.echo(f"\nWrote {table.write(out)}")
+    except LensmountError as error:
+        _fail(error, as_json=False)
 
 
 def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], None]]:

@@ -35,6 +35,7 @@ LAZY_COMMANDS = {
     "evaluate": LazyEntry(
         "lensmount_adapters.cli", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
     ),
+    "sizes": LazyEntry("lensmount_adapters.cli", "sizes", "Count what adapters of a backbone would store.", "train"),
 }
 
 

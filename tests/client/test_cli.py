@@ -12,7 +12,7 @@ import typer
 
 from lensmount_client import __version__
 
-COMMANDS = ("predict", "adapters", "datasets", "jobs", "serve", "worker", "gc", "train", "evaluate")
+COMMANDS = ("predict", "adapters", "datasets", "jobs", "serve", "worker", "gc", "train", "evaluate", "sizes")
 GROUPS = {
     "adapters": ("list", "push", "pull", "delete", "inspect"),
     "datasets": ("list", "show", "push", "pull", "delete"),
@@ -86,7 +86,9 @@ def test_a_command_of_another_package_is_imported_when_used(lensmount: Any, monk
     assert "lensmount serve" in out
 
 
-@pytest.mark.parametrize(("command", "extra"), [("serve", "serve"), ("train", "train"), ("evaluate", "train")])
+@pytest.mark.parametrize(
+    ("command", "extra"), [("serve", "serve"), ("train", "train"), ("evaluate", "train"), ("sizes", "train")]
+)
 def test_without_its_extra_a_command_says_what_to_install(
     command: str, extra: str, lensmount: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
