@@ -41,6 +41,16 @@ def train(
     alpha: Annotated[
         float | None, typer.Option(help="Strength of the deltas, alpha/rank.  (default: twice rank)")
     ] = None,
+    init_std: Annotated[
+        float | None, typer.Option(help="Draw A from N(0, STD^2), such as 0.01.  (default: Kaiming uniform)")
+    ] = None,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="linear, mlp:256 (hidden layers of these widths with BatchNorm, LeakyReLU and dropout; mlp:512,256), "
+            "cosine or cosine:512."
+        ),
+    ] = "linear",
     targets: Annotated[
         str | None,
         typer.Option(help="Regular expression for the layers to train, such as 'layer4'.  (default: by backbone)"),
@@ -137,6 +147,8 @@ def train(
             method=method,
             rank=rank,
             alpha=alpha,
+            init_std=init_std,
+            head=head,
             targets=targets,
             epochs=epochs,
             shots=shots,

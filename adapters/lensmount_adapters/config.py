@@ -11,6 +11,7 @@ import torch
 from lensmount_adapters.augment import Augmentation, preset
 from lensmount_adapters.backbone import DEFAULT_BACKBONE
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.head_text import parse_head
 from lensmount_adapters.manifest import HeadSpec, LinearHead, check_name
 from lensmount_adapters.precision import PRECISIONS
 from lensmount_adapters.targets import parse_method
@@ -23,13 +24,14 @@ class TrainingConfig:
     """Everything a run depends on. `train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))`.
 
     `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
-    None takes the backbone's preset, `size` None its own. `average` is the decay of the moving average that is
-    evaluated and kept (0: the plain parameters), `mixup` and `cutmix` the parameters of their Beta distributions (0:
-    none; both work on the activations that enter the branch). `patience` ends a run after so many epochs without a
-    better validation. `cache_trunk` keeps `views` augmented variants of each picture behind the frozen trunk.
-    `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and `max_seconds` for the trials.
-    `orientations` above 1 averages each answer over that many of the square's eight orientations, in serving as well.
-    `augmentation` overrides fields of the preset named by `augment`.
+    None takes the backbone's preset, `size` None its own. `init_std` None draws A Kaiming uniform, a number from
+    N(0, init_std^2). `head` may be a word such as "mlp:256" (head_text.py). `average` is the decay of the moving
+    average that is evaluated and kept (0: the plain parameters), `mixup` and `cutmix` the parameters of their Beta
+    distributions (0: none; both work on the activations that enter the branch). `patience` ends a run after so many
+    epochs without a better validation. `cache_trunk` keeps `views` augmented variants of each picture behind the frozen
+    trunk. `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and `max_seconds` for the
+    trials. `orientations` above 1 averages each answer over that many of the square's eight orientations, in serving as
+    well. `augmentation` overrides fields of the preset named by `augment`.
     """
 
     data: Path
@@ -40,8 +42,9 @@ class TrainingConfig:
     method: str = "lora"
     rank: int = 8
     alpha: float | None = None
+    init_std: float | None = None
     targets: str | None = None
-    head: HeadSpec = field(default_factory=LinearHead)
+    head: HeadSpec | str = field(default_factory=LinearHead)
     epochs: int | None = None
     shots: int | None = None
     seed: int = 0
@@ -80,6 +83,7 @@ class TrainingConfig:
         require(check_name(self.name), f"name {self.name!r}", "lower case letters, digits, '.', '-', '_'")
         require(self.rank >= 1, f"rank {self.rank}", "at least 1")
         require(self.alpha is None or self.alpha > 0, f"alpha {self.alpha}", "more than 0")
+        require(self.init_std is None or self.init_std > 0, f"init-std {self.init_std}", "more than 0")
         require(self.epochs is None or self.epochs >= 1, f"{self.epochs} epochs", "at least 1")
         require(self.batch_size >= 1, f"batch size {self.batch_size}", "at least 1")
         require(self.learning_rate > 0, f"learning rate {self.learning_rate}", "more than 0")
@@ -100,6 +104,8 @@ class TrainingConfig:
         require(self.max_seconds is None or self.max_seconds > 0, f"{self.max_seconds} seconds", "more than 0")
         require(not self.auto or self.validation_fraction > 0, "auto without a validation part", "one to compare on")
         parse_method(self.method)
+        if isinstance(self.head, str):
+            parse_head(self.head)
         self.augmentation_rule()
 
     def augmentation_rule(self) -> Augmentation:
@@ -111,7 +117,8 @@ class TrainingConfig:
     def hyper_parameters(self) -> dict[str, Any]:
         """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
         own = asdict(replace(self, head=LinearHead()))
-        own |= {"head": self.head.model_dump(mode="json"), "augmentation": asdict(self.augmentation_rule())}
+        head = self.head if isinstance(self.head, str) else self.head.model_dump(mode="json")
+        own |= {"head": head, "augmentation": asdict(self.augmentation_rule())}
         kept = {key: value for key, value in own.items() if key not in _PLACES}
         kept["augmentation"]["zoom"] = list(kept["augmentation"]["zoom"])
         return kept

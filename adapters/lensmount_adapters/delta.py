@@ -276,23 +276,30 @@ def additive(target: Target, delta: Tensor) -> Additive:
     return Additive(target, delta)
 
 
-def fresh_low_rank(target: Target, rank: int, scale: float, generator: torch.Generator) -> Delta:
-    """A new delta for training: A drawn as in `torch.nn.Linear` (Kaiming uniform), B zero, so the delta is zero."""
+def fresh_low_rank(
+    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None
+) -> Delta:
+    """A new delta for training: A drawn, B zero, so the delta is zero.
+
+    `std` None draws as `torch.nn.Linear` does (Kaiming uniform), a number from N(0, std^2).
+    """
     ones = (1,) * (len(target.shape) - 2)
     B = torch.zeros(target.out_features, rank, *ones)
     if target.layer is Layer.CONV_TRANSPOSED:
-        return TransposedLowRank(target, _kaiming((target.shape[0], rank, *target.shape[2:]), generator), B, scale)
+        return TransposedLowRank(target, _drawn((target.shape[0], rank, *target.shape[2:]), generator, std), B, scale)
     if target.groups > 1:
-        A = _kaiming((target.groups * rank, *target.shape[1:]), generator)
+        A = _drawn((target.groups * rank, *target.shape[1:]), generator, std)
         return GroupedLowRank(target, A, B, scale)
-    return LowRank(target, _kaiming((rank, *target.shape[1:]), generator), B, scale)
+    return LowRank(target, _drawn((rank, *target.shape[1:]), generator, std), B, scale)
 
 
-def fresh_tucker(target: Target, rank: int, scale: float, generator: torch.Generator) -> Tucker:
-    """A new CP/Tucker delta for training: A and mid drawn, B zero."""
+def fresh_tucker(
+    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None
+) -> Tucker:
+    """A new CP/Tucker delta for training: A and mid drawn as in `fresh_low_rank`, B zero."""
     ones = (1,) * (len(target.shape) - 2)
-    A = _kaiming((rank, target.shape[1], *ones), generator)
-    mid = _kaiming((rank, rank, *target.shape[2:]), generator)
+    A = _drawn((rank, target.shape[1], *ones), generator, std)
+    mid = _drawn((rank, rank, *target.shape[2:]), generator, std)
     return Tucker(target, A, mid, torch.zeros(target.out_features, rank, *ones), scale)
 
 
@@ -387,6 +394,8 @@ def _expect(target: Target, part: str, tensor: Tensor, shape: tuple[int, ...]) -
         )
 
 
-def _kaiming(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _drawn(shape: tuple[int, ...], generator: torch.Generator, std: float | None) -> Tensor:
+    if std is not None:
+        return torch.empty(shape).normal_(0, std, generator=generator)
     bound = 1 / math.sqrt(math.prod(shape[1:]))
     return torch.empty(shape).uniform_(-bound, bound, generator=generator)

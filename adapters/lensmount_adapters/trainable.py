@@ -31,6 +31,7 @@ class TrainableAdapter:
     >>> adapter = TrainableAdapter(backbone, selection, rank=8, alpha=16.0, head=LinearHead(), classes=2, seed=0)
     >>> adapter.logits(images, torch.float32).sum().backward()     # doctest: +SKIP
 
+    `std` is how A is drawn (`fresh_low_rank`).
     `trunk` is frozen (None where the first layer is trained), `branch` follows it at the layer `cut`. Every step
     computes the branch's weights anew in float32 and lends them to it for one call, so BatchNorm stays in eval mode
     and what is trained is what is served.
@@ -46,17 +47,17 @@ class TrainableAdapter:
         head: HeadSpec,
         classes: int,
         seed: int,
+        std: float | None = None,
     ) -> None:
         self.backbone = backbone
         self.modules: dict[str, Factors] = {}
-        fresh = self._fresh(selection, rank, alpha, torch.Generator().manual_seed(seed))
+        fresh = self._fresh(selection, rank, alpha, torch.Generator().manual_seed(seed), std)
         self.factors = {
             name: tensor.to(backbone.device).requires_grad_()
             for delta in fresh
             for name, tensor in delta.tensors().items()
         }
-        scales = {module: factors.scale for module, factors in self.modules.items()}
-        self.deltas = read_deltas(backbone.targets, self.factors, scales)
+        self.deltas = self._read()
         self.bases = backbone.base(delta.target.name for delta in self.deltas)
         self.trunk, self.branch, self.cut = _halves(backbone, {delta.target.name for delta in self.deltas})
         with own_random_state():
@@ -122,7 +123,14 @@ class TrainableAdapter:
         weights = sum(tensor.numel() for tensor in self.trunk.parameters())
         return max(1, PIECE_PIXELS // images[0, 0].numel(), min(32, weights // PIECE_WEIGHTS))
 
-    def _fresh(self, selection: Selection, rank: int, alpha: float, generator: torch.Generator) -> list[Delta]:
+    def _read(self) -> tuple[Delta, ...]:
+        """The deltas over the leaves in `factors`."""
+        scales = {module: factors.scale for module, factors in self.modules.items()}
+        return read_deltas(self.backbone.targets, self.factors, scales)
+
+    def _fresh(
+        self, selection: Selection, rank: int, alpha: float, generator: torch.Generator, std: float | None
+    ) -> list[Delta]:
         deltas: list[Delta] = []
         for target in selection.low_rank:
             # a delta of more than full rank would only waste bytes; alpha follows, so that the scale stays
@@ -132,9 +140,9 @@ class TrainableAdapter:
             scale = self.modules[target.module].scale
             pointwise = all(k == 1 for k in target.shape[2:])
             if selection.tucker and not pointwise and target.layer == "conv":
-                deltas.append(fresh_tucker(target, own, scale, generator))
+                deltas.append(fresh_tucker(target, own, scale, generator, std))
             else:
-                deltas.append(fresh_low_rank(target, own, scale, generator))
+                deltas.append(fresh_low_rank(target, own, scale, generator, std))
         return deltas + [fresh_additive(target) for target in selection.additive]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lensmount_adapters.adapter import Adapter
@@ -28,9 +28,10 @@ from lensmount_adapters.dataset import ImageFolder, digest_of_samples
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.evaluation import answer
 from lensmount_adapters.files import dump_adapter, write_adapter
+from lensmount_adapters.head_text import head_of
 from lensmount_adapters.heads import probabilities
 from lensmount_adapters.judged import Judged
-from lensmount_adapters.manifest import Manifest
+from lensmount_adapters.manifest import HeadSpec, Manifest
 from lensmount_adapters.metrics import Metrics, measure
 from lensmount_adapters.precision import PRECISIONS, choose_precision, precision_name
 from lensmount_adapters.schedule import (
@@ -111,16 +112,16 @@ def train(
     is the one setting that measures, and the record says what it chose.
     Raises DatasetError, TrainingError, BackboneError.
     """
-    with _threads(config.threads), own_random_state():
+    with on_threads(config.threads), own_random_state():
         require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
         backbone = backbone or load_backbone(config.backbone, _weights(config.weights), _device(config.device))
         require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
-        listener = on_progress or _silent
+        listener = on_progress or silent
         task = read_task(config, backbone)
         trials: tuple[Trial, ...] = ()
         if config.auto:
             config, trials = _choose(config, backbone, task, listener)
-        run = _Run(config, backbone, task, [trial.to_json() for trial in trials])
+        run = Run(config, backbone, task, [trial.to_json() for trial in trials])
         interrupted = run.go(listener)
         return _write(run, interrupted)
 
@@ -135,7 +136,7 @@ def _choose(
 
     def measure(short: TrainingConfig) -> tuple[float, float]:
         trial = replace(short, out=config.out.with_name(f"{config.out.name}.trial"), cache_trunk="off")
-        run = _Run(trial, backbone, task, [])
+        run = Run(trial, backbone, task, [])
         try:
             interrupted = run.go(lambda progress: listener(replace(progress, done=None, phase="searching")))
         finally:
@@ -154,25 +155,48 @@ def _steps(config: TrainingConfig, task: Task) -> int:
     return max(1, round(len(task.train_labels) / config.batch_size))
 
 
-class _Run:
-    """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one."""
+Build = Callable[[TrainingConfig, Backbone, HeadSpec, int], TrainableAdapter]
 
-    def __init__(self, config: TrainingConfig, backbone: Backbone, task: Task, trials: list[dict[str, Any]]) -> None:
+
+def _adapter(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableAdapter:
+    return TrainableAdapter(
+        backbone,
+        select_targets(backbone.name, backbone.targets, config.method, config.targets),
+        rank=config.rank,
+        alpha=2.0 * config.rank if config.alpha is None else config.alpha,
+        head=head,
+        classes=classes,
+        seed=config.seed,
+        std=config.init_std,
+    )
+
+
+class Run:
+    """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one.
+
+    `build` makes what is trained, for `classes` outputs: without it, the adapter that the config asks for.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        backbone: Backbone,
+        task: Task,
+        trials: list[dict[str, Any]],
+        build: Build | None = None,
+    ) -> None:
         self.config = config
         self.trials = trials
         self.backbone = backbone
         self.task = task
         self.started = time.monotonic()
         self.seconds_before = 0.0
-        self.adapter = TrainableAdapter(
-            backbone,
-            select_targets(backbone.name, backbone.targets, config.method, config.targets),
-            rank=config.rank,
-            alpha=2.0 * config.rank if config.alpha is None else config.alpha,
-            head=config.head,
-            classes=len(task.folder.classes),
-            seed=config.seed,
-        )
+        classes = len(task.folder.classes)
+        self.head = head_of(config.head, backbone.feature_dim, classes) if isinstance(config.head, str) else config.head
+        self.adapter = (build or _adapter)(config, backbone, self.head, classes)
+        norms = any(isinstance(module, nn.BatchNorm1d) for module in self.adapter.head.modules())
+        fewest = len(task.train_labels) // self.steps
+        require(fewest > 1 or not norms, "a batch of one image for a head with BatchNorm", "a batch size of at least 2")
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)  # dropout in the head draws from the global generator
         self.optimizer = _optimizer(self.adapter, config)
@@ -373,37 +397,53 @@ class _Run:
         return {"precision": PRECISIONS[state["precision"]], "views": state["views"]}
 
 
-def _write(run: _Run, interrupted: bool) -> TrainingResult:
+def _write(run: Run, interrupted: bool) -> TrainingResult:
     """Write the best epoch; its temperature and metrics are those of the file's own bytes, admitted like any upload."""
+    config, dtype = run.config, FILE_DTYPES[run.config.file_dtype]
+    manifest = manifest_of(run, interrupted)
+    manifest, judged = judge(run, manifest, admit(dump_adapter(manifest, run.best, dtype), run.backbone))
+    digest = write_adapter(config.out, manifest, run.best, dtype)
+    return result_of(run, manifest, digest, judged, interrupted)
+
+
+def manifest_of(run: Run, interrupted: bool) -> Manifest:
+    """What the file will say of itself, but for temperature and metrics, which `judge` adds."""
     config = run.config
-    manifest = Manifest(
+    return Manifest(
         name=config.name,
         method=config.method,
         backbone=run.backbone.ref,
         preprocessing=run.task.preprocessing,
         labels=run.task.folder.classes,
-        head=config.head,
+        head=run.head,
         modules=run.adapter.modules,
         training=_record(run, interrupted),
         license=config.license,
         description=config.description,
     )
-    dtype = FILE_DTYPES[config.file_dtype]
-    adapter = admit(dump_adapter(manifest, run.best, dtype), run.backbone)
+
+
+def judge(run: Run, manifest: Manifest, adapter: Adapter) -> tuple[Manifest, dict[str, Judged]]:
+    """The parts of the split as `adapter` answers them; the manifest with its temperature and these metrics."""
     logits = {part: _serve(run, adapter, part) for part in ("validation", "test") if run.task.samples(part)}
     if "validation" in logits:
         fitted = fit_temperature(logits["validation"], run.task.validation_labels)
-        manifest = manifest.model_copy(update={"head": config.head.model_copy(update={"temperature": fitted})})
+        manifest = manifest.model_copy(update={"head": run.head.model_copy(update={"temperature": fitted})})
     judged = {part: _judge(run, manifest, part, found) for part, found in logits.items()}
     figures = {part: one.metrics.to_json() for part, one in judged.items()}
-    manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": _plain(figures)}})
-    digest = write_adapter(config.out, manifest, run.best, dtype)
+    return manifest.model_copy(update={"training": {**manifest.training, "metrics": _plain(figures)}}), judged
+
+
+def result_of(
+    run: Run, manifest: Manifest, digest: str, judged: Mapping[str, Judged], interrupted: bool
+) -> TrainingResult:
+    """What is known of the written file; the checkpoint of a whole run goes."""
     if not interrupted:
-        checkpoint_path(config.out).unlink(missing_ok=True)
+        checkpoint_path(run.config.out).unlink(missing_ok=True)
     return TrainingResult(
-        path=config.out,
+        path=run.config.out,
         digest=digest,
-        size_bytes=config.out.stat().st_size,
+        size_bytes=run.config.out.stat().st_size,
         manifest=manifest,
         judged=judged,
         interrupted=interrupted,
@@ -412,7 +452,7 @@ def _write(run: _Run, interrupted: bool) -> TrainingResult:
     )
 
 
-def _serve(run: _Run, adapter: Adapter, part: str) -> Tensor:
+def _serve(run: Run, adapter: Adapter, part: str) -> Tensor:
     """Logits [N, classes] of a part, merged and answered as a server does."""
     swapper = ExactSwapper(run.backbone)
     swapper.mount(adapter)
@@ -427,14 +467,14 @@ def _serve(run: _Run, adapter: Adapter, part: str) -> Tensor:
         swapper.unmount()
 
 
-def _judge(run: _Run, manifest: Manifest, part: str, logits: Tensor) -> Judged:
+def _judge(run: Run, manifest: Manifest, part: str, logits: Tensor) -> Judged:
     samples = run.task.samples(part)
     truth = torch.tensor([sample.label for sample in samples])
     scores = probabilities(manifest.head, logits)
     return Judged(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
 
 
-def _record(run: _Run, interrupted: bool) -> dict[str, Any]:
+def _record(run: Run, interrupted: bool) -> dict[str, Any]:
     """The training record: with it and the data, the run can be repeated and the split reproduced."""
     config, folder = run.config, run.task.folder
     parts = {part: run.task.samples(part) for part in run.task.split.parts()}
@@ -536,7 +576,7 @@ def _device(device: str) -> str:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def on_threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -545,7 +585,7 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _silent(progress: Progress) -> None:
+def silent(progress: Progress) -> None:
     """Nobody listens."""
 
 

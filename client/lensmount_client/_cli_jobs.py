@@ -97,6 +97,16 @@ def submit(
     ] = None,
     rank: Annotated[int | None, option("Rank of the low-rank deltas: higher learns more. (default: 8)", min=1)] = None,
     alpha: Annotated[float | None, option("Strength of the deltas, alpha/rank. (default: twice rank)")] = None,
+    init_std: Annotated[
+        float | None, option("Draw A from N(0, STD^2), such as 0.01. (default: Kaiming uniform)")
+    ] = None,
+    head: Annotated[
+        str | None,
+        option(
+            "linear, mlp:256 (hidden layers of these widths with BatchNorm, LeakyReLU and dropout), cosine. "
+            "(default: linear)"
+        ),
+    ] = None,
     targets: Annotated[str | None, option("Regular expression for the layers to train. (default: by backbone)")] = None,
     epochs: Annotated[
         int | None,
@@ -208,6 +218,8 @@ def submit(
         "method": method,
         "rank": rank,
         "alpha": alpha,
+        "init_std": init_std,
+        "head": head,
         "targets": targets,
         "epochs": epochs,
         "shots": shots,

@@ -14,6 +14,8 @@ class JobOptions(TypedDict, total=False):
     method: str | None  # lora, lora-tucker, bias, norm, head, or several joined by "+"
     rank: int | None
     alpha: float | None
+    init_std: float | None  # A is drawn from N(0, init_std^2); None: Kaiming uniform
+    head: str | None  # linear, mlp:256, mlp:512,256, cosine, cosine:512
     targets: str | None  # regular expression over layer names
     epochs: int | None
     shots: int | None  # images of each class

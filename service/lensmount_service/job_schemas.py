@@ -50,7 +50,9 @@ class JobSubmission(BaseModel):
     method: Text = Field("lora", max_length=64)
     rank: int = Field(8, ge=1, le=256)
     alpha: float | None = Field(None, gt=0, le=10_000)
+    init_std: float | None = Field(None, gt=0, le=10)
     targets: Expression = None
+    head: Text = Field("linear", max_length=64, examples=["linear", "mlp:256", "cosine"])
     epochs: int | None = Field(None, ge=1, le=1000)
     shots: int | None = Field(None, ge=1, le=100_000)
     seed: int = Field(0, ge=0, le=2**53 - 1)

@@ -10,6 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from lensmount_adapters import cli
+from lensmount_adapters.files import parse_adapter
+from lensmount_adapters.manifest import MlpHead
 from lensmount_adapters.training import Progress
 
 app = typer.Typer()
@@ -48,6 +50,29 @@ def test_train_prints_one_json_document_for_scripts(shapes: Path, tmp_path: Path
     assert document["path"] == str(out)
     assert document["digest"].startswith("sha256:")
     assert document["record"]["metrics"]["test"]["count"] > 0
+
+
+def test_train_takes_a_head_and_how_a_is_drawn(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shapes.safetensors"
+    arguments = ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, "--json"]
+
+    result = run.invoke(app, [*arguments, "--head", "mlp:8", "--init-std", "0.01"])
+
+    settings = json.loads(result.stdout)["record"]["hyper_parameters"]
+    assert (settings["head"], settings["init_std"]) == ("mlp:8", 0.01)
+    head = parse_adapter(out.read_bytes()).manifest.head
+    assert isinstance(head, MlpHead)
+    assert [layer.type for layer in head.layers] == ["linear", "batch_norm", "leaky_relu", "dropout", "linear"]
+
+
+@pytest.mark.parametrize(("option", "found"), [("--head=tree", "found head 'tree'"), ("--init-std=0", "init-std 0.0")])
+def test_train_refuses_what_is_no_head_and_no_spread(shapes: Path, tmp_path: Path, option: str, found: str) -> None:
+    out = tmp_path / "shapes.safetensors"
+
+    result = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, option])
+
+    assert result.exit_code == 1
+    assert found in result.stderr
 
 
 def test_evaluate_shows_the_figures_of_the_recorded_test_part_and_writes_the_report(

@@ -46,6 +46,20 @@ def test_a_fresh_adapter_leaves_the_features_as_they_are(backbone: Backbone) -> 
     torch.testing.assert_close(found, adapter.head(backbone.features(images()).clone()), rtol=1e-5, atol=1e-6)
 
 
+def test_a_spread_draws_a_from_a_normal_distribution_and_leaves_b_zero(backbone: Backbone) -> None:
+    selection = select_targets(backbone.name, backbone.targets, "lora")
+
+    adapter = TrainableAdapter(
+        backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0, std=0.01
+    )  # fmt: skip
+
+    drawn = torch.cat([t.flatten() for name, t in adapter.tensors().items() if name.endswith("lora_A.weight")])
+    assert abs(float(drawn.std()) - 0.01) < 0.001
+    assert abs(float(drawn.mean())) < 0.001
+    assert float(drawn.abs().max()) > 0.02  # a uniform draw of this spread ends at 0.0173
+    assert not any(t.any() for name, t in adapter.tensors().items() if name.endswith("lora_B.weight"))
+
+
 @pytest.mark.parametrize("method", ["lora", "lora-tucker", "bias", "norm", "head", "lora+norm"])
 def test_training_changes_no_backbone_tensor_not_even_batchnorm_buffers(backbone: Backbone, method: str) -> None:
     before = {name: tensor_digest(tensor) for name, tensor in backbone.module.state_dict().items()}

@@ -471,3 +471,18 @@ def test_a_run_has_stalled_when_its_last_epochs_brought_nothing(
 
 def without_seconds(history: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+
+
+def test_one_image_a_batch_is_refused_for_a_head_with_batchnorm(config: TrainingConfig, backbone: Backbone) -> None:
+    with pytest.raises(TrainingError, match="a batch of one image for a head with BatchNorm"):
+        train(replace(config, head="mlp:8", batch_size=1), None, backbone)
+
+
+def test_a_head_given_in_a_word_is_resumed_to_the_same_bits(config: TrainingConfig, backbone: Backbone) -> None:
+    config = replace(config, head="mlp:8")
+    train(config, None, backbone)
+    other = replace(config, out=config.out.with_name("other.safetensors"))
+    train(other, CtrlC(3), backbone)
+    train(replace(other, resume=True), None, backbone)
+
+    assert same_tensors(config.out, other.out)

@@ -60,6 +60,8 @@ def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
         "method": "lora+norm",
         "rank": 4,
         "alpha": 8.0,
+        "init_std": 0.01,
+        "head": "mlp:256",
         "targets": "layer4",
         "epochs": 3,
         "shots": 16,

@@ -124,6 +124,7 @@ WRONG = {
     "margin 2": {"margin": 2},
     "priority 101": {"priority": 101},
     "eleven attempts": {"max_attempts": 11},
+    "A drawn with a spread of 0": {"init_std": 0},
     "three orientations": {"orientations": 3},
     "a regex that is none": {"targets": "("},
     "a regex with NUL": {"group_regex": "a\u0000"},
@@ -151,7 +152,9 @@ def test_a_body_that_cannot_be_read_is_refused(refusing, body):
     refused(refusing.post("/jobs", content=body, headers={"Content-Type": "application/json"}), 400, "bad_request")
 
 
-@pytest.mark.parametrize("fields", [{"method": "magic"}, {"augment": "wild"}, {"method": "lora+lora-tucker"}])
+@pytest.mark.parametrize(
+    "fields", [{"method": "magic"}, {"augment": "wild"}, {"method": "lora+lora-tucker"}, {"head": "mlp"}]
+)
 def test_what_does_not_fit_together_is_refused(client, fields):
     answer = client.post("/jobs", json={"dataset": "cells", "adapter": "malaria", **fields})
     refused(answer, 422, "invalid_request")
