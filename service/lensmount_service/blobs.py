@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
+import os
 import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import Protocol
 
 from lensmount_adapters.atomic import fsync_folder, write_atomic
 from lensmount_adapters.files import digest_of
 from lensmount_service.errors import StorageFull, Unavailable
+
+
+class Blobs(Protocol):
+    """Where adapter files are: a folder, or an object store behind it (remote_blobs.py)."""
+
+    def put(self, data: bytes) -> str:
+        """The digest, once the bytes survive a crash. Raises StorageFull or Unavailable, and keeps nothing then."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The bytes, checked. Raises Unavailable."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Also where it is gone. Raises Unavailable."""
+        ...
+
+    def tier(self, digest: str) -> str:
+        """Where it would be read from: "file" or "remote"."""
+        ...
+
+    def remove_orphans(self, needed: Collection[str], before: float) -> int:
+        """Remove what no digest of `needed` names and nobody wrote since `before`, in seconds since the epoch."""
+        ...
 
 
 class BlobStore:
@@ -36,10 +65,43 @@ class BlobStore:
         try:
             data = self._path(digest).read_bytes()
         except OSError as error:
-            raise _corrupt(digest, "its file cannot be read") from error
+            raise corrupt(digest, "its file cannot be read") from error
         if digest_of(data) != digest:
-            raise _corrupt(digest, "the bytes on disk do not match the digest")
+            raise corrupt(digest, "the bytes on disk do not match the digest")
         return data
+
+    def holds(self, digest: str) -> bool:
+        return self._path(digest).is_file()
+
+    def tier(self, digest: str) -> str:
+        return "file"
+
+    def remove_orphans(self, needed: Collection[str], before: float) -> int:
+        keep = {digest.removeprefix("sha256:") for digest in needed}
+        gone = [path for path in self._folder.iterdir() if path.name not in keep and mtime_of(path) < before]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def touch(self, digest: str) -> None:
+        """Take it for read now."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(digest))
+
+    def make_room(self, max_bytes: int, but: str) -> None:
+        """Remove the files that were touched least recently until all together have `max_bytes`; `but` one stays.
+
+        For a folder that is not the only place of its files.
+        """
+        with contextlib.suppress(OSError):  # another process tidies the same folder
+            found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob("[0-9a-f]*"))
+            held = sum(size for _, size, _ in found)
+            for _, size, path in found:
+                if held <= max_bytes:
+                    break
+                if path != self._path(but):
+                    path.unlink()
+                    held -= size
 
     def delete(self, digest: str) -> None:
         self._path(digest).unlink(missing_ok=True)
@@ -54,5 +116,13 @@ class BlobStore:
         return self._folder / digest.removeprefix("sha256:")
 
 
-def _corrupt(digest: str, found: str) -> Unavailable:
+def mtime_of(path: Path) -> float:
+    """Seconds since the epoch; infinite for a file that is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # somebody else has removed it
+        return math.inf
+
+
+def corrupt(digest: str, found: str) -> Unavailable:
     return Unavailable(f"adapter {digest[:19]}...: {found}. Cure: upload it again", code="adapter_corrupt")

@@ -16,7 +16,7 @@ from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.header import Limits
 from lensmount_adapters.runner import Runner
-from lensmount_service.blobs import BlobStore
+from lensmount_service.blobs import Blobs
 from lensmount_service.cache import AdapterCache
 from lensmount_service.errors import ServiceError, Unavailable
 from lensmount_service.metrics import Metrics
@@ -43,7 +43,7 @@ class Catalog:
         self,
         backbone: Backbone,
         registry: Registry,
-        blobs: BlobStore,
+        blobs: Blobs,
         limits: Limits,
         cache_bytes: int,
         metrics: Metrics,
@@ -132,8 +132,10 @@ class Catalog:
         return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
 
     def tier(self, version: Version) -> str:
-        """Where a version is: hot or merged (its merged weights are resident), memory (its factors), or file."""
-        return self._runner.tier(version.digest) or ("memory" if self._cache.holds(version.digest) else "file")
+        """Where a version is: hot or merged (its merged weights are resident), memory (its factors), file or remote."""
+        if self._cache.holds(version.digest):
+            return self._runner.tier(version.digest) or "memory"
+        return self._runner.tier(version.digest) or self._blobs.tier(version.digest)
 
     def pinned(self) -> frozenset[str]:
         """The names whose latest version keeps its place."""

@@ -48,6 +48,9 @@ def serve(
     database: Annotated[
         str | None, typer.Option(help="postgresql://USER@HOST/NAME.", show_default="SQLite in the state folder")
     ] = None,
+    blobs: Annotated[
+        str | None, typer.Option(help="Adapter files: s3://BUCKET/PREFIX, gs://, az://.", show_default="state folder")
+    ] = None,
     with_worker: Annotated[
         bool | None, typer.Option("--with-worker", help="Run a training worker beside the server.")
     ] = None,
@@ -173,6 +176,9 @@ def gc(
     database: Annotated[
         str | None, typer.Option(help="postgresql://USER@HOST/NAME.", show_default="SQLite in the state folder")
     ] = None,
+    blobs: Annotated[
+        str | None, typer.Option(help="The server's: s3://BUCKET/PREFIX, gs://, az://.", show_default="state folder")
+    ] = None,
     older_than: Annotated[
         float, typer.Option(min=0, help="Seconds since a file was last written to; 0 only while nothing runs.")
     ] = 3600,
@@ -180,7 +186,9 @@ def gc(
 ) -> None:
     """Remove the files that nothing points at, such as those of uploads and jobs that were cut short."""
     given: dict[str, Any] = {
-        name: value for name, value in {"state": state, "database": database}.items() if value is not None
+        name: value
+        for name, value in {"state": state, "database": database, "blobs": blobs}.items()
+        if value is not None
     }
     try:
         from lensmount_service import logs, server

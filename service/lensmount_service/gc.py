@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from lensmount_service.blobs import Blobs, mtime_of
 from lensmount_service.datasets import DatasetStore
 from lensmount_service.job_files import CHECKPOINT
 from lensmount_service.jobs import JobTable
@@ -39,15 +40,20 @@ class Collected:
 
 
 def collect(
-    state: Path, registry: Registry, jobs: JobTable, datasets: DatasetStore, older_than_s: float = DEFAULT_AGE_S
+    state: Path,
+    registry: Registry,
+    blobs: Blobs,
+    jobs: JobTable,
+    datasets: DatasetStore,
+    older_than_s: float = DEFAULT_AGE_S,
 ) -> Collected:
     """Remove what nothing points at and nobody has written to for `older_than_s` seconds.
 
-    Raises Unavailable where the database is not to be had; OSError where a file cannot be removed.
+    Raises Unavailable where the database or the object store is not to be had; OSError where a file cannot be removed.
     """
     before = time.time() - older_than_s
     collected = Collected(
-        blobs=_blobs(state / "blobs", registry, before),
+        blobs=_blobs(blobs, registry, before),
         datasets=len(datasets.remove_orphans(older_than_s)),
         jobs=_jobs(state / "jobs", jobs, before),
         worker=_worker(state / "worker", jobs, datasets, before),
@@ -57,44 +63,36 @@ def collect(
     return collected
 
 
-def _blobs(folder: Path, registry: Registry, before: float) -> int:
+def _blobs(blobs: Blobs, registry: Registry, before: float) -> int:
     with registry.alone() as needed:
-        keep = {digest.removeprefix("sha256:") for digest in needed}
-        return _remove(path for path in _inside(folder) if path.name not in keep and _mtime(path) < before)
+        return blobs.remove_orphans(needed, before)
 
 
 def _jobs(folder: Path, jobs: JobTable, before: float) -> int:
     """Folders of no job, half files, and checkpoints that no retry will want."""
     states = jobs.ids()
-    gone = [path for path in _inside(folder) if path.name not in states and _mtime(path) < before]
+    gone = [path for path in _inside(folder) if path.name not in states and mtime_of(path) < before]
     half = [
         path
         for path in folder.glob("*/*")
         if path.parent.name in states
         and (path.suffix == ".tmp" or (path.name == CHECKPOINT and states[path.parent.name] == "succeeded"))
-        and _mtime(path) < before
+        and mtime_of(path) < before
     ]
     return _remove([*gone, *half])
 
 
 def _worker(folder: Path, jobs: JobTable, datasets: DatasetStore, before: float) -> int:
     """Folders of attempts whose lease is gone, and archives of datasets that are deleted."""
-    left = [path for path in _inside(folder / "jobs") if _mtime(path) < before]  # looked for before the leases are
+    left = [path for path in _inside(folder / "jobs") if mtime_of(path) < before]  # looked for before the leases are
     tokens = jobs.tokens()
     needed = {digest.removeprefix("sha256:") for digest in datasets.digests()}
-    cached = [path for path in _inside(folder / "datasets") if path.stem not in needed and _mtime(path) < before]
+    cached = [path for path in _inside(folder / "datasets") if path.stem not in needed and mtime_of(path) < before]
     return _remove([*(path for path in left if path.name.rpartition("-")[2] not in tokens), *cached])
 
 
 def _inside(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # somebody else has removed it
-        return float("inf")
 
 
 def _remove(paths: Iterable[Path]) -> int:

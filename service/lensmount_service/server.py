@@ -32,11 +32,12 @@ from lensmount_adapters.runner import MergedRunner, Runner
 from lensmount_adapters.segment_runner import SegmentRunner
 from lensmount_client._version import __version__
 from lensmount_service.app import Training, create_app
-from lensmount_service.blobs import BlobStore
+from lensmount_service.blobs import Blobs, BlobStore
 from lensmount_service.catalog import Catalog
 from lensmount_service.database import Database
 from lensmount_service.datasets import DatasetStore
 from lensmount_service.engine import Engine
+from lensmount_service.errors import Unavailable
 from lensmount_service.gc import Collected, collect
 from lensmount_service.job_files import JobFiles
 from lensmount_service.jobs import JobTable, jobs_using
@@ -73,7 +74,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
     with contextlib.closing(Database(settings.database_url())) as database:
         registry = Registry(database)
-        blobs = BlobStore(settings.state / "blobs")
+        blobs = _blobs(settings)
         catalog = Catalog(
             backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
         )
@@ -89,7 +90,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = _datasets(settings, database)
-        collect(settings.state, registry, jobs, datasets)
+        collect(settings.state, registry, BlobStore(settings.state / "blobs"), jobs, datasets)
         if settings.zoo:
             catalog.load_zoo(zoo_folder())
         training = Training(datasets, jobs, files, Publisher(database, registry, jobs, files))
@@ -122,6 +123,20 @@ def serve(settings: Settings, backbone: Backbone | None = None) -> None:
             _Server(config, parts.training.stopping).run([listener])
 
 
+def _blobs(settings: Settings) -> Blobs:
+    local = BlobStore(settings.state / "blobs")
+    if settings.blobs is None:
+        return local
+    try:
+        from lensmount_service.remote_blobs import RemoteBlobs  # its library is an extra
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f'adapter files in an object store need {error.name}. Cure: pip install "lensmount[s3]"',
+            code="store_unavailable",
+        ) from error
+    return RemoteBlobs(settings.blobs.get_secret_value(), local, settings.blob_bytes)
+
+
 def _datasets(settings: Settings, database: Database) -> DatasetStore:
     return DatasetStore(
         database,
@@ -145,7 +160,7 @@ def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
     with contextlib.closing(Database(settings.database_url())) as database:
         registry, jobs = Registry(database), JobTable(database)
         with contextlib.closing(_datasets(settings, database)) as datasets:
-            return collect(settings.state, registry, jobs, datasets, older_than_s)
+            return collect(settings.state, registry, _blobs(settings), jobs, datasets, older_than_s)
 
 
 def calibrate(settings: Settings) -> Calibration:

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
     database: SecretStr | None = None  # postgresql://...; default: a SQLite file in the state folder
+    blobs: SecretStr | None = None  # s3://bucket/prefix: where adapter files are; default: the state folder alone
+    blob_bytes: int = Field(default=10 * 2**30, ge=0)  # of them kept in the state folder, where `blobs` is set
     zoo: bool = True
 
     backbone: str = "tf_efficientnet_lite0"

@@ -11,6 +11,7 @@ import zipfile
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_service.blobs import BlobStore
 from lensmount_service.gc import collect
 from lensmount_service.registry import Registry
 from lensmount_service.server import collect_garbage
@@ -37,7 +38,8 @@ def client(parts, make_adapter, make_png):
 
 def gather(parts, state, older_than_s=0.0):
     training = parts.training
-    return collect(state, Registry(training.jobs.database), training.jobs, training.datasets, older_than_s)
+    blobs = BlobStore(state / "blobs")
+    return collect(state, Registry(training.jobs.database), blobs, training.jobs, training.datasets, older_than_s)
 
 
 def litter(path, data=b"half"):
