@@ -17,6 +17,7 @@ from lensmount_adapters.errors import LensmountError
 from lensmount_adapters.files import AdapterFile, digest_of, dump_adapter, parse_adapter, write_adapter
 from lensmount_adapters.header import Limits
 from lensmount_adapters.images import ImageLimits, decode_image, preprocess
+from lensmount_adapters.inflate import VolumeBackbone, inflate
 from lensmount_adapters.manifest import Manifest, Preprocessing
 from lensmount_adapters.subtract import SubtractingSwapper
 from lensmount_adapters.swap import ExactSwapper, Swapper
@@ -37,11 +38,13 @@ __all__ = [
     "SubtractingSwapper",
     "Swapper",
     "Target",
+    "VolumeBackbone",
     "admit",
     "decode_image",
     "digest_of",
     "dump_adapter",
     "fingerprint_of",
+    "inflate",
     "load_backbone",
     "parse_adapter",
     "preprocess",

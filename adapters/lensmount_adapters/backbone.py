@@ -84,15 +84,17 @@ class Backbone:
             raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
 
     def _count_features(self) -> int:
-        height, width = self.preprocessing.size
-        probe = torch.zeros(1, 3, height, width)
-        features = self.features(probe)
+        features = self.features(self._probe())
         if features.ndim != 2:
             raise BackboneError(
                 f"{self.name}: found features of shape {list(features.shape)}, expected [N, features]. "
                 "Cure: choose a timm model with a pooled classifier"
             )
         return int(features.shape[1])
+
+    def _probe(self) -> Tensor:
+        """One input of zeros."""
+        return torch.zeros(1, 3, *self.preprocessing.size)
 
 
 def load_backbone(
