@@ -189,7 +189,7 @@ def train(
             folder, result.manifest, result.digest, result.size_bytes, parts, result.folder.read, notes=result.notes
         )
     except LensmountError as error:
-        _fail(error, json)
+        fail(error, json)
     _show_training(result, written, json)
 
 
@@ -228,7 +228,7 @@ def evaluate(
             device=device,
         )
     except LensmountError as error:
-        _fail(error, json)
+        fail(error, json)
     _show_evaluation(f"{adapter.name} on the {split} part of {data}", evaluation, json)
 
 
@@ -255,7 +255,7 @@ def sizes(
         if out is not None:
             typer.echo(f"\nWrote {table.write(out)}")
     except LensmountError as error:
-        _fail(error, as_json=False)
+        fail(error, as_json=False)
 
 
 def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], None]]:
@@ -377,7 +377,8 @@ def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:
         console.print(f"Wrote {path}", markup=False, soft_wrap=True)
 
 
-def _fail(error: Exception, as_json: bool) -> NoReturn:
+def fail(error: Exception, as_json: bool) -> NoReturn:
+    """One line on the error stream, or a JSON document; exit status 1."""
     code = getattr(error, "code", "error")
     if as_json:
         typer.echo(json_format.dumps({"error": {"code": code, "message": str(error)}}, ensure_ascii=False))

@@ -114,7 +114,8 @@ def train(
     """
     with on_threads(config.threads), own_random_state():
         require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
-        backbone = backbone or load_backbone(config.backbone, _weights(config.weights), _device(config.device))
+        if backbone is None:
+            backbone = load_backbone(config.backbone, weights_from(config.weights), choose_device(config.device))
         require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
         listener = on_progress or silent
         task = read_task(config, backbone)
@@ -563,13 +564,15 @@ def _listed(value: Any) -> Any:
     return value
 
 
-def _weights(weights: str | None) -> str | Path | None:
+def weights_from(weights: str | None) -> str | Path | None:
+    """The word, or the path of a file, as `load_backbone` takes them."""
     if weights is None or weights == "hub" or weights.startswith("random:"):
         return weights
     return Path(weights)
 
 
-def _device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """ "auto" is CUDA where there is a device."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -577,6 +580,7 @@ def _device(device: str) -> str:
 
 @contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
+    """Inside, torch computes on so many CPU threads; None leaves them as they are."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

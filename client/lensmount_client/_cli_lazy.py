@@ -35,6 +35,9 @@ LAZY_COMMANDS = {
     "evaluate": LazyEntry(
         "lensmount_adapters.cli", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
     ),
+    "recipe": LazyEntry(
+        "lensmount_adapters.recipe_cli", "recipe", "Train what a published system trains, beside its figures.", "train"
+    ),
     "sizes": LazyEntry("lensmount_adapters.cli", "sizes", "Count what adapters of a backbone would store.", "train"),
 }
 
