@@ -60,6 +60,8 @@ def inflate(backbone: Backbone, depth: int | None = None, dtype: torch.dtype = t
     Raises BackboneError for kernels without a centre slice, for layers that have no twin in 3-D, and where the result
     does not compute the same (squeeze and excitation, attention: what mixes all places of a picture).
     """
+    if isinstance(backbone, VolumeBackbone):
+        raise BackboneError(f"{backbone.name}: found a backbone of volumes, expected one of pictures")
     if backbone.changed():
         raise BackboneError(f"{backbone.name}: found an adapter on it, expected the base. Cure: unmount it first")
     if next(iter(backbone.tensors.values())).dtype is not torch.float32:

@@ -309,6 +309,11 @@ def test_a_backbone_with_an_adapter_on_it_is_refused(draw_adapter: Any) -> None:
         inflate(flat)
 
 
+def test_a_backbone_of_volumes_is_not_inflated_again(small: Pair) -> None:
+    with pytest.raises(BackboneError, match="found a backbone of volumes, expected one of pictures"):
+        inflate(small[1])
+
+
 def test_rounded_weights_are_refused() -> None:
     with pytest.raises(BackboneError, match=r"found weights in torch\.bfloat16, expected float32"):
         inflate(load_backbone("test_byobnet", "random:0", dtype=torch.bfloat16))
