@@ -82,7 +82,7 @@ class Junction:
         if halves.trunk is not None:
             trunk = frozen(halves.trunk)
             self._shapes = copy.deepcopy(trunk).to("meta")
-            self._trunk = executor.compile(trunk, (images,), (), f"{self._key}-trunk").bind(())
+            self._trunk = executor.compile(trunk, (images,), (), f"{self._key}-trunk").bind((), [images.shape])
         self._parametric = parametric(halves.branch, backbone)
         self._folded = dict(zip(self._parametric.inputs, self._parametric.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}

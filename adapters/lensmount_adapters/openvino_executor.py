@@ -34,8 +34,8 @@ HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 CAPABILITIES = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
 COUNTED_IMAGES = 16  # a program keeps its activations: they are counted for a batch of this many
 IR = "program.xml"
-KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # shapes with a request of their own, and the calls it takes
-KEPT_SIZES = 8  # image sizes that one program is compiled for at a time
+KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # batches with a request of their own, and the calls it takes
+KEPT_REQUESTS = 16  # two for each image size that one program is compiled for at a time
 
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -211,15 +211,16 @@ class OpenVinoCompiled:
         return self._all(*inputs, *weights)
 
     def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> OpenVinoProgram:
-        if not self._base:
-            return self._matrices
-        model = self._with(weights, frozenset(range(len(weights))))
-        itemsize = torch.float32.itemsize + (1 + KEPT_EXACT) * self._executor.dtype.itemsize  # as given, and packed
-        nbytes = itemsize * sum(weight.numel() for weight in weights) + self._activation_bytes
-        program = self._program(model, nbytes)
+        program = self._bound(weights) if self._base else self._matrices
         if shapes:
-            program.make_ready(shapes)
+            for samples in (1, 2):
+                program.make_ready(tuple((samples, *shape[1:]) for shape in shapes))
         return program
+
+    def _bound(self, weights: Sequence[Tensor]) -> OpenVinoProgram:
+        model = self._with(weights, frozenset(range(len(weights))))
+        itemsize = torch.float32.itemsize + (2 + KEPT_EXACT) * self._executor.dtype.itemsize  # as given, and packed
+        return self._program(model, itemsize * sum(weight.numel() for weight in weights) + self._activation_bytes)
 
     def _program(self, model: Any, nbytes: int) -> OpenVinoProgram:
         return OpenVinoProgram(self._executor, model, self._first, nbytes)
@@ -234,17 +235,18 @@ class OpenVinoCompiled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenVinoProgram:
-    """One infer request for each image size: inputs are read where they lie, the output is copied out of its memory.
+    """Two infer requests for each image size: inputs are read where they lie, the output is copied out of its memory.
 
-    The sizes used last are kept; the first `free` inputs are those whose sizes change, the others are weights. The
-    shape that comes most often gets a request of its own, which takes a tenth less time, made in the background.
+    One is for a single image, from the first to the last, so that its bits never change; the other for any batch. The
+    sizes used last are kept; the first `free` inputs are those whose sizes change, the others are weights. The batch
+    that comes most often gets a request of its own, made in the background. Exact shapes take a tenth less time.
     """
 
     executor: OpenVino
     model: Any
     free: int
     nbytes: int
-    requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict)  # by the sizes, without the samples
+    requests: OrderedDict[Shapes, Any] = field(default_factory=OrderedDict)  # by shape: of one sample, or -1 for any
     exact: dict[Shapes, Any] = field(default_factory=dict)
     seen: Counter[Shapes] = field(default_factory=Counter)
 
@@ -256,7 +258,6 @@ class OpenVinoProgram:
         return torch.from_numpy(request.infer(given, share_inputs=True, share_outputs=False)[0])
 
     def _count(self, shapes: Shapes) -> None:
-        """Not for one image alone: its bits stay the same from the first call to the last."""
         if shapes[0][0] > 1 and len(self.exact) < KEPT_EXACT and len(self.seen) < MOST_SEEN:
             self.seen[shapes] += 1
             if self.seen[shapes] == EXACT_AFTER:
@@ -266,14 +267,15 @@ class OpenVinoProgram:
         with contextlib.suppress(RuntimeError):  # it goes on as it was
             self.exact[shapes] = self.executor.request(self.model, shapes, samples=True)
 
-    def make_ready(self, shapes: Sequence[Sequence[int]]) -> Any:
-        sizes = tuple(tuple(shape[1:]) for shape in shapes)
-        request = self.requests.get(sizes)
+    def make_ready(self, shapes: Shapes) -> Any:
+        single = shapes[0][0] == 1
+        key = shapes if single else tuple((-1, *shape[1:]) for shape in shapes)
+        request = self.requests.get(key)
         if request is None:
-            request = self.requests[sizes] = self.executor.request(self.model, shapes)
-            if len(self.requests) > KEPT_SIZES:
+            request = self.requests[key] = self.executor.request(self.model, shapes, samples=single)
+            if len(self.requests) > KEPT_REQUESTS:
                 self.requests.popitem(last=False)
-        self.requests.move_to_end(sizes)
+        self.requests.move_to_end(key)
         return request
 
 
