@@ -21,11 +21,12 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino
 
-# The project itself, with the zoo's adapters.
+# The project itself, with the zoo's adapters and the recipes.
 COPY README.md LICENSE ./
 COPY client ./client
 COPY adapters ./adapters
 COPY service ./service
+COPY recipes ./recipes
 RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train,openvino]"
 
 USER lensmount

@@ -104,8 +104,8 @@ class TrainingConfig:
         require(self.max_seconds is None or self.max_seconds > 0, f"{self.max_seconds} seconds", "more than 0")
         require(not self.auto or self.validation_fraction > 0, "auto without a validation part", "one to compare on")
         parse_method(self.method)
-        if isinstance(self.head, str):
-            parse_head(self.head)
+        if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
+            object.__setattr__(self, "head", LinearHead())  # one way to say it: records and checkpoints are compared
         self.augmentation_rule()
 
     def augmentation_rule(self) -> Augmentation:
