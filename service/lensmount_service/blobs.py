@@ -7,13 +7,16 @@ import errno
 import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from lensmount_adapters.atomic import fsync_folder, write_atomic
 from lensmount_adapters.files import digest_of
 from lensmount_service.errors import StorageFull, Unavailable
+
+Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests needed, while nothing can be published
 
 
 class Blobs(Protocol):
@@ -35,8 +38,15 @@ class Blobs(Protocol):
         """Where it would be read from: "file" or "remote"."""
         ...
 
-    def remove_orphans(self, needed: Collection[str], before: float) -> int:
-        """Remove what no digest of `needed` names and nobody wrote since `before`, in seconds since the epoch."""
+    def holds(self, digest: str) -> bool:
+        """Whether it is there, unread. Raises Unavailable."""
+        ...
+
+    def remove_orphans(self, alone: Alone, before: float) -> int:
+        """Remove what no digest that is needed names and nobody wrote since `before`, in seconds since the epoch.
+
+        What there is is listed before `alone` is entered, so that a long list holds no writer up.
+        """
         ...
 
 
@@ -76,11 +86,13 @@ class BlobStore:
     def tier(self, digest: str) -> str:
         return "file"
 
-    def remove_orphans(self, needed: Collection[str], before: float) -> int:
-        keep = {digest.removeprefix("sha256:") for digest in needed}
-        gone = [path for path in self._folder.iterdir() if path.name not in keep and mtime_of(path) < before]
-        for path in gone:
-            path.unlink(missing_ok=True)
+    def remove_orphans(self, alone: Alone, before: float) -> int:
+        old = [path for path in self._folder.iterdir() if mtime_of(path) < before]
+        with alone() as needed:
+            keep = {digest.removeprefix("sha256:") for digest in needed}
+            gone = [path for path in old if path.name not in keep]
+            for path in gone:
+                path.unlink(missing_ok=True)
         return len(gone)
 
     def touch(self, digest: str) -> None:

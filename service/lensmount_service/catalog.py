@@ -58,7 +58,7 @@ class Catalog:
         self._runner = runner
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to the digest that is pinned for it
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
-        self._writing = threading.Lock()  # blob and row change together: no delete between an upload's two writes
+        self._writing = threading.Lock()  # no delete between a new row and the look whether its file is there
 
     def upload(self, name: str, data: bytes, publish: Publish | None = None) -> tuple[Version, bool]:
         """Judge, store and publish; True where a new version was made. A refusal changes nothing that is served.
@@ -67,11 +67,11 @@ class Catalog:
         """
         require_name(name)
         adapter = admit(data, self.backbone, self.limits)
+        self._blobs.put(data)
         with self._writing:
-            self._blobs.put(data)
             version, created = (publish or self._publish)(name, adapter)
-            if created:
-                self._blobs.put(data)  # a `gc` that ran between the two writes took it for an orphan
+            if not self._blobs.holds(adapter.digest):  # deleted between the two writes, or an orphan to a `gc`
+                self._blobs.put(data)
         self._cache.put(adapter)
         self._pin(name, adapter.digest)
         self._runner.prefetch(adapter)
@@ -115,7 +115,9 @@ class Catalog:
         """Requests that are under way finish with their snapshot; new ones do not find it."""
         with self._writing:
             for digest in self._registry.delete(name, number):
-                self._blobs.delete(digest)
+                with self._registry.alone() as needed:  # another server may have published the same file just now
+                    if digest not in needed:
+                        self._blobs.delete(digest)
                 self._cache.drop(digest)
                 self._runner.forget(digest)
         self._observe_cache()

@@ -53,7 +53,7 @@ def collect(
     """
     before = time.time() - older_than_s
     collected = Collected(
-        blobs=_blobs(blobs, registry, before),
+        blobs=blobs.remove_orphans(registry.alone, before),
         datasets=len(datasets.remove_orphans(older_than_s)),
         jobs=_jobs(state / "jobs", jobs, before),
         worker=_worker(state / "worker", jobs, datasets, before),
@@ -61,11 +61,6 @@ def collect(
     if collected.total:
         log.info("collected", blobs=collected.blobs, datasets=collected.datasets, jobs=collected.jobs)
     return collected
-
-
-def _blobs(blobs: Blobs, registry: Registry, before: float) -> int:
-    with registry.alone() as needed:
-        return blobs.remove_orphans(needed, before)
 
 
 def _jobs(folder: Path, jobs: JobTable, before: float) -> int:

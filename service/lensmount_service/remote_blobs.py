@@ -6,7 +6,7 @@ What is in the store counts; the folder of `BlobStore` in front of it holds what
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import obstore
@@ -15,7 +15,7 @@ import structlog
 from obstore.exceptions import BaseError
 
 from lensmount_adapters.files import digest_of
-from lensmount_service.blobs import BlobStore, corrupt
+from lensmount_service.blobs import Alone, BlobStore, corrupt
 from lensmount_service.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -86,14 +86,23 @@ class RemoteBlobs:
     def tier(self, digest: str) -> str:
         return "file" if self._local.holds(digest) else "remote"
 
-    def remove_orphans(self, needed: Collection[str], before: float) -> int:
+    def holds(self, digest: str) -> bool:
+        with _translated():
+            try:
+                obstore.head(self._store, _key(digest))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def remove_orphans(self, alone: Alone, before: float) -> int:
         """In the store too: a prefix belongs to one database.
 
         Raises Unavailable where the store has files and the database no adapter: the two are not each other's.
         """
-        keep = {_key(digest) for digest in needed}
         with _translated():
             found = obstore.list(self._store).collect()
+        with alone() as needed:
+            keep = {_key(digest) for digest in needed}
             if found and not keep:
                 raise Unavailable(
                     f"found {len(found)} files in the object store and no adapter in the database, expected the "
@@ -103,10 +112,9 @@ class RemoteBlobs:
             gone = [
                 one["path"] for one in found if one["path"] not in keep and one["last_modified"].timestamp() < before
             ]
-            for path in gone:
-                with contextlib.suppress(FileNotFoundError):  # somebody else has removed it
-                    obstore.delete(self._store, path)
-        return len(gone) + self._local.remove_orphans(needed, before)
+            with _translated(), contextlib.suppress(FileNotFoundError):  # removed by somebody else: the next time
+                obstore.delete(self._store, gone)
+            return len(gone) + self._local.remove_orphans(lambda: contextlib.nullcontext(needed), before)
 
 
 def _key(digest: str) -> str:
