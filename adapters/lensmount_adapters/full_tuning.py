@@ -19,10 +19,12 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.files import digest_of
 from lensmount_adapters.heads import load_head
 from lensmount_adapters.manifest import HeadSpec, Manifest
+from lensmount_adapters.objective import Classification
+from lensmount_adapters.run import Listener, Run, silent
 from lensmount_adapters.targets import Selection
 from lensmount_adapters.task import read_task
 from lensmount_adapters.trainable import TrainableAdapter, own_random_state
-from lensmount_adapters.training import Listener, Run, TrainingResult, judge, manifest_of, on_threads, result_of, silent
+from lensmount_adapters.training import TrainingResult, judge, manifest_of, on_threads, result_of
 
 
 class TrainableModules(TrainableAdapter):
@@ -49,13 +51,14 @@ def fine_tune(
 
     with on_threads(config.threads), own_random_state():
         require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
-        run = Run(config, backbone, read_task(config, backbone), [], build)
+        task = read_task(config, backbone)
+        run = Run(config, backbone, Classification(config, task), [], build)
         interrupted = run.go(on_progress or silent)
         data = _dump(run)
         manifest = manifest_of(run, interrupted).model_copy(update={"method": "full"})
-        manifest, judged = judge(run, manifest, _mountable(run, manifest, data))
+        manifest, judged = judge(run, task, manifest, _mountable(run, manifest, data))
         write_atomic(config.out, data)
-        return result_of(run, manifest, digest_of(data), judged, interrupted)
+        return result_of(run, task, manifest, digest_of(data), judged, interrupted)
 
 
 def select_modules(backbone: Backbone, modules: str) -> Selection:
