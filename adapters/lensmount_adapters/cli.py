@@ -25,10 +25,16 @@ def train(
     name: Annotated[str, typer.Option(help="The adapter's name, as requests will give it: malaria.")],
     out: Annotated[Path, typer.Option(help="The adapter file to write: malaria.safetensors.")],
     backbone: Annotated[
-        str, typer.Option(help="The frozen network below: any timm name, such as resnet34.")
+        str,
+        typer.Option(
+            help="The frozen network below: any timm name, such as resnet34, a ViT at another size (NAME@448), or clip."
+        ),
     ] = "tf_efficientnet_lite0",
     weights: Annotated[
-        str | None, typer.Option(help="The backbone's weights: a safetensors FILE, 'hub' or 'random:SEED'.")
+        str | None,
+        typer.Option(
+            help="The backbone's weights: a safetensors FILE, 'hub' or 'random:SEED'; clip: FOLDER or hub:OWNER/NAME."
+        ),
     ] = None,
     method: Annotated[
         str,

