@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import socket
 import threading
@@ -103,6 +104,7 @@ def serve(settings: Settings, backbone: Backbone | None = None) -> None:
         config = uvicorn.Config(
             parts.app,
             http="httptools",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -119,6 +121,8 @@ def serve(settings: Settings, backbone: Backbone | None = None) -> None:
             **parts.engine.runner.describe(),
             state=str(settings.state),
         )
+        gc.freeze()
+        gc.enable()  # `lensmount serve` imports without it
         with WorkerProcess(settings, _own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
             _Server(config, parts.training.stopping).run([listener])
 
