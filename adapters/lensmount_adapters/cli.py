@@ -50,13 +50,19 @@ def train(
     init_std: Annotated[
         float | None, typer.Option(help="Draw A from N(0, STD^2), such as 0.01.  (default: Kaiming uniform)")
     ] = None,
+    init_b_std: Annotated[
+        float, typer.Option(min=0, help="Draw B from N(0, STD^2); 0 starts at the backbone itself.")
+    ] = 0.0,
     head: Annotated[
         str,
         typer.Option(
             help="linear, mlp:256 (hidden layers of these widths with BatchNorm, LeakyReLU and dropout; mlp:512,256), "
-            "cosine or cosine:512."
+            "cosine, cosine:512, or text (cosine that starts from --prompts)."
         ),
     ] = "linear",
+    prompts: Annotated[
+        Path | None, typer.Option(help="TOML file with templates and descriptions of the classes, for --head text.")
+    ] = None,
     targets: Annotated[
         str | None,
         typer.Option(help="Regular expression for the layers to train, such as 'layer4'.  (default: by backbone)"),
@@ -140,6 +146,7 @@ def train(
     """
     from lensmount_adapters.config import TrainingConfig
     from lensmount_adapters.errors import LensmountError
+    from lensmount_adapters.prompts import read_prompts
     from lensmount_adapters.report import write_run_report
     from lensmount_adapters.training import train as run
 
@@ -154,7 +161,9 @@ def train(
             rank=rank,
             alpha=alpha,
             init_std=init_std,
+            init_b_std=init_b_std,
             head=head,
+            prompts=None if prompts is None else read_prompts(prompts),
             targets=targets,
             epochs=epochs,
             shots=shots,

@@ -14,6 +14,7 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.head_text import parse_head
 from lensmount_adapters.manifest import HeadSpec, LinearHead, check_name
 from lensmount_adapters.precision import PRECISIONS
+from lensmount_adapters.prompts import Prompts
 from lensmount_adapters.targets import parse_method
 
 FILE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -25,13 +26,14 @@ class TrainingConfig:
 
     `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
     None takes the backbone's preset, `size` None its own. `init_std` None draws A Kaiming uniform, a number from
-    N(0, init_std^2). `head` may be a word such as "mlp:256" (head_text.py). `average` is the decay of the moving
-    average that is evaluated and kept (0: the plain parameters), `mixup` and `cutmix` the parameters of their Beta
-    distributions (0: none; both work on the activations that enter the branch). `patience` ends a run after so many
-    epochs without a better validation. `cache_trunk` keeps `views` augmented variants of each picture behind the frozen
-    trunk. `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and `max_seconds` for the
-    trials. `orientations` above 1 averages each answer over that many of the square's eight orientations, in serving as
-    well. `augmentation` overrides fields of the preset named by `augment`.
+    N(0, init_std^2); B is zero, or drawn from N(0, init_b_std^2). `head` may be a word such as "mlp:256"
+    (head_text.py). `average` is the decay of the moving average that is evaluated and kept (0: the plain parameters),
+    `mixup` and `cutmix` the parameters of their Beta distributions (0: none; both work on the activations that enter
+    the branch). `patience` ends a run after so many epochs without a better validation. `cache_trunk` keeps `views`
+    augmented variants of each picture behind the frozen trunk. `prompts` are what the head "text" starts from
+    (text_prototypes.py). `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and
+    `max_seconds` for the trials. `orientations` above 1 averages each answer over that many of the square's eight
+    orientations, in serving as well. `augmentation` overrides fields of the preset named by `augment`.
     """
 
     data: Path
@@ -43,8 +45,10 @@ class TrainingConfig:
     rank: int = 8
     alpha: float | None = None
     init_std: float | None = None
+    init_b_std: float = 0.0
     targets: str | None = None
     head: HeadSpec | str = field(default_factory=LinearHead)
+    prompts: Prompts | None = None
     epochs: int | None = None
     shots: int | None = None
     seed: int = 0
@@ -84,6 +88,7 @@ class TrainingConfig:
         require(self.rank >= 1, f"rank {self.rank}", "at least 1")
         require(self.alpha is None or self.alpha > 0, f"alpha {self.alpha}", "more than 0")
         require(self.init_std is None or self.init_std > 0, f"init-std {self.init_std}", "more than 0")
+        require(self.init_b_std >= 0, f"init-b-std {self.init_b_std}", "0 or more")
         require(self.epochs is None or self.epochs >= 1, f"{self.epochs} epochs", "at least 1")
         require(self.batch_size >= 1, f"batch size {self.batch_size}", "at least 1")
         require(self.learning_rate > 0, f"learning rate {self.learning_rate}", "more than 0")
@@ -106,6 +111,8 @@ class TrainingConfig:
         parse_method(self.method)
         if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
             object.__setattr__(self, "head", LinearHead())  # one way to say it: records and checkpoints are compared
+        found = "prompts with another head" if self.prompts else "head text without prompts"
+        require((self.head == "text") == (self.prompts is not None), found, "head text with prompts, or neither")
         self.augmentation_rule()
 
     def augmentation_rule(self) -> Augmentation:
@@ -116,9 +123,10 @@ class TrainingConfig:
 
     def hyper_parameters(self) -> dict[str, Any]:
         """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
-        own = asdict(replace(self, head=LinearHead()))
+        own = asdict(replace(self, head=LinearHead(), prompts=None))
         head = self.head if isinstance(self.head, str) else self.head.model_dump(mode="json")
-        own |= {"head": head, "augmentation": asdict(self.augmentation_rule())}
+        prompts = None if self.prompts is None else self.prompts.model_dump(mode="json")
+        own |= {"head": head, "prompts": prompts, "augmentation": asdict(self.augmentation_rule())}
         kept = {key: value for key, value in own.items() if key not in _PLACES}
         kept["augmentation"]["zoom"] = list(kept["augmentation"]["zoom"])
         return kept

@@ -277,14 +277,14 @@ def additive(target: Target, delta: Tensor) -> Additive:
 
 
 def fresh_low_rank(
-    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None
+    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None, b_std: float = 0.0
 ) -> Delta:
-    """A new delta for training: A drawn, B zero, so the delta is zero.
+    """A new delta for training: A drawn, B zero, so the delta is zero; or B drawn from N(0, b_std^2).
 
-    `std` None draws as `torch.nn.Linear` does (Kaiming uniform), a number from N(0, std^2).
+    `std` None draws A as `torch.nn.Linear` does (Kaiming uniform), a number from N(0, std^2).
     """
     ones = (1,) * (len(target.shape) - 2)
-    B = torch.zeros(target.out_features, rank, *ones)
+    B = _first_b((target.out_features, rank, *ones), generator, b_std)
     if target.layer is Layer.CONV_TRANSPOSED:
         return TransposedLowRank(target, _drawn((target.shape[0], rank, *target.shape[2:]), generator, std), B, scale)
     if target.groups > 1:
@@ -294,13 +294,13 @@ def fresh_low_rank(
 
 
 def fresh_tucker(
-    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None
+    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None, b_std: float = 0.0
 ) -> Tucker:
-    """A new CP/Tucker delta for training: A and mid drawn as in `fresh_low_rank`, B zero."""
+    """A new CP/Tucker delta for training: A, mid and B as in `fresh_low_rank`."""
     ones = (1,) * (len(target.shape) - 2)
     A = _drawn((rank, target.shape[1], *ones), generator, std)
     mid = _drawn((rank, rank, *target.shape[2:]), generator, std)
-    return Tucker(target, A, mid, torch.zeros(target.out_features, rank, *ones), scale)
+    return Tucker(target, A, mid, _first_b((target.out_features, rank, *ones), generator, b_std), scale)
 
 
 def fresh_additive(target: Target) -> Additive:
@@ -392,6 +392,11 @@ def _expect(target: Target, part: str, tensor: Tensor, shape: tuple[int, ...]) -
             f"{target.layer} weight {list(target.shape)}. Cure: train the adapter for this backbone",
             code="adapter_shape_mismatch",
         )
+
+
+def _first_b(shape: tuple[int, ...], generator: torch.Generator, std: float) -> Tensor:
+    B = torch.zeros(shape)
+    return B.normal_(0, std, generator=generator) if std else B
 
 
 def _drawn(shape: tuple[int, ...], generator: torch.Generator, std: float | None) -> Tensor:

@@ -155,6 +155,6 @@ def _weights(manifest: Manifest, asked: str | Path | None) -> str | Path | None:
     recorded = manifest.training.get("weights")
     if asked is None and isinstance(recorded, str):
         asked = recorded
-    if asked is None or str(asked).startswith(("hub", "random:")):
+    if asked is None or str(asked).startswith(("hub", "pypi", "random:")):
         return asked
     return Path(asked)

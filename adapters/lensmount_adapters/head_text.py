@@ -1,4 +1,4 @@
-"""A head in one word: `linear`, `mlp:256` or `cosine`, as the command line, a job and a recipe name it.
+"""A head in one word: `linear`, `mlp:256`, `cosine` or `text`, as the command line, a job and a recipe name it.
 
 | word | head |
 |---|---|
@@ -6,6 +6,7 @@
 | `mlp:512,256` | for each width linear, BatchNorm, LeakyReLU 0.1, Dropout 0.5; then linear (the seed "malaria") |
 | `cosine` | one prototype a class in the space of the features |
 | `cosine:512` | prototypes of 512 dimensions behind a projection |
+| `text` | the same, started from prompts (text_prototypes.py) |
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lensmount_adapters.manifest import (
 )
 
 NEGATIVE_SLOPE, DROPOUT = 0.1, 0.5
-_WORD = re.compile(r"linear|cosine|cosine:([1-9]\d{0,4})|mlp:([1-9]\d{0,4}(?:,[1-9]\d{0,4}){0,6})")
+_WORD = re.compile(r"linear|text|cosine|cosine:([1-9]\d{0,4})|mlp:([1-9]\d{0,4}(?:,[1-9]\d{0,4}){0,6})")
 
 
 def parse_head(text: str) -> tuple[str, tuple[int, ...]]:
@@ -34,7 +35,7 @@ def parse_head(text: str) -> tuple[str, tuple[int, ...]]:
     found = _WORD.fullmatch(text)
     if found is None:
         raise TrainingError(
-            f"found head {text[:80]!r}, expected linear, mlp:WIDTH[,WIDTH...] such as mlp:256, cosine or cosine:WIDTH"
+            f"found head {text[:80]!r}, expected linear, mlp:WIDTH[,WIDTH...] such as mlp:256, cosine[:WIDTH] or text"
         )
     widths = found[1] or found[2] or ""
     return text.partition(":")[0], tuple(int(width) for width in widths.split(",") if width)
@@ -43,6 +44,8 @@ def parse_head(text: str) -> tuple[str, tuple[int, ...]]:
 def head_of(text: str, features: int, classes: int) -> HeadSpec:
     """The head that the word names, for `features` inputs and `classes` outputs. Raises TrainingError."""
     kind, widths = parse_head(text)
+    if kind == "text":
+        raise TrainingError("found head text without prompts, expected both. Cure: --prompts FILE.toml")
     if kind == "linear":
         return LinearHead()
     if kind == "cosine":

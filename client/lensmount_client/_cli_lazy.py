@@ -38,6 +38,9 @@ LAZY_COMMANDS = {
     "recipe": LazyEntry(
         "lensmount_adapters.recipe_cli", "recipe", "Train what a published system trains, beside its figures.", "train"
     ),
+    "zero-shot": LazyEntry(
+        "lensmount_adapters.zero_shot_cli", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
+    ),
     "sizes": LazyEntry("lensmount_adapters.cli", "sizes", "Count what adapters of a backbone would store.", "train"),
 }
 

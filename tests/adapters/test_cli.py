@@ -65,7 +65,15 @@ def test_train_takes_a_head_and_how_a_is_drawn(shapes: Path, tmp_path: Path) -> 
     assert [layer.type for layer in head.layers] == ["linear", "batch_norm", "leaky_relu", "dropout", "linear"]
 
 
-@pytest.mark.parametrize(("option", "found"), [("--head=tree", "found head 'tree'"), ("--init-std=0", "init-std 0.0")])
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        ("--head=tree", "found head 'tree'"),
+        ("--head=text", "found head text without prompts"),
+        ("--prompts=nowhere.toml", "found no prompts in nowhere.toml"),
+        ("--init-std=0", "init-std 0.0"),
+    ],
+)
 def test_train_refuses_what_is_no_head_and_no_spread(shapes: Path, tmp_path: Path, option: str, found: str) -> None:
     out = tmp_path / "shapes.safetensors"
 

@@ -60,6 +60,22 @@ def test_a_spread_draws_a_from_a_normal_distribution_and_leaves_b_zero(backbone:
     assert not any(t.any() for name, t in adapter.tensors().items() if name.endswith("lora_B.weight"))
 
 
+@pytest.mark.parametrize("method", ["lora", "lora-tucker"])
+def test_b_may_be_drawn_too_and_then_the_adapter_does_not_start_at_the_backbone(
+    backbone: Backbone, method: str
+) -> None:
+    selection = select_targets(backbone.name, backbone.targets, method)
+
+    adapter = TrainableAdapter(
+        backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0, std=0.02, b_std=0.01
+    )
+
+    for factor, spread in (("lora_A", 0.02), ("lora_B", 0.01)):
+        drawn = torch.cat([t.flatten() for name, t in adapter.tensors().items() if factor in name])
+        assert abs(float(drawn.std()) / spread - 1) < 0.1
+    assert all(delta.dense().abs().max() > 0 for delta in adapter.deltas)
+
+
 @pytest.mark.parametrize("method", ["lora", "lora-tucker", "bias", "norm", "head", "lora+norm"])
 def test_training_changes_no_backbone_tensor_not_even_batchnorm_buffers(backbone: Backbone, method: str) -> None:
     before = {name: tensor_digest(tensor) for name, tensor in backbone.module.state_dict().items()}
