@@ -18,8 +18,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
     token: Annotated[str | None, typer.Option(help="Bearer token that clients must send.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder for uploaded adapters and the registry.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm name.", show_default="tf_efficientnet_lite0")] = None,
-    weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm name, NAME@448, or clip.", show_default="tf_efficientnet_lite0")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="FILE.safetensors, hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
     executor: Annotated[
         str | None,
@@ -94,7 +98,9 @@ def worker(
         str | None, typer.Option(help="postgresql://USER@HOST/NAME.", show_default="SQLite in the state folder")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="The server's.", show_default="tf_efficientnet_lite0")] = None,
-    weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="FILE.safetensors, hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for training.", show_default="cores - 1")] = None,
     nice: Annotated[int | None, typer.Option(help="0 to 19: how far others go first.", show_default="10")] = None,
@@ -134,8 +140,12 @@ def worker(
 
 def calibrate(
     state: Annotated[Path | None, typer.Option(help="The server's state folder.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm name.", show_default="tf_efficientnet_lite0")] = None,
-    weights: Annotated[str | None, typer.Option(help="FILE.safetensors, hub, or random:SEED.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm name, NAME@448, or clip.", show_default="tf_efficientnet_lite0")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="FILE.safetensors, hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.", show_default="auto")] = None,
     executor: Annotated[
         str | None, typer.Option(help="As of `lensmount serve`; auto chooses anew.", show_default="auto")
