@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from lensmount_adapters.clip import CLIP
 from lensmount_adapters.delta import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
 from lensmount_adapters.manifest import BackboneRef, Preprocessing
-from lensmount_adapters.pristine import Clones, Pristine
+from lensmount_adapters.pristine import Clones, Pristine, Unwritten
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
@@ -42,7 +43,8 @@ class Backbone:
         self.tensors: Mapping[str, Tensor] = MappingProxyType(_float_tensors(self.module))
         self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
-        self.pristine: Pristine = Clones(self.tensors, self._check_unchanged)
+        self.pristine: Pristine
+        self.keep_clones()
         self.feature_dim = self._count_features()
 
     @property
@@ -65,6 +67,18 @@ class Backbone:
         Raises IntegrityError where a tensor is no longer what it was at start. Safe from any thread.
         """
         return self.pristine.values(names)
+
+    def keep_clones(self) -> None:
+        """`base` gives clones, made when first asked for: whoever mounts adapters in place needs them. The default."""
+        self.pristine = Clones(self.tensors, self._check_unchanged)
+
+    def keep_nothing(self) -> None:
+        """`base` gives the live tensors themselves, for who promises to write none of them (`SegmentRunner`)."""
+        self.pristine = Unwritten(self.tensors, self._check_unchanged)
+
+    def twin(self) -> Backbone:
+        """A copy of its own, at the base as this one must be; nothing is shared."""
+        return type(self)(self.name, copy.deepcopy(self.module), self.preprocessing, self.dtype)
 
     def changed(self) -> list[str]:
         """Live tensors and pristine clones whose SHA-256 is not the one at start; none while nothing is mounted."""

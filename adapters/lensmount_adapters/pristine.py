@@ -1,4 +1,4 @@
-"""Where the untouched values of the backbone's tensors come from: clones in memory, or the weights read anew."""
+"""Where the untouched values of the backbone's tensors come from: clones, the live ones, or the weights read anew."""
 
 from __future__ import annotations
 
@@ -46,6 +46,25 @@ class Clones:
         self._check(name, clone)
         self._clones[name] = clone
         return clone
+
+
+class Unwritten:
+    """For who never writes the backbone: its live tensors are the base, each checked when it is first asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], check: Callable[[str, Tensor], None]) -> None:
+        self._tensors = tensors
+        self._check = check
+        self._checked: set[str] = set()
+
+    def values(self, names: Iterable[str]) -> Mapping[str, Tensor]:
+        found = {name: self._tensors[name] for name in names}
+        for name in found.keys() - self._checked:
+            self._check(name, found[name])
+            self._checked.add(name)
+        return found
+
+    def kept(self) -> Mapping[str, Tensor]:
+        return {}
 
 
 class Reread:

@@ -80,7 +80,7 @@ class SegmentRunner:
         self._junctions: dict[int | None, Junction] = {}
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
         self._places: Places[Program] = Places(hot_bytes)
-        self._in_place = MergedRunner(backbone, ExactSwapper(backbone))
+        self._in_place: MergedRunner | None = None  # made when first needed
         self._making: set[str] = set()
         self._cutting = threading.Lock()  # held while a cut's programs are made: seconds
         self._heating = threading.Lock()  # of `_making`; the owner of the backbone takes it too
@@ -127,10 +127,10 @@ class SegmentRunner:
         """Nothing is ever mounted on the backbone itself."""
 
     def changed(self) -> list[str]:
-        """Backbone tensors, and folded ones, that are not what they were at start."""
-        return self._backbone.changed() + [
-            f"{name} (folded)" for junction in self._junctions.values() for name in junction.changed()
-        ]
+        """Backbone tensors, folded ones and those of the copy to merge in that are not what they were at start."""
+        folded = [f"{name} (folded)" for junction in self._junctions.values() for name in junction.changed()]
+        copied = [] if self._in_place is None else [f"{name} (copy)" for name in self._in_place.changed()]
+        return self._backbone.changed() + folded + copied
 
     def tier(self, digest: str) -> str | None:
         return "hot" if digest in self._places else None
@@ -223,7 +223,10 @@ class SegmentRunner:
                 self._heat(share.adapter, share.ready)
 
     def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: Outcome) -> None:
-        """Adapters of layers that the trace could not take apart: the whole backbone, and back to the base."""
+        """Adapters of layers that the trace could not take apart: on a backbone of their own, which may be written."""
+        if self._in_place is None:
+            twin = self._backbone.twin()
+            self._in_place = MergedRunner(twin, ExactSwapper(twin))
         try:
             merged = self._in_place.scores([items[row] for row in rows])
         finally:

@@ -14,7 +14,8 @@ import torch
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.delta import Delta
-from lensmount_adapters.errors import SwapError
+from lensmount_adapters.errors import IntegrityError, SwapError
+from lensmount_adapters.pristine import Unwritten
 
 
 class Swapper(Protocol):
@@ -44,6 +45,9 @@ class ExactSwapper:
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        """Raises IntegrityError for a backbone that keeps nothing to restore from."""
+        if isinstance(backbone.pristine, Unwritten):
+            raise IntegrityError(f"{backbone.name}: found no pristine clones. Cure: backbone.keep_clones() first")
         self._backbone = backbone
         self._mounted: Adapter | None = None
 

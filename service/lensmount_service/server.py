@@ -246,6 +246,7 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.swap == "subtract":
         backbone.pristine = Reread(lambda: _load(settings).tensors)
         return MergedRunner(backbone, SubtractingSwapper(backbone, settings.refresh_after))
+    backbone.keep_clones()
     if settings.executor == "merged":
         return MergedRunner(backbone, ExactSwapper(backbone))
     precision = settings.precision if settings.dtype == "float32" else settings.dtype
@@ -256,7 +257,11 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
     )
     try:
-        return SegmentRunner(backbone, executor, max_batch=settings.max_batch, hot_bytes=settings.hot_bytes, book=book)
+        runner = SegmentRunner(
+            backbone, executor, max_batch=settings.max_batch, hot_bytes=settings.hot_bytes, book=book
+        )
     except BackboneError as error:
         log.warning("backbone not cut into segments, so adapters are merged in place", reason=str(error))
         return MergedRunner(backbone, ExactSwapper(backbone), str(error))
+    backbone.keep_nothing()
+    return runner

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from lensmount_adapters import Backbone, load_backbone
+from lensmount_adapters import Backbone, ExactSwapper, load_backbone
 from lensmount_adapters.backbone import fingerprint_of, tensor_digest
 from lensmount_adapters.delta import Layer
 from lensmount_adapters.errors import BackboneError, IntegrityError
@@ -133,6 +133,25 @@ def test_a_tensor_that_changed_is_not_cloned(backbone: Backbone) -> None:
     with pytest.raises(IntegrityError, match=r"conv_head\.weight: the resident weights changed") as caught:
         backbone.base(["conv_head.weight"])
     assert caught.value.code == "integrity_violated"
+
+
+def test_a_backbone_that_nobody_writes_keeps_no_clones_and_takes_no_swapper(backbone: Backbone) -> None:
+    backbone.keep_nothing()
+    assert backbone.base(["conv_head.weight"])["conv_head.weight"] is backbone.tensors["conv_head.weight"]
+    assert backbone.bytes_resident()[1] == 0
+    with pytest.raises(IntegrityError, match="keep_clones"):
+        ExactSwapper(backbone)
+    flip_a_bit(backbone.tensors["conv_stem.weight"])
+    with pytest.raises(IntegrityError, match=r"conv_stem\.weight: the resident weights changed"):
+        backbone.base(["conv_stem.weight"])
+
+
+def test_a_twin_shares_nothing(backbone: Backbone) -> None:
+    twin = backbone.twin()
+    assert twin.fingerprint == backbone.fingerprint
+    twin.tensors["conv_head.weight"].zero_()
+    assert backbone.changed() == []
+    assert twin.changed() == ["conv_head.weight"]
 
 
 def test_resident_bytes_are_counted(backbone: Backbone) -> None:

@@ -264,6 +264,7 @@ def test_an_adapter_of_a_layer_that_is_no_input_is_merged_in_place(
 
     assert modes == {"merged": 4}
     assert "merged in place" in caplog.text
+    assert backbone.changed() == []
     check(backbone, asked, scores, BOUNDS[torch.float32])
     assert runner.changed() == []
 
