@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, admit, load_backbone
 from lensmount_adapters.executors import choose_executor
-from lensmount_adapters.images import decode_image, preprocess
+from lensmount_adapters.inputs import prepare
 from lensmount_adapters.segment_runner import SegmentRunner
 
 ZOO = Path(__file__).parents[1] / "adapters" / "zoo"
@@ -52,7 +52,7 @@ def main() -> None:
     started = time.perf_counter()
     for data in itertools.cycle([file.read_bytes() for file in options.files]):
         before = time.perf_counter()
-        runner.scores([Question(adapter, preprocess(decode_image(data), rule))])
+        runner.scores([Question(adapter, prepare(data, [rule])[rule])])
         after = time.perf_counter()
         if after - started > options.duration / 4:  # the first quarter warms up
             seconds.append(after - before)

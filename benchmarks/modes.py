@@ -24,10 +24,11 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
 from lensmount_adapters.costs import Line
-from lensmount_adapters.dataset import normalise, read_folder, read_pixels
+from lensmount_adapters.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.evaluation import reproduce_split
 from lensmount_adapters.executors import choose_executor
+from lensmount_adapters.inputs import normalise
 from lensmount_adapters.metrics import measure
 from lensmount_adapters.runner import MergedRunner, Runner
 from lensmount_adapters.segment_runner import SegmentRunner

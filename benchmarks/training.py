@@ -37,10 +37,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from lensmount_adapters.augment import augment
+from lensmount_adapters.augment import Augmentation, augment
 from lensmount_adapters.backbone import Backbone, load_backbone
 from lensmount_adapters.config import TrainingConfig
-from lensmount_adapters.dataset import normalise
+from lensmount_adapters.inputs import normalise
+from lensmount_adapters.manifest import Preprocessing
 from lensmount_adapters.metrics import measure
 from lensmount_adapters.schedule import learning_rate_at
 from lensmount_adapters.strided import UnstridedDepthwise
@@ -230,6 +231,7 @@ def full_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(data.train_labels), generator=generator)
         for indices in order.tensor_split(steps):
+            assert isinstance(data.train.rule, Augmentation), "this benchmark is of images"
             pixels = augment(data.train.pixels[indices], data.train.rule, data.preprocessing.size, generator)
             yield normalise(pixels, data.preprocessing), data.train_labels[indices]
 
@@ -353,6 +355,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 
 def transforms(config: TrainingConfig, task: Task, augmented: bool) -> Callable[[Any], Tensor]:
     rule = task.preprocessing
+    assert isinstance(rule, Preprocessing), "this benchmark is of images"
     side = rule.size[0]
     shape: list[Any]
     if not augmented:

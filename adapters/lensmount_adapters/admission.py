@@ -44,6 +44,12 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
             f"found an adapter for {manifest.backbone.name} ({manifest.backbone.fingerprint[:19]}...), expected "
             f"{backbone.name} ({backbone.fingerprint[:19]}...). Cure: serve it on its own backbone or train it anew"
         )
+    if type(manifest.preprocessing) is not type(backbone.preprocessing):
+        raise AdapterInvalid(
+            f"preprocessing: found {manifest.preprocessing} by a {type(manifest.preprocessing).__name__}, expected a "
+            f"{type(backbone.preprocessing).__name__} as {backbone.name} takes it",
+            code="preprocessing_mismatch",
+        )
     if backbone.fixed_size and manifest.preprocessing.size != backbone.preprocessing.size:
         raise AdapterInvalid(
             f"preprocessing: found size {list(manifest.preprocessing.size)}, expected "

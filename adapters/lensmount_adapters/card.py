@@ -97,7 +97,6 @@ def _opening(manifest: Manifest, texts: CardTexts) -> list[str]:
 
 
 def _facts(manifest: Manifest, record: TrainingRecord, digest: str | None, size_bytes: int) -> list[str]:
-    rule = manifest.preprocessing
     stored = record.hyper_parameters.get("file_dtype")
     licence = f"licence: {plain(manifest.license)}" if manifest.license else ""
     file = ", ".join(filter(None, [f"{size_bytes:,} bytes", plain(stored or ""), licence]))
@@ -106,7 +105,7 @@ def _facts(manifest: Manifest, record: TrainingRecord, digest: str | None, size_
         ("backbone", f"`{_code(manifest.backbone.name)}`, `{manifest.backbone.fingerprint[:19]}...`"),
         ("method", plain(method_of(manifest))),
         ("trained parameters", _trained(record)),
-        ("input", f"{rule.size[0]} x {rule.size[1]}, {rule.resize}"),
+        ("input", str(manifest.preprocessing)),
         ("file", file),
         ("digest", f"`{digest}`" if digest else ""),
         ("full fine-tuning", _beside_full(record, size_bytes)),

@@ -9,11 +9,17 @@ import torch
 from torch import Tensor, fx
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """[N, C, H, W] and [N, C, D, H, W] with the channels last in memory; other shapes as they are."""
+    layout = _layout(x)
+    return x if layout is torch.preserve_format else x.contiguous(memory_format=layout)
+
+
 class Cast:
     """`cast.module(*cast.inputs(images), *cast.weights(weights))`: a copy of the module, its inputs and its weights.
 
-    [N, C, H, W] and convolution weights have their channels last. Nothing is shared with `module`, and nothing that is
-    handed in is ever written, whatever the module does in place. To be called under torch.inference_mode.
+    [N, C, (D,) H, W] and convolution weights have their channels last. Nothing is shared with `module`, and nothing
+    that is handed in is ever written, whatever the module does in place. To be called under torch.inference_mode.
     """
 
     def __init__(
@@ -24,8 +30,7 @@ class Cast:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.module.to(device=device, dtype=dtype)
         for tensor in (*self.module.parameters(), *self.module.buffers()):
-            if tensor.ndim == 4:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = channels_last(tensor.data)
         for layer in self.module.modules():
             if getattr(layer, "inplace", False):
                 layer.inplace = False  # type: ignore[assignment]  # nn.Module types attributes as tensors
@@ -52,5 +57,8 @@ class Cast:
         return sum(weight.numel() * self.dtype.itemsize for weight in weights)
 
     def _cast(self, x: Tensor, *, copied: bool) -> Tensor:
-        layout = torch.channels_last if x.ndim == 4 else torch.preserve_format
-        return x.detach().to(self.device, self.dtype, copy=copied, memory_format=layout)
+        return x.detach().to(self.device, self.dtype, copy=copied, memory_format=_layout(x))
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim, torch.preserve_format)

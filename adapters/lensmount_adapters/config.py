@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 
 from lensmount_adapters.augment import Augmentation, preset
-from lensmount_adapters.backbone import DEFAULT_BACKBONE
+from lensmount_adapters.augment_volumes import VolumeAugmentation, volume_preset
+from lensmount_adapters.backbone import DEFAULT_BACKBONE, is_of_volumes
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.head_text import parse_head
 from lensmount_adapters.manifest import HeadSpec, LinearHead, check_name
@@ -34,6 +35,8 @@ class TrainingConfig:
     (text_prototypes.py). `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and
     `max_seconds` for the trials. `orientations` above 1 averages each answer over that many of the square's eight
     orientations, in serving as well. `augmentation` overrides fields of the preset named by `augment`.
+    `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
+    (VolumePreprocessing), `resize` is for those of images.
     """
 
     data: Path
@@ -54,6 +57,9 @@ class TrainingConfig:
     seed: int = 0
     size: int | None = None
     resize: Literal["squash", "crop", "pad"] = "squash"
+    depth: int | None = None
+    depth_resize: Literal["resample", "crop"] = "resample"
+    window: tuple[float, float] | None = None
     augment: str = "photo"
     augmentation: dict[str, Any] = field(default_factory=dict)
     group_regex: str | None = None
@@ -115,26 +121,39 @@ class TrainingConfig:
         require((self.head == "text") == (self.prompts is not None), found, "head text with prompts, or neither")
         self.augmentation_rule()
 
-    def augmentation_rule(self) -> Augmentation:
+    def augmentation_rule(self) -> Augmentation | VolumeAugmentation:
+        own = volume_preset(self.augment) if is_of_volumes(self.backbone) else preset(self.augment)
         try:
-            return replace(preset(self.augment), **self.augmentation)
+            return replace(own, **self.augmentation)
         except TypeError as error:
-            raise TrainingError(f"found augmentation {self.augmentation}, expected fields of Augmentation") from error
+            raise TrainingError(
+                f"found augmentation {self.augmentation}, expected fields of {type(own).__name__}"
+            ) from error
 
     def hyper_parameters(self) -> dict[str, Any]:
         """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
         own = asdict(replace(self, head=LinearHead(), prompts=None))
         head = self.head if isinstance(self.head, str) else self.head.model_dump(mode="json")
         prompts = None if self.prompts is None else self.prompts.model_dump(mode="json")
-        own |= {"head": head, "prompts": prompts, "augmentation": asdict(self.augmentation_rule())}
+        augmentation = {key: _plain(value) for key, value in asdict(self.augmentation_rule()).items()}
+        own |= {"head": head, "prompts": prompts, "augmentation": augmentation, "window": _plain(self.window)}
         kept = {key: value for key, value in own.items() if key not in _PLACES}
-        kept["augmentation"]["zoom"] = list(kept["augmentation"]["zoom"])
+        if not is_of_volumes(self.backbone):
+            return {key: value for key, value in kept.items() if key not in _OF_VOLUMES}
         return kept
 
 
 _PLACES = (
     "data", "out", "resume", "threads", "device", "license", "description", "auto", "max_file_bytes", "max_seconds",
 )  # fmt: skip
+
+
+_OF_VOLUMES = ("depth", "depth_resize", "window")
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def require(holds: bool, found: str, expected: str) -> None:

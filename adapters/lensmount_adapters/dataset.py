@@ -9,16 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lensmount_adapters.archive import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
-from lensmount_adapters.images import decode_image, resize
+from lensmount_adapters.inputs import pixels_of
 from lensmount_adapters.labels import LABEL_FILES, check_label, read_rows
-from lensmount_adapters.manifest import Preprocessing
-from lensmount_adapters.source import SUFFIXES, ArchiveSource, FolderSource, Source, is_image_name, order_of
+from lensmount_adapters.manifest import InputRule, VolumePreprocessing
+from lensmount_adapters.source import IMAGE_SUFFIXES, ArchiveSource, FolderSource, Source, is_input_name, order_of
 
 LISTED = 10  # files named in one message
 _OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # one's own file may be big
@@ -87,17 +86,23 @@ def digest_of_samples(samples: Iterable[Sample]) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def read_folder(root: Path, group_regex: str | None = None, classes: Sequence[str] | None = None) -> ImageFolder:
+def read_folder(
+    root: Path,
+    group_regex: str | None = None,
+    classes: Sequence[str] | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+) -> ImageFolder:
     """The dataset at `root`: a folder, a file of labels in one, or a zip file of either; no pixels are decoded yet.
 
     `group_regex` is searched in each file's name; its first group (or the whole match) names what must not be split
     between training and test: the patient, the slide, the source tile. A group that a file of labels states goes
     before it, and byte-identical files share a group as well.
-    `classes`, where given, are the labels the dataset must have (those of an adapter to evaluate).
+    `classes`, where given, are the labels the dataset must have (those of an adapter to evaluate). `suffixes` are those
+    of the files that count (`inputs.suffixes_of`).
     Raises DatasetError where there is nothing to train on or a name does not match the expression.
     """
     try:
-        listed = list_folder(root)
+        listed = list_folder(root, suffixes=suffixes)
     except OSError as error:
         raise DatasetError(f"{root}: cannot be read ({error.strerror})") from error
     names = _like(listed, tuple(classes)) if classes is not None else listed.classes
@@ -147,7 +152,12 @@ class Listed:
     hidden: tuple[str, ...]
 
 
-def list_folder(root: Path, limits: ArchiveLimits | None = None, title: str | None = None) -> Listed:
+def list_folder(
+    root: Path,
+    limits: ArchiveLimits | None = None,
+    title: str | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+) -> Listed:
     """What `read_folder` will read; `limits` apply to a zip file, `title` is how messages call it.
 
     Raises DatasetError, OSError.
@@ -155,31 +165,34 @@ def list_folder(root: Path, limits: ArchiveLimits | None = None, title: str | No
     if root.is_dir():
         folder = FolderSource(root)
         found = [name for name in LABEL_FILES if folder.has(name)]
-        return _by_labels(folder, _one_of(found, folder)) if found else _by_folders(folder)
+        return _by_labels(folder, _one_of(found, folder), suffixes) if found else _by_folders(folder, suffixes)
     if not root.exists():
         raise DatasetError(f"{root}: found no folder, expected one with a folder of images for each class")
     if root.suffix.lower() in (".csv", ".jsonl"):
-        return _by_labels(FolderSource(root.parent), root.name)
+        return _by_labels(FolderSource(root.parent), root.name, suffixes)
     source = ArchiveSource.open(open_archive(root, limits or _OWN_DISK), title or str(root), LABEL_FILES)
     found = [name for name in LABEL_FILES if source.has(name)]
-    return _by_labels(source, _one_of(found, source)) if found else _by_folders(source)
+    return _by_labels(source, _one_of(found, source), suffixes) if found else _by_folders(source, suffixes)
 
 
-def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: Preprocessing) -> Tensor:
-    """Images as the backbone will see them, before normalisation: uint8 [N, 3, height, width].
+def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule) -> Tensor:
+    """Inputs as the backbone will see them, before normalisation: uint8 [N, 3, height, width] of images.
 
+    Of volumes float32 [N, 1, depth, height, width] in [0, 1], with three channels where any is of colour.
     Raises DatasetError that lists the files that cannot be read.
     """
-    height, width = rule.size
-    pixels = torch.empty(len(samples), 3, height, width, dtype=torch.uint8)
+    grey, dtype = (1, torch.float32) if isinstance(rule, VolumePreprocessing) else (3, torch.uint8)
+    pixels = torch.empty(len(samples), grey, *rule.input_shape[1:], dtype=dtype)
     broken: list[str] = []
     for index, sample in enumerate(samples):
         try:
-            image = decode_image(folder.read(sample.path))
+            found = pixels_of(folder.read(sample.path), rule)
         except (ImageError, DatasetError, OSError) as error:
             broken.append(f"{sample.path} ({error})")
             continue
-        pixels[index] = torch.from_numpy(np.array(resize(image, rule))).permute(2, 0, 1)
+        if len(found) > pixels.shape[1]:
+            pixels = pixels.expand(-1, len(found), *pixels.shape[2:]).contiguous()
+        pixels[index] = found
     if broken:
         raise DatasetError(
             f"{folder.root}: {len(broken)} of {len(samples)} images cannot be read:\n  "
@@ -190,15 +203,7 @@ def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: Preprocess
     return pixels
 
 
-def normalise(pixels: Tensor, rule: Preprocessing) -> Tensor:
-    """uint8 or [0, 1] pixels [N, 3, H, W] to the backbone's input, the same bits as `images.preprocess`."""
-    x = pixels.to(torch.float32).div(255) if pixels.dtype is torch.uint8 else pixels
-    mean = torch.tensor(rule.mean, device=x.device).view(3, 1, 1)
-    std = torch.tensor(rule.std, device=x.device).view(3, 1, 1)
-    return (x - mean) / std
-
-
-def _by_folders(source: Source) -> Listed:
+def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
     """Classes by the folders right below the root."""
     title, listing = source.title, source.list()
     if not listing.folders:
@@ -213,30 +218,31 @@ def _by_folders(source: Source) -> Listed:
             "Cure: add a folder with images of what it is to be told from",
             code="dataset_too_small",
         )
-    files = [Labelled(path, path.split("/", 1)[0]) for path in listing.files if "/" in path and is_image_name(path)]
+    inputs = [path for path in listing.files if "/" in path and is_input_name(path, suffixes)]
+    files = [Labelled(path, path.split("/", 1)[0]) for path in inputs]
     filled = {file.label for file in files}
     if empty := [name for name in listing.folders if name not in filled]:
         raise DatasetError(
-            f"{title}: found no images in {_some(empty)}, expected {', '.join(sorted(SUFFIXES))} files. "
+            f"{title}: found no images in {_some(empty)}, expected {', '.join(sorted(suffixes))} files. "
             "Cure: add images or remove the folder",
             code="dataset_too_small",
         )
     for name in listing.folders:
         if why := check_label(name):
             raise DatasetError(f"{title}: {why} (a class folder's name)")
-    ignored = tuple(path for path in listing.files if not ("/" in path and is_image_name(path)))
+    ignored = tuple(sorted(set(listing.files) - set(inputs), key=order_of))
     return Listed(source, listing.folders, tuple(files), ignored, listing.hidden)
 
 
-def _by_labels(source: Source, name: str) -> Listed:
+def _by_labels(source: Source, name: str, suffixes: tuple[str, ...]) -> Listed:
     """Classes by the rows of a file of labels beside the images."""
     title = source.title
     rows = read_rows(name, _bytes(source, name))
     for row in rows:
-        if not is_image_name(row.path):
+        if not is_input_name(row.path, suffixes):
             raise DatasetError(
                 f"{name}, row {row.number}: found {row.path[:80]!r}, expected a name that ends in "
-                f"{', '.join(sorted(SUFFIXES))}"
+                f"{', '.join(sorted(suffixes))}"
             )
         if not source.has(row.path):
             raise DatasetError(f"{name}, row {row.number}: found no file {row.path[:80]!r} beside {name}")
@@ -254,7 +260,7 @@ def _by_labels(source: Source, name: str) -> Listed:
         return Listed(source, classes, files, (), ())  # a selection from whatever else lies in the folder
     listing, stated = source.list(), {row.path for row in rows}
     left = [path for path in listing.files if path not in stated and path != name]
-    if unlabelled := [path for path in left if is_image_name(path)]:
+    if unlabelled := [path for path in left if is_input_name(path, suffixes)]:
         raise DatasetError(
             f"{name}, row {max(row.number for row in rows)} is the last: found no row for {len(unlabelled)} image(s), "
             f"such as {unlabelled[0][:80]!r}, expected one for each. Cure: add the rows or leave the images out"

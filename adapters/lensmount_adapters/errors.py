@@ -10,10 +10,13 @@ LensmountError
 │   ├── AdapterMalformed        adapter_malformed: not a well-formed safetensors file
 │   ├── AdapterInvalid          adapter_invalid and finer codes: well formed, but not a right adapter
 │   └── BackboneMismatch        backbone_mismatch: made for another backbone
-├── ImageError                  an image that is refused
+├── ImageError                  an image or a volume that is refused
 │   ├── ImageUnsupported        unsupported_image_format
+│   │   └── VolumeUnsupported   unsupported_volume_format
 │   ├── ImageTooLarge           image_too_large
+│   │   └── VolumeTooLarge      volume_too_large
 │   └── ImageInvalid            image_empty, image_truncated, image_invalid
+│       └── VolumeInvalid       volume_empty, volume_truncated, volume_invalid
 ├── SwapError                   swap_failed: a merge broke off; the base is restored
 ├── IntegrityError              integrity_violated: resident weights are not what they were at start
 ├── DatasetError                dataset_invalid, dataset_too_small, dataset_unreadable: images that cannot be trained on
@@ -89,6 +92,18 @@ class ImageTooLarge(ImageError):
 
 class ImageInvalid(ImageError):
     default_code = "image_invalid"
+
+
+class VolumeUnsupported(ImageUnsupported):
+    default_code = "unsupported_volume_format"
+
+
+class VolumeTooLarge(ImageTooLarge):
+    default_code = "volume_too_large"
+
+
+class VolumeInvalid(ImageInvalid):
+    default_code = "volume_invalid"
 
 
 class SwapError(LensmountError):

@@ -14,12 +14,14 @@ from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.admission import admit
 from lensmount_adapters.backbone import Backbone, load_backbone
 from lensmount_adapters.calibration import calibration
-from lensmount_adapters.dataset import ImageFolder, Sample, digest_of_samples, normalise, read_folder, read_pixels
+from lensmount_adapters.cast import channels_last
+from lensmount_adapters.dataset import ImageFolder, Sample, digest_of_samples, read_folder, read_pixels
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.files import parse_adapter
 from lensmount_adapters.heads import probabilities
+from lensmount_adapters.inputs import normalise, suffixes_of
 from lensmount_adapters.judged import Judged
-from lensmount_adapters.manifest import Manifest, Preprocessing
+from lensmount_adapters.manifest import InputRule, Manifest
 from lensmount_adapters.metrics import measure
 from lensmount_adapters.report import write_evaluation_report
 from lensmount_adapters.split import few_shot, split_folder
@@ -82,7 +84,7 @@ def evaluate(
 def answer(
     folder: ImageFolder,
     samples: Sequence[Sample],
-    rule: Preprocessing,
+    rule: InputRule,
     logits: Callable[[Tensor], Tensor],
     batch_size: int = ANSWER_BATCH,
     on_progress: Callable[[int, int], None] | None = None,
@@ -91,7 +93,7 @@ def answer(
     found: list[Tensor] = []
     for start in range(0, len(samples), batch_size):
         pixels = read_pixels(folder, samples[start : start + batch_size], rule)
-        images = normalise(pixels, rule).contiguous(memory_format=torch.channels_last)
+        images = channels_last(normalise(pixels, rule))
         found.append(logits(images).cpu())
         if on_progress is not None:
             on_progress(min(start + batch_size, len(samples)), len(samples))
@@ -121,11 +123,11 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
 
 
 def _choose(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
-    record = manifest.training.get("split", {})
+    record, suffixes = manifest.training.get("split", {}), suffixes_of(manifest.preprocessing)
     if split == "all":
-        folder = read_folder(data, classes=manifest.labels)
+        folder = read_folder(data, classes=manifest.labels, suffixes=suffixes)
         return folder, list(folder.samples)
-    folder = read_folder(data, record.get("group_regex"), classes=manifest.labels)
+    folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes)
     return folder, reproduce_split(manifest, folder, split)
 
 

@@ -248,7 +248,6 @@ def _confusion(metrics: Metrics) -> dict[str, Any]:
 
 
 def _file_rows(manifest: Manifest, digest: str, size_bytes: int) -> dict[str, str]:
-    rule = manifest.preprocessing
     rows = {
         "digest": digest,
         "size": f"{size_bytes:,} bytes",
@@ -257,7 +256,7 @@ def _file_rows(manifest: Manifest, digest: str, size_bytes: int) -> dict[str, st
         "method": method_of(manifest),
         "adapted modules": str(len(manifest.modules)),
         "labels": f"{len(manifest.labels):,}",
-        "input": f"{rule.size[0]} x {rule.size[1]}, {rule.resize}",
+        "input": str(manifest.preprocessing),
         "temperature": f"{manifest.head.temperature:g}",
         "licence": manifest.license,
     }

@@ -27,7 +27,9 @@ from torch.nn import functional as F
 
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.manifest import InputRule, VolumePreprocessing
 
+SLICES = 16  # that a volume is brought to, where nothing else is said
 CHECK_SIDE = 96  # pixels of the slices that compare the two networks
 TOLERANCE = 1e-5  # of the largest feature; rounding stays below 1e-6
 
@@ -38,14 +40,13 @@ class VolumeBackbone(Backbone):
     Its weights are Conv3d's and adapters are mounted on them as on any other backbone's.
     """
 
+    preprocessing: VolumePreprocessing
+
     def slice_features(self, volumes: Tensor) -> Tensor:
         """The features [N, D, feature_dim] of each slice, in float32; `features` is their mean over D."""
         with torch.inference_mode(), _slices_apart(self.module):
             found: Tensor = self.module(volumes.to(self.device, self.dtype))
         return found.float().reshape(len(volumes), -1, self.feature_dim)
-
-    def _probe(self) -> Tensor:
-        return super()._probe().unsqueeze(2)
 
 
 def inflate(backbone: Backbone, depth: int | None = None, dtype: torch.dtype = torch.float32) -> VolumeBackbone:
@@ -75,7 +76,12 @@ def inflate(backbone: Backbone, depth: int | None = None, dtype: torch.dtype = t
     _replace(module, depth)
     _check(backbone, module)
     name = f"{backbone.name}-3d{depth or ''}"
-    return VolumeBackbone(name, module, backbone.preprocessing, dtype)
+    return VolumeBackbone(name, module, _rule(backbone.preprocessing), dtype)
+
+
+def _rule(flat: InputRule) -> VolumePreprocessing:
+    """The size, mean and standard deviation of the pictures, for each slice."""
+    return VolumePreprocessing(depth=SLICES, size=flat.size, mean=flat.mean, std=flat.std)
 
 
 # Layers of volumes. Those of our own are leaves to a tracer, as timm's are: they look at shapes.

@@ -75,10 +75,10 @@ class Junction:
         self._max_batch = max_batch
         self._device = backbone.device
         self._key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
-        images = torch.zeros(2, 3, *backbone.preprocessing.size, device=self._device)
+        images = backbone.zeros(2)
         self._trunk: Program | None = None
         self._shapes: nn.Module | None = None  # the trunk without its values
-        self._known_shapes: dict[tuple[int, int], torch.Size] = {}
+        self._known_shapes: dict[tuple[int, ...], torch.Size] = {}
         if halves.trunk is not None:
             trunk = frozen(halves.trunk)
             self._shapes = copy.deepcopy(trunk).to("meta")
@@ -102,7 +102,7 @@ class Junction:
         self.costs = self._measure(base)
 
     def activations(self, images: Tensor) -> Tensor:
-        """Preprocessed images [N, 3, H, W] to what enters the branch; the images where there is no trunk."""
+        """Preprocessed images [N, 3, (D,) H, W] to what enters the branch; the images where there is no trunk."""
         images = images.to(self._device)
         return images if self._trunk is None else self._trunk(images)
 
@@ -117,8 +117,7 @@ class Junction:
         merged = self._parametric.merged(adapter.deltas)
         names, base = self._parametric.inputs, self._parametric.base
         weights = [merged.get(name, value) for name, value in zip(names, base, strict=True)]
-        size = adapter.manifest.preprocessing.size
-        program = self._branch.bind(weights, [self._shape_at(size)])
+        program = self._branch.bind(weights, [self._shape_at(adapter.manifest.preprocessing.input_shape)])
         self.hot_nbytes = program.nbytes
         return program
 
@@ -224,14 +223,14 @@ class Junction:
         """Folded base weights that are not what they were when they were made."""
         return [name for name, digest in self._digests.items() if tensor_digest(self._folded[name]) != digest]
 
-    def _shape_at(self, size: tuple[int, int]) -> torch.Size:
-        """The shape of the activations of images of this size, without computing them."""
+    def _shape_at(self, image: tuple[int, ...]) -> torch.Size:
+        """The shape of the activations of one image of this shape, without computing them."""
         if self._shapes is None:
-            return torch.Size((1, 3, *size))
-        if size not in self._known_shapes:
+            return torch.Size((1, *image))
+        if image not in self._known_shapes:
             with torch.inference_mode():
-                self._known_shapes[size] = self._shapes(torch.zeros(1, 3, *size, device="meta")).shape
-        return self._known_shapes[size]
+                self._known_shapes[image] = self._shapes(torch.zeros(1, *image, device="meta")).shape
+        return self._known_shapes[image]
 
     def _correct(self, **costs: Any) -> None:
         """The owner learns while `grow` adds the line of a new program."""
@@ -258,8 +257,9 @@ class Junction:
 
         def measure() -> Line:
             one = self._example[:1].contiguous()
-            many = self._example[:1].expand(MEASURED_IMAGES, *self._example.shape[1:]).contiguous()
-            return Line.through(seconds_of(lambda: work(one)), seconds_of(lambda: work(many)), MEASURED_IMAGES)
+            count = min(MEASURED_IMAGES, max(2, self._max_batch))
+            many = self._example[:1].expand(count, *self._example.shape[1:]).contiguous()
+            return Line.through(seconds_of(lambda: work(one)), seconds_of(lambda: work(many)), count)
 
         return self._book.line(f"{self._key}: {way}", measure)
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from lensmount_adapters.augment import cut_mix, mix
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.dataset import digest_of_samples
-from lensmount_adapters.manifest import Preprocessing
+from lensmount_adapters.manifest import InputRule
 from lensmount_adapters.metrics import measure
 from lensmount_adapters.schedule import EpochRecord, fit_temperature, is_best_so_far
 from lensmount_adapters.task import Task
@@ -71,7 +71,7 @@ class Objective(Protocol):
     def labels(self) -> tuple[str, ...]: ...
 
     @property
-    def preprocessing(self) -> Preprocessing: ...
+    def preprocessing(self) -> InputRule: ...
 
     @property
     def digest(self) -> str:
@@ -120,7 +120,7 @@ class Classification:
         return self.task.folder.classes
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> InputRule:
         return self.task.preprocessing
 
     @property

@@ -82,7 +82,7 @@ class ArchiveSource:
         below = inner.list()
         if any(name in below.files for name in labelled_by):
             return inner
-        pictures_beside = any("/" not in name and name.lower().endswith(SUFFIXES) for name in below.files)
+        pictures_beside = any("/" not in name and name.lower().endswith(IMAGE_SUFFIXES) for name in below.files)
         return inner if below.folders and not pictures_beside else plain
 
     def list(self) -> Listing:
@@ -103,11 +103,11 @@ class ArchiveSource:
         return self.archive.read(self.prefix + path)
 
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jfif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jfif")
 
 
-def is_image_name(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES)
+def is_input_name(path: str, suffixes: tuple[str, ...]) -> bool:
+    return path.lower().endswith(suffixes)
 
 
 def is_hidden(name: str) -> bool:

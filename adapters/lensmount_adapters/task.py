@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from lensmount_adapters.augment import Augmentation
+from lensmount_adapters.augment_volumes import VolumeAugmentation
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.dataset import ImageFolder, Sample, read_folder, read_pixels
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.manifest import Preprocessing
+from lensmount_adapters.inputs import suffixes_of
+from lensmount_adapters.manifest import InputRule, IntensityRange, VolumePreprocessing
 from lensmount_adapters.split import Split, few_shot, split_folder
 from lensmount_adapters.views import Pictures
 
@@ -23,7 +26,7 @@ class Task:
 
     folder: ImageFolder
     split: Split
-    preprocessing: Preprocessing
+    preprocessing: InputRule
     train: Pictures
     train_labels: Tensor
     validation: Pictures
@@ -35,11 +38,11 @@ class Task:
 
 def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
     """Read, split and decode. Raises DatasetError, TrainingError."""
-    folder = read_folder(config.data, config.group_regex)
+    rule = _preprocessing(config, backbone)
+    folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule))
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:
         split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)
-    rule = _preprocessing(config, backbone)
     augmentation = config.augmentation_rule()
     train = [folder.samples[index] for index in split.train]
     validation = [folder.samples[index] for index in split.validation]
@@ -54,25 +57,45 @@ def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
     )
 
 
-def _preprocessing(config: TrainingConfig, backbone: Backbone) -> Preprocessing:
+def _preprocessing(config: TrainingConfig, backbone: Backbone) -> InputRule:
     own = backbone.preprocessing
     size = own.size if config.size is None else (config.size, config.size)
     if backbone.fixed_size and size != own.size:
         raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
     if config.orientations > 2 and size[0] != size[1]:
         raise TrainingError(f"found --orientations {config.orientations} for {size[0]} x {size[1]}, expected a square")
+    if isinstance(own, VolumePreprocessing):
+        return _of_volumes(config, own, size)
     crop = own.crop_fraction if config.resize == "crop" else 1.0
     changes = {"size": size, "resize": config.resize, "crop_fraction": crop, "orientations": config.orientations}
     return own.model_copy(update=changes)
 
 
-def _larger(rule: Preprocessing, augmentation: Augmentation) -> Preprocessing:
+def _of_volumes(config: TrainingConfig, own: VolumePreprocessing, size: tuple[int, int]) -> VolumePreprocessing:
+    try:
+        window = own.window if config.window is None else IntensityRange(lower=config.window[0], upper=config.window[1])
+        return VolumePreprocessing(
+            depth=own.depth if config.depth is None else config.depth,
+            size=size,
+            depth_resize=config.depth_resize,
+            window=window,
+            mean=own.mean,
+            std=own.std,
+            orientations=config.orientations,
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise TrainingError(f"preprocessing of volumes: {first['msg']}") from error
+
+
+def _larger(rule: InputRule, augmentation: Augmentation | VolumeAugmentation) -> InputRule:
     """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
 
     With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops
     make things larger in training, the middle makes them as large in serving (FixRes, arXiv 1906.06423).
+    Volumes are never cropped.
     """
-    if augmentation == Augmentation():
+    if augmentation == Augmentation() or isinstance(rule, VolumePreprocessing):
         return rule
     height, width = (min(1024, side + side // 8) for side in rule.size)
     return rule.model_copy(update={"size": (height, width), "crop_fraction": 1.0})

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lensmount_adapters.backbone import Backbone
+from lensmount_adapters.cast import channels_last
 from lensmount_adapters.delta import Delta, fresh_additive, fresh_low_rank, fresh_tucker, read_deltas
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.fold import fold_batch_norms, out_of_place
 from lensmount_adapters.heads import build_head, head_tensors
 from lensmount_adapters.manifest import Factors, HeadSpec
 from lensmount_adapters.segments import Segments
+from lensmount_adapters.slicewise import SlicewiseConv3d
 from lensmount_adapters.strided import UnstridedDepthwise
 from lensmount_adapters.targets import Selection
 
@@ -76,14 +78,14 @@ class TrainableAdapter:
             self.head = build_head(head, backbone.feature_dim, classes).to(backbone.device)
 
     def activations(self, images: Tensor, precision: torch.dtype) -> Tensor:
-        """Preprocessed images [N, 3, H, W] to what enters the branch: the trunk's output, without gradients.
+        """Preprocessed images [N, 3, (D,) H, W] to what enters the branch: the trunk's output, without gradients.
 
         float32 images where the first layer is trained already. On CPU in pieces small enough for the caches.
         """
-        images = images.to(self.backbone.device, memory_format=torch.channels_last)
+        images = channels_last(images.to(self.backbone.device))
         if self.trunk is None:
             return images
-        with torch.no_grad(), self._autocast(precision):
+        with torch.no_grad(), self._autocast(precision), self._slicewise():
             pieces = [self.trunk(piece) for piece in torch.split(images, self._piece(images))]
         return torch.cat(pieces).to(precision)
 
@@ -91,7 +93,7 @@ class TrainableAdapter:
         """`activations` to float32 logits [N, classes]; the head follows `train()` and `eval()`."""
         live = {d.target.name: self.bases[d.target.name] + d.dense() for d in self.deltas}
         unstrided = UnstridedDepthwise(enabled=precision is torch.bfloat16 and self.backbone.device.type == "cpu")
-        with self._autocast(precision), unstrided:
+        with self._autocast(precision), unstrided, self._slicewise():
             features: Tensor = functional_call(self.branch, live, (activations,))  # [N, feature_dim]
         logits: Tensor = self.head(features.float())
         return logits
@@ -127,6 +129,9 @@ class TrainableAdapter:
 
     def _autocast(self, precision: torch.dtype) -> torch.autocast:
         return torch.autocast(self.backbone.device.type, precision, enabled=precision is torch.bfloat16)
+
+    def _slicewise(self) -> SlicewiseConv3d:
+        return SlicewiseConv3d(enabled=self.backbone.device.type == "cpu")
 
     def _piece(self, images: Tensor) -> int:
         """Images in one pass of the trunk: on CPU few large maps, but enough to pay for reading the weights."""

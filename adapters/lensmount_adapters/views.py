@@ -18,9 +18,10 @@ import torch
 from torch import Generator, Tensor
 
 from lensmount_adapters.augment import Augmentation, augment
-from lensmount_adapters.dataset import normalise
+from lensmount_adapters.augment_volumes import VolumeAugmentation, augment_volumes
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.manifest import Preprocessing
+from lensmount_adapters.inputs import normalise
+from lensmount_adapters.manifest import InputRule
 from lensmount_adapters.trainable import TrainableAdapter
 
 Tick = Callable[[int, int], None]  # images done, images in all
@@ -40,19 +41,24 @@ class Views(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """Decoded pictures, uint8 [N, 3, h, w], how they vary, and how the backbone wants them."""
+    """Decoded pictures, how they vary, and how the backbone wants them.
+
+    uint8 [N, 3, h, w], or volumes, float32 [N, 1 or 3, d, h, w].
+    """
 
     pixels: Tensor
-    rule: Augmentation
-    preprocessing: Preprocessing
+    rule: Augmentation | VolumeAugmentation
+    preprocessing: InputRule
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def draw(self, indices: Tensor, generator: Generator, device: torch.device) -> Tensor:
-        """Normalised input [n, 3, height, width], each picture varied in its own way."""
+        """Normalised input [n, 3, height, width], or [n, 3, depth, ...], each one varied in its own way."""
         pixels = self.pixels[indices].to(device)
-        if self.rule != Augmentation():
+        if isinstance(self.rule, VolumeAugmentation):
+            pixels = augment_volumes(pixels, self.rule, generator)
+        elif self.rule != Augmentation():
             pixels = augment(pixels, self.rule, self.preprocessing.size, generator)
         return normalise(pixels, self.preprocessing)
 
@@ -147,7 +153,7 @@ def affordable_views(
             )
         return 0
     one = math.prod(activation_shape(pictures, adapter, precision)) * precision.itemsize
-    picture = 3 * math.prod(pictures.preprocessing.size) * torch.float32.itemsize
+    picture = math.prod(pictures.preprocessing.input_shape) * torch.float32.itemsize
     if asked == "auto" and (epochs <= views or one > picture):
         return 0
     size = views * len(pictures) * one
@@ -163,9 +169,9 @@ def affordable_views(
 
 
 def _channels_last(activations: Tensor) -> Tensor:
-    """[n, C, h, w] to [n, h, w, C], which is how channels_last lies in memory; other shapes as they are."""
-    return activations.permute(0, 2, 3, 1) if activations.ndim == 4 else activations
+    """[n, C, (d,) h, w] to [n, (d,) h, w, C], how channels_last lies in memory; other shapes as they are."""
+    return activations.movedim(1, -1) if activations.ndim in (4, 5) else activations
 
 
 def _channels_first(rows: Tensor) -> Tensor:
-    return rows.permute(0, 3, 1, 2) if rows.ndim == 4 else rows
+    return rows.movedim(-1, 1) if rows.ndim in (4, 5) else rows

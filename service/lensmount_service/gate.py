@@ -14,6 +14,7 @@ from lensmount_adapters.dataset import read_folder
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.evaluation import answer, reproduce_split
 from lensmount_adapters.heads import probabilities
+from lensmount_adapters.inputs import suffixes_of
 from lensmount_adapters.manifest import Manifest
 from lensmount_adapters.metrics import measure
 from lensmount_adapters.swap import ExactSwapper
@@ -99,7 +100,7 @@ def accuracy_of(data: bytes, candidate: Candidate, folder: Path, backbone: Backb
     if candidate.balanced_accuracy is None:
         return "there is no test part to judge by"
     group_regex = candidate.manifest.training["split"]["group_regex"]
-    images = read_folder(folder, group_regex, classes=labels)
+    images = read_folder(folder, group_regex, labels, suffixes_of(candidate.manifest.preprocessing))
     samples = reproduce_split(candidate.manifest, images, candidate.part)
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)

@@ -28,6 +28,7 @@ from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.images import ImageLimits
 from lensmount_adapters.labels import MAX_FILE_BYTES
 from lensmount_adapters.machine import device_name
+from lensmount_adapters.manifest import VolumePreprocessing
 from lensmount_adapters.pristine import Reread
 from lensmount_adapters.runner import MergedRunner, Runner
 from lensmount_adapters.segment_runner import SegmentRunner
@@ -83,7 +84,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
             backbone,
             runner,
             metrics,
-            settings.max_batch,
+            _max_batch(settings, backbone),
             settings.max_queue,
             max_turn_s=settings.max_turn_s,
             batch_window_ms=settings.batch_window_ms,
@@ -242,6 +243,12 @@ def _load(settings: Settings) -> Backbone:
     return load_backbone(settings.backbone, settings.weights, device, getattr(torch, settings.dtype))
 
 
+def _max_batch(settings: Settings, backbone: Backbone) -> int:
+    """Of volumes, as many as have no more slices than that."""
+    rule = backbone.preprocessing
+    return max(1, settings.max_batch // rule.depth) if isinstance(rule, VolumePreprocessing) else settings.max_batch
+
+
 def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.swap == "subtract":
         backbone.pristine = Reread(lambda: _load(settings).tensors)
@@ -257,9 +264,8 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
     )
     try:
-        runner = SegmentRunner(
-            backbone, executor, max_batch=settings.max_batch, hot_bytes=settings.hot_bytes, book=book
-        )
+        most = _max_batch(settings, backbone)
+        runner = SegmentRunner(backbone, executor, max_batch=most, hot_bytes=settings.hot_bytes, book=book)
     except BackboneError as error:
         log.warning("backbone not cut into segments, so adapters are merged in place", reason=str(error))
         return MergedRunner(backbone, ExactSwapper(backbone), str(error))

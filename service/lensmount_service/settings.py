@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(default=128 * 2**20, ge=1024)
     max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1)
+    max_volume_bytes: int = Field(default=128 * 2**20, ge=1024)
+    max_voxels: int = Field(default=2**26, ge=1)
     max_adapter_bytes: int = Field(default=64 * 2**20, ge=1024)
     max_dataset_bytes: int = Field(default=4 * 2**30, ge=1024)  # as sent and unpacked
     max_dataset_files: int = Field(default=100_000, ge=1)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lensmount_adapters.dataset import list_folder, normalise, read_folder, read_pixels
+from lensmount_adapters.dataset import list_folder, read_folder, read_pixels
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.images import decode_image, preprocess
+from lensmount_adapters.inputs import normalise
 from lensmount_adapters.manifest import Preprocessing
 
 RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

@@ -400,7 +400,7 @@ def test_crop_is_timm_s_evaluation_transform(size: tuple[int, int], side: int, c
 @pytest.mark.parametrize("way", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("size", [(64, 48), (17, 200), (40, 48)])
 def test_every_bit_is_the_plain_formula_s(size: tuple[int, int], way: str) -> None:
-    """As `dataset.normalise` and any notebook compute it; laid out as the backbone reads it."""
+    """As `inputs.normalise` and any notebook compute it; laid out as the backbone reads it."""
     r = rule(resize=way)
     pixels = torch.from_numpy(np.array(resize(picture(*size), r))).permute(2, 0, 1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)

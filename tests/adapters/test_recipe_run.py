@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from lensmount_adapters import recipe_cli
 from lensmount_adapters.admission import admit
 from lensmount_adapters.backbone import load_backbone
-from lensmount_adapters.dataset import normalise, read_folder, read_pixels
+from lensmount_adapters.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import AdapterError, BackboneError, DatasetError, TrainingError
 from lensmount_adapters.evaluation import evaluate
+from lensmount_adapters.inputs import normalise
 from lensmount_adapters.recipe import load_recipe, read_recipe, recipes_folder
 from lensmount_adapters.recipe_run import Plan, carry_out
 from lensmount_adapters.training import Progress

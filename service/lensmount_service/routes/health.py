@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lensmount_adapters.images import FORMATS
+from lensmount_adapters.volumes import FORMATS as VOLUME_FORMATS
 from lensmount_service.catalog import Catalog
 from lensmount_service.engine import Engine
 from lensmount_service.errors import Unavailable
@@ -39,6 +40,9 @@ def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: 
             "engine": engine.runner.describe(),
             "max_image_bytes": settings.max_image_bytes,
             "max_pixels": settings.max_pixels,
+            "volume_formats": list(VOLUME_FORMATS),
+            "max_volume_bytes": settings.max_volume_bytes,
+            "max_voxels": settings.max_voxels,
             "max_files": settings.max_files,
             "max_adapters_per_request": settings.max_adapters_per_request,
             "max_request_bytes": settings.max_request_bytes,

@@ -41,7 +41,8 @@ def image_body() -> dict[str, Any]:
         "required": ["file"],
     }
     content: dict[str, Any] = {
-        kind: {"schema": _BINARY} for kind in ("image/png", "image/jpeg", "image/webp", "image/tiff")
+        kind: {"schema": _BINARY}
+        for kind in ("image/png", "image/jpeg", "image/webp", "image/tiff", "application/x-nifti", "application/x-npy")
     }
     content["application/octet-stream"] = {"schema": _BINARY}
     content["multipart/form-data"] = {"schema": files}

@@ -10,8 +10,11 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from torch import Tensor
 
-from lensmount_adapters.images import ImageLimits, decode_image, preprocess
-from lensmount_adapters.manifest import Preprocessing
+from lensmount_adapters.backbone import is_of_volumes
+from lensmount_adapters.images import ImageLimits
+from lensmount_adapters.inputs import InputLimits, prepare
+from lensmount_adapters.manifest import InputRule
+from lensmount_adapters.volumes import VolumeLimits
 from lensmount_service.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.catalog import Catalog, Snapshot
 from lensmount_service.engine import Answer, Engine
@@ -40,7 +43,11 @@ def predict_router(
     engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, decoders: Executor
 ) -> APIRouter:
     router = APIRouter(tags=["predict"])
-    image_limits = ImageLimits(settings.max_image_bytes, settings.max_pixels)
+    limits = InputLimits(
+        ImageLimits(settings.max_image_bytes, settings.max_pixels),
+        VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
+    )
+    max_bytes = settings.max_volume_bytes if is_of_volumes(engine.backbone.name) else settings.max_image_bytes
 
     @router.post(
         "/predict",
@@ -83,11 +90,11 @@ def predict_router(
             engine.check_room()
             snapshots = [await _resolve(catalog, reference) for reference in references]
             names = [metrics.label(snapshot.version.name) for snapshot in snapshots]
-            parts = await _read_images(request, settings)
+            parts = await _read_images(request, settings, max_bytes)
             deadline = time.perf_counter() + timeout_s
             async with patience(request, timeout_s):
                 await _prepare(engine, snapshots)
-                images, decode_s = await _decode(parts, snapshots, image_limits, decoders)
+                images, decode_s = await _decode(parts, snapshots, limits, decoders)
                 answers = await _ask(engine, metrics, snapshots, images, deadline)
         except Exception as error:
             for name in names or ["none"]:
@@ -118,13 +125,13 @@ async def _resolve(catalog: Catalog, reference: Reference) -> Snapshot:
     return known if known is not None else await asyncio.to_thread(catalog.resolve, reference)
 
 
-async def _read_images(request: Request, settings: Settings) -> list[Part]:
+async def _read_images(request: Request, settings: Settings, max_bytes: int) -> list[Part]:
     if is_multipart(request):
         parts, fields = await read_multipart(request, settings.max_request_bytes, settings.max_files)
         if fields:
             raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
         return parts
-    return [Part(await read_raw(request, settings.max_image_bytes), None)]
+    return [Part(await read_raw(request, max_bytes), None)]
 
 
 async def _prepare(engine: Engine, snapshots: list[Snapshot]) -> None:
@@ -135,15 +142,14 @@ async def _prepare(engine: Engine, snapshots: list[Snapshot]) -> None:
 
 
 async def _decode(
-    parts: list[Part], snapshots: list[Snapshot], limits: ImageLimits, decoders: Executor
-) -> tuple[list[dict[Preprocessing, Tensor]], list[float]]:
-    """Each image decoded once and preprocessed once for each distinct rule, off the event loop."""
+    parts: list[Part], snapshots: list[Snapshot], limits: InputLimits, decoders: Executor
+) -> tuple[list[dict[InputRule, Tensor]], list[float]]:
+    """Each image or volume decoded once and preprocessed once for each distinct rule, off the event loop."""
     rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
 
-    def work(part: Part) -> tuple[dict[Preprocessing, Tensor], float]:
+    def work(part: Part) -> tuple[dict[InputRule, Tensor], float]:
         started = time.perf_counter()
-        image = decode_image(part.data, limits)
-        return {rule: preprocess(image, rule) for rule in rules}, time.perf_counter() - started
+        return prepare(part.data, rules, limits), time.perf_counter() - started
 
     done = await _all([decoders.submit(work, part) for part in parts])
     return [tensors for tensors, _ in done], [seconds for _, seconds in done]
@@ -153,7 +159,7 @@ async def _ask(
     engine: Engine,
     metrics: Metrics,
     snapshots: list[Snapshot],
-    images: list[dict[Preprocessing, Tensor]],
+    images: list[dict[InputRule, Tensor]],
     deadline: float,
 ) -> list[list[Answer]]:
     """One row an image, one column an adapter."""
