@@ -68,7 +68,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def run_in(environment: Path, *command: str) -> str:
     """Standard output of a command of that environment, run where the checkout cannot be imported."""
     program = [str(environment / "bin" / command[0]), *command[1:]]
-    done = subprocess.run(program, cwd=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(program, cwd=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -161,7 +161,7 @@ def compose_config(files: list[str], token: str | None) -> subprocess.CompletedP
     if token is not None:
         environment["LENSMOUNT_TOKEN"] = token
     command = [binary, *(part for file in files for part in ("-f", file)), "config"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("files", [COMPOSE_FILES[:1], COMPOSE_FILES], ids=["cpu", "gpu"])

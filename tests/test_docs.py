@@ -55,7 +55,7 @@ def server(tmp_path_factory):
         yield url[1]
     finally:
         process.terminate()
-        code = process.wait(60)
+        code = process.wait(300)
         thread.join()
         process.stderr.close()
     assert code == 0
@@ -83,7 +83,7 @@ def test_each_command_runs_as_printed(server, line, tmp_path):
         assert words[0] == ".venv/bin/lensmount"
         words[:1] = [sys.executable, "-m", "lensmount_client"]
     words = [str(tmp_path / word) if word == "results.csv" else word for word in words]
-    ran = subprocess.run(words, cwd=ROOT, env={"LENSMOUNT_URL": server}, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(words, cwd=ROOT, env={"LENSMOUNT_URL": server}, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     if words[0] == "curl":
         assert "predictions" in ran.stdout
@@ -94,7 +94,7 @@ def test_each_command_runs_as_printed(server, line, tmp_path):
 def test_each_python_block_runs_as_printed(server, page, number):
     code = blocks(page, "python")[number].replace(URL, server)
 
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     expected = re.findall(r"print\(.*\)  # (.+)", code)
     assert [line for line in ran.stdout.splitlines() if line in expected] == expected

@@ -23,7 +23,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the script has just drawn everything."""
     folder = tmp_path_factory.mktemp("drawn")
     script = [sys.executable, "-W", "error", SAMPLES / "draw.py", "--out", folder]
-    subprocess.run(script, check=True, timeout=120, capture_output=True)
+    subprocess.run(script, check=True, timeout=300, capture_output=True)
     return folder
 
 

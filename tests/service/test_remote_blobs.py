@@ -163,6 +163,6 @@ def test_an_upload_that_the_store_does_not_take_is_not_published(make_parts, mak
 
 def test_the_command_wants_the_url_of_a_store(tmp_path):
     command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--blobs", "nonsense"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 78
     assert "expected s3://" in ended.stderr

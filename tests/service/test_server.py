@@ -37,7 +37,7 @@ def serving(state, *options):
     thread = threading.Thread(target=drain)
     thread.start()
     try:
-        assert found.wait(60)
+        assert found.wait(300)
         url = re.search(r"url=(\S+)", "".join(lines))
         assert url, "".join(lines)
         yield process, url[1]
@@ -55,13 +55,13 @@ def test_sigterm_finishes_what_was_accepted_and_exits_with_0(tmp_path, make_adap
         files = [("file", (f"{i}.png", make_png(i, (1200, 1000)))) for i in range(48)]
         answers: list[httpx.Response] = []
         ask = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", files=files, timeout=60))
+            target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", files=files, timeout=300))
         )
         ask.start()
         while "lensmount_batch_size_count 0.0" in httpx.get(f"{url}/metrics").text:
             assert ask.is_alive()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
         ask.join()
 
     assert answers[0].status_code == 200
@@ -111,7 +111,7 @@ def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
     options, line = REFUSALS[case]
 
     ended = subprocess.run(
-        [*SERVE, *SMALL, "--state", str(tmp_path), *options], capture_output=True, text=True, timeout=60
+        [*SERVE, *SMALL, "--state", str(tmp_path), *options], capture_output=True, text=True, timeout=300
     )
     assert ended.returncode == 78
     assert line in ended.stderr
@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = subprocess.run(
-            [*SERVE, *SMALL, "--state", str(tmp_path), "--port", port], capture_output=True, text=True, timeout=60
+            [*SERVE, *SMALL, "--state", str(tmp_path), "--port", port], capture_output=True, text=True, timeout=300
         )
     assert ended.returncode == 78
     assert "Cure: choose another --port" in ended.stderr

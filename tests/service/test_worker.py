@@ -53,7 +53,7 @@ def serving(state, backbone, **settings):
             thread.start()
             try:
                 with httpx.Client(
-                    timeout=60,
+                    timeout=300,
                     base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
                     trust_env=False,
                     headers={"Authorization": "Bearer secret"},
@@ -288,7 +288,7 @@ def test_a_database_that_is_away_may_be_tried_again(tmp_path):
     pytest.importorskip("psycopg")
     command = [sys.executable, "-m", "lensmount_client", "worker", "--backbone", "test_resnet", "--weights", "random:0"]
     away = ["--state", str(tmp_path), "--database", "postgresql://nobody@127.0.0.1:1/none"]
-    ended = subprocess.run([*command, *away], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([*command, *away], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 75
     assert len(ended.stderr.strip().splitlines()) == 1
 
@@ -309,7 +309,7 @@ def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
         [sys.executable, "-m", "lensmount_client", "worker", *small, "--state", str(tmp_path), *options],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert ended.returncode == 78
     assert line in ended.stderr
