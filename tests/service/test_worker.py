@@ -48,7 +48,7 @@ def serving(state, backbone, **settings):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         own = Settings(state=state, zoo=False, threads=1, **settings)
         with open_parts(own, backbone) as parts:
-            server = uvicorn.Server(uvicorn.Config(parts.app, log_config=None, lifespan="on"))
+            server = uvicorn.Server(uvicorn.Config(parts.app, log_config=None, lifespan="on", timeout_keep_alive=300))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
             try:
