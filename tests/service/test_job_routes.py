@@ -153,7 +153,8 @@ def test_a_body_that_cannot_be_read_is_refused(refusing, body):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"method": "magic"}, {"augment": "wild"}, {"method": "lora+lora-tucker"}, {"head": "mlp"}]
+    "fields",
+    [{"method": "magic"}, {"augment": "wild"}, {"method": "lora+lora-tucker"}, {"head": "mlp"}, {"head": "text"}],
 )
 def test_what_does_not_fit_together_is_refused(client, fields):
     answer = client.post("/jobs", json={"dataset": "cells", "adapter": "malaria", **fields})
