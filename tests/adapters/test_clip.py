@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 import transformers
 from PIL import Image
+from torch.nn import functional as F
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.clip import random_image_tower
@@ -164,3 +165,21 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(BackboneError, match=r"Cure: pip install 'lensmount\[clip\]'"):
         load_backbone("clip", "random:0")
+
+
+def test_position_embeddings_at_another_size_are_those_of_torch_s_interpolation(folder: Path) -> None:
+    """The same network built for 64 pixels, with the embeddings resized by hand."""
+    own = transformers.CLIPVisionModel.from_pretrained(folder)
+    config = transformers.CLIPVisionConfig(**{**own.config.to_dict(), "image_size": 64})
+    large, state = transformers.CLIPVisionModel(config).eval(), own.state_dict()
+    positions = state["embeddings.position_embedding.weight"]  # [1 + 4 * 4, width]
+    square = positions[1:].T.reshape(1, -1, 4, 4)
+    resized = F.interpolate(square, size=(8, 8), mode="bicubic", align_corners=False)
+    state["embeddings.position_embedding.weight"] = torch.cat([positions[:1], resized.flatten(2)[0].T])
+    large.load_state_dict(state)
+    images = drawn(2, 3, 64, 64)
+
+    with torch.no_grad():
+        wanted = large(images).pooler_output
+
+    assert torch.allclose(load_backbone("clip", folder).features(images), wanted, atol=1e-6)
