@@ -13,7 +13,7 @@ from lensmount_adapters.cli import fail
 
 def zero_shot(
     prompts: Annotated[
-        Path, typer.Option(help="TOML file with `templates` and descriptions of each class under [classes].")
+        Path, typer.Option(help="TOML file with `templates` and descriptions of each class in a table `classes`.")
     ],
     name: Annotated[str, typer.Option(help="The adapter's name, as requests will give it: histology.")],
     out: Annotated[Path, typer.Option(help="The adapter file to write: histology.safetensors.")],
