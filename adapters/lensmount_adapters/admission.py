@@ -14,7 +14,7 @@ from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, BackboneM
 from lensmount_adapters.files import parse_adapter
 from lensmount_adapters.header import Limits
 from lensmount_adapters.heads import load_head
-from lensmount_adapters.manifest import Manifest
+from lensmount_adapters.manifest import Manifest, SegmentationHead
 
 HEAD_ONLY = "head"
 
@@ -55,6 +55,19 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
             f"preprocessing: found size {list(manifest.preprocessing.size)}, expected "
             f"{list(backbone.preprocessing.size)}: {backbone.name} takes this size only",
             code="preprocessing_mismatch",
+        )
+    if any(side % backbone.size_step for side in manifest.preprocessing.size):
+        raise AdapterInvalid(
+            f"preprocessing: found size {list(manifest.preprocessing.size)}, expected multiples of "
+            f"{backbone.size_step}: {backbone.name} takes no others",
+            code="preprocessing_mismatch",
+        )
+    if backbone.dense != isinstance(manifest.head, SegmentationHead):
+        gives, takes = ("maps", "a segmentation") if backbone.dense else ("one vector a picture", "any other")
+        raise AdapterInvalid(
+            f"head: found a {manifest.head.kind} head, expected {takes} head: {backbone.name} gives {gives} of "
+            "features",
+            code="head_mismatch",
         )
 
 

@@ -63,16 +63,18 @@ def preset(name: str) -> Augmentation:
 def augment(pixels: Tensor, rule: Augmentation, size: tuple[int, int], generator: Generator) -> Tensor:
     """uint8 [N, 3, h, w] to float32 [N, 3, *size] in [0, 1], each image changed in its own way.
 
+    Channels behind the three colours are masks: they move with the picture and keep their values.
     The generator is a CPU generator whatever device the pixels are on: every device gets the same pictures.
     """
     draw = _Draws(len(pixels), pixels.device, generator)
     x = pixels.to(torch.float32) / 255
     x = _geometry(x, rule, size, draw)
+    x, masks = x[:, :3], x[:, 3:]
     if rule.jitter or rule.tint:
         x = _colour(x, rule, draw)
     if rule.erase:
         x = _erase(x, rule.erase, draw)
-    return x
+    return torch.cat([x, masks], dim=1) if masks.shape[1] else x
 
 
 def mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:

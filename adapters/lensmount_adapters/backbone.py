@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from lensmount_adapters import monai_networks
 from lensmount_adapters import weights as weight_sources
 from lensmount_adapters.clip import CLIP
 from lensmount_adapters.delta import Layer, Target
@@ -31,13 +32,15 @@ class Backbone:
     torch.Size([1, 1280])
 
     `tensors` are the live weights: the swapper writes into them in place. `base(names)` gives what restoring copies
-    from; `pristine` says where that comes from (clones in memory, unless another source is set).
+    from; `pristine` says where that comes from (clones in memory, unless another source is set). A `dense` one gives
+    maps of features [N, feature_dim, height, width]. Sides of its input are multiples of `size_step`.
     """
 
     def __init__(self, name: str, module: nn.Module, preprocessing: InputRule, dtype: torch.dtype) -> None:
         self.name = name
         self.preprocessing = preprocessing
         self.fixed_size = bool(weight_sources.config_of(module).get("fixed_input_size", False))
+        self.size_step = int(weight_sources.config_of(module).get("size_step", 1))
         self.fingerprint = fingerprint_of(module)
         self.module = module.to(dtype=dtype).eval().requires_grad_(False)
         self.dtype = dtype
@@ -46,7 +49,7 @@ class Backbone:
         self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
         self.pristine: Pristine
         self.keep_clones()
-        self.feature_dim = self._count_features()
+        self.feature_dim, self.dense = self._count_features()
 
     @property
     def ref(self) -> BackboneRef:
@@ -57,7 +60,7 @@ class Backbone:
         return next(iter(self.tensors.values())).device
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width].
+        """Features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width]; maps, where `dense`.
 
         Of volumes [N, 3, depth, height, width] where the backbone is one of volumes.
         """
@@ -102,14 +105,17 @@ class Backbone:
         if tensor_digest(clone) != self._digests[name]:
             raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
 
-    def _count_features(self) -> int:
-        features = self.features(self.zeros(1))
-        if features.ndim != 2:
+    def _count_features(self) -> tuple[int, bool]:
+        """How many features, and whether there is one vector for each pixel."""
+        probe = self.zeros(1)
+        features = self.features(probe)
+        dense = features.shape[2:] == probe.shape[2:]
+        if features.ndim != 2 and not dense:
             raise BackboneError(
-                f"{self.name}: found features of shape {list(features.shape)}, expected [N, features]. "
-                "Cure: choose a timm model with a pooled classifier"
+                f"{self.name}: found features of shape {list(features.shape)}, expected [N, features], or a map of the "
+                "input's size. Cure: choose a timm model with a pooled classifier"
             )
-        return int(features.shape[1])
+        return int(features.shape[1]), dense
 
     def zeros(self, count: int) -> Tensor:
         """So many inputs of zeros, in the backbone's own size."""
@@ -122,7 +128,9 @@ def load_backbone(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Backbone:
-    """A frozen backbone by its timm name, or "clip" (clip.py); "NAME@448" is a vision transformer for 448 pixels.
+    """A frozen backbone by its timm name, or "clip" (clip.py), or a network of MONAI's (monai_networks.py).
+
+    "NAME@448" is a vision transformer for 448 pixels.
 
     Behind a name `-3d` makes it one of volumes (inflate.py), `-3d3` with kernels of this depth.
 
@@ -137,7 +145,8 @@ def load_backbone(
         return inflate(flat, int(found["depth"]) if found["depth"] else None, dtype)
     if not _is_known(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
-        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or clip")
+        known = ", ".join(("clip", *monai_networks.NETWORKS))
+        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or {known}")
     module = weight_sources.create(name, weights)
     cfg = weight_sources.config_of(module)
     height, width = cfg["input_size"][1:]
@@ -163,7 +172,7 @@ def is_of_volumes(name: str) -> bool:
 def _is_known(name: str) -> bool:
     """An architecture of timm's, and behind a dot a tag of its weights: "resnet34" or "resnet34.a1_in1k"."""
     name = name.partition("@")[0]
-    if name == CLIP:
+    if name == CLIP or name in monai_networks.NETWORKS:
         return True
     try:
         timm.get_pretrained_cfg(name)
@@ -221,6 +230,8 @@ def _layer(module: nn.Module) -> Layer | None:
             return Layer.CONV
         case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
             return Layer.BATCH_NORM
-        case nn.LayerNorm() | nn.GroupNorm():
+        case nn.LayerNorm() | nn.GroupNorm() | nn.InstanceNorm1d() | nn.InstanceNorm2d() | nn.InstanceNorm3d():
             return Layer.NORM
+        case nn.PReLU():
+            return Layer.OTHER
     return None

@@ -13,7 +13,7 @@ from lensmount_adapters.augment_volumes import VolumeAugmentation, volume_preset
 from lensmount_adapters.backbone import DEFAULT_BACKBONE, is_of_volumes
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.head_text import parse_head
-from lensmount_adapters.manifest import HeadSpec, LinearHead, check_name
+from lensmount_adapters.manifest import HeadSpec, LinearHead, SegmentationHead, check_name
 from lensmount_adapters.precision import PRECISIONS
 from lensmount_adapters.prompts import Prompts
 from lensmount_adapters.targets import parse_method
@@ -37,6 +37,8 @@ class TrainingConfig:
     orientations, in serving as well. `augmentation` overrides fields of the preset named by `augment`.
     `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
     (VolumePreprocessing), `resize` is for those of images.
+    For masks (a segmentation head): `labels` names them, `where` "COLUMN=VALUE" chooses rows of index.csv, `loss` is
+    "dice-bce" (None) or "mse".
     """
 
     data: Path
@@ -87,6 +89,9 @@ class TrainingConfig:
     file_dtype: str = "fp16"
     license: str = ""
     description: str = ""
+    labels: tuple[str, ...] | None = None
+    where: str | None = None
+    loss: Literal["dice-bce", "mse"] | None = None
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -114,12 +119,23 @@ class TrainingConfig:
         require(self.max_file_bytes is None or self.max_file_bytes > 0, f"{self.max_file_bytes} bytes", "more than 0")
         require(self.max_seconds is None or self.max_seconds > 0, f"{self.max_seconds} seconds", "more than 0")
         require(not self.auto or self.validation_fraction > 0, "auto without a validation part", "one to compare on")
+        require(self.loss in (None, "dice-bce", "mse"), f"loss {self.loss!r}", "dice-bce or mse")
         parse_method(self.method)
         if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
             object.__setattr__(self, "head", LinearHead())  # one way to say it: records and checkpoints are compared
         found = "prompts with another head" if self.prompts else "head text without prompts"
         require((self.head == "text") == (self.prompts is not None), found, "head text with prompts, or neither")
+        if self.head == "segmentation":
+            object.__setattr__(self, "head", SegmentationHead())
+        own = (self.labels, self.where, self.loss) != (None, None, None)
+        require(not own or self.masks, "labels, where or loss", "them with head segmentation only")
+        object.__setattr__(self, "labels", None if self.labels is None else tuple(self.labels))  # a recipe has a list
         self.augmentation_rule()
+
+    @property
+    def masks(self) -> bool:
+        """Whether masks are learned, and not classes."""
+        return isinstance(self.head, SegmentationHead)
 
     def augmentation_rule(self) -> Augmentation | VolumeAugmentation:
         own = volume_preset(self.augment) if is_of_volumes(self.backbone) else preset(self.augment)

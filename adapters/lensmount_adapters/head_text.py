@@ -7,6 +7,7 @@
 | `cosine` | one prototype a class in the space of the features |
 | `cosine:512` | prototypes of 512 dimensions behind a projection |
 | `text` | the same, started from prompts (text_prototypes.py) |
+| `segmentation` | a 1x1 convolution: a mask for each label, on a backbone that gives maps of features |
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from lensmount_adapters.manifest import (
     LinearLayer,
     MlpHead,
     MlpLayer,
+    SegmentationHead,
 )
 
 NEGATIVE_SLOPE, DROPOUT = 0.1, 0.5
-_WORD = re.compile(r"linear|text|cosine|cosine:([1-9]\d{0,4})|mlp:([1-9]\d{0,4}(?:,[1-9]\d{0,4}){0,6})")
+_WORD = re.compile(r"linear|text|segmentation|cosine|cosine:([1-9]\d{0,4})|mlp:([1-9]\d{0,4}(?:,[1-9]\d{0,4}){0,6})")
 
 
 def parse_head(text: str) -> tuple[str, tuple[int, ...]]:
@@ -35,7 +37,8 @@ def parse_head(text: str) -> tuple[str, tuple[int, ...]]:
     found = _WORD.fullmatch(text)
     if found is None:
         raise TrainingError(
-            f"found head {text[:80]!r}, expected linear, mlp:WIDTH[,WIDTH...] such as mlp:256, cosine[:WIDTH] or text"
+            f"found head {text[:80]!r}, expected linear, mlp:WIDTH[,WIDTH...] such as mlp:256, cosine[:WIDTH], text "
+            "or segmentation"
         )
     widths = found[1] or found[2] or ""
     return text.partition(":")[0], tuple(int(width) for width in widths.split(",") if width)
@@ -48,6 +51,8 @@ def head_of(text: str, features: int, classes: int) -> HeadSpec:
         raise TrainingError("found head text without prompts, expected both. Cure: --prompts FILE.toml")
     if kind == "linear":
         return LinearHead()
+    if kind == "segmentation":
+        return SegmentationHead()
     if kind == "cosine":
         return CosineHead(dim=widths[0], projected=True) if widths else CosineHead(dim=features)
     layers: list[MlpLayer] = []

@@ -1,4 +1,4 @@
-"""The head of an adapter: from the backbone's pooled features [N, features] to one logit a class."""
+"""The head of an adapter: from the backbone's features [N, features] to one logit a class, or from maps to maps."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lensmount_adapters.manifest import (
     LinearLayer,
     MlpHead,
     MlpLayer,
+    SegmentationHead,
 )
 
 
@@ -47,6 +48,8 @@ def build_head(spec: HeadSpec, features: int, classes: int) -> nn.Module:
         if not spec.projected and spec.dim != features:
             raise _mismatch("cosine head", f"prototypes of {spec.dim} dimensions", f"{features} or a projection")
         return Cosine(features, classes, spec.dim, projected=spec.projected)
+    if isinstance(spec, SegmentationHead):
+        return nn.Conv2d(features, classes, kernel_size=1)
     return _build_mlp(spec, features, classes)
 
 
@@ -86,7 +89,7 @@ def head_tensors(head: nn.Module) -> dict[str, Tensor]:
 
 
 def probabilities(spec: HeadSpec, logits: Tensor) -> Tensor:
-    """Scores in [0, 1] from logits [N, classes]: softmax over classes, or a sigmoid for each class alone."""
+    """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or a sigmoid for each class alone."""
     scaled = logits.float() / spec.temperature
     return scaled.softmax(dim=1) if spec.activation == "softmax" else scaled.sigmoid()
 

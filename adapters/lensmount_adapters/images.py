@@ -92,6 +92,21 @@ def resize(image: Image.Image, rule: Preprocessing) -> Image.Image:
     return image.resize((width, height), resample, box=_centre_box(image.size, rule))
 
 
+def inner_box(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int, int, int]:
+    """Where a picture of `size` (width, height) lies in the input: left, top, right, bottom; all of it but for "pad".
+
+    Raises ValueError for "crop", whose input holds a part of the picture.
+    """
+    height, width = rule.size
+    if rule.resize == "crop":
+        raise ValueError("found resize crop, expected one that keeps the whole picture")
+    if rule.resize == "squash":
+        return 0, 0, width, height
+    inner_width, inner_height = ImageOps.contain(Image.new("1", size), (width, height), Image.Resampling.NEAREST).size
+    left, top = round((width - inner_width) * 0.5), round((height - inner_height) * 0.5)  # as ImageOps.pad
+    return left, top, left + inner_width, top + inner_height
+
+
 def orient(pixels: Tensor, orientation: int) -> Tensor:
     """One of a square picture's [..., H, W] eight orientations: `orientation % 4` quarter turns, mirrored from 4 on."""
     turned = torch.rot90(pixels, orientation % 4, (-2, -1))

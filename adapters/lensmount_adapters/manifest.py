@@ -224,7 +224,20 @@ class CosineHead(_Head):
     projected: bool = False
 
 
-HeadSpec = Annotated[LinearHead | MlpHead | CosineHead, Field(discriminator="kind")]
+class SegmentationHead(_Head):
+    """A 1x1 convolution over maps of features: `head.weight` [labels, features, 1, 1], `head.bias` [labels].
+
+    One mask a label, apart from all others: a pixel belongs to it where its score is at least `threshold`.
+    """
+
+    kind: Literal["segmentation"] = "segmentation"
+    activation: Literal["sigmoid"] = "sigmoid"
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+HeadSpec = Annotated[LinearHead | MlpHead | CosineHead | SegmentationHead, Field(discriminator="kind")]
+
+MAX_MASKS = 32  # labels of a segmentation: each is a map of scores as large as the picture
 
 
 class Factors(_Strict):
@@ -262,6 +275,18 @@ class Manifest(_Strict):
     def _labels_are_distinct(self) -> Manifest:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("found a label twice, expected distinct labels")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_cover_the_picture(self) -> Manifest:
+        if not isinstance(self.head, SegmentationHead):
+            return self
+        if self.preprocessing.orientations != 1:
+            raise ValueError(f"found {self.preprocessing.orientations} orientations for masks, expected 1")
+        if self.preprocessing.resize == "crop":
+            raise ValueError("found resize crop for masks, expected squash or pad: they cover the whole picture")
+        if len(self.labels) > MAX_MASKS:
+            raise ValueError(f"found {len(self.labels)} labels for masks, expected at most {MAX_MASKS}")
         return self
 
     @classmethod

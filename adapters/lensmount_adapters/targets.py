@@ -33,6 +33,7 @@ PRESETS = (
     ),
     Preset(r"resnet|resnext", r"^layer[34]\..*conv[12]$", r"^layer[34]\.", "the seed 'smoking': layer3 and layer4"),
     Preset(r"^vgg16(-3d\d*)?$", r"^features\.(24|26|28)$", r"^features\.(24|26|28)$", "the seed 'malaria': block 5"),
+    Preset(r"^monai_", r"", r"", "every convolution, transposed ones too: the seed 'LoRA notes'"),
     Preset(r"vit|deit|beit|eva", r"^blocks\.\d+\.attn\.(qkv|q_proj|k_proj|v_proj)$", r"^blocks\.", "LoRA's own choice"),
     Preset(r"^clip", r"\.self_attn\.[qkv]_proj$", r"\.encoder\.layers\.", "the seed 'histology': q, k and v"),
 )

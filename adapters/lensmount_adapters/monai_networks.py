@@ -1,0 +1,67 @@
+"""MONAI's segmentation networks as backbones: pictures [N, 3, H, W] to maps of features [N, 16, H, W].
+
+They are stock networks of the library with 16 outputs, so that an adapter's head, a 1x1 convolution, stands where their
+last layer would. Both normalise each picture by itself (InstanceNorm, MONAI's own choice): nothing depends on running
+statistics, which stay frozen while adapters train.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from lensmount_adapters.errors import BackboneError
+
+FEATURES = 16
+SIZE_STEP = 32  # four halvings, and more than one place left for InstanceNorm
+
+CONFIG = MappingProxyType(
+    {
+        "input_size": (3, 256, 256),
+        "size_step": SIZE_STEP,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    }
+)
+
+
+def build(name: str) -> nn.Module:
+    """The network with fresh weights. Raises BackboneError where MONAI is not installed."""
+    module = NETWORKS[name]()
+    module.pretrained_cfg = dict(CONFIG)  # type: ignore[assignment]  # where timm's models keep theirs
+    return module
+
+
+def _unet() -> nn.Module:
+    """The residual U-Net (Kerfoot et al. 2018, arXiv 1811.04885) in the size of MONAI's tutorials, PReLU as it comes."""
+    channels, strides = (16, 32, 64, 128, 256), (2, 2, 2, 2)
+    module: nn.Module = _nets().UNet(2, 3, FEATURES, channels=channels, strides=strides, num_res_units=2)
+    return module
+
+
+def _basic_unet() -> nn.Module:
+    """The plain U-Net (Falk et al. 2019, doi:10.1038/s41592-018-0261-2) in MONAI's default size."""
+    from timm.layers import register_notrace_module
+
+    nets = _nets()
+    # a trace would lose the skip connection: the block asks whether it was given a tensor, and a trace has none
+    register_notrace_module(nets.basic_unet.UpCat)
+    module: nn.Module = nets.BasicUNet(2, 3, FEATURES, act=("LeakyReLU", {"negative_slope": 0.1}))
+    return module
+
+
+NETWORKS = MappingProxyType({"monai_unet": _unet, "monai_basic_unet": _basic_unet})
+
+
+def _nets() -> Any:
+    try:
+        from monai.networks import nets
+    except ModuleNotFoundError as error:
+        raise BackboneError(
+            f'MONAI\'s networks need {error.name}, which is not installed. Cure: pip install "lensmount[monai]"'
+        ) from error
+    return nets
