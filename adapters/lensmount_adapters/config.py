@@ -148,7 +148,7 @@ class TrainingConfig:
 
     def hyper_parameters(self) -> dict[str, Any]:
         """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
-        own = asdict(replace(self, head=LinearHead(), prompts=None))
+        own = asdict(self)
         head = self.head if isinstance(self.head, str) else self.head.model_dump(mode="json")
         prompts = None if self.prompts is None else self.prompts.model_dump(mode="json")
         augmentation = {key: _plain(value) for key, value in asdict(self.augmentation_rule()).items()}

@@ -25,7 +25,15 @@ class InputLimits:
     volume: VolumeLimits = field(default_factory=VolumeLimits)
 
 
-def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | None = None) -> dict[InputRule, Tensor]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """The backbone's input by each rule; `size` is a picture's own width and height, after EXIF turning."""
+
+    inputs: dict[InputRule, Tensor]
+    size: tuple[int, int] | None
+
+
+def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | None = None) -> Prepared:
     """The backbone's input by each of the rules, float32; decoded once, whatever their number.
 
     [3, height, width] by a rule of images, [3, depth, height, width] by one of volumes. Raises an ImageError.
@@ -34,14 +42,16 @@ def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | Non
     of_volumes = [rule for rule in rules if isinstance(rule, VolumePreprocessing)]
     of_images = [rule for rule in rules if not isinstance(rule, VolumePreprocessing)]
     prepared: dict[InputRule, Tensor] = {}
+    size: tuple[int, int] | None = None
     if of_volumes:
         voxels = decode_volume(data, limits.volume)
         prepared |= {rule: preprocess_volume(voxels, rule) for rule in of_volumes}
     if of_images:
         _refuse_volume(data)
         image = decode_image(data, limits.image)
+        size = image.size
         prepared |= {rule: preprocess(image, rule) for rule in of_images}
-    return prepared
+    return Prepared(prepared, size)
 
 
 def pixels_of(data: bytes, rule: InputRule) -> Tensor:

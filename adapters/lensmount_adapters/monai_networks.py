@@ -37,7 +37,7 @@ def build(name: str) -> nn.Module:
 
 
 def _unet() -> nn.Module:
-    """The residual U-Net (Kerfoot et al. 2018, arXiv 1811.04885) in the size of MONAI's tutorials, PReLU as it comes."""
+    """The residual U-Net (Kerfoot et al. 2018, doi:10.1007/978-3-030-12029-0_40) in the size of MONAI's tutorials."""
     channels, strides = (16, 32, 64, 128, 256), (2, 2, 2, 2)
     module: nn.Module = _nets().UNet(2, 3, FEATURES, channels=channels, strides=strides, num_res_units=2)
     return module

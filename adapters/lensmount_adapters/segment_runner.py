@@ -271,8 +271,9 @@ class SegmentRunner:
 
     def _finish(self, share: _Share, features: Tensor, turns: int, mode: str, outcome: Outcome) -> None:
         """The adapter's own head, the mean over orientations, scores."""
-        logits = share.adapter.logits(features.to(self._backbone.device)).view(turns, len(share.items), -1).mean(0)
-        scores = probabilities(share.adapter.manifest.head, logits).cpu()  # [N, classes]
+        logits = share.adapter.logits(features.to(self._backbone.device))
+        mean = logits.view(turns, len(share.items), *logits.shape[1:]).mean(0)
+        scores = probabilities(share.adapter.manifest.head, mean).cpu()  # [N, classes], or maps behind them
         for item, row in zip(share.items, scores, strict=True):
             outcome.scores[item] = row
         outcome.modes[mode] = outcome.modes.get(mode, 0) + len(share.items)

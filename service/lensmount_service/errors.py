@@ -6,6 +6,7 @@ ServiceError
 │   ├── MultipartMalformed      multipart_malformed, multipart_truncated
 │   ├── MediaTypeUnsupported    unsupported_content_encoding
 │   └── RequestInvalid          invalid_request, invalid_name, invalid_reference, missing_part, digest_mismatch
+├── NotAcceptable               not_acceptable: no form of the answer that `Accept` takes
 ├── NotFound                    not_found, adapter_not_found, version_not_found, alias_not_found, job_not_found,
 │                               file_not_found, dataset_not_found
 ├── VersionDeleted              version_deleted, dataset_gone
@@ -57,6 +58,10 @@ class MediaTypeUnsupported(RequestError):
 
 class RequestInvalid(RequestError):
     default_code = "invalid_request"
+
+
+class NotAcceptable(ServiceError):
+    default_code = "not_acceptable"
 
 
 class NotFound(ServiceError):

@@ -26,6 +26,7 @@ STATUS: dict[type[Exception], int] = {
     service.Unauthorized: 401,
     service.Forbidden: 403,
     service.NotFound: 404,
+    service.NotAcceptable: 406,
     service.VersionDeleted: 410,
     service.DatasetInUse: 409,
     service.UploadOffsetMismatch: 409,

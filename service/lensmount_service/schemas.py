@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,10 +58,42 @@ class ImagePrediction(Prediction):
     image: ImageRef
 
 
+class Mask(BaseModel):
+    """One label's mask: `counts` are COCO's uncompressed run lengths, column by column and zeros first."""
+
+    label: str = Field(examples=["nucleus"])
+    counts: list[int] = Field(examples=[[65_100, 12, 244, 14]])
+    area: int = Field(description="Pixels", examples=[9_311])
+    count: int = Field(description="Regions whose pixels touch by an edge or a corner", examples=[41])
+    areas: list[int] = Field(description="Pixels of each region", examples=[[230, 187]])
+
+
+class Segmentation(BaseModel):
+    """The masks of a picture, in its own pixels after EXIF turning."""
+
+    size: tuple[int, int] = Field(description="Height and width", examples=[(256, 320)])
+    encoding: Literal["rle"] = "rle"
+    masks: list[Mask] = Field(description="In the order of the adapter's labels")
+
+    def shares(self) -> list[float]:
+        """The share of the picture that each label covers."""
+        return [mask.area / (self.size[0] * self.size[1]) for mask in self.masks]
+
+
+class SegmentedPrediction(Prediction):
+    """A segmentation adapter's answer; the scores of `predictions` are shares of the picture."""
+
+    segmentation: Segmentation
+
+
+class SegmentedImagePrediction(SegmentedPrediction, ImagePrediction):
+    pass
+
+
 class Predictions(BaseModel):
     """The answers for several images or several adapters: images outer, adapters inner."""
 
-    results: list[ImagePrediction]
+    results: list[SegmentedImagePrediction | ImagePrediction]
     request_id: str
 
 

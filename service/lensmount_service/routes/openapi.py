@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lensmount_service.negotiation import GEOJSON, PNG
 from lensmount_service.problems import MEDIA_TYPE
 from lensmount_service.schemas import Problem
 
@@ -19,6 +20,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: _problem("No valid token."),
     403: _problem("A page of another site asked."),
     404: _problem("No such adapter, dataset, job, version, alias or route."),
+    406: _problem("No form of the answer that `Accept` takes."),
     409: _problem("Not in this state: another backbone's adapter, a dataset in use, an upload that stands elsewhere."),
     410: _problem("The version was deleted."),
     413: _problem("Over a limit of GET /limits."),
@@ -47,6 +49,11 @@ def image_body() -> dict[str, Any]:
     content["application/octet-stream"] = {"schema": _BINARY}
     content["multipart/form-data"] = {"schema": files}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def mask_answers() -> dict[str, Any]:
+    """The forms of the masks of a segmentation adapter beside the JSON document."""
+    return {PNG: {"schema": _BINARY}, GEOJSON: {"schema": {"type": "object"}}}
 
 
 def adapter_body() -> dict[str, Any]:

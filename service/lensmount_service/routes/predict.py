@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,17 +14,19 @@ from torch import Tensor
 
 from lensmount_adapters.backbone import is_of_volumes
 from lensmount_adapters.images import ImageLimits
-from lensmount_adapters.inputs import InputLimits, prepare
-from lensmount_adapters.manifest import InputRule
+from lensmount_adapters.inputs import InputLimits, Prepared, prepare
+from lensmount_adapters.manifest import SegmentationHead
 from lensmount_adapters.volumes import VolumeLimits
 from lensmount_service.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.catalog import Catalog, Snapshot
 from lensmount_service.engine import Answer, Engine
 from lensmount_service.errors import RequestInvalid
+from lensmount_service.mask_answers import FORMS, Drawing, read_masks
 from lensmount_service.metrics import Metrics
+from lensmount_service.negotiation import JSON, negotiate
 from lensmount_service.problems import status_of
 from lensmount_service.references import Reference, parse_references
-from lensmount_service.routes.openapi import PROBLEMS, image_body
+from lensmount_service.routes.openapi import PROBLEMS, image_body, mask_answers
 from lensmount_service.routes.patience import patience
 from lensmount_service.schemas import (
     AdapterRef,
@@ -32,6 +36,9 @@ from lensmount_service.schemas import (
     LabelScore,
     Prediction,
     Predictions,
+    Segmentation,
+    SegmentedImagePrediction,
+    SegmentedPrediction,
     Timing,
 )
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S, Settings
@@ -51,8 +58,8 @@ def predict_router(
 
     @router.post(
         "/predict",
-        response_model=Prediction | Predictions,
-        responses=PROBLEMS,
+        response_model=SegmentedPrediction | Prediction | Predictions,
+        responses={**PROBLEMS, 200: {"content": mask_answers()}},
         openapi_extra=image_body(),
         summary="Label images",
     )
@@ -80,6 +87,9 @@ def predict_router(
     ) -> Response:
         """Post one image as the raw body, or one or several as multipart parts named `file`.
 
+        A segmentation adapter adds `segmentation`, its masks; with `Accept: image/png` or `application/geo+json` it
+        answers one image with the masks alone.
+
         One image and one adapter give one prediction; several give `results`, images outer, adapters inner. A request
         with one image that cannot be read is refused as a whole.
         """
@@ -90,12 +100,15 @@ def predict_router(
             engine.check_room()
             snapshots = [await _resolve(catalog, reference) for reference in references]
             names = [metrics.label(snapshot.version.name) for snapshot in snapshots]
+            form = _form(request, snapshots)
             parts = await _read_images(request, settings, max_bytes)
+            _check_one(form, parts)
             deadline = time.perf_counter() + timeout_s
             async with patience(request, timeout_s):
                 await _prepare(engine, snapshots)
-                images, decode_s = await _decode(parts, snapshots, limits, decoders)
+                images = await _decode(parts, snapshots, limits, decoders)
                 answers = await _ask(engine, metrics, snapshots, images, deadline)
+                drawings = await _draw(form, snapshots, images, answers, decoders)
         except Exception as error:
             for name in names or ["none"]:
                 metrics.requests.labels(name, str(status_of(error))).inc()
@@ -105,10 +118,12 @@ def predict_router(
         for name in names:
             metrics.requests.labels(name, "200").inc()
         request_id: str = request.state.request_id
+        if form != JSON:
+            return _masks_alone(form, drawings[0][0], snapshots[0])
         results = [
             _result(
-                engine, snapshot, answers[row][column], top_k, request_id, decode_s[row], total_s,
-                ImageRef(index=row, name=part.name),
+                engine, snapshot, answers[row][column], drawings[row][column], top_k, request_id, images[row].seconds,
+                total_s, ImageRef(index=row, name=part.name),
             )
             for row, part in enumerate(parts)
             for column, snapshot in enumerate(snapshots)
@@ -118,6 +133,24 @@ def predict_router(
         return _json(Predictions(results=results, request_id=request_id).model_dump_json())
 
     return router
+
+
+def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
+    """The media type of the answer: masks alone are offered where one adapter answers and gives masks."""
+    accept = request.headers.get("accept")
+    if len(snapshots) > 1:
+        return negotiate(accept, [JSON], "several adapters answer in one document")
+    if not isinstance(snapshots[0].adapter.manifest.head, SegmentationHead):
+        return negotiate(accept, [JSON], f"{snapshots[0].version.name} answers with labels, and has no masks")
+    return negotiate(accept, list(FORMS), f"{snapshots[0].version.name} answers with masks")
+
+
+def _check_one(form: str, parts: Sequence[Part]) -> None:
+    if form != JSON and len(parts) > 1:
+        raise RequestInvalid(
+            f"found {len(parts)} images for an answer in {form}, expected one. Cure: ask for {JSON}, or send one",
+            code="single_image_required",
+        )
 
 
 async def _resolve(catalog: Catalog, reference: Reference) -> Snapshot:
@@ -141,29 +174,36 @@ async def _prepare(engine: Engine, snapshots: list[Snapshot]) -> None:
             await asyncio.to_thread(engine.runner.prepare, snapshot.adapter)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One posted image or volume, and the seconds that it took to decode."""
+
+    prepared: Prepared
+    seconds: float
+
+
 async def _decode(
     parts: list[Part], snapshots: list[Snapshot], limits: InputLimits, decoders: Executor
-) -> tuple[list[dict[InputRule, Tensor]], list[float]]:
+) -> list[Picture]:
     """Each image or volume decoded once and preprocessed once for each distinct rule, off the event loop."""
     rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
 
-    def work(part: Part) -> tuple[dict[InputRule, Tensor], float]:
+    def work(part: Part) -> Picture:
         started = time.perf_counter()
-        return prepare(part.data, rules, limits), time.perf_counter() - started
+        return Picture(prepare(part.data, rules, limits), time.perf_counter() - started)
 
-    done = await _all([decoders.submit(work, part) for part in parts])
-    return [tensors for tensors, _ in done], [seconds for _, seconds in done]
+    return await _all([decoders.submit(work, part) for part in parts])
 
 
 async def _ask(
     engine: Engine,
     metrics: Metrics,
     snapshots: list[Snapshot],
-    images: list[dict[InputRule, Tensor]],
+    images: list[Picture],
     deadline: float,
 ) -> list[list[Answer]]:
     """One row an image, one column an adapter."""
-    work = [(s.adapter, tensors[s.adapter.manifest.preprocessing]) for tensors in images for s in snapshots]
+    work = [(s.adapter, picture.prepared.inputs[s.adapter.manifest.preprocessing]) for picture in images for s in snapshots]
     gauges = [metrics.inflight.labels(metrics.label(s.version.name)) for s in snapshots]
     futures = engine.submit_many(work, deadline)
     for gauge in gauges:
@@ -174,6 +214,42 @@ async def _ask(
         for gauge in gauges:
             gauge.dec(len(images))
     return [flat[row : row + len(snapshots)] for row in range(0, len(flat), len(snapshots))]
+
+
+async def _draw(
+    form: str,
+    snapshots: list[Snapshot],
+    images: list[Picture],
+    answers: list[list[Answer]],
+    decoders: Executor,
+) -> list[list[Drawing | None]]:
+    """The masks of each image and adapter in that form, off the event loop; None for an adapter of labels."""
+
+    def work(snapshot: Snapshot, picture: Picture, answer: Answer) -> Drawing | None:
+        manifest = snapshot.adapter.manifest
+        if not isinstance(manifest.head, SegmentationHead):
+            return None
+        assert picture.prepared.size is not None  # no backbone of volumes gives maps
+        return FORMS[form](read_masks(manifest, answer.scores, picture.prepared.size))
+
+    if not any(isinstance(s.adapter.manifest.head, SegmentationHead) for s in snapshots):
+        return [[None] * len(snapshots)] * len(images)
+    futures = [
+        decoders.submit(work, snapshot, picture, answer)
+        for picture, row in zip(images, answers, strict=True)
+        for snapshot, answer in zip(snapshots, row, strict=True)
+    ]
+    flat = await _all(futures)
+    return [flat[row : row + len(snapshots)] for row in range(0, len(flat), len(snapshots))]
+
+
+def _masks_alone(form: str, drawing: Drawing | None, snapshot: Snapshot) -> Response:
+    """No document says which adapter answered, so a header does."""
+    assert isinstance(drawing, str | bytes)
+    version = snapshot.version
+    return Response(
+        drawing, media_type=form, headers={"Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}"}
+    )
 
 
 async def _all(futures: list[Future[T]]) -> list[T]:
@@ -189,6 +265,7 @@ def _result(
     engine: Engine,
     snapshot: Snapshot,
     answer: Answer,
+    drawing: Drawing | None,
     top_k: int,
     request_id: str,
     decode_s: float,
@@ -196,9 +273,10 @@ def _result(
     image: ImageRef,
 ) -> ImagePrediction:
     version = snapshot.version
-    scores = answer.scores.tolist()
+    segmentation = drawing if isinstance(drawing, Segmentation) else None
+    scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
     best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[:top_k]
-    return ImagePrediction(
+    prediction = ImagePrediction(
         adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
         backbone=BackboneInfo(name=engine.backbone.name, fingerprint=engine.backbone.fingerprint),
         predictions=[LabelScore(label=label, score=min(1.0, score)) for label, score in best],
@@ -212,6 +290,9 @@ def _result(
         ),
         image=image,
     )
+    if segmentation is None:
+        return prediction
+    return SegmentedImagePrediction(**dict(prediction), segmentation=segmentation)
 
 
 def _json(text: str) -> Response:
