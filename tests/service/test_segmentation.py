@@ -1,0 +1,221 @@
+"""POST /predict with segmentation adapters: run lengths, areas and counts, pictures, polygons, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+pytest.importorskip("skimage", reason='needs scikit-image: pip install "lensmount[serve]"')
+
+from skimage.draw import polygon2mask
+from skimage.measure import label, regionprops
+
+from lensmount_adapters import Backbone, Manifest, Preprocessing, decode_image, dump_adapter, load_backbone
+from lensmount_adapters.admission import admit
+from lensmount_adapters.delta import fresh_low_rank, fresh_tucker
+from lensmount_adapters.images import preprocess
+from lensmount_adapters.manifest import Factors, SegmentationHead
+from lensmount_service.mask_answers import Masks, areas, as_geojson, as_png, run_lengths
+
+RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+SIZE = (75, 60)  # width, height of the posted picture
+
+
+@pytest.fixture(scope="module", params=["monai_unet", "monai_basic_unet"])
+def maps(request: pytest.FixtureRequest) -> Backbone:
+    return load_backbone(request.param, "random:0")
+
+
+def make_segmentation(backbone: Backbone, seed: int, labels: tuple[str, ...] = ("nucleus",), tucker: bool = False):
+    """An adapter file with a delta on every convolution, transposed ones too; its masks are neither empty nor full."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors, modules = {}, {}
+    for target in backbone.targets.values():
+        if not target.layer.startswith("conv") or not target.name.endswith(".weight"):
+            continue
+        fresh = fresh_tucker if tucker and target.layer == "conv" else fresh_low_rank
+        modules[target.module] = Factors(rank=2, alpha=2.0)
+        for key, tensor in fresh(target, 2, 1.0, generator).tensors().items():
+            drawn = torch.randn(tensor.shape, generator=generator) * 0.1
+            tensors[key] = drawn if "lora_B" in key else tensor
+    tensors["head.weight"] = torch.randn(len(labels), backbone.feature_dim, 1, 1, generator=generator) * 5
+    tensors["head.bias"] = torch.zeros(len(labels))
+    manifest = Manifest(
+        name="masks", method="lora", backbone=backbone.ref, preprocessing=RULE, labels=labels,
+        head=SegmentationHead(), modules=modules,
+    )  # fmt: skip
+    return dump_adapter(manifest, tensors, torch.float32)
+
+
+def expected(backbone: Backbone, data: bytes, image: bytes) -> np.ndarray:
+    """Masks [labels, height, width], by a plain forward pass in float64 with dense weights, and torch's resizing."""
+    adapter = admit(data, backbone)
+    dense = {name: tensor.double() for name, tensor in backbone.tensors.items()}
+    for delta in adapter.deltas:
+        dense[delta.target.name] = dense[delta.target.name] + delta.dense().double()
+    picture = decode_image(image)
+    pixels = preprocess(picture, RULE)[None].double()
+    with torch.no_grad():
+        features = torch.func.functional_call(backbone.module.double(), dense, (pixels,))
+        backbone.module.float()
+        logits = adapter.head.double()(features)
+        adapter.head.float()
+    whole = torch.nn.functional.interpolate(logits.sigmoid(), picture.size[::-1], mode="bilinear", antialias=True)
+    return (whole[0] >= 0.5).numpy()
+
+
+@pytest.fixture
+def served(maps: Backbone, make_parts) -> Iterator[TestClient]:
+    with make_parts(maps) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        for name, seed, tucker in (("plain", 1, False), ("tucker", 2, True)):
+            data = make_segmentation(maps, seed, tucker=tucker)
+            client.put(f"/adapters/{name}", content=data).raise_for_status()
+        two = make_segmentation(maps, 3, ("nucleus", "membrane"))
+        client.put("/adapters/two", content=two).raise_for_status()
+        yield client
+
+
+def decoded(size: list[int], counts: list[int]) -> np.ndarray:
+    """COCO's run lengths, by hand."""
+    flat = np.zeros(size[0] * size[1], bool)
+    position, value = 0, False
+    for count in counts:
+        flat[position : position + count] = value
+        position, value = position + count, not value
+    assert position == len(flat)
+    return flat.reshape(size[1], size[0]).T
+
+
+def test_masks_are_those_of_a_dense_network_and_all_forms_say_the_same(served, maps, make_png) -> None:
+    image = make_png(1, SIZE)
+    for name, seed, tucker in (("plain", 1, False), ("tucker", 2, True), ("plain", 1, False)):
+        answer = served.post(f"/predict?adapter={name}", content=image)
+        assert answer.status_code == 200, answer.text
+        document = answer.json()
+        found = document["segmentation"]
+        assert (found["size"], found["encoding"]) == ([SIZE[1], SIZE[0]], "rle")
+        mask = decoded(found["size"], found["masks"][0]["counts"])
+        truth = expected(maps, make_segmentation(maps, seed, tucker=tucker), image)[0]
+        assert (mask != truth).mean() < 0.002  # float32, and Pillow's rounding at the outline
+        assert 0.02 < mask.mean() < 0.98
+        regions = regionprops(label(mask, connectivity=2))
+        assert found["masks"][0]["areas"] == [int(region.area) for region in regions]
+        assert (found["masks"][0]["area"], found["masks"][0]["count"]) == (int(mask.sum()), len(regions))
+        assert document["predictions"] == [{"label": "nucleus", "score": pytest.approx(mask.mean())}]
+        picture = served.post(f"/predict?adapter={name}", content=image, headers={"Accept": "image/png"})
+        assert picture.headers["content-type"] == "image/png"
+        assert document["adapter"]["digest"] in picture.headers["lensmount-adapter"]
+        assert np.array_equal(np.array(Image.open(io.BytesIO(picture.content))), mask.astype(np.uint8))
+        shapes = served.post(f"/predict?adapter={name}", content=image, headers={"Accept": "application/geo+json"})
+        assert shapes.headers["content-type"] == "application/geo+json"
+        assert [f["properties"]["area"] for f in shapes.json()["features"]] == found["masks"][0]["areas"]
+    integrity = served.get("/integrity").json()
+    assert integrity["ok"]
+    assert integrity["changed"] == []
+
+
+def test_several_images_and_adapters_share_one_document(served, make_png) -> None:
+    files = [("file", (f"{seed}.png", make_png(seed, SIZE))) for seed in range(2)]
+    alone = served.post("/predict?adapter=two", content=make_png(1, SIZE)).json()
+    results = served.post("/predict?adapter=plain,two", files=files).json()["results"]
+    assert [(r["adapter"]["name"], r["image"]["index"]) for r in results] == [
+        ("plain", 0), ("two", 0), ("plain", 1), ("two", 1)
+    ]  # fmt: skip
+    assert results[3]["segmentation"] == alone["segmentation"]
+    assert [mask["label"] for mask in alone["segmentation"]["masks"]] == ["nucleus", "membrane"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("application/json;q=0.3, image/png;q=0.8", "image/png"),
+        ("image/*", "image/png"),
+        ("image/png;q=0, */*", "application/json"),
+    ],
+)
+def test_accept_chooses_the_form(served, make_png, accept, kind) -> None:
+    answer = served.post("/predict?adapter=plain", content=make_png(1, SIZE), headers={"Accept": accept})
+    assert answer.headers["content-type"] == kind
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "nonsense;;q=x", ",;,"])
+def test_what_no_form_satisfies_is_refused(served, make_png, accept) -> None:
+    answer = served.post("/predict?adapter=plain", content=make_png(1, SIZE), headers={"Accept": accept})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+
+
+def test_masks_alone_are_of_one_image_and_one_adapter(served, make_png) -> None:
+    headers = {"Accept": "image/png"}
+    files = [("file", (f"{seed}.png", make_png(seed, SIZE))) for seed in range(2)]
+    answer = served.post("/predict?adapter=plain", files=files, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "single_image_required")
+    answer = served.post("/predict?adapter=plain,two", content=make_png(1, SIZE), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+
+
+def test_an_adapter_of_labels_has_no_masks(client, make_png) -> None:
+    answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Accept": "image/png"})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+    assert "segmentation" not in client.post("/predict?adapter=cells", content=make_png()).json()
+
+
+def test_a_picture_is_turned_as_its_exif_says_and_its_masks_with_it(served) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
+    upright, turned = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(upright, "PNG")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise brings it upright
+    Image.fromarray(np.rot90(pixels)).save(turned, "PNG", exif=exif)
+    found = [
+        served.post("/predict?adapter=plain", content=f.getvalue()).json()["segmentation"] for f in (upright, turned)
+    ]
+    assert found[0] == found[1]
+    assert found[0]["size"] == [SIZE[1], SIZE[0]]
+
+
+def masks_of(*pixels: np.ndarray) -> Masks:
+    return Masks(tuple(f"label{i}" for i in range(len(pixels))), np.stack(pixels))
+
+
+def test_run_lengths_begin_with_zeros_and_go_down_the_columns() -> None:
+    mask = np.array([[1, 0, 0], [1, 1, 0]], bool)
+    assert run_lengths(mask) == [0, 2, 1, 1, 2]
+    assert run_lengths(np.zeros((2, 3), bool)) == [6]
+    assert run_lengths(np.ones((2, 3), bool)) == [0, 6]
+
+
+def test_regions_touch_by_corners_too() -> None:
+    assert areas(np.array([[1, 0, 0, 1], [0, 1, 0, 1]], bool)) == [2, 2]
+    assert areas(np.zeros((3, 3), bool)) == []
+
+
+def test_the_first_label_stands_where_masks_overlap() -> None:
+    one, other = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
+    image = Image.open(io.BytesIO(as_png(masks_of(one, other))))
+    assert image.mode == "P"
+    assert np.array_equal(np.array(image), [[1, 1, 2, 0]])
+
+
+def test_polygons_fill_to_the_mask_but_for_its_corners() -> None:
+    import json
+
+    rows, columns = np.mgrid[:40, :50]
+    ring = ((rows - 18) ** 2 + (columns - 20) ** 2 < 15**2) & ((rows - 18) ** 2 + (columns - 20) ** 2 > 6**2)
+    corner = (rows > 34) & (columns > 44)
+    features = json.loads(as_geojson(masks_of(ring | corner)))["features"]
+    assert [len(feature["geometry"]["coordinates"]) for feature in features] == [2, 1]  # the ring has a hole
+    filled = np.zeros((40, 50), bool)
+    for feature in features:
+        for line in feature["geometry"]["coordinates"]:
+            assert line[0] == line[-1]
+            filled ^= polygon2mask((40, 50), [(y - 0.5, x - 0.5) for x, y in line])
+    assert (filled != (ring | corner)).mean() < 0.01
