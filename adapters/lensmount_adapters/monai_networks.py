@@ -23,8 +23,8 @@ CONFIG = MappingProxyType(
         "size_step": SIZE_STEP,
         "crop_pct": 1.0,
         "interpolation": "bilinear",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
+        "mean": (0.0, 0.0, 0.0),  # black is what convolutions pad with: else the border outshines a dim picture
+        "std": (1.0, 1.0, 1.0),
     }
 )
 

