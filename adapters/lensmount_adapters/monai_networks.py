@@ -10,7 +10,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lensmount_adapters.errors import BackboneError
 
@@ -45,13 +46,21 @@ def _unet() -> nn.Module:
 
 def _basic_unet() -> nn.Module:
     """The plain U-Net (Falk et al. 2019, doi:10.1038/s41592-018-0261-2) in MONAI's default size."""
-    from timm.layers import register_notrace_module
 
-    nets = _nets()
-    # a trace would lose the skip connection: the block asks whether it was given a tensor, and a trace has none
-    register_notrace_module(nets.basic_unet.UpCat)
-    module: nn.Module = nets.BasicUNet(2, 3, FEATURES, act=("LeakyReLU", {"negative_slope": 0.1}))
-    return module
+    class BasicUNet(_nets().BasicUNet):  # type: ignore[misc]  # untyped; here, because MONAI is an extra
+        """MONAI's layers in their order; its blocks ask whether they were given a tensor, which a trace is not."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = [self.conv_0(x)]
+            for down in (self.down_1, self.down_2, self.down_3, self.down_4):
+                levels.append(down(levels[-1]))
+            x = levels.pop()
+            for up in (self.upcat_4, self.upcat_3, self.upcat_2, self.upcat_1):
+                x = up.convs(torch.cat([levels.pop(), up.upsample(x)], dim=1))  # of one size: see SIZE_STEP
+            features: Tensor = self.final_conv(x)
+            return features
+
+    return BasicUNet(2, 3, FEATURES, act=("LeakyReLU", {"negative_slope": 0.1}))
 
 
 NETWORKS = MappingProxyType({"monai_unet": _unet, "monai_basic_unet": _basic_unet})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,14 +26,22 @@ from lensmount_adapters.delta import fresh_low_rank, fresh_tucker
 from lensmount_adapters.images import preprocess
 from lensmount_adapters.manifest import Factors, SegmentationHead
 from lensmount_service.mask_answers import Masks, areas, as_geojson, as_png, run_lengths
+from lensmount_service.server import open_parts
+from lensmount_service.settings import Settings
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SIZE = (75, 60)  # width, height of the posted picture
 
 
-@pytest.fixture(scope="module", params=["monai_unet", "monai_basic_unet"])
-def maps(request: pytest.FixtureRequest) -> Backbone:
-    return load_backbone(request.param, "random:0")
+def small(name: str) -> Backbone:
+    """A network that is measured and served on small pictures."""
+    module = load_backbone(name, "random:0").module
+    return Backbone(name, module, RULE, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def maps() -> Backbone:
+    return small("monai_unet")
 
 
 def make_segmentation(backbone: Backbone, seed: int, labels: tuple[str, ...] = ("nucleus",), tucker: bool = False):
@@ -63,22 +74,28 @@ def expected(backbone: Backbone, data: bytes, image: bytes) -> np.ndarray:
     picture = decode_image(image)
     pixels = preprocess(picture, RULE)[None].double()
     with torch.no_grad():
-        features = torch.func.functional_call(backbone.module.double(), dense, (pixels,))
-        backbone.module.float()
+        features = torch.func.functional_call(copy.deepcopy(backbone.module).double(), dense, (pixels,))
         logits = adapter.head.double()(features)
-        adapter.head.float()
     whole = torch.nn.functional.interpolate(logits.sigmoid(), picture.size[::-1], mode="bilinear", antialias=True)
     return (whole[0] >= 0.5).numpy()
 
 
-@pytest.fixture
-def served(maps: Backbone, make_parts) -> Iterator[TestClient]:
-    with make_parts(maps) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+@contextmanager
+def serving(backbone: Backbone, state: Path) -> Iterator[TestClient]:
+    """A server with the adapters plain and tucker (nucleus), and two (nucleus, membrane)."""
+    settings = Settings(state=state, zoo=False, threads=1, executor="eager", precision="float32")
+    with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         for name, seed, tucker in (("plain", 1, False), ("tucker", 2, True)):
-            data = make_segmentation(maps, seed, tucker=tucker)
+            data = make_segmentation(backbone, seed, tucker=tucker)
             client.put(f"/adapters/{name}", content=data).raise_for_status()
-        two = make_segmentation(maps, 3, ("nucleus", "membrane"))
+        two = make_segmentation(backbone, 3, ("nucleus", "membrane"))
         client.put("/adapters/two", content=two).raise_for_status()
+        yield client
+
+
+@pytest.fixture(scope="module")
+def served(maps: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with serving(maps, tmp_path_factory.mktemp("state")) as client:
         yield client
 
 
@@ -93,8 +110,14 @@ def decoded(size: list[int], counts: list[int]) -> np.ndarray:
     return flat.reshape(size[1], size[0]).T
 
 
-def test_masks_are_those_of_a_dense_network_and_all_forms_say_the_same(served, maps, make_png) -> None:
-    image = make_png(1, SIZE)
+@pytest.mark.parametrize("name", ["monai_unet", "monai_basic_unet"])
+def test_masks_are_those_of_a_dense_network_and_all_forms_say_the_same(name, make_png, tmp_path) -> None:
+    backbone = small(name)
+    with serving(backbone, tmp_path) as client:
+        check_forms(client, backbone, make_png(1, SIZE))
+
+
+def check_forms(served: TestClient, maps: Backbone, image: bytes) -> None:
     for name, seed, tucker in (("plain", 1, False), ("tucker", 2, True), ("plain", 1, False)):
         answer = served.post(f"/predict?adapter={name}", content=image)
         assert answer.status_code == 200, answer.text
