@@ -183,7 +183,7 @@ def _outcome(
 ) -> Outcome:
     record = result.record
     trained = record["trainable_parameters"]
-    added = trained if run.kind == "adapter" else record["head_parameters"]
+    added = record["head_parameters"] if run.kind in ("full", "base") else trained
     return Outcome(
         run=run.name,
         kind=run.kind,
