@@ -52,7 +52,7 @@ def main() -> None:
     started = time.perf_counter()
     for data in itertools.cycle([file.read_bytes() for file in options.files]):
         before = time.perf_counter()
-        runner.scores([Question(adapter, prepare(data, [rule])[rule])])
+        runner.scores([Question(adapter, prepare(data, [rule]).inputs[rule])])
         after = time.perf_counter()
         if after - started > options.duration / 4:  # the first quarter warms up
             seconds.append(after - before)

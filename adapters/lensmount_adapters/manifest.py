@@ -281,6 +281,8 @@ class Manifest(_Strict):
     def _masks_cover_the_picture(self) -> Manifest:
         if not isinstance(self.head, SegmentationHead):
             return self
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ValueError("found preprocessing of volumes for masks, expected that of pictures")
         if self.preprocessing.orientations != 1:
             raise ValueError(f"found {self.preprocessing.orientations} orientations for masks, expected 1")
         if self.preprocessing.resize == "crop":

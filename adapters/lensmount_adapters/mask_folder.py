@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.images import decode_image
-from lensmount_adapters.source import is_image_name, order_of
+from lensmount_adapters.source import IMAGE_SUFFIXES, is_input_name, order_of
 
 INDEX = "index.csv"
 
@@ -85,13 +85,13 @@ def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None
     for name in ("images", "masks"):
         if not (root / name).is_dir():
             raise DatasetError(f"{root}: found no folder {name}, expected images/ and masks/ with files of equal names")
-    names = sorted((p.name for p in (root / "images").iterdir() if is_image_name(p.name)), key=order_of)
+    names = sorted((p.name for p in (root / "images").iterdir() if is_input_name(p.name, IMAGE_SUFFIXES)), key=order_of)
     if where is not None:
         wanted = _chosen(root, where)
         names = [name for name in names if name in wanted]
     if not names:
         raise DatasetError(f"{root}: found no image{f' with {where}' if where else ''}, expected some below images/")
-    masks = {Path(p.name).stem: p.name for p in (root / "masks").iterdir() if is_image_name(p.name)}
+    masks = {Path(p.name).stem: p.name for p in (root / "masks").iterdir() if is_input_name(p.name, IMAGE_SUFFIXES)}
     if missing := [name for name in names if Path(name).stem not in masks]:
         raise DatasetError(f"{root}: found no mask for {missing[0]} and {len(missing) - 1} more, expected one for each")
     return MaskFolder(root, tuple(labels), tuple(_sample(root, name, masks[Path(name).stem]) for name in names))

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from lensmount_adapters.augment import Augmentation, augment
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.config import TrainingConfig, require
-from lensmount_adapters.dataset import normalise
 from lensmount_adapters.images import resize
+from lensmount_adapters.inputs import normalise
 from lensmount_adapters.manifest import Preprocessing
 from lensmount_adapters.mask_folder import MaskedImage, MaskFolder, digest_of_masked, read_mask_folder
 from lensmount_adapters.objective import Batch, Validated
@@ -65,7 +65,8 @@ class MaskTask:
 
 def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
     """Read, split and decode. Raises DatasetError, TrainingError."""
-    require(backbone.dense, f"masks to learn on {backbone.name}", "a backbone that gives maps: monai_unet")
+    flat = backbone.dense and isinstance(backbone.preprocessing, Preprocessing)
+    require(flat, f"masks to learn on {backbone.name}", "a backbone that gives maps of pictures: monai_unet")
     require(config.resize != "crop", "resize crop for masks", "squash or pad")
     require(config.orientations == 1, f"{config.orientations} orientations for masks", "1")
     require(config.cache_trunk != "on", "cache-trunk on for masks", "auto or off")
@@ -74,12 +75,16 @@ def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
     digests = [sample.digest for sample in folder.samples]  # a copy stays with its original
     split = split_samples([0] * len(folder), digests, config.seed, config.validation_fraction, config.test_fraction)
     rule, augmentation = preprocessing_of(config, backbone), config.augmentation_rule()
+    assert isinstance(rule, Preprocessing)
+    assert isinstance(augmentation, Augmentation)
     train = [folder.samples[index] for index in split.train]
     validation = [folder.samples[index] for index in split.validation]
+    larger = enlarged(rule, augmentation)
+    assert isinstance(larger, Preprocessing)
     return MaskTask(
         folder,
         split,
-        MaskedPictures(_pixels(folder, train, enlarged(rule, augmentation)), augmentation, rule),
+        MaskedPictures(_pixels(folder, train, larger), augmentation, rule),
         MaskedPictures(_pixels(folder, validation, rule), Augmentation(), rule),
     )
 

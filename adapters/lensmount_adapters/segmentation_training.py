@@ -20,7 +20,7 @@ from lensmount_adapters.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.files import dump_adapter, write_adapter
 from lensmount_adapters.full_tuning import TrainableModules, select_modules
 from lensmount_adapters.images import preprocess
-from lensmount_adapters.manifest import HeadSpec, Manifest, SegmentationHead
+from lensmount_adapters.manifest import HeadSpec, Manifest, Preprocessing, SegmentationHead
 from lensmount_adapters.masks import MaskMetrics, masks_of, measure_masks
 from lensmount_adapters.run import Listener, Run, silent
 from lensmount_adapters.segmentation import MaskTask, Segmentation, read_mask_task
@@ -104,6 +104,7 @@ def train_base(
 def judge_masks(adapter: Adapter, backbone: Backbone, task: MaskTask, part: str) -> MaskMetrics:
     """The pictures of a part as a server would answer them: merged, and masks of each picture's own size."""
     head, rule = adapter.manifest.head, adapter.manifest.preprocessing
+    assert isinstance(rule, Preprocessing)
     assert isinstance(head, SegmentationHead)  # or it would not have been admitted on a backbone that gives maps
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     swapper = ExactSwapper(backbone)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lensmount_adapters.manifest import Manifest, SegmentationHead
+from lensmount_adapters.manifest import Manifest, Preprocessing, SegmentationHead
 from lensmount_adapters.masks import masks_of
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.negotiation import GEOJSON, JSON, PNG
@@ -41,9 +41,10 @@ class Masks:
 
 def read_masks(manifest: Manifest, scores: Tensor, size: tuple[int, int]) -> Masks:
     """The masks of a picture of `size` (width, height) from an adapter's scores [labels, h, w]."""
-    head = manifest.head
+    head, rule = manifest.head, manifest.preprocessing
     assert isinstance(head, SegmentationHead)
-    return Masks(manifest.labels, masks_of(scores, size, manifest.preprocessing, head.threshold))
+    assert isinstance(rule, Preprocessing)  # the manifest was refused else
+    return Masks(manifest.labels, masks_of(scores, size, rule, head.threshold))
 
 
 def as_document(masks: Masks) -> Segmentation:

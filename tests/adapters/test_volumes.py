@@ -149,8 +149,8 @@ def test_training_and_serving_see_the_same_bits_and_a_flat_volume_is_zero() -> N
 
     trained = normalise(pixels_of(data, rule).unsqueeze(0), rule)
 
-    assert torch.equal(trained[0], prepare(data, [rule])[rule])
-    assert torch.equal(prepare(flat, [rule])[rule], torch.full((3, 8, 16, 32), -1.0))
+    assert torch.equal(trained[0], prepare(data, [rule]).inputs[rule])
+    assert torch.equal(prepare(flat, [rule]).inputs[rule], torch.full((3, 8, 16, 32), -1.0))
 
 
 def with_dims(*dims: int) -> bytes:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
-from torch import Tensor
 
 from lensmount_adapters.backbone import is_of_volumes
 from lensmount_adapters.images import ImageLimits
@@ -203,7 +202,9 @@ async def _ask(
     deadline: float,
 ) -> list[list[Answer]]:
     """One row an image, one column an adapter."""
-    work = [(s.adapter, picture.prepared.inputs[s.adapter.manifest.preprocessing]) for picture in images for s in snapshots]
+    work = [
+        (s.adapter, picture.prepared.inputs[s.adapter.manifest.preprocessing]) for picture in images for s in snapshots
+    ]
     gauges = [metrics.inflight.labels(metrics.label(s.version.name)) for s in snapshots]
     futures = engine.submit_many(work, deadline)
     for gauge in gauges:
