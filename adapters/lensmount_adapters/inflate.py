@@ -84,7 +84,8 @@ def _rule(flat: InputRule) -> VolumePreprocessing:
     return VolumePreprocessing(depth=SLICES, size=flat.size, mean=flat.mean, std=flat.std)
 
 
-# Layers of volumes. Those of our own are leaves to a tracer, as timm's are: they look at shapes.
+# Layers of volumes. Those of our own are leaves to a tracer, as timm's are: they look at shapes. `x.shape[0]` and not
+# `len(x)`, which torch.jit.trace would take for a constant.
 
 
 @register_notrace_module
@@ -115,7 +116,7 @@ class SliceGroupNorm(nn.GroupNorm):
     """GroupNorm of each slice by itself: [N, C, D, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _unfolded(super().forward(_folded(x)), len(x))
+        return _unfolded(super().forward(_folded(x)), x.shape[0])
 
 
 @register_notrace_module
@@ -130,7 +131,7 @@ class Slices(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return _unfolded(self.layer(_folded(x)), len(x))
+        return _unfolded(self.layer(_folded(x)), x.shape[0])
 
 
 @register_notrace_module
@@ -144,7 +145,7 @@ class DepthMean(Slices):
 
     def forward(self, x: Tensor) -> Tensor:
         vectors: Tensor = self.layer(_folded(x))  # [N * D, F]
-        return vectors if self.apart else vectors.reshape(len(x), -1, *vectors.shape[1:]).mean(1)
+        return vectors if self.apart else vectors.reshape(x.shape[0], -1, *vectors.shape[1:]).mean(1)
 
 
 def _folded(x: Tensor) -> Tensor:

@@ -39,10 +39,14 @@ class Reported(_Strict):
 
 
 class ImageSet(_Strict):
-    """A folder below `--data`, where its images come from, and what runs on them are told (TrainingConfig)."""
+    """A folder below `--data`, where its images come from, and what runs on them are told (TrainingConfig).
+
+    `generate` names what draws the folder where it is not there.
+    """
 
     folder: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,64}$")]
     origin: Line
+    generate: Literal["helix"] | None = None
     settings: dict[str, Any] = {}
 
 

@@ -6,6 +6,7 @@ A run whose line is there with the same settings is not trained again, so a brok
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from lensmount_adapters.card import CardTexts
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
 from lensmount_adapters.full_tuning import fine_tune
+from lensmount_adapters.helix import write_helices
 from lensmount_adapters.recipe import ImageSet, Recipe, RecipeRun, choose
 from lensmount_adapters.recipe_masks import carry_out_masks, weights_beside
 from lensmount_adapters.report import write_run_report
@@ -71,7 +73,9 @@ class Plan:
             runs.insert(0, recipe.runs[0])  # what stands on it needs it; where it is done, it is not done again
         sets = choose(self.images, {images.folder: images for images in recipe.images}, f"image set of {recipe.name}")
         for images in sets:
-            if not (self.data / images.folder).is_dir():
+            if images.generate is not None:
+                generate(images.generate, self.data / images.folder)
+            elif not (self.data / images.folder).is_dir():
                 raise DatasetError(
                     f"found no folder {self.data / images.folder}, expected the images of the recipe {recipe.name}. "
                     f"Cure: --data DIR, where DIR holds {images.folder}/, or --images for another set"
@@ -80,6 +84,22 @@ class Plan:
 
 
 Watch = Callable[[str], AbstractContextManager[Listener]]
+
+
+def generate(kind: str, folder: Path) -> None:
+    """Draw a folder of inputs, whole or not at all, where there is none yet. Raises DatasetError."""
+    if folder.is_dir():
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        GENERATORS[kind](part)
+        part.rename(folder)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be written ({error.strerror}). Cure: another --data DIR") from error
+
+
+GENERATORS: dict[str, Callable[[Path], None]] = {"helix": write_helices}
 
 
 def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullcontext(silent)) -> list[Outcome]:
