@@ -80,6 +80,17 @@ def train(
     resize: Annotated[
         str, typer.Option(help="squash (the whole picture), crop (its centre) or pad (the whole, with black borders).")
     ] = "squash",
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, max=512, help="Of backbones of volumes: slices of the network's input.  (default: 16)"),
+    ] = None,
+    depth_resize: Annotated[
+        str, typer.Option(help="How a volume gets there: resample (linearly) or crop (the middle, or zeros around it).")
+    ] = "resample",
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Intensities from black to white: -160 240.  (default: percentiles of each volume)"),
+    ] = None,
     augment: Annotated[
         str, typer.Option(help="How training images vary: photo, microscopy (any orientation), none.")
     ] = "photo",
@@ -170,6 +181,9 @@ def train(
             seed=seed,
             size=size,
             resize=resize,  # type: ignore[arg-type]  # TrainingConfig judges the word
+            depth=depth,
+            depth_resize=depth_resize,  # type: ignore[arg-type]  # TrainingConfig judges the word
+            window=window,
             augment=augment,
             group_regex=group_regex,
             validation_fraction=val_fraction,

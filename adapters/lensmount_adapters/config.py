@@ -109,6 +109,7 @@ class TrainingConfig:
         require(self.precision in ("auto", *PRECISIONS), f"precision {self.precision!r}", "auto, fp32 or bf16")
         require(self.file_dtype in FILE_DTYPES, f"file dtype {self.file_dtype!r}", f"one of {', '.join(FILE_DTYPES)}")
         require(self.resize in ("squash", "crop", "pad"), f"resize {self.resize!r}", "squash, crop or pad")
+        require(self.depth_resize in ("resample", "crop"), f"depth-resize {self.depth_resize!r}", "resample or crop")
         require(self.class_weights in ("none", "balanced"), f"class weights {self.class_weights!r}", "none or balanced")
         require(self.mixup >= 0, f"mixup {self.mixup}", "0 or more")
         require(self.cutmix >= 0, f"cutmix {self.cutmix}", "0 or more")

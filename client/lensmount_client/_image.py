@@ -1,4 +1,4 @@
-"""Whatever the caller holds as an image, turned into the bytes of an image file."""
+"""Whatever the caller holds as an image or a volume, turned into the bytes of a file."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def image_bytes(source: ImageInput) -> bytes:
     * a PIL image of mode 1, L, LA, P, RGB or RGBA: encoded as PNG, without loss, keeping its orientation
     * a numpy array of dtype uint8 and shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA): as PNG.
       Nothing is scaled or guessed: float pixels and other shapes are refused.
+    * a numpy array of numbers and shape [slices, H, W] or [slices, H, W, 3], H and W above 4: a volume, as .npy
     """
     if isinstance(source, str | Path):
         return read_file(source)
@@ -38,13 +39,31 @@ def image_bytes(source: ImageInput) -> bytes:
     if _is_a(source, "PIL.Image", "Image"):
         return _png_of_image(source)
     if _is_a(source, "numpy", "ndarray"):
-        return _png_of_array(source)
+        return _npy_of_array(source) if _is_volume(source) else _png_of_array(source)
     if hasattr(source, "read"):
         return _read(source)
     raise InvalidInput(
         f"image: found {type(source).__name__}, expected a path, bytes, a binary file, a PIL image "
         "or a numpy uint8 array [H, W, 3]"
     )
+
+
+def _is_volume(array: Any) -> bool:
+    """Three sides too long to be channels, or four of which the last is colours; [3, H, W] of bytes is an image."""
+    channels_first = array.dtype.name == "uint8" and array.shape[:1] in ((1,), (3,), (4,))
+    if array.ndim == 3:
+        return min(array.shape[1:]) > 4 and not channels_first
+    return bool(array.ndim == 4 and array.shape[3] == 3 and min(array.shape[1:3]) > 4)
+
+
+def _npy_of_array(array: Any) -> bytes:
+    import numpy as np
+
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(f"volume: found an array of {array.dtype.name}, expected whole or floating-point numbers")
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _read(file: Any) -> bytes:

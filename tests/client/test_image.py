@@ -32,6 +32,21 @@ def test_an_array_comes_back_from_its_png_bit_for_bit(shape: tuple[int, ...]) ->
     assert np.array_equal(again, array.squeeze(-1) if shape[-1] == 1 else array)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((9, 6, 5), "uint8"), ((3, 6, 5), "int16"), ((2, 6, 5, 3), "float32")])
+def test_an_array_of_slices_is_sent_as_npy(shape: tuple[int, ...], dtype: str) -> None:
+    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+    found = np.load(io.BytesIO(image_bytes(array)), allow_pickle=False)
+
+    assert found.dtype == array.dtype
+    assert np.array_equal(found, array)
+
+
+def test_an_array_of_slices_that_are_no_numbers_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="complex64, expected whole or floating-point"):
+        image_bytes(np.zeros((9, 6, 5), np.complex64))
+
+
 def test_a_view_with_odd_strides_is_encoded_as_it_looks() -> None:
     array = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)[::-1, ::2]
     assert np.array_equal(np.asarray(decoded(image_bytes(array))), array)
