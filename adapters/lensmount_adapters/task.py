@@ -11,7 +11,7 @@ from torch import Tensor
 from lensmount_adapters.augment import Augmentation
 from lensmount_adapters.augment_volumes import VolumeAugmentation
 from lensmount_adapters.backbone import Backbone
-from lensmount_adapters.config import TrainingConfig
+from lensmount_adapters.config import TrainingConfig, require
 from lensmount_adapters.dataset import ImageFolder, Sample, read_folder, read_pixels
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs import suffixes_of
@@ -39,6 +39,8 @@ class Task:
 def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
     """Read, split and decode. Raises DatasetError, TrainingError."""
     rule = preprocessing_of(config, backbone)
+    require(not config.masks, "head segmentation for classes", "train_segmentation, or a recipe such as nuclei-unet")
+    require(not backbone.dense, f"{backbone.name} for classes", "a backbone that gives one vector a picture")
     folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule))
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:

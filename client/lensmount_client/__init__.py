@@ -90,6 +90,7 @@ from ._errors import (
     MissingPart,
     MultipartMalformed,
     MultipartTruncated,
+    NotAcceptable,
     NotFound,
     OriginNotAllowed,
     OutputNotFinite,
@@ -173,6 +174,10 @@ from ._results import (
 )
 from ._retry import (
     RetryPolicy,
+)
+from ._segmentation import (
+    Mask,
+    Segmentation,
 )
 from ._settings import (
     Timeout,
@@ -276,10 +281,12 @@ __all__ = [
     "LeaseLost",
     "LensmountError",
     "LocalError",
+    "Mask",
     "MethodNotAllowed",
     "MissingPart",
     "MultipartMalformed",
     "MultipartTruncated",
+    "NotAcceptable",
     "NotFound",
     "OriginNotAllowed",
     "Outcome",
@@ -293,6 +300,7 @@ __all__ = [
     "ResponseTooLarge",
     "RetryPolicy",
     "Score",
+    "Segmentation",
     "ServerFailed",
     "ServerUnreachable",
     "StorageFull",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, overload
 import httpx
 
 from . import _calls as calls
+from . import _calls_masks as masks
 from ._adapters import AsyncAdapters
 from ._answer import Answer, Receiver
 from ._datasets import AsyncDatasets
@@ -25,6 +26,7 @@ from ._many import adapter_list, checked_concurrency, failed, many_inputs, succe
 from ._progress import Report, reporting
 from ._results import Health, Integrity, Outcome, Prediction
 from ._retry import RetryPolicy
+from ._segmentation import Segmentation
 from ._settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
 from ._window import awindowed
 
@@ -95,6 +97,21 @@ class AsyncClient:
         timeout_s = self._settings.prediction_timeout_s
         predictions = await self._run(calls.predict(content, adapters, top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
+
+    async def segment(self, image: ImageInput, adapter: str) -> Segmentation:
+        """See `Client.segment`."""
+        content = await asyncio.to_thread(image_bytes, image)
+        return await self._run(masks.segment(content, adapter, self._settings.prediction_timeout_s))
+
+    async def mask_png(self, image: ImageInput, adapter: str) -> bytes:
+        """See `Client.mask_png`."""
+        content = await asyncio.to_thread(image_bytes, image)
+        return await self._run(masks.mask_png(content, adapter, self._settings.prediction_timeout_s))
+
+    async def polygons(self, image: ImageInput, adapter: str) -> Mapping[str, Any]:
+        """See `Client.polygons`."""
+        content = await asyncio.to_thread(image_bytes, image)
+        return await self._run(masks.polygons(content, adapter, self._settings.prediction_timeout_s))
 
     def predict_many(
         self,

@@ -45,7 +45,7 @@ def predict(
             raise AdapterMismatch(
                 f"asked for {len(references)} adapters, answered by {len(results)}", answer.request_id
             )
-        predictions = [_prediction(result, document) for result in results]
+        predictions = [prediction_of(result, document) for result in results]
         for reference, prediction in zip(references, predictions, strict=True):
             reference.check(prediction.adapter, prediction.request_id)
         return predictions
@@ -166,7 +166,7 @@ def nothing(answer: Answer) -> None:
     return None
 
 
-def _prediction(document: Document, outermost: Document) -> Prediction:
+def prediction_of(document: Document, outermost: Document) -> Prediction:
     scores = tuple(Score(item.text("label"), item.number("score")) for item in document.children("predictions"))
     if not scores:
         document.child("predictions[0]")  # names what is missing

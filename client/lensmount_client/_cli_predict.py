@@ -15,6 +15,7 @@ from . import _errors as e
 from ._async_client import AsyncClient
 from ._cli_options import DEFAULT_URL, Insecure, Json, Token, Url
 from ._cli_terminal import cell, described, print_error, print_json, print_note, print_table
+from ._client import Client
 from ._local_file import find_images
 from ._many import adapter_list
 from ._results import Outcome
@@ -59,6 +60,10 @@ def predict(
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="N", help="Best classes to ask for.")] = 5,
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests under way at a time.")] = 8,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the masks of a segmentation adapter over one image: overlay.png."),
+    ] = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -73,6 +78,10 @@ def predict(
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
         paths = list(dict.fromkeys(path for where in images for path in find_images(where)))
+        if overlay is not None:
+            with Client(url, token=token, insecure=insecure) as one:
+                draw(one, paths, adapters, overlay, json)
+            return
         client = AsyncClient(url, token=token, insecure=insecure)
         results = ResultsFile(out) if out else None
     except e.CannotWrite as error:  # nothing has begun: this --out cannot be meant
@@ -88,6 +97,24 @@ def predict(
             run.report(json, out)
     if run.failures:
         raise typer.Exit(1)
+
+
+def draw(client: Client, paths: list[str], adapters: list[str], overlay: Path, json: bool) -> None:
+    """Segment one image under one adapter, write the overlay and say what was found."""
+    if len(paths) != 1 or len(adapters) != 1:
+        raise e.InvalidInput(f"--overlay: found {len(paths)} images and {len(adapters)} adapters, expected one of each")
+    found = client.segment(paths[0], adapters[0])
+    found.overlay(overlay)
+    rows = [{"label": mask.label, "regions": mask.count, "area": mask.area} for mask in found.masks]
+    if json:
+        print_json({"file": paths[0], "overlay": str(overlay), "masks": rows})
+        return
+    table = Table("label", "regions", "pixels", "share")
+    for mask in found.masks:
+        share = mask.area / (found.size[0] * found.size[1])
+        table.add_row(*map(cell, (mask.label, str(mask.count), str(mask.area), f"{share:.1%}")))
+    print_table(table)
+    print_note(f"Wrote {overlay}")
 
 
 @dataclass

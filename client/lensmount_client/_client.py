@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, overload
 import httpx
 
 from . import _calls as calls
+from . import _calls_masks as masks
 from ._adapters import Adapters
 from ._answer import Answer, Receiver
 from ._datasets import Datasets
@@ -25,6 +26,7 @@ from ._many import adapter_list, checked_concurrency, failed, many_inputs, succe
 from ._progress import Report, reporting
 from ._results import Health, Integrity, Outcome, Prediction
 from ._retry import RetryPolicy
+from ._segmentation import Segmentation
 from ._settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
 from ._window import windowed
 
@@ -98,6 +100,18 @@ class Client:
         timeout_s = self._settings.prediction_timeout_s
         predictions = self._run(calls.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
+
+    def segment(self, image: ImageInput, adapter: str) -> Segmentation:
+        """The masks of one image under a segmentation adapter: areas, counts, run lengths, and an overlay."""
+        return self._run(masks.segment(image_bytes(image), adapter, self._settings.prediction_timeout_s))
+
+    def mask_png(self, image: ImageInput, adapter: str) -> bytes:
+        """A PNG of the image's size: 0 is background, value i the i-th label of a segmentation adapter."""
+        return self._run(masks.mask_png(image_bytes(image), adapter, self._settings.prediction_timeout_s))
+
+    def polygons(self, image: ImageInput, adapter: str) -> Mapping[str, Any]:
+        """A GeoJSON FeatureCollection in pixels, a polygon for each region of a segmentation adapter's masks."""
+        return self._run(masks.polygons(image_bytes(image), adapter, self._settings.prediction_timeout_s))
 
     def predict_many(
         self,

@@ -32,6 +32,7 @@
         │   ├── JobNotFound
         │   └── VersionNotFound
         ├── MethodNotAllowed            405
+        ├── NotAcceptable               406
         ├── RequestTimeout              408
         ├── Conflict                    409
         │   ├── BackboneMismatch
@@ -315,6 +316,10 @@ class JobNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     """The adapter has no such version or digest."""
+
+
+class NotAcceptable(ProblemError):
+    """406: no form of the answer that was asked for, such as masks of an adapter of labels."""
 
 
 class MethodNotAllowed(ProblemError):

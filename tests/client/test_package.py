@@ -58,6 +58,8 @@ NOT_ERRORS = {
     "JobResult",
     "JobState",
     "Jobs",
+    "Mask",
+    "Segmentation",
     "Outcome",
     "Prediction",
     "Problem",

@@ -17,6 +17,7 @@ CONTRACT = {
     403: "origin_not_allowed",
     404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found",
     405: "method_not_allowed",
+    406: "not_acceptable",
     408: "request_timeout",
     409: "backbone_mismatch dataset_in_use job_finished job_not_finished lease_lost upload_offset_mismatch",
     410: "version_deleted dataset_gone",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,7 @@ from lensmount_adapters.admission import admit
 from lensmount_adapters.delta import fresh_low_rank, fresh_tucker
 from lensmount_adapters.images import preprocess
 from lensmount_adapters.manifest import Factors, SegmentationHead
+from lensmount_client import Client, InvalidInput, NotAcceptable, UnexpectedResponse
 from lensmount_service.mask_answers import Masks, areas, as_geojson, as_png, run_lengths
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
@@ -142,6 +144,38 @@ def check_forms(served: TestClient, maps: Backbone, image: bytes) -> None:
     integrity = served.get("/integrity").json()
     assert integrity["ok"]
     assert integrity["changed"] == []
+
+
+def test_the_sdk_reads_the_masks_and_draws_them(served, make_png, tmp_path) -> None:
+    image = make_png(1, SIZE)
+    handed = httpx.MockTransport(lambda request: handed_on(served, request))
+    with Client("http://127.0.0.1", transport=handed) as client:
+        found = client.segment(image, "two")
+        assert found.size == (SIZE[1], SIZE[0])
+        rows = np.array([list(row) for row in found.mask("membrane")], np.uint8) // 255
+        values = np.array(Image.open(io.BytesIO(client.mask_png(image, "two"))))
+        first = np.array([list(row) for row in found.mask()], np.uint8) // 255
+        assert np.array_equal(values, np.where(first == 1, 1, 2 * rows))
+        assert len(client.polygons(image, "two")["features"]) == sum(mask.count for mask in found.masks)
+        written = np.array(Image.open(found.overlay(tmp_path / "seen.png")))
+        plain = np.array(Image.open(io.BytesIO(image)).convert("RGB"))
+        assert np.array_equal((written != plain).any(-1), values > 0)
+        with pytest.raises(InvalidInput, match="nucleus, membrane"):
+            found.mask("cell")
+
+
+def handed_on(served: TestClient, request: httpx.Request) -> httpx.Response:
+    answer = served.request(request.method, str(request.url), content=request.read(), headers=dict(request.headers))
+    return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def test_the_sdk_says_where_an_adapter_has_no_masks(client, make_png) -> None:
+    handed = httpx.MockTransport(lambda request: handed_on(client, request))
+    with Client("http://127.0.0.1", transport=handed) as sdk:
+        with pytest.raises(UnexpectedResponse, match="has no masks"):
+            sdk.segment(make_png(), "cells")
+        with pytest.raises(NotAcceptable, match="cells answers with labels"):
+            sdk.mask_png(make_png(), "cells")
 
 
 def test_several_images_and_adapters_share_one_document(served, make_png) -> None:
