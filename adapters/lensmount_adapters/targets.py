@@ -89,10 +89,15 @@ def _low_rank(backbone: str, targets: Mapping[str, Target], pattern: re.Pattern[
     layers = [t for t in targets.values() if t.layer in LOW_RANK and t.name.endswith(".weight")]
     if pattern is not None:
         return tuple(t for t in layers if pattern.search(t.module))
-    dense = [t for t in layers if t.groups == 1]
+    dense = [t for t in layers if t.groups == 1 or _looks_along_the_depth(t)]
     preset = _preset(backbone)
     chosen = [t for t in dense if preset is not None and re.search(preset.modules, t.module)]
     return tuple(chosen or dense[-max(1, len(dense) // 3) :])  # unknown family: the last third
+
+
+def _looks_along_the_depth(target: Target) -> bool:
+    """A 3-D kernel of several slices: all that lets an adapter of volumes see their order."""
+    return len(target.shape) == 5 and target.shape[2] > 1
 
 
 def _additive(

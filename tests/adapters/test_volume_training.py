@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from lensmount_adapters.augment_volumes import VolumeAugmentation, augment_volumes
-from lensmount_adapters.backbone import load_backbone
+from lensmount_adapters.backbone import Backbone, load_backbone
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.errors import BackboneError, TrainingError
 from lensmount_adapters.evaluation import evaluate
@@ -18,6 +18,7 @@ from lensmount_adapters.helix import draw_helix, write_helices
 from lensmount_adapters.inflate import VolumeBackbone
 from lensmount_adapters.manifest import IntensityRange, Manifest, Preprocessing, VolumePreprocessing
 from lensmount_adapters.slicewise import SlicewiseConv3d
+from lensmount_adapters.targets import select_targets
 from lensmount_adapters.training import train
 
 
@@ -81,6 +82,16 @@ def test_a_name_with_3d_is_the_inflated_backbone_with_the_same_weights() -> None
     for name, message in (("resnet10t-3d2", "odd"), ("no_such-3d", "no timm model"), ("resnet10t-3d3-3d3", "volumes")):
         with pytest.raises(BackboneError, match=message):
             load_backbone(name, "random:0")
+
+
+def test_the_preset_of_a_backbone_of_volumes_is_the_flat_ones_and_its_kernels_that_look_along_the_depth() -> None:
+    flat, found = (load_backbone(f"tf_efficientnet_lite0{end}", "random:0") for end in ("", "-3d3"))
+
+    def chosen(backbone: Backbone) -> set[str]:
+        return {t.module for t in select_targets(backbone.name, backbone.targets, "lora").low_rank}
+
+    assert chosen(flat) < chosen(found)
+    assert {name.rpartition(".")[2] for name in chosen(found) - chosen(flat)} == {"conv_dw"}
 
 
 def test_a_manifest_of_before_volumes_reads_and_writes_as_it_did() -> None:
