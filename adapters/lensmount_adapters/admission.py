@@ -62,6 +62,13 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
             f"{backbone.size_step}: {backbone.name} takes no others",
             code="preprocessing_mismatch",
         )
+    shape, own = manifest.preprocessing.input_shape, backbone.preprocessing.input_shape
+    if any(2 * side < usual for side, usual in zip(shape, own, strict=True)) and (why := backbone.refuses(shape)):
+        raise AdapterInvalid(
+            f"preprocessing: found an input of {' x '.join(map(str, shape))}, expected one that {backbone.name} can "
+            f"compute ({why}). Cure: a larger size, such as {' x '.join(map(str, own))}",
+            code="preprocessing_mismatch",
+        )
     if backbone.dense != isinstance(manifest.head, SegmentationHead):
         gives, takes = ("maps", "a segmentation") if backbone.dense else ("one vector a picture", "any other")
         raise AdapterInvalid(

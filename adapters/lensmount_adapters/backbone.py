@@ -49,6 +49,7 @@ class Backbone:
         self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
         self.pristine: Pristine
         self.keep_clones()
+        self._refusals: dict[tuple[int, ...], str | None] = {}
         self.feature_dim, self.dense = self._count_features()
 
     @property
@@ -67,6 +68,12 @@ class Backbone:
         with torch.inference_mode():
             features: Tensor = self.module(images.to(self.device, self.dtype))
             return features.float()
+
+    def refuses(self, shape: tuple[int, ...]) -> str | None:
+        """Why an input of this shape, [3, ...], cannot be computed, or None. Only shapes are computed, no values."""
+        if shape not in self._refusals:
+            self._refusals[shape] = _refusal(self.module, shape, self.dtype)
+        return self._refusals[shape]
 
     def base(self, names: Iterable[str]) -> Mapping[str, Tensor]:
         """The untouched values of the named tensors, whatever is mounted. Ask before the first write.
@@ -197,6 +204,24 @@ def tensor_digest(tensor: Tensor) -> str:
 
 def _float_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
+def _refusal(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> str | None:
+    shapes_only = {id(tensor): _on_meta(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    copied = copy.deepcopy(module, shapes_only)  # what is in the memo is not copied
+    try:
+        with torch.inference_mode():
+            copied(torch.zeros(1, *shape, device="meta", dtype=dtype))
+    except NotImplementedError:  # a layer that computes values alone: nothing is known
+        return None
+    except Exception as error:  # the network's own code, and it may raise what it likes
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return None
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    meta = tensor.to("meta")
+    return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
 
 
 def _nbytes(tensors: Iterable[Tensor]) -> int:

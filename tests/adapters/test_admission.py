@@ -455,6 +455,19 @@ def test_a_backbone_of_fixed_size_refuses_another_size(draw_adapter: Callable[..
     assert caught.value.code == "preprocessing_mismatch"
 
 
+@pytest.mark.parametrize("name", ["vgg11", "convnext_atto"])
+def test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served(
+    draw_adapter: Callable[..., Any], name: str
+) -> None:
+    backbone = load_backbone(name, "random:0")
+    parts = draw_adapter(backbone, method="head")
+    parts.manifest["preprocessing"]["size"] = [16, 16]
+    with pytest.raises(AdapterInvalid, match="Cure: a larger size") as caught:
+        admit(parts.dump(), backbone)
+    assert caught.value.code == "preprocessing_mismatch"
+    assert backbone.changed() == []
+
+
 def test_tucker_factors_for_a_linear_layer_are_refused(draw_adapter: Callable[..., Any]) -> None:
     backbone = load_backbone("test_vit", "random:0")
     parts = draw_adapter(backbone, modules=r"blocks\.0\.attn\.qkv")
