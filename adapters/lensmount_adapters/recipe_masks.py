@@ -61,7 +61,12 @@ def otsu(task: MaskTask) -> MaskMetrics:
 
 
 def _otsu(task: MaskTask, part: str, *, dark: bool) -> MaskMetrics:
-    from skimage.filters import threshold_otsu
+    try:
+        from skimage.filters import threshold_otsu
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            'Otsu\'s threshold needs scikit-image, which is not installed. Cure: pip install "lensmount[serve]"'
+        ) from error
 
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for sample in task.samples(part):
