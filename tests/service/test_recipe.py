@@ -1,39 +1,98 @@
-"""An adapter that a recipe made is served like any other: uploaded, answering, swapped, and no trace left."""
+"""The adapters that the recipes make are served like any other: uploaded, answering, swapped, and no trace left."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from fastapi.testclient import TestClient
+from PIL import Image, ImageDraw
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
-from lensmount_adapters.recipe import load_recipe
-from lensmount_adapters.recipe_run import Plan, carry_out
+from lensmount_adapters.helix import draw_helix, write_helices
+from lensmount_adapters.recipe import load_recipe, recipe_names
+from lensmount_adapters.recipe_run import Plan, carry_out, weights_beside
 from lensmount_service.server import Parts
 
 SMALL = {"size": 32, "epochs": 1, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "test_fraction": 0.25}
-SETS = {
-    "malaria-vgg16": ("malaria-nih", ("Parasitized", "Uninfected"), ["seed", "lean"]),
-    "smoking-resnet34": ("smoking", ("notsmoking", "smoking"), ["seed", "head"]),
-}
+FEW = (("group_regex", None), ("shots", 4), ("validation_fraction", 0.2))
+TISSUE = ("lung_aca", "lung_n", "lung_scc")
 
 
-@pytest.fixture(scope="module", params=SETS)
-def carried_out(request, tmp_path_factory, make_pictures) -> tuple[Backbone, list[bytes], tuple[str, ...]]:
-    """The backbone of a recipe, the files of two of its runs, and the labels."""
-    folder, labels, runs = SETS[request.param]
+@dataclass(frozen=True)
+class Case:
+    """Two runs of a recipe on a few drawn inputs; `weights` None are drawn, "clip" those of the tests' small CLIP."""
+
+    images: str
+    labels: tuple[str, ...]
+    runs: tuple[str, str]
+    weights: str | None = None
+    extra: str | None = None
+    changes: tuple[tuple[str, Any], ...] = (("group_regex", None),)
+
+
+CASES = {
+    "malaria-vgg16": Case("malaria-nih", ("Parasitized", "Uninfected"), ("seed", "lean")),
+    "smoking-resnet34": Case("smoking", ("notsmoking", "smoking"), ("seed", "head")),
+    "histology-lite0": Case(
+        "histology-lc25000-lung", TISSUE, ("norm", "lora-r4"), "pypi", changes=FEW
+    ),
+    "histology-plip": Case(
+        "histology-lc25000-lung", TISSUE, ("zero-shot", "lora-r4"), "clip", "transformers",
+        FEW,
+    ),
+    "nuclei-unet": Case(
+        "nuclei-dsb2018", ("nucleus",), ("base", "lora"), "random:0", "monai",
+        (("size", 64), ("epochs", 4), ("where", None), ("learning_rate", 0.01)),
+    ),
+    "helix-3d": Case("helix", ("left", "right"), ("volume", "head"), "pypi", changes=()),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Served:
+    backbone: Backbone
+    files: list[bytes]
+    labels: tuple[str, ...]
+    sent: bytes
+
+
+@pytest.fixture(scope="module", params=CASES)
+def carried_out(request: Any, tmp_path_factory: Any, make_pictures: Any, make_png: Any) -> Served:
+    """A recipe's backbone, the files of two of its runs, their labels, and an input to post."""
+    name, case = request.param, CASES[request.param]
+    if case.extra:
+        pytest.importorskip(case.extra, reason=f"needs the library {case.extra}")
     root: Path = tmp_path_factory.mktemp("recipe")
-    make_pictures(root / folder, labels, 10)
-    recipe = load_recipe(request.param)
-    weights = _weights(recipe.backbone, root / "weights.safetensors")
-    changes = SMALL | {"group_regex": None}
-    plan = Plan(root, root / "out", str(weights), runs, [folder], threads=1, changes=changes)
-    files = [(root / "out" / outcome.file).read_bytes() for outcome in carry_out(recipe, plan)]
-    return load_backbone(recipe.backbone, weights), files, labels
+    sent = make_png()
+    if case.images == "helix":
+        write_helices(root / "helix", 8, (6, 32, 32))
+        sent = as_npy(draw_helix(True, 99, (6, 32, 32)))
+    elif case.images == "nuclei-dsb2018":
+        write_blobs(root / case.images)
+        sent = (root / case.images / "images" / "0.png").read_bytes()
+    else:
+        make_pictures(root / case.images, case.labels, 10)
+    recipe = load_recipe(name)
+    weights = case.weights or str(_weights(recipe.backbone, root / "weights.safetensors"))
+    if weights == "clip":
+        weights = str(request.getfixturevalue("make_clip")(root / "clip"))
+    plan = Plan(
+        root, root / "out", weights, list(case.runs), [case.images], threads=1, changes=SMALL | dict(case.changes)
+    )
+    files = [root / "out" / outcome.file for outcome in carry_out(recipe, plan)]
+    used = weights_beside(files[0]) if case.runs[0] == "base" else weights
+    backbone = load_backbone(recipe.backbone, used)
+    if case.images == "helix":  # what its programs are tried out on
+        backbone.preprocessing = backbone.preprocessing.model_copy(update={"depth": 16, "size": (32, 32)})
+    return Served(backbone, [path.read_bytes() for path in files], case.labels, sent)
 
 
 def _weights(backbone: str, path: Path) -> Path:
@@ -44,24 +103,48 @@ def _weights(backbone: str, path: Path) -> Path:
     return path
 
 
+def as_npy(voxels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, voxels)
+    return file.getvalue()
+
+
+def write_blobs(folder: Path, count: int = 12) -> None:
+    """Pictures of bright discs with their masks and index.csv, as the nuclei come."""
+    draw = np.random.default_rng(0)
+    rows = ["file,modality"]
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(count):
+        picture, mask = Image.new("RGB", (64, 64), (20, 20, 20)), Image.new("L", (64, 64))
+        for x, y in draw.integers(8, 56, (4, 2)).tolist():
+            ImageDraw.Draw(picture).ellipse((x - 7, y - 7, x + 7, y + 7), fill=(220, 210, 230))
+            ImageDraw.Draw(mask).ellipse((x - 7, y - 7, x + 7, y + 7), fill=255)
+        picture.save(folder / "images" / f"{number}.png")
+        mask.save(folder / "masks" / f"{number}.png")
+        rows.append(f"{number}.png,fluorescence")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_every_recipe_is_tried() -> None:
+    assert set(CASES) == set(recipe_names())
+
+
 @pytest.mark.parametrize("executor", ["eager", "merged"])
 def test_a_recipes_adapters_answer_are_swapped_and_leave_the_backbone_as_it_was(
-    carried_out: tuple[Backbone, list[bytes], tuple[str, ...]],
-    make_parts: Callable[..., Parts],
-    make_png: Callable[..., bytes],
-    executor: str,
+    carried_out: Served, make_parts: Callable[..., Parts], executor: str
 ) -> None:
-    backbone, files, labels = carried_out
+    backbone = carried_out.backbone
     before = {name: tensor_digest(tensor) for name, tensor in backbone.tensors.items()}
     with make_parts(backbone, executor=executor) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
-        for name, data in zip(("one", "other"), files, strict=True):
+        for name, data in zip(("one", "other"), carried_out.files, strict=True):
             assert client.put(f"/adapters/{name}", content=data).status_code == 201
             assert client.get(f"/adapters/{name}/file").content == data
 
-        answers = [client.post(f"/predict?adapter={name}", content=make_png()) for name in ("one", "other", "one")]
+        answers = [client.post(f"/predict?adapter={n}", content=carried_out.sent) for n in ("one", "other", "one")]
 
-        found = [answer.json()["predictions"] for answer in answers]
-        assert {row["label"] for row in found[0]} == set(labels)
+        found = [(answer.json()["predictions"], answer.json().get("segmentation")) for answer in answers]
+        assert {row["label"] for row in found[0][0]} == set(carried_out.labels)
         assert found[0] == found[2] != found[1]
         assert client.get("/integrity").json()["ok"]
     assert {name: tensor_digest(tensor) for name, tensor in backbone.tensors.items()} == before
