@@ -27,6 +27,7 @@ from lensmount_service.routes.adapters import adapters_router
 from lensmount_service.routes.datasets import datasets_router
 from lensmount_service.routes.health import health_router
 from lensmount_service.routes.jobs import jobs_router
+from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
 
@@ -87,6 +88,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         )
     )
     app.include_router(health_router(engine, catalog, metrics, settings))
+    app.include_router(page_router())
     return app
 
 

@@ -1,0 +1,69 @@
+/** The list of adapters: which there are, which of them can answer here, which are picked. */
+
+import { element } from "./element.js";
+
+const NONE = "None yet. Upload one: lensmount adapters push FILE";
+
+export class AdapterList {
+  /** `list` is the <ul> that it fills, `filter` the search field; `changed()` is called when the pick is another. */
+  constructor(list, filter, changed) {
+    this.list = list;
+    this.filter = filter;
+    this.changed = changed;
+    this.items = [];
+    list.addEventListener("change", changed);
+    filter.addEventListener("input", () => this.find());
+  }
+
+  /** Names of the picked adapters, in the order of the list. */
+  get picked() {
+    return this.items.filter(({ box }) => box.checked).map(({ name }) => name);
+  }
+
+  /** Show `adapters` (GET /adapters); what was picked stays picked, and an only choice is taken. */
+  show(adapters) {
+    const before = this.picked;
+    const ready = adapters.filter(({ status }) => status === "ready");
+    const picked = new Set(before.length || ready.length !== 1 ? before : [ready[0].name]);
+    this.items = adapters.map((adapter) => item(adapter, picked));
+    this.list.replaceChildren(...this.items.map(({ row }) => row));
+    if (!adapters.length) this.list.append(element("li", { className: "quiet", textContent: NONE }));
+    this.filter.hidden = adapters.length <= 12;
+    this.find();
+    if (this.picked.join() !== before.join()) this.changed();
+  }
+
+  clear() {
+    this.items = [];
+    this.list.replaceChildren();
+  }
+
+  find() {
+    const wanted = this.filter.hidden ? "" : this.filter.value.trim().toLowerCase();
+    for (const { row, box, words } of this.items) row.hidden = !box.checked && !words.includes(wanted);
+  }
+}
+
+function item(adapter, picked) {
+  const ready = adapter.status === "ready";
+  const box = element("input", {
+    type: "checkbox",
+    value: adapter.name,
+    disabled: !ready,
+    checked: ready && picked.has(adapter.name),
+  });
+  const state = ready ? adapter.tier : `needs ${adapter.backbone.name}`;
+  const many = adapter.labels.length > 8 ? `, … ${adapter.labels.length} in all` : "";
+  const row = element("li", {}, [
+    element("label", { title: adapter.digest }, [
+      box,
+      element("span", { className: "name" }, [
+        element("b", { textContent: adapter.name }),
+        ` version ${adapter.version} `,
+        element("span", { className: ready ? "badge" : "badge wrong", textContent: state }),
+      ]),
+      element("span", { className: "quiet", textContent: adapter.labels.slice(0, 8).join(", ") + many }),
+    ]),
+  ]);
+  return { name: adapter.name, row, box, words: [adapter.name, ...adapter.labels].join("\n").toLowerCase() };
+}

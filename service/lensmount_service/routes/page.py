@@ -1,0 +1,53 @@
+"""GET /: the web page, a few files of the package that hold no data. What it shows it asks the API for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+
+from fastapi import APIRouter, Request, Response
+
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page/element.js": ("element.js", "text/javascript; charset=utf-8"),
+    "/page/api.js": ("api.js", "text/javascript; charset=utf-8"),
+    "/page/adapters.js": ("adapters.js", "text/javascript; charset=utf-8"),
+    "/page/picture.js": ("picture.js", "text/javascript; charset=utf-8"),
+    "/page/masks.js": ("masks.js", "text/javascript; charset=utf-8"),
+    "/page/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+HEADERS = {
+    # Trusted Types forbid innerHTML and its like: labels and file names can only ever become text.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # kept, but asked for again with its ETag: the page fits the server it came from
+}
+
+
+def page_router() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    for path, (name, media_type) in FILES.items():
+        data = files("lensmount_service").joinpath("page", name).read_bytes()
+        router.add_api_route(path, _file(data, media_type), methods=["GET", "HEAD"])
+    return router
+
+
+def _file(data: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = {**HEADERS, "ETag": etag}
+
+    async def serve(request: Request) -> Response:
+        known = request.headers.get("if-none-match", "")
+        if etag in known or known.strip() == "*":
+            return Response(status_code=304, headers=headers)
+        return Response(data, media_type=media_type, headers=headers)
+
+    return serve

@@ -1,0 +1,229 @@
+"""GET /: the page's files and headers, and the page itself in a real Chromium against a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
+from lensmount_adapters.manifest import SegmentationHead
+from lensmount_service.guard import OPEN_PATHS
+from lensmount_service.routes.page import FILES
+
+TOKEN = "a-token-of-the-lab"
+SIZE = (75, 60)  # width, height of the posted picture
+
+
+def page_files() -> dict[str, str]:
+    return {file.name: file.read_text() for file in files("lensmount_service").joinpath("page").iterdir()}
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_each_file_is_served_with_a_strict_policy_and_is_asked_for_again_by_its_etag(client, path) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == FILES[path][1]
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert (answer.headers["X-Content-Type-Options"], answer.headers["Cache-Control"]) == ("nosniff", "no-cache")
+
+    head = client.head(path)
+    assert (head.status_code, head.headers["ETag"]) == (200, answer.headers["ETag"])
+    again = client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_the_page_is_open_and_all_else_is_as_it_was(make_parts) -> None:
+    assert FILES.keys() <= OPEN_PATHS
+    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/adapters").status_code == 401
+        assert client.get("/page/").status_code == 401
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/page/", "/page/nothing.js", "/page/../guard.py", "/index.html"):
+            answer = client.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+        answer = client.post("/", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_every_file_of_the_folder_is_served_and_asks_for_nothing_from_elsewhere() -> None:
+    assert page_files().keys() == {name for name, _ in FILES.values()}
+    for name, text in page_files().items():
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+        assert not re.search(r"(https?:)?//[\w.-]+\.\w", text.replace("// ", "")), name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|localStorage", text), (
+            name
+        )
+        for target in re.findall(r'(?:href|src|from) ?=? ?"([^"]+)"', text):
+            assert target in ("docs",) or f"/page/{Path(target).name}" in FILES, f"{name} -> {target}"
+
+
+# In Chromium
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The app behind uvicorn on a port of its own, in a thread; yields its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield "http://{}:{}".format(*listener.getsockname())
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "lensmount[dev]"')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found[0])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium) -> Iterator[object]:
+    """A tab; whatever the browser complains of fails the test, but for the answers of 401 and 415 that it asked for."""
+    complaints: list[str] = []
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.set_default_timeout(20_000)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    yield tab
+    context.close()
+    assert [text for text in complaints if not re.search(r"status of 4(01|15)", text)] == []
+
+
+def upload(png: bytes, name: str = "cell.png") -> dict[str, object]:
+    return {"name": name, "mimeType": "image/png", "buffer": png}
+
+
+def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
+    page, make_parts, make_adapter, make_png
+) -> None:
+    nasty = "<img src=x onerror=alert(1)>.png"
+    with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for name, labels in (("cells", ("<b>a</b>", "b")), ("tiles", tuple("uvwxyz123"))):
+            put = httpx.put(f"{url}/adapters/{name}", content=make_adapter(len(labels), labels), headers=headers)
+            put.raise_for_status()
+        right = httpx.post(f"{url}/predict?adapter=cells,tiles", content=make_png(1), headers=headers).json()["results"]
+
+        page.goto(url)
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("alert").get_by_text("Unauthorized (401)").wait_for()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_text("Backbone resnet10t").wait_for()
+        assert not page.get_by_label("Token").is_visible()
+        assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 1]
+
+        page.get_by_role("checkbox", name="cells").check()
+        page.locator("#files").set_input_files([upload(make_png(1), nasty), upload(b"no picture", "notes.txt")])
+        page.get_by_role("checkbox", name="tiles").check()
+        page.get_by_text("2 pictures, 1 refused").wait_for()
+
+        good, bad = page.locator(".card").nth(0), page.locator(".card").nth(1)
+        assert good.get_by_role("heading", level=3).inner_text() == nasty
+        assert "unsupported_image_format" in bad.inner_text()
+        assert "Unsupported Media Type (415)" in bad.inner_text()
+        for section, result in zip(good.locator("section").all(), right, strict=True):
+            rows = section.locator(".score")
+            assert rows.locator("span:first-child").all_text_contents() == [p["label"] for p in result["predictions"]]
+            for bar, prediction in zip(rows.locator("meter").all(), result["predictions"], strict=True):
+                assert float(bar.get_attribute("value")) == pytest.approx(prediction["score"], abs=1e-5)
+            assert result["adapter"]["digest"][:19] in section.inner_text()
+        assert page.locator("canvas:visible").count() == 0
+
+        page.reload()
+        page.get_by_text("Backbone resnet10t").wait_for()  # the token is still there
+        page.get_by_role("button", name="Forget the token").click()
+        page.get_by_label("Token").wait_for()
+
+
+RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def make_segmentation(backbone: Backbone) -> bytes:
+    draw = torch.Generator().manual_seed(3)
+    labels = ("nucleus", "membrane")
+    tensors = {
+        "head.weight": torch.randn(2, backbone.feature_dim, 1, 1, generator=draw) * 5,
+        "head.bias": torch.zeros(2),
+    }
+    name = next(name for name in backbone.targets if name.endswith("bias"))
+    tensors[f"{name}.delta"] = torch.ones(backbone.targets[name].shape)
+    manifest = Manifest(
+        name="masks", method="bias", backbone=backbone.ref, preprocessing=RULE, labels=labels, head=SegmentationHead()
+    )
+    return dump_adapter(manifest, tensors, torch.float32)
+
+
+def test_masks_are_drawn_over_the_picture_pixel_by_pixel(page, make_parts: Callable, make_png) -> None:
+    pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+    maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
+    png = make_png(1, SIZE)
+    with make_parts(maps) as parts, listening(parts.app) as url:
+        httpx.put(f"{url}/adapters/masks", content=make_segmentation(maps)).raise_for_status()
+        drawn = httpx.post(f"{url}/predict?adapter=masks", content=png, headers={"Accept": "image/png"}).content
+        told = httpx.post(f"{url}/predict?adapter=masks", content=png).json()["segmentation"]["masks"]
+
+        page.goto(url)
+        page.get_by_role("checkbox", name="masks").wait_for()  # the only adapter is picked
+        page.locator("#files").set_input_files([upload(png)])
+        page.locator("canvas:visible").wait_for()
+        palette = Image.open(
+            io.BytesIO(drawn)
+        )  # the server's own PNG of the same masks: another way to the same pixels
+        assert len(np.unique(palette)) > 1
+        expected = np.array(palette.convert("RGBA"))
+        expected[np.array(palette) == 0] = 0
+        assert np.array_equal(canvas_pixels(page), expected)
+
+        text = page.locator(".card").inner_text()
+        for mask in told:
+            assert f"{mask['area']:,} pixels in {mask['count']:,} region" in text
+        page.get_by_label("Mask opacity").fill("80")
+        assert page.locator("canvas").evaluate("canvas => getComputedStyle(canvas).opacity") == "0.8"
+        page.locator(".card").get_by_role("checkbox", name="nucleus").uncheck()
+        counts = told[1]["counts"]
+        assert np.count_nonzero(canvas_pixels(page)[..., 3]) == sum(counts[1::2]) == told[1]["area"]
+
+
+def canvas_pixels(page) -> np.ndarray:
+    """uint8 [height, width, 4], as the browser holds them."""
+    script = "c => JSON.stringify([...c.getContext('2d').getImageData(0, 0, c.width, c.height).data])"
+    flat = json.loads(page.locator("canvas").evaluate(script))
+    return np.array(flat, np.uint8).reshape(SIZE[1], SIZE[0], 4)
