@@ -161,9 +161,9 @@ def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
         assert "Unsupported Media Type (415)" in bad.inner_text()
         for section, result in zip(good.locator("section").all(), right, strict=True):
             rows = section.locator(".score")
-            assert rows.locator("span:first-child").all_text_contents() == [p["label"] for p in result["predictions"]]
-            for bar, prediction in zip(rows.locator("meter").all(), result["predictions"], strict=True):
-                assert float(bar.get_attribute("value")) == pytest.approx(prediction["score"], abs=1e-5)
+            assert rows.locator("> span:first-child").all_text_contents() == [p["label"] for p in result["predictions"]]
+            for bar, prediction in zip(rows.locator(".meter").all(), result["predictions"], strict=True):
+                assert float(bar.get_attribute("aria-valuenow")) == pytest.approx(prediction["score"], abs=1e-5)
             assert result["adapter"]["digest"][:19] in section.inner_text()
         assert page.locator("canvas:visible").count() == 0
 
