@@ -153,7 +153,7 @@ def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
         page.get_by_role("checkbox", name="cells").check()
         page.locator("#files").set_input_files([upload(make_png(1), nasty), upload(b"no picture", "notes.txt")])
         page.get_by_role("checkbox", name="tiles").check()
-        page.get_by_text("2 pictures, 1 refused").wait_for()
+        page.get_by_text("2 pictures, 1 with an error").wait_for()
 
         good, bad = page.locator(".card").nth(0), page.locator(".card").nth(1)
         assert good.get_by_role("heading", level=3).inner_text() == nasty
@@ -171,6 +171,51 @@ def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
         page.get_by_text("Backbone resnet10t").wait_for()  # the token is still there
         page.get_by_role("button", name="Forget the token").click()
         page.get_by_label("Token").wait_for()
+
+
+BRING = """([kind, name, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(bytes)], name, {type: "image/png"}));
+  const options = {bubbles: true, cancelable: true};
+  const made = kind === "paste"
+    ? new ClipboardEvent(kind, {...options, clipboardData: data})
+    : new DragEvent(kind, {...options, dataTransfer: data});
+  document.body.dispatchEvent(made);
+}"""
+
+
+def test_pictures_are_dropped_and_pasted_answers_follow_the_pick_and_a_phone_shows_it_all(
+    page, make_parts, make_adapter, make_png
+) -> None:
+    with make_parts() as parts, listening(parts.app) as url:
+        for seed, name in enumerate(("cells", "tiles")):
+            httpx.put(f"{url}/adapters/{name}", content=make_adapter(seed)).raise_for_status()
+        page.set_viewport_size({"width": 360, "height": 640})
+        page.goto(url)
+        page.get_by_role("checkbox", name="cells").wait_for()
+        page.evaluate(BRING, ["drop", "dropped.png", list(make_png(1))])
+        page.evaluate(BRING, ["paste", f"{'pasted' * 20}.png", list(make_png(2))])
+        page.get_by_text("2 pictures", exact=True).wait_for()
+        assert [card.locator("section").count() for card in page.locator(".card").all()] == [0, 0]  # none is picked
+
+        page.get_by_role("checkbox", name="cells").check()
+        page.get_by_role("checkbox", name="tiles").check()
+        page.get_by_text("2 pictures", exact=True).wait_for()
+        headings = page.locator(".card h4").all_text_contents()
+        assert headings == ["cells version 1", "tiles version 1"] * 2
+        page.get_by_role("checkbox", name="cells").uncheck()
+        page.get_by_text("2 pictures", exact=True).wait_for()
+        assert page.locator(".card h4").all_text_contents() == ["tiles version 1"] * 2
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+        page.get_by_role("button", name="Remove dropped.png").click()
+        page.get_by_text("1 picture", exact=True).wait_for()
+        httpx.delete(f"{url}/adapters/tiles").raise_for_status()
+        page.get_by_role("button", name="Refresh").click()
+        page.get_by_role("checkbox", name="tiles").wait_for(state="detached")
+        page.locator(".card").get_by_text(
+            "Pick an adapter above."
+        ).wait_for()  # none takes the place of one that is gone
 
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

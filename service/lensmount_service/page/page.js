@@ -91,7 +91,7 @@ function tell() {
   const wrong = pictures.filter(({ problem }) => problem).length;
   const parts = [`${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"}`];
   if (left) parts.push(`${left} on their way`);
-  if (wrong) parts.push(`${wrong} refused`);
+  if (wrong) parts.push(`${wrong} with an error`);
   by("status").textContent = pictures.length ? parts.join(", ") : "";
   by("clear").hidden = pictures.length < 2;
   by("opacity-field").hidden = !pictures.some(({ hasMasks }) => hasMasks);
