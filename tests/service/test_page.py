@@ -218,6 +218,26 @@ def test_pictures_are_dropped_and_pasted_answers_follow_the_pick_and_a_phone_sho
         ).wait_for()  # none takes the place of one that is gone
 
 
+def test_a_volume_is_named_and_scored_without_a_preview(page, make_parts, draw_adapter) -> None:
+    volumes = load_backbone("resnet10t-3d", "random:0")
+    volumes.preprocessing = volumes.preprocessing.model_copy(update={"depth": 6, "size": (32, 32)})
+    voxels = io.BytesIO()
+    np.save(voxels, np.random.default_rng(0).integers(0, 4000, (7, 40, 36)).astype(np.int16))
+    with make_parts(volumes) as parts, listening(parts.app) as url:
+        adapter = draw_adapter(volumes, rank=2, modules=r"layer4\..*conv\d")
+        adapter.manifest["preprocessing"] |= {"window": {"kind": "range", "lower": 0.0, "upper": 4000.0}}
+        httpx.put(f"{url}/adapters/lung", content=adapter.dump()).raise_for_status()
+        right = httpx.post(f"{url}/predict?adapter=lung", content=voxels.getvalue()).json()["predictions"]
+
+        page.goto(url)
+        page.get_by_text("NIfTI").wait_for()
+        page.locator("#files").set_input_files([upload(voxels.getvalue(), "scan.npy")])
+        page.locator(".card h4").wait_for()
+        assert page.locator(".card h3").inner_text() == "scan.npy"
+        page.get_by_text("No preview of this format").wait_for()
+        assert page.locator(".number").all_text_contents() == [f"{one['score']:.1%}" for one in right]
+
+
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
