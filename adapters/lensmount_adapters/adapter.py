@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.delta import Delta
 from lensmount_adapters.heads import probabilities
-from lensmount_adapters.images import orient
-from lensmount_adapters.manifest import Manifest
+from lensmount_adapters.images import orient, turn_back
+from lensmount_adapters.manifest import Manifest, SegmentationHead
 
 ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as numbered by `orient`
 
@@ -42,7 +42,18 @@ class Adapter:
         The mean over the orientations that the manifest asks for.
         """
         turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
-        return torch.stack([self.logits(backbone.features(orient(images, turn))) for turn in turns]).mean(0)
+        return self.averaged(torch.cat([self.logits(backbone.features(orient(images, turn))) for turn in turns]))
+
+    def averaged(self, logits: Tensor) -> Tensor:
+        """Logits [orientations x N, classes] of one orientation after the other to their mean [N, classes].
+
+        Maps [orientations x N, classes, height, width] are turned back first.
+        """
+        turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
+        own = logits.reshape(len(turns), -1, *logits.shape[1:])
+        if isinstance(self.manifest.head, SegmentationHead):
+            own = torch.stack([turn_back(maps, turn) for maps, turn in zip(own, turns, strict=True)])
+        return own.mean(0)
 
     def image_scores(self, backbone: Backbone, images: Tensor) -> Tensor:
         """As `image_logits`, to scores [N, classes] in [0, 1]."""

@@ -113,6 +113,12 @@ def orient(pixels: Tensor, orientation: int) -> Tensor:
     return turned.flip(-1) if orientation >= 4 else turned
 
 
+def turn_back(maps: Tensor, orientation: int) -> Tensor:
+    """What `orient` did to [..., H, W], undone."""
+    unflipped = maps.flip(-1) if orientation >= 4 else maps
+    return torch.rot90(unflipped, -(orientation % 4), (-2, -1))
+
+
 def _centre_box(size: tuple[int, int], rule: Preprocessing) -> tuple[float, float, float, float]:
     """The centred box of the target's shape; cut from the source, so that an extreme shape costs no memory."""
     height, width = rule.size

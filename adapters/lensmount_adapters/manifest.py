@@ -283,8 +283,6 @@ class Manifest(_Strict):
             return self
         if not isinstance(self.preprocessing, Preprocessing):
             raise ValueError("found preprocessing of volumes for masks, expected that of pictures")
-        if self.preprocessing.orientations != 1:
-            raise ValueError(f"found {self.preprocessing.orientations} orientations for masks, expected 1")
         if self.preprocessing.resize == "crop":
             raise ValueError("found resize crop for masks, expected squash or pad: they cover the whole picture")
         if len(self.labels) > MAX_MASKS:

@@ -214,10 +214,10 @@ class SegmentRunner:
             features = junction.mixed(_take(activations, [row for share in together for row in share.rows]), members)
             outcome.swap_s += junction.pack_s
             for share, own in zip(together, torch.split(features, [len(s.rows) for s in together]), strict=True):
-                self._finish(share, own, len(turns), "mixed", outcome)
+                self._finish(share, own, "mixed", outcome)
         alone = set(range(len(shares))) - {number for run in mixed for number in run}
         for number in sorted(alone):
-            self._alone(shares[number], activations, len(turns), outcome)
+            self._alone(shares[number], activations, outcome)
         for share in shares:
             if self._places.wants(share.adapter.digest, share.ready.junction.hot_nbytes):
                 self._heat(share.adapter, share.ready)
@@ -252,7 +252,7 @@ class SegmentRunner:
             ],
         )
 
-    def _alone(self, share: _Share, activations: Tensor, turns: int, outcome: Outcome) -> None:
+    def _alone(self, share: _Share, activations: Tensor, outcome: Outcome) -> None:
         junction = share.ready.junction
         own = _take(activations, share.rows)
         program = self._places.get(share.adapter.digest)
@@ -261,18 +261,17 @@ class SegmentRunner:
             features = program(own)
             if len(outcome.scores) > len(share.items):
                 junction.learn("hot", len(own), time.perf_counter() - started)
-            self._finish(share, features, turns, "hot", outcome)
+            self._finish(share, features, "hot", outcome)
             return
         started = time.perf_counter()
         if junction.mount(share.adapter):
             outcome.switches += 1
             outcome.swap_s += time.perf_counter() - started
-        self._finish(share, junction.run(own), turns, "merged", outcome)
+        self._finish(share, junction.run(own), "merged", outcome)
 
-    def _finish(self, share: _Share, features: Tensor, turns: int, mode: str, outcome: Outcome) -> None:
+    def _finish(self, share: _Share, features: Tensor, mode: str, outcome: Outcome) -> None:
         """The adapter's own head, the mean over orientations, scores."""
-        logits = share.adapter.logits(features.to(self._backbone.device))
-        mean = logits.view(turns, len(share.items), *logits.shape[1:]).mean(0)
+        mean = share.adapter.averaged(share.adapter.logits(features.to(self._backbone.device)))
         scores = probabilities(share.adapter.manifest.head, mean).cpu()  # [N, classes], or maps behind them
         for item, row in zip(share.items, scores, strict=True):
             outcome.scores[item] = row

@@ -68,7 +68,6 @@ def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
     flat = backbone.dense and isinstance(backbone.preprocessing, Preprocessing)
     require(flat, f"masks to learn on {backbone.name}", "a backbone that gives maps of pictures: monai_unet")
     require(config.resize != "crop", "resize crop for masks", "squash or pad")
-    require(config.orientations == 1, f"{config.orientations} orientations for masks", "1")
     require(config.cache_trunk != "on", "cache-trunk on for masks", "auto or off")
     require(config.shots is None and not config.auto, "shots or auto for masks", "neither")
     folder = read_mask_folder(config.data, config.labels or ("mask",), config.where)

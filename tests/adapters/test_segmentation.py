@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,19 @@ from PIL import Image, ImageDraw, ImageOps
 
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 
-from lensmount_adapters import Preprocessing, load_backbone
+from lensmount_adapters import Adapter, Preprocessing, load_backbone
 from lensmount_adapters.admission import admit
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.delta import Layer
 from lensmount_adapters.errors import AdapterInvalid, DatasetError, TrainingError
+from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.files import dump_adapter, parse_adapter
 from lensmount_adapters.images import inner_box
 from lensmount_adapters.manifest import Factors, LinearHead, Manifest, SegmentationHead
 from lensmount_adapters.mask_folder import read_mask_folder
 from lensmount_adapters.masks import dice, measure_masks
+from lensmount_adapters.runner import MergedRunner
+from lensmount_adapters.segment_runner import SegmentRunner
 from lensmount_adapters.segmentation_training import train_base, train_segmentation
 from lensmount_adapters.segments import Segments
 from lensmount_adapters.swap import ExactSwapper
@@ -35,6 +39,12 @@ RULE = Preprocessing(size=(64, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 @pytest.fixture(scope="module", params=NETWORKS)
 def backbone(request: pytest.FixtureRequest):
     return load_backbone(request.param, "random:0")
+
+
+@dataclass
+class Asked:
+    adapter: Adapter
+    image: torch.Tensor
 
 
 def adapter_file(backbone, method: str, rule: Preprocessing = RULE, labels: tuple[str, ...] = ("nucleus",)) -> bytes:
@@ -118,7 +128,6 @@ def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone, small_backb
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"preprocessing": RULE.model_copy(update={"orientations": 8})}, "orientations for masks"),
         ({"preprocessing": RULE.model_copy(update={"resize": "crop"})}, "resize crop for masks"),
         ({"labels": tuple(f"l{i}" for i in range(33))}, "at most 32"),
         ({"modules": {"x": Factors(rank=1, alpha=1.0)}}, ""),
@@ -135,6 +144,31 @@ def test_a_manifest_of_masks_covers_the_whole_picture(changes, match) -> None:
             Manifest.parse(changed)
     else:
         assert Manifest.parse(changed).dump() == changed
+
+
+def test_maps_of_turned_pictures_are_turned_back_before_they_are_averaged(backbone) -> None:
+    rule = RULE.model_copy(update={"orientations": 8})
+    adapter = admit(adapter_file(backbone, "lora", rule), backbone)
+    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    swapper = ExactSwapper(backbone)
+    swapper.mount(adapter)
+    logits = []
+    for mirrored in (False, True):
+        for turns in range(4):
+            seen = np.rot90(picture.numpy(), turns, (1, 2))
+            seen = seen[:, :, ::-1] if mirrored else seen
+            maps = adapter.logits(backbone.features(torch.from_numpy(seen.copy())[None]))[0].numpy()
+            logits.append(np.rot90(maps[:, :, ::-1] if mirrored else maps, -turns, (1, 2)))
+    swapper.unmount()
+    expected = torch.from_numpy(np.mean(logits, 0)).sigmoid()
+
+    for runner in (
+        MergedRunner(backbone, ExactSwapper(backbone)),
+        SegmentRunner(backbone.twin(), choose_executor("eager", "float32", backbone.device, 1, None)),
+    ):
+        (scores,) = runner.scores([Asked(adapter, picture)]).scores
+        runner.close()
+        assert torch.allclose(scores, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(75, 60), (60, 75), (64, 64), (301, 20)])
