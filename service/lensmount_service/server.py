@@ -96,7 +96,10 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
         if settings.zoo:
             catalog.load_zoo(zoo_folder())
         training = Training(datasets, jobs, files, Publisher(database, registry, jobs, files))
-        yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
+        try:
+            yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
+        finally:
+            backbone.keep_clones()  # whoever gave it may mount adapters in place again
 
 
 def serve(settings: Settings, backbone: Backbone | None = None) -> None:
