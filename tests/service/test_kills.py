@@ -206,6 +206,13 @@ def job(nursery, job_id):
     return insist(lambda: nursery.http.get(f"/jobs/{job_id}")).json()
 
 
+def until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def wait_for(nursery, job_id, holds, seconds=60):
     end = time.monotonic() + seconds
     while not holds(found := job(nursery, job_id)):
@@ -475,11 +482,20 @@ def test_a_server_answers_the_same_to_the_bit_while_a_job_trains_and_publishes(n
     push(nursery)
     wait_for(nursery, submit(nursery, adapter="cells"), ended)
     image = zipfile.ZipFile(io.BytesIO(archive())).read("red/0.png")
-    job_id = submit(nursery, adapter="cells", alias="prod", seed=1, force=True)
-    answers = []
-    while not ended(found := job(nursery, job_id)):
+
+    def ask():
         answer = nursery.http.post("/predict?adapter=cells@1", content=image).json()
-        answers.append((str(answer["predictions"]), answer["adapter"]["digest"]))
+        return str(answer["predictions"]), answer["adapter"]["digest"]
+
+    def is_hot():
+        ask()
+        return nursery.http.get("/adapters/cells").json()["tier"] == "hot"
+
+    until(is_hot)  # merged and hot weights go through programs of their own, and the last bits may differ
+    answers = []
+    job_id = submit(nursery, adapter="cells", alias="prod", seed=1, force=True, epochs=8)
+    while not ended(found := job(nursery, job_id)):
+        answers.append(ask())
     assert (found["result"]["published"], found["result"]["adapter"]["version"]) == (True, 2)
     assert len(answers) > 5
     assert len(set(answers)) == 1
