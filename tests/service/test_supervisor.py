@@ -113,7 +113,7 @@ def test_serve_with_worker_trains_beside_the_server_and_leaves_no_process_behind
     finally:
         server.kill()
         server.wait()
-    wait_until(lambda: not is_alive(workers[0]), 10)
+    wait_until(lambda: not is_alive(workers[0]), 60)
 
 
 def answers(client: httpx.Client, server: subprocess.Popen) -> bool:
