@@ -138,6 +138,7 @@ def adapters(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
 
     torch.set_num_threads(1)
     resident = load_backbone(backbone, "random:0")
+    resident.keep_nothing()  # as `lensmount serve` does
     executor = choose_executor("auto", "auto", "cpu", 1, programs)
     runner = SegmentRunner(resident, executor, hot_bytes=0, book=CostBook(programs))
     image = torch.zeros(3, *resident.preprocessing.size)
