@@ -115,9 +115,8 @@ class Catalog:
         """Requests that are under way finish with their snapshot; new ones do not find it."""
         with self._writing:
             for digest in self._registry.delete(name, number):
-                with self._registry.alone() as needed:  # another server may have published the same file just now
-                    if digest not in needed:
-                        self._blobs.delete(digest)
+                if digest not in self._registry.digests():  # another server may have published the same file just now
+                    self._blobs.delete(digest)
                 self._cache.drop(digest)
                 self._runner.forget(digest)
         self._observe_cache()

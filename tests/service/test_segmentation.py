@@ -222,7 +222,9 @@ def test_masks_alone_are_of_one_image_and_one_adapter(served, make_png) -> None:
 def test_an_adapter_of_labels_has_no_masks(client, make_png) -> None:
     answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Accept": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
-    assert "segmentation" not in client.post("/predict?adapter=cells", content=make_png()).json()
+    answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert "segmentation" not in answer.json()
 
 
 def test_a_picture_is_turned_as_its_exif_says_and_its_masks_with_it(served) -> None:

@@ -135,13 +135,18 @@ def predict_router(
 
 
 def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
-    """The media type of the answer: masks alone are offered where one adapter answers and gives masks."""
+    """The media type of the answer: masks alone are offered where one adapter answers and gives masks.
+
+    Where there is the document only, it is the answer to any `Accept` but one that asks for masks.
+    """
     accept = request.headers.get("accept")
-    if len(snapshots) > 1:
-        return negotiate(accept, [JSON], "several adapters answer in one document")
-    if not isinstance(snapshots[0].adapter.manifest.head, SegmentationHead):
-        return negotiate(accept, [JSON], f"{snapshots[0].version.name} answers with labels, and has no masks")
-    return negotiate(accept, list(FORMS), f"{snapshots[0].version.name} answers with masks")
+    if len(snapshots) == 1 and isinstance(snapshots[0].adapter.manifest.head, SegmentationHead):
+        return negotiate(accept, list(FORMS), f"{snapshots[0].version.name} answers with masks")
+    if accept and any(form in accept.lower() for form in FORMS if form != JSON):
+        several = "several adapters answer in one document"
+        alone = f"{snapshots[0].version.name} answers with labels, and has no masks"
+        return negotiate(accept, [JSON], several if len(snapshots) > 1 else alone)
+    return JSON
 
 
 def _check_one(form: str, parts: Sequence[Part]) -> None:
