@@ -19,7 +19,7 @@ WORKDIR /src
 
 # Dependencies alone, so that a change of code leaves the layer with torch as it is.
 COPY pyproject.toml constraints.txt ./
-RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino
+RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino --extra llvm
 
 # The project itself, with the zoo's adapters and the recipes.
 COPY README.md LICENSE ./
@@ -27,7 +27,7 @@ COPY client ./client
 COPY adapters ./adapters
 COPY service ./service
 COPY recipes ./recipes
-RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train,openvino]"
+RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train,openvino,llvm]"
 
 USER lensmount
 WORKDIR /state

@@ -33,7 +33,7 @@ from lensmount_adapters.manifest import Factors, LinearHead
 MODULES = r"layer[34]\.\d+\.conv[12]"
 RANK = 8
 WARM_UP_ROUNDS = 3
-GOAL_OURS_TO_COPY = 1.7
+GOAL_OURS_TO_COPY = 1.3
 GOAL_PEFT_TO_OURS = 10.0
 
 

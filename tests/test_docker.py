@@ -78,7 +78,7 @@ def test_the_image_installs_dependencies_first_and_then_the_project() -> None:
     assert len(installs) == 2
     assert all("-c constraints.txt" in command for command in installs)
     assert "-r pyproject.toml" in installs[0]
-    assert '".[serve,train,openvino]"' in installs[1]
+    assert '".[serve,train,openvino,llvm]"' in installs[1]
 
 
 def test_what_the_image_installs_runs_the_command(installed: Path) -> None:

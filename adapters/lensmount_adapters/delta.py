@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.errors import AdapterInvalid
+from lensmount_adapters.product import write_product
 
 
 class Layer(StrEnum):
@@ -116,9 +117,8 @@ class LowRank(_Factored):
 
     def write(self, base: Tensor, live: Tensor) -> None:
         base2d, live2d = base.view(base.shape[0], -1), live.view(live.shape[0], -1)  # [out, in/groups * k]
-        if live.dtype is torch.float32:  # no temporary; a tenth faster than addmm, which copies the base first
-            torch.mm(_matrix(self.B), _matrix(self.A), out=live2d)
-            torch.add(base2d, live2d, alpha=self.scale, out=live2d)
+        if live.dtype is torch.float32:
+            write_product(base2d, _matrix(self.B), _matrix(self.A), self.scale, live2d)
         else:
             live2d.copy_(torch.addmm(base2d.float(), _matrix(self.B), _matrix(self.A), alpha=self.scale))
 

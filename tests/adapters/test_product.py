@@ -1,0 +1,75 @@
+"""The sum of a switch, both ways: beside float64, inside its bounds, and always the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lensmount_adapters import product
+from lensmount_adapters.product import LONG_ROWS, RANKS, OnePass, in_two_steps, one_pass, write_product
+
+SHAPES = [(1, 1), (3, 7), (8, 8), (9, 16), (17, 31), (64, 112), (5, LONG_ROWS), (8, LONG_ROWS + 3), (33, LONG_ROWS + 8)]
+GUARD = 64  # weights on either side that nobody may touch
+
+
+def parts(shape: tuple[int, int], rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(rank)
+    rows, columns = shape
+    sizes = ((rows, columns), (rows, rank), (rank, columns))
+    base, B, A = (torch.randn(size, generator=draw) for size in sizes)
+    return base, B, A
+
+
+@pytest.mark.parametrize("rank", [1, 3, 4, 8, 13, 16, 17, 40])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_it_is_the_sum_of_float64_and_nothing_beside_it_is_written(shape: tuple[int, int], rank: int) -> None:
+    base, B, A = parts(shape, rank)
+    around = torch.full((GUARD + base.numel() + GUARD,), 7.0)
+    live = around[GUARD:-GUARD].view(shape).fill_(float("nan"))
+    kept = [tensor.clone() for tensor in (base, B, A)]
+    write_product(base, B, A, 0.37, live)
+    wanted = base.double() + 0.37 * (B.double() @ A.double())
+    within = base.double().abs() + 0.37 * (B.double().abs() @ A.double().abs())  # what rounding is in proportion to
+    assert ((live - wanted).abs() <= (rank + 2) * 2**-24 * within).all()
+    assert (around[:GUARD] == 7).all() and (around[-GUARD:] == 7).all()  # noqa: PT018  # one fact
+    assert all(torch.equal(now, then) for now, then in zip((base, B, A), kept, strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rows_have_the_same_bits_in_whatever_company(shape: tuple[int, int]) -> None:
+    pytest.importorskip("llvmlite", reason='needs llvmlite: pip install "lensmount[llvm]"')
+    base, B, A = parts(shape, 8)
+    together, alone = torch.full(shape, 1e30), torch.full(shape, -1.0)
+    one_pass(8)(base, B, A, 1.0, together)
+    for row in range(len(base)):
+        one_pass(8)(base[row : row + 1], B[row : row + 1], A, 1.0, alone[row : row + 1])
+    assert torch.equal(together, alone)
+
+
+def test_a_rank_that_is_less_than_the_kernels_is_filled_up_with_zeros() -> None:
+    pytest.importorskip("llvmlite", reason='needs llvmlite: pip install "lensmount[llvm]"')
+    base, B, A = parts((9, 21), 3)
+    found = [torch.empty(9, 21) for _ in RANKS]
+    for rank, live in zip(RANKS, found, strict=True):
+        one_pass(rank)(base, B, A, 2.0, live)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@pytest.mark.parametrize("why", ["no llvmlite", "two threads", "high rank", "strided"])
+def test_where_one_pass_is_not_possible_torch_does_it_in_two(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("one pass")
+
+    monkeypatch.setattr(OnePass, "__call__", never)
+    base, B, A = parts((9, 24), 17 if why == "high rank" else 8)
+    if why == "no llvmlite":
+        monkeypatch.setattr(product, "_installed", lambda: False)
+    if why == "two threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    if why == "strided":
+        base = base.t().contiguous().t()
+    live, wanted = torch.empty(9, 24), torch.empty(9, 24)
+    write_product(base, B, A, 0.5, live)
+    in_two_steps(base, B, A, 0.5, wanted)
+    assert torch.equal(live, wanted)
