@@ -50,6 +50,8 @@ class Adapter:
         Maps [orientations x N, classes, height, width] are turned back first.
         """
         turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
+        if len(turns) == 1:
+            return logits
         own = logits.reshape(len(turns), -1, *logits.shape[1:])
         if isinstance(self.manifest.head, SegmentationHead):
             own = torch.stack([turn_back(maps, turn) for maps, turn in zip(own, turns, strict=True)])

@@ -24,6 +24,12 @@ class Line:
     def __call__(self, images: int) -> float:
         return self.fixed + self.per_image * images
 
+    def towards(self, images: int, seconds: float, share: float) -> Line:
+        """Nearer to what `images` took, by `share` of the way; one observation counts for at most twice the line's."""
+        expected = self(images)
+        factor = 1 + share * (min(seconds / expected, 2.0) - 1) if expected > 0 else 1.0
+        return Line(self.fixed * factor, self.per_image * factor)
+
     @classmethod
     def through(cls, one: float, many: float, n: int) -> Line:
         """The line through the seconds for 1 image and for `n`; neither part below zero."""
@@ -36,6 +42,7 @@ class Costs:
     """Seconds of one branch: merged weights made constant (`hot`), handed in at run time (`merged`), or `mixed`.
 
     `merge`: computing one adapter's merged weights. `pack`: laying out one adapter's factors for a mixed batch.
+    `together`: mixed, with the factors of a steady company of adapters made constant.
     """
 
     hot: Line
@@ -44,6 +51,7 @@ class Costs:
     mixed: Line | None
     pack: float
     slots: int
+    together: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,13 @@ def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
     best = sorted((index for index in savings if savings[index] > 0), key=lambda index: -savings[index])
     runs = [best[start : start + costs.slots] for start in range(0, len(best), costs.slots)]
     return [run for run in runs if sum(savings[index] for index in run) > costs.mixed.fixed]
+
+
+def company_pays(costs: Costs, groups: Sequence[Group]) -> bool:
+    """Whether groups of one company are cheaper together than each alone; tried while that cost is not known."""
+    if len(groups) < 2 or costs.together is None:
+        return len(groups) > 1
+    return costs.together(sum(group.images for group in groups)) < sum(_alone(costs, group) for group in groups)
 
 
 class CostBook:

@@ -27,6 +27,8 @@ from lensmount_adapters.segments import Halves
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
 LEARNING = 0.1  # how far one observation moves a cost
+STEADY_BATCHES = 16  # without a new adapter, before those that come together are bound together
+FIRST_TRIES = 4
 KEPT_PREPARED = 256  # adapters whose factors stay laid out; for another one it takes 2 ms
 RANKS = (4, 8, 16, 32, 64)  # room for factors in a mixed batch; an adapter of a higher rank is merged
 
@@ -59,6 +61,31 @@ class _Mix:
 
     def has_room(self, layout: Layout, rank: int) -> bool:
         return self.mixed.rank >= rank and self.mixed.layout.covers(layout)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Company:
+    """Adapters that are asked for together, whose factors may become constants of one mixed program.
+
+    Packing factors and handing them in is a fifth to a half of a mixed batch's time; this saves it.
+    """
+
+    members: tuple[Mixable, ...]
+    mix: _Mix
+
+    def holds(self, one: Mixable | None) -> bool:
+        return one is not None and one.digest in self._slots
+
+    def is_of(self, members: Sequence[Mixable], mix: _Mix) -> bool:
+        return mix is self.mix and len(members) == len(self.members) and all(map(self.holds, members))
+
+    def mask(self, members: Sequence[tuple[Mixable, int]]) -> Tensor:
+        """For activations that belong to these in turn, so many to each."""
+        return self.mix.mixed.mask([self._slots[one.digest] for one, count in members for _ in range(count)])
+
+    @property
+    def _slots(self) -> dict[str, int]:
+        return {one.digest: slot for slot, one in enumerate(self.members)}
 
 
 class Junction:
@@ -95,6 +122,10 @@ class Junction:
         self._mounted: str | None = None
         self._mix: _Mix | None = None
         self._wanted: tuple[Layout, int] | None = None  # what a mixed program must hold
+        self._met: OrderedDict[str, Mixable] = OrderedDict()  # in batches of several adapters, those met last
+        self._steady = 0  # such batches in turn that brought nobody new
+        self.company: Company | None = None
+        self._tries: list[float] = []  # seconds an image of the company's program, until its cost is known
         self._lock = threading.Lock()
         self.pack_s = 0.0  # of the last mixed batch
         base = self._branch.bind(self._parametric.base)
@@ -181,16 +212,18 @@ class Junction:
         self._mix = mix
         self._correct(mixed=line)
 
-    def learn(self, way: Literal["hot", "mixed"], images: int, seconds: float) -> None:
-        """Move a line towards what a run in a batch of many took: one program measured alone stays in the caches.
+    def learn(
+        self, way: Literal["hot", "mixed", "together"], images: int, seconds: float, *, alone: bool = False
+    ) -> None:
+        """Move a line towards what a run in a batch of many took.
 
-        Not on GPUs, where a call returns before it is computed.
+        `alone`: the batch had one adapter. Its weights stay in the caches, so that teaches nothing but that a line is
+        far too high, as one measured beside other work. Not on GPUs, where a call returns before it is computed.
         """
-        line = self.costs.hot if way == "hot" else self.costs.mixed
-        if line is None or self._device.type != "cpu":
+        line: Line | None = getattr(self.costs, way)
+        if line is None or self._device.type != "cpu" or (alone and seconds > line(images) / 2):
             return
-        moved = replace(line, fixed=max(0.0, line.fixed + LEARNING * (seconds - line(images))))
-        self._correct(**{way: moved})
+        self._correct(**{way: line.towards(images, seconds, LEARNING)})
 
     def holds(self, one: Mixable) -> bool:
         mix = self._mix
@@ -211,8 +244,45 @@ class Junction:
         self.learn("mixed", len(rows), time.perf_counter() - started)
         return features
 
+    def meet(self, members: Sequence[Mixable]) -> Company | None:
+        """The adapters of one batch; the company to compute them in, once it has been steady for a while."""
+        with self._lock:
+            self._steady = self._steady + 1 if all(one.digest in self._met for one in members) else 0
+            for one in members:
+                self._met[one.digest] = one
+                self._met.move_to_end(one.digest)
+            while len(self._met) > self._max_batch:
+                self._met.popitem(last=False)
+            met, mix = tuple(self._met.values()), self._mix
+            steady = self._steady >= STEADY_BATCHES
+        if steady and mix is not None and all(map(self.holds, met)):
+            known = self.company is not None and self.company.is_of(met, mix)
+            self.company = self.company if known else Company(met, mix)
+        return self.company
+
+    def bind_together(self, company: Company) -> Program:
+        """A mixed program with the company's factors constant, of the inputs activations and mask."""
+        mixed = company.mix.mixed
+        factors = mixed.pack([company.mix.factors_of(one) for one in company.members])
+        mask = mixed.mask([0])
+        program = company.mix.compiled.bind(factors, [self._example.shape, mask.shape])
+        self._correct(together=None)
+        self._tries = []
+        return program
+
+    def try_together(self, images: int, seconds: float) -> None:
+        """What a run of the company's program took. The first few are its measurement, as nothing runs beside them."""
+        if self.costs.together is None:
+            self._tries.append(seconds / images)
+            if len(self._tries) == FIRST_TRIES:
+                self._correct(together=Line(0.0, min(self._tries)))
+        else:
+            self.learn("together", images, seconds)
+
     def forget(self, digest: str) -> None:
         """Give up what was laid out for an adapter that left memory."""
+        with self._lock:
+            self._met.pop(digest, None)
         mix = self._mix
         if mix is not None:
             mix.prepared.pop(digest, None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from torch import Tensor
 
 from lensmount_adapters.adapter import ORIENTATIONS, Adapter
 from lensmount_adapters.backbone import Backbone
-from lensmount_adapters.costs import CostBook, Group, mixed_groups
+from lensmount_adapters.costs import CostBook, Group, company_pays, mixed_groups
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.executors import Executor, Program
 from lensmount_adapters.heads import probabilities
 from lensmount_adapters.hot import Places
 from lensmount_adapters.images import orient
-from lensmount_adapters.junction import Junction, Mixable
+from lensmount_adapters.junction import Company, Junction, Mixable
 from lensmount_adapters.machine import release_memory
 from lensmount_adapters.runner import Item, MergedRunner, Outcome, by_adapter
 from lensmount_adapters.segments import Segments
@@ -81,7 +81,7 @@ class SegmentRunner:
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
         self._places: Places[Program] = Places(hot_bytes)
         self._in_place: MergedRunner | None = None  # made when first needed
-        self._making: set[str] = set()
+        self._making: set[Hashable] = set()
         self._cutting = threading.Lock()  # held while a cut's programs are made: seconds
         self._heating = threading.Lock()  # of `_making`; the owner of the backbone takes it too
         self._background = ThreadPoolExecutor(1, thread_name_prefix="lensmount-prepare")
@@ -207,18 +207,24 @@ class SegmentRunner:
         ]
         for share in shares:
             self._places.used(share.adapter.digest, len(share.rows))
+        found: list[tuple[_Share, Tensor, str]] = []  # the features of each
+        company = self._company(shares, junction)
+        if company is not None:
+            found += self._together(shares, *company, junction, activations)
+            shares = [share for share in shares if not company[0].holds(share.ready.mixable)]
         mixed = self._mix(shares, junction)
         for run in mixed:
             together = [shares[number] for number in run]
             members = [(share.ready.mixable, len(share.rows)) for share in together if share.ready.mixable is not None]
             features = junction.mixed(_take(activations, [row for share in together for row in share.rows]), members)
             outcome.swap_s += junction.pack_s
-            for share, own in zip(together, torch.split(features, [len(s.rows) for s in together]), strict=True):
-                self._finish(share, own, "mixed", outcome)
+            parts = torch.split(features, [len(share.rows) for share in together])
+            found += [(share, own, "mixed") for share, own in zip(together, parts, strict=True)]
         alone = set(range(len(shares))) - {number for run in mixed for number in run}
-        for number in sorted(alone):
-            self._alone(shares[number], activations, outcome)
-        for share in shares:
+        found += [self._alone(shares[number], activations, outcome) for number in sorted(alone)]
+        for share, own, mode in found:  # programs first: between them Python's own data would leave the caches
+            self._finish(share, own, mode, outcome)
+        for share, _, _ in found:
             if self._places.wants(share.adapter.digest, share.ready.junction.hot_nbytes):
                 self._heat(share.adapter, share.ready)
 
@@ -240,34 +246,57 @@ class SegmentRunner:
     def _mix(self, shares: list[_Share], junction: Junction) -> list[list[int]]:
         if len(shares) == 1 or junction.costs.mixed is None:  # one alone: the same bits whatever was asked before
             return []
-        return mixed_groups(
-            junction.costs,
-            [
-                Group(
-                    len(share.rows),
-                    share.adapter.digest in self._places,
-                    share.ready.mixable is not None and junction.holds(share.ready.mixable),
-                )
-                for share in shares
-            ],
-        )
+        return mixed_groups(junction.costs, [self._group(share, junction) for share in shares])
 
-    def _alone(self, share: _Share, activations: Tensor, outcome: Outcome) -> None:
+    def _group(self, share: _Share, junction: Junction) -> Group:
+        mixable = share.ready.mixable is not None and junction.holds(share.ready.mixable)
+        return Group(len(share.rows), share.adapter.digest in self._places, mixable)
+
+    def _company(self, shares: list[_Share], junction: Junction) -> tuple[Company, Program] | None:
+        """The adapters that come together in steady company, where a program for all of them is there and pays."""
+        members = [share.ready.mixable for share in shares if share.ready.mixable is not None]
+        if len(members) < 2:
+            return None
+        before, company = junction.company, junction.meet(members)
+        if company is None:
+            return None
+        if before is not None and before is not company:
+            self._places.drop(before)
+        inside = [share for share in shares if company.holds(share.ready.mixable)]
+        self._places.used(company, sum(len(share.rows) for share in inside))
+        program = self._places.get(company)
+        if program is None and self._places.wants(company, junction.hot_nbytes):
+            self._make(company, lambda: junction.bind_together(company))
+        if program is None or not company_pays(junction.costs, [self._group(share, junction) for share in inside]):
+            return None
+        return company, program
+
+    def _together(
+        self, shares: list[_Share], company: Company, program: Program, junction: Junction, activations: Tensor
+    ) -> list[tuple[_Share, Tensor, str]]:
+        inside = [share for share in shares if company.holds(share.ready.mixable)]
+        own = _take(activations, [row for share in inside for row in share.rows])
+        mask = company.mask([(share.ready.mixable, len(share.rows)) for share in inside if share.ready.mixable])
+        started = time.perf_counter()
+        features = program(own, mask)
+        junction.try_together(len(own), time.perf_counter() - started)
+        parts = torch.split(features, [len(share.rows) for share in inside])
+        return [(share, part, "mixed") for share, part in zip(inside, parts, strict=True)]
+
+    def _alone(self, share: _Share, activations: Tensor, outcome: Outcome) -> tuple[_Share, Tensor, str]:
         junction = share.ready.junction
         own = _take(activations, share.rows)
         program = self._places.get(share.adapter.digest)
-        if program is not None:
-            started = time.perf_counter()
-            features = program(own)
-            if len(outcome.scores) > len(share.items):
-                junction.learn("hot", len(own), time.perf_counter() - started)
-            self._finish(share, features, "hot", outcome)
-            return
         started = time.perf_counter()
+        if program is not None:
+            features = program(own)
+            several = len(outcome.scores) > len(share.items)
+            junction.learn("hot", len(own), time.perf_counter() - started, alone=not several)
+            return share, features, "hot"
         if junction.mount(share.adapter):
             outcome.switches += 1
             outcome.swap_s += time.perf_counter() - started
-        self._finish(share, junction.run(own), "merged", outcome)
+        return share, junction.run(own), "merged"
 
     def _finish(self, share: _Share, features: Tensor, mode: str, outcome: Outcome) -> None:
         """The adapter's own head, the mean over orientations, scores."""
@@ -278,23 +307,27 @@ class SegmentRunner:
         outcome.modes[mode] = outcome.modes.get(mode, 0) + len(share.items)
 
     def _heat(self, adapter: Adapter, ready: _Ready) -> None:
-        """Make the adapter's own program in the background, once."""
-        with self._heating:
-            if adapter.digest in self._making or adapter.digest in self._places:
-                return
-            self._making.add(adapter.digest)
+        """The adapter's own program."""
+        self._make(adapter.digest, lambda: ready.junction.bind(adapter))
 
-        def make() -> None:
+    def _make(self, key: Hashable, make: Callable[[], Program]) -> None:
+        """In the background, once, and into a place."""
+        with self._heating:
+            if key in self._making or key in self._places:
+                return
+            self._making.add(key)
+
+        def work() -> None:
             try:
-                program = ready.junction.bind(adapter)
+                program = make()
                 with self._heating:
-                    if adapter.digest in self._making:
-                        self._places.put(adapter.digest, program, program.nbytes)
+                    if key in self._making:
+                        self._places.put(key, program, program.nbytes)
             finally:
                 with self._heating:
-                    self._making.discard(adapter.digest)
+                    self._making.discard(key)
 
-        self._later(make)
+        self._later(work)
 
     def _later(self, work: Callable[[], None]) -> None:
         def logged() -> None:
@@ -317,4 +350,6 @@ def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
 
 
 def _take(activations: Tensor, rows: list[int]) -> Tensor:
-    return activations if rows == list(range(len(activations))) else activations[rows]
+    """Without a copy where the rows follow one another."""
+    first, end = rows[0], rows[0] + len(rows)
+    return activations[first:end] if rows == list(range(first, end)) else activations[rows]

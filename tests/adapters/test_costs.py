@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lensmount_adapters.costs import CostBook, Costs, Group, Line, mixed_groups, seconds_of
+from lensmount_adapters.costs import CostBook, Costs, Group, Line, company_pays, mixed_groups, seconds_of
 
 
 def seconds(costs: Costs, groups: list[Group], runs: list[list[int]]) -> float:
@@ -136,3 +137,17 @@ def test_a_forgotten_book_is_measured_anew(tmp_path: Path) -> None:
 
     assert book.line("a", lambda: Line(2.0, 2.0)) == Line(2.0, 2.0)
     assert CostBook(tmp_path, "m").lines == {"a": Line(2.0, 2.0)}
+
+
+def test_a_company_is_tried_and_then_taken_where_it_is_cheaper() -> None:
+    groups = [Group(2, hot=True, mixable=True), Group(1, hot=False, mixable=True)]  # alone 2.5 + 6.5 ms
+    for together, pays in ((None, True), (Line(0.003, 0.0019), True), (Line(0.003, 0.0021), False)):
+        costs = replace(COSTS, together=together)
+        assert company_pays(costs, groups) is pays
+        assert not company_pays(costs, groups[:1])
+
+
+def test_a_line_moves_as_a_whole_and_by_one_observation_not_far() -> None:
+    assert Line(0.002, 0.001).towards(2, 0.006, 0.1) == Line(pytest.approx(0.0021), pytest.approx(0.00105))
+    assert Line(0.002, 0.001).towards(2, 60.0, 0.1)(2) == pytest.approx(0.0044)
+    assert Line(0.0, 0.0).towards(2, 60.0, 0.1) == Line(0.0, 0.0)

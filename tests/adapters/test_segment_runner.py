@@ -19,6 +19,7 @@ from lensmount_adapters.errors import ExecutorUnavailable, SwapError
 from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.heads import probabilities
 from lensmount_adapters.images import orient
+from lensmount_adapters.junction import STEADY_BATCHES
 from lensmount_adapters.segment_runner import SegmentRunner
 
 BOUNDS = {torch.float32: 2e-4, torch.bfloat16: 0.05}
@@ -280,5 +281,115 @@ def test_costs_move_towards_what_batches_took(backbone: Backbone, adapters: list
     assert junction.costs.hot(1) == pytest.approx(0.005, rel=1e-3)
     for _ in range(100):
         junction.learn("hot", 1, 0.0)
-    assert junction.costs.hot.fixed == 0.0
+    assert junction.costs.hot(1) < 1e-6
     runner.close()
+
+
+def test_one_slow_run_hardly_moves_a_cost_and_an_adapter_alone_only_one_that_is_far_too_high(
+    backbone: Backbone, adapters: list[Adapter]
+) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    runner.scores(questions(adapters[:1], 1))
+    (junction,) = runner._junctions.values()
+    junction.costs = replace(junction.costs, hot=Line(0.001, 0.001))
+
+    junction.learn("hot", 1, 5.0)
+    assert junction.costs.hot(1) == pytest.approx(0.0022)
+    junction.learn("hot", 1, 0.0015, alone=True)
+    assert junction.costs.hot(1) == pytest.approx(0.0022)
+    junction.learn("hot", 1, 0.0005, alone=True)
+    assert junction.costs.hot(1) < 0.0021
+    runner.close()
+
+
+def cheap_company(runner: SegmentRunner) -> None:
+    """Make the cost model take the company's program wherever there is one."""
+    runner.settle()
+    for junction in runner._junctions.values():
+        junction.costs = replace(junction.costs, hot=Line(1.0, 1.0), mixed=None, together=Line(0.0, 0.0))
+
+
+@pytest.mark.parametrize("executor", ["eager float32", "eager bfloat16", "openvino float32", "openvino bfloat16"])
+def test_adapters_that_come_together_get_one_program_with_the_same_answers(
+    backbone: Backbone, adapters: list[Adapter], executor: str
+) -> None:
+    name, precision = executor.split()
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    try:
+        chosen = choose_executor(name, precision, backbone.device, 1, None)
+    except ExecutorUnavailable as error:
+        pytest.skip(str(error))
+    same_cut = [adapters[n] for n in (0, 1, 2, 3, 7)]
+    asked = questions(same_cut, 10)
+    runner = SegmentRunner(backbone, chosen, max_batch=8)
+    for adapter in same_cut:
+        runner.prepare(adapter)
+    runner.settle()
+    for _ in range(STEADY_BATCHES + 2):
+        runner.scores(asked)
+    cheap_company(runner)
+    (junction,) = runner._junctions.values()
+    assert junction.company is not None
+    assert junction.company in runner._places
+
+    scores, modes = modes_of(runner, asked)
+    assert modes == {"mixed": 10}
+    check(backbone, asked, scores, BOUNDS[chosen.dtype])
+    few = [asked[3], asked[1], asked[6]]  # some of them, in another order, one twice
+    scores, modes = modes_of(runner, few)
+    assert modes == {"mixed": 3}
+    check(backbone, few, scores, BOUNDS[chosen.dtype])
+    _, modes = modes_of(runner, asked[:1])
+    assert "mixed" not in modes  # one alone: the same bits whatever was asked before
+    assert runner.changed() == []
+    runner.close()
+
+
+def test_a_company_changes_with_who_comes_and_holds_one_place(
+    backbone: Backbone, adapters: list[Adapter], draw_adapter: Callable[..., Any]
+) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None), max_batch=3)
+    first, second, third = (adapters[n] for n in (0, 1, 3))
+    newcomer = admit(draw_adapter(backbone, seed=50, method="lora", modules=r"layer4.*", rank=4).dump(), backbone)
+
+    def come(*them: Adapter) -> None:
+        for _ in range(STEADY_BATCHES + 2):
+            runner.scores(questions(them, len(them)))
+            runner.settle()
+
+    come(first, second, third)
+    (junction,) = runner._junctions.values()
+    before = junction.company
+    assert before is not None
+    assert {one.digest for one in before.members} == {first.digest, second.digest, third.digest}
+    come(first, second)
+    assert junction.company is before  # the third keeps its slot: it costs nothing
+    come(second, newcomer)
+    after = junction.company
+    assert after is not None
+    assert after is not before
+    assert newcomer.digest in {one.digest for one in after.members}
+    assert before not in runner._places
+    assert after in runner._places
+
+    asked = questions([second, newcomer], 4)
+    check(backbone, asked, runner.scores(asked).scores, BOUNDS[torch.float32])
+    runner.close()
+
+
+def test_a_changing_company_and_one_without_room_are_not_bound(backbone: Backbone, adapters: list[Adapter]) -> None:
+    executor = choose_executor("eager", "float32", backbone.device, 1, None)
+    crowded = SegmentRunner(backbone, executor, max_batch=2)
+    for turn in range(2 * STEADY_BATCHES):  # three take turns in two slots
+        crowded.scores(questions([adapters[(0, 1, 3)[(turn + n) % 3]] for n in range(2)], 2))
+    (junction,) = crowded._junctions.values()
+    assert junction.company is None
+    crowded.close()
+
+    poor = SegmentRunner(backbone, executor, hot_bytes=0)
+    for _ in range(STEADY_BATCHES + 2):
+        poor.scores(questions(adapters[:2], 2))
+        poor.settle()
+    assert poor.nbytes() == {"hot": 0}
+    poor.close()
