@@ -116,7 +116,7 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
     images = torch.randn(BATCH, 3, 224, 224)
     one = [Question(adapters[0], image) for image in images]
     mixed = [Question(adapter, image) for adapter, image in zip(adapters, images, strict=True)]
-    hot = warmed(SegmentRunner(backbone, executor, hot_bytes=2**31), [mixed, one])
+    hot = warmed(SegmentRunner(backbone, executor, hot_bytes=2**33), [mixed, one])  # ResNet34: 200 MB an adapter
     cold = warmed(SegmentRunner(backbone, executor, hot_bytes=0), [mixed, one])
     network = merged_network(backbone, adapters[0])
     with torch.inference_mode():
