@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.backbone import Backbone, tensor_digest
-from lensmount_adapters.costs import CostBook, Costs, Line, seconds_of
+from lensmount_adapters.costs import CostBook, Costs, Group, Line, company_pays, seconds_of
 from lensmount_adapters.delta import Delta
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.executors import Compiled, Executor, Program
@@ -29,6 +29,7 @@ MEASURED_IMAGES = 8
 LEARNING = 0.1  # how far one observation moves a cost
 STEADY_BATCHES = 16  # without a new adapter, before those that come together are bound together
 FIRST_TRIES = 4
+MEASURE_ANEW_AFTER = 200  # batches that did without the company's program: it may have been measured beside other work
 KEPT_PREPARED = 256  # adapters whose factors stay laid out; for another one it takes 2 ms
 RANKS = (4, 8, 16, 32, 64)  # room for factors in a mixed batch; an adapter of a higher rank is merged
 
@@ -125,6 +126,7 @@ class Junction:
         self._met: OrderedDict[str, Mixable] = OrderedDict()  # in batches of several adapters, those met last
         self._steady = 0  # such batches in turn that brought nobody new
         self.company: Company | None = None
+        self._declined = 0
         self._tries: list[float] = []  # seconds an image of the company's program, until its cost is known
         self._lock = threading.Lock()
         self.pack_s = 0.0  # of the last mixed batch
@@ -269,6 +271,16 @@ class Junction:
         self._correct(together=None)
         self._tries = []
         return program
+
+    def together_pays(self, groups: Sequence[Group]) -> bool:
+        """Whether these groups of the company are cheaper together; now and then that is measured anew."""
+        if company_pays(self.costs, groups):
+            return True
+        self._declined += 1
+        if self._declined == MEASURE_ANEW_AFTER:
+            self._declined, self._tries = 0, []
+            self._correct(together=None)
+        return False
 
     def try_together(self, images: int, seconds: float) -> None:
         """What a run of the company's program took. The first few are its measurement, as nothing runs beside them."""

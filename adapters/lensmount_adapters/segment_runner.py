@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lensmount_adapters.adapter import ORIENTATIONS, Adapter
 from lensmount_adapters.backbone import Backbone
-from lensmount_adapters.costs import CostBook, Group, company_pays, mixed_groups
+from lensmount_adapters.costs import CostBook, Group, mixed_groups
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.executors import Executor, Program
 from lensmount_adapters.heads import probabilities
@@ -267,7 +267,7 @@ class SegmentRunner:
         program = self._places.get(company)
         if program is None and self._places.wants(company, junction.hot_nbytes):
             self._make(company, lambda: junction.bind_together(company))
-        if program is None or not company_pays(junction.costs, [self._group(share, junction) for share in inside]):
+        if program is None or not junction.together_pays([self._group(share, junction) for share in inside]):
             return None
         return company, program
 

@@ -19,7 +19,7 @@ from lensmount_adapters.errors import ExecutorUnavailable, SwapError
 from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.heads import probabilities
 from lensmount_adapters.images import orient
-from lensmount_adapters.junction import STEADY_BATCHES
+from lensmount_adapters.junction import FIRST_TRIES, MEASURE_ANEW_AFTER, STEADY_BATCHES
 from lensmount_adapters.segment_runner import SegmentRunner
 
 BOUNDS = {torch.float32: 2e-4, torch.bfloat16: 0.05}
@@ -343,6 +343,25 @@ def test_adapters_that_come_together_get_one_program_with_the_same_answers(
     _, modes = modes_of(runner, asked[:1])
     assert "mixed" not in modes  # one alone: the same bits whatever was asked before
     assert runner.changed() == []
+    runner.close()
+
+
+def test_a_company_that_seemed_too_dear_is_measured_anew(backbone: Backbone, adapters: list[Adapter]) -> None:
+    runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
+    asked = questions(adapters[:2], 2, size=32)
+    for _ in range(STEADY_BATCHES + 2):
+        runner.scores(asked)
+        runner.settle()
+    (junction,) = runner._junctions.values()
+    junction.costs = replace(junction.costs, together=Line(9.0, 9.0))
+
+    for _ in range(MEASURE_ANEW_AFTER):
+        runner.scores(asked)
+        assert junction.costs.together in (Line(9.0, 9.0), None)
+    for _ in range(FIRST_TRIES):
+        assert runner.scores(asked).modes == {"mixed": 2}
+    assert junction.costs.together is not None
+    assert junction.costs.together(2) < 1
     runner.close()
 
 
