@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lensmount_adapters.machine import page_out
+
 RANKS = (4, 8, 16)  # a kernel each; above, it is arithmetic that takes the time, and torch is better at that
 LONG_ROWS = 2048  # columns
 _making = threading.Lock()
@@ -48,6 +50,7 @@ class OnePass:
 
         self._rank = rank
         self._short, self._long = compiled(rank, 1), compiled(rank, 8)
+        page_out("libllvmlite")
 
     def __call__(self, base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
         if scale != 1:

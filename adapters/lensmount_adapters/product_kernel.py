@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -45,8 +44,8 @@ def compiled(rank: int, at_a_time: int) -> Kernel:
     return kernel
 
 
-@cache
 def _machine() -> Any:
+    """One for each engine, which owns it and frees it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -72,4 +75,22 @@ def test_where_one_pass_is_not_possible_torch_does_it_in_two(why: str, monkeypat
     live, wanted = torch.empty(9, 24), torch.empty(9, 24)
     write_product(base, B, A, 0.5, live)
     in_two_steps(base, B, A, 0.5, wanted)
+    assert torch.equal(live, wanted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_compiler_does_not_stay_in_memory_and_can_be_used_again() -> None:
+    pytest.importorskip("llvmlite", reason='needs llvmlite: pip install "lensmount[llvm]"')
+    one_pass(4)
+    again = OnePass(8)  # compiles anew with what was given back
+    resident = 0  # kB
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        if "libllvmlite" in line:
+            resident += int(next(one for one in lines if one.startswith("Rss:")).split()[1])
+    assert resident < 20_000
+    base, B, A = parts((9, 21), 8)
+    live, wanted = torch.empty(9, 21), torch.empty(9, 21)
+    again(base, B, A, 1.0, live)
+    one_pass(8)(base, B, A, 1.0, wanted)
     assert torch.equal(live, wanted)
