@@ -12,15 +12,17 @@ same bits whatever was in `live` before.
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lensmount_adapters.machine import page_out
+
+log = logging.getLogger(__name__)
 
 RANKS = (4, 8, 16)  # a kernel each; above, it is arithmetic that takes the time, and torch is better at that
 LONG_ROWS = 2048  # columns
@@ -30,10 +32,9 @@ _making = threading.Lock()
 def write_product(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
     """`live = base + scale * B @ A`: [out, in], [out, r], [r, in], [out, in], all float32; `live` overlaps no other."""
     room = next((rank for rank in RANKS if rank >= B.shape[1]), None)
-    if room is not None and torch.get_num_threads() == 1 and _installed() and _plain(base, B, A, live):
-        one_pass(room)(base, B, A, scale, live)
-    else:
-        in_two_steps(base, B, A, scale, live)
+    fits = room is not None and torch.get_num_threads() == 1 and all(map(_is_plain, (base, B, A, live)))
+    kernel = one_pass(room) if room is not None and fits else None
+    (kernel or in_two_steps)(base, B, A, scale, live)
 
 
 def in_two_steps(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
@@ -43,7 +44,7 @@ def in_two_steps(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor)
 
 
 class OnePass:
-    """`OnePass(rank)(base, B, A, scale, live)`: for ranks up to `rank`, all tensors contiguous and on the CPU."""
+    """`OnePass(rank)(base, B, A, scale, live)`: for ranks up to `rank`, all tensors float32, contiguous, on the CPU."""
 
     def __init__(self, rank: int) -> None:
         from lensmount_adapters.product_kernel import compiled  # llvmlite need not be there
@@ -62,21 +63,22 @@ class OnePass:
         kernel(base.data_ptr(), B.data_ptr(), A.data_ptr(), live.data_ptr(), rows, columns)
 
 
-def one_pass(rank: int) -> OnePass:
-    """For one of RANKS; made once, in a tenth of a second."""
+def one_pass(rank: int) -> OnePass | None:
+    """For one of RANKS; made once, in a tenth of a second. None where llvmlite is not there or does not work."""
     with _making:
         return _one_pass(rank)
 
 
-def _plain(*tensors: Tensor) -> bool:
-    return all(tensor.is_cpu and tensor.is_contiguous() for tensor in tensors)
-
-
 @cache
-def _installed() -> bool:
-    return find_spec("llvmlite") is not None
+def _one_pass(rank: int) -> OnePass | None:
+    try:
+        return OnePass(rank)
+    except ModuleNotFoundError:
+        return None
+    except Exception:  # LLVM has errors of many kinds, and torch gives the same answers
+        log.warning("no kernel was made; a switch takes half as long again", exc_info=True)
+        return None
 
 
-@cache
-def _one_pass(rank: int) -> OnePass:
-    return OnePass(rank)
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.is_contiguous()

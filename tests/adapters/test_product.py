@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,12 @@ from lensmount_adapters.product import LONG_ROWS, RANKS, OnePass, in_two_steps, 
 
 SHAPES = [(1, 1), (3, 7), (8, 8), (9, 16), (17, 31), (64, 112), (5, LONG_ROWS), (8, LONG_ROWS + 3), (33, LONG_ROWS + 8)]
 GUARD = 64  # weights on either side that nobody may touch
+
+
+def kernel(rank: int) -> OnePass:
+    found = one_pass(rank)
+    assert found is not None
+    return found
 
 
 def parts(shape: tuple[int, int], rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,9 +51,9 @@ def test_rows_have_the_same_bits_in_whatever_company(shape: tuple[int, int]) -> 
     pytest.importorskip("llvmlite", reason='needs llvmlite: pip install "lensmount[llvm]"')
     base, B, A = parts(shape, 8)
     together, alone = torch.full(shape, 1e30), torch.full(shape, -1.0)
-    one_pass(8)(base, B, A, 1.0, together)
+    kernel(8)(base, B, A, 1.0, together)
     for row in range(len(base)):
-        one_pass(8)(base[row : row + 1], B[row : row + 1], A, 1.0, alone[row : row + 1])
+        kernel(8)(base[row : row + 1], B[row : row + 1], A, 1.0, alone[row : row + 1])
     assert torch.equal(together, alone)
 
 
@@ -55,19 +62,25 @@ def test_a_rank_that_is_less_than_the_kernels_is_filled_up_with_zeros() -> None:
     base, B, A = parts((9, 21), 3)
     found = [torch.empty(9, 21) for _ in RANKS]
     for rank, live in zip(RANKS, found, strict=True):
-        one_pass(rank)(base, B, A, 2.0, live)
+        kernel(rank)(base, B, A, 2.0, live)
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 
-@pytest.mark.parametrize("why", ["no llvmlite", "two threads", "high rank", "strided"])
+@pytest.mark.parametrize("why", ["no llvmlite", "broken llvmlite", "two threads", "high rank", "strided", "bfloat16"])
 def test_where_one_pass_is_not_possible_torch_does_it_in_two(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("one pass")
 
     monkeypatch.setattr(OnePass, "__call__", never)
+    product._one_pass.cache_clear()
     base, B, A = parts((9, 24), 17 if why == "high rank" else 8)
     if why == "no llvmlite":
-        monkeypatch.setattr(product, "_installed", lambda: False)
+        monkeypatch.setitem(sys.modules, "lensmount_adapters.product_kernel", None)
+    if why == "broken llvmlite":
+        broken = SimpleNamespace(compiled=lambda rank, rows: 1 / 0)
+        monkeypatch.setitem(sys.modules, "lensmount_adapters.product_kernel", broken)
+    if why == "bfloat16":
+        base = base.bfloat16()
     if why == "two threads":
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     if why == "strided":
@@ -75,13 +88,14 @@ def test_where_one_pass_is_not_possible_torch_does_it_in_two(why: str, monkeypat
     live, wanted = torch.empty(9, 24), torch.empty(9, 24)
     write_product(base, B, A, 0.5, live)
     in_two_steps(base, B, A, 0.5, wanted)
+    product._one_pass.cache_clear()
     assert torch.equal(live, wanted)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_compiler_does_not_stay_in_memory_and_can_be_used_again() -> None:
     pytest.importorskip("llvmlite", reason='needs llvmlite: pip install "lensmount[llvm]"')
-    one_pass(4)
+    kernel(4)
     again = OnePass(8)  # compiles anew with what was given back
     resident = 0  # kB
     lines = iter(Path("/proc/self/smaps").read_text().splitlines())
@@ -92,5 +106,5 @@ def test_the_compiler_does_not_stay_in_memory_and_can_be_used_again() -> None:
     base, B, A = parts((9, 21), 8)
     live, wanted = torch.empty(9, 21), torch.empty(9, 21)
     again(base, B, A, 1.0, live)
-    one_pass(8)(base, B, A, 1.0, wanted)
+    kernel(8)(base, B, A, 1.0, wanted)
     assert torch.equal(live, wanted)
