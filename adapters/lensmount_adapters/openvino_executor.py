@@ -101,9 +101,7 @@ class OpenVino:
             }
         )
         compiled = self._core.compile_model(fixed, "CPU", self._config)
-        output = compiled.output(0).get_partial_shape()
-        known = tuple(output.to_shape()) if output.is_static else None
-        return Request(compiled.create_infer_request(), self._openvino.Tensor, known)
+        return Request(compiled.create_infer_request(), self._openvino.Tensor)
 
     def with_constants(self, model: Any, constants: Mapping[int, Tensor], shared: frozenset[int]) -> Any:
         """A clone of the model with the inputs at these positions constant; the `shared` ones without a copy."""
@@ -191,26 +189,21 @@ class OpenVino:
 class Request:
     """One infer request: `request(inputs)`.
 
-    Tensors are set one by one: OpenVINO's own handling of a list takes 0.15 ms more. Inputs are read where they lie. An
-    output of a known shape is written where it stays, any other is copied out of the request's memory.
+    Tensors are set one by one: OpenVINO's own handling of a list takes 0.15 ms more. Inputs are read where they lie,
+    the output is copied out of the request's memory. A tensor of ours, set as its output, stays unwritten where the
+    model hands an input through (2026.4).
     """
 
     infer_request: Any
     tensor: Any  # openvino.Tensor
-    shape: tuple[int, ...] | None
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         request = self.infer_request
         given = [self.tensor(_array(x), shared_memory=True) for x in inputs]
         for position, one in enumerate(given):
             request.set_input_tensor(position, one)
-        if self.shape is None:
-            request.infer(share_outputs=True)
-            return torch.from_numpy(request.get_output_tensor(0).data.copy())
-        output = torch.empty(self.shape)
-        request.set_output_tensor(0, self.tensor(output.numpy(), shared_memory=True))
         request.infer(share_outputs=True)
-        return output
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 
 class OpenVinoCompiled:

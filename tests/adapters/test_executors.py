@@ -204,6 +204,20 @@ def test_a_program_says_what_it_holds(made: Made) -> None:
 
 
 @pytest.mark.parametrize("name", ["eager", "openvino", pytest.param("cudagraphs", marks=pytest.mark.gpu)])
+def test_a_branch_without_a_layer_hands_its_input_through(name: str) -> None:
+    """That of an adapter with a head alone. Of one image, and of many, and after other calls."""
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    executor = choose_executor(name, "float32", "cuda" if name == "cudagraphs" else CPU, 1, None)
+    given = [torch.randn(count, 48) for count in (1, 1, 4, 1, 4)]
+    program = executor.compile(fx.symbolic_trace(nn.Identity()), (given[2],), (), key="").bind((), [given[2].shape])
+
+    answers = [program(x) for x in given]
+
+    assert all(torch.equal(answer.cpu(), x) for answer, x in zip(answers, given, strict=True))
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino", pytest.param("cudagraphs", marks=pytest.mark.gpu)])
 def test_a_trunk_has_no_weights_to_hand_in(name: str, tmp_path: Path) -> None:
     trunk = fx.symbolic_trace(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(8, 4, 3), nn.Hardswish()).eval())
     compiled = executor(name, torch.float32, tmp_path).compile(trunk, inputs()[:1], (), "trunk")
