@@ -83,6 +83,11 @@ TASKS = {
         "histology-lc25000-lung",
         PARTS | {"group_regex": TILE, "augment": "microscopy", "resize": "crop", "size": 224, "epochs": 10},
     ),
+    "histology-shipped": Benchmark(  # the shipped adapter's own split, with seed 0
+        "histology-lc25000-lung",
+        {"validation_fraction": 0.05, "test_fraction": 0.15, "group_regex": TILE, "augment": "microscopy"}
+        | {"resize": "crop", "size": 224, "epochs": 10},
+    ),
     "gray50-recipe": Benchmark(
         "malaria-nih-gray50",
         PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 6},
