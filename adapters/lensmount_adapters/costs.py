@@ -83,9 +83,10 @@ def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
 
 def company_pays(costs: Costs, groups: Sequence[Group]) -> bool:
     """Whether groups of one company are cheaper together than each alone; tried while that cost is not known."""
-    if len(groups) < 2 or costs.together is None:
-        return len(groups) > 1
-    return costs.together(sum(group.images for group in groups)) < sum(_alone(costs, group) for group in groups)
+    if len(groups) < 2:
+        return False
+    alone, images = sum(_alone(costs, group) for group in groups), sum(group.images for group in groups)
+    return costs.together is None or costs.together(images) < alone
 
 
 class CostBook:

@@ -102,9 +102,7 @@ class SegmentRunner:
         self._later(work)
 
     def forget(self, digest: str) -> None:
-        with self._heating:
-            self._making.discard(digest)  # a program under way is not put
-            self._places.drop(digest)
+        self._give_up(digest)
         for junction in list(self._junctions.values()):
             junction.forget(digest)
 
@@ -210,8 +208,9 @@ class SegmentRunner:
         found: list[tuple[_Share, Tensor, str]] = []  # the features of each
         company = self._company(shares, junction)
         if company is not None:
-            found += self._together(shares, *company, junction, activations)
+            inside = [share for share in shares if company[0].holds(share.ready.mixable)]
             shares = [share for share in shares if not company[0].holds(share.ready.mixable)]
+            found += self._together(inside, *company, junction, activations)
         mixed = self._mix(shares, junction)
         for run in mixed:
             together = [shares[number] for number in run]
@@ -261,7 +260,7 @@ class SegmentRunner:
         if company is None:
             return None
         if before is not None and before is not company:
-            self._places.drop(before)
+            self._give_up(before)
         inside = [share for share in shares if company.holds(share.ready.mixable)]
         self._places.used(company, sum(len(share.rows) for share in inside))
         program = self._places.get(company)
@@ -272,9 +271,8 @@ class SegmentRunner:
         return company, program
 
     def _together(
-        self, shares: list[_Share], company: Company, program: Program, junction: Junction, activations: Tensor
+        self, inside: list[_Share], company: Company, program: Program, junction: Junction, activations: Tensor
     ) -> list[tuple[_Share, Tensor, str]]:
-        inside = [share for share in shares if company.holds(share.ready.mixable)]
         own = _take(activations, [row for share in inside for row in share.rows])
         mask = company.mask([(share.ready.mixable, len(share.rows)) for share in inside if share.ready.mixable])
         started = time.perf_counter()
@@ -328,6 +326,11 @@ class SegmentRunner:
                     self._making.discard(key)
 
         self._later(work)
+
+    def _give_up(self, key: Hashable) -> None:
+        with self._heating:
+            self._making.discard(key)  # a program under way is not put
+            self._places.drop(key)
 
     def _later(self, work: Callable[[], None]) -> None:
         def logged() -> None:
