@@ -113,6 +113,28 @@ def make_png() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
+def published() -> Callable[[TestClient], list[dict[str, object]]]:
+    """`published(client)` lists what the registry says of every adapter, without the tier: that one moves by itself."""
+
+    def listed(client: TestClient) -> list[dict[str, object]]:
+        adapters = client.get("/adapters").json()["adapters"]
+        return [{key: value for key, value in adapter.items() if key != "tier"} for adapter in adapters]
+
+    return listed
+
+
+@pytest.fixture(scope="session")
+def same_scores() -> Callable[[dict, dict], bool]:
+    """`same_scores(one, other)` of two answers: equal but for the last bits, which follow the adapter's tier."""
+
+    def same(one: dict, other: dict) -> bool:
+        first, second = ({p["label"]: p["score"] for p in answer["predictions"]} for answer in (one, other))
+        return first == pytest.approx(second, abs=1e-6)
+
+    return same
+
+
+@pytest.fixture(scope="session")
 def make_pictures() -> Callable[[Path, tuple[str, ...], int], None]:
     """`make_pictures(folder, ("a", "b"), 10)` fills class folders with pictures that differ in colour."""
 
