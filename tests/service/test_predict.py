@@ -66,7 +66,9 @@ def test_top_k_keeps_the_best_labels(client, make_png):
     assert best[0]["score"] == pytest.approx(every[0]["score"], abs=1e-6)
 
 
-def test_a_version_a_digest_and_an_alias_name_the_same_bytes_after_a_newer_upload(client, make_adapter, make_png, same_scores):
+def test_a_version_a_digest_and_an_alias_name_the_same_bytes_after_a_newer_upload(
+    client, make_adapter, make_png, same_scores
+):
     first = client.post("/predict?adapter=cells", content=make_png()).json()
     digest = first["adapter"]["digest"]
     client.put("/adapters/cells/aliases/prod", json={"version": 1})
