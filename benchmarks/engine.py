@@ -351,14 +351,15 @@ def warmed(runner: SegmentRunner, batches: Sequence[Sequence[Question]]) -> Segm
     for batch in batches:
         for question in batch:
             runner.prefetch(question.adapter)
-    for _ in range(70):  # as often as it takes a shape to get a program of its own
-        for batch in batches[:2]:
-            runner.scores(batch)
-    for _ in range(3):
+    for _ in range(2):  # programs of branches, then those of the whole network
+        for _ in range(70):  # as often as it takes a shape to get a program of its own
+            for batch in batches[:2]:
+                runner.scores(batch)
         runner.settle()
+    for _ in range(3):
         for batch in batches:
             runner.scores(batch)
-    runner.settle()
+        runner.settle()
     return runner
 
 

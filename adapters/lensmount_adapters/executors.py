@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx
@@ -76,6 +76,18 @@ class Executor(Protocol):
         `key` names the program in the cache on disk: it must change with the module's constants. Inputs of any float
         dtype are taken and never written; outputs are in some float dtype and survive the next call.
         Raises BackboneError where the module cannot be compiled.
+        """
+        ...
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """An executor to which one program is cheaper than two that follow one another."""
+
+    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]]) -> Program:
+        """`second(first(x), *others)` as one program of `x, *others`, ready for inputs of these shapes.
+
+        Both are programs of this executor, and stay as they are.
         """
         ...
 

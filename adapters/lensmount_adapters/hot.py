@@ -64,12 +64,12 @@ class Places(Generic[T]):
             if len(self._uses) > 4 * (1024 + len(self._held)):
                 self._forget()
 
-    def wants(self, key: Hashable, nbytes: int) -> bool:
+    def wants(self, key: Hashable, nbytes: int, threshold: float | None = None) -> bool:
         """Whether a place is worth making for it now: it fits beside the rest, or in place of what is used less."""
         with self._lock:
             if key in self._held:
                 return False
-            if key not in self._pins and self._score_of(key) < self.threshold:
+            if key not in self._pins and self._score_of(key) < (self.threshold if threshold is None else threshold):
                 return False
             return self._victims(key, nbytes) is not None
 

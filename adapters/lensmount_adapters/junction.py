@@ -20,7 +20,7 @@ from lensmount_adapters.backbone import Backbone, tensor_digest
 from lensmount_adapters.costs import CostBook, Costs, Group, Line, company_pays, seconds_of
 from lensmount_adapters.delta import Delta
 from lensmount_adapters.errors import SwapError
-from lensmount_adapters.executors import Compiled, Executor, Program
+from lensmount_adapters.executors import Compiled, Executor, Joining, Program
 from lensmount_adapters.mixed import Layout, Mixed, Prepared, mixed
 from lensmount_adapters.parametric import frozen, parametric
 from lensmount_adapters.segments import Halves
@@ -139,6 +139,23 @@ class Junction:
         """Preprocessed images [N, 3, (D,) H, W] to what enters the branch; the images where there is no trunk."""
         images = images.to(self._device)
         return images if self._trunk is None else self._trunk(images)
+
+    @property
+    def joins(self) -> bool:
+        """Whether a program of trunk and branch takes less time than the two."""
+        return self._trunk is not None and isinstance(self._executor, Joining)
+
+    def joined_nbytes(self, branch: Program) -> int:
+        return branch.nbytes + (0 if self._trunk is None else self._trunk.nbytes)
+
+    def joined(self, branch: Program, *shapes: Sequence[int]) -> Program:
+        """The trunk and this program behind it as one, for images (and other inputs of the branch) of these shapes.
+
+        It computes images; what several adapters ask of one image goes through the trunk once without it.
+        """
+        assert self._trunk is not None
+        assert isinstance(self._executor, Joining)  # `joins` said so
+        return self._executor.join(self._trunk, branch, shapes)
 
     # the adapter's merged weights
 

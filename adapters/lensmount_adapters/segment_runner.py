@@ -3,7 +3,8 @@
 The branch takes its weights as inputs, so an adapter is other weights for the same program. Three ways to compute it
 (docs/decisions.md): `hot`, the merged weights made constants of a program of the adapter's own; `merged`, computed into
 a buffer and handed in; `mixed`, one program for many adapters with their factors side by side. Costs measured on this
-machine decide for each batch. dLoRA (OSDI 2024) chooses between merged and mixed likewise, for language models.
+machine decide for each batch. What has its batches to itself for a while gets trunk and branch in one program, `whole`.
+dLoRA (OSDI 2024) chooses between merged and mixed likewise, for language models.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from lensmount_adapters.swap import ExactSwapper
 
 log = logging.getLogger(__name__)
 
+LONE_IMAGES = 16  # of late, before an adapter or a company that has its batches to itself gets one program for them
+
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
@@ -53,6 +56,16 @@ class _Share:
     ready: _Ready
     items: list[int]
     rows: list[int]  # orientation by orientation
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The place of one program from images to features, beside that of the branch alone."""
+
+    of: Hashable  # an adapter's digest, or a company
+
+
+_Found = tuple[_Share, Tensor, str]  # the features of a share, and how they were computed
 
 
 class SegmentRunner:
@@ -131,7 +144,7 @@ class SegmentRunner:
         return self._backbone.changed() + folded + copied
 
     def tier(self, digest: str) -> str | None:
-        return "hot" if digest in self._places else None
+        return "hot" if digest in self._places or _Whole(digest) in self._places else None
 
     def describe(self) -> dict[str, str]:
         precision = str(self._executor.dtype).removeprefix("torch.")
@@ -193,7 +206,6 @@ class SegmentRunner:
         distinct = len(images)
         if len(turns) > 1:
             images = torch.cat([orient(images, turn) for turn in turns])
-        activations = junction.activations(images)
         shares = [
             _Share(
                 adapter,
@@ -205,8 +217,27 @@ class SegmentRunner:
         ]
         for share in shares:
             self._places.used(share.adapter.digest, len(share.rows))
-        found: list[tuple[_Share, Tensor, str]] = []  # the features of each
         company = self._company(shares, junction)
+        found = self._whole(shares, company, junction, images) or self._behind_trunk(
+            shares, company, junction, images, outcome
+        )
+        for share, own, mode in found:  # programs first: between them Python's own data would leave the caches
+            self._finish(share, own, mode, outcome)
+        for share, _, _ in found:
+            if self._places.wants(share.adapter.digest, share.ready.junction.hot_nbytes):
+                self._heat(share.adapter, share.ready)
+
+    def _behind_trunk(
+        self,
+        shares: list[_Share],
+        company: tuple[Company, Program] | None,
+        junction: Junction,
+        images: Tensor,
+        outcome: Outcome,
+    ) -> list[_Found]:
+        """The trunk once for every image, then each share's branch in the way that costs least."""
+        activations = junction.activations(images)
+        found: list[_Found] = []
         if company is not None:
             inside = [share for share in shares if company[0].holds(share.ready.mixable)]
             shares = [share for share in shares if not company[0].holds(share.ready.mixable)]
@@ -220,12 +251,36 @@ class SegmentRunner:
             parts = torch.split(features, [len(share.rows) for share in together])
             found += [(share, own, "mixed") for share, own in zip(together, parts, strict=True)]
         alone = set(range(len(shares))) - {number for run in mixed for number in run}
-        found += [self._alone(shares[number], activations, outcome) for number in sorted(alone)]
-        for share, own, mode in found:  # programs first: between them Python's own data would leave the caches
-            self._finish(share, own, mode, outcome)
-        for share, _, _ in found:
-            if self._places.wants(share.adapter.digest, share.ready.junction.hot_nbytes):
-                self._heat(share.adapter, share.ready)
+        return found + [self._alone(shares[number], activations, outcome) for number in sorted(alone)]
+
+    def _whole(
+        self, shares: list[_Share], company: tuple[Company, Program] | None, junction: Junction, images: Tensor
+    ) -> list[_Found]:
+        """All in one program from images to features, where one adapter or one company has the batch to itself.
+
+        Nothing where there is no such program (one is made after a while), or where an image is for several adapters.
+        """
+        rows = [row for share in shares for row in share.rows]
+        if not junction.joins or len(set(rows)) < len(rows):
+            return []
+        own: Hashable
+        if len(shares) == 1:
+            own, branch, masks = shares[0].adapter.digest, self._places.get(shares[0].adapter.digest), []
+        elif company is not None and all(company[0].holds(share.ready.mixable) for share in shares):
+            own, branch, masks = *company, [_mask(company[0], shares)]
+        else:
+            return []
+        key = _Whole(own)
+        self._places.used(key, len(rows))
+        program = self._places.get(key)
+        if program is not None:
+            parts = torch.split(program(_take(images, rows), *masks), [len(share.rows) for share in shares])
+            return [(share, part, "whole") for share, part in zip(shares, parts, strict=True)]
+        judged = len(shares) == 1 or junction.costs.together is not None  # a company's branch is measured first
+        if branch is not None and judged and self._places.wants(key, junction.joined_nbytes(branch), LONE_IMAGES):
+            shapes = [images.shape, *(mask.shape for mask in masks)]
+            self._make(key, lambda: junction.joined(branch, *shapes))
+        return []
 
     def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: Outcome) -> None:
         """Adapters of layers that the trace could not take apart: on a backbone of their own, which may be written."""
@@ -272,16 +327,16 @@ class SegmentRunner:
 
     def _together(
         self, inside: list[_Share], company: Company, program: Program, junction: Junction, activations: Tensor
-    ) -> list[tuple[_Share, Tensor, str]]:
+    ) -> list[_Found]:
         own = _take(activations, [row for share in inside for row in share.rows])
-        mask = company.mask([(share.ready.mixable, len(share.rows)) for share in inside if share.ready.mixable])
+        mask = _mask(company, inside)
         started = time.perf_counter()
         features = program(own, mask)
         junction.try_together(len(own), time.perf_counter() - started)
         parts = torch.split(features, [len(share.rows) for share in inside])
         return [(share, part, "mixed") for share, part in zip(inside, parts, strict=True)]
 
-    def _alone(self, share: _Share, activations: Tensor, outcome: Outcome) -> tuple[_Share, Tensor, str]:
+    def _alone(self, share: _Share, activations: Tensor, outcome: Outcome) -> _Found:
         junction = share.ready.junction
         own = _take(activations, share.rows)
         program = self._places.get(share.adapter.digest)
@@ -329,8 +384,9 @@ class SegmentRunner:
 
     def _give_up(self, key: Hashable) -> None:
         with self._heating:
-            self._making.discard(key)  # a program under way is not put
-            self._places.drop(key)
+            for one in (key, _Whole(key)):
+                self._making.discard(one)  # a program under way is not put
+                self._places.drop(one)
 
     def _later(self, work: Callable[[], None]) -> None:
         def logged() -> None:
@@ -350,6 +406,10 @@ def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
     row_of = [rows.setdefault(id(image), len(rows)) for image in images]
     distinct = {id(image): image for image in images}
     return torch.stack(list(distinct.values())), row_of
+
+
+def _mask(company: Company, shares: Sequence[_Share]) -> Tensor:
+    return company.mask([(share.ready.mixable, len(share.rows)) for share in shares if share.ready.mixable])
 
 
 def _take(activations: Tensor, rows: list[int]) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from lensmount_adapters import Backbone, ExactSwapper, admit
 from lensmount_adapters.cudagraph_executor import CudaGraphs
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
-from lensmount_adapters.executors import Compiled, Eager, Executor, choose_executor
+from lensmount_adapters.executors import Compiled, Eager, Executor, Joining, choose_executor
 from lensmount_adapters.inductor_executor import Inductor
 from lensmount_adapters.machine import computes_bfloat16
 from lensmount_adapters.openvino_executor import IR, OpenVino, import_openvino
@@ -143,6 +143,62 @@ def test_an_answer_survives_the_next_call(made: Made) -> None:
     assert len({answer.data_ptr() for answer in answers}) == 6
     for answer, same in zip(answers, again, strict=True):
         assert torch.equal(answer, same)
+
+
+class First(nn.Module):
+    """A trunk in small, of another number of channels than what follows takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_programs_joined_are_the_one_behind_the_other(dtype: torch.dtype) -> None:
+    try:
+        made = executor("openvino", dtype, Path())
+    except ExecutorUnavailable as error:
+        pytest.skip(str(error))
+    assert isinstance(made, Joining)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = fx.symbolic_trace(First()).eval().requires_grad_(False)
+    own, images = weights(1), torch.randn(2, 3, 28, 28)
+    trunk = OpenVino("cpu", dtype).compile(first, (images,), (), "first").bind(())
+    second = OpenVino("cpu", dtype).compile(net(), inputs(2), weights(0), "net").bind(own)
+
+    joined = made.join(trunk, second, [images.shape, (1, 10)])
+
+    assert joined.nbytes == trunk.nbytes + second.nbytes
+    for count, size in ((1, 28), (16, 28), (1, 28), (3, 40)):
+        x, mask = torch.randn(count, 3, size, size), torch.rand(count, 10)
+        between = copy.deepcopy(first).double()(x.double())
+        expected = in_float64((between, mask), own)
+        for answer in (joined(x, mask), second(trunk(x), mask)):  # the two go on as before
+            assert (answer.double() - expected).abs().max() <= BOUNDS[dtype] * expected.abs().max()
+
+
+@pytest.mark.parametrize("hands_through", ["first", "second"])
+def test_joined_to_one_that_hands_its_input_through(hands_through: str) -> None:
+    pytest.importorskip("openvino")
+    made = OpenVino("cpu", torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        module = fx.symbolic_trace(First()).eval().requires_grad_(False)
+    x = torch.randn(4, 3, 28, 28)
+    nothing = fx.symbolic_trace(nn.Identity())
+    modules = (nothing, module) if hands_through == "first" else (module, nothing)
+    middle = x if hands_through == "first" else module(x)
+    first, second = (
+        made.compile(one, (given,), (), "some").bind(()) for one, given in zip(modules, (x, middle), strict=True)
+    )
+
+    answer = made.join(first, second, [x.shape])(x)
+
+    assert (answer - module(x)).abs().max() <= BOUNDS[torch.float32] * answer.abs().max()
 
 
 def run_of(made: Made, own: Sequence[Tensor]) -> Callable[..., Tensor]:

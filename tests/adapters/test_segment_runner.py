@@ -20,7 +20,7 @@ from lensmount_adapters.executors import choose_executor
 from lensmount_adapters.heads import probabilities
 from lensmount_adapters.images import orient
 from lensmount_adapters.junction import FIRST_TRIES, MEASURE_ANEW_AFTER, STEADY_BATCHES
-from lensmount_adapters.segment_runner import SegmentRunner
+from lensmount_adapters.segment_runner import LONE_IMAGES, SegmentRunner
 
 BOUNDS = {torch.float32: 2e-4, torch.bfloat16: 0.05}
 
@@ -344,6 +344,77 @@ def test_adapters_that_come_together_get_one_program_with_the_same_answers(
     assert "mixed" not in modes  # one alone: the same bits whatever was asked before
     assert runner.changed() == []
     runner.close()
+
+
+@pytest.fixture
+def joining(backbone: Backbone) -> Iterator[SegmentRunner]:
+    """On the executor that joins programs."""
+    pytest.importorskip("openvino")
+    runner = SegmentRunner(backbone, choose_executor("openvino", "float32", backbone.device, 1, None), max_batch=8)
+    yield runner
+    runner.close()
+
+
+def test_an_adapter_that_is_asked_alone_gets_one_program_with_the_same_answers(
+    joining: SegmentRunner, backbone: Backbone, adapters: list[Adapter], draw_adapter: Callable[..., Any]
+) -> None:
+    parts = draw_adapter(backbone, seed=60, modules=r"layer4.*")
+    parts.manifest["preprocessing"]["orientations"] = 4
+    turned = admit(parts.dump(), backbone)
+    for adapter in (adapters[0], turned):
+        asked = questions([adapter], 3)
+        before, modes = modes_of(joining, asked)
+        assert "whole" not in modes
+        for _ in range(LONE_IMAGES):
+            joining.scores(asked)
+            joining.settle()
+
+        for few in (asked, asked[1:2], [asked[2], asked[0]]):
+            scores, modes = modes_of(joining, few)
+            assert modes == {"whole": len(few)}
+            check(backbone, few, scores, BOUNDS[torch.float32])
+        assert joining.tier(adapter.digest) == "hot"
+
+    asked = questions([adapters[0], adapters[1]], 4)
+    scores, modes = modes_of(joining, asked)
+    assert "whole" not in modes  # the adapters have nothing in common but the trunk
+    check(backbone, asked, scores, BOUNDS[torch.float32])
+    held = joining.nbytes()["hot"]
+    joining.forget(adapters[0].digest)
+    assert joining.tier(adapters[0].digest) is None
+    assert joining.nbytes()["hot"] < held
+    assert joining.changed() == []
+
+
+def test_a_steady_company_gets_one_program_but_shared_images_go_through_the_trunk_once(
+    joining: SegmentRunner, backbone: Backbone, adapters: list[Adapter]
+) -> None:
+    same_cut = [adapters[n] for n in (0, 1, 2, 3, 7)]
+    asked = questions(same_cut, 10)
+    for _ in range(STEADY_BATCHES + 2):
+        joining.scores(asked)
+        joining.settle()
+    cheap_company(joining)
+    for _ in range(LONE_IMAGES):
+        joining.scores(asked)
+        joining.settle()
+
+    for few in (asked, asked[2:6]):
+        scores, modes = modes_of(joining, few)
+        assert modes == {"whole": len(few)}
+        check(backbone, few, scores, BOUNDS[torch.float32])
+    shared = [Question(adapter, asked[0].image) for adapter in same_cut]
+    scores, modes = modes_of(joining, shared)
+    assert "whole" not in modes
+    check(backbone, shared, scores, BOUNDS[torch.float32])
+
+    (junction,) = joining._junctions.values()
+    company, held = junction.company, joining.nbytes()["hot"]
+    joining._give_up(company)
+    assert joining.nbytes()["hot"] < held
+    scores, modes = modes_of(joining, asked)
+    assert "whole" not in modes
+    check(backbone, asked, scores, BOUNDS[torch.float32])
 
 
 def test_a_company_that_seemed_too_dear_is_measured_anew(backbone: Backbone, adapters: list[Adapter]) -> None:
