@@ -363,7 +363,7 @@ def test_an_adapter_that_is_asked_alone_gets_one_program_with_the_same_answers(
     turned = admit(parts.dump(), backbone)
     for adapter in (adapters[0], turned):
         asked = questions([adapter], 3)
-        before, modes = modes_of(joining, asked)
+        _, modes = modes_of(joining, asked)
         assert "whole" not in modes
         for _ in range(LONE_IMAGES):
             joining.scores(asked)
