@@ -84,10 +84,10 @@ class Executor(Protocol):
 class Joining(Protocol):
     """An executor to which one program is cheaper than two that follow one another."""
 
-    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]]) -> Program:
-        """`second(first(x), *others)` as one program of `x, *others`, ready for inputs of these shapes.
+    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> Program:
+        """`second(first(x), *others)` as one program of `x, *others`, for one sample at a time or for `many`.
 
-        Both are programs of this executor, and stay as they are.
+        It is ready for inputs of these shapes. Both are programs of this executor, and stay as they are.
         """
         ...
 

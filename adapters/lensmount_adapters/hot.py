@@ -20,7 +20,7 @@ class _Use:
     """Images asked for, halved every `half_life` images that anyone asks for."""
 
     score: float = 0.0
-    at: int = 0
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Places(Generic[T]):
     _held: dict[Hashable, Held[T]] = field(default_factory=dict)
     _uses: dict[Hashable, _Use] = field(default_factory=dict)
     _pins: set[Hashable] = field(default_factory=set)
-    _images: int = 0
+    _images: float = 0.0
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,7 +55,7 @@ class Places(Generic[T]):
             held = self._held.get(key)
             return held.value if held else None
 
-    def used(self, key: Hashable, images: int) -> None:
+    def used(self, key: Hashable, images: float) -> None:
         with self._lock:
             self._images += images
             use = self._uses.setdefault(key, _Use(at=self._images))
@@ -64,12 +64,12 @@ class Places(Generic[T]):
             if len(self._uses) > 4 * (1024 + len(self._held)):
                 self._forget()
 
-    def wants(self, key: Hashable, nbytes: int, threshold: float | None = None) -> bool:
+    def wants(self, key: Hashable, nbytes: int) -> bool:
         """Whether a place is worth making for it now: it fits beside the rest, or in place of what is used less."""
         with self._lock:
             if key in self._held:
                 return False
-            if key not in self._pins and self._score_of(key) < (self.threshold if threshold is None else threshold):
+            if key not in self._pins and self._score_of(key) < self.threshold:
                 return False
             return self._victims(key, nbytes) is not None
 

@@ -129,6 +129,7 @@ class Junction:
         self.company: Company | None = None
         self._declined = 0
         self._tries: list[float] = []  # seconds an image of the company's program, until its cost is known
+        self._joined_nbytes: dict[tuple[int, bool], int] = {}
         self._lock = threading.Lock()
         self.pack_s = 0.0  # of the last mixed batch
         base = self._branch.bind(self._parametric.base)
@@ -145,17 +146,20 @@ class Junction:
         """Whether a program of trunk and branch takes less time than the two."""
         return self._trunk is not None and isinstance(self._executor, Joining)
 
-    def joined_nbytes(self, branch: Program) -> int:
-        return branch.nbytes + (0 if self._trunk is None else self._trunk.nbytes)
+    def joined_nbytes(self, inputs: int, *, many: bool) -> int:
+        """What the last program that `joined` made of so many inputs holds; 0 before the first."""
+        return self._joined_nbytes.get((inputs, many), 0)
 
-    def joined(self, branch: Program, *shapes: Sequence[int]) -> Program:
-        """The trunk and this program behind it as one, for images (and other inputs of the branch) of these shapes.
+    def joined(self, branch: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> Program:
+        """The trunk and this program behind it as one, for one image at a time or for `many`.
 
-        It computes images; what several adapters ask of one image goes through the trunk once without it.
+        `shapes`: of the images and of the branch's other inputs; the first dimension does not matter.
         """
         assert self._trunk is not None
         assert isinstance(self._executor, Joining)  # `joins` said so
-        return self._executor.join(self._trunk, branch, shapes)
+        program = self._executor.join(self._trunk, branch, shapes, many=many)
+        self._joined_nbytes[len(shapes), many] = program.nbytes
+        return program
 
     # the adapter's merged weights
 

@@ -86,7 +86,7 @@ class OpenVino:
             model = self._converted(module, inputs, weights)
         else:
             model = self._kept(module, inputs, weights, self._cache / f"openvino-{self._digest(module, key)}")
-        return OpenVinoCompiled(self, model, tuple(weights), self._activation_bytes(model, inputs))
+        return OpenVinoCompiled(self, model, tuple(weights), self._activation_bytes(model, [x.shape for x in inputs]))
 
     def request(self, model: Any, shapes: Sequence[Sequence[int]], *, samples: bool = False) -> Request:
         """A request for inputs of these shapes, and with `samples` for this number of them only, else for any.
@@ -115,7 +115,7 @@ class OpenVino:
         clone.validate_nodes_and_infer_types()
         return clone
 
-    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]]) -> OpenVinoProgram:
+    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> OpenVinoProgram:
         """As Joining says: one set of buffers, no copy between the two, and a call less."""
         assert isinstance(first, OpenVinoProgram)
         assert isinstance(second, OpenVinoProgram)
@@ -123,8 +123,10 @@ class OpenVino:
         entrance, *others = tail.get_parameters()
         entrance.output(0).replace(head.get_results()[0].input_value(0))
         model = self._openvino.Model(tail.get_results(), [*head.get_parameters(), *others])
-        program = OpenVinoProgram(self, model, second.free, first.nbytes + second.nbytes)
-        program.make_ready_for(shapes)
+        packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
+        nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES
+        program = OpenVinoProgram(self, model, second.free, nbytes)
+        program.make_ready(tuple((1 + many, *shape[1:]) for shape in shapes))
         return program
 
     def _kept(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], folder: Path) -> Any:
@@ -190,12 +192,12 @@ class OpenVino:
         versions = (self._openvino.__version__, torch.__version__, timm.__version__)
         return hashlib.sha256("\n".join((key, *versions, str(module))).encode()).hexdigest()[:32]
 
-    def _activation_bytes(self, model: Any, inputs: Sequence[Tensor]) -> int:
+    def _activation_bytes(self, model: Any, shapes: Sequence[Sequence[int]]) -> int:
         """About what one program keeps for its activations: the layer with most of them, in two memory layouts."""
         fixed = model.clone()
-        fixed.reshape({fixed.inputs[index]: list(x.shape) for index, x in enumerate(inputs)})
+        fixed.reshape({fixed.inputs[index]: list(shape) for index, shape in enumerate(shapes)})
         largest = max(_elements(node) for node in fixed.get_ordered_ops())
-        return 2 * largest * self.dtype.itemsize * COUNTED_IMAGES // len(inputs[0])
+        return 2 * largest * self.dtype.itemsize * COUNTED_IMAGES // shapes[0][0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +234,7 @@ class OpenVinoCompiled:
         self._base = base
         self._activation_bytes = activation_bytes
         self._first = len(model.inputs) - len(base)  # the inputs come before the weights
-        self._constants = sum(_size(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
+        self._constants = _constants(model)
         self._lock = threading.Lock()
         self._vectors = frozenset(index for index, weight in enumerate(base) if weight.ndim < 2)
         self._matrices = self._program(self._with(base, self._vectors), activation_bytes)
@@ -249,7 +251,8 @@ class OpenVinoCompiled:
     def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> OpenVinoProgram:
         program = self._bound(weights) if self._base else self._matrices
         if shapes:
-            program.make_ready_for(shapes)
+            for samples in (1, 2):
+                program.make_ready(tuple((samples, *shape[1:]) for shape in shapes))
         return program
 
     def _bound(self, weights: Sequence[Tensor]) -> OpenVinoProgram:
@@ -302,11 +305,6 @@ class OpenVinoProgram:
         with contextlib.suppress(RuntimeError):  # it goes on as it was
             self.exact[shapes] = self.executor.request(self.model, shapes, samples=True)
 
-    def make_ready_for(self, shapes: Sequence[Sequence[int]]) -> None:
-        """For one sample and for many; the first dimension does not matter."""
-        for samples in (1, 2):
-            self.make_ready(tuple((samples, *shape[1:]) for shape in shapes))
-
     def make_ready(self, shapes: Shapes) -> Request:
         single = shapes[0][0] == 1
         key = shapes if single else tuple((-1, *shape[1:]) for shape in shapes)
@@ -341,6 +339,11 @@ def import_openvino() -> Any:
 
 def _array(x: Tensor) -> Any:
     return x.detach().to("cpu", torch.float32).contiguous().numpy()
+
+
+def _constants(model: Any) -> int:
+    """The numbers in all its constants."""
+    return sum(_size(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
 
 
 def _elements(node: Any) -> int:

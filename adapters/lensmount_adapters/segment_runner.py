@@ -37,7 +37,7 @@ from lensmount_adapters.swap import ExactSwapper
 
 log = logging.getLogger(__name__)
 
-LONE_IMAGES = 16  # of late, before an adapter or a company that has its batches to itself gets one program for them
+WHOLE_WORTH = 0.125  # of a hot place's: a whole program saves that much less, so it gives way to whoever is not hot
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,10 @@ class _Share:
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """The place of one program from images to features, beside that of the branch alone."""
+    """The place of a program from images to features, beside that of the branch alone."""
 
     of: Hashable  # an adapter's digest, or a company
+    many: bool  # a program for one image at a time takes a fifth of the memory
 
 
 _Found = tuple[_Share, Tensor, str]  # the features of a share, and how they were computed
@@ -144,7 +145,7 @@ class SegmentRunner:
         return self._backbone.changed() + folded + copied
 
     def tier(self, digest: str) -> str | None:
-        return "hot" if digest in self._places or _Whole(digest) in self._places else None
+        return "hot" if any(key in self._places for key in _keys(digest)) else None
 
     def describe(self) -> dict[str, str]:
         precision = str(self._executor.dtype).removeprefix("torch.")
@@ -270,16 +271,17 @@ class SegmentRunner:
             own, branch, masks = *company, [_mask(company[0], shares)]
         else:
             return []
-        key = _Whole(own)
-        self._places.used(key, len(rows))
+        key = _Whole(own, len(rows) > 1)
+        self._places.used(key, WHOLE_WORTH * len(rows))
         program = self._places.get(key)
         if program is not None:
             parts = torch.split(program(_take(images, rows), *masks), [len(share.rows) for share in shares])
             return [(share, part, "whole") for share, part in zip(shares, parts, strict=True)]
         judged = len(shares) == 1 or junction.costs.together is not None  # a company's branch is measured first
-        if branch is not None and judged and self._places.wants(key, junction.joined_nbytes(branch), LONE_IMAGES):
-            shapes = [images.shape, *(mask.shape for mask in masks)]
-            self._make(key, lambda: junction.joined(branch, *shapes))
+        shapes = [images.shape, *(mask.shape for mask in masks)]
+        nbytes = junction.joined_nbytes(len(shapes), many=key.many)
+        if branch is not None and judged and self._places.wants(key, nbytes):
+            self._make(key, lambda: junction.joined(branch, shapes, many=key.many))
         return []
 
     def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: Outcome) -> None:
@@ -384,7 +386,7 @@ class SegmentRunner:
 
     def _give_up(self, key: Hashable) -> None:
         with self._heating:
-            for one in (key, _Whole(key)):
+            for one in _keys(key):
                 self._making.discard(one)  # a program under way is not put
                 self._places.drop(one)
 
@@ -398,6 +400,11 @@ class SegmentRunner:
 
         with suppress(RuntimeError):  # closed: nothing will be asked for any more
             self._background.submit(logged)
+
+
+def _keys(own: Hashable) -> tuple[Hashable, ...]:
+    """Every place that an adapter or a company may have."""
+    return own, _Whole(own, many=False), _Whole(own, many=True)
 
 
 def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
