@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.product import write_product
+from lensmount_adapters.product import planned_product
 
 
 class Layer(StrEnum):
@@ -88,6 +89,11 @@ class Delta(Protocol):
         ...
 
 
+def planned(delta: Delta, base: Tensor, live: Tensor) -> Callable[[], None]:
+    """`delta.write(base, live)` to be called later; the plans of many are made before the first is called."""
+    return delta.planned(base, live) if isinstance(delta, LowRank) else partial(delta.write, base, live)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Factored:
     """Two factors and their scale, `alpha / rank`."""
@@ -116,11 +122,17 @@ class LowRank(_Factored):
         return (self.scale * (_matrix(self.B) @ _matrix(self.A))).view(self.target.shape)
 
     def write(self, base: Tensor, live: Tensor) -> None:
-        base2d, live2d = base.view(base.shape[0], -1), live.view(live.shape[0], -1)  # [out, in/groups * k]
+        self.planned(base, live)()
+
+    def planned(self, base: Tensor, live: Tensor) -> Callable[[], None]:
+        """`write`, all done that can be done before."""
         if live.dtype is torch.float32:
-            write_product(base2d, _matrix(self.B), _matrix(self.A), self.scale, live2d)
-        else:
-            live2d.copy_(torch.addmm(base2d.float(), _matrix(self.B), _matrix(self.A), alpha=self.scale))
+            return planned_product(base, self.B.float(), self.A.float(), self.scale, live)
+        return partial(self._write_rounded, base, live)
+
+    def _write_rounded(self, base: Tensor, live: Tensor) -> None:
+        base2d = base.view(base.shape[0], -1).float()  # [out, in/groups * k]
+        live.view(base2d.shape).copy_(torch.addmm(base2d, _matrix(self.B), _matrix(self.A), alpha=self.scale))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from lensmount_adapters.backbone import Backbone
-from lensmount_adapters.delta import Delta, GroupedLowRank, Layer, LowRank, Target, Tucker
+from lensmount_adapters.delta import Delta, GroupedLowRank, Layer, LowRank, Target, Tucker, planned
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.fold import CONVOLUTIONS, NORMS, by_row, convolution_before, gain_and_shift
 
@@ -97,9 +97,12 @@ class Parametric:
                 )
             found.setdefault(self._owners[name].module, {})[name] = delta
         changed: dict[str, Tensor] = {}
+        plans: list[Callable[[], None]] = []
         with torch.no_grad():
             for module, own in found.items():
-                changed |= self._merge(self.layers[module], own, out or {})
+                changed |= self._merge(self.layers[module], own, out or {}, plans)
+            for write in plans:
+                write()
         return changed
 
     def gain_and_shift(self, layer: AdaptableLayer, deltas: Iterable[Delta]) -> tuple[Tensor, Tensor]:
@@ -119,10 +122,22 @@ class Parametric:
         return gain_and_shift(live(f"{layer.module}.bias"), mean, var, gamma, beta, layer.norm.eps)
 
     def _merge(
-        self, layer: AdaptableLayer, deltas: Mapping[str, Delta], out: Mapping[str, Tensor]
+        self,
+        layer: AdaptableLayer,
+        deltas: Mapping[str, Delta],
+        out: Mapping[str, Tensor],
+        plans: list[Callable[[], None]],
     ) -> dict[str, Tensor]:
+        """The tensors to be; they are written when `plans`, to which theirs are added, were called."""
+
+        def written(name: str, delta: Delta) -> Tensor:
+            base = self._base[name]
+            live = torch.empty_like(base) if name not in out else out[name]
+            plans.append(planned(delta, base, live))
+            return live
+
         if layer.norm is None:
-            return {name: _written(delta, self._base[name], out.get(name)) for name, delta in deltas.items()}
+            return {name: written(name, delta) for name, delta in deltas.items()}
         weight, bias = f"{layer.module}.weight", f"{layer.module}.bias"
         gain, changed = layer.norm.gain, dict[str, Tensor]()
         if deltas.keys() != {weight}:
@@ -133,10 +148,13 @@ class Parametric:
         if rescaled or not (delta is None or isinstance(delta, _WITH_ROWS)):
             # from the weight before folding: the base's gain may be zero, so it is not divided out
             base = self.unfolded[weight]
-            live = base if delta is None else _written(delta, base, out.get(weight))
+            live = base
+            if delta is not None:
+                live = torch.empty_like(base) if weight not in out else out[weight]
+                delta.write(base, live)
             changed[weight] = torch.mul(live, by_row(gain, live), out=out.get(weight))
         elif delta is not None:
-            changed[weight] = _written(_scaled(delta, gain), self._base[weight], out.get(weight))
+            changed[weight] = written(weight, _scaled(delta, gain))
         return changed
 
 
@@ -350,12 +368,6 @@ def _owned(layer: AdaptableLayer, unfolded: Mapping[str, Tensor]) -> list[str]:
     if layer.norm is None:
         return list(layer.inputs)
     return [name for name in unfolded if name.rpartition(".")[0] in (layer.module, layer.norm.name)]
-
-
-def _written(delta: Delta, base: Tensor, out: Tensor | None) -> Tensor:
-    live = torch.empty_like(base) if out is None else out
-    delta.write(base, live)
-    return live
 
 
 _WITH_ROWS = (LowRank, GroupedLowRank, Tucker)  # a row of B for each output, so that only B has to be scaled

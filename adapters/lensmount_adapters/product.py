@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +27,25 @@ from lensmount_adapters.machine import page_out
 log = logging.getLogger(__name__)
 
 RANKS = (4, 8, 16)  # a kernel each; above, it is arithmetic that takes the time, and torch is better at that
+_ROOM = {rank: next(room for room in RANKS if room >= rank) for rank in range(1, RANKS[-1] + 1)}
 LONG_ROWS = 2048  # columns
 _making = threading.Lock()
 
 
-def write_product(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
-    """`live = base + scale * B @ A`: [out, in], [out, r], [r, in], [out, in], all float32; `live` overlaps no other."""
-    room = next((rank for rank in RANKS if rank >= B.shape[1]), None)
-    fits = room is not None and torch.get_num_threads() == 1 and all(map(_is_plain, (base, B, A, live)))
-    kernel = one_pass(room) if room is not None and fits else None
-    (kernel or in_two_steps)(base, B, A, scale, live)
+def planned_product(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> Callable[[], None]:
+    """`live = base + scale * B @ A`, all float32, written when the plan is called; `live` overlaps no other.
+
+    base, live: [out, ...]; B: [out, r, *1]; A: [r, ...], with as much in a row as the base has. The plan holds what it
+    reads. Many are planned first and called in turn after: the weights of one push Python's own data out of the
+    caches, which costs as much as a fifth of the writing.
+    """
+    room = _ROOM.get(B.shape[1])
+    if room is not None and torch.get_num_threads() == 1 and all(map(_is_plain, (base, B, A, live))):
+        kernel = one_pass(room)
+        if kernel is not None:
+            return kernel.planned(base, B, A, scale, live)
+    B, A, base = (tensor.reshape(len(tensor), -1) for tensor in (B, A, base))
+    return partial(in_two_steps, base, B, A, scale, live.view(len(live), -1))
 
 
 def in_two_steps(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
@@ -44,7 +55,10 @@ def in_two_steps(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor)
 
 
 class OnePass:
-    """`OnePass(rank)(base, B, A, scale, live)`: for ranks up to `rank`, all tensors float32, contiguous, on the CPU."""
+    """`OnePass(rank).planned(base, B, A, scale, live)()`, shapes as in `planned_product`.
+
+    For ranks up to `rank`, all tensors float32, contiguous, on the CPU.
+    """
 
     def __init__(self, rank: int) -> None:
         from lensmount_adapters.product_kernel import compiled  # llvmlite need not be there
@@ -53,14 +67,19 @@ class OnePass:
         self._short, self._long = compiled(rank, 1), compiled(rank, 8)
         page_out("libllvmlite")
 
-    def __call__(self, base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
-        if scale != 1:
-            B = B * scale
+    def planned(self, base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> Callable[[], None]:
+        rows = len(base)
+        columns = base.numel() // rows
         if missing := self._rank - B.shape[1]:
-            B, A = F.pad(B, (0, missing)), F.pad(A, (0, 0, 0, missing))
-        rows, columns = base.shape
+            B, A = F.pad(B.view(rows, -1), (0, missing)), F.pad(A.view(-1, columns), (0, 0, 0, missing))
         kernel = self._long if columns >= LONG_ROWS else self._short
-        kernel(base.data_ptr(), B.data_ptr(), A.data_ptr(), live.data_ptr(), rows, columns)
+        read = (base, B, A, live)
+        return partial(_call, kernel, read, *(tensor.data_ptr() for tensor in read), scale, rows, columns)
+
+
+def _call(kernel: Callable[..., None], read: tuple[Tensor, ...], *arguments: Any) -> None:
+    """`read`: what the pointers among the arguments are into, held until now."""
+    kernel(*arguments)
 
 
 def one_pass(rank: int) -> OnePass | None:

@@ -22,13 +22,14 @@ FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
 FUSED = ("contract",)  # a multiplication and an addition may become one; nothing is reordered
 
-Kernel = Callable[[int, int, int, int, int, int], None]
+Kernel = Callable[[int, int, int, int, float, int, int], None]
 
 
 def compiled(rank: int, at_a_time: int) -> Kernel:
-    """`kernel(base, B, A, live, rows, columns)`: four pointers to contiguous float32, `live` overlaps no other.
+    """`kernel(base, B, A, live, scale, rows, columns)`: four pointers to contiguous float32, `live` overlaps no other.
 
-    base, live: [rows, columns]; B: [rows, rank]; A: [rank, columns]. `at_a_time`: rows, a power of two.
+    base, live: [rows, columns]; B: [rows, rank], taken `scale` times; A: [rank, columns]. `at_a_time`: rows, a power
+    of two.
     """
     machine = _machine()
     module = llvm.parse_assembly(str(_module(rank, at_a_time)))
@@ -38,7 +39,9 @@ def compiled(rank: int, at_a_time: int) -> Kernel:
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 2)(engine.get_function_address("write"))
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_float, *[ctypes.c_int64] * 2)(
+        engine.get_function_address("write")
+    )
     kernel.engine = engine  # type: ignore[attr-defined]  # the code lives as long as its engine
     return kernel
 
@@ -54,8 +57,8 @@ def _machine() -> Any:
 def _module(rank: int, at_a_time: int) -> ir.Module:
     module = ir.Module()
     pointers, numbers = [FLOAT.as_pointer()] * 4, [INT64] * 2
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*pointers, *numbers]), "write")
-    base, B, A, live, rows, columns = function.args
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*pointers, FLOAT, *numbers]), "write")
+    base, B, A, live, scale, rows, columns = function.args
     for pointer in (base, B, A, live):
         pointer.add_attribute("noalias")
     code = ir.IRBuilder(function.append_basic_block())
@@ -65,7 +68,10 @@ def _module(rank: int, at_a_time: int) -> ir.Module:
     def write_rows(start: Any, count: int) -> None:
         numbers = [code.add(start, INT64(number)) for number in range(count)]
         factors = [
-            [code.load(code.gep(B, [code.add(code.mul(n, INT64(rank)), INT64(k))])) for k in range(rank)]
+            [
+                code.fmul(code.load(code.gep(B, [code.add(code.mul(n, INT64(rank)), INT64(k))])), scale)
+                for k in range(rank)
+            ]
             for n in numbers
         ]
         offsets = [code.mul(n, columns) for n in numbers]

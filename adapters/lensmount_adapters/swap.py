@@ -13,7 +13,7 @@ import torch
 
 from lensmount_adapters.adapter import Adapter
 from lensmount_adapters.backbone import Backbone
-from lensmount_adapters.delta import Delta
+from lensmount_adapters.delta import Delta, planned
 from lensmount_adapters.errors import IntegrityError, SwapError
 from lensmount_adapters.pristine import Unwritten
 
@@ -64,8 +64,10 @@ class ExactSwapper:
         left_over = set(_names(before.deltas)) - set(names) if before else set()
         try:
             with torch.no_grad():
-                for delta in adapter.deltas:
-                    delta.write(bases[delta.target.name], self._backbone.tensors[delta.target.name])
+                live = self._backbone.tensors
+                plans = [planned(delta, bases[delta.target.name], live[delta.target.name]) for delta in adapter.deltas]
+                for write in plans:
+                    write()
                 self._restore(left_over)
         except BaseException as error:
             self._restore({*names, *left_over})
