@@ -7,7 +7,6 @@ Every tensor that an adapter may touch is an input. An eval-mode BatchNorm behin
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,12 +138,14 @@ class Parametric:
         if layer.norm is None:
             return {name: written(name, delta) for name, delta in deltas.items()}
         weight, bias = f"{layer.module}.weight", f"{layer.module}.bias"
+        delta = deltas.get(weight)
         gain, changed = layer.norm.gain, dict[str, Tensor]()
+        if len(deltas) == 1 and isinstance(delta, _WITH_ROWS):  # the commonest by far, and a switch has many of them
+            return {weight: written(weight, _scaled(delta, gain))}
         if deltas.keys() != {weight}:
             gain, shift = self.gain_and_shift(layer, deltas.values())
             changed[bias] = out[bias].copy_(shift) if bias in out else shift
         rescaled = not deltas.keys().isdisjoint((f"{layer.norm.name}.weight", f"{layer.norm.name}.running_var"))
-        delta = deltas.get(weight)
         if rescaled or not (delta is None or isinstance(delta, _WITH_ROWS)):
             # from the weight before folding: the base's gain may be zero, so it is not divided out
             base = self.unfolded[weight]
@@ -375,7 +376,10 @@ _WITH_ROWS = (LowRank, GroupedLowRank, Tucker)  # a row of B for each output, so
 
 def _scaled(delta: LowRank | GroupedLowRank | Tucker, gain: Tensor) -> Delta:
     """The delta of a convolution's weight with its rows multiplied by `gain`, [out]."""
-    return dataclasses.replace(delta, B=delta.B.float() * by_row(gain, delta.B))
+    B = delta.B * by_row(gain, delta.B)  # float32, as the gain is
+    if isinstance(delta, Tucker):
+        return Tucker(delta.target, delta.A, delta.mid, B, delta.scale)
+    return type(delta)(delta.target, delta.A, B, delta.scale)
 
 
 def _attribute(module: nn.Module, name: str) -> Tensor:

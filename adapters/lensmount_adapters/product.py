@@ -40,7 +40,7 @@ def planned_product(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tens
     caches, which costs as much as a fifth of the writing.
     """
     room = _ROOM.get(B.shape[1])
-    if room is not None and torch.get_num_threads() == 1 and all(map(_is_plain, (base, B, A, live))):
+    if room is not None and torch.get_num_threads() == 1 and _are_plain(base, B, A, live):
         kernel = one_pass(room)
         if kernel is not None:
             return kernel.planned(base, B, A, scale, live)
@@ -68,7 +68,7 @@ class OnePass:
         page_out("libllvmlite")
 
     def planned(self, base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> Callable[[], None]:
-        rows = len(base)
+        rows = base.shape[0]
         columns = base.numel() // rows
         if missing := self._rank - B.shape[1]:
             B, A = F.pad(B.view(rows, -1), (0, missing)), F.pad(A.view(-1, columns), (0, 0, 0, missing))
@@ -99,5 +99,5 @@ def _one_pass(rank: int) -> OnePass | None:
         return None
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.is_contiguous()
+def _are_plain(*tensors: Tensor) -> bool:
+    return all(x.is_cpu and x.dtype is torch.float32 and x.is_contiguous() for x in tensors)
