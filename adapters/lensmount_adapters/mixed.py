@@ -130,6 +130,8 @@ class Mixed:
         self._base = dict(zip(parametric.inputs, parametric.base, strict=True))
         self._modules = owners(parametric)
         self._factored = {table.weight for table in tables if table.part == "A"}
+        device = parametric.base[0].device
+        self._masks = torch.eye(room.slots, device=device).repeat_interleave(room.rank, dim=1)  # of each slot
         self._idle: tuple[Tensor, ...] = ()
         self._idle = self._factors({}, self._base)  # of a slot without an adapter
 
@@ -164,8 +166,7 @@ class Mixed:
         """[N, slots * rank], for a batch whose sample i uses the adapter that was packed as number `rows[i]`."""
         if not all(0 <= row < self.slots for row in rows):
             raise ValueError(f"found rows {list(rows)}, expected numbers from 0 to {self.slots - 1}")
-        one_hot = F.one_hot(torch.tensor(rows, dtype=torch.int64), self.slots).float()  # [N, slots]
-        return one_hot.repeat_interleave(self.rank, dim=1).to(self._parametric.base[0].device)
+        return self._masks.index_select(0, torch.tensor(rows, dtype=torch.int64, device=self._masks.device))
 
     def _check_room(self, deltas: Sequence[Delta]) -> None:
         layout = Layout.of(self._parametric, deltas) if deltas else Layout()

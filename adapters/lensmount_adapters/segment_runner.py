@@ -203,8 +203,10 @@ class SegmentRunner:
 
     def _answer(self, items: Sequence[Item], group: list[int], junction: Junction, outcome: Outcome) -> None:
         turns = ORIENTATIONS[items[group[0]].adapter.manifest.preprocessing.orientations]
-        images, row_of = _distinct([items[index].image for index in group])  # [U, 3, height, width]
-        distinct = len(images)
+        parts = by_adapter([items[index] for index in group])
+        order = [member for _, members in parts for member in members]  # so each adapter's images lie together
+        images, rows = _distinct([items[group[member]].image for member in order])  # [U, 3, height, width]
+        row_of, distinct = dict(zip(order, rows, strict=True)), len(images)
         if len(turns) > 1:
             images = torch.cat([orient(images, turn) for turn in turns])
         shares = [
@@ -214,7 +216,7 @@ class SegmentRunner:
                 [group[member] for member in members],
                 [turn * distinct + row_of[member] for turn in range(len(turns)) for member in members],
             )
-            for adapter, members in by_adapter([items[index] for index in group])
+            for adapter, members in parts
         ]
         for share in shares:
             self._places.used(share.adapter.digest, len(share.rows))
@@ -422,4 +424,6 @@ def _mask(company: Company, shares: Sequence[_Share]) -> Tensor:
 def _take(activations: Tensor, rows: list[int]) -> Tensor:
     """Without a copy where the rows follow one another."""
     first, end = rows[0], rows[0] + len(rows)
-    return activations[first:end] if rows == list(range(first, end)) else activations[rows]
+    if rows == list(range(first, end)):
+        return activations[first:end]
+    return activations.index_select(0, torch.tensor(rows, device=activations.device))
