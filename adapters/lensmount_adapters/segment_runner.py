@@ -264,12 +264,13 @@ class SegmentRunner:
         Nothing where there is no such program (one is made after a while), or where an image is for several adapters.
         """
         rows = [row for share in shares for row in share.rows]
+        judged = junction.costs.together is not None  # a company's branch is measured by itself first
         if not junction.joins or len(set(rows)) < len(rows):
             return []
         own: Hashable
         if len(shares) == 1:
             own, branch, masks = shares[0].adapter.digest, self._places.get(shares[0].adapter.digest), []
-        elif company is not None and all(company[0].holds(share.ready.mixable) for share in shares):
+        elif company is not None and judged and all(company[0].holds(share.ready.mixable) for share in shares):
             own, branch, masks = *company, [_mask(company[0], shares)]
         else:
             return []
@@ -279,10 +280,9 @@ class SegmentRunner:
         if program is not None:
             parts = torch.split(program(_take(images, rows), *masks), [len(share.rows) for share in shares])
             return [(share, part, "whole") for share, part in zip(shares, parts, strict=True)]
-        judged = len(shares) == 1 or junction.costs.together is not None  # a company's branch is measured first
         shapes = [images.shape, *(mask.shape for mask in masks)]
         nbytes = junction.joined_nbytes(len(shapes), many=key.many)
-        if branch is not None and judged and self._places.wants(key, nbytes):
+        if branch is not None and self._places.wants(key, nbytes):
             self._make(key, lambda: junction.joined(branch, shapes, many=key.many))
         return []
 

@@ -405,12 +405,18 @@ def test_a_steady_company_gets_one_program_but_shared_images_go_through_the_trun
         scores, modes = modes_of(joining, few)
         assert modes == {"whole": len(few)}
         check(backbone, few, scores, BOUNDS[torch.float32])
+    (junction,) = joining._junctions.values()
+    junction.costs = replace(junction.costs, together=None)  # to be measured anew, which only the branch alone can be
+    junction._tries = []
+    assert [set(joining.scores(asked).modes) for _ in range(FIRST_TRIES)] == [{"mixed"}] * FIRST_TRIES
+    assert junction.costs.together is not None
+    cheap_company(joining)
+    assert joining.scores(asked).modes == {"whole": 10}
     shared = [Question(adapter, asked[0].image) for adapter in same_cut]
     scores, modes = modes_of(joining, shared)
     assert "whole" not in modes
     check(backbone, shared, scores, BOUNDS[torch.float32])
 
-    (junction,) = joining._junctions.values()
     company, held = junction.company, joining.nbytes()["hot"]
     joining._give_up(company)
     assert joining.nbytes()["hot"] < held
