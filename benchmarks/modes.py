@@ -27,7 +27,7 @@ from lensmount_adapters.costs import Line
 from lensmount_adapters.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.evaluation import reproduce_split
-from lensmount_adapters.executors import choose_executor
+from lensmount_adapters.executors import Joining, choose_executor
 from lensmount_adapters.inputs import normalise
 from lensmount_adapters.metrics import measure
 from lensmount_adapters.runner import MergedRunner, Runner
@@ -36,6 +36,7 @@ from lensmount_adapters.segment_runner import SegmentRunner
 ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
 FOLDERS = {"malaria": "malaria-nih", "smoking": "smoking", "histology": "histology-lc25000-lung"}
 BATCH = 8
+COLD = ("merged", "mixed")
 GOAL = 0.003
 
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
+    parser.add_argument("--executors", nargs="+", default=["eager", "openvino"])
     results.add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -71,17 +73,18 @@ def main() -> None:
     right = [scores_of(plain, one) for one in exams]
     plain.close()
     rows = [row("plain float32", one, scores, scores) for one, scores in zip(exams, right, strict=True)]
-    for name, precision in itertools.product(("eager", "openvino"), ("float32", "bfloat16")):
+    for name, precision in itertools.product(options.executors, ("float32", "bfloat16")):
         try:
             executor = choose_executor(name, precision, "cpu", options.threads, None)
         except ExecutorUnavailable as error:
             print(f"left out: {error}")
             continue
-        for mode in ("hot", "merged", "mixed"):
-            runner = SegmentRunner(backbone, executor, max_batch=BATCH, hot_bytes=2**31 if mode == "hot" else 0)
+        for mode in ("hot", *COLD, *(("whole",) if isinstance(executor, Joining) else ())):
+            runner = SegmentRunner(backbone, executor, max_batch=BATCH, hot_bytes=0 if mode in COLD else 2**33)
             prepared(runner, exams, mode)
             for one, expected in zip(exams, right, strict=True):
-                rows.append(row(f"{name} {precision} {mode}", one, scores_of(runner, one), expected))
+                scores = scores_alone(runner, one) if mode == "whole" else scores_of(runner, one)
+                rows.append(row(f"{name} {precision} {mode}", one, scores, expected))
             runner.close()
     worst = max(abs(r["difference"]) for r in rows)
     print(
@@ -126,7 +129,7 @@ def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
     for junction in runner._junctions.values():
         free = Line(0.0, 0.0) if mode == "mixed" else None
         junction.costs = replace(junction.costs, mixed=free, pack=0.0)
-        junction.learn = lambda *_: None  # type: ignore[method-assign]  # else it would find out what mixing costs
+        junction.learn = lambda *_, **__: None  # type: ignore[method-assign]  # else it would find out what mixing costs
 
 
 def scores_of(runner: Runner, one: Exam) -> Tensor:
@@ -136,6 +139,15 @@ def scores_of(runner: Runner, one: Exam) -> Tensor:
         asked = [Question(one.adapter, image) for image in images] + [Question(one.twin, images[0])]
         found += runner.scores(asked).scores[: len(images)]
     return torch.stack(found)
+
+
+def scores_alone(runner: SegmentRunner, one: Exam) -> Tensor:
+    """By the program of trunk and branch that an adapter gets which has its batches to itself."""
+    asked = [Question(one.adapter, image) for image in one.images]
+    batches = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    while runner.scores(batches[0]).modes != {"whole": BATCH}:
+        runner.settle()
+    return torch.stack([score for batch in batches for score in runner.scores(batch).scores])
 
 
 def row(mode: str, one: Exam, scores: Tensor, expected: Tensor) -> dict[str, Any]:
