@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -44,11 +44,14 @@ class Augmentation:
     padding: str = "reflection"
 
 
+_MICROSCOPY = Augmentation(zoom=(0.85, 1.1), aspect=1.05, shift=0.08, orientations=8, jitter=0.25, tint=0.05)
+
 PRESETS: Mapping[str, Augmentation] = MappingProxyType(
     {
         "none": Augmentation(),
         "photo": Augmentation(area=0.5, aspect=1.28, orientations=2, degrees=10, jitter=0.25, tint=0.05),
-        "microscopy": Augmentation(zoom=(0.85, 1.1), aspect=1.05, shift=0.08, orientations=8, jitter=0.25, tint=0.05),
+        "microscopy": _MICROSCOPY,
+        "tissue": replace(_MICROSCOPY, area=0.4, tint=0.1),  # every part of a tile shows the class; stains vary
     }
 )
 
@@ -149,7 +152,7 @@ def _orient_each(x: Tensor, draw: _Draws) -> Tensor:
     if x.shape[-1] != x.shape[-2]:
         raise TrainingError(
             f"found pictures of {x.shape[-2]} x {x.shape[-1]}, expected square ones for the eight orientations of "
-            "--augment microscopy. Cure: choose --size N"
+            "--augment microscopy or tissue. Cure: choose --size N"
         )
     drawn = draw.choice(8)
     out = torch.empty_like(x)

@@ -92,7 +92,10 @@ def train(
         typer.Option(help="Intensities from black to white: -160 240.  (default: percentiles of each volume)"),
     ] = None,
     augment: Annotated[
-        str, typer.Option(help="How training images vary: photo, microscopy (any orientation), none.")
+        str,
+        typer.Option(
+            help="How training images vary: photo, microscopy (any orientation), tissue (also crops and stains), none."
+        ),
     ] = "photo",
     group_regex: Annotated[
         str | None,

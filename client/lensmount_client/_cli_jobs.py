@@ -47,6 +47,7 @@ class Resize(StrEnum):
 class Augment(StrEnum):
     photo = "photo"
     microscopy = "microscopy"
+    tissue = "tissue"
     none = "none"
 
 
@@ -149,7 +150,10 @@ def submit(
     ] = None,
     augment: Annotated[
         Augment | None,
-        option("How training images vary; microscopy: any orientation. (default: photo)", DATA),
+        option(
+            "How training images vary; microscopy: any orientation; tissue: also crops and stains. (default: photo)",
+            DATA,
+        ),
     ] = None,
     orientations: Annotated[
         int | None,

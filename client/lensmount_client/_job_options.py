@@ -22,7 +22,7 @@ class JobOptions(TypedDict, total=False):
     seed: int | None
     size: int | None  # pixels
     resize: Literal["squash", "crop", "pad"] | None
-    augment: Literal["photo", "microscopy", "none"] | None
+    augment: Literal["photo", "microscopy", "tissue", "none"] | None
     group_regex: str | None
     validation_fraction: float | None
     test_fraction: float | None

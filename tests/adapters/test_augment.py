@@ -40,7 +40,7 @@ def test_a_preset_gives_floats_in_range_and_the_same_pictures_for_the_same_seed(
         assert not torch.equal(out, augment(x, preset(name), (16, 16), seeded(2)))
 
 
-@pytest.mark.parametrize("name", ["photo", "microscopy"])
+@pytest.mark.parametrize("name", ["photo", "microscopy", "tissue"])
 def test_every_image_of_a_batch_is_changed_in_its_own_way(name: str) -> None:
     same = pixels(1).expand(6, -1, -1, -1)
 
@@ -114,7 +114,7 @@ def test_eight_orientations_of_an_oblong_picture_are_refused() -> None:
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(TrainingError, match="none, photo, microscopy"):
+    with pytest.raises(TrainingError, match="none, photo, microscopy, tissue"):
         preset("satellite")
 
 
