@@ -5,9 +5,11 @@ targets and rank. One run is one line of JSON in `--out`, so that a broken-off b
 
     ours    `lensmount train`, and once more with two thirds of the epochs and 3 views (short)
     peft    a plain loop: PEFT's LoRA, torchvision's augmentation from files in a DataLoader, AdamW, bfloat16 autocast
-    full    every weight of the same network, BatchNorm in training mode; channels_last, bfloat16, our augmentation
-            (the quickest full fine-tuning we know how to write here)
+    full    every weight of the same network, BatchNorm in training mode; channels_last, bfloat16, our augmentation,
+            mixup and CutMix (the quickest full fine-tuning we know how to write here)
     others  `lensmount train --method ...`
+
+A name with ", short" behind it, such as "full, short", gets two thirds of the epochs.
 
     python benchmarks/training.py race --task malaria --rounds 3     ours and PEFT alternately
     python benchmarks/training.py table --task malaria --seeds 3     accuracy of every method
@@ -51,8 +53,10 @@ from lensmount_adapters.training import train
 from lensmount_adapters.weights import create
 
 DEFAULT_OUT = Path(__file__).parent / "training.jsonl"
+RACERS = ("ours", "ours, short", "peft")
 METHODS = ("full", "head", "bias", "norm", "lora", "lora-tucker", "lora+norm")
 FULL_RATE = 5e-4
+SHORT = ", short"  # two thirds of the epochs, 3 views
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,6 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="instead of the task's own")
     parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
     options = parser.parse_args()
@@ -132,7 +135,7 @@ def main() -> None:
     if options.what != "show":
         print(machine.describe())
         for task in options.task or TASKS:
-            contenders = ["ours", "ours, short", "peft"] if options.what == "race" else options.methods
+            contenders = list(RACERS) if options.what == "race" else options.methods
             seeds = range(options.rounds if options.what == "race" else options.seeds)
             run_all(task, contenders, seeds, options)
     show(load(options.out))
@@ -158,27 +161,24 @@ def load(path: Path) -> list[Run]:
     return [Run(**json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def config_of(task: str, seed: int, options: argparse.Namespace, folder: Path) -> TrainingConfig:
-    benchmark = TASKS[task]
-    length = {} if options.epochs is None else {"epochs": options.epochs}
-    return TrainingConfig(
-        data=options.data / benchmark.folder,
+def config_of(task: str, contender: str, seed: int, options: argparse.Namespace, folder: Path) -> TrainingConfig:
+    config = TrainingConfig(
+        data=options.data / TASKS[task].folder,
         name="benchmark",
         out=folder / "benchmark.safetensors",
         seed=seed,
         threads=options.threads,
         precision="bf16",
-        **{"validation_fraction": 0.2, "test_fraction": 0.2, **benchmark.settings, **length},
+        **{"validation_fraction": 0.2, "test_fraction": 0.2, **TASKS[task].settings},
     )
+    return replace(config, epochs=2 * (config.epochs or 12) // 3, views=3) if contender.endswith(SHORT) else config
 
 
 def ours(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
     """`lensmount train`, from the folder of images to the evaluated file."""
-    method = "lora" if contender.startswith("ours") else contender
+    method = "lora" if contender.startswith("ours") else contender.removesuffix(SHORT)
     with tempfile.TemporaryDirectory() as folder:
-        config = replace(config_of(task, seed, options, Path(folder)), method=method)
-        if contender == "ours, short":
-            config = replace(config, epochs=2 * (config.epochs or 12) // 3, views=3)
+        config = replace(config_of(task, contender, seed, options, Path(folder)), method=method)
         started = time.perf_counter()
         result = train(config, backbone=backbone)
         seconds = time.perf_counter() - started
@@ -193,7 +193,9 @@ def ours(task: str, contender: str, seed: int, options: argparse.Namespace, back
 def peft_loop(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
     """What people write today: PEFT around a timm model, images from files through torchvision, one plain loop."""
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(task, seed, options, Path(folder))
+        config = config_of(task, contender, seed, options, Path(folder))
+    assert config.augment in ("photo", "microscopy"), "the plain loop knows no other"
+    assert not config.mixup + config.cutmix, "the plain loop mixes nothing"
     started = time.perf_counter()
     data = read_task(config, backbone)  # for the split alone; its time is given back below
     reading = time.perf_counter() - started
@@ -233,7 +235,7 @@ def peft_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
 def full_loop(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
     """Every weight of the same network trains."""
     with tempfile.TemporaryDirectory() as folder:
-        config = config_of(task, seed, options, Path(folder))
+        config = config_of(task, contender, seed, options, Path(folder))
     started = time.perf_counter()
     data = read_task(config, backbone)
     torch.manual_seed(seed)
@@ -272,7 +274,7 @@ def full_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
     )
 
 
-CONTENDERS: dict[str, Callable[..., Run]] = {"peft": peft_loop, "full": full_loop}
+CONTENDERS: dict[str, Callable[..., Run]] = {"peft": peft_loop, "full": full_loop, "full, short": full_loop}
 
 
 @dataclass
@@ -393,8 +395,8 @@ def transforms(config: TrainingConfig, task: Task, augmented: bool) -> Callable[
 def show(runs: list[Run]) -> None:
     for task in TASKS:
         own = [run for run in runs if run.task == task]
-        show_race(task, [run for run in own if run.contender not in METHODS])
-        show_table(task, [run for run in own if run.contender in METHODS])
+        show_race(task, [run for run in own if run.contender in RACERS])
+        show_table(task, [run for run in own if run.contender not in RACERS])
 
 
 def show_race(task: str, runs: list[Run]) -> None:
@@ -439,7 +441,7 @@ def show_table(task: str, runs: list[Run]) -> None:
     print(f"\n{task}: every method ({settings})\n")
     print("| method | balanced accuracy, test: mean (min to max) | trained parameters | file | seconds |")
     print("|---|---|---:|---:|---:|")
-    for method in METHODS:
+    for method in (name + length for name in METHODS for length in ("", SHORT)):
         own = [run for run in runs if run.contender == method]
         if own:
             found = [run.test for run in own]
