@@ -114,3 +114,12 @@ def test_links_between_the_pages_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_the_index_of_decisions_leads_to_each_record():
+    text = (ROOT / "docs/decisions.md").read_text()
+    records = re.findall(r"^###? (.+)$", text, re.MULTILINE)
+    listed = dict(re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", text))
+    assert list(listed) == records
+    for title, anchor in listed.items():
+        assert anchor == re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-CHECKED: list[str] = []  # files and folders that are clean; a rewritten one is added here and stays clean
+CHECKED = ["docs/decisions.md"]  # files and folders that are clean; a rewritten one is added here and stays clean
 
 UNITS = "class|image|picture|second|epoch|step|line|row|layer|adapter|batch|request|worker|program|file|call|seed|slide"
 UNITS += "|event|resource|group|run|split|part|user|machine|process|dataset|job|label|channel|pixel|slice|sample|round"
@@ -235,7 +235,7 @@ def files(path: Path) -> list[Path]:
     """The files at `path` that have a reader; this one holds the words and is left out."""
     if path.is_file():
         return [path]
-    inside = (file for file in sorted(path.rglob("*")) if file.is_file() and file.name != Path(__file__).name)
+    inside = (file for file in sorted(path.rglob("*")) if file.is_file() and file.name != "test_language.py")
     visible = (file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts[:-1]))
     return [file for file in visible if file.name in READERS or file.suffix in READERS]
 
