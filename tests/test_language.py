@@ -29,7 +29,7 @@ UNITS = "class|image|picture|second|epoch|step|line|row|layer|adapter|batch|requ
 UNITS += "|event|resource|group|run|split|part|user|machine|process|dataset|job|label|channel|pixel|slice|sample|round"
 UNITS += "|thread|core|server|patient|volume|block|tensor|weight|test|fold|cell"
 NUMBER = r"(?:\d[\d.,]*|one|two|three|four|five|six|seven|eight|nine|ten|twenty|fifty|hundred|several|few|many|half)"
-NO_NOUN = "of|in|on|for|as|to|at|by|with|from|than|that|and|or|per|is|are|has|share|takes?|makes?|gives?|does|gets?"
+NO_NOUN = "where|when|while|if|but|so|because|of|in|on|for|as|to|at|by|with|from|than|that|and|or|per|is|are|has|share|takes?|makes?|gives?|does|gets?"
 COUNTED = rf"(?!(?:{NO_NOUN})\b)[\w-]+(?<!ing)"
 NOT_MORE = r"(?!longer|more|less|fewer|worse|better|larger|smaller|faster|slower|later|earlier|one\b)"
 
