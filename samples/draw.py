@@ -83,13 +83,13 @@ def scattered(rng: Generator, count: int, apart: float, allowed: Plane) -> list[
 
 
 def two_nearest(y: Plane, x: Plane, points: list[Point]) -> tuple[Plane, Plane]:
-    """Distances of each pixel to its nearest and second nearest point: equal on the border between two points."""
+    """Distances of each pixel to its nearest and second nearest point, which are equal on the border between two."""
     distances = np.sort(np.stack([np.hypot(y - v, x - u) for v, u in points]), axis=0)
     return distances[0], distances[1]
 
 
 def photographed(rng: Generator, picture: Picture, focus: float) -> Picture:
-    """What the camera adds: a blur of `focus` pixels and a little noise."""
+    """Add the camera's effects: a blur of `focus` pixels and a little noise."""
     seen = np.stack([blurred(picture[..., band], focus) for band in range(3)], axis=-1)
     return seen + SENSOR_NOISE * texture(rng, picture.shape[:2], 0.6)[..., None]
 
@@ -126,7 +126,7 @@ def cell_outline(rng: Generator, y: Plane, x: Plane) -> Plane:
 
 
 def cell_relief(rng: Generator, y: Plane, x: Plane) -> Plane:
-    """Light across the slide, the paler middle of a flat cell, soft mottling."""
+    """Add uneven light across the slide, the paler middle of a flat cell and soft mottling."""
     side = len(y)
     slope = rng.uniform(-6, 6) * (y / side - 0.5) + rng.uniform(-6, 6) * (x / side - 0.5)
     middle = (side * rng.uniform(0.4, 0.6), side * rng.uniform(0.4, 0.6))
@@ -150,7 +150,7 @@ def with_parasite(rng: Generator, cell: Picture, depth: Plane) -> Picture:
 
 
 def cut_out(cell: Picture, depth: Plane) -> Picture:
-    """Black outside the cell, the edge in steps of 3 pixels (the set's masks were made on smaller images)."""
+    """Black outside the cell; the edge has steps of 3 pixels, because the set's masks were made on smaller images."""
     inside = np.kron(depth[1::3, 1::3] > 0, np.ones((3, 3), dtype=bool))[: len(depth), : len(depth)]
     height, width = inside.shape
     rows, columns = np.nonzero(inside.any(axis=1))[0], np.nonzero(inside.any(axis=0))[0]
@@ -182,7 +182,7 @@ def any_angle(rng: Generator, count: int) -> list[float]:
 
 
 def normal_lung(seed: int) -> Picture:
-    """Thin alveolar walls between wide air spaces, red blood cells in and beside them."""
+    """Thin alveolar walls between wide air spaces, with red blood cells in them and next to them."""
     rng = np.random.default_rng(seed)
     y, x = grid(TILE, TILE)
     bent_y, bent_x = y + 14 * texture(rng, y.shape, 16), x + 14 * texture(rng, y.shape, 16)
@@ -271,7 +271,7 @@ def street(seed: int) -> Picture:
 
 
 def houses(rng: Generator, scene: Picture, y: Plane, x: Plane, side: int) -> Picture:
-    """A row of facades that shrink towards the vanishing point, far ones first."""
+    """A row of facades that shrink towards the vanishing point, drawn from far to near."""
     far = np.abs(x - 0.52) + 1e-6  # 0 at the vanishing point
     for near in (0.12, 0.19, 0.29, 0.44):
         tall, wall = rng.uniform(1.0, 1.5), rng.uniform(120, 210) + rng.uniform(0, 1) * np.array([14, -8, -26])
@@ -296,9 +296,9 @@ PROFILE = """
 .62 .10  .55 .07  .46 .08  .40 .13  .375 .20  .37 .27  .355 .31  .325 .36  .33 .375  .355 .38  .355 .405  .345 .42
 .36 .435  .35 .455  .365 .475  .365 .51  .39 .54  .44 .545  .48 .56  .50 .62  .48 .70  .36 .78  .28 .88  .25 1.02
 1.02 1.02  1.02 .86  .86 .76  .73 .70  .69 .60  .71 .48  .73 .36  .73 .25  .70 .16
-"""  # x y of a head and shoulders seen from the left: nobody's
+"""  # x y of a head and shoulders seen from the left; no real person's
 SLEEVE = ".40 1.02  .14 1.02  .17 .86  .21 .70  .24 .665  .31 .67  .325 .70  .34 .84"
-FINGERS: list[tuple[Point, Point, float]] = [  # centre, radii, angle in the frame, of what the light falls on
+FINGERS: list[tuple[Point, Point, float]] = [  # centre, radii and angle of the lit parts, in the frame
     ((0.60, 0.272), (0.085, 0.05), 1.65),  # back of the hand
     ((0.52, 0.225), (0.075, 0.016), 1.35),
     ((0.50, 0.252), (0.075, 0.016), 1.50),
@@ -308,7 +308,7 @@ FINGERS: list[tuple[Point, Point, float]] = [  # centre, radii, angle in the fra
 
 
 def outline(points: str) -> Plane:
-    """Signed distance, roughly, to a closed outline with softened corners."""
+    """Approximate signed distance to a closed outline with rounded corners."""
     numbers = [float(number) * FRAME for number in points.split()]
     flat = Image.new("L", (FRAME, FRAME))
     ImageDraw.Draw(flat).polygon(list(zip(numbers[::2], numbers[1::2], strict=True)), fill=255)
@@ -316,7 +316,7 @@ def outline(points: str) -> Plane:
 
 
 def smoker(seed: int) -> Picture:
-    """A dark figure in profile before evening lights, a cigarette in the raised hand, smoke."""
+    """A dark figure in profile in front of evening lights, with a cigarette in the raised hand and smoke."""
     rng = np.random.default_rng(seed)
     y, x = grid(FRAME, FRAME)
     scene = paint(np.zeros((FRAME, FRAME, 3)), np.ones((FRAME, FRAME)), (58, 52, 60))

@@ -1,6 +1,6 @@
-"""What the folders of tests share: which marks run, adapter files drawn at random, and what they must do to weights.
+"""Fixtures for all folders of tests: which marks run, random adapter files, and what they must do to weights.
 
-torch is imported inside the fixtures: the client's tests run without it.
+torch is imported inside the fixtures, because the client's tests run without it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Soak tests run only under `-m soak`, gpu tests only where there is a CUDA device."""
+    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device."""
     asked_for_soak = "soak" in str(config.getoption("markexpr"))
     for item in items:
         if "soak" in item.keywords and not asked_for_soak:
@@ -40,18 +40,18 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-# Adapter files drawn at random
+# Random adapter files
 
 
 @dataclass
 class AdapterParts:
-    """An adapter file before it is written: the manifest as a plain document, and the tensors. Break one, then dump."""
+    """An adapter file before it is written: manifest and tensors. A test changes one of them, then dumps the file."""
 
     manifest: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
     def dump(self, dtype: torch.dtype | None = None) -> bytes:
-        """The file's bytes, written by the safetensors library and by nothing of Lensmount."""
+        """The file's bytes, written by the safetensors library without any code of Lensmount."""
         import safetensors.torch
 
         tensors = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in self.tensors.items()}
@@ -66,7 +66,7 @@ def draw_adapter() -> DrawAdapter:
     """`draw_adapter(backbone, method="lora", rank=4, seed=0, modules=".*", size=0.3, labels=("no", "yes")).dump()`.
 
     Methods: lora, lora-shared (grouped convolutions share one A), lora-tucker, bias, norm, statistics, head, and
-    mixed: all of them side by side. `modules` is a regular expression; `size` a delta's norm beside its weight's.
+    mixed: all of them in one file. `modules` is a regular expression; `size` is a delta's norm / its weight's norm.
     """
     return _draw_adapter
 
@@ -124,7 +124,7 @@ def _methods(target: Target) -> set[str]:
 
 
 def _draw_factors(target: Target, rank: int, way: str, draw: torch.Generator) -> dict[str, torch.Tensor]:
-    """Normal factors for a weight [out, in/g, *k], or [in, out/g, *k] of a transposed convolution."""
+    """Normally distributed factors for a weight [out, in/g, *k], or [in, out/g, *k] of a transposed convolution."""
     import torch
 
     def normal(*shape: int) -> torch.Tensor:
@@ -142,14 +142,14 @@ def _draw_factors(target: Target, rank: int, way: str, draw: torch.Generator) ->
 
 
 def _norm(target: Target, drawn: Mapping[str, torch.Tensor]) -> float:
-    """About the norm of twice the factors' product: each of its elements is a sum of rank, or rank², unit normals."""
+    """Roughly the norm of twice the factors' product: each element is a sum of rank, or rank², unit normals."""
     import math
 
     rank = drawn["lora_B"].shape[1]
     return float(2 * math.sqrt(math.prod(target.shape)) * (rank if "lora_mid" in drawn else math.sqrt(rank)))
 
 
-# What an adapter must do to weights, computed in float64 from the file's tensors by other means
+# The expected effect of an adapter on the weights, computed independently in float64 from the file's tensors
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +180,7 @@ def _product64(target: Target, factors: Mapping[str, torch.Tensor | None]) -> to
         elif "lora_mid" in double:
             blocks.append(torch.einsum("op,pq...,qi->oi...", B_g, double["lora_mid"], A.flatten(1)))
         else:
-            A_g = A if A.shape[0] == rank else A.chunk(groups)[g]  # one A for all groups, or each its own
+            A_g = A if A.shape[0] == rank else A.chunk(groups)[g]  # one A for all groups, or one for each
             blocks.append(torch.einsum("or,ri...->oi...", B_g, A_g))
     return torch.cat(blocks).reshape(target.shape)
 
@@ -190,7 +190,7 @@ def _product64(target: Target, factors: Mapping[str, torch.Tensor | None]) -> to
 
 @pytest.fixture(scope="session")
 def every_layer() -> Callable[..., Backbone]:
-    """`every_layer(device, dtype)`: a small backbone that holds every kind of layer an adapter may touch."""
+    """`every_layer(device, dtype)`: a small backbone with every kind of layer that an adapter may change."""
     return _every_layer
 
 
@@ -247,7 +247,7 @@ def digest_of_state() -> Callable[[Backbone], str]:
 
 @dataclass
 class Breaking:
-    """A delta whose write fails when half of it is done."""
+    """A delta whose write fails halfway."""
 
     delta: Delta
     error: BaseException
@@ -268,7 +268,7 @@ class Breaking:
 
 @pytest.fixture(scope="session")
 def breaking() -> Callable[[Adapter, int, BaseException], Adapter]:
-    """`breaking(adapter, position, error)`: the delta at `position` raises in the middle of its write."""
+    """`breaking(adapter, position, error)`: the delta at `position` raises halfway through its write."""
     return _breaking
 
 
@@ -280,10 +280,10 @@ def _breaking(adapter: Adapter, position: int, error: BaseException) -> Adapter:
 
 @pytest.fixture(scope="session")
 def random_walk() -> Callable[..., dict[str, int]]:
-    """`random_walk(swapper, backbone, adapters, operations, seed)`: counts of what was done and of what went wrong.
+    """`random_walk(swapper, backbone, adapters, operations, seed)`: counts of the operations and of mismatches.
 
-    Mounts, switches, removes, refused uploads and merges that break off at a random delta, in random order. At each
-    return to the base, and after each mount, every live tensor is hashed and compared with what it must be.
+    Mounts, switches, removals, refused uploads and merges that fail at a random delta come in random order. After each
+    mount and at each return to the base, every live tensor is hashed and compared with the expected hash.
     """
     return _random_walk
 
@@ -302,8 +302,10 @@ def _random_walk(
         swapper.mount(adapter)
         expected[adapter.digest] = state_digest(backbone)
         swapper.unmount()
-    assert len({base, *expected.values()}) == len(adapters) + 1, "adapters must differ, or nothing is shown"
-    count = {"mounted": 0, "removed": 0, "refused": 0, "broken off": 0, "mismatches": 0}
+    assert len({base, *expected.values()}) == len(adapters) + 1, (
+        "the adapters must differ, otherwise this test shows nothing"
+    )
+    count = {"mounted": 0, "removed": 0, "refused": 0, "failed": 0, "mismatches": 0}
     for _ in range(operations):
         operation = rng.choices(("mount", "remove", "refuse", "break"), (5, 2, 1, 2))[0]
         mounted = swapper.mounted
@@ -325,7 +327,7 @@ def _random_walk(
             with pytest.raises((SwapError, KeyboardInterrupt)):
                 swapper.mount(_breaking(adapter, rng.randrange(len(adapter.deltas)), error))
             assert swapper.mounted is None
-            count["broken off"] += 1
+            count["failed"] += 1
         must_be = expected[swapper.mounted.digest] if swapper.mounted else base
         count["mismatches"] += state_digest(backbone) != must_be
     swapper.unmount()
@@ -333,12 +335,12 @@ def _random_walk(
     return count
 
 
-# A CLIP of 0.3 MB with the real classes of the transformers library, and nothing from the hub
+# A CLIP of 0.3 MB made from the real classes of the transformers library, without the hub
 
 
 @pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Path]:
-    """`make_clip(folder, seed=0)`: both halves and a tokenizer of letters, as save_pretrained writes them."""
+    """`make_clip(folder, seed=0)`: both halves and a tokenizer of letters, in the layout of save_pretrained."""
     transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'lensmount[clip]'")
     import torch
 

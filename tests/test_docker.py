@@ -1,4 +1,4 @@
-"""The image is built from files that exist, by commands that work, and runs without root."""
+"""The Docker image is built from files that exist, by commands that work, and runs without root."""
 
 import json
 import os
@@ -18,7 +18,7 @@ COMPOSE_FILES = ["docker-compose.yml", "docker-compose.gpu.yml"]
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (instruction, arguments), in its order, continued lines joined."""
+    """The Dockerfile as (instruction, arguments) in order, with continued lines joined."""
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines()) if word]
@@ -39,7 +39,7 @@ def copy(arguments: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A fresh virtual environment in which the Dockerfile's own copies and installs have been carried out."""
+    """A fresh virtual environment after the COPY and install steps of the Dockerfile."""
     source, environment = tmp_path_factory.mktemp("src"), tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     settings = {
@@ -62,11 +62,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             )
             assert done.returncode == 0, done.stderr
     yield environment
-    shutil.rmtree(environment)  # gigabytes: pytest would keep the last three
+    shutil.rmtree(environment)  # it takes gigabytes, and pytest would keep the last three
 
 
 def run_in(environment: Path, *command: str) -> str:
-    """Standard output of a command of that environment, run where the checkout cannot be imported."""
+    """Standard output of a command of that environment, run in a folder from which the checkout cannot be imported."""
     program = [str(environment / "bin" / command[0]), *command[1:]]
     done = subprocess.run(program, cwd=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

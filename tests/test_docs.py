@@ -1,4 +1,4 @@
-"""The README and the docs as a newcomer runs them: each command and Python block against a server with the zoo."""
+"""Every command and Python block of the README and the docs runs as printed, against a server with the zoo."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TASK = {"cell": "malaria", "tissue": "histology", "smoker": "smoking"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """`lensmount serve` with its defaults, on a port and a state of its own; yields its URL."""
+    """`lensmount serve` with its defaults, on a free port and a new state folder; yields its URL."""
     state = tmp_path_factory.mktemp("state")
     process = subprocess.Popen(
         [sys.executable, "-m", "lensmount_client", "serve", "--port", "0", "--state", str(state)],

@@ -1,4 +1,4 @@
-"""The three packages: what they show, what they import, which way the arrows go."""
+"""The three packages: what they export, what they import, and in which direction."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_module_opens_with_its_idea(package):
 
 
 def test_no_check_is_an_assert_that_python_o_would_drop():
-    """`assert` may only tell the type checker what a signature hides."""
+    """`assert` may only tell the type checker what it cannot see from a signature."""
     allowed = re.compile(r"assert (isinstance\(|[\w.]+ is not None)")
     for package in FOLDERS:
         for path in modules(package):

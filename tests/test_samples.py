@@ -1,4 +1,4 @@
-"""The sample images are what samples/draw.py draws, and small enough to commit."""
+"""samples/draw.py draws exactly the committed sample images, and they are small enough to commit."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def pixels(path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the script has just drawn everything."""
+    """A folder with all sample images, drawn again by the script."""
     folder = tmp_path_factory.mktemp("drawn")
     script = [sys.executable, "-W", "error", SAMPLES / "draw.py", "--out", folder]
     subprocess.run(script, check=True, timeout=300, capture_output=True)
