@@ -1,7 +1,7 @@
-"""What one image costs without HTTP: decoding, preprocessing and one call of the engine, in one thread of one process.
+"""Time of one image without HTTP: decoding, preprocessing and one engine call, in one thread of one process.
 
-`serving.py` runs it beside the server: the ratio is what HTTP, the queue and the threads in between add. The engine is
-the server's own, with the shipped adapter hot.
+`serving.py` runs it in each round. The server's time divided by this one shows what HTTP, the queue and the threads
+add. The engine is the one that the server uses, with the shipped adapter hot.
 
     python benchmarks/bare.py [--adapter histology] [--threads 1] [--duration 10] FILE.jpg ...
 """

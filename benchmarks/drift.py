@@ -1,9 +1,9 @@
-"""How far weights wander from the base when adapters are subtracted instead of restored.
+"""How far the weights drift from the base if adapters are removed by subtraction instead of by restoring the base.
 
-Eight adapters take turns in random order on some convolutions of ResNet34 (random weights, rank 8, each delta a tenth
-of its weight's norm). After 1, 100 and 10,000 switches the adapter is removed and the weights are compared with those
-at start: once with SubtractingSwapper, never refreshed, and once with ExactSwapper. Prints the Markdown table of
-docs/decisions.md.
+Eight adapters take turns in random order on some convolutions of ResNet34 (random weights, rank 8, the norm of each
+delta is a tenth of its weight's). After 1, 100 and 10,000 switches the adapter is removed and the weights are compared
+with those at the start: once with SubtractingSwapper, which is never refreshed, and once with ExactSwapper. The script
+prints the Markdown table of docs/decisions.md.
 
     python benchmarks/drift.py [--switches 1 100 10000] [--modules REGEX]
 """
@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
 from torch import Tensor
 
@@ -41,7 +41,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Of all touched weights, after the adapter is removed."""
+    """The drift of all adapted weights after the adapter was removed."""
 
     largest: float
     mean_weight: float
@@ -54,7 +54,7 @@ class Drift:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Drift of the subtracting swapper, beside the exact one's.")
+    parser = argparse.ArgumentParser(description="Drift of the subtracting swapper, compared with the exact one.")
     parser.add_argument("--switches", type=int, nargs="+", default=[1, 100, 10_000])
     parser.add_argument("--modules", default=r"layer2\.3\.conv[12]", metavar="REGEX")
     parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
@@ -62,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     print(f"{machine.describe()}\n")
-    print("| dtype | switches | swapper | largest drift | beside the mean weight | weights changed |")
+    print("| dtype | switches | swapper | largest drift | largest drift / mean weight | weights changed |")
     print("|---|---:|---|---:|---:|---:|")
     for dtype in DTYPES:
         for kind in ("subtract", "exact"):
@@ -90,7 +90,7 @@ def measure(kind: str, dtype: torch.dtype, modules: str, checkpoints: Sequence[i
 
 
 def random_order(adapters: Sequence[Adapter]) -> Iterator[Adapter]:
-    """Never the same one twice in a row; a fixed cycle would repeat the same roundings and drift less."""
+    """Never yields the same adapter twice in a row. A fixed cycle would repeat the same roundings and drift less."""
     rng = random.Random(0)
     current = adapters[0]
     while True:
@@ -106,7 +106,7 @@ def drift(start: dict[str, Tensor], backbone: Backbone) -> Drift:
 
 
 def draw(backbone: Backbone, names: Sequence[str], seed: int) -> Adapter:
-    """An adapter with normal factors, each delta `DELTA_TO_WEIGHT` times as large as its weight."""
+    """An adapter with normally distributed factors. The norm of each delta is `DELTA_TO_WEIGHT` times its weight's."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {"head.weight": torch.zeros(2, backbone.feature_dim), "head.bias": torch.zeros(2)}
     modules = [name.removesuffix(".weight") for name in names]

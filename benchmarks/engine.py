@@ -1,16 +1,16 @@
-"""Images a second of the engine without HTTP: one adapter, many, a thousand; beside torch, OpenVINO and PEFT.
+"""Images per second of the engine without HTTP: one adapter, 16 and 1,024, compared with torch, OpenVINO and PEFT.
 
-Two backbones with random adapters of rank 8: EfficientNet-Lite0 with the 1x1 convolutions of blocks 4 to 6 and
-conv_head, ResNet34 (random weights) with conv1 and conv2 of layer3 and layer4. 224 pixels, batch 16. In each round
-every way takes its turn once, so that whatever else the machine does falls on all alike; ratios are taken within a
-round.
+There are two backbones with random adapters of rank 8: EfficientNet-Lite0 (adapters on the 1x1 convolutions of blocks 4
+to 6 and conv_head) and ResNet34 with random weights (adapters on conv1 and conv2 of layer3 and layer4). Images have 224
+pixels and a batch has 16. Every contender runs once per round, so other load on the machine affects all of them alike.
+Ratios are taken within a round.
 
-    eager      PyTorch float32, the merged network with its head, called as people call it
-    openvino   the same merged network, converted as a whole for a batch of 16, bfloat16 where the CPU has it
-    hot        ours, one adapter whose merged weights are kept ready
-    16 hot     ours, 16 images of 16 adapters, all kept ready
+    eager      PyTorch float32, the merged network with its head, called in the usual way
+    openvino   the same merged network, converted as a whole for a batch of 16, bfloat16 if the CPU supports it
+    hot        ours, one adapter whose merged weights are resident
+    16 hot     ours, 16 images of 16 adapters, the merged weights of all resident
     16 cold    ours, the same with factors only
-    queue      ours, batches of the server's scheduler while 64 images wait: of one adapter, or of 16 in random order
+    queue      ours, batches from the server's scheduler while 64 images wait: of one adapter, or of 16 in random order
     peft       PEFT's mixed batch (`adapter_names`) of the same 16 adapters, float32
 
     python benchmarks/engine.py [--rounds 7] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
@@ -31,7 +31,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import peft
 import results  # type: ignore[import-not-found]
 import torch
@@ -62,7 +62,7 @@ class Question:
 
 @dataclass
 class Stopwatch:
-    """Seconds by way, a list with one value a round."""
+    """Seconds of each contender, with one value per round."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
@@ -109,14 +109,14 @@ def main() -> None:
 
 
 def throughput(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
-    """One adapter and sixteen, beside the peers."""
+    """One adapter and sixteen, compared with eager torch, OpenVINO and PEFT."""
     weights, modules, _ = ADAPTED[name]
     backbone = load_backbone(name, weights)
     adapters = draw_adapters(backbone, modules, BATCH)
     images = torch.randn(BATCH, 3, 224, 224)
     one = [Question(adapters[0], image) for image in images]
     mixed = [Question(adapter, image) for adapter, image in zip(adapters, images, strict=True)]
-    hot = warmed(SegmentRunner(backbone, executor, hot_bytes=2**33), [mixed, one])  # ResNet34: 200 MB an adapter
+    hot = warmed(SegmentRunner(backbone, executor, hot_bytes=2**33), [mixed, one])  # ResNet34: 200 MB per adapter
     cold = warmed(SegmentRunner(backbone, executor, hot_bytes=0), [mixed, one])
     network = merged_network(backbone, adapters[0])
     with torch.inference_mode():
@@ -162,7 +162,7 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
 
 
 def queue(runner: SegmentRunner, adapters: Sequence[Adapter], images: Tensor) -> Callable[[], None]:
-    """One batch of the scheduler, computed; what was answered is asked again, so that 64 images always wait."""
+    """Return a function that computes one batch of the scheduler. Answered images are replaced, so 64 always wait."""
     scheduler: Scheduler[None] = Scheduler(BATCH, WAITING, mix=True)
     draw = random.Random(0)
 
@@ -183,7 +183,7 @@ def queue(runner: SegmentRunner, adapters: Sequence[Adapter], images: Tensor) ->
 
 
 def switching(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
-    """Any to any: merging cold factors beside a plain copy of the same bytes, and a hot place beside a forward pass."""
+    """Any-to-any switches: cold factors against a plain copy of the same bytes, a hot slot against a forward pass."""
     weights, modules, _ = ADAPTED[name]
     backbone = load_backbone(name, weights)
     a, b = draw_adapters(backbone, modules, 2)
@@ -226,7 +226,7 @@ def switching(name: str, executor: Executor, options: argparse.Namespace) -> lis
 
 
 def fan_out(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
-    """One image, 16 adapters of the last quarter of the network: one request beside 16, and beside the arithmetic."""
+    """One image for 16 adapters of the network's last quarter: one call compared with 16, and with the arithmetic."""
     weights, _, modules = ADAPTED[name]
     backbone = load_backbone(name, weights)
     adapters = draw_adapters(backbone, modules, BATCH)
@@ -258,7 +258,7 @@ def fan_out(name: str, executor: Executor, options: argparse.Namespace) -> list[
 
 
 def thousand(name: str, executor: Executor, options: argparse.Namespace) -> list[Any]:
-    """1,024 registered adapters, a working set 4 times the hot places, batches of 16 images."""
+    """1,024 registered adapters, a working set of 4 times the hot slots, batches of 16 images."""
     weights, modules, _ = ADAPTED[name]
     backbone = load_backbone(name, weights)
     adapters = draw_adapters(backbone, modules, 1024)
@@ -314,7 +314,7 @@ PARTS: dict[str, Callable[[str, Executor, argparse.Namespace], list[Any]]] = {
 
 
 def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]:
-    """Random adapters on the plain convolutions whose module fits the expression, as small as trained ones."""
+    """Random adapters, as small as trained ones, on the ungrouped convolutions whose module matches the expression."""
     targets = [
         target
         for target in backbone.targets.values()
@@ -347,12 +347,12 @@ def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]
 
 
 def warmed(runner: SegmentRunner, batches: Sequence[Sequence[Question]]) -> SegmentRunner:
-    """Everything made that these batches make worth making."""
+    """Run these batches until every program that they justify has been made."""
     for batch in batches:
         for question in batch:
             runner.prefetch(question.adapter)
-    for _ in range(2):  # programs of branches, then those of the whole network
-        for _ in range(70):  # as often as it takes a shape to get a program of its own
+    for _ in range(2):  # first the programs of branches, then the end-to-end programs
+        for _ in range(70):  # enough for each shape to get a program of its own
             for batch in batches[:2]:
                 runner.scores(batch)
         runner.settle()
@@ -364,7 +364,7 @@ def warmed(runner: SegmentRunner, batches: Sequence[Sequence[Question]]) -> Segm
 
 
 class Whole(nn.Module):
-    """A network as people save it: the fine-tuned backbone and its classifier."""
+    """A network as it is usually saved: the fine-tuned backbone and its classifier."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -409,7 +409,7 @@ def whole_openvino(network: nn.Module, images: Tensor, executor: Executor, threa
 
 
 def with_peft(name: str, backbone: Backbone, adapters: Sequence[Adapter], images: Tensor) -> Callable[[], object]:
-    """The batch as PEFT computes it: unmerged, one adapter after the other in each layer."""
+    """Return a function that computes the batch as PEFT does: unmerged, adapter after adapter in each layer."""
     weights, _, _ = ADAPTED[name]
     targets = [delta.target.module for delta in adapters[0].deltas]
     config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
@@ -429,7 +429,7 @@ def with_peft(name: str, backbone: Backbone, adapters: Sequence[Adapter], images
 
 
 def flops(backbone: Backbone, names: Sequence[str]) -> tuple[int, int]:
-    """Of trunk and branch, for one image."""
+    """The FLOPs of trunk and branch for one image."""
     halves = Segments(backbone.module).halves(names)
     assert halves.trunk is not None
     with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""A job beside a server: how long from the push of a folder to the first prediction, and what callers feel meanwhile.
+"""Training while serving: time from the push of a folder to the first prediction, and the latency of other callers.
 
-Starts `lensmount serve --with-worker` with its default settings on a state folder of its own. One caller asks for one
-image after the other, first with an idle worker, then while a job trains, is published and answers. Every answer of the
-bystanding adapter must have the same bits as before.
+The script starts `lensmount serve --with-worker` with its default settings and a new state folder. One caller sends one
+image after the other to another adapter: first while the worker is idle, then while a job trains, is published and
+answers its first request. Every answer of the other adapter must be bit-identical to those before.
 
     python benchmarks/job.py [--data ../shared/data/malaria-nih] [--rounds 3] [--idle-s 20]
 """
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_client import Client
 
@@ -44,7 +44,7 @@ OPTIONS = {
 
 @dataclass
 class Round:
-    """Seconds from push to each milestone, and the latencies that a caller saw, in ms."""
+    """Seconds from the push to each milestone, and the latencies in ms of a caller, idle and during the job."""
 
     pushed: float = 0.0
     trained: float = 0.0
@@ -69,14 +69,14 @@ def main() -> None:
         "push to first prediction, s": [r.answered for r in rounds],
         "balanced accuracy, test": [r.test for r in rounds],
         "p50 idle, ms": [quantile(r.idle, 0.5) for r in rounds],
-        "p50 beside the job, ms": [quantile(r.beside, 0.5) for r in rounds],
+        "p50 during the job, ms": [quantile(r.beside, 0.5) for r in rounds],
         "p95 idle, ms": [quantile(r.idle, 0.95) for r in rounds],
-        "p95 beside the job, ms": [quantile(r.beside, 0.95) for r in rounds],
-        "p95 beside / idle": [quantile(r.beside, 0.95) / quantile(r.idle, 0.95) for r in rounds],
+        "p95 during the job, ms": [quantile(r.beside, 0.95) for r in rounds],
+        "p95 during the job / idle": [quantile(r.beside, 0.95) / quantile(r.idle, 0.95) for r in rounds],
     }
     for name, values in rows.items():
         print(f"| {name} | {min(values):.2f} | {statistics.median(values):.2f} | {max(values):.2f} |")
-    print(f"\n{sum(len(r.beside) for r in rounds):,} answers beside the jobs, all with the bits of before")
+    print(f"\n{sum(len(r.beside) for r in rounds):,} answers during the jobs, all bit-identical to those before")
 
 
 def measure(data: Path, idle_s: float) -> Round:
@@ -121,7 +121,7 @@ def measure(data: Path, idle_s: float) -> Round:
     return found
 
 
-def caller(url: str):  # type: ignore[no-untyped-def]  # a closure over one connection
+def caller(url: str):  # type: ignore[no-untyped-def]  # returns a function that keeps one connection
     connection = httpx.Client(base_url=url)
     image = SAMPLE.read_bytes()
 
@@ -146,7 +146,7 @@ def quantile(values: list[float], share: float) -> float:
 
 @contextmanager
 def serving(state: Path) -> Iterator[str]:
-    """A server with a worker, both past their imports."""
+    """Yields the URL of a server with a worker once both have finished their imports."""
     port = 18000 + os.getpid() % 1000
     url = f"http://127.0.0.1:{port}"
     log = state / "log.txt"

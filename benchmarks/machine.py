@@ -1,4 +1,4 @@
-"""The machine a number was measured on, in one line: a number without it says nothing."""
+"""Describes in one line the machine of a measurement; a number means nothing without it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def describe() -> str:
-    """Processor, cores, threads in use, versions and the load at the moment of asking."""
+    """Processor, cores, threads in use, versions and the current load."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return (
         f"{_processor()}, {cores()} cores, {torch.get_num_threads()} threads, load {load:.1f}, "

@@ -1,11 +1,12 @@
-"""Memory of 100 tasks: as 100 whole networks, as one network, and as one backbone with 100 adapters.
+"""Memory of 100 tasks: one backbone with 100 adapters, compared with one whole network and with 100 whole networks.
 
-Each is measured in a process of its own, after its last load and after it has answered one image; ours is the serving
-engine with its default executor and no hot places, its programs on disk from a start before, and has answered an image
-with every adapter and one batch of 16. RSS and PSS are as the system counts them; a process that has only imported the
-libraries is measured too: the difference is what the tasks themselves take. PSS shares the libraries' pages with
-whatever else runs on the machine, so ratios are of RSS. Weights are random; adapters have rank 8 on the layers that
-`lensmount train` chooses, and a head of two classes. Every whole network has its own copy of all its weights.
+Each is measured in its own process, after it has loaded everything and answered one image. Ours is the serving engine
+with its default executor and no hot slots; its programs are on disk from an earlier start, and it has answered one
+image with every adapter and one batch of 16. RSS and PSS are as the system counts them. A process that has only
+imported the libraries is measured too, and the difference is the memory of the tasks themselves. PSS divides the pages
+of the libraries among all processes on the machine that use them, so ratios are of RSS. Weights are random. Adapters
+have rank 8 on the layers that `lensmount train` chooses, and a head of two classes. Every whole network has a copy of
+all its weights.
 
     python benchmarks/memory.py [--backbones tf_efficientnet_lite0 resnet34] [--tasks 100] [--rounds 3] [--results]
 """
@@ -23,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import process  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # likewise
+import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+import results  # type: ignore[import-not-found]  # in this folder too
 
 RANK = 8
 MB = 1e6
@@ -47,7 +48,7 @@ def main() -> None:
     rows = []
     for backbone in options.backbones:
         with tempfile.TemporaryDirectory() as programs:
-            child("adapters", backbone, 16, programs)  # a first start, which leaves its programs
+            child("adapters", backbone, 16, programs)  # the first start, which leaves its programs on disk
             rounds = [
                 {kind: child(kind, backbone, options.tasks, programs) for kind in KINDS} for _ in range(options.rounds)
             ]
@@ -58,21 +59,21 @@ def main() -> None:
 
 
 def child(kind: str, backbone: str, tasks: int, programs: str) -> dict[str, float]:
-    """MB: rss, pss, tensors."""
+    """Run one child process; returns MB by name: rss, pss, tensors."""
     command = [sys.executable, __file__, "--child", kind, "--backbones", backbone, "--tasks", str(tasks)]
     command += ["--programs", programs]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{kind} of {backbone}: exit status {done.returncode} (was there memory enough?)")
+        raise SystemExit(f"{kind} of {backbone}: exit status {done.returncode} (was there enough memory?)")
     found: dict[str, float] = {name: value / MB for name, value in json.loads(done.stdout).items()}
     return found
 
 
 def show(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]]) -> None:
-    """Of the last round."""
+    """Print the figures of the last round."""
     names = {
-        "imports": "nothing but the libraries",
+        "imports": "the libraries alone",
         "one": "one whole network",
         "whole": f"{tasks} whole networks",
         "adapters": f"one backbone, {tasks} adapters",
@@ -99,7 +100,7 @@ def compared(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]
     return rows
 
 
-# In the children. torch is imported here: the parent needs none.
+# The children. They import torch themselves, because the parent does not need it.
 
 
 def imports(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
@@ -168,7 +169,7 @@ def weighed(tensors: int) -> dict[str, int]:
 
 
 def adapter_bytes(backbone: Any, seed: int) -> bytes:
-    """An adapter file with random factors on the layers that training would choose."""
+    """The bytes of an adapter file with random factors on the layers that training would choose."""
     import torch
 
     from lensmount_adapters import Manifest, dump_adapter

@@ -1,7 +1,7 @@
-"""Accuracy of the shipped adapters on their test parts, in every executor, precision and way to compute a batch.
+"""Accuracy of the shipped adapters on their test parts, in every executor, precision and way of computing a batch.
 
-Speed that costs accuracy is no speed: each mode is beside plain float32 torch with the weights merged in place. The
-mixed batches hold all three adapters' layouts at once, as a server would have them.
+A gain in speed must not cost accuracy, so each mode is compared with plain float32 torch and weights merged in place.
+The mixed batches hold the layouts of all three adapters at once, as on a server.
 
     python benchmarks/modes.py [--data ../shared/data] [--threads 1] [--results]
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import results  # type: ignore[import-not-found]
 import torch
 from torch import Tensor
@@ -48,10 +48,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Exam:
-    """An adapter, its test images as its rule wants them, and what they are."""
+    """An adapter, its test images after its own preprocessing, and their true labels."""
 
     adapter: Adapter
-    twin: Adapter  # under another digest, so that a batch has two adapters to mix
+    twin: Adapter  # the same adapter under another digest, so a batch has two adapters to mix
     images: list[Tensor]
     truth: Tensor
 
@@ -87,9 +87,7 @@ def main() -> None:
                 rows.append(row(f"{name} {precision} {mode}", one, scores, expected))
             runner.close()
     worst = max(abs(r["difference"]) for r in rows)
-    print(
-        "| mode | adapter | balanced accuracy | beside float32, points | answers changed | largest change of a score |"
-    )
+    print("| mode | adapter | balanced accuracy | vs float32, points | answers changed | largest change of a score |")
     print("|---|---|---:|---:|---:|---:|")
     for r in rows:
         print(
@@ -99,7 +97,7 @@ def main() -> None:
     print(f"largest change of balanced accuracy: {100 * worst:.2f} points (goal: at most {100 * GOAL:.1f})")
     if options.results is not None:
         kept = [
-            results.Row.of(f"{r['adapter']}, {r['mode']}: balanced accuracy beside float32", [100 * r["difference"]],
+            results.Row.of(f"{r['adapter']}, {r['mode']}: balanced accuracy vs float32", [100 * r["difference"]],
                            "points", "within 0.3")
             for r in rows
         ]  # fmt: skip
@@ -120,7 +118,7 @@ def exam(name: str, backbone: Backbone, data: Path) -> Exam:
 
 
 def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
-    """Everything made, and the choice between the ways taken away."""
+    """Make every program, then fix the way in which batches are computed."""
     for one in exams:
         runner.prefetch(one.adapter)
         runner.prefetch(one.twin)
@@ -129,7 +127,7 @@ def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
     for junction in runner._junctions.values():
         free = Line(0.0, 0.0) if mode == "mixed" else None
         junction.costs = replace(junction.costs, mixed=free, pack=0.0)
-        junction.learn = lambda *_, **__: None  # type: ignore[method-assign]  # else it would find out what mixing costs
+        junction.learn = lambda *_, **__: None  # type: ignore[method-assign]  # otherwise it would learn the real cost of mixing
 
 
 def scores_of(runner: Runner, one: Exam) -> Tensor:
@@ -142,7 +140,7 @@ def scores_of(runner: Runner, one: Exam) -> Tensor:
 
 
 def scores_alone(runner: SegmentRunner, one: Exam) -> Tensor:
-    """By the program of trunk and branch that an adapter gets which has its batches to itself."""
+    """Scores by the end-to-end program, which an adapter gets once it fills batches on its own."""
     asked = [Question(one.adapter, image) for image in one.images]
     batches = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
     while runner.scores(batches[0]).modes != {"whole": BATCH}:

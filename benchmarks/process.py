@@ -1,4 +1,4 @@
-"""A server as a process of its own: started, awaited, weighed and stopped with all that it started."""
+"""Runs a server in its own process: starts it, waits for it, measures its memory and stops it with its children."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STOP_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. `rss` counts pages that processes share in each of them, `pss` once in all."""
+    """Memory in bytes. `rss` counts a shared page once per process, `pss` counts it once altogether."""
 
     rss: int
     pss: int
 
     @classmethod
     def of(cls, root: int) -> Memory:
-        """Of the process and all that descend from it."""
+        """The memory of a process and all its descendants."""
         pages = [_rollup(pid) for pid in tree(root)]
         return cls(sum(rss for rss, _ in pages), sum(pss for _, pss in pages))
 
@@ -37,7 +37,7 @@ class Memory:
 class Server:
     pid: int
     url: str
-    ready_s: float  # from before it was started to its first good answer
+    ready_s: float  # from just before the start to the first answer with status 200
 
     def memory(self) -> Memory:
         return Memory.of(self.pid)
@@ -47,7 +47,7 @@ class Server:
 def running(
     command: Sequence[str], port: int, ready: str, log: Path, environment: dict[str, str] | None = None
 ) -> Iterator[Server]:
-    """Yields when GET `ready` answers 200. The process group is ended on the way out, whatever happened."""
+    """Yields once GET `ready` answers 200. Afterwards the process group is always ended, even after an error."""
     begin = time.perf_counter()
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -56,7 +56,7 @@ def running(
             stdout=file,
             stderr=subprocess.STDOUT,
             env=os.environ | (environment or {}),
-            start_new_session=True,  # so that its children can be ended with it
+            start_new_session=True,  # puts its children into one group, which can be ended together
         )
     try:
         while not _answers(port, ready):
@@ -74,14 +74,14 @@ def free_port() -> int:
 
 
 def tree(root: int) -> list[int]:
-    """The process and its descendants, from /proc."""
+    """The ids of the process and its descendants, read from /proc."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             stat = (folder / "stat").read_text()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended in the meantime
             continue
-        parent = int(stat.rpartition(")")[2].split()[1])  # the name before it may hold anything
+        parent = int(stat.rpartition(")")[2].split()[1])  # the name before it may contain any character
         children.setdefault(parent, []).append(int(folder.name))
     found = [root]
     for pid in found:
@@ -90,7 +90,7 @@ def tree(root: int) -> list[int]:
 
 
 def _rollup(pid: int) -> tuple[int, int]:
-    """(rss, pss) in bytes; nothing for a process that has ended."""
+    """(rss, pss) in bytes; (0, 0) if the process has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -123,7 +123,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
-    process.poll()  # a zombie would count
+    process.poll()  # reaps the process, because a zombie would count as alive
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:

@@ -1,10 +1,10 @@
-"""What a benchmark found, as rows of min, median and max: printed as Markdown and, on request, kept in results.json.
+"""Results of a benchmark as rows of min, median and max: printed as Markdown and, on request, kept in results.json.
 
     rows = [Row.of("requests/s, ours / FastAPI, 16 connections", [3.9, 4.1, 4.4])]
     show(rows)
     write("serving", rows)          # replaces the section "serving" of results.json and leaves the others
 
-Each section says when, on which machine, at which commit, with which command and versions it was measured.
+Each section records when, on which machine, at which commit, and with which command and versions it was measured.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import Any
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "pillow", "fastapi", "uvicorn", "litserve", "peft")
-DIGITS = 4  # that mean anything
+DIGITS = 4  # significant digits; more would be noise
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure over several rounds. `unit` is "times" for a ratio; `goal` is what it should be, in words."""
+    """One figure over several rounds. `unit` is "times" for a ratio; `goal` states the target in words."""
 
     what: str
     unit: str
@@ -48,7 +48,7 @@ class Row:
 
 
 def ratios(what: str, above: Sequence[float], below: Sequence[float], goal: str = "") -> Row:
-    """Round by round: what disturbed a round disturbed both."""
+    """Ratios within each round, because a disturbance of a round affects both values."""
     return Row.of(what, [a / b for a, b in zip(above, below, strict=True)], goal=goal)
 
 
@@ -60,7 +60,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def write(benchmark: str, rows: Sequence[Row], path: Path = RESULTS) -> None:
-    """Replace the benchmark's section of the file, whole or not at all."""
+    """Replace the benchmark's section of the file atomically."""
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     document[benchmark] = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,7 +76,7 @@ def write(benchmark: str, rows: Sequence[Row], path: Path = RESULTS) -> None:
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """`--results` keeps the rows; without it they are only printed, so that a short try overwrites nothing."""
+    """Add `--results`, which keeps the rows. Without it they are only printed, so a short trial overwrites nothing."""
     parser.add_argument(
         "--results",
         type=Path,
@@ -88,21 +88,21 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 def finish(benchmark: str, rows: Sequence[Row], path: Path | None) -> None:
-    """Print, and keep where `--results` asked for it."""
+    """Print the rows, and keep them if `--results` was given."""
     show(rows)
     if path is not None:
         write(benchmark, rows, path)
 
 
 def described() -> str:
-    """The machine in one line, to stand above a table."""
+    """One line about the machine, to print above a table."""
     found = machine()
     where = f"{found['processor']}, {found['cores']} cores, {found['memory_gb']} GB, {found['system']}"
     return f"{where}, load {found['load']}, commit {commit()}"
 
 
 def machine() -> dict[str, str | float]:
-    """Read without torch: a load tool must stay small."""
+    """Facts about the machine, read without torch because a load tool must stay small."""
     return {
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -123,7 +123,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """With "+" where the working tree differs from it; "unknown" outside a checkout."""
+    """The current commit, with "+" if the working tree differs from it; "unknown" outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -137,7 +137,7 @@ def commit() -> str:
 
 
 def main() -> None:
-    """Everything that is kept, as one table."""
+    """Print everything in results.json as tables."""
     document: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for benchmark, section in document.items():
         print(f"\n{benchmark} ({section['measured_at']}, {section['command']}, commit {section['commit']})\n")

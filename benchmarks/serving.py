@@ -1,17 +1,17 @@
-"""Requests a second, latency and memory of one server: ours, LitServe and plain FastAPI, on the same images.
+"""Requests per second, latency and memory of one server: ours, LitServe and plain FastAPI, on the same images.
 
-Each round starts the three one after the other, in an order that rotates, each as a process of its own and alone, and
-loads it with 1 and with 16 connections (the load tool of `lensmount bench`). Images are JPEGs of 250 pixels, sent as
-multipart forms. All have the same backbone, EfficientNet-Lite0, at 224 pixels, and decode the images themselves:
+Each round starts the three servers one after the other, in an order that rotates. Each runs alone in its own process
+and is loaded with 1 and with 16 connections (the load tool of `lensmount bench`). Images are JPEGs of 250 pixels, sent
+as multipart forms. All servers have the same backbone, EfficientNet-Lite0, at 224 pixels, and decode the images:
 
-    ours      `lensmount serve` on a fresh state folder with the shipped adapters; `histology` is asked, or a mix
+    ours      `lensmount serve` on a fresh state folder with the shipped adapters; requests go to `histology`, or a mix
     litserve  one whole network with its classifier in PyTorch, float32; batches of up to 4 within 2 ms, which was
-              better than 1 or 16 here (peers/litserve_server.py)
+              better than 1 or 16 on this machine (peers/litserve_server.py)
     fastapi   the same network behind a plain `def` route, which FastAPI runs in a pool of threads: with 16 connections
-              it computes on as many cores as there are (peers/fastapi_server.py)
+              it computes on all cores (peers/fastapi_server.py)
 
-Each gets as many threads as `--threads` says for its arithmetic. Ratios are taken within a round, in which the bare
-engine call with decoding, without HTTP, is timed as well (bare.py).
+`--threads` sets the number of arithmetic threads of each server. Ratios are taken within a round. Each round also times
+decoding and the bare engine call without HTTP (bare.py).
 
     python benchmarks/serving.py [--rounds 3] [--duration 10] [--threads 1] [--connections 1 16] [--results]
 """
@@ -31,8 +31,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import process  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # likewise
+import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+import results  # type: ignore[import-not-found]  # in this folder too
 from PIL import Image
 
 from lensmount_client._bench import Load, Mix, Target
@@ -48,7 +48,7 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Contender:
-    """How one server is started on a port with a folder of its own, when it is ready, and what it is asked."""
+    """How one server is started on a port with its own folder, its readiness path, and which URLs are requested."""
 
     name: str
     command: Callable[[int, Path], list[str]]
@@ -58,7 +58,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Visit:
-    """What one server came to in one round."""
+    """The figures of one server in one round."""
 
     figures: dict[int, Figures]  # by connections
     rss: float
@@ -100,10 +100,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, default=5.0, metavar="S", help="before each measurement")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--adapters", nargs="+", default=["histology"], help="of ours; those of 224 px are comparable")
-    parser.add_argument("--mix", type=Mix, default=Mix.uniform, choices=list(Mix), help="over the adapters of ours")
-    parser.add_argument("--serve-options", default="", help="further options of `lensmount serve`, in one string")
-    parser.add_argument("--litserve-batch", type=int, default=4, help="its max_batch_size")
+    parser.add_argument(
+        "--adapters", nargs="+", default=["histology"], help="adapters of our server; those of 224 px are comparable"
+    )
+    parser.add_argument(
+        "--mix", type=Mix, default=Mix.uniform, choices=list(Mix), help="how requests are spread over our adapters"
+    )
+    parser.add_argument("--serve-options", default="", help="more options of `lensmount serve`, in one string")
+    parser.add_argument("--litserve-batch", type=int, default=4, help="max_batch_size of LitServe")
     parser.add_argument("--only", nargs="+", default=["ours", "litserve", "fastapi"])
     results.add_option(parser)
     return parser.parse_args()
@@ -128,7 +132,7 @@ def contenders_of(options: argparse.Namespace) -> list[Contender]:
         Contender("fastapi", peer("fastapi_server.py"), "/health", whole),
     ]
     if importlib.util.find_spec("litserve") is None:
-        print('LitServe is left out. Cure: pip install "lensmount[bench]"', file=sys.stderr)
+        print('LitServe is not installed and is skipped. Fix: pip install "lensmount[bench]"', file=sys.stderr)
         known = [contender for contender in known if contender.name != "litserve"]
     return [contender for contender in known if contender.name in options.only]
 
@@ -166,7 +170,7 @@ def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namesp
 
 
 def bare(options: argparse.Namespace) -> float:
-    """ms of one image without HTTP: the median."""
+    """The median time in ms of one image without HTTP."""
     with tempfile.TemporaryDirectory(prefix="lensmount-bench-") as folder:
         files = [Path(folder) / f"{number}.jpg" for number in range(len(images()))]
         for file, jpeg in zip(files, images(), strict=True):
@@ -215,7 +219,7 @@ def latencies(visits: Sequence[Visit], connections: int, percentile: str) -> lis
 
 
 def images() -> list[bytes]:
-    """The samples, each as a square JPEG."""
+    """The sample images, each as a square JPEG."""
     encoded = []
     for path in sorted((ROOT / "samples").glob("*.[jp][pn]g")):
         buffer = io.BytesIO()

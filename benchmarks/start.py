@@ -1,9 +1,10 @@
-"""From `lensmount serve` to ready, beside a process that only imports torch and loads the weights.
+"""Start time of `lensmount serve`, compared with a process that only imports torch and loads the weights.
 
-The plain process imports torch and timm, makes EfficientNet-Lite0, loads its weights and computes nothing: what no
-server of this kind can do without. The first start finds an empty state folder (the shipped adapters are admitted),
-the second one what the first left there. Ready is the first 200 of GET /health/ready. Each round runs all three, the
-plain process first in one round and last in the next; one round before is not counted, for the page cache.
+The plain process imports torch and timm, makes EfficientNet-Lite0, loads its weights and computes nothing. No server of
+this kind can do with less. The first start finds an empty state folder and admits the shipped adapters; the second
+start finds what the first one left there. A server is ready when GET /health/ready first answers 200. Each round runs
+all three, with the plain process first in one round and last in the next. One round before them fills the page cache
+and is not counted.
 
     python benchmarks/start.py [--rounds 5] [--threads 1] [--serve-options "..."] [--results]
 """
@@ -20,8 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import process  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # likewise
+import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+import results  # type: ignore[import-not-found]  # in this folder too
 
 PLAIN = """
 import timm, torch
@@ -37,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--serve-options", default="", help="further options of `lensmount serve`, in one string")
+    parser.add_argument("--serve-options", default="", help="more options of `lensmount serve`, in one string")
     results.add_option(parser)
     options = parser.parse_args()
     print(results.described())
@@ -64,12 +65,12 @@ def one_round(serve: Sequence[str], threads: int, plain_first: bool) -> dict[str
 
 
 def plain(threads: int) -> float:
-    """Until it has loaded; how long it takes to end does not count."""
+    """Seconds until the weights are loaded. The time that the process takes to exit does not count."""
     begin = time.perf_counter()
     command = [sys.executable, "-c", PLAIN]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | _threads(threads)) as child:
         if child.stdout is None or child.stdout.readline() != b"ready\n":
-            raise SystemExit("the plain process did not come to its end")
+            raise SystemExit("the plain process ended before it had loaded the weights")
         return time.perf_counter() - begin
 
 

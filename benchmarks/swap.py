@@ -1,10 +1,11 @@
-"""How long a switch from one adapter to another takes, beside a plain copy of the same bytes and beside PEFT.
+"""Time of a switch from one adapter to another, compared with a plain copy of the same bytes and with PEFT.
 
-ResNet34 with random weights, rank 8 on conv1 and conv2 of layer3 and layer4, float32 on CPU. Three ways take turns in
-one process, in an order that rotates, so that whatever else the machine does falls on all three alike:
+The backbone is ResNet34 with random weights, in float32 on CPU; adapters have rank 8 on conv1 and conv2 of layer3 and
+layer4. The three contenders take turns in one process, in an order that rotates, so other load on the machine affects
+all three alike:
 
-    ours   ExactSwapper.mount of the other adapter, both admitted from the bytes of a file
-    copy   Tensor.copy_ of the pristine weights into the same live tensors
+    ours   ExactSwapper.mount of the other adapter; both were admitted from the bytes of a file
+    copy   Tensor.copy_ of the untouched weights into the same live tensors
     peft   unmerge_adapter, set_adapter, merge_adapter
 
     python benchmarks/swap.py [--rounds 60] [--threads 1] [--json swap.json]
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import peft
 import timm
 import torch
@@ -70,7 +71,7 @@ def main() -> None:
     }
     about = machine.describe()
     print(about)
-    print(f"{weights(backbone) / 1e6:.1f} M weights touched, rank {RANK}, {options.rounds} rounds")
+    print(f"{weights(backbone) / 1e6:.1f} M weights adapted, rank {RANK}, {options.rounds} rounds")
     print(f"{'':12}{'min':>9}{'median':>9}{'max':>9}")
     for label, spread in {**{f"{way}, ms": s for way, s in milliseconds.items()}, **ratios}.items():
         print(f"{label:12} {spread}")
@@ -126,7 +127,7 @@ def with_peft(backbone: Backbone) -> Callable[[int], None]:
 
 
 def take_turns(ways: dict[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round; the order of the ways rotates from round to round."""
+    """Seconds of each contender in each round. Their order rotates from round to round."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     names = list(ways)
     for turn in range(WARM_UP_ROUNDS + rounds):
@@ -141,7 +142,7 @@ def take_turns(ways: dict[str, Callable[[int], None]], rounds: int) -> dict[str,
 
 
 def adapter_bytes(backbone: Backbone, seed: int) -> bytes:
-    """A float32 adapter file with random factors on every touched module and a head of two classes."""
+    """The bytes of a float32 adapter file with random factors on every adapted module and a head of two classes."""
     draw = torch.Generator().manual_seed(seed)
     names = touched(backbone)
     tensors = {"head.weight": torch.randn(2, backbone.feature_dim, generator=draw), "head.bias": torch.zeros(2)}

@@ -1,19 +1,19 @@
 """Training time and accuracy: ours, PEFT in a plain PyTorch loop, and full fine-tuning, on the same images and splits.
 
-Every contender gets the same backbone (EfficientNet-Lite0), data, split, image size and epochs; the adapters the same
-targets and rank. One run is one line of JSON in `--out`, so that a broken-off benchmark goes on where it stopped.
+Every contender gets the same backbone (EfficientNet-Lite0), data, split, image size and epochs. All adapters have the
+same targets and rank. Each run is one line of JSON in `--out`, so an interrupted benchmark resumes where it stopped.
 
     ours    `lensmount train`, and once more with two thirds of the epochs and 3 views (short)
     peft    a plain loop: PEFT's LoRA, torchvision's augmentation from files in a DataLoader, AdamW, bfloat16 autocast
     full    every weight of the same network, BatchNorm in training mode; channels_last, bfloat16, our augmentation,
-            mixup and CutMix (the quickest full fine-tuning we know how to write here)
+            mixup and CutMix (the fastest full fine-tuning that we could write)
     others  `lensmount train --method ...`
 
-A name with ", short" behind it, such as "full, short", gets two thirds of the epochs.
+A contender whose name ends in ", short", such as "full, short", gets two thirds of the epochs.
 
     python benchmarks/training.py race --task malaria --rounds 3     ours and PEFT alternately
     python benchmarks/training.py table --task malaria --seeds 3     accuracy of every method
-    python benchmarks/training.py show                               the tables of what was run
+    python benchmarks/training.py show                               the tables of all finished runs
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import peft
 import torch
 from PIL import Image
@@ -61,7 +61,7 @@ SHORT = ", short"  # two thirds of the epochs, 3 views
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One set of images: its folder, and the settings that all contenders share."""
+    """One set of images: its folder and the settings shared by all contenders."""
 
     folder: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ TASKS = {
         {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 12},
     ),
     "smoking": Benchmark("smoking", {"augment": "photo", "resize": "crop", "size": 224, "epochs": 8}),
-    # the recipes for accuracy: those of the zoo, and one for the grey cells
+    # recipes for accuracy: those of the zoo, and one for the grey cells
     "malaria-recipe": Benchmark(
         "malaria-nih",
         PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 12},
@@ -107,7 +107,7 @@ TASKS = {
 
 @dataclass
 class Run:
-    """What one training came to: wall time in seconds, balanced accuracies, sizes."""
+    """The result of one training: wall time in seconds, balanced accuracies, sizes."""
 
     task: str
     contender: str
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def run_all(task: str, contenders: Sequence[str], seeds: Sequence[int], options: argparse.Namespace) -> None:
-    """Contenders in turn within each seed, so that whatever else the machine does falls on all alike."""
+    """Contenders take turns within each seed, so other load on the machine affects all of them alike."""
     done = {(run.task, run.contender, run.seed) for run in load(options.out)}
     backbone = load_backbone()
     for seed in seeds:
@@ -191,13 +191,13 @@ def ours(task: str, contender: str, seed: int, options: argparse.Namespace, back
 
 
 def peft_loop(task: str, contender: str, seed: int, options: argparse.Namespace, backbone: Backbone) -> Run:
-    """What people write today: PEFT around a timm model, images from files through torchvision, one plain loop."""
+    """The usual way: PEFT around a timm model, images from files through torchvision, one plain loop."""
     with tempfile.TemporaryDirectory() as folder:
         config = config_of(task, contender, seed, options, Path(folder))
-    assert config.augment in ("photo", "microscopy"), "the plain loop knows no other"
-    assert not config.mixup + config.cutmix, "the plain loop mixes nothing"
+    assert config.augment in ("photo", "microscopy"), "the plain loop has no other augmentation"
+    assert not config.mixup + config.cutmix, "the plain loop has no mixup or CutMix"
     started = time.perf_counter()
-    data = read_task(config, backbone)  # for the split alone; its time is given back below
+    data = read_task(config, backbone)  # only for the split; its time is subtracted below
     reading = time.perf_counter() - started
     torch.manual_seed(seed)
     network: Any = with_head(len(data.folder.classes))
@@ -246,7 +246,7 @@ def full_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(data.train_labels), generator=generator)
         for indices in order.tensor_split(steps):
-            assert isinstance(data.train.rule, Augmentation), "this benchmark is of images"
+            assert isinstance(data.train.rule, Augmentation), "this benchmark supports images only"
             pixels = augment(data.train.pixels[indices], data.train.rule, data.preprocessing.size, generator)
             soft = F.one_hot(data.train_labels[indices], len(data.folder.classes)).float()
             x, soft = mix(normalise(pixels, data.preprocessing), soft, config.mixup, generator)
@@ -315,10 +315,10 @@ def loop(
             with torch.autocast("cpu", torch.bfloat16):
                 loss = F.cross_entropy(own.forward(x).float(), y, label_smoothing=config.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             optimizer.step()
             step += 1
-        validated = accuracy_of(own, validation(), labels)  # each epoch, as ours does
+        validated = accuracy_of(own, validation(), labels)  # in each epoch, as ours does
     tested = accuracy_of(own, test(), labels)
     trained = sum(p.numel() for p in own.parameters)
     return Run(
@@ -354,7 +354,7 @@ def with_head(classes: int) -> nn.Module:
 
 
 class Files(Dataset[tuple[Tensor, int]]):
-    """Images from disk, decoded and varied each time they are asked for."""
+    """Images from disk, decoded and augmented at each access."""
 
     def __init__(self, task: Task, part: str, transform: Callable[[Any], Tensor]) -> None:
         self._samples = task.samples(part)
@@ -372,7 +372,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 
 def transforms(config: TrainingConfig, task: Task, augmented: bool) -> Callable[[Any], Tensor]:
     rule = task.preprocessing
-    assert isinstance(rule, Preprocessing), "this benchmark is of images"
+    assert isinstance(rule, Preprocessing), "this benchmark supports images only"
     side = rule.size[0]
     shape: list[Any]
     if not augmented:

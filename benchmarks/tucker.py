@@ -1,12 +1,12 @@
 """Accuracy against size: LoRA as kxk+1x1 and in CP/Tucker form, at several ranks, on the same images and splits.
 
-VGG16 block 5, three 3x3 convolutions of 512 to 512 channels: the layers for which the two forms differ most. `head`
-trains no convolution at all; what it reaches is the floor. VGG16 has no norm layers, so the learning rate decides much:
-each method has the best on validation of a few that were tried at rank 4 (lora 3e-4, 1e-3; lora-tucker 1e-3, 3e-3).
-One run is one line of JSON in `--out`, so that a broken-off benchmark goes on where it stopped.
+The adapted layers are block 5 of VGG16, three 3x3 convolutions of 512 to 512 channels, for which the two forms differ
+most. `head` trains no convolution at all and gives the lower bound. VGG16 has no norm layers, so the learning rate has
+a strong effect. Each method uses the rate that was best on validation among those tried at rank 4 (lora 3e-4, 1e-3;
+lora-tucker 1e-3, 3e-3). Each run is one line of JSON in `--out`, so an interrupted benchmark resumes where it stopped.
 
     python benchmarks/tucker.py run --weights ../shared/weights/vgg16-imagenet-features.safetensors
-    python benchmarks/tucker.py show        the tables of what was run
+    python benchmarks/tucker.py show        the tables of all finished runs
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # beside this file; mypy starts at the repository's root
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
 
 from lensmount_adapters.backbone import Backbone, load_backbone
@@ -61,7 +61,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """What one training came to; `adapted` counts the trained parameters without the head's."""
+    """The result of one training; `adapted` counts the trained parameters without the head's."""
 
     task: str
     method: str
@@ -81,7 +81,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "show"])
-    parser.add_argument("--weights", default="hub", help="those of vgg16: a safetensors file, hub or random:SEED")
+    parser.add_argument("--weights", default="hub", help="weights of vgg16: a safetensors file, hub or random:SEED")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--task", choices=TASKS, action="append")
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8, 16])
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Seed after seed and contender after contender: what is broken off has measured both tasks alike."""
+    """Run seed by seed and method by method, so an interrupted benchmark has measured both tasks equally far."""
     done = {(run.task, run.method, run.rank, run.seed) for run in load(options.out)}
     backbone = load_backbone(BACKBONE, options.weights)
     contenders = [("head", 0), *((method, rank) for rank in options.ranks for method in METHODS)]

@@ -1,4 +1,4 @@
-"""One fine-tuned network behind FastAPI, as one writes it by hand: a peer of serving.py."""
+"""One fine-tuned network behind FastAPI, as people usually write it; serving.py compares with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 
 def create_app(backbone: str, labels: list[str]) -> FastAPI:
-    model = timm.create_model(backbone, num_classes=len(labels)).eval()  # random weights take as long as trained ones
+    model = timm.create_model(backbone, num_classes=len(labels)).eval()  # random weights are as fast as trained ones
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     app = FastAPI()
 

@@ -1,4 +1,4 @@
-"""One fine-tuned network behind LitServe, as its documentation writes it: a peer of serving.py."""
+"""One fine-tuned network behind LitServe, as in its documentation; serving.py compares with it."""
 
 # No `from __future__ import annotations`: LitServe reads the annotations of decode_request and encode_response.
 
@@ -23,12 +23,12 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]  # an untyped base clas
         self.threads = threads
 
     def setup(self, device: str) -> None:
-        torch.set_num_threads(self.threads)  # here: the worker is a process of its own
+        torch.set_num_threads(self.threads)  # set here because the worker is a separate process
         self.model = timm.create_model(self.backbone, num_classes=len(LABELS)).to(device).eval()
         config = timm.data.resolve_model_data_config(self.model)
         self.transform = timm.data.create_transform(**config, is_training=False)
 
-    def decode_request(self, request: Request):  # type: ignore[no-untyped-def]  # a form, by the time it comes here
+    def decode_request(self, request: Request):  # type: ignore[no-untyped-def]  # the request is a form by this time
         image = Image.open(io.BytesIO(request["file"].file.read())).convert("RGB")
         return self.transform(image)
 
@@ -43,7 +43,7 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]  # an untyped base clas
     def unbatch(self, output: torch.Tensor) -> list[torch.Tensor]:
         return list(output)
 
-    def encode_response(self, output: torch.Tensor):  # type: ignore[no-untyped-def]  # a response model otherwise
+    def encode_response(self, output: torch.Tensor):  # type: ignore[no-untyped-def]  # an annotation would make a response model
         return {"scores": dict(zip(LABELS, output.tolist(), strict=True))}
 
 
