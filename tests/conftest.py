@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device."""
+    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device.
+
+    This asks for markers, not keywords: keywords include folder names, and a checkout may lie in a folder named gpu.
+    """
     asked_for_soak = "soak" in str(config.getoption("markexpr"))
     for item in items:
-        if "soak" in item.keywords and not asked_for_soak:
+        if item.get_closest_marker("soak") and not asked_for_soak:
             item.add_marker(pytest.mark.skip(reason="full-length run: pytest -m soak"))
-        if "gpu" in item.keywords and not _has_cuda():
+        if item.get_closest_marker("gpu") and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
