@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
-.PHONY: install serve test check format bench zoo samples soak help
+.PHONY: install serve test check format bench gpu zoo samples soak help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## one table of every serving figure, kept in benchmarks/result
 	$(BIN)/python benchmarks/swap.py
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/results.py
+
+gpu:  ## one table of every figure that needs a CUDA GPU, in under 10 minutes (OUT=build/gpu); installs nothing
+	@bash benchmarks/gpu/run.sh --out $(or $(OUT),build/gpu)
 
 zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 	$(BIN)/python adapters/zoo/train.py --data $(DATA)
