@@ -110,6 +110,8 @@ class CudaGraphCompiled:
             # thread_local: another thread may bind meanwhile
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 output = module(*inputs, *self._buffers)
+        except torch.OutOfMemoryError:  # passes: the next attempt may find room, so it says nothing about the backbone
+            raise
         except RuntimeError as error:
             raise BackboneError(
                 f"this backbone cannot be captured as a CUDA graph: {str(error)[:200]}. Cure: the executor eager"
