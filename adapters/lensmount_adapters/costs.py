@@ -137,16 +137,21 @@ def _read(file: Path | None) -> dict[str, Line]:
     return lines if sound else {}
 
 
-def seconds_of(work: Callable[[], object], rounds: int = 5, enough_s: float = 0.2) -> float:
+def seconds_of(
+    work: Callable[[], object], rounds: int = 5, enough_s: float = 0.2, wait: Callable[[], object] = lambda: None
+) -> float:
     """The fastest of some rounds, after one that pays for allocations and kernels: other work on the machine only adds.
 
-    At least two, and no further one once they took `enough_s` together.
+    At least two, and no further one once they took `enough_s` together. `wait` returns once the work is computed: on a
+    GPU the call itself returns as soon as its kernels are launched.
     """
     work()
+    wait()
     times: list[float] = []
     while len(times) < 2 or (len(times) < rounds and sum(times) < enough_s):
         started = time.perf_counter()
         work()
+        wait()
         times.append(time.perf_counter() - started)
     return min(times)
 

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -349,6 +349,11 @@ class Junction:
     def _mixed(self, mix: _Mix, activations: Tensor, factors: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
         return mix.compiled.run((activations, mix.mixed.mask(rows)), factors)
 
+    def _wait(self) -> None:
+        """Until the GPU has computed what this thread launched. Not the whole device: that breaks another's capture."""
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+
     def _measure(self, base: Program) -> Costs:
         weights = self._parametric.base
         nbytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
@@ -368,7 +373,8 @@ class Junction:
             one = self._example[:1].contiguous()
             count = min(MEASURED_IMAGES, max(2, self._max_batch))
             many = self._example[:1].expand(count, *self._example.shape[1:]).contiguous()
-            return Line.through(seconds_of(lambda: work(one)), seconds_of(lambda: work(many)), count)
+            alone, together = (seconds_of(partial(work, x), wait=self._wait) for x in (one, many))
+            return Line.through(alone, together, count)
 
         return self._book.line(f"{self._key}: {way}", measure)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,20 @@ def test_the_fastest_round_counts() -> None:
 
     assert seconds_of(lambda: calls.append(1), rounds=3) >= 0
     assert len(calls) == 4
+
+
+def test_a_call_that_returns_before_it_is_computed_is_waited_for() -> None:
+    """As on a GPU: the call only launches, and `wait` returns once all that was launched is done."""
+    ends_at: list[float] = []
+
+    def launch() -> None:
+        ends_at.append(time.perf_counter() + 0.02)
+
+    def wait() -> None:
+        time.sleep(max(0.0, ends_at[-1] - time.perf_counter()))
+
+    assert seconds_of(launch, rounds=2) < 0.01
+    assert seconds_of(launch, rounds=2, wait=wait) >= 0.02
 
 
 def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path) -> None:
