@@ -239,8 +239,8 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-def _load(settings: Settings) -> Backbone:
-    device = settings.device
+def _load(settings: Settings, device: str | None = None) -> Backbone:
+    device = device or settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return load_backbone(settings.backbone, settings.weights, device, getattr(torch, settings.dtype))
@@ -254,7 +254,7 @@ def _max_batch(settings: Settings, backbone: Backbone) -> int:
 
 def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.swap == "subtract":
-        backbone.pristine = Reread(lambda: _load(settings).tensors)
+        backbone.pristine = Reread(lambda: _load(settings, "cpu").tensors)  # a GPU without room for clones has none now
         return MergedRunner(backbone, SubtractingSwapper(backbone, settings.refresh_after))
     backbone.keep_clones()
     if settings.executor == "merged":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_service import server
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
 
@@ -33,3 +34,27 @@ def test_subtracting_serves_nearly_the_same_scores_without_clones(tmp_path, make
             assert (parts.engine.backbone.bytes_resident()[1] > 0) == (swap == "exact")
     for seed in (1, 2):
         assert scores["subtract", seed] == pytest.approx(scores["exact", seed], abs=1e-4)
+
+
+def test_subtracting_rereads_the_weights_into_host_memory(tmp_path, monkeypatch):
+    """A GPU that has no room for clones has none for a second backbone either."""
+    settings = Settings(
+        state=tmp_path,
+        zoo=False,
+        threads=1,
+        backbone="resnet10t",
+        weights="random:0",
+        executor="merged",
+        swap="subtract",
+    )
+    backbone = server.load_backbone("resnet10t", "random:0")
+    devices = []
+
+    def load(name, weights, device, dtype):
+        devices.append(device)
+        return backbone
+
+    with open_parts(settings.model_copy(update={"device": "cuda"}), backbone):
+        monkeypatch.setattr(server, "load_backbone", load)
+        assert backbone.base(["conv1.0.weight"]).keys() == {"conv1.0.weight"}
+    assert devices == ["cpu"]
