@@ -1,97 +1,37 @@
-"""Draw the sample images from fixed seeds: no patient, no person, the same pixels every time."""
+"""Draw the sample images and the training set of leaves from fixed seeds: the same pixels every time.
+
+All images are synthetic. They show no real patient, person or plant.
+"""
 
 import argparse
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Plane = NDArray[np.float64]  # [H, W]
-Picture = NDArray[np.float64]  # [H, W, 3], 0 to 255
-Colour = tuple[float, float, float]
-Point = tuple[float, float]  # y, x
+from leaves import TREES, leaf
+from painting import (
+    Colour,
+    Picture,
+    Plane,
+    Point,
+    blurred,
+    cover,
+    ellipse,
+    grid,
+    image,
+    paint,
+    photographed,
+    scattered,
+    shade,
+    texture,
+    two_nearest,
+)
 
 TILE = 224  # side of a tissue tile in pixels
-SENSOR_NOISE = 1.0  # grey levels
-
-
-# Painting. A shape is a plane of signed distances to its edge in pixels, positive inside; shapes cover one another.
-
-
-def grid(height: int, width: int) -> tuple[Plane, Plane]:
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    return y, x
-
-
-def blurred(plane: Plane, sigma: float) -> Plane:
-    """Gaussian blur with mirrored borders."""
-    reach = int(3 * sigma) + 1
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    kernel /= kernel.sum()
-    for axis in (0, 1):
-        pad = [(reach, reach) if axis == side else (0, 0) for side in (0, 1)]
-        padded = np.pad(plane, pad, mode="symmetric")
-        plane = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
-    return plane
-
-
-def texture(rng: Generator, shape: tuple[int, int], grain: float) -> Plane:
-    """Noise of mean 0 and deviation 1 whose spots are about `grain` pixels wide."""
-    noise = blurred(rng.standard_normal(shape), grain)
-    noise -= noise.mean()
-    noise /= noise.std()
-    return noise
-
-
-def cover(distance: Plane, softness: float = 1.5) -> Plane:
-    """Opacity of a shape: 1 inside, 0 outside, a ramp `softness` pixels wide on its edge."""
-    return np.clip(0.5 + distance / softness, 0, 1)
-
-
-def paint(picture: Picture, opacity: Plane, colour: Colour) -> Picture:
-    return picture + opacity[..., None] * (np.array(colour) - picture)
-
-
-def shade(picture: Picture, amount: Plane) -> Picture:
-    """Lighten (positive) or darken by grey levels that may differ from pixel to pixel."""
-    return picture + amount[..., None]
-
-
-def ellipse(y: Plane, x: Plane, centre: Point, radii: Point, angle: float) -> Plane:
-    dy, dx = y - centre[0], x - centre[1]
-    along, across = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-    distance: Plane = 1 - np.hypot(along / radii[0], across / radii[1])
-    return distance * math.sqrt(radii[0] * radii[1])
-
-
-def scattered(rng: Generator, count: int, apart: float, allowed: Plane) -> list[Point]:
-    """Up to `count` random points of the allowed area, none nearer than `apart` pixels to another."""
-    ys, xs = np.nonzero(allowed > 0)
-    points: list[Point] = []
-    for pick in rng.integers(0, max(len(ys), 1), size=30 * count if len(ys) else 0):
-        y, x = float(ys[pick]), float(xs[pick])
-        if all(np.hypot(y - v, x - u) >= apart for v, u in points):
-            points.append((y, x))
-        if len(points) == count:
-            break
-    return points
-
-
-def two_nearest(y: Plane, x: Plane, points: list[Point]) -> tuple[Plane, Plane]:
-    """Distances of each pixel to its nearest and second nearest point, which are equal on the border between two."""
-    distances = np.sort(np.stack([np.hypot(y - v, x - u) for v, u in points]), axis=0)
-    return distances[0], distances[1]
-
-
-def photographed(rng: Generator, picture: Picture, focus: float) -> Picture:
-    """Add the camera's effects: a blur of `focus` pixels and a little noise."""
-    seen = np.stack([blurred(picture[..., band], focus) for band in range(3)], axis=-1)
-    return seen + SENSOR_NOISE * texture(rng, picture.shape[:2], 0.6)[..., None]
 
 
 # Red blood cells of a Giemsa-stained thin smear, cut out of the slide as in the NIH malaria set.
@@ -351,6 +291,8 @@ def smoke(rng: Generator, scene: Picture, y: Plane, x: Plane) -> Picture:
     return paint(scene, veil, (206, 208, 214))
 
 
+TRAINING_IMAGES = 20  # per tree
+
 DRAWINGS: dict[str, Callable[[], Picture]] = {
     "cell-parasitized.png": partial(blood_cell, 201, parasitized=True),
     "cell-parasitized-2.png": partial(blood_cell, 211, parasitized=True),
@@ -360,19 +302,21 @@ DRAWINGS: dict[str, Callable[[], Picture]] = {
     "tissue-adenocarcinoma.png": partial(adenocarcinoma, 3),
     "smoker.png": partial(smoker, 1),
     "street.jpg": partial(street, 1),
+    **{f"leaf-{tree}.png": partial(leaf, tree, 100 + number) for number, tree in enumerate(TREES)},  # not in train/
+    **{
+        f"train/{tree}/{number:02}.png": partial(leaf, tree, 1000 * (1 + row) + number)
+        for row, tree in enumerate(TREES)
+        for number in range(1, TRAINING_IMAGES + 1)
+    },
 }
-
-
-def image(picture: Picture) -> Image.Image:
-    return Image.fromarray(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write into")
     out: Path = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
     for name, draw in DRAWINGS.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         image(draw()).save(out / name, optimize=True, quality=92)
         print(out / name)
 
