@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -23,8 +25,17 @@ RIGHT = {
     "tissue-normal.png": "lung_n",
     "tissue-adenocarcinoma.png": "lung_aca",
     "smoker.png": "smoking",
+    "leaf-birch.png": "birch",
+    "leaf-maple.png": "maple",
+    "leaf-oak.png": "oak",
 }
 TASK = {"cell": "malaria", "tissue": "histology", "smoker": "smoking"}
+MATCHING = {  # sample images: the adapters that examples may ask about them
+    "cell": {"malaria", "my-malaria", "second-opinion", "second-opinion:prod"},
+    "tissue": {"histology"},
+    "smoker": {"smoking"},
+    "leaf": {"leaves"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,29 +76,79 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-def commands():
+def commands(block):
+    lines = [line.partition("   #")[0].strip() for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("make ")]
+
+
+def stories():
+    """The bash blocks of the pages, each with its commands in order; one that two pages share runs once."""
+    seen = []
     for page in PAGES:
         for block in blocks(page, "bash"):
-            for line in block.splitlines():
-                line = line.partition("   #")[0].strip()
-                if line and not line.startswith("make "):
-                    yield pytest.param(line, id=f"{page}: {line[:60]}")
+            lines = commands(block)
+            if lines and lines not in seen:
+                seen.append(lines)
+                yield pytest.param(lines, id=f"{page}: {lines[0][:60]}")
 
 
-@pytest.mark.parametrize("line", list(commands()))
-def test_each_command_runs_as_printed(server, line, tmp_path):
-    words = [word.replace(URL, server) for word in shlex.split(line)]
-    if words[0] == "curl":
-        words[1:1] = ["--silent", "--show-error", "--fail-with-body"]
-    else:
-        assert words[0] == ".venv/bin/lensmount"
-        words[:1] = [sys.executable, "-m", "lensmount_client"]
-    words = [str(tmp_path / word) if word == "results.csv" else word for word in words]
-    ran = subprocess.run(words, cwd=ROOT, env={"LENSMOUNT_URL": server}, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    if words[0] == "curl":
-        assert "predictions" in ran.stdout
-        json.loads(ran.stdout)
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with the checkout's images and adapters, in which commands may write."""
+    for name in ("samples", "adapters"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("lines", list(stories()))
+def test_the_commands_of_each_block_run_as_printed_and_answer_rightly(server, lines, checkout):
+    for line in lines:
+        words = [word.replace(URL, server) for word in shlex.split(line)]
+        if words[0] == "curl":
+            words[1:1] = ["--silent", "--show-error", "--fail-with-body"]
+        else:
+            assert words[0] == ".venv/bin/lensmount"
+            words[:1] = [sys.executable, "-m", "lensmount_client"]
+            if words[3] == "predict" and "--out" not in words:
+                words.append("--json")
+        env = os.environ | {"LENSMOUNT_URL": server}
+        ran = subprocess.run(words, cwd=checkout, env=env, capture_output=True, text=True, timeout=500)
+        assert ran.returncode == 0, line + ran.stdout + ran.stderr
+        if words[0] == "curl":
+            assert "predictions" in ran.stdout
+        check_answers(line, ran.stdout, checkout)
+
+
+def check_answers(line, printed, folder):
+    """Every sample image that a command asks about gets its right label."""
+    found = {}
+    if line.startswith("curl"):
+        answer = json.loads(printed)
+        names = re.findall(r"samples/([\w.-]+)", line)
+        rows = answer.get("results", [answer])
+        found = {name: row["predictions"][0]["label"] for name, row in zip(names, rows, strict=True)}
+    elif " predict " in line and " --out " in line:
+        with (folder / shlex.split(line)[-1]).open(newline="") as file:
+            found = {Path(row["file"]).name: row["label"] for row in csv.DictReader(file)}
+    elif " predict " in line:
+        found = {Path(row["file"]).name: row["label"] for row in json.loads(printed)["results"]}
+    assert found or " predict" not in line
+    assert found == {name: RIGHT[name] for name in found}
+
+
+def test_no_example_asks_an_adapter_about_images_that_it_was_not_trained_on():
+    """In all pages and in all code: a line that names a sample image and an adapter names a matching pair."""
+    asked = []
+    folders = [ROOT / name for name in ("docs", "recipes", "samples", "service", "adapters", "client")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".md", ".py", ".js", ".html"}]
+    for path in [ROOT / "README.md", *files]:
+        for line in path.read_text().splitlines():
+            images = re.findall(r"samples/(?:\{?)(cell|tissue|smoker|leaf|street)", line)
+            adapters = re.findall(r"adapter[=s]? ?[=\"'(]*([a-z][\w:,-]*)", line) if images else []
+            asked += [(path.name, image, name) for image in images for name in ",".join(adapters).split(",") if name]
+    assert len(asked) >= 10
+    wrong = [(page, image, name) for page, image, name in asked if name not in MATCHING.get(image, ())]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(("page", "number"), [(page, n) for page in PAGES for n in range(len(blocks(page, "python")))])
@@ -100,7 +161,7 @@ def test_each_python_block_runs_as_printed(server, page, number):
     assert [line for line in ran.stdout.splitlines() if line in expected] == expected
 
 
-@pytest.mark.parametrize("sample", RIGHT)
+@pytest.mark.parametrize("sample", [name for name in RIGHT if re.split(r"[-.]", name)[0] in TASK])
 def test_each_sample_image_gets_the_right_answer(server, sample):
     from lensmount_client import Client
 

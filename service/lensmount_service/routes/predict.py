@@ -69,7 +69,7 @@ def predict_router(
             Query(
                 description="One reference or several, separated by commas: `name`, `name@version`, "
                 "`name@sha256:...`, `name:alias`.",
-                examples=["malaria", "malaria,smoking", "malaria@2", "malaria:prod"],
+                examples=["malaria", "malaria@1,malaria@2", "malaria@2", "malaria:prod"],
                 max_length=2048,
             ),
         ],
