@@ -1,4 +1,4 @@
-# Build:  docker build -t lensmount .                       CUDA builds of torch; they run on a CPU as well
+# Build:  docker build -t lensmount .                       CUDA builds of torch, which also run on a CPU
 #         docker build -t lensmount --build-arg TORCH=cpu . CPU-only builds, a tenth of the size
 # Run:    docker run -e LENSMOUNT_TOKEN=... -p 127.0.0.1:8000:8000 -v lensmount-state:/state lensmount
 # LENSMOUNT_TOKEN is required: the server refuses to listen beyond loopback without one.
@@ -17,7 +17,7 @@ RUN useradd --create-home lensmount && install -d -o lensmount -g lensmount /sta
 
 WORKDIR /src
 
-# Dependencies alone, so that a change of code leaves the layer with torch as it is.
+# Dependencies only, so that a code change does not rebuild the layer with torch.
 COPY pyproject.toml constraints.txt ./
 RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino --extra llvm
 

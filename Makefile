@@ -1,37 +1,37 @@
-# One word per chore. `make serve` and `make test` set everything up themselves; Python 3.11+ and make are all they assume.
+# One word per chore. `make serve` and `make test` set everything up; they need only Python 3.11+ and make.
 PY ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PORT ?= 8000
 DATA ?= ../shared/data
-# TORCH=cpu takes the CPU-only builds of torch and torchvision (0.3 GB instead of 5.4 GB with CUDA); see CONTRIBUTING.md.
+# TORCH=cpu installs the CPU-only builds of torch and torchvision (0.3 GB instead of 5.4 GB with CUDA); see CONTRIBUTING.md.
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
 .PHONY: install serve test check format bench gpu zoo samples soak help
 
-help:  ## this list
+help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
-install: $(STAMP)  ## virtual environment in .venv with everything (TORCH=cpu for CPU-only builds)
+install: $(STAMP)  ## create .venv with everything (TORCH=cpu for CPU-only builds)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PY) -c 'import sys; sys.exit("Python 3.11+ is needed, this is %s. Cure: make PY=python3.12 ..." % sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
-	@test -x $(BIN)/python || $(PY) -m venv $(VENV) || { echo "python3 -m venv failed. Cure on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "Installing into $(VENV) (torch is large: under a minute with a fast network, nothing to do next time) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.9" || echo "uv is not to be had here: pip takes over"
+	@$(PY) -c 'import sys; sys.exit("found Python %s, expected 3.11 or later. Fix: make PY=python3.12 ..." % sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	@test -x $(BIN)/python || $(PY) -m venv $(VENV) || { echo "python3 -m venv failed. Fix on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) (torch is large: this takes up to a minute with a fast network, and no time the next time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv>=0.9" || echo "uv is unavailable; using pip instead"
 	@if test -x $(BIN)/uv; then VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q $(TORCH_BACKEND) -c constraints.txt -e ".[dev]"; \
 	 else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"; fi
 	@touch $@
 
-serve: $(STAMP)  ## serve the zoo adapters on the default backbone at http://127.0.0.1:8000 (PORT=...)
+serve: $(STAMP)  ## serve the shipped adapters at http://127.0.0.1:8000 (PORT=...)
 	@exec $(BIN)/lensmount serve --port $(PORT)
 
-test: $(STAMP)  ## the whole test suite
+test: $(STAMP)  ## run the complete test suite
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## formatting, lint and types, changing nothing
+check: $(STAMP)  ## check formatting, lint and types; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -40,7 +40,7 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## one table of every serving figure, kept in benchmarks/results.json (about 20 minutes)
+bench: $(STAMP)  ## measure every serving figure into benchmarks/results.json (about 20 minutes)
 	@$(BIN)/python -c "import litserve" 2>/dev/null || $(BIN)/uv pip install -q -c constraints.txt -e ".[dev,bench]" || true
 	$(BIN)/python benchmarks/engine.py --results
 	$(BIN)/python benchmarks/serving.py --results
@@ -56,8 +56,8 @@ gpu:  ## one table of every figure that needs a CUDA GPU, in under 10 minutes (O
 zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 	$(BIN)/python adapters/zoo/train.py --data $(DATA)
 
-samples: $(STAMP)  ## draw the sample images anew
+samples: $(STAMP)  ## redraw the sample images and the training set
 	$(BIN)/python samples/draw.py
 
-soak: $(STAMP)  ## the full-length runs of the exactness, cross-talk and kill tests
+soak: $(STAMP)  ## run the full-length exactness, cross-talk and kill tests
 	$(BIN)/python -m pytest -m soak
