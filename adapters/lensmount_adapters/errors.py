@@ -1,30 +1,31 @@
 """Every error of the package: one base class, one tree, a stable code on each.
 
 LensmountError
-├── BackboneError               backbone_unavailable: unknown name, weights that cannot be had
-│   ├── WeightsMismatch         weights_mismatch: a weights file that does not fit the backbone
-│   └── ExecutorUnavailable     executor_unavailable: a library, compiler or device that is asked for and not there
+├── BackboneError               unknown name, weights that cannot be had
+│   ├── WeightsMismatch         a weights file that does not fit the backbone
+│   └── ExecutorUnavailable     a library, compiler or device that is asked for and not there
 ├── AdapterError                an adapter file that is refused; nothing has been changed
-│   ├── AdapterUnsupported      unsupported_adapter_format: not a safetensors file at all
-│   ├── AdapterTooLarge         adapter_too_large: over a stated limit
-│   ├── AdapterMalformed        adapter_malformed: not a well-formed safetensors file
-│   ├── AdapterInvalid          adapter_invalid and finer codes: well formed, but not a right adapter
-│   └── BackboneMismatch        backbone_mismatch: made for another backbone
+│   ├── AdapterUnsupported      not a safetensors file at all
+│   ├── AdapterTooLarge         over a stated limit
+│   ├── AdapterMalformed        not a well-formed safetensors file
+│   ├── AdapterInvalid          well formed, but not a right adapter
+│   └── BackboneMismatch        made for another backbone
 ├── ImageError                  an image or a volume that is refused
-│   ├── ImageUnsupported        unsupported_image_format
-│   │   └── VolumeUnsupported   unsupported_volume_format
-│   ├── ImageTooLarge           image_too_large
-│   │   └── VolumeTooLarge      volume_too_large
-│   └── ImageInvalid            image_empty, image_truncated, image_invalid
-│       └── VolumeInvalid       volume_empty, volume_truncated, volume_invalid
-├── SwapError                   swap_failed: a merge broke off; the base is restored
-├── IntegrityError              integrity_violated: resident weights are not what they were at start
-├── DatasetError                dataset_invalid, dataset_too_small, dataset_unreadable: images that cannot be trained on
-│   ├── DatasetTooLarge         zip_too_large, dataset_too_large: over a stated limit
-│   └── ArchiveInvalid          zip_malformed and finer zip_ codes: a zip file that is refused; nothing is unpacked
-└── TrainingError               training_failed
+│   ├── ImageUnsupported        not a format that is read
+│   │   └── VolumeUnsupported
+│   ├── ImageTooLarge           more bytes, pixels or frames than are decoded
+│   │   └── VolumeTooLarge
+│   └── ImageInvalid            empty, cut off, or not decodable
+│       └── VolumeInvalid
+├── SwapError                   a merge broke off; the base is restored
+├── IntegrityError              resident weights are not what they were at start
+├── DatasetError                images that cannot be trained on
+│   ├── DatasetTooLarge         over a stated limit
+│   └── ArchiveInvalid          a zip file that is refused; nothing is unpacked
+└── TrainingError
 
-A message says what was found, what was expected and the cure.
+A message says what was found, what was expected and the cure. Each class declares every code that it is raised with:
+`default_code`, and `finer_codes` by name.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class LensmountError(Exception):
     """The base of all errors raised on purpose; `code` is stable and safe to script against."""
 
     default_code: ClassVar[str] = "lensmount_error"
+    finer_codes: ClassVar[tuple[str, ...]] = ()  # of this class alone, not of its subclasses
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -64,14 +66,31 @@ class AdapterUnsupported(AdapterError):
 
 class AdapterTooLarge(AdapterError):
     default_code = "adapter_too_large"
+    finer_codes = ("adapter_header_too_large", "adapter_too_many_tensors", "rank_too_large")
 
 
 class AdapterMalformed(AdapterError):
     default_code = "adapter_malformed"
+    finer_codes = ("adapter_empty", "empty_tensor")
 
 
 class AdapterInvalid(AdapterError):
     default_code = "adapter_invalid"
+    finer_codes = (
+        "adapter_incomplete",
+        "adapter_no_effect",
+        "adapter_norm_limit",
+        "adapter_not_finite",
+        "adapter_overflow",
+        "adapter_shape_mismatch",
+        "adapter_unknown_target",
+        "head_mismatch",
+        "head_missing",
+        "manifest_invalid",
+        "manifest_missing",
+        "preprocessing_mismatch",
+        "unsupported_dtype",
+    )
 
 
 class BackboneMismatch(AdapterError):
@@ -88,10 +107,12 @@ class ImageUnsupported(ImageError):
 
 class ImageTooLarge(ImageError):
     default_code = "image_too_large"
+    finer_codes = ("image_too_many_frames",)
 
 
 class ImageInvalid(ImageError):
     default_code = "image_invalid"
+    finer_codes = ("image_empty", "image_truncated", "unsupported_color_mode")
 
 
 class VolumeUnsupported(ImageUnsupported):
@@ -104,6 +125,7 @@ class VolumeTooLarge(ImageTooLarge):
 
 class VolumeInvalid(ImageInvalid):
     default_code = "volume_invalid"
+    finer_codes = ("volume_empty", "volume_truncated")
 
 
 class SwapError(LensmountError):
@@ -116,14 +138,25 @@ class IntegrityError(LensmountError):
 
 class DatasetError(LensmountError):
     default_code = "dataset_invalid"
+    finer_codes = ("dataset_too_small", "dataset_unreadable")
 
 
 class DatasetTooLarge(DatasetError):
     default_code = "zip_too_large"
+    finer_codes = ("dataset_too_large",)
 
 
 class ArchiveInvalid(DatasetError):
     default_code = "zip_malformed"
+    finer_codes = (
+        "zip_bad_path",
+        "zip_duplicate_name",
+        "zip_encrypted",
+        "zip_method_not_supported",
+        "zip_overlap",
+        "zip_size_mismatch",
+        "zip_symlink",
+    )
 
 
 class TrainingError(LensmountError):

@@ -7,35 +7,28 @@ with Client("http://127.0.0.1:8000") as client:
     job = client.jobs.submit(client.datasets.push("cells/"), adapter="cells").wait(progress=True)
 """
 
-from ._adapters import (
-    Adapters,
-    AsyncAdapters,
-)
-from ._async_client import (
-    AsyncClient,
-)
-from ._client import (
-    Client,
-)
-from ._dataset_info import (
-    Dataset,
-    DatasetReport,
-    DatasetWarning,
-)
-from ._datasets import (
-    AsyncDatasets,
-    Datasets,
-)
+from ._adapters import Adapters, AsyncAdapters
+from ._async_client import AsyncClient
+from ._client import Client
+from ._dataset_info import Dataset, DatasetReport, DatasetWarning
+from ._datasets import AsyncDatasets, Datasets
 from ._errors import (
     AdapterCorrupt,
+    AdapterEmpty,
+    AdapterHeaderTooLarge,
+    AdapterIncomplete,
     AdapterInvalid,
     AdapterMalformed,
     AdapterMismatch,
     AdapterNoEffect,
+    AdapterNormLimit,
     AdapterNotFinite,
     AdapterNotFound,
+    AdapterOverflow,
     AdapterRejected,
+    AdapterShapeMismatch,
     AdapterTooLarge,
+    AdapterTooManyTensors,
     AdapterUnknownTarget,
     AliasNotFound,
     AnswerError,
@@ -44,13 +37,16 @@ from ._errors import (
     BatchTooLarge,
     BodyTooLarge,
     Busy,
+    CancelRequested,
     CannotWrite,
     Conflict,
+    DatasetCorrupt,
     DatasetGone,
     DatasetInUse,
     DatasetInvalid,
     DatasetNotFound,
     DatasetRejected,
+    DatasetTooLarge,
     DatasetTooSmall,
     DatasetUnreadable,
     DeadlineExceeded,
@@ -58,18 +54,26 @@ from ._errors import (
     DownloadMismatch,
     Draining,
     DuplicatePart,
+    EmptyTensor,
     ExpectedFile,
+    FileNotFound,
     Forbidden,
     ForwardFailed,
+    GateStale,
     Gone,
+    HeadersTooLarge,
+    HeadMismatch,
+    HeadMissing,
     HostNotAllowed,
     IdempotencyKeyReuse,
     ImageEmpty,
     ImageInvalid,
     ImageRejected,
     ImageTooLarge,
+    ImageTooManyFrames,
     ImageTruncated,
     InsecureTransport,
+    IntegrityViolated,
     InternalError,
     InvalidInput,
     InvalidName,
@@ -86,6 +90,8 @@ from ._errors import (
     LeaseLost,
     LensmountError,
     LocalError,
+    ManifestInvalid,
+    ManifestMissing,
     MethodNotAllowed,
     MissingPart,
     MultipartMalformed,
@@ -94,18 +100,23 @@ from ._errors import (
     NotFound,
     OriginNotAllowed,
     OutputNotFinite,
+    PreprocessingMismatch,
     Problem,
     ProblemError,
     QueueFull,
+    RankTooLarge,
     RequestTimeout,
     ResponseTooLarge,
     ServerFailed,
     ServerUnreachable,
+    SingleImageRequired,
     StorageFull,
     StoreUnavailable,
     SwapFailed,
     TimedOut,
     TooLarge,
+    TooManyRegions,
+    TrainingFailed,
     TransportError,
     Unauthorized,
     Unavailable,
@@ -113,11 +124,19 @@ from ._errors import (
     Unprocessable,
     Unsupported,
     UnsupportedAdapterFormat,
+    UnsupportedColorMode,
     UnsupportedContentEncoding,
+    UnsupportedDtype,
     UnsupportedImageFormat,
+    UnsupportedVolumeFormat,
     UploadOffsetMismatch,
+    UriTooLong,
     VersionDeleted,
     VersionNotFound,
+    VolumeEmpty,
+    VolumeInvalid,
+    VolumeTooLarge,
+    VolumeTruncated,
     WaitTimeout,
     ZipBadPath,
     ZipDuplicateName,
@@ -129,13 +148,8 @@ from ._errors import (
     ZipSymlink,
     ZipTooLarge,
 )
-from ._image import (
-    ImageInput,
-)
-from ._job import (
-    AsyncJob,
-    Job,
-)
+from ._image import ImageInput
+from ._job import AsyncJob, Job
 from ._job_info import (
     DatasetId,
     Gate,
@@ -151,13 +165,8 @@ from ._job_info import (
     JobState,
     Replaced,
 )
-from ._job_options import (
-    JobOptions,
-)
-from ._jobs import (
-    AsyncJobs,
-    Jobs,
-)
+from ._job_options import JobOptions
+from ._jobs import AsyncJobs, Jobs
 from ._results import (
     AdapterFile,
     AdapterId,
@@ -172,33 +181,31 @@ from ._results import (
     Score,
     VersionInfo,
 )
-from ._retry import (
-    RetryPolicy,
-)
-from ._segmentation import (
-    Mask,
-    Segmentation,
-)
-from ._settings import (
-    Timeout,
-)
-from ._version import (
-    __version__,
-)
+from ._retry import RetryPolicy
+from ._segmentation import Mask, Segmentation
+from ._settings import Timeout
+from ._version import __version__
 
 __all__ = [
     "AdapterCorrupt",
+    "AdapterEmpty",
     "AdapterFile",
+    "AdapterHeaderTooLarge",
     "AdapterId",
+    "AdapterIncomplete",
     "AdapterInfo",
     "AdapterInvalid",
     "AdapterMalformed",
     "AdapterMismatch",
     "AdapterNoEffect",
+    "AdapterNormLimit",
     "AdapterNotFinite",
     "AdapterNotFound",
+    "AdapterOverflow",
     "AdapterRejected",
+    "AdapterShapeMismatch",
     "AdapterTooLarge",
+    "AdapterTooManyTensors",
     "AdapterUnknownTarget",
     "Adapters",
     "Alias",
@@ -215,10 +222,12 @@ __all__ = [
     "BatchTooLarge",
     "BodyTooLarge",
     "Busy",
+    "CancelRequested",
     "CannotWrite",
     "Client",
     "Conflict",
     "Dataset",
+    "DatasetCorrupt",
     "DatasetGone",
     "DatasetId",
     "DatasetInUse",
@@ -226,6 +235,7 @@ __all__ = [
     "DatasetNotFound",
     "DatasetRejected",
     "DatasetReport",
+    "DatasetTooLarge",
     "DatasetTooSmall",
     "DatasetUnreadable",
     "DatasetWarning",
@@ -236,11 +246,17 @@ __all__ = [
     "DownloadedFile",
     "Draining",
     "DuplicatePart",
+    "EmptyTensor",
     "ExpectedFile",
+    "FileNotFound",
     "Forbidden",
     "ForwardFailed",
     "Gate",
+    "GateStale",
     "Gone",
+    "HeadMismatch",
+    "HeadMissing",
+    "HeadersTooLarge",
     "Health",
     "HostNotAllowed",
     "IdempotencyKeyReuse",
@@ -249,9 +265,11 @@ __all__ = [
     "ImageInvalid",
     "ImageRejected",
     "ImageTooLarge",
+    "ImageTooManyFrames",
     "ImageTruncated",
     "InsecureTransport",
     "Integrity",
+    "IntegrityViolated",
     "InternalError",
     "InvalidInput",
     "InvalidName",
@@ -281,6 +299,8 @@ __all__ = [
     "LeaseLost",
     "LensmountError",
     "LocalError",
+    "ManifestInvalid",
+    "ManifestMissing",
     "Mask",
     "MethodNotAllowed",
     "MissingPart",
@@ -292,9 +312,11 @@ __all__ = [
     "Outcome",
     "OutputNotFinite",
     "Prediction",
+    "PreprocessingMismatch",
     "Problem",
     "ProblemError",
     "QueueFull",
+    "RankTooLarge",
     "Replaced",
     "RequestTimeout",
     "ResponseTooLarge",
@@ -303,12 +325,15 @@ __all__ = [
     "Segmentation",
     "ServerFailed",
     "ServerUnreachable",
+    "SingleImageRequired",
     "StorageFull",
     "StoreUnavailable",
     "SwapFailed",
     "TimedOut",
     "Timeout",
     "TooLarge",
+    "TooManyRegions",
+    "TrainingFailed",
     "TransportError",
     "Unauthorized",
     "Unavailable",
@@ -316,12 +341,20 @@ __all__ = [
     "Unprocessable",
     "Unsupported",
     "UnsupportedAdapterFormat",
+    "UnsupportedColorMode",
     "UnsupportedContentEncoding",
+    "UnsupportedDtype",
     "UnsupportedImageFormat",
+    "UnsupportedVolumeFormat",
     "UploadOffsetMismatch",
+    "UriTooLong",
     "VersionDeleted",
     "VersionInfo",
     "VersionNotFound",
+    "VolumeEmpty",
+    "VolumeInvalid",
+    "VolumeTooLarge",
+    "VolumeTruncated",
     "WaitTimeout",
     "ZipBadPath",
     "ZipDuplicateName",

@@ -11,100 +11,18 @@ from . import _errors as e
 from ._answer import Answer
 from ._retry import parse_retry_after
 
-CLASS_OF_CODE: dict[str, type[e.ProblemError]] = {
-    "bad_request": e.BadRequest,
-    "multipart_malformed": e.MultipartMalformed,
-    "multipart_truncated": e.MultipartTruncated,
-    "unauthorized": e.Unauthorized,
-    "origin_not_allowed": e.OriginNotAllowed,
-    "not_found": e.NotFound,
-    "adapter_not_found": e.AdapterNotFound,
-    "alias_not_found": e.AliasNotFound,
-    "dataset_not_found": e.DatasetNotFound,
-    "job_not_found": e.JobNotFound,
-    "version_not_found": e.VersionNotFound,
-    "method_not_allowed": e.MethodNotAllowed,
-    "not_acceptable": e.NotAcceptable,
-    "request_timeout": e.RequestTimeout,
-    "backbone_mismatch": e.BackboneMismatch,
-    "dataset_in_use": e.DatasetInUse,
-    "job_finished": e.JobFinished,
-    "job_not_finished": e.JobNotFinished,
-    "lease_lost": e.LeaseLost,
-    "upload_offset_mismatch": e.UploadOffsetMismatch,
-    "dataset_gone": e.DatasetGone,
-    "version_deleted": e.VersionDeleted,
-    "adapter_too_large": e.AdapterTooLarge,
-    "batch_too_large": e.BatchTooLarge,
-    "body_too_large": e.BodyTooLarge,
-    "image_too_large": e.ImageTooLarge,
-    "zip_too_large": e.ZipTooLarge,
-    "unsupported_adapter_format": e.UnsupportedAdapterFormat,
-    "unsupported_content_encoding": e.UnsupportedContentEncoding,
-    "unsupported_image_format": e.UnsupportedImageFormat,
-    "host_not_allowed": e.HostNotAllowed,
-    "invalid_name": e.InvalidName,
-    "invalid_reference": e.InvalidReference,
-    "invalid_request": e.InvalidRequest,
-    "missing_part": e.MissingPart,
-    "expected_file": e.ExpectedFile,
-    "duplicate_part": e.DuplicatePart,
-    "idempotency_key_reuse": e.IdempotencyKeyReuse,
-    "adapter_invalid": e.AdapterInvalid,
-    "adapter_malformed": e.AdapterMalformed,
-    "adapter_no_effect": e.AdapterNoEffect,
-    "adapter_not_finite": e.AdapterNotFinite,
-    "adapter_unknown_target": e.AdapterUnknownTarget,
-    "digest_mismatch": e.DigestMismatch,
-    "dataset_invalid": e.DatasetInvalid,
-    "dataset_too_small": e.DatasetTooSmall,
-    "dataset_unreadable": e.DatasetUnreadable,
-    "zip_bad_path": e.ZipBadPath,
-    "zip_duplicate_name": e.ZipDuplicateName,
-    "zip_encrypted": e.ZipEncrypted,
-    "zip_malformed": e.ZipMalformed,
-    "zip_method_not_supported": e.ZipMethodNotSupported,
-    "zip_overlap": e.ZipOverlap,
-    "zip_size_mismatch": e.ZipSizeMismatch,
-    "zip_symlink": e.ZipSymlink,
-    "image_empty": e.ImageEmpty,
-    "image_invalid": e.ImageInvalid,
-    "image_truncated": e.ImageTruncated,
-    "queue_full": e.QueueFull,
-    "jobs_full": e.JobsFull,
-    "internal_error": e.InternalError,
-    "adapter_corrupt": e.AdapterCorrupt,
-    "draining": e.Draining,
-    "forward_failed": e.ForwardFailed,
-    "output_not_finite": e.OutputNotFinite,
-    "store_unavailable": e.StoreUnavailable,
-    "swap_failed": e.SwapFailed,
-    "deadline_exceeded": e.DeadlineExceeded,
-    "storage_full": e.StorageFull,
-}
-
 # The members of a problem document that have a place of their own in Problem.
 USUAL = frozenset({"type", "title", "status", "detail", "code", "request_id", "retry_after_s", "errors", "limit"})
 
-# For the codes of a newer server, and for proxies, which send none.
-CLASS_OF_STATUS: dict[int, type[e.ProblemError]] = {
-    400: e.BadRequest,
-    401: e.Unauthorized,
-    403: e.Forbidden,
-    404: e.NotFound,
-    405: e.MethodNotAllowed,
-    406: e.NotAcceptable,
-    408: e.RequestTimeout,
-    409: e.Conflict,
-    410: e.Gone,
-    413: e.TooLarge,
-    415: e.Unsupported,
-    421: e.HostNotAllowed,
-    422: e.Unprocessable,
-    429: e.Busy,
-    503: e.Unavailable,
-    504: e.DeadlineExceeded,
-    507: e.StorageFull,
+# Codes that a newer server may have, by what they are about.
+CLASS_OF_PREFIX: dict[str, type[e.ProblemError]] = {
+    "image_": e.ImageRejected,
+    "volume_": e.ImageRejected,
+    "adapter_": e.AdapterRejected,
+    "manifest_": e.AdapterRejected,
+    "head_": e.AdapterRejected,
+    "dataset_": e.DatasetRejected,
+    "zip_": e.DatasetRejected,
 }
 
 
@@ -117,16 +35,14 @@ def error_of(answer: Answer, now_s: float) -> e.LensmountError:
 
 
 def _class_of(problem: e.Problem) -> type[e.ProblemError]:
-    if problem.code in CLASS_OF_CODE:
-        return CLASS_OF_CODE[problem.code]
-    if problem.status == 422 and problem.code.startswith("image_"):
-        return e.ImageRejected
-    if problem.status == 422 and problem.code.startswith("adapter_"):
-        return e.AdapterRejected
-    if problem.status == 422 and problem.code.startswith(("dataset_", "zip_")):
-        return e.DatasetRejected
+    if problem.code in e.CLASS_OF_CODE:
+        return e.CLASS_OF_CODE[problem.code]
+    if problem.status == 422:
+        for prefix, kind in CLASS_OF_PREFIX.items():
+            if problem.code.startswith(prefix):
+                return kind
     fallback = e.ServerFailed if problem.status >= 500 else e.ProblemError
-    return CLASS_OF_STATUS.get(problem.status, fallback)
+    return e.CLASS_OF_STATUS.get(problem.status, fallback)
 
 
 def _problem_of(answer: Answer, now_s: float) -> e.Problem:

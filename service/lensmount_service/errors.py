@@ -1,27 +1,28 @@
 """Every error of the service: one base class, one tree; `problems.py` turns each into a status.
 
 ServiceError
-├── RequestError                bad_request: a request that cannot be read
-│   ├── BodyTooLarge            body_too_large, batch_too_large, too_many_parts
-│   ├── MultipartMalformed      multipart_malformed, multipart_truncated
-│   ├── MediaTypeUnsupported    unsupported_content_encoding
-│   └── RequestInvalid          invalid_request, invalid_name, invalid_reference, missing_part, digest_mismatch
-├── NotAcceptable               not_acceptable: no form of the answer that `Accept` takes
-├── NotFound                    not_found, adapter_not_found, version_not_found, alias_not_found, job_not_found,
-│                               file_not_found, dataset_not_found
-├── VersionDeleted              version_deleted, dataset_gone
-├── DatasetInUse                dataset_in_use: a job still needs it
-├── UploadOffsetMismatch        upload_offset_mismatch: go on from `received`
-├── JobConflict                 job_finished, job_not_finished, job_cancelled, gate_stale
-│   └── LeaseLost               lease_lost: another worker holds the job
-├── Unauthorized                unauthorized
-├── Forbidden                   origin_not_allowed
-├── HostNotAllowed              host_not_allowed
-├── QueueFull                   queue_full, jobs_full: come back after `retry_after_s`
-├── Unavailable                 draining, forward_failed, output_not_finite, adapter_corrupt, dataset_corrupt,
-│                               store_unavailable
-├── DeadlineExceeded            deadline_exceeded
-└── StorageFull                 storage_full
+├── RequestError                a request that cannot be read
+│   ├── BodyTooLarge
+│   ├── MultipartMalformed
+│   ├── MediaTypeUnsupported
+│   └── RequestInvalid
+├── NotAcceptable               no form of the answer that `Accept` takes
+├── NotFound
+├── VersionDeleted
+├── DatasetInUse                a job still needs it
+├── UploadOffsetMismatch        go on from `received`
+├── JobConflict
+│   └── LeaseLost               another worker holds the job
+├── Unauthorized
+├── Forbidden
+├── HostNotAllowed
+├── QueueFull                   come back after `retry_after_s`
+├── Unavailable
+├── DeadlineExceeded
+└── StorageFull
+
+Each class declares every code that it is raised with: `default_code`, and `finer_codes` by name. A code is part of the
+API. `problems.CODES` gathers them, and tests compare them with the client's classes and the table in docs/api.md.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class ServiceError(Exception):
     """The base of the service's own errors; `code` is stable and part of the API."""
 
     default_code: ClassVar[str] = "service_error"
+    finer_codes: ClassVar[tuple[str, ...]] = ()  # of this class alone, not of its subclasses
 
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -46,10 +48,12 @@ class RequestError(ServiceError):
 
 class BodyTooLarge(RequestError):
     default_code = "body_too_large"
+    finer_codes = ("batch_too_large",)
 
 
 class MultipartMalformed(RequestError):
     default_code = "multipart_malformed"
+    finer_codes = ("multipart_truncated",)
 
 
 class MediaTypeUnsupported(RequestError):
@@ -58,6 +62,17 @@ class MediaTypeUnsupported(RequestError):
 
 class RequestInvalid(RequestError):
     default_code = "invalid_request"
+    finer_codes = (
+        "digest_mismatch",
+        "duplicate_part",
+        "expected_file",
+        "idempotency_key_reuse",
+        "invalid_name",
+        "invalid_reference",
+        "missing_part",
+        "single_image_required",
+        "too_many_regions",
+    )
 
 
 class NotAcceptable(ServiceError):
@@ -66,14 +81,24 @@ class NotAcceptable(ServiceError):
 
 class NotFound(ServiceError):
     default_code = "not_found"
+    finer_codes = (
+        "adapter_not_found",
+        "alias_not_found",
+        "dataset_not_found",
+        "file_not_found",
+        "job_not_found",
+        "version_not_found",
+    )
 
 
 class VersionDeleted(ServiceError):
     default_code = "version_deleted"
+    finer_codes = ("dataset_gone",)
 
 
 class JobConflict(ServiceError):
     default_code = "job_finished"
+    finer_codes = ("gate_stale", "job_cancelled", "job_not_finished")
 
 
 class LeaseLost(JobConflict):
@@ -106,10 +131,19 @@ class HostNotAllowed(ServiceError):
 
 class QueueFull(ServiceError):
     default_code = "queue_full"
+    finer_codes = ("jobs_full",)
 
 
 class Unavailable(ServiceError):
     default_code = "draining"
+    finer_codes = (
+        "adapter_corrupt",
+        "dataset_corrupt",
+        "forward_failed",
+        "output_not_finite",
+        "store_unavailable",
+        "swap_failed",
+    )
 
 
 class DeadlineExceeded(ServiceError):

@@ -10,7 +10,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lensmount_service.problems import problem
+from lensmount_service.problems import CODES, problem
 from lensmount_service.routes.page import FILES as PAGE_FILES
 
 log = structlog.get_logger(__name__)
@@ -50,9 +50,9 @@ class Guard:
         if refusal is None:
             await self.app(scope, receive, send_with_id)
         else:
-            code, why, number = refusal
-            headers = {"WWW-Authenticate": "Bearer"} if number == 401 else {}
-            await problem(number, code, why, request_id, headers)(scope, receive, send_with_id)
+            code, why = refusal
+            headers = {"WWW-Authenticate": "Bearer"} if CODES[code] == 401 else {}
+            await problem(CODES[code], code, why, request_id, headers)(scope, receive, send_with_id)
         log.info(
             "request",
             method=scope["method"],
@@ -62,37 +62,33 @@ class Guard:
             request_id=request_id,
         )
 
-    def _refusal(self, scope: Scope) -> tuple[str, str, int] | None:
-        """(code, detail, status), or None where the request may pass."""
+    def _refusal(self, scope: Scope) -> tuple[str, str] | None:
+        """(code, detail), or None where the request may pass."""
         raw = scope["headers"]
         if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_PATH_BYTES:
-            return "uri_too_long", f"found a URI of more than {MAX_PATH_BYTES} bytes", 414
+            return "uri_too_long", f"found a URI of more than {MAX_PATH_BYTES} bytes"
         if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEAD_BYTES:
-            return (
-                "headers_too_large",
-                f"found more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them",
-                431,
-            )
+            return "headers_too_large", f"found more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them"
         headers = Headers(scope=scope)
         if headers.get("content-encoding", "identity") != "identity":
-            return "unsupported_content_encoding", "found a compressed body, expected it as it is", 415
+            return "unsupported_content_encoding", "found a compressed body, expected it as it is"
         if scope["path"] in OPEN_PATHS:
             return None
         if self._token is None:
             return _foreign(headers)
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self._token.encode()):
-            return "unauthorized", "found no valid token, expected the header Authorization: Bearer TOKEN", 401
+            return "unauthorized", "found no valid token, expected the header Authorization: Bearer TOKEN"
         return None
 
 
-def _foreign(headers: Headers) -> tuple[str, str, int] | None:
+def _foreign(headers: Headers) -> tuple[str, str] | None:
     host = headers.get("host", "")
     if _without_port(host) not in _LOOPBACK_HOSTS:
-        return "host_not_allowed", "found a Host that is not loopback. Cure: set a token to serve other names", 421
+        return "host_not_allowed", "found a Host that is not loopback. Cure: set a token to serve other names"
     origin = headers.get("origin")
     if origin is not None and _without_port(origin.partition("://")[2]) not in _LOOPBACK_HOSTS:
-        return "origin_not_allowed", "found a request of another site's page. Cure: set a token", 403
+        return "origin_not_allowed", "found a request of another site's page. Cure: set a token"
     return None
 
 

@@ -1,8 +1,13 @@
-"""From error classes to application/problem+json (RFC 9457): one table, and nothing of the request in it."""
+"""From error classes to application/problem+json (RFC 9457): one table, and nothing of the request in it.
+
+`CODES` maps every code that an answer can carry to its status. Nothing lists the codes a second time: those of an error
+class are declared on the class, and those that no class has are in `_WITHOUT_CLASS`.
+"""
 
 from __future__ import annotations
 
 import http
+from collections.abc import Iterator
 
 import structlog
 from fastapi import FastAPI, Request
@@ -51,6 +56,26 @@ STATUS: dict[type[Exception], int] = {
     adapters.IntegrityError: 503,
 }
 
+# Codes that the guard and the handlers below write themselves, where no error class is raised.
+_WITHOUT_CLASS = {
+    "method_not_allowed": 405,
+    "uri_too_long": 414,
+    "headers_too_large": 431,
+    "internal_error": 500,
+}
+
+# Codes that no client ever reads: the server stops before it serves, or the client is gone.
+NEVER_SENT = frozenset(
+    {
+        "service_error",  # of base classes, which are not raised
+        "lensmount_error",
+        "backbone_unavailable",  # at the start, and in a worker
+        "weights_mismatch",
+        "executor_unavailable",
+        "client_disconnected",
+    }
+)
+
 _BY_STATUS = {400: "bad_request", 401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 MEDIA_TYPE = "application/problem+json"
 
@@ -91,10 +116,27 @@ def _ascii(text: str) -> str:
 
 
 def status_of(error: Exception) -> int:
-    for kind in type(error).__mro__:
-        if kind in STATUS:
-            return STATUS[kind]
-    return 500
+    return _status(type(error)) or 500
+
+
+def _status(kind: type[Exception]) -> int | None:
+    return next((STATUS[base] for base in kind.__mro__ if base in STATUS), None)
+
+
+def _codes_of(kind: type[service.ServiceError | adapters.LensmountError]) -> Iterator[tuple[str, int]]:
+    """The codes of an error class and of those below it, each with its status."""
+    status = _status(kind)
+    if status is not None:  # else a base class, of which only those below are raised
+        yield from ((code, status) for code in (kind.default_code, *vars(kind).get("finer_codes", ())))
+    for finer in kind.__subclasses__():
+        yield from _codes_of(finer)
+
+
+CODES: dict[str, int] = {
+    **_WITHOUT_CLASS,
+    **dict(_codes_of(service.ServiceError)),
+    **dict(_codes_of(adapters.LensmountError)),
+}
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 
@@ -91,12 +92,16 @@ def test_the_drawn_error_tree_is_the_real_one() -> None:
     drawn: dict[str, str] = {}
     above: list[str] = []
     for line in (_errors.__doc__ or "").splitlines():
-        name = line.lstrip(" │├└─").split(" ")[0]
-        if not name or not isinstance(getattr(_errors, name, None), type):
+        words = re.findall(r"\w+", line)
+        if line[:4].strip() or not words or not isinstance(getattr(_errors, words[0], None), type):
             continue
-        depth = (len(line) - len(line.lstrip(" │├└─")) - 4) // 4
-        above[depth:] = [name]
-        drawn[name] = above[depth - 1] if depth else "Exception"
+        branch = line.find("── ")  # a class with others below it, or else a row of classes without any
+        depth = (branch - 5) // 4 + 1 if branch > 0 else 0
+        if branch > 0 or not drawn:
+            above[depth:] = [words[0]]
+            drawn[words[0]] = above[depth - 1] if depth else "Exception"
+        else:
+            drawn |= dict.fromkeys(words, above[-1])
     real = {
         name: error.__bases__[0].__name__
         for name, error in vars(_errors).items()
