@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,15 @@ from lensmount_adapters.trainable import Average, TrainableAdapter
 
 PROBE_IMAGES = 16  # in each pass that compares precisions
 
+Phase: TypeAlias = Literal["searching", "caching", "training"]
+PHASES: tuple[Phase, ...] = get_args(Phase)  # a search tries methods before the run that counts
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands: after each step, and while views of the pictures are computed (`phase` "caching").
 
+    The phase is "searching" while several methods are tried, of which one is trained afterwards.
     `done` is set on the last step of an epoch, after validation; `seconds_left` is None until it can be estimated.
     """
 
@@ -42,7 +46,7 @@ class Progress:
     loss: float
     accuracy: float
     done: EpochRecord | None = None
-    phase: str = "training"
+    phase: Phase = "training"
     seconds_left: float | None = None
 
 

@@ -49,6 +49,8 @@ def _rows(info: JobInfo) -> Iterator[tuple[str, str]]:
 
 
 def outcome(info: JobInfo) -> str:
+    if info.state == "running" and info.progress and not info.progress.trains:
+        return info.progress.phase or ""
     if info.state == "running" and info.progress and info.progress.epochs:
         return f"{info.progress.phase or 'training'} epoch {info.progress.epoch}/{info.progress.epochs}"
     if info.error is not None:

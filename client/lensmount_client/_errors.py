@@ -88,7 +88,7 @@ class LensmountError(Exception):
             cls.code = code
 
 
-# From here on, tables with one class a line (two where it is long), as the usual format would take three times the lines.
+# From here on, tables: one class a line, two where it is long. The usual format would take three times as many lines.
 # ruff: noqa: E701
 # fmt: off
 class LocalError(LensmountError): """Found on this machine, before any request."""

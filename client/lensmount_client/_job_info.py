@@ -12,6 +12,9 @@ from ._results import AdapterId
 
 ENDED = ("succeeded", "failed", "cancelled")
 STATES = ("queued", "running", *ENDED)
+TRAINING = ("searching", "caching", "training")  # phases with epochs and steps
+AFTER_TRAINING = ("judging", "reporting", "publishing")
+PHASES = (*TRAINING, *AFTER_TRAINING)  # of a running job, in order; a newer server may have others
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,12 @@ class JobProgress:
     loss: float | None
     accuracy: float | None
     seconds_left: float | None
-    phase: str | None  # such as "caching" or "training"
+    phase: str | None  # one of PHASES, or another of a newer server
+
+    @property
+    def trains(self) -> bool:
+        """Whether epochs and steps go on: they are those of the last step in every later phase."""
+        return self.phase is None or self.phase in TRAINING
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class AdapterInfo:
     backbone: Backbone
     aliases: Mapping[str, int]
     versions: tuple[int, ...]
-    status: str  # ready, backbone_mismatch or corrupt
+    status: str  # ready, or backbone_mismatch where the server holds another backbone
     manifest: Mapping[str, Any] | None = None  # from get(), not from list()
 
 

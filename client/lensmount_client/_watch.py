@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ._job_info import JobEpoch, JobEvent, JobInfo, JobLog, JobProgress, JobReport, JobState
+from ._job_info import AFTER_TRAINING, JobEpoch, JobEvent, JobInfo, JobLog, JobProgress, JobReport, JobState
 from ._sparkline import BARS, PLAIN_BARS, sparkline
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-AFTER_TRAINING = ("judging", "uploading")  # phases without epochs
 PATIENCE_S = 5.0  # in the queue, before saying what may be missing
 NO_WORKER = "no worker has taken it yet: `lensmount serve --with-worker` or `lensmount worker` starts one"
 
@@ -152,13 +151,16 @@ class Board:
         now = self._progress
         if self._state != "running" or now is None:
             return [Text(printable("starting" if self._state == "running" else self._state) + again)]
+        phase = Text(printable(now.phase or "training") + again)
+        if not now.trains and now.phase not in AFTER_TRAINING:
+            return [phase]  # of a newer server: who knows whether it has a share
         share = _share(now)
         bar = ProgressBar(total=1.0, completed=share or 0.0, width=20, pulse=share is None)
-        return [Text(printable(now.phase or "training") + again), bar, Text("" if share is None else f"{share:.0%}")]
+        return [phase, bar, Text("" if share is None else f"{share:.0%}")]
 
     def _details(self) -> list[str]:
         now = self._progress
-        if self._state != "running" or now is None or now.phase in AFTER_TRAINING:
+        if self._state != "running" or now is None or not now.trains:
             return []
         numbered = (("epoch", now.epoch, now.epochs), ("step", now.step, now.steps))
         places = [f"{word} {at}/{total}" for word, at, total in numbered if at is not None and total]
@@ -173,7 +175,7 @@ class Board:
 
 def _share(now: JobProgress) -> float | None:
     """How much of the training is done, in [0, 1]; None where that cannot be said."""
-    if now.phase in AFTER_TRAINING:
+    if not now.trains:
         return None
     within = min(now.step / now.steps, 1.0) if now.step is not None and now.steps else None
     if now.epochs:

@@ -31,6 +31,7 @@ from lensmount_service.job_files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.job_log import log_lines
 from lensmount_service.jobs import JobTable, Lease
 from lensmount_service.link import Refused, ServerLink
+from lensmount_service.phases import AfterTraining
 from lensmount_service.worker_settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -235,7 +236,7 @@ class JobRun:
         answer = self._link.send(f"/adapters/{self._request.adapter}", adapter, params=params, headers=self._headers)
         log.info("job published", job=self._lease.id, adapter=answer["name"], version=answer["version"])
 
-    def _set_phase(self, phase: str) -> None:
+    def _set_phase(self, phase: AfterTraining) -> None:
         self._heart.check()
         self._heart.progress = {**(self._heart.progress or {}), "phase": phase, "seconds_left": None}
 

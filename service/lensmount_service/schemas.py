@@ -109,7 +109,7 @@ class AdapterInfo(AdapterRef):
     versions: list[int]
     status: str = Field(description="ready, or backbone_mismatch where the server holds another backbone")
     tier: str = Field(
-        description="hot or merged: its merged weights are resident; memory: its factors; file: read at need"
+        description="hot or merged: its merged weights are resident; memory: its factors; file or remote: read at need"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from lensmount_client import JobEnd, JobEpoch, JobError, JobEvent, JobInfo, JobLog, JobProgress, JobState
+from lensmount_client._cli_job_facts import outcome
 from lensmount_client._document import Document
-from lensmount_client._job_info import job_of
+from lensmount_client._job_info import AFTER_TRAINING, TRAINING, job_of
 from lensmount_client._watch import Board, watching
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -105,11 +107,45 @@ def test_figures_that_mean_nothing_yet_or_no_longer_are_not_shown(info: JobInfo)
     text = drawn(board)
     assert all(word in text for word in ("caching", "25%", "epoch 2/4  step 0/9", "0:00:17 left"))
     assert "accuracy" not in text
-    board.take(JobProgress(2, 4, 9, 9, 0.5, 0.5, None, "judging"))
-    text = drawn(board)
-    assert "judging" in text
-    assert "epoch" not in text
-    assert "%" not in text
+    for phase in AFTER_TRAINING:
+        board.take(JobProgress(4, 4, 9, 9, 0.5, 0.5, None, phase))
+        text = drawn(board)
+        assert phase in text
+        assert not any(word in text for word in ("epoch", "step", "%", "loss", "accuracy"))
+
+
+def test_each_phase_of_the_training_shows_how_far_it_is(info: JobInfo) -> None:
+    board = Board(info)
+    board.take(RUNNING)
+    for phase in TRAINING:
+        board.take(JobProgress(2, 4, 1, 2, 0.5, 0.5, 83.0, phase))
+        assert all(word in drawn(board) for word in (phase, "38%", "epoch 2/4  step 1/2", "0:01:23 left"))
+
+
+def test_a_phase_of_a_newer_server_is_shown_as_plain_text(info: JobInfo) -> None:
+    board = Board(info)
+    board.take(RUNNING)
+    board.take(JobProgress(4, 4, 9, 9, 0.5, 0.5, None, "signing [the] file"))
+    assert drawn(board).splitlines()[0].split("  ")[:2] == ["cats", "signing [the] file"]
+    assert not any(word in drawn(board) for word in ("━", "epoch", "%", "accuracy"))
+    assert board.line(JobProgress(4, 4, 9, 9, 0.5, 0.5, None, "signing")) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        ("training", "training epoch 2/4"),
+        ("caching", "caching epoch 2/4"),
+        (None, "training epoch 2/4"),
+        ("publishing", "publishing"),
+        ("signing", "signing"),
+    ],
+)
+def test_a_list_of_jobs_says_the_phase_and_the_epoch_where_there_is_one(
+    phase: str | None, words: str, info: JobInfo
+) -> None:
+    progress = JobProgress(2, 4, 1, 2, 0.5, 0.5, None, phase)
+    assert outcome(replace(info, state="running", progress=progress)) == words
 
 
 STORY: list[JobEvent] = [

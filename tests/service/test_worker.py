@@ -19,8 +19,10 @@ from lensmount_adapters.backbone import load_backbone
 from lensmount_adapters.errors import TrainingError
 from lensmount_service import job_run, worker
 from lensmount_service.errors import Unauthorized, Unavailable
+from lensmount_service.heart import Heart
 from lensmount_service.job_files import MEDIA_TYPES
 from lensmount_service.link import require_server
+from lensmount_service.phases import AFTER_TRAINING, PHASES
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
 from lensmount_service.worker import open_worker
@@ -101,6 +103,27 @@ def submit(client, **fields):
 
 def job(client, job_id):
     return client.get(f"/jobs/{job_id}").json()
+
+
+def test_a_worker_tells_each_phase_once_and_in_order(client, work, monkeypatch):
+    told = []
+
+    class Telling(Heart):
+        @property
+        def progress(self):
+            return self._progress
+
+        @progress.setter
+        def progress(self, progress):
+            self._progress = progress
+            if progress is not None and progress["phase"] not in told[-1:]:
+                told.append(progress["phase"])
+
+    monkeypatch.setattr(worker, "Heart", Telling)
+    job_id = submit(client)
+    work()
+    assert job(client, job_id)["state"] == "succeeded"
+    assert told == [phase for phase in PHASES if phase in ("training", *AFTER_TRAINING)]
 
 
 def test_a_job_becomes_a_live_adapter_with_its_files_and_its_story(client, work, tmp_path):

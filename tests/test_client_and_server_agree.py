@@ -1,0 +1,452 @@
+"""What the client and the server must both know is compared here, and with docs/, so that neither changes alone."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+import lensmount_client
+from lensmount_adapters import cli as adapters_cli
+from lensmount_adapters import errors as adapters
+from lensmount_adapters import run
+from lensmount_adapters.manifest import RESERVED_NAMES, check_name
+from lensmount_adapters.schedule import EpochRecord
+from lensmount_client import _answer, _calls, _calls_jobs, _calls_masks, _event_feed, _job_info, _results, _upload
+from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
+from lensmount_client._reference import NAME
+from lensmount_client._reference import Reference as ClientReference
+from lensmount_service import errors as service
+from lensmount_service import gate, job_run, job_schemas, jobs, negotiation, phases, problems, schemas
+from lensmount_service.job_files import MEDIA_TYPES
+from lensmount_service.problems import CODES, NEVER_SENT
+from lensmount_service.references import Reference as ServerReference
+from lensmount_service.routes import jobs as job_routes
+from lensmount_service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {
+    path: ast.parse(path.read_text(encoding="utf-8"))
+    for package in ("service/lensmount_service", "adapters/lensmount_adapters")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+# Error codes
+
+OF_PROXIES_ONLY = {"request_timeout"}  # 408: proxies send the status; the server has no such code
+WORKERS_ONLY = {"link.py"}  # what a worker raises about a server, and no server sends
+
+# Where every code of a server's class, and of the classes below it, belongs in the client.
+PARENTS = {
+    service.RequestError: "ProblemError",  # its subclasses have statuses of their own
+    service.BodyTooLarge: "TooLarge",
+    service.MultipartMalformed: "BadRequest",
+    service.MediaTypeUnsupported: "Unsupported",
+    service.RequestInvalid: "Unprocessable",
+    service.NotAcceptable: "NotAcceptable",
+    service.NotFound: "NotFound",
+    service.VersionDeleted: "Gone",
+    service.DatasetInUse: "Conflict",
+    service.UploadOffsetMismatch: "Conflict",
+    service.JobConflict: "Conflict",
+    service.Unauthorized: "Unauthorized",
+    service.Forbidden: "Forbidden",
+    service.HostNotAllowed: "HostNotAllowed",
+    service.QueueFull: "Busy",
+    service.Unavailable: "Unavailable",
+    service.DeadlineExceeded: "DeadlineExceeded",
+    service.StorageFull: "StorageFull",
+    adapters.AdapterUnsupported: "Unsupported",
+    adapters.AdapterTooLarge: "AdapterTooLarge",
+    adapters.AdapterMalformed: "AdapterMalformed",
+    adapters.AdapterInvalid: "AdapterRejected",
+    adapters.BackboneMismatch: "Conflict",
+    adapters.ImageUnsupported: "UnsupportedImageFormat",
+    adapters.ImageTooLarge: "ImageTooLarge",
+    adapters.ImageInvalid: "ImageRejected",
+    adapters.SwapError: "Unavailable",
+    adapters.IntegrityError: "Unavailable",
+    adapters.DatasetTooLarge: "TooLarge",
+    adapters.ArchiveInvalid: "DatasetRejected",
+    adapters.TrainingError: "Unprocessable",
+}
+
+
+def classes(base):
+    return [base, *(finer for kind in base.__subclasses__() for finer in classes(kind))]
+
+
+ERRORS = {kind.__name__: kind for kind in [*classes(service.ServiceError), *classes(adapters.LensmountError)]}
+
+
+def declared(kind):
+    return {kind.default_code, *vars(kind).get("finer_codes", ())}
+
+
+def raised():
+    """(file, error class, code) of every code that is written where an error is made, also by way of a function."""
+    for path, tree in SOURCES.items():
+        makers = {name: (name, None) for name in ERRORS}  # function -> error class, place of the code among arguments
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                for call in (call for call in ast.walk(node) if isinstance(call, ast.Call)):
+                    if ast.unparse(call.func) in ERRORS and any(
+                        word.arg == "code" and ast.unparse(word.value) == "code" for word in call.keywords
+                    ):
+                        names = [argument.arg for argument in node.args.args]
+                        if "code" in [*names, *(argument.arg for argument in node.args.kwonlyargs)]:
+                            place = names.index("code") if "code" in names else None
+                            makers[node.name] = (ast.unparse(call.func), place)
+                        else:  # a local variable
+                            for assigned in ast.walk(node):
+                                if isinstance(assigned, ast.Assign) and ast.unparse(assigned.targets[0]) == "code":
+                                    for code in texts(assigned.value):
+                                        yield path, ast.unparse(call.func), code
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            kind, place = makers.get(ast.unparse(call.func), (None, None))
+            if kind is None:
+                continue
+            given = [word.value for word in call.keywords if word.arg == "code"]
+            given += call.args[place : place + 1] if place is not None else []
+            for value in given:
+                for code in texts(value):
+                    yield path, kind, code
+
+
+def texts(node):
+    """The texts that an expression may have as its value: one, or both of `a if test else b`."""
+    if isinstance(node, ast.IfExp):
+        return [*texts(node.body), *texts(node.orelse)]
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+
+
+RAISED = [(path, kind, code) for path, kind, code in raised() if path.name not in WORKERS_ONLY]
+
+
+def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are():
+    found = {(path.name, kind, code) for path, kind, code in RAISED}
+    assert ("registry.py", "NotFound", "alias_not_found") in found  # a keyword
+    assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
+    assert ("jobs.py", "JobConflict", "job_not_finished") in found  # a local variable
+    assert ("header.py", "AdapterMalformed", "empty_tensor") in found  # by way of a function, a keyword
+    assert ("archive.py", "ArchiveInvalid", "zip_overlap") in found  # by way of a function, its first argument
+    assert len({code for _, _, code in found}) > 60
+
+
+def test_each_code_that_is_raised_is_declared_by_its_class_or_one_below():
+    for path, kind, code in RAISED:
+        assert any(code in declared(finer) for finer in classes(ERRORS[kind])), f"{path.name}: {kind} with {code}"
+
+
+def test_each_code_that_a_class_declares_is_raised_somewhere():
+    written = {code for _, _, code in RAISED}
+    finer = {code for kind in ERRORS.values() for code in vars(kind).get("finer_codes", ())}
+    assert finer <= written
+
+
+def test_no_code_has_two_statuses():
+    for kind in ERRORS.values():
+        status = next((problems.STATUS[base] for base in kind.__mro__ if base in problems.STATUS), None)
+        for code in declared(kind) if status is not None else ():
+            assert CODES[code] == status, f"{kind.__name__}: {code}"
+
+
+def test_every_code_either_reaches_the_wire_or_is_marked_as_never_sent():
+    everything = {code for kind in ERRORS.values() for code in declared(kind)}
+    assert everything <= set(CODES) | NEVER_SENT
+    assert not set(CODES) & NEVER_SENT
+
+
+def test_the_codes_that_guard_and_handlers_write_themselves_are_in_the_table():
+    """Every text that looks like a code in the two files that answer without an error class."""
+    from lensmount_service import guard
+
+    for module in (guard, problems):
+        tree = ast.parse(inspect.getsource(module))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):  # (code, why)
+                assert all(code in CODES for code in texts(node.value.elts[0]))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "problem":
+                assert all(code in CODES or code in NEVER_SENT for code in texts(node.args[1]))
+    assert set(problems._BY_STATUS.items()) <= {(status, code) for code, status in CODES.items()}
+
+
+def test_the_client_knows_every_code_of_the_server_and_no_other():
+    assert set(CLASS_OF_CODE) == set(CODES) | OF_PROXIES_ONLY
+
+
+def test_the_class_of_a_code_lies_under_the_class_of_its_status():
+    for code, status in CODES.items():
+        assert issubclass(CLASS_OF_CODE[code], CLASS_OF_STATUS.get(status, lensmount_client.ServerFailed)), code
+
+
+@pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)
+def test_what_is_one_kind_of_error_in_the_server_is_one_kind_in_the_client(kind):
+    parent = getattr(lensmount_client, PARENTS[kind])
+    for finer in classes(kind):
+        for code in declared(finer):
+            assert issubclass(CLASS_OF_CODE[code], parent), f"{finer.__name__}: {code}"
+
+
+def test_every_error_class_that_reaches_the_wire_has_its_place_in_the_client():
+    assert set(PARENTS) | {adapters.DatasetError} >= {kind for kind in problems.STATUS if kind.__name__ in ERRORS}
+    for code in declared(adapters.DatasetError):  # not its subclasses: a dataset that is too large is 413
+        assert issubclass(CLASS_OF_CODE[code], lensmount_client.DatasetRejected)
+
+
+def test_the_table_in_the_docs_has_every_code_at_its_status():
+    table = re.findall(r"^\| ([0-9, ]+?)(?:, an? \w+|, the \w+)? \| (.*) \|$", section("docs/api.md", "Errors"), re.M)
+    documented = {
+        code: {int(status) for status in statuses.split(", ")}
+        for statuses, codes in table
+        for code in re.findall(r"`([a-z_]+)`", codes.replace("with `received`", ""))
+    }
+    assert set(documented) == set(CODES)
+    for code, status in CODES.items():
+        assert status in documented[code], code
+
+
+def section(path, title):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+# Jobs
+
+
+def test_the_states_of_a_job():
+    assert set(_job_info.STATES) == set(jobs.STATES) == set(typing.get_args(jobs.State))
+    assert set(_job_info.ENDED) == jobs.ENDED
+
+
+def test_the_phases_of_a_running_job_in_their_order():
+    assert _job_info.PHASES == phases.PHASES
+    assert _job_info.TRAINING == run.PHASES
+    assert _job_info.AFTER_TRAINING == phases.AFTER_TRAINING
+    documented = re.search(r"`phase` is ([^.]*)\.", section("docs/jobs.md", "Jobs"))
+    assert documented is not None
+    assert tuple(re.findall(r"`(\w+)`", documented[1])) == phases.PHASES
+    assert set(adapters_cli._PHASES) == set(run.PHASES)
+
+
+def test_a_worker_names_no_phase_but_these_and_in_this_order():
+    told = [
+        text
+        for node in ast.walk(SOURCES[Path(job_run.__file__)])
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._set_phase"
+        for text in texts(node.args[0])
+    ]
+    assert told == list(phases.AFTER_TRAINING)
+    trained = {
+        text
+        for path, tree in SOURCES.items()
+        if path.parent.name == "lensmount_adapters"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "phase"
+        for text in texts(node.value)
+    }
+    assert trained - {"epoch"} <= set(run.PHASES)  # "epoch" is a word of the progress bar
+
+
+def test_the_kinds_of_events():
+    stored = set(typing.get_args(typing.get_type_hints(jobs.Event)["kind"]))
+    streamed = {
+        text
+        for node in ast.walk(ast.parse(inspect.getsource(job_routes)))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "ServerSentEvent"
+        for word in node.keywords
+        if word.arg == "event"
+        for text in texts(word.value)
+    }
+    assert set(_job_info.EVENTS) == stored | streamed
+    documented = re.search(r"server-sent events: (.*) \|", (ROOT / "docs/api.md").read_text(encoding="utf-8"))
+    assert documented is not None
+    assert set(re.findall(r"`(\w+)`", documented[1])) == stored | streamed
+
+
+def test_the_media_type_of_a_stream_of_events():
+    assert job_routes.EventSourceResponse.media_type == _event_feed.EVENT_STREAM
+
+
+def test_the_files_of_a_job_have_names_that_the_client_takes():
+    assert [_calls_jobs.checked_file(name) for name in MEDIA_TYPES] == list(MEDIA_TYPES)
+
+
+def test_an_idempotency_key_is_the_same_for_both():
+    parameter = re.search(r'alias="Idempotency-Key", pattern=r"\^(.*?)\$"', inspect.getsource(job_routes))
+    assert parameter is not None
+    server = re.compile(parameter[1])
+    for key in ("a", "!~", "a b", "", "x" * 128, "x" * 129, "é", "a\n", "\x7f"):
+        assert bool(server.fullmatch(key)) == bool(_calls_jobs.KEY.fullmatch(key)), repr(key)
+
+
+# Documents
+
+
+def fields(kind):
+    return (
+        set(kind.model_fields) if hasattr(kind, "model_fields") else {field.name for field in dataclasses.fields(kind)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "only_client", "only_server"),
+    [
+        (_job_info.JobInfo, job_schemas.JobInfo, {"raw"}, set()),
+        (_job_info.JobFile, job_schemas.JobFileInfo, set(), set()),
+        (_job_info.JobError, job_schemas.JobError, set(), set()),
+        (_job_info.DatasetId, job_schemas.DatasetRef, set(), set()),
+        (_job_info.JobEpoch, EpochRecord, set(), set()),
+        (_job_info.Gate, gate.Verdict, set(), set()),
+        (_results.AdapterId, schemas.AdapterRef, set(), set()),
+        (_results.Backbone, schemas.BackboneInfo, set(), set()),
+        (_results.Score, schemas.LabelScore, set(), set()),
+        (_results.Prediction, schemas.Prediction, set(), set()),
+        (_results.AdapterInfo, schemas.AdapterDetail, set(), {"tier"}),
+        (_results.VersionInfo, schemas.VersionDetail, set(), set()),
+        (_results.Alias, schemas.AliasInfo, set(), set()),
+        (lensmount_client.Mask, schemas.Mask, set(), set()),
+        (lensmount_client.Dataset, schemas.DatasetInfo, {"raw", "left_out"}, set()),
+        (lensmount_client.Problem, schemas.Problem, {"retry_after_s", "errors", "limit", "more"}, {"type"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_document_has_the_same_fields_on_both_sides(client, server, only_client, only_server):
+    assert fields(client) - fields(server) == only_client
+    assert fields(server) - fields(client) == only_server
+
+
+def test_the_progress_of_a_job_has_the_same_fields_on_both_sides():
+    written = next(
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(job_run)))
+        if isinstance(node, ast.Dict)
+        and "seconds_left" in [text for key in node.keys if key for text in texts(key)]
+        and len(node.keys) > 3
+    )
+    assert {text for key in written.keys for text in texts(key)} == fields(_job_info.JobProgress)
+
+
+# References
+
+
+DIGEST = "sha256:" + "0a" * 32
+REFERENCES = {
+    "malaria": ("malaria", None, None, None),
+    "9.a_b-c": ("9.a_b-c", None, None, None),
+    "a" * 64: ("a" * 64, None, None, None),
+    "malaria@3": ("malaria", 3, None, None),
+    "malaria@999999999": ("malaria", 999_999_999, None, None),
+    f"malaria@{DIGEST}": ("malaria", None, DIGEST, None),
+    "malaria:prod": ("malaria", None, None, "prod"),
+    "malaria:3": ("malaria", None, None, "3"),
+    "latest": ("latest", None, None, None),  # may name no adapter, so there is none: adapter_not_found
+}
+NO_REFERENCES = [
+    *("", " ", "Malaria", "a/b", "../x", ".x", "-x", "_x", "a b", "a\n", "\na", "a?x=1", "a" * 65, "a,b", "с"),  # noqa: RUF001  # the last is Cyrillic
+    *("a@", "a@0", "a@03", "a@-1", "a@+1", "a@1.0", "a@1234567890", "a@٣", "a@latest", "@1", "a@1@2", "a@1:b"),
+    *("a@sha256:00", f"a@{DIGEST.upper()}", f"a@{DIGEST}0", f"a@{DIGEST}\n", f"a@md5:{'0' * 32}", f"a:{DIGEST}"),
+    *("a:", ":a", "a:B", "a:b:c", "a:b@1", "a:.b", "a:" + "b" * 65, "a\x00", "a@1\x00"),
+]
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_a_reference_means_the_same_to_both(text):
+    for parser in (ClientReference, ServerReference):
+        found = parser.parse(text)
+        assert (found.name, found.version, found.digest, found.alias) == REFERENCES[text], parser
+
+
+@pytest.mark.parametrize("text", NO_REFERENCES)
+def test_what_is_no_reference_is_none_to_both(text):
+    with pytest.raises(lensmount_client.InvalidInput):
+        ClientReference.parse(text)
+    with pytest.raises(service.RequestInvalid) as refused:
+        ServerReference.parse(text)
+    assert refused.value.code == "invalid_reference"
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "9.a_b-c", "a" * 64, "", "A", "a" * 65, ".a", "a\n", "a/b", "é", *RESERVED_NAMES]
+)
+def test_a_name_is_a_name_to_both_but_for_the_reserved_ones(name):
+    assert check_name(name) == (NAME.fullmatch(name) is not None and name not in RESERVED_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("cells", ("cells", None)),
+        ("cells@2", ("cells", 2)),
+        ("cells@999999999", ("cells", 999_999_999)),
+        *((text, None) for text in ("", "Cells", "cells@", "cells@0", "cells@02", "cells@1234567890", "cells:prod")),
+        *((text, None) for text in (f"cells@{DIGEST}", "cells@1\n", "cells\n", "a/b", "c" * 65)),
+    ],
+)
+def test_a_dataset_reference_means_the_same_to_both(text, reference):
+    submission = job_schemas.JobSubmission.model_construct(dataset=text)
+    if reference is None:
+        with pytest.raises(lensmount_client.InvalidInput):
+            _calls_jobs.checked_dataset(text)
+        with pytest.raises(service.RequestInvalid):
+            submission.dataset_reference()
+    else:
+        assert _calls_jobs.checked_dataset(text) == text
+        assert submission.dataset_reference() == reference
+
+
+# Media types, headers and sizes
+
+
+def test_the_media_types_of_masks():
+    assert (_calls_masks.PNG, _calls_masks.GEOJSON) == (negotiation.PNG, negotiation.GEOJSON)
+
+
+def test_a_chunk_of_an_upload_fits_into_what_the_server_takes():
+    assert Settings.model_fields["max_upload_chunk_bytes"].default >= _upload.CHUNK_BYTES
+
+
+HEADERS = {"x-request-id", "etag", "retry-after", "content-type", "location"}  # that the client reads
+
+
+def test_each_header_that_the_client_reads_is_one_that_the_server_writes():
+    client = {
+        name
+        for path in (ROOT / "client" / "lensmount_client").glob("*.py")
+        for name in re.findall(r'headers\.get\("([^"]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert client == HEADERS
+    server = {
+        node.value.lower()
+        for path, tree in SOURCES.items()
+        if "lensmount_service" in path.parts
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert client - {"content-type"} <= server  # Starlette writes the content type
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "Last-Event-ID"])
+def test_each_header_that_the_client_sends_is_one_that_the_server_reads(name):
+    sources = "".join(inspect.getsource(module) for module in (_calls_jobs, _event_feed))
+    assert f'"{name}"' in sources
+    assert f'alias="{name}"' in inspect.getsource(job_routes)
+
+
+def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads():
+    from lensmount_client import _calls_datasets
+    from lensmount_service.routes.datasets import _range
+
+    written = re.search(r'"Content-Range": f"(.*?)"', inspect.getsource(_calls_datasets))
+    assert written is not None
+    assert _range(written[1].format(first=5, last=9, total=20)) == (5, 9, 20)
+
+
+def test_the_etag_that_the_server_writes_is_the_digest_that_the_client_reads():
+    answer = _answer.Answer(200, {"etag": f'"{DIGEST}"'}, b"")
+    assert _calls.etag_of(answer) == DIGEST
