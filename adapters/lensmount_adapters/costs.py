@@ -92,7 +92,7 @@ def company_pays(costs: Costs, groups: Sequence[Group]) -> bool:
 class CostBook:
     """`book.line("branch hot", measure)`: measured when first asked for, then kept beside the programs.
 
-    `of` names all that the figures depend on: machine, executor, precision, threads, versions.
+    `of` names all that the figures depend on: machine, executor, precision, threads, versions. Safe from any thread.
     """
 
     def __init__(self, folder: Path | None = None, of: str = "") -> None:
@@ -102,15 +102,19 @@ class CostBook:
 
     @property
     def lines(self) -> Mapping[str, Line]:
-        return self._lines
+        """A copy."""
+        with self._lock:
+            return dict(self._lines)
 
     def line(self, name: str, measure: Callable[[], Line]) -> Line:
-        if name not in self._lines:
+        with self._lock:
+            known = self._lines.get(name)
+        if known is None:
             found = measure()
             with self._lock:
-                self._lines[name] = found
+                known = self._lines.setdefault(name, found)
                 self._write()
-        return self._lines[name]
+        return known
 
     def forget(self) -> None:
         """Measure everything anew."""

@@ -102,17 +102,21 @@ class Places(Generic[T]):
             (self._pins.add if pinned else self._pins.discard)(key)
 
     def pinned(self, key: Hashable) -> bool:
-        return key in self._pins
+        with self._lock:
+            return key in self._pins
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._held
+        with self._lock:
+            return key in self._held
 
     def __len__(self) -> int:
-        return len(self._held)
+        with self._lock:
+            return len(self._held)
 
     @property
     def nbytes(self) -> int:
-        return self._bytes
+        with self._lock:
+            return self._bytes
 
     def _victims(self, key: Hashable, nbytes: int) -> list[Hashable] | None:
         """The least used that must go, none where it fits; None where they may not go for this one."""

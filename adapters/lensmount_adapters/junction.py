@@ -52,14 +52,24 @@ class _Mix:
     mixed: Mixed
     compiled: Compiled
     prepared: OrderedDict[str, Prepared] = field(default_factory=OrderedDict)  # those used last
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of `prepared`
 
     def factors_of(self, one: Mixable) -> Prepared:
-        found = self.prepared.get(one.digest) or self.mixed.prepare(one.deltas)
-        self.prepared[one.digest] = found
-        self.prepared.move_to_end(one.digest)
-        if len(self.prepared) > KEPT_PREPARED:
-            self.prepared.popitem(last=False)
+        """Safe from any thread."""
+        with self.lock:
+            found = self.prepared.get(one.digest)
+        if found is None:
+            found = self.mixed.prepare(one.deltas)  # 2 ms, so without the lock
+        with self.lock:
+            self.prepared[one.digest] = found
+            self.prepared.move_to_end(one.digest)
+            if len(self.prepared) > KEPT_PREPARED:
+                self.prepared.popitem(last=False)
         return found
+
+    def forget(self, digest: str) -> None:
+        with self.lock:
+            self.prepared.pop(digest, None)
 
     def has_room(self, layout: Layout, rank: int) -> bool:
         return self.mixed.rank >= rank and self.mixed.layout.covers(layout)
@@ -93,7 +103,9 @@ class Company:
 class Junction:
     """`junction.mount(adapter)`, then `features = junction.run(junction.activations(images))`.
 
-    `bind`, `mixable` and `grow` may be called from a background thread while the owner computes.
+    The engine's thread owns it. `covers`, `mixable`, `must_grow` and `forget` are safe from any thread; `bind`,
+    `joined`, `bind_together` and `grow` are for one background thread. segment_runner.py has the table of who touches
+    what.
     """
 
     def __init__(
@@ -233,8 +245,9 @@ class Junction:
         inputs, idle = (self._example, built.mask([0] * len(self._example))), built.pack([])
         mix = _Mix(built, self._executor.compile(built.module, inputs, idle, f"{self._key}-{name}"))
         line = self._line(f"mixed {name}", lambda x: self._mixed(mix, x, idle, [0] * len(x)))
-        self._mix = mix
-        self._correct(mixed=line)
+        with self._lock:
+            self._mix = mix
+            self.costs = replace(self.costs, mixed=line)
 
     def learn(
         self, way: Literal["hot", "mixed", "together"], images: int, seconds: float, *, alone: bool = False
@@ -244,10 +257,12 @@ class Junction:
         `alone`: the batch had one adapter. Its weights stay in the caches, so that teaches nothing but that a line is
         far too high, as one measured beside other work. Not on GPUs, where a call returns before it is computed.
         """
-        line: Line | None = getattr(self.costs, way)
-        if line is None or self._device.type != "cpu" or (alone and seconds > line(images) / 2):
+        if self._device.type != "cpu":
             return
-        self._correct(**{way: line.towards(images, seconds, LEARNING)})
+        with self._lock:  # from the reading on, or the line of a program that `grow` has just made would be lost
+            line: Line | None = getattr(self.costs, way)
+            if line is not None and not (alone and seconds > line(images) / 2):
+                self.costs = replace(self.costs, **{way: line.towards(images, seconds, LEARNING)})
 
     def holds(self, one: Mixable) -> bool:
         mix = self._mix
@@ -294,10 +309,12 @@ class Junction:
         mixed = company.mix.mixed
         factors = mixed.pack([company.mix.factors_of(one) for one in company.members])
         mask = mixed.mask([0])
-        program = company.mix.compiled.bind(factors, [self._example.shape, mask.shape])
+        return company.mix.compiled.bind(factors, [self._example.shape, mask.shape])
+
+    def measure_together_anew(self) -> None:
+        """Forget what the company's program costs: its next runs say it. Only the engine's thread calls this."""
+        self._declined, self._tries = 0, []
         self._correct(together=None)
-        self._tries = []
-        return program
 
     def together_pays(self, groups: Sequence[Group]) -> bool:
         """Whether these groups of the company are cheaper together; now and then that is measured anew."""
@@ -305,8 +322,7 @@ class Junction:
             return True
         self._declined += 1
         if self._declined == MEASURE_ANEW_AFTER:
-            self._declined, self._tries = 0, []
-            self._correct(together=None)
+            self.measure_together_anew()
         return False
 
     def try_together(self, images: int, seconds: float) -> None:
@@ -322,11 +338,9 @@ class Junction:
         """Give up what was laid out for an adapter that left memory."""
         with self._lock:
             self._met.pop(digest, None)
-        mix = self._mix
+            mix = self._mix
         if mix is not None:
-            mix.prepared.pop(digest, None)
-        if self._mounted == digest:
-            self._mounted = None
+            mix.forget(digest)
 
     def changed(self) -> list[str]:
         """Folded base weights that are not what they were when they were made."""

@@ -7,7 +7,6 @@ batch and image size stay free.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import hashlib
@@ -38,8 +37,9 @@ IR = "program.xml"
 KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # batches with a request of their own, and the calls it takes
 KEPT_REQUESTS = 16  # two for each image size that one program is compiled for at a time
 
-
 Shapes = tuple[tuple[int, ...], ...]
+
+_converting = threading.Lock()  # `catch_warnings` changes the filters of the whole process
 
 
 class OpenVino:
@@ -66,6 +66,7 @@ class OpenVino:
         self._openvino = import_openvino()
         self._core = self._openvino.Core()
         self._cache = cache
+        self._cloning = threading.Lock()  # nothing says that a model may be cloned by two threads at a time
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if CAPABILITIES[dtype] not in able:
             raise ExecutorUnavailable(
@@ -94,7 +95,7 @@ class OpenVino:
         Sizes are made constant because padding as TensorFlow does it is computed from them: with free sizes a batch of
         16 takes a quarter longer on EfficientNet-Lite0 (`Pad` is not fused into the convolution behind it).
         """
-        fixed = model.clone()
+        fixed = self._clone(model)
         fixed.reshape(
             {
                 fixed.inputs[position]: self._openvino.PartialShape([shape[0] if samples else -1, *shape[1:]])
@@ -106,7 +107,7 @@ class OpenVino:
 
     def with_constants(self, model: Any, constants: Mapping[int, Tensor], shared: frozenset[int]) -> Any:
         """A clone of the model with the inputs at these positions constant; the `shared` ones without a copy."""
-        clone = model.clone()
+        clone = self._clone(model)
         parameters = clone.get_parameters()
         for position, weight in constants.items():
             constant = self._openvino.op.Constant(_array(weight), shared_memory=position in shared)
@@ -119,7 +120,7 @@ class OpenVino:
         """As Joining says: one set of buffers, no copy between the two, and a call less."""
         assert isinstance(first, OpenVinoProgram)
         assert isinstance(second, OpenVinoProgram)
-        head, tail = first.model.clone(), second.model.clone()
+        head, tail = self._clone(first.model), self._clone(second.model)
         entrance, *others = tail.get_parameters()
         entrance.output(0).replace(head.get_results()[0].input_value(0))
         model = self._openvino.Model(tail.get_results(), [*head.get_parameters(), *others])
@@ -128,6 +129,10 @@ class OpenVino:
         program = OpenVinoProgram(self, model, second.free, nbytes)
         program.make_ready(tuple((1 + many, *shape[1:]) for shape in shapes))
         return program
+
+    def _clone(self, model: Any) -> Any:
+        with self._cloning:  # of all models: two of them may share their constants
+            return model.clone()
 
     def _kept(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], folder: Path) -> Any:
         """The model of the cache; converted where it is not there or not what it should be."""
@@ -144,7 +149,7 @@ class OpenVino:
     def _converted(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
         example = tuple(torch.clone(tensor.detach().float().cpu()) for tensor in (*inputs, *weights))
         own = copy.deepcopy(module).eval().requires_grad_(False)
-        with warnings.catch_warnings(), torch.no_grad():
+        with _converting, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.jit.trace is deprecated; convert_model calls it as well
             try:
                 # checking the trace is half of the time, and tracing the module instead of a function is slower as well
@@ -194,7 +199,7 @@ class OpenVino:
 
     def _activation_bytes(self, model: Any, shapes: Sequence[Sequence[int]]) -> int:
         """About what one program keeps for its activations: the layer with most of them, in two memory layouts."""
-        fixed = model.clone()
+        fixed = self._clone(model)
         fixed.reshape({fixed.inputs[index]: list(shape) for index, shape in enumerate(shapes)})
         largest = max(_elements(node) for node in fixed.get_ordered_ops())
         return 2 * largest * self.dtype.itemsize * COUNTED_IMAGES // shapes[0][0]
@@ -235,7 +240,6 @@ class OpenVinoCompiled:
         self._activation_bytes = activation_bytes
         self._first = len(model.inputs) - len(base)  # the inputs come before the weights
         self._constants = _constants(model)
-        self._lock = threading.Lock()
         self._vectors = frozenset(index for index, weight in enumerate(base) if weight.ndim < 2)
         self._matrices = self._program(self._with(base, self._vectors), activation_bytes)
 
@@ -268,8 +272,7 @@ class OpenVinoCompiled:
         """The model with these weights constant; the base's own tensors are shared by all programs, never written."""
         constants = {self._first + index: weights[index] for index in positions}
         shared = frozenset(self._first + index for index in positions if weights[index] is self._base[index])
-        with self._lock:  # nothing says that a model may be cloned twice at a time
-            return self._executor.with_constants(self._model, constants, shared)
+        return self._executor.with_constants(self._model, constants, shared)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,7 +289,7 @@ class OpenVinoProgram:
     free: int
     nbytes: int
     requests: OrderedDict[Shapes, Request] = field(default_factory=OrderedDict)  # of one sample, or -1 for any
-    exact: dict[Shapes, Request] = field(default_factory=dict)
+    exact: dict[Shapes, Request | None] = field(default_factory=dict)  # None while it is being made
     seen: Counter[Shapes] = field(default_factory=Counter)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -299,11 +302,14 @@ class OpenVinoProgram:
         if shapes[0][0] > 1 and len(self.exact) < KEPT_EXACT and len(self.seen) < MOST_SEEN:
             self.seen[shapes] += 1
             if self.seen[shapes] == EXACT_AFTER:
+                self.exact[shapes] = None  # by the caller's thread, so that there are never more than are kept
                 threading.Thread(target=self._make_exact, args=(shapes,), name="lensmount-exact").start()
 
     def _make_exact(self, shapes: Shapes) -> None:
-        with contextlib.suppress(RuntimeError):  # it goes on as it was
+        try:
             self.exact[shapes] = self.executor.request(self.model, shapes, samples=True)
+        except RuntimeError:  # it goes on as it was
+            del self.exact[shapes]
 
     def make_ready(self, shapes: Shapes) -> Request:
         single = shapes[0][0] == 1

@@ -17,7 +17,7 @@ class Pristine(Protocol):
         ...
 
     def kept(self) -> Mapping[str, Tensor]:
-        """What stays in memory for it."""
+        """What stays in memory for it now; safe from any thread, and to iterate over while others ask for values."""
         ...
 
 
@@ -39,7 +39,8 @@ class Clones:
             return {name: self._clones[name] if name in self._clones else self._clone(name) for name in names}
 
     def kept(self) -> Mapping[str, Tensor]:
-        return self._clones
+        with self._lock:
+            return dict(self._clones)
 
     def _clone(self, name: str) -> Tensor:
         clone = self._tensors[name].clone()
@@ -55,12 +56,16 @@ class Unwritten:
         self._tensors = tensors
         self._check = check
         self._checked: set[str] = set()
+        self._lock = threading.Lock()
 
     def values(self, names: Iterable[str]) -> Mapping[str, Tensor]:
         found = {name: self._tensors[name] for name in names}
-        for name in found.keys() - self._checked:
+        with self._lock:
+            unchecked = found.keys() - self._checked
+        for name in unchecked:  # without the lock, for it hashes; two threads may check the same, to the same end
             self._check(name, found[name])
-            self._checked.add(name)
+        with self._lock:
+            self._checked |= unchecked
         return found
 
     def kept(self) -> Mapping[str, Tensor]:

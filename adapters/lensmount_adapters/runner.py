@@ -46,7 +46,10 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """Only the thread that owns the backbone calls `scores` and `rest`; the others are safe from any thread."""
+    """Only the thread that owns the backbone calls `scores`, `rest`, `changed` and `close`.
+
+    The others are safe from any thread.
+    """
 
     mixes: bool  # whether a batch of several adapters is cheaper than its parts
 

@@ -5,6 +5,38 @@ The branch takes its weights as inputs, so an adapter is other weights for the s
 a buffer and handed in; `mixed`, one program for many adapters with their factors side by side. Costs measured on this
 machine decide for each batch. What has its batches to itself for a while gets trunk and branch in one program, `whole`.
 dLoRA (OSDI 2024) chooses between merged and mixed likewise, for language models.
+
+Who touches what. The engine's thread calls `scores` and `changed`; request threads call `ready`, `prepare`, `prefetch`,
+`pin`, `forget` and `tier`; one background thread makes programs. No lock is held while tensors are hashed or a program
+is run. "Replaced" means that a new object takes the place of the old one, which nobody writes any more, so a reader
+needs no lock: it keeps the one that it got.
+
+| attribute | threads | lock or owner |
+|---|---|---|
+| `SegmentRunner._junctions` | all | `_cutting` to write; replaced |
+| `._ready` | all | `_noting` to write, the first entry stays; a look-up is one dict operation |
+| `._places` (`Places`) | all | its own `_lock` |
+| `._making` | all | `_heating`, which may take the lock of `_places` inside |
+| `._in_place` and its backbone | engine | the engine's thread |
+| `.book` (`CostBook`) | all | its own `_lock`; measured without it; `lines` is a copy |
+| `Junction.costs` | engine, background | `_lock` from reading to writing; replaced |
+| `._wanted`, `._met`, `._steady` | all | `_lock` |
+| `._mix` | all | `_lock` to write; replaced |
+| `_Mix.prepared` | all | its own `lock`; factors are laid out without it |
+| `Junction._mounted`, `._weights`, `._buffers`, `.pack_s` | engine | the engine's thread |
+| `.company`, `Company._slots`, `._tries`, `._declined` | engine | the engine's thread |
+| `._known_shapes`, `._shapes` | background | the background thread |
+| `._joined_nbytes`, `.hot_nbytes` | engine reads, background writes | the background thread; one number at a time |
+| `._trunk`, `._branch`, `._parametric`, `._folded`, `._digests` | all | set when made, then only read |
+| `Clones._clones`, `Unwritten._checked` (pristine.py) | all | their own `_lock`; `kept` is a copy |
+| `Backbone._refusals` | all | entries are only added, and equal whoever adds them |
+| `Backbone.tensors` | all read, engine writes | the engine's thread, in `MergedRunner` alone |
+| `ExactSwapper._mounted` | engine, `tier` reads it once | the engine's thread; replaced |
+| `OpenVinoProgram.requests`, `.seen` | the caller's | whoever calls the program, the engine once it has a place |
+| `.exact` | the caller's, `lensmount-exact` | the caller's reserves an entry, the other thread fills it |
+| OpenVINO's models | all | `OpenVino._cloning`; afterwards a thread has a clone of its own |
+| warning filters, `os.environ` of the process | all | `_converting` (openvino), `_environment` (inductor) |
+| kernels of product.py | all | `_making` of that module |
 """
 
 from __future__ import annotations
@@ -12,7 +44,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,11 +123,12 @@ class SegmentRunner:
         self._max_batch = max_batch
         self.book = book or CostBook()
         self._segments = Segments(backbone.module)
-        self._junctions: dict[int | None, Junction] = {}
+        self._junctions: Mapping[int | None, Junction] = {}  # by cut
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
         self._places: Places[Program] = Places(hot_bytes)
         self._in_place: MergedRunner | None = None  # made when first needed
         self._making: set[Hashable] = set()
+        self._noting = threading.Lock()  # of entries in `_ready`
         self._cutting = threading.Lock()  # held while a cut's programs are made: seconds
         self._heating = threading.Lock()  # of `_making`; the owner of the backbone takes it too
         self._background = ThreadPoolExecutor(1, thread_name_prefix="lensmount-prepare")
@@ -117,7 +150,7 @@ class SegmentRunner:
 
     def forget(self, digest: str) -> None:
         self._give_up(digest)
-        for junction in list(self._junctions.values()):
+        for junction in self._junctions.values():
             junction.forget(digest)
 
     def pin(self, digest: str, pinned: bool) -> None:
@@ -164,7 +197,9 @@ class SegmentRunner:
     def _ready_for(self, adapter: Adapter) -> _Ready | None:
         """None for an adapter that must be merged in place, on the whole backbone."""
         if adapter not in self._ready:
-            self._ready[adapter] = self._make_ready(adapter)
+            ready = self._make_ready(adapter)
+            with self._noting:  # the first of two threads counts, so that a batch sees one and the same to its end
+                self._ready.setdefault(adapter, ready)
         return self._ready[adapter]
 
     def _make_ready(self, adapter: Adapter) -> _Ready | None:
@@ -183,11 +218,14 @@ class SegmentRunner:
 
     def _junction(self, names: Sequence[str]) -> Junction:
         cut = self._segments.cut_before(names)
+        known = self._junctions.get(cut)  # where it is made already, nobody waits while another cut is made
+        if known is not None:
+            return known
         with self._cutting:
             if cut not in self._junctions:
-                self._junctions[cut] = Junction(
-                    self._backbone, self._segments.halves_at(cut), self._executor, self._max_batch, self.book
-                )
+                halves = self._segments.halves_at(cut)
+                made = Junction(self._backbone, halves, self._executor, self._max_batch, self.book)
+                self._junctions = {**self._junctions, cut: made}  # a new dict: others iterate over the one before
             return self._junctions[cut]
 
     def _groups(self, items: Sequence[Item]) -> list[tuple[Junction, list[int]]]:
@@ -324,6 +362,7 @@ class SegmentRunner:
         self._places.used(company, sum(len(share.rows) for share in inside))
         program = self._places.get(company)
         if program is None and self._places.wants(company, junction.hot_nbytes):
+            junction.measure_together_anew()
             self._make(company, lambda: junction.bind_together(company))
         if program is None or not junction.together_pays([self._group(share, junction) for share in inside]):
             return None
