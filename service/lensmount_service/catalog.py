@@ -59,6 +59,7 @@ class Catalog:
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to the digest that is pinned for it
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
         self._writing = threading.Lock()  # no delete between a new row and the look whether its file is there
+        self._observing = threading.Lock()  # the sum that was computed last is the one that is shown
 
     def upload(self, name: str, data: bytes, publish: Publish | None = None) -> tuple[Version, bool]:
         """Judge, store and publish; True where a new version was made. A refusal changes nothing that is served.
@@ -72,8 +73,8 @@ class Catalog:
             version, created = (publish or self._publish)(name, adapter)
             if not self._blobs.holds(adapter.digest):  # deleted between the two writes, or an orphan to a `gc`
                 self._blobs.put(data)
+            self._pin(name, adapter.digest)  # with the lock: in the order of publication
         self._cache.put(adapter)
-        self._pin(name, adapter.digest)
         self._runner.prefetch(adapter)
         self._observe_cache()
         log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
@@ -118,6 +119,8 @@ class Catalog:
                 if digest not in self._registry.digests():  # another server may have published the same file just now
                     self._blobs.delete(digest)
                 self._cache.drop(digest)
+                if self._pinned.get(name) == digest:
+                    self._pinned[name] = None
                 self._runner.forget(digest)
         self._observe_cache()
         log.info("adapter deleted", adapter=name, version=number)
@@ -152,11 +155,14 @@ class Catalog:
         for entry in entries[: max(most, len(self._pinned))]:
             if self.status(entry.latest) != "ready":
                 continue
-            self._pin(entry.latest.name, entry.latest.digest)
+            reference = Reference(entry.latest.name)
             try:
-                self.resolve(Reference(entry.latest.name))
+                if reference.name in self._pinned:
+                    with self._writing:  # there may be a newer version than `entries` gave
+                        self._pin(reference.name, self._registry.resolve(reference).digest)
+                self.resolve(reference)
             except (AdapterError, ServiceError) as error:  # its own request will be told
-                log.warning("adapter not warmed", adapter=entry.latest.name, reason=str(error))
+                log.warning("adapter not warmed", adapter=reference.name, reason=str(error))
 
     def load_zoo(self, folder: Path) -> list[str]:
         """Publish the zoo adapters whose names were never used here; returns the names published."""
@@ -175,7 +181,7 @@ class Catalog:
         return published
 
     def _pin(self, name: str, digest: str) -> None:
-        """A pinned name pins its newest version."""
+        """A pinned name pins its newest version. The caller holds `_writing`."""
         if name not in self._pinned or self._pinned[name] == digest:
             return
         before, self._pinned[name] = self._pinned[name], digest
@@ -204,6 +210,7 @@ class Catalog:
         self._metrics.adapter_evictions.labels("memory").inc()
 
     def _observe_cache(self) -> None:
-        self._metrics.cache_bytes.labels("memory").set(sum(self._cache.resident().values()))
-        for tier, nbytes in self._runner.nbytes().items():
-            self._metrics.cache_bytes.labels(tier).set(nbytes)
+        with self._observing:
+            self._metrics.cache_bytes.labels("memory").set(sum(self._cache.resident().values()))
+            for tier, nbytes in self._runner.nbytes().items():
+                self._metrics.cache_bytes.labels(tier).set(nbytes)

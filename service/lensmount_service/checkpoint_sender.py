@@ -30,6 +30,7 @@ class CheckpointSender:
         self._ended = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
+        self._lock = threading.Lock()  # of `_idle`: it says no while there is an offer
         self._thread = threading.Thread(target=self._run, name="lensmount-checkpoint", daemon=True)
 
     def __enter__(self) -> Self:
@@ -46,8 +47,9 @@ class CheckpointSender:
 
     def offer(self) -> None:
         """There is a new checkpoint."""
-        self._idle.clear()
-        self._offered.set()
+        with self._lock:
+            self._idle.clear()
+            self._offered.set()
 
     def _run(self) -> None:
         while True:
@@ -59,5 +61,6 @@ class CheckpointSender:
                 self._send(self._path)
             except (OSError, LeaseLost, JobCancelled, WorkerStopping, Refused, ServerAway) as error:
                 log.debug("checkpoint not sent", reason=repr(error))
-            if not self._offered.is_set():
-                self._idle.set()
+            with self._lock:
+                if not self._offered.is_set():
+                    self._idle.set()

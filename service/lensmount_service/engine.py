@@ -1,6 +1,33 @@
 """The one owner of the backbone: a thread that computes what the scheduler gives it.
 
 Forward passes, switches and integrity checks are items of the same loop, so no request can see half an adapter.
+
+Who touches what in a server. The event loop parses requests, `asyncio.to_thread` runs what may wait (requests), decode
+and admit threads read images and zip files, and the engine's thread computes. lensmount_adapters/segment_runner.py has
+the same table for the runner.
+
+| attribute | threads | lock or owner |
+|---|---|---|
+| `Engine.runner`: `scores`, `rest`, `changed`, `close` | engine | the engine's thread, to its end |
+| `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
+| `Scheduler`: lanes, counts, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
+| `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; its names never change |
+| rows and files of adapters | requests | `_writing`, and the database's transaction between processes |
+| gauges of bytes held | requests | `Catalog._observing`, from the sum to the gauge |
+| `AdapterCache` | all | its own `_lock`; loads run without it and are shared |
+| `Recall._page` | all | `_writing` to write; replaced as a whole, and its entries are only added |
+| `Database._watcher`, `._watchers` | all | `_watching`; every other connection belongs to one thread at a time |
+| `registry._parsed` | all | `lru_cache`'s own |
+| `Metrics._labels` | all | its own `_lock`; prometheus_client locks each value |
+| `Metrics.adapter_resident` | loop | the event loop, cleared and shown without a wait between |
+| `BlobStore`, `RemoteBlobs`, `Uploads` | all | nothing in memory: files that are renamed or locked (`flock`) |
+| `DatasetStore`, `JobTable`, `JobFiles` | all | nothing in memory: files that are renamed, and transactions |
+| `Training.stopping`, `DatasetStore._closing` | all | an Event, set once |
+| `WorkerProcess._process` | supervisor, `pid` reads it | the supervisor's thread; subprocess locks its wait |
+
+In a worker's process: `Heart.progress` is replaced by the job's thread and read by the heart's; `Worker._lease` and
+`damaged` are the job's thread's, read once by the main thread; `CheckpointSender._idle` and its offers have `_lock`;
+`ServerLink` has an httpx.Client, which is safe from any thread.
 """
 
 from __future__ import annotations
@@ -93,10 +120,12 @@ class Engine:
         return self._scheduler.waiting
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Refuse new work, finish what was accepted, end the thread."""
+        """Refuse new work, finish what was accepted, end the thread.
+
+        The thread closes the runner itself, so that a batch which outlasts the timeout keeps its adapter.
+        """
         self._scheduler.close()
         self._thread.join(timeout_s)
-        self.runner.close()
 
     def submit(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
         """Queue one preprocessed image. Raises QueueFull or Unavailable (`draining`)."""
@@ -127,6 +156,12 @@ class Engine:
         return future
 
     def _run(self) -> None:
+        try:
+            self._compute()
+        finally:
+            self.runner.close()
+
+    def _compute(self) -> None:
         while (batch := self._scheduler.next_batch()) is not None:
             while self._chores:
                 self._do_chore(*self._chores.popleft())

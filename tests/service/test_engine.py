@@ -183,3 +183,26 @@ def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(backbone, metr
             engine.submit(cells, image)
 
     assert all(future.result(0).scores.shape == (2,) for future in futures)
+
+
+def test_a_stop_that_runs_out_of_time_leaves_the_backbone_to_the_engines_thread(backbone, metrics, cells, image):
+    """Whoever stops the engine must not unmount the adapter of a batch that is still being computed."""
+    closed_by, gate = [], Gate(backbone)
+
+    class Runner(MergedRunner):
+        def close(self):
+            closed_by.append(threading.current_thread().name)
+            super().close()
+
+    engine = Engine(backbone, Runner(backbone, gate), metrics)
+    with engine:
+        future = engine.submit(cells, image)
+        while engine.waiting:
+            pass
+        engine.stop(timeout_s=0)
+        assert closed_by == []
+        gate.open.set()
+        assert future.result(10).scores.shape == (2,)
+
+    assert closed_by == ["lensmount-engine"]
+    assert gate.mounted is None

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import ExactSwapper
+from lensmount_service.cache import AdapterCache
 
 
 def test_live_and_ready_answer(client):
@@ -122,3 +123,56 @@ def test_a_pinned_name_keeps_its_newest_version_hot(make_parts, make_adapter):
         assert not places.pinned(first)
         assert places.pinned(c.get("/adapters/cells").json()["digest"])
         assert 'adapter="cells",pinned="true"' in c.get("/metrics").text
+
+
+def test_of_two_uploads_at_once_to_a_pinned_name_the_one_published_last_is_pinned(
+    make_parts, make_adapter, monkeypatch
+):
+    """The second comes wholly between the publication of the first and its end."""
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        put, files = AdapterCache.put, [make_adapter(3)]
+
+        def put_later(cache, adapter):
+            if files:
+                parts.catalog.upload("cells", files.pop())
+            put(cache, adapter)
+
+        monkeypatch.setattr(AdapterCache, "put", put_later)
+        first, _ = parts.catalog.upload("cells", make_adapter(1))
+        newest = parts.catalog.entry("cells").latest
+        places = parts.engine.runner._places
+
+        assert newest.version == first.version + 1
+        assert places.pinned(newest.digest)
+        assert not places.pinned(first.digest)
+
+
+def test_a_version_that_is_published_during_the_warm_up_stays_pinned(make_parts, make_adapter, monkeypatch):
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        first, _ = parts.catalog.upload("cells", make_adapter(1))
+        status = parts.catalog.status
+
+        def status_later(version):
+            monkeypatch.undo()
+            parts.catalog.upload("cells", make_adapter(3))
+            return status(version)
+
+        monkeypatch.setattr(parts.catalog, "status", status_later)
+        parts.catalog.warm()
+        newest = parts.catalog.entry("cells").latest
+        places = parts.engine.runner._places
+
+        assert newest.version == first.version + 1
+        assert places.pinned(newest.digest)
+        assert not places.pinned(first.digest)
+
+
+def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(make_parts, make_adapter):
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        version, _ = parts.catalog.upload("cells", make_adapter(1))
+        places = parts.engine.runner._places
+
+        parts.catalog.delete("cells")
+        assert not places.pinned(version.digest)
+        parts.catalog.upload("cells", make_adapter(1))
+        assert places.pinned(version.digest)

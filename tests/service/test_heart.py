@@ -151,3 +151,41 @@ def test_a_stopping_worker_waits_for_the_checkpoint_that_is_on_its_way(tmp_path)
     with pytest.raises(WorkerStopping):
         stop()
     assert sent == [tmp_path]
+
+
+def test_a_stopping_worker_waits_for_a_checkpoint_that_is_offered_as_the_one_before_arrives(tmp_path):
+    """The offer comes between the sender's look whether there is another one and its word that there is none."""
+    sent, looked = [], []
+
+    class Offered(threading.Event):
+        def is_set(self):
+            found = super().is_set()
+            if not looked:
+                looked.append(found)
+                threading.Thread(target=offer).start()
+                offered.wait(0.2)  # where the sender holds a lock, the offer comes after
+            return found
+
+    offered = threading.Event()
+
+    def offer():
+        sender.offer()
+        offered.set()
+
+    def send(path):
+        if sent:
+            time.sleep(0.2)
+        sent.append(path)
+
+    sender = CheckpointSender(tmp_path, send)
+    sender._offered = Offered()
+
+    def stop():
+        with sender:
+            sender.offer()
+            assert offered.wait(10)
+            raise WorkerStopping
+
+    with pytest.raises(WorkerStopping):
+        stop()
+    assert sent == [tmp_path] * 2
