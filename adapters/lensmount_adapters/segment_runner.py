@@ -7,9 +7,9 @@ machine decide for each batch. What has its batches to itself for a while gets t
 dLoRA (OSDI 2024) chooses between merged and mixed likewise, for language models.
 
 Who touches what. The engine's thread calls `scores` and `changed`; request threads call `ready`, `prepare`, `prefetch`,
-`pin`, `forget` and `tier`; one background thread makes programs. No lock is held while tensors are hashed or a program
-is run. "Replaced" means that a new object takes the place of the old one, which nobody writes any more, so a reader
-needs no lock: it keeps the one that it got.
+`pin`, `forget` and `tier`; one background thread makes programs. No lock is held during an integrity check or while a
+batch is computed. "Replaced" means that a new object takes the place of the old one, which nobody writes any more, so a
+reader needs no lock: it keeps the one that it got.
 
 | attribute | threads | lock or owner |
 |---|---|---|
@@ -28,7 +28,8 @@ needs no lock: it keeps the one that it got.
 | `._known_shapes`, `._shapes` | background | the background thread |
 | `._joined_nbytes`, `.hot_nbytes` | engine reads, background writes | the background thread; one number at a time |
 | `._trunk`, `._branch`, `._parametric`, `._folded`, `._digests` | all | set when made, then only read |
-| `Clones._clones`, `Unwritten._checked` (pristine.py) | all | their own `_lock`; `kept` is a copy |
+| `Clones._clones` (pristine.py) | all | its own `_lock`, held until a new clone is checked; `kept` is a copy |
+| `Unwritten._checked` | all | its own `_lock`; checked without it |
 | `Backbone._refusals` | all | entries are only added, and equal whoever adds them |
 | `Backbone.tensors` | all read, engine writes | the engine's thread, in `MergedRunner` alone |
 | `ExactSwapper._mounted` | engine, `tier` reads it once | the engine's thread; replaced |
