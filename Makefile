@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
-.PHONY: install serve test check format bench gpu zoo samples soak help
+.PHONY: install serve test check format options bench gpu zoo samples soak help
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -39,6 +39,9 @@ check: $(STAMP)  ## check formatting, lint and types; changes nothing
 format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+options: $(STAMP)  ## write the client's copy of the training and job options
+	$(BIN)/python -m lensmount_adapters.training_options_copy
 
 bench: $(STAMP)  ## measure every serving figure into benchmarks/results.json (about 20 minutes)
 	@$(BIN)/python -c "import litserve" 2>/dev/null || $(BIN)/uv pip install -q -c constraints.txt -e ".[dev,bench]" || true

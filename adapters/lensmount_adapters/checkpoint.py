@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lensmount_adapters.atomic import write_atomic
+from lensmount_adapters.dtypes import full_word
 from lensmount_adapters.errors import TrainingError
 
 
@@ -31,7 +33,7 @@ def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     Raises TrainingError where there is none, where it is damaged, or where a setting differs (it names the setting).
     """
     state = _read(path)
-    found = state["settings"]
+    found = with_full_words(state["settings"])
     for name in sorted(found.keys() | asked.keys()):
         if found.get(name) != asked.get(name):
             raise TrainingError(
@@ -41,10 +43,17 @@ def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+def with_full_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, with "float32" where an older one wrote "fp32"."""
+    return {
+        name: full_word(value) if name in ("precision", "file_dtype") and isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+
+
 def checkpoint_settings(path: Path) -> dict[str, Any]:
     """What the run was told. Raises TrainingError where there is no checkpoint or it is damaged."""
-    settings: dict[str, Any] = _read(path)["settings"]
-    return settings
+    return with_full_words(_read(path)["settings"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,20 +12,22 @@ import torch
 from lensmount_adapters.augment import Augmentation, preset
 from lensmount_adapters.augment_volumes import VolumeAugmentation, volume_preset
 from lensmount_adapters.backbone import DEFAULT_BACKBONE, is_of_volumes
+from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.head_text import parse_head
 from lensmount_adapters.manifest import HeadSpec, LinearHead, SegmentationHead, check_name
-from lensmount_adapters.precision import PRECISIONS
-from lensmount_adapters.prompts import Prompts
+from lensmount_adapters.prompts import Prompts, prompts_of
 from lensmount_adapters.targets import parse_method
+from lensmount_adapters.training_options import TRAINING_OPTIONS
 
-FILE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+FILE_DTYPES: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """Everything a run depends on. `train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))`.
 
+    The ranges and the words that each field takes are in training_options.py.
     `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
     None takes the backbone's preset, `size` None its own. `init_std` None draws A Kaiming uniform, a number from
     N(0, init_std^2); B is zero, or drawn from N(0, init_b_std^2). `head` may be a word such as "mlp:256"
@@ -86,7 +89,7 @@ class TrainingConfig:
     precision: str = "auto"
     device: str = "auto"
     threads: int | None = None
-    file_dtype: str = "fp16"
+    file_dtype: str = "float16"
     license: str = ""
     description: str = ""
     labels: tuple[str, ...] | None = None
@@ -96,31 +99,30 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require(check_name(self.name), f"name {self.name!r}", "lower case letters, digits, '.', '-', '_'")
-        require(self.rank >= 1, f"rank {self.rank}", "at least 1")
-        require(self.alpha is None or self.alpha > 0, f"alpha {self.alpha}", "more than 0")
-        require(self.init_std is None or self.init_std > 0, f"init-std {self.init_std}", "more than 0")
-        require(self.init_b_std >= 0, f"init-b-std {self.init_b_std}", "0 or more")
-        require(self.epochs is None or self.epochs >= 1, f"{self.epochs} epochs", "at least 1")
-        require(self.batch_size >= 1, f"batch size {self.batch_size}", "at least 1")
-        require(self.learning_rate > 0, f"learning rate {self.learning_rate}", "more than 0")
-        require(0 <= self.warmup < 1, f"warm-up {self.warmup}", "a share of the steps from 0 to below 1")
-        require(0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}", "0 to below 1")
-        require(0 <= self.average < 1, f"average {self.average}", "0 to below 1")
-        require(self.precision in ("auto", *PRECISIONS), f"precision {self.precision!r}", "auto, fp32 or bf16")
-        require(self.file_dtype in FILE_DTYPES, f"file dtype {self.file_dtype!r}", f"one of {', '.join(FILE_DTYPES)}")
-        require(self.resize in ("squash", "crop", "pad"), f"resize {self.resize!r}", "squash, crop or pad")
-        require(self.depth_resize in ("resample", "crop"), f"depth-resize {self.depth_resize!r}", "resample or crop")
-        require(self.class_weights in ("none", "balanced"), f"class weights {self.class_weights!r}", "none or balanced")
-        require(self.mixup >= 0, f"mixup {self.mixup}", "0 or more")
-        require(self.cutmix >= 0, f"cutmix {self.cutmix}", "0 or more")
-        require(self.patience is None or self.patience >= 1, f"patience {self.patience}", "at least 1 epoch")
-        require(self.orientations in (1, 2, 4, 8), f"{self.orientations} orientations", "1, 2, 4 or 8")
-        require(self.cache_trunk in ("auto", "on", "off"), f"cache-trunk {self.cache_trunk!r}", "auto, on or off")
-        require(self.views >= 1, f"{self.views} views", "at least 1")
-        require(self.max_file_bytes is None or self.max_file_bytes > 0, f"{self.max_file_bytes} bytes", "more than 0")
-        require(self.max_seconds is None or self.max_seconds > 0, f"{self.max_seconds} seconds", "more than 0")
+        self._take_plain_values()
+        for option in TRAINING_OPTIONS:
+            value = option.full(getattr(self, option.name))
+            object.__setattr__(self, option.name, value)
+            expected = option.expected_instead(value)
+            require(expected is None, option.found(value), expected or "")
+        self._require_that_they_fit_together()
+
+    def _take_plain_values(self) -> None:
+        """Lists and tables, as JSON and TOML hold them, become what the fields are."""
+        for name in ("labels", "window"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
+        if isinstance(self.prompts, Mapping):
+            object.__setattr__(self, "prompts", prompts_of(self.prompts))
+
+    def _require_that_they_fit_together(self) -> None:
+        kept = self.validation_fraction + self.test_fraction
+        require(
+            kept < 1, f"fractions of {kept:g} for validation and test", "below 1 in all, so that some are trained on"
+        )
+        ordered = self.window is None or (len(self.window) == 2 and self.window[0] < self.window[1])
+        require(ordered, f"window {self.window}", "two numbers, the lower one first")
         require(not self.auto or self.validation_fraction > 0, "auto without a validation part", "one to compare on")
-        require(self.loss in (None, "dice-bce", "mse"), f"loss {self.loss!r}", "dice-bce or mse")
         parse_method(self.method)
         if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
             object.__setattr__(self, "head", LinearHead())  # one way to say it: records and checkpoints are compared
@@ -130,7 +132,6 @@ class TrainingConfig:
             object.__setattr__(self, "head", SegmentationHead())
         own = (self.labels, self.where, self.loss) != (None, None, None)
         require(not own or self.masks, "labels, where or loss", "them with head segmentation only")
-        object.__setattr__(self, "labels", None if self.labels is None else tuple(self.labels))  # a recipe has a list
         self.augmentation_rule()
 
     @property

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, fx
 
 from lensmount_adapters.cast import Cast
+from lensmount_adapters.dtypes import WORDS, full_word
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.machine import computes_bfloat16, device_name
 from lensmount_adapters.probe import fastest, recall, remember
 
 NAMES = ("auto", "eager", "openvino", "compile", "cudagraphs")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
 
 
 class Program(Protocol):
@@ -147,7 +148,7 @@ def choose_executor(
     `threads` are OpenVINO's own, torch has its setting. `cache` is the folder for programs and for what was measured.
     Raises ExecutorUnavailable with the cure where what is asked for cannot be had.
     """
-    device = torch.device(device)
+    device, precision = torch.device(device), full_word(precision)
     if name not in NAMES or precision not in ("auto", *PRECISIONS):
         raise ExecutorUnavailable(
             f"found executor {name!r} with precision {precision!r}, expected one of {', '.join(NAMES)} "

@@ -7,23 +7,29 @@ from collections.abc import Callable
 
 import torch
 
+from lensmount_adapters.dtypes import BFLOAT16, FLOAT32, full_word
 from lensmount_adapters.errors import TrainingError
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in (FLOAT32, BFLOAT16)}
 MIN_GAIN = 1.2  # bfloat16 has 8 bits of mantissa: it must pay to be taken
 
 
 def choose_precision(asked: str, step: Callable[[torch.dtype], None]) -> torch.dtype:
-    """ "fp32", "bf16", or "auto": bfloat16 where `step` runs at least 1.2 times as fast with it.
+    """ "float32", "bfloat16", or "auto": bfloat16 where `step` runs at least 1.2 times as fast with it.
 
     `step(dtype)` does one forward and backward pass and changes nothing.
     """
-    if asked in PRECISIONS:
-        return PRECISIONS[asked]
     if asked != "auto":
-        raise TrainingError(f"found precision {asked!r}, expected auto, fp32 or bf16")
+        return precision_of(asked)
     seconds = {dtype: _fastest(step, dtype) for dtype in PRECISIONS.values()}
     return torch.bfloat16 if seconds[torch.float32] > MIN_GAIN * seconds[torch.bfloat16] else torch.float32
+
+
+def precision_of(word: str) -> torch.dtype:
+    """The format of "float32", "bfloat16" or a short form. Raises TrainingError."""
+    if full_word(word) not in PRECISIONS:
+        raise TrainingError(f"found precision {word!r}, expected auto, {' or '.join(PRECISIONS)}")
+    return PRECISIONS[full_word(word)]
 
 
 def precision_name(dtype: torch.dtype) -> str:

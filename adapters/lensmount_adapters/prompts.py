@@ -9,8 +9,9 @@ lung_n = ["benign lung tissue", "normal alveoli"]
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -53,16 +54,22 @@ class Prompts(BaseModel):
 def read_prompts(path: Path) -> Prompts:
     """Read a TOML file; raises TrainingError that names the first wrong key."""
     try:
-        return Prompts.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return prompts_of(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
     except OSError as error:
         raise TrainingError(f"found no prompts in {path}, expected a TOML file. Cure: another path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(
+            f"{path.name}: found no TOML ({error}), expected prompts. Cure: see docs/training.md"
+        ) from error
+
+
+def prompts_of(table: Mapping[str, Any], source: str = "prompts") -> Prompts:
+    """Prompts from a table of TOML or JSON; raises TrainingError that names the first wrong key in `source`."""
+    try:
+        return Prompts.model_validate(table)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "prompts"
         raise TrainingError(
-            f"{path.name}, {where}: {first['msg']}. Cure: templates with one {{}}, and [classes] with descriptions"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(
-            f"{path.name}: found no TOML ({error}), expected prompts. Cure: see docs/training.md"
+            f"{source}, {where}: {first['msg']}. Cure: templates with one {{}}, and [classes] with descriptions"
         ) from error

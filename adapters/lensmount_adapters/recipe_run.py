@@ -15,6 +15,7 @@ from typing import Any
 
 from lensmount_adapters.backbone import Backbone, load_backbone
 from lensmount_adapters.card import CardTexts
+from lensmount_adapters.checkpoint import with_full_words
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
 from lensmount_adapters.full_tuning import fine_tune
@@ -232,7 +233,7 @@ def _find(folder: Path, run: RecipeRun, images: ImageSet, config: TrainingConfig
         (
             line
             for line in reversed(list(_lines(folder / LINES)))
-            if (line.run, line.kind, line.images, line.seed, line.settings, line.fingerprint) == wanted
+            if (line.run, line.kind, line.images, line.seed, with_full_words(line.settings), line.fingerprint) == wanted
         ),
         None,
     )

@@ -19,7 +19,7 @@ from lensmount_adapters.head_text import head_of
 from lensmount_adapters.heads import Cosine
 from lensmount_adapters.manifest import HeadSpec
 from lensmount_adapters.objective import Objective, Validated
-from lensmount_adapters.precision import PRECISIONS, choose_precision, precision_name
+from lensmount_adapters.precision import choose_precision, precision_name, precision_of
 from lensmount_adapters.schedule import EpochRecord, automatic_epochs, has_stalled, learning_rate_at
 from lensmount_adapters.targets import select_targets
 from lensmount_adapters.text_prototypes import text_head
@@ -158,7 +158,7 @@ class Run:
             losses, right, seen = losses + loss, right + hits, seen + len(indices)
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"epoch {epoch}, step {step}: the loss is {loss}. Cure: a lower --lr, or --precision fp32"
+                    f"epoch {epoch}, step {step}: the loss is {loss}. Cure: a lower --lr, or --precision float32"
                 )
             if step < self.steps:
                 left = self._left(step)
@@ -267,7 +267,7 @@ class Run:
         torch.set_rng_state(state["torch_generator"])
         self.seconds_before = state["seconds"]
         self.trials = state["trials"]
-        return {"precision": PRECISIONS[state["precision"]], "views": state["views"]}
+        return {"precision": precision_of(state["precision"]), "views": state["views"]}
 
 
 def steps_of(config: TrainingConfig, images: int) -> int:

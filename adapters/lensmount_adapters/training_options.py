@@ -3,7 +3,7 @@
 Everything that states an option takes it from these tables: `TrainingConfig` its ranges and words, `POST /jobs` its
 fields, `lensmount train` and `lensmount jobs submit` their flags. Where a second text is needed (the fields of
 `TrainingConfig` and of the SDK's `JobOptions`, docs/training.md) tests/test_one_source.py compares it.
-The client may not import this package: `python -m lensmount_adapters.training_options_copy` writes its copy.
+The client may not import this package: `make options` writes its copy.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ TRAINING_OPTIONS = (
            help="How many views of each image --cache-trunk keeps."),
     Option("precision", "str", TRAINING, default="auto", choices=("auto", FLOAT32, BFLOAT16), aliases=_SHORT_WORDS,
            help="float32, bfloat16, or auto: whichever runs faster where it trains."),
-    Option("seed", "int", TRAINING, default=0, minimum=0, maximum=2**64 - 1, job_maximum=2**53 - 1,  # JSON's integers
+    Option("seed", "int", TRAINING, default=0, minimum=0, job_maximum=2**53 - 1,  # every JSON reader's
            help="Same seed, same split, same result."),
     Option("shots", "int", DATA, unset="all", minimum=1, job_maximum=100_000, said="{} shots",
            help="Train on only this many images of each class."),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lensmount_adapters.backbone import Backbone
 from lensmount_adapters.config import FILE_DTYPES, TrainingConfig, require
+from lensmount_adapters.dtypes import FLOAT32
 from lensmount_adapters.evaluation import evaluate
 from lensmount_adapters.files import write_adapter
 from lensmount_adapters.manifest import Manifest, check_name
@@ -48,7 +49,7 @@ def write_zero_shot(
         license=license,
         description=description,
     )
-    return write_adapter(out, manifest, head.tensors(), FILE_DTYPES["fp32"])
+    return write_adapter(out, manifest, head.tensors(), FILE_DTYPES[FLOAT32])
 
 
 def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
@@ -57,7 +58,7 @@ def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
     Only `config.prompts`, the images and their split count. No label is used, not even for the temperature.
     Raises DatasetError, TrainingError, BackboneError.
     """
-    untrained = replace(config, method="head", shots=None, epochs=1, precision="fp32", cache_trunk="off")
+    untrained = replace(config, method="head", shots=None, epochs=1, precision=FLOAT32, cache_trunk="off")
     dtype = FILE_DTYPES[config.file_dtype]
     with on_threads(config.threads), own_random_state():
         task = read_task(untrained, backbone)

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from ._cli_datasets import push_with_a_bar
 from ._cli_job_facts import dataset_reference, described_job, outcome, percent
+from ._cli_job_options import options_of, with_job_options
 from ._cli_options import DEFAULT_URL, Insecure, Json, Token, Url, jsonable, open_client
 from ._cli_terminal import age, cell, file_size, print_error, print_json, print_line, print_note, print_table
 from ._client import Client
 from ._errors import InvalidInput, InvalidRequest, JobEnded, JobNotFound, Problem
 from ._job import Job
 from ._job_info import STATES, JobInfo
-from ._job_options import JobOptions
 from ._reference import checked_name
 from ._sparkline import sparkline
 
@@ -38,36 +38,6 @@ SEARCHED_JOBS = 1000  # newest ones, for the first letters of an id
 State = StrEnum("State", [(state, state) for state in STATES])  # type: ignore[misc]  # typer reads choices from it
 
 
-class Resize(StrEnum):
-    squash = "squash"
-    crop = "crop"
-    pad = "pad"
-
-
-class Augment(StrEnum):
-    photo = "photo"
-    microscopy = "microscopy"
-    tissue = "tissue"
-    none = "none"
-
-
-class ClassWeights(StrEnum):
-    balanced = "balanced"
-    none = "none"
-
-
-class CacheTrunk(StrEnum):
-    auto = "auto"
-    on = "on"
-    off = "off"
-
-
-def option(text: str, panel: str = "Training", *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
-
-
-DATA, PUBLISHING, SEARCH = "Data", "Publishing", "Search (--auto)"
-
 Id = Annotated[
     str | None,
     typer.Argument(metavar="ID", help="The job's id or its first letters; by default the newest job."),
@@ -76,6 +46,7 @@ ThisId = Annotated[str, typer.Argument(metavar="ID", help="The job's id or its f
 
 
 @app.command()
+@with_job_options(before="key")
 def submit(
     adapter: Annotated[
         str, typer.Option("--adapter", "-a", metavar="NAME", help="The adapter to make, or to make a new version of.")
@@ -89,126 +60,17 @@ def submit(
         typer.Option("--data", metavar="DIR", help="Push this folder first, as --dataset NAME or under its own name."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and watch the training.")] = False,
-    method: Annotated[
-        str | None,
-        option(
-            "lora (low-rank deltas), lora-tucker, bias, norm, head (the last layer alone), or several joined "
-            "by '+': lora+norm. (default: lora)"
-        ),
-    ] = None,
-    rank: Annotated[int | None, option("Rank of the low-rank deltas: higher learns more. (default: 8)", min=1)] = None,
-    alpha: Annotated[float | None, option("Strength of the deltas, alpha/rank. (default: twice rank)")] = None,
-    init_std: Annotated[
-        float | None, option("Draw A from N(0, STD^2), such as 0.01. (default: Kaiming uniform)")
-    ] = None,
-    head: Annotated[
-        str | None,
-        option(
-            "linear, mlp:256 (hidden layers of these widths with BatchNorm, LeakyReLU and dropout), cosine. "
-            "(default: linear)"
-        ),
-    ] = None,
-    targets: Annotated[str | None, option("Regular expression for the layers to train. (default: by backbone)")] = None,
-    epochs: Annotated[
-        int | None,
-        option("How often each training image is seen. (default: 12, more if images are few)", min=1),
-    ] = None,
-    patience: Annotated[
-        int | None, option("Stop after so many epochs without a better validation. (default: never)", min=1)
-    ] = None,
-    batch_size: Annotated[int | None, option("Images in one step. (default: 32)", min=1)] = None,
-    lr: Annotated[float | None, option("Highest learning rate. (default: 0.004)")] = None,
-    weight_decay: Annotated[float | None, option("AdamW's weight decay. (default: 0.01)")] = None,
-    label_smoothing: Annotated[float | None, option("Share of each label spread over all. (default: 0.1)")] = None,
-    class_weights: Annotated[
-        ClassWeights | None, option("balanced: a rare class counts as much as a common one. (default: balanced)")
-    ] = None,
-    mixup: Annotated[float | None, option("Blend pairs of images (Beta parameter). (default: 0, none)")] = None,
-    cutmix: Annotated[
-        float | None, option("Paste parts of images into others (Beta parameter). (default: 0, none)")
-    ] = None,
-    average: Annotated[
-        float | None, option("Decay of the moving average that is kept; 0: the last step. (default: 0.98)")
-    ] = None,
-    cache_trunk: Annotated[
-        CacheTrunk | None,
-        option(
-            "Compute the frozen layers once for each view of an image: on, off. (default: auto, where that is faster)"
-        ),
-    ] = None,
-    views: Annotated[
-        int | None, option("How many varied views of each image --cache-trunk keeps. (default: 4)", min=1)
-    ] = None,
-    seed: Annotated[int | None, option("Same seed, same split, same result. (default: 0)")] = None,
-    shots: Annotated[int | None, option("Train on only this many images of each class.", DATA, min=1)] = None,
-    size: Annotated[
-        int | None, option("Side of the network's input in pixels. (default: the backbone's)", DATA)
-    ] = None,
-    resize: Annotated[
-        Resize | None,
-        option("The whole picture squashed, its centre, or the whole with borders. (default: squash)", DATA),
-    ] = None,
-    augment: Annotated[
-        Augment | None,
-        option(
-            "How training images vary; microscopy: any orientation; tissue: also crops and stains. (default: photo)",
-            DATA,
-        ),
-    ] = None,
-    orientations: Annotated[
-        int | None,
-        option("Views averaged when predicting: 1, 2, 4 or 8, for images without an upside. (default: 1)", DATA),
-    ] = None,
-    group_regex: Annotated[
-        str | None,
-        option(
-            "Regular expression that finds the patient, slide or source in a file name (its first group); images "
-            "of one are never both trained on and tested on.",
-            DATA,
-        ),
-    ] = None,
-    val_fraction: Annotated[float | None, option("Share kept to choose the best epoch. (default: 0.15)", DATA)] = None,
-    test_fraction: Annotated[float | None, option("Share kept to measure the result. (default: 0.15)", DATA)] = None,
-    auto: Annotated[
-        bool, typer.Option("--auto", rich_help_panel=SEARCH, help="Search for rank and layers on the validation part.")
-    ] = False,
-    max_file_bytes: Annotated[
-        int | None, option("Largest adapter file that the search may choose.", SEARCH, min=1)
-    ] = None,
-    max_seconds: Annotated[
-        float | None, option("Seconds for the search (its last trial may take longer).", SEARCH)
-    ] = None,
-    alias: Annotated[
-        str | None,
-        option("Move this alias to the new version, and compare with what it means now.", PUBLISHING),
-    ] = None,
-    margin: Annotated[
-        float | None,
-        option(
-            "Publish only if the balanced accuracy on the test part is at most so much below that of the adapter "
-            "it replaces. (default: 0.01)",
-            PUBLISHING,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=PUBLISHING, help="Publish even if it is worse.")
-    ] = False,
-    description: Annotated[str | None, option("Kept in the adapter file.", PUBLISHING)] = None,
-    license_: Annotated[
-        str | None, option("Licence of the adapter, kept in the file.", PUBLISHING, "--license")
-    ] = None,
-    priority: Annotated[int | None, option("Higher goes first. (default: 0)", "Queue", min=-100, max=100)] = None,
-    max_attempts: Annotated[
-        int | None, option("Workers it may be given to, one after the other. (default: 3)", "Queue", min=1, max=10)
-    ] = None,
     key: Annotated[
         str | None,
-        option("Calls with the same key are one job, however often a script repeats them.", "Queue"),
+        typer.Option(
+            help="Calls with the same key are one job, however often a script repeats them.", rich_help_panel="Queue"
+        ),
     ] = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     insecure: Insecure = False,
+    **said: Any,
 ) -> None:
     """Train an adapter on the server and publish it.
 
@@ -217,45 +79,7 @@ def submit(
     Exit status with --watch: 0 published, 1 failed or cancelled, 2 wrong usage, 3 trained but not published,
     130 stopped with Ctrl-C (the job goes on). Without: 0 submitted.
     """
-    options: JobOptions = {
-        "alias": alias,
-        "method": method,
-        "rank": rank,
-        "alpha": alpha,
-        "init_std": init_std,
-        "head": head,
-        "targets": targets,
-        "epochs": epochs,
-        "shots": shots,
-        "seed": seed,
-        "size": size,
-        "resize": resize and resize.value,  # type: ignore[typeddict-item]  # the words are those of the Literal
-        "augment": augment and augment.value,  # type: ignore[typeddict-item]  # likewise
-        "group_regex": group_regex,
-        "validation_fraction": val_fraction,
-        "test_fraction": test_fraction,
-        "batch_size": batch_size,
-        "learning_rate": lr,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "class_weights": class_weights and class_weights.value,  # type: ignore[typeddict-item]  # likewise
-        "mixup": mixup,
-        "cutmix": cutmix,
-        "average": average,
-        "patience": patience,
-        "auto": auto or None,
-        "max_file_bytes": max_file_bytes,
-        "max_seconds": max_seconds,
-        "orientations": orientations,  # type: ignore[typeddict-item]  # the server judges the number
-        "cache_trunk": cache_trunk and cache_trunk.value,  # type: ignore[typeddict-item]  # likewise
-        "views": views,
-        "description": description,
-        "license": license_,
-        "priority": priority,
-        "max_attempts": max_attempts,
-        "margin": margin,
-        "force": force or None,
-    }
+    options = options_of(said)
     checked_name(adapter)  # before anything is pushed for it
     with open_client(url, token, insecure) as client:
         if data is not None:

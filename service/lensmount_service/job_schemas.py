@@ -6,17 +6,20 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from lensmount_adapters.config import TrainingConfig
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.option import Option
+from lensmount_adapters.prompts import Prompts
+from lensmount_adapters.training_options import JOB_OPTIONS, options_of_jobs
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs import DatasetPin, Event, Job, State
 from lensmount_service.references import require_name
 
-_OWN = frozenset({"dataset", "adapter", "alias", "priority", "max_attempts", "margin", "force"})
+_OWN = frozenset({"dataset", "adapter", *(option.name for option in JOB_OPTIONS)})
 
 
 def _plain_text(text: str) -> str:
@@ -25,70 +28,78 @@ def _plain_text(text: str) -> str:
     return text
 
 
-def _expression(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            re.compile(_plain_text(text))
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"found no regular expression ({str(error)[:80]})") from error
+def _expression(text: str) -> str:
+    try:
+        re.compile(_plain_text(text))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"found no regular expression ({str(error)[:80]})") from error
     return text
 
 
-Text = Annotated[str, AfterValidator(_plain_text)]
-Expression = Annotated[str | None, Field(max_length=512), AfterValidator(_expression)]
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, and strict mode wants one
 
 
-class JobSubmission(BaseModel):
+_TYPES: dict[str, Any] = {
+    "str": Annotated[str, AfterValidator(_plain_text)],
+    "regex": Annotated[str, AfterValidator(_expression)],
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "window": Annotated[tuple[float, float], BeforeValidator(_as_tuple)],
+    "prompts": Prompts,
+}
+
+
+_EXAMPLES = {"alias": ["prod"], "head": ["linear", "mlp:256", "cosine"]}
+
+
+def _field(option: Option) -> tuple[Any, Any]:
+    """The option's type and pydantic field."""
+    kind = Literal[option.choices] if option.choices else _TYPES[option.type]
+    if option.aliases:
+        kind = Annotated[kind, BeforeValidator(option.full)]
+    most = option.highest_in_jobs
+    open_end = option.job_maximum is None and option.maximum is None
+    field = Field(
+        option.default,
+        description=_described(option),
+        ge=option.minimum,
+        gt=option.above,
+        le=None if open_end else most,
+        lt=most if open_end else None,
+        max_length=option.longest,
+        examples=_EXAMPLES.get(option.name),
+    )
+    return (kind | None if option.default is None else kind), field
+
+
+def _described(option: Option) -> str:
+    """The help text, with the field `max_file_bytes` where it names the flag --max-file-bytes."""
+    text = re.sub(r"--[a-z][a-z-]*", lambda flag: f"`{flag[0][2:].replace('-', '_')}`", option.help)
+    if option.type == "prompts":
+        text = text.replace("TOML file with templates", "Templates (each with one {})")
+    return f"{text} Default: {option.unset}." if option.unset else text
+
+
+class _Submission(BaseModel):
     """The body of POST /jobs: fields of a training run by their names in TrainingConfig, and what becomes of it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str = Field(max_length=80, examples=["cells", "cells@2"])
     adapter: str = Field(max_length=64, examples=["malaria"])
-    alias: str | None = Field(None, max_length=64, examples=["prod"])
 
-    method: Text = Field("lora", max_length=64)
-    rank: int = Field(8, ge=1, le=256)
-    alpha: float | None = Field(None, gt=0, le=10_000)
-    init_std: float | None = Field(None, gt=0, le=10)
-    targets: Expression = None
-    head: Text = Field("linear", max_length=64, examples=["linear", "mlp:256", "cosine"])
-    epochs: int | None = Field(None, ge=1, le=1000)
-    shots: int | None = Field(None, ge=1, le=100_000)
-    seed: int = Field(0, ge=0, le=2**53 - 1)
-    size: int | None = Field(None, ge=32, le=1024)
-    resize: Literal["squash", "crop", "pad"] = "squash"
-    augment: Text = Field("photo", max_length=32)
-    group_regex: Expression = None
-    validation_fraction: float = Field(0.15, ge=0, le=0.5)
-    test_fraction: float = Field(0.15, ge=0, le=0.5)
-    batch_size: int = Field(32, ge=1, le=1024)
-    learning_rate: float = Field(4e-3, ge=1e-7, le=1)
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    label_smoothing: float = Field(0.1, ge=0, le=0.9)
-    class_weights: Literal["none", "balanced"] = "balanced"
-    mixup: float = Field(0.0, ge=0, le=10)
-    cutmix: float = Field(0.0, ge=0, le=10)
-    average: float = Field(0.98, ge=0, le=0.9999)
-    patience: int | None = Field(None, ge=1, le=1000)
-    auto: bool = False
-    max_file_bytes: int | None = Field(None, ge=1024, le=2**30)
-    max_seconds: float | None = Field(None, gt=0, le=7 * 86_400)
-    orientations: Literal[1, 2, 4, 8] = 1
-    cache_trunk: Literal["auto", "on", "off"] = "auto"
-    views: int = Field(4, ge=1, le=1000)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    description: Text = Field("", max_length=4000)
-    license: Text = Field("", max_length=200)
-
-    priority: int = Field(0, ge=-100, le=100)
-    max_attempts: int = Field(3, ge=1, le=10)
-    margin: float = Field(0.01, ge=0, le=1)
-    force: bool = False
+    if TYPE_CHECKING:  # the fields of the table that the server itself reads
+        alias: str | None = None
+        priority: int = 0
+        max_attempts: int = 0
+        margin: float = 0.0
+        force: bool = False
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """The fields of the training run. Raises RequestInvalid where they do not fit together."""
-        chosen = self.model_dump(exclude=set(_OWN))
+        """The fields of the training run, as JSON. Raises RequestInvalid where they do not fit together."""
+        chosen = self.model_dump(mode="json", exclude=set(_OWN))
         try:
             TrainingConfig(data=Path("data"), name=self.adapter, out=Path("adapter.safetensors"), **chosen)
         except TrainingError as error:
@@ -104,6 +115,17 @@ class JobSubmission(BaseModel):
             )
         require_name(match[1], "dataset name")
         return match[1], int(match[2]) if match[2] else None
+
+
+if TYPE_CHECKING:
+    JobSubmission = _Submission
+else:
+    JobSubmission = create_model(
+        "JobSubmission",
+        __base__=_Submission,
+        __doc__=_Submission.__doc__,
+        **{option.name: _field(option) for option in options_of_jobs()},
+    )
 
 
 class DatasetRef(BaseModel):

@@ -94,6 +94,8 @@ def jobs_router(
         body = json.dumps(submission.model_dump(), sort_keys=True).encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
 
+        hyper_parameters = submission.hyper_parameters()
+
         def make() -> tuple[Job, bool]:
             pin = _pin(datasets, *submission.dataset_reference())
             request = JobRequest(
@@ -101,7 +103,7 @@ def jobs_router(
                 adapter=submission.adapter,
                 alias=submission.alias,
                 backbone=fingerprint,
-                hyper_parameters=submission.hyper_parameters(),
+                hyper_parameters=hyper_parameters,
                 priority=submission.priority,
                 max_attempts=submission.max_attempts,
                 margin=submission.margin,
