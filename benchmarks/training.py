@@ -168,7 +168,7 @@ def config_of(task: str, contender: str, seed: int, options: argparse.Namespace,
         out=folder / "benchmark.safetensors",
         seed=seed,
         threads=options.threads,
-        precision="bf16",
+        precision="bfloat16",
         **{"validation_fraction": 0.2, "test_fraction": 0.2, **TASKS[task].settings},
     )
     return replace(config, epochs=2 * (config.epochs or 12) // 3, views=3) if contender.endswith(SHORT) else config

@@ -39,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 16,
     "cache_trunk": "on",
     "views": 2,
-    "precision": "bf16",
+    "precision": "bfloat16",
 }
 TASKS: dict[str, dict[str, Any]] = {
     "malaria-nih": {

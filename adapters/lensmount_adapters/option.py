@@ -67,6 +67,11 @@ class Option:
             return self.unset
         return "" if self.type == "bool" else str(self.default)
 
+    @property
+    def allowed(self) -> str:
+        """The range in words: "at least 1", "16 to 1024"; "" where anything of the type is."""
+        return "" if self.lowest is None else self._said_range()
+
     def full(self, value: Any) -> Any:
         """The full word for an alias; any other value as it is."""
         return dict(self.aliases).get(value, value) if isinstance(value, str) else value

@@ -1,21 +1,20 @@
-"""Write the client's copy of the options of jobs: `make options`.
+"""Write what repeats the table of options: the client's module, and the tables in the docs (`make options`).
 
-The client may not import this package. tests/test_one_source.py writes the copy again and compares every byte.
+The client may not import this package. tests/test_one_source.py writes everything again and compares every byte.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from lensmount_adapters.option import Option
-from lensmount_adapters.training_options import options_of_jobs
+from lensmount_adapters.training_options import JOB_OPTIONS, TRAINING_OPTIONS, options_of_jobs
 
 HEAD = '''"""The options of a job: a copy of the server's table.
 
@@ -30,7 +29,9 @@ from typing import Any
 
 
 '''
-PATH = "client/lensmount_client/_training_options.py"
+CLIENT = "client/lensmount_client/_training_options.py"
+TABLES = {"docs/training.md": TRAINING_OPTIONS, "docs/jobs.md": JOB_OPTIONS}
+BEGIN, END = "<!-- options: written by `make options` -->\n", "<!-- end of options -->\n"
 INDENT, WIDTH = " " * 11, 120
 
 
@@ -69,5 +70,38 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
+def with_table(page: str, options: Sequence[Option]) -> str:
+    """The page with the table of these options between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    rows = "".join(_row(option) for option in options)
+    return f"{before}{BEGIN}\n| option | default | allowed | meaning |\n|---|---|---|---|\n{rows}\n{END}{after}"
+
+
+def _row(option: Option) -> str:
+    default = f"`{option.default}`" if option.default not in (None, "") else option.unset
+    missing = [
+        f"not in {place}: {reason}"
+        for place, reason in (("jobs", option.not_in_jobs), ("the command", option.not_in_train))
+        if reason
+    ]
+    if option.not_in_jobs and option.not_in_train:
+        missing = [f"not in jobs and the command: {option.not_in_jobs}"]
+    meaning = " ".join([option.help, *(f"({text})" for text in missing)])
+    allowed = ", ".join(f"`{choice}`" for choice in option.choices) or option.allowed
+    if option.job_maximum is not None:
+        allowed += f" (at most {option.job_maximum:,})"
+    cells = (f"`{option.name}`", default, allowed, meaning)
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|\n"
+
+
+def write(root: Path) -> None:
+    """Write the module and the tables of the checkout at `root`."""
+    (root / CLIENT).write_text(copied(), encoding="utf-8")
+    for name, options in TABLES.items():
+        page = root / name
+        page.write_text(with_table(page.read_text(encoding="utf-8"), options), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1] if len(sys.argv) > 1 else PATH).write_text(copied(), encoding="utf-8")
+    write(Path())

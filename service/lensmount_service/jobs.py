@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from lensmount_service.database import Database, metadata
 from lensmount_service.errors import JobConflict, LeaseLost, NotFound, QueueFull, RequestInvalid
+from lensmount_service.worker_settings import LEASE_S
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -160,7 +161,7 @@ class JobTable:
     Safe from any thread and any process. `lease_s` is how long a worker may be silent before its job is another's.
     """
 
-    def __init__(self, database: Database, lease_s: float = 30.0, max_queued: int = 10_000) -> None:
+    def __init__(self, database: Database, lease_s: float = LEASE_S, max_queued: int = 10_000) -> None:
         self.database = database
         self.lease_s = lease_s
         self._max_queued = max_queued

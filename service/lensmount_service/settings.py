@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lensmount_adapters.dtypes import full_word
+from lensmount_service.worker_settings import LEASE_S, LeaseSeconds
 
 MAX_REQUEST_TIMEOUT_S = 600.0
 
@@ -31,9 +34,11 @@ class Settings(BaseSettings):
     backbone: str = "tf_efficientnet_lite0"
     weights: str | None = None
     device: str = "auto"  # cuda where torch finds a GPU, else cpu
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], BeforeValidator(full_word)] = "float32"
     executor: Literal["auto", "eager", "openvino", "compile", "cudagraphs", "merged"] = "auto"  # merged: in place
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the executor's arithmetic
+    precision: Annotated[  # of the executor's arithmetic
+        Literal["auto", "float32", "bfloat16", "float16"], BeforeValidator(full_word)
+    ] = "auto"
     hot_bytes: int = Field(default=512 * 2**20, ge=0)  # merged weights kept ready; 0 keeps factors only
     swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes
     refresh_after: int = Field(default=100, ge=1)  # switches between two refreshes; only with swap=subtract
@@ -59,7 +64,7 @@ class Settings(BaseSettings):
     max_upload_chunk_bytes: int = Field(default=16 * 2**20, ge=1024)
     max_unreadable_fraction: float = Field(default=0.01, ge=0, le=1)  # of a dataset's images; fewer are left out
     cache_bytes: int = Field(default=512 * 2**20, ge=0)  # factors and heads kept in memory
-    lease_s: float = Field(default=30.0, ge=0.5, le=3600)  # a worker silent for longer has lost its job
+    lease_s: LeaseSeconds = LEASE_S  # a worker silent for longer has lost its job
     max_queued_jobs: int = Field(default=10_000, ge=1)
     max_job_file_bytes: int = Field(default=2**30, ge=1024)  # a checkpoint or a report file
     with_worker: bool = False

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LEASE_S = 30.0  # a worker silent for longer has lost its job; Settings and JobTable take it from here
+LeaseSeconds = Annotated[float, Field(ge=0.5, le=3600)]
 
 
 class WorkerSettings(BaseSettings):
@@ -31,7 +34,7 @@ class WorkerSettings(BaseSettings):
     )
     nice: int = Field(default=10, ge=0, le=19)  # a serving process on the same cores goes first
 
-    lease_s: float = Field(default=30.0, ge=0.5, le=3600)
+    lease_s: LeaseSeconds = LEASE_S
     poll_s: float = Field(default=0.5, gt=0, le=60)  # how often a worker without a job looks for one
     patience_s: float = Field(default=600.0, ge=0)  # how long a server that is away is waited for
     cache_bytes: int = Field(
