@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from lensmount_adapters import monai_networks
 from lensmount_adapters.clip import CLIP, HUB_TIMEOUT_S, image_tower, random_image_tower
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
+
+CLOSED = 0.01  # a factor as small as this closes its block; timm starts them at 0 to 1e-4, or at 0.1 and above
 
 
 def create(name: str, weights: str | Path | None) -> nn.Module:
@@ -125,7 +128,27 @@ def _seed(source: str) -> int:
 def _random(name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _bare(name)
+        module = _bare(name)
+        _open(module)
+    return module
+
+
+def _open(module: nn.Module) -> None:
+    """Draw the factors that networks start at zero or next to it: nothing behind them would reach the features.
+
+    Training from scratch likes them there: the last norm of a residual block (timm's zero_init_last), a layer scale of
+    1e-6, a gain of 0. Here an adapter inside such a block would change nothing. They become uniform in [0.5, 1.5],
+    divided by the root of their number: n blocks that each add 1 / n of the variance leave the features their size.
+    """
+    closed = [parameter for name, parameter in module.named_parameters() if _is_factor(name, parameter)]
+    closed = [factor for factor in closed if float(factor.detach().abs().max()) < CLOSED]
+    for factor in closed:
+        nn.init.uniform_(factor, 0.5 / math.sqrt(len(closed)), 1.5 / math.sqrt(len(closed)))
+
+
+def _is_factor(name: str, parameter: Tensor) -> bool:
+    """A parameter that multiplies: a norm's weight, a layer scale, a gain. Tokens and positions have more axes."""
+    return parameter.ndim <= 1 and not name.endswith(("bias", "beta"))
 
 
 def _from_file(name: str, path: Path) -> nn.Module:
