@@ -25,6 +25,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.publishing import Publisher
 from lensmount_service.routes.adapters import adapters_router
 from lensmount_service.routes.datasets import datasets_router
+from lensmount_service.routes.docs import docs_router
 from lensmount_service.routes.health import health_router
 from lensmount_service.routes.jobs import jobs_router
 from lensmount_service.routes.page import page_router
@@ -71,7 +72,14 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         decoders.shutdown(cancel_futures=True)
         admissions.shutdown(cancel_futures=True)
 
-    app = FastAPI(title="Lensmount", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Lensmount",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
+        redoc_url=None,
+    )
     app.add_middleware(Guard, token=settings.token.get_secret_value() if settings.token else None)
     problems.install(app)
     app.include_router(predict_router(engine, catalog, metrics, settings, decoders))
@@ -88,6 +96,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         )
     )
     app.include_router(health_router(engine, catalog, metrics, settings))
+    app.include_router(docs_router())
     app.include_router(page_router())
     return app
 

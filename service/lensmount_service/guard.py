@@ -11,11 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lensmount_service.problems import CODES, problem
+from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.page import FILES as PAGE_FILES
 
 log = structlog.get_logger(__name__)
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json", *PAGE_FILES})
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES})
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
 MAX_PATH_BYTES = 4096

@@ -26,6 +26,7 @@ from PIL import Image
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
 from lensmount_adapters.manifest import SegmentationHead
 from lensmount_service.guard import OPEN_PATHS
+from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.page import FILES
 
 TOKEN = "a-token-of-the-lab"
@@ -77,6 +78,22 @@ def test_every_file_of_the_folder_is_served_and_asks_for_nothing_from_elsewhere(
         )
         for target in re.findall(r'(?:href|src|from) ?=? ?"([^"]+)"', text):
             assert target in ("docs",) or f"/page/{Path(target).name}" in FILES, f"{name} -> {target}"
+
+
+@pytest.mark.parametrize("path", DOCS_FILES)
+def test_the_files_of_docs_are_served_from_here_with_a_strict_policy_and_without_a_token(make_parts, path) -> None:
+    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, DOCS_FILES[path][2])
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; ")
+        assert "unsafe" not in policy
+        assert client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+
+
+def test_there_is_no_second_page_that_would_load_from_elsewhere(client) -> None:
+    for path in ("/redoc", "/docs/oauth2-redirect"):
+        assert client.get(path).status_code == 404, path
 
 
 # In Chromium
@@ -292,3 +309,19 @@ def canvas_pixels(page) -> np.ndarray:
     script = "c => JSON.stringify([...c.getContext('2d').getImageData(0, 0, c.width, c.height).data])"
     flat = json.loads(page.locator("canvas").evaluate(script))
     return np.array(flat, np.uint8).reshape(SIZE[1], SIZE[0], 4)
+
+
+def test_docs_works_without_the_internet_and_a_call_can_be_tried(page, make_parts, make_adapter) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with make_parts() as parts, listening(parts.app) as url:
+        httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
+        page.goto(f"{url}/docs")
+        page.get_by_text("Lensmount").first.wait_for()
+        page.locator("#operations-health-ready_health_ready_get").click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.locator(".live-responses-table").get_by_text('"resnet10t"').wait_for()
+        assert page.locator(".opblock").count() >= 20  # every route of the API
+    assert f"{url}/docs/swagger-ui-bundle.js" in asked
+    assert [address for address in asked if not address.startswith((f"{url}/", "data:"))] == []

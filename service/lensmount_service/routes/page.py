@@ -36,13 +36,14 @@ def page_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in FILES.items():
         data = files("lensmount_service").joinpath("page", name).read_bytes()
-        router.add_api_route(path, _file(data, media_type), methods=["GET", "HEAD"])
+        router.add_api_route(path, served(data, media_type, HEADERS), methods=["GET", "HEAD"])
     return router
 
 
-def _file(data: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+def served(data: bytes, media_type: str, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
+    """A route that answers with these bytes, or with 304 where the browser has them already."""
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {**HEADERS, "ETag": etag}
+    headers = {**headers, "ETag": etag}
 
     async def serve(request: Request) -> Response:
         known = request.headers.get("if-none-match", "")
