@@ -14,7 +14,9 @@ PANEL = "Server"
 
 Url: TypeAlias = Annotated[
     str,
-    typer.Option(envvar="LENSMOUNT_URL", rich_help_panel=PANEL, metavar="URL", help="Where the server is."),
+    typer.Option(
+        envvar="LENSMOUNT_URL", rich_help_panel=PANEL, metavar="URL", help="Where the server is: host:port or a URL."
+    ),
 ]
 Token: TypeAlias = Annotated[
     str | None,

@@ -107,16 +107,26 @@ def is_loopback(host: str) -> bool:
 
 def _checked_url(text: str) -> httpx.URL:
     try:
-        url = httpx.URL(text.strip())
+        url = httpx.URL(_with_scheme(text.strip()))
     except httpx.InvalidURL as error:
         raise InvalidSettings(f"base_url: {text!r} is not a URL ({error})") from error
     if url.scheme not in ("http", "https") or not re.fullmatch(rb"[\w.:-]+", url.raw_host):
-        raise InvalidSettings(f"base_url: found {text!r}, expected http://host:port or https://host")
+        raise InvalidSettings(f"base_url: found {text!r}, expected http://host:port, https://host or host:port")
     if url.userinfo:
         raise InvalidSettings("base_url: found a user name or password in it, expected none: pass token=...")
     if url.query or url.fragment:
         raise InvalidSettings(f"base_url: found {text!r}, expected no query and no fragment")
     return url
+
+
+def _with_scheme(text: str) -> str:
+    """ "gpu-box:8000" as "http://gpu-box:8000", "::1" as "http://[::1]"."""
+    if "://" in text:
+        return text
+    try:
+        return f"http://[{ipaddress.IPv6Address(text)}]"
+    except ValueError:
+        return f"http://{text}"
 
 
 def _checked_token(token: str | None) -> str | None:

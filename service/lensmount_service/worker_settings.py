@@ -59,6 +59,8 @@ class WorkerSettings(BaseSettings):
     @field_validator("server")
     @classmethod
     def _is_http(cls, server: str) -> str:
+        if "://" not in server:
+            server = f"http://{server}"
         if not server.startswith(("http://", "https://")):
             raise ValueError(f"found the server {server!r}, expected http://HOST:PORT")
         return server.rstrip("/")

@@ -42,19 +42,45 @@ def test_names_that_only_look_local_are_not(host: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "gpu-box:8000",
+        "gpu-box:port",
         "ftp://gpu-box",
         "http://",
         "http://u:p@gpu-box",
         "http://gpu-box?x=1",
         "http://[",
         "http://a b",
-        "nope",
+        "javascript:alert(1)",
+        "user:password@gpu-box:8000",
+        "://gpu-box",
+        ":8000",
     ],
 )
 def test_what_is_no_address_is_said_so(url: str) -> None:
     with pytest.raises(InvalidSettings, match=r"base_url"):
         Settings.resolve(url, environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("gpu-box:8000", "http://gpu-box:8000"),
+        ("gpu-box", "http://gpu-box"),
+        (" localhost:8000 ", "http://localhost:8000"),
+        ("10.0.0.1:80", "http://10.0.0.1"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("::1", "http://[::1]"),
+        ("gpu-box:8000/lensmount", "http://gpu-box:8000/lensmount"),
+    ],
+)
+def test_http_is_assumed_where_no_scheme_is_given(text: str, url: str) -> None:
+    assert Settings.resolve(text, environ={}).base_url == url
+    assert Settings.resolve(environ={"LENSMOUNT_URL": text}).base_url == url
+
+
+def test_a_token_is_not_sent_unencrypted_where_the_scheme_is_only_assumed() -> None:
+    with pytest.raises(InsecureTransport, match="gpu-box"):
+        Settings.resolve("gpu-box:8000", "t", environ={})
+    assert Settings.resolve("localhost:8000", "t", environ={}).base_url == "http://localhost:8000"
 
 
 @pytest.mark.parametrize("token", ["a b", "a\nb", "é", " x"])

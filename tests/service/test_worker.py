@@ -317,7 +317,7 @@ def test_a_database_that_is_away_may_be_tried_again(tmp_path):
 
 
 WRONG = {
-    "a server that is no URL": (["--server", "localhost:8000"], "expected http://HOST:PORT"),
+    "a server that is no URL": (["--server", "ftp://localhost:8000"], "expected http://HOST:PORT"),
     "an unknown backbone": (["--backbone", "resnet34x"], "resnet34x"),
     "another kind of database": (["--database", "mysql://x"], "expected postgresql://"),
     "a nice beyond 19": (["--nice", "20"], "--nice"),
