@@ -21,7 +21,6 @@ from ._version import __version__
 
 app = typer.Typer(
     cls=LazyGroup,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Many small vision tasks on one frozen backbone.",

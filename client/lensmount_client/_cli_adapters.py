@@ -13,7 +13,7 @@ from ._adapter_file import read_adapter_file
 from ._cli_options import DEFAULT_URL, Insecure, Json, Token, Url, jsonable, open_client
 from ._cli_terminal import cell, file_size, print_json, print_line, print_table
 from ._client import Client
-from ._errors import AliasNotFound, Problem, VersionNotFound
+from ._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
 from ._reference import Reference
 from ._results import VersionInfo
 
@@ -102,6 +102,35 @@ def delete(
         print_json({"deleted": {"name": name, "version": version}})
     else:
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
+
+
+@app.command("alias")
+def set_alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as prod: requests then say NAME:prod.")],
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, metavar="N", help="The version to mean; by default the newest.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias; the version stays.")] = False,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    insecure: Insecure = False,
+) -> None:
+    """Let NAME:ALIAS mean a version of an adapter, from the next request on."""
+    if remove and version is not None:
+        raise InvalidInput("found --remove with --version, expected one of them: an alias is removed by its name")
+    with open_client(url, token, insecure) as client:
+        if remove:
+            client.adapters.unalias(name, alias)
+        else:
+            version = client.adapters.alias(name, alias, version or client.adapters.get(name).version).version
+    if json:
+        print_json({"name": name, "alias": alias, "version": version})
+    elif remove:
+        print_line(f"removed {name}:{alias}")
+    else:
+        print_line(f"{name}:{alias} is {name}@{version}")
 
 
 @app.command()

@@ -53,7 +53,13 @@ class LazyCommand(TyperCommand):
         self._entry = entry
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return self._load().make_context(info_name, args, parent, **extra)
+        try:
+            command = self._load()
+        except typer.Exit:
+            if extra.get("resilient_parsing"):  # the shell asks for completions: there are none without the package
+                return super().make_context(info_name, args, parent, **extra)
+            raise
+        return command.make_context(info_name, args, parent, **extra)
 
     def _load(self) -> Any:
         entry = self._entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -14,7 +15,7 @@ from lensmount_client import __version__
 
 COMMANDS = ("predict", "adapters", "datasets", "jobs", "serve", "worker", "gc", "train", "evaluate", "sizes")
 GROUPS = {
-    "adapters": ("list", "push", "pull", "delete", "inspect"),
+    "adapters": ("list", "push", "pull", "delete", "alias", "inspect"),
     "datasets": ("list", "show", "push", "pull", "delete"),
     "jobs": ("submit", "list", "show", "watch", "cancel", "retry", "logs", "download"),
 }
@@ -53,6 +54,36 @@ def test_adapters_alone_and_the_bare_command_show_their_help(lensmount: Any) -> 
 
 def test_version(lensmount: Any) -> None:
     assert lensmount("--version") == (0, f"lensmount {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("lensmount ", {"serve", "train", "predict", "adapters"}),
+        ("lensmount adapters ", {"list", "alias"}),
+        ("lensmount jobs submit --rank", {"--rank"}),
+        ("lensmount train --epo", {"--epochs"}),  # of another package, imported for it
+    ],
+)
+def test_the_shell_completes_commands_and_options(line: str, words: set[str]) -> None:
+    environment = {**os.environ, "_LENSMOUNT_COMPLETE": "complete_bash", "COMP_WORDS": line}
+    environment["COMP_CWORD"] = str(len(f"{line}|".split()) - 1)
+    done = subprocess.run(
+        [sys.executable, "-c", "from lensmount_client._cli import main; main()"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stderr == ""
+    assert words <= set(done.stdout.split())
+
+
+def test_the_completion_script_is_shown_and_can_be_installed(lensmount: Any) -> None:
+    code, out, err = lensmount("--show-completion", "bash")
+    assert (code, err) == (0, "")
+    assert "complete -o default -F _lensmount_completion lensmount" in out
+    assert "--install-completion" in lensmount("--help")[1]
 
 
 def test_wrong_usage_is_exit_status_2_and_suggests_the_right_word(lensmount: Any) -> None:
