@@ -160,6 +160,7 @@ class JobInfo:
     result: JobResult | None
     error: JobError | None
     raw: Mapping[str, Any] = field(repr=False)  # the document of the HTTP API
+    workers: int | None = None  # that could take it, while it waits; None where the server does not say
 
     @property
     def ended(self) -> bool:
@@ -192,6 +193,7 @@ def job_of(document: Document) -> JobInfo:
         result=_result(result) if result else None,
         error=_error(document),
         raw=document.value,
+        workers=document.integer_or_none("workers"),
     )
 
 

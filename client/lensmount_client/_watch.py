@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0  # in the queue, before saying what may be missing
 NO_WORKER = "no worker has taken it yet: `lensmount serve --with-worker` or `lensmount worker` starts one"
+NO_WORKER_SEEN = (
+    "The server sees no worker, so the job waits. Fix: start one with `lensmount worker`, "
+    "or the server with `lensmount serve --with-worker`. A worker that was just started needs some seconds."
+)
+WORKERS_BUSY = "waiting until a worker is free"
 
 
 @contextmanager
@@ -45,6 +50,7 @@ def _display(info: JobInfo) -> Iterator[JobReport]:
     console = Console(stderr=True)
     board = Board(info)
     if not (console.is_terminal or console.is_jupyter):
+        _print(console, NO_WORKER_SEEN if board.nobody_works else None)
         yield lambda event: _print(console, board.line(event))
         return
     with Live(get_renderable=lambda: board.drawn(console), console=console, refresh_per_second=4) as live:
@@ -118,11 +124,24 @@ class Board:
         rows: list[RenderableType] = [head]
         if details := self._details():
             rows.append(Text("  ".join(details), style="dim"))
-        if self._state == "queued" and self._clock() - self._since_s > PATIENCE_S:
-            rows.append(Text(NO_WORKER, style="yellow"))
+        if hint := self._hint():
+            rows.append(Text(hint, style="yellow"))
         bars = BARS if console.encoding.lower().startswith("utf") else PLAIN_BARS
         curves = self.curves(bars, max(10, min(40, console.width - 42)))
         return Group(*rows, curves) if curves else Group(*rows)
+
+    @property
+    def nobody_works(self) -> bool:
+        """Whether the job waits and the server said that it sees no worker."""
+        return self._state == "queued" and self._info.workers == 0
+
+    def _hint(self) -> str | None:
+        """Why the job still waits."""
+        if self.nobody_works:
+            return NO_WORKER_SEEN
+        if self._state != "queued" or self._clock() - self._since_s <= PATIENCE_S:
+            return None
+        return NO_WORKER if self._info.workers is None else WORKERS_BUSY
 
     def curves(self, bars: str = BARS, width: int = 40) -> RenderableType | None:
         """Accuracy and loss on validation, epoch by epoch."""

@@ -159,6 +159,10 @@ class JobInfo(BaseModel):
     history: list[dict[str, Any]]
     result: dict[str, Any] | None
     error: JobError | None
+    workers: int | None = Field(
+        None,
+        description="Workers that ask for jobs or train one now, where the job waits; null in lists and otherwise.",
+    )
 
 
 class JobList(BaseModel):
@@ -175,7 +179,7 @@ class JobFileList(BaseModel):
     files: list[JobFileInfo]
 
 
-def job_info(job: Job, history: Sequence[dict[str, Any]]) -> JobInfo:
+def job_info(job: Job, history: Sequence[dict[str, Any]], workers: int | None = None) -> JobInfo:
     request = job.request
     return JobInfo(
         id=job.id,
@@ -195,6 +199,7 @@ def job_info(job: Job, history: Sequence[dict[str, Any]]) -> JobInfo:
         history=list(history),
         result=job.outcome,
         error=JobError(code=job.error[0], message=job.error[1]) if job.error else None,
+        workers=workers,
     )
 
 

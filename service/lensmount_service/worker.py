@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -28,6 +29,7 @@ from lensmount_service.job_run import JobRun, work_folder
 from lensmount_service.jobs import JobTable, Lease
 from lensmount_service.link import Refused, ServerAway, open_link, require_server
 from lensmount_service.worker_settings import WorkerSettings
+from lensmount_service.worker_table import NOTE_S, WorkerTable
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,8 @@ class Worker:
         self._backbone = backbone
         self._stop = threading.Event()
         self._lease: Lease | None = None
+        self._workers = WorkerTable(jobs.database)
+        self._noted_at = -NOTE_S
         self.damaged = False
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -52,7 +56,15 @@ class Worker:
         self._stop.set()
 
     def run(self) -> None:
+        try:
+            self._claim_and_work()
+        finally:
+            with contextlib.suppress(ServiceError):
+                self._workers.forget(self.name)
+
+    def _claim_and_work(self) -> None:
         while not self._stop.is_set():
+            self._note()
             lease = self._claim()
             if lease is not None:
                 self._lease = lease
@@ -78,6 +90,13 @@ class Worker:
         with contextlib.suppress(ServiceError):
             self._jobs.give_back(lease)
         shutil.rmtree(work_folder(self._settings, lease), ignore_errors=True)
+
+    def _note(self) -> None:
+        """Tell the server now and then that a worker is there; while a job runs, its lease tells it."""
+        if time.monotonic() - self._noted_at >= NOTE_S:
+            with contextlib.suppress(ServiceError):
+                self._workers.note(self.name, self._backbone.fingerprint)
+            self._noted_at = time.monotonic()
 
     def _claim(self) -> Lease | None:
         try:

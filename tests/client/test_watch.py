@@ -16,7 +16,7 @@ from lensmount_client import JobEnd, JobEpoch, JobError, JobEvent, JobInfo, JobL
 from lensmount_client._cli_job_facts import outcome
 from lensmount_client._document import Document
 from lensmount_client._job_info import AFTER_TRAINING, TRAINING, job_of
-from lensmount_client._watch import Board, watching
+from lensmount_client._watch import NO_WORKER_SEEN, Board, watching
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUNNING = JobState("running", 1, AT)
@@ -89,6 +89,33 @@ def test_a_job_that_nobody_takes_says_what_may_be_missing(info: JobInfo) -> None
     assert "`lensmount worker` starts one" in drawn(board)
     board.take(RUNNING)
     assert "starts one" not in drawn(board)
+
+
+def test_a_job_without_any_worker_says_so_at_once_and_how_to_start_one(
+    info: JobInfo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = replace(info, workers=0)
+    board = Board(alone, clock=lambda: 0.0)
+    assert "`lensmount worker`" in drawn(board, 200)
+    with watching(True, alone):
+        pass
+    assert capsys.readouterr().err.splitlines() == [NO_WORKER_SEEN]
+    board.take(RUNNING)
+    assert "lensmount worker" not in drawn(board, 200)
+
+
+def test_a_job_that_waits_for_a_busy_worker_does_not_ask_for_another(
+    info: JobInfo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    busy = replace(info, workers=2)
+    board = Board(busy, clock=lambda: now[0])
+    now[0] = 10.0
+    assert "until a worker is free" in drawn(board)
+    assert "lensmount worker" not in drawn(board)
+    with watching(True, busy):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_a_phase_without_epochs_has_its_own_share(info: JobInfo) -> None:

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from lensmount_service.routes.jobs import POLL_S
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
+from lensmount_service.worker_table import WorkerTable
 
 HEADERS = {"Content-Type": "application/zip"}
 
@@ -440,3 +441,14 @@ def test_a_refused_adapter_leaves_the_job_with_its_worker(client, parts, lease, 
     answer = client.put(f"/adapters/malaria?job={lease.id}", content=make_adapter(1)[:-10], headers=held(lease))
     assert answer.status_code == 422
     assert parts.training.jobs.beat(lease) is False
+
+
+def test_a_job_that_waits_tells_how_many_workers_could_take_it(client, parts):
+    job = submit(client)
+    assert job["workers"] == 0
+    workers, fingerprint = WorkerTable(parts.training.jobs.database), parts.engine.backbone.fingerprint
+    workers.note("w", fingerprint)
+    assert client.get(f"/jobs/{job['id']}").json()["workers"] == 1
+    claim(parts)
+    assert client.get(f"/jobs/{job['id']}").json()["workers"] is None
+    assert submit(client)["workers"] == 1

@@ -31,6 +31,7 @@ from lensmount_service.jobs import DatasetPin, Job, JobRequest, JobTable, State
 from lensmount_service.references import require_name
 from lensmount_service.routes.openapi import PROBLEMS, adapter_body
 from lensmount_service.settings import Settings
+from lensmount_service.worker_table import WorkerTable
 
 
 class Pinned(Protocol):
@@ -68,10 +69,13 @@ def jobs_router(
 ) -> APIRouter:
     """`stopping` ends the streams, which would else hold a server's shutdown up."""
     router = APIRouter(prefix="/jobs", tags=["jobs"], responses=PROBLEMS)
+    workers = WorkerTable(jobs.database)
 
     async def informed(job: Job) -> JobInfo:
         histories = await asyncio.to_thread(jobs.histories, [job.id])
-        return job_info(job, histories[job.id])
+        waits = job.state == "queued"
+        seen = await asyncio.to_thread(workers.count, job.request.backbone) if waits else None
+        return job_info(job, histories[job.id], seen)
 
     async def found(job_id: JobId) -> Job:
         return await asyncio.to_thread(jobs.get, job_id)
