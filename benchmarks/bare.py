@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters import Adapter, admit, load_backbone
-from lensmount_adapters.executors import choose_executor
-from lensmount_adapters.inputs import prepare
-from lensmount_adapters.segment_runner import SegmentRunner
+from lensmount_adapters.inputs.prepare import prepare
+from lensmount_adapters.programs.executor import choose_executor
+from lensmount_adapters.runners.segment_runner import SegmentRunner
 
 ZOO = Path(__file__).parents[1] / "adapters" / "zoo"
 

@@ -31,7 +31,7 @@ from lensmount_adapters import (
     dump_adapter,
     load_backbone,
 )
-from lensmount_adapters.manifest import Factors, LinearHead
+from lensmount_adapters.adapter.manifest import Factors, LinearHead
 
 ADAPTERS = 8
 RANK = 8

@@ -39,13 +39,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lensmount_adapters import Adapter, Backbone, Manifest, load_backbone
-from lensmount_adapters.delta import LowRank
-from lensmount_adapters.executors import Executor, choose_executor
-from lensmount_adapters.manifest import Factors, LinearHead
-from lensmount_adapters.openvino_executor import import_openvino
-from lensmount_adapters.segment_runner import SegmentRunner
-from lensmount_adapters.segments import Segments
-from lensmount_service.scheduler import Item, Scheduler
+from lensmount_adapters.adapter.manifest import Factors, LinearHead
+from lensmount_adapters.delta.kinds import LowRank
+from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters.programs.executor import Executor, choose_executor
+from lensmount_adapters.programs.openvino import import_openvino
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_service.engine.scheduler import Item, Scheduler
 
 ADAPTED = {
     "tf_efficientnet_lite0": (None, r"(blocks\.[456]\..*|conv_head)", r"(blocks\.6\..*|conv_head)"),

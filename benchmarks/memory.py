@@ -133,9 +133,9 @@ def adapters(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import torch
 
     from lensmount_adapters import admit, load_backbone
-    from lensmount_adapters.costs import CostBook
-    from lensmount_adapters.executors import choose_executor
-    from lensmount_adapters.segment_runner import SegmentRunner
+    from lensmount_adapters.programs.executor import choose_executor
+    from lensmount_adapters.runners.costs import CostBook
+    from lensmount_adapters.runners.segment_runner import SegmentRunner
 
     torch.set_num_threads(1)
     resident = load_backbone(backbone, "random:0")
@@ -173,9 +173,9 @@ def adapter_bytes(backbone: Any, seed: int) -> bytes:
     import torch
 
     from lensmount_adapters import Manifest, dump_adapter
-    from lensmount_adapters.delta import fresh_low_rank
-    from lensmount_adapters.manifest import Factors, LinearHead
-    from lensmount_adapters.targets import select_targets
+    from lensmount_adapters.adapter.manifest import Factors, LinearHead
+    from lensmount_adapters.delta.kinds import fresh_low_rank
+    from lensmount_adapters.delta.targets import select_targets
 
     draw = torch.Generator().manual_seed(seed)
     targets = select_targets(backbone.name, backbone.targets, "lora").low_rank

@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
-from lensmount_adapters.costs import Line
-from lensmount_adapters.dataset import read_folder, read_pixels
+from lensmount_adapters.data.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import ExecutorUnavailable
-from lensmount_adapters.evaluation import reproduce_split
-from lensmount_adapters.executors import Joining, choose_executor
-from lensmount_adapters.inputs import normalise
-from lensmount_adapters.metrics import measure
-from lensmount_adapters.runner import MergedRunner, Runner
-from lensmount_adapters.segment_runner import SegmentRunner
+from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.metrics.classification import measure
+from lensmount_adapters.programs.executor import Joining, choose_executor
+from lensmount_adapters.runners.costs import Line
+from lensmount_adapters.runners.runner import MergedRunner, Runner
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.training.evaluate import reproduce_split
 
 ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
 FOLDERS = {"malaria": "malaria-nih", "smoking": "smoking", "histology": "histology-lc25000-lung"}

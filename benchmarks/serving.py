@@ -35,9 +35,9 @@ import process  # type: ignore[import-not-found]  # in this folder; mypy starts 
 import results  # type: ignore[import-not-found]  # in this folder too
 from PIL import Image
 
-from lensmount_client._bench import Load, Mix, Target
-from lensmount_client._bench_connection import Body
-from lensmount_client._bench_summary import Figures, Summary
+from lensmount_client._bench.connection import Body
+from lensmount_client._bench.load import Load, Mix, Target
+from lensmount_client._bench.summary import Figures, Summary
 
 ROOT = Path(__file__).parents[1]
 PEERS = Path(__file__).parent / "peers"

@@ -29,7 +29,7 @@ import timm
 import torch
 
 from lensmount_adapters import Backbone, ExactSwapper, Manifest, admit, dump_adapter, load_backbone
-from lensmount_adapters.manifest import Factors, LinearHead
+from lensmount_adapters.adapter.manifest import Factors, LinearHead
 
 MODULES = r"layer[34]\.\d+\.conv[12]"
 RANK = 8

@@ -39,18 +39,18 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from lensmount_adapters.augment import Augmentation, augment, cut_mix, mix
-from lensmount_adapters.backbone import Backbone, load_backbone
-from lensmount_adapters.config import TrainingConfig
-from lensmount_adapters.inputs import normalise
-from lensmount_adapters.manifest import Preprocessing
-from lensmount_adapters.metrics import measure
-from lensmount_adapters.schedule import learning_rate_at
-from lensmount_adapters.strided import UnstridedDepthwise
-from lensmount_adapters.targets import select_targets
-from lensmount_adapters.task import Task, read_task
-from lensmount_adapters.training import train
-from lensmount_adapters.weights import create
+from lensmount_adapters.adapter.manifest import Preprocessing
+from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.weights import create
+from lensmount_adapters.delta.targets import select_targets
+from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.metrics.classification import measure
+from lensmount_adapters.training.augment import Augmentation, augment, cut_mix, mix
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
+from lensmount_adapters.training.schedule import learning_rate_at
+from lensmount_adapters.training.task import Task, read_task
+from lensmount_adapters.training.train_adapter import train
 
 DEFAULT_OUT = Path(__file__).parent / "training.jsonl"
 RACERS = ("ours", "ours, short", "peft")

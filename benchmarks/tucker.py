@@ -25,9 +25,9 @@ from typing import Any
 import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
 
-from lensmount_adapters.backbone import Backbone, load_backbone
-from lensmount_adapters.config import TrainingConfig
-from lensmount_adapters.training import train
+from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.train_adapter import train
 
 DEFAULT_OUT = Path(__file__).parent / "tucker.jsonl"
 BACKBONE = "vgg16"

@@ -12,22 +12,41 @@ from pathlib import Path
 import pytest
 
 import lensmount_client
-from lensmount_adapters import cli as adapters_cli
 from lensmount_adapters import errors as adapters
-from lensmount_adapters import run
-from lensmount_adapters.manifest import RESERVED_NAMES, check_name
-from lensmount_adapters.schedule import EpochRecord
-from lensmount_client import _answer, _calls, _calls_jobs, _calls_masks, _event_feed, _job_info, _results, _upload
+from lensmount_adapters.adapter.manifest import RESERVED_NAMES, check_name
+from lensmount_adapters.cli import train as adapters_cli
+from lensmount_adapters.training import loop as run
+from lensmount_adapters.training.schedule import EpochRecord
+from lensmount_client._api import (
+    adapters as _calls,
+)
+from lensmount_client._api import (
+    jobs as _calls_jobs,
+)
+from lensmount_client._api import (
+    masks as _calls_masks,
+)
+from lensmount_client._api import (
+    upload as _upload,
+)
 from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
+from lensmount_client._http import response as _answer
 from lensmount_client._reference import NAME
 from lensmount_client._reference import Reference as ClientReference
+from lensmount_client._resources import job_events as _event_feed
+from lensmount_client._types import jobs as _job_info
+from lensmount_client._types import results as _results
 from lensmount_service import errors as service
-from lensmount_service import gate, job_run, job_schemas, jobs, negotiation, phases, problems, schemas
-from lensmount_service.job_files import MEDIA_TYPES
-from lensmount_service.problems import CODES, NEVER_SENT
-from lensmount_service.references import Reference as ServerReference
+from lensmount_service.jobs import phases
+from lensmount_service.jobs import table as jobs
+from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.routes import jobs as job_routes
 from lensmount_service.settings import Settings
+from lensmount_service.store.references import Reference as ServerReference
+from lensmount_service.web import job_schemas, negotiation, problems, schemas
+from lensmount_service.web.problems import CODES, NEVER_SENT
+from lensmount_service.worker import attempt as job_run
+from lensmount_service.worker import gate
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {
@@ -439,7 +458,7 @@ def test_each_header_that_the_client_sends_is_one_that_the_server_reads(name):
 
 
 def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads():
-    from lensmount_client import _calls_datasets
+    from lensmount_client._api import datasets as _calls_datasets
     from lensmount_service.routes.datasets import _range
 
     written = re.search(r'"Content-Range": f"(.*?)"', inspect.getsource(_calls_datasets))

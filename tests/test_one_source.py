@@ -16,21 +16,28 @@ import typer
 from pydantic import ValidationError
 from typer.main import get_command
 
-from lensmount_adapters import augment, augment_volumes, executors, training_options_copy
-from lensmount_adapters.checkpoint import load_checkpoint, save_checkpoint
-from lensmount_adapters.cli import train
-from lensmount_adapters.config import FILE_DTYPES, TrainingConfig
+from lensmount_adapters.cli.train import train
 from lensmount_adapters.dtypes import ALIASES, WORDS
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.precision import PRECISIONS, precision_of
-from lensmount_adapters.training_options import JOB_OPTIONS, TRAINING_OPTIONS, options_of_jobs, options_of_train
+from lensmount_adapters.programs import executor as executors
+from lensmount_adapters.training import augment, augment_volumes
+from lensmount_adapters.training import options_copy as training_options_copy
+from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
+from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
+from lensmount_adapters.training.options import (
+    JOB_OPTIONS,
+    TRAINING_OPTIONS,
+    options_of_jobs,
+    options_of_train,
+)
+from lensmount_adapters.training.precision import PRECISIONS, precision_of
 from lensmount_client import JobOptions
-from lensmount_client import _cli_jobs as jobs_cli
-from lensmount_client import _training_options as copy
+from lensmount_client._cli import jobs as jobs_cli
+from lensmount_client._types import training_options as copy
 from lensmount_service import cli as service_cli
-from lensmount_service.job_schemas import JobSubmission
 from lensmount_service.settings import Settings
-from lensmount_service.worker_settings import WorkerSettings
+from lensmount_service.web.job_schemas import JobSubmission
+from lensmount_service.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
 TABLE = {option.name: option for option in (*TRAINING_OPTIONS, *JOB_OPTIONS)}

@@ -12,24 +12,35 @@ A name's module is imported when the name is first used: most of them import tor
 `lensmount train --help` needs none of them.
 """
 
-import sys
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 if TYPE_CHECKING:
-    from lensmount_adapters.adapter import Adapter
-    from lensmount_adapters.admission import admit
-    from lensmount_adapters.backbone import DEFAULT_BACKBONE, Backbone, fingerprint_of, load_backbone, tensor_digest
-    from lensmount_adapters.delta import Delta, Layer, Target
+    from lensmount_adapters.adapter.adapter import Adapter
+    from lensmount_adapters.adapter.admission import admit
+    from lensmount_adapters.adapter.file import (
+        AdapterFile,
+        digest_of,
+        dump_adapter,
+        parse_adapter,
+        write_adapter,
+    )
+    from lensmount_adapters.adapter.header import Limits
+    from lensmount_adapters.adapter.manifest import Manifest, Preprocessing
+    from lensmount_adapters.backbone.inflate import VolumeBackbone, inflate
+    from lensmount_adapters.backbone.model import (
+        DEFAULT_BACKBONE,
+        Backbone,
+        fingerprint_of,
+        load_backbone,
+        tensor_digest,
+    )
+    from lensmount_adapters.delta.kinds import Delta, Layer, Target
     from lensmount_adapters.errors import LensmountError
-    from lensmount_adapters.files import AdapterFile, digest_of, dump_adapter, parse_adapter, write_adapter
-    from lensmount_adapters.header import Limits
-    from lensmount_adapters.images import ImageLimits, decode_image, preprocess
-    from lensmount_adapters.inflate import VolumeBackbone, inflate
-    from lensmount_adapters.manifest import Manifest, Preprocessing
-    from lensmount_adapters.subtract import SubtractingSwapper
-    from lensmount_adapters.swap import ExactSwapper, Swapper
+    from lensmount_adapters.inputs.images import ImageLimits, decode_image, preprocess
+    from lensmount_adapters.swap.exact import ExactSwapper, Swapper
+    from lensmount_adapters.swap.subtract import SubtractingSwapper
 
 __all__ = [
     "DEFAULT_BACKBONE",
@@ -61,47 +72,19 @@ __all__ = [
     "write_adapter",
 ]
 
-_MODULE_OF = {  # the imports above once more, for Python; a test compares the two
-    name: module
-    for module, names in {
-        "adapter": ["Adapter"],
-        "admission": ["admit"],
-        "backbone": ["DEFAULT_BACKBONE", "Backbone", "fingerprint_of", "load_backbone", "tensor_digest"],
-        "delta": ["Delta", "Layer", "Target"],
-        "errors": ["LensmountError"],
-        "files": ["AdapterFile", "digest_of", "dump_adapter", "parse_adapter", "write_adapter"],
-        "header": ["Limits"],
-        "images": ["ImageLimits", "decode_image", "preprocess"],
-        "inflate": ["VolumeBackbone", "inflate"],
-        "manifest": ["Manifest", "Preprocessing"],
-        "subtract": ["SubtractingSwapper"],
-        "swap": ["ExactSwapper", "Swapper"],
-    }.items()
-    for name in names
+_NAMES = {  # the imports above once more, for Python; a test compares the two
+    "adapter.adapter": ["Adapter"],
+    "adapter.admission": ["admit"],
+    "adapter.file": ["AdapterFile", "digest_of", "dump_adapter", "parse_adapter", "write_adapter"],
+    "adapter.header": ["Limits"],
+    "adapter.manifest": ["Manifest", "Preprocessing"],
+    "backbone.inflate": ["VolumeBackbone", "inflate"],
+    "backbone.model": ["DEFAULT_BACKBONE", "Backbone", "fingerprint_of", "load_backbone", "tensor_digest"],
+    "delta.kinds": ["Delta", "Layer", "Target"],
+    "errors": ["LensmountError"],
+    "inputs.images": ["ImageLimits", "decode_image", "preprocess"],
+    "swap.exact": ["ExactSwapper", "Swapper"],
+    "swap.subtract": ["SubtractingSwapper"],
 }
 
-if not TYPE_CHECKING:  # else mypy would take any name for one of this package
-
-    def __getattr__(name: str) -> object:
-        """PEP 562: a public name, or the module of one, is imported when it is first used."""
-        if name in _MODULE_OF:
-            value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        elif name in _MODULE_OF.values():
-            value = import_module(f"{__name__}.{name}")
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *_MODULE_OF, *_MODULE_OF.values()})
-
-    class _Package(ModuleType):
-        """`inflate` is a function and the name of its module: importing the module must not hide the function."""
-
-        def __setattr__(self, name: str, value: object) -> None:
-            if isinstance(value, ModuleType) and name in _MODULE_OF:
-                value = getattr(value, name)
-            super().__setattr__(name, value)
-
-    sys.modules[__name__].__class__ = _Package
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

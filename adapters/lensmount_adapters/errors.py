@@ -66,17 +66,17 @@ class AdapterUnsupported(AdapterError):
 
 class AdapterTooLarge(AdapterError):
     default_code = "adapter_too_large"
-    finer_codes = ("adapter_header_too_large", "adapter_too_many_tensors", "rank_too_large")
+    finer_codes: ClassVar[tuple[str, ...]] = ("adapter_header_too_large", "adapter_too_many_tensors", "rank_too_large")
 
 
 class AdapterMalformed(AdapterError):
     default_code = "adapter_malformed"
-    finer_codes = ("adapter_empty", "empty_tensor")
+    finer_codes: ClassVar[tuple[str, ...]] = ("adapter_empty", "empty_tensor")
 
 
 class AdapterInvalid(AdapterError):
     default_code = "adapter_invalid"
-    finer_codes = (
+    finer_codes: ClassVar[tuple[str, ...]] = (
         "adapter_incomplete",
         "adapter_no_effect",
         "adapter_norm_limit",
@@ -107,12 +107,12 @@ class ImageUnsupported(ImageError):
 
 class ImageTooLarge(ImageError):
     default_code = "image_too_large"
-    finer_codes = ("image_too_many_frames",)
+    finer_codes: ClassVar[tuple[str, ...]] = ("image_too_many_frames",)
 
 
 class ImageInvalid(ImageError):
     default_code = "image_invalid"
-    finer_codes = ("image_empty", "image_truncated", "unsupported_color_mode")
+    finer_codes: ClassVar[tuple[str, ...]] = ("image_empty", "image_truncated", "unsupported_color_mode")
 
 
 class VolumeUnsupported(ImageUnsupported):
@@ -125,7 +125,7 @@ class VolumeTooLarge(ImageTooLarge):
 
 class VolumeInvalid(ImageInvalid):
     default_code = "volume_invalid"
-    finer_codes = ("volume_empty", "volume_truncated")
+    finer_codes: ClassVar[tuple[str, ...]] = ("volume_empty", "volume_truncated")
 
 
 class SwapError(LensmountError):
@@ -138,17 +138,17 @@ class IntegrityError(LensmountError):
 
 class DatasetError(LensmountError):
     default_code = "dataset_invalid"
-    finer_codes = ("dataset_too_small", "dataset_unreadable")
+    finer_codes: ClassVar[tuple[str, ...]] = ("dataset_too_small", "dataset_unreadable")
 
 
 class DatasetTooLarge(DatasetError):
     default_code = "zip_too_large"
-    finer_codes = ("dataset_too_large",)
+    finer_codes: ClassVar[tuple[str, ...]] = ("dataset_too_large",)
 
 
 class ArchiveInvalid(DatasetError):
     default_code = "zip_malformed"
-    finer_codes = (
+    finer_codes: ClassVar[tuple[str, ...]] = (
         "zip_bad_path",
         "zip_duplicate_name",
         "zip_encrypted",

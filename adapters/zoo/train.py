@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lensmount_adapters.card import CardTexts, model_card
-from lensmount_adapters.cli import progress_bar
-from lensmount_adapters.config import TrainingConfig
-from lensmount_adapters.files import parse_adapter
-from lensmount_adapters.manifest import Manifest
-from lensmount_adapters.report import tables
-from lensmount_adapters.training import train
+from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.cli.train import progress_bar
+from lensmount_adapters.report.card import CardTexts, model_card
+from lensmount_adapters.report.write import tables
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.train_adapter import train
 
 ZOO = Path(__file__).parent
 MAX_BYTES = 2_000_000

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lensmount_adapters import Preprocessing
-from lensmount_adapters.inputs import prepare
+from lensmount_adapters.inputs.prepare import prepare
 
 from . import goals
 from .bench import Bench

@@ -7,7 +7,7 @@ import time
 import torch
 
 from lensmount_adapters import Adapter, Backbone
-from lensmount_adapters.segment_runner import SegmentRunner
+from lensmount_adapters.runners.segment_runner import SegmentRunner
 
 from . import goals
 from .bench import Bench

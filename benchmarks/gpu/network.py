@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters import Adapter, Backbone, Manifest, admit, dump_adapter, load_backbone
+from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.errors import BackboneError
-from lensmount_adapters.executors import Executor, choose_executor
-from lensmount_adapters.junction import Junction
-from lensmount_adapters.manifest import Factors, LinearHead
-from lensmount_adapters.segment_runner import SegmentRunner
-from lensmount_adapters.segments import Segments
+from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters.programs.executor import Executor, choose_executor
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.runners.split_backbone import Junction
 
 from .goals import floor_ms
 

@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from lensmount_client._bench import Load, Mix, Target
-from lensmount_client._bench_connection import Body
-from lensmount_client._bench_summary import Summary
+from lensmount_client._bench.connection import Body
+from lensmount_client._bench.load import Load, Mix, Target
+from lensmount_client._bench.summary import Summary
 
 from . import goals
 from .bench import Bench

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from lensmount_adapters.manifest import LinearHead
-from lensmount_adapters.targets import select_targets
-from lensmount_adapters.trainable import TrainableAdapter
+from lensmount_adapters.adapter.manifest import LinearHead
+from lensmount_adapters.delta.targets import select_targets
+from lensmount_adapters.training.trainable import TrainableAdapter
 
 from . import goals
 from .bench import Bench

@@ -7,12 +7,10 @@ with Client("http://127.0.0.1:8000") as client:
     job = client.jobs.submit(client.datasets.push("cells/"), adapter="cells").wait(progress=True)
 """
 
-from ._adapters import Adapters, AsyncAdapters
-from ._async_client import AsyncClient
-from ._client import Client
-from ._dataset_info import Dataset, DatasetReport, DatasetWarning
-from ._datasets import AsyncDatasets, Datasets
-from ._errors import (
+from lensmount_client._api.segmentation import Mask, Segmentation
+from lensmount_client._async_client import AsyncClient
+from lensmount_client._client import Client
+from lensmount_client._errors import (
     AdapterCorrupt,
     AdapterEmpty,
     AdapterHeaderTooLarge,
@@ -148,9 +146,16 @@ from ._errors import (
     ZipSymlink,
     ZipTooLarge,
 )
-from ._image import ImageInput
-from ._job import AsyncJob, Job
-from ._job_info import (
+from lensmount_client._files.image import ImageInput
+from lensmount_client._http.retry import RetryPolicy
+from lensmount_client._http.settings import Timeout
+from lensmount_client._resources.adapters import Adapters, AsyncAdapters
+from lensmount_client._resources.datasets import AsyncDatasets, Datasets
+from lensmount_client._resources.job import AsyncJob, Job
+from lensmount_client._resources.jobs import AsyncJobs, Jobs
+from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
+from lensmount_client._types.job_options import JobOptions
+from lensmount_client._types.jobs import (
     DatasetId,
     Gate,
     JobEnd,
@@ -165,9 +170,7 @@ from ._job_info import (
     JobState,
     Replaced,
 )
-from ._job_options import JobOptions
-from ._jobs import AsyncJobs, Jobs
-from ._results import (
+from lensmount_client._types.results import (
     AdapterFile,
     AdapterId,
     AdapterInfo,
@@ -181,10 +184,7 @@ from ._results import (
     Score,
     VersionInfo,
 )
-from ._retry import RetryPolicy
-from ._segmentation import Mask, Segmentation
-from ._settings import Timeout
-from ._version import __version__
+from lensmount_client._version import __version__
 
 __all__ = [
     "AdapterCorrupt",

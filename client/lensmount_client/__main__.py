@@ -1,5 +1,5 @@
 """`python -m lensmount_client` is the command `lensmount`."""
 
-from lensmount_client._cli import main
+from lensmount_client._cli.main import main
 
 main()

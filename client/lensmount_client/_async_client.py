@@ -11,24 +11,24 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from . import _calls as calls
-from . import _calls_masks as masks
-from ._adapters import AsyncAdapters
-from ._answer import Answer, Receiver
-from ._datasets import AsyncDatasets
-from ._errors import LensmountError
-from ._event_feed import EventFeed
-from ._exchange import Call, Wait, exchange
-from ._image import ImageInput, image_bytes
-from ._job_info import JobEvent
-from ._jobs import AsyncJobs
-from ._many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
-from ._progress import Report, reporting
-from ._results import Health, Integrity, Outcome, Prediction
-from ._retry import RetryPolicy
-from ._segmentation import Segmentation
-from ._settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
-from ._window import awindowed
+from lensmount_client._api import adapters as calls
+from lensmount_client._api import masks
+from lensmount_client._api.segmentation import Segmentation
+from lensmount_client._errors import LensmountError
+from lensmount_client._files.image import ImageInput, image_bytes
+from lensmount_client._http.call import Call, Wait, exchange
+from lensmount_client._http.concurrency import awindowed
+from lensmount_client._http.response import Answer, Receiver
+from lensmount_client._http.retry import RetryPolicy
+from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
+from lensmount_client._resources.adapters import AsyncAdapters
+from lensmount_client._resources.datasets import AsyncDatasets
+from lensmount_client._resources.job_events import EventFeed
+from lensmount_client._resources.jobs import AsyncJobs
+from lensmount_client._resources.many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.jobs import JobEvent
+from lensmount_client._types.results import Health, Integrity, Outcome, Prediction
 
 T = TypeVar("T")
 

@@ -73,7 +73,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._job_info import JobInfo
+    from lensmount_client._types.jobs import JobInfo
 
 
 class LensmountError(Exception):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ._errors import AdapterMismatch, InvalidInput
-from ._results import AdapterId
+from lensmount_client._errors import AdapterMismatch, InvalidInput
+from lensmount_client._types.results import AdapterId
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

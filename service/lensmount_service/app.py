@@ -13,16 +13,13 @@ import structlog
 from fastapi import FastAPI
 
 from lensmount_client._version import __version__
-from lensmount_service import problems
-from lensmount_service.catalog import Catalog
-from lensmount_service.datasets import DatasetStore
-from lensmount_service.engine import Engine
+from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import ServiceError
-from lensmount_service.guard import Guard
-from lensmount_service.job_files import JobFiles
-from lensmount_service.jobs import JobTable
+from lensmount_service.jobs.files import JobFiles
+from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
-from lensmount_service.publishing import Publisher
+from lensmount_service.middleware import Guard
 from lensmount_service.routes.adapters import adapters_router
 from lensmount_service.routes.datasets import datasets_router
 from lensmount_service.routes.docs import docs_router
@@ -31,6 +28,9 @@ from lensmount_service.routes.jobs import jobs_router
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
+from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.web import problems
 
 log = structlog.get_logger(__name__)
 

@@ -117,7 +117,7 @@ def worker(
     """
     given = {name: value for name, value in locals().items() if value is not None}
     try:
-        from lensmount_service.worker_settings import WorkerSettings
+        from lensmount_service.worker.settings import WorkerSettings
 
         settings = WorkerSettings(**given)
     except ValidationError as error:
@@ -125,8 +125,8 @@ def worker(
     try:
         from lensmount_adapters.errors import LensmountError
         from lensmount_service import logs
-        from lensmount_service import worker as working
         from lensmount_service.errors import ServiceError
+        from lensmount_service.worker import worker as working
     except ModuleNotFoundError as error:
         _stop(f'needs {error.name}. Cure: pip install "lensmount[train,serve]"', "worker")
     logs.configure(settings)

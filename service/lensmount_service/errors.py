@@ -1,4 +1,4 @@
-"""Every error of the service: one base class, one tree; `problems.py` turns each into a status.
+"""Every error of the service: one base class, one tree; `web/problems.py` turns each into a status.
 
 ServiceError
 ├── RequestError                a request that cannot be read

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from lensmount_service.blobs import Blobs, mtime_of
-from lensmount_service.datasets import DatasetStore
-from lensmount_service.job_files import CHECKPOINT
-from lensmount_service.jobs import JobTable
-from lensmount_service.registry import Registry
+from lensmount_service.jobs.files import CHECKPOINT
+from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.blobs import Blobs, mtime_of
+from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.registry import Registry
 
 log = structlog.get_logger(__name__)
 

@@ -20,34 +20,34 @@ from fastapi import FastAPI
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
-from lensmount_adapters.archive import ArchiveLimits
-from lensmount_adapters.canonical import DatasetLimits
-from lensmount_adapters.costs import CostBook, Line
+from lensmount_adapters.adapter.manifest import VolumePreprocessing
+from lensmount_adapters.backbone.pristine import Reread
+from lensmount_adapters.data.dataset_archive import DatasetLimits
+from lensmount_adapters.data.labels import MAX_FILE_BYTES
+from lensmount_adapters.data.zip_reader import ArchiveLimits
 from lensmount_adapters.errors import BackboneError
-from lensmount_adapters.executors import choose_executor
-from lensmount_adapters.images import ImageLimits
-from lensmount_adapters.labels import MAX_FILE_BYTES
+from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.machine import device_name
-from lensmount_adapters.manifest import VolumePreprocessing
-from lensmount_adapters.pristine import Reread
-from lensmount_adapters.runner import MergedRunner, Runner
-from lensmount_adapters.segment_runner import SegmentRunner
+from lensmount_adapters.programs.executor import choose_executor
+from lensmount_adapters.runners.costs import CostBook, Line
+from lensmount_adapters.runners.runner import MergedRunner, Runner
+from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_client._version import __version__
 from lensmount_service.app import Training, create_app
-from lensmount_service.blobs import Blobs, BlobStore
-from lensmount_service.catalog import Catalog
-from lensmount_service.database import Database
-from lensmount_service.datasets import DatasetStore
-from lensmount_service.engine import Engine
+from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unavailable
 from lensmount_service.gc import Collected, collect
-from lensmount_service.job_files import JobFiles
-from lensmount_service.jobs import JobTable, jobs_using
+from lensmount_service.jobs.files import JobFiles
+from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.jobs.table import JobTable, jobs_using
 from lensmount_service.metrics import Metrics
-from lensmount_service.publishing import Publisher
-from lensmount_service.references import Reference
-from lensmount_service.registry import Registry
 from lensmount_service.settings import Settings
+from lensmount_service.store.blobs import Blobs, BlobStore
+from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.database import Database
+from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.references import Reference
+from lensmount_service.store.registry import Registry
 from lensmount_service.supervisor import WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ def _blobs(settings: Settings) -> Blobs:
     if settings.blobs is None:
         return local
     try:
-        from lensmount_service.remote_blobs import RemoteBlobs  # its library is an extra
+        from lensmount_service.store.remote_blobs import RemoteBlobs  # its library is an extra
     except ModuleNotFoundError as error:
         raise Unavailable(
             f'adapter files in an object store need {error.name}. Cure: pip install "lensmount[s3]"',

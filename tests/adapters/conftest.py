@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from lensmount_adapters import Backbone, Manifest, load_backbone
-from lensmount_adapters.judged import Judged
-from lensmount_adapters.metrics import measure
+from lensmount_adapters.metrics.classification import measure
+from lensmount_adapters.metrics.scored import Judged
 
 DrawFolder = Callable[..., Path]
 DrawManifest = Callable[..., Manifest]

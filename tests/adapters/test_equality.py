@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensmount_adapters.delta import Delta, Layer, Target, read_deltas
+from lensmount_adapters.delta.kinds import Delta, Layer, Target, read_deltas
 
 RANK = 3
 SCALE = 1.75

@@ -13,11 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lensmount_adapters import cli, training
-from lensmount_adapters.admission import admit
-from lensmount_adapters.backbone import Backbone, load_backbone
-from lensmount_adapters.config import TrainingConfig
-from lensmount_adapters.training import train
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.cli import train as cli
+from lensmount_adapters.training import train as training
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.train_adapter import train
 
 ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
 FLOORS = {"malaria": 0.96, "smoking": 0.94, "histology": 0.96}

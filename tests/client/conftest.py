@@ -15,7 +15,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from lensmount_client._cli import main
+from lensmount_client._cli.main import main
 
 FINGERPRINT = "sha256:" + "f" * 64
 

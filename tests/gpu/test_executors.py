@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from lensmount_adapters import cudagraph_executor
-from lensmount_adapters.cudagraph_executor import CudaGraphs
 from lensmount_adapters.errors import BackboneError
-from lensmount_adapters.executors import choose_executor
+from lensmount_adapters.programs import cudagraphs as cudagraph_executor
+from lensmount_adapters.programs.cudagraphs import CudaGraphs
+from lensmount_adapters.programs.executor import choose_executor
 
 pytestmark = pytest.mark.gpu
 

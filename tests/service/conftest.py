@@ -21,12 +21,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
-from lensmount_adapters.delta import fresh_low_rank
-from lensmount_adapters.manifest import Factors, LinearHead
+from lensmount_adapters.adapter.manifest import Factors, LinearHead
+from lensmount_adapters.delta.kinds import fresh_low_rank
 from lensmount_service import logs
-from lensmount_service.database import Database
 from lensmount_service.server import Parts, open_parts
 from lensmount_service.settings import Settings
+from lensmount_service.store.database import Database
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")

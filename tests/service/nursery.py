@@ -19,9 +19,10 @@ def main() -> None:
     import matplotlib.figure  # noqa: F401  # imported here, before the forks, and not in each of them
 
     from lensmount_adapters import load_backbone
-    from lensmount_service import logs, server, worker
+    from lensmount_service import logs, server
     from lensmount_service.settings import Settings
-    from lensmount_service.worker_settings import WorkerSettings
+    from lensmount_service.worker import worker
+    from lensmount_service.worker.settings import WorkerSettings
 
     backbone = load_backbone(sys.argv[1], "random:0")
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
-from lensmount_client._cli import main
+from lensmount_client._cli.main import main
 
 
 @contextmanager

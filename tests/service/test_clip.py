@@ -9,13 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
-from lensmount_adapters.admission import admit
-from lensmount_adapters.config import TrainingConfig
-from lensmount_adapters.images import decode_image, preprocess
-from lensmount_adapters.prompts import Prompts
-from lensmount_adapters.swap import ExactSwapper
-from lensmount_adapters.training import train
-from lensmount_adapters.zero_shot import write_zero_shot
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.inputs.images import decode_image, preprocess
+from lensmount_adapters.swap.exact import ExactSwapper
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.prompts import Prompts
+from lensmount_adapters.training.train_adapter import train
+from lensmount_adapters.training.zero_shot import write_zero_shot
 from lensmount_service.server import Parts
 
 PROMPTS = Prompts(templates=("a photo of {}.",), classes={"red": ("red noise",), "green": ("green noise",)})

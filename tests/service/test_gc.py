@@ -11,10 +11,10 @@ import zipfile
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_service.blobs import BlobStore
 from lensmount_service.gc import collect
-from lensmount_service.registry import Registry
 from lensmount_service.server import collect_garbage
+from lensmount_service.store.blobs import BlobStore
+from lensmount_service.store.registry import Registry
 
 
 @pytest.fixture

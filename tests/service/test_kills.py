@@ -29,12 +29,12 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from lensmount_service.database import Database
 from lensmount_service.errors import Unavailable
-from lensmount_service.jobs import ENDED, JobTable, event_table, publication_table
-from lensmount_service.registry import Registry
+from lensmount_service.jobs.table import ENDED, JobTable, event_table, publication_table
 from lensmount_service.server import collect_garbage
 from lensmount_service.settings import Settings
+from lensmount_service.store.database import Database
+from lensmount_service.store.registry import Registry
 
 BACKBONE = "test_resnet"
 NURSERY = Path(__file__).with_name("nursery.py")

@@ -16,9 +16,9 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
-from lensmount_adapters.helix import draw_helix, write_helices
-from lensmount_adapters.recipe import load_recipe, recipe_names
-from lensmount_adapters.recipe_run import Plan, carry_out, weights_beside
+from lensmount_adapters.recipe.carry_out import Plan, carry_out, weights_beside
+from lensmount_adapters.recipe.helix import draw_helix, write_helices
+from lensmount_adapters.recipe.recipe import load_recipe, recipe_names
 from lensmount_service.server import Parts
 
 SMALL = {"size": 32, "epochs": 1, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "test_fraction": 0.25}

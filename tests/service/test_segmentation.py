@@ -22,14 +22,14 @@ from skimage.draw import polygon2mask
 from skimage.measure import label, regionprops
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, decode_image, dump_adapter, load_backbone
-from lensmount_adapters.admission import admit
-from lensmount_adapters.delta import fresh_low_rank, fresh_tucker
-from lensmount_adapters.images import preprocess
-from lensmount_adapters.manifest import Factors, SegmentationHead
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.adapter.manifest import Factors, SegmentationHead
+from lensmount_adapters.delta.kinds import fresh_low_rank, fresh_tucker
+from lensmount_adapters.inputs.images import preprocess
 from lensmount_client import Client, InvalidInput, NotAcceptable, UnexpectedResponse
-from lensmount_service.mask_answers import Masks, areas, as_geojson, as_png, run_lengths
 from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
+from lensmount_service.web.masks import Masks, areas, as_geojson, as_png, run_lengths
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SIZE = (75, 60)  # width, height of the posted picture

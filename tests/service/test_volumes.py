@@ -13,7 +13,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
-from lensmount_adapters.manifest import IntensityRange
+from lensmount_adapters.adapter.manifest import IntensityRange
 from lensmount_service.server import Parts
 
 nibabel: Any = pytest.importorskip("nibabel", reason="the extra 'volumes' is not installed")

@@ -1,1 +1,1 @@
-"""The routes: read, ask, answer. What they ask stands in engine.py and catalog.py."""
+"""The routes: read, ask, answer. What they ask stands in engine/engine.py and store/catalog.py."""

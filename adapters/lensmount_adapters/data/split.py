@@ -1,0 +1,173 @@
+"""A grouped and stratified split into training, validation and test, the same for the same seed on every machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lensmount_adapters.errors import DatasetError
+
+if TYPE_CHECKING:  # data/labels.py checks its parts against PARTS, and data/dataset.py reads labels
+    from lensmount_adapters.data.dataset import ImageFolder
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Indices of the samples of each part, ascending."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def split_samples(
+    labels: Sequence[int],
+    groups: Sequence[Hashable],
+    seed: int,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+) -> Split:
+    """Assign whole groups to parts so that every part has about its share of every class.
+
+    The rule of scikit-learn's StratifiedGroupKFold for parts of unequal size: groups in an order drawn by `seed`,
+    those with the most uneven classes first; each goes where the shares of the classes stay most even.
+    Raises DatasetError where the fractions are out of range or a part would lack a class.
+    """
+    fractions = _fractions(validation_fraction, test_fraction)
+    members = _members(labels, groups, seed)
+    classes = sorted(set(labels))
+    column = {label: index for index, label in enumerate(classes)}
+    totals = np.array([Counter(labels)[label] for label in classes], dtype=float)  # [classes]
+    shares = np.array([fraction for fraction in fractions.values() if fraction > 0])  # [parts]
+    wanted = shares[:, None] * totals[None, :]  # [parts, classes]
+    filled = np.zeros_like(wanted)
+    chosen: dict[str, list[int]] = {part: [] for part, fraction in fractions.items() if fraction > 0}
+    names = list(chosen)
+    counted = [(indices, _histogram(indices, labels, column)) for indices in members]
+    counted.sort(key=lambda item: -float(np.std(item[1])))  # stable: the drawn order stays within equals
+    for indices, histogram in counted:
+        part = _most_even(filled, wanted, histogram)
+        filled[part] += histogram
+        chosen[names[part]].extend(indices)
+    split = Split(*(tuple(sorted(chosen.get(part, []))) for part in PARTS))
+    _check(split, labels, groups, fractions)
+    return split
+
+
+def split_folder(
+    folder: ImageFolder, seed: int, validation_fraction: float = 0.15, test_fraction: float = 0.15
+) -> Split:
+    """The split of a dataset: the parts that its file of labels states, and the others drawn by `split_samples`.
+
+    A part that no image is put in is drawn from the rest, which is training: images stated so and images of which
+    nothing is stated. Raises DatasetError as `split_samples` does, and where a class is missing in training.
+    """
+    labels = [sample.label for sample in folder.samples]
+    groups = [sample.group for sample in folder.samples]
+    stated = {
+        part: [index for index, sample in enumerate(folder.samples) if sample.split == part] for part in PARTS[1:]
+    }
+    if not any(stated.values()):
+        return split_samples(labels, groups, seed, validation_fraction, test_fraction)
+    _fractions(validation_fraction, test_fraction)
+    held = {index for indices in stated.values() for index in indices}
+    rest = [index for index in range(len(labels)) if index not in held]
+    drawn = split_samples(
+        [labels[index] for index in rest],
+        [groups[index] for index in rest],
+        seed,
+        0 if stated["validation"] else validation_fraction,
+        0 if stated["test"] else test_fraction,
+    ).parts()
+    parts = {part: tuple(rest[index] for index in indices) for part, indices in drawn.items()}
+    split = Split(**(parts | {part: tuple(indices) for part, indices in stated.items() if indices}))
+    if missing := set(labels) - {labels[index] for index in split.train}:
+        raise DatasetError(
+            f"the stated split leaves no training image of {len(missing)} of {len(set(labels))} classes, such as "
+            f"{folder.classes[min(missing)]}. Cure: state train for some of them"
+        )
+    return split
+
+
+def few_shot(split: Split, labels: Sequence[int], shots: int, seed: int) -> Split:
+    """The same split with `shots` training images of each class, drawn by `seed`; the other parts stay whole."""
+    if shots < 1:
+        raise DatasetError(f"found --shots {shots}, expected at least 1")
+    order = np.random.default_rng(seed).permutation(np.array(split.train))
+    kept: list[int] = []
+    for label in sorted(set(labels)):
+        own = [int(index) for index in order if labels[int(index)] == label]
+        if len(own) < shots:
+            raise DatasetError(f"found {len(own)} training images of class {label}, expected {shots} for --shots")
+        kept.extend(own[:shots])
+    return Split(tuple(sorted(kept)), split.validation, split.test)
+
+
+def _fractions(validation: float, test: float) -> dict[str, float]:
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise DatasetError(
+            f"found validation and test fractions {validation:g} and {test:g}, expected each from 0 to below 1 and "
+            "something left to train on"
+        )
+    return {"train": 1 - validation - test, "validation": validation, "test": test}
+
+
+def _members(labels: Sequence[int], groups: Sequence[Hashable], seed: int) -> list[list[int]]:
+    """The samples of each group, groups in an order drawn by `seed`."""
+    if len(labels) != len(groups):
+        raise ValueError(f"found {len(labels)} labels and {len(groups)} groups")
+    by_group: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        by_group.setdefault(group, []).append(index)
+    members = list(by_group.values())
+    return [members[int(index)] for index in np.random.default_rng(seed).permutation(len(members))]
+
+
+def _histogram(indices: Sequence[int], labels: Sequence[int], column: dict[int, int]) -> np.ndarray:
+    counts = np.zeros(len(column))
+    for index in indices:
+        counts[column[labels[index]]] += 1
+    return counts
+
+
+def _most_even(filled: np.ndarray, wanted: np.ndarray, histogram: np.ndarray) -> int:
+    """The part whose taking of this group leaves the filled shares most even; the emptiest wins a tie."""
+    shares = filled / wanted  # [parts, classes]
+    spread = [
+        float(np.std(_with(shares, part, histogram / wanted[part]), axis=0).mean()) for part in range(len(filled))
+    ]
+    best = min(spread)
+    tied = [part for part, value in enumerate(spread) if value <= best + 1e-12]
+    return min(tied, key=lambda part: float(shares[part].mean()))
+
+
+def _with(shares: np.ndarray, part: int, added: np.ndarray) -> np.ndarray:
+    after = shares.copy()
+    after[part] += added
+    return after
+
+
+def _check(split: Split, labels: Sequence[int], groups: Sequence[Hashable], fractions: dict[str, float]) -> None:
+    """No group in two parts, no sample lost, every class in every part that was asked for."""
+    seen: dict[Hashable, str] = {}
+    for part, indices in split.parts().items():
+        for index in indices:
+            if seen.setdefault(groups[index], part) != part:
+                raise AssertionError(f"group {groups[index]!r} stands in {seen[groups[index]]} and {part}")
+        if fractions[part] > 0 and (missing := set(labels) - {labels[index] for index in indices}):
+            raise DatasetError(
+                f"the {part} part ({fractions[part]:.0%}) would hold no image of {len(missing)} of "
+                f"{len(set(labels))} classes. Cure: add images (or groups) of each class, or choose larger fractions "
+                "or 0 for the part"
+            )
+    if sum(map(len, split.parts().values())) != len(labels):
+        raise AssertionError("a sample was lost in the split")

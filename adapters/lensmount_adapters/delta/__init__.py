@@ -1,0 +1,1 @@
+"""What an adapter adds to one tensor: live = base + delta."""

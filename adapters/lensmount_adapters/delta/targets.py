@@ -1,0 +1,132 @@
+"""Which backbone tensors an adapter trains: a preset for each family of backbones, or a regular expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lensmount_adapters.delta.kinds import Layer, Target
+from lensmount_adapters.errors import TrainingError
+
+METHODS = ("lora", "lora-tucker", "bias", "norm", "head")
+LOW_RANK = frozenset({Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED})
+NORMS = frozenset({Layer.NORM, Layer.BATCH_NORM})
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """`modules` is searched in the paths of dense layers, for lora; `stages` in those of what trains beside lora."""
+
+    backbones: str
+    modules: str
+    stages: str
+    reason: str
+
+
+PRESETS = (
+    Preset(
+        r"efficientnet|mobilenet",
+        r"^blocks\.[4-9]\.|^conv_head$",
+        r"^blocks\.[4-9]\.|^bn2$",
+        "pointwise convolutions of the last stages; the frozen trunk below is shared by all adapters",
+    ),
+    Preset(r"resnet|resnext", r"^layer[34]\..*conv[12]$", r"^layer[34]\.", "the seed 'smoking': layer3 and layer4"),
+    Preset(r"^vgg16(-3d\d*)?$", r"^features\.(24|26|28)$", r"^features\.(24|26|28)$", "the seed 'malaria': block 5"),
+    Preset(r"^monai_", r"", r"", "every convolution, transposed ones too: the seed 'LoRA notes'"),
+    Preset(r"vit|deit|beit|eva", r"^blocks\.\d+\.attn\.(qkv|q_proj|k_proj|v_proj)$", r"^blocks\.", "LoRA's own choice"),
+    Preset(r"^clip", r"\.self_attn\.[qkv]_proj$", r"\.encoder\.layers\.", "the seed 'histology': q, k and v"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The chosen targets by what is done to them: factored (lora, lora-tucker) or added in full (bias, norm)."""
+
+    low_rank: tuple[Target, ...] = ()
+    additive: tuple[Target, ...] = ()
+    tucker: bool = False
+
+
+def parse_method(method: str) -> tuple[str, ...]:
+    """ "lora+norm" -> ("lora", "norm"); raises TrainingError for an unknown or contradictory method."""
+    parts = tuple(part.strip() for part in method.split("+"))
+    if unknown := [part for part in parts if part not in METHODS]:
+        raise TrainingError(
+            f"found method {unknown[0]!r}, expected {', '.join(METHODS)}, or several joined by '+' like lora+norm"
+        )
+    if len(set(parts)) != len(parts) or {"lora", "lora-tucker"} <= set(parts):
+        raise TrainingError(f"found method {method!r}, expected each part once and either lora or lora-tucker")
+    if "head" in parts and len(parts) > 1:
+        raise TrainingError(f"found method {method!r}: the head trains with every method. Cure: leave 'head' out")
+    return parts
+
+
+def select_targets(
+    backbone: str, targets: Mapping[str, Target], method: str, expression: str | None = None
+) -> Selection:
+    """The tensors that `method` trains on the backbone of that name.
+
+    `expression` is searched in module paths ("layer4.0.conv1") and takes the preset's place, for every part of the
+    method. Without one, lora takes the preset's dense layers; bias and norm take the whole backbone alone, and the
+    preset's stages beside lora, so that the trunk below stays frozen. Raises TrainingError where nothing matches.
+    """
+    parts = parse_method(method)
+    pattern = _compile(expression)
+    factored = bool({"lora", "lora-tucker"} & set(parts))
+    dense = _low_rank(backbone, targets, pattern) if factored else ()
+    additive = _additive(backbone, targets, parts, pattern, factored)
+    if not dense and not additive and parts != ("head",):
+        layers = sorted({t.module for t in targets.values()})
+        raise TrainingError(
+            f"--targets {expression!r} with method {method} matches nothing in {backbone}, expected module paths such "
+            f"as {', '.join(layers[:: max(1, len(layers) // 5)][:6])}. Cure: widen the expression"
+        )
+    return Selection(dense, additive, tucker="lora-tucker" in parts)
+
+
+def _low_rank(backbone: str, targets: Mapping[str, Target], pattern: re.Pattern[str] | None) -> tuple[Target, ...]:
+    layers = [t for t in targets.values() if t.layer in LOW_RANK and t.name.endswith(".weight")]
+    if pattern is not None:
+        return tuple(t for t in layers if pattern.search(t.module))
+    dense = [t for t in layers if t.groups == 1 or _looks_along_the_depth(t)]
+    preset = _preset(backbone)
+    chosen = [t for t in dense if preset is not None and re.search(preset.modules, t.module)]
+    return tuple(chosen or dense[-max(1, len(dense) // 3) :])  # unknown family: the last third
+
+
+def _looks_along_the_depth(target: Target) -> bool:
+    """A 3-D kernel of several slices: all that lets an adapter of volumes see their order."""
+    return len(target.shape) == 5 and target.shape[2] > 1
+
+
+def _additive(
+    backbone: str,
+    targets: Mapping[str, Target],
+    parts: tuple[str, ...],
+    pattern: re.Pattern[str] | None,
+    beside_lora: bool,
+) -> tuple[Target, ...]:
+    biases = [t for t in targets.values() if "bias" in parts and t.name.endswith(".bias")]
+    norms = [
+        t
+        for t in targets.values()
+        if "norm" in parts and t.layer in NORMS and t.name.rpartition(".")[2] in ("weight", "bias")
+    ]
+    chosen = {t.name: t for t in (*biases, *norms)}
+    if pattern is None and beside_lora and (preset := _preset(backbone)) is not None:
+        pattern = re.compile(preset.stages)
+    return tuple(t for t in chosen.values() if pattern is None or pattern.search(t.module))
+
+
+def _preset(backbone: str) -> Preset | None:
+    return next((preset for preset in PRESETS if re.search(preset.backbones, backbone)), None)
+
+
+def _compile(expression: str | None) -> re.Pattern[str] | None:
+    if expression is None:
+        return None
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise TrainingError(f"--targets {expression!r} is no regular expression: {error}") from error

@@ -1,0 +1,1 @@
+"""A graph compiled for this machine, and which compiler is fastest here."""

@@ -1,0 +1,366 @@
+"""Programs for CPUs by OpenVINO: a module is traced once, kept on disk as OpenVINO's IR, and compiled in milliseconds.
+
+Every weight is a Parameter of the model. A program of its own has them replaced by Constants, which OpenVINO packs once
+for the processor's matrix units. Weights handed in at run time are packed at every call and need static shapes, while
+batch and image size stay free.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, fx
+
+from lensmount_adapters.atomic import fsync_folder
+from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
+from lensmount_adapters.programs.executor import Program
+
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+CAPABILITIES = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
+COUNTED_IMAGES = 16  # a program keeps its activations: they are counted for a batch of this many
+IR = "program.xml"
+KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # batches with a request of their own, and the calls it takes
+KEPT_REQUESTS = 16  # two for each image size that one program is compiled for at a time
+
+Shapes = tuple[tuple[int, ...], ...]
+
+_converting = threading.Lock()  # `catch_warnings` changes the filters of the whole process
+
+
+class OpenVino:
+    """`OpenVino("cpu", torch.bfloat16, threads=1, cache=Path("programs")).compile(module, inputs, weights, key)`.
+
+    Raises ExecutorUnavailable where OpenVINO is not installed or the processor lacks the precision: OpenVINO itself
+    would take that as a hint and compute in float32.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        threads: int = 1,
+        cache: Path | None = None,
+    ) -> None:
+        if torch.device(device).type != "cpu":
+            raise ExecutorUnavailable(
+                f"found device {device}, expected cpu for openvino. Cure: the executor cudagraphs"
+            )
+        self.dtype = dtype
+        self._openvino = import_openvino()
+        self._core = self._openvino.Core()
+        self._cache = cache
+        self._cloning = threading.Lock()  # nothing says that a model may be cloned by two threads at a time
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if CAPABILITIES[dtype] not in able:
+            raise ExecutorUnavailable(
+                f"found a CPU with {', '.join(able)} in OpenVINO, expected {CAPABILITIES[dtype]}. "
+                "Cure: the precision float32"
+            )
+        self._config = {
+            "INFERENCE_PRECISION_HINT": HINTS[dtype],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,  # there is one owner, and it computes one batch at a time
+            "ENABLE_CPU_PINNING": False,  # else two servers on a machine take the same cores
+        }
+
+    def compile(
+        self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
+    ) -> OpenVinoCompiled:
+        if self._cache is None:
+            model = self._converted(module, inputs, weights)
+        else:
+            model = self._kept(module, inputs, weights, self._cache / f"openvino-{self._digest(module, key)}")
+        return OpenVinoCompiled(self, model, tuple(weights), self._activation_bytes(model, [x.shape for x in inputs]))
+
+    def request(self, model: Any, shapes: Sequence[Sequence[int]], *, samples: bool = False) -> Request:
+        """A request for inputs of these shapes, and with `samples` for this number of them only, else for any.
+
+        Sizes are made constant because padding as TensorFlow does it is computed from them: with free sizes a batch of
+        16 takes a quarter longer on EfficientNet-Lite0 (`Pad` is not fused into the convolution behind it).
+        """
+        fixed = self._clone(model)
+        fixed.reshape(
+            {
+                fixed.inputs[position]: self._openvino.PartialShape([shape[0] if samples else -1, *shape[1:]])
+                for position, shape in enumerate(shapes)
+            }
+        )
+        compiled = self._core.compile_model(fixed, "CPU", self._config)
+        return Request(compiled.create_infer_request(), self._openvino.Tensor)
+
+    def with_constants(self, model: Any, constants: Mapping[int, Tensor], shared: frozenset[int]) -> Any:
+        """A clone of the model with the inputs at these positions constant; the `shared` ones without a copy."""
+        clone = self._clone(model)
+        parameters = clone.get_parameters()
+        for position, weight in constants.items():
+            constant = self._openvino.op.Constant(_array(weight), shared_memory=position in shared)
+            parameters[position].output(0).replace(constant.output(0))
+            clone.remove_parameter(parameters[position])
+        clone.validate_nodes_and_infer_types()
+        return clone
+
+    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> OpenVinoProgram:
+        """As Joining says: one set of buffers, no copy between the two, and a call less."""
+        assert isinstance(first, OpenVinoProgram)
+        assert isinstance(second, OpenVinoProgram)
+        head, tail = self._clone(first.model), self._clone(second.model)
+        entrance, *others = tail.get_parameters()
+        entrance.output(0).replace(head.get_results()[0].input_value(0))
+        model = self._openvino.Model(tail.get_results(), [*head.get_parameters(), *others])
+        packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
+        nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES
+        program = OpenVinoProgram(self, model, second.free, nbytes)
+        program.make_ready(tuple((1 + many, *shape[1:]) for shape in shapes))
+        return program
+
+    def _clone(self, model: Any) -> Any:
+        with self._cloning:  # of all models: two of them may share their constants
+            return model.clone()
+
+    def _kept(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], folder: Path) -> Any:
+        """The model of the cache; converted where it is not there or not what it should be."""
+        try:
+            model = self._core.read_model(folder / IR)
+        except RuntimeError:  # not there, or damaged
+            model = None
+        expected = self._shapes(inputs, weights)
+        if model is None or [given.get_partial_shape() for given in model.inputs] != expected:
+            model = self._converted(module, inputs, weights)
+            self._keep(model, folder)
+        return model
+
+    def _converted(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
+        example = tuple(torch.clone(tensor.detach().float().cpu()) for tensor in (*inputs, *weights))
+        own = copy.deepcopy(module).eval().requires_grad_(False)
+        with _converting, warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated; convert_model calls it as well
+            try:
+                # checking the trace is half of the time, and tracing the module instead of a function is slower as well
+                traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's
+                    lambda *given: own(*given), example, check_trace=False, strict=False
+                )
+                model = self._openvino.convert_model(traced, example_input=example)
+            except Exception as error:  # tracing runs the model's own code, and OpenVINO has errors of many kinds
+                raise BackboneError(
+                    f"OpenVINO cannot convert this backbone: {' '.join(str(error).split())[:400]}. "
+                    "Cure: the executor eager"
+                ) from error
+        shapes = self._shapes(inputs, weights)
+        if len(model.inputs) != len(shapes):
+            found = f"found {len(model.inputs)} inputs after the conversion, expected {len(shapes)}"
+            raise BackboneError(f"OpenVINO: {found}. Cure: the executor eager")
+        model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+        return model
+
+    def _shapes(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Any]:
+        free = [self._openvino.PartialShape([-1] * x.ndim) for x in inputs]
+        return free + [self._openvino.PartialShape(list(weight.shape)) for weight in weights]
+
+    def _keep(self, model: Any, folder: Path) -> None:
+        """Whole or not at all: written beside its place and renamed. Of two that write at a time one stays."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        written = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            self._openvino.save_model(model, written / IR, compress_to_fp16=False)
+            for file in written.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                written.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+            fsync_folder(folder.parent)
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
+
+    def _digest(self, module: fx.GraphModule, key: str) -> str:
+        """What the IR depends on; neither the processor nor the precision is in it."""
+        versions = (self._openvino.__version__, torch.__version__, timm.__version__)
+        return hashlib.sha256("\n".join((key, *versions, str(module))).encode()).hexdigest()[:32]
+
+    def _activation_bytes(self, model: Any, shapes: Sequence[Sequence[int]]) -> int:
+        """About what one program keeps for its activations: the layer with most of them, in two memory layouts."""
+        fixed = self._clone(model)
+        fixed.reshape({fixed.inputs[index]: list(shape) for index, shape in enumerate(shapes)})
+        largest = max(_elements(node) for node in fixed.get_ordered_ops())
+        return 2 * largest * self.dtype.itemsize * COUNTED_IMAGES // shapes[0][0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One infer request: `request(inputs)`.
+
+    Tensors are set one by one: OpenVINO's own handling of a list takes 0.15 ms more. Inputs are read where they lie,
+    the output is copied out of the request's memory. A tensor of ours, set as its output, stays unwritten where the
+    model hands an input through (2026.4).
+    """
+
+    infer_request: Any
+    tensor: Any  # openvino.Tensor
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+        request = self.infer_request
+        given = [self.tensor(_array(x), shared_memory=True) for x in inputs]
+        for position, one in enumerate(given):
+            request.set_input_tensor(position, one)
+        request.infer(share_outputs=True)
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+
+class OpenVinoCompiled:
+    """Made by OpenVino.compile.
+
+    Most adapters leave biases and norms as they are, and constant ones are fused into the layers in front. So `run` has
+    two programs: one takes the matrices and kernels alone, the other, compiled when first needed, takes everything.
+    """
+
+    def __init__(self, executor: OpenVino, model: Any, base: tuple[Tensor, ...], activation_bytes: int) -> None:
+        self._executor = executor
+        self._model = model
+        self._base = base
+        self._activation_bytes = activation_bytes
+        self._first = len(model.inputs) - len(base)  # the inputs come before the weights
+        self._constants = _constants(model)
+        self._vectors = frozenset(index for index, weight in enumerate(base) if weight.ndim < 2)
+        self._matrices = self._program(self._with(base, self._vectors), activation_bytes)
+
+    @functools.cached_property
+    def _all(self) -> OpenVinoProgram:
+        return self._program(self._model, self._activation_bytes)
+
+    def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        if all(weights[index] is self._base[index] for index in self._vectors):
+            return self._matrices(*inputs, *(w for i, w in enumerate(weights) if i not in self._vectors))
+        return self._all(*inputs, *weights)
+
+    def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> OpenVinoProgram:
+        program = self._bound(weights) if self._base else self._matrices
+        if shapes:
+            for samples in (1, 2):
+                program.make_ready(tuple((samples, *shape[1:]) for shape in shapes))
+        return program
+
+    def _bound(self, weights: Sequence[Tensor]) -> OpenVinoProgram:
+        model = self._with(weights, frozenset(range(len(weights))))
+        packed = (2 + KEPT_EXACT) * self._executor.dtype.itemsize
+        nbytes = (torch.float32.itemsize + packed) * sum(weight.numel() for weight in weights)
+        return self._program(model, nbytes + packed * self._constants + self._activation_bytes)
+
+    def _program(self, model: Any, nbytes: int) -> OpenVinoProgram:
+        return OpenVinoProgram(self._executor, model, self._first, nbytes)
+
+    def _with(self, weights: Sequence[Tensor], positions: frozenset[int]) -> Any:
+        """The model with these weights constant; the base's own tensors are shared by all programs, never written."""
+        constants = {self._first + index: weights[index] for index in positions}
+        shared = frozenset(self._first + index for index in positions if weights[index] is self._base[index])
+        return self._executor.with_constants(self._model, constants, shared)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenVinoProgram:
+    """Two requests for each image size.
+
+    One is for a single image, from the first to the last, so that its bits never change; the other for any batch. The
+    sizes used last are kept; the first `free` inputs are those whose sizes change, the others are weights. The batch
+    that comes most often gets a request of its own, made in the background. Exact shapes take a tenth less time.
+    """
+
+    executor: OpenVino
+    model: Any
+    free: int
+    nbytes: int
+    requests: OrderedDict[Shapes, Request] = field(default_factory=OrderedDict)  # of one sample, or -1 for any
+    exact: dict[Shapes, Request | None] = field(default_factory=dict)  # None while it is being made
+    seen: Counter[Shapes] = field(default_factory=Counter)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        shapes = tuple(tuple(x.shape) for x in inputs[: self.free])
+        request = self.exact.get(shapes) or self.make_ready(shapes)
+        self._count(shapes)
+        return request(inputs)
+
+    def _count(self, shapes: Shapes) -> None:
+        if shapes[0][0] > 1 and len(self.exact) < KEPT_EXACT and len(self.seen) < MOST_SEEN:
+            self.seen[shapes] += 1
+            if self.seen[shapes] == EXACT_AFTER:
+                self.exact[shapes] = None  # by the caller's thread, so that there are never more than are kept
+                threading.Thread(target=self._make_exact, args=(shapes,), name="lensmount-exact").start()
+
+    def _make_exact(self, shapes: Shapes) -> None:
+        try:
+            self.exact[shapes] = self.executor.request(self.model, shapes, samples=True)
+        except RuntimeError:  # it goes on as it was
+            del self.exact[shapes]
+
+    def make_ready(self, shapes: Shapes) -> Request:
+        single = shapes[0][0] == 1
+        key = shapes if single else tuple((-1, *shape[1:]) for shape in shapes)
+        request = self.requests.get(key)
+        if request is None:
+            request = self.requests[key] = self.executor.request(self.model, shapes, samples=single)
+            if len(self.requests) > KEPT_REQUESTS:
+                self.requests.popitem(last=False)
+        self.requests.move_to_end(key)
+        return request
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which else reports to Google Analytics from the first import on.
+
+    Raises ExecutorUnavailable where it is not installed.
+    """
+    silent = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if silent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None fails the import: a stub takes over
+    try:
+        import openvino
+    except ImportError as error:
+        raise ExecutorUnavailable(
+            "found no openvino, expected it for this executor. Cure: pip install 'lensmount[openvino]'"
+        ) from error
+    finally:
+        if silent:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+def _array(x: Tensor) -> Any:
+    return x.detach().to("cpu", torch.float32).contiguous().numpy()
+
+
+def _constants(model: Any) -> int:
+    """The numbers in all its constants."""
+    return sum(_size(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
+
+
+def _elements(node: Any) -> int:
+    """What goes in and out of one operation, constants aside."""
+    if node.get_type_name() in ("Constant", "Parameter", "Result"):
+        return 0
+    incoming = [i.get_source_output() for i in node.inputs()]
+    activations = [o for o in incoming if o.get_node().get_type_name() not in ("Constant", "Parameter")]
+    return sum(_size(output) for output in (*activations, *node.outputs()))
+
+
+def _size(output: Any) -> int:
+    shape = output.get_partial_shape()
+    return int(torch.Size(shape.to_shape()).numel()) if shape.is_static else 0

@@ -1,0 +1,1 @@
+"""A published system: run it and compare its figures with the published ones."""

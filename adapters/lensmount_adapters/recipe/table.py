@@ -1,0 +1,97 @@
+"""What a recipe came to beside what its source reports, as one Markdown table and one JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from lensmount_adapters.atomic import write_atomic
+from lensmount_adapters.recipe.carry_out import Outcome
+from lensmount_adapters.recipe.masks import mask_rows
+from lensmount_adapters.recipe.recipe import Recipe
+from lensmount_adapters.report.card import duration, plain
+
+
+def write_tables(folder: Path, recipe: Recipe, outcomes: Sequence[Outcome]) -> list[Path]:
+    """Write `table.md` and `table.json` into `folder`; returns the paths. Raises OSError."""
+    document = {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "source": recipe.source,
+        "reported": [row.model_dump() for row in recipe.reported],
+        "runs": [asdict(outcome) for outcome in outcomes],
+    }
+    texts = {"table.md": table(recipe, outcomes), "table.json": json.dumps(document, indent=2, ensure_ascii=False)}
+    for name, text in texts.items():
+        write_atomic(folder / name, f"{text}\n".encode())
+    return [folder / name for name in texts]
+
+
+def table(recipe: Recipe, outcomes: Sequence[Outcome]) -> str:
+    """A row for each figure of the source, then one for each run and image set, seeds together; then class by class."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.run, outcome.images), []).append(outcome)
+    if all("dice" in outcome.metrics for outcome in outcomes):
+        return "\n".join(mask_rows(list(groups.values())))
+    return "\n".join(
+        [
+            "| run | images | accuracy | balanced | trained parameters | share | file | time |",
+            "|---|---|---|---|---:|---:|---:|---:|",
+            *(
+                f"| source: {plain(row.what)} | {plain(row.images)} | {_share(row.accuracy, 3)} | "
+                f"| {_number(row.trained_parameters)} | {_percent(row.share)} | | |"
+                for row in recipe.reported
+            ),
+            *(_row(group) for group in groups.values()),
+            "",
+            "| run | images | class | precision | recall | F1 | answered as |",
+            "|---|---|---|---|---|---|---|",
+            *(line for group in groups.values() for line in _classes(group)),
+        ]
+    )
+
+
+def _row(group: list[Outcome]) -> str:
+    """Means over the seeds with the range; the median time."""
+    first = group[0]
+    tested = first.metrics["count"]
+    return (
+        f"| {first.run} | {plain(first.images)}, {tested:,} tested | {_over(group, 'accuracy')} "
+        f"| {_over(group, 'balanced_accuracy')} | {first.trained_parameters:,} | {_percent(first.share)} "
+        f"| {first.file_bytes / 1e6:.2f} MB | {duration(median(outcome.seconds for outcome in group))} |"
+    )
+
+
+def _classes(group: list[Outcome]) -> list[str]:
+    """The figures of the first seed, with its row of the confusion matrix."""
+    first = group[0]
+    names = " / ".join(plain(row["label"]) for row in first.metrics["classes"])
+    return [
+        f"| {first.run} | {plain(first.images)} | {plain(row['label'])} | {row['precision']:.3f} | {row['recall']:.3f} "
+        f"| {row['f1']:.3f} | {' / '.join(map(str, counts))} ({names}) |"
+        for row, counts in zip(first.metrics["classes"], first.metrics["confusion"], strict=True)
+    ]
+
+
+def _over(group: list[Outcome], figure: str) -> str:
+    found: list[Any] = [outcome.metrics[figure] for outcome in group]
+    if len(found) == 1:
+        return f"{found[0]:.3f}"
+    return f"{mean(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+
+
+def _share(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,236 @@
+"""The model card of an adapter in Markdown: what it is, how well it does, what it learned from, how it was made.
+
+After Mitchell et al. 2019, "Model cards for model reporting" (arXiv 1810.03993).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.metrics.calibration import calibration
+from lensmount_adapters.metrics.classification import wilson
+from lensmount_adapters.metrics.scored import Judged, decisive_part
+from lensmount_adapters.report.record import TrainingRecord, read_record
+
+MAX_LABELS = 20  # named in one line or one row of a table
+MAX_CLASSES = 50  # rows of the table a class
+
+
+@dataclass(frozen=True, slots=True)
+class CardTexts:
+    """What no record knows, each a sentence or more of Markdown; empty ones are left out.
+
+    `group` names what is kept together in the split ("patient"), `command` is the line that repeats the run and
+    `notice` what everybody must read first.
+    """
+
+    title: str = ""
+    notice: str = ""
+    origin: str = ""
+    group: str = ""
+    use: str = ""
+    command: str = ""
+
+
+def model_card(
+    manifest: Manifest,
+    digest: str | None,
+    size_bytes: int,
+    parts: Mapping[str, Judged] | None = None,
+    texts: CardTexts | None = None,
+) -> str:
+    """The card of the adapter file with this manifest, digest and size, from its training record and `parts`.
+
+    Without `parts` the figures are those of the record. What is neither known nor recorded is left out.
+    """
+    record, texts = read_record(manifest), texts or CardTexts()
+    sections = [
+        _opening(manifest, texts),
+        _facts(manifest, record, digest, size_bytes),
+        _figures(manifest, record, parts or {}),
+        _data(record, texts),
+        ["## Intended use and limits", "", texts.use] if texts.use else [],
+        _making(record, texts),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def method_of(manifest: Manifest) -> str:
+    """In words: "lora, rank 8, linear head"."""
+    ranks = sorted({factors.rank for factors in manifest.modules.values()})
+    words = [manifest.method]
+    if ranks:
+        words.append(f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}")
+    return ", ".join([*words, f"{manifest.head.kind} head"])
+
+
+def duration(seconds: float) -> str:
+    """In words: "41 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def named(labels: Sequence[str]) -> str:
+    """The labels in one line, the first of many."""
+    rest = len(labels) - MAX_LABELS
+    return ", ".join(labels[:MAX_LABELS]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def plain(text: str) -> str:
+    """`text` so that Markdown shows it as it is: one line, no markup, no HTML, no end of a table's cell."""
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*{}\[\]<>|#~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
+
+
+def _opening(manifest: Manifest, texts: CardTexts) -> list[str]:
+    words = [f"**{texts.title}.**" if texts.title else "", plain(manifest.description)]
+    paragraphs = [f"# {manifest.name}", " ".join(filter(None, words)), texts.notice]
+    return ["\n\n".join(filter(None, paragraphs))]
+
+
+def _facts(manifest: Manifest, record: TrainingRecord, digest: str | None, size_bytes: int) -> list[str]:
+    stored = record.hyper_parameters.get("file_dtype")
+    licence = f"licence: {plain(manifest.license)}" if manifest.license else ""
+    file = ", ".join(filter(None, [f"{size_bytes:,} bytes", plain(stored or ""), licence]))
+    rows = [
+        ("labels", named([plain(label) for label in manifest.labels])),
+        ("backbone", f"`{_code(manifest.backbone.name)}`, `{manifest.backbone.fingerprint[:19]}...`"),
+        ("method", plain(method_of(manifest))),
+        ("trained parameters", _trained(record)),
+        ("input", str(manifest.preprocessing)),
+        ("file", file),
+        ("digest", f"`{digest}`" if digest else ""),
+        ("full fine-tuning", _beside_full(record, size_bytes)),
+    ]
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows if value)]
+
+
+def _trained(record: TrainingRecord) -> str:
+    if record.trainable_parameters is None:
+        return ""
+    of = "" if record.backbone_parameters is None else f" of {record.backbone_parameters:,}"
+    return f"{record.trainable_parameters:,}{of}"
+
+
+def _beside_full(record: TrainingRecord, size_bytes: int) -> str:
+    fits = record.fits(size_bytes)
+    if record.full_bytes is None or fits is None:
+        return ""
+    return f"a whole model is {record.full_bytes / 1e6:.1f} MB (fp32); {fits:,} adapters like this fit in its space"
+
+
+_TOLD = {
+    "test": "that training never saw",
+    "validation": "that chose the epoch and the temperature: expect a little less on new ones",
+    "train": "that it was trained on: new ones will do worse",
+}
+
+
+def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Judged]) -> list[str]:
+    part = decisive_part(parts)
+    if part is not None:
+        metrics: Mapping[str, Any] = parts[part].metrics.to_json()
+        error = calibration(parts[part].truth, parts[part].scores).error
+    else:
+        part = next((name for name in ("test", "validation") if isinstance(record.metrics.get(name), Mapping)), None)
+        if part is None:
+            return []
+        metrics, error = record.metrics[part], None
+    recorded = next((found for found in record.parts if found.name == part), None)
+    groups = f" of {recorded.groups} groups" if recorded and recorded.groups else ""
+    told = f" {_TOLD[part]}" if part in _TOLD else ""
+    right = sum(row[index] for index, row in enumerate(metrics["confusion"]))
+    low, high = wilson(right, metrics["count"])
+    auroc = metrics["auroc"]
+    return [
+        f"## {plain(part).capitalize()}",
+        "",
+        f"{metrics['count']} images{groups}{told}; the file's own contents, read back and merged.",
+        "",
+        f"- balanced accuracy **{metrics['balanced_accuracy']:.3f}**",
+        f"- accuracy {metrics['accuracy']:.3f} ({right} of {metrics['count']}; 95 % interval {low:.3f} to {high:.3f})",
+        *([] if auroc is None else [f"- AUROC {auroc:.3f}"]),
+        *([] if error is None else [f"- expected calibration error {error:.3f}"]),
+        "",
+        *_class_table(list(manifest.labels), metrics),
+    ]
+
+
+def _class_table(labels: list[str], metrics: Mapping[str, Any]) -> list[str]:
+    """A row a class; of many classes those with the lowest recall, and without the confusion matrix."""
+    rows = list(zip(metrics["classes"], metrics["confusion"], strict=True))
+    answers = len(labels) <= MAX_LABELS
+    note = []
+    if len(rows) > MAX_CLASSES:
+        rows = sorted(rows, key=lambda row: row[0]["recall"] if row[0]["count"] else 2)[:MAX_CLASSES]
+        note = [f"The {MAX_CLASSES} classes of {len(labels)} with the lowest recall:", ""]
+    last = " answered as " + " / ".join(map(plain, labels)) + " |" if answers else ""
+    return [
+        *note,
+        f"| class | precision | recall | F1 | images |{last}",
+        "|---|---|---|---|---|" + ("---|" if answers else ""),
+        *(
+            f"| {plain(row['label'])} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} "
+            f"| {row['count']} |" + (f" {' / '.join(map(str, counts))} |" if answers else "")
+            for row, counts in rows
+        ),
+    ]
+
+
+def _data(record: TrainingRecord, texts: CardTexts) -> list[str]:
+    if record.images is None and not texts.origin:
+        return []
+    lines = ["## Data", ""]
+    if texts.origin:
+        lines += [texts.origin, ""]
+    if record.images is None:
+        return lines[:-1]
+    counts = named([f"{count} {plain(name)}" for name, count in record.classes.items()])
+    seed, expression = record.split.get("seed"), record.split.get("group_regex", "not set")
+    group = texts.group or ("image" if expression == "not set" else f"group, `{_code(expression)}` in the file's name")
+    split = f" Split by {group}, stratified, seed {seed}:" if seed is not None else ""
+    lines.append(f"{record.images} images: {counts}.{split}")
+    if record.parts:
+        labels = list(record.classes) if len(record.classes) <= MAX_LABELS else []
+        lines += [
+            "",
+            "| part | images | groups | " + "".join(f"{plain(label)} | " for label in labels).rstrip(),
+            "|---|---|---|" + "---|" * len(labels),
+            *(
+                f"| {plain(part.name)} | {part.images} | {'' if part.groups is None else part.groups} | "
+                + "".join(f"{part.classes.get(label, 0)} | " for label in labels).rstrip()
+                for part in record.parts
+            ),
+        ]
+    if record.data_digest:
+        lines += ["", f"Digest of the data: `{_code(record.data_digest)}`"]
+    return [line.rstrip() for line in lines]
+
+
+def _making(record: TrainingRecord, texts: CardTexts) -> list[str]:
+    sentence = []
+    if record.best_epoch is not None and record.epochs_run is not None:
+        sentence.append(f"Best epoch {record.best_epoch} of {record.epochs_run}")
+    if record.seconds is not None:
+        precision, threads = record.run.get("precision"), record.run.get("threads")
+        place = f" in {plain(precision)} on {plain(threads)} CPU thread(s)" if precision and threads else ""
+        sentence.append(duration(record.seconds) + place)
+    if "torch" in record.versions:
+        sentence.append(f"torch {plain(record.versions['torch'])}")
+    lines = [texts.command, ", ".join(sentence) + "." if sentence else ""]
+    if not any(lines):
+        return []
+    return ["## How it was made", "", "\n\n".join(filter(None, lines))]
+
+
+def _code(text: str) -> str:
+    """Fit for a code span in a table's cell."""
+    return " ".join(text.split()).replace("`", "'").replace("|", "\\|")

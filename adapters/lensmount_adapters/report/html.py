@@ -1,0 +1,301 @@
+"""One run as one HTML page that needs nothing else: figures, charts, the worst mistakes, how it was made.
+
+Everything it shows may come from strangers (labels, paths, the training record), so the template escapes everything and
+the page forbids scripts and requests by its own content security policy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.metrics.calibration import calibration
+from lensmount_adapters.metrics.classification import Metrics, wilson
+from lensmount_adapters.metrics.roc import roc_curves
+from lensmount_adapters.metrics.scored import Judged, decisive_part, worst_mistakes
+from lensmount_adapters.report.card import duration, method_of
+from lensmount_adapters.report.charts import SHARE, Axis, Line, line_chart, reliability_chart
+from lensmount_adapters.report.record import EpochFigures, TrainingRecord, flatten, read_record
+from lensmount_adapters.report.thumbnail import heat_map, thumbnail
+
+MAX_MISTAKES = 24
+MAX_MATRIX = 20  # classes whose confusion matrix is written out
+MAX_CLASSES = 40  # rows of the table a class
+MAX_PAIRS = 20  # confusions listed beside the picture of a large matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture with its caption; `legend` names the lines by their number in the palette."""
+
+    picture: Markup
+    caption: str
+    legend: tuple[tuple[int, str], ...] = ()
+
+
+def html_report(
+    manifest: Manifest,
+    digest: str,
+    size_bytes: int,
+    parts: Mapping[str, Judged],
+    read: Callable[[str], bytes],
+    *,
+    gate: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+) -> str:
+    """The page. Charts and mistakes are those of the test part, else of validation, else of the first part there is.
+
+    `read` gives the bytes of an image file; one that cannot be read is shown without its picture. `gate` is why the
+    adapter was published or not, `notes` are sentences on the data.
+    """
+    record, part = read_record(manifest), decisive_part(parts)
+    judged = None if part is None else parts[part]
+    return _template().render(
+        manifest=manifest,
+        digest=digest,
+        size_bytes=size_bytes,
+        record=record,
+        method=method_of(manifest),
+        duration=None if record.seconds is None else duration(record.seconds),
+        notes=notes,
+        gate=None if gate is None else dict(gate),
+        gate_rows=_gate_rows(gate or {}),
+        part=part,
+        headline=None if judged is None or part is None else _headline(part, judged),
+        rows=[_row(name, found) for name, found in parts.items()],
+        learning=_learning(record),
+        classes=None if judged is None else _classes(judged.metrics),
+        confusion=None if judged is None else _confusion(judged.metrics),
+        roc=None if judged is None else _roc(judged),
+        reliability=None if judged is None else _reliability(judged, manifest.head.temperature),
+        mistakes=[] if judged is None else _mistakes(judged, read),
+        wrong=0 if judged is None else _wrong(judged.metrics),
+        cost=_cost(record, size_bytes),
+        file_rows=_file_rows(manifest, digest, size_bytes),
+        run_rows=_run_rows(record),
+        numeric=numeric,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("lensmount_adapters.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def numeric(value: float | None, digits: int = 3) -> str:
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+_TOLD = {
+    "test": "images that training never saw",
+    "validation": "validation images, which chose the epoch and the temperature: expect a little less on new ones",
+    "train": "training images: expect less on new ones",
+    "all": "images",
+}
+
+
+def _headline(part: str, judged: Judged) -> str:
+    metrics = judged.metrics
+    right = metrics.count - _wrong(metrics)
+    low, high = wilson(right, metrics.count)
+    told = _TOLD.get(part, f"images of the part {part}")
+    return (
+        f"{right:,} of {metrics.count:,} {told} are answered rightly: accuracy {metrics.accuracy:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f})."
+    )
+
+
+def _row(part: str, judged: Judged) -> dict[str, Any]:
+    """One line of the table of parts."""
+    metrics = judged.metrics
+    low, high = wilson(metrics.count - _wrong(metrics), metrics.count)
+    return {
+        "part": part,
+        "count": metrics.count,
+        "accuracy": metrics.accuracy,
+        "low": low,
+        "high": high,
+        "balanced_accuracy": metrics.balanced_accuracy,
+        "auroc": metrics.auroc,
+        "log_loss": metrics.log_loss,
+        "error": calibration(judged.truth, judged.scores).error,
+    }
+
+
+def _wrong(metrics: Metrics) -> int:
+    return metrics.count - sum(row[index] for index, row in enumerate(metrics.confusion))
+
+
+# Charts
+
+
+def _learning(record: TrainingRecord) -> list[Chart]:
+    """Loss and accuracy over the epochs; a figure that was never recorded has no line."""
+    charts = []
+    for name, label, figures in (
+        ("loss", "loss", (("training", _loss), ("validation", _validation_loss))),
+        ("accuracy", "accuracy", (("training", _accuracy), ("validation, balanced", _validation_accuracy))),
+    ):
+        found = [
+            (text, [(float(e.epoch), v) for e in record.history if (v := of(e)) is not None]) for text, of in figures
+        ]
+        lines = [Line(text, tuple(points), kind) for kind, (text, points) in enumerate(found) if points]
+        if not lines:
+            continue
+        values = [value for line in lines for _, value in line.points]
+        x = Axis.over("epoch", 1, len(record.history), whole=True)
+        y = Axis.over(label, 0, max(values)) if name == "loss" else Axis.over(label, min(0.9, *values), 1.0)
+        best = record.best_epoch if record.best_epoch and record.best_epoch <= len(record.history) else None
+        ends = "; ".join(f"{line.label}: from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
+        title = f"{label.capitalize()} over {len(record.history)} epochs. {ends}."
+        caption = f"{label.capitalize()} by epoch" + (
+            f"; the dots mark epoch {best}, the one in the file" if best else ""
+        )
+        legend = tuple((line.kind, line.label) for line in lines)
+        charts.append(Chart(line_chart(f"learning-{name}", title, lines, x, y, best), caption + ".", legend))
+    return charts
+
+
+def _loss(line: EpochFigures) -> float | None:
+    return line.loss
+
+
+def _validation_loss(line: EpochFigures) -> float | None:
+    return line.validation_loss
+
+
+def _accuracy(line: EpochFigures) -> float | None:
+    return line.accuracy
+
+
+def _validation_accuracy(line: EpochFigures) -> float | None:
+    return line.validation_balanced_accuracy
+
+
+def _roc(judged: Judged) -> Chart | None:
+    curves = roc_curves(judged)
+    if not curves:
+        return None
+    legend = tuple((kind, f"{curve.label}, AUROC {curve.auroc:.3f}") for kind, curve in enumerate(curves))
+    lines = [Line("chance", ((0.0, 0.0), (1.0, 1.0)), -1)]
+    lines += [Line(text, curve.points, kind) for (kind, text), curve in zip(legend, curves, strict=True)]
+    x, y = Axis("false positive rate", 0, 1, SHARE), Axis("true positive rate", 0, 1, SHARE)
+    title = "ROC curves. " + "; ".join(text for _, text in legend) + "."
+    known = sum(row.auroc is not None for row in judged.metrics.classes)
+    caption = "ROC: true against false positives as the threshold on the class's score falls."
+    if 2 < known > len(curves):
+        caption += f" The {len(curves)} classes of {known:,} with the lowest AUROC."
+    return Chart(line_chart("roc", title, lines, x, y), caption, legend)
+
+
+def _reliability(judged: Judged, temperature: float) -> Chart:
+    found = calibration(judged.truth, judged.scores)
+    title = f"Reliability diagram, expected calibration error {found.error:.3f} in {len(found.bins)} bins."
+    caption = (
+        f"Expected calibration error {found.error:.3f} (temperature {temperature:g}). A bar is the accuracy of the "
+        "answers of one confidence, its tick their mean confidence: the closer, the better the scores can be taken at "
+        "their word. Below the axis: how many images."
+    )
+    return Chart(reliability_chart("reliability", title, found), caption)
+
+
+# Tables
+
+
+def _classes(metrics: Metrics) -> dict[str, Any]:
+    """A row a class; of many classes those with the lowest recall."""
+    rows = list(metrics.classes)
+    if len(rows) > MAX_CLASSES:
+        rows = sorted(rows, key=lambda row: (row.count == 0, row.recall))[:MAX_CLASSES]
+    return {"rows": [asdict(row) for row in rows], "total": len(metrics.classes)}
+
+
+def _confusion(metrics: Metrics) -> dict[str, Any]:
+    """The matrix as a table, or as a picture where it is large; and the most frequent confusions."""
+    labels = [row.label for row in metrics.classes]
+    counts = np.array(metrics.confusion)  # [classes, classes]
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    if len(labels) <= MAX_MATRIX:
+        rows = [
+            (label, [(int(n), round(float(share), 3)) for n, share in zip(row, part, strict=True)])
+            for label, row, part in zip(labels, counts, shares, strict=True)
+        ]
+        return {"labels": labels, "rows": rows, "picture": None, "pairs": []}
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:MAX_PAIRS]
+    pairs = [
+        {"truth": labels[i], "answer": labels[j], "count": int(off[i, j]), "share": float(shares[i, j])}
+        for i, j in zip(*np.unravel_index(order, off.shape), strict=True)
+        if off[i, j]
+    ]
+    return {"labels": labels, "rows": [], "picture": heat_map(shares), "pairs": pairs}
+
+
+def _file_rows(manifest: Manifest, digest: str, size_bytes: int) -> dict[str, str]:
+    rows = {
+        "digest": digest,
+        "size": f"{size_bytes:,} bytes",
+        "backbone": manifest.backbone.name,
+        "fingerprint of the backbone": manifest.backbone.fingerprint,
+        "method": method_of(manifest),
+        "adapted modules": str(len(manifest.modules)),
+        "labels": f"{len(manifest.labels):,}",
+        "input": str(manifest.preprocessing),
+        "temperature": f"{manifest.head.temperature:g}",
+        "licence": manifest.license,
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def _gate_rows(gate: Mapping[str, Any]) -> dict[str, str]:
+    return flatten({key: value for key, value in gate.items() if key not in ("passed", "reason") and value is not None})
+
+
+def _run_rows(record: TrainingRecord) -> dict[str, str]:
+    time = {} if record.seconds is None else {"duration": duration(record.seconds)}
+    return time | dict(record.run)
+
+
+def _mistakes(judged: Judged, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
+    return [
+        asdict(mistake) | {"picture": _picture(read, mistake.path)} for mistake in worst_mistakes(judged, MAX_MISTAKES)
+    ]
+
+
+def _picture(read: Callable[[str], bytes], path: str) -> str | None:
+    try:
+        return thumbnail(read(path))
+    except Exception:  # a report must not fail a run: the file may be gone, the store away
+        return None
+
+
+def _cost(record: TrainingRecord, size_bytes: int) -> dict[str, Any] | None:
+    """The adapter beside a fine-tuned copy of the whole backbone."""
+    trained, full = record.trainable_parameters, record.full_parameters
+    if trained is None or not full or record.full_bytes is None:
+        return None
+    return {
+        "trained": trained,
+        "full": full,
+        "parameter_share": trained / full,
+        "size_bytes": size_bytes,
+        "full_bytes": record.full_bytes,
+        "size_share": size_bytes / record.full_bytes,
+        "fits": record.fits(size_bytes),
+    }

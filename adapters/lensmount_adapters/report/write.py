@@ -1,0 +1,160 @@
+"""Show what is known of an adapter: tables on the terminal, `metrics.json`, a picture, the card, the HTML report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.atomic import write_atomic
+from lensmount_adapters.metrics.calibration import calibration
+from lensmount_adapters.metrics.classification import Metrics
+from lensmount_adapters.metrics.roc import roc_curves
+from lensmount_adapters.metrics.scored import Judged, decisive_part
+from lensmount_adapters.report.card import CardTexts, model_card
+from lensmount_adapters.report.html import html_report
+from lensmount_adapters.report.record import read_record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.console import RenderableType
+
+MAX_MATRIX = 20  # classes whose names and counts the picture can hold
+
+
+def tables(title: str, metrics: Metrics) -> list[RenderableType]:
+    """The figures as rich renderables: a headline, a table a class, the confusion matrix of a few classes."""
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    auroc = "n/a" if metrics.auroc is None else f"{metrics.auroc:.4f}"
+    headline = Text(
+        f"{title}: {metrics.count} images, accuracy {metrics.accuracy:.4f}, "
+        f"balanced accuracy {metrics.balanced_accuracy:.4f}, AUROC {auroc}"
+    )
+    per_class = Table("class", "precision", "recall", "F1", "AUROC", "images")
+    for row in metrics.classes:
+        figures = (row.precision, row.recall, row.f1, row.auroc)
+        per_class.add_row(escape(row.label), *("n/a" if f is None else f"{f:.4f}" for f in figures), str(row.count))
+    if len(metrics.classes) > MAX_MATRIX:
+        return [headline, per_class]
+    confusion = Table("truth \\ answer", *(escape(row.label) for row in metrics.classes), title="confusion matrix")
+    for row, counts in zip(metrics.classes, metrics.confusion, strict=True):
+        confusion.add_row(escape(row.label), *map(str, counts))
+    return [headline, per_class, confusion]
+
+
+def write_run_report(
+    folder: Path,
+    manifest: Manifest,
+    digest: str,
+    size_bytes: int,
+    parts: Mapping[str, Judged],
+    read: Callable[[str], bytes],
+    *,
+    gate: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    texts: CardTexts | None = None,
+) -> list[Path]:
+    """Write what a training run leaves beside its adapter file into `folder`, made if need be; returns the paths.
+
+    `metrics.json`, `metrics.png`, `card.md` and `report.html`; without any judged part there is no picture. `parts` are
+    judged by the written file ("validation", "test"); `read` gives the bytes of the image at one of their paths, and
+    where it raises, the page goes without that picture. `gate` is why the adapter was published or not, `notes` are
+    sentences on the data, `texts` what the card says beyond the record.
+    Raises OSError.
+    """
+    record = read_record(manifest)
+    document = {
+        "adapter": {"name": manifest.name, "digest": digest, "size_bytes": size_bytes},
+        "backbone": manifest.backbone.model_dump(mode="json"),
+        "data": {"name": record.data_name, "digest": record.data_digest},
+        "metrics": {part: judged.metrics.to_json() for part, judged in parts.items()},
+        "calibration": {part: calibration(judged.truth, judged.scores).to_json() for part, judged in parts.items()},
+    }
+    written = write_metrics(folder, document, parts)
+    card = model_card(manifest, digest, size_bytes, parts, texts)
+    page = html_report(manifest, digest, size_bytes, parts, read, gate=gate, notes=notes)
+    return [*written, _write_text(folder / "card.md", card), _write_text(folder / "report.html", page)]
+
+
+def write_evaluation_report(
+    folder: Path,
+    document: dict[str, Any],
+    manifest: Manifest,
+    size_bytes: int,
+    parts: Mapping[str, Judged],
+    read: Callable[[str], bytes],
+) -> list[Path]:
+    """Write `metrics.json` (the document), `metrics.png` and `report.html` of an evaluation into `folder`."""
+    written = write_metrics(folder, document, parts)
+    page = html_report(manifest, document["adapter"]["digest"], size_bytes, parts, read)
+    return [*written, _write_text(folder / "report.html", page)]
+
+
+def write_metrics(folder: Path, document: dict[str, Any], parts: Mapping[str, Judged]) -> list[Path]:
+    """Write `metrics.json` (the document) and, of the decisive part, `metrics.png`; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [_write_text(folder / "metrics.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")]
+    part = decisive_part(parts)
+    if part is not None:
+        write_picture(folder / "metrics.png", parts[part])
+        written.append(folder / "metrics.png")
+    return written
+
+
+def write_picture(path: Path, judged: Judged) -> None:
+    """Confusion matrix beside ROC curves, as a PNG; no display is needed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    _draw_confusion(left, judged.metrics)
+    _draw_roc(right, judged)
+    figure.suptitle(f"{judged.metrics.count} images, balanced accuracy {judged.metrics.balanced_accuracy:.3f}")
+    figure.savefig(path, dpi=120)
+
+
+def _draw_confusion(axes: Axes, metrics: Metrics) -> None:
+    labels = [_drawable(row.label) for row in metrics.classes]
+    shares = [[n / max(1, sum(row)) for n in row] for row in metrics.confusion]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    if len(labels) > MAX_MATRIX:
+        return
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right", parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    for i, row in enumerate(metrics.confusion):
+        for j, n in enumerate(row):
+            axes.text(j, i, str(n), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
+
+
+def _draw_roc(axes: Axes, judged: Judged) -> None:
+    curves = roc_curves(judged)
+    for curve in curves:
+        false_positive, true_positive = zip(*curve.points, strict=True)
+        axes.plot(false_positive, true_positive, label=f"AUROC {curve.auroc:.3f}: {_drawable(curve.label)}")
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("false positive rate")
+    axes.set_ylabel("true positive rate")
+    if curves:
+        for text in axes.legend(loc="lower right").get_texts():
+            text.set_parse_math(False)
+
+
+def _drawable(label: str) -> str:
+    """The label, short, and without what the picture's font cannot draw."""
+    known = "".join(character if character.isprintable() and ord(character) < 0x250 else "?" for character in label)
+    return known if len(known) <= 24 else known[:21] + "..."
+
+
+def _write_text(path: Path, text: str) -> Path:
+    """A file name that is no UTF-8 is written with its odd bytes spelled out."""
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
+    return path

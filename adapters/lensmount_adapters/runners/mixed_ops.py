@@ -1,0 +1,134 @@
+"""Layers whose weights depend on the sample: the arithmetic of a mixed batch, as functions of tensors.
+
+Each sample uses one slot of a table. `rows` [N] names it; `mask` [N, slots * rank] is one where a slot is the sample's.
+Whatever other slots hold, a sample's answer is its own: nothing of theirs is multiplied by zero, which would make
+infinity a NaN, save the values of a concatenated B. All functions can be traced with batch and image size free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lensmount_adapters.graph.fold import CONVOLUTIONS
+
+_PLAIN: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+
+
+def slot_rows(mask: Tensor, slots: int) -> Tensor:
+    """[N] from a mask [N, slots * rank]."""
+    return mask.reshape(mask.shape[0], slots, -1)[:, :, 0].argmax(1)
+
+
+# y + B_i (A_i x): A [slots * rank, in, *k]
+
+
+def add_concatenated(
+    y: Tensor, x: Tensor, A: Tensor, B: Tensor, mask: Tensor, kind: str, geometry: Mapping[str, Any]
+) -> Tensor:
+    """A convolution's low-rank term with all slots side by side, B [out, slots * rank, *1]."""
+    hidden = CONVOLUTIONS[kind](x, A, None, **geometry)  # [N, slots * rank, *]
+    own = mask.reshape(mask.shape[0], mask.shape[1], *[1] * (hidden.ndim - 2)) > 0
+    return y + _PLAIN[hidden.ndim](torch.where(own, hidden, hidden.new_zeros(())), B)
+
+
+def add_linear(y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Tensor, slots: int) -> Tensor:
+    """A linear layer's low-rank term, B [slots, out, rank]; x [N, *, in], or [N * windows, *, in] of attention."""
+    tokens = x.reshape(rows.shape[0], -1, x.shape[-1])  # [N, L, in]
+    hidden = tokens @ _down(A, rows, slots)  # [N, L, rank]
+    return y + (hidden @ _up(B, rows)).reshape(y.shape)
+
+
+def add_pointwise(
+    y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Tensor, slots: int, stride: Sequence[int]
+) -> Tensor:
+    """The low-rank term of a convolution with a kernel of one, B [slots, out, rank, *1]."""
+    for dim, step in enumerate(stride, start=2):
+        if step > 1:
+            x = x[(slice(None),) * dim + (slice(None, None, step),)]
+    hidden = x.flatten(2).transpose(1, 2) @ _down(A, rows, slots)  # [N, L, rank]
+    return _add_tokens(y, hidden, _up(B, rows))
+
+
+def add_convolution(
+    y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Tensor, slots: int, kind: str, geometry: Mapping[str, Any]
+) -> Tensor:
+    """The low-rank term of any convolution without groups, B [slots, out, rank, *1]."""
+    kernels = A.reshape(slots, -1, *A.shape[1:]).index_select(0, rows)  # [N, rank, in, *k]
+    hidden = _convolved(x, kernels, kind, geometry)  # [N, rank, *]
+    return _add_tokens(y, hidden.flatten(2).transpose(1, 2), _up(B, rows))
+
+
+def _down(A: Tensor, rows: Tensor, slots: int) -> Tensor:
+    return A.reshape(slots, A.shape[0] // slots, -1).index_select(0, rows).transpose(1, 2)  # [N, in, rank]
+
+
+def _up(B: Tensor, rows: Tensor) -> Tensor:
+    return B.index_select(0, rows).flatten(2).transpose(1, 2)  # [N, rank, out]
+
+
+def _add_tokens(y: Tensor, hidden: Tensor, up: Tensor) -> Tensor:
+    """y [N, out, *] with its channels last in memory is not copied to be added to."""
+    return y + (hidden @ up).transpose(1, 2).reshape(y.shape)
+
+
+# whole kernels [slots, out, in/g * k], for layers with groups, where they are small
+
+
+def convolve_each(
+    x: Tensor, kernels: Tensor, rows: Tensor, shape: Sequence[int], kind: str, geometry: Mapping[str, Any]
+) -> Tensor:
+    own = kernels.index_select(0, rows)
+    return _convolved(x, own.reshape(own.shape[0], *shape), kind, geometry)
+
+
+def convolve_in_turn(
+    x: Tensor, kernels: Tensor, mask: Tensor, shape: Sequence[int], kind: str, geometry: Mapping[str, Any]
+) -> Tensor:
+    """All samples with one slot's kernels after the other; each sample keeps what is its own."""
+    slots = kernels.shape[0]
+    own = mask.reshape(mask.shape[0], slots, -1)[:, :, 0] > 0  # [N, slots]
+    y = CONVOLUTIONS[kind](x, kernels[0].reshape(tuple(shape)), None, **geometry)
+    for slot in range(1, slots):
+        found = CONVOLUTIONS[kind](x, kernels[slot].reshape(tuple(shape)), None, **geometry)
+        y = torch.where(own[:, slot].reshape(-1, *[1] * (y.ndim - 1)), found, y)
+    return y
+
+
+def _convolved(x: Tensor, kernels: Tensor, kind: str, geometry: Mapping[str, Any]) -> Tensor:
+    """Each sample with kernels of its own [N, out, in/g, *k]: the batch is one sample of N times as many groups."""
+    samples = x.shape[0]
+    groups = samples * int(geometry.get("groups", 1))
+    together = x.reshape(1, -1, *x.shape[2:])
+    y = CONVOLUTIONS[kind](together, kernels.flatten(0, 1), None, **{**geometry, "groups": groups})
+    return y.reshape(samples, -1, *y.shape[2:])
+
+
+# vectors [slots, channels]; y [N, channels, *] where `dim` is 1, else [N, *, channels], or [N * windows, *, channels]
+
+
+def scale(y: Tensor, gains: Tensor, rows: Tensor, dim: int) -> Tensor:
+    own, y_i = _vectors(gains, y, rows, dim)
+    return (y_i * own).reshape(y.shape)
+
+
+def shift(y: Tensor, shifts: Tensor, rows: Tensor, dim: int) -> Tensor:
+    own, y_i = _vectors(shifts, y, rows, dim)
+    return (y_i + own).reshape(y.shape)
+
+
+def _vectors(table: Tensor, y: Tensor, rows: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Each sample's vector, and y, in shapes that go together."""
+    own = table.index_select(0, rows)  # [N, channels]
+    if dim == 1:
+        return own.reshape(*own.shape, *[1] * (y.ndim - 2)), y
+    return own.unsqueeze(1), y.reshape(own.shape[0], -1, own.shape[1])
+
+
+def add_bias(y: Tensor, bias: Tensor) -> Tensor:
+    """A bias [channels] that all samples share; y [N, channels, *]."""
+    return y + bias.reshape(-1, *[1] * (y.ndim - 2))

@@ -1,0 +1,1 @@
+"""One adapter in and out of the live weights, exactly."""

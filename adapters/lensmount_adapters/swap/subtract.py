@@ -1,0 +1,70 @@
+"""The literal merge and subtract in place, for devices where pristine clones do not fit; it drifts, so it refreshes.
+
+`live += delta` to mount and `live -= delta` to remove. Rounding leaves a rest each time (docs/decisions.md has the
+measured drift), so after `refresh_after` switches the touched tensors are read again from the weights.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import SwapError
+
+
+class SubtractingSwapper:
+    """Never the default. Give the backbone `Reread` as its source of pristine values, or the clones are made anyway.
+
+    >>> backbone.pristine = Reread(lambda: load_backbone().tensors)     # doctest: +SKIP
+    >>> swapper = SubtractingSwapper(backbone, refresh_after=100)       # doctest: +SKIP
+
+    Not exact: after a switch the weights depend on what was mounted before. Use `ExactSwapper` wherever its clones fit.
+    """
+
+    def __init__(self, backbone: Backbone, refresh_after: int = 100) -> None:
+        self._backbone = backbone
+        self._refresh_after = refresh_after
+        self._mounted: Adapter | None = None
+        self._touched: set[str] = set()
+        self.switches = 0
+
+    @property
+    def mounted(self) -> Adapter | None:
+        return self._mounted
+
+    def mount(self, adapter: Adapter) -> bool:
+        if self._mounted is not None and self._mounted.digest == adapter.digest:
+            return False
+        self.unmount()
+        self.switches += 1
+        if self.switches % self._refresh_after == 0:
+            self.refresh()
+        self._touched.update(delta.target.name for delta in adapter.deltas)
+        self._add(adapter, 1)
+        self._mounted = adapter
+        return True
+
+    def unmount(self) -> None:
+        before, self._mounted = self._mounted, None
+        if before is not None:
+            self._add(before, -1)
+
+    def refresh(self) -> None:
+        """Read every tensor that was ever touched from the weights again: exact until the next switch."""
+        with torch.no_grad():
+            for name, base in self._backbone.base(self._touched).items():
+                self._backbone.tensors[name].copy_(base)
+
+    def _add(self, adapter: Adapter, sign: int) -> None:
+        try:
+            with torch.no_grad():
+                for delta in adapter.deltas:
+                    live = self._backbone.tensors[delta.target.name]
+                    live.add_(delta.dense().to(live.dtype), alpha=sign)
+        except BaseException as error:
+            self.refresh()
+            if isinstance(error, Exception):
+                what = "merging" if sign > 0 else "subtracting"
+                raise SwapError(f"{what} {adapter.manifest.name} broke off; the base is read anew") from error
+            raise

@@ -1,0 +1,25 @@
+"""Labelled images to an adapter file: configuration, loop and objectives.
+
+>>> from lensmount_adapters.training import TrainingConfig, train  # doctest: +SKIP
+>>> config = TrainingConfig(data=Path("cells"), name="malaria", out=Path("malaria.safetensors"))  # doctest: +SKIP
+>>> result = train(config)  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from lensmount_adapters.training.config import TrainingConfig
+    from lensmount_adapters.training.train_adapter import TrainingResult, train
+    from lensmount_adapters.training.train_masks import train_segmentation
+
+__all__ = ["TrainingConfig", "TrainingResult", "train", "train_segmentation"]
+
+_NAMES = {
+    "config": ["TrainingConfig"],
+    "train_adapter": ["TrainingResult", "train"],
+    "train_masks": ["train_segmentation"],
+}
+
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)

@@ -1,0 +1,94 @@
+"""Full fine-tuning of named modules: what an adapter is compared with. It makes a file of weights, never an adapter.
+
+The same run as `training.train` (images, split, augmentation, schedule, choice of the epoch); only what learns
+differs: every tensor of the named modules instead of low-rank factors.
+"""
+
+from __future__ import annotations
+
+import re
+
+import safetensors.torch
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.file import digest_of
+from lensmount_adapters.adapter.heads import load_head
+from lensmount_adapters.adapter.manifest import HeadSpec, Manifest
+from lensmount_adapters.atomic import write_atomic
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.delta.kinds import Additive, Delta
+from lensmount_adapters.delta.targets import Selection
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
+from lensmount_adapters.training.loop import Listener, Run, silent
+from lensmount_adapters.training.objective import Classification
+from lensmount_adapters.training.task import read_task
+from lensmount_adapters.training.train_adapter import TrainingResult, judge, manifest_of, on_threads, result_of
+from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
+
+
+class TrainableModules(TrainableAdapter):
+    """Every tensor of the chosen modules learns, as `W0 + delta` with a delta of its own shape that starts at zero."""
+
+    def _read(self) -> tuple[Delta, ...]:
+        targets = self.backbone.targets
+        return tuple(Additive(targets[name.removesuffix(".delta")], delta) for name, delta in self.factors.items())
+
+
+def fine_tune(
+    config: TrainingConfig, modules: str, backbone: Backbone, on_progress: Listener | None = None
+) -> TrainingResult:
+    """Train the modules whose paths match the expression `modules`, and a head; write them to `config.out`.
+
+    `config.method`, `rank`, `alpha`, `init_std` and `targets` say nothing here. The file holds the new values under the
+    backbone's names and `head.*` in `config.file_dtype`; the figures are those of the file read back. Weight decay
+    draws the weights to those of the backbone, not to zero. Raises DatasetError, TrainingError.
+    """
+    selection = select_modules(backbone, modules)
+
+    def build(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableModules:
+        return TrainableModules(backbone, selection, rank=1, alpha=1.0, head=head, classes=classes, seed=config.seed)
+
+    with on_threads(config.threads), own_random_state():
+        require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
+        task = read_task(config, backbone)
+        run = Run(config, backbone, Classification(config, task), [], build)
+        interrupted = run.go(on_progress or silent)
+        data = _dump(run)
+        manifest = manifest_of(run, interrupted).model_copy(update={"method": "full"})
+        manifest, judged = judge(run, task, manifest, _mountable(run, manifest, data))
+        write_atomic(config.out, data)
+        return result_of(run, task, manifest, digest_of(data), judged, interrupted)
+
+
+def select_modules(backbone: Backbone, modules: str) -> Selection:
+    """Every tensor of the modules whose paths match; raises TrainingError where there is none."""
+    chosen = tuple(target for target in backbone.targets.values() if re.search(modules, target.module))
+    if not chosen:
+        raise TrainingError(
+            f"found no module of {backbone.name} for {modules!r}, expected a path such as "
+            f"{next(iter(backbone.targets.values())).module}. Cure: widen the expression"
+        )
+    return Selection(additive=chosen)
+
+
+def _dump(run: Run) -> bytes:
+    """The new weights and the head in the file's number format."""
+    dtype, bases = FILE_DTYPES[run.config.file_dtype], run.adapter.bases
+    whole = {name.removesuffix(".delta"): tensor for name, tensor in run.best.items()}
+    tensors = {name: bases[name].float() + tensor if name in bases else tensor for name, tensor in whole.items()}
+    data: bytes = safetensors.torch.save({name: t.to(dtype).cpu().contiguous() for name, t in tensors.items()})
+    return data
+
+
+def _mountable(run: Run, manifest: Manifest, data: bytes) -> Adapter:
+    """The file's contents as deltas that a swapper can mount; nothing that admission would let in."""
+    stored = safetensors.torch.load(data)
+    deltas = tuple(
+        Additive(delta.target, stored[delta.target.name].to(run.backbone.device).float() - base.float())
+        for delta in run.adapter.deltas
+        for base in [run.adapter.bases[delta.target.name]]
+    )
+    heads = {name: tensor for name, tensor in stored.items() if name.startswith("head.")}
+    head = load_head(manifest.head, run.backbone.feature_dim, len(manifest.labels), heads).to(run.backbone.device)
+    return Adapter(digest_of(data), len(data), manifest, deltas, head)

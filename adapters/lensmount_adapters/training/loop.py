@@ -1,0 +1,291 @@
+"""The training loop: steps, epochs, validation, checkpoints. What is learned is its objective's (objective.py)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters.adapter.head_text import head_of
+from lensmount_adapters.adapter.heads import Cosine
+from lensmount_adapters.adapter.manifest import HeadSpec
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.delta.targets import select_targets
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lensmount_adapters.training.config import TrainingConfig, require
+from lensmount_adapters.training.objective import Objective, Validated
+from lensmount_adapters.training.precision import choose_precision, precision_name, precision_of
+from lensmount_adapters.training.schedule import EpochRecord, automatic_epochs, has_stalled, learning_rate_at
+from lensmount_adapters.training.text_prototypes import text_head
+from lensmount_adapters.training.trainable import Average, TrainableAdapter
+
+PROBE_IMAGES = 16  # in each pass that compares precisions
+
+Phase: TypeAlias = Literal["searching", "caching", "training"]
+PHASES: tuple[Phase, ...] = get_args(Phase)  # a search tries methods before the run that counts
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: after each step, and while views of the pictures are computed (`phase` "caching").
+
+    The phase is "searching" while several methods are tried, of which one is trained afterwards.
+    `done` is set on the last step of an epoch, after validation; `seconds_left` is None until it can be estimated.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    done: EpochRecord | None = None
+    phase: Phase = "training"
+    seconds_left: float | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+Build = Callable[[TrainingConfig, Backbone, HeadSpec, int], TrainableAdapter]
+
+
+def _adapter(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableAdapter:
+    return TrainableAdapter(
+        backbone,
+        select_targets(backbone.name, backbone.targets, config.method, config.targets),
+        rank=config.rank,
+        alpha=2.0 * config.rank if config.alpha is None else config.alpha,
+        head=head,
+        classes=classes,
+        seed=config.seed,
+        std=config.init_std,
+        b_std=config.init_b_std,
+    )
+
+
+def _head(config: TrainingConfig, backbone: Backbone, classes: int) -> HeadSpec:
+    return head_of(config.head, backbone.feature_dim, classes) if isinstance(config.head, str) else config.head
+
+
+class Run:
+    """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one.
+
+    `build` makes what is trained, for `classes` outputs: without it, the adapter that the config asks for.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        backbone: Backbone,
+        objective: Objective,
+        trials: list[dict[str, Any]],
+        build: Build | None = None,
+    ) -> None:
+        self.config = config
+        self.trials = trials
+        self.backbone = backbone
+        self.objective = objective
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
+        classes = len(objective.labels)
+        text = None if config.prompts is None else text_head(config.weights, config.prompts, objective.labels)
+        self.head = _head(config, backbone, classes) if text is None else text.spec
+        self.adapter = (build or _adapter)(config, backbone, self.head, classes)
+        if text is not None:
+            text.fill(cast(Cosine, self.adapter.head))
+        norms = any(isinstance(module, nn.BatchNorm1d) for module in self.adapter.head.modules())
+        fewest = objective.images // self.steps
+        require(fewest > 1 or not norms, "a batch of one image for a head with BatchNorm", "a batch size of at least 2")
+        self.generator = torch.Generator().manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # dropout in the head draws from the global generator
+        self.optimizer = _optimizer(self.adapter, config)
+        self.average = Average(self.adapter, config.average)
+        self.history: list[EpochRecord] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        state = self._resume() if config.resume else {}
+        self.precision = state.get("precision") or choose_precision(config.precision, self._probe)
+        self.feed = objective.feed(self.adapter, self.precision, self.generator, self.epochs, state.get("views"))
+
+    @property
+    def steps(self) -> int:
+        return steps_of(self.config, self.objective.images)
+
+    @property
+    def epochs(self) -> int:
+        return automatic_epochs(self.steps) if self.config.epochs is None else self.config.epochs
+
+    def go(self, listener: Listener) -> bool:
+        """Train to the last epoch; True where Ctrl-C ended it early."""
+        try:
+            for epoch in range(len(self.history) + 1, self.epochs + 1):
+                if has_stalled(self.history, self.config.patience):
+                    break
+                self._train_epoch(epoch, listener)
+        except KeyboardInterrupt:
+            if not self.best:
+                raise TrainingError(
+                    "interrupted before the first epoch was whole: nothing was learned and nothing is written"
+                ) from None
+            return True
+        return False
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _train_epoch(self, epoch: int, listener: Listener) -> None:
+        started = time.monotonic()
+        last = self.history[-1] if self.history else EpochRecord(0, 0.0, 0.0, None, None)
+
+        def tick(done: int, total: int) -> None:
+            listener(
+                Progress(epoch, self.epochs, 0, self.steps, last.loss, last.accuracy, None, "caching", self._left(0))
+            )
+
+        self.feed.prepare(epoch, tick)
+        self.adapter.train()
+        order = torch.randperm(self.objective.images, generator=self.generator)
+        losses, right, seen = 0.0, 0.0, 0
+        for step, indices in enumerate(order.tensor_split(self.steps), start=1):
+            loss, hits = self._step(epoch, indices, (epoch - 1) * self.steps + step - 1)
+            losses, right, seen = losses + loss, right + hits, seen + len(indices)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"epoch {epoch}, step {step}: the loss is {loss}. Cure: a lower --lr, or --precision float32"
+                )
+            if step < self.steps:
+                left = self._left(step)
+                listener(Progress(epoch, self.epochs, step, self.steps, losses / step, right / seen, seconds_left=left))
+        record = self._finish_epoch(epoch, losses / self.steps, right / seen, started)
+        left = self._left(0)
+        listener(
+            Progress(
+                epoch, self.epochs, self.steps, self.steps, record.loss, record.accuracy, record, seconds_left=left
+            )
+        )
+
+    def _left(self, step: int) -> float | None:
+        """Seconds to the last epoch at the pace of the last whole one."""
+        if not self.history:
+            return None
+        return round(self.history[-1].seconds * (self.epochs - len(self.history) - step / self.steps), 1)
+
+    def _step(self, epoch: int, indices: Tensor, step: int) -> tuple[float, float]:
+        """One optimiser step; returns the loss and the number of right answers."""
+        batch = self.feed.batch(epoch, indices)
+        logits = self.adapter.logits_of(batch.activations, self.precision)
+        loss = self.objective.loss(logits, batch)
+        rate = learning_rate_at(step, self.epochs * self.steps, self.config.learning_rate, self.config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.optimizer.step()
+        self.average.update()
+        return loss.item(), self.objective.right(logits.detach(), batch)
+
+    def _finish_epoch(self, epoch: int, loss: float, accuracy: float, started: float) -> EpochRecord:
+        """Validate the averaged tensors, keep them if they are the best so far, write the checkpoint."""
+        candidate = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
+        found = self._validate(candidate) if self.objective.validation_images else None
+        record = EpochRecord(
+            epoch,
+            round(loss, 6),
+            round(accuracy, 6),
+            round(found.loss, 6) if found else None,
+            round(found.score, 6) if found else None,
+            round(time.monotonic() - started, 3),
+        )
+        self.history.append(record)
+        if self.objective.is_best(self.history):
+            self.best, self.best_epoch = candidate, epoch
+        save_checkpoint(checkpoint_path(self.config.out), self._state())
+        return record
+
+    def _validate(self, tensors: dict[str, Tensor]) -> Validated:
+        """Judge the validation part under `tensors`; the tensors in training are put back."""
+        training = {name: tensor.clone() for name, tensor in self.adapter.tensors().items()}
+        self.adapter.load(tensors)
+        self.adapter.eval()
+        try:
+            with torch.no_grad():
+                found = [self.adapter.logits_of(x, self.precision).cpu() for x in self.feed.validation()]
+                return self.objective.validate(torch.cat(found))
+        finally:
+            self.adapter.load(training)
+            self.adapter.train()
+
+    def _probe(self, precision: torch.dtype) -> None:
+        images = self.objective.sample(PROBE_IMAGES, self.backbone.device)
+        self.adapter.eval()  # statistics of the head stay as they are
+        self.adapter.logits(images, precision).sum().backward()  # type: ignore[no-untyped-call]  # untyped by torch
+        self.optimizer.zero_grad()
+
+    def _settings(self) -> dict[str, Any]:
+        return self.config.hyper_parameters() | {
+            "data_digest": self.objective.digest,
+            "backbone_fingerprint": self.backbone.fingerprint,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "settings": self._settings(),
+            "history": [asdict(record) for record in self.history],
+            "tensors": self.adapter.tensors(),
+            "average": self.average.tensors,
+            "average_steps": self.average.steps,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch_generator": torch.get_rng_state(),
+            "precision": precision_name(self.precision),
+            "views": self.feed.kept,
+            "trials": self.trials,
+            "seconds": self.seconds(),
+        }
+
+    def _resume(self) -> dict[str, Any]:
+        """Take up the checkpoint's state; returns what was measured then: precision and views."""
+        state = load_checkpoint(checkpoint_path(self.config.out), self._settings())
+        device = self.backbone.device
+        self.adapter.load(state["tensors"])
+        self.average.tensors = {name: tensor.to(device) for name, tensor in state["average"].items()}
+        self.average.steps = state["average_steps"]
+        self.best = {name: tensor.to(device) for name, tensor in state["best"].items()}
+        self.best_epoch = state["best_epoch"]
+        self.history = [EpochRecord(**record) for record in state["history"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_generator"])
+        self.seconds_before = state["seconds"]
+        self.trials = state["trials"]
+        return {"precision": precision_of(state["precision"]), "views": state["views"]}
+
+
+def steps_of(config: TrainingConfig, images: int) -> int:
+    """Optimiser steps in an epoch."""
+    return max(1, round(images / config.batch_size))
+
+
+def silent(progress: Progress) -> None:
+    """Nobody listens."""
+
+
+def _optimizer(adapter: TrainableAdapter, config: TrainingConfig) -> torch.optim.AdamW:
+    """Matrices decay, vectors do not."""
+    parameters = list(adapter.parameters().values())
+    matrices = [tensor for tensor in parameters if tensor.ndim > 1]
+    vectors = [tensor for tensor in parameters if tensor.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)

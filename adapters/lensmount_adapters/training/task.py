@@ -1,0 +1,108 @@
+"""The data of one training run: the images, their split, and the pixels in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from lensmount_adapters.adapter.manifest import InputRule, IntensityRange, VolumePreprocessing
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.data.dataset import ImageFolder, Sample, read_folder, read_pixels
+from lensmount_adapters.data.split import Split, few_shot, split_folder
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.inputs.prepare import suffixes_of
+from lensmount_adapters.training.augment import Augmentation
+from lensmount_adapters.training.augment_volumes import VolumeAugmentation
+from lensmount_adapters.training.config import TrainingConfig, require
+from lensmount_adapters.training.views import Pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """`read_task(config, backbone)`: everything that a run reads, decoded once."""
+
+    folder: ImageFolder
+    split: Split
+    preprocessing: InputRule
+    train: Pictures
+    train_labels: Tensor
+    validation: Pictures
+    validation_labels: Tensor
+
+    def samples(self, part: str) -> list[Sample]:
+        return [self.folder.samples[index] for index in self.split.parts()[part]]
+
+
+def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
+    """Read, split and decode. Raises DatasetError, TrainingError."""
+    rule = preprocessing_of(config, backbone)
+    require(not config.masks, "head segmentation for classes", "train_segmentation, or a recipe such as nuclei-unet")
+    require(not backbone.dense, f"{backbone.name} for classes", "a backbone that gives one vector a picture")
+    folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule))
+    split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
+    if config.shots is not None:
+        split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)
+    augmentation = config.augmentation_rule()
+    train = [folder.samples[index] for index in split.train]
+    validation = [folder.samples[index] for index in split.validation]
+    return Task(
+        folder,
+        split,
+        rule,
+        Pictures(read_pixels(folder, train, enlarged(rule, augmentation)), augmentation, rule),
+        torch.tensor([sample.label for sample in train]),
+        Pictures(read_pixels(folder, validation, rule), Augmentation(), rule),
+        torch.tensor([sample.label for sample in validation], dtype=torch.int64),
+    )
+
+
+def preprocessing_of(config: TrainingConfig, backbone: Backbone) -> InputRule:
+    """The backbone's own rule with what the config changes. Raises TrainingError for a size that it does not take."""
+    own = backbone.preprocessing
+    size = own.size if config.size is None else (config.size, config.size)
+    if backbone.fixed_size and size != own.size:
+        raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
+    if any(side % backbone.size_step for side in size):
+        raise TrainingError(
+            f"found --size {size[0]}, expected a multiple of {backbone.size_step}: {backbone.name} takes no others"
+        )
+    if config.orientations > 2 and size[0] != size[1]:
+        raise TrainingError(f"found --orientations {config.orientations} for {size[0]} x {size[1]}, expected a square")
+    if isinstance(own, VolumePreprocessing):
+        return _of_volumes(config, own, size)
+    crop = own.crop_fraction if config.resize == "crop" else 1.0
+    changes = {"size": size, "resize": config.resize, "crop_fraction": crop, "orientations": config.orientations}
+    return own.model_copy(update=changes)
+
+
+def _of_volumes(config: TrainingConfig, own: VolumePreprocessing, size: tuple[int, int]) -> VolumePreprocessing:
+    try:
+        window = own.window if config.window is None else IntensityRange(lower=config.window[0], upper=config.window[1])
+        return VolumePreprocessing(
+            depth=own.depth if config.depth is None else config.depth,
+            size=size,
+            depth_resize=config.depth_resize,
+            window=window,
+            mean=own.mean,
+            std=own.std,
+            orientations=config.orientations,
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise TrainingError(f"preprocessing of volumes: {first['msg']}") from error
+
+
+def enlarged(rule: InputRule, augmentation: Augmentation | VolumeAugmentation) -> InputRule:
+    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
+
+    With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops
+    make things larger in training, the middle makes them as large in serving (FixRes, arXiv 1906.06423).
+    Volumes are never cropped.
+    """
+    if augmentation == Augmentation() or isinstance(rule, VolumePreprocessing):
+        return rule
+    height, width = (min(1024, side + side // 8) for side in rule.size)
+    return rule.model_copy(update={"size": (height, width), "crop_fraction": 1.0})

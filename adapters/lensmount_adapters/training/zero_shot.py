@@ -1,0 +1,79 @@
+"""A zero-shot adapter: a head of text prototypes on the bare backbone, written without any training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from lensmount_adapters.adapter.file import write_adapter
+from lensmount_adapters.adapter.manifest import Manifest, check_name
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.dtypes import FLOAT32
+from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
+from lensmount_adapters.training.evaluate import evaluate
+from lensmount_adapters.training.loop import Run
+from lensmount_adapters.training.objective import Classification
+from lensmount_adapters.training.prompts import Prompts
+from lensmount_adapters.training.task import read_task
+from lensmount_adapters.training.text_prototypes import text_head
+from lensmount_adapters.training.train_adapter import TrainingResult, manifest_of, on_threads, result_of
+from lensmount_adapters.training.trainable import own_random_state
+
+
+def write_zero_shot(
+    out: Path,
+    name: str,
+    prompts: Prompts,
+    backbone: Backbone,
+    weights: str | None,
+    *,
+    license: str = "",  # noqa: A002  # the manifest's word
+    description: str = "",
+) -> str:
+    """Write the adapter of these prompts to `out`, its labels in their order; returns the file's digest.
+
+    `weights` is the CLIP that both halves come from. No image is read. Scores are CLIP's own: the softmax of
+    `logit_scale` times the cosines. Raises TrainingError, BackboneError.
+    """
+    require(check_name(name), f"name {name!r}", "lower case letters, digits, '.', '-', '_'")
+    require(out.parent.is_dir(), f"no folder {out.parent} for the result", "one that exists")
+    head = text_head(weights, prompts, tuple(prompts.classes))
+    manifest = Manifest(
+        name=name,
+        method="head",
+        backbone=backbone.ref,
+        preprocessing=backbone.preprocessing,
+        labels=tuple(prompts.classes),
+        head=head.spec,
+        training={"weights": weights, "prompts": prompts.model_dump(mode="json")},
+        license=license,
+        description=description,
+    )
+    return write_adapter(out, manifest, head.tensors(), FILE_DTYPES[FLOAT32])
+
+
+def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
+    """The same, measured on the validation and test parts that a training with this config would have.
+
+    Only `config.prompts`, the images and their split count. No label is used, not even for the temperature.
+    Raises DatasetError, TrainingError, BackboneError.
+    """
+    untrained = replace(config, method="head", shots=None, epochs=1, precision=FLOAT32, cache_trunk="off")
+    dtype = FILE_DTYPES[config.file_dtype]
+    with on_threads(config.threads), own_random_state():
+        task = read_task(untrained, backbone)
+        run = Run(untrained, backbone, Classification(untrained, task), [])
+        manifest, tensors = manifest_of(run, False), run.adapter.tensors()
+        write_adapter(config.out, manifest, tensors, dtype)
+        judged = {
+            part: evaluate(config.out, config.data, split=part, backbone=backbone)
+            for part in ("validation", "test")
+            if task.samples(part)
+        }
+        record = manifest.training | {
+            "trainable_parameters": 0,
+            "metrics": {part: one.document["metrics"] for part, one in judged.items()},
+        }
+        manifest = manifest.model_copy(update={"training": record})
+        digest = write_adapter(config.out, manifest, tensors, dtype)
+        return result_of(run, task, manifest, digest, judged, interrupted=False)

@@ -1,0 +1,1 @@
+"""Every endpoint: arguments to a call, a response to a value."""

@@ -1,0 +1,87 @@
+"""The endpoints of datasets, each as one function from arguments to a Call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lensmount_client._api.adapters import etag_of, nothing
+from lensmount_client._http.call import Call
+from lensmount_client._http.download import Download
+from lensmount_client._http.json_fields import Document
+from lensmount_client._http.response import Answer
+from lensmount_client._reference import checked_name, checked_version
+from lensmount_client._types.datasets import Dataset, dataset_of
+from lensmount_client._types.results import DownloadedFile
+
+ZIP = "application/zip"
+CHECKING_S = 1800.0  # the server decodes and compares every image before it answers the last chunk
+
+
+def list_datasets() -> Call[list[Dataset]]:
+    def read(answer: Answer) -> list[Dataset]:
+        return [dataset_of(item) for item in Document.of(answer).children("datasets")]
+
+    return Call("GET", "/datasets", read)
+
+
+def get_dataset(name: str, version: int | None) -> Call[Dataset]:
+    params = _version(version)
+    return Call("GET", _dataset_path(name), lambda answer: dataset_of(Document.of(answer)), params=params)
+
+
+def delete_dataset(name: str, version: int | None) -> Call[None]:
+    return Call("DELETE", _dataset_path(name), nothing, params=_version(version))
+
+
+def pull_dataset(dataset: Dataset, download: Download) -> Call[DownloadedFile]:
+    """Its size is known, so no more is received: the client's limit for answers does not count here."""
+
+    def read(answer: Answer) -> DownloadedFile:
+        return download.finish(etag_of(answer) or dataset.digest, answer.request_id)
+
+    return Call(
+        "GET",
+        f"{_dataset_path(dataset.name)}/file",
+        read,
+        params={"digest": dataset.digest},
+        sink=download,
+        limit_bytes=max(dataset.size_bytes, 2**20),  # a problem document has its room
+    )
+
+
+def upload_received(name: str, digest: str) -> Call[int]:
+    """How many bytes of the archive with this digest the server has."""
+    return Call("GET", _upload_path(name, digest), lambda answer: Document.of(answer).integer("received"))
+
+
+def upload_chunk(
+    name: str, digest: str, first: int, chunk: bytes, total: int, left_out: Mapping[str, int]
+) -> Call[int | Dataset]:
+    """The number of bytes the server has now, or after the last chunk the dataset."""
+
+    def read(answer: Answer) -> int | Dataset:
+        document = Document.of(answer)
+        return document.integer("received") if answer.status == 202 else dataset_of(document, left_out)
+
+    last = first + len(chunk) - 1
+    return Call(
+        "PUT",
+        _upload_path(name, digest),
+        read,
+        content=chunk,
+        content_type=ZIP,
+        headers={"Content-Range": f"bytes {first}-{last}/{total}"},
+        read_s=CHECKING_S if last + 1 == total else None,
+    )
+
+
+def _dataset_path(name: str) -> str:
+    return f"/datasets/{checked_name(name, 'dataset name')}"
+
+
+def _upload_path(name: str, digest: str) -> str:
+    return f"{_dataset_path(name)}/uploads/{digest}"
+
+
+def _version(version: int | None) -> dict[str, str | int]:
+    return {} if version is None else {"version": checked_version(version)}

@@ -1,0 +1,76 @@
+"""POST /predict of a segmentation adapter: its masks as run lengths, as a picture, or as polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lensmount_client._api.adapters import BYTES, prediction_of
+from lensmount_client._api.segmentation import Mask, Segmentation
+from lensmount_client._errors import UnexpectedResponse
+from lensmount_client._http.call import Call
+from lensmount_client._http.json_fields import Document
+from lensmount_client._http.response import Answer
+from lensmount_client._reference import Reference
+
+PNG, GEOJSON = "image/png", "application/geo+json"
+
+
+def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Segmentation]:
+    reference = Reference.parse(adapter)
+
+    def read(answer: Answer) -> Segmentation:
+        document = Document.of(answer)
+        prediction = prediction_of(document, document)
+        reference.check(prediction.adapter, prediction.request_id)
+        if "segmentation" not in document.value:
+            raise UnexpectedResponse(
+                f"{adapter} answers with labels and has no masks. Cure: predict(), or a segmentation adapter",
+                prediction.request_id,
+            )
+        found = document.child("segmentation")
+        height, width = found.integers("size")
+        masks = tuple(
+            Mask(
+                label=mask.text("label"),
+                counts=mask.integers("counts"),
+                area=mask.integer("area"),
+                count=mask.integer("count"),
+                areas=mask.integers("areas"),
+            )
+            for mask in found.children("masks")
+        )
+        if any(sum(mask.counts) != height * width for mask in masks):
+            raise UnexpectedResponse(f"run lengths that do not fill {height} x {width} pixels", prediction.request_id)
+        return Segmentation(
+            size=(height, width),
+            masks=masks,
+            adapter=prediction.adapter,
+            backbone=prediction.backbone,
+            request_id=prediction.request_id,
+            timing_ms=prediction.timing_ms,
+            image=image,
+        )
+
+    return _call(image, adapter, timeout_s, read, "application/json")
+
+
+def mask_png(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[bytes]:
+    def read(answer: Answer) -> bytes:
+        if answer.content_type != PNG:
+            raise UnexpectedResponse(f"found {answer.content_type}, expected {PNG}", answer.request_id)
+        return answer.body
+
+    return _call(image, adapter, timeout_s, read, PNG)
+
+
+def polygons(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Mapping[str, Any]]:
+    return _call(image, adapter, timeout_s, lambda answer: Document.of(answer).value, GEOJSON)
+
+
+def _call(image: bytes, adapter: str, timeout_s: float | None, read: Any, accept: str) -> Call[Any]:
+    Reference.parse(adapter)
+    params: dict[str, str | int] = {"adapter": adapter}
+    if timeout_s is not None:
+        params["timeout"] = f"{timeout_s:g}"
+    return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES, headers={"Accept": accept})

@@ -1,0 +1,74 @@
+"""The masks of one picture, as run lengths, and what can be made of them without torch or a server."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lensmount_client._errors import CannotWrite, InvalidInput
+from lensmount_client._types.results import AdapterId, Backbone
+
+OPACITY = 0.45
+_COLOURS = ((255, 82, 82), (66, 165, 245), (102, 187, 106), (255, 202, 40), (171, 71, 188), (38, 198, 218))
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One label: `counts` are COCO's run lengths, column by column and zeros first; `areas` are its regions'."""
+
+    label: str
+    counts: tuple[int, ...]
+    area: int
+    count: int
+    areas: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """`segmentation.masks[0].count` regions, `segmentation.overlay("seen.png")`; `size` is height and width."""
+
+    size: tuple[int, int]
+    masks: tuple[Mask, ...]
+    adapter: AdapterId
+    backbone: Backbone
+    request_id: str
+    timing_ms: Mapping[str, float]
+    image: bytes = field(repr=False, default=b"")
+
+    def mask(self, label: str | None = None) -> list[bytes]:
+        """A row of bytes for each line of the picture, 0 and 255; of the first label unless one is named."""
+        height, width = self.size
+        found = self._named(label)
+        flat, value = bytearray(), 0
+        for count in found.counts:
+            flat += bytes([value]) * count
+            value = 255 - value
+        return [bytes(flat[row::height]) for row in range(height)] if width else []
+
+    def overlay(self, path: str | Path) -> Path:
+        """Write the picture with its masks in colour. Needs Pillow; raises CannotWrite, InvalidInput."""
+        try:
+            from PIL import Image, ImageOps
+        except ModuleNotFoundError as error:
+            raise InvalidInput("an overlay needs Pillow, which is not installed. Cure: pip install pillow") from error
+        with Image.open(io.BytesIO(self.image)) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+        size = (self.size[1], self.size[0])
+        for index, found in enumerate(self.masks):
+            alpha = Image.frombytes("L", size, b"".join(self.mask(found.label)))
+            colour = Image.new("RGB", size, _COLOURS[index % len(_COLOURS)])
+            picture.paste(colour, mask=alpha.point([round(OPACITY * value) for value in range(256)]))
+        try:
+            picture.save(path)
+        except (OSError, ValueError) as error:
+            raise CannotWrite(f"{path}: {error}") from error
+        return Path(path)
+
+    def _named(self, label: str | None) -> Mask:
+        found = [mask for mask in self.masks if label in (None, mask.label)]
+        if not found:
+            known = ", ".join(mask.label for mask in self.masks)
+            raise InvalidInput(f"label: found {label!r}, expected one of {known}")
+        return found[0]

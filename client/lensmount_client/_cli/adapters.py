@@ -1,0 +1,228 @@
+"""`lensmount adapters ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from lensmount_client._cli.options import DEFAULT_URL, Insecure, Json, Token, Url, jsonable, open_client
+from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
+from lensmount_client._client import Client
+from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
+from lensmount_client._files.adapter_file import read_adapter_file
+from lensmount_client._reference import Reference
+from lensmount_client._types.results import VersionInfo
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="List, upload, download and look into adapters."
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name on the server.")]
+Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", help="One version only.")]
+
+
+@app.command("list")
+def list_adapters(json: Json = False, url: Url = DEFAULT_URL, token: Token = None, insecure: Insecure = False) -> None:
+    """List the adapters of a server."""
+    with open_client(url, token, insecure) as client:
+        infos = client.adapters.list()
+    if json:
+        print_json({"adapters": [jsonable(info) for info in infos]})
+        return
+    if not infos:
+        print_line("no adapters yet: lensmount adapters push FILE.safetensors")
+        return
+    table = Table("name", "version", "method", "labels", "size", "status", "aliases")
+    for info in infos:
+        aliases = ", ".join(f"{alias}={version}" for alias, version in info.aliases.items())
+        size = file_size(info.size_bytes)
+        texts = (info.name, str(info.version), info.method, ", ".join(info.labels), size, info.status, aliases)
+        table.add_row(*map(cell, texts))
+    print_table(table)
+
+
+@app.command()
+def push(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An adapter file, *.safetensors.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its name on the server; by default that of the file.")
+    ] = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    insecure: Insecure = False,
+) -> None:
+    """Upload an adapter. The same bytes twice are one version."""
+    with open_client(url, token, insecure) as client:
+        pushed = client.adapters.push(file, name)
+    if json:
+        print_json(jsonable(pushed))
+    else:
+        print_line(f"{pushed.name}@{pushed.version}  {pushed.digest}")
+
+
+@app.command()
+def pull(
+    name: Name,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="PATH", help="File or folder; by default NAME.safetensors here.")
+    ] = None,
+    version: Version = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    insecure: Insecure = False,
+) -> None:
+    """Download an adapter and check its digest. An existing file is replaced only by a whole new one."""
+    with open_client(url, token, insecure) as client:
+        pulled = client.adapters.pull(name, out or Path(), version)
+    if json:
+        print_json(jsonable(pulled) | {"path": str(pulled.path)})
+    else:
+        print_line(f"{pulled.path}  {file_size(pulled.size_bytes)}  {pulled.digest}")
+
+
+@app.command()
+def delete(
+    name: Name,
+    version: Version = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    insecure: Insecure = False,
+) -> None:
+    """Delete an adapter with all its versions, or one version of it."""
+    with open_client(url, token, insecure) as client:
+        client.adapters.delete(name, version)
+    if json:
+        print_json({"deleted": {"name": name, "version": version}})
+    else:
+        print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
+
+
+@app.command("alias")
+def set_alias(
+    name: Name,
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as prod: requests then say NAME:prod.")],
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, metavar="N", help="The version to mean; by default the newest.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias; the version stays.")] = False,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    insecure: Insecure = False,
+) -> None:
+    """Let NAME:ALIAS mean a version of an adapter, from the next request on."""
+    if remove and version is not None:
+        raise InvalidInput("found --remove with --version, expected one of them: an alias is removed by its name")
+    with open_client(url, token, insecure) as client:
+        if remove:
+            client.adapters.unalias(name, alias)
+        else:
+            version = client.adapters.alias(name, alias, version or client.adapters.get(name).version).version
+    if json:
+        print_json({"name": name, "alias": alias, "version": version})
+    elif remove:
+        print_line(f"removed {name}:{alias}")
+    else:
+        print_line(f"{name}:{alias} is {name}@{version}")
+
+
+@app.command()
+def inspect(
+    what: Annotated[
+        str, typer.Argument(metavar="REFERENCE|FILE", help="name, name@3, name:alias, or a .safetensors file.")
+    ],
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    insecure: Insecure = False,
+) -> None:
+    """Show what an adapter is: method, labels, backbone, size, training metrics."""
+    if what.endswith(".safetensors") or Path(what).is_file():
+        facts = _facts_of_file(Path(what))
+    else:
+        with open_client(url, token, insecure) as client:
+            facts = _facts_of_version(resolve(client, Reference.parse(what)))
+    if json:
+        print_json(facts)
+    else:
+        print_table(_facts_table(facts))
+
+
+def resolve(client: Client, reference: Reference) -> VersionInfo:
+    """The version that a reference means now. Raises AliasNotFound or VersionNotFound."""
+    info = client.adapters.get(reference.name)
+    if reference.alias is not None:
+        if reference.alias not in info.aliases:
+            known = ", ".join(info.aliases) or "none"
+            raise AliasNotFound(_not_found("alias", f"{info.name}: no alias {reference.alias}, there is: {known}"))
+        return client.adapters.version(info.name, info.aliases[reference.alias])
+    if reference.digest is not None:
+        for number in info.versions:
+            version = client.adapters.version(info.name, number)
+            if version.digest == reference.digest:
+                return version
+        detail = f"{info.name}: none of its {len(info.versions)} versions has {reference.digest}"
+        raise VersionNotFound(_not_found("version", detail))
+    return client.adapters.version(info.name, reference.version or info.version)
+
+
+def _not_found(word: str, detail: str) -> Problem:
+    return Problem(404, f"{word}_not_found", "Not Found", detail)
+
+
+def _facts_of_file(path: Path) -> dict[str, Any]:
+    file = read_adapter_file(path)
+    return {
+        "file": str(path),
+        "digest": file.digest,
+        "size_bytes": file.size_bytes,
+        "parameters": file.parameters,
+        "manifest": dict(file.manifest),
+    }
+
+
+def _facts_of_version(version: VersionInfo) -> dict[str, Any]:
+    return jsonable(version)
+
+
+def _facts_table(facts: dict[str, Any]) -> Table:
+    manifest = facts["manifest"]
+    backbone, training = _object(manifest, "backbone"), _object(manifest, "training")
+    metrics = _object(training, "metrics")
+    rows = {
+        "adapter": facts.get("file") or f"{facts['name']}@{facts['version']}",
+        "digest": facts["digest"],
+        "size": file_size(facts["size_bytes"]),
+        "parameters": f"{facts['parameters']:,}" if "parameters" in facts else "",
+        "method": manifest.get("method"),
+        "labels": ", ".join(map(str, manifest.get("labels") or ())),
+        "backbone": backbone.get("name"),
+        "fingerprint": backbone.get("fingerprint"),
+        "licence": manifest.get("license") or manifest.get("licence"),
+    }
+    table = Table(show_header=False)
+    for word, value in [*rows.items(), *_flat(metrics)]:
+        if value:
+            table.add_row(cell(word), cell(str(value)))
+    return table
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """{"test": {"accuracy": 0.95}} as ("test accuracy", "0.9500"); tables within are left to --json."""
+    for word, value in metrics.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{word} ")
+        elif not isinstance(value, list):
+            yield prefix + word.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,83 @@
+"""All about one job as a table, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from lensmount_client._cli.terminal import cell, file_size
+from lensmount_client._show.job_board import Board
+from lensmount_client._types.jobs import Gate, JobInfo
+
+
+def described_job(info: JobInfo, curves: bool = True) -> RenderableType:
+    """All about a job as a table, and its curves."""
+    table = Table(show_header=False)
+    for word, value in _rows(info):
+        if value:
+            table.add_row(cell(word), cell(value))
+    drawn = Board(info).curves() if curves else None
+    return Group(table, drawn) if drawn else table
+
+
+def _rows(info: JobInfo) -> Iterator[tuple[str, str]]:
+    yield "job", info.id
+    yield "state", info.state + (", asked to stop" if info.cancel_requested and not info.ended else "")
+    yield "outcome", outcome(info)
+    yield "dataset", dataset_reference(info)
+    yield "attempt", f"{info.attempt} of {info.max_attempts}" if info.attempt > 1 else ""
+    if info.started_at and info.finished_at:
+        yield "time", str(timedelta(seconds=round((info.finished_at - info.started_at).total_seconds())))
+    if info.error:
+        yield "error", f"{info.error.message} ({info.error.code})"
+    result = info.result
+    if result is None:
+        return
+    for part in ("test", "validation"):
+        metrics = result.metrics.get(part)
+        if isinstance(metrics, dict):
+            yield part, _metrics(metrics)
+    if result.gate is not None:
+        yield "gate", _gate(result.gate)
+    if result.digest:
+        yield "file", f"{file_size(result.size_bytes or 0)}  {result.digest}"
+    yield "files", ", ".join(result.files)
+
+
+def outcome(info: JobInfo) -> str:
+    if info.state == "running" and info.progress and not info.progress.trains:
+        return info.progress.phase or ""
+    if info.state == "running" and info.progress and info.progress.epochs:
+        return f"{info.progress.phase or 'training'} epoch {info.progress.epoch}/{info.progress.epochs}"
+    if info.error is not None:
+        return info.error.code
+    if info.result is None:
+        return ""
+    adapter = info.result.adapter
+    if not info.result.published or adapter is None:
+        return "not published"
+    alias = f" as {info.adapter}:{info.alias}" if info.alias else ""
+    return f"published {adapter.name}@{adapter.version}{alias}"
+
+
+def _gate(gate: Gate) -> str:
+    verdict = "passed" if gate.passed else "forced" if gate.forced else "refused"
+    return f"{verdict}: {gate.reason}"
+
+
+def _metrics(metrics: dict[str, Any]) -> str:
+    words = ("balanced_accuracy", "accuracy")
+    known = [(word.replace("_", " "), metrics[word]) for word in words if isinstance(metrics.get(word), float)]
+    return ", ".join(f"{word} {value:.1%}" for word, value in known)
+
+
+def dataset_reference(info: JobInfo) -> str:
+    return f"{info.dataset.name}@{info.dataset.version}"
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

@@ -1,0 +1,84 @@
+"""Commands that live in the other packages: listed here, imported only when used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from lensmount_client._cli.terminal import print_error
+
+
+@dataclass(frozen=True)
+class LazyEntry:
+    """`function` of `module`: plain, with typer annotations. `extra` is what pip must install for it."""
+
+    module: str
+    function: str
+    help: str
+    extra: str
+
+
+LAZY_COMMANDS = {
+    "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),
+    "worker": LazyEntry("lensmount_service.cli", "worker", "Train a server's jobs on this machine.", "serve,train"),
+    "calibrate": LazyEntry("lensmount_service.cli", "calibrate", "Measure how a server computes best here.", "serve"),
+    "gc": LazyEntry("lensmount_service.cli", "gc", "Remove a server's files that nothing points at.", "serve"),
+    "train": LazyEntry(
+        "lensmount_adapters.cli.train", "train", "Train an adapter from a folder of labelled images.", "train"
+    ),
+    "evaluate": LazyEntry(
+        "lensmount_adapters.cli.train", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
+    ),
+    "recipe": LazyEntry(
+        "lensmount_adapters.cli.recipe", "recipe", "Train what a published system trains, beside its figures.", "train"
+    ),
+    "zero-shot": LazyEntry(
+        "lensmount_adapters.cli.zero_shot", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
+    ),
+    "sizes": LazyEntry(
+        "lensmount_adapters.cli.train", "sizes", "Count what adapters of a backbone would store.", "train"
+    ),
+}
+
+
+class LazyCommand(TyperCommand):
+    """Stands in the help with its one line; the first use replaces it by the real command."""
+
+    def __init__(self, name: str, entry: LazyEntry) -> None:
+        super().__init__(name, help=entry.help, callback=lambda: None)
+        self._entry = entry
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        try:
+            command = self._load()
+        except typer.Exit:
+            if extra.get("resilient_parsing"):  # the shell asks for completions: there are none without the package
+                return super().make_context(info_name, args, parent, **extra)
+            raise
+        return command.make_context(info_name, args, parent, **extra)
+
+    def _load(self) -> Any:
+        entry = self._entry
+        try:
+            function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
+        except ModuleNotFoundError as error:
+            print_error(f'this command needs: pip install "lensmount[{entry.extra}]" ({error.name} is missing)')
+            raise typer.Exit(2) from error
+        app = typer.Typer(add_completion=False)
+        app.command(self.name, help=function.__doc__ or entry.help)(function)
+        return get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """The commands of the client and, after them, those of `LAZY_COMMANDS`."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in LAZY_COMMANDS.items():
+            self.add_command(LazyCommand(name, entry))

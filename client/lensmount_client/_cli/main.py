@@ -1,0 +1,57 @@
+"""The `lensmount` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from lensmount_client._cli import adapters, bench, datasets, jobs, predict
+from lensmount_client._cli.lazy import LazyGroup
+from lensmount_client._cli.terminal import described, print_error
+from lensmount_client._errors import LensmountError, LocalError
+from lensmount_client._version import __version__
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Many small vision tasks on one frozen backbone.",
+    epilog="Start with `lensmount serve`, then `lensmount predict cell.png --adapter malaria`. "
+    "Your own images: `lensmount serve --with-worker`, then `lensmount jobs submit --data DIR --adapter NAME --watch`.",
+)
+app.command("predict")(predict.predict)
+app.command("bench")(bench.bench)
+app.add_typer(adapters.app, name="adapters")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(jobs.app, name="jobs")
+
+
+@app.callback()
+def lensmount(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda asked: _print_version(asked), help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Many small vision tasks on one frozen backbone."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; leaves by SystemExit: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
+    try:
+        get_command(app).main(args=arguments, prog_name="lensmount")
+    except LensmountError as error:
+        print_error(described(error))
+        sys.exit(2 if isinstance(error, LocalError) else 1)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lensmount {__version__}")
+        raise typer.Exit

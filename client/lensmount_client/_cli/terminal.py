@@ -1,0 +1,74 @@
+"""How the command line speaks: tables and JSON on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from lensmount_client._errors import LensmountError, LocalError
+
+
+def print_json(document: Any) -> None:
+    """ASCII only: file names may hold bytes that are no UTF-8."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_table(table: RenderableType) -> None:
+    Console(file=sys.stdout).print(table)
+
+
+def print_line(text: str) -> None:
+    """One line on stdout."""
+    Console(file=sys.stdout).print(Text(printable(text)), soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """One line on stderr."""
+    Console(file=sys.stderr).print(Text(printable(text)), soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """One red line on stderr."""
+    Console(file=sys.stderr).print(Text(printable(text), style="red"), soft_wrap=True)
+
+
+def cell(text: str) -> Text:
+    """Text for a table: no markup, no control characters, whatever a file or a server calls itself."""
+    return Text(printable(text), overflow="fold")
+
+
+def printable(text: str) -> str:
+    """The text without anything that could move the cursor of a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def described(error: LensmountError) -> str:
+    """What happened; for what the server said also the code and the request id, to ask its owner about."""
+    if isinstance(error, LocalError):
+        return str(error)
+    request = f", request {error.request_id}" if error.request_id else ""
+    return f"{error} ({error.code}{request})"
+
+
+def age(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago that was: "40 s", "3 min", "5 h", "12 days"."""
+    seconds = max(((now or datetime.now(UTC)) - moment).total_seconds(), 0.0)
+    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= (2 if unit == "days" else 1) * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def file_size(size_bytes: int) -> str:
+    """1,234,567 bytes as "1.2 MB"."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

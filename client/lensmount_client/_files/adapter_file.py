@@ -1,0 +1,59 @@
+"""Look into an adapter file without torch: only the header of the safetensors format is read as such."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lensmount_client._errors import InvalidInput
+from lensmount_client._files.paths import read_file
+
+MANIFEST_KEY = "lensmount"
+
+
+@dataclass(frozen=True)
+class LocalAdapter:
+    """`read_adapter_file("malaria.safetensors").manifest["labels"]`."""
+
+    digest: str
+    size_bytes: int
+    parameters: int  # numbers in all tensors
+    manifest: Mapping[str, Any]
+
+
+def read_adapter_file(path: str | Path) -> LocalAdapter:
+    """Raises InvalidInput for what is no adapter file. Judging its values is the server's part."""
+    content = read_file(path)
+    header = _header(content, path)
+    metadata = header.pop("__metadata__", {})
+    try:
+        manifest = json.loads(metadata[MANIFEST_KEY])
+        parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"{path}: a safetensors file without a lensmount manifest, expected an adapter of `lensmount train`"
+        ) from error
+    if not isinstance(manifest, dict):
+        raise InvalidInput(f"{path}: the manifest is {type(manifest).__name__}, expected an object")
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return LocalAdapter(digest, len(content), parameters, manifest)
+
+
+def _header(content: bytes, path: str | Path) -> dict[str, Any]:
+    """The format: 8 bytes length (little endian), so many bytes of JSON, then the tensors."""
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+        if length > len(content) - 8:
+            raise ValueError(f"its header claims {length} bytes")
+        header = json.loads(content[8 : 8 + length])
+    except (struct.error, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}: no safetensors file ({error})") from error
+    if not isinstance(header, dict):
+        raise InvalidInput(f"{path}: no safetensors file (its header is no object)")
+    return header

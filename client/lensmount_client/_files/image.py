@@ -1,0 +1,133 @@
+"""Whatever the caller holds as an image or a volume, turned into the bytes of a file."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
+
+from lensmount_client._errors import InvalidInput
+from lensmount_client._files.paths import read_file
+
+if TYPE_CHECKING:
+    import numpy.typing
+    import PIL.Image
+
+ImageInput: TypeAlias = Union[
+    str, Path, bytes, bytearray, memoryview, BinaryIO, "PIL.Image.Image", "numpy.typing.NDArray[Any]"
+]
+
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # PNG holds these without loss
+ORIENTATION = 0x0112  # the EXIF tag that says which way is up
+
+
+def image_bytes(source: ImageInput) -> bytes:
+    """The bytes to post. Raises InvalidInput for what cannot be an image.
+
+    * a path (str or Path) or a binary file object: its bytes as they are, read from where it stands
+    * bytes: as they are
+    * a PIL image of mode 1, L, LA, P, RGB or RGBA: encoded as PNG, without loss, keeping its orientation
+    * a numpy array of dtype uint8 and shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA): as PNG.
+      Nothing is scaled or guessed: float pixels and other shapes are refused.
+    * a numpy array of numbers and shape [slices, H, W] or [slices, H, W, 3], H and W above 4: a volume, as .npy
+    """
+    if isinstance(source, str | Path):
+        return read_file(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _filled(bytes(source), "bytes")
+    if _is_a(source, "PIL.Image", "Image"):
+        return _png_of_image(source)
+    if _is_a(source, "numpy", "ndarray"):
+        return _npy_of_array(source) if _is_volume(source) else _png_of_array(source)
+    if hasattr(source, "read"):
+        return _read(source)
+    raise InvalidInput(
+        f"image: found {type(source).__name__}, expected a path, bytes, a binary file, a PIL image "
+        "or a numpy uint8 array [H, W, 3]"
+    )
+
+
+def _is_volume(array: Any) -> bool:
+    """Three sides too long to be channels, or four of which the last is colours; [3, H, W] of bytes is an image."""
+    channels_first = array.dtype.name == "uint8" and array.shape[:1] in ((1,), (3,), (4,))
+    if array.ndim == 3:
+        return min(array.shape[1:]) > 4 and not channels_first
+    return bool(array.ndim == 4 and array.shape[3] == 3 and min(array.shape[1:3]) > 4)
+
+
+def _npy_of_array(array: Any) -> bytes:
+    import numpy as np
+
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(f"volume: found an array of {array.dtype.name}, expected whole or floating-point numbers")
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read(file: Any) -> bytes:
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # ValueError: closed, or text that is no text
+        raise InvalidInput(f"image: the file object cannot be read ({error})") from error
+    if not isinstance(content, bytes):
+        raise InvalidInput("image: found a file opened as text, expected open(path, 'rb')")
+    return _filled(content, "file object")
+
+
+def _filled(content: bytes, word: str) -> bytes:
+    if not content:
+        raise InvalidInput(f"image: the {word} is empty, expected an image file's bytes")
+    return content
+
+
+def _is_a(value: object, module: str, name: str) -> bool:
+    """isinstance without importing: who holds such a value has loaded its module."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, name, ()))
+
+
+def _png_of_image(image: Any) -> bytes:
+    if image.mode not in MODES:
+        raise InvalidInput(
+            f"image: found a PIL image of mode {image.mode}, expected one of {', '.join(MODES)}: "
+            "image.convert('RGB') if that is what you mean"
+        )
+    if 0 in image.size:
+        raise InvalidInput(f"image: found {image.width} x {image.height} pixels, expected at least one")
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "PNG", **_orientation(image))
+    except (OSError, ValueError, SyntaxError) as error:  # PIL decodes only now, and may find a broken file
+        raise InvalidInput(f"image: the PIL image cannot be encoded ({error})") from error
+    return buffer.getvalue()
+
+
+def _orientation(image: Any) -> dict[str, Any]:
+    """The one EXIF tag that changes what is seen; the others may be private."""
+    orientation = image.getexif().get(ORIENTATION)
+    if orientation is None:
+        return {}
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return {"exif": exif}
+
+
+def _png_of_array(array: Any) -> bytes:
+    if array.dtype.name != "uint8":
+        raise InvalidInput(
+            f"image: found an array of {array.dtype.name}, expected uint8 in 0..255: "
+            "for floats in 0..1, (array * 255).round().astype('uint8')"
+        )
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        raise InvalidInput(f"image: found shape {array.shape}, expected channels last: array.transpose(1, 2, 0)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
+        raise InvalidInput(f"image: found shape {array.shape}, expected [H, W], [H, W, 3] or [H, W, 4]")
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise InvalidInput("image: an array is sent as PNG, which needs: pip install pillow") from error
+    return _png_of_image(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))

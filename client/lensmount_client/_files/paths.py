@@ -1,0 +1,66 @@
+"""Files of this machine: read with errors that say what is wrong, found in folders and by patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lensmount_client._errors import InvalidInput
+
+IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what the server decodes
+
+
+def read_file(path: str | Path) -> bytes:
+    """All bytes, at least one. Raises InvalidInput."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InvalidInput(f"{path}: is a folder, expected a file")
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path}: is no regular file")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{path}: cannot be read ({reason})") from error
+    if not content:
+        raise InvalidInput(f"{path}: the file is empty")
+    return content
+
+
+def find_images(where: str | Path) -> Iterator[str]:
+    """Paths under a folder (recursive, by image suffix, sorted, none hidden), of a pattern, or of one file.
+
+    Files that are named or matched by a pattern count as images whatever their suffix. Lazy: a folder of a
+    million images is walked as it is consumed. Raises InvalidInput where there is nothing.
+    """
+    text = os.fspath(where)
+    if Path(text).is_dir():
+        return _walk(text)
+    if Path(text).exists():
+        return iter([os.path.normpath(text)])
+    if glob.has_magic(text):
+        return _match(text)
+    raise InvalidInput(f"{text}: no such file or folder")
+
+
+def _walk(folder: str) -> Iterator[str]:
+    empty = True
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                empty = False
+                yield os.path.normpath(os.path.join(parent, name))  # noqa: PTH118  Path is 20 times slower
+    if empty:
+        raise InvalidInput(f"{folder}: no images in this folder ({' '.join(sorted(IMAGE_SUFFIXES))})")
+
+
+def _match(pattern: str) -> Iterator[str]:
+    paths = sorted(path for path in glob.iglob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
+    if not paths:
+        raise InvalidInput(f"{pattern}: no file matches")
+    return map(os.path.normpath, paths)

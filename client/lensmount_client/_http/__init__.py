@@ -1,0 +1,1 @@
+"""One call from first attempt to result, without I/O."""

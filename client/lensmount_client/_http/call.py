@@ -1,0 +1,90 @@
+"""One call from first attempt to result, without I/O: the clients only send and sleep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+import httpx
+
+from lensmount_client._errors import LensmountError, ServerUnreachable, TimedOut, UnexpectedResponse
+from lensmount_client._http.problem import error_of
+from lensmount_client._http.response import Answer, Sink
+from lensmount_client._http.retry import RetryPolicy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request, and how its answer is read. `_api/adapters.py` has one function for each endpoint."""
+
+    method: str
+    path: str
+    read: Callable[[Answer], T]
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    content: bytes | None = None
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sink: Sink | None = None
+    limit_bytes: int | None = None  # of the answer, where the client's own limit does not fit
+    read_s: float | None = None  # longest silence of the server, where it is known to think for longer
+    retried: bool = True
+
+    def httpx_options(self) -> dict[str, Any]:
+        """Arguments that build_request of both httpx clients takes."""
+        headers = {"Content-Type": self.content_type, **self.headers} if self.content_type else self.headers
+        return {"params": self.params, "headers": headers, "content": self.content}
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send the call's request, then `.send(answer)` or `.throw(httpx error)` into the exchange."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Sleep so long, then go on."""
+
+    seconds: float
+
+
+Exchange = Generator[Send | Wait, Answer | None, T]
+
+
+def exchange(call: Call[T], policy: RetryPolicy, base_url: str) -> Exchange[T]:
+    """Yields what to do next and returns the call's result, or raises a LensmountError."""
+    for failures in count(1):
+        error, cause = None, None
+        try:
+            answer = yield Send()
+        except httpx.RequestError as failure:
+            error, cause = transport_error(failure, base_url), failure
+        else:
+            assert answer is not None, "an exchange that asked to Send must be given the Answer"
+            if answer.ok:
+                return call.read(answer)
+            error = error_of(answer, policy.clock())
+        wait_s = policy.wait_s(failures, error) if call.retried else None
+        if wait_s is None:
+            raise error from cause
+        yield Wait(wait_s)
+    raise AssertionError("unreachable: count() does not end")
+
+
+def transport_error(failure: httpx.RequestError, base_url: str) -> LensmountError:
+    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
+        return ServerUnreachable(
+            f"no server answers at {base_url} ({_said(failure)}); start one with `lensmount serve`"
+        )
+    if isinstance(failure, httpx.TimeoutException):
+        return TimedOut(f"{base_url} did not answer in time ({_said(failure)}): allow a longer timeout")
+    if isinstance(failure, httpx.DecodingError):
+        return UnexpectedResponse(f"{base_url} sent a body that cannot be decoded ({_said(failure)})")
+    return ServerUnreachable(f"the connection to {base_url} broke ({_said(failure)})")
+
+
+def _said(failure: httpx.RequestError) -> str:
+    return str(failure) or type(failure).__name__

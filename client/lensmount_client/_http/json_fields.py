@@ -1,0 +1,119 @@
+"""Read a JSON answer field by field; whatever is missing or of the wrong kind is named by its path."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from lensmount_client._errors import UnexpectedResponse
+from lensmount_client._http.response import Answer
+
+
+class Document:
+    """`Document.of(answer).child("adapter").text("name")`; raises UnexpectedResponse."""
+
+    def __init__(self, value: Any, path: str, request_id: str | None) -> None:
+        self._path = path
+        self._request_id = request_id
+        if not isinstance(value, dict):
+            self._fail(path or "the answer", value, "an object")
+        self.value: dict[str, Any] = value
+
+    @classmethod
+    def of(cls, answer: Answer) -> Document:
+        try:
+            value = json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            raise UnexpectedResponse(
+                f"found status {answer.status} with {answer.content_type or 'no content type'} "
+                f"that is no JSON ({error}), expected an answer of a lensmount server: is base_url right?",
+                answer.request_id,
+            ) from error
+        return cls(value, "", answer.request_id)
+
+    def text(self, key: str) -> str:
+        value = self._at(key)
+        return value if isinstance(value, str) else self._fail(self._name(key), value, "a text")
+
+    def integer(self, key: str) -> int:
+        value = self._at(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        self._fail(self._name(key), value, "a whole number")
+
+    def number(self, key: str) -> float:
+        value = self._at(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+        self._fail(self._name(key), value, "a number")
+
+    def truth(self, key: str) -> bool:
+        value = self._at(key)
+        return value if isinstance(value, bool) else self._fail(self._name(key), value, "true or false")
+
+    def time(self, key: str) -> datetime:
+        text = self.text(key)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self._fail(self._name(key), text, "an ISO 8601 time")
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def text_or_none(self, key: str) -> str | None:
+        return None if self.value.get(key) is None else self.text(key)
+
+    def integer_or_none(self, key: str) -> int | None:
+        return None if self.value.get(key) is None else self.integer(key)
+
+    def number_or_none(self, key: str) -> float | None:
+        return None if self.value.get(key) is None else self.number(key)
+
+    def time_or_none(self, key: str) -> datetime | None:
+        return None if self.value.get(key) is None else self.time(key)
+
+    def child_or_none(self, key: str) -> Document | None:
+        return None if self.value.get(key) is None else self.child(key)
+
+    def counts(self, key: str) -> dict[str, int]:
+        """An object from names to whole numbers."""
+        child = self.child(key)
+        return {name: child.integer(name) for name in child.value}
+
+    def child(self, key: str) -> Document:
+        return Document(self._at(key), self._name(key), self._request_id)
+
+    def children(self, key: str) -> Iterator[Document]:
+        for index, value in enumerate(self._list(key)):
+            yield Document(value, f"{self._name(key)}[{index}]", self._request_id)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values = self._list(key)
+        if not all(isinstance(value, str) for value in values):
+            self._fail(self._name(key), values, "a list of texts")
+        return tuple(values)
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        values = self._list(key)
+        if not all(isinstance(value, int) for value in values):
+            self._fail(self._name(key), values, "a list of whole numbers")
+        return tuple(values)
+
+    def _list(self, key: str) -> list[Any]:
+        value = self._at(key)
+        return value if isinstance(value, list) else self._fail(self._name(key), value, "a list")
+
+    def _at(self, key: str) -> Any:
+        if key not in self.value:
+            raise UnexpectedResponse(f"the answer lacks {self._name(key)}", self._request_id)
+        return self.value[key]
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def _fail(self, name: str, found: Any, expected: str) -> NoReturn:
+        shown = repr(found)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise UnexpectedResponse(f"{name}: found {shown}, expected {expected}", self._request_id)

@@ -1,0 +1,1 @@
+"""What a client offers: adapters, datasets, jobs, one job."""

@@ -1,0 +1,50 @@
+"""What predict_many does around each request, for both clients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence, Sized
+from pathlib import Path
+
+from lensmount_client._errors import InvalidInput, LensmountError
+from lensmount_client._files.image import ImageInput
+from lensmount_client._files.paths import find_images
+from lensmount_client._reference import Reference
+from lensmount_client._types.results import Outcome, Prediction
+
+
+def many_inputs(inputs: Iterable[ImageInput] | str | Path) -> tuple[Iterable[ImageInput], int | None]:
+    """The inputs and how many they are, where that can be known without walking them."""
+    if isinstance(inputs, str | os.PathLike):
+        return find_images(inputs), None
+    if isinstance(inputs, bytes | bytearray | memoryview) or hasattr(inputs, "read"):
+        raise InvalidInput("inputs: found one image, expected several: put it in a list, or call predict")
+    return inputs, len(inputs) if isinstance(inputs, Sized) else None
+
+
+def adapter_list(adapter: str | Sequence[str]) -> list[str]:
+    """The references, each checked. Raises InvalidInput."""
+    adapters = [adapter] if isinstance(adapter, str) else list(adapter)
+    for reference in adapters:
+        Reference.parse(reference)
+    if not adapters:
+        raise InvalidInput("adapter: found an empty list, expected one adapter or more")
+    return adapters
+
+
+def checked_concurrency(concurrency: int) -> int:
+    """The number itself. Raises InvalidInput."""
+    if concurrency < 1:
+        raise InvalidInput(f"concurrency: found {concurrency}, expected 1 or more")
+    return concurrency
+
+
+def succeeded(source: ImageInput, adapters: list[str], predictions: list[Prediction]) -> list[Outcome]:
+    return [
+        Outcome(source, adapter, prediction=prediction)
+        for adapter, prediction in zip(adapters, predictions, strict=True)
+    ]
+
+
+def failed(source: ImageInput, adapters: list[str], error: LensmountError) -> list[Outcome]:
+    return [Outcome(source, adapter, error=error) for adapter in adapters]

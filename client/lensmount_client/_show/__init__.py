@@ -1,0 +1,1 @@
+"""Progress, job board and text for terminals; used by the SDK and the command line."""

@@ -1,0 +1,224 @@
+"""Show a job while it runs: a live bar and two curves in a terminal, a line for each epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from lensmount_client._show.sparkline import BARS, PLAIN_BARS, sparkline
+from lensmount_client._types.jobs import (
+    AFTER_TRAINING,
+    JobEpoch,
+    JobEvent,
+    JobInfo,
+    JobLog,
+    JobProgress,
+    JobReport,
+    JobState,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PATIENCE_S = 5.0  # in the queue, before saying what may be missing
+NO_WORKER = "no worker has taken it yet: `lensmount serve --with-worker` or `lensmount worker` starts one"
+NO_WORKER_SEEN = (
+    "The server sees no worker, so the job waits. Fix: start one with `lensmount worker`, "
+    "or the server with `lensmount serve --with-worker`. A worker that was just started needs some seconds."
+)
+WORKERS_BUSY = "waiting until a worker is free"
+
+
+@contextmanager
+def watching(progress: bool | JobReport, info: JobInfo) -> Iterator[JobReport]:
+    """`True` draws on stderr, where rich is installed; a callable is told each event itself."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        with _display(info) as report:
+            yield report
+    else:
+        yield _nobody
+
+
+def _nobody(event: JobEvent) -> None:
+    return None
+
+
+@contextmanager
+def _display(info: JobInfo) -> Iterator[JobReport]:
+    try:
+        from rich.console import Console
+        from rich.live import Live
+    except ModuleNotFoundError:
+        yield _nobody
+        return
+    console = Console(stderr=True)
+    board = Board(info)
+    if not (console.is_terminal or console.is_jupyter):
+        _print(console, NO_WORKER_SEEN if board.nobody_works else None)
+        yield lambda event: _print(console, board.line(event))
+        return
+    with Live(get_renderable=lambda: board.drawn(console), console=console, refresh_per_second=4) as live:
+
+        def report(event: JobEvent) -> None:
+            board.take(event)
+            if isinstance(event, JobLog) and event.level in ("warning", "error"):
+                _print(live.console, f"{event.level}: {event.message}")
+            live.refresh()
+
+        yield report
+
+
+def _print(console: Console, line: str | None) -> None:
+    from rich.text import Text
+
+    from lensmount_client._cli.terminal import printable
+
+    if line:
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+class Board:
+    """What is known of a job that is watched, and how it looks."""
+
+    def __init__(self, info: JobInfo, clock: Callable[[], float] = time.monotonic) -> None:
+        self._info = info
+        self._state = info.state
+        self._attempt = info.attempt
+        self._progress = info.progress
+        self._epochs = {epoch.epoch: epoch for epoch in info.history}  # a resumed attempt tells an epoch again
+        self._clock = clock
+        self._since_s = clock()
+
+    def take(self, event: JobEvent) -> None:
+        if isinstance(event, JobState):
+            self._state, self._attempt = event.state, event.attempt
+            self._since_s = self._clock()
+        elif isinstance(event, JobProgress):
+            self._progress = event
+        elif isinstance(event, JobEpoch):
+            self._epochs[event.epoch] = event
+
+    def line(self, event: JobEvent) -> str | None:
+        """The event as one line of a log, or None for what would only fill it."""
+        self.take(event)
+        if isinstance(event, JobState):
+            again = f", attempt {event.attempt} of {self._info.max_attempts}" if event.attempt > 1 else ""
+            why = f": {event.error.message}" if event.error else ""
+            return f"job {self._info.id} {event.state}{again}{why}"
+        if isinstance(event, JobLog):
+            return f"{event.level}: {event.message}" if event.level in ("warning", "error") else None
+        if not isinstance(event, JobEpoch):
+            return None
+        epochs = self._progress.epochs if self._progress else self._info.hyper_parameters.get("epochs")
+        parts = [f"epoch {event.epoch}" + (f"/{epochs}" if epochs else ""), *_measures(event.loss, event.accuracy)]
+        validation = _measures(event.validation_loss, event.validation_balanced_accuracy)
+        parts += ["validation", *validation] if validation else []
+        return "  ".join([*parts, *self._time_left()])
+
+    def drawn(self, console: Console) -> RenderableType:
+        """The whole board, for a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        from lensmount_client._cli.terminal import printable
+
+        head = Table.grid(padding=(0, 2))
+        head.add_row(Text(printable(self._info.adapter), style="bold"), *self._bar(), *self._time_left())
+        rows: list[RenderableType] = [head]
+        if details := self._details():
+            rows.append(Text("  ".join(details), style="dim"))
+        if hint := self._hint():
+            rows.append(Text(hint, style="yellow"))
+        bars = BARS if console.encoding.lower().startswith("utf") else PLAIN_BARS
+        curves = self.curves(bars, max(10, min(40, console.width - 42)))
+        return Group(*rows, curves) if curves else Group(*rows)
+
+    @property
+    def nobody_works(self) -> bool:
+        """Whether the job waits and the server said that it sees no worker."""
+        return self._state == "queued" and self._info.workers == 0
+
+    def _hint(self) -> str | None:
+        """Why the job still waits."""
+        if self.nobody_works:
+            return NO_WORKER_SEEN
+        if self._state != "queued" or self._clock() - self._since_s <= PATIENCE_S:
+            return None
+        return NO_WORKER if self._info.workers is None else WORKERS_BUSY
+
+    def curves(self, bars: str = BARS, width: int = 40) -> RenderableType | None:
+        """Accuracy and loss on validation, epoch by epoch."""
+        from rich.table import Table
+        from rich.text import Text
+
+        epochs = [self._epochs[number] for number in sorted(self._epochs)]
+        table = Table.grid(padding=(0, 2))
+        for word, values, written, style in (
+            ("accuracy", [e.validation_balanced_accuracy for e in epochs], _percent, "green"),
+            ("loss", [e.validation_loss for e in epochs], _loss, "blue"),
+        ):
+            known = [value for value in values if value is not None]
+            if known:
+                span = f"{written(known[0])} -> {written(known[-1])}" if len(known) > 1 else written(known[0])
+                table.add_row(f"validation {word}", Text(sparkline(values, width, bars), style=style), span)
+        return table if table.row_count else None
+
+    def _bar(self) -> list[Any]:
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        from lensmount_client._cli.terminal import printable
+
+        again = f" (attempt {self._attempt} of {self._info.max_attempts})" if self._attempt > 1 else ""
+        now = self._progress
+        if self._state != "running" or now is None:
+            return [Text(printable("starting" if self._state == "running" else self._state) + again)]
+        phase = Text(printable(now.phase or "training") + again)
+        if not now.trains and now.phase not in AFTER_TRAINING:
+            return [phase]  # of a newer server: who knows whether it has a share
+        share = _share(now)
+        bar = ProgressBar(total=1.0, completed=share or 0.0, width=20, pulse=share is None)
+        return [phase, bar, Text("" if share is None else f"{share:.0%}")]
+
+    def _details(self) -> list[str]:
+        now = self._progress
+        if self._state != "running" or now is None or not now.trains:
+            return []
+        numbered = (("epoch", now.epoch, now.epochs), ("step", now.step, now.steps))
+        places = [f"{word} {at}/{total}" for word, at, total in numbered if at is not None and total]
+        return [*places, *(_measures(now.loss, now.accuracy) if now.step else [])]  # before the first step all are 0
+
+    def _time_left(self) -> list[str]:
+        now = self._progress
+        if self._state != "running" or now is None or now.seconds_left is None:
+            return []
+        return [f"{timedelta(seconds=round(now.seconds_left))} left"]
+
+
+def _share(now: JobProgress) -> float | None:
+    """How much of the training is done, in [0, 1]; None where that cannot be said."""
+    if not now.trains:
+        return None
+    within = min(now.step / now.steps, 1.0) if now.step is not None and now.steps else None
+    if now.epochs:
+        return min((max((now.epoch or 1) - 1, 0) + (within or 0.0)) / now.epochs, 1.0)
+    return within
+
+
+def _measures(loss: float | None, accuracy: float | None) -> list[str]:
+    words = [f"loss {_loss(loss)}"] if loss is not None else []
+    return [*words, f"accuracy {_percent(accuracy)}"] if accuracy is not None else words
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _loss(value: float) -> str:
+    return f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""Frozen values that answers are made of; nothing here parses."""

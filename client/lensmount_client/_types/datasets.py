@@ -1,0 +1,91 @@
+"""What the server knows of a dataset: frozen dataclasses, and how they are read from an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lensmount_client._http.json_fields import Document
+
+
+@dataclass(frozen=True)
+class DatasetWarning:
+    """Something about the images that may spoil a training; `code` is stable, `message` says it to a person."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """What the server found in the images it took; `raw` is all that it said, with examples."""
+
+    images: int
+    classes: Mapping[str, int]  # images by label
+    splits: Mapping[str, int] | None  # images by part, where the manifest gives parts
+    duplicates: int  # files whose bytes stand there more than once
+    near_duplicates: int  # pairs of images that look the same
+    near_duplicates_across_splits: int
+    near_duplicates_across_classes: int
+    unreadable: int  # files left out because they cannot be decoded
+    ignored: int  # files left out because they are no images
+    warnings: tuple[DatasetWarning, ...]
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One version of a dataset; the digest is that of the archive that `pull` downloads."""
+
+    name: str
+    version: int
+    digest: str
+    size_bytes: int
+    created_at: datetime
+    images: int
+    classes: Mapping[str, int]  # images by label
+    report: DatasetReport
+    raw: Mapping[str, Any] = field(repr=False)  # the document of the HTTP API
+    left_out: Mapping[str, int] = field(
+        default_factory=dict
+    )  # after a push: files not sent, by kind (".txt", "hidden")
+
+    @property
+    def reference(self) -> str:
+        """`name@version`, as `jobs.submit` takes it."""
+        return f"{self.name}@{self.version}"
+
+
+def dataset_of(document: Document, left_out: Mapping[str, int] | None = None) -> Dataset:
+    """Raises UnexpectedResponse."""
+    return Dataset(
+        name=document.text("name"),
+        version=document.integer("version"),
+        digest=document.text("digest"),
+        size_bytes=document.integer("size_bytes"),
+        created_at=document.time("created_at"),
+        images=document.integer("images"),
+        classes=document.counts("classes"),
+        report=_report_of(document.child("report")),
+        raw=document.value,
+        left_out=left_out or {},
+    )
+
+
+def _report_of(document: Document) -> DatasetReport:
+    near = document.child("near_duplicates")
+    return DatasetReport(
+        images=document.integer("images"),
+        classes=document.counts("classes"),
+        splits=document.counts("splits") if document.value.get("splits") is not None else None,
+        duplicates=document.child("duplicates").integer("files"),
+        near_duplicates=near.integer("pairs"),
+        near_duplicates_across_splits=near.integer("across_splits"),
+        near_duplicates_across_classes=near.integer("across_classes"),
+        unreadable=document.child("unreadable").integer("files"),
+        ignored=document.child("ignored").integer("files"),
+        warnings=tuple(DatasetWarning(w.text("code"), w.text("message")) for w in document.children("warnings")),
+        raw=document.value,
+    )

@@ -1,0 +1,1 @@
+"""The one owner of the backbone: its queue and its thread."""

@@ -1,0 +1,246 @@
+"""The one owner of the backbone: a thread that computes what the scheduler gives it.
+
+Forward passes, switches and integrity checks are items of the same loop, so no request can see half an adapter.
+
+Who touches what in a server. The event loop parses requests, `asyncio.to_thread` runs what may wait (requests), decode
+and admit threads read images and zip files, and the engine's thread computes. The docstring of
+lensmount_adapters/runners/segment_runner.py has the same table for the runner.
+
+| attribute | threads | lock or owner |
+|---|---|---|
+| `Engine.runner`: `scores`, `rest`, `changed`, `close` | engine | the engine's thread, to its end |
+| `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
+| `Scheduler`: lanes, counts, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
+| `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; its names never change |
+| rows and files of adapters | requests | `_writing`, and the database's transaction between processes |
+| gauges of bytes held | requests | `Catalog._observing`, from the sum to the gauge |
+| `AdapterCache` | all | its own `_lock`; loads run without it and are shared |
+| `Recall._page` | all | `_writing` to write; replaced as a whole, and its entries are only added |
+| `Database._watcher`, `._watchers` | all | `_watching`; every other connection belongs to one thread at a time |
+| `registry._parsed` | all | `lru_cache`'s own |
+| `Metrics._labels` | all | its own `_lock`; prometheus_client locks each value |
+| `Metrics.adapter_resident` | loop | the event loop, cleared and shown without a wait between |
+| `BlobStore`, `RemoteBlobs`, `Uploads` | all | nothing in memory: files that are renamed or locked (`flock`) |
+| `DatasetStore`, `JobTable`, `JobFiles` | all | nothing in memory: files that are renamed, and transactions |
+| `Training.stopping`, `DatasetStore._closing` | all | an Event, set once |
+| `WorkerProcess._process` | supervisor, `pid` reads it | the supervisor's thread; subprocess locks its wait |
+
+In a worker's process: `Heart.progress` is replaced by the job's thread and read by the heart's; `Worker._lease` and
+`damaged` are the job's thread's, read once by the main thread; `CheckpointSender._idle` and its offers have `_lock`;
+`ServerLink` has an httpx.Client, which is safe from any thread.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+import torch
+from torch import Tensor
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import SwapError
+from lensmount_adapters.runners.runner import Outcome, Runner, by_adapter
+from lensmount_service.engine.scheduler import Item, Scheduler
+from lensmount_service.errors import Unavailable
+from lensmount_service.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Scores [classes] of one image, and where its time went."""
+
+    scores: Tensor
+    queue_s: float
+    swap_s: float
+    forward_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrityReport:
+    """Which resident tensors differ from their hash at start; `ok` where none does."""
+
+    tensors: int
+    changed: tuple[str, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return not self.changed
+
+
+class Engine:
+    """`with Engine(backbone, runner, metrics) as engine: engine.submit(adapter, image).result().scores`"""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        runner: Runner,
+        metrics: Metrics,
+        max_batch: int = 16,
+        max_queue: int = 256,
+        *,
+        max_turn_s: float = 0.5,
+        batch_window_ms: float = 0.0,
+    ) -> None:
+        self.backbone = backbone
+        self.runner = runner
+        self._metrics = metrics
+        self._scheduler: Scheduler[Answer] = Scheduler(
+            max_batch, max_queue, mix=runner.mixes, max_turn_s=max_turn_s, batch_window_ms=batch_window_ms
+        )
+        self._chores: deque[tuple[Callable[[], IntegrityReport], Future[IntegrityReport]]] = deque()
+        self._thread = threading.Thread(target=self._run, name="lensmount-engine", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def accepting(self) -> bool:
+        return self._thread.is_alive() and not self._scheduler.closed
+
+    @property
+    def waiting(self) -> int:
+        """Images that no batch has taken yet."""
+        return self._scheduler.waiting
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Refuse new work, finish what was accepted, end the thread.
+
+        The thread closes the runner itself, so that a batch which outlasts the timeout keeps its adapter.
+        """
+        self._scheduler.close()
+        self._thread.join(timeout_s)
+
+    def submit(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
+        """Queue one preprocessed image. Raises QueueFull or Unavailable (`draining`)."""
+        return self.submit_many([(adapter, image)], deadline)[0]
+
+    def submit_many(self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf) -> list[Future[Answer]]:
+        """Queue the images of one request, all or none.
+
+        An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
+        """
+        items: list[Item[Answer]] = [Item(adapter, image, deadline) for adapter, image in work]
+        self._scheduler.submit(items)
+        return [item.future for item in items]
+
+    def check_room(self) -> None:
+        """Raises QueueFull early, before a body is read and decoded for nothing."""
+        self._scheduler.check_room()
+
+    def integrity(self) -> Future[IntegrityReport]:
+        """Return to the base and hash every resident tensor against its start."""
+        future: Future[IntegrityReport] = Future()
+        self._chores.append((self._check_integrity, future))
+        try:
+            self._scheduler.interrupt()
+        except Unavailable:
+            future.cancel()
+            raise
+        return future
+
+    def _run(self) -> None:
+        try:
+            self._compute()
+        finally:
+            self.runner.close()
+
+    def _compute(self) -> None:
+        while (batch := self._scheduler.next_batch()) is not None:
+            while self._chores:
+                self._do_chore(*self._chores.popleft())
+            if not batch:
+                continue
+            try:
+                self._answer(batch)
+            except Exception:  # not even a log that cannot be written may end the engine or leave a caller waiting
+                self._refuse(
+                    batch, Unavailable("the engine failed. Cure: try again", code="forward_failed", retry_after_s=1)
+                )
+
+    def _answer(self, batch: list[Item[Answer]]) -> None:
+        """A batch that fails is tried again adapter by adapter, so that one's fault is not its neighbours'."""
+        started = time.perf_counter()
+        try:
+            outcome = self.runner.scores(batch)
+        except Exception as error:  # the loop's boundary: the engine must outlive any batch
+            groups = by_adapter(batch)
+            if len(groups) > 1:
+                for _, rows in groups:
+                    self._answer([batch[row] for row in rows])
+            else:
+                self._fail(batch, error)
+            return
+        self._observe(outcome, len(batch))
+        for item, scores in zip(batch, outcome.scores, strict=True):
+            queue_s = started - item.accepted_at
+            self._metrics.queue_seconds.observe(queue_s)
+            if torch.isfinite(scores).all():
+                item.future.set_result(Answer(scores, queue_s, outcome.swap_s, outcome.forward_s, len(batch)))
+            else:
+                item.future.set_exception(
+                    Unavailable(
+                        f"{item.adapter.manifest.name}: the scores for this image are not finite. "
+                        "Cure: check the adapter, or serve in float32",
+                        code="output_not_finite",
+                    )
+                )
+
+    def _observe(self, outcome: Outcome, images: int) -> None:
+        self._metrics.batch_size.observe(images)
+        for mode, count in outcome.modes.items():
+            self._metrics.images.labels(mode).inc(count)
+        if outcome.switches:
+            self._metrics.switches.labels("memory", "merged").inc(outcome.switches)
+            self._metrics.switch_seconds.observe(outcome.swap_s)
+
+    def _check_integrity(self) -> IntegrityReport:
+        started = time.perf_counter()
+        self.runner.rest()
+        changed = tuple(self.runner.changed())
+        if changed:
+            self._metrics.restore_mismatch.inc(len(changed))
+            log.error("integrity violated", tensors=changed[:10], count=len(changed))
+        return IntegrityReport(len(self.backbone.tensors), changed, time.perf_counter() - started)
+
+    def _do_chore(self, chore: Callable[[], IntegrityReport], future: Future[IntegrityReport]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(chore())
+        except Exception as error:  # the loop's boundary, as above
+            log.exception("integrity check failed")
+            future.set_exception(error)
+
+    @classmethod
+    def _fail(cls, batch: list[Item[Answer]], error: Exception) -> None:
+        """What the callers of one adapter's images get."""
+        name = batch[0].adapter.manifest.name
+        if isinstance(error, SwapError):
+            cls._refuse(batch, Unavailable(f"{error}. Cure: try again", code="swap_failed", retry_after_s=1))
+            return
+        why = f"the forward pass failed ({type(error).__name__}). Cure: try again, with smaller batches"
+        cls._refuse(batch, Unavailable(why, code="forward_failed", retry_after_s=1))
+        log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
+
+    @staticmethod
+    def _refuse(batch: list[Item[Answer]], told: Unavailable) -> None:
+        for item in batch:
+            if not item.future.done():
+                item.future.set_exception(told)

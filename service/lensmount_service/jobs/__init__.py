@@ -1,0 +1,1 @@
+"""The durable job table: schema, records, table, files, log, publishing."""

@@ -1,0 +1,125 @@
+"""What jobs leave on disk: report files for everybody, and the checkpoint from which the next attempt goes on.
+
+A file comes in under a temporary name; it takes its place inside the transaction in which the sender's lease holds, so
+that a worker which has lost its job cannot overwrite what its successor wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lensmount_adapters.atomic import fsync_folder
+from lensmount_service.errors import NotFound, StorageFull, Unavailable
+from lensmount_service.jobs.table import JobTable
+
+CHECKPOINT = "checkpoint"
+MEDIA_TYPES = {
+    "adapter.safetensors": "application/octet-stream",
+    "card.md": "text/markdown; charset=utf-8",
+    "report.html": "text/html; charset=utf-8",
+    "metrics.json": "application/json",
+    "metrics.png": "image/png",
+    "log.txt": "text/plain; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """One file of a job."""
+
+    name: str
+    size_bytes: int
+    digest: str
+
+
+class JobFiles:
+    """`await files.receive(job_id, token, "card.md", chunks)`, `files.path(job_id, "card.md")`."""
+
+    def __init__(self, folder: Path, jobs: JobTable) -> None:
+        self._folder = folder
+        self._jobs = jobs
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def receive(self, job_id: str, token: str, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store a file, durable before this returns.
+
+        Raises NotFound (`job_not_found`, `file_not_found`), LeaseLost, StorageFull; then nothing is changed.
+        """
+        _require_known(name)
+        temporary = await asyncio.to_thread(self._begin, job_id, token, name)
+        try:
+            with temporary.open("wb") as file:
+                async for chunk in chunks:
+                    with _storage():
+                        await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(self._keep, job_id, token, name, file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _begin(self, job_id: str, token: str, name: str) -> Path:
+        with self._jobs.holding(job_id, token):
+            pass  # refused before the body is read; the check that counts is the one in `_keep`
+        folder = self._folder / job_id
+        with _storage():
+            folder.mkdir(exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
+            os.close(handle)
+        return Path(temporary)
+
+    def _keep(self, job_id: str, token: str, name: str, file: BinaryIO) -> None:
+        with _storage():
+            file.flush()
+            os.fsync(file.fileno())
+        with self._jobs.holding(job_id, token), _storage():
+            target = self._folder / job_id / name
+            Path(file.name).replace(target)
+            fsync_folder(target.parent)
+
+    def path(self, job_id: str, name: str) -> Path:
+        """Raises NotFound (`file_not_found`) where the job has no such file."""
+        _require_known(name)
+        path = self._folder / job_id / name
+        if not path.is_file():
+            raise NotFound(f"found no file {name} of this job. Cure: see GET /jobs/{{id}}/files", code="file_not_found")
+        return path
+
+    def list(self, job_id: str) -> tuple[JobFile, ...]:
+        """The files that a job has left, without the checkpoint."""
+        found = (self._folder / job_id / name for name in MEDIA_TYPES)
+        return tuple(JobFile(path.name, path.stat().st_size, _digest(path)) for path in found if path.is_file())
+
+    def drop_checkpoint(self, job_id: str) -> None:
+        (self._folder / job_id / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _require_known(name: str) -> None:
+    if name not in MEDIA_TYPES and name != CHECKPOINT:
+        raise NotFound(
+            f"found no file of that name, expected one of {', '.join(MEDIA_TYPES)}. Cure: see GET /jobs/{{id}}/files",
+            code="file_not_found",
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull("the disk that holds the jobs is full. Cure: free space and try again") from error
+        raise Unavailable(f"the job's files cannot be written ({error.strerror})", code="store_unavailable") from error

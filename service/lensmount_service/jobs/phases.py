@@ -1,0 +1,11 @@
+"""The phases of an attempt at a job, in order, as its progress names them; the client has the same tuple."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from lensmount_adapters.training.loop import PHASES as TRAINING_PHASES
+
+AfterTraining: TypeAlias = Literal["judging", "reporting", "publishing"]
+AFTER_TRAINING: tuple[AfterTraining, ...] = get_args(AfterTraining)  # these have neither epochs nor steps
+PHASES: tuple[str, ...] = (*TRAINING_PHASES, *AFTER_TRAINING)

@@ -1,0 +1,71 @@
+"""Publish what a job has trained: the version, its alias, the publication and the job's end are one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_service.errors import JobConflict, NotFound, RequestInvalid, VersionDeleted
+from lensmount_service.jobs.files import JobFiles
+from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.database import Database
+from lensmount_service.store.references import Reference, require_name
+from lensmount_service.store.registry import Registry, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """`Publisher(database, registry, jobs, files).publish(job_id, token, "prod", "malaria", adapter)`."""
+
+    database: Database
+    registry: Registry
+    jobs: JobTable
+    files: JobFiles
+
+    def publish(self, job_id: str, token: str, alias: str | None, name: str, adapter: Adapter) -> tuple[Version, bool]:
+        """The new version and True; the one that this job published before and False.
+
+        Raises NotFound (`job_not_found`), LeaseLost, RequestInvalid where the job is for another name or alias, or
+        JobConflict: `job_cancelled`, or `gate_stale` where the gate judged against a version that is replaced by now.
+        """
+        if alias is not None:
+            require_name(alias, "alias")
+        with self.database.write() as connection:
+            earlier = self.jobs.publication(connection, job_id, token)
+            if earlier is not None:
+                return self.registry.find(connection, Reference(earlier.name, earlier.version)), False
+            row = self.jobs.require_lease(connection, job_id, token)
+            if (row.adapter, row.alias) != (name, alias):
+                raise RequestInvalid(
+                    f"found an upload to {_shown(name, alias)}, expected the job's {_shown(row.adapter, row.alias)}"
+                )
+            if not row.force:
+                self._require_fresh_gate(connection, row.outcome, Reference(name, alias=alias))
+            version, created = self.registry.add(connection, name, adapter.digest, adapter.size_bytes, adapter.manifest)
+            if alias is not None:
+                self.registry.point(connection, name, alias, version.version)
+            self.jobs.succeed(connection, job_id, token, name, version.version, version.digest)
+        self.files.drop_checkpoint(job_id)
+        return version, created
+
+    def _require_fresh_gate(
+        self, connection: sa.Connection, outcome: dict[str, Any] | None, reference: Reference
+    ) -> None:
+        judged = ((outcome or {}).get("gate") or {}).get("replaced") or {}
+        try:
+            now: str | None = self.registry.find(connection, reference).digest
+        except (NotFound, VersionDeleted):
+            now = None
+        if judged.get("digest") != now:
+            raise JobConflict(
+                f"found another version behind {_shown(reference.name, reference.alias)} than the one the gate judged "
+                "against. Cure: judge again",
+                code="gate_stale",
+            )
+
+
+def _shown(name: str, alias: str | None) -> str:
+    return f"{name}:{alias}" if alias else name

@@ -1,0 +1,54 @@
+"""Which workers are alive: each notes in the database that it asks for jobs, so that a client can be told of none."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from lensmount_service.jobs.table import job_table
+from lensmount_service.store.database import Database, metadata
+
+NOTE_S = 5.0  # how often a worker notes that it is there; each note is a commit, after which servers read names anew
+SEEN_S = 15.0  # three notes: a worker silent for longer is gone
+KEPT_S = 86_400.0  # then the note of a worker that was killed is removed
+
+worker_table = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("backbone", sa.String(71), nullable=False),  # fingerprint, as of the jobs that it can claim
+    sa.Column("seen_at", sa.Float, nullable=False),
+)
+_workers = worker_table.c
+_jobs = job_table.c
+
+
+class WorkerTable:
+    """`workers.note("host:4711", backbone)` in a worker, `workers.count(backbone)` in a server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.create()
+
+    def note(self, name: str, backbone: str) -> None:
+        """This worker asks for jobs now."""
+        name = name[:128]
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            old = sa.or_(_workers.name == name, _workers.seen_at < now - KEPT_S)
+            connection.execute(worker_table.delete().where(old))
+            connection.execute(worker_table.insert().values(name=name, backbone=backbone, seen_at=now))
+
+    def forget(self, name: str) -> None:
+        """This worker has ended."""
+        with self._database.write() as connection:
+            connection.execute(worker_table.delete().where(_workers.name == name[:128]))
+
+    def count(self, backbone: str) -> int:
+        """How many ask for jobs of this backbone, or train one now."""
+        with self._database.read() as connection:
+            now = self._database.now(connection)
+            asking = sa.select(_workers.name).where(_workers.backbone == backbone, _workers.seen_at >= now - SEEN_S)
+            training = sa.select(_jobs.lease_owner).where(
+                _jobs.state == "running", _jobs.backbone == backbone, _jobs.lease_until >= now
+            )
+            return len({*connection.execute(asking).scalars(), *connection.execute(training).scalars()})

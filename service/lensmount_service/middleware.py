@@ -1,0 +1,103 @@
+"""In front of every route: request id, limits on the request head, Host and Origin, the token. Default is deny."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lensmount_service.routes.docs import FILES as DOCS_FILES
+from lensmount_service.routes.page import FILES as PAGE_FILES
+from lensmount_service.web.problems import CODES, problem
+
+log = structlog.get_logger(__name__)
+
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES})
+MAX_HEADERS = 64
+MAX_HEAD_BYTES = 16 * 1024
+MAX_PATH_BYTES = 4096
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Guard:
+    """Plain ASGI middleware. Without a token only loopback may call, so Host and Origin must be loopback names then:
+    a web page in a user's browser must not reach the server through a rebound name."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self.app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, send_with_id)
+        else:
+            code, why = refusal
+            headers = {"WWW-Authenticate": "Bearer"} if CODES[code] == 401 else {}
+            await problem(CODES[code], code, why, request_id, headers)(scope, receive, send_with_id)
+        log.info(
+            "request",
+            method=scope["method"],
+            path=_route(scope),
+            status=status,
+            ms=round((time.perf_counter() - started) * 1000, 1),
+            request_id=request_id,
+        )
+
+    def _refusal(self, scope: Scope) -> tuple[str, str] | None:
+        """(code, detail), or None where the request may pass."""
+        raw = scope["headers"]
+        if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_PATH_BYTES:
+            return "uri_too_long", f"found a URI of more than {MAX_PATH_BYTES} bytes"
+        if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEAD_BYTES:
+            return "headers_too_large", f"found more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them"
+        headers = Headers(scope=scope)
+        if headers.get("content-encoding", "identity") != "identity":
+            return "unsupported_content_encoding", "found a compressed body, expected it as it is"
+        if scope["path"] in OPEN_PATHS:
+            return None
+        if self._token is None:
+            return _foreign(headers)
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self._token.encode()):
+            return "unauthorized", "found no valid token, expected the header Authorization: Bearer TOKEN"
+        return None
+
+
+def _foreign(headers: Headers) -> tuple[str, str] | None:
+    host = headers.get("host", "")
+    if _without_port(host) not in _LOOPBACK_HOSTS:
+        return "host_not_allowed", "found a Host that is not loopback. Cure: set a token to serve other names"
+    origin = headers.get("origin")
+    if origin is not None and _without_port(origin.partition("://")[2]) not in _LOOPBACK_HOSTS:
+        return "origin_not_allowed", "found a request of another site's page. Cure: set a token"
+    return None
+
+
+def _without_port(host: str) -> str:
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, not the path: nothing that a client wrote goes to the log."""
+    route = scope.get("route")
+    return getattr(route, "path", "-")

@@ -1,0 +1,1 @@
+"""What is kept: database, registry, blobs, catalog, datasets, uploads."""

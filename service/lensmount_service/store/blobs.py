@@ -1,0 +1,140 @@
+"""Adapter files on disk, named by their SHA-256: written once, never changed, checked at every read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import re
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from lensmount_adapters.adapter.file import digest_of
+from lensmount_adapters.atomic import fsync_folder, write_atomic
+from lensmount_service.errors import StorageFull, Unavailable
+
+Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests needed, while nothing can be published
+
+
+class Blobs(Protocol):
+    """Where adapter files are: a folder, or an object store behind it (store/remote_blobs.py)."""
+
+    def put(self, data: bytes) -> str:
+        """The digest, once the bytes survive a crash. Raises StorageFull or Unavailable, and keeps nothing then."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The bytes, checked. Raises Unavailable."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Also where it is gone. Raises Unavailable."""
+        ...
+
+    def tier(self, digest: str) -> str:
+        """Where it would be read from: "file" or "remote"."""
+        ...
+
+    def holds(self, digest: str) -> bool:
+        """Whether it is there, unread. Raises Unavailable."""
+        ...
+
+    def remove_orphans(self, alone: Alone, before: float) -> int:
+        """Remove what no digest that is needed names and nobody wrote since `before`, in seconds since the epoch.
+
+        What there is is listed before `alone` is entered, so that a long list holds no writer up.
+        """
+        ...
+
+
+class BlobStore:
+    """`put(data)` returns the digest once the bytes survive a crash; `get(digest)` returns them, checked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, data: bytes) -> str:
+        """Raises StorageFull where the disk is; nothing is left half-written."""
+        digest = digest_of(data)
+        path = self._path(digest)
+        try:
+            if not path.exists() or digest_of(path.read_bytes()) != digest:  # a damaged blob is healed by its upload
+                write_atomic(path, data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StorageFull("the disk that holds the adapters is full. Cure: free space and try again") from error
+            raise Unavailable(f"the adapters cannot be written ({error.strerror})", code="store_unavailable") from error
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """Raises Unavailable (`adapter_corrupt`) where the file is gone or its bytes no longer match its digest."""
+        try:
+            data = self._path(digest).read_bytes()
+        except OSError as error:
+            raise corrupt(digest, "its file cannot be read") from error
+        if digest_of(data) != digest:
+            raise corrupt(digest, "the bytes on disk do not match the digest")
+        return data
+
+    def holds(self, digest: str) -> bool:
+        return self._path(digest).is_file()
+
+    def tier(self, digest: str) -> str:
+        return "file"
+
+    def remove_orphans(self, alone: Alone, before: float) -> int:
+        old = [path for path in self._folder.iterdir() if mtime_of(path) < before]
+        with alone() as needed:
+            keep = {digest.removeprefix("sha256:") for digest in needed}
+            gone = [path for path in old if path.name not in keep]
+            for path in gone:
+                path.unlink(missing_ok=True)
+        return len(gone)
+
+    def touch(self, digest: str) -> None:
+        """Take it for read now."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path(digest))
+
+    def make_room(self, max_bytes: int, but: str) -> None:
+        """Remove the files that were touched least recently until all together have `max_bytes`; `but` one stays.
+
+        For a folder that is not the only place of its files.
+        """
+        with contextlib.suppress(OSError):  # another process tidies the same folder
+            found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob("[0-9a-f]*"))
+            held = sum(size for _, size, _ in found)
+            for _, size, path in found:
+                if held <= max_bytes:
+                    break
+                if path != self._path(but):
+                    path.unlink()
+                    held -= size
+
+    def delete(self, digest: str) -> None:
+        self._path(digest).unlink(missing_ok=True)
+        fsync_folder(self._folder)
+
+    def digests(self) -> set[str]:
+        return {f"sha256:{path.name}" for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)}
+
+    def _path(self, digest: str) -> Path:
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise ValueError(f"not a digest: {digest[:80]!r}")
+        return self._folder / digest.removeprefix("sha256:")
+
+
+def mtime_of(path: Path) -> float:
+    """Seconds since the epoch; infinite for a file that is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # somebody else has removed it
+        return math.inf
+
+
+def corrupt(digest: str, found: str) -> Unavailable:
+    return Unavailable(f"adapter {digest[:19]}...: {found}. Cure: upload it again", code="adapter_corrupt")

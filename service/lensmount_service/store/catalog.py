@@ -1,0 +1,216 @@
+"""The adapters a server can mount: admission in front, registry and blobs behind, admitted ones in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import AdapterError, BackboneMismatch
+from lensmount_adapters.runners.runner import Runner
+from lensmount_service.errors import ServiceError, Unavailable
+from lensmount_service.metrics import Metrics
+from lensmount_service.store.adapter_cache import AdapterCache
+from lensmount_service.store.blobs import Blobs
+from lensmount_service.store.references import Reference, require_name
+from lensmount_service.store.registry import Entry, Registry, Version
+
+log = structlog.get_logger(__name__)
+
+Publish = Callable[[str, Adapter], tuple[Version, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A request's adapter, bound once: whatever happens to the name afterwards, this is what answers."""
+
+    version: Version
+    adapter: Adapter
+
+
+class Catalog:
+    """`catalog.upload("malaria", data)`, `catalog.resolve(Reference.parse("malaria"))`; safe from any thread."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        registry: Registry,
+        blobs: Blobs,
+        limits: Limits,
+        cache_bytes: int,
+        metrics: Metrics,
+        runner: Runner,
+        pinned: Iterable[str] = (),
+    ) -> None:
+        self.backbone = backbone
+        self.limits = limits
+        self._registry = registry
+        self._blobs = blobs
+        self._metrics = metrics
+        self._runner = runner
+        self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to the digest that is pinned for it
+        self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
+        self._writing = threading.Lock()  # no delete between a new row and the look whether its file is there
+        self._observing = threading.Lock()  # the sum that was computed last is the one that is shown
+
+    def upload(self, name: str, data: bytes, publish: Publish | None = None) -> tuple[Version, bool]:
+        """Judge, store and publish; True where a new version was made. A refusal changes nothing that is served.
+
+        `publish` makes the row, by default `Registry.publish`.
+        """
+        require_name(name)
+        adapter = admit(data, self.backbone, self.limits)
+        self._blobs.put(data)
+        with self._writing:
+            version, created = (publish or self._publish)(name, adapter)
+            if not self._blobs.holds(adapter.digest):  # deleted between the two writes, or an orphan to a `gc`
+                self._blobs.put(data)
+            self._pin(name, adapter.digest)  # with the lock: in the order of publication
+        self._cache.put(adapter)
+        self._runner.prefetch(adapter)
+        self._observe_cache()
+        log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
+        return version, created
+
+    def resolve(self, reference: Reference) -> Snapshot:
+        """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
+        version = self._registry.resolve(reference)
+        if version.manifest.backbone != self.backbone.ref:
+            raise BackboneMismatch(
+                f"{version.name!r} version {version.version} was made for {version.manifest.backbone.name}, "
+                f"this server holds {self.backbone.name}. "
+                f"Cure: start a server with --backbone {version.manifest.backbone.name}"
+            )
+        return Snapshot(version, self._cache.get(version.digest))
+
+    def recall(self, reference: Reference) -> Snapshot | None:
+        """As `resolve`, where nothing has to be read for it; waits for nobody, so an event loop may ask."""
+        version = self._registry.recall(reference)
+        if version is None or version.manifest.backbone != self.backbone.ref:
+            return None
+        adapter = self._cache.find(version.digest)
+        return None if adapter is None else Snapshot(version, adapter)
+
+    def version(self, reference: Reference) -> Version:
+        return self._registry.resolve(reference)
+
+    def entries(self) -> list[Entry]:
+        return self._registry.entries()
+
+    def entry(self, name: str) -> Entry:
+        return self._registry.entry(name)
+
+    def read(self, version: Version) -> bytes:
+        """The file, byte for byte as it was uploaded."""
+        return self._blobs.get(version.digest)
+
+    def delete(self, name: str, number: int | None = None) -> None:
+        """Requests that are under way finish with their snapshot; new ones do not find it."""
+        with self._writing:
+            for digest in self._registry.delete(name, number):
+                if digest not in self._registry.digests():  # another server may have published the same file just now
+                    self._blobs.delete(digest)
+                self._cache.drop(digest)
+                if self._pinned.get(name) == digest:
+                    self._pinned[name] = None
+                self._runner.forget(digest)
+        self._observe_cache()
+        log.info("adapter deleted", adapter=name, version=number)
+
+    def set_alias(self, name: str, alias: str, number: int) -> Version:
+        require_name(alias, "alias")
+        return self._registry.set_alias(name, alias, number)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self._registry.delete_alias(name, alias)
+
+    def status(self, version: Version) -> str:
+        return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
+
+    def tier(self, version: Version) -> str:
+        """Where a version is: hot or merged (its merged weights are resident), memory (its factors), file or remote."""
+        if self._cache.holds(version.digest):
+            return self._runner.tier(version.digest) or "memory"
+        return self._runner.tier(version.digest) or self._blobs.tier(version.digest)
+
+    def pinned(self) -> frozenset[str]:
+        """The names whose latest version keeps its place."""
+        return frozenset(self._pinned)
+
+    def tiers(self) -> dict[str, str]:
+        """The tier of the latest version of each adapter."""
+        return {entry.latest.name: self.tier(entry.latest) for entry in self.entries()}
+
+    def warm(self, most: int = 64) -> None:
+        """Bring adapters up ahead of their first request: the pinned ones, then in the order of their names."""
+        entries = sorted(self.entries(), key=lambda entry: entry.latest.name not in self._pinned)
+        for entry in entries[: max(most, len(self._pinned))]:
+            if self.status(entry.latest) != "ready":
+                continue
+            reference = Reference(entry.latest.name)
+            try:
+                if reference.name in self._pinned:
+                    with self._writing:  # there may be a newer version than `entries` gave
+                        self._pin(reference.name, self._registry.resolve(reference).digest)
+                self.resolve(reference)
+            except (AdapterError, ServiceError) as error:  # its own request will be told
+                log.warning("adapter not warmed", adapter=reference.name, reason=str(error))
+
+    def load_zoo(self, folder: Path) -> list[str]:
+        """Publish the zoo adapters whose names were never used here; returns the names published."""
+        published = []
+        for path in sorted(folder.glob("*.safetensors")):
+            name = path.stem
+            if self._registry.was_ever_published(name):
+                continue
+            try:
+                self.upload(name, path.read_bytes())
+                published.append(name)
+            except BackboneMismatch as error:
+                log.warning("zoo adapter is for another backbone", adapter=name, reason=str(error))
+            except (AdapterError, ServiceError) as error:
+                log.error("zoo adapter refused", adapter=name, reason=str(error))
+        return published
+
+    def _pin(self, name: str, digest: str) -> None:
+        """A pinned name pins its newest version. The caller holds `_writing`."""
+        if name not in self._pinned or self._pinned[name] == digest:
+            return
+        before, self._pinned[name] = self._pinned[name], digest
+        for holder in (self._cache, self._runner):
+            if before is not None:
+                holder.pin(before, False)
+            holder.pin(digest, True)
+
+    def _publish(self, name: str, adapter: Adapter) -> tuple[Version, bool]:
+        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest)
+
+    def _load(self, digest: str) -> Adapter:
+        start = time.perf_counter()
+        data = self._blobs.get(digest)
+        try:
+            adapter = admit(data, self.backbone, self.limits)
+        except AdapterError as error:  # it was admitted once, so a limit or the backbone was changed since
+            raise Unavailable(f"a published adapter is refused now: {error}", code="adapter_corrupt") from error
+        self._runner.prefetch(adapter)
+        self._metrics.adapter_load_seconds.labels("file").observe(time.perf_counter() - start)
+        self._observe_cache()
+        return adapter
+
+    def _evicted(self, adapter: Adapter) -> None:
+        self._runner.forget(adapter.digest)
+        self._metrics.adapter_evictions.labels("memory").inc()
+
+    def _observe_cache(self) -> None:
+        with self._observing:
+            self._metrics.cache_bytes.labels("memory").set(sum(self._cache.resident().values()))
+            for tier, nbytes in self._runner.nbytes().items():
+                self._metrics.cache_bytes.labels(tier).set(nbytes)

@@ -1,0 +1,364 @@
+"""The datasets jobs train on: each version one canonical archive, judged when it comes in and never changed.
+
+A version is visible once its row is committed; its file is whole and durable before that. Versions are never used
+twice, and equal contents are one file however often they are sent.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import sqlalchemy as sa
+import structlog
+
+from lensmount_adapters.atomic import fsync_folder
+from lensmount_adapters.data.dataset import list_folder
+from lensmount_adapters.data.dataset_archive import Canonical, DatasetLimits, write_canonical
+from lensmount_adapters.data.zip_reader import ArchiveLimits
+from lensmount_adapters.errors import DatasetError
+from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
+from lensmount_service.store.database import Database, metadata
+from lensmount_service.store.references import require_name
+from lensmount_service.store.uploads import Uploads, left_over, storage
+
+log = structlog.get_logger(__name__)
+
+InUse = Callable[[sa.Connection, str, int | None], Sequence[str]]
+
+dataset_table = sa.Table(
+    "datasets",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(71), nullable=False, index=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("classes", sa.JSON, nullable=False),
+    sa.Column("report", sa.JSON, nullable=False),
+    sa.Column("source_digest", sa.String(71), nullable=False, index=True),  # of the zip as it was sent
+    sa.Column("source_bytes", sa.BigInteger, nullable=False),
+)
+_datasets = dataset_table.c
+_CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One immutable version of a dataset; `report` is what was found in it."""
+
+    name: str
+    version: int
+    digest: str
+    size_bytes: int
+    created_at: str
+    images: int
+    classes: dict[str, int]
+    report: dict[str, Any]
+
+
+class DatasetStore:
+    """`store.admit("cells", path, digest)`, `store.get("cells")`, `store.open(dataset)`; safe from any thread.
+
+    `in_use(connection, name, version)` names what still needs a version, or any where it is None; it is asked within
+    the transaction that would delete.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        archive_limits: ArchiveLimits | None = None,
+        dataset_limits: DatasetLimits | None = None,
+        in_use: InUse = lambda connection, name, version: (),
+    ) -> None:
+        self.uploads = Uploads(folder / "uploads")
+        self._database = database
+        self._folder = folder
+        self._archive_limits = archive_limits or ArchiveLimits()
+        self._dataset_limits = dataset_limits or DatasetLimits()
+        self._in_use = in_use
+        self._closing = threading.Event()
+        database.create()
+
+    def close(self) -> None:
+        """Ends an admission that is under way; what was sent stays for the next start."""
+        self._closing.set()
+
+    def admit(self, name: str, path: Path, source_digest: str) -> tuple[Dataset, bool]:
+        """Judge the zip file at `path`, keep it as a canonical archive and publish it.
+
+        Returns the new version and True, or the latest one and False where it holds this content already.
+        Raises DatasetError, StorageFull or Unavailable; then nothing is changed.
+        """
+        require_name(name, "dataset name")
+        known = self._publish_known(name, source_digest)
+        if known is not None:
+            return known
+        with storage("the datasets"):
+            source_bytes = path.stat().st_size
+            handle, temporary_name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
+        temporary = Path(temporary_name)
+        try:
+            with storage("the datasets"), os.fdopen(handle, "wb") as file:
+                listed = list_folder(path, self._archive_limits, title="the archive")
+                canonical = write_canonical(listed, file, self._dataset_limits, self._stop_where_closing)
+                os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 is for secrets
+                file.flush()
+                os.fsync(file.fileno())
+            return self._publish(name, _contents(canonical, source_digest, source_bytes), temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def received(self, name: str, digest: str) -> int:
+        """How many bytes of the zip file with this digest need not be sent any more; all but one where it is known."""
+        require_name(name, "dataset name")
+        with self._database.read() as connection:
+            known = self._known(connection, digest)
+        if known is not None:
+            return max(0, int(known.source_bytes) - 1)
+        return self.uploads.received(name, digest)
+
+    def append(self, name: str, digest: str, first: int, data: bytes, total: int) -> int | None:
+        """Take one chunk of an upload; returns what has been received, or None once it is whole.
+
+        Raises UploadOffsetMismatch, StorageFull.
+        """
+        require_name(name, "dataset name")
+        with self._database.read() as connection:
+            known = self._known(connection, digest)
+        if known is not None and (int(known.source_bytes), first) == (total, total - 1):
+            return None
+        received, whole = self.uploads.append(name, digest, first, data, total)
+        return received if whole is None else None
+
+    def finish(self, name: str, digest: str, total: int) -> tuple[Dataset, bool]:
+        """Admit an upload that is whole. The part file goes, unless it can be admitted later.
+
+        Raises RequestInvalid (`digest_mismatch`) and what `admit` raises.
+        """
+        known = self._publish_known(name, digest)
+        if known is None:
+            path = self.uploads.whole(name, digest, total)
+            try:
+                with storage("the uploads"), path.open("rb") as file:
+                    found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                if found != digest:
+                    raise RequestInvalid(
+                        "found bytes with another SHA-256 than the upload's digest. Cure: send the file again",
+                        code="digest_mismatch",
+                    )
+                known = self.admit(name, path, digest)
+            except (DatasetError, RequestInvalid):
+                self.uploads.drop(name, digest)
+                raise
+        self.uploads.drop(name, digest)
+        return known
+
+    def get(self, name: str, version: int | None = None, digest: str | None = None) -> Dataset:
+        """The latest version, or the one asked for. Raises NotFound or VersionDeleted (`dataset_gone`)."""
+        with self._database.read() as connection:
+            rows = _rows(connection, name)
+        if version is not None:
+            return _by(name, rows, "version", version)
+        if digest is not None:
+            return _by(name, rows, "digest", digest)
+        live = [row for row in rows if not row.deleted]
+        if not live:
+            raise _not_found(name)
+        return _dataset(live[-1])
+
+    def require(self, connection: sa.Connection, name: str, version: int) -> Dataset:
+        """A version that is there, within the caller's transaction. Raises NotFound or VersionDeleted."""
+        return _by(name, _rows(connection, name), "version", version)
+
+    def entries(self) -> list[Dataset]:
+        """The latest version of each dataset, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                dataset_table.select().where(~_datasets.deleted).order_by(_datasets.name, _datasets.version)
+            ).all()
+        return list({row.name: _dataset(row) for row in rows}.values())
+
+    def open(self, dataset: Dataset) -> BinaryIO:
+        """The canonical archive, whole whatever is deleted meanwhile. Raises Unavailable (`dataset_corrupt`)."""
+        try:
+            file = self._path(dataset.digest).open("rb")
+            if os.fstat(file.fileno()).st_size == dataset.size_bytes:
+                return file
+            file.close()
+        except OSError as error:
+            raise _corrupt(dataset) from error
+        raise _corrupt(dataset)
+
+    def delete(self, name: str, version: int | None = None) -> None:
+        """Delete a version, or all of them. Raises NotFound, VersionDeleted, DatasetInUse."""
+        with self._database.write() as connection:
+            rows = _rows(connection, name)
+            live = [row for row in rows if not row.deleted]
+            if not live:
+                raise _not_found(name)
+            gone = live if version is None else [_row(name, rows, "version", version)]
+            if users := self._in_use(connection, name, version):
+                raise DatasetInUse(
+                    f"found {len(users)} job(s) that still need it, such as {users[0]}. "
+                    "Cure: wait for them or cancel them"
+                )
+            numbers = [row.version for row in gone]
+            connection.execute(
+                dataset_table.update()
+                .where(_datasets.name == name, _datasets.version.in_(numbers))
+                .values(deleted=True)
+            )
+        for digest in {row.digest for row in gone}:
+            self._unlink_unless_needed(digest)
+        log.info("dataset deleted", dataset=name, version=version)
+
+    def digests(self) -> set[str]:
+        """The digests that some live version points at."""
+        with self._database.read() as connection:
+            return _live_digests(connection)
+
+    def orphans(self, older_than_s: float) -> list[Path]:
+        """Files that no live version points at and nobody has written to for so long."""
+        with self._database.write() as connection:
+            return self._orphans(connection, older_than_s)
+
+    def remove_orphans(self, older_than_s: float) -> list[Path]:
+        """Delete the orphans, alone among writers, so that none of them is being published; returns what went."""
+        with self._database.write() as connection, storage("the datasets"):
+            found = self._orphans(connection, older_than_s)
+            for path in found:
+                path.unlink(missing_ok=True)
+        return found
+
+    def _orphans(self, connection: sa.Connection, older_than_s: float) -> list[Path]:
+        needed = {self._path(digest) for digest in _live_digests(connection)}
+        found = left_over(self._folder, older_than_s) + self.uploads.left_over(older_than_s)
+        return [path for path in found if path not in needed]
+
+    def _publish_known(self, name: str, source_digest: str) -> tuple[Dataset, bool] | None:
+        """Publish what was admitted before from the very same bytes, or None."""
+        with self._database.read() as connection:
+            if self._known(connection, source_digest) is None:
+                return None
+        with self._database.write() as connection:
+            known = self._known(connection, source_digest)  # it may have been deleted meanwhile
+            if known is None:
+                return None
+            return self._add(connection, name, {column: getattr(known, column) for column in _CONTENTS})
+
+    def _known(self, connection: sa.Connection, source_digest: str) -> Any | None:
+        rows = connection.execute(
+            dataset_table.select().where(_datasets.source_digest == source_digest, ~_datasets.deleted)
+        ).all()
+        for row in rows:
+            path = self._path(row.digest)
+            if path.is_file() and path.stat().st_size == row.size_bytes:
+                return row
+        return None
+
+    def _publish(self, name: str, contents: dict[str, Any], temporary: Path) -> tuple[Dataset, bool]:
+        """Row and file together: the file takes its place while no other writer can judge it an orphan."""
+        with self._database.write() as connection:
+            published = self._add(connection, name, contents)
+            with storage("the datasets"):
+                temporary.replace(self._path(contents["digest"]))
+                fsync_folder(self._folder)
+        return published
+
+    def _add(self, connection: sa.Connection, name: str, contents: dict[str, Any]) -> tuple[Dataset, bool]:
+        rows = _rows(connection, name)
+        live = [row for row in rows if not row.deleted]
+        if live and live[-1].digest == contents["digest"]:
+            return _dataset(live[-1]), False
+        values = {"name": name, "version": (rows[-1].version if rows else 0) + 1, "created_at": _now(), **contents}
+        connection.execute(dataset_table.insert().values(**values, deleted=False))
+        log.info("dataset published", dataset=name, version=values["version"], digest=values["digest"])
+        return Dataset(**{field: values[field] for field in Dataset.__dataclass_fields__}), True
+
+    def _unlink_unless_needed(self, digest: str) -> None:
+        with self._database.write() as connection:
+            if digest not in _live_digests(connection):
+                with storage("the datasets"):
+                    self._path(digest).unlink(missing_ok=True)
+                    fsync_folder(self._folder)
+
+    def _stop_where_closing(self, done: int, total: int) -> None:
+        if self._closing.is_set():
+            raise Unavailable("the server is shutting down. Cure: finish the upload later", retry_after_s=5)
+
+    def _path(self, digest: str) -> Path:
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise ValueError(f"not a digest: {digest[:80]!r}")
+        return self._folder / f"{digest.removeprefix('sha256:')}.zip"
+
+
+def _contents(canonical: Canonical, source_digest: str, source_bytes: int) -> dict[str, Any]:
+    return {
+        "digest": canonical.digest,
+        "size_bytes": canonical.size_bytes,
+        "images": canonical.images,
+        "classes": canonical.classes,
+        "report": canonical.report,
+        "source_digest": source_digest,
+        "source_bytes": source_bytes,
+    }
+
+
+def _rows(connection: sa.Connection, name: str) -> list[Any]:
+    return list(connection.execute(dataset_table.select().where(_datasets.name == name).order_by(_datasets.version)))
+
+
+def _live_digests(connection: sa.Connection) -> set[str]:
+    return set(connection.execute(sa.select(_datasets.digest).where(~_datasets.deleted)).scalars())
+
+
+def _by(name: str, rows: list[Any], column: str, wanted: object) -> Dataset:
+    return _dataset(_row(name, rows, column, wanted))
+
+
+def _row(name: str, rows: list[Any], column: str, wanted: object) -> Any:
+    """The latest live row with this version or digest."""
+    matching = [row for row in rows if getattr(row, column) == wanted]
+    live = [row for row in matching if not row.deleted]
+    if live:
+        return live[-1]
+    if matching:
+        raise VersionDeleted(
+            f"this version of the dataset {name!r} was deleted. Cure: use another", code="dataset_gone"
+        )
+    if all(row.deleted for row in rows):
+        raise _not_found(name)
+    raise NotFound(f"found no such version of the dataset {name!r}", code="dataset_not_found")
+
+
+def _dataset(row: Any) -> Dataset:
+    return Dataset(**{field: getattr(row, field) for field in Dataset.__dataclass_fields__})
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(
+        f"found no dataset named {name[:80]!r}. Cure: see GET /datasets for the names", code="dataset_not_found"
+    )
+
+
+def _corrupt(dataset: Dataset) -> Unavailable:
+    return Unavailable(
+        f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Cure: upload it again",
+        code="dataset_corrupt",
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,258 @@
+"""Which adapters there are: names, versions and aliases that point at digests, durable before it answers.
+
+Version numbers are never used twice. The latest version that is not deleted answers for the bare name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_service.store.database import Database, metadata
+from lensmount_service.store.memo import Recall
+from lensmount_service.store.references import Reference
+
+_versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.String(71), nullable=False, index=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("manifest", sa.Text, nullable=False),
+)
+_aliases = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("alias", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable version of an adapter."""
+
+    name: str
+    version: int
+    digest: str
+    size_bytes: int
+    created_at: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One adapter name: its versions, oldest first, and its aliases."""
+
+    versions: tuple[Version, ...]
+    aliases: dict[str, int]
+
+    @property
+    def latest(self) -> Version:
+        return self.versions[-1]
+
+
+class Registry:
+    """`registry.publish("malaria", digest, size, manifest)`, `registry.resolve(Reference.parse("malaria:prod"))`."""
+
+    def __init__(self, database: Database) -> None:
+        """Raises Unavailable where the database is not to be had or a newer Lensmount made it."""
+        self._database = database
+        self._recall: Recall[Reference, Version] = Recall(database.stamp)
+        database.create()
+
+    def publish(self, name: str, digest: str, size_bytes: int, manifest: Manifest) -> tuple[Version, bool]:
+        """The new version, and True; or the latest one and False where it holds these very bytes already."""
+        with self._database.write() as connection:
+            return self.add(connection, name, digest, size_bytes, manifest)
+
+    def add(
+        self, connection: sa.Connection, name: str, digest: str, size_bytes: int, manifest: Manifest
+    ) -> tuple[Version, bool]:
+        """`publish` within the caller's transaction."""
+        rows = _rows(connection, name)
+        live = [row for row in rows if not row.deleted]
+        if live and live[-1].digest == digest:
+            return _version(live[-1]), False
+        version = Version(name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest)
+        connection.execute(
+            _versions.insert().values(
+                name=name,
+                version=version.version,
+                digest=digest,
+                size_bytes=size_bytes,
+                created_at=version.created_at,
+                deleted=False,
+                manifest=manifest.dump(),
+            )
+        )
+        return version, True
+
+    def resolve(self, reference: Reference) -> Version:
+        """Raises NotFound or VersionDeleted."""
+        return self._recall.ask(reference, self._resolve)
+
+    def recall(self, reference: Reference) -> Version | None:
+        """As `resolve`, where the answer is known and nothing was committed since; waits for nobody."""
+        return self._recall.get(reference) if self._database.stamps_at_once else None
+
+    def _resolve(self, reference: Reference) -> Version:
+        with self._database.read() as connection:
+            return self.find(connection, reference)
+
+    def find(self, connection: sa.Connection, reference: Reference) -> Version:
+        """`resolve` within the caller's transaction."""
+        rows = _existing(connection, reference.name)
+        if reference.alias is not None:
+            number = _alias(connection, reference.name, reference.alias)
+        elif reference.digest is not None:
+            return _version(_by_digest(reference, rows))
+        elif reference.version is not None:
+            number = reference.version
+        else:
+            return _version([row for row in rows if not row.deleted][-1])
+        return _version(_by_number(reference.name, rows, number))
+
+    def entries(self) -> list[Entry]:
+        """All adapters with a version that is not deleted, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                _versions.select().where(~_versions.c.deleted).order_by(_versions.c.name, _versions.c.version)
+            ).all()
+            aliases = connection.execute(_aliases.select()).all()
+        by_name: dict[str, list[Version]] = {}
+        for row in rows:
+            by_name.setdefault(row.name, []).append(_version(row))
+        return [
+            Entry(tuple(versions), {a.alias: a.version for a in aliases if a.name == name})
+            for name, versions in by_name.items()
+        ]
+
+    def entry(self, name: str) -> Entry:
+        """Raises NotFound."""
+        with self._database.read() as connection:
+            live = [row for row in _existing(connection, name) if not row.deleted]
+            aliases = connection.execute(_aliases.select().where(_aliases.c.name == name)).all()
+        return Entry(tuple(_version(row) for row in live), {row.alias: row.version for row in aliases})
+
+    def was_ever_published(self, name: str) -> bool:
+        with self._database.read() as connection:
+            return bool(_rows(connection, name))
+
+    def delete(self, name: str, number: int | None = None) -> list[str]:
+        """Delete a version, or all of them with their aliases; returns the digests that nothing points at any more.
+
+        Raises NotFound or VersionDeleted.
+        """
+        with self._database.write() as connection:
+            rows = _existing(connection, name)
+            gone = [_by_number(name, rows, number)] if number is not None else [r for r in rows if not r.deleted]
+            numbers = [row.version for row in gone]
+            mine = _versions.c.name == name
+            connection.execute(_versions.update().where(mine, _versions.c.version.in_(numbers)).values(deleted=True))
+            connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.version.in_(numbers)))
+            in_use = _digests(connection)
+            return [row.digest for row in gone if row.digest not in in_use]
+
+    def set_alias(self, name: str, alias: str, number: int) -> Version:
+        """Point an alias at a version, atomically. Raises NotFound or VersionDeleted."""
+        with self._database.write() as connection:
+            return self.point(connection, name, alias, number)
+
+    def point(self, connection: sa.Connection, name: str, alias: str, number: int) -> Version:
+        """`set_alias` within the caller's transaction."""
+        row = _by_number(name, _existing(connection, name), number)
+        connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
+        connection.execute(_aliases.insert().values(name=name, alias=alias, version=number))
+        return _version(row)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Raises NotFound."""
+        with self._database.write() as connection:
+            _existing(connection, name)
+            _alias(connection, name, alias)
+            connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
+
+    def digests(self) -> set[str]:
+        """The digests that some live version points at."""
+        with self._database.read() as connection:
+            return _digests(connection)
+
+    @contextmanager
+    def alone(self) -> Iterator[set[str]]:
+        """`digests`, during a transaction in which nothing can be published."""
+        with self._database.write() as connection:
+            yield _digests(connection)
+
+
+def _digests(connection: sa.Connection) -> set[str]:
+    return set(connection.execute(sa.select(_versions.c.digest).where(~_versions.c.deleted)).scalars())
+
+
+def _rows(connection: sa.Connection, name: str) -> list[Any]:
+    return list(connection.execute(_versions.select().where(_versions.c.name == name).order_by(_versions.c.version)))
+
+
+def _existing(connection: sa.Connection, name: str) -> list[Any]:
+    rows = _rows(connection, name)
+    if all(row.deleted for row in rows):
+        raise NotFound(
+            f"found no adapter named {name!r}. Cure: see GET /adapters for the names", code="adapter_not_found"
+        )
+    return rows
+
+
+def _by_number(name: str, rows: list[Any], number: int) -> Any:
+    for row in rows:
+        if row.version == number:
+            if row.deleted:
+                raise VersionDeleted(f"version {number} of {name!r} was deleted. Cure: use another version")
+            return row
+    raise NotFound(f"found no version {number} of {name!r}", code="version_not_found")
+
+
+def _by_digest(reference: Reference, rows: list[Any]) -> Any:
+    matching = [row for row in rows if row.digest == reference.digest]
+    live = [row for row in matching if not row.deleted]
+    if live:
+        return live[-1]
+    if matching:
+        raise VersionDeleted(
+            f"the version of {reference.name!r} with this digest was deleted. Cure: use another version"
+        )
+    raise NotFound(f"found no version of {reference.name!r} with this digest", code="version_not_found")
+
+
+def _alias(connection: sa.Connection, name: str, alias: str) -> int:
+    found = connection.execute(
+        sa.select(_aliases.c.version).where(_aliases.c.name == name, _aliases.c.alias == alias)
+    ).scalar_one_or_none()
+    if found is None:
+        raise NotFound(f"found no alias {alias!r} of {name!r}", code="alias_not_found")
+    return int(found)
+
+
+def _version(row: Any) -> Version:
+    return Version(row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> Manifest:
+    """A manifest is immutable and every prediction asks for one: it is judged once."""
+    return Manifest.parse(text)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

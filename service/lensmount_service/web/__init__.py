@@ -1,0 +1,1 @@
+"""HTTP words: bodies, schemas, problems, content negotiation, deadlines, OpenAPI."""

@@ -1,0 +1,218 @@
+"""The wire types of jobs: what a client may ask for, in closed ranges, and what it is told."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.option import Option
+from lensmount_adapters.training.options import JOB_OPTIONS, options_of_jobs
+from lensmount_adapters.training.prompts import Prompts
+from lensmount_service.errors import RequestInvalid
+from lensmount_service.jobs.table import DatasetPin, Event, Job, State
+from lensmount_service.store.references import require_name
+
+_OWN = frozenset({"dataset", "adapter", *(option.name for option in JOB_OPTIONS)})
+
+
+def _plain_text(text: str) -> str:
+    if not text.isprintable() and any(not (c.isprintable() or c in "\n\r\t") for c in text):
+        raise ValueError("found control characters, expected plain text")
+    return text
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(_plain_text(text))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"found no regular expression ({str(error)[:80]})") from error
+    return text
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, and strict mode wants one
+
+
+_TYPES: dict[str, Any] = {
+    "str": Annotated[str, AfterValidator(_plain_text)],
+    "regex": Annotated[str, AfterValidator(_expression)],
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "window": Annotated[tuple[float, float], BeforeValidator(_as_tuple)],
+    "prompts": Prompts,
+}
+
+
+_EXAMPLES = {"alias": ["prod"], "head": ["linear", "mlp:256", "cosine"]}
+
+
+def _field(option: Option) -> tuple[Any, Any]:
+    """The option's type and pydantic field."""
+    kind = Literal[option.choices] if option.choices else _TYPES[option.type]
+    if option.aliases:
+        kind = Annotated[kind, BeforeValidator(option.full)]
+    most = option.highest_in_jobs
+    open_end = option.job_maximum is None and option.maximum is None
+    field = Field(
+        option.default,
+        description=_described(option),
+        ge=option.minimum,
+        gt=option.above,
+        le=None if open_end else most,
+        lt=most if open_end else None,
+        max_length=option.longest,
+        examples=_EXAMPLES.get(option.name),
+    )
+    return (kind | None if option.default is None else kind), field
+
+
+def _described(option: Option) -> str:
+    """The help text, with the field `max_file_bytes` where it names the flag --max-file-bytes."""
+    text = re.sub(r"--[a-z][a-z-]*", lambda flag: f"`{flag[0][2:].replace('-', '_')}`", option.help)
+    if option.type == "prompts":
+        text = text.replace("TOML file with templates", "Templates (each with one {})")
+    return f"{text} Default: {option.unset}." if option.unset else text
+
+
+class _Submission(BaseModel):
+    """The body of POST /jobs: fields of a training run by their names in TrainingConfig, and what becomes of it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    dataset: str = Field(max_length=80, examples=["cells", "cells@2"])
+    adapter: str = Field(max_length=64, examples=["malaria"])
+
+    if TYPE_CHECKING:  # the fields of the table that the server itself reads
+        alias: str | None = None
+        priority: int = 0
+        max_attempts: int = 0
+        margin: float = 0.0
+        force: bool = False
+
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The fields of the training run, as JSON. Raises RequestInvalid where they do not fit together."""
+        chosen = self.model_dump(mode="json", exclude=set(_OWN))
+        try:
+            TrainingConfig(data=Path("data"), name=self.adapter, out=Path("adapter.safetensors"), **chosen)
+        except TrainingError as error:
+            raise RequestInvalid(str(error)) from error
+        return chosen
+
+    def dataset_reference(self) -> tuple[str, int | None]:
+        """Name and version, None for the latest. Raises RequestInvalid."""
+        match = re.fullmatch(r"([^@]+)(?:@([1-9][0-9]{0,8}))?", self.dataset)
+        if match is None:
+            raise RequestInvalid(
+                "found a dataset that cannot be read, expected name or name@version", code="invalid_reference"
+            )
+        require_name(match[1], "dataset name")
+        return match[1], int(match[2]) if match[2] else None
+
+
+if TYPE_CHECKING:
+    JobSubmission = _Submission
+else:
+    JobSubmission = create_model(
+        "JobSubmission",
+        __base__=_Submission,
+        __doc__=_Submission.__doc__,
+        **{option.name: _field(option) for option in options_of_jobs()},
+    )
+
+
+class DatasetRef(BaseModel):
+    name: str
+    version: int
+    digest: str
+
+
+class JobError(BaseModel):
+    code: str = Field(examples=["worker_lost"])
+    message: str
+
+
+class JobInfo(BaseModel):
+    """One job as it is now."""
+
+    id: str
+    state: State
+    dataset: DatasetRef
+    adapter: str
+    alias: str | None
+    hyper_parameters: dict[str, Any]
+    priority: int
+    attempt: int
+    max_attempts: int
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    cancel_requested: bool
+    progress: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    result: dict[str, Any] | None
+    error: JobError | None
+    workers: int | None = Field(
+        None,
+        description="Workers that ask for jobs or train one now, where the job waits; null in lists and otherwise.",
+    )
+
+
+class JobList(BaseModel):
+    jobs: list[JobInfo]
+
+
+class JobFileInfo(BaseModel):
+    name: str
+    size_bytes: int
+    digest: str
+
+
+class JobFileList(BaseModel):
+    files: list[JobFileInfo]
+
+
+def job_info(job: Job, history: Sequence[dict[str, Any]], workers: int | None = None) -> JobInfo:
+    request = job.request
+    return JobInfo(
+        id=job.id,
+        state=job.state,
+        dataset=dataset_ref(request.dataset),
+        adapter=request.adapter,
+        alias=request.alias,
+        hyper_parameters=request.hyper_parameters,
+        priority=request.priority,
+        attempt=job.attempt,
+        max_attempts=request.max_attempts,
+        created_at=iso(job.created_at),
+        started_at=iso(job.started_at) if job.started_at else None,
+        finished_at=iso(job.finished_at) if job.finished_at else None,
+        cancel_requested=job.cancel_requested,
+        progress=job.progress if job.state == "running" else None,
+        history=list(history),
+        result=job.outcome,
+        error=JobError(code=job.error[0], message=job.error[1]) if job.error else None,
+        workers=workers,
+    )
+
+
+def dataset_ref(pin: DatasetPin) -> DatasetRef:
+    return DatasetRef(name=pin.name, version=pin.version, digest=pin.digest)
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """What the stream says of an event."""
+    return event.data if event.kind == "epoch" else {**event.data, "at": iso(event.at)}
+
+
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 with milliseconds, in UTC."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

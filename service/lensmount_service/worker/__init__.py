@@ -1,0 +1,1 @@
+"""One process that trains: worker, attempt, heartbeat, server client, gate, settings."""

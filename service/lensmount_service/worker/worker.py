@@ -1,0 +1,226 @@
+"""A training worker: claims jobs from the table one after the other, in a process of its own.
+
+It serves nobody: what it makes goes to the server over HTTP, what it is doing into the job table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import structlog
+import torch
+
+from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.errors import LensmountError
+from lensmount_service.errors import JobConflict, NotFound, ServiceError
+from lensmount_service.jobs.table import JobTable, Lease
+from lensmount_service.jobs.worker_table import NOTE_S, WorkerTable
+from lensmount_service.store.database import Database
+from lensmount_service.worker.attempt import JobRun, work_folder
+from lensmount_service.worker.heartbeat import Heart, JobCancelled, WorkerStopping
+from lensmount_service.worker.server_client import Refused, ServerAway, open_link, require_server
+from lensmount_service.worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+GRACE_S = 3.0  # how long a step may still take after SIGTERM, before the job is given back without it
+RETRY_S = (2.0, 60.0)  # first and longest delay before another attempt
+
+
+class Worker:
+    """`Worker(settings, jobs, backbone).run()` works until `stop()`, or, with `once`, until no job is left."""
+
+    def __init__(self, settings: WorkerSettings, jobs: JobTable, backbone: Backbone) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._backbone = backbone
+        self._stop = threading.Event()
+        self._lease: Lease | None = None
+        self._workers = WorkerTable(jobs.database)
+        self._noted_at = -NOTE_S
+        self.damaged = False
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def stop(self) -> None:
+        """Give the job back at its next step and claim no other."""
+        self._stop.set()
+
+    def run(self) -> None:
+        try:
+            self._claim_and_work()
+        finally:
+            with contextlib.suppress(ServiceError):
+                self._workers.forget(self.name)
+
+    def _claim_and_work(self) -> None:
+        while not self._stop.is_set():
+            self._note()
+            lease = self._claim()
+            if lease is not None:
+                self._lease = lease
+                try:
+                    self._work(lease)
+                finally:
+                    self._lease = None
+                if changed := self._backbone.changed():
+                    log.error("a job left the backbone changed, this worker ends", tensors=len(changed))
+                    self.damaged = True
+                    return
+            elif self._settings.once:
+                return
+            else:
+                self._stop.wait(self._settings.poll_s)
+
+    def abandon(self) -> None:
+        """Give the job back from another thread, where its own does not come to it in time."""
+        lease = self._lease
+        if lease is None:
+            return
+        log.info("job given back in the middle of a step", job=lease.id)
+        with contextlib.suppress(ServiceError):
+            self._jobs.give_back(lease)
+        shutil.rmtree(work_folder(self._settings, lease), ignore_errors=True)
+
+    def _note(self) -> None:
+        """Tell the server now and then that a worker is there; while a job runs, its lease tells it."""
+        if time.monotonic() - self._noted_at >= NOTE_S:
+            with contextlib.suppress(ServiceError):
+                self._workers.note(self.name, self._backbone.fingerprint)
+            self._noted_at = time.monotonic()
+
+    def _claim(self) -> Lease | None:
+        try:
+            return self._jobs.claim(self.name, self._backbone.fingerprint)
+        except ServiceError as error:
+            log.warning("no job claimed", reason=str(error))
+            self._stop.wait(1)
+            return None
+
+    def _work(self, lease: Lease) -> None:
+        settings = self._settings
+        log.info("job claimed", job=lease.id, attempt=lease.job.attempt, adapter=lease.job.request.adapter)
+        token = settings.token.get_secret_value() if settings.token else None
+        try:
+            with Heart(self._jobs, lease, settings.beat_s, self._stop.is_set) as heart:
+                with open_link(settings.server, token, settings.patience_s, heart.check) as link:
+                    self._end(lease, JobRun(settings, self._jobs, lease, self._backbone, link, heart))
+        except (JobConflict, NotFound) as error:  # another worker has it, or nobody
+            log.warning("job lost", job=lease.id, reason=str(error))
+        except (ServiceError, WorkerStopping, JobCancelled) as error:  # its end cannot be written down now
+            log.error("job left to its lease", job=lease.id, reason=str(error))
+        else:
+            log.info("job done", job=lease.id)
+
+    def _end(self, lease: Lease, run: JobRun) -> None:
+        """Run the job and write its end down. Raises ServiceError."""
+        try:
+            run.go()
+        except JobCancelled:
+            run.durably(lambda: self._jobs.finish(lease, "cancelled"))
+        except WorkerStopping:
+            self._jobs.give_back(lease)
+        except Refused as refused:
+            self._fail(lease, run, refused.code, str(refused))
+        except LensmountError as error:
+            self._fail(lease, run, error.code, str(error))
+        except JobConflict:
+            raise
+        except ServerAway as error:
+            self._try_again(lease, run, "server_away", str(error))
+        except Exception as error:  # whatever training throws: the job is tried again, the worker lives
+            if not self._holds(lease):
+                raise JobConflict("another worker holds the job", code="lease_lost") from error
+            log.error("attempt failed", job=lease.id, exc_info=error)
+            self._try_again(lease, run, "attempt_failed", f"{type(error).__name__}: {error}")
+
+    def _holds(self, lease: Lease) -> bool:
+        """Whether the lease still holds: a zombie's folder may have been cleared away under its feet."""
+        try:
+            self._jobs.beat(lease)
+        except (JobConflict, NotFound):
+            return False
+        return True
+
+    def _fail(self, lease: Lease, run: JobRun, code: str, message: str) -> None:
+        if code == "job_cancelled":
+            run.durably(lambda: self._jobs.finish(lease, "cancelled"))
+            return
+        log.warning("job failed", job=lease.id, code=code, reason=message)
+        run.durably(lambda: self._jobs.finish(lease, "failed", None, (code, message)))
+
+    def _try_again(self, lease: Lease, run: JobRun, code: str, message: str) -> None:
+        first, most = RETRY_S
+        delay_s = min(most, first * 2 ** (lease.job.attempt - 1))
+        run.durably(lambda: self._jobs.try_again(lease, (code, message), delay_s))
+
+
+@contextlib.contextmanager
+def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> Iterator[Worker]:
+    """Database, backbone and worker. Raises LensmountError or ServiceError where one is not to be had."""
+    torch.set_num_threads(settings.threads)
+    if backbone is None:
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        backbone = load_backbone(settings.backbone, settings.weights, device)
+    with contextlib.closing(Database(settings.database_url())) as database:
+        yield Worker(settings, JobTable(database, settings.lease_s), backbone)
+
+
+def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
+    """Work until SIGINT or SIGTERM, which give the running job back within 5 seconds; the process then ends with 0.
+
+    Jobs run in a second thread, so that the signal is heard in the middle of a long step. With `settings.parent` the
+    worker ends with that process.
+    """
+    os.nice(settings.nice)
+    told = threading.Event()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        told.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, hear)
+    if settings.parent is not None:
+        _end_with(settings.parent)
+    with open_worker(settings, backbone) as worker:
+        token = settings.token.get_secret_value() if settings.token else None
+        require_server(settings.server, token, settings.backbone)
+        log.info(
+            "working",
+            server=settings.server,
+            backbone=settings.backbone,
+            threads=settings.threads,
+            worker=worker.name,
+            state=str(settings.state),
+        )
+        thread = threading.Thread(target=worker.run, name="lensmount-worker", daemon=True)
+        thread.start()
+        while thread.is_alive() and not told.wait(0.5):
+            if settings.parent is not None and os.getppid() != settings.parent:
+                told.set()
+        worker.stop()
+        thread.join(GRACE_S)
+        if thread.is_alive():
+            worker.abandon()
+    if told.is_set() or worker.damaged:
+        sys.stderr.flush()
+        os._exit(int(worker.damaged))  # a step under way, or torch's own way out, would hold a niced process up
+
+
+def _end_with(parent: int) -> None:
+    """SIGTERM when the parent dies, even of kill -9; where the system has no such call, `work` looks now and then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

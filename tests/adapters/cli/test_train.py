@@ -1,0 +1,137 @@
+"""`lensmount train` and `lensmount evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_adapters.adapter.manifest import MlpHead
+from lensmount_adapters.cli import train as cli
+from lensmount_adapters.training.train_adapter import Progress
+
+app = typer.Typer()
+app.command("train")(cli.train)
+app.command("evaluate")(cli.evaluate)
+run = CliRunner()
+
+SMALL = ["--backbone=mobilenetv3_small_050", "--weights=random:0", "--size=32", "--epochs=2", "--batch-size=8"]
+SMALL += ["--precision=fp32", "--threads=1"]
+
+
+@pytest.fixture(scope="module")
+def shapes(draw_folder, tmp_path_factory) -> Path:
+    return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=20, bar=20)
+
+
+def test_train_writes_the_file_and_shows_epochs_figures_and_the_file(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shapes.safetensors"
+
+    result = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL])
+
+    assert result.exit_code == 0, result.output
+    assert out.is_file()
+    assert "epoch   2  loss" in result.stderr
+    assert "balanced accuracy" in result.stdout
+    assert f"Wrote {out}" in result.stdout
+    assert "epoch 1 of 2" in result.stdout or "epoch 2 of 2" in result.stdout
+
+
+def test_train_prints_one_json_document_for_scripts(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shapes.safetensors"
+
+    result = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, "--json"])
+
+    document = json.loads(result.stdout)
+    assert document["path"] == str(out)
+    assert document["digest"].startswith("sha256:")
+    assert document["record"]["metrics"]["test"]["count"] > 0
+
+
+def test_train_takes_a_head_and_how_a_is_drawn(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shapes.safetensors"
+    arguments = ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, "--json"]
+
+    result = run.invoke(app, [*arguments, "--head", "mlp:8", "--init-std", "0.01"])
+
+    settings = json.loads(result.stdout)["record"]["hyper_parameters"]
+    assert (settings["head"], settings["init_std"]) == ("mlp:8", 0.01)
+    head = parse_adapter(out.read_bytes()).manifest.head
+    assert isinstance(head, MlpHead)
+    assert [layer.type for layer in head.layers] == ["linear", "batch_norm", "leaky_relu", "dropout", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        ("--head=tree", "found head 'tree'"),
+        ("--head=text", "found head text without prompts"),
+        ("--prompts=nowhere.toml", "found no prompts in nowhere.toml"),
+        ("--init-std=0", "init-std 0.0"),
+    ],
+)
+def test_train_refuses_what_is_no_head_and_no_spread(shapes: Path, tmp_path: Path, option: str, found: str) -> None:
+    out = tmp_path / "shapes.safetensors"
+
+    result = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, option])
+
+    assert result.exit_code == 1
+    assert found in result.stderr
+
+
+def test_evaluate_shows_the_figures_of_the_recorded_test_part_and_writes_the_report(
+    shapes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "shapes.safetensors"
+    trained = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, "--json"])
+    recorded = json.loads(trained.stdout)["record"]["metrics"]["test"]
+
+    shown = run.invoke(app, ["evaluate", str(out), "--data", str(shapes), "--out", str(tmp_path / "report")])
+    scripted = run.invoke(app, ["evaluate", str(out), "--data", str(shapes), "--json"])
+
+    assert shown.exit_code == 0, shown.output
+    assert f"balanced accuracy {recorded['balanced_accuracy']:.4f}" in shown.stdout.replace("\n", " ")
+    assert (tmp_path / "report" / "metrics.png").is_file()
+    assert json.loads(scripted.stdout)["metrics"] == recorded
+
+
+def test_an_error_is_one_line_on_the_error_stream_and_exit_1(tmp_path: Path) -> None:
+    arguments = ["train", "--data", str(tmp_path / "nowhere"), "--name", "x", "--out", str(tmp_path / "x.safetensors")]
+
+    plain = run.invoke(app, arguments + SMALL)
+    scripted = run.invoke(app, [*arguments, *SMALL, "--json"])
+
+    assert plain.exit_code == scripted.exit_code == 1
+    assert plain.stderr.startswith("Error: ")
+    assert "found no folder" in plain.stderr
+    assert json.loads(scripted.stdout)["error"]["code"] == "dataset_invalid"
+
+
+def test_ctrl_c_keeps_the_best_so_far_and_tells_how_to_go_on(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(progress: Progress) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_epoch_line", press_ctrl_c)
+    out = tmp_path / "shapes.safetensors"
+
+    result = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL])
+
+    assert result.exit_code == 0, result.output
+    assert "Interrupted after epoch 1 of 2" in result.stdout
+    assert "--resume" in result.stdout
+    assert out.is_file()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_the_help_explains_itself(command: str) -> None:
+    result = run.invoke(app, [command, "--help"])
+
+    assert result.exit_code == 0
+    assert "--data" in result.output
+    assert "Folder with one folder of images for each" in " ".join(result.output.replace("│", " ").split())

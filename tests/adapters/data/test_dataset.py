@@ -1,0 +1,279 @@
+"""Images with labels as a dataset: class folders, files of labels, zip files of either."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from lensmount_adapters.adapter.manifest import Preprocessing
+from lensmount_adapters.data.dataset import list_folder, read_folder, read_pixels
+from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.inputs.images import decode_image, preprocess
+from lensmount_adapters.inputs.prepare import normalise
+
+RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+
+
+def test_classes_are_the_sorted_folder_names_and_samples_stand_in_path_order(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", zebra=3, ant=2)
+
+    folder = read_folder(root)
+
+    assert folder.classes == ("ant", "zebra")
+    assert folder.counts() == {"ant": 2, "zebra": 3}
+    assert [s.path for s in folder.samples] == sorted(s.path for s in folder.samples)
+    assert folder.labels().tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_sample_knows_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> None:
+    folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
+
+    sample = folder.samples[0]
+
+    assert sample.digest == hashlib.sha256((folder.root / sample.path).read_bytes()).hexdigest()
+
+
+def test_the_digest_does_not_depend_on_where_the_folder_lies_but_on_every_byte(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert read_folder(root).digest == read_folder(tmp_path / "elsewhere").digest
+
+    changed = tmp_path / "elsewhere" / "a" / "a_s00_00.png"
+    changed.write_bytes(changed.read_bytes() + b"\0")
+
+    assert read_folder(root).digest != read_folder(tmp_path / "elsewhere").digest
+
+
+def test_the_first_group_of_the_expression_names_the_slide(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=4, b=2)
+
+    folder = read_folder(root, r"^(.+_s\d+)_")
+
+    assert [s.group for s in folder.samples] == ["a_s00", "a_s00", "a_s01", "a_s01", "b_s00", "b_s00"]
+
+
+def test_an_expression_that_misses_a_file_is_refused_with_the_file_named(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+
+    with pytest.raises(DatasetError, match=r"does not match 'b_s00_00\.png'"):
+        read_folder(root, r"^(a)_")
+    with pytest.raises(DatasetError, match="no regular expression"):
+        read_folder(root, "(")
+
+
+def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with_a_cure(
+    draw_folder, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match="found no folder"):
+        read_folder(tmp_path / "nowhere")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DatasetError, match=r"no class folders.*Cure"):
+        read_folder(tmp_path / "bare")
+    with pytest.raises(DatasetError, match=r"one class folder \(a\)"):
+        read_folder(draw_folder(tmp_path / "one", a=2))
+    root = draw_folder(tmp_path / "empty", a=2, b=2)
+    (root / "c").mkdir()
+    (root / "c" / "notes.txt").write_text("nothing to see")
+    with pytest.raises(DatasetError, match="no images in c,"):
+        read_folder(root)
+
+
+def test_files_that_are_no_images_are_passed_over_and_named(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    (root / "a" / "Thumbs.db").write_bytes(b"x")
+    (root / "a" / ".hidden.png").write_bytes(b"x")
+
+    folder = read_folder(root)
+
+    assert len(folder) == 4
+    assert "a/Thumbs.db" in folder.notes[0]
+
+
+def test_unreadable_and_truncated_images_are_listed_together(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=3, b=3)
+    whole = root / "a" / "a_s00_00.png"
+    whole.write_bytes(whole.read_bytes()[:900])
+    (root / "b" / "text.png").write_text("not an image")
+    folder = read_folder(root)
+
+    with pytest.raises(DatasetError) as caught:
+        read_pixels(folder, folder.samples, RULE)
+
+    assert "2 of 7 images cannot be read" in str(caught.value)
+    assert "a/a_s00_00.png" in str(caught.value)
+    assert "b/text.png" in str(caught.value)
+
+
+def test_byte_identical_images_share_a_group_even_across_slides(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=6, b=2)
+    shutil.copy(root / "a" / "a_s00_00.png", root / "a" / "a_s02_99.png")
+
+    folder = read_folder(root, r"^(.+_s\d+)_")
+
+    groups = {s.path: s.group for s in folder.samples}
+    assert (
+        len({groups[f"a/a_s00_0{i}.png"] for i in (0, 1)} | {groups["a/a_s02_99.png"], groups["a/a_s02_04.png"]}) == 1
+    )
+    assert groups["a/a_s01_02.png"] == "a_s01"
+    assert "byte-identical" in folder.notes[0]
+
+
+def test_one_picture_in_two_classes_is_pointed_out(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    shutil.copy(root / "a" / "a_s00_00.png", root / "b" / "copy.png")
+
+    assert any("two classes" in note and "a and b" in note for note in read_folder(root).notes)
+
+
+def test_pixels_are_those_that_serving_would_see(draw_folder, tmp_path: Path) -> None:
+    folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
+
+    found = normalise(read_pixels(folder, folder.samples, RULE), RULE)
+
+    expected = [preprocess(decode_image((folder.root / s.path).read_bytes()), RULE) for s in folder.samples]
+    assert torch.equal(found, torch.stack(expected))
+
+
+def test_labels_of_an_adapter_order_the_classes_and_refuse_strangers(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+
+    folder = read_folder(root, classes=["c", "b", "a"])
+
+    assert {s.path[0]: s.label for s in folder.samples} == {"a": 2, "b": 1}
+    with pytest.raises(DatasetError, match=r"found the class folder\(s\) b"):
+        read_folder(root, classes=["a", "x"])
+
+
+# Zip files and files of labels
+
+
+def pack(root: Path, target: Path, below: str = "", more: dict[str, bytes] | None = None) -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(root.rglob("*"), reverse=True):  # the order in a zip means nothing
+            if path.is_file():
+                archive.write(path, below + path.relative_to(root).as_posix())
+        for name, data in (more or {}).items():
+            archive.writestr(name, data)
+    return target
+
+
+def test_a_zip_of_a_folder_is_the_folder(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", **{"a b": 5, "a": 5, "é": 3})
+    (root / "a" / "deep").mkdir()
+    shutil.move(root / "a" / "a_s00_00.png", root / "a" / "deep" / "a_s00_00.png")
+    shutil.copy(root / "a" / "a_s02_04.png", root / "a b" / "copy.png")
+
+    folder = read_folder(root)
+
+    for zipped in (pack(root, tmp_path / "1.zip"), pack(root, tmp_path / "2.zip", "top/")):
+        found = read_folder(zipped)
+        assert found.samples == folder.samples
+        assert (found.classes, found.notes, found.digest) == (folder.classes, folder.notes, folder.digest)
+        assert all(found.read(s.path) == folder.read(s.path) for s in folder.samples)
+        assert torch.equal(read_pixels(found, found.samples, RULE), read_pixels(folder, folder.samples, RULE))
+
+
+def test_zip_08_what_systems_leave_behind_and_nested_zips_are_passed_over(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    more = {"__MACOSX/a/._1.png": b"x", "cells/.DS_Store": b"x", "cells/a/Thumbs.db": b"x", "cells/a/inner.zip": b"PK"}
+
+    zipped = pack(root, tmp_path / "d.zip", "cells/", more)
+
+    listed = list_folder(zipped)
+    assert listed.classes == ("a", "b")
+    assert listed.ignored == ("a/Thumbs.db", "a/inner.zip")
+    assert sorted(listed.hidden) == [".DS_Store", "__MACOSX/a/._1.png"]
+    assert read_folder(zipped).samples == read_folder(root).samples
+    assert "2 file(s) are no images" in read_folder(zipped).notes[0]
+
+
+def test_one_class_in_a_top_folder_is_not_taken_for_two(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=3)
+
+    with pytest.raises(DatasetError, match=r"one class folder \(a\)") as caught:
+        read_folder(pack(root, tmp_path / "d.zip"))
+
+    assert caught.value.code == "dataset_too_small"
+
+
+LABELS = "path,label,group,split\nimages/1.png,dog,p2,test\nimages/2.png,cat,p1,train\nimages/3.png,cat,,\n"
+
+
+@pytest.fixture
+def labelled(draw_folder, tmp_path: Path) -> Path:
+    root = draw_folder(tmp_path / "labelled", images=3)
+    for number, path in enumerate(sorted((root / "images").iterdir()), start=1):
+        path.rename(root / "images" / f"{number}.png")
+    (root / "labels.csv").write_text(LABELS)
+    return root
+
+
+def test_a_file_of_labels_gives_classes_groups_and_parts(labelled: Path, tmp_path: Path) -> None:
+    for root in (
+        labelled,
+        labelled / "labels.csv",
+        pack(labelled, tmp_path / "1.zip"),
+        pack(labelled, tmp_path / "2.zip", "top/"),
+    ):
+        folder = read_folder(root, r"^(.)")
+        assert folder.classes == ("cat", "dog")
+        assert [(s.path, s.label, s.group, s.split) for s in folder.samples] == [
+            ("images/2.png", 0, "p1", "train"),
+            ("images/3.png", 0, "3", None),
+            ("images/1.png", 1, "p2", "test"),
+        ]
+
+
+def test_other_labels_on_the_same_images_are_other_data(labelled: Path) -> None:
+    before = read_folder(labelled).digest
+
+    (labelled / "labels.csv").write_text(LABELS.replace("3.png,cat", "3.png,dog"))
+
+    assert read_folder(labelled).digest != before
+
+
+def test_labels_that_are_the_folders_give_the_digest_of_the_folders(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    before = read_folder(root)
+    rows = [f'{{"path": "{s.path}", "label": "{before.classes[s.label]}"}}' for s in reversed(before.samples)]
+
+    (root / "manifest.jsonl").write_text("\n".join(rows))
+
+    assert read_folder(root).samples == before.samples
+
+
+def test_zip_11_a_row_for_no_file_and_a_file_without_a_row_are_refused(labelled: Path, tmp_path: Path) -> None:
+    (labelled / "labels.csv").write_text(LABELS + "images/9.png,cat,,\n")
+    for root in (labelled, pack(labelled, tmp_path / "1.zip")):
+        with pytest.raises(DatasetError, match=r"labels\.csv, row 5: found no file 'images/9\.png'"):
+            read_folder(root)
+    (labelled / "labels.csv").write_text("path,label\nimages/1.png,dog\nimages/2.png,cat\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv, row 3 is the last: found no row for 1 image.*3\.png"):
+        read_folder(pack(labelled, tmp_path / "2.zip"))
+    assert len(read_folder(labelled)) == 2  # a folder on one's own disk may hold more than is chosen from it
+    (labelled / "labels.csv").write_text("path,label\nimages/1.txt,dog\n")
+    with pytest.raises(DatasetError, match=r"row 2: found 'images/1\.txt', expected a name that ends in"):
+        read_folder(labelled)
+
+
+def test_two_files_of_labels_and_a_single_label_are_refused(labelled: Path) -> None:
+    (labelled / "labels.csv").write_text("path,label\nimages/1.png,dog\nimages/2.png,dog\n")
+    with pytest.raises(DatasetError, match=r"found one label \(dog\)"):
+        read_folder(labelled)
+    (labelled / "manifest.csv").write_text(LABELS)
+    with pytest.raises(DatasetError, match=r"found manifest\.csv and labels\.csv"):
+        read_folder(labelled)
+
+
+def test_a_damaged_image_in_a_zip_is_listed_like_one_on_disk(draw_folder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", a=2, b=2)
+    (root / "b" / "b_s00_00.png").write_bytes(b"no image")
+    folder = read_folder(pack(root, tmp_path / "d.zip"))
+
+    with pytest.raises(DatasetError, match=r"1 of 4 images cannot be read:\n  b/b_s00_00\.png"):
+        read_pixels(folder, folder.samples, RULE)

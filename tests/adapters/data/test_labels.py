@@ -1,0 +1,142 @@
+"""Files of labels: what they may say, and that every refusal names its row."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from lensmount_adapters.data.labels import MAX_FILE_BYTES, read_rows
+from lensmount_adapters.errors import DatasetError
+
+
+def refusal(name: str, data: bytes | str) -> str:
+    with pytest.raises(DatasetError) as caught:
+        read_rows(name, data.encode() if isinstance(data, str) else data)
+    assert caught.value.code in ("dataset_invalid", "dataset_too_small")
+    return str(caught.value)
+
+
+def test_a_csv_gives_its_rows_with_their_numbers() -> None:
+    rows = read_rows(
+        "labels.csv",
+        b'\xef\xbb\xbfPath, label,group,split,age\r\na/1.png,cat,p1,train,3\r\n\r\n"./a/2,b.png","fine dog",,,\r\n',
+    )
+
+    assert [(r.number, r.path, r.label, r.group, r.split) for r in rows] == [
+        (2, "a/1.png", "cat", "p1", "train"),
+        (4, "a/2,b.png", "fine dog", None, None),
+    ]
+
+
+def test_json_lines_give_the_same_and_numbers_count_as_text() -> None:
+    lines = [
+        {"path": "a/1.png", "label": 0, "group": 17, "split": "test", "width": 3},
+        {"path": "a/2.png", "label": "1", "group": None},
+    ]
+
+    rows = read_rows("manifest.jsonl", "\n\n".join(map(json.dumps, lines)).encode())
+
+    assert [(r.number, r.path, r.label, r.group, r.split) for r in rows] == [
+        (1, "a/1.png", "0", "17", "test"),
+        (3, "a/2.png", "1", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "found"),
+    [
+        ("", 1, "expected a header"),
+        ("name,class\nx,y\n", 1, "no column path and label"),
+        ("path;label\nx;y\n", 1, "separated by commas"),
+        ("path,label,label\nx,y,z\n", 1, "column label twice"),
+        ("path,label\na.png,cat\nb.png\n", 3, "found 1 cells, expected the 2"),
+        ("path,label\na.png,cat,more\n", 2, "found 3 cells"),
+        ("path,label\na.png,\n", 2, "no label"),
+        ("path,label\n,cat\n", 2, "no path"),
+        ("path,label\na.png,=cmd()\n", 2, "spreadsheet would run"),
+        ("path,label\na.png,cat\n@SUM(A1).png,cat\n", 3, "spreadsheet would run"),
+        ("path,label,group\na.png,cat,+1+1\n", 2, "spreadsheet would run"),
+        ("path,label\na.png,cat\na.png,dog\n", 3, "it stands in row 2"),
+        ("path,label\n../a.png,cat\n", 2, "'..' in the path"),
+        ("path,label\n/a.png,cat\n", 2, "absolute path"),
+        ("path,label\nC:a.png,cat\n", 2, "absolute path"),
+        ("path,label\na\\b.png,cat\n", 2, "backslash"),
+        ("path,label,split\na.png,cat,holdout\n", 2, "expected train, validation, test"),
+        ("path,label\na.png,c\0t\n", 2, "control character"),
+        ('path,label\na.png,"cat\n', 2, "no CSV"),
+        ('path,label\na.png,"c"at\n', 2, "no CSV"),
+        (f"path,label\na.png,{'x' * 300}\n", 2, "label of 300 characters"),
+        (f"path,label\na.png,{'x' * 20_000}\n", 2, "20006 characters in one line"),
+        (f"path,label\n{'p' * 2000}.png,x\n", 2, "characters as path"),
+    ],
+)
+def test_zip_11_a_csv_is_refused_with_the_row_named(text: str, row: int, found: str) -> None:
+    message = refusal("labels.csv", text)
+
+    assert message.startswith(f"labels.csv, row {row}: ")
+    assert found in message
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("{", "no JSON object"),
+        ("[1]", "no JSON object"),
+        ("[" * 5000, "no JSON object"),
+        ('{"path": "a.png", "label": "x", "label": "y"}', "stands twice"),
+        ('{"path": "a.png", "label": true}', "found no text as label"),
+        ('{"path": "a.png", "label": 1.5}', "found no text as label"),
+        ('{"path": "a.png", "label": ["x"]}', "found no text as label"),
+        ('{"path": ["a.png"], "label": "x"}', "found no text as path"),
+        ('{"path": "a.png"}', "found no label"),
+        ('{"path": "a.png", "label": "\\ud800"}', "control character"),
+        ('{"path": "a.png", "label": ' + "9" * 5000 + "}", "row 2"),
+        ('{"path": "a.png", "label": ' + "9" * 50 + "}", "huge number"),
+    ],
+)
+def test_zip_11_json_lines_are_refused_with_the_row_named(line: str, found: str) -> None:
+    message = refusal("manifest.jsonl", f'{{"path": "0.png", "label": "x"}}\n{line}\n')
+
+    assert message.startswith("manifest.jsonl, row 2: ")
+    assert found in message
+
+
+def test_zip_11_bytes_that_are_no_utf8_are_refused_with_their_row() -> None:
+    assert "row 3: found bytes that are no UTF-8" in refusal("labels.csv", b"path,label\na.png,cat\nb.png,\xff\xfe\n")
+    assert "row 1" in refusal("labels.csv", "path,label\n".encode("utf-16"))
+
+
+def test_zip_11_a_huge_file_and_one_without_rows_are_refused() -> None:
+    assert f"expected at most {MAX_FILE_BYTES}" in refusal("labels.csv", b"x" * (MAX_FILE_BYTES + 1))
+    assert "found no rows" in refusal("labels.csv", "path,label\n")
+    assert "found no rows" in refusal("manifest.jsonl", "\n\n")
+
+
+def test_signed_numbers_are_labels_and_not_formulas() -> None:
+    rows = read_rows("labels.csv", b"path,label\na.png,-1\nb.png,+1\nc.png,-0.5\n")
+
+    assert [row.label for row in rows] == ["-1", "+1", "-0.5"]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "manifest.jsonl"])
+def test_mutated_files_give_rows_or_a_refusal_and_nothing_else(name: str) -> None:
+    good = {
+        "labels.csv": b'path,label,group,split\n"a/1.png",cat,p1,train\nb/2.png,dog,,test\n',
+        "manifest.jsonl": b'{"path": "a/1.png", "label": "cat"}\n{"path": "b/2.png", "label": 3, "group": null}\n',
+    }[name]
+    draw = random.Random(1)
+    refusals: list[str] = []
+    for _ in range(3000):
+        data = bytearray(good)
+        for _ in range(draw.randint(1, 5)):
+            at = draw.randrange(len(data))
+            data[at : at + draw.randrange(3)] = draw.choice((b'"', b",", b"\n", b"\0", b"\xff", b"{", b"\\u", b"1e999"))
+        try:
+            assert all(row.label for row in read_rows(name, bytes(data)))
+        except DatasetError as error:
+            refusals.append(str(error))
+
+    assert refusals
+    assert all(message.startswith(name) for message in refusals)

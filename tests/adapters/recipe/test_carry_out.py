@@ -1,0 +1,229 @@
+"""Recipes from end to end on a handful of pictures: small, short, and with weights that the test makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import typer
+from torch import nn
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.backbone.model import load_backbone
+from lensmount_adapters.cli import recipe as recipe_cli
+from lensmount_adapters.data.dataset import read_folder, read_pixels
+from lensmount_adapters.errors import AdapterError, BackboneError, DatasetError, TrainingError
+from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.recipe.carry_out import Plan, carry_out
+from lensmount_adapters.recipe.recipe import load_recipe, read_recipe, recipes_folder
+from lensmount_adapters.training.evaluate import evaluate
+from lensmount_adapters.training.train_adapter import Progress
+
+SMALL: dict[str, Any] = {
+    "size": 32, "epochs": 2, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "group_regex": r"^(.+_s\d+)_",
+    "validation_fraction": 0.2, "test_fraction": 0.25,
+}  # fmt: skip
+app = typer.Typer()
+app.command("recipe")(recipe_cli.recipe)
+run = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def data(draw_folder, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    draw_folder(root / "malaria-nih", Parasitized=16, Uninfected=16)
+    draw_folder(root / "smoking", smoking=16, notsmoking=16)
+    return root
+
+
+@pytest.fixture(scope="module")
+def resnet34_weights(draw_folder, tmp_path_factory) -> Path:
+    """ResNet34 after a short supervised training on drawn shapes, since its ImageNet weights are on the hub only."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    backbone = load_backbone("resnet34", "random:0")
+    images = read_folder(draw_folder(folder / "shapes", disc=8, bar=8))
+    rule = backbone.preprocessing.model_copy(update={"size": (32, 32)})
+    x, y = normalise(read_pixels(images, images.samples, rule), rule), images.labels()
+    network = nn.Sequential(backbone.module.requires_grad_(True).train(), nn.Linear(512, 2))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(network(x), y).backward()
+        optimizer.step()
+    path = folder / "resnet34.safetensors"
+    tensors = {name: t.detach() for name, t in backbone.module.state_dict().items() if t.is_floating_point()}
+    safetensors.torch.save_file(tensors, path)
+    return path
+
+
+def test_malaria_trains_its_adapters_and_the_comparison_and_writes_what_a_training_leaves(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe("malaria-vgg16")
+    plan = Plan(data, tmp_path, weights="random:0", images=["malaria-nih"], threads=1, changes=SMALL)
+
+    outcomes = carry_out(recipe, plan)
+
+    assert [(outcome.run, outcome.kind) for outcome in outcomes] == [
+        ("seed", "adapter"), ("lean", "adapter"), ("full", "full"),
+    ]  # fmt: skip
+    assert [outcome.trained_parameters for outcome in outcomes] == [209_154, 77_826, 4_851_970]
+    for outcome in outcomes:
+        report = tmp_path / f"{outcome.run}-malaria-nih-s0-report"
+        assert (tmp_path / outcome.file).stat().st_size == outcome.file_bytes
+        assert (report / "metrics.png").read_bytes().startswith(b"\x89PNG")
+        assert "`lensmount recipe malaria-vgg16`" in (report / "card.md").read_text()
+        assert sum(map(sum, outcome.metrics["confusion"])) == outcome.metrics["count"] > 0
+        assert (outcome.file_bytes < 1_000_000) == (outcome.kind == "adapter")
+    assert not list(tmp_path.glob("*.checkpoint"))
+    again = evaluate(tmp_path / outcomes[1].file, data / "malaria-nih", backbone=load_backbone("vgg16", "random:0"))
+    assert again.metrics.to_json()["accuracy"] == outcomes[1].metrics["accuracy"]
+
+
+def test_the_file_of_a_full_tuning_holds_the_weights_that_were_judged_and_is_no_adapter(
+    data: Path, tmp_path: Path
+) -> None:
+    plan = Plan(
+        data, tmp_path, weights="random:0", images=["malaria-nih"], runs=["full"], threads=1, changes=SMALL
+    )  # fmt: skip
+
+    (outcome,) = carry_out(load_recipe("malaria-vgg16"), plan)
+
+    backbone = load_backbone("vgg16", "random:0")
+    stored = safetensors.torch.load_file(tmp_path / outcome.file)
+    changed = {name for name in stored if not name.startswith("head.")}
+    assert changed == {f"features.{layer}.{part}" for layer in (26, 28) for part in ("weight", "bias")}
+    assert all(not torch.equal(stored[name].float(), backbone.tensors[name]) for name in changed)
+    with pytest.raises(AdapterError):
+        admit((tmp_path / outcome.file).read_bytes(), backbone)
+
+
+def test_smoking_runs_on_weights_that_the_test_made_and_is_not_trained_twice(
+    data: Path, tmp_path: Path, resnet34_weights: Path
+) -> None:
+    recipe = load_recipe("smoking-resnet34")
+    trained: list[str] = []
+
+    def watch(title: str) -> Any:
+        trained.append(title)
+        return recipe_cli._titled(title, quiet=True)
+
+    plan = Plan(data, tmp_path, weights=str(resnet34_weights), runs=["seed"], threads=1, changes=SMALL)
+    first = carry_out(recipe, plan, watch)
+    with (tmp_path / "runs.jsonl").open("a") as file:
+        file.write('{"run": "seed", "ki')  # as a crash leaves it
+    again = carry_out(recipe, plan, watch)
+    carry_out(recipe, Plan(**{**_fields(plan), "changes": SMALL | {"epochs": 1}}), watch)
+
+    assert again == first
+    assert trained == ["seed on smoking, seed 0"] * 2, "once, and once more with another setting"
+    assert first[0].trained_parameters == 464_898
+    assert round(first[0].share, 4) == 0.0214
+    assert first[0].file_bytes < 1_000_000
+
+
+def _fields(plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in Plan.__dataclass_fields__}
+
+
+def test_the_command_prints_our_figures_beside_those_of_the_source(
+    data: Path, tmp_path: Path, resnet34_weights: Path
+) -> None:
+    words = ["smoking-resnet34", "--data", str(data), "--out", str(tmp_path), "--weights", str(resnet34_weights)]
+    words += ["--runs", "head", "--threads", "1", "--seeds", "2"]
+    for key, value in (SMALL | {"epochs": 1}).items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+
+    shown = run.invoke(app, words)
+    scripted = run.invoke(app, [*words, "--json"])
+
+    assert shown.exit_code == 0, shown.output
+    assert "head on smoking, seed 1" in shown.stderr
+    assert "| source: LoRA rank 8 on conv1 and conv2 of layer3 and layer4, fc trained |" in shown.stdout
+    assert "464,898 | 2.14 %" in shown.stdout
+    assert "2 seeds) | " in shown.stdout
+    assert (tmp_path / "table.md").read_text().strip() in shown.stdout
+    document = json.loads(scripted.stdout)
+    assert document == json.loads((tmp_path / "table.json").read_text())
+    assert [outcome["seed"] for outcome in document["runs"]] == [0, 1]
+    assert document["reported"][0]["trained_parameters"] == 464_898
+
+
+@pytest.mark.parametrize("words", [[], ["--list"]])
+def test_alone_it_lists_the_recipes_with_one_line_each(words: list[str]) -> None:
+    result = run.invoke(app, words)
+
+    assert result.exit_code == 0
+    listed = [line.split()[0] for line in result.stdout.splitlines()]
+    assert {"histology-plip", "malaria-vgg16", "smoking-resnet34"} <= set(listed)
+    assert listed == sorted(listed)
+
+
+REFUSED = {
+    "an unknown recipe": (["nothing"], "found no recipe 'nothing'"),
+    "no data": (["smoking-resnet34", "--data", "nowhere"], "Cure: --data DIR, where DIR holds smoking/"),
+    "no weights": (["smoking-resnet34", "--weights", "nowhere.safetensors"], "found no weights file"),
+    "an unknown run": (
+        ["smoking-resnet34", "--runs", "best"],
+        "found no run of smoking-resnet34 'best', expected seed",
+    ),
+    "an unknown set": (["smoking-resnet34", "--images", "cats"], "found no image set of smoking-resnet34 'cats'"),
+    "an unknown setting": (["smoking-resnet34", "--weights=random:0", "--set", "epoch=1"], "found setting 'epoch'"),
+    "a bare word": (["smoking-resnet34", "--set", "augment=none"], "Cure: put text in quotes"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_carried_out_is_one_line_with_its_cure(case: str, data: Path, tmp_path: Path) -> None:
+    words, message = REFUSED[case]
+    words = words if "--data" in words else [*words, "--data", str(data)]
+
+    result = run.invoke(app, [*words, "--out", str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_nowhere_are_told_with_a_cure(data: Path, tmp_path: Path) -> None:
+    text = (recipes_folder() / "smoking-resnet34.toml").read_text()
+    (tmp_path / "own.toml").write_text(text.replace('["hub"]', '["nowhere.safetensors"]'))
+
+    with pytest.raises(BackboneError, match=r"found none of the weights of own: nowhere.safetensors. Cure: --weights"):
+        carry_out(read_recipe(tmp_path / "own.toml"), Plan(data, tmp_path / "out"))
+
+
+def test_everything_that_is_missing_is_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="malaria-nih-gray50, expected the images"):
+        carry_out(load_recipe("malaria-vgg16"), Plan(data, tmp_path / "out", weights="random:0"))
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_ends_it_with_a_line_and_leaves_no_outcome(data: Path, tmp_path: Path) -> None:
+    def press(progress: Progress) -> None:
+        if progress.done is not None:
+            raise KeyboardInterrupt
+
+    class Watch:
+        def __init__(self, title: str) -> None:
+            self.title = title
+
+        def __enter__(self) -> Any:
+            return press
+
+        def __exit__(self, *error: object) -> None:
+            """Nothing to close."""
+
+    plan = Plan(data, tmp_path, weights="random:0", runs=["head"], threads=1, changes=SMALL)
+    with pytest.raises(TrainingError, match="interrupted: the runs that were finished stay"):
+        carry_out(load_recipe("smoking-resnet34"), plan, Watch)
+
+    assert not (tmp_path / "runs.jsonl").exists()

@@ -1,0 +1,50 @@
+"""The training record is read whatever stands in it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lensmount_adapters.report.record import flatten, read_record
+
+
+def test_what_a_run_wrote_is_read(draw_manifest) -> None:
+    record = read_record(draw_manifest(["oak", "elm"]))
+
+    assert (record.data_name, record.images, record.best_epoch, record.seconds) == ("wood", 20, 5, 83.2)
+    assert [part.name for part in record.parts] == ["train", "validation", "test"]
+    assert record.parts[0].classes == {"oak": 10, "elm": 10}
+    assert record.history[1].loss == 0.5
+    assert record.hyper_parameters["augmentation.zoom"] == "0.8, 1.2"
+    assert record.run["precision"] == "bf16"
+
+
+def test_full_fine_tuning_is_the_backbone_and_a_head_at_four_bytes(draw_manifest) -> None:
+    record = read_record(draw_manifest(["oak", "elm"]))
+
+    assert record.full_parameters == 100_000
+    assert record.full_bytes == 400_000
+    assert record.fits(30_000) == 13
+    assert record.fits(0) is None
+
+
+@pytest.mark.parametrize("odd", [None, "text", 7, -1, 1e300, [], [[]], {}, {"a": {"b": [1, {"c": 2}]}}, True, 10**400])
+def test_no_value_of_any_field_is_too_odd(odd: object, draw_manifest) -> None:
+    good = draw_manifest(["oak", "elm"])
+    for key in good.training:
+        training = {**good.training, key: odd}
+        read_record(good.model_copy(update={"training": training}))
+    for key in ("parts", "seed", "shots"):
+        split = {**good.training["split"], key: odd}
+        read_record(good.model_copy(update={"training": {**good.training, "split": split}}))
+    read_record(good.model_copy(update={"training": {"history": [odd, {"loss": odd}]}}))
+    read_record(good.model_copy(update={"training": {"split": {"parts": {"test": odd, "x": {"classes": odd}}}}}))
+
+
+def test_deep_and_long_documents_are_cut() -> None:
+    deep = json.loads('{"a":' * 200 + "1" + "}" * 200)
+
+    assert flatten(deep) == {"a.a.a.a.a.a": "..."}
+    assert len(flatten({str(n): n for n in range(1000)})) == 200
+    assert len(flatten({"a": "x" * 10_000})["a"]) == 300

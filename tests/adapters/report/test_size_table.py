@@ -1,0 +1,75 @@
+"""`lensmount sizes`: the table by layer, its totals, the files it writes, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from lensmount_adapters.cli import train as cli
+from lensmount_adapters.errors import BackboneError, TrainingError
+from lensmount_adapters.report.size_table import SizeTable, size_table
+
+app = typer.Typer()
+app.command("sizes")(cli.sizes)
+run = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def table() -> SizeTable:
+    return size_table("test_efficientnet", (4, 2, 4), r"^blocks\.1\.")
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_table_holds_each_layer_once_and_sums_up(table: SizeTable) -> None:
+    heads, _, *rows, total = map(cells, table.markdown().splitlines())
+    assert heads[3:7] == ["lora 2", "lora-tucker 2", "lora 4", "lora-tucker 4"]
+    assert {len(row) for row in (heads, *rows, total)} == {10}
+    assert [row[0] for row in rows] == [target.module for target in table.targets]
+    for column in range(2, 7):
+        assert sum(int(row[column].replace(",", "")) for row in rows) == int(total[column].replace(",", ""))
+
+
+def test_a_kxk_convolution_has_three_break_even_ranks_and_a_pointwise_one_has_one(table: SizeTable) -> None:
+    rows = {row[0]: row for row in map(cells, table.markdown().splitlines()[2:])}
+    shapes = {target.module: target.shape for target in table.targets}
+    kxk = next(module for module, shape in shapes.items() if shape[2:] == (3, 3))
+    pointwise = next(module for module, shape in shapes.items() if shape[2:] == (1, 1))
+    assert all(rows[kxk][7:])
+    assert [bool(cell) for cell in rows[pointwise][7:]] == [True, False, False]
+
+
+def test_without_an_expression_it_counts_what_training_adapts() -> None:
+    targets = size_table("resnet10t", (8,)).targets
+    assert {target.module.partition(".")[0] for target in targets} == {"layer3", "layer4"}
+
+
+def test_the_suffix_says_what_is_written(table: SizeTable, tmp_path: Path) -> None:
+    assert table.write(tmp_path / "sizes.md").read_text().endswith(table.markdown())
+    with Image.open(table.write(tmp_path / "sizes.png")) as picture:
+        assert picture.format == "PNG"
+    assert "<svg" in table.write(tmp_path / "sizes.svg").read_text()
+    with pytest.raises(TrainingError, match=r"found --out sizes\.pdf, expected .*\.md, \.png or \.svg"):
+        table.write(tmp_path / "sizes.pdf")
+
+
+def test_the_command_prints_the_table_and_writes_the_file(tmp_path: Path) -> None:
+    result = run.invoke(app, ["test_efficientnet", "--rank", "2", "--rank", "8", "--out", str(tmp_path / "a.md")])
+    assert result.exit_code == 0, result.output
+    assert "| lora 2 | lora-tucker 2 | lora 8 | lora-tucker 8 |" in result.stdout
+    assert (tmp_path / "a.md").is_file()
+
+
+@pytest.mark.parametrize("arguments", [["no_such_net"], ["test_efficientnet", "--targets", "nowhere"]], ids=str)
+def test_what_it_cannot_count_is_one_line_with_the_cure(arguments: list[str]) -> None:
+    result = run.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    with pytest.raises((BackboneError, TrainingError)):
+        size_table(arguments[0], (4,), arguments[-1])

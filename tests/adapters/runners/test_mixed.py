@@ -1,0 +1,529 @@
+"""In a mixed batch every sample gets the answer of its own adapter, whatever the others are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from timm.layers import create_conv2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lensmount_adapters import Backbone, Preprocessing, admit, load_backbone
+from lensmount_adapters.delta.kinds import Delta, read_deltas
+from lensmount_adapters.graph.functional import Parametric, frozen, parametric
+from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters.runners.mixed import Layout, Mixed, mixed
+
+RULE = Preprocessing(size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+MIXABLE = r"(?!head\.|transposed).*"
+SMALL = ("test_efficientnet", "test_resnet", "test_vit", "test_convnext", "every_layer", "geometries")
+METHODS = ("lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics", "mixed")
+LARGE = (
+    ("tf_efficientnet_lite0", "blocks.4.0.conv_pw.weight", r"blocks\.[456]\..*|conv_head|bn2"),
+    ("mobilenetv3_large_100", "blocks.4.0.conv_pw.weight", r"blocks\.[456]\..*|conv_head"),
+    (
+        "swin_tiny_patch4_window7_224",
+        "layers.2.blocks.5.norm1.weight",
+        r"layers\.(2\.blocks\.5|3)\..*(qkv|proj|fc.|norm.*)|norm",
+    ),
+)
+DrawAdapter = Callable[..., Any]
+per_sample = pytest.mark.parametrize("per_sample", [False, True], ids=["concatenated", "per sample"])
+
+
+class Geometries(nn.Module):
+    """Strides, paddings and dilations that a look-up for each sample has to get right; a linear layer on channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strided = nn.Conv2d(3, 8, 1, stride=(2, 1))
+        self.same = nn.Conv2d(8, 8, 3, padding="same", dilation=2)
+        self.tensorflow = create_conv2d(8, 12, 3, stride=2, padding="same")
+        self.tensorflow_pointwise = create_conv2d(12, 8, 1, stride=2, padding="same")
+        self.tensorflow_depthwise = create_conv2d(8, 8, 5, stride=2, padding="same", depthwise=True)
+        self.padded_pointwise = nn.Conv2d(8, 8, 1, padding=1)
+        self.last = nn.Linear(8, 6, bias=False)
+        self.pointwise1d = nn.Conv1d(6, 6, 1, stride=2)
+        self.conv3d = nn.Conv3d(6, 4, (1, 2, 1))
+        self.bare_norm = nn.LayerNorm(2, bias=False)
+        self.before = nn.BatchNorm1d(8)
+        self.pretrained_cfg: dict[str, Any] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tensorflow(self.same(self.strided(x)).relu())
+        x = self.padded_pointwise(self.tensorflow_depthwise(self.tensorflow_pointwise(x).relu()))
+        x = self.pointwise1d(self.last(x.permute(0, 2, 3, 1)).relu().flatten(1, 2).transpose(1, 2))  # [N, 6, L]
+        x = self.conv3d(x.unflatten(2, (1, 2, -1)))  # [N, 4, 1, 1, L]
+        return self.before(self.bare_norm(x.mean((2, 3))[:, :, :2]).flatten(1))
+
+
+class Twice(nn.Module):
+    """One convolution and one norm in two places, and a network that computes a table from no image at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.table = nn.Linear(2, 3)
+        self.register_buffer("positions", torch.tensor([[0.5, 1.0]]))
+        self.pretrained_cfg: dict[str, Any] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(F.relu(self.norm(self.conv(x)))))
+        return x.mean((2, 3)) + self.table(self.positions)
+
+
+def randomised(backbone: Backbone) -> Backbone:
+    """The backbone with BatchNorm statistics and scales that nothing can overlook."""
+    draw = torch.Generator().manual_seed(1)
+    for norm in (m for m in backbone.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.normal_(std=0.1, generator=draw)
+        norm.running_var.uniform_(0.5, 2, generator=draw)
+        norm.weight.data.uniform_(0.5, 1.5, generator=draw)
+        norm.bias.data.normal_(std=0.1, generator=draw)
+    for name, tensor in backbone.module.named_parameters():
+        if name.endswith(".gamma"):  # a layer scale starts at a millionth
+            tensor.data.uniform_(0.5, 1.5, generator=draw)
+    return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
+
+
+def seeded(make: Callable[[], nn.Module]) -> Backbone:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return randomised(Backbone(make.__name__, make(), RULE, torch.float32))
+
+
+@pytest.fixture(scope="module")
+def backbones(every_layer: Callable[..., Backbone]) -> Callable[[str], Backbone]:
+    made = {"every_layer": lambda: randomised(every_layer()), "geometries": lambda: seeded(Geometries)}
+    kept: dict[str, Backbone] = {}
+
+    def get(name: str) -> Backbone:
+        if name not in kept:
+            kept[name] = made[name]() if name in made else randomised(load_backbone(name, "random:0"))
+        return kept[name]
+
+    return get
+
+
+def whole(backbone: Backbone) -> Parametric:
+    """The backbone without a trunk."""
+    return parametric(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
+
+
+def images_for(backbone: Backbone, count: int) -> Tensor:
+    return torch.randn(count, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
+
+
+def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank: int = 4, **form: bool) -> Mixed:
+    branch = whole(backbone)
+    return mixed(branch, union(branch, [deltas_of(backbone, parts) for parts in adapters]), slots, rank, **form)
+
+
+def union(branch: Parametric, adapters: Sequence[Sequence[Delta]]) -> Layout:
+    layout = Layout()
+    for deltas in adapters:
+        own = Layout.of(branch, deltas)
+        assert own is not None
+        layout |= own
+    return layout
+
+
+def deltas_of(backbone: Backbone, parts: Any) -> tuple[Delta, ...]:
+    return admit(parts.dump(), backbone).deltas
+
+
+def answers(branch: Mixed, x: Tensor, rows: Sequence[int], factors: Sequence[Tensor]) -> Tensor:
+    with torch.inference_mode():
+        features: Tensor = branch.module(x, branch.mask(rows), *factors)
+    return features
+
+
+@pytest.fixture(scope="session")
+def features64(merged64: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The backbone in float64 with one adapter's tensors in it, each the base plus its delta."""
+
+    def compute(backbone: Backbone, parts: Any | None, images: Tensor) -> Tensor:
+        module = copy.deepcopy(backbone.module).double()
+        live = module.state_dict()
+        if parts is not None:
+            for delta in deltas_of(backbone, parts):
+                live[delta.target.name].copy_(merged64(backbone, parts, delta.target.name))
+        with torch.inference_mode():
+            features: Tensor = module(images.double())
+        return features
+
+    return compute
+
+
+def assert_close(found: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
+    """`bound` relative, in the largest norm."""
+    assert torch.isfinite(expected).all()
+    assert found.shape == expected.shape
+    assert (found.double() - expected.double()).abs().max() <= bound * expected.double().abs().max()
+
+
+@per_sample
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", SMALL)
+def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
+    name: str,
+    method: str,
+    per_sample: bool,
+    backbones: Callable[[str], Backbone],
+    draw_adapter: DrawAdapter,
+    features64: Callable[..., Tensor],
+    digest_of_state: Callable[[Backbone], str],
+) -> None:
+    backbone = backbones(name)
+    if method == "statistics" and not any("running" in target for target in backbone.targets):
+        pytest.skip("without BatchNorm there are no statistics")
+    drawn = [draw_adapter(backbone, method, seed=seed, modules=MIXABLE, size=0.1) for seed in (1, 2, 3)]
+    images, rows, before = images_for(backbone, 5), (2, 0, 3, 1, 0), digest_of_state(backbone)
+    branch = branch_for(backbone, drawn, per_sample=per_sample)  # 4 slots: the last one holds the base
+    factors = branch.pack([deltas_of(backbone, parts) for parts in drawn])
+
+    branch.module.double()
+    found = answers(branch, images.double(), rows, [factor.double() for factor in factors])
+
+    adapters = [*drawn, None]
+    expected = torch.cat([features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)])
+    assert_close(found, expected, 1e-6)  # factors and folded weights are rounded to float32
+    base = features64(backbone, None, images)
+    assert_close(found[2], base[2], 1e-6)
+    for sample in (0, 1, 3, 4):
+        assert (found[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter does something
+    assert {factor.dtype for factor in factors} == {torch.float32}
+    assert digest_of_state(backbone) == before
+
+
+@per_sample
+@pytest.mark.parametrize(("name", "first", "modules"), LARGE)
+def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
+    name: str, first: str, modules: str, per_sample: bool, draw_adapter: DrawAdapter
+) -> None:
+    """Against merged weights handed to the parametric branch, sample by sample, float32."""
+    backbone = randomised(load_backbone(name, "random:0"))
+    drawn = [
+        draw_adapter(backbone, method, rank=rank, seed=rank, modules=modules, size=0.1)
+        for method, rank in (("mixed", 2), ("lora", 4), ("bias", 1), ("norm", 3))
+    ]
+    adapters = [deltas_of(backbone, parts) for parts in drawn]
+    halves = Segments(backbone.module).halves({first})
+    assert halves.trunk is not None
+    trunk, merged = frozen(halves.trunk), parametric(halves.branch, backbone)
+    rows = (3, 1, 0, 2, 1)
+    with torch.inference_mode():
+        activations = trunk(images_for(backbone, len(rows)))
+    branch = mixed(merged, union(merged, adapters), slots=4, rank=4, per_sample=per_sample)
+
+    found = answers(branch, activations, rows, branch.pack([branch.prepare(deltas) for deltas in adapters]))
+
+    bases = dict(zip(merged.inputs, merged.base, strict=True))
+    for sample, row in enumerate(rows):
+        with torch.inference_mode():
+            weights = bases | merged.merged(adapters[row])
+            expected = merged.module(activations[sample : sample + 1], *weights.values())
+            base = merged.module(activations[sample : sample + 1], *merged.base)
+        assert_close(found[sample : sample + 1], expected, 2e-5)
+        assert (found[sample] - base[0]).abs().max() > 1e-3 * base.abs().max()
+    assert backbone.changed() == []
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.pointwise = nn.Conv2d(8, 8, 1)
+        self.linear1, self.linear2 = nn.Linear(8, 16), nn.Linear(16, 5, bias=False)
+        self.pretrained_cfg: dict[str, Any] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.pointwise(F.relu(self.conv1(x)))).flatten(2).transpose(1, 2)  # [N, L, 8]
+        x = self.linear2(F.relu(self.linear1(x)))
+        return x.mean(1)
+
+
+@per_sample
+def test_peft_gives_a_mixed_batch_the_same_answers(per_sample: bool) -> None:
+    import peft
+
+    backbone = seeded(Small)
+    layers = ["conv1", "pointwise", "linear1", "linear2"]
+    model: Any = None
+    for name, rank in (("malaria", 3), ("smoking", 5), ("leaves", 1)):
+        config = peft.LoraConfig(r=rank, lora_alpha=2 * rank + 1, target_modules=layers, init_lora_weights=False)
+        if model is None:
+            model = peft.get_peft_model(copy.deepcopy(backbone.module), config, adapter_name=name)
+        else:
+            model.add_adapter(name, config)
+    names = ("malaria", "smoking", "leaves")
+    adapters = []
+    for name in names:
+        stored = peft.get_peft_model_state_dict(model, adapter_name=name)
+        tensors = {key.removeprefix("base_model.model."): tensor.clone() for key, tensor in stored.items()}
+        scale = model.peft_config[name].lora_alpha / model.peft_config[name].r
+        adapters.append(read_deltas(backbone.targets, tensors, dict.fromkeys(layers, scale)))
+    images, rows = images_for(backbone, 6), (1, 0, 2, 3, 0, 1)
+    with torch.inference_mode():
+        expected = model.eval()(images, adapter_names=[[*names, "__base__"][row] for row in rows])
+    branch = whole(backbone)
+    branch_of_all = mixed(branch, union(branch, adapters), slots=4, rank=8, per_sample=per_sample)
+
+    found = answers(branch_of_all, images, rows, branch_of_all.pack(adapters))
+
+    assert_close(found, expected)
+    assert (found[3] - found[0]).abs().max() > 1e-2 * found.abs().max()
+
+
+@per_sample
+def test_batch_and_image_size_change_from_call_to_call(
+    per_sample: bool,
+    backbones: Callable[[str], Backbone],
+    draw_adapter: DrawAdapter,
+    features64: Callable[..., Tensor],
+) -> None:
+    backbone = backbones("test_efficientnet")
+    drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE, size=0.1) for seed in (1, 2)]
+    branch = branch_for(backbone, drawn, slots=2, per_sample=per_sample)
+    factors = branch.pack([deltas_of(backbone, parts) for parts in drawn])
+
+    for count, size in ((1, 64), (7, 64), (2, 96)):
+        images = torch.randn(count, 3, size, size + 32)
+        rows = [sample % 2 for sample in range(count)]
+        expected = [features64(backbone, drawn[row], images[i : i + 1]) for i, row in enumerate(rows)]
+        assert_close(answers(branch, images, rows, factors), torch.cat(expected))
+
+
+@per_sample
+def test_a_layer_in_two_places_is_mixed_in_both(
+    per_sample: bool, draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
+) -> None:
+    backbone = seeded(Twice)
+    drawn = [draw_adapter(backbone, method, rank=2, modules="conv|norm") for method in ("lora", "norm", "statistics")]
+    branch, images = branch_for(backbone, drawn, per_sample=per_sample), images_for(backbone, 3)
+
+    found = answers(branch, images, (0, 1, 2), branch.pack([deltas_of(backbone, parts) for parts in drawn]))
+
+    for sample, parts in enumerate(drawn):
+        assert_close(found[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
+
+
+@per_sample
+def test_a_norm_whose_scale_is_zero_can_be_adapted(
+    per_sample: bool,
+    every_layer: Callable[..., Backbone],
+    draw_adapter: DrawAdapter,
+    features64: Callable[..., Tensor],
+) -> None:
+    backbone = every_layer()
+    nn.init.zeros_(backbone.module.get_submodule("batch_norm2d").weight)  # type: ignore[arg-type]  # typed as a module
+    backbone = Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
+    drawn = [draw_adapter(backbone, method, modules="conv2d|batch_norm2d") for method in ("norm", "lora")]
+    both = draw_adapter(backbone, "norm", modules="conv2d|batch_norm2d", seed=1)
+    both.tensors |= {name: tensor for name, tensor in drawn[1].tensors.items() if "lora" in name}
+    both.manifest["modules"] = drawn[1].manifest["modules"]
+    branch, images = branch_for(backbone, [drawn[0], both], per_sample=per_sample), images_for(backbone, 2)
+
+    found = answers(branch, images, (0, 1), branch.pack([deltas_of(backbone, parts) for parts in (drawn[0], both)]))
+
+    for sample, parts in enumerate((drawn[0], both)):
+        assert_close(found[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
+
+
+@per_sample
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_hostile_neighbour_changes_no_other_answer(per_sample: bool, dtype: torch.dtype) -> None:
+    """Finite as admitted, but infinite between its two factors, and in half precision before."""
+    backbone = seeded(Small)
+    branch = whole(backbone)
+    layers = ("conv1", "pointwise", "linear1")
+
+    def adapter(down: float, up: float, bias: float) -> tuple[Delta, ...]:
+        tensors = {"conv1.bias.delta": torch.full((8,), bias)}
+        for layer in layers:
+            out, inputs, *kernel = backbone.targets[f"{layer}.weight"].shape
+            tensors[f"{layer}.lora_A.weight"] = torch.full((2, inputs, *kernel), down)
+            tensors[f"{layer}.lora_B.weight"] = torch.full((out, 2, *[1] * len(kernel)), up)
+        return read_deltas(backbone.targets, tensors, dict.fromkeys(layers, 1.0))
+
+    quiet = adapter(0.1, 0.1, 0.5)
+    hostile = [adapter(3e38, 1e-38, 0.0), adapter(1e-38, 3e38, 3e38), adapter(1e30, 1e8, -3e38)]
+    layout = union(branch, [quiet])
+    alone, together = (mixed(branch, layout, slots=4, rank=2, per_sample=per_sample) for _ in range(2))
+    images, rows = images_for(backbone, 2), (0, 0)
+    results = []
+    for one, adapters in ((alone, [quiet]), (together, [quiet, *hostile])):
+        module = copy.deepcopy(one.module).to(dtype)
+        factors = [factor.to(dtype) for factor in one.pack(adapters)]
+        with torch.inference_mode():
+            results.append(module(images.to(dtype), one.mask(rows).to(dtype), *factors))
+
+    assert torch.isfinite(results[0]).all()
+    assert torch.equal(results[0], results[1])
+
+
+@per_sample
+def test_factors_of_unequal_size_survive_half_precision(
+    per_sample: bool, draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
+) -> None:
+    """Trained from B = 0, B is small beside A: as stored, this one would be zero in float16."""
+    backbone = seeded(Small)
+    parts = draw_adapter(backbone, size=1.0)
+    for name, tensor in parts.tensors.items():
+        if "lora" in name:
+            tensor *= 1e8 if "lora_A" in name else 1e-8
+    branch, images = branch_for(backbone, [parts], per_sample=per_sample), images_for(backbone, 2)
+    factors = branch.pack([deltas_of(backbone, parts)])
+
+    with torch.inference_mode():
+        half = [tensor.half() for tensor in (images, branch.mask((0, 0)), *factors)]
+        found = branch.module.half()(*half)
+
+    assert_close(found, features64(backbone, parts, images), 1e-2)
+
+
+def test_prepared_adapters_pack_to_what_their_deltas_do(
+    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
+) -> None:
+    backbone = backbones("test_efficientnet")
+    drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE) for seed in (1, 2)]
+    adapters = [deltas_of(backbone, parts) for parts in drawn]
+    wide, narrow = (branch_for(backbone, drawn, slots=slots, per_sample=slots == 2) for slots in (4, 2))
+
+    prepared = [wide.prepare(deltas) for deltas in adapters]
+
+    for branch in (wide, narrow):  # of the same layout and rank
+        for found, expected in zip(branch.pack(prepared), branch.pack(adapters), strict=True):
+            assert torch.equal(found, expected)
+    assert [factor.shape for factor in wide.pack([])] == [factor.shape for factor in wide.pack(adapters)]
+    assert prepared[0].nbytes <= sum(factor.nbytes for factor in prepared[0].factors)
+    assert wide.prepare(()).nbytes == 0
+
+
+def test_what_finds_no_room_is_named(backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter) -> None:
+    backbone = backbones("test_efficientnet")
+    lora, bias, high = (
+        deltas_of(backbone, draw_adapter(backbone, method, rank=rank, modules=r"blocks\.2.*"))
+        for method, rank in (("lora", 4), ("bias", 4), ("lora", 6))
+    )
+    branch = whole(backbone)
+    narrow = mixed(branch, union(branch, [lora]), slots=2, rank=4)
+    other = mixed(branch, union(branch, [lora, bias]), slots=2, rank=4)
+
+    with pytest.raises(ValueError, match="deltas that this layout has no room for"):
+        narrow.pack([bias])
+    with pytest.raises(ValueError, match="found rank 6, expected at most 4"):
+        narrow.prepare(high)
+    with pytest.raises(ValueError, match="found 3 adapters, expected at most 2"):
+        narrow.pack([lora, lora, lora])
+    with pytest.raises(ValueError, match="prepared for another layout or rank"):
+        narrow.pack([other.prepare(lora)])
+    with pytest.raises(ValueError, match=r"found rows \[0, 2\], expected numbers from 0 to 1"):
+        narrow.mask([0, 2])
+    with pytest.raises(ValueError, match=r"expected one that Layout\.of gave for this branch"):
+        mixed(branch, Layout(), slots=2, rank=4)
+    with pytest.raises(ValueError, match=r"expected one that Layout\.of gave for this branch"):
+        mixed(branch, Layout(weights=("elsewhere",)), slots=2, rank=4)
+
+
+def test_a_mask_is_one_where_a_slot_is_the_samples(
+    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
+) -> None:
+    backbone = backbones("test_efficientnet")
+    branch = branch_for(backbone, [draw_adapter(backbone, modules="conv_stem", rank=2)], slots=3, rank=2)
+
+    assert branch.mask((2, 0)).tolist() == [[0, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0]]
+
+
+def test_a_layout_says_what_adapters_change(every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter) -> None:
+    backbone = every_layer()
+    branch = whole(backbone)
+
+    def layout(method: str, modules: str) -> Layout | None:
+        return Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, method, modules=modules)))
+
+    lora, bias, norm = (
+        layout(*given) for given in (("lora", "linear|conv2d"), ("bias", "conv2d"), ("norm", "batch_norm2d|layer_norm"))
+    )
+    assert lora == Layout(weights=("conv2d", "linear"))
+    assert bias == Layout(shifts=("conv2d",))
+    assert norm == Layout(gains=("conv2d", "layer_norm"), shifts=("conv2d", "layer_norm"))
+    both = lora | bias
+    assert both == bias | lora == Layout(weights=("conv2d", "linear"), shifts=("conv2d",))
+    assert both.covers(lora)
+    assert both.covers(bias)
+    assert not lora.covers(both)
+    assert not both.covers(norm)
+    assert both.modules == {"conv2d", "linear"}
+
+
+def test_a_transposed_convolution_cannot_be_mixed(
+    every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter
+) -> None:
+    backbone = every_layer()
+    deltas = deltas_of(backbone, draw_adapter(backbone, modules="linear|transposed2d"))
+
+    assert whole(backbone).covers(deltas)
+    assert Layout.of(whole(backbone), deltas) is None
+
+
+def test_a_layer_that_the_images_do_not_reach_cannot_be_mixed(draw_adapter: DrawAdapter) -> None:
+    backbone = seeded(Twice)
+    deltas = deltas_of(backbone, draw_adapter(backbone, rank=2, modules="conv|table"))
+
+    assert whole(backbone).covers(deltas)
+    assert Layout.of(whole(backbone), deltas) is None
+
+
+def test_a_layer_whose_weight_is_computed_from_its_tensors_cannot_be_mixed(draw_adapter: DrawAdapter) -> None:
+    class Standardised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Linear(3, 3)
+            self.pretrained_cfg: dict[str, Any] = {}
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x.mean((2, 3)), F.normalize(self.conv.weight), self.conv.bias)
+
+    backbone = seeded(Standardised)
+    deltas = deltas_of(backbone, draw_adapter(backbone, rank=2, modules="conv"))
+
+    assert whole(backbone).covers(deltas)
+    assert Layout.of(whole(backbone), deltas) is None
+
+
+def test_there_is_nothing_to_mix_without_deltas_or_outside_of_the_branch(draw_adapter: DrawAdapter) -> None:
+    backbone = load_backbone("test_resnet", "random:0")
+    branch = parametric(Segments(backbone.module).halves({"layer2.0.conv1.weight"}).branch, backbone)
+
+    assert Layout.of(branch, ()) is None
+    assert Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, modules=r"layer1\..*"))) is None
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "geometries"])
+def test_openvino_runs_it_with_batch_and_image_size_free(
+    name: str, backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
+) -> None:
+    pytest.importorskip("openvino")
+    from lensmount_adapters.programs.openvino import OpenVino
+
+    backbone = backbones(name)
+    drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE, size=0.1) for seed in (1, 2, 3)]
+    branch = branch_for(backbone, drawn)
+    example, factors = images_for(backbone, 2), branch.pack([deltas_of(backbone, parts) for parts in drawn])
+    compiled = OpenVino("cpu", torch.float32, threads=1).compile(
+        branch.module, (example, branch.mask((0, 0))), branch.pack([]), key=""
+    )
+
+    for rows in ((1,), (2, 0, 1, 1, 3)):
+        images = images_for(backbone, len(rows))
+        found = compiled.run((images, branch.mask(rows)), factors)
+        adapters = [*drawn, None]
+        expected = [features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)]
+        assert_close(found, torch.cat(expected), 1e-4)

@@ -1,0 +1,139 @@
+"""Augmentation presets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.training.augment import PRESETS, Augmentation, augment, cut_mix, mix, orient, preset
+
+
+def pixels(n: int = 8, side: int = 24) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_without_augmentation_pictures_of_the_right_size_come_back_as_they_are() -> None:
+    x = pixels()
+
+    out = augment(x, preset("none"), (24, 24), seeded(0))
+
+    torch.testing.assert_close(out, x / 255, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_gives_floats_in_range_and_the_same_pictures_for_the_same_seed(name: str) -> None:
+    x = pixels()
+
+    out = augment(x, preset(name), (16, 16), seeded(1))
+
+    assert out.shape == (8, 3, 16, 16)
+    assert out.dtype is torch.float32
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert torch.equal(out, augment(x, preset(name), (16, 16), seeded(1)))
+    if name != "none":
+        assert not torch.equal(out, augment(x, preset(name), (16, 16), seeded(2)))
+
+
+@pytest.mark.parametrize("name", ["photo", "microscopy", "tissue"])
+def test_every_image_of_a_batch_is_changed_in_its_own_way(name: str) -> None:
+    same = pixels(1).expand(6, -1, -1, -1)
+
+    out = augment(same, preset(name), (24, 24), seeded(0))
+
+    assert all(not torch.equal(out[0], other) for other in out[1:])
+
+
+def test_the_eight_orientations_are_all_different_and_all_drawn() -> None:
+    picture = pixels(1)[0]
+    expected = {orient(picture, k).numpy().tobytes() for k in range(8)}
+    assert len(expected) == 8
+
+    out = augment(picture.expand(200, -1, -1, -1), Augmentation(orientations=8), (24, 24), seeded(0))
+
+    drawn = {(image * 255).round().to(torch.uint8).numpy().tobytes() for image in out}
+    assert drawn == expected
+
+
+def test_orientations_keep_the_pixels_and_move_a_corner_as_by_hand() -> None:
+    picture = torch.tensor([[1, 2], [3, 4]])
+
+    assert orient(picture, 1).tolist() == [[2, 4], [1, 3]]
+    assert orient(picture, 4).tolist() == [[2, 1], [4, 3]]
+
+
+def test_two_orientations_are_the_picture_and_its_mirror_image() -> None:
+    picture = pixels(1)[0]
+
+    out = augment(picture.expand(50, -1, -1, -1), Augmentation(orientations=2), (24, 24), seeded(0))
+
+    drawn = {(image * 255).round().to(torch.uint8).numpy().tobytes() for image in out}
+    assert drawn == {picture.numpy().tobytes(), picture.flip(-1).contiguous().numpy().tobytes()}
+
+
+def test_a_crop_shows_only_what_is_in_the_picture() -> None:
+    ramp = torch.arange(24, dtype=torch.uint8).mul(10).expand(64, 3, 24, 24).contiguous()
+
+    out = augment(ramp, Augmentation(area=0.25), (24, 24), seeded(0))
+
+    widths = (out[:, 0, 12].amax(1) - out[:, 0, 12].amin(1)) * 255 / 230  # share of the ramp that is seen
+    assert widths.min() >= 0.45
+    assert widths.max() <= 1.0
+    assert (out[:, 0].diff(dim=-1) >= -1e-4).all()  # nothing mirrored, no border
+
+
+def test_erasing_covers_between_2_and_20_percent_with_grey() -> None:
+    white = torch.full((40, 3, 50, 50), 255, dtype=torch.uint8)
+
+    out = augment(white, Augmentation(erase=1.0), (50, 50), seeded(0))
+
+    covered = (out == 0.5).all(dim=1).float().mean(dim=(1, 2))
+    assert covered.min() > 0.01
+    assert covered.max() < 0.21
+
+
+def test_mixup_blends_pictures_and_targets_by_the_same_share() -> None:
+    x = torch.eye(4).view(4, 1, 2, 2)
+    targets = torch.eye(4)
+
+    mixed, soft = mix(x, targets, 0.4, seeded(0))
+
+    assert torch.allclose(mixed.view(4, 4), soft)
+    assert torch.allclose(soft.sum(1), torch.ones(4))
+    assert torch.equal(mix(x, targets, 0.0, seeded(0))[0], x)
+
+
+def test_eight_orientations_of_an_oblong_picture_are_refused() -> None:
+    with pytest.raises(TrainingError, match="square"):
+        augment(torch.zeros(2, 3, 20, 30, dtype=torch.uint8), preset("microscopy"), (20, 30), seeded(0))
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(TrainingError, match="none, photo, microscopy, tissue"):
+        preset("satellite")
+
+
+def test_cutmix_pastes_one_rectangle_and_mixes_the_targets_by_its_area() -> None:
+    x = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 10, 12).contiguous()
+    targets = torch.eye(6)
+
+    mixed, soft = cut_mix(x, targets, 1.0, seeded(3))
+
+    torch.testing.assert_close(soft.sum(1), torch.ones(6))
+    for index in range(6):
+        pasted = (mixed[index, 0] != index).double().mean()
+        torch.testing.assert_close(1 - soft[index, index].double(), pasted, atol=1e-6, rtol=0)
+    assert (mixed != x).any()
+
+
+def test_cutmix_of_zero_changes_nothing_and_of_tokens_is_refused() -> None:
+    x, targets = torch.rand(4, 5, 8), torch.eye(4)
+
+    assert cut_mix(x, targets, 0.0, seeded(0))[0] is x
+    with pytest.raises(TrainingError, match="--mixup"):
+        cut_mix(x, targets, 1.0, seeded(0))

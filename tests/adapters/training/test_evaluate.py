@@ -1,0 +1,142 @@
+"""Judge an adapter file on a folder of images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.data.dataset import read_folder
+from lensmount_adapters.data.split import split_samples
+from lensmount_adapters.errors import BackboneMismatch, DatasetError
+from lensmount_adapters.inputs.images import decode_image, preprocess
+from lensmount_adapters.swap.exact import ExactSwapper
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.evaluate import evaluate
+from lensmount_adapters.training.train_adapter import TrainingResult, train
+
+SLIDES = r"^(.+_s\d+)_"
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("mobilenetv3_small_050", "random:0")
+
+
+@pytest.fixture(scope="module")
+def shapes(draw_folder, tmp_path_factory) -> Path:
+    return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=20, bar=20)
+
+
+@pytest.fixture(scope="module")
+def trained(shapes: Path, backbone: Backbone, tmp_path_factory) -> TrainingResult:
+    return train(
+        TrainingConfig(
+            data=shapes,
+            name="shapes",
+            out=tmp_path_factory.mktemp("out") / "shapes.safetensors",
+            backbone="mobilenetv3_small_050",
+            weights="random:0",
+            epochs=3,
+            batch_size=8,
+            size=32,
+            group_regex=SLIDES,
+            seed=5,
+            precision="fp32",
+            threads=1,
+        ),
+        backbone=backbone,
+    )
+
+
+def test_the_test_part_is_the_recorded_one(trained: TrainingResult, shapes: Path, backbone: Backbone) -> None:
+    folder = read_folder(shapes, SLIDES)
+    expected = split_samples([s.label for s in folder.samples], [s.group for s in folder.samples], 5).test
+
+    found = evaluate(trained.path, shapes, backbone=backbone)
+
+    assert found.paths == tuple(folder.samples[i].path for i in expected)
+    assert found.metrics == trained.test
+
+
+def test_scores_are_those_of_the_mounted_adapter_one_image_at_a_time(
+    trained: TrainingResult, shapes: Path, backbone: Backbone
+) -> None:
+    found = evaluate(trained.path, shapes, split="all", backbone=backbone)
+
+    adapter = admit(trained.path.read_bytes(), backbone)
+    swapper = ExactSwapper(backbone)
+    swapper.mount(adapter)
+    rule = adapter.manifest.preprocessing
+    images = [preprocess(decode_image((shapes / path).read_bytes()), rule)[None] for path in found.paths]
+    expected = torch.cat([adapter.scores(backbone.features(image)) for image in images])
+    swapper.unmount()
+    torch.testing.assert_close(found.scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_image_is_measured_under_all_and_the_backbone_is_left_bare(
+    trained: TrainingResult, shapes: Path, backbone: Backbone
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    found = evaluate(trained.path, shapes, split="all", backbone=backbone, on_progress=lambda *done: seen.append(done))
+
+    assert found.metrics.count == 40
+    assert seen[-1] == (40, 40)
+    assert backbone.changed() == []
+
+
+def test_changed_data_do_not_pass_for_the_recorded_test_part(
+    trained: TrainingResult, shapes: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    shutil.copytree(shapes, tmp_path / "shapes")
+    tested = evaluate(trained.path, shapes, backbone=backbone).paths
+    (tmp_path / "shapes" / tested[0]).unlink()
+
+    with pytest.raises(DatasetError, match=r"does not reproduce.*--split all"):
+        evaluate(trained.path, tmp_path / "shapes", backbone=backbone)
+
+    assert evaluate(trained.path, tmp_path / "shapes", split="all", backbone=backbone).metrics.count == 39
+
+
+def test_a_zip_of_the_folder_gives_the_recorded_test_part_and_the_same_figures(
+    trained: TrainingResult, shapes: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    zipped = shutil.make_archive(str(tmp_path / "shapes"), "zip", shapes.parent, shapes.name)
+
+    found = evaluate(trained.path, Path(zipped), backbone=backbone)
+
+    assert found.metrics == trained.test
+
+
+def test_a_folder_with_other_classes_is_refused(
+    trained: TrainingResult, draw_folder, backbone: Backbone, tmp_path: Path
+) -> None:
+    root = draw_folder(tmp_path / "d", disc=2, cross=2)
+
+    with pytest.raises(DatasetError, match="cross"):
+        evaluate(trained.path, root, split="all", backbone=backbone)
+
+
+def test_the_weights_of_the_record_are_loaded_and_others_are_refused(trained: TrainingResult, shapes: Path) -> None:
+    assert evaluate(trained.path, shapes).metrics.count == trained.record["split"]["parts"]["test"]["images"]
+    with pytest.raises(BackboneMismatch):
+        evaluate(trained.path, shapes, weights="random:1")
+
+
+def test_the_report_is_written_where_it_is_asked_for(
+    trained: TrainingResult, shapes: Path, backbone: Backbone, tmp_path: Path
+) -> None:
+    found = evaluate(trained.path, shapes, out=tmp_path / "report", backbone=backbone)
+
+    document = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert document == json.loads(json.dumps(found.document))
+    assert document["adapter"]["digest"] == trained.digest
+    assert (tmp_path / "report" / "metrics.png").is_file()
+    assert found.written[-1] == tmp_path / "report" / "report.html"
+    assert trained.digest in found.written[-1].read_text()

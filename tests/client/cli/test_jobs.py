@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CLI = [sys.executable, "-c", "from lensmount_client._cli.main import main; main()"]
+ID = "ab" + "0" * 30
+
+
+@pytest.fixture(autouse=True)
+def folder(server: Any, lensmount: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Two classes, pushed as `pets`."""
+    monkeypatch.setenv("LENSMOUNT_URL", server.url)
+    folder = tmp_path / "pets"
+    for name in ("cat/a.png", "dog/b.png"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(name.encode())
+    lensmount("datasets", "push", str(folder))
+    return folder
+
+
+def not_published() -> dict[str, Any]:
+    replaced = {"name": "cats", "version": 2, "digest": "sha256:1", "balanced_accuracy": 0.95}
+    gate = {
+        "passed": False,
+        "reason": "found 0.900 balanced accuracy, expected at least 0.940",
+        "margin": 0.01,
+        "forced": False,
+        "balanced_accuracy": 0.9,
+        "replaced": replaced,
+    }
+    return {"state": "succeeded", "result": {"published": False, "adapter": None, "gate": gate, "files": []}}
+
+
+FAILED = {"state": "failed", "attempt": 3, "error": {"code": "worker_lost", "message": "killed three times"}}
+CANCELLED = {"state": "cancelled"}
+
+
+def test_submit_says_how_to_watch(server: Any, lensmount: Any) -> None:
+    code, out, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
+    assert (code, out) == (0, f"job {ID} queued: cats from pets@1\n")
+    assert err == "watch it with: lensmount jobs watch ab000000\n"
+    code, _, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--url", server.url + "/")
+    assert err == f"watch it with: lensmount jobs watch ac000000 --url {server.url}/\n"
+
+
+def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(server: Any, lensmount: Any) -> None:
+    from lensmount_client import JobOptions
+
+    said = {
+        "alias": "prod",
+        "method": "lora+norm",
+        "rank": 4,
+        "alpha": 8.0,
+        "init_std": 0.01,
+        "head": "mlp:256",
+        "targets": "layer4",
+        "epochs": 3,
+        "shots": 16,
+        "seed": 7,
+        "size": 64,
+        "resize": "crop",
+        "augment": "microscopy",
+        "group_regex": "^(.)",
+        "validation_fraction": 0.2,
+        "test_fraction": 0.1,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+        "class_weights": "none",
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "average": 0.9,
+        "patience": 3,
+        "auto": True,
+        "max_file_bytes": 10**6,
+        "max_seconds": 60.0,
+        "orientations": 8,
+        "cache_trunk": "off",
+        "views": 4,
+        "description": "cats, not dogs",
+        "license": "CC0-1.0",
+        "priority": -5,
+        "max_attempts": 1,
+        "margin": 0.05,
+        "force": True,
+    }
+    assert set(said) == set(JobOptions.__annotations__)
+    flags = {"validation_fraction": "--val-fraction", "learning_rate": "--lr"}
+    arguments = []
+    for name, value in said.items():
+        arguments.append(flags.get(name, f"--{name.replace('_', '-')}"))
+        arguments += [] if value is True else [str(value)]
+    assert lensmount("jobs", "submit", "--dataset", "pets@1", "--adapter", "cats", *arguments)[0] == 0
+    assert lensmount("jobs", "submit", "--dataset", "pets", "--adapter", "cats")[0] == 0
+    assert server.training.bodies == [
+        {"dataset": "pets@1", "adapter": "cats", **said},
+        {"dataset": "pets", "adapter": "cats"},
+    ]
+
+
+def test_a_key_makes_a_repeated_command_one_job(lensmount: Any) -> None:
+    command = ("jobs", "submit", "-d", "pets", "-a", "cats", "--json", "--key", "nightly")
+    assert json.loads(lensmount(*command)[1])["id"] == json.loads(lensmount(*command)[1])["id"]
+
+
+def test_data_is_pushed_first_and_the_job_bound_to_its_version(server: Any, lensmount: Any, folder: Path) -> None:
+    (folder / "dog" / "c.png").write_bytes(b"new")
+    code, _, err = lensmount("jobs", "submit", "--data", str(folder), "-a", "cats")
+    assert code == 0
+    assert err.startswith("dataset pets@2: 3 images\n")
+    assert lensmount("jobs", "submit", "--data", str(folder), "--dataset", "zoo", "-a", "cats")[0] == 0
+    assert [body["dataset"] for body in server.training.bodies] == ["pets@2", "zoo@1"]
+
+
+def test_a_watched_job_ends_with_what_came_out_and_what_to_do_next(server: Any, lensmount: Any) -> None:
+    code, out, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--watch")
+    assert code == 0
+    for words in (
+        *(ID, "succeeded", "published pets@1", "pets@1", "0:00:41"),
+        *("balanced accuracy 96.2%, accuracy 96.0%", "passed: there was nothing to replace", "report.html"),
+    ):
+        assert words in out
+    lines = err.splitlines()
+    assert lines[:2] == [f"job {ID} queued", f"job {ID} running"]
+    assert lines[2] == "epoch 1/3  loss 1.000  accuracy 50.0%  validation  loss 2.000  accuracy 50.0%  0:00:09 left"
+    assert "warning: few images" in lines
+    assert lines[-2:] == [
+        "try it:     lensmount predict IMAGE --adapter cats",
+        "its report: lensmount jobs download ab000000 report.html",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "words"),
+    [
+        (None, 0, "try it"),
+        (FAILED, 1, "failed after 3 of 3 attempts: killed three times (worker_lost)"),
+        (CANCELLED, 1, "was cancelled (job_cancelled)"),
+        (not_published(), 3, "lensmount adapters push adapter.safetensors --name cats"),
+    ],
+)
+@pytest.mark.parametrize("json_too", [False, True])
+def test_the_exit_status_tells_how_it_ended(
+    outcome: dict[str, Any] | None, status: int, words: str, json_too: bool, server: Any, lensmount: Any
+) -> None:
+    server.training.outcome = outcome or server.training.outcome
+    lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
+    code, out, err = lensmount("jobs", "watch", *(["--json"] if json_too else []))
+    assert code == status
+    if json_too:
+        assert json.loads(out) == server.training.known[ID]
+    else:
+        assert words in err
+    if outcome and outcome["state"] == "succeeded" and not json_too:
+        assert "refused: found 0.900 balanced accuracy" in out
+
+
+def test_watch_gives_up_at_its_time(server: Any, lensmount: Any) -> None:
+    lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
+    code, _, err = lensmount("jobs", "watch", "--timeout", "0")
+    assert code == 1
+    assert "it goes on (wait_timeout)" in err
+
+
+def test_list_show_logs_and_the_shapes_of_json(server: Any, lensmount: Any) -> None:
+    assert "lensmount jobs submit" in lensmount("jobs", "list")[1]
+    for adapter in ("cats", "dogs"):
+        lensmount("jobs", "submit", "-d", "pets", "-a", adapter)
+    lensmount("jobs", "watch", "ab")
+    code, out, _ = lensmount("jobs", "list")
+    assert code == 0
+    assert out.index("dogs") < out.index("cats")
+    assert all(word in out for word in ("ab000000", "ac000000", "queued", "succeeded", "pets@1", "▁▅█ 100.0%"))
+    known = server.training.known
+    assert json.loads(lensmount("jobs", "list", "--json")[1]) == {"jobs": [known["ac" + "0" * 30], known[ID]]}
+    assert json.loads(lensmount("jobs", "list", "--state", "queued", "--json")[1])["jobs"] == [known["ac" + "0" * 30]]
+    assert lensmount("jobs", "list", "--state", "failed")[1] == "no jobs are failed\n"
+    assert lensmount("jobs", "list", "--state", "done")[0] == 2
+    code, out, _ = lensmount("jobs", "show", "ab")
+    assert all(word in out for word in (ID, "succeeded", "validation accuracy", "▁▅█", "50.0% -> 100.0%"))
+    assert json.loads(lensmount("jobs", "show", ID, "--json")[1]) == known[ID]
+    assert lensmount("jobs", "logs", "ab") == (0, "started\nended\n", "")
+    assert json.loads(lensmount("jobs", "logs", "ab", "--json")[1]) == {"id": ID, "log": "started\nended\n"}
+
+
+def test_the_newest_job_is_meant_where_none_is_named(server: Any, lensmount: Any) -> None:
+    assert "no jobs yet" in lensmount("jobs", "show")[2]
+    for adapter in ("cats", "dogs"):
+        lensmount("jobs", "submit", "-d", "pets", "-a", adapter)
+    assert json.loads(lensmount("jobs", "show", "--json")[1])["adapter"] == "dogs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "f"], 1, "no job's id begins with f: lensmount jobs list (job_not_found)"),
+        (["show", "f" * 32], 1, "job_not_found"),
+        (["show", "a"], 2, "2 jobs begin so"),
+        (["show", "../x"], 2, "job id: found '../x'"),
+        (["submit", "-a", "cats"], 2, "--data DIR"),
+        (["submit", "-d", "none", "-a", "cats"], 1, "dataset_not_found"),
+        (["submit", "-d", "pets", "-a", "My Cats"], 2, "adapter name"),
+        (["submit", "--data", "{tmp}/pets", "-a", "My Cats"], 2, "adapter name"),
+        (["submit", "--data", "{tmp}/none", "-a", "cats"], 2, "no such file or folder"),
+        (["retry", "ab"], 1, "job_not_finished"),
+        (["download", "ab", "plan.txt", "--out", "{tmp}"], 2, "has no file plan.txt"),
+        (["download", "ab", "--out", "{tmp}/pets/cat/a.png"], 2, "cannot be a folder"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], code: int, message: str, lensmount: Any, tmp_path: Path
+) -> None:
+    for adapter in ("cats", "dogs"):
+        lensmount("jobs", "submit", "-d", "pets", "-a", adapter)
+    found, out, err = lensmount("jobs", *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert message in err
+
+
+def test_cancel_and_retry(server: Any, lensmount: Any) -> None:
+    lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
+    assert lensmount("jobs", "cancel", "ab") == (0, f"job {ID} cancelled\n", "")
+    assert lensmount("jobs", "cancel", "ab")[0] == 1
+    code, out, err = lensmount("jobs", "retry", "ab")
+    assert (code, out) == (0, f"job {ID} queued\n")
+    assert "watch" in err
+    assert json.loads(lensmount("jobs", "cancel", "ab", "--json")[1])["state"] == "cancelled"
+    assert json.loads(lensmount("jobs", "retry", "ab", "--json")[1])["state"] == "queued"
+
+
+def test_download_takes_all_files_or_those_named(lensmount: Any, tmp_path: Path) -> None:
+    lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
+    out = tmp_path / "new" / "out"
+    code, printed, _ = lensmount("jobs", "download", "--out", str(out))
+    assert code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["adapter.safetensors", "log.txt", "report.html"]
+    assert printed.splitlines()[0] == f"{out}/adapter.safetensors  7 B"
+    document = json.loads(lensmount("jobs", "download", "ab", "log.txt", "-o", str(tmp_path), "--json")[1])
+    assert [file["path"] for file in document["files"]] == [f"{tmp_path}/log.txt"]
+
+
+def hear_ctrl_c() -> None:
+    """A test run in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_ctrl_c_stops_watching_and_not_the_job(server: Any) -> None:
+    reached, release = threading.Event(), threading.Event()
+
+    def hold_the_first_epoch(kind: str) -> None:
+        if kind == "epoch":
+            reached.set()
+            release.wait(timeout=30)
+
+    server.training.hold = hold_the_first_epoch
+    command = ["jobs", "submit", "-d", "pets", "-a", "cats", "--watch"]
+    with subprocess.Popen(
+        [*CLI, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        preexec_fn=hear_ctrl_c,
+    ) as process:
+        try:
+            assert reached.wait(timeout=30)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            release.set()
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "the job goes on" in err
+    assert "lensmount jobs watch ab000000" in err
+    assert "lensmount jobs cancel ab000000" in err
+    assert server.training.known[ID]["state"] == "running"

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CLI = [sys.executable, "-c", "from lensmount_client._cli.main import main; main()"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "slides"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.png", "b.png", "deep/c.jpg"):
+        (folder / name).write_bytes(Path(name).stem.encode())
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_shows_file_label_and_scores(server: Any, lensmount: Any, folder: Path) -> None:
+    code, out, err = lensmount("predict", f"{folder}/a.png", "-a", "malaria", "--url", server.url)
+    assert (code, err) == (0, "")
+    assert all(word in out for word in ("a.png", "75.0%", "other 25.0%"))
+
+
+def test_json_is_all_there_is_on_stdout(server: Any, lensmount: Any, folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"bad")
+    code, out, err = lensmount("predict", str(folder), "-a", "malaria,smoking", "--json", "--url", server.url)
+    document = json.loads(out)
+    assert code == 1
+    assert [(Path(r["file"]).name, r["adapter"], r["label"]) for r in document["results"]] == [
+        ("a.png", "malaria", "a"),
+        ("a.png", "smoking", "a"),
+        ("b.png", "malaria", "b"),
+        ("b.png", "smoking", "b"),
+        ("c.jpg", "malaria", "c"),
+        ("c.jpg", "smoking", "c"),
+    ]
+    (failure,) = document["failures"]
+    assert (failure["code"], failure["request_id"]) == ("image_truncated", "r-2")
+    assert "bad.png: the image ends after 3 bytes (image_truncated, request r-2)" in err
+
+
+def test_files_folders_and_patterns_name_each_image_once(server: Any, lensmount: Any, folder: Path) -> None:
+    where = [str(folder), f"{folder}/*.png", f"{folder}/./a.png"]
+    code, out, _ = lensmount("predict", *where, "-a", "malaria", "--json", "--url", server.url)
+    assert code == 0
+    assert [Path(row["file"]).name for row in json.loads(out)["results"]] == ["a.png", "b.png", "c.jpg"]
+
+
+def test_results_are_saved_with_version_and_digest(server: Any, lensmount: Any, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    code, _, err = lensmount("predict", str(folder), "-a", "malaria:prod", "-o", str(out), "--url", server.url)
+    assert code == 0
+    assert "3 rows added" in err
+    first = rows(out)[0]
+    assert (first["file"], first["adapter"], first["label"]) == (f"{folder}/a.png", "malaria:prod", "a")
+    assert first["version"] == "1"
+    assert first["digest"].startswith("sha256:")
+
+
+def test_a_second_run_skips_what_is_there_and_tries_failures_again(
+    server: Any, lensmount: Any, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.jsonl"
+    command = ("predict", str(folder), "-a", "malaria", "--out", str(out), "--url", server.url)
+    (folder / "b.png").write_bytes(b"bad")
+    assert lensmount(*command)[0] == 1
+    torn = out.read_bytes()[:-20]  # as after a kill: c.jpg was last
+    out.write_bytes(torn)
+    (folder / "b.png").write_bytes(b"better")
+    server.images.clear()
+    code, _, err = lensmount(*command)
+    assert code == 0
+    assert sorted(server.images) == [b"better", b"c"]
+    assert "1 images were already there" in err
+    labels = [json.loads(line)["label"] for line in out.read_text().splitlines()]
+    assert labels == ["a", "better", "c"]
+    assert lensmount(*command)[0] == 0
+    assert len(server.images) == 2
+
+
+def test_another_adapter_in_the_same_file_is_not_skipped(
+    server: Any, lensmount: Any, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.csv"
+    for adapter in ("malaria", "smoking", "malaria,smoking"):
+        lensmount("predict", f"{folder}/a.png", "-a", adapter, "--out", str(out), "--url", server.url)
+    assert [row["adapter"] for row in rows(out)] == ["malaria", "smoking"]
+    assert len(server.images) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.png", "-a", "malaria"], "no such file"),
+        (["{folder}", "-a", "Malaria"], "expected name"),
+        (["{folder}", "-a", "malaria", "--out", "x.xlsx"], ".csv or .jsonl"),
+        (["{folder}", "-a", "malaria", "--out", "none/x.csv"], "cannot be written"),
+        (["{folder}", "-a", "malaria", "--url", "nope"], "base_url"),
+        (["{folder}"], "--adapter"),
+        (["{folder}", "-a", "malaria", "--top-k", "0"], "--top-k"),
+    ],
+)
+def test_wrong_usage_is_exit_status_2_and_sends_nothing(
+    server: Any, lensmount: Any, folder: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSMOUNT_URL", server.url)
+    code, out, err = lensmount("predict", *(argument.format(folder=folder) for argument in arguments))
+    assert (code, out, server.images) == (2, "", [])
+    assert message in err
+
+
+def test_what_every_image_would_meet_ends_the_run_with_one_line(server: Any, lensmount: Any, folder: Path) -> None:
+    code, out, err = lensmount("predict", str(folder), "-a", "none", "--url", server.url)
+    assert (code, out, err) == (1, "", "no adapter is called none (adapter_not_found, request r-2)\n")
+
+
+def test_names_cannot_steer_the_terminal(server: Any, lensmount: Any, tmp_path: Path) -> None:
+    (tmp_path / "[red]\x1b[2Jx.png").write_bytes(b"[bold]label")
+    code, out, _ = lensmount("predict", str(tmp_path), "-a", "malaria", "--url", server.url)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "[red]" in out
+    assert "[bold]label" in out
+
+
+def hear_ctrl_c() -> None:
+    """A test run in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(server: Any, lensmount: Any, tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / f"{number}.png").write_bytes(b"%d" % number)
+    reached, release, out = threading.Event(), threading.Event(), tmp_path / "results.csv"
+
+    def hold_the_fourth(image: bytes) -> None:
+        if image == b"3" and not release.is_set():
+            reached.set()
+            release.wait(timeout=30)
+
+    server.gate = hold_the_fourth
+    command = ["predict", str(tmp_path), "-a", "malaria", "--out", str(out), "--concurrency", "1", "--url", server.url]
+    with subprocess.Popen(
+        [*CLI, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        preexec_fn=hear_ctrl_c,
+    ) as process:
+        try:
+            assert reached.wait(timeout=30)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            release.set()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    done = [row["label"] for row in rows(out)]
+    assert done == ["0", "1", "2"][: len(done)]
+    assert len(done) >= 2
+
+    server.images.clear()
+    assert lensmount(*command)[0] == 0
+    assert [row["label"] for row in rows(out)] == ["0", "1", "2", "3", "4", "5"]
+    assert len(server.images) == 6 - len(done)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lensmount_client import CannotWrite, InvalidInput
+from lensmount_client._cli.results_file import COLUMNS, ResultsFile
+
+NASTY = ['a,"b".png', "line\nbreak.png", "=1+1.png", "é\udcff.png", "'x';.png"]
+
+
+def row(file: str) -> dict[str, Any]:
+    values = (file, "malaria:prod", "para", 0.75, {"para": 0.75, "un": 0.25}, 3, "sha256:0", "sha256:f", "r-1")
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+@pytest.fixture(params=["results.csv", "results.jsonl", "RESULTS.CSV"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / str(request.param)
+
+
+def test_rows_are_found_again_whatever_a_file_is_called(path: Path) -> None:
+    for file in NASTY:
+        with ResultsFile(path) as results:
+            results.append(row(file))
+    with ResultsFile(path) as results:
+        assert results.done == {(file, "malaria:prod") for file in NASTY}
+
+
+def test_a_kill_at_any_byte_loses_at_most_the_last_row(path: Path) -> None:
+    with ResultsFile(path) as results:
+        for file in NASTY[:3]:
+            results.append(row(file))
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with ResultsFile(path) as results:
+            kept = len(results.done)
+            for file in NASTY[kept:3]:
+                results.append(row(file))
+        assert path.read_bytes() == whole, f"killed after byte {length}"
+
+
+def test_each_row_is_on_disk_as_soon_as_it_is_appended(path: Path) -> None:
+    with ResultsFile(path) as results:
+        results.append(row("a.png"))
+        assert b"a.png" in path.read_bytes()
+
+
+def test_csv_is_what_the_csv_module_reads(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    with ResultsFile(path) as results:
+        results.append(row(NASTY[1]))
+    with path.open(newline="") as file:
+        (read,) = csv.DictReader(file)
+    assert (read["file"], read["version"], read["digest"]) == (NASTY[1], "3", "sha256:0")
+    assert json.loads(read["scores"]) == {"para": 0.75, "un": 0.25}
+
+
+def test_jsonl_is_one_object_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with ResultsFile(path) as results:
+        results.append(row("a.png"))
+        results.append(row("b.png"))
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [row("a.png"), row("b.png")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("other.csv", "name,age\nx,3\n"),
+        ("other.jsonl", '{"name": "x"}\n'),
+        ("other.jsonl", "[]\n"),
+        ("other.jsonl", "no json\n"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InvalidInput, match="choose another --out"):
+        ResultsFile(tmp_path / name)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_suffix_and_folder_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"\.csv or \.jsonl"):
+        ResultsFile(tmp_path / "results.xlsx")
+    with pytest.raises(CannotWrite, match="No such file"):
+        ResultsFile(tmp_path / "none" / "results.csv")

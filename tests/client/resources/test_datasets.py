@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lensmount_client import (
+    AsyncClient,
+    BodyTooLarge,
+    Client,
+    DatasetInUse,
+    DatasetNotFound,
+    DatasetTooSmall,
+    DatasetWarning,
+    DownloadMismatch,
+    InvalidInput,
+    ServerUnreachable,
+    UnexpectedResponse,
+    UploadOffsetMismatch,
+)
+from lensmount_client._files.dataset_zip import open_archive
+
+CHUNK = 100
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pets"
+    for name in ("cat/a.png", "cat/b.png", "dog/c.png", "dog/notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode() * 20)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lensmount_client._api import upload as _upload
+
+    monkeypatch.setattr(_upload.upload, "__defaults__", (CHUNK,))
+    monkeypatch.setattr(_upload, "SMALLEST_CHUNK_BYTES", 8)
+
+
+def packed(folder: Path) -> bytes:
+    with open_archive(folder) as archive:
+        return archive.read(0, archive.size_bytes)
+
+
+def hurried(url: str, **options: Any) -> Client:
+    return Client(url, sleep=lambda seconds: None, **options)
+
+
+def test_a_push_tells_what_the_server_found(server: Any, folder: Path) -> None:
+    server.training.warnings = [{"code": "few_images", "message": "cat has 2 images"}]
+    with Client(server.url) as client:
+        dataset = client.datasets.push(folder)
+    assert (dataset.name, dataset.version, dataset.images) == ("pets", 1, 3)
+    assert dataset.reference == "pets@1"
+    assert dataset.classes == {"cat": 2, "dog": 1}
+    assert dataset.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    report = dataset.report
+    assert report.warnings == (DatasetWarning("few_images", "cat has 2 images"),)
+    assert (report.splits, report.duplicates, report.unreadable) == ({"train": 2, "test": 1}, 2, 1)
+    assert report.raw["formats"] == {"PNG": 3}
+    assert dataset.raw["report"] == report.raw
+    assert dataset.left_out == {".txt": 1}
+    assert server.training.stored["pets"] == [packed(folder)]
+
+
+def test_the_same_images_twice_are_one_version_and_sent_once(server: Any, folder: Path) -> None:
+    with Client(server.url) as client:
+        first = client.datasets.push(folder)
+        server.training.ranges.clear()
+        assert client.datasets.push(folder) == first
+        assert server.training.ranges == [f"bytes {first.size_bytes - 1}-{first.size_bytes - 1}/{first.size_bytes}"]
+        assert [dataset.version for dataset in client.datasets.list()] == [1]
+        (folder / "dog" / "d.png").write_bytes(b"new")
+        assert client.datasets.push(folder).version == 2
+
+
+def test_progress_counts_bytes_up_to_the_last(server: Any, folder: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    with Client(server.url) as client:
+        client.datasets.push(folder, progress=lambda *n: told.append(n))
+    size = len(packed(folder))
+    packing = [done for done, total in told if total is None]
+    assert len(packing) == 3
+    assert packing == sorted(packing)
+    assert told[3:] == [*((at, size) for at in range(0, size, CHUNK)), (size, size)]
+
+
+def test_a_small_dataset_is_one_chunk(server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lensmount_client._api import upload as _upload
+
+    monkeypatch.setattr(_upload.upload, "__defaults__", (2**20,))
+    size = len(packed(folder))
+    with Client(server.url) as client:
+        client.datasets.push(folder)
+    assert server.training.ranges == [f"bytes 0-{size - 1}/{size}"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_upload_goes_on_wherever_the_connection_broke(seed: int, server: Any, folder: Path) -> None:
+    chance = random.Random(seed)
+
+    def hang_up(size: int) -> int | None:
+        """Half of the chunks meet a broken connection: before, within or after their bytes."""
+        return chance.choice([None, None, None, 0, chance.randrange(size), -1])
+
+    server.training.hang_up = hang_up
+    with hurried(server.url, retries=50) as client:
+        dataset = client.datasets.push(folder)
+    assert dataset.version == 1
+    assert server.training.stored["pets"] == [packed(folder)]
+
+
+def test_the_next_call_goes_on_where_the_last_one_gave_up(server: Any, folder: Path) -> None:
+    left = [None, None, 30]
+    server.training.hang_up = lambda size: left.pop(0) if left else 0
+    with hurried(server.url, retries=0) as client:
+        with pytest.raises(ServerUnreachable):
+            client.datasets.push(folder)
+        server.training.hang_up = lambda size: None
+        server.training.ranges.clear()
+        client.datasets.push(folder)
+    assert server.training.ranges[0].startswith(f"bytes {2 * CHUNK + 30}-")
+    assert server.training.stored["pets"] == [packed(folder)]
+
+
+def test_a_server_that_takes_smaller_chunks_gets_smaller_ones(server: Any, folder: Path) -> None:
+    server.training.largest_chunk = CHUNK // 3
+    with Client(server.url) as client:
+        assert client.datasets.push(folder).version == 1
+        server.training.largest_chunk = 1
+        with pytest.raises(BodyTooLarge):
+            client.datasets.push(folder, name="other")
+
+
+@pytest.mark.parametrize("received", [-1, 10**9])
+def test_a_server_that_has_more_than_there_is_is_not_believed(received: int, folder: Path) -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"received": received}))
+    with Client(transport=transport) as client, pytest.raises(UnexpectedResponse, match="received"):
+        client.datasets.push(folder)
+
+
+@pytest.mark.parametrize("status", [202, 409])
+def test_a_server_that_gets_nowhere_is_given_up(status: int, folder: Path) -> None:
+    seen = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        document = {"received": 0, "code": "upload_offset_mismatch", "detail": "0 bytes are here"}
+        return httpx.Response(200 if request.method == "GET" else status, json=document)
+
+    with Client(transport=httpx.MockTransport(handle)) as client:
+        with pytest.raises((UploadOffsetMismatch, UnexpectedResponse)):
+            client.datasets.push(folder)
+    assert len(seen) <= 12
+
+
+def test_names_are_those_of_the_folder_or_zip_and_checked_before_sending(server: Any, tmp_path: Path) -> None:
+    for name in ("cat/a.png", "dog/b.png"):
+        (tmp_path / "My Pets" / name).parent.mkdir(parents=True)
+        (tmp_path / "My Pets" / name).write_bytes(b"x")
+    (tmp_path / "zoo.zip").write_bytes(packed(tmp_path / "My Pets"))
+    with Client(server.url) as client:
+        with pytest.raises(InvalidInput, match="dataset name: found 'My Pets'"):
+            client.datasets.push(tmp_path / "My Pets")
+        assert client.datasets.push(tmp_path / "My Pets", name="pets").name == "pets"
+        assert client.datasets.push(tmp_path / "zoo.zip").name == "zoo"
+
+
+def test_what_the_server_refuses_is_a_typed_error(server: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with Client(server.url) as client, pytest.raises(DatasetTooSmall):
+        client.datasets.push(tmp_path, name="pets")
+
+
+def test_get_list_delete_and_pull(server: Any, folder: Path, tmp_path: Path) -> None:
+    with Client(server.url, max_response_bytes=2000) as client:
+        client.datasets.push(folder)
+        (folder / "dog" / "d.png").write_bytes(b"large" * 10_000)
+        client.datasets.push(folder)
+        assert [d.reference for d in client.datasets.list()] == ["pets@2"]
+        assert client.datasets.get("pets", version=1).images == 3
+        pulled = client.datasets.pull("pets", tmp_path)
+        assert pulled.path == tmp_path / "pets.zip"
+        assert pulled.path.read_bytes() == packed(folder)
+        first = client.datasets.pull("pets", tmp_path / "first.zip", version=1)
+        assert first.digest == client.datasets.get("pets", 1).digest
+        client.jobs.submit("pets", "pets")
+        with pytest.raises(DatasetInUse):
+            client.datasets.delete("pets")
+        client.jobs.list()[0].cancel()
+        client.datasets.delete("pets")
+        with pytest.raises(DatasetNotFound):
+            client.datasets.get("pets")
+
+
+def test_a_pull_of_other_bytes_leaves_what_was_there(server: Any, folder: Path, tmp_path: Path) -> None:
+    with Client(server.url) as client:
+        client.datasets.push(folder)
+    target = tmp_path / "target" / "pets.zip"
+    target.parent.mkdir()
+    target.write_bytes(b"before")
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/file"):
+            return httpx.Response(200, content=b"other", headers={"ETag": f'"sha256:{"0" * 64}"'})
+        return httpx.Response(200, json=server.training.dataset("pets", 1))
+
+    with Client(transport=httpx.MockTransport(handle)) as client, pytest.raises(DownloadMismatch):
+        client.datasets.pull("pets", target)
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"before"]
+
+
+def test_the_async_twin_does_the_same(server: Any, folder: Path, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    server.training.hang_up = lambda size: chance.choice([None, 0, -1, size // 2])
+
+    async def nap(seconds: float) -> None:
+        return None
+
+    async def run() -> None:
+        async with AsyncClient(server.url, retries=50, sleep=nap) as client:
+            dataset = await client.datasets.push(folder)
+            assert dataset.reference == "pets@1"
+            assert [d.name for d in await client.datasets.list()] == ["pets"]
+            assert (await client.datasets.get("pets")).images == 3
+            assert (await client.datasets.pull("pets", tmp_path)).digest == dataset.digest
+            await client.datasets.delete("pets")
+
+    asyncio.run(run())
+    assert (tmp_path / "pets.zip").read_bytes() == packed(folder)

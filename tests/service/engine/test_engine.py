@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lensmount_adapters import ExactSwapper, admit, decode_image, preprocess
+from lensmount_adapters.runners.runner import MergedRunner
+from lensmount_service.engine.engine import Engine
+from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
+from lensmount_service.metrics import Metrics
+
+
+@pytest.fixture
+def metrics():
+    return Metrics("0", "resnet10t", "sha256:0")
+
+
+@pytest.fixture
+def cells(backbone, make_adapter):
+    return admit(make_adapter(1, ("a", "b")), backbone)
+
+
+@pytest.fixture
+def tiles(backbone, make_adapter):
+    return admit(make_adapter(2, ("x", "y", "z")), backbone)
+
+
+@pytest.fixture
+def image(make_png, cells):
+    return preprocess(decode_image(make_png()), cells.manifest.preprocessing)
+
+
+class Gate(ExactSwapper):
+    """Lets the engine mount only once the test says so, and keeps the order of mounts."""
+
+    def __init__(self, backbone):
+        super().__init__(backbone)
+        self.open = threading.Event()
+        self.mounts = []
+
+    def mount(self, adapter):
+        self.open.wait(10)
+        self.mounts.append(adapter.digest)
+        return super().mount(adapter)
+
+
+def test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first(backbone, metrics, cells, tiles, image):
+    gate = Gate(backbone)
+    with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=3) as engine:
+        first = engine.submit(tiles, image)
+        while not engine.accepting or engine.waiting:  # the engine has taken the first batch and waits at the gate
+            pass
+        order = [engine.submit(adapter, image) for adapter in (cells, tiles, cells, cells, cells)]
+        gate.open.set()
+        sizes = [future.result(10).batch_size for future in (first, *order)]
+
+    assert sizes == [1, 3, 1, 3, 3, 1]
+    assert gate.mounts == [tiles.digest, cells.digest, tiles.digest, cells.digest]
+
+
+def test_it_switches_only_when_the_adapter_changes(backbone, metrics, cells, image):
+    with Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics) as engine:
+        answers = [engine.submit(cells, image).result(10) for _ in range(3)]
+
+    assert [answer.swap_s > 0 for answer in answers] == [True, False, False]
+    assert torch.equal(answers[0].scores, answers[2].scores)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(backbone, metrics, cells, image):
+    gate = Gate(backbone)
+    with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=1, max_queue=2) as engine:
+        futures = [engine.submit(cells, image)]
+        while engine.waiting:
+            pass
+        futures += engine.submit_many([(cells, image)] * 2)
+        with pytest.raises(QueueFull) as caught:
+            engine.submit(cells, image)
+        with pytest.raises(QueueFull):
+            engine.check_room()
+        gate.open.set()
+        assert [future.result(10).batch_size for future in futures] == [1, 1, 1]
+
+    assert caught.value.retry_after_s >= 1
+
+
+def test_a_cancelled_image_is_dropped_before_it_is_computed(backbone, metrics, cells, tiles, image):
+    gate = Gate(backbone)
+    with Engine(backbone, MergedRunner(backbone, gate), metrics) as engine:
+        first = engine.submit(cells, image)
+        while engine.waiting:
+            pass
+        gone = engine.submit(tiles, image)
+        assert gone.cancel()
+        gate.open.set()
+        first.result(10)
+        assert engine.submit(cells, image).result(10).batch_size == 1
+
+    assert tiles.digest not in gate.mounts
+
+
+def test_an_image_past_its_deadline_is_never_computed(backbone, metrics, cells, tiles, image):
+    gate = Gate(backbone)
+    with Engine(backbone, MergedRunner(backbone, gate), metrics) as engine:
+        first = engine.submit(cells, image)
+        while engine.waiting:
+            pass
+        late = engine.submit(tiles, image, deadline=time.perf_counter())
+        with pytest.raises(DeadlineExceeded):
+            late.result(0)
+        gate.open.set()
+        first.result(10)
+
+    assert gate.mounts == [cells.digest]
+
+
+class Mixing(MergedRunner):
+    """Asks for batches of several adapters."""
+
+    mixes = True
+
+
+def test_an_adapter_that_fails_takes_no_neighbour_of_its_batch_with_it(fresh_backbone, metrics, cells, tiles, image):
+    broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
+    gate = Gate(fresh_backbone)
+    with Engine(fresh_backbone, Mixing(fresh_backbone, gate), metrics) as engine:
+        first = engine.submit(cells, image)
+        while engine.waiting:
+            pass
+        futures = engine.submit_many([(cells, image), (broken, image), (tiles, image), (cells, image)])
+        gate.open.set()
+        with pytest.raises(Unavailable, match="Cure: try again"):
+            futures[1].result(10)
+        scores = [future.result(10).scores for future in (first, futures[0], futures[3], futures[2])]
+        alone = [engine.submit(adapter, image).result(10).scores for adapter in (cells, tiles)]
+
+    for got, expected in zip(scores, [alone[0]] * 3 + [alone[1]], strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+class BreakingDelta:
+    """A delta whose merge fails."""
+
+    def __init__(self, delta):
+        self._delta = delta
+        self.target = delta.target
+
+    def write(self, base, live):
+        live.fill_(7)
+        raise MemoryError
+
+
+def test_a_merge_that_breaks_off_fails_its_batch_alone_and_leaves_the_base(
+    fresh_backbone, metrics, cells, tiles, image
+):
+    broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
+    with Engine(fresh_backbone, MergedRunner(fresh_backbone, ExactSwapper(fresh_backbone)), metrics) as engine:
+        before = engine.submit(cells, image).result(10)
+        with pytest.raises(Unavailable) as caught:
+            engine.submit(broken, image).result(10)
+        assert caught.value.code == "swap_failed"
+        assert engine.integrity().result(10).ok
+        assert torch.equal(engine.submit(cells, image).result(10).scores, before.scores)
+
+
+def test_a_forward_that_fails_does_not_end_the_engine(backbone, metrics, cells, image):
+    with Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics) as engine:
+        with pytest.raises(Unavailable) as caught:
+            engine.submit(cells, torch.zeros(7)).result(10)
+        assert caught.value.code == "forward_failed"
+        assert engine.submit(cells, image).result(10).scores.shape == (2,)
+
+
+def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(backbone, metrics, cells, image):
+    engine = Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics, max_batch=2)
+    with engine:
+        futures = engine.submit_many([(cells, image)] * 7)
+        engine.stop()
+        with pytest.raises(Unavailable, match="shutting down"):
+            engine.submit(cells, image)
+
+    assert all(future.result(0).scores.shape == (2,) for future in futures)
+
+
+def test_a_stop_that_runs_out_of_time_leaves_the_backbone_to_the_engines_thread(backbone, metrics, cells, image):
+    """Whoever stops the engine must not unmount the adapter of a batch that is still being computed."""
+    closed_by, gate = [], Gate(backbone)
+
+    class Runner(MergedRunner):
+        def close(self):
+            closed_by.append(threading.current_thread().name)
+            super().close()
+
+    engine = Engine(backbone, Runner(backbone, gate), metrics)
+    with engine:
+        future = engine.submit(cells, image)
+        while engine.waiting:
+            pass
+        engine.stop(timeout_s=0)
+        assert closed_by == []
+        gate.open.set()
+        assert future.result(10).scores.shape == (2,)
+
+    assert closed_by == ["lensmount-engine"]
+    assert gate.mounted is None

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import weakref
+from collections import Counter
+from concurrent.futures import CancelledError, wait
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lensmount_service.engine.scheduler import Item, Scheduler
+from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
+
+
+class Clock:
+    """Stands still until the test moves it."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def item(adapter, size=4, **more):
+    return Item(SimpleNamespace(digest=adapter), torch.zeros(3, size, size), **more)
+
+
+def submit(scheduler, clock, *items):
+    """One after the other, a millisecond apart."""
+    for one in items:
+        clock.now += 0.001
+        scheduler.submit([one])
+    return list(items)
+
+
+def names(batch):
+    return "".join(one.adapter.digest for one in batch)
+
+
+def batches(scheduler, clock, seconds=1.0):
+    """What is left, each batch computed in `seconds`."""
+    found = []
+    while batch := scheduler.next_batch(block=False):
+        found.append(batch)
+        clock.now += seconds
+    return found
+
+
+def test_a_batch_holds_one_adapter_and_the_oldest_head_goes_first(clock):
+    scheduler = Scheduler(3, clock=clock)
+    submit(scheduler, clock, *map(item, "abbaab"))
+
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaa", "bbb"]
+    assert scheduler.waiting == 0
+
+
+def test_images_of_one_adapter_keep_their_order(clock):
+    scheduler = Scheduler(2, clock=clock)
+    sent = submit(scheduler, clock, *map(item, "aaaaa"))
+
+    assert [one for batch in batches(scheduler, clock) for one in batch] == sent
+
+
+def test_a_mixed_batch_is_filled_from_the_oldest_heads(clock):
+    scheduler = Scheduler(4, mix=True, clock=clock)
+    submit(scheduler, clock, *map(item, "abcabbba"))
+
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaab", "cbbb"]
+
+
+def test_four_images_of_an_adapter_go_together_and_the_fifth_by_its_own_age(clock):
+    scheduler = Scheduler(8, mix=True, clock=clock)
+    submit(scheduler, clock, *map(item, "abcdabcdabcdabcdabcd"))
+
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaaabbbb", "ccccdddd", "abcd"]
+
+
+def test_an_adapter_whose_turn_ends_within_a_mixed_batch_only_fills_what_the_others_leave(clock):
+    scheduler = Scheduler(4, mix=True, clock=clock)
+    submit(scheduler, clock, *map(item, "hhhahhhhb"))
+
+    assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["hhhh", "abhh", "h"]
+
+
+def test_a_mixed_batch_has_one_shape_and_one_group_and_nothing_overtakes_in_an_adapters_queue(clock):
+    scheduler = Scheduler(8, mix=True, clock=clock)
+    submit(
+        scheduler, clock, item("a"), item("b", 6), item("c", group="x"), item("d"), item("a", 6), item("a"), item("e")
+    )
+
+    found = batches(scheduler, clock, 0.01)
+    assert [names(batch) for batch in found] == ["ade", "ba", "c", "a"]
+    for batch in found:
+        assert len({(one.image.shape, one.group) for one in batch}) == 1
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_a_hot_adapter_gives_way_after_max_batch_images_while_others_wait(clock, mix):
+    scheduler = Scheduler(16, 1000, mix=mix, clock=clock)
+    submit(scheduler, clock, *[item("h") for _ in range(400)])
+    under_way = scheduler.next_batch()
+    quiet = submit(scheduler, clock, *map(item, "abcdefghijklmnop".replace("h", "")))
+    clock.now += 1
+
+    assert names(under_way) == "h" * 16
+    found = batches(scheduler, clock)
+    waited = {one.adapter.digest: place for place, batch in reversed([*enumerate(found, 1)]) for one in batch}
+    # The hot adapter's turn was the batch under way. One by one, the quiet go next; mixed, they go together.
+    assert [waited[one.adapter.digest] for one in quiet] == ([1] * 15 if mix else list(range(1, 16)))
+    assert sum(map(len, found)) == 384 + 15
+
+
+@pytest.mark.parametrize("mix", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_however_many_images_they_have(
+    clock, mix, seed
+):
+    """One hot tenant keeps 200 images queued, 15 quiet ones send now and then."""
+    draw = random.Random(seed)
+    scheduler = Scheduler(16, 1000, mix=mix, clock=clock)
+    batches_done, waiting, allowed, late = 0, Counter(), {}, []
+    for _ in range(3000):
+        while waiting["hot"] < 200:
+            scheduler.submit([item("hot")])
+            waiting["hot"] += 1
+        clock.now += draw.random() / 10
+        for _ in range(draw.choice((0, 0, 1, 3))):
+            tenant = f"quiet {draw.randrange(15)}"
+            sent = item(tenant)
+            if not waiting[tenant]:
+                allowed[sent] = batches_done + 1 + sum(count > 0 for count in waiting.values())
+            scheduler.submit([sent])
+            waiting[tenant] += 1
+        if draw.random() < 0.5:
+            batch = scheduler.next_batch()
+            batches_done += 1
+            clock.now += draw.random()
+            for one in batch:
+                waiting[one.adapter.digest] -= 1
+                late += [one] * (batches_done > allowed.pop(one, batches_done))
+    assert batches_done > 1000
+    assert late == []
+    assert scheduler.waiting == sum(waiting.values())
+
+
+@pytest.mark.parametrize(("max_turn_s", "turn"), [(1000.0, 4), (2.5, 3)])
+def test_a_turn_of_many_small_batches_ends_after_max_batch_images_or_max_turn_s(clock, max_turn_s, turn):
+    scheduler = Scheduler(4, max_turn_s=max_turn_s, clock=clock)
+    submit(scheduler, clock, *[item("h", 4 + number % 2) for number in range(12)])  # no two fit into one batch
+    submit(scheduler, clock, item("q"))
+
+    order = "".join(names(batch) for batch in batches(scheduler, clock, seconds=1.0))
+    assert order == "h" * turn + "q" + "h" * (12 - turn)
+
+
+def test_an_adapter_that_is_alone_is_not_held_back(clock):
+    scheduler = Scheduler(4, clock=clock)
+    submit(scheduler, clock, *map(item, "a" * 12))
+
+    assert [len(batch) for batch in batches(scheduler, clock, seconds=10)] == [4, 4, 4]
+
+
+def test_a_full_queue_takes_all_of_a_request_or_none(clock):
+    scheduler = Scheduler(4, 3, clock=clock)
+    scheduler.submit([item("a"), item("b")])
+    scheduler.check_room()
+    with pytest.raises(QueueFull, match="found 2 images waiting, expected room for at most 3"):
+        scheduler.submit([item("a"), item("c")])
+    scheduler.submit([item("c")])
+    with pytest.raises(QueueFull):
+        scheduler.check_room()
+
+    assert sorted(names(batch) for batch in batches(scheduler, clock)) == ["a", "b", "c"]
+
+
+def test_retry_after_is_what_the_queue_takes_at_the_measured_rate(clock):
+    scheduler = Scheduler(4, 10, clock=clock)
+    for _ in range(100):  # 4 images in 2 s, and idle time that does not count
+        scheduler.submit([item("a") for _ in range(4)])
+        scheduler.next_batch()
+        clock.now += 2
+        assert scheduler.next_batch(block=False) == []
+        clock.now += 50
+    scheduler.submit([item("a") for _ in range(10)])
+
+    with pytest.raises(QueueFull) as caught:
+        scheduler.submit([item("a")])
+    assert caught.value.retry_after_s == 5
+
+
+def test_an_image_past_its_deadline_is_not_computed_and_says_so(clock):
+    scheduler = Scheduler(4, clock=clock)
+    late = item("a", deadline=clock.now + 1)
+    kept = item("a", deadline=clock.now + 1.5)
+    scheduler.submit([late, kept])
+    clock.now += 1
+
+    assert scheduler.next_batch() == [kept]
+    with pytest.raises(DeadlineExceeded, match=r"after 1\.0 s in the queue") as caught:
+        late.future.result(0)
+    assert caught.value.code == "deadline_exceeded"
+    assert scheduler.waiting == 0
+
+
+def test_images_past_their_deadline_free_their_room_while_a_batch_is_under_way(clock):
+    scheduler = Scheduler(1, 2, clock=clock)
+    scheduler.submit([item("a")])
+    scheduler.next_batch()
+    late = [item("a", deadline=clock.now + 1), item("b", deadline=clock.now + 1)]
+    scheduler.submit(late)
+    with pytest.raises(QueueFull):
+        scheduler.check_room()
+    clock.now += 1
+    scheduler.check_room()
+    scheduler.submit([item("c"), item("c")])
+
+    assert all(isinstance(one.future.exception(0), DeadlineExceeded) for one in late)
+
+
+def test_an_image_that_comes_too_late_is_answered_at_once(clock):
+    scheduler = Scheduler(clock=clock)
+    late = item("a", deadline=clock.now - 1)
+    scheduler.submit([late, item("b")])
+
+    assert isinstance(late.future.exception(0), DeadlineExceeded)
+    assert scheduler.waiting == 1
+
+
+def test_a_cancelled_image_leaves_the_queue_and_frees_its_room_at_once(clock):
+    scheduler = Scheduler(4, 3, clock=clock)
+    first, second, third = submit(scheduler, clock, *map(item, "aba"))
+    assert first.future.cancel()
+    assert second.future.cancel()
+    assert scheduler.waiting == 1
+    scheduler.submit([item("c"), item("c")])
+
+    assert [names(batch) for batch in batches(scheduler, clock)] == ["a", "cc"]
+    assert not third.future.cancel()  # it runs
+    assert wait([first.future, second.future, third.future], 0).done == {first.future, second.future}
+
+
+def test_one_that_was_cancelled_before_it_came_takes_no_room(clock):
+    scheduler = Scheduler(clock=clock)
+    gone = item("a")
+    gone.future.cancel()
+    scheduler.submit([gone])
+
+    assert scheduler.waiting == 0
+    assert scheduler.next_batch(block=False) == []
+
+
+def test_a_batch_waits_for_its_window_or_until_it_is_full(clock):
+    scheduler = Scheduler(3, batch_window_ms=50, clock=clock)
+    submit(scheduler, clock, *map(item, "aab"))
+    assert scheduler.next_batch(block=False) == []
+    submit(scheduler, clock, *map(item, "bb"))
+    assert names(scheduler.next_batch(block=False)) == "bbb"  # full, although younger
+    clock.now += 0.045
+    assert scheduler.next_batch(block=False) == []
+    clock.now += 0.005
+    assert names(scheduler.next_batch(block=False)) == "aa"
+    scheduler.submit([item("a")])
+    assert scheduler.next_batch(block=False) == []
+    scheduler.close()
+    assert names(scheduler.next_batch()) == "a"
+
+
+def test_a_window_ends_by_itself():
+    scheduler = Scheduler(batch_window_ms=5)
+    scheduler.submit([item("a")])
+
+    assert names(scheduler.next_batch()) == "a"
+
+
+def test_a_deadline_within_a_window_is_kept():
+    scheduler = Scheduler(batch_window_ms=60_000)
+    late = item("a")
+    late.deadline = scheduler._clock() + 0.01
+    scheduler.submit([late])
+    threading.Thread(target=lambda: (late.future.exception(10), scheduler.close())).start()
+
+    assert scheduler.next_batch() is None
+    assert isinstance(late.future.exception(0), DeadlineExceeded)
+
+
+def test_who_waits_for_a_batch_wakes_for_an_image_an_interruption_and_the_end():
+    scheduler = Scheduler()
+    found, taken = [], threading.Semaphore(0)
+
+    def take():
+        while (batch := scheduler.next_batch()) is not None:
+            found.append(names(batch))
+            taken.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    scheduler.submit([item("a")])
+    assert taken.acquire(timeout=10)
+    scheduler.interrupt()
+    assert taken.acquire(timeout=10)
+    scheduler.submit([item("b")])
+    scheduler.close()
+    thread.join(10)
+
+    assert found == ["a", "", "b"]
+    assert scheduler.closed
+    for refused in (lambda: scheduler.submit([item("a")]), scheduler.interrupt):
+        with pytest.raises(Unavailable, match="shutting down"):
+            refused()
+
+
+def test_an_interruption_goes_before_the_images(clock):
+    scheduler = Scheduler(clock=clock)
+    scheduler.submit([item("a")])
+    scheduler.interrupt()
+    scheduler.close()
+
+    assert [scheduler.next_batch(), names(scheduler.next_batch()), scheduler.next_batch()] == [[], "a", None]
+
+
+def test_a_future_does_not_keep_its_image_alive(clock):
+    scheduler = Scheduler(clock=clock)
+    answered, cancelled = item("a"), item("a")
+    futures = [answered.future, cancelled.future]
+    images = [weakref.ref(answered.image), weakref.ref(cancelled.image)]
+    scheduler.submit([answered, cancelled])
+    futures[1].cancel()
+    gc.disable()
+    try:
+        (running,) = scheduler.next_batch()
+        running.future.set_result("done")
+        del running, answered, cancelled
+        assert [image() for image in images] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_every_image_is_answered_once_or_cancelled_while_many_threads_send_and_cancel():
+    scheduler = Scheduler(8, 64, mix=True)
+    sent, refused = [[] for _ in range(6)], Counter()
+
+    def send(number):
+        draw = random.Random(number)
+        for _ in range(800):
+            deadline = scheduler._clock() + draw.choice((0.0, 0.001, 60.0))
+            items = [item(draw.choice("abcd"), deadline=deadline) for _ in range(draw.randrange(1, 4))]
+            try:
+                scheduler.submit(items)
+            except QueueFull:
+                refused[number] += 1
+                continue
+            sent[number] += [one.future for one in items]
+            if draw.random() < 0.3:
+                draw.choice(sent[number]).cancel()
+
+    def compute():
+        while (batch := scheduler.next_batch()) is not None:
+            assert 0 < len(batch) <= 8
+            for one in batch:
+                one.future.set_result(one.adapter.digest)  # raises where it was answered before
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(6)]
+    computing = threading.Thread(target=compute)
+    computing.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    scheduler.close()
+    computing.join(60)
+
+    ends = Counter()
+    for future in (future for futures in sent for future in futures):
+        try:
+            ends[future.result(0)] += 1
+        except (DeadlineExceeded, CancelledError) as error:
+            ends[type(error).__name__] += 1
+    assert {*"abcd", "DeadlineExceeded", "CancelledError"} == ends.keys()
+    assert scheduler.waiting == 0

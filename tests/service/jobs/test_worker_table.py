@@ -1,0 +1,60 @@
+"""Which workers are alive, as a server and its clients see it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lensmount_service.jobs.table import DatasetPin, JobRequest, JobTable
+from lensmount_service.jobs.worker_table import KEPT_S, SEEN_S, WorkerTable, worker_table
+from lensmount_service.store.database import Database
+
+BACKBONE, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+class Clock:
+    """The database's clock, moved by hand."""
+
+    now = 1000.0
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    database = Database(tmp_path / "registry.sqlite3")
+    monkeypatch.setattr(Clock, "now", 1000.0)
+    monkeypatch.setattr(Database, "now", lambda self, connection: Clock.now)
+    yield database
+    database.close()
+
+
+def test_a_worker_counts_while_it_says_so_and_only_for_its_backbone(database):
+    workers = WorkerTable(database)
+    assert workers.count(BACKBONE) == 0
+    workers.note("one", BACKBONE)
+    workers.note("two", BACKBONE)
+    workers.note("one", BACKBONE)
+    assert (workers.count(BACKBONE), workers.count(OTHER)) == (2, 0)
+    workers.forget("two")
+    assert workers.count(BACKBONE) == 1
+    Clock.now += SEEN_S + 1
+    assert workers.count(BACKBONE) == 0
+
+
+def test_a_worker_that_trains_asks_for_nothing_and_counts_by_its_lease(database):
+    workers, jobs = WorkerTable(database), JobTable(database, lease_s=60)
+    jobs.submit(JobRequest(DatasetPin("cells", 1, "sha256:0"), "malaria", BACKBONE))
+    workers.note("one", BACKBONE)
+    jobs.claim("one", BACKBONE)
+    assert workers.count(BACKBONE) == 1
+    Clock.now += SEEN_S + 1
+    assert (workers.count(BACKBONE), workers.count(OTHER)) == (1, 0)
+    Clock.now += 60
+    assert workers.count(BACKBONE) == 0
+
+
+def test_the_note_of_a_worker_that_was_killed_does_not_stay_for_ever(database):
+    workers = WorkerTable(database)
+    workers.note("killed", BACKBONE)
+    Clock.now += KEPT_S + 1
+    workers.note("next", BACKBONE)
+    with database.read() as connection:
+        assert [row.name for row in connection.execute(worker_table.select())] == ["next"]

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_adapters import ExactSwapper
+from lensmount_service.store.adapter_cache import AdapterCache
+
+
+def test_live_and_ready_answer(client):
+    assert client.get("/health/live").json() == {"status": "ok"}
+    assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t"}
+
+
+def test_ready_says_no_once_the_engine_stops(make_parts):
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        parts.engine.stop()
+        answer = client.get("/health/ready")
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_integrity_holds_after_switches_and_finds_one_flipped_bit(make_parts, make_adapter, make_png, fresh_backbone):
+    with make_parts(fresh_backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        for seed in (1, 2):
+            client.put(f"/adapters/task{seed}", content=make_adapter(seed))
+            client.post(f"/predict?adapter=task{seed}", content=make_png())
+        report = client.get("/integrity").json()
+        assert report["ok"]
+        assert report["tensors"] == len(fresh_backbone.tensors)
+
+        fresh_backbone.tensors["layer1.0.conv1.weight"].view(-1)[0] += 1e-3
+        report = client.get("/integrity").json()
+        assert not report["ok"]
+        assert report["changed"] == ["layer1.0.conv1.weight"]
+        assert "lensmount_restore_mismatch_total 1.0" in client.get("/metrics").text
+
+
+def test_limits_are_the_ones_that_hold(make_parts, make_adapter):
+    with make_parts(max_files=3) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        limits = client.get("/limits").json()
+
+        assert limits["max_files"] == 3
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        answer = client.post("/predict?adapter=cells", files=[("file", b"x")] * 4)
+        assert (answer.status_code, answer.json()["code"]) == (413, "batch_too_large")
+
+
+@pytest.fixture
+def merging_client(make_parts, make_adapter):
+    """The app with the adapters `cells` and `tiles`, one of which is merged in place at a time."""
+    with make_parts(executor="merged") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        client.put("/adapters/tiles", content=make_adapter(2)).raise_for_status()
+        yield client
+
+
+def test_metrics_have_the_fields_names_and_one_series_an_adapter(merging_client, make_png):
+    client = merging_client
+    client.post("/predict?adapter=cells", content=make_png())
+    client.post("/predict?adapter=tiles", content=make_png())
+    text = client.get("/metrics").text
+
+    for line in (
+        'lensmount_requests_total{adapter="cells",code="200"} 1.0',
+        'lensmount_switches_total{from_tier="memory",mode="merged"} 2.0',
+        'lensmount_adapter_resident{adapter="tiles",pinned="false",tier="merged"} 1.0',
+        'lensmount_adapter_resident{adapter="cells",pinned="false",tier="merged"} 0.0',
+        'lensmount_inflight{adapter="cells"} 0.0',
+        "lensmount_restore_mismatch_total 0.0",
+        "lensmount_batch_size_count 2.0",
+        "lensmount_queue_seconds_count 2.0",
+        "lensmount_switch_seconds_count 2.0",
+    ):
+        assert line in text
+    assert 'lensmount_build_info{backbone="resnet10t"' in text
+    assert 'lensmount_cache_bytes{tier="memory"}' in text
+
+
+def test_the_openapi_document_names_every_route_with_examples(client):
+    document = client.get("/openapi.json").json()
+
+    assert {"/predict", "/adapters", "/adapters/{name}/file", "/integrity", "/limits"} <= document["paths"].keys()
+    predict = document["paths"]["/predict"]["post"]
+    assert "multipart/form-data" in predict["requestBody"]["content"]
+    assert "malaria" in str(predict["parameters"])
+    assert client.get("/docs").status_code == 200
+
+
+def test_the_swapper_is_exact_by_default(make_parts):
+    with make_parts(executor="merged") as parts:
+        assert isinstance(parts.engine.runner._swapper, ExactSwapper)
+
+
+def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(client, make_png):
+    for _ in range(3):
+        client.post("/predict?adapter=cells", content=make_png())
+
+    text = client.get("/metrics").text
+
+    counts = dict(re.findall(r'lensmount_images_total{mode="(\w+)"} (\S+)', text))
+    assert sum(map(float, counts.values())) == 3
+    assert re.search(r'lensmount_cache_bytes{tier="hot"} \d', text)
+
+
+def test_the_limits_say_how_the_server_computes(client, make_parts):
+    assert client.get("/limits").json()["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
+
+
+def test_a_pinned_name_keeps_its_newest_version_hot(make_parts, make_adapter):
+    with (
+        make_parts(pinned="cells, tiles", hot_bytes=1) as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1") as c,
+    ):
+        c.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        first = c.get("/adapters/cells").json()["digest"]
+        c.put("/adapters/cells", content=make_adapter(3)).raise_for_status()
+        places = parts.engine.runner._places
+
+        assert not places.pinned(first)
+        assert places.pinned(c.get("/adapters/cells").json()["digest"])
+        assert 'adapter="cells",pinned="true"' in c.get("/metrics").text
+
+
+def test_of_two_uploads_at_once_to_a_pinned_name_the_one_published_last_is_pinned(
+    make_parts, make_adapter, monkeypatch
+):
+    """The second comes wholly between the publication of the first and its end."""
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        put, files = AdapterCache.put, [make_adapter(3)]
+
+        def put_later(cache, adapter):
+            if files:
+                parts.catalog.upload("cells", files.pop())
+            put(cache, adapter)
+
+        monkeypatch.setattr(AdapterCache, "put", put_later)
+        first, _ = parts.catalog.upload("cells", make_adapter(1))
+        newest = parts.catalog.entry("cells").latest
+        places = parts.engine.runner._places
+
+        assert newest.version == first.version + 1
+        assert places.pinned(newest.digest)
+        assert not places.pinned(first.digest)
+
+
+def test_a_version_that_is_published_during_the_warm_up_stays_pinned(make_parts, make_adapter, monkeypatch):
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        first, _ = parts.catalog.upload("cells", make_adapter(1))
+        status = parts.catalog.status
+
+        def status_later(version):
+            monkeypatch.undo()
+            parts.catalog.upload("cells", make_adapter(3))
+            return status(version)
+
+        monkeypatch.setattr(parts.catalog, "status", status_later)
+        parts.catalog.warm()
+        newest = parts.catalog.entry("cells").latest
+        places = parts.engine.runner._places
+
+        assert newest.version == first.version + 1
+        assert places.pinned(newest.digest)
+        assert not places.pinned(first.digest)
+
+
+def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(make_parts, make_adapter):
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        version, _ = parts.catalog.upload("cells", make_adapter(1))
+        places = parts.engine.runner._places
+
+        parts.catalog.delete("cells")
+        assert not places.pinned(version.digest)
+        parts.catalog.upload("cells", make_adapter(1))
+        assert places.pinned(version.digest)

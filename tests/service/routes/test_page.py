@@ -1,0 +1,327 @@
+"""GET /: the page's files and headers, and the page itself in a real Chromium against a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
+from lensmount_adapters.adapter.manifest import SegmentationHead
+from lensmount_service.middleware import OPEN_PATHS
+from lensmount_service.routes.docs import FILES as DOCS_FILES
+from lensmount_service.routes.page import FILES
+
+TOKEN = "a-token-of-the-lab"
+SIZE = (75, 60)  # width, height of the posted picture
+
+
+def page_files() -> dict[str, str]:
+    return {file.name: file.read_text() for file in files("lensmount_service").joinpath("page").iterdir()}
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_each_file_is_served_with_a_strict_policy_and_is_asked_for_again_by_its_etag(client, path) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == FILES[path][1]
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert (answer.headers["X-Content-Type-Options"], answer.headers["Cache-Control"]) == ("nosniff", "no-cache")
+
+    head = client.head(path)
+    assert (head.status_code, head.headers["ETag"]) == (200, answer.headers["ETag"])
+    again = client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_the_page_is_open_and_all_else_is_as_it_was(make_parts) -> None:
+    assert FILES.keys() <= OPEN_PATHS
+    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/adapters").status_code == 401
+        assert client.get("/page/").status_code == 401
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/page/", "/page/nothing.js", "/page/../guard.py", "/index.html"):
+            answer = client.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+        answer = client.post("/", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_every_file_of_the_folder_is_served_and_asks_for_nothing_from_elsewhere() -> None:
+    assert page_files().keys() == {name for name, _ in FILES.values()}
+    for name, text in page_files().items():
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+        assert not re.search(r"(https?:)?//[\w.-]+\.\w", text.replace("// ", "")), name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|localStorage", text), (
+            name
+        )
+        for target in re.findall(r'(?:href|src|from) ?=? ?"([^"]+)"', text):
+            assert target in ("docs",) or f"/page/{Path(target).name}" in FILES, f"{name} -> {target}"
+
+
+@pytest.mark.parametrize("path", DOCS_FILES)
+def test_the_files_of_docs_are_served_from_here_with_a_strict_policy_and_without_a_token(make_parts, path) -> None:
+    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, DOCS_FILES[path][2])
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; ")
+        assert "unsafe" not in policy
+        assert client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+
+
+def test_there_is_no_second_page_that_would_load_from_elsewhere(client) -> None:
+    for path in ("/redoc", "/docs/oauth2-redirect"):
+        assert client.get(path).status_code == 404, path
+
+
+# In Chromium
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The app behind uvicorn on a port of its own, in a thread; yields its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield "http://{}:{}".format(*listener.getsockname())
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "lensmount[dev]"')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found[0])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium) -> Iterator[object]:
+    """A tab; whatever the browser complains of fails the test, but for the answers of 401 and 415 that it asked for."""
+    complaints: list[str] = []
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.set_default_timeout(20_000)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    yield tab
+    context.close()
+    assert [text for text in complaints if not re.search(r"status of 4(01|15)", text)] == []
+
+
+def upload(png: bytes, name: str = "cell.png") -> dict[str, object]:
+    return {"name": name, "mimeType": "image/png", "buffer": png}
+
+
+def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
+    page, make_parts, make_adapter, make_png
+) -> None:
+    nasty = "<img src=x onerror=alert(1)>.png"
+    with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for name, labels in (("cells", ("<b>a</b>", "b")), ("tiles", tuple("uvwxyz123"))):
+            put = httpx.put(f"{url}/adapters/{name}", content=make_adapter(len(labels), labels), headers=headers)
+            put.raise_for_status()
+        right = httpx.post(f"{url}/predict?adapter=cells,tiles", content=make_png(1), headers=headers).json()["results"]
+
+        page.goto(url)
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("alert").get_by_text("Unauthorized (401)").wait_for()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_text("Backbone resnet10t").wait_for()
+        assert not page.get_by_label("Token").is_visible()
+        assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 1]
+
+        page.get_by_role("checkbox", name="cells").check()
+        page.locator("#files").set_input_files([upload(make_png(1), nasty), upload(b"no picture", "notes.txt")])
+        page.get_by_role("checkbox", name="tiles").check()
+        page.get_by_text("2 pictures, 1 with an error").wait_for()
+
+        good, bad = page.locator(".card").nth(0), page.locator(".card").nth(1)
+        assert good.get_by_role("heading", level=3).inner_text() == nasty
+        assert "unsupported_image_format" in bad.inner_text()
+        assert "Unsupported Media Type (415)" in bad.inner_text()
+        for section, result in zip(good.locator("section").all(), right, strict=True):
+            rows = section.locator(".score")
+            assert rows.locator("> span:first-child").all_text_contents() == [p["label"] for p in result["predictions"]]
+            for bar, prediction in zip(rows.locator(".meter").all(), result["predictions"], strict=True):
+                assert float(bar.get_attribute("aria-valuenow")) == pytest.approx(prediction["score"], abs=1e-5)
+            assert result["adapter"]["digest"][:19] in section.inner_text()
+        assert page.locator("canvas:visible").count() == 0
+
+        page.reload()
+        page.get_by_text("Backbone resnet10t").wait_for()  # the token is still there
+        page.get_by_role("button", name="Forget the token").click()
+        page.get_by_label("Token").wait_for()
+
+
+BRING = """([kind, name, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(bytes)], name, {type: "image/png"}));
+  const options = {bubbles: true, cancelable: true};
+  const made = kind === "paste"
+    ? new ClipboardEvent(kind, {...options, clipboardData: data})
+    : new DragEvent(kind, {...options, dataTransfer: data});
+  document.body.dispatchEvent(made);
+}"""
+
+
+def test_pictures_are_dropped_and_pasted_answers_follow_the_pick_and_a_phone_shows_it_all(
+    page, make_parts, make_adapter, make_png
+) -> None:
+    with make_parts() as parts, listening(parts.app) as url:
+        for seed, name in enumerate(("cells", "tiles")):
+            httpx.put(f"{url}/adapters/{name}", content=make_adapter(seed)).raise_for_status()
+        page.set_viewport_size({"width": 360, "height": 640})
+        page.goto(url)
+        page.get_by_role("checkbox", name="cells").wait_for()
+        page.evaluate(BRING, ["drop", "dropped.png", list(make_png(1))])
+        page.evaluate(BRING, ["paste", f"{'pasted' * 20}.png", list(make_png(2))])
+        page.get_by_text("2 pictures", exact=True).wait_for()
+        assert [card.locator("section").count() for card in page.locator(".card").all()] == [0, 0]  # none is picked
+
+        page.get_by_role("checkbox", name="cells").check()
+        page.get_by_role("checkbox", name="tiles").check()
+        page.get_by_text("2 pictures", exact=True).wait_for()
+        headings = page.locator(".card h4").all_text_contents()
+        assert headings == ["cells version 1", "tiles version 1"] * 2
+        page.get_by_role("checkbox", name="cells").uncheck()
+        page.get_by_text("2 pictures", exact=True).wait_for()
+        assert page.locator(".card h4").all_text_contents() == ["tiles version 1"] * 2
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+        page.get_by_role("button", name="Remove dropped.png").click()
+        page.get_by_text("1 picture", exact=True).wait_for()
+        httpx.delete(f"{url}/adapters/tiles").raise_for_status()
+        page.get_by_role("button", name="Refresh").click()
+        page.get_by_role("checkbox", name="tiles").wait_for(state="detached")
+        page.locator(".card").get_by_text(
+            "Pick an adapter above."
+        ).wait_for()  # none takes the place of one that is gone
+
+
+def test_a_volume_is_named_and_scored_without_a_preview(page, make_parts, draw_adapter) -> None:
+    volumes = load_backbone("resnet10t-3d", "random:0")
+    volumes.preprocessing = volumes.preprocessing.model_copy(update={"depth": 6, "size": (32, 32)})
+    voxels = io.BytesIO()
+    np.save(voxels, np.random.default_rng(0).integers(0, 4000, (7, 40, 36)).astype(np.int16))
+    with make_parts(volumes) as parts, listening(parts.app) as url:
+        adapter = draw_adapter(volumes, rank=2, modules=r"layer4\..*conv\d")
+        adapter.manifest["preprocessing"] |= {"window": {"kind": "range", "lower": 0.0, "upper": 4000.0}}
+        httpx.put(f"{url}/adapters/lung", content=adapter.dump()).raise_for_status()
+        right = httpx.post(f"{url}/predict?adapter=lung", content=voxels.getvalue()).json()["predictions"]
+
+        page.goto(url)
+        page.get_by_text("NIfTI").wait_for()
+        page.locator("#files").set_input_files([upload(voxels.getvalue(), "scan.npy")])
+        page.locator(".card h4").wait_for()
+        assert page.locator(".card h3").inner_text() == "scan.npy"
+        page.get_by_text("No preview of this format").wait_for()
+        assert page.locator(".number").all_text_contents() == [f"{one['score']:.1%}" for one in right]
+
+
+RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def make_segmentation(backbone: Backbone) -> bytes:
+    draw = torch.Generator().manual_seed(3)
+    labels = ("nucleus", "membrane")
+    tensors = {
+        "head.weight": torch.randn(2, backbone.feature_dim, 1, 1, generator=draw) * 5,
+        "head.bias": torch.zeros(2),
+    }
+    name = next(name for name in backbone.targets if name.endswith("bias"))
+    tensors[f"{name}.delta"] = torch.ones(backbone.targets[name].shape)
+    manifest = Manifest(
+        name="masks", method="bias", backbone=backbone.ref, preprocessing=RULE, labels=labels, head=SegmentationHead()
+    )
+    return dump_adapter(manifest, tensors, torch.float32)
+
+
+def test_masks_are_drawn_over_the_picture_pixel_by_pixel(page, make_parts: Callable, make_png) -> None:
+    pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+    maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
+    png = make_png(1, SIZE)
+    with make_parts(maps) as parts, listening(parts.app) as url:
+        httpx.put(f"{url}/adapters/masks", content=make_segmentation(maps)).raise_for_status()
+        drawn = httpx.post(f"{url}/predict?adapter=masks", content=png, headers={"Accept": "image/png"}).content
+        told = httpx.post(f"{url}/predict?adapter=masks", content=png).json()["segmentation"]["masks"]
+
+        page.goto(url)
+        page.get_by_role("checkbox", name="masks").wait_for()  # the only adapter is picked
+        page.locator("#files").set_input_files([upload(png)])
+        page.locator("canvas:visible").wait_for()
+        palette = Image.open(
+            io.BytesIO(drawn)
+        )  # the server's own PNG of the same masks: another way to the same pixels
+        assert len(np.unique(palette)) > 1
+        expected = np.array(palette.convert("RGBA"))
+        expected[np.array(palette) == 0] = 0
+        assert np.array_equal(canvas_pixels(page), expected)
+
+        text = page.locator(".card").inner_text()
+        for mask in told:
+            assert f"{mask['area']:,} pixels in {mask['count']:,} region" in text
+        page.get_by_label("Mask opacity").fill("80")
+        assert page.locator("canvas").evaluate("canvas => getComputedStyle(canvas).opacity") == "0.8"
+        page.locator(".card").get_by_role("checkbox", name="nucleus").uncheck()
+        counts = told[1]["counts"]
+        assert np.count_nonzero(canvas_pixels(page)[..., 3]) == sum(counts[1::2]) == told[1]["area"]
+
+
+def canvas_pixels(page) -> np.ndarray:
+    """uint8 [height, width, 4], as the browser holds them."""
+    script = "c => JSON.stringify([...c.getContext('2d').getImageData(0, 0, c.width, c.height).data])"
+    flat = json.loads(page.locator("canvas").evaluate(script))
+    return np.array(flat, np.uint8).reshape(SIZE[1], SIZE[0], 4)
+
+
+def test_docs_works_without_the_internet_and_a_call_can_be_tried(page, make_parts, make_adapter) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with make_parts() as parts, listening(parts.app) as url:
+        httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
+        page.goto(f"{url}/docs")
+        page.get_by_text("Lensmount").first.wait_for()
+        page.locator("#operations-health-ready_health_ready_get").click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.locator(".live-responses-table").get_by_text('"resnet10t"').wait_for()
+        assert page.locator(".opblock").count() >= 20  # every route of the API
+    assert f"{url}/docs/swagger-ui-bundle.js" in asked
+    assert [address for address in asked if not address.startswith((f"{url}/", "data:"))] == []

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lensmount_adapters import ExactSwapper, admit, decode_image, preprocess
+from lensmount_service.web.schemas import Prediction, Predictions
+
+
+def scores_alone(backbone, data, image):
+    adapter = admit(data, backbone)
+    swapper = ExactSwapper(backbone)
+    swapper.mount(adapter)
+    x = preprocess(decode_image(image), adapter.manifest.preprocessing)
+    scores = adapter.scores(backbone.features(x[None]))[0]
+    swapper.unmount()
+    return dict(zip(adapter.manifest.labels, scores.tolist(), strict=True))
+
+
+def test_a_raw_body_gets_the_adapters_labels_best_first(client, make_adapter, make_png, fresh_backbone):
+    answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Content-Type": "image/png"})
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert [p["label"] for p in body["predictions"]] == sorted(
+        ("a", "b"), key=lambda label: -next(p["score"] for p in body["predictions"] if p["label"] == label)
+    )
+    expected = scores_alone(fresh_backbone, make_adapter(1, ("a", "b")), make_png())
+    assert {p["label"]: p["score"] for p in body["predictions"]} == pytest.approx(expected, abs=1e-6)
+    assert body["adapter"]["name"] == "cells"
+    assert body["adapter"]["version"] == 1
+    assert body["backbone"] == {"name": "resnet10t", "fingerprint": fresh_backbone.fingerprint}
+    assert body["timing_ms"].keys() == {"queue", "decode", "swap", "forward", "total"}
+    assert body["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_a_multipart_file_gets_the_same_answer_as_a_raw_body(client, make_png, same_scores):
+    raw = client.post("/predict?adapter=cells", content=make_png()).json()
+    form = client.post("/predict?adapter=cells", files={"file": ("cell.png", make_png(), "image/png")}).json()
+
+    assert same_scores(form, raw)
+
+
+def test_several_files_and_adapters_give_results_images_outer_adapters_inner(client, make_png):
+    files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
+
+    results = client.post("/predict?adapter=cells,tiles", files=files).json()["results"]
+
+    assert [(r["image"]["index"], r["image"]["name"], r["adapter"]["name"]) for r in results] == [
+        (0, "one.png", "cells"),
+        (0, "one.png", "tiles"),
+        (1, "two.png", "cells"),
+        (1, "two.png", "tiles"),
+    ]
+    alone = client.post("/predict?adapter=tiles", content=make_png(2)).json()
+    assert {p["label"]: p["score"] for p in results[3]["predictions"]} == pytest.approx(
+        {p["label"]: p["score"] for p in alone["predictions"]}, abs=1e-5
+    )
+
+
+def test_top_k_keeps_the_best_labels(client, make_png):
+    every = client.post("/predict?adapter=tiles", content=make_png()).json()["predictions"]
+    best = client.post("/predict?adapter=tiles&top_k=1", content=make_png()).json()["predictions"]
+
+    assert [prediction["label"] for prediction in best] == [every[0]["label"]]
+    assert best[0]["score"] == pytest.approx(every[0]["score"], abs=1e-6)
+
+
+def test_a_version_a_digest_and_an_alias_name_the_same_bytes_after_a_newer_upload(
+    client, make_adapter, make_png, same_scores
+):
+    first = client.post("/predict?adapter=cells", content=make_png()).json()
+    digest = first["adapter"]["digest"]
+    client.put("/adapters/cells/aliases/prod", json={"version": 1})
+    client.put("/adapters/cells", content=make_adapter(7, ("a", "b")))
+
+    newest = client.post("/predict?adapter=cells", content=make_png()).json()
+    assert newest["adapter"]["version"] == 2
+    assert not same_scores(newest, first)
+    for reference in ("cells@1", f"cells@{digest}", "cells:prod"):
+        again = client.post("/predict", params={"adapter": reference}, content=make_png()).json()
+        assert same_scores(again, first)
+        assert again["adapter"]["digest"] == digest
+
+
+def test_an_adapters_own_preprocessing_is_used(client, make_adapter, make_png):
+    from lensmount_adapters import Preprocessing
+
+    rule = Preprocessing(size=(96, 96), resize="pad", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    client.put("/adapters/wide", content=make_adapter(1, ("a", "b"), rule=rule))
+
+    wide = client.post("/predict?adapter=wide", content=make_png()).json()
+    cells = client.post("/predict?adapter=cells", content=make_png()).json()
+    assert wide["predictions"] != cells["predictions"]
+    both = client.post("/predict?adapter=wide,cells", content=make_png()).json()["results"]
+    assert [r["predictions"] for r in both] == [wide["predictions"], cells["predictions"]]
+
+
+def test_scores_that_are_not_finite_are_refused_and_the_next_request_is_served(
+    client, make_adapter, make_png, backbone
+):
+    import safetensors.torch
+
+    from lensmount_adapters import parse_adapter
+
+    file = parse_adapter(make_adapter(3, ("a", "b")))
+    tensors = dict(file.tensors) | {"head.weight": torch.full((2, backbone.feature_dim), 3e38)}
+    data = safetensors.torch.save(tensors, metadata={"lensmount": file.manifest.dump()})
+    assert client.put("/adapters/hot", content=data).status_code == 201
+
+    hot = client.post("/predict?adapter=hot", content=make_png())
+    assert (hot.status_code, hot.json()["code"]) == (503, "output_not_finite")
+    assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
+
+
+def test_a_full_queue_answers_429_with_retry_after(make_parts, make_adapter, make_png):
+    from fastapi.testclient import TestClient
+
+    with make_parts(max_queue=2) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+        files = [("file", (f"{i}.png", make_png(i))) for i in range(3)]
+        full = client.post("/predict?adapter=cells", files=files)
+
+        assert (full.status_code, full.json()["code"]) == (429, "queue_full")
+        assert int(full.headers["Retry-After"]) == full.json()["retry_after_s"] >= 1
+        assert client.post("/predict?adapter=cells", files=files[:2]).status_code == 200
+
+
+def test_answers_are_what_docs_says_to_the_field(client, make_png):
+    """The route writes its JSON itself, so nothing else holds it to the schema."""
+    files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
+    one = client.post("/predict?adapter=cells", content=make_png())
+    several = client.post("/predict?adapter=cells,tiles", files=files)
+
+    assert one.headers["Content-Type"] == several.headers["Content-Type"] == "application/json"
+    assert Prediction.model_validate_json(one.content).model_dump() == one.json()
+    assert Predictions.model_validate_json(several.content).model_dump() == several.json()
+    answers = client.app.openapi()["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert {"$ref": "#/components/schemas/Prediction"} in answers["schema"]["anyOf"]
+
+
+def test_of_several_bad_images_the_first_is_named(client, make_png):
+    files = [("file", make_png()), ("file", b"no image"), ("file", b"")]
+
+    refused = client.post("/predict?adapter=cells", files=files)
+
+    assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_image_format")
+
+
+def test_a_repeated_request_asks_neither_database_nor_disk_until_something_is_published(
+    make_parts, make_adapter, make_png, same_scores, monkeypatch
+):
+    from fastapi.testclient import TestClient
+
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+        first = client.post("/predict?adapter=cells", content=make_png()).json()
+        resolve, asked = parts.catalog.resolve, []
+        monkeypatch.setattr(parts.catalog, "resolve", lambda reference: (asked.append(1), resolve(reference))[1])
+
+        again = [client.post("/predict?adapter=cells", content=make_png()).json() for _ in range(3)]
+        assert asked == []
+        assert all(same_scores(answer, first) for answer in again)
+        client.put("/adapters/cells", content=make_adapter(2, ("a", "b")))
+        assert client.post("/predict?adapter=cells", content=make_png()).json()["adapter"]["version"] == 2
+        assert asked == [1]
+        client.delete("/adapters/cells")
+        assert client.post("/predict?adapter=cells", content=make_png()).json()["code"] == "adapter_not_found"

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from lensmount_service.errors import StorageFull, Unavailable
+from lensmount_service.store.blobs import BlobStore
+
+
+def test_what_is_put_comes_back_under_its_digest(tmp_path):
+    store = BlobStore(tmp_path)
+    digest = store.put(b"abc")
+
+    assert digest == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert store.get(digest) == b"abc"
+    assert store.digests() == {digest}
+
+
+def test_the_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, _real=real, _name=name: (calls.append(_name), _real(*a))[1])
+    BlobStore(tmp_path).put(b"abc")
+
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+    store = BlobStore(tmp_path)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull):
+        store.put(b"abc")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda p: p.write_bytes(b"abd"), lambda p: p.unlink(), lambda p: p.write_bytes(b"ab")]
+)
+def test_a_damaged_or_missing_blob_is_never_returned(tmp_path, damage):
+    store = BlobStore(tmp_path)
+    digest = store.put(b"abc")
+    damage(tmp_path / digest.removeprefix("sha256:"))
+
+    with pytest.raises(Unavailable) as caught:
+        store.get(digest)
+    assert caught.value.code == "adapter_corrupt"

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from lensmount_adapters import Manifest, parse_adapter
+from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_service.store.database import Database
+from lensmount_service.store.references import Reference
+from lensmount_service.store.registry import Registry
+
+
+@pytest.fixture
+def manifest(make_adapter) -> Manifest:
+    return parse_adapter(make_adapter(1)).manifest
+
+
+@pytest.fixture
+def registry(database):
+    return Registry(database)
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def test_versions_count_up_and_what_was_published_is_there_for_another_process(registry, manifest, reopen):
+    assert [registry.publish("cells", digest(n), 10, manifest)[0].version for n in (1, 2, 3)] == [1, 2, 3]
+
+    other = Registry(reopen())
+    assert other.resolve(Reference("cells")).digest == digest(3)
+    assert other.resolve(Reference("cells", version=1)).digest == digest(1)
+    assert other.resolve(Reference("cells", digest=digest(2))).version == 2
+
+
+def test_deleting_the_latest_brings_the_one_before_back(registry, manifest):
+    registry.publish("cells", digest(1), 10, manifest)
+    registry.publish("cells", digest(2), 10, manifest)
+    registry.set_alias("cells", "prod", 2)
+
+    assert registry.delete("cells", 2) == [digest(2)]
+    assert registry.resolve(Reference("cells")).version == 1
+    with pytest.raises(VersionDeleted):
+        registry.resolve(Reference("cells", version=2))
+    with pytest.raises(NotFound, match="alias"):
+        registry.resolve(Reference("cells", alias="prod"))
+
+
+def test_a_digest_that_another_name_holds_is_not_given_up(registry, manifest):
+    registry.publish("cells", digest(1), 10, manifest)
+    registry.publish("twin", digest(1), 10, manifest)
+
+    assert registry.delete("cells") == []
+    assert registry.delete("twin") == [digest(1)]
+    with pytest.raises(NotFound):
+        registry.resolve(Reference("cells"))
+
+
+def test_racing_uploads_get_numbers_of_their_own(registry, manifest):
+    barrier = threading.Barrier(8)
+    versions: list[int] = []
+
+    def publish(number: int) -> None:
+        barrier.wait()
+        for step in range(10):
+            versions.append(registry.publish("cells", digest(number * 100 + step), 10, manifest)[0].version)
+
+    threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(versions) == list(range(1, 81))
+
+
+def test_what_another_process_publishes_deletes_or_points_at_is_answered_at_once(registry, manifest, reopen):
+    other = Registry(reopen())
+    name, alias = Reference("cells"), Reference("cells", alias="prod")
+    for number in (1, 2, 3):
+        other.publish("cells", digest(number), 10, manifest)
+        assert [registry.resolve(name).version for _ in range(2)] == [number, number]
+        other.set_alias("cells", "prod", number)
+        assert [registry.resolve(alias).version for _ in range(2)] == [number, number]
+    other.delete("cells", 3)
+    assert registry.resolve(name).version == 2
+    with pytest.raises(NotFound, match="alias"):
+        registry.resolve(alias)
+    other.delete("cells")
+    with pytest.raises(NotFound):
+        registry.resolve(name)
+
+
+def test_an_answer_is_recalled_until_anything_is_committed(tmp_path, manifest):
+    database = Database(tmp_path / "registry.sqlite3")
+    registry = Registry(database)
+    registry.publish("cells", digest(1), 10, manifest)
+
+    assert registry.recall(Reference("cells")) is None
+    assert registry.resolve(Reference("cells")) is registry.recall(Reference("cells"))
+    registry.publish("tiles", digest(2), 10, manifest)
+    assert registry.recall(Reference("cells")) is None
+    database.close()

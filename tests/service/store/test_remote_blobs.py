@@ -1,0 +1,168 @@
+"""Adapter files in an object store: a folder stands for S3 here, through the same library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import pytest
+from starlette.testclient import TestClient
+
+from lensmount_service.errors import Unavailable
+from lensmount_service.store.blobs import BlobStore
+from lensmount_service.store.remote_blobs import RemoteBlobs
+
+ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    return tmp_path / "bucket"
+
+
+@pytest.fixture
+def open_blobs(tmp_path, bucket):
+    """Another server's view of the same store."""
+
+    def opened(server="a", max_local_bytes=10**6):
+        return RemoteBlobs(f"file://{bucket}", BlobStore(tmp_path / server), max_local_bytes)
+
+    return opened
+
+
+def test_what_one_server_puts_another_one_gets(open_blobs, tmp_path):
+    first, second = open_blobs("a"), open_blobs("b")
+    assert first.put(b"abc") == ABC
+    assert (first.tier(ABC), second.tier(ABC)) == ("file", "remote")
+
+    assert second.get(ABC) == b"abc"
+    assert second.tier(ABC) == "file"
+    assert BlobStore(tmp_path / "b").get(ABC) == b"abc"
+
+
+def test_files_beyond_the_budget_leave_the_disk_the_one_read_least_recently_first(open_blobs):
+    blobs = open_blobs(max_local_bytes=250)
+    digests = []
+    for letter in b"abc":
+        digests.append(blobs.put(bytes([letter]) * 100))
+        time.sleep(0.02)
+    assert [blobs.tier(digest) for digest in digests] == ["remote", "file", "file"]
+
+    assert blobs.get(digests[1]) == b"b" * 100  # so c is the older one
+    time.sleep(0.02)
+    assert blobs.get(digests[0]) == b"a" * 100
+    assert [blobs.tier(digest) for digest in digests] == ["file", "file", "remote"]
+
+
+def test_a_file_that_the_disk_damaged_is_read_anew(open_blobs, tmp_path):
+    blobs = open_blobs()
+    blobs.put(b"abc")
+    (tmp_path / "a" / ABC.removeprefix("sha256:")).write_bytes(b"abd")
+
+    assert blobs.get(ABC) == b"abc"
+    assert BlobStore(tmp_path / "a").get(ABC) == b"abc"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"abd"), lambda path: path.unlink()])
+def test_what_the_store_lost_or_damaged_is_never_returned(open_blobs, bucket, damage):
+    open_blobs("a").put(b"abc")
+    damage(bucket / ABC.removeprefix("sha256:"))
+
+    with pytest.raises(Unavailable) as caught:
+        open_blobs("b").get(ABC)
+    assert caught.value.code == "adapter_corrupt"
+
+
+def test_a_delete_is_everywhere_and_twice_is_once(open_blobs, bucket):
+    blobs = open_blobs()
+    blobs.put(b"abc")
+    blobs.delete(ABC)
+    blobs.delete(ABC)
+    assert list(bucket.iterdir()) == []
+    assert blobs.tier(ABC) == "remote"
+
+
+def test_orphans_go_from_the_store_too_but_not_where_the_database_is_another_ones(open_blobs, bucket):
+    blobs = open_blobs()
+    other = blobs.put(b"other")
+    blobs.put(b"abc")
+    assert blobs.remove_orphans(lambda: nullcontext({other}), before=0) == 0  # both are young
+    with pytest.raises(Unavailable, match="no adapter in the database"):
+        blobs.remove_orphans(lambda: nullcontext(set()), before=time.time() + 1)
+    assert (
+        blobs.remove_orphans(lambda: nullcontext({other}), before=time.time() + 1) == 2
+    )  # in the store and on the disk
+    assert [path.name for path in bucket.iterdir()] == [other.removeprefix("sha256:")]
+    assert blobs.holds(other)
+    assert not blobs.holds(ABC)
+
+
+def test_a_store_that_cannot_be_reached_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("lensmount_service.store.remote_blobs.RETRIES", 0)
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    blobs = RemoteBlobs("s3://bucket/adapters", BlobStore(tmp_path), 10**6)
+
+    for ask in (lambda: blobs.put(b"abc"), lambda: blobs.get(ABC)):
+        with pytest.raises(Unavailable) as caught:
+            ask()
+        assert (caught.value.code, caught.value.retry_after_s) == ("store_unavailable", 5)
+    assert blobs.tier(ABC) == "remote"  # nothing was kept
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nonsense://host", ""])
+def test_another_kind_of_url_is_refused(tmp_path, url):
+    with pytest.raises(Unavailable, match="expected s3://"):
+        RemoteBlobs(url, BlobStore(tmp_path), 1)
+
+
+def test_a_server_whose_disk_is_empty_serves_from_the_store(make_parts, make_adapter, make_png, bucket, tmp_path):
+    def ask(parts):
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            if not parts.catalog.entries():
+                client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+            answer = client.post("/predict?adapter=cells", content=make_png()).json()
+            assert client.get("/adapters/cells/file").content == make_adapter(1)
+            return answer["predictions"], client.get("/adapters").json()["adapters"][0]
+
+    with make_parts(blobs=f"file://{bucket}") as parts:
+        labels, listed = ask(parts)
+    (path,) = bucket.iterdir()
+    assert path.read_bytes() == make_adapter(1)
+    (tmp_path / "blobs" / path.name).unlink()
+
+    with make_parts(blobs=f"file://{bucket}") as parts:
+        version = parts.catalog.entries()[0].latest
+        assert parts.catalog.tier(version) == "remote"
+        again, still = ask(parts)
+    assert again == labels
+    assert still["digest"] == listed["digest"] == f"sha256:{path.name}"
+
+
+def test_an_upload_that_the_store_does_not_take_is_not_published(make_parts, make_adapter, bucket):
+    with (
+        make_parts(blobs=f"file://{bucket}") as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1") as client,
+    ):
+        bucket.rmdir()
+        bucket.write_bytes(b"in the way")
+        answer = client.put("/adapters/cells", content=make_adapter(1))
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        assert client.get("/adapters").json() == {"adapters": []}
+        bucket.unlink()
+        assert client.put("/adapters/cells", content=make_adapter(1)).status_code == 201
+
+
+def test_the_command_wants_the_url_of_a_store(tmp_path):
+    command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--blobs", "nonsense"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 78
+    assert "expected s3://" in ended.stderr

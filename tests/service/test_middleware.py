@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_service.middleware import OPEN_PATHS
+
+
+@pytest.fixture
+def guarded(make_parts):
+    with make_parts(token="secret") as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        yield client
+
+
+def every_route(app):
+    for path, methods in app.openapi()["paths"].items():
+        for method in methods:
+            yield (
+                method.upper(),
+                path.format(name="cells", version=1, alias="prod", digest=f"sha256:{'0' * 64}", job_id="0" * 32),
+            )
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}])
+def test_every_route_but_health_and_docs_asks_for_the_token(guarded, headers):
+    asked = list(every_route(guarded.app))
+
+    assert len(asked) >= 30
+    for method, path in asked:
+        answer = guarded.request(method, path, headers=headers)
+        if path in OPEN_PATHS:
+            assert answer.status_code in (200, 503)
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), path
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_the_token_opens_every_name_of_the_host(guarded):
+    assert guarded.get("/limits", headers={"Authorization": "Bearer secret"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""])
+def test_without_a_token_only_loopback_names_are_served(client, host):
+    answer = client.get("/adapters", headers={"Host": host})
+
+    assert (answer.status_code, answer.json()["code"]) == (421, "host_not_allowed")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:8000"])
+def test_loopback_names_are_served_without_a_token(client, host):
+    assert client.get("/adapters", headers={"Host": host}).status_code == 200
+
+
+def test_a_page_of_another_site_may_not_ask(client):
+    refused = client.post("/predict?adapter=cells", content=b"", headers={"Origin": "https://evil.example"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
+    assert client.get("/adapters", headers={"Origin": "http://localhost:8000"}).status_code == 200
+
+
+def test_a_request_id_is_the_servers_own(client):
+    first = client.get("/limits", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
+    second = client.get("/limits").headers["X-Request-Id"]
+
+    assert len({first, second, "mine"}) == 3

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lensmount_service.errors import LeaseLost
+from lensmount_service.worker.heartbeat import JobCancelled
+from lensmount_service.worker.server_client import Refused, ServerAway, open_link
+
+BODY = b"the archive" * 1000
+DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers with the next line of a script: a status and a body, or None for a cut connection."""
+
+    script: list[tuple[int, bytes] | None]
+    seen: list[tuple[str, str, bytes]]
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.append((self.command, self.path, body))
+        line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if line is None:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        status, answer = line
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_PUT = _answer  # noqa: N815  # http.server's names
+
+    def log_message(self, *arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def serve():
+    """`serve([(200, b"x"), ...])` gives the URL of a server that answers so, and what it has seen."""
+    servers = []
+
+    def start(script):
+        handler = type("Handler", (Scripted,), {"script": list(script), "seen": []})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_address[1]}", handler.seen
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def problem(code):
+    return b'{"code": "%s", "detail": "why"}' % code.encode()
+
+
+def go_on() -> None:
+    """The job is still ours."""
+
+
+def test_a_file_is_fetched_whole_and_checked(serve, tmp_path):
+    url, seen = serve([(200, BODY)])
+    with open_link(url, "secret", 5, go_on) as link:
+        link.fetch("/datasets/cells/file", tmp_path / "cells.zip", params={"digest": DIGEST}, digest=DIGEST)
+    assert (tmp_path / "cells.zip").read_bytes() == BODY
+    assert seen[0][:2] == ("GET", f"/datasets/cells/file?digest={DIGEST.replace(':', '%3A')}")
+
+
+@pytest.mark.parametrize("first", [None, (503, problem("store_unavailable")), (200, BODY[:-1]), (502, b"<html>")])
+def test_what_may_be_better_later_is_tried_again(serve, tmp_path, first):
+    url, seen = serve([first, (200, BODY)])
+    with open_link(url, None, 20, go_on) as link:
+        link.fetch("/file", tmp_path / "cells.zip", digest=DIGEST)
+    assert len(seen) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.zip"]
+
+
+def test_a_file_is_sent_again_from_its_beginning(serve, tmp_path):
+    (tmp_path / "card.md").write_bytes(BODY)
+    url, seen = serve([None, (503, b""), (204, b"")])
+    with open_link(url, None, 20, go_on) as link:
+        assert link.send("/jobs/1/files/card.md", tmp_path / "card.md") == {}
+    assert [body for _, _, body in seen] == [BODY] * 3
+
+
+def test_a_refusal_is_said_once_with_its_code(serve):
+    url, seen = serve([(422, problem("adapter_invalid"))])
+    with open_link(url, None, 20, go_on) as link, pytest.raises(Refused) as refused:
+        link.send("/adapters/cells", b"x")
+    assert (refused.value.code, str(refused.value), refused.value.status) == ("adapter_invalid", "why", 422)
+    assert len(seen) == 1
+
+
+def test_a_lost_lease_is_its_own_error(serve):
+    url, _ = serve([(409, problem("lease_lost"))])
+    with open_link(url, None, 20, go_on) as link, pytest.raises(LeaseLost):
+        link.send("/adapters/cells", b"x")
+
+
+def test_a_server_that_stays_away_is_given_up(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with open_link(url, None, 0.3, go_on) as link, pytest.raises(ServerAway):
+        link.fetch("/file", tmp_path / "x")
+
+
+def test_waiting_for_a_server_ends_when_the_job_does(tmp_path):
+    calls = iter(range(100))
+
+    def check() -> None:
+        if next(calls) > 3:
+            raise JobCancelled
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with open_link(url, None, 60, check) as link, pytest.raises(JobCancelled):
+        link.fetch("/file", tmp_path / "x")
