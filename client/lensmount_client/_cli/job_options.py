@@ -59,7 +59,8 @@ def _parameter(option: Option) -> inspect.Parameter:
     if option.aliases:  # short words are taken as well, so the choices are only shown
         metavar = f"<{'|'.join(map(str, option.choices))}>"
     elif option.choices and option.type == "str":
-        kind = StrEnum(option.name, [(str(choice), str(choice)) for choice in option.choices])  # type: ignore[misc]  # the name is known only here
+        members = [(str(choice), str(choice)) for choice in option.choices]
+        kind = StrEnum(option.name, members)  # type: ignore[misc, no-redef]  # mypy reads only literal names
     text = option.help + (f" (default: {option.shown_default})" if option.shown_default else "")
     flag = typer.Option(
         option.command_flag,
