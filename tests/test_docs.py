@@ -171,10 +171,24 @@ def test_each_sample_image_gets_the_right_answer(server, sample):
         assert client.integrity().ok
 
 
+def anchors(page):
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_the_pages_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+    folders = [ROOT / name for name in ("docs", "recipes", "samples")]
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(page for folder in folders for page in folder.rglob("*.md")),
+    ]
+    for page in pages:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text()):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name} -> {target}"
+            assert not anchor or anchor in anchors(there), f"{page.name} -> {target}#{anchor}"
 
 
 def test_the_index_of_decisions_leads_to_each_record():
