@@ -20,8 +20,6 @@ from lensmount_adapters.cli.train import train
 from lensmount_adapters.dtypes import ALIASES, WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.programs import executor as executors
-from lensmount_adapters.training import augment, augment_volumes
-from lensmount_adapters.training import options_copy as training_options_copy
 from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
 from lensmount_adapters.training.options import (
@@ -31,10 +29,13 @@ from lensmount_adapters.training.options import (
     options_of_train,
 )
 from lensmount_adapters.training.precision import PRECISIONS, precision_of
+from lensmount_adapters.training.train_adapter import augment, augment_volumes
+from lensmount_adapters.training.train_adapter import options_copy as training_options_copy
 from lensmount_client import JobOptions
-from lensmount_client._cli import jobs as jobs_cli
+from lensmount_client._cli.main import jobs as jobs_cli
 from lensmount_client._types import training_options as copy
 from lensmount_service import cli as service_cli
+from lensmount_service.errors import RequestInvalid
 from lensmount_service.settings import Settings
 from lensmount_service.web.job_schemas import JobSubmission
 from lensmount_service.worker.settings import WorkerSettings
@@ -159,10 +160,10 @@ def test_what_a_job_says_of_volumes_and_texts_reaches_the_training_as_it_was_sai
         ({"head": "text", "prompts": {"templates": ["no place"], "classes": {}}}, "prompts, templates.0"),
     ],
 )
-def test_what_cannot_work_together_is_refused_in_the_same_words_by_both(change, found):
+def test_what_cannot_work_together_is_refused_by_both(change, found):
     with pytest.raises(TrainingError, match=found):
         config(**change)
-    with pytest.raises((ValidationError, Exception), match=r"window|fractions|finite|template"):
+    with pytest.raises((ValidationError, RequestInvalid), match=r"window|fractions|finite|template"):
         submission(**change).hyper_parameters()
 
 
@@ -209,7 +210,7 @@ def test_both_commands_have_a_flag_for_each_option_with_its_range_and_help(comma
         assert flag.help.startswith(option.help)
         assert option.unset in flag.help
         if option.lowest is not None:
-            assert (flag.type.min, flag.type.max) == (option.lowest, option.highest)
+            assert (flag.min, flag.max) == (option.lowest, option.highest)
         if command is train:
             assert flag.default == option.default
             assert flag.required == option.required
@@ -298,7 +299,7 @@ def test_the_variables_in_the_docs_have_the_defaults_of_the_settings():
         first, *more = re.findall(r"`LENSMOUNT_(\w+)`|`(_\w+)`", names)
         stem = first[0].rsplit("_", 1)[0]
         fields_of = [first[0], *(other[0] or stem + other[1] for other in more)]
-        shown = re.split(r", (?!\d{3}\b)", defaults.strip())
+        shown = defaults.strip().split(", ")
         assert len(fields_of) == len(shown), names
         compared |= dict(zip(map(str.lower, fields_of), shown, strict=True))
     assert len(compared) > 20

@@ -409,7 +409,7 @@ def test_bfloat16_is_taken_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -
 def test_bfloat16_training_learns_as_well(config: TrainingConfig, backbone: Backbone) -> None:
     result = train(replace(config, precision="bf16", epochs=8), backbone=backbone)
 
-    assert result.record["precision"] == "bf16"
+    assert result.record["precision"] == "bfloat16"
     assert result.test is not None
     assert result.test.balanced_accuracy >= 0.9
 

@@ -52,8 +52,13 @@ def test_submit_says_how_to_watch(server: Any, lensmount: Any) -> None:
     assert err == f"watch it with: lensmount jobs watch ac000000 --url {server.url}/\n"
 
 
-def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(server: Any, lensmount: Any) -> None:
+def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
+    server: Any, lensmount: Any, tmp_path: Path
+) -> None:
     from lensmount_client import JobOptions
+
+    texts = tmp_path / "prompts.toml"
+    texts.write_text('templates = ["a photo of {}."]\n[classes]\ncat = ["a cat"]\n')
 
     said = {
         "alias": "prod",
@@ -61,6 +66,14 @@ def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
         "rank": 4,
         "alpha": 8.0,
         "init_std": 0.01,
+        "init_b_std": 0.02,
+        "prompts": {"templates": ["a photo of {}."], "classes": {"cat": ["a cat"]}},
+        "warmup": 0.2,
+        "precision": "bf16",
+        "depth": 24,
+        "depth_resize": "crop",
+        "window": [-160.0, 240.0],
+        "file_dtype": "float32",
         "head": "mlp:256",
         "targets": "layer4",
         "epochs": 3,
@@ -99,13 +112,29 @@ def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
     arguments = []
     for name, value in said.items():
         arguments.append(flags.get(name, f"--{name.replace('_', '-')}"))
-        arguments += [] if value is True else [str(value)]
+        words = [str(texts)] if name == "prompts" else map(str, value) if isinstance(value, list) else [str(value)]
+        arguments += [] if value is True else words
     assert lensmount("jobs", "submit", "--dataset", "pets@1", "--adapter", "cats", *arguments)[0] == 0
     assert lensmount("jobs", "submit", "--dataset", "pets", "--adapter", "cats")[0] == 0
     assert server.training.bodies == [
         {"dataset": "pets@1", "adapter": "cats", **said},
         {"dataset": "pets", "adapter": "cats"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "cannot be read"), ("templates = [", "found no TOML"), ("\udcff", "found no TOML")]
+)
+def test_prompts_that_cannot_be_read_are_said_before_anything_is_sent(
+    server: Any, lensmount: Any, tmp_path: Path, text: str | None, words: str
+) -> None:
+    texts = tmp_path / "prompts.toml"
+    if text is not None:
+        texts.write_bytes(text.encode(errors="surrogateescape"))
+    code, _, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--head", "text", "--prompts", str(texts))
+    assert code == 2
+    assert words in err
+    assert server.training.bodies == []
 
 
 def test_a_key_makes_a_repeated_command_one_job(lensmount: Any) -> None:

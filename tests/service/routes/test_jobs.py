@@ -5,10 +5,12 @@ import json
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_adapters.training.config import TrainingConfig
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.routes.jobs import POLL_S
 from lensmount_service.server import open_parts
@@ -99,6 +101,17 @@ def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client
     assert client.get("/jobs").json() == {"jobs": [job]}
 
 
+def test_what_is_said_of_volumes_and_precision_is_what_the_worker_claims(client, parts):
+    said = {"depth": 24, "depth_resize": "crop", "window": [-160, 240], "init_b_std": 0.5, "warmup": 0}
+    job = submit(client, **said, precision="bf16", file_dtype="fp32")
+    lease = claim(parts)
+    assert lease.job.request.hyper_parameters == job["hyper_parameters"]
+    assert {name: job["hyper_parameters"][name] for name in said} == said
+    run = TrainingConfig(data=Path("d"), name="malaria", out=Path("o"), **lease.job.request.hyper_parameters)
+    assert (run.depth, run.depth_resize, run.window, run.init_b_std) == (24, "crop", (-160, 240), 0.5)
+    assert (run.precision, run.file_dtype) == ("bfloat16", "float32")
+
+
 WRONG = {
     "learning rate 0": {"learning_rate": 0},
     "a negative learning rate": {"learning_rate": -1},
@@ -122,6 +135,16 @@ WRONG = {
     "a callable path": {"__class__": "os.system"},
     "a label that is a list": {"method": ["lora"]},
     "fractions over a half": {"test_fraction": 0.9},
+    "a fraction of 1": {"validation_fraction": 0, "test_fraction": 1},
+    "pictures of 15": {"size": 15},
+    "a window of one number": {"window": [1]},
+    "a window from high to low": {"window": [240, -160]},
+    "a window that is text": {"window": "-160 240"},
+    "513 slices": {"depth": 513},
+    "float16 to train in": {"precision": "float16"},
+    "a file of integers": {"file_dtype": "int8"},
+    "prompts of another shape": {"head": "text", "prompts": {"templates": [], "classes": {}}},
+    "the server's own backbone": {"backbone": "resnet34"},
     "margin 2": {"margin": 2},
     "priority 101": {"priority": 101},
     "eleven attempts": {"max_attempts": 11},
