@@ -20,6 +20,8 @@ from lensmount_adapters.cli.train import train
 from lensmount_adapters.dtypes import ALIASES, WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.programs import executor as executors
+from lensmount_adapters.training import augment, augment_volumes
+from lensmount_adapters.training import options_copy as training_options_copy
 from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
 from lensmount_adapters.training.options import (
@@ -29,10 +31,8 @@ from lensmount_adapters.training.options import (
     options_of_train,
 )
 from lensmount_adapters.training.precision import PRECISIONS, precision_of
-from lensmount_adapters.training.train_adapter import augment, augment_volumes
-from lensmount_adapters.training.train_adapter import options_copy as training_options_copy
 from lensmount_client import JobOptions
-from lensmount_client._cli.main import jobs as jobs_cli
+from lensmount_client._cli import jobs as jobs_cli
 from lensmount_client._types import training_options as copy
 from lensmount_service import cli as service_cli
 from lensmount_service.errors import RequestInvalid
