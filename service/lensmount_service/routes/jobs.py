@@ -133,7 +133,11 @@ def jobs_router(
         def read() -> list[JobInfo]:
             page = jobs.list(state, limit, before)
             histories = jobs.histories([job.id for job in page])
-            return [job_info(job, histories[job.id]) for job in page]
+            seen = {each: workers.count(each) for each in {j.request.backbone for j in page if j.state == "queued"}}
+            return [
+                job_info(job, histories[job.id], seen.get(job.request.backbone) if job.state == "queued" else None)
+                for job in page
+            ]
 
         return JobList(jobs=await asyncio.to_thread(read))
 

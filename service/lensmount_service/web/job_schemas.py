@@ -161,7 +161,7 @@ class JobInfo(BaseModel):
     error: JobError | None
     workers: int | None = Field(
         None,
-        description="Workers that ask for jobs or train one now, where the job waits; null in lists and otherwise.",
+        description="Workers that ask for jobs or train one now, while the job waits; null afterwards.",
     )
 
 
