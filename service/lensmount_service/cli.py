@@ -72,22 +72,25 @@ def serve(
     cycles.disable()  # half a million objects stay: looking through them takes an eighth of importing
     try:
         from lensmount_adapters.errors import LensmountError
-        from lensmount_service import logs, server
+        from lensmount_service import startup
         from lensmount_service.errors import ServiceError
         from lensmount_service.settings import Settings
 
         settings = Settings(**given)
     except ValidationError as error:
         _stop(_wrong(error))
-    logs.configure(settings)
+    tell = startup.teller(settings)
     try:
-        server.serve(settings)
+        with startup.port_taken(settings) as bound, startup.ctrl_c_ends_at_once():
+            tell(f"Lensmount starts at {startup.own_url(*bound.getsockname()[:2])}. Loading PyTorch ...")
+            from lensmount_service import logs, server  # takes seconds: only now
+
+            logs.configure(settings)
+            server.serve(settings, bound=bound, tell=tell)
     except (LensmountError, ServiceError) as error:
         _stop(str(error))
     except OSError as error:
-        _stop(
-            f"cannot serve at {settings.host}:{settings.port}: {error.strerror or error}. Cure: choose another --port"
-        )
+        _stop(startup.cannot_serve(settings, error))
 
 
 def worker(
@@ -122,13 +125,11 @@ def worker(
         settings = WorkerSettings(**given)
     except ValidationError as error:
         _stop(_wrong(error), "worker")
-    try:
-        from lensmount_adapters.errors import LensmountError
-        from lensmount_service import logs
-        from lensmount_service.errors import ServiceError
-        from lensmount_service.worker import worker as working
-    except ModuleNotFoundError as error:
-        _stop(f'needs {error.name}. Cure: pip install "lensmount[train,serve]"', "worker")
+    from lensmount_adapters.errors import LensmountError
+    from lensmount_service import logs
+    from lensmount_service.errors import ServiceError
+    from lensmount_service.worker import worker as working
+
     logs.configure(settings)
     try:
         working.work(settings)

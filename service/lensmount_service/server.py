@@ -42,6 +42,7 @@ from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable, jobs_using
 from lensmount_service.metrics import Metrics
 from lensmount_service.settings import Settings
+from lensmount_service.startup import BACKLOG, Tell, own_url, port_taken, say_nothing
 from lensmount_service.store.blobs import Blobs, BlobStore
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.database import Database
@@ -66,11 +67,13 @@ class Parts:
 
 
 @contextmanager
-def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator[Parts]:
+def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell = say_nothing) -> Iterator[Parts]:
     """Backbone, registry, blobs, catalog, engine and app; the engine starts with the app's lifespan."""
     torch.set_num_threads(settings.threads)
     if backbone is None:
+        tell(f"Loading the backbone {settings.backbone} ...")
         backbone = _load(settings)
+    tell("Preparing how to compute on this machine, which compiles at the first start ...")
     runner = _runner(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
@@ -94,6 +97,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
         datasets = _datasets(settings, database)
         collect(settings.state, registry, BlobStore(settings.state / "blobs"), jobs, datasets)
         if settings.zoo:
+            tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
         training = Training(datasets, jobs, files, Publisher(database, registry, jobs, files))
         try:
@@ -102,9 +106,21 @@ def open_parts(settings: Settings, backbone: Backbone | None = None) -> Iterator
             backbone.keep_clones()  # whoever gave it may mount adapters in place again
 
 
-def serve(settings: Settings, backbone: Backbone | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, finish what was accepted, return. Raises OSError where the port is taken."""
-    with open_parts(settings, backbone) as parts, _listen(settings) as listener:
+def serve(
+    settings: Settings,
+    backbone: Backbone | None = None,
+    bound: socket.socket | None = None,
+    tell: Tell = say_nothing,
+) -> None:
+    """Serve until SIGINT or SIGTERM, finish what was accepted, return. Raises OSError where the port is taken.
+
+    `bound` is the socket where the caller has taken the port already; `tell` hears what goes on.
+    """
+    with (
+        contextlib.nullcontext(bound) if bound is not None else port_taken(settings) as listener,
+        open_parts(settings, backbone, tell) as parts,
+    ):
+        listener.listen(BACKLOG)
         config = uvicorn.Config(
             parts.app,
             http="httptools",
@@ -127,8 +143,11 @@ def serve(settings: Settings, backbone: Backbone | None = None) -> None:
         )
         gc.freeze()
         gc.enable()  # `lensmount serve` imports without it
-        with WorkerProcess(settings, _own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
-            _Server(config, parts.training.stopping).run([listener])
+        with WorkerProcess(settings, own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
+            try:
+                _Server(config, parts.training.stopping, tell, own_url(host, port)).run([listener])
+            finally:
+                gc.unfreeze()  # else Python's last collection skips it all, and triton reports its types as leaked
 
 
 def _blobs(settings: Settings) -> Blobs:
@@ -205,9 +224,20 @@ def zoo_folder() -> Path:
 class _Server(uvicorn.Server):
     """uvicorn raises the signal again after its clean shutdown, and the process would not exit with 0."""
 
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, tell: Tell, url: str) -> None:
         super().__init__(config)
         self._stopping = stopping
+        self._tell = tell
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell(f"Ready at {self._url}: open it in a browser, {self._url}/docs shows the API. Ctrl-C stops it.")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._tell("Stopping: what was accepted is finished first. Ctrl-C again ends at once.")
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -224,19 +254,6 @@ class _Server(uvicorn.Server):
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping.set()  # ends the event streams, which would last as long as their jobs
         self.handle_exit(number, frame)
-
-
-def _own_url(host: str, port: int) -> str:
-    """Where this machine reaches a server that listens at `host`."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
-
-
-@contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family, backlog=2048) as listener:
-        yield listener
 
 
 def _load(settings: Settings, device: str | None = None) -> Backbone:

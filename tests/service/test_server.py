@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -106,6 +107,9 @@ REFUSALS = {
 }
 
 
+WRONG_SETTINGS = ("another address without a token", "a port beyond all ports", "an unknown dtype")
+
+
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
     options, line = REFUSALS[case]
@@ -116,7 +120,10 @@ def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
     assert ended.returncode == 78
     assert line in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1
+    *progress, error = ended.stderr.strip().splitlines()
+    assert line in error
+    assert all(said.endswith(" ...") for said in progress)
+    assert not (case in WRONG_SETTINGS and progress)
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path):
@@ -126,8 +133,75 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
             [*SERVE, *SMALL, "--state", str(tmp_path), "--port", port], capture_output=True, text=True, timeout=300
         )
     assert ended.returncode == 78
-    assert "Cure: choose another --port" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    (line,) = ended.stderr.strip().splitlines()
+    assert f"127.0.0.1:{port}: Address already in use. Fix: choose another port with --port" in line
+
+
+def test_a_port_that_is_taken_is_said_before_torch_is_imported():
+    script = (
+        "import atexit, sys; from lensmount_client._cli.main import main; "
+        "atexit.register(lambda: print('torch' in sys.modules)); "
+        "main(['serve', '--port', sys.argv[1]])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run([sys.executable, "-c", script, port], capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stdout.strip()) == (78, "False")
+
+
+@contextmanager
+def starting(state, *options):
+    """A server process whose lines are read as they come."""
+    process = subprocess.Popen(
+        [*SERVE, *SMALL, "--state", str(state), *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_a_start_is_told_step_by_step_and_ctrl_c_is_one_line(tmp_path):
+    with starting(tmp_path) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("Ready"):
+                break
+        plain = [line for line in lines if not line.startswith("20")]  # the log's lines begin with a time
+        assert [line.split()[0] for line in plain] == ["Lensmount", "Loading", "Preparing", "Ready"]
+        url = re.search(r"Ready at (\S+):", plain[-1])[1]
+        assert f"starts at {url}. " in plain[0]
+        assert httpx.get(f"{url}/health/ready").status_code == 200
+
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().splitlines()
+        assert process.wait(300) == 0
+    assert [line for line in said if not line.startswith("20")] == [
+        "Stopping: what was accepted is finished first. Ctrl-C again ends at once."
+    ]
+
+
+def test_ctrl_c_while_loading_is_one_line(tmp_path):
+    with starting(tmp_path) as process:
+        first = process.stderr.readline()
+        assert first.startswith("Lensmount starts at http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().strip() == "Stopped."
+        assert process.wait(300) == 130
+
+
+def test_whoever_asks_for_json_gets_json_alone(tmp_path):
+    with starting(tmp_path, "--log-format", "json") as process:
+        for line in process.stderr:
+            if json.loads(line)["event"] == "serving":
+                break
+        process.send_signal(signal.SIGTERM)
+        for line in process.stderr.read().splitlines():
+            json.loads(line)
+        assert process.wait(300) == 0
 
 
 def test_a_slow_client_that_goes_away_leaves_no_trace(tmp_path, make_adapter, make_png):

@@ -1,0 +1,78 @@
+"""What `lensmount serve` does before it loads anything: it takes the port, and says what goes on. Imports no torch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from lensmount_service.settings import Settings
+
+BACKLOG = 2048
+INTERRUPTED = 130  # as shells say of a program that Ctrl-C ended
+
+Tell = Callable[[str], None]
+
+
+def teller(settings: Settings) -> Tell:
+    """Writes plain lines for people on stderr; whoever asked for JSON or for fewer lines gets none."""
+    if settings.log_format != "text" or settings.log_level not in ("debug", "info"):
+        return say_nothing
+    return lambda text: print(text, file=sys.stderr, flush=True)  # noqa: T201  # read before logging is imported
+
+
+def say_nothing(text: str) -> None:
+    return None
+
+
+@contextmanager
+def port_taken(settings: Settings) -> Iterator[socket.socket]:
+    """The server's socket, bound but not listening: until the server is ready, clients are refused at once.
+
+    Raises OSError where the port or the address is not to be had; `cannot_serve` says it in a sentence.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as bound:
+        if os.name == "posix":  # a port of a server that just ended may be taken again, one in use may not
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((settings.host, settings.port))
+        yield bound
+
+
+def own_url(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens at `host`."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def cannot_serve(settings: Settings, error: OSError) -> str:
+    """One line about a port or an address that cannot be used."""
+    fix = "choose another address with --host"
+    if error.errno == errno.EADDRINUSE:
+        fix = "choose another port with --port, or stop the program that listens there"
+    elif error.errno == errno.EACCES:
+        fix = "choose a port above 1023 with --port"
+    return f"cannot serve at {settings.host}:{settings.port}: {error.strerror or error}. Fix: {fix}"
+
+
+@contextmanager
+def ctrl_c_ends_at_once() -> Iterator[None]:
+    """Before the server runs nothing needs to be finished: Ctrl-C is one line, not a traceback out of an import."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        os.write(2, b"\nStopped.\n")
+        os._exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
