@@ -20,6 +20,7 @@ from lensmount_adapters.backbone.clip import CLIP
 from lensmount_adapters.backbone.pristine import Clones, Pristine, Unwritten
 from lensmount_adapters.delta.kinds import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
+from lensmount_adapters.suggestion import did_you_mean
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
@@ -154,7 +155,8 @@ def load_backbone(
     if not _is_known(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
         known = ", ".join(("clip", *monai_networks.NETWORKS))
-        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or {known}")
+        meant = did_you_mean(name, (*timm.list_models(f"{name[:2]}*"), "clip", *monai_networks.NETWORKS))
+        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or {known}.{meant}")
     module = weight_sources.create(name, weights)
     cfg = weight_sources.config_of(module)
     height, width = cfg["input_size"][1:]

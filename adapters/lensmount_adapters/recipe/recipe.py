@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.suggestion import did_you_mean
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.prompts import Prompts
 
@@ -163,8 +164,8 @@ def load_recipe(name: str) -> Recipe:
     path = Path(name) if name.endswith(".toml") else recipes_folder() / f"{name}.toml"
     if name not in recipe_names() and not (name.endswith(".toml") and path.is_file()):
         raise TrainingError(
-            f"found no recipe {name!r}, expected {', '.join(recipe_names())} or a file of your own. "
-            "Cure: `lensmount recipe --list`, or the path of a .toml file"
+            f"found no recipe {name!r}, expected {', '.join(recipe_names())} or a file of your own."
+            f"{did_you_mean(name, recipe_names())} Cure: `lensmount recipe --list`, or the path of a .toml file"
         )
     return read_recipe(path)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import glob
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
 
+MAX_NAMES = 1000  # of a folder, compared with a name that is not there
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what the server decodes
 
 
@@ -22,13 +26,22 @@ def read_file(path: str | Path) -> bytes:
             raise InvalidInput(f"{path}: is no regular file")
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InvalidInput(f"{path}: no such file") from error
+        raise InvalidInput(f"{path}: no such file{_meant(path)}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise InvalidInput(f"{path}: cannot be read ({reason})") from error
     if not content:
         raise InvalidInput(f"{path}: the file is empty")
     return content
+
+
+def _meant(path: Path) -> str:
+    """The file beside it that somebody who mistyped the name may have meant."""
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_NAMES)]
+        if close := difflib.get_close_matches(path.name, names, n=1, cutoff=0.7):
+            return f". Did you mean {close[0]!r}?"
+    return ""
 
 
 def find_images(where: str | Path) -> Iterator[str]:

@@ -28,6 +28,7 @@ from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
 from lensmount_service.store.database import Database, metadata
 from lensmount_service.store.references import require_name
+from lensmount_service.store.similar import similar_name
 from lensmount_service.store.uploads import Uploads, left_over, storage
 
 log = structlog.get_logger(__name__)
@@ -169,18 +170,18 @@ class DatasetStore:
         """The latest version, or the one asked for. Raises NotFound or VersionDeleted (`dataset_gone`)."""
         with self._database.read() as connection:
             rows = _rows(connection, name)
-        if version is not None:
-            return _by(name, rows, "version", version)
-        if digest is not None:
-            return _by(name, rows, "digest", digest)
-        live = [row for row in rows if not row.deleted]
-        if not live:
-            raise _not_found(name)
-        return _dataset(live[-1])
+            if version is not None:
+                return _by(connection, name, rows, "version", version)
+            if digest is not None:
+                return _by(connection, name, rows, "digest", digest)
+            live = [row for row in rows if not row.deleted]
+            if not live:
+                raise _not_found(connection, name)
+            return _dataset(live[-1])
 
     def require(self, connection: sa.Connection, name: str, version: int) -> Dataset:
         """A version that is there, within the caller's transaction. Raises NotFound or VersionDeleted."""
-        return _by(name, _rows(connection, name), "version", version)
+        return _by(connection, name, _rows(connection, name), "version", version)
 
     def entries(self) -> list[Dataset]:
         """The latest version of each dataset, by name."""
@@ -207,8 +208,8 @@ class DatasetStore:
             rows = _rows(connection, name)
             live = [row for row in rows if not row.deleted]
             if not live:
-                raise _not_found(name)
-            gone = live if version is None else [_row(name, rows, "version", version)]
+                raise _not_found(connection, name)
+            gone = live if version is None else [_row(connection, name, rows, "version", version)]
             if users := self._in_use(connection, name, version):
                 raise DatasetInUse(
                     f"found {len(users)} job(s) that still need it, such as {users[0]}. "
@@ -324,11 +325,11 @@ def _live_digests(connection: sa.Connection) -> set[str]:
     return set(connection.execute(sa.select(_datasets.digest).where(~_datasets.deleted)).scalars())
 
 
-def _by(name: str, rows: list[Any], column: str, wanted: object) -> Dataset:
-    return _dataset(_row(name, rows, column, wanted))
+def _by(connection: sa.Connection, name: str, rows: list[Any], column: str, wanted: object) -> Dataset:
+    return _dataset(_row(connection, name, rows, column, wanted))
 
 
-def _row(name: str, rows: list[Any], column: str, wanted: object) -> Any:
+def _row(connection: sa.Connection, name: str, rows: list[Any], column: str, wanted: object) -> Any:
     """The latest live row with this version or digest."""
     matching = [row for row in rows if getattr(row, column) == wanted]
     live = [row for row in matching if not row.deleted]
@@ -339,17 +340,21 @@ def _row(name: str, rows: list[Any], column: str, wanted: object) -> Any:
             f"this version of the dataset {name!r} was deleted. Cure: use another", code="dataset_gone"
         )
     if all(row.deleted for row in rows):
-        raise _not_found(name)
-    raise NotFound(f"found no such version of the dataset {name!r}", code="dataset_not_found")
+        raise _not_found(connection, name)
+    newest = max(row.version for row in rows if not row.deleted)
+    raise NotFound(
+        f"found no such version of the dataset {name!r}. Did you mean {newest}, its newest?", code="dataset_not_found"
+    )
 
 
 def _dataset(row: Any) -> Dataset:
     return Dataset(**{field: getattr(row, field) for field in Dataset.__dataclass_fields__})
 
 
-def _not_found(name: str) -> NotFound:
+def _not_found(connection: sa.Connection, name: str) -> NotFound:
+    meant = similar_name(connection, _datasets.name, ~_datasets.deleted, name)
     return NotFound(
-        f"found no dataset named {name[:80]!r}. Cure: see GET /datasets for the names", code="dataset_not_found"
+        f"found no dataset named {name[:80]!r}.{meant} Cure: see GET /datasets for the names", code="dataset_not_found"
     )
 
 

@@ -19,6 +19,7 @@ from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import Database, metadata
 from lensmount_service.store.memo import Recall
 from lensmount_service.store.references import Reference
+from lensmount_service.store.similar import similar_name
 
 _versions = sa.Table(
     "versions",
@@ -208,8 +209,9 @@ def _rows(connection: sa.Connection, name: str) -> list[Any]:
 def _existing(connection: sa.Connection, name: str) -> list[Any]:
     rows = _rows(connection, name)
     if all(row.deleted for row in rows):
+        meant = similar_name(connection, _versions.c.name, ~_versions.c.deleted, name)
         raise NotFound(
-            f"found no adapter named {name!r}. Cure: see GET /adapters for the names", code="adapter_not_found"
+            f"found no adapter named {name!r}.{meant} Cure: see GET /adapters for the names", code="adapter_not_found"
         )
     return rows
 
@@ -220,7 +222,10 @@ def _by_number(name: str, rows: list[Any], number: int) -> Any:
             if row.deleted:
                 raise VersionDeleted(f"version {number} of {name!r} was deleted. Cure: use another version")
             return row
-    raise NotFound(f"found no version {number} of {name!r}", code="version_not_found")
+    newest = max(row.version for row in rows if not row.deleted)
+    raise NotFound(
+        f"found no version {number} of {name!r}. Did you mean {newest}, its newest?", code="version_not_found"
+    )
 
 
 def _by_digest(reference: Reference, rows: list[Any]) -> Any:
@@ -236,11 +241,13 @@ def _by_digest(reference: Reference, rows: list[Any]) -> Any:
 
 
 def _alias(connection: sa.Connection, name: str, alias: str) -> int:
+    mine = _aliases.c.name == name
     found = connection.execute(
-        sa.select(_aliases.c.version).where(_aliases.c.name == name, _aliases.c.alias == alias)
+        sa.select(_aliases.c.version).where(mine, _aliases.c.alias == alias)
     ).scalar_one_or_none()
     if found is None:
-        raise NotFound(f"found no alias {alias!r} of {name!r}", code="alias_not_found")
+        meant = similar_name(connection, _aliases.c.alias, mine, alias)
+        raise NotFound(f"found no alias {alias!r} of {name!r}.{meant}", code="alias_not_found")
     return int(found)
 
 

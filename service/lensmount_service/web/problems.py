@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 from collections.abc import Iterator
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from lensmount_adapters import errors as adapters
+from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service import errors as service
 
 log = structlog.get_logger(__name__)
@@ -157,7 +159,10 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"pointer": _ascii("/" + "/".join(str(part)[:64] for part in one["loc"])), "message": one["msg"][:200]}
+        {
+            "pointer": _ascii("/" + "/".join(str(part)[:64] for part in one["loc"])),
+            "message": one["msg"][:200] + _meant(request, one),
+        }
         for one in error.errors()[:10]
     ]
     malformed = any(one["type"] == "json_invalid" for one in error.errors())
@@ -166,6 +171,15 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     return problem(
         status, code, f"{first}. Cure: see /docs for what is expected", request.state.request_id, errors=errors
     )
+
+
+def _meant(request: Request, found: dict[str, Any]) -> str:
+    """The field of the body that somebody who sent an unknown one may have meant."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    fields = getattr(getattr(getattr(body, "field_info", None), "annotation", None), "model_fields", {})
+    if found["type"] != "extra_forbidden" or len(found["loc"]) != 2:
+        return ""
+    return "." + meant if (meant := did_you_mean(str(found["loc"][-1]), fields)) else ""
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

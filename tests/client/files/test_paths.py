@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lensmount_client import InvalidInput
-from lensmount_client._files.paths import find_images
+from lensmount_client._files.paths import find_images, read_file
 
 
 @pytest.fixture
@@ -47,3 +47,11 @@ def test_a_folder_is_walked_only_as_far_as_it_is_read(tree: Path) -> None:
     first = list(islice(found, 2))
     (tree / "deep" / "later.png").write_bytes(b"x")
     assert len(first + list(found)) == 4
+
+
+def test_a_mistyped_file_says_which_one_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "malaria.safetensors").write_bytes(b"x")
+    with pytest.raises(InvalidInput, match=r"no such file\. Did you mean 'malaria\.safetensors'\?"):
+        read_file(tmp_path / "malara.safetensors")
+    with pytest.raises(InvalidInput, match=r"no such file$"):
+        read_file(tmp_path / "nowhere" / "malara.safetensors")

@@ -1,0 +1,29 @@
+"""The name in a table that is most like one that is not there, at a bounded cost however many there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from lensmount_adapters.suggestion import MAX_NAMES, did_you_mean
+
+PREFIXES = (1, 2, 4, 8, 16, 32)  # names that begin alike are compared first
+
+
+def similar_name(
+    connection: sa.Connection, column: sa.ColumnElement[Any], live: sa.ColumnElement[bool], name: str
+) -> str:
+    """ " Did you mean 'malaria'?" of the live names in `column`, or nothing.
+
+    The database picks the names of about the same length, those that begin alike first, at most MAX_NAMES.
+    """
+    alike = sum((sa.case((sa.func.substr(column, 1, n) == name[:n], 1), else_=0) for n in PREFIXES), sa.literal(0))
+    query = (
+        sa.select(column)
+        .where(live, sa.func.length(column).between(len(name) - 2, len(name) + 2))
+        .group_by(column)
+        .order_by(alike.desc(), column)
+        .limit(MAX_NAMES)
+    )
+    return did_you_mean(name, connection.execute(query).scalars())

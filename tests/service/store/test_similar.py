@@ -1,0 +1,65 @@
+"""Mistyped names on a server: what was meant, at a bounded cost."""
+
+from __future__ import annotations
+
+import io
+import time
+import zipfile
+
+import pytest
+import sqlalchemy as sa
+
+from lensmount_service.store.database import Database
+from lensmount_service.store.registry import _versions
+from lensmount_service.store.similar import similar_name
+
+
+def detail(answer) -> str:
+    assert answer.status_code in (404, 422)
+    return answer.json()["detail"]
+
+
+def test_every_kind_of_name_says_what_was_meant(client, make_png):
+    client.put("/adapters/cells/aliases/production", json={"version": 1}).raise_for_status()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(12):
+            file.writestr(f"{'ab'[number % 2]}/{number}.png", make_png(number))
+    zipped = {"content": archive.getvalue(), "headers": {"Content-Type": "application/zip"}}
+    client.put("/datasets/slides", **zipped).raise_for_status()
+
+    def asked(adapter: str) -> str:
+        return detail(client.post(f"/predict?adapter={adapter}", content=make_png()))
+
+    def submitted(**fields: object) -> str:
+        return detail(client.post("/jobs", json={"dataset": "slides", "adapter": "x", **fields}))
+
+    assert "'cels'. Did you mean 'cells'?" in asked("cels")
+    assert "Did you mean 'production'?" in asked("cells:producton")
+    assert "no version 7 of 'cells'. Did you mean 1, its newest?" in asked("cells@7")
+    assert "Did you mean 'tiles'?" in detail(client.get("/adapters/tile"))
+    assert "Did you mean" not in detail(client.get("/adapters/something-else"))
+    assert "Did you mean 'slides'?" in detail(client.get("/datasets/slide"))
+    assert "Did you mean 'slides'?" in submitted(dataset="slids")
+    assert "Did you mean 1, its newest?" in submitted(dataset="slides@3")
+    assert "Did you mean 'epochs'?" in submitted(epoch=3)
+
+
+def test_a_deleted_adapter_is_not_suggested(client):
+    client.delete("/adapters/cells").raise_for_status()
+    assert "Did you mean" not in detail(client.get("/adapters/cels"))
+
+
+@pytest.mark.parametrize("name", ["task-05000x", "x" * 64, "task"])
+def test_ten_thousand_names_cost_little(tmp_path, name):
+    database = Database(tmp_path / "registry.sqlite3")
+    database.create()
+    row = {"digest": "sha256:0", "size_bytes": 1, "created_at": "", "deleted": False, "manifest": "{}", "version": 1}
+    with database.write() as connection:
+        connection.execute(_versions.insert(), [{**row, "name": f"task-{number:05}"} for number in range(10_000)])
+    with database.read() as connection:
+        started = time.process_time()
+        meant = similar_name(connection, _versions.c.name, sa.not_(_versions.c.deleted), name)
+        assert time.process_time() - started < 0.5
+    database.close()
+    assert meant == {"task-05000x": " Did you mean 'task-05000'?"}.get(name, "")
