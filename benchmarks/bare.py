@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, admit, load_backbone
 from lensmount_adapters.inputs.prepare import prepare
-from lensmount_adapters.programs.executor import choose_executor
+from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 
 ZOO = Path(__file__).parents[1] / "adapters" / "zoo"

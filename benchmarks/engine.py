@@ -42,7 +42,8 @@ from lensmount_adapters import Adapter, Backbone, Manifest, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.delta.kinds import LowRank
 from lensmount_adapters.graph.segments import Segments
-from lensmount_adapters.programs.executor import Executor, choose_executor
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.programs.openvino import import_openvino
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.engine.scheduler import Item, Scheduler

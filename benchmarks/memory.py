@@ -133,7 +133,7 @@ def adapters(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import torch
 
     from lensmount_adapters import admit, load_backbone
-    from lensmount_adapters.programs.executor import choose_executor
+    from lensmount_adapters.programs.choose import choose_executor
     from lensmount_adapters.runners.costs import CostBook
     from lensmount_adapters.runners.segment_runner import SegmentRunner
 
@@ -174,7 +174,7 @@ def adapter_bytes(backbone: Any, seed: int) -> bytes:
 
     from lensmount_adapters import Manifest, dump_adapter
     from lensmount_adapters.adapter.manifest import Factors, LinearHead
-    from lensmount_adapters.delta.kinds import fresh_low_rank
+    from lensmount_adapters.delta.initial import fresh_low_rank
     from lensmount_adapters.delta.targets import select_targets
 
     draw = torch.Generator().manual_seed(seed)

@@ -27,9 +27,11 @@ from lensmount_adapters.data.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.programs.executor import Joining, choose_executor
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.executor import Joining
 from lensmount_adapters.runners.costs import Line
-from lensmount_adapters.runners.runner import MergedRunner, Runner
+from lensmount_adapters.runners.merged import MergedRunner
+from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.training.evaluate import reproduce_split
 

@@ -39,11 +39,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from lensmount_adapters.adapter.manifest import Preprocessing
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.weights import create
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.training.augment import Augmentation, augment, cut_mix, mix
 from lensmount_adapters.training.config import TrainingConfig

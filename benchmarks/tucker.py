@@ -25,7 +25,8 @@ from typing import Any
 import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
 
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train
 

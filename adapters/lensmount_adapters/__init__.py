@@ -27,18 +27,16 @@ if TYPE_CHECKING:
         write_adapter,
     )
     from lensmount_adapters.adapter.header import Limits
-    from lensmount_adapters.adapter.manifest import Manifest, Preprocessing
+    from lensmount_adapters.adapter.manifest import Manifest
+    from lensmount_adapters.backbone.fingerprint import fingerprint_of, tensor_digest
     from lensmount_adapters.backbone.inflate import VolumeBackbone, inflate
-    from lensmount_adapters.backbone.model import (
-        DEFAULT_BACKBONE,
-        Backbone,
-        fingerprint_of,
-        load_backbone,
-        tensor_digest,
-    )
-    from lensmount_adapters.delta.kinds import Delta, Layer, Target
+    from lensmount_adapters.backbone.load import DEFAULT_BACKBONE, load_backbone
+    from lensmount_adapters.backbone.model import Backbone
+    from lensmount_adapters.backbone.target import Layer, Target
+    from lensmount_adapters.delta.kinds import Delta
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.inputs.images import ImageLimits, decode_image, preprocess
+    from lensmount_adapters.inputs.rules import Preprocessing
     from lensmount_adapters.swap.exact import ExactSwapper, Swapper
     from lensmount_adapters.swap.subtract import SubtractingSwapper
 
@@ -77,11 +75,15 @@ _NAMES = {  # the imports above once more, for Python; a test compares the two
     "adapter.admission": ["admit"],
     "adapter.file": ["AdapterFile", "digest_of", "dump_adapter", "parse_adapter", "write_adapter"],
     "adapter.header": ["Limits"],
-    "adapter.manifest": ["Manifest", "Preprocessing"],
+    "adapter.manifest": ["Manifest"],
     "backbone.inflate": ["VolumeBackbone", "inflate"],
-    "backbone.model": ["DEFAULT_BACKBONE", "Backbone", "fingerprint_of", "load_backbone", "tensor_digest"],
-    "delta.kinds": ["Delta", "Layer", "Target"],
+    "backbone.fingerprint": ["fingerprint_of", "tensor_digest"],
+    "backbone.load": ["DEFAULT_BACKBONE", "load_backbone"],
+    "backbone.model": ["Backbone"],
+    "backbone.target": ["Layer", "Target"],
+    "delta.kinds": ["Delta"],
     "errors": ["LensmountError"],
+    "inputs.rules": ["Preprocessing"],
     "inputs.images": ["ImageLimits", "decode_image", "preprocess"],
     "swap.exact": ["ExactSwapper", "Swapper"],
     "swap.subtract": ["SubtractingSwapper"],

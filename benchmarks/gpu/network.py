@@ -16,7 +16,8 @@ from lensmount_adapters import Adapter, Backbone, Manifest, admit, dump_adapter,
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
-from lensmount_adapters.programs.executor import Executor, choose_executor
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.runners.split_backbone import Junction
 

@@ -106,7 +106,7 @@ def app_in_this_process(state: Path) -> Iterator[str]:
     """The real app with a tiny backbone and two random adapters: a dry run has no time to start a process."""
     import uvicorn
 
-    from lensmount_service.server import open_parts
+    from lensmount_service.build import open_parts
     from lensmount_service.settings import Settings
 
     Settings.model_validate({name.replace("-", "_"): value for name, value in OPTIONS.items()})

@@ -146,14 +146,15 @@ from lensmount_client._errors import (
     ZipSymlink,
     ZipTooLarge,
 )
-from lensmount_client._files.image import ImageInput
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import Timeout
 from lensmount_client._resources.adapters import Adapters, AsyncAdapters
 from lensmount_client._resources.datasets import AsyncDatasets, Datasets
 from lensmount_client._resources.job import AsyncJob, Job
 from lensmount_client._resources.jobs import AsyncJobs, Jobs
+from lensmount_client._resources.many import Outcome
 from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
+from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.job_options import JobOptions
 from lensmount_client._types.jobs import (
     DatasetId,
@@ -179,7 +180,6 @@ from lensmount_client._types.results import (
     DownloadedFile,
     Health,
     Integrity,
-    Outcome,
     Prediction,
     Score,
     VersionInfo,

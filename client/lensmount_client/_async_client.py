@@ -11,11 +11,10 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from lensmount_client._api import adapters as calls
-from lensmount_client._api import masks
+from lensmount_client._api import masks, predict, server
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
-from lensmount_client._files.image import ImageInput, image_bytes
+from lensmount_client._files.image import image_bytes
 from lensmount_client._http.call import Call, Wait, exchange
 from lensmount_client._http.concurrency import awindowed
 from lensmount_client._http.response import Answer, Receiver
@@ -25,10 +24,11 @@ from lensmount_client._resources.adapters import AsyncAdapters
 from lensmount_client._resources.datasets import AsyncDatasets
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import AsyncJobs
-from lensmount_client._resources.many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
-from lensmount_client._types.results import Health, Integrity, Outcome, Prediction
+from lensmount_client._types.results import Health, Integrity, Prediction
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class AsyncClient:
         adapters = adapter_list(adapter)
         content = await asyncio.to_thread(image_bytes, image)
         timeout_s = self._settings.prediction_timeout_s
-        predictions = await self._run(calls.predict(content, adapters, top_k, timeout_s))
+        predictions = await self._run(predict.predict(content, adapters, top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     async def segment(self, image: ImageInput, adapter: str) -> Segmentation:
@@ -131,7 +131,7 @@ class AsyncClient:
             try:
                 content = await asyncio.to_thread(image_bytes, source)
                 timeout_s = self._settings.prediction_timeout_s
-                predictions = await self._run(calls.predict(content, adapters, top_k, timeout_s))
+                predictions = await self._run(predict.predict(content, adapters, top_k, timeout_s))
                 return succeeded(source, adapters, predictions)
             except LensmountError as error:
                 return failed(source, adapters, error)
@@ -141,15 +141,15 @@ class AsyncClient:
 
     async def health(self) -> Health:
         """See `Client.health`."""
-        return await self._run(calls.health())
+        return await self._run(server.health())
 
     async def limits(self) -> Mapping[str, Any]:
         """See `Client.limits`."""
-        return await self._run(calls.limits())
+        return await self._run(server.limits())
 
     async def integrity(self) -> Integrity:
         """See `Client.integrity`."""
-        return await self._run(calls.integrity())
+        return await self._run(server.integrity())
 
     @staticmethod
     async def _reported(

@@ -11,11 +11,10 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from lensmount_client._api import adapters as calls
-from lensmount_client._api import masks
+from lensmount_client._api import masks, predict, server
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
-from lensmount_client._files.image import ImageInput, image_bytes
+from lensmount_client._files.image import image_bytes
 from lensmount_client._http.call import Call, Wait, exchange
 from lensmount_client._http.concurrency import windowed
 from lensmount_client._http.response import Answer, Receiver
@@ -25,10 +24,11 @@ from lensmount_client._resources.adapters import Adapters
 from lensmount_client._resources.datasets import Datasets
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import Jobs
-from lensmount_client._resources.many import adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
-from lensmount_client._types.results import Health, Integrity, Outcome, Prediction
+from lensmount_client._types.results import Health, Integrity, Prediction
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class Client:
         of the backbone that they share.
         """
         timeout_s = self._settings.prediction_timeout_s
-        predictions = self._run(calls.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
+        predictions = self._run(predict.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def segment(self, image: ImageInput, adapter: str) -> Segmentation:
@@ -135,7 +135,7 @@ class Client:
 
         def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
-                call = calls.predict(image_bytes(source), adapters, top_k, self._settings.prediction_timeout_s)
+                call = predict.predict(image_bytes(source), adapters, top_k, self._settings.prediction_timeout_s)
                 return succeeded(source, adapters, self._run(call))
             except LensmountError as error:
                 return failed(source, adapters, error)
@@ -145,15 +145,15 @@ class Client:
 
     def health(self) -> Health:
         """Whether the server is ready for requests. Raises ServerUnreachable or Unavailable, at once."""
-        return self._run(calls.health())
+        return self._run(server.health())
 
     def limits(self) -> Mapping[str, Any]:
         """The limits the server enforces, by name."""
-        return self._run(calls.limits())
+        return self._run(server.limits())
 
     def integrity(self) -> Integrity:
         """Let the server hash its live backbone against the bytes that it started with."""
-        return self._run(calls.integrity())
+        return self._run(server.integrity())
 
     @staticmethod
     def _reported(

@@ -163,7 +163,7 @@ def calibrate(
     given = {name: value for name, value in locals().items() if value is not None and name != "json"}
     try:
         from lensmount_adapters.errors import LensmountError
-        from lensmount_service import logs, server
+        from lensmount_service import logs, maintenance
         from lensmount_service.errors import ServiceError
         from lensmount_service.settings import Settings
 
@@ -172,7 +172,7 @@ def calibrate(
         _stop(_wrong(error), "calibrate")
     logs.configure(settings)
     try:
-        found = server.calibrate(settings)
+        found = maintenance.calibrate(settings)
     except (LensmountError, ServiceError) as error:
         _stop(str(error), "calibrate")
     if json:
@@ -204,7 +204,7 @@ def gc(
         if value is not None
     }
     try:
-        from lensmount_service import logs, server
+        from lensmount_service import logs, maintenance
         from lensmount_service.errors import ServiceError
         from lensmount_service.settings import Settings
 
@@ -213,7 +213,7 @@ def gc(
         _stop(_wrong(error), "gc")
     logs.configure(settings)
     try:
-        removed = asdict(server.collect_garbage(settings, older_than))
+        removed = asdict(maintenance.collect_garbage(settings, older_than))
     except ServiceError as error:
         _stop(str(error), "gc")
     except OSError as error:

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lensmount_adapters.dtypes import full_word
-from lensmount_service.worker.settings import LEASE_S, LeaseSeconds
+from lensmount_service.jobs.lease import LEASE_S, LeaseSeconds
 
 MAX_REQUEST_TIMEOUT_S = 600.0
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensmount_adapters.delta.kinds import Delta, Layer, Target, read_deltas
+from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.delta.kinds import Delta
+from lensmount_adapters.delta.read import read_deltas
 
 RANK = 3
 SCALE = 1.75

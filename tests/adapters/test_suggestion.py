@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lensmount_adapters.backbone.model import load_backbone
+from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.errors import BackboneError, TrainingError
 from lensmount_adapters.recipe.recipe import load_recipe
 from lensmount_adapters.suggestion import did_you_mean

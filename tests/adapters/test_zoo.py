@@ -14,7 +14,8 @@ import typer
 from typer.testing import CliRunner
 
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.cli import train as cli
 from lensmount_adapters.training import train as training
 from lensmount_adapters.training.config import TrainingConfig

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.programs import cudagraphs as cudagraph_executor
+from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.cudagraphs import CudaGraphs
-from lensmount_adapters.programs.executor import choose_executor
 
 pytestmark = pytest.mark.gpu
 

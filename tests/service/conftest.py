@@ -22,9 +22,9 @@ from PIL import Image
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
-from lensmount_adapters.delta.kinds import fresh_low_rank
+from lensmount_adapters.delta.initial import fresh_low_rank
 from lensmount_service import logs
-from lensmount_service.server import Parts, open_parts
+from lensmount_service.build import Parts, open_parts
 from lensmount_service.settings import Settings
 from lensmount_service.store.database import Database
 

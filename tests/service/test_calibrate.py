@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lensmount_service.server import open_parts
+from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
 
 

@@ -16,7 +16,7 @@ from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.zero_shot import write_zero_shot
-from lensmount_service.server import Parts
+from lensmount_service.build import Parts
 
 PROMPTS = Prompts(templates=("a photo of {}.",), classes={"red": ("red noise",), "green": ("green noise",)})
 

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_service.gc import collect
-from lensmount_service.server import collect_garbage
+from lensmount_service.maintenance import collect_garbage
 from lensmount_service.store.blobs import BlobStore
 from lensmount_service.store.registry import Registry
 

@@ -30,8 +30,10 @@ import sqlalchemy as sa
 from PIL import Image
 
 from lensmount_service.errors import Unavailable
-from lensmount_service.jobs.table import ENDED, JobTable, event_table, publication_table
-from lensmount_service.server import collect_garbage
+from lensmount_service.jobs.records import ENDED
+from lensmount_service.jobs.schema import event_table, publication_table
+from lensmount_service.jobs.table import JobTable
+from lensmount_service.maintenance import collect_garbage
 from lensmount_service.settings import Settings
 from lensmount_service.store.database import Database
 from lensmount_service.store.registry import Registry

@@ -19,7 +19,7 @@ from lensmount_adapters import Backbone, load_backbone, tensor_digest
 from lensmount_adapters.recipe.carry_out import Plan, carry_out, weights_beside
 from lensmount_adapters.recipe.helix import draw_helix, write_helices
 from lensmount_adapters.recipe.recipe import load_recipe, recipe_names
-from lensmount_service.server import Parts
+from lensmount_service.build import Parts
 
 SMALL = {"size": 32, "epochs": 1, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "test_fraction": 0.25}
 FEW = (("group_regex", None), ("shots", 4), ("validation_fraction", 0.2))

@@ -24,10 +24,10 @@ from skimage.measure import label, regionprops
 from lensmount_adapters import Backbone, Manifest, Preprocessing, decode_image, dump_adapter, load_backbone
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.manifest import Factors, SegmentationHead
-from lensmount_adapters.delta.kinds import fresh_low_rank, fresh_tucker
+from lensmount_adapters.delta.initial import fresh_low_rank, fresh_tucker
 from lensmount_adapters.inputs.images import preprocess
 from lensmount_client import Client, InvalidInput, NotAcceptable, UnexpectedResponse
-from lensmount_service.server import open_parts
+from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
 from lensmount_service.web.masks import Masks, areas, as_geojson, as_png, run_lengths
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_service import server
-from lensmount_service.server import open_parts
+from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
 
 

@@ -13,8 +13,8 @@ import torch
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
-from lensmount_adapters.adapter.manifest import IntensityRange
-from lensmount_service.server import Parts
+from lensmount_adapters.inputs.rules import IntensityRange
+from lensmount_service.build import Parts
 
 nibabel: Any = pytest.importorskip("nibabel", reason="the extra 'volumes' is not installed")
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")

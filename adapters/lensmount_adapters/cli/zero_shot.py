@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lensmount_adapters.cli.train import fail
+from lensmount_adapters.cli.terminal import fail
 
 
 def zero_shot(
@@ -23,10 +23,9 @@ def zero_shot(
 ) -> None:
     """Write an adapter that compares images with texts, without any training or image (CLIP)."""
     from lensmount_adapters.backbone.clip import CLIP
-    from lensmount_adapters.backbone.model import load_backbone
+    from lensmount_adapters.backbone.load import load_backbone, weights_from
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.training.prompts import read_prompts
-    from lensmount_adapters.training.train_adapter import weights_from
     from lensmount_adapters.training.zero_shot import write_zero_shot
 
     try:

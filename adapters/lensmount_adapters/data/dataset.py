@@ -12,19 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lensmount_adapters.adapter.manifest import InputRule, VolumePreprocessing
 from lensmount_adapters.data.labels import LABEL_FILES, check_label, read_rows
-from lensmount_adapters.data.source import (
-    IMAGE_SUFFIXES,
-    ArchiveSource,
-    FolderSource,
-    Source,
-    is_input_name,
-    order_of,
-)
+from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source, is_input_name, order_of
 from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
+from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 from lensmount_adapters.inputs.prepare import pixels_of
+from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 
 LISTED = 10  # files named in one message
 _OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # one's own file may be big

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lensmount_adapters.data.dataset import Listed
+from lensmount_adapters.data.labels import PARTS
 from lensmount_adapters.data.near_duplicates import Likeness, alike
-from lensmount_adapters.data.split import PARTS
 
 EXAMPLES = 10
 MAX_PAIRS = 1_000_000  # counted; a dataset of one picture in thousands of versions has said enough by then

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from lensmount_adapters.data.split import PARTS
 from lensmount_adapters.errors import DatasetError
 
 LABEL_FILES = ("manifest.jsonl", "manifest.csv", "labels.csv")
@@ -170,3 +169,6 @@ def _path(name: str, number: int, path: str) -> str:
 
 def _refuse(name: str, number: int, message: str) -> NoReturn:
     raise DatasetError(f"{name}, row {number}: {message}")
+
+
+PARTS = ("train", "validation", "test")

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lensmount_adapters.data.source import IMAGE_SUFFIXES, is_input_name, order_of
+from lensmount_adapters.data.source import is_input_name, order_of
 from lensmount_adapters.errors import DatasetError, ImageError
-from lensmount_adapters.inputs.images import decode_image
+from lensmount_adapters.inputs.images import IMAGE_SUFFIXES, decode_image
 
 INDEX = "index.csv"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lensmount_adapters.data.zip_reader import Archive
+from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,6 @@ class ArchiveSource:
 
     def read(self, path: str) -> bytes:
         return self.archive.read(self.prefix + path)
-
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jfif")
 
 
 def is_input_name(path: str, suffixes: tuple[str, ...]) -> bool:

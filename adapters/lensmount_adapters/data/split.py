@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lensmount_adapters.data.labels import PARTS
 from lensmount_adapters.errors import DatasetError
 
 if TYPE_CHECKING:  # data/labels.py checks its parts against PARTS, and data/dataset.py reads labels
     from lensmount_adapters.data.dataset import ImageFolder
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,54 +15,18 @@ convolutional networks"; BitFit, arXiv 2106.10199.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.addmm import planned_product
 from lensmount_adapters.errors import AdapterInvalid
-
-
-class Layer(StrEnum):
-    """The kind of module that a backbone tensor belongs to."""
-
-    LINEAR = "linear"
-    CONV = "conv"
-    CONV_TRANSPOSED = "conv_transposed"
-    NORM = "norm"
-    BATCH_NORM = "batch_norm"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One backbone tensor that an adapter may touch.
-
-    `name` is the state-dict name ("layer3.0.conv1.weight"); `shape` is the tensor's: [out, in/groups, *k] for a
-    convolution, [in, out/groups, *k] for a transposed one, [out, in] for a linear layer.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    layer: Layer
-    groups: int = 1
-
-    @property
-    def module(self) -> str:
-        return self.name.rpartition(".")[0]
-
-    @property
-    def out_features(self) -> int:
-        if self.layer is Layer.CONV_TRANSPOSED:
-            return self.shape[1] * self.groups
-        return self.shape[0]
 
 
 class Delta(Protocol):
@@ -288,100 +252,6 @@ def additive(target: Target, delta: Tensor) -> Additive:
     return Additive(target, delta)
 
 
-def fresh_low_rank(
-    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None, b_std: float = 0.0
-) -> Delta:
-    """A new delta for training: A drawn, B zero, so the delta is zero; or B drawn from N(0, b_std^2).
-
-    `std` None draws A as `torch.nn.Linear` does (Kaiming uniform), a number from N(0, std^2).
-    """
-    ones = (1,) * (len(target.shape) - 2)
-    B = _first_b((target.out_features, rank, *ones), generator, b_std)
-    if target.layer is Layer.CONV_TRANSPOSED:
-        return TransposedLowRank(target, _drawn((target.shape[0], rank, *target.shape[2:]), generator, std), B, scale)
-    if target.groups > 1:
-        A = _drawn((target.groups * rank, *target.shape[1:]), generator, std)
-        return GroupedLowRank(target, A, B, scale)
-    return LowRank(target, _drawn((rank, *target.shape[1:]), generator, std), B, scale)
-
-
-def fresh_tucker(
-    target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None, b_std: float = 0.0
-) -> Tucker:
-    """A new CP/Tucker delta for training: A, mid and B as in `fresh_low_rank`."""
-    ones = (1,) * (len(target.shape) - 2)
-    A = _drawn((rank, target.shape[1], *ones), generator, std)
-    mid = _drawn((rank, rank, *target.shape[2:]), generator, std)
-    return Tucker(target, A, mid, _first_b((target.out_features, rank, *ones), generator, b_std), scale)
-
-
-def fresh_additive(target: Target) -> Additive:
-    """A new full delta for training: zero."""
-    return Additive(target, torch.zeros(target.shape))
-
-
-def read_deltas(
-    targets: Mapping[str, Target], tensors: Mapping[str, Tensor], scales: Mapping[str, float]
-) -> tuple[Delta, ...]:
-    """Group the file's tensors (all but `head.*`) into deltas, in the order of the targets.
-
-    `scales` maps each low-rank module to `alpha / rank`. Raises AdapterInvalid for a tensor that belongs to no target
-    (`adapter_unknown_target`), for factors that are not complete (`adapter_incomplete`) and for shapes that do not fit.
-    """
-    modules = {target.module: target for target in targets.values() if target.name.endswith(".weight")}
-    deltas: dict[str, Delta] = {}
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".delta") and name.removesuffix(".delta") in targets:
-            target = targets[name.removesuffix(".delta")]
-            deltas[target.name] = additive(target, tensor)
-            continue
-        module, _, part = name.removesuffix(".weight").rpartition(".")
-        if not name.endswith(".weight") or part not in FACTORS or module not in modules:
-            raise AdapterInvalid(
-                f"{name[:120]!r}: found a tensor that belongs to no part of this backbone, expected "
-                "<module>.lora_A.weight, .lora_B.weight, .lora_mid.weight, <module>.<param>.delta or head.*. "
-                "Cure: check the module's name against the backbone's",
-                code="adapter_unknown_target",
-            )
-        parts.setdefault(module, {})[part] = tensor
-    for module, found in parts.items():
-        target = modules[module]
-        if target.name in deltas:
-            raise AdapterInvalid(
-                f"{module}: found both factors and a full delta, expected one kind of delta for one tensor",
-                code="adapter_invalid",
-            )
-        deltas[target.name] = _factored(target, found, scales)
-    return tuple(deltas[name] for name in targets if name in deltas)
-
-
-FACTORS = ("lora_A", "lora_B", "lora_mid")
-
-
-def _factored(target: Target, found: Mapping[str, Tensor], scales: Mapping[str, float]) -> Delta:
-    if not {"lora_A", "lora_B"} <= found.keys():
-        raise AdapterInvalid(
-            f"{target.module}: found {', '.join(sorted(found))}, expected lora_A and lora_B together",
-            code="adapter_incomplete",
-        )
-    if target.layer not in (Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED):
-        raise AdapterInvalid(
-            f"{target.module}: found low-rank factors for a {target.layer} layer, expected a linear layer or a "
-            "convolution. Cure: give it as a full delta",
-            code="adapter_unknown_target",
-        )
-    if target.module not in scales:
-        raise AdapterInvalid(
-            f"{target.module}: found factors but no entry under `modules` in the manifest, expected its rank and alpha",
-            code="adapter_incomplete",
-        )
-    A, B, scale = found["lora_A"], found["lora_B"], scales[target.module]
-    if "lora_mid" in found:
-        return tucker(target, A, found["lora_mid"], B, scale)
-    return low_rank(target, A, B, scale)
-
-
 def _matrix(factor: Tensor) -> Tensor:
     """[a, b, *k] -> [a, b * k] in float32."""
     return factor.float().flatten(1)
@@ -404,15 +274,3 @@ def _expect(target: Target, part: str, tensor: Tensor, shape: tuple[int, ...]) -
             f"{target.layer} weight {list(target.shape)}. Cure: train the adapter for this backbone",
             code="adapter_shape_mismatch",
         )
-
-
-def _first_b(shape: tuple[int, ...], generator: torch.Generator, std: float) -> Tensor:
-    B = torch.zeros(shape)
-    return B.normal_(0, std, generator=generator) if std else B
-
-
-def _drawn(shape: tuple[int, ...], generator: torch.Generator, std: float | None) -> Tensor:
-    if std is not None:
-        return torch.empty(shape).normal_(0, std, generator=generator)
-    bound = 1 / math.sqrt(math.prod(shape[1:]))
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

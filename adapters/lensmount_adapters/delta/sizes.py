@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 
-from lensmount_adapters.delta.kinds import Layer, Target
+from lensmount_adapters.backbone.target import Layer, Target
 
 
 def full_size(target: Target) -> int:

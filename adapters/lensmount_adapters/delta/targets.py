@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lensmount_adapters.delta.kinds import Layer, Target
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.errors import TrainingError
 
 METHODS = ("lora", "lora-tucker", "bias", "norm", "head")

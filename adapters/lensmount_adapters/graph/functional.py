@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.delta.kinds import Delta, GroupedLowRank, Layer, LowRank, Target, Tucker, planned
+from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.delta.kinds import Delta, GroupedLowRank, LowRank, Tucker, planned
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.fold import CONVOLUTIONS, NORMS, by_row, convolution_before, gain_and_shift
 

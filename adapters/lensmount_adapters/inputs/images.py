@@ -18,8 +18,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from lensmount_adapters.adapter.manifest import Preprocessing
 from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge, ImageUnsupported
+from lensmount_adapters.inputs.rules import Preprocessing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
@@ -203,3 +203,6 @@ def _png_idat(data: bytes) -> list[bytes]:
             chunks.append(body)
         position += 12 + length
     return chunks
+
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jfif")

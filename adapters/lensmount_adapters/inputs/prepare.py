@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensmount_adapters.adapter.manifest import InputRule, VolumePreprocessing
-from lensmount_adapters.data.source import IMAGE_SUFFIXES
 from lensmount_adapters.errors import ImageUnsupported
-from lensmount_adapters.inputs.images import ImageLimits, decode_image, preprocess, resize
+from lensmount_adapters.inputs.images import IMAGE_SUFFIXES, ImageLimits, decode_image, preprocess, resize
+from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.inputs.volumes import SUFFIXES as VOLUME_SUFFIXES
 from lensmount_adapters.inputs.volumes import (
     VolumeLimits,

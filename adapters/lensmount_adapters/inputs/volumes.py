@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lensmount_adapters.adapter.manifest import IntensityRange, VolumePreprocessing
 from lensmount_adapters.errors import ImageError, VolumeInvalid, VolumeTooLarge, VolumeUnsupported
+from lensmount_adapters.inputs.rules import IntensityRange, VolumePreprocessing
 
 FORMATS = ("TIFF", "NIfTI", "NPY")
 SUFFIXES = (".tif", ".tiff", ".nii", ".nii.gz", ".npy")

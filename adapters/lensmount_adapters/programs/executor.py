@@ -10,22 +10,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx
-
-from lensmount_adapters.dtypes import WORDS, full_word
-from lensmount_adapters.errors import ExecutorUnavailable
-from lensmount_adapters.machine import computes_bfloat16, device_name
-from lensmount_adapters.programs.cast import Cast
-from lensmount_adapters.programs.race import fastest, recall, remember
-
-NAMES = ("auto", "eager", "openvino", "compile", "cudagraphs")
-PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
 
 
 class Program(Protocol):
@@ -91,116 +80,3 @@ class Joining(Protocol):
         It is ready for inputs of these shapes. Both are programs of this executor, and stay as they are.
         """
         ...
-
-
-class Eager:
-    """`Eager("cpu", torch.bfloat16).compile(module, inputs, weights, key="")`: torch, operation by operation."""
-
-    name = "eager"
-
-    def __init__(self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.dtype = dtype
-        self._device = torch.device(device)
-
-    def compile(
-        self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
-    ) -> TorchCompiled:
-        cast = Cast(module, weights, self._device, self.dtype)
-        return TorchCompiled(cast, cast.module)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TorchCompiled:
-    """What torch computes by `call`, the cast module or a faster form of it; `copies`: `call` gets its own inputs."""
-
-    cast: Cast
-    call: Callable[..., Tensor]
-    copies: bool = False
-
-    @torch.inference_mode()
-    def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        return self.call(*self.inputs(inputs), *self.cast.weights(weights, copied=self.copies))
-
-    @torch.inference_mode()
-    def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> TorchProgram:
-        return TorchProgram(self, self.cast.weights(weights, copied=True), self.cast.nbytes(weights))
-
-    def inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        return self.cast.inputs(inputs, copied=self.copies)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TorchProgram:
-    compiled: TorchCompiled
-    weights: tuple[Tensor, ...]
-    nbytes: int
-
-    @torch.inference_mode()
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return self.compiled.call(*self.compiled.inputs(inputs), *self.weights)
-
-
-def choose_executor(
-    name: str, precision: str, device: str | torch.device, threads: int, cache: Path | None
-) -> Executor:
-    """An executor by its name and precision; "auto" takes what is installed and measurably pays on this machine.
-
-    `threads` are OpenVINO's own, torch has its setting. `cache` is the folder for programs and for what was measured.
-    Raises ExecutorUnavailable with the cure where what is asked for cannot be had.
-    """
-    device, precision = torch.device(device), full_word(precision)
-    if name not in NAMES or precision not in ("auto", *PRECISIONS):
-        raise ExecutorUnavailable(
-            f"found executor {name!r} with precision {precision!r}, expected one of {', '.join(NAMES)} "
-            f"with auto, {', '.join(PRECISIONS)}"
-        )
-    if "auto" not in (name, precision):
-        return _make(name, PRECISIONS[precision], device, threads, cache)
-    asked = f"{name} {precision} on {device_name(device)} with {threads} threads"
-    known = recall(asked, cache)
-    if known in {(n, p) for n in NAMES for p in PRECISIONS}:
-        return _make(known[0], PRECISIONS[known[1]], device, threads, cache)
-    chosen = fastest(_candidates(name, precision, device, threads, cache), device)
-    remember(asked, (chosen.name, str(chosen.dtype).removeprefix("torch.")), cache)
-    return chosen
-
-
-def _candidates(name: str, precision: str, device: torch.device, threads: int, cache: Path | None) -> list[Executor]:
-    """The plain ones first: each has to pay to be taken instead of those before it."""
-    own = "cudagraphs" if device.type == "cuda" else "openvino"
-    names = ("eager", own) if name == "auto" else (name,)
-    dtypes = _worth_trying(device) if precision == "auto" else (PRECISIONS[precision],)
-    found: list[Executor] = []
-    missing: ExecutorUnavailable | None = None
-    for dtype in dtypes:
-        for one in names:
-            try:
-                found.append(_make(one, dtype, device, threads, cache))
-            except ExecutorUnavailable as error:
-                missing = error
-    if missing is not None and not found:
-        raise missing
-    return found
-
-
-def _worth_trying(device: torch.device) -> tuple[torch.dtype, ...]:
-    """float32, and a half precision that the device computes in hardware; bfloat16 first: its range is float32's."""
-    if computes_bfloat16(device):
-        return (torch.float32, torch.bfloat16)
-    return (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,)
-
-
-def _make(name: str, dtype: torch.dtype, device: torch.device, threads: int, cache: Path | None) -> Executor:
-    if name == "openvino":
-        from lensmount_adapters.programs.openvino import OpenVino  # the libraries of the others need not be there
-
-        return OpenVino(device, dtype, threads, cache)
-    if name == "compile":
-        from lensmount_adapters.programs.inductor import Inductor
-
-        return Inductor(device, dtype, cache)
-    if name == "cudagraphs":
-        from lensmount_adapters.programs.cudagraphs import CudaGraphs
-
-        return CudaGraphs(device, dtype)
-    return Eager(device, dtype)

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.programs.cast import Cast
-from lensmount_adapters.programs.executor import TorchCompiled
+from lensmount_adapters.programs.eager import TorchCompiled
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
 from lensmount_adapters.recipe.helix import write_helices
 from lensmount_adapters.recipe.masks import carry_out_masks, weights_beside
@@ -23,14 +24,8 @@ from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import with_full_words
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import fine_tune
-from lensmount_adapters.training.train_adapter import (
-    Listener,
-    TrainingResult,
-    choose_device,
-    silent,
-    train,
-    weights_from,
-)
+from lensmount_adapters.training.result import TrainingResult
+from lensmount_adapters.training.train_adapter import Listener, silent, train
 from lensmount_adapters.training.train_masks import SegmentationResult
 from lensmount_adapters.training.zero_shot import zero_shot
 

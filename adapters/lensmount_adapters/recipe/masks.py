@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.adapter.masks import MaskMetrics, measure_masks
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.metrics.masks import MaskMetrics, measure_masks
 from lensmount_adapters.report.card import duration
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.loop import Listener

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lensmount_adapters.adapter.manifest import Manifest
-from lensmount_adapters.data.split import PARTS
+from lensmount_adapters.data.labels import PARTS
 
 MAX_EPOCHS = 2000  # lines of history that are read
 MAX_ROWS = 200  # settings that are listed

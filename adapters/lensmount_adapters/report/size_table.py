@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lensmount_adapters.backbone.model import load_backbone
-from lensmount_adapters.delta.kinds import Target
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.target import Target
 from lensmount_adapters.delta.sizes import (
     full_size,
     low_rank_break_even,

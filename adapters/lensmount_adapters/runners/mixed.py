@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from lensmount_adapters.delta.kinds import Delta, Layer, LowRank, Tucker
+from lensmount_adapters.backbone.target import Layer
+from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
 from lensmount_adapters.graph.fold import by_row, gain_and_shift
 from lensmount_adapters.graph.functional import Parametric
 from lensmount_adapters.graph.sites import Call, Site, owners, sites_of

@@ -8,17 +8,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.swap.exact import Swapper
 
 
 class Item(Protocol):
@@ -100,67 +96,6 @@ class Runner(Protocol):
     def close(self) -> None:
         """Leave the backbone as it was found."""
         ...
-
-
-class MergedRunner:
-    """`MergedRunner(backbone, ExactSwapper(backbone)).scores(items)`: the weights are written in place."""
-
-    mixes = False
-
-    def __init__(self, backbone: Backbone, swapper: Swapper, reason: str = "asked for") -> None:
-        self._backbone = backbone
-        self._swapper = swapper
-        self._reason = reason
-
-    def ready(self, adapter: Adapter) -> bool:
-        return True
-
-    def prepare(self, adapter: Adapter) -> None:
-        """Nothing to do: merging is the first image's own and takes milliseconds."""
-
-    def prefetch(self, adapter: Adapter) -> None:
-        """As `prepare`."""
-
-    def forget(self, digest: str) -> None:
-        """Nothing is held."""
-
-    def pin(self, digest: str, pinned: bool) -> None:
-        """One adapter at a time is merged, the one that is asked for."""
-
-    def scores(self, items: Sequence[Item]) -> Outcome:
-        outcome = Outcome([torch.empty(0)] * len(items), modes={"merged": len(items)})
-        for adapter, rows in by_adapter(items):
-            started = time.perf_counter()
-            switched = self._swapper.mount(adapter)
-            merged = time.perf_counter()
-            images = torch.stack([items[row].image for row in rows])  # [N, 3, height, width]
-            scores = adapter.image_scores(self._backbone, images).cpu()  # [N, classes]
-            outcome.switches += switched
-            outcome.swap_s += merged - started if switched else 0.0
-            outcome.forward_s += time.perf_counter() - merged
-            for row, one in zip(rows, scores, strict=True):
-                outcome.scores[row] = one
-        return outcome
-
-    def rest(self) -> None:
-        self._swapper.unmount()
-
-    def changed(self) -> list[str]:
-        return self._backbone.changed()
-
-    def tier(self, digest: str) -> str | None:
-        mounted = self._swapper.mounted
-        return "merged" if mounted is not None and mounted.digest == digest else None
-
-    def describe(self) -> dict[str, str]:
-        dtype = str(self._backbone.dtype).removeprefix("torch.")
-        return {"mode": "merged in place", "reason": self._reason, "executor": "eager", "precision": dtype}
-
-    def nbytes(self) -> dict[str, int]:
-        return {}
-
-    def close(self) -> None:
-        self.rest()
 
 
 def by_adapter(items: Sequence[Item]) -> list[tuple[Adapter, list[int]]]:

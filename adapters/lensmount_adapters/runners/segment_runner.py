@@ -64,7 +64,8 @@ from lensmount_adapters.machine import release_memory
 from lensmount_adapters.programs.executor import Executor, Program
 from lensmount_adapters.runners.costs import CostBook, Group, mixed_groups
 from lensmount_adapters.runners.hot_cache import Places
-from lensmount_adapters.runners.runner import Item, MergedRunner, Outcome, by_adapter
+from lensmount_adapters.runners.merged import MergedRunner
+from lensmount_adapters.runners.runner import Item, Outcome, by_adapter
 from lensmount_adapters.runners.split_backbone import Company, Junction, Mixable
 from lensmount_adapters.swap.exact import ExactSwapper
 

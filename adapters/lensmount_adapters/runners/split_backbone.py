@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.backbone.model import Backbone, tensor_digest
+from lensmount_adapters.backbone.fingerprint import tensor_digest
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.graph.functional import frozen, parametric

@@ -11,14 +11,16 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from lensmount_adapters.training.config import TrainingConfig
-    from lensmount_adapters.training.train_adapter import TrainingResult, train
+    from lensmount_adapters.training.result import TrainingResult
+    from lensmount_adapters.training.train_adapter import train
     from lensmount_adapters.training.train_masks import train_segmentation
 
 __all__ = ["TrainingConfig", "TrainingResult", "train", "train_segmentation"]
 
 _NAMES = {
     "config": ["TrainingConfig"],
-    "train_adapter": ["TrainingResult", "train"],
+    "result": ["TrainingResult"],
+    "train_adapter": ["train"],
     "train_masks": ["train_segmentation"],
 }
 

@@ -11,7 +11,8 @@ import torch
 
 from lensmount_adapters.adapter.head_text import parse_head
 from lensmount_adapters.adapter.manifest import HeadSpec, LinearHead, SegmentationHead, check_name
-from lensmount_adapters.backbone.model import DEFAULT_BACKBONE, is_of_volumes
+from lensmount_adapters.backbone.load import DEFAULT_BACKBONE
+from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.delta.targets import parse_method
 from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError

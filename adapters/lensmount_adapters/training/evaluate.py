@@ -14,22 +14,19 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.heads import probabilities
-from lensmount_adapters.adapter.manifest import InputRule, Manifest
-from lensmount_adapters.backbone.model import Backbone, load_backbone
-from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder, read_pixels
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
 from lensmount_adapters.data.split import few_shot, split_folder
 from lensmount_adapters.errors import DatasetError
-from lensmount_adapters.inputs.prepare import normalise, suffixes_of
+from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import Judged
-from lensmount_adapters.programs.cast import channels_last
 from lensmount_adapters.report.write import write_evaluation_report
 from lensmount_adapters.swap.exact import ExactSwapper
-
-# EfficientNet-Lite0 in float32, one core, 320 pixels, ms an image: 122 in batches of 64, and 42 in batches of 8 with
-# channels_last, which stay in the caches.
-ANSWER_BATCH = 8
+from lensmount_adapters.training.answer import answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,25 +76,6 @@ def evaluate(
     if out is not None:
         written = write_evaluation_report(out, document, manifest, len(raw), {split: judged}, folder.read)
     return Evaluation(judged.paths, truth, scores, judged.metrics, document, tuple(written))
-
-
-def answer(
-    folder: ImageFolder,
-    samples: Sequence[Sample],
-    rule: InputRule,
-    logits: Callable[[Tensor], Tensor],
-    batch_size: int = ANSWER_BATCH,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Logits [N, classes] on the CPU for the samples, decoded batch by batch."""
-    found: list[Tensor] = []
-    for start in range(0, len(samples), batch_size):
-        pixels = read_pixels(folder, samples[start : start + batch_size], rule)
-        images = channels_last(normalise(pixels, rule))
-        found.append(logits(images).cpu())
-        if on_progress is not None:
-            on_progress(min(start + batch_size, len(samples)), len(samples))
-    return torch.cat(found)
 
 
 def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[Sample]:

@@ -22,8 +22,8 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.training.loop import Listener, Run, silent
 from lensmount_adapters.training.objective import Classification
+from lensmount_adapters.training.result import TrainingResult, judge, manifest_of, on_threads, result_of
 from lensmount_adapters.training.task import read_task
-from lensmount_adapters.training.train_adapter import TrainingResult, judge, manifest_of, on_threads, result_of
 from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
 
 

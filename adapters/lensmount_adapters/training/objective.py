@@ -18,8 +18,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from lensmount_adapters.adapter.manifest import InputRule
 from lensmount_adapters.data.dataset import digest_of_samples
+from lensmount_adapters.inputs.rules import InputRule
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.training.augment import cut_mix, mix
 from lensmount_adapters.training.config import TrainingConfig

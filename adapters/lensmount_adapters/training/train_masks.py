@@ -14,18 +14,21 @@ import torch
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter, write_adapter
-from lensmount_adapters.adapter.manifest import HeadSpec, Manifest, Preprocessing, SegmentationHead
-from lensmount_adapters.adapter.masks import MaskMetrics, masks_of, measure_masks
+from lensmount_adapters.adapter.manifest import HeadSpec, Manifest, SegmentationHead
+from lensmount_adapters.adapter.masks import masks_of
 from lensmount_adapters.atomic import write_atomic
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.inputs.images import preprocess
+from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_adapters.metrics.masks import MaskMetrics, measure_masks
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.training.fine_tune import TrainableModules, select_modules
 from lensmount_adapters.training.loop import Listener, Run, silent
+from lensmount_adapters.training.result import manifest_of, on_threads
 from lensmount_adapters.training.segmentation import MaskTask, Segmentation, read_mask_task
-from lensmount_adapters.training.train_adapter import choose_device, manifest_of, on_threads, weights_from
 from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
 
 EVERYTHING = ""  # the expression that every module's path matches

@@ -13,7 +13,9 @@ from torch.func import functional_call
 from lensmount_adapters.adapter.heads import build_head, head_tensors
 from lensmount_adapters.adapter.manifest import Factors, HeadSpec
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.delta.kinds import Delta, fresh_additive, fresh_low_rank, fresh_tucker, read_deltas
+from lensmount_adapters.delta.initial import fresh_additive, fresh_low_rank, fresh_tucker
+from lensmount_adapters.delta.kinds import Delta
+from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.delta.targets import Selection
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.fold import fold_batch_norms, out_of_place

@@ -17,9 +17,9 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
-from lensmount_adapters.adapter.manifest import InputRule
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.inputs.rules import InputRule
 from lensmount_adapters.training.augment import Augmentation, augment
 from lensmount_adapters.training.augment_volumes import VolumeAugmentation, augment_volumes
 from lensmount_adapters.training.trainable import TrainableAdapter

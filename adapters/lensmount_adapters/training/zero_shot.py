@@ -14,9 +14,9 @@ from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.loop import Run
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.prompts import Prompts
+from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of
 from lensmount_adapters.training.task import read_task
 from lensmount_adapters.training.text_prototypes import text_head
-from lensmount_adapters.training.train_adapter import TrainingResult, manifest_of, on_threads, result_of
 from lensmount_adapters.training.trainable import own_random_state
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lensmount_client._api.adapters import etag_of, nothing
+from lensmount_client._api.read import etag_of, nothing
+from lensmount_client._api.read_datasets import dataset_of
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
 from lensmount_client._http.json_fields import Document
 from lensmount_client._http.response import Answer
 from lensmount_client._reference import checked_name, checked_version
-from lensmount_client._types.datasets import Dataset, dataset_of
+from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.results import DownloadedFile
 
 ZIP = "application/zip"

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from lensmount_client._api.read_jobs import file_of, job_of
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
@@ -16,7 +17,7 @@ from lensmount_client._http.response import Answer
 from lensmount_client._reference import NAME, checked_name
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.job_options import JobOptions
-from lensmount_client._types.jobs import STATES, JobFile, JobInfo, file_of, job_of
+from lensmount_client._types.jobs import STATES, JobFile, JobInfo
 from lensmount_client._types.results import DownloadedFile
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

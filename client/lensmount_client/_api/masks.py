@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lensmount_client._api.adapters import BYTES, prediction_of
+from lensmount_client._api.adapters import BYTES
+from lensmount_client._api.predict import prediction_of
 from lensmount_client._api.segmentation import Mask, Segmentation
 from lensmount_client._errors import UnexpectedResponse
 from lensmount_client._http.call import Call

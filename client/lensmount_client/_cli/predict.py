@@ -18,8 +18,7 @@ from lensmount_client._cli.results_file import ResultsFile, row_of
 from lensmount_client._cli.terminal import cell, described, print_error, print_json, print_note, print_table
 from lensmount_client._client import Client
 from lensmount_client._files.paths import find_images
-from lensmount_client._resources.many import adapter_list
-from lensmount_client._types.results import Outcome
+from lensmount_client._resources.many import Outcome, adapter_list
 
 BAR_FROM = 4  # images; fewer are done before a bar has been read
 SHOWN_ROWS = 20  # of a run that is saved with --out

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from lensmount_client._errors import CannotWrite, InvalidInput
-from lensmount_client._types.results import Outcome
+from lensmount_client._resources.many import Outcome
 
 COLUMNS = ("file", "adapter", "label", "score", "scores", "version", "digest", "fingerprint", "request_id")
 

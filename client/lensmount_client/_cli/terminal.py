@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lensmount_client._errors import LensmountError, LocalError
+from lensmount_client._show.text import printable
 
 
 def print_json(document: Any) -> None:
@@ -40,11 +41,6 @@ def print_error(text: str) -> None:
 def cell(text: str) -> Text:
     """Text for a table: no markup, no control characters, whatever a file or a server calls itself."""
     return Text(printable(text), overflow="fold")
-
-
-def printable(text: str) -> str:
-    """The text without anything that could move the cursor of a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def described(error: LensmountError) -> str:

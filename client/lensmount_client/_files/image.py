@@ -5,18 +5,15 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
+from typing import TYPE_CHECKING, Any
 
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import read_file
+from lensmount_client._types.inputs import ImageInput
 
 if TYPE_CHECKING:
-    import numpy.typing
-    import PIL.Image
+    pass
 
-ImageInput: TypeAlias = Union[
-    str, Path, bytes, bytearray, memoryview, BinaryIO, "PIL.Image.Image", "numpy.typing.NDArray[Any]"
-]
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # PNG holds these without loss
 ORIENTATION = 0x0112  # the EXIF tag that says which way is up

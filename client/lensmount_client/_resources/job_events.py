@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 
 from lensmount_client._api.jobs import job_path
+from lensmount_client._api.read_jobs import event_of
 from lensmount_client._errors import (
     LensmountError,
     ServerUnreachable,
@@ -22,7 +23,7 @@ from lensmount_client._http.problem import error_of
 from lensmount_client._http.response import Answer
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.sse import EventDecoder
-from lensmount_client._types.jobs import JobEnd, JobEvent, event_of
+from lensmount_client._types.jobs import JobEnd, JobEvent
 
 EVENT_STREAM = "text/event-stream"
 SILENCE_S = 45.0  # three keep-alives of the server; after so long without one the connection is dead

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput, LensmountError
-from lensmount_client._files.image import ImageInput
 from lensmount_client._files.paths import find_images
 from lensmount_client._reference import Reference
-from lensmount_client._types.results import Outcome, Prediction
+from lensmount_client._types.inputs import ImageInput
+from lensmount_client._types.results import Prediction
 
 
 def many_inputs(inputs: Iterable[ImageInput] | str | Path) -> tuple[Iterable[ImageInput], int | None]:
@@ -48,3 +49,13 @@ def succeeded(source: ImageInput, adapters: list[str], predictions: list[Predict
 
 def failed(source: ImageInput, adapters: list[str], error: LensmountError) -> list[Outcome]:
     return [Outcome(source, adapter, error=error) for adapter in adapters]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One input of `predict_many` under one adapter: a prediction, or the error that it met instead."""
+
+    input: ImageInput
+    adapter: str  # the reference asked for
+    prediction: Prediction | None = None
+    error: LensmountError | None = None

@@ -76,7 +76,7 @@ def _display(info: JobInfo) -> Iterator[JobReport]:
 def _print(console: Console, line: str | None) -> None:
     from rich.text import Text
 
-    from lensmount_client._cli.terminal import printable
+    from lensmount_client._show.text import printable
 
     if line:
         console.print(Text(printable(line)), soft_wrap=True)
@@ -126,7 +126,7 @@ class Board:
         from rich.table import Table
         from rich.text import Text
 
-        from lensmount_client._cli.terminal import printable
+        from lensmount_client._show.text import printable
 
         head = Table.grid(padding=(0, 2))
         head.add_row(Text(printable(self._info.adapter), style="bold"), *self._bar(), *self._time_left())
@@ -173,7 +173,7 @@ class Board:
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
-        from lensmount_client._cli.terminal import printable
+        from lensmount_client._show.text import printable
 
         again = f" (attempt {self._attempt} of {self._info.max_attempts})" if self._attempt > 1 else ""
         now = self._progress

@@ -8,10 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensmount_client._errors import LensmountError
-
 if TYPE_CHECKING:
-    from lensmount_client._files.image import ImageInput
+    pass
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,6 @@ class Prediction:
     @property
     def top(self) -> Score:
         return self.predictions[0]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One input of `predict_many` under one adapter: a prediction, or the error that it met instead."""
-
-    input: ImageInput
-    adapter: str  # the reference asked for
-    prediction: Prediction | None = None
-    error: LensmountError | None = None
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lensmount_service.jobs.table import Event
-from lensmount_service.web.job_schemas import iso
+from lensmount_service.jobs.records import Event, iso
 
 
 def log_lines(events: Iterable[Event]) -> str:

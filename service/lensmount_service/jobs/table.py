@@ -9,150 +9,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from lensmount_service.errors import JobConflict, LeaseLost, NotFound, QueueFull, RequestInvalid
-from lensmount_service.store.database import Database, metadata
-from lensmount_service.worker.settings import LEASE_S
+from lensmount_service.jobs.lease import LEASE_S
+from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, Lease, Published, State
+from lensmount_service.jobs.schema import event_table, job_table, publication_table
+from lensmount_service.store.database import Database
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ERROR_CHARACTERS = 4000
 
-job_table = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),  # the order of submission
-    sa.Column("id", sa.String(32), nullable=False, unique=True),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("dataset", sa.String(64), nullable=False),
-    sa.Column("dataset_version", sa.Integer, nullable=False),
-    sa.Column("dataset_digest", sa.String(71), nullable=False),
-    sa.Column("adapter", sa.String(64), nullable=False),
-    sa.Column("alias", sa.String(64)),
-    sa.Column("backbone", sa.String(71), nullable=False),  # fingerprint: only a worker that holds it may claim
-    sa.Column("hyper_parameters", sa.JSON, nullable=False),
-    sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("margin", sa.Float, nullable=False),
-    sa.Column("force", sa.Boolean, nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False, default=0),
-    sa.Column("max_attempts", sa.Integer, nullable=False),
-    sa.Column("run_after", sa.Float, nullable=False, default=0.0),
-    sa.Column("lease_owner", sa.String(128)),
-    sa.Column("lease_token", sa.String(32)),
-    sa.Column("lease_until", sa.Float),
-    sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
-    sa.Column("progress", sa.JSON(none_as_null=True)),
-    sa.Column("outcome", sa.JSON(none_as_null=True)),
-    sa.Column("error_code", sa.String(64)),
-    sa.Column("error_message", sa.Text),
-    sa.Column("idempotency_key", sa.String(128), unique=True),
-    sa.Column("request_digest", sa.String(71)),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.Index("ix_jobs_claim", "state", "priority", "number"),
-    sa.Index("ix_jobs_dataset", "dataset", "dataset_version"),
-)
-event_table = sa.Table(
-    "job_events",
-    metadata,
-    sa.Column("job_id", sa.String(32), primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("data", sa.JSON, nullable=False),
-)
-publication_table = sa.Table(
-    "publications",
-    metadata,
-    sa.Column("job_id", sa.String(32), primary_key=True),  # so a job publishes at most once
-    sa.Column("lease_token", sa.String(32), nullable=False),
-    sa.Column("name", sa.String(64), nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-)
 _jobs = job_table.c
 _events = event_table.c
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetPin:
-    """The dataset version that a job trains on, whatever its name points at later."""
-
-    name: str
-    version: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobRequest:
-    """What a client asks for. `hyper_parameters` are fields of TrainingConfig; `backbone` is a fingerprint."""
-
-    dataset: DatasetPin
-    adapter: str
-    backbone: str
-    hyper_parameters: dict[str, Any] = field(default_factory=dict)
-    alias: str | None = None
-    priority: int = 0
-    max_attempts: int = 3
-    margin: float = 0.01
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a job's story. `number` counts from 1 within the job; `at` is seconds since the epoch."""
-
-    number: int
-    kind: Literal["state", "epoch", "log"]
-    at: float
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as it is now. Times are seconds since the epoch; `attempt` counts claims since the last retry by hand."""
-
-    id: str
-    number: int
-    request: JobRequest
-    state: State
-    attempt: int
-    cancel_requested: bool
-    progress: dict[str, Any] | None
-    outcome: dict[str, Any] | None
-    error: tuple[str, str] | None
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A worker's right to one job: lost as soon as another worker holds a newer token."""
-
-    job: Job
-    token: str
-
-    @property
-    def id(self) -> str:
-        return self.job.id
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a job's publication points at."""
-
-    name: str
-    version: int
 
 
 class JobTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from lensmount_service.jobs.table import job_table
+from lensmount_service.jobs.schema import job_table
 from lensmount_service.store.database import Database, metadata
 
 NOTE_S = 5.0  # how often a worker notes that it is there; each note is a commit, after which servers read names anew

@@ -17,7 +17,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES, JobFiles
 from lensmount_service.jobs.log import log_lines
-from lensmount_service.jobs.table import DatasetPin, Job, JobRequest, JobTable, State
+from lensmount_service.jobs.records import DatasetPin, Job, JobRequest, State
+from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.settings import Settings
 from lensmount_service.store.references import require_name

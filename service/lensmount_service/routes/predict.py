@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 
 from lensmount_adapters.adapter.manifest import SegmentationHead
-from lensmount_adapters.backbone.model import is_of_volumes
+from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, Prepared, prepare
 from lensmount_adapters.inputs.volumes import VolumeLimits

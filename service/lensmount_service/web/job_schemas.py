@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from lensmount_adapters.training.option import Option
 from lensmount_adapters.training.options import JOB_OPTIONS, options_of_jobs
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.jobs.table import DatasetPin, Event, Job, State
+from lensmount_service.jobs.records import DatasetPin, Event, Job, State, iso
 from lensmount_service.store.references import require_name
 
 _OWN = frozenset({"dataset", "adapter", *(option.name for option in JOB_OPTIONS)})
@@ -210,9 +209,3 @@ def dataset_ref(pin: DatasetPin) -> DatasetRef:
 def event_data(event: Event) -> dict[str, Any]:
     """What the stream says of an event."""
     return event.data if event.kind == "epoch" else {**event.data, "at": iso(event.at)}
-
-
-def iso(seconds: float) -> str:
-    """Seconds since the epoch as ISO 8601 with milliseconds, in UTC."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lensmount_adapters.adapter.manifest import Manifest, Preprocessing, SegmentationHead
+from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.adapter.masks import masks_of
+from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.web.negotiation import GEOJSON, JSON, PNG
 from lensmount_service.web.schemas import Mask, Segmentation

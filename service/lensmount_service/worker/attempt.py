@@ -21,13 +21,15 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.schedule import EpochRecord
-from lensmount_adapters.training.train_adapter import Progress, TrainingResult, train
+from lensmount_adapters.training.train_adapter import Progress, train
 from lensmount_service.errors import JobConflict, NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.phases import AfterTraining
-from lensmount_service.jobs.table import JobTable, Lease
+from lensmount_service.jobs.records import Lease
+from lensmount_service.jobs.table import JobTable
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
 from lensmount_service.worker.gate import Candidate, Replaced, Verdict, accuracy_of, judge
 from lensmount_service.worker.heartbeat import Heart

@@ -17,7 +17,8 @@ from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.evaluate import answer, reproduce_split
+from lensmount_adapters.training.answer import answer
+from lensmount_adapters.training.evaluate import reproduce_split
 
 
 @dataclass(frozen=True, slots=True)

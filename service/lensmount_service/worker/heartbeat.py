@@ -11,7 +11,8 @@ from typing import Any, Self
 import structlog
 
 from lensmount_service.errors import JobConflict, LeaseLost, NotFound, ServiceError
-from lensmount_service.jobs.table import JobTable, Lease
+from lensmount_service.jobs.records import Lease
+from lensmount_service.jobs.table import JobTable
 
 log = structlog.get_logger(__name__)
 

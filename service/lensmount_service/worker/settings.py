@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-LEASE_S = 30.0  # a worker silent for longer has lost its job; Settings and JobTable take it from here
-LeaseSeconds = Annotated[float, Field(ge=0.5, le=3600)]
+from lensmount_service.jobs.lease import LEASE_S, LeaseSeconds
 
 
 class WorkerSettings(BaseSettings):

@@ -20,10 +20,12 @@ from types import FrameType
 import structlog
 import torch
 
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import LensmountError
 from lensmount_service.errors import JobConflict, NotFound, ServiceError
-from lensmount_service.jobs.table import JobTable, Lease
+from lensmount_service.jobs.records import Lease
+from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import NOTE_S, WorkerTable
 from lensmount_service.store.database import Database
 from lensmount_service.worker.attempt import JobRun, work_folder

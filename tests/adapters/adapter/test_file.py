@@ -13,8 +13,10 @@ import torch
 
 from lensmount_adapters import Manifest, dump_adapter, parse_adapter, write_adapter
 from lensmount_adapters.adapter.file import digest_of
-from lensmount_adapters.adapter.manifest import BackboneRef, Factors, LinearHead, Preprocessing
+from lensmount_adapters.adapter.manifest import Factors, LinearHead
+from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.errors import AdapterInvalid
+from lensmount_adapters.inputs.rules import Preprocessing
 
 MANIFEST = Manifest(
     name="cells",

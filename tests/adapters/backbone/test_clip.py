@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.backbone.clip import random_image_tower
-from lensmount_adapters.delta.kinds import LowRank, fresh_low_rank
+from lensmount_adapters.delta.initial import fresh_low_rank
+from lensmount_adapters.delta.kinds import LowRank
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
 from lensmount_adapters.graph.segments import Segments

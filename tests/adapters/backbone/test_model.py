@@ -10,8 +10,8 @@ import timm
 import torch
 
 from lensmount_adapters import Backbone, ExactSwapper, load_backbone
-from lensmount_adapters.backbone.model import fingerprint_of, tensor_digest
-from lensmount_adapters.delta.kinds import Layer
+from lensmount_adapters.backbone.fingerprint import fingerprint_of, tensor_digest
+from lensmount_adapters.backbone.target import Layer
 from lensmount_adapters.errors import BackboneError, IntegrityError
 
 NAME = "test_efficientnet"

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from lensmount_adapters import load_backbone
-from lensmount_adapters.delta.kinds import LowRank, fresh_low_rank
+from lensmount_adapters.delta.initial import fresh_low_rank
+from lensmount_adapters.delta.kinds import LowRank
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import BackboneError
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lensmount_adapters.adapter.manifest import Preprocessing
 from lensmount_adapters.data.dataset import list_folder, read_folder, read_pixels
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.inputs.rules import Preprocessing
 
 RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 

@@ -10,21 +10,18 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters import Backbone
+from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.delta.initial import fresh_additive, fresh_low_rank, fresh_tucker
 from lensmount_adapters.delta.kinds import (
     Additive,
     Delta,
     GroupedLowRank,
-    Layer,
     LowRank,
-    Target,
     TransposedLowRank,
     Tucker,
-    fresh_additive,
-    fresh_low_rank,
-    fresh_tucker,
     low_rank,
-    read_deltas,
 )
+from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.errors import AdapterInvalid
 
 METHODS = ["lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics"]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lensmount_adapters import Backbone
 from lensmount_adapters.adapter.manifest import LinearHead
-from lensmount_adapters.delta.kinds import Delta, Layer, Target, Tucker, fresh_low_rank, fresh_tucker
+from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.delta.initial import fresh_low_rank, fresh_tucker
+from lensmount_adapters.delta.kinds import Delta, Tucker
 from lensmount_adapters.delta.sizes import (
     full_size,
     low_rank_break_even,

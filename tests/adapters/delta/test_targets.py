@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
-from lensmount_adapters.backbone.model import load_backbone
-from lensmount_adapters.delta.kinds import Layer, Target
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.targets import parse_method, select_targets
 from lensmount_adapters.errors import TrainingError
 

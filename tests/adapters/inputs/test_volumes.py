@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lensmount_adapters.adapter.manifest import (
+from lensmount_adapters.errors import ImageError, ImageUnsupported, VolumeInvalid, VolumeTooLarge, VolumeUnsupported
+from lensmount_adapters.inputs.prepare import normalise, pixels_of, prepare
+from lensmount_adapters.inputs.rules import (
     IntensityPercentiles,
     IntensityRange,
     Preprocessing,
     VolumePreprocessing,
 )
-from lensmount_adapters.errors import ImageError, ImageUnsupported, VolumeInvalid, VolumeTooLarge, VolumeUnsupported
-from lensmount_adapters.inputs.prepare import normalise, pixels_of, prepare
 from lensmount_adapters.inputs.volumes import VolumeLimits, decode_volume, preprocess_volume, window_volume
 
 nibabel: Any = pytest.importorskip("nibabel", reason="the extra 'volumes' is not installed")

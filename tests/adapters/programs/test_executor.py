@@ -23,8 +23,10 @@ from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.graph.functional import frozen, parametric
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.machine import computes_bfloat16
+from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.cudagraphs import CudaGraphs
-from lensmount_adapters.programs.executor import Compiled, Eager, Executor, Joining, choose_executor
+from lensmount_adapters.programs.eager import Eager
+from lensmount_adapters.programs.executor import Compiled, Executor, Joining
 from lensmount_adapters.programs.inductor import Inductor
 from lensmount_adapters.programs.openvino import IR, OpenVino, import_openvino
 from lensmount_adapters.programs.race import fastest

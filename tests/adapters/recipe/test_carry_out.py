@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.backbone.model import load_backbone
+from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.cli import recipe as recipe_cli
 from lensmount_adapters.data.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import AdapterError, BackboneError, DatasetError, TrainingError

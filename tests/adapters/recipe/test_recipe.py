@@ -9,7 +9,8 @@ import pytest
 
 from lensmount_adapters.adapter.head_text import head_of
 from lensmount_adapters.adapter.manifest import HeadSpec
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import TrainingError, WeightsMismatch
 from lensmount_adapters.recipe.recipe import Recipe, load_recipe, read_recipe, recipe_names, recipes_folder

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lensmount_adapters import Backbone, Preprocessing, admit, load_backbone
-from lensmount_adapters.delta.kinds import Delta, read_deltas
+from lensmount_adapters.delta.kinds import Delta
+from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.graph.functional import Parametric, frozen, parametric
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.runners.mixed import Layout, Mixed, mixed

@@ -17,7 +17,7 @@ from lensmount_adapters.adapter.adapter import ORIENTATIONS
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.errors import ExecutorUnavailable, SwapError
 from lensmount_adapters.inputs.images import orient
-from lensmount_adapters.programs.executor import choose_executor
+from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.costs import Line
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.runners.split_backbone import FIRST_TRIES, MEASURE_ANEW_AFTER, STEADY_BATCHES

@@ -16,7 +16,7 @@ from torch import Tensor
 from lensmount_adapters import Adapter, Backbone, admit, load_backbone
 from lensmount_adapters.backbone import model as backbone_module
 from lensmount_adapters.programs import openvino as openvino_module
-from lensmount_adapters.programs.executor import choose_executor
+from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.openvino import EXACT_AFTER, KEPT_EXACT, OpenVinoProgram
 from lensmount_adapters.runners.costs import CostBook, Line
 from lensmount_adapters.runners.segment_runner import SegmentRunner

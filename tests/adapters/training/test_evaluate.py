@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import read_folder
 from lensmount_adapters.data.split import split_samples
 from lensmount_adapters.errors import BackboneMismatch, DatasetError
@@ -18,7 +19,8 @@ from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.evaluate import evaluate
-from lensmount_adapters.training.train_adapter import TrainingResult, train
+from lensmount_adapters.training.result import TrainingResult
+from lensmount_adapters.training.train_adapter import train
 
 SLIDES = r"^(.+_s\d+)_"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.search import Candidate, Trial, candidates, choose, file_bytes, search

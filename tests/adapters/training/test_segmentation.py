@@ -16,15 +16,15 @@ from lensmount_adapters import Adapter, Preprocessing, load_backbone
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
 from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest, SegmentationHead
-from lensmount_adapters.adapter.masks import dice, measure_masks
+from lensmount_adapters.backbone.target import Layer
 from lensmount_adapters.data.mask_folder import read_mask_folder
-from lensmount_adapters.delta.kinds import Layer
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import AdapterInvalid, DatasetError, TrainingError
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import inner_box
-from lensmount_adapters.programs.executor import choose_executor
-from lensmount_adapters.runners.runner import MergedRunner
+from lensmount_adapters.metrics.masks import dice, measure_masks
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.config import TrainingConfig

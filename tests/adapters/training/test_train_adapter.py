@@ -12,7 +12,9 @@ import torch
 
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.manifest import BatchNormLayer, DropoutLayer, LinearLayer, MlpHead
-from lensmount_adapters.backbone.model import Backbone, load_backbone, tensor_digest
+from lensmount_adapters.backbone.fingerprint import tensor_digest
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import digest_of_samples, read_folder
 from lensmount_adapters.errors import DatasetError, TrainingError
 from lensmount_adapters.training.checkpoint import checkpoint_path

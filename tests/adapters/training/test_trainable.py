@@ -9,7 +9,9 @@ from torch import nn
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.manifest import LinearHead, Manifest
-from lensmount_adapters.backbone.model import Backbone, load_backbone, tensor_digest
+from lensmount_adapters.backbone.fingerprint import tensor_digest
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lensmount_adapters.adapter.manifest import LinearHead
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.augment import Augmentation, preset

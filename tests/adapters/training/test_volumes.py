@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lensmount_adapters.adapter.manifest import IntensityRange, Manifest, Preprocessing, VolumePreprocessing
+from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.backbone.inflate import VolumeBackbone
-from lensmount_adapters.backbone.model import Backbone, load_backbone
+from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import BackboneError, TrainingError
+from lensmount_adapters.inputs.rules import IntensityRange, Preprocessing, VolumePreprocessing
 from lensmount_adapters.recipe.helix import draw_helix, write_helices
 from lensmount_adapters.training.augment_volumes import VolumeAugmentation, augment_volumes
 from lensmount_adapters.training.config import TrainingConfig

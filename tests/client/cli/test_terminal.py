@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lensmount_client._cli.terminal import age, file_size, printable
+from lensmount_client._cli.terminal import age, file_size
+from lensmount_client._show.text import printable
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

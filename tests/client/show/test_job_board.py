@@ -13,10 +13,11 @@ import pytest
 from rich.console import Console
 
 from lensmount_client import JobEnd, JobEpoch, JobError, JobEvent, JobInfo, JobLog, JobProgress, JobState
+from lensmount_client._api.read_jobs import job_of
 from lensmount_client._cli.job_table import outcome
 from lensmount_client._http.json_fields import Document
 from lensmount_client._show.job_board import NO_WORKER_SEEN, Board, watching
-from lensmount_client._types.jobs import AFTER_TRAINING, TRAINING, job_of
+from lensmount_client._types.jobs import AFTER_TRAINING, TRAINING
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUNNING = JobState("running", 1, AT)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lensmount_adapters import ExactSwapper, admit, decode_image, preprocess
-from lensmount_adapters.runners.runner import MergedRunner
+from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 from lensmount_service.metrics import Metrics

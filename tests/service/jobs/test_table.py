@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lensmount_service.errors import JobConflict, LeaseLost, NotFound, QueueFull, RequestInvalid
-from lensmount_service.jobs.table import DatasetPin, JobRequest, JobTable, jobs_using
+from lensmount_service.jobs.records import DatasetPin, JobRequest
+from lensmount_service.jobs.table import JobTable, jobs_using
 
 BACKBONE = "sha256:" + "b" * 64
 REQUEST = JobRequest(DatasetPin("cells", 1, "sha256:" + "d" * 64), "malaria", BACKBONE, {"epochs": 2})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lensmount_service.jobs.table import DatasetPin, JobRequest, JobTable
+from lensmount_service.jobs.records import DatasetPin, JobRequest
+from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import KEPT_S, SEEN_S, WorkerTable, worker_table
 from lensmount_service.store.database import Database
 

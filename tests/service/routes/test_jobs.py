@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters.training.config import TrainingConfig
+from lensmount_service.build import open_parts
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.routes.jobs import POLL_S
-from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
 
 HEADERS = {"Content-Type": "application/zip"}

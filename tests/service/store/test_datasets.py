@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_service.build import Parts
 from lensmount_service.errors import DatasetInUse, NotFound, Unavailable, VersionDeleted
-from lensmount_service.server import Parts
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lensmount_adapters import Preprocessing
-from lensmount_adapters.backbone.model import load_backbone
+from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train
 from lensmount_service.worker.gate import Candidate, Replaced, accuracy_of, judge

@@ -15,12 +15,12 @@ import httpx
 import pytest
 import uvicorn
 
-from lensmount_adapters.backbone.model import load_backbone
+from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.errors import TrainingError
+from lensmount_service.build import open_parts
 from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.jobs.phases import AFTER_TRAINING, PHASES
-from lensmount_service.server import open_parts
 from lensmount_service.settings import Settings
 from lensmount_service.worker import attempt as job_run
 from lensmount_service.worker import worker

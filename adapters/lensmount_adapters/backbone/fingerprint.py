@@ -1,0 +1,42 @@
+"""What identifies a backbone: its name and the SHA-256 over its tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import torch
+from pydantic import (
+    StringConstraints,
+)
+from torch import Tensor, nn
+
+from lensmount_adapters.strict import Strict
+
+
+def fingerprint_of(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every floating-point tensor, as loaded and before any cast."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(float_tensors(module).items()):
+        hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor_digest(tensor)}\n".encode())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes."""
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(raw.numpy().data).hexdigest()
+
+
+def float_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class BackboneRef(Strict):
+    """The backbone an adapter was made for: its timm name and its fingerprint."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    fingerprint: Digest

@@ -1,0 +1,36 @@
+"""Run a trained adapter over many samples, as a server would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.data.dataset import ImageFolder, Sample, read_pixels
+from lensmount_adapters.inputs.prepare import normalise
+from lensmount_adapters.inputs.rules import InputRule
+from lensmount_adapters.programs.cast import channels_last
+
+# EfficientNet-Lite0 in float32, one core, 320 pixels, ms an image: 122 in batches of 64, and 42 in batches of 8 with
+# channels_last, which stay in the caches.
+ANSWER_BATCH = 8
+
+
+def answer(
+    folder: ImageFolder,
+    samples: Sequence[Sample],
+    rule: InputRule,
+    logits: Callable[[Tensor], Tensor],
+    batch_size: int = ANSWER_BATCH,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Logits [N, classes] on the CPU for the samples, decoded batch by batch."""
+    found: list[Tensor] = []
+    for start in range(0, len(samples), batch_size):
+        pixels = read_pixels(folder, samples[start : start + batch_size], rule)
+        images = channels_last(normalise(pixels, rule))
+        found.append(logits(images).cpu())
+        if on_progress is not None:
+            on_progress(min(start + batch_size, len(samples)), len(samples))
+    return torch.cat(found)

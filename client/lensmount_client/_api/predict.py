@@ -1,0 +1,60 @@
+"""POST /predict: arguments to a call, a response to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lensmount_client._api.adapters import BYTES
+from lensmount_client._api.read import read_adapter_id, read_backbone
+from lensmount_client._errors import AdapterMismatch, InvalidInput
+from lensmount_client._http.call import Call
+from lensmount_client._http.json_fields import Document
+from lensmount_client._http.response import Answer
+from lensmount_client._reference import Reference
+from lensmount_client._types.results import (
+    Prediction,
+    Score,
+)
+
+
+def predict(
+    image: bytes, adapters: Sequence[str], top_k: int, timeout_s: float | None = None
+) -> Call[list[Prediction]]:
+    """One image under one or several adapters; the predictions come in the order of the adapters."""
+    references = [Reference.parse(text) for text in adapters]
+    if not references:
+        raise InvalidInput("adapter: found an empty list, expected one adapter or more")
+    if top_k < 1:
+        raise InvalidInput(f"top_k: found {top_k}, expected 1 or more")
+
+    def read(answer: Answer) -> list[Prediction]:
+        document = Document.of(answer)
+        several = "results" in document.value
+        results = list(document.children("results")) if several else [document]
+        if len(results) != len(references):
+            raise AdapterMismatch(
+                f"asked for {len(references)} adapters, answered by {len(results)}", answer.request_id
+            )
+        predictions = [prediction_of(result, document) for result in results]
+        for reference, prediction in zip(references, predictions, strict=True):
+            reference.check(prediction.adapter, prediction.request_id)
+        return predictions
+
+    params: dict[str, str | int] = {"adapter": ",".join(adapters), "top_k": top_k}
+    if timeout_s is not None:
+        params["timeout"] = f"{timeout_s:g}"
+    return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
+
+
+def prediction_of(document: Document, outermost: Document) -> Prediction:
+    scores = tuple(Score(item.text("label"), item.number("score")) for item in document.children("predictions"))
+    if not scores:
+        document.child("predictions[0]")  # names what is missing
+    timing = document.child("timing_ms")
+    return Prediction(
+        predictions=scores,
+        adapter=read_adapter_id(document.child("adapter")),
+        backbone=read_backbone(document.child("backbone")),
+        request_id=(document if "request_id" in document.value else outermost).text("request_id"),
+        timing_ms={phase: timing.number(phase) for phase in timing.value},
+    )

@@ -1,0 +1,172 @@
+"""Build everything that one server holds from its settings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+from fastapi import FastAPI
+
+import lensmount_adapters
+from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
+from lensmount_adapters.backbone.pristine import Reread
+from lensmount_adapters.data.dataset_archive import DatasetLimits
+from lensmount_adapters.data.labels import MAX_FILE_BYTES
+from lensmount_adapters.data.zip_reader import ArchiveLimits
+from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.inputs.images import ImageLimits
+from lensmount_adapters.inputs.rules import VolumePreprocessing
+from lensmount_adapters.machine import device_name
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.runners.costs import CostBook
+from lensmount_adapters.runners.merged import MergedRunner
+from lensmount_adapters.runners.runner import Runner
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_client._version import __version__
+from lensmount_service.app import Training, create_app
+from lensmount_service.engine.engine import Engine
+from lensmount_service.errors import Unavailable
+from lensmount_service.gc import collect
+from lensmount_service.jobs.files import JobFiles
+from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.jobs.table import JobTable, jobs_using
+from lensmount_service.metrics import Metrics
+from lensmount_service.settings import Settings
+from lensmount_service.startup import Tell, say_nothing
+from lensmount_service.store.blobs import Blobs, BlobStore
+from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.database import Database
+from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one server holds."""
+
+    app: FastAPI
+    engine: Engine
+    catalog: Catalog
+    training: Training
+
+
+@contextmanager
+def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell = say_nothing) -> Iterator[Parts]:
+    """Backbone, registry, blobs, catalog, engine and app; the engine starts with the app's lifespan."""
+    torch.set_num_threads(settings.threads)
+    if backbone is None:
+        tell(f"Loading the backbone {settings.backbone} ...")
+        backbone = _load(settings)
+    tell("Preparing how to compute on this machine, which compiles at the first start ...")
+    runner = _runner(settings, backbone)
+    metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
+    limits = Limits(max_file_bytes=settings.max_adapter_bytes)
+    with contextlib.closing(Database(settings.database_url())) as database:
+        registry = Registry(database)
+        blobs = open_blobs(settings)
+        catalog = Catalog(
+            backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
+        )
+        engine = Engine(
+            backbone,
+            runner,
+            metrics,
+            _max_batch(settings, backbone),
+            settings.max_queue,
+            max_turn_s=settings.max_turn_s,
+            batch_window_ms=settings.batch_window_ms,
+        )
+        jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
+        files = JobFiles(settings.state / "jobs", jobs)
+        datasets = open_datasets(settings, database)
+        collect(settings.state, registry, BlobStore(settings.state / "blobs"), jobs, datasets)
+        if settings.zoo:
+            tell("Mounting the adapters of the zoo ...")
+            catalog.load_zoo(zoo_folder())
+        training = Training(datasets, jobs, files, Publisher(database, registry, jobs, files))
+        try:
+            yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
+        finally:
+            backbone.keep_clones()  # whoever gave it may mount adapters in place again
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    local = BlobStore(settings.state / "blobs")
+    if settings.blobs is None:
+        return local
+    try:
+        from lensmount_service.store.remote_blobs import RemoteBlobs  # its library is an extra
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f'adapter files in an object store need {error.name}. Cure: pip install "lensmount[s3]"',
+            code="store_unavailable",
+        ) from error
+    return RemoteBlobs(settings.blobs.get_secret_value(), local, settings.blob_bytes)
+
+
+def open_datasets(settings: Settings, database: Database) -> DatasetStore:
+    return DatasetStore(
+        database,
+        settings.state / "datasets",
+        ArchiveLimits(
+            max_entries=settings.max_dataset_files + 1,  # with its file of labels
+            max_total_bytes=settings.max_dataset_bytes,
+            max_entry_bytes=max(MAX_FILE_BYTES, settings.max_image_bytes),
+        ),
+        DatasetLimits(
+            max_classes=settings.max_dataset_classes,
+            max_unreadable_fraction=settings.max_unreadable_fraction,
+            image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
+        ),
+        in_use=jobs_using,
+    )
+
+
+def zoo_folder() -> Path:
+    """The shipped adapters: inside an installed package, or beside it in a checkout."""
+    package = Path(lensmount_adapters.__file__).parent
+    return package / "zoo" if (package / "zoo").is_dir() else package.parent / "zoo"
+
+
+def _load(settings: Settings, device: str | None = None) -> Backbone:
+    device = device or settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_backbone(settings.backbone, settings.weights, device, getattr(torch, settings.dtype))
+
+
+def _max_batch(settings: Settings, backbone: Backbone) -> int:
+    """Of volumes, as many as have no more slices than that."""
+    rule = backbone.preprocessing
+    return max(1, settings.max_batch // rule.depth) if isinstance(rule, VolumePreprocessing) else settings.max_batch
+
+
+def _runner(settings: Settings, backbone: Backbone) -> Runner:
+    if settings.swap == "subtract":
+        backbone.pristine = Reread(lambda: _load(settings, "cpu").tensors)  # a GPU without room for clones has none now
+        return MergedRunner(backbone, SubtractingSwapper(backbone, settings.refresh_after))
+    backbone.keep_clones()
+    if settings.executor == "merged":
+        return MergedRunner(backbone, ExactSwapper(backbone))
+    precision = settings.precision if settings.dtype == "float32" else settings.dtype
+    programs = settings.state / "programs"
+    executor = choose_executor(settings.executor, precision, backbone.device, settings.threads, programs)
+    book = CostBook(
+        programs,
+        f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
+    )
+    try:
+        most = _max_batch(settings, backbone)
+        runner = SegmentRunner(backbone, executor, max_batch=most, hot_bytes=settings.hot_bytes, book=book)
+    except BackboneError as error:
+        log.warning("backbone not cut into segments, so adapters are merged in place", reason=str(error))
+        return MergedRunner(backbone, ExactSwapper(backbone), str(error))
+    backbone.keep_nothing()
+    return runner

@@ -1,0 +1,10 @@
+"""How long a worker may be silent before its job goes to another one: the value that server and worker share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+LEASE_S = 30.0
+LeaseSeconds = Annotated[float, Field(ge=0.5, le=3600)]

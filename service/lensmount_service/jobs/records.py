@@ -1,0 +1,98 @@
+"""The values of the job table: jobs, requests, events, leases."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 with milliseconds, in UTC."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPin:
+    """The dataset version that a job trains on, whatever its name points at later."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a client asks for. `hyper_parameters` are fields of TrainingConfig; `backbone` is a fingerprint."""
+
+    dataset: DatasetPin
+    adapter: str
+    backbone: str
+    hyper_parameters: dict[str, Any] = field(default_factory=dict)
+    alias: str | None = None
+    priority: int = 0
+    max_attempts: int = 3
+    margin: float = 0.01
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a job's story. `number` counts from 1 within the job; `at` is seconds since the epoch."""
+
+    number: int
+    kind: Literal["state", "epoch", "log"]
+    at: float
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is now. Times are seconds since the epoch; `attempt` counts claims since the last retry by hand."""
+
+    id: str
+    number: int
+    request: JobRequest
+    state: State
+    attempt: int
+    cancel_requested: bool
+    progress: dict[str, Any] | None
+    outcome: dict[str, Any] | None
+    error: tuple[str, str] | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to one job: lost as soon as another worker holds a newer token."""
+
+    job: Job
+    token: str
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a job's publication points at."""
+
+    name: str
+    version: int

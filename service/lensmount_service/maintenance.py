@@ -1,0 +1,49 @@
+"""Commands on a server's state: collect garbage, calibrate."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from lensmount_adapters.runners.costs import Line
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_service.build import open_blobs, open_datasets, open_parts
+from lensmount_service.gc import Collected, collect
+from lensmount_service.jobs.table import JobTable
+from lensmount_service.settings import Settings
+from lensmount_service.store.database import Database
+from lensmount_service.store.references import Reference
+from lensmount_service.store.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How the server will compute on this machine, and what the branch costs in each way."""
+
+    engine: dict[str, str]
+    lines: dict[str, Line]
+
+
+def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
+    """`lensmount gc`: what `collect` does, on a state folder that a server may be using. Raises as it does."""
+    with contextlib.closing(Database(settings.database_url())) as database:
+        registry, jobs = Registry(database), JobTable(database)
+        with contextlib.closing(open_datasets(settings, database)) as datasets:
+            return collect(settings.state, registry, open_blobs(settings), jobs, datasets, older_than_s)
+
+
+def calibrate(settings: Settings) -> Calibration:
+    """`lensmount calibrate`: choose the executor and measure the ways to compute anew, for every adapter registered."""
+    for remembered in (settings.state / "programs").glob("executor-*.json"):
+        remembered.unlink(missing_ok=True)
+    with open_parts(settings) as parts:
+        runner = parts.engine.runner
+        if isinstance(runner, SegmentRunner):
+            runner.book.forget()
+            for entry in parts.catalog.entries():
+                if parts.catalog.status(entry.latest) == "ready":
+                    runner.prepare(parts.catalog.resolve(Reference(entry.latest.name)).adapter)
+            runner.settle()
+        lines = dict(runner.book.lines) if isinstance(runner, SegmentRunner) else {}
+        runner.close()
+        return Calibration(runner.describe(), lines)
