@@ -54,13 +54,12 @@ def options_of(said: Mapping[str, Any]) -> JobOptions:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    kind: Any = TYPES[option.type]
+    kind = TYPES[option.type]
     metavar = option.metavar
     if option.aliases:  # short words are taken as well, so the choices are only shown
         metavar = f"<{'|'.join(map(str, option.choices))}>"
     elif option.choices and option.type == "str":
-        members = [(str(choice), str(choice)) for choice in option.choices]
-        kind = StrEnum(option.name, members)  # type: ignore[misc, no-redef]  # mypy reads only literal names
+        kind = _words_of(option)
     text = option.help + (f" (default: {option.shown_default})" if option.shown_default else "")
     flag = typer.Option(
         option.command_flag,
@@ -78,6 +77,11 @@ def _parameter(option: Option) -> inspect.Parameter:
         default=False if is_flag else None,
         annotation=Annotated[kind if is_flag else kind | None, flag],
     )
+
+
+def _words_of(option: Option) -> Any:
+    words = [str(choice) for choice in option.choices]
+    return StrEnum(option.name, [(word, word) for word in words])  # typer reads choices from it
 
 
 def _plain(value: Any) -> Any:
