@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
 
 def test_a_port_that_is_taken_is_said_before_torch_is_imported():
     script = (
-        "import atexit, sys; from lensmount_client._cli.main import main; "
+        "import atexit, sys; from lensmount_client._cli.main.main import main; "
         "atexit.register(lambda: print('torch' in sys.modules)); "
         "main(['serve', '--port', sys.argv[1]])"
     )
@@ -196,8 +196,9 @@ def test_ctrl_c_while_loading_is_one_line(tmp_path):
 def test_whoever_asks_for_json_gets_json_alone(tmp_path):
     with starting(tmp_path, "--log-format", "json") as process:
         for line in process.stderr:
-            if json.loads(line)["event"] == "serving":
+            if (told := json.loads(line))["event"] == "serving":
                 break
+        assert httpx.get(f"{told['url']}/health/ready", timeout=60).status_code == 200  # it waits in the backlog
         process.send_signal(signal.SIGTERM)
         for line in process.stderr.read().splitlines():
             json.loads(line)
