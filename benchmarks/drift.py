@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
+from moves import must_move_answer  # type: ignore[import-not-found]  # likewise
 from torch import Tensor
 
 from lensmount_adapters import (
@@ -108,7 +109,7 @@ def drift(start: dict[str, Tensor], backbone: Backbone) -> Drift:
 def draw(backbone: Backbone, names: Sequence[str], seed: int) -> Adapter:
     """An adapter with normally distributed factors. The norm of each delta is `DELTA_TO_WEIGHT` times its weight's."""
     generator = torch.Generator().manual_seed(seed)
-    tensors = {"head.weight": torch.zeros(2, backbone.feature_dim), "head.bias": torch.zeros(2)}
+    tensors = {"head.weight": torch.randn(2, backbone.feature_dim, generator=generator), "head.bias": torch.zeros(2)}
     modules = [name.removesuffix(".weight") for name in names]
     for name, module in zip(names, modules, strict=True):
         out, inputs, height, width = backbone.targets[name].shape
@@ -125,7 +126,7 @@ def draw(backbone: Backbone, names: Sequence[str], seed: int) -> Adapter:
         head=LinearHead(),
         modules={module: Factors(rank=RANK, alpha=RANK) for module in modules},
     )
-    return admit(dump_adapter(manifest, tensors, torch.float32), backbone)
+    return must_move_answer(backbone, admit(dump_adapter(manifest, tensors, torch.float32), backbone))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

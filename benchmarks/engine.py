@@ -35,6 +35,7 @@ import machine  # type: ignore[import-not-found]  # in this folder; mypy starts 
 import peft
 import results  # type: ignore[import-not-found]
 import torch
+from moves import must_move_answer  # type: ignore[import-not-found]  # likewise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -315,7 +316,10 @@ PARTS: dict[str, Callable[[str, Executor, argparse.Namespace], list[Any]]] = {
 
 
 def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]:
-    """Random adapters, as small as trained ones, on the ungrouped convolutions whose module matches the expression."""
+    """Random adapters, as small as trained ones, on the ungrouped convolutions whose module matches the expression.
+
+    The first two are shown to move a score.
+    """
     targets = [
         target
         for target in backbone.targets.values()
@@ -328,7 +332,7 @@ def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]
             LowRank(
                 target,
                 torch.randn(RANK, *target.shape[1:], generator=draw) / math.sqrt(math.prod(target.shape[1:])),
-                torch.randn(target.shape[0], RANK, 1, 1, generator=draw) * 0.05,
+                torch.randn(target.shape[0], RANK, 1, 1, generator=draw) * 0.5,
                 1.0,
             )
             for target in targets
@@ -344,6 +348,8 @@ def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]
             modules={target.module: Factors(rank=RANK, alpha=float(RANK)) for target in targets},
         )
         adapters.append(Adapter(f"sha256:{seed:064x}", 0, manifest, deltas, head.eval().requires_grad_(False)))
+    for adapter in adapters[:2]:  # the others are drawn in the same way
+        must_move_answer(backbone, adapter)
     return adapters
 
 

@@ -179,10 +179,10 @@ def adapter_bytes(backbone: Any, seed: int) -> bytes:
 
     draw = torch.Generator().manual_seed(seed)
     targets = select_targets(backbone.name, backbone.targets, "lora").low_rank
-    tensors = {"head.weight": torch.randn(2, backbone.feature_dim, generator=draw), "head.bias": torch.zeros(2)}
+    tensors = {"head.weight": torch.randn(2, backbone.feature_dim, generator=draw) / 32, "head.bias": torch.zeros(2)}
     for target in targets:
         drawn = fresh_low_rank(target, RANK, 1.0, draw).tensors()
-        tensors |= {name: torch.randn(factor.shape, generator=draw) / 100 for name, factor in drawn.items()}
+        tensors |= {name: torch.randn(factor.shape, generator=draw) / 20 for name, factor in drawn.items()}
     manifest = Manifest(
         name=f"task-{seed}",
         method="lora",

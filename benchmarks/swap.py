@@ -27,6 +27,7 @@ import machine  # type: ignore[import-not-found]  # in this folder; mypy starts 
 import peft
 import timm
 import torch
+from moves import must_move_answer  # type: ignore[import-not-found]  # likewise
 
 from lensmount_adapters import Backbone, ExactSwapper, Manifest, admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
@@ -85,7 +86,7 @@ def main() -> None:
 
 
 def ours(backbone: Backbone) -> Callable[[int], None]:
-    adapters = [admit(adapter_bytes(backbone, seed), backbone) for seed in (1, 2)]
+    adapters = [must_move_answer(backbone, admit(adapter_bytes(backbone, seed), backbone)) for seed in (1, 2)]
     swapper = ExactSwapper(backbone)
 
     def switch(turn: int) -> None:

@@ -6,7 +6,9 @@ torch is imported inside the fixtures, because the client's tests run without it
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import importlib.util
 import json
 import random
 import re
@@ -15,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -65,11 +68,39 @@ DrawAdapter = Callable[..., AdapterParts]
 
 
 @pytest.fixture(scope="session")
+def must_move_answer() -> Callable[..., Adapter]:
+    """`must_move_answer(backbone, adapter, least=1e-3)`: the adapter, or AssertionError where it changes no score."""
+    return _moves().must_move_answer  # type: ignore[no-any-return]  # a module found by its path
+
+
+def _gentle(backbone: Backbone) -> float:
+    if backbone not in _GENTLE:
+        _GENTLE[backbone] = _moves().gentle(backbone)
+    return _GENTLE[backbone]
+
+
+_GENTLE: WeakKeyDictionary[Backbone, float] = WeakKeyDictionary()
+
+
+@functools.cache
+def _moves() -> Any:
+    """benchmarks/moves.py: benchmarks ask the same of what they draw, and are no package."""
+    path = Path(__file__).parent.parent / "benchmarks" / "moves.py"
+    spec = importlib.util.spec_from_file_location("moves", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def draw_adapter() -> DrawAdapter:
     """`draw_adapter(backbone, method="lora", rank=4, seed=0, modules=".*", size=0.3, labels=("no", "yes")).dump()`.
 
     Methods: lora, lora-shared (grouped convolutions share one A), lora-tucker, bias, norm, statistics, head, and
-    mixed: all of them in one file. `modules` is a regular expression; `size` is a delta's norm / its weight's norm.
+    mixed: all of them in one file. Each, except those of the head alone, is shown to move a score by 1e-3.
+    `modules` is a regular expression; `size` is a delta's norm / its weight's norm.
     """
     return _draw_adapter
 
@@ -85,9 +116,11 @@ def _draw_adapter(
 ) -> AdapterParts:
     import torch
 
+    import lensmount_adapters
+
     draw = torch.Generator().manual_seed(seed)
     tensors = {
-        "head.weight": torch.randn(len(labels), backbone.feature_dim, generator=draw),
+        "head.weight": torch.randn(len(labels), backbone.feature_dim, generator=draw) * _gentle(backbone),
         "head.bias": torch.randn(len(labels), generator=draw),
     }
     factors = {}
@@ -113,7 +146,10 @@ def _draw_adapter(
         "head": {"kind": "linear"},
         "modules": factors,
     }
-    return AdapterParts(manifest, tensors)
+    parts = AdapterParts(manifest, tensors)
+    if len(tensors) > 2:  # more than the head
+        _moves().must_move_answer(backbone, lensmount_adapters.admit(parts.dump(), backbone))
+    return parts
 
 
 LOW_RANK = ("lora", "lora-tucker", "lora-shared")

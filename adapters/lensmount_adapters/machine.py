@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+_WITHOUT_BFLOAT16 = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"))
 MADV_PAGEOUT = 21  # <linux/mman.h>; a kernel before 5.4 refuses it, and nothing happens
 
 
@@ -19,6 +21,16 @@ def computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and any(has and "bf16" in name for name, has in _cpu_capabilities().items())
+
+
+def masks_bfloat16() -> bool:
+    """Whether the environment keeps oneDNN, which computes torch's bfloat16, from the instructions for it.
+
+    `ONEDNN_MAX_CPU_ISA=AVX2` makes a processor with AMX compute as one without does: so does `make test-avx2`.
+    """
+    return any(
+        os.environ.get(name, "").upper() in _WITHOUT_BFLOAT16 for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+    )
 
 
 def device_name(device: torch.device) -> str:
@@ -60,4 +72,4 @@ def page_out(library: str) -> None:
 
 def _cpu_capabilities() -> Mapping[str, object]:
     found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch we take
-    return found
+    return {name: False if "bf16" in name else has for name, has in found.items()} if masks_bfloat16() else found

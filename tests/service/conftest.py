@@ -20,7 +20,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
+from lensmount_adapters import Backbone, Manifest, Preprocessing, admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.delta.initial import fresh_low_rank
 from lensmount_service import logs
@@ -51,8 +51,8 @@ def fresh_backbone() -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def make_adapter(backbone: Backbone) -> MakeAdapter:
-    """`make_adapter(seed=1, labels=("a", "b"))` gives the bytes of a valid adapter file."""
+def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) -> MakeAdapter:
+    """`make_adapter(seed=1, labels=("a", "b"))` gives the bytes of a valid adapter file; each moves a score by 1e-3."""
 
     def make(
         seed: int = 1, labels: tuple[str, ...] = ("a", "b"), name: str = "task", rule: Preprocessing = RULE
@@ -62,8 +62,10 @@ def make_adapter(backbone: Backbone) -> MakeAdapter:
         for module in ADAPTED:
             delta = fresh_low_rank(backbone.targets[f"{module}.weight"], 4, 1.0, generator)
             for key, tensor in delta.tensors().items():
-                tensors[key] = tensor if "lora_A" in key else torch.randn(tensor.shape, generator=generator) * 0.2
-        tensors["head.weight"] = torch.randn(len(labels), backbone.feature_dim, generator=generator)
+                tensors[key] = tensor if "lora_A" in key else torch.randn(tensor.shape, generator=generator) * 0.5
+        tensors["head.weight"] = (
+            torch.randn(len(labels), backbone.feature_dim, generator=generator) / 4
+        )  # no score of 1.0
         tensors["head.bias"] = torch.randn(len(labels), generator=generator)
         manifest = Manifest(
             name=name,
@@ -74,7 +76,9 @@ def make_adapter(backbone: Backbone) -> MakeAdapter:
             head=LinearHead(),
             modules={module: Factors(rank=4, alpha=4.0) for module in ADAPTED},
         )
-        return dump_adapter(manifest, tensors, torch.float32)
+        data = dump_adapter(manifest, tensors, torch.float32)
+        must_move_answer(backbone, admit(data, backbone))
+        return data
 
     return make
 
@@ -132,6 +136,17 @@ def same_scores() -> Callable[[dict, dict], bool]:
         return first == pytest.approx(second, abs=1e-6)
 
     return same
+
+
+@pytest.fixture(scope="session")
+def other_scores() -> Callable[[dict, dict], bool]:
+    """`other_scores(one, other)` of two answers with the same labels: a score differs by more than 1e-3."""
+
+    def differ(one: dict, other: dict) -> bool:
+        first, second = ({p["label"]: p["score"] for p in answer["predictions"]} for answer in (one, other))
+        return max(abs(first[label] - second[label]) for label in first) > 1e-3
+
+    return differ
 
 
 @pytest.fixture(scope="session")

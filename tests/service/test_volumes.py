@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from lensmount_service.build import Parts
 nibabel: Any = pytest.importorskip("nibabel", reason="the extra 'volumes' is not installed")
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
 
+ADAPTED = r"layer\d\..*conv\d"  # in four blocks, or the order of the slices would not show
 VOXELS = np.random.default_rng(0).integers(0, 4000, (7, 40, 36)).astype(np.int16)
 
 
@@ -51,7 +53,7 @@ def files(volumes: Backbone, draw_adapter: Any) -> dict[str, bytes]:
     """Two adapters that look along the depth, of different windows, and one that is said to be of images."""
     found = {}
     for seed, (name, upper) in enumerate((("lung", 4000.0), ("bone", 1000.0), ("flat", 1.0))):
-        parts = draw_adapter(volumes, rank=2, seed=seed, modules=r"layer[34]\..*conv\d", labels=("no", "yes"))
+        parts = draw_adapter(volumes, rank=2, seed=seed, modules=ADAPTED, size=1.0, labels=("no", "yes"))
         window = IntensityRange(lower=0, upper=upper).model_dump()
         parts.manifest["preprocessing"] |= {"depth": 6, "size": [32, 32], "window": window}
         if name == "flat":
@@ -90,8 +92,8 @@ def test_every_format_gets_the_same_answer_and_swapping_leaves_no_trace(client: 
     again = score(client, "lung", nii_gz(VOXELS))
 
     assert lung == {again}
-    assert bone != again
-    assert backwards != again  # these adapters see the order of the slices
+    assert abs(bone - again) > 1e-3
+    assert abs(backwards - again) > 1e-3  # these adapters see the order of the slices
     assert client.get("/integrity").json()["ok"] is True
     assert {name: tensor_digest(tensor) for name, tensor in volumes.tensors.items()} == before
 
@@ -153,7 +155,7 @@ def test_the_answer_is_that_of_the_whole_network_in_float64(
     client: TestClient, volumes: Backbone, draw_adapter: Any, merged64: Any
 ) -> None:
     """Weights by einsum and the whole module by functional_call, in float64; no trunk, no branch, no programs."""
-    parts = draw_adapter(volumes, rank=2, seed=0, modules=r"layer[34]\..*conv\d", labels=("no", "yes"))
+    parts = draw_adapter(volumes, rank=2, seed=0, modules=ADAPTED, size=1.0, labels=("no", "yes"))
     names = [f"{module}.weight" for module in parts.manifest["modules"]]
     weights = {name: tensor.double() for name, tensor in volumes.tensors.items()}
     weights |= {name: merged64(volumes, parts, name) for name in names}
@@ -162,11 +164,8 @@ def test_the_answer_is_that_of_the_whole_network_in_float64(
         torch.tensor(parts.manifest["preprocessing"][key]).double().view(3, 1, 1, 1) for key in ("mean", "std")
     )
     with torch.no_grad():
-        module = volumes.module.double()
-        try:
-            features = torch.func.functional_call(module, weights, (((x - mean) / std)[None],))
-        finally:
-            volumes.module.float()
+        module = copy.deepcopy(volumes.module).double()  # the resident one in float64 and back has other tensors
+        features = torch.func.functional_call(module, weights, (((x - mean) / std)[None],))
         logits = features @ parts.tensors["head.weight"].double().T + parts.tensors["head.bias"].double()
 
     found = score(client, "lung", npy(VOXELS[:6, :32, :32]))

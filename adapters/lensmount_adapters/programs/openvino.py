@@ -28,6 +28,7 @@ from torch import Tensor, fx
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
+from lensmount_adapters.machine import masks_bfloat16
 from lensmount_adapters.programs.executor import Program
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -68,6 +69,8 @@ class OpenVino:
         self._cache = cache
         self._cloning = threading.Lock()  # nothing says that a model may be cloned by two threads at a time
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if masks_bfloat16():  # OpenVINO has a oneDNN of its own, which does not read the environment
+            able = [one for one in able if one != CAPABILITIES[torch.bfloat16]]
         if CAPABILITIES[dtype] not in able:
             raise ExecutorUnavailable(
                 f"found a CPU with {', '.join(able)} in OpenVINO, expected {CAPABILITIES[dtype]}. "

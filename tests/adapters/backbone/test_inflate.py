@@ -188,7 +188,7 @@ def test_an_adapter_is_mounted_as_in_float64_and_undone_bit_for_bit(
         wanted = merged64(volumes, parts, delta.target.name)
         found = volumes.tensors[delta.target.name].double()
         assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()
-    assert not torch.equal(volumes.features(x), features)
+    assert (volumes.features(x) - features).abs().max() > 1e-3 * features.abs().max()
     swapper.unmount()
     assert digest_of_state(volumes) == before
     assert volumes.changed() == []
@@ -202,7 +202,8 @@ def test_only_an_adapter_lets_a_slice_see_the_next(small: Pair, draw_adapter: An
     changed[:, :, 3] += 1
     assert torch.equal(volumes.slice_features(changed)[:, :3], volumes.slice_features(x)[:, :3])
     swapper.mount(admit(draw_adapter(volumes).dump(), volumes))
-    assert not torch.equal(volumes.slice_features(changed)[:, 2], volumes.slice_features(x)[:, 2])
+    before, after = (volumes.slice_features(images)[:, 2] for images in (x, changed))
+    assert (after - before).abs().max() > 1e-3 * before.abs().max()
     swapper.unmount()
 
 

@@ -83,7 +83,7 @@ def test_the_tensors_are_the_live_ones(backbone: Backbone) -> None:
     images = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     before = backbone.features(images)
     backbone.tensors["conv_stem.weight"].mul_(2)
-    assert not torch.equal(backbone.features(images), before)
+    assert (backbone.features(images) - before).abs().max() > 1e-3 * before.abs().max()
 
 
 def test_targets_are_every_parameter_of_the_layers_it_names(every_layer: Callable[..., Backbone]) -> None:

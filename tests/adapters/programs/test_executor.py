@@ -566,6 +566,18 @@ def test_auto_tries_no_bfloat16_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPa
     assert set(tried) == {torch.float32}
 
 
+def test_a_masked_processor_has_no_bfloat16_in_torch_and_in_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True}, raising=False)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert computes_bfloat16(CPU)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    assert not computes_bfloat16(CPU)
+    pytest.importorskip("openvino")
+    with pytest.raises(ExecutorUnavailable, match="expected BF16"):
+        OpenVino("cpu", torch.bfloat16)
+
+
 def test_auto_tries_openvino_and_bfloat16_where_there_are_both(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     if not computes_bfloat16(CPU):

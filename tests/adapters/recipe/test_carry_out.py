@@ -99,7 +99,7 @@ def test_the_file_of_a_full_tuning_holds_the_weights_that_were_judged_and_is_no_
     stored = safetensors.torch.load_file(tmp_path / outcome.file)
     changed = {name for name in stored if not name.startswith("head.")}
     assert changed == {f"features.{layer}.{part}" for layer in (26, 28) for part in ("weight", "bias")}
-    assert all(not torch.equal(stored[name].float(), backbone.tensors[name]) for name in changed)
+    assert all((stored[name].float() - backbone.tensors[name]).abs().max() > 1e-5 for name in changed)
     with pytest.raises(AdapterError):
         admit((tmp_path / outcome.file).read_bytes(), backbone)
 

@@ -37,7 +37,7 @@ def test_a_preset_gives_floats_in_range_and_the_same_pictures_for_the_same_seed(
     assert out.max() <= 1
     assert torch.equal(out, augment(x, preset(name), (16, 16), seeded(1)))
     if name != "none":
-        assert not torch.equal(out, augment(x, preset(name), (16, 16), seeded(2)))
+        assert (out - augment(x, preset(name), (16, 16), seeded(2))).abs().max() > 1 / 255
 
 
 @pytest.mark.parametrize("name", ["photo", "microscopy", "tissue"])
@@ -46,7 +46,7 @@ def test_every_image_of_a_batch_is_changed_in_its_own_way(name: str) -> None:
 
     out = augment(same, preset(name), (24, 24), seeded(0))
 
-    assert all(not torch.equal(out[0], other) for other in out[1:])
+    assert all((out[0] - other).abs().max() > 1 / 255 for other in out[1:])
 
 
 def test_the_eight_orientations_are_all_different_and_all_drawn() -> None:
@@ -128,7 +128,7 @@ def test_cutmix_pastes_one_rectangle_and_mixes_the_targets_by_its_area() -> None
     for index in range(6):
         pasted = (mixed[index, 0] != index).double().mean()
         torch.testing.assert_close(1 - soft[index, index].double(), pasted, atol=1e-6, rtol=0)
-    assert (mixed != x).any()
+    assert (mixed - x).abs().max() >= 1
 
 
 def test_cutmix_of_zero_changes_nothing_and_of_tokens_is_refused() -> None:

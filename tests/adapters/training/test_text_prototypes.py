@@ -103,8 +103,8 @@ def test_training_starts_from_the_texts_and_keeps_the_projection(
 
     start, tensors = text_head(folder, PROMPTS, ("bar", "disc")), parse_adapter(result.path.read_bytes()).tensors
     assert torch.equal(tensors["head.projection"], start.projection)
-    assert not torch.equal(tensors["head.prototypes"], start.prototypes)
-    assert not torch.equal(tensors["head.logit_scale"], start.logit_scale)
+    for name, first in (("head.prototypes", start.prototypes), ("head.logit_scale", start.logit_scale)):
+        assert (tensors[name] - first).abs().max() > 1e-4  # ten steps of float32 at the scale's 100
     moved = F.cosine_similarity(tensors["head.prototypes"], start.prototypes)
     assert (moved > 0.99).all(), "a few steps away"
     assert result.record["hyper_parameters"]["prompts"]["templates"] == list(PROMPTS.templates)

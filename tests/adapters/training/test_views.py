@@ -69,8 +69,8 @@ def test_each_view_differs_and_comes_back_after_as_many_epochs(
         views.prepare(epoch, silent)
         seen.append(views.batch(epoch, indices).clone())
 
-    assert not torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[1], seen[2])
+    for one, other in ((seen[0], seen[1]), (seen[1], seen[2])):
+        assert (one - other).abs().max() > 1e-3 * one.abs().max()
     assert torch.equal(seen[0], seen[3])
 
 

@@ -265,8 +265,8 @@ def make_segmentation(backbone: Backbone) -> bytes:
         "head.weight": torch.randn(2, backbone.feature_dim, 1, 1, generator=draw) * 5,
         "head.bias": torch.zeros(2),
     }
-    name = next(name for name in backbone.targets if name.endswith("bias"))
-    tensors[f"{name}.delta"] = torch.ones(backbone.targets[name].shape)
+    name = [name for name in backbone.targets if name.endswith("bias")][-1]  # InstanceNorm cancels those before it
+    tensors[f"{name}.delta"] = torch.randn(backbone.targets[name].shape, generator=draw)
     manifest = Manifest(
         name="masks", method="bias", backbone=backbone.ref, preprocessing=RULE, labels=labels, head=SegmentationHead()
     )
