@@ -78,7 +78,7 @@ def moves(backbone: Backbone) -> dict[str, float]:
             scale, variance = state[f"{path}.weight"], state[f"{path}.running_var"] + module.eps
             slopes[f"{path}.running_mean"] = -scale / variance.sqrt() * slopes[f"{path}.bias"]
             slopes[f"{path}.running_var"] = -scale / (2 * variance) * slopes[f"{path}.weight"]
-    return {name: 0.1 * float((noise(state[name]) * slope).norm() / size) for name, slope in slopes.items()}
+    return {name: 0.1 * float((noise(state[name]) * slope).norm().detach() / size) for name, slope in slopes.items()}
 
 
 def noise(tensor: Tensor) -> Tensor:

@@ -470,7 +470,7 @@ def test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served(
 
 def test_tucker_factors_for_a_linear_layer_are_refused(draw_adapter: Callable[..., Any]) -> None:
     backbone = load_backbone("test_vit", "random:0")
-    parts = draw_adapter(backbone, modules=r"blocks\.0\.attn\.qkv")
+    parts = draw_adapter(backbone, modules=r"blocks\.0\.attn\.qkv", size=1.0)
     parts.tensors["blocks.0.attn.qkv.lora_mid.weight"] = torch.ones(4, 4)
     with pytest.raises(AdapterInvalid, match="expected a convolution") as caught:
         admit(parts.dump(), backbone)
