@@ -47,7 +47,7 @@ from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.programs.openvino import import_openvino
 from lensmount_adapters.runners.segment_runner import SegmentRunner
-from lensmount_service.engine.scheduler import Item, Scheduler
+from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 
 ADAPTED = {
     "tf_efficientnet_lite0": (None, r"(blocks\.[456]\..*|conv_head)", r"(blocks\.6\..*|conv_head)"),
@@ -170,7 +170,7 @@ def queue(runner: SegmentRunner, adapters: Sequence[Adapter], images: Tensor) ->
 
     def ask(count: int) -> None:
         for number in range(count):
-            scheduler.submit([Item(draw.choice(adapters), images[number % BATCH])])
+            scheduler.submit([QueuedImage(draw.choice(adapters), images[number % BATCH])])
 
     def work() -> None:
         batch = scheduler.next_batch(block=False)

@@ -29,7 +29,7 @@ from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Joining
-from lensmount_adapters.runners.costs import Line
+from lensmount_adapters.runners.costs import LinearCost
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
@@ -127,7 +127,7 @@ def prepared(runner: SegmentRunner, exams: Sequence[Exam], mode: str) -> None:
     runner.settle()
     runner.settle()
     for junction in runner._junctions.values():
-        free = Line(0.0, 0.0) if mode == "mixed" else None
+        free = LinearCost(0.0, 0.0) if mode == "mixed" else None
         junction.costs = replace(junction.costs, mixed=free, pack=0.0)
         junction.learn = lambda *_, **__: None  # type: ignore[method-assign]  # otherwise it would learn the real cost of mixing
 

@@ -50,7 +50,7 @@ from lensmount_adapters.training.augment import Augmentation, augment, cut_mix, 
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
 from lensmount_adapters.training.schedule import learning_rate_at
-from lensmount_adapters.training.task import Task, read_task
+from lensmount_adapters.training.task import TrainingData, load_training_data
 from lensmount_adapters.training.train_adapter import train
 
 DEFAULT_OUT = Path(__file__).parent / "training.jsonl"
@@ -198,7 +198,7 @@ def peft_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
     assert config.augment in ("photo", "microscopy"), "the plain loop has no other augmentation"
     assert not config.mixup + config.cutmix, "the plain loop has no mixup or CutMix"
     started = time.perf_counter()
-    data = read_task(config, backbone)  # only for the split; its time is subtracted below
+    data = load_training_data(config, backbone)  # only for the split; its time is subtracted below
     reading = time.perf_counter() - started
     torch.manual_seed(seed)
     network: Any = with_head(len(data.folder.classes))
@@ -238,7 +238,7 @@ def full_loop(task: str, contender: str, seed: int, options: argparse.Namespace,
     with tempfile.TemporaryDirectory() as folder:
         config = config_of(task, contender, seed, options, Path(folder))
     started = time.perf_counter()
-    data = read_task(config, backbone)
+    data = load_training_data(config, backbone)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     network = with_head(len(data.folder.classes)).to(memory_format=torch.channels_last)
@@ -294,7 +294,7 @@ class Loop:
 
 def loop(
     own: Loop,
-    data: Task,
+    data: TrainingData,
     epoch: Callable[[], Any],
     validation: Callable[[], Any],
     test: Callable[[], Any],
@@ -357,7 +357,7 @@ def with_head(classes: int) -> nn.Module:
 class Files(Dataset[tuple[Tensor, int]]):
     """Images from disk, decoded and augmented at each access."""
 
-    def __init__(self, task: Task, part: str, transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, task: TrainingData, part: str, transform: Callable[[Any], Tensor]) -> None:
         self._samples = task.samples(part)
         self._root = task.folder.root
         self._transform = transform
@@ -371,7 +371,7 @@ class Files(Dataset[tuple[Tensor, int]]):
             return self._transform(image.convert("RGB")), sample.label
 
 
-def transforms(config: TrainingConfig, task: Task, augmented: bool) -> Callable[[Any], Tensor]:
+def transforms(config: TrainingConfig, task: TrainingData, augmented: bool) -> Callable[[Any], Tensor]:
     rule = task.preprocessing
     assert isinstance(rule, Preprocessing), "this benchmark supports images only"
     side = rule.size[0]

@@ -19,7 +19,7 @@ from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
-from lensmount_adapters.runners.split_backbone import Junction
+from lensmount_adapters.runners.split_backbone import SplitBackbone
 
 from .goals import floor_ms
 
@@ -122,10 +122,10 @@ def executor_of(device: torch.device) -> Executor:
     return choose_executor(name, "bfloat16", device, 1, None)
 
 
-def parts_of(backbone: Backbone, adapter: Adapter, max_batch: int) -> Junction:
+def parts_of(backbone: Backbone, adapter: Adapter, max_batch: int) -> SplitBackbone:
     """Trunk and branch as the runner compiles them for this adapter, to be timed one by one."""
     halves = Segments(backbone.module).halves([delta.target.name for delta in adapter.deltas])
-    return Junction(backbone, halves, executor_of(backbone.device), max_batch)
+    return SplitBackbone(backbone, halves, executor_of(backbone.device), max_batch)
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from lensmount_client._api import masks, predict, server
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
-from lensmount_client._http.call import Call, Wait, exchange
-from lensmount_client._http.concurrency import awindowed
-from lensmount_client._http.response import Answer, Receiver
+from lensmount_client._http.call import Call, Wait, send_with_retries
+from lensmount_client._http.concurrency import abounded_map
+from lensmount_client._http.response import Receiver, Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
 from lensmount_client._resources.adapters import AsyncAdapters
@@ -136,7 +136,7 @@ class AsyncClient:
             except LensmountError as error:
                 return failed(source, adapters, error)
 
-        results = awindowed(outcomes_of, sources, concurrency=checked_concurrency(concurrency), ordered=ordered)
+        results = abounded_map(outcomes_of, sources, concurrency=checked_concurrency(concurrency), ordered=ordered)
         return self._reported(results, progress, total)
 
     async def health(self) -> Health:
@@ -165,7 +165,7 @@ class AsyncClient:
                     report(done, total)
 
     async def _run(self, call: Call[T]) -> T:
-        flow = exchange(call, self._policy, self._settings.base_url)
+        flow = send_with_retries(call, self._policy, self._settings.base_url)
         try:
             step = next(flow)
             while True:
@@ -216,7 +216,7 @@ class AsyncClient:
     def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
         return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
 
-    async def _send(self, call: Call[Any]) -> Answer:
+    async def _send(self, call: Call[Any]) -> Response:
         request = self._request(call.method, call.path, call.read_s, **call.httpx_options())
         response = await self._http.send(request, stream=True)
         try:

@@ -19,7 +19,7 @@ from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
-from lensmount_service.middleware import Guard
+from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.routes.adapters import adapters_router
 from lensmount_service.routes.datasets import datasets_router
 from lensmount_service.routes.docs import docs_router
@@ -80,7 +80,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
         redoc_url=None,
     )
-    app.add_middleware(Guard, token=settings.token.get_secret_value() if settings.token else None)
+    app.add_middleware(AccessMiddleware, token=settings.token.get_secret_value() if settings.token else None)
     problems.install(app)
     app.include_router(predict_router(engine, catalog, metrics, settings, decoders))
     app.include_router(adapters_router(engine, catalog, training.publisher, settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from lensmount_adapters.runners.costs import Line
+from lensmount_adapters.runners.costs import LinearCost
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.build import open_blobs, open_datasets, open_parts
 from lensmount_service.gc import Collected, collect
@@ -21,7 +21,7 @@ class Calibration:
     """How the server will compute on this machine, and what the branch costs in each way."""
 
     engine: dict[str, str]
-    lines: dict[str, Line]
+    lines: dict[str, LinearCost]
 
 
 def collect_garbage(settings: Settings, older_than_s: float) -> Collected:

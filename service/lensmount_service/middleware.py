@@ -23,7 +23,7 @@ MAX_PATH_BYTES = 4096
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-class Guard:
+class AccessMiddleware:
     """Plain ASGI middleware. Without a token only loopback may call, so Host and Origin must be loopback names then:
     a web page in a user's browser must not reach the server through a rebound name."""
 

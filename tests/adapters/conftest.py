@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 
 from lensmount_adapters import Backbone, Manifest, load_backbone
 from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.metrics.scored import Judged
+from lensmount_adapters.metrics.scored import ScoredPart
 
 DrawFolder = Callable[..., Path]
 DrawManifest = Callable[..., Manifest]
-DrawJudged = Callable[..., Judged]
+DrawJudged = Callable[..., ScoredPart]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -125,7 +125,7 @@ def draw_manifest() -> DrawManifest:
 def draw_judged() -> DrawJudged:
     """`draw_judged(["oak", "elm"], images=100, wrong=7)`: random scores, the first `wrong` images answered wrongly."""
 
-    def draw(labels: Sequence[str], images: int = 40, wrong: int = 4, paths: Sequence[str] | None = None) -> Judged:
+    def draw(labels: Sequence[str], images: int = 40, wrong: int = 4, paths: Sequence[str] | None = None) -> ScoredPart:
         random = np.random.default_rng(len(labels) * 1000 + images)
         truth = np.arange(images) % len(labels)
         answers = np.where(np.arange(images) < wrong, (truth + 1) % len(labels), truth)
@@ -134,6 +134,6 @@ def draw_judged() -> DrawJudged:
         scores /= scores.sum(axis=1, keepdims=True)
         named = paths or [f"{labels[index]}/{number:03d}.png" for number, index in enumerate(truth)]
         y, s = torch.from_numpy(truth), torch.from_numpy(scores).float()
-        return Judged(tuple(named), y, s, measure(y, s, labels))
+        return ScoredPart(tuple(named), y, s, measure(y, s, labels))
 
     return draw

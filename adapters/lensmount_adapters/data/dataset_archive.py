@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from lensmount_adapters.data.dataset import Labelled, Listed
-from lensmount_adapters.data.dataset_report import Picture, Unreadable, findings, format_of
+from lensmount_adapters.data.dataset_report import ImageFacts, Unreadable, findings, format_of
 from lensmount_adapters.data.labels import MAX_FILE_BYTES
 from lensmount_adapters.data.near_duplicates import likeness_of
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
@@ -37,7 +37,7 @@ class DatasetLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Canonical:
+class DatasetArchive:
     """What was written: the archive's SHA-256 and size, and what was found in the dataset."""
 
     digest: str
@@ -47,12 +47,12 @@ class Canonical:
     report: dict[str, Any]
 
 
-def write_canonical(
+def write_dataset_archive(
     listed: Listed,
     file: BinaryIO,
     limits: DatasetLimits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Canonical:
+) -> DatasetArchive:
     """Decode every image once and write those that can be read to `file`, as a canonical archive.
 
     `on_progress(done, total)` is called before each image and may raise to stop. Raises DatasetError
@@ -61,7 +61,7 @@ def write_canonical(
     limits = limits or DatasetLimits()
     _check_classes(listed, limits)
     writer = ArchiveWriter(file)
-    pictures: list[Picture] = []
+    pictures: list[ImageFacts] = []
     unreadable: list[Unreadable] = []
     for done, labelled in enumerate(sorted(listed.files, key=lambda labelled: labelled.path)):
         if on_progress is not None:
@@ -85,17 +85,17 @@ def write_canonical(
     digest, size = writer.finish()
     counts = Counter(picture.label for picture in pictures)
     classes = {name: counts[name] for name in listed.classes}
-    return Canonical(digest, size, len(pictures), classes, findings(listed, pictures, unreadable))
+    return DatasetArchive(digest, size, len(pictures), classes, findings(listed, pictures, unreadable))
 
 
-def _look(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tuple[Picture, bytes]:
+def _look(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tuple[ImageFacts, bytes]:
     """Everything that is ever asked of one image, from one reading and one decoding; raises ImageError."""
     size = listed.source.size(labelled.path)
     if size > limits.max_image_bytes:
         raise ImageError(f"found {size} bytes, expected at most {limits.max_image_bytes}")
     data = listed.source.read(labelled.path)
     image = decode_image(data, limits)
-    picture = Picture(
+    picture = ImageFacts(
         path=labelled.path,
         label=labelled.label,
         group=labelled.group,
@@ -129,7 +129,7 @@ def _check_counts(counts: Counter[str], listed: Listed, limits: DatasetLimits, w
 
 
 def _check_pictures(
-    listed: Listed, pictures: list[Picture], unreadable: list[Unreadable], limits: DatasetLimits
+    listed: Listed, pictures: list[ImageFacts], unreadable: list[Unreadable], limits: DatasetLimits
 ) -> None:
     if len(unreadable) > limits.max_unreadable_fraction * len(listed.files):
         first = "; ".join(f"{one.path[:80]} ({one.reason})" for one in unreadable[:3])
@@ -141,7 +141,7 @@ def _check_pictures(
     _check_counts(Counter(picture.label for picture in pictures), listed, limits, "readable ")
 
 
-def _row(picture: Picture) -> str:
+def _row(picture: ImageFacts) -> str:
     row = {
         "path": picture.path,
         "label": picture.label,

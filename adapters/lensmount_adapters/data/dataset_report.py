@@ -21,7 +21,7 @@ _SMALL_SIDE = 32  # pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class ImageFacts:
     """One image as it was read."""
 
     path: str
@@ -51,7 +51,7 @@ def format_of(data: bytes) -> str:
     return "WEBP" if data.startswith(b"RIFF") else "TIFF"
 
 
-def findings(listed: Listed, pictures: list[Picture], unreadable: list[Unreadable]) -> dict[str, Any]:
+def findings(listed: Listed, pictures: list[ImageFacts], unreadable: list[Unreadable]) -> dict[str, Any]:
     """The report, as JSON; `pictures` stand in the order of their paths and are at least one."""
     counts = Counter(picture.label for picture in pictures)
     copies, near = _copies(pictures), _near(pictures)
@@ -95,7 +95,7 @@ class _Near:
     across_classes: int = 0
     examples: list[tuple[int, int]] | None = None
 
-    def document(self, pictures: list[Picture]) -> dict[str, Any]:
+    def document(self, pictures: list[ImageFacts]) -> dict[str, Any]:
         return {
             "pairs": self.pairs,
             "across_splits": self.across_splits,
@@ -104,7 +104,7 @@ class _Near:
         }
 
 
-def _near(pictures: list[Picture]) -> _Near:
+def _near(pictures: list[ImageFacts]) -> _Near:
     """Look-alikes among the distinct files: of byte-identical copies only the first is compared."""
     first: dict[str, int] = {}
     for index, picture in enumerate(pictures):
@@ -137,15 +137,15 @@ def _coded(values: Iterable[str | None]) -> np.ndarray:
     return np.array([-1 if value is None else codes.setdefault(value, len(codes)) for value in values])
 
 
-def _copies(pictures: list[Picture]) -> list[list[Picture]]:
-    by_digest: dict[str, list[Picture]] = defaultdict(list)
+def _copies(pictures: list[ImageFacts]) -> list[list[ImageFacts]]:
+    by_digest: dict[str, list[ImageFacts]] = defaultdict(list)
     for picture in pictures:
         by_digest[picture.digest].append(picture)
     return [group for group in by_digest.values() if len(group) > 1]
 
 
 def _warnings(
-    pictures: list[Picture], copies: list[list[Picture]], near: _Near, report: dict[str, Any]
+    pictures: list[ImageFacts], copies: list[list[ImageFacts]], near: _Near, report: dict[str, Any]
 ) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     leaking = [group for group in copies if len({p.split for p in group} - {None}) > 1]
@@ -206,7 +206,7 @@ def _warnings(
     return found
 
 
-def _groups_in_two_parts(pictures: list[Picture]) -> list[str]:
+def _groups_in_two_parts(pictures: list[ImageFacts]) -> list[str]:
     parts: dict[str, set[str]] = defaultdict(set)
     for picture in pictures:
         if picture.group is not None and picture.split is not None:

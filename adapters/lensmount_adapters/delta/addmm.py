@@ -3,7 +3,7 @@
 | way | how | time, beside a plain copy of the base |
 |---|---|---|
 | `in_two_steps` | torch's product into `live`, then the base added: `live` is written, read and written again | 1.6 |
-| `OnePass` | the product stays in registers: the base is read once, `live` is written once | 1.1 |
+| `OnePassAddmm` | the product stays in registers: the base is read once, `live` is written once | 1.1 |
 
 One pass is taken for ranks up to 16 on a CPU where torch computes with one thread and the extra `llvm` is installed;
 with more threads torch shares the two steps among them. Both are within float32 rounding of the sum, and each gives the
@@ -54,8 +54,8 @@ def in_two_steps(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor)
     torch.add(base, live, alpha=scale, out=live)
 
 
-class OnePass:
-    """`OnePass(rank).planned(base, B, A, scale, live)()`, shapes as in `planned_product`.
+class OnePassAddmm:
+    """`OnePassAddmm(rank).planned(base, B, A, scale, live)()`, shapes as in `planned_product`.
 
     For ranks up to `rank`, all tensors float32, contiguous, on the CPU.
     """
@@ -82,16 +82,16 @@ def _call(kernel: Callable[..., None], read: tuple[Tensor, ...], *arguments: Any
     kernel(*arguments)
 
 
-def one_pass(rank: int) -> OnePass | None:
+def one_pass(rank: int) -> OnePassAddmm | None:
     """For one of RANKS; made once, in a tenth of a second. None where llvmlite is not there or does not work."""
     with _making:
         return _one_pass(rank)
 
 
 @cache
-def _one_pass(rank: int) -> OnePass | None:
+def _one_pass(rank: int) -> OnePassAddmm | None:
     try:
-        return OnePass(rank)
+        return OnePassAddmm(rank)
     except ModuleNotFoundError:
         return None
     except Exception:  # LLVM has errors of many kinds, and torch gives the same answers

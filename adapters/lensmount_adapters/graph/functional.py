@@ -49,7 +49,7 @@ class AdaptableLayer:
     norm: FoldedNorm | None = None
 
 
-class Parametric:
+class FunctionalBranch:
     """A traced module as a function of its weights: BatchNorm folded, every weight that an adapter may touch an input.
 
     >>> branch = parametric(Segments(backbone.module).halves(tensors).branch, backbone)    # doctest: +SKIP
@@ -160,7 +160,7 @@ class Parametric:
         return changed
 
 
-def parametric(module: fx.GraphModule, backbone: Backbone) -> Parametric:
+def functional_branch(module: fx.GraphModule, backbone: Backbone) -> FunctionalBranch:
     """The branch `module` of the backbone as a function of its weights, at their base values whatever is mounted."""
     names = [name for name in _tensors_of_calls(module) if name in backbone.targets]
     calls = _Calls(module, backbone.base(names))
@@ -181,7 +181,7 @@ def parametric(module: fx.GraphModule, backbone: Backbone) -> Parametric:
         layer: calls.layer(layer, [name for name in base if name.rpartition(".")[0] == layer], users, backbone.targets)
         for layer, users in readers.items()
     }
-    return Parametric(calls.assembled(), base, layers, calls.unfolded)
+    return FunctionalBranch(calls.assembled(), base, layers, calls.unfolded)
 
 
 def frozen(module: fx.GraphModule) -> fx.GraphModule:

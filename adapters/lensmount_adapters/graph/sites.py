@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from lensmount_adapters.graph.fold import CONVOLUTIONS
-from lensmount_adapters.graph.functional import AdaptableLayer, Parametric
+from lensmount_adapters.graph.functional import AdaptableLayer, FunctionalBranch
 
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
 _ARGUMENTS: dict[Callable[..., Tensor], tuple[str, ...]] = {
@@ -72,13 +72,13 @@ class Site:
         return *tensors, self.calls[0].arguments.get("eps", 1e-5)
 
 
-def owners(parametric: Parametric) -> dict[str, str]:
+def owners(parametric: FunctionalBranch) -> dict[str, str]:
     """In which layer's arithmetic a module's tensors are: its own, or the convolution's that it is folded into."""
     folded = {layer.norm.name: module for module, layer in parametric.layers.items() if layer.norm is not None}
     return {module: module for module in parametric.layers} | folded
 
 
-def sites_of(parametric: Parametric, modules: Collection[str]) -> dict[str, Site] | None:
+def sites_of(parametric: FunctionalBranch, modules: Collection[str]) -> dict[str, Site] | None:
     """These layers by name; None where one of them cannot be mixed."""
     nodes = {node.name: node for node in parametric.module.graph.nodes}
     images, *weights = (node for node in nodes.values() if node.op == "placeholder")

@@ -31,14 +31,14 @@ class InputLimits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PreparedInput:
     """The backbone's input by each rule; `size` is a picture's own width and height, after EXIF turning."""
 
     inputs: dict[InputRule, Tensor]
     size: tuple[int, int] | None
 
 
-def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | None = None) -> Prepared:
+def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | None = None) -> PreparedInput:
     """The backbone's input by each of the rules, float32; decoded once, whatever their number.
 
     [3, height, width] by a rule of images, [3, depth, height, width] by one of volumes. Raises an ImageError.
@@ -56,7 +56,7 @@ def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | Non
         image = decode_image(data, limits.image)
         size = image.size
         prepared |= {rule: preprocess(image, rule) for rule in of_images}
-    return Prepared(prepared, size)
+    return PreparedInput(prepared, size)
 
 
 def pixels_of(data: bytes, rule: InputRule) -> Tensor:

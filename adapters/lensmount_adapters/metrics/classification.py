@@ -24,7 +24,7 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class ClassificationMetrics:
     """`confusion[i][j]`: images of class i answered as class j. `auroc` is the mean over classes, None if undefined."""
 
     count: int
@@ -39,7 +39,7 @@ class Metrics:
         return asdict(self)
 
 
-def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> Metrics:
+def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> ClassificationMetrics:
     """The figures for class indices `truth` [N] and `scores` [N, classes] in [0, 1].
 
     Balanced accuracy is the mean recall of the classes that occur. AUROC is taken class against the rest; for two
@@ -53,7 +53,7 @@ def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> Metrics:
     aurocs = [_auroc(y == index, s[:, index]) for index in order]
     known = [value for value in aurocs if value is not None]
     occurring = count > 0
-    return Metrics(
+    return ClassificationMetrics(
         count=len(y),
         accuracy=float((answers == y).mean()),
         balanced_accuracy=float(recall[occurring].mean()),

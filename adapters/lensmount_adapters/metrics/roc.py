@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sklearn import metrics as sk
 
-from lensmount_adapters.metrics.scored import Judged
+from lensmount_adapters.metrics.scored import ScoredPart
 
 MAX_CURVES = 7  # more are a tangle
 
@@ -20,7 +20,7 @@ class Curve:
     points: tuple[tuple[float, float], ...]
 
 
-def roc_curves(judged: Judged, limit: int = MAX_CURVES) -> list[Curve]:
+def roc_curves(judged: ScoredPart, limit: int = MAX_CURVES) -> list[Curve]:
     """Empty where every image is of one class. Of two classes the first's curve would be the mirror image."""
     classes = judged.metrics.classes
     known = [(row.auroc, index) for index, row in enumerate(classes) if row.auroc is not None]

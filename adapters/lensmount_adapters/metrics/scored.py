@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lensmount_adapters.metrics.classification import Metrics
+from lensmount_adapters.metrics.classification import ClassificationMetrics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class ScoredPart:
     """`truth` [N] (class indices) and `scores` [N, classes] in [0, 1] stand in the order of `paths`."""
 
     paths: tuple[str, ...]
     truth: Tensor
     scores: Tensor
-    metrics: Metrics
+    metrics: ClassificationMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Mistake:
     truth_score: float
 
 
-def worst_mistakes(judged: Judged, limit: int) -> list[Mistake]:
+def worst_mistakes(judged: ScoredPart, limit: int) -> list[Mistake]:
     """The images answered wrongly with the highest score, worst first; equal scores in the order of their paths."""
     scores = judged.scores.detach().cpu().double()
     best, answers = scores.max(dim=1)
@@ -51,6 +51,6 @@ def worst_mistakes(judged: Judged, limit: int) -> list[Mistake]:
     ]
 
 
-def decisive_part(parts: Mapping[str, Judged]) -> str | None:
+def decisive_part(parts: Mapping[str, ScoredPart]) -> str | None:
     """The part whose figures count: the test part, else validation, else the first there is; None without any."""
     return next((name for name in ("test", "validation", *parts) if name in parts), None)

@@ -11,7 +11,7 @@ from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.machine import computes_bfloat16, device_name
 from lensmount_adapters.programs.eager import Eager
 from lensmount_adapters.programs.executor import Executor
-from lensmount_adapters.programs.race import fastest, recall, remember
+from lensmount_adapters.programs.race import fastest, load_choice, save_choice
 
 NAMES = ("auto", "eager", "openvino", "compile", "cudagraphs")
 
@@ -36,11 +36,11 @@ def choose_executor(
     if "auto" not in (name, precision):
         return _make(name, PRECISIONS[precision], device, threads, cache)
     asked = f"{name} {precision} on {device_name(device)} with {threads} threads"
-    known = recall(asked, cache)
+    known = load_choice(asked, cache)
     if known in {(n, p) for n in NAMES for p in PRECISIONS}:
         return _make(known[0], PRECISIONS[known[1]], device, threads, cache)
     chosen = fastest(_candidates(name, precision, device, threads, cache), device)
-    remember(asked, (chosen.name, str(chosen.dtype).removeprefix("torch.")), cache)
+    save_choice(asked, (chosen.name, str(chosen.dtype).removeprefix("torch.")), cache)
     return chosen
 
 

@@ -45,7 +45,7 @@ def fastest(
     return best
 
 
-def recall(asked: str, cache: Path | None) -> tuple[str, str] | None:
+def load_choice(asked: str, cache: Path | None) -> tuple[str, str] | None:
     """Name and precision that won when the same was asked on this machine with the same libraries."""
     try:
         found = json.loads(_file(asked, cache).read_bytes()) if cache else {}
@@ -54,7 +54,7 @@ def recall(asked: str, cache: Path | None) -> tuple[str, str] | None:
         return None
 
 
-def remember(asked: str, won: tuple[str, str], cache: Path | None) -> None:
+def save_choice(asked: str, won: tuple[str, str], cache: Path | None) -> None:
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
         document = {"asked": asked, "executor": won[0], "precision": won[1]}

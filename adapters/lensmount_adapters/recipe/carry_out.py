@@ -33,7 +33,7 @@ LINES = "runs.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """What one run came to: figures of its file on the test part; `share` is trained / (backbone + what is added)."""
 
     run: str
@@ -105,7 +105,7 @@ def generate(kind: str, folder: Path) -> None:
 GENERATORS: dict[str, Callable[[Path], None]] = {"helix": write_helices}
 
 
-def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullcontext(silent)) -> list[Outcome]:
+def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullcontext(silent)) -> list[RunResult]:
     """Train what the plan wants and has not been trained; the outcomes of all that it wants, in its order.
 
     Writes into `plan.out`: `RUN-IMAGES-sSEED.safetensors`, a folder `...-report` beside each as `lensmount train` does,
@@ -119,7 +119,7 @@ def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullconte
     given = load_backbone(recipe.backbone, weights_from(weights), choose_device(plan.device))
     backbone, base = given, None
     plan.out.mkdir(parents=True, exist_ok=True)
-    outcomes: list[Outcome] = []
+    outcomes: list[RunResult] = []
     for run, images, config in trainings:
         if run.kind == "base":
             backbone, base = given, config.out
@@ -166,7 +166,7 @@ def _carry_out_one(
     backbone: Backbone,
     base: Path | None,
     listener: Listener,
-) -> Outcome:
+) -> RunResult:
     if config.masks:
         masks, figures = carry_out_masks(config, backbone, base, listener)
         _check_whole(masks.interrupted)
@@ -203,11 +203,11 @@ def _outcome(
     backbone: Backbone,
     result: TrainingResult | SegmentationResult,
     metrics: dict[str, Any],
-) -> Outcome:
+) -> RunResult:
     record = result.record
     trained = record["trainable_parameters"]
     added = record["head_parameters"] if run.kind in ("full", "base") else trained
-    return Outcome(
+    return RunResult(
         run=run.name,
         kind=run.kind,
         images=images.folder,
@@ -228,7 +228,9 @@ def _outcome(
     )
 
 
-def _find(folder: Path, run: RecipeRun, images: ImageSet, config: TrainingConfig, backbone: Backbone) -> Outcome | None:
+def _find(
+    folder: Path, run: RecipeRun, images: ImageSet, config: TrainingConfig, backbone: Backbone
+) -> RunResult | None:
     """The last line of the same run with the same settings on the same backbone."""
     wanted = (run.name, run.kind, images.folder, config.seed, _settings(config), backbone.fingerprint)
     return next(
@@ -241,11 +243,11 @@ def _find(folder: Path, run: RecipeRun, images: ImageSet, config: TrainingConfig
     )
 
 
-def _lines(path: Path) -> Iterator[Outcome]:
+def _lines(path: Path) -> Iterator[RunResult]:
     """What the file holds; a line that broke off in the middle is passed over."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            yield Outcome(**json.loads(line))
+            yield RunResult(**json.loads(line))
         except (ValueError, TypeError):
             continue
 

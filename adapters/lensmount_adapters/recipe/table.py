@@ -10,13 +10,13 @@ from statistics import mean, median
 from typing import Any
 
 from lensmount_adapters.atomic import write_atomic
-from lensmount_adapters.recipe.carry_out import Outcome
+from lensmount_adapters.recipe.carry_out import RunResult
 from lensmount_adapters.recipe.masks import mask_rows
 from lensmount_adapters.recipe.recipe import Recipe
 from lensmount_adapters.report.card import duration, plain
 
 
-def write_tables(folder: Path, recipe: Recipe, outcomes: Sequence[Outcome]) -> list[Path]:
+def write_tables(folder: Path, recipe: Recipe, outcomes: Sequence[RunResult]) -> list[Path]:
     """Write `table.md` and `table.json` into `folder`; returns the paths. Raises OSError."""
     document = {
         "recipe": recipe.name,
@@ -31,9 +31,9 @@ def write_tables(folder: Path, recipe: Recipe, outcomes: Sequence[Outcome]) -> l
     return [folder / name for name in texts]
 
 
-def table(recipe: Recipe, outcomes: Sequence[Outcome]) -> str:
+def table(recipe: Recipe, outcomes: Sequence[RunResult]) -> str:
     """A row for each figure of the source, then one for each run and image set, seeds together; then class by class."""
-    groups: dict[tuple[str, str], list[Outcome]] = {}
+    groups: dict[tuple[str, str], list[RunResult]] = {}
     for outcome in outcomes:
         groups.setdefault((outcome.run, outcome.images), []).append(outcome)
     if all("dice" in outcome.metrics for outcome in outcomes):
@@ -56,7 +56,7 @@ def table(recipe: Recipe, outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def _row(group: list[Outcome]) -> str:
+def _row(group: list[RunResult]) -> str:
     """Means over the seeds with the range; the median time."""
     first = group[0]
     tested = first.metrics["count"]
@@ -67,7 +67,7 @@ def _row(group: list[Outcome]) -> str:
     )
 
 
-def _classes(group: list[Outcome]) -> list[str]:
+def _classes(group: list[RunResult]) -> list[str]:
     """The figures of the first seed, with its row of the confusion matrix."""
     first = group[0]
     names = " / ".join(plain(row["label"]) for row in first.metrics["classes"])
@@ -78,7 +78,7 @@ def _classes(group: list[Outcome]) -> list[str]:
     ]
 
 
-def _over(group: list[Outcome], figure: str) -> str:
+def _over(group: list[RunResult], figure: str) -> str:
     found: list[Any] = [outcome.metrics[figure] for outcome in group]
     if len(found) == 1:
         return f"{found[0]:.3f}"

@@ -13,7 +13,7 @@ from typing import Any
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import wilson
-from lensmount_adapters.metrics.scored import Judged, decisive_part
+from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
 from lensmount_adapters.report.record import TrainingRecord, read_record
 
 MAX_LABELS = 20  # named in one line or one row of a table
@@ -40,7 +40,7 @@ def model_card(
     manifest: Manifest,
     digest: str | None,
     size_bytes: int,
-    parts: Mapping[str, Judged] | None = None,
+    parts: Mapping[str, ScoredPart] | None = None,
     texts: CardTexts | None = None,
 ) -> str:
     """The card of the adapter file with this manifest, digest and size, from its training record and `parts`.
@@ -134,7 +134,7 @@ _TOLD = {
 }
 
 
-def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Judged]) -> list[str]:
+def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, ScoredPart]) -> list[str]:
     part = decisive_part(parts)
     if part is not None:
         metrics: Mapping[str, Any] = parts[part].metrics.to_json()

@@ -19,7 +19,7 @@ MAX_POINTS = 300  # of one line
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """One line of a chart; `kind` is its number in the page's palette, -1 the thin grey of a reference."""
 
     label: str
@@ -56,7 +56,9 @@ class Axis:
 SHARE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def line_chart(name: str, title: str, lines: Sequence[Line], x: Axis, y: Axis, marked: float | None = None) -> Markup:
+def line_chart(
+    name: str, title: str, lines: Sequence[ChartLine], x: Axis, y: Axis, marked: float | None = None
+) -> Markup:
     """Lines over two axes; `name` is unique in the page, `title` is read aloud, the points at x = `marked` are dots."""
     body = [_frame(x, y)]
     for line in lines:

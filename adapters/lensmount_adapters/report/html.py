@@ -18,11 +18,11 @@ from markupsafe import Markup
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.metrics.calibration import calibration
-from lensmount_adapters.metrics.classification import Metrics, wilson
+from lensmount_adapters.metrics.classification import ClassificationMetrics, wilson
 from lensmount_adapters.metrics.roc import roc_curves
-from lensmount_adapters.metrics.scored import Judged, decisive_part, worst_mistakes
+from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
 from lensmount_adapters.report.card import duration, method_of
-from lensmount_adapters.report.charts import SHARE, Axis, Line, line_chart, reliability_chart
+from lensmount_adapters.report.charts import SHARE, Axis, ChartLine, line_chart, reliability_chart
 from lensmount_adapters.report.record import EpochFigures, TrainingRecord, flatten, read_record
 from lensmount_adapters.report.thumbnail import heat_map, thumbnail
 
@@ -45,7 +45,7 @@ def html_report(
     manifest: Manifest,
     digest: str,
     size_bytes: int,
-    parts: Mapping[str, Judged],
+    parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
     *,
     gate: Mapping[str, Any] | None = None,
@@ -109,7 +109,7 @@ _TOLD = {
 }
 
 
-def _headline(part: str, judged: Judged) -> str:
+def _headline(part: str, judged: ScoredPart) -> str:
     metrics = judged.metrics
     right = metrics.count - _wrong(metrics)
     low, high = wilson(right, metrics.count)
@@ -120,7 +120,7 @@ def _headline(part: str, judged: Judged) -> str:
     )
 
 
-def _row(part: str, judged: Judged) -> dict[str, Any]:
+def _row(part: str, judged: ScoredPart) -> dict[str, Any]:
     """One line of the table of parts."""
     metrics = judged.metrics
     low, high = wilson(metrics.count - _wrong(metrics), metrics.count)
@@ -137,7 +137,7 @@ def _row(part: str, judged: Judged) -> dict[str, Any]:
     }
 
 
-def _wrong(metrics: Metrics) -> int:
+def _wrong(metrics: ClassificationMetrics) -> int:
     return metrics.count - sum(row[index] for index, row in enumerate(metrics.confusion))
 
 
@@ -154,7 +154,7 @@ def _learning(record: TrainingRecord) -> list[Chart]:
         found = [
             (text, [(float(e.epoch), v) for e in record.history if (v := of(e)) is not None]) for text, of in figures
         ]
-        lines = [Line(text, tuple(points), kind) for kind, (text, points) in enumerate(found) if points]
+        lines = [ChartLine(text, tuple(points), kind) for kind, (text, points) in enumerate(found) if points]
         if not lines:
             continue
         values = [value for line in lines for _, value in line.points]
@@ -187,13 +187,13 @@ def _validation_accuracy(line: EpochFigures) -> float | None:
     return line.validation_balanced_accuracy
 
 
-def _roc(judged: Judged) -> Chart | None:
+def _roc(judged: ScoredPart) -> Chart | None:
     curves = roc_curves(judged)
     if not curves:
         return None
     legend = tuple((kind, f"{curve.label}, AUROC {curve.auroc:.3f}") for kind, curve in enumerate(curves))
-    lines = [Line("chance", ((0.0, 0.0), (1.0, 1.0)), -1)]
-    lines += [Line(text, curve.points, kind) for (kind, text), curve in zip(legend, curves, strict=True)]
+    lines = [ChartLine("chance", ((0.0, 0.0), (1.0, 1.0)), -1)]
+    lines += [ChartLine(text, curve.points, kind) for (kind, text), curve in zip(legend, curves, strict=True)]
     x, y = Axis("false positive rate", 0, 1, SHARE), Axis("true positive rate", 0, 1, SHARE)
     title = "ROC curves. " + "; ".join(text for _, text in legend) + "."
     known = sum(row.auroc is not None for row in judged.metrics.classes)
@@ -203,7 +203,7 @@ def _roc(judged: Judged) -> Chart | None:
     return Chart(line_chart("roc", title, lines, x, y), caption, legend)
 
 
-def _reliability(judged: Judged, temperature: float) -> Chart:
+def _reliability(judged: ScoredPart, temperature: float) -> Chart:
     found = calibration(judged.truth, judged.scores)
     title = f"Reliability diagram, expected calibration error {found.error:.3f} in {len(found.bins)} bins."
     caption = (
@@ -217,7 +217,7 @@ def _reliability(judged: Judged, temperature: float) -> Chart:
 # Tables
 
 
-def _classes(metrics: Metrics) -> dict[str, Any]:
+def _classes(metrics: ClassificationMetrics) -> dict[str, Any]:
     """A row a class; of many classes those with the lowest recall."""
     rows = list(metrics.classes)
     if len(rows) > MAX_CLASSES:
@@ -225,7 +225,7 @@ def _classes(metrics: Metrics) -> dict[str, Any]:
     return {"rows": [asdict(row) for row in rows], "total": len(metrics.classes)}
 
 
-def _confusion(metrics: Metrics) -> dict[str, Any]:
+def _confusion(metrics: ClassificationMetrics) -> dict[str, Any]:
     """The matrix as a table, or as a picture where it is large; and the most frequent confusions."""
     labels = [row.label for row in metrics.classes]
     counts = np.array(metrics.confusion)  # [classes, classes]
@@ -272,7 +272,7 @@ def _run_rows(record: TrainingRecord) -> dict[str, str]:
     return time | dict(record.run)
 
 
-def _mistakes(judged: Judged, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
+def _mistakes(judged: ScoredPart, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
     return [
         asdict(mistake) | {"picture": _picture(read, mistake.path)} for mistake in worst_mistakes(judged, MAX_MISTAKES)
     ]

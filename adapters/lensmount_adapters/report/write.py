@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.metrics.calibration import calibration
-from lensmount_adapters.metrics.classification import Metrics
+from lensmount_adapters.metrics.classification import ClassificationMetrics
 from lensmount_adapters.metrics.roc import roc_curves
-from lensmount_adapters.metrics.scored import Judged, decisive_part
+from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
 from lensmount_adapters.report.card import CardTexts, model_card
 from lensmount_adapters.report.html import html_report
 from lensmount_adapters.report.record import read_record
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_MATRIX = 20  # classes whose names and counts the picture can hold
 
 
-def tables(title: str, metrics: Metrics) -> list[RenderableType]:
+def tables(title: str, metrics: ClassificationMetrics) -> list[RenderableType]:
     """The figures as rich renderables: a headline, a table a class, the confusion matrix of a few classes."""
     from rich.markup import escape
     from rich.table import Table
@@ -52,7 +52,7 @@ def write_run_report(
     manifest: Manifest,
     digest: str,
     size_bytes: int,
-    parts: Mapping[str, Judged],
+    parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
     *,
     gate: Mapping[str, Any] | None = None,
@@ -86,7 +86,7 @@ def write_evaluation_report(
     document: dict[str, Any],
     manifest: Manifest,
     size_bytes: int,
-    parts: Mapping[str, Judged],
+    parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
 ) -> list[Path]:
     """Write `metrics.json` (the document), `metrics.png` and `report.html` of an evaluation into `folder`."""
@@ -95,7 +95,7 @@ def write_evaluation_report(
     return [*written, _write_text(folder / "report.html", page)]
 
 
-def write_metrics(folder: Path, document: dict[str, Any], parts: Mapping[str, Judged]) -> list[Path]:
+def write_metrics(folder: Path, document: dict[str, Any], parts: Mapping[str, ScoredPart]) -> list[Path]:
     """Write `metrics.json` (the document) and, of the decisive part, `metrics.png`; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [_write_text(folder / "metrics.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")]
@@ -106,7 +106,7 @@ def write_metrics(folder: Path, document: dict[str, Any], parts: Mapping[str, Ju
     return written
 
 
-def write_picture(path: Path, judged: Judged) -> None:
+def write_picture(path: Path, judged: ScoredPart) -> None:
     """Confusion matrix beside ROC curves, as a PNG; no display is needed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ def write_picture(path: Path, judged: Judged) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _draw_confusion(axes: Axes, metrics: Metrics) -> None:
+def _draw_confusion(axes: Axes, metrics: ClassificationMetrics) -> None:
     labels = [_drawable(row.label) for row in metrics.classes]
     shares = [[n / max(1, sum(row)) for n in row] for row in metrics.confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -135,7 +135,7 @@ def _draw_confusion(axes: Axes, metrics: Metrics) -> None:
             axes.text(j, i, str(n), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
 
 
-def _draw_roc(axes: Axes, judged: Judged) -> None:
+def _draw_roc(axes: Axes, judged: ScoredPart) -> None:
     curves = roc_curves(judged)
     for curve in curves:
         false_positive, true_positive = zip(*curve.points, strict=True)

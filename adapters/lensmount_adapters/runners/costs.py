@@ -15,7 +15,7 @@ from lensmount_adapters.atomic import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LinearCost:
     """Seconds for `n` images: `fixed + per_image * n`."""
 
     fixed: float
@@ -24,14 +24,14 @@ class Line:
     def __call__(self, images: int) -> float:
         return self.fixed + self.per_image * images
 
-    def towards(self, images: int, seconds: float, share: float) -> Line:
+    def towards(self, images: int, seconds: float, share: float) -> LinearCost:
         """Nearer to what `images` took, by `share` of the way; one observation counts for at most twice the line's."""
         expected = self(images)
         factor = 1 + share * (min(seconds / expected, 2.0) - 1) if expected > 0 else 1.0
-        return Line(self.fixed * factor, self.per_image * factor)
+        return LinearCost(self.fixed * factor, self.per_image * factor)
 
     @classmethod
-    def through(cls, one: float, many: float, n: int) -> Line:
+    def through(cls, one: float, many: float, n: int) -> LinearCost:
         """The line through the seconds for 1 image and for `n`; neither part below zero."""
         per_image = max(0.0, (many - one) / (n - 1)) if n > 1 else 0.0
         return cls(max(0.0, one - per_image), per_image)
@@ -45,13 +45,13 @@ class Costs:
     `together`: mixed, with the factors of a steady company of adapters made constant.
     """
 
-    hot: Line
-    merged: Line
+    hot: LinearCost
+    merged: LinearCost
     merge: float
-    mixed: Line | None
+    mixed: LinearCost | None
     pack: float
     slots: int
-    together: Line | None = None
+    together: LinearCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ class CostBook:
         self._lock = threading.Lock()
 
     @property
-    def lines(self) -> Mapping[str, Line]:
+    def lines(self) -> Mapping[str, LinearCost]:
         """A copy."""
         with self._lock:
             return dict(self._lines)
 
-    def line(self, name: str, measure: Callable[[], Line]) -> Line:
+    def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
         with self._lock:
             known = self._lines.get(name)
         if known is None:
@@ -130,11 +130,11 @@ class CostBook:
             write_atomic(self._file, json.dumps(document, indent=1).encode())
 
 
-def _read(file: Path | None) -> dict[str, Line]:
+def _read(file: Path | None) -> dict[str, LinearCost]:
     """Nothing where the file is not there, or not what was written."""
     try:
         document = json.loads(file.read_bytes()) if file else {}
-        lines = {str(name): Line(float(fixed), float(per_image)) for name, (fixed, per_image) in document.items()}
+        lines = {str(name): LinearCost(float(fixed), float(per_image)) for name, (fixed, per_image) in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
     sound = all(math.isfinite(x) and x >= 0 for line in lines.values() for x in (line.fixed, line.per_image))

@@ -32,7 +32,7 @@ class Held(Generic[T]):
 
 
 @dataclass(slots=True)
-class Places(Generic[T]):
+class HotCache(Generic[T]):
     """`places.get(key)`; `places.wants(key, nbytes)` after it was used; `places.put(key, value, nbytes)` when made.
 
     `max_bytes` bounds all together; pinned ones are never given up. `threshold`: images of late before a place is

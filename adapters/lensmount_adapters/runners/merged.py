@@ -9,7 +9,7 @@ import torch
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.runners.runner import Item, Outcome, by_adapter
+from lensmount_adapters.runners.runner import BatchScores, Item, by_adapter
 from lensmount_adapters.swap.exact import Swapper
 
 
@@ -38,8 +38,8 @@ class MergedRunner:
     def pin(self, digest: str, pinned: bool) -> None:
         """One adapter at a time is merged, the one that is asked for."""
 
-    def scores(self, items: Sequence[Item]) -> Outcome:
-        outcome = Outcome([torch.empty(0)] * len(items), modes={"merged": len(items)})
+    def scores(self, items: Sequence[Item]) -> BatchScores:
+        outcome = BatchScores([torch.empty(0)] * len(items), modes={"merged": len(items)})
         for adapter, rows in by_adapter(items):
             started = time.perf_counter()
             switched = self._swapper.mount(adapter)

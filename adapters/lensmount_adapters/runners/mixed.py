@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from lensmount_adapters.backbone.target import Layer
 from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
 from lensmount_adapters.graph.fold import by_row, gain_and_shift
-from lensmount_adapters.graph.functional import Parametric
+from lensmount_adapters.graph.functional import FunctionalBranch
 from lensmount_adapters.graph.sites import Call, Site, owners, sites_of
 from lensmount_adapters.runners.mixed_ops import (
     add_bias,
@@ -55,7 +55,7 @@ class Layout:
     shifts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, parametric: Parametric, deltas: Iterable[Delta]) -> Layout | None:
+    def of(cls, parametric: FunctionalBranch, deltas: Iterable[Delta]) -> Layout | None:
         """What these deltas change in the branch; None where they cannot be mixed.
 
         So it is for ConvTranspose, for a leaf that was not taken apart, for a layer that the images do not reach
@@ -98,7 +98,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class PackedFactors:
     """One adapter's factors, scaled and padded: what its slot holds. Fits every Mixed of the same layout and rank."""
 
     layout: Layout
@@ -120,7 +120,12 @@ class Mixed:
     """
 
     def __init__(
-        self, parametric: Parametric, layout: Layout, tables: Sequence[_Table], module: fx.GraphModule, room: _Room
+        self,
+        parametric: FunctionalBranch,
+        layout: Layout,
+        tables: Sequence[_Table],
+        module: fx.GraphModule,
+        room: _Room,
     ) -> None:
         self.module = module
         self.layout = layout
@@ -136,7 +141,7 @@ class Mixed:
         self._idle: tuple[Tensor, ...] = ()
         self._idle = self._factors({}, self._base)  # of a slot without an adapter
 
-    def prepare(self, deltas: Sequence[Delta]) -> Prepared:
+    def prepare(self, deltas: Sequence[Delta]) -> PackedFactors:
         """What `pack` else computes at every call: keep it by the adapter's digest. Safe from any thread.
 
         Raises ValueError for deltas that layout or rank have no room for.
@@ -148,16 +153,16 @@ class Mixed:
         whole = [delta for delta in deltas if delta.target.name not in self._factored]
         factors = self._factors(by_module, self._base | self._parametric.merged(whole))
         own = (factor.nbytes for factor, idle in zip(factors, self._idle, strict=True) if factor is not idle)
-        return Prepared(self.layout, self.rank, factors, sum(own))
+        return PackedFactors(self.layout, self.rank, factors, sum(own))
 
-    def pack(self, adapters: Sequence[Sequence[Delta] | Prepared]) -> tuple[Tensor, ...]:
+    def pack(self, adapters: Sequence[Sequence[Delta] | PackedFactors]) -> tuple[Tensor, ...]:
         """The factors of at most `slots` adapters, float32; a slot that is left over holds the base.
 
         Raises ValueError for more adapters than slots, and for one prepared for another layout or rank.
         """
         if len(adapters) > self.slots:
             raise ValueError(f"found {len(adapters)} adapters, expected at most {self.slots}: one for each slot")
-        ready = [one if isinstance(one, Prepared) else self.prepare(one) for one in adapters]
+        ready = [one if isinstance(one, PackedFactors) else self.prepare(one) for one in adapters]
         for one in ready:
             self._check_prepared(one)
         slots = [one.factors for one in ready] + [self._idle] * (self.slots - len(ready))
@@ -177,7 +182,7 @@ class Mixed:
         if highest > self.rank:
             raise ValueError(f"found rank {highest}, expected at most {self.rank}")
 
-    def _check_prepared(self, one: Prepared) -> None:
+    def _check_prepared(self, one: PackedFactors) -> None:
         if (one.layout, one.rank) != (self.layout, self.rank):
             raise ValueError("found an adapter prepared for another layout or rank. Cure: prepare it for this one")
 
@@ -228,7 +233,7 @@ class Mixed:
         return gain.flatten(), (torch.zeros_like(gain) if bias is None else bias).flatten()
 
 
-def mixed(parametric: Parametric, layout: Layout, slots: int, rank: int, *, per_sample: bool = False) -> Mixed:
+def mixed(parametric: FunctionalBranch, layout: Layout, slots: int, rank: int, *, per_sample: bool = False) -> Mixed:
     """The branch with room for `slots` adapters of this layout and of a rank up to `rank`.
 
     `per_sample` says the form of convolutions, else they are concatenated: see the module's docstring. Raises
@@ -307,7 +312,7 @@ def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
 class _Writer:
     """Writes the mixed branch's graph: the parametric branch's, with other arithmetic at the layers of the tables."""
 
-    def __init__(self, parametric: Parametric, tables: Sequence[_Table], room: _Room) -> None:
+    def __init__(self, parametric: FunctionalBranch, tables: Sequence[_Table], room: _Room) -> None:
         self._parametric = parametric
         self._room = room
         self._graph = fx.Graph()

@@ -28,7 +28,7 @@ class Item(Protocol):
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchScores:
     """Scores [classes] for each item in turn, and where the time went, in seconds.
 
     `modes` counts images by how their branch was computed: "hot", "merged", "mixed"; `switches` counts merges.
@@ -69,7 +69,7 @@ class Runner(Protocol):
         """A pinned adapter keeps its merged weights ready, whatever else is asked for."""
         ...
 
-    def scores(self, items: Sequence[Item]) -> Outcome:
+    def scores(self, items: Sequence[Item]) -> BatchScores:
         """Raises SwapError, leaving the base; whatever the forward pass raises passes through."""
         ...
 

@@ -15,16 +15,16 @@ reader needs no lock: it keeps the one that it got.
 |---|---|---|
 | `SegmentRunner._junctions` | all | `_cutting` to write; replaced |
 | `._ready` | all | `_noting` to write, the first entry stays; a look-up is one dict operation |
-| `._places` (`Places`) | all | its own `_lock` |
+| `._places` (`HotCache`) | all | its own `_lock` |
 | `._making` | all | `_heating`, which may take the lock of `_places` inside |
 | `._in_place` and its backbone | engine | the engine's thread |
 | `.book` (`CostBook`) | all | its own `_lock`; measured without it; `lines` is a copy |
-| `Junction.costs` | engine, background | `_lock` from reading to writing; replaced |
+| `SplitBackbone.costs` | engine, background | `_lock` from reading to writing; replaced |
 | `._wanted`, `._met`, `._steady` | all | `_lock` |
 | `._mix` | all | `_lock` to write; replaced |
 | `_Mix.prepared` | all | its own `lock`; factors are laid out without it |
-| `Junction._mounted`, `._weights`, `._buffers`, `.pack_s` | engine | the engine's thread |
-| `.company`, `Company._slots`, `._tries`, `._declined` | engine | the engine's thread |
+| `SplitBackbone._mounted`, `._weights`, `._buffers`, `.pack_s` | engine | the engine's thread |
+| `.company`, `FusedGroup._slots`, `._tries`, `._declined` | engine | the engine's thread |
 | `._known_shapes`, `._shapes` | background | the background thread |
 | `._joined_nbytes`, `.hot_nbytes` | engine reads, background writes | the background thread; one number at a time |
 | `._trunk`, `._branch`, `._parametric`, `._folded`, `._digests` | all | set when made, then only read |
@@ -63,10 +63,10 @@ from lensmount_adapters.inputs.images import orient
 from lensmount_adapters.machine import release_memory
 from lensmount_adapters.programs.executor import Executor, Program
 from lensmount_adapters.runners.costs import CostBook, Group, mixed_groups
-from lensmount_adapters.runners.hot_cache import Places
+from lensmount_adapters.runners.hot_cache import HotCache
 from lensmount_adapters.runners.merged import MergedRunner
-from lensmount_adapters.runners.runner import Item, Outcome, by_adapter
-from lensmount_adapters.runners.split_backbone import Company, Junction, Mixable
+from lensmount_adapters.runners.runner import BatchScores, Item, by_adapter
+from lensmount_adapters.runners.split_backbone import FusedGroup, Mixable, SplitBackbone
 from lensmount_adapters.swap.exact import ExactSwapper
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ WHOLE_WORTH = 0.125  # of a hot place's: a whole program saves that much less, s
 class _Ready:
     """What was made ahead for one adapter."""
 
-    junction: Junction
+    junction: SplitBackbone
     mixable: Mixable | None
 
 
@@ -125,9 +125,9 @@ class SegmentRunner:
         self._max_batch = max_batch
         self.book = book or CostBook()
         self._segments = Segments(backbone.module)
-        self._junctions: Mapping[int | None, Junction] = {}  # by cut
+        self._junctions: Mapping[int | None, SplitBackbone] = {}  # by cut
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
-        self._places: Places[Program] = Places(hot_bytes)
+        self._places: HotCache[Program] = HotCache(hot_bytes)
         self._in_place: MergedRunner | None = None  # made when first needed
         self._making: set[Hashable] = set()
         self._noting = threading.Lock()  # of entries in `_ready`
@@ -159,8 +159,8 @@ class SegmentRunner:
         """A pinned adapter takes a hot place at its first image and keeps it."""
         self._places.pin(digest, pinned)
 
-    def scores(self, items: Sequence[Item]) -> Outcome:
-        outcome = Outcome([torch.empty(0)] * len(items))
+    def scores(self, items: Sequence[Item]) -> BatchScores:
+        outcome = BatchScores([torch.empty(0)] * len(items))
         started = time.perf_counter()
         for junction, group in self._groups(items):
             self._answer(items, group, junction, outcome)
@@ -218,7 +218,7 @@ class SegmentRunner:
             self._later(junction.grow)
         return ready
 
-    def _junction(self, names: Sequence[str]) -> Junction:
+    def _junction(self, names: Sequence[str]) -> SplitBackbone:
         cut = self._segments.cut_before(names)
         known = self._junctions.get(cut)  # where it is made already, nobody waits while another cut is made
         if known is not None:
@@ -226,13 +226,13 @@ class SegmentRunner:
         with self._cutting:
             if cut not in self._junctions:
                 halves = self._segments.halves_at(cut)
-                made = Junction(self._backbone, halves, self._executor, self._max_batch, self.book)
+                made = SplitBackbone(self._backbone, halves, self._executor, self._max_batch, self.book)
                 self._junctions = {**self._junctions, cut: made}  # a new dict: others iterate over the one before
             return self._junctions[cut]
 
-    def _groups(self, items: Sequence[Item]) -> list[tuple[Junction, list[int]]]:
+    def _groups(self, items: Sequence[Item]) -> list[tuple[SplitBackbone, list[int]]]:
         """Items whose images go through one trunk in one pass: equal cut, size and number of orientations."""
-        groups: dict[object, tuple[Junction, list[int]]] = {}
+        groups: dict[object, tuple[SplitBackbone, list[int]]] = {}
         for index, item in enumerate(items):
             ready = self._ready_for(item.adapter)
             if ready is not None:
@@ -241,7 +241,7 @@ class SegmentRunner:
                 groups.setdefault(key, (ready.junction, []))[1].append(index)
         return list(groups.values())
 
-    def _answer(self, items: Sequence[Item], group: list[int], junction: Junction, outcome: Outcome) -> None:
+    def _answer(self, items: Sequence[Item], group: list[int], junction: SplitBackbone, outcome: BatchScores) -> None:
         turns = ORIENTATIONS[items[group[0]].adapter.manifest.preprocessing.orientations]
         parts = by_adapter([items[index] for index in group])
         order = [member for _, members in parts for member in members]  # so each adapter's images lie together
@@ -273,10 +273,10 @@ class SegmentRunner:
     def _behind_trunk(
         self,
         shares: list[_Share],
-        company: tuple[Company, Program] | None,
-        junction: Junction,
+        company: tuple[FusedGroup, Program] | None,
+        junction: SplitBackbone,
         images: Tensor,
-        outcome: Outcome,
+        outcome: BatchScores,
     ) -> list[_Found]:
         """The trunk once for every image, then each share's branch in the way that costs least."""
         activations = junction.activations(images)
@@ -297,7 +297,7 @@ class SegmentRunner:
         return found + [self._alone(shares[number], activations, outcome) for number in sorted(alone)]
 
     def _whole(
-        self, shares: list[_Share], company: tuple[Company, Program] | None, junction: Junction, images: Tensor
+        self, shares: list[_Share], company: tuple[FusedGroup, Program] | None, junction: SplitBackbone, images: Tensor
     ) -> list[_Found]:
         """All in one program from images to features, where one adapter or one company has the batch to itself.
 
@@ -326,7 +326,7 @@ class SegmentRunner:
             self._make(key, lambda: junction.joined(branch, shapes, many=key.many))
         return []
 
-    def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: Outcome) -> None:
+    def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: BatchScores) -> None:
         """Adapters of layers that the trace could not take apart: on a backbone of their own, which may be written."""
         if self._in_place is None:
             twin = self._backbone.twin()
@@ -341,16 +341,16 @@ class SegmentRunner:
         outcome.switches += merged.switches
         outcome.modes |= {"merged": outcome.modes.get("merged", 0) + len(rows)}
 
-    def _mix(self, shares: list[_Share], junction: Junction) -> list[list[int]]:
+    def _mix(self, shares: list[_Share], junction: SplitBackbone) -> list[list[int]]:
         if len(shares) == 1 or junction.costs.mixed is None:  # one alone: the same bits whatever was asked before
             return []
         return mixed_groups(junction.costs, [self._group(share, junction) for share in shares])
 
-    def _group(self, share: _Share, junction: Junction) -> Group:
+    def _group(self, share: _Share, junction: SplitBackbone) -> Group:
         mixable = share.ready.mixable is not None and junction.holds(share.ready.mixable)
         return Group(len(share.rows), share.adapter.digest in self._places, mixable)
 
-    def _company(self, shares: list[_Share], junction: Junction) -> tuple[Company, Program] | None:
+    def _company(self, shares: list[_Share], junction: SplitBackbone) -> tuple[FusedGroup, Program] | None:
         """The adapters that come together in steady company, where a program for all of them is there and pays."""
         members = [share.ready.mixable for share in shares if share.ready.mixable is not None]
         if len(members) < 2:
@@ -371,7 +371,7 @@ class SegmentRunner:
         return company, program
 
     def _together(
-        self, inside: list[_Share], company: Company, program: Program, junction: Junction, activations: Tensor
+        self, inside: list[_Share], company: FusedGroup, program: Program, junction: SplitBackbone, activations: Tensor
     ) -> list[_Found]:
         own = _take(activations, [row for share in inside for row in share.rows])
         mask = _mask(company, inside)
@@ -381,7 +381,7 @@ class SegmentRunner:
         parts = torch.split(features, [len(share.rows) for share in inside])
         return [(share, part, "mixed") for share, part in zip(inside, parts, strict=True)]
 
-    def _alone(self, share: _Share, activations: Tensor, outcome: Outcome) -> _Found:
+    def _alone(self, share: _Share, activations: Tensor, outcome: BatchScores) -> _Found:
         junction = share.ready.junction
         own = _take(activations, share.rows)
         program = self._places.get(share.adapter.digest)
@@ -396,7 +396,7 @@ class SegmentRunner:
             outcome.swap_s += time.perf_counter() - started
         return share, junction.run(own), "merged"
 
-    def _finish(self, share: _Share, features: Tensor, mode: str, outcome: Outcome) -> None:
+    def _finish(self, share: _Share, features: Tensor, mode: str, outcome: BatchScores) -> None:
         """The adapter's own head, the mean over orientations, scores."""
         mean = share.adapter.averaged(share.adapter.logits(features.to(self._backbone.device)))
         scores = probabilities(share.adapter.manifest.head, mean).cpu()  # [N, classes], or maps behind them
@@ -458,7 +458,7 @@ def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
     return torch.stack(list(distinct.values())), row_of
 
 
-def _mask(company: Company, shares: Sequence[_Share]) -> Tensor:
+def _mask(company: FusedGroup, shares: Sequence[_Share]) -> Tensor:
     return company.mask([(share.ready.mixable, len(share.rows)) for share in shares if share.ready.mixable])
 
 

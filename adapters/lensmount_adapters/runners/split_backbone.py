@@ -20,11 +20,11 @@ from lensmount_adapters.backbone.fingerprint import tensor_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.errors import SwapError
-from lensmount_adapters.graph.functional import frozen, parametric
+from lensmount_adapters.graph.functional import frozen, functional_branch
 from lensmount_adapters.graph.segments import Halves
 from lensmount_adapters.programs.executor import Compiled, Executor, Joining, Program
-from lensmount_adapters.runners.costs import CostBook, Costs, Group, Line, company_pays, seconds_of
-from lensmount_adapters.runners.mixed import Layout, Mixed, Prepared, mixed
+from lensmount_adapters.runners.costs import CostBook, Costs, Group, LinearCost, company_pays, seconds_of
+from lensmount_adapters.runners.mixed import Layout, Mixed, PackedFactors, mixed
 
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
@@ -52,10 +52,10 @@ class _Mix:
 
     mixed: Mixed
     compiled: Compiled
-    prepared: OrderedDict[str, Prepared] = field(default_factory=OrderedDict)  # those used last
+    prepared: OrderedDict[str, PackedFactors] = field(default_factory=OrderedDict)  # those used last
     lock: threading.Lock = field(default_factory=threading.Lock)  # of `prepared`
 
-    def factors_of(self, one: Mixable) -> Prepared:
+    def factors_of(self, one: Mixable) -> PackedFactors:
         """Safe from any thread."""
         with self.lock:
             found = self.prepared.get(one.digest)
@@ -77,7 +77,7 @@ class _Mix:
 
 
 @dataclass(frozen=True, eq=False)
-class Company:
+class FusedGroup:
     """Adapters that are asked for together, whose factors may become constants of one mixed program.
 
     Packing factors and handing them in is a fifth of a full mixed batch's time, and more of a small one's.
@@ -101,7 +101,7 @@ class Company:
         return {one.digest: slot for slot, one in enumerate(self.members)}
 
 
-class Junction:
+class SplitBackbone:
     """`junction.mount(adapter)`, then `features = junction.run(junction.activations(images))`.
 
     The engine's thread owns it. `covers`, `mixable`, `must_grow` and `forget` are safe from any thread; `bind`,
@@ -125,7 +125,7 @@ class Junction:
             trunk = frozen(halves.trunk)
             self._shapes = copy.deepcopy(trunk).to("meta")
             self._trunk = executor.compile(trunk, (images,), (), f"{self._key}-trunk").bind((), [images.shape])
-        self._parametric = parametric(halves.branch, backbone)
+        self._parametric = functional_branch(halves.branch, backbone)
         self._folded = dict(zip(self._parametric.inputs, self._parametric.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
         self._example = self.activations(images)
@@ -139,7 +139,7 @@ class Junction:
         self._wanted: tuple[Layout, int] | None = None  # what a mixed program must hold
         self._met: OrderedDict[str, Mixable] = OrderedDict()  # in batches of several adapters, those met last
         self._steady = 0  # such batches in turn that brought nobody new
-        self.company: Company | None = None
+        self.company: FusedGroup | None = None
         self._declined = 0
         self._tries: list[float] = []  # seconds an image of the company's program, until its cost is known
         self._joined_nbytes: dict[tuple[int, bool], int] = {}
@@ -261,7 +261,7 @@ class Junction:
         if self._device.type != "cpu":
             return
         with self._lock:  # from the reading on, or the line of a program that `grow` has just made would be lost
-            line: Line | None = getattr(self.costs, way)
+            line: LinearCost | None = getattr(self.costs, way)
             if line is not None and not (alone and seconds > line(images) / 2):
                 learned: dict[str, Any] = {way: line.towards(images, seconds, LEARNING)}
                 self.costs = replace(self.costs, **learned)
@@ -285,7 +285,7 @@ class Junction:
         self.learn("mixed", len(rows), time.perf_counter() - started)
         return features
 
-    def meet(self, members: Sequence[Mixable]) -> Company | None:
+    def meet(self, members: Sequence[Mixable]) -> FusedGroup | None:
         """The adapters of one batch; the company to compute them in, once it has been steady for a while.
 
         None on GPUs, where nothing measures what a company's program costs.
@@ -303,10 +303,10 @@ class Junction:
             steady = self._steady >= STEADY_BATCHES
         if steady and mix is not None and all(map(self.holds, met)):
             known = self.company is not None and self.company.is_of(met, mix)
-            self.company = self.company if known else Company(met, mix)
+            self.company = self.company if known else FusedGroup(met, mix)
         return self.company
 
-    def bind_together(self, company: Company) -> Program:
+    def bind_together(self, company: FusedGroup) -> Program:
         """A mixed program with the company's factors constant, of the inputs activations and mask."""
         mixed = company.mix.mixed
         factors = mixed.pack([company.mix.factors_of(one) for one in company.members])
@@ -332,7 +332,7 @@ class Junction:
         if self.costs.together is None:
             self._tries.append(seconds / images)
             if len(self._tries) == FIRST_TRIES:
-                self._correct(together=Line(0.0, min(self._tries)))
+                self._correct(together=LinearCost(0.0, min(self._tries)))
         else:
             self.learn("together", images, seconds)
 
@@ -382,15 +382,15 @@ class Junction:
             slots=self._max_batch,
         )
 
-    def _line(self, way: str, work: Callable[[Tensor], Tensor]) -> Line:
+    def _line(self, way: str, work: Callable[[Tensor], Tensor]) -> LinearCost:
         """Seconds of the branch, for images of the backbone's own size."""
 
-        def measure() -> Line:
+        def measure() -> LinearCost:
             one = self._example[:1].contiguous()
             count = min(MEASURED_IMAGES, max(2, self._max_batch))
             many = self._example[:1].expand(count, *self._example.shape[1:]).contiguous()
             alone, together = (seconds_of(partial(work, x), wait=self._wait) for x in (one, many))
-            return Line.through(alone, together, count)
+            return LinearCost.through(alone, together, count)
 
         return self._book.line(f"{self._key}: {way}", measure)
 

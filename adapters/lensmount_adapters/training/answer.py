@@ -17,7 +17,7 @@ from lensmount_adapters.programs.cast import channels_last
 ANSWER_BATCH = 8
 
 
-def answer(
+def predict_samples(
     folder: ImageFolder,
     samples: Sequence[Sample],
     rule: InputRule,

@@ -23,14 +23,14 @@ from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.metrics.scored import Judged
+from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.write import write_evaluation_report
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.answer import answer
+from lensmount_adapters.training.answer import predict_samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluation(Judged):
+class Evaluation(ScoredPart):
     """What `evaluate` found: the judged images, the figures as one JSON document, the files written."""
 
     document: dict[str, Any]
@@ -64,7 +64,7 @@ def evaluate(
     logits = _serve(admitted, backbone, folder, samples, on_progress)
     scores = probabilities(manifest.head, logits)
     truth = torch.tensor([sample.label for sample in samples])
-    judged = Judged(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
+    judged = ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
     document = {
         "adapter": {"name": manifest.name, "digest": admitted.digest},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
@@ -119,7 +119,7 @@ def _serve(
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
     try:
-        return answer(
+        return predict_samples(
             folder,
             samples,
             adapter.manifest.preprocessing,

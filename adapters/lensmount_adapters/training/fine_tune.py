@@ -20,10 +20,10 @@ from lensmount_adapters.delta.kinds import Additive, Delta
 from lensmount_adapters.delta.targets import Selection
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
-from lensmount_adapters.training.loop import Listener, Run, silent
+from lensmount_adapters.training.loop import Listener, TrainingLoop, silent
 from lensmount_adapters.training.objective import Classification
-from lensmount_adapters.training.result import TrainingResult, judge, manifest_of, on_threads, result_of
-from lensmount_adapters.training.task import read_task
+from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of, score_parts
+from lensmount_adapters.training.task import load_training_data
 from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
 
 
@@ -51,12 +51,12 @@ def fine_tune(
 
     with on_threads(config.threads), own_random_state():
         require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
-        task = read_task(config, backbone)
-        run = Run(config, backbone, Classification(config, task), [], build)
+        task = load_training_data(config, backbone)
+        run = TrainingLoop(config, backbone, Classification(config, task), [], build)
         interrupted = run.go(on_progress or silent)
         data = _dump(run)
         manifest = manifest_of(run, interrupted).model_copy(update={"method": "full"})
-        manifest, judged = judge(run, task, manifest, _mountable(run, manifest, data))
+        manifest, judged = score_parts(run, task, manifest, _mountable(run, manifest, data))
         write_atomic(config.out, data)
         return result_of(run, task, manifest, digest_of(data), judged, interrupted)
 
@@ -72,7 +72,7 @@ def select_modules(backbone: Backbone, modules: str) -> Selection:
     return Selection(additive=chosen)
 
 
-def _dump(run: Run) -> bytes:
+def _dump(run: TrainingLoop) -> bytes:
     """The new weights and the head in the file's number format."""
     dtype, bases = FILE_DTYPES[run.config.file_dtype], run.adapter.bases
     whole = {name.removesuffix(".delta"): tensor for name, tensor in run.best.items()}
@@ -81,7 +81,7 @@ def _dump(run: Run) -> bytes:
     return data
 
 
-def _mountable(run: Run, manifest: Manifest, data: bytes) -> Adapter:
+def _mountable(run: TrainingLoop, manifest: Manifest, data: bytes) -> Adapter:
     """The file's contents as deltas that a swapper can mount; nothing that admission would let in."""
     stored = safetensors.torch.load(data)
     deltas = tuple(

@@ -74,7 +74,7 @@ def _head(config: TrainingConfig, backbone: Backbone, classes: int) -> HeadSpec:
     return head_of(config.head, backbone.feature_dim, classes) if isinstance(config.head, str) else config.head
 
 
-class Run:
+class TrainingLoop:
     """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one.
 
     `build` makes what is trained, for `classes` outputs: without it, the adapter that the config asks for.

@@ -24,7 +24,7 @@ from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.training.augment import cut_mix, mix
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.schedule import EpochRecord, fit_temperature, is_best_so_far
-from lensmount_adapters.training.task import Task
+from lensmount_adapters.training.task import TrainingData
 from lensmount_adapters.training.trainable import TrainableAdapter
 from lensmount_adapters.training.views import CachedViews, FreshViews, Pictures, Tick, Views, affordable_views
 
@@ -110,7 +110,7 @@ class Objective(Protocol):
 class Classification:
     """One class for each picture, learned from soft labels by cross-entropy and judged by balanced accuracy."""
 
-    def __init__(self, config: TrainingConfig, task: Task) -> None:
+    def __init__(self, config: TrainingConfig, task: TrainingData) -> None:
         self.task = task
         self._config = config
         self._class_weights = _class_weights(config, task)
@@ -211,7 +211,7 @@ class LabelledFeed:
 
     def __init__(
         self,
-        task: Task,
+        task: TrainingData,
         config: TrainingConfig,
         generator: Generator,
         kept: int,
@@ -244,7 +244,7 @@ class LabelledFeed:
             yield self._validation.batch(1, indices)
 
 
-def _class_weights(config: TrainingConfig, task: Task) -> Tensor:
+def _class_weights(config: TrainingConfig, task: TrainingData) -> Tensor:
     """[classes], mean 1 over the training images: every class weighs the same in the loss, however rare."""
     classes = len(task.folder.classes)
     if config.class_weights == "none":

@@ -17,15 +17,15 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.data.dataset import ImageFolder
-from lensmount_adapters.metrics.classification import Metrics, measure
-from lensmount_adapters.metrics.scored import Judged
+from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
+from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.answer import answer
+from lensmount_adapters.training.answer import predict_samples
 from lensmount_adapters.training.checkpoint import checkpoint_path
-from lensmount_adapters.training.loop import Run
+from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.precision import precision_name
 from lensmount_adapters.training.schedule import fit_temperature
-from lensmount_adapters.training.task import Task
+from lensmount_adapters.training.task import TrainingData
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ class TrainingResult:
     digest: str
     size_bytes: int
     manifest: Manifest
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, ScoredPart]
     interrupted: bool
     notes: tuple[str, ...]
     folder: ImageFolder
 
     @property
-    def validation(self) -> Metrics | None:
+    def validation(self) -> ClassificationMetrics | None:
         return self.judged["validation"].metrics if "validation" in self.judged else None
 
     @property
-    def test(self) -> Metrics | None:
+    def test(self) -> ClassificationMetrics | None:
         return self.judged["test"].metrics if "test" in self.judged else None
 
     @property
@@ -57,8 +57,8 @@ class TrainingResult:
         return self.manifest.training
 
 
-def manifest_of(run: Run, interrupted: bool) -> Manifest:
-    """What the file will say of itself, but for temperature and metrics, which `judge` adds."""
+def manifest_of(run: TrainingLoop, interrupted: bool) -> Manifest:
+    """What the file will say of itself, but for temperature and metrics, which `score_parts` adds."""
     config = run.config
     return Manifest(
         name=config.name,
@@ -74,7 +74,9 @@ def manifest_of(run: Run, interrupted: bool) -> Manifest:
     )
 
 
-def judge(run: Run, task: Task, manifest: Manifest, adapter: Adapter) -> tuple[Manifest, dict[str, Judged]]:
+def score_parts(
+    run: TrainingLoop, task: TrainingData, manifest: Manifest, adapter: Adapter
+) -> tuple[Manifest, dict[str, ScoredPart]]:
     """The parts of the split as `adapter` answers them; the manifest with its temperature and these metrics."""
     logits = {part: _serve(run, task, adapter, part) for part in ("validation", "test") if task.samples(part)}
     if "validation" in logits:
@@ -86,7 +88,12 @@ def judge(run: Run, task: Task, manifest: Manifest, adapter: Adapter) -> tuple[M
 
 
 def result_of(
-    run: Run, task: Task, manifest: Manifest, digest: str, judged: Mapping[str, Judged], interrupted: bool
+    run: TrainingLoop,
+    task: TrainingData,
+    manifest: Manifest,
+    digest: str,
+    judged: Mapping[str, ScoredPart],
+    interrupted: bool,
 ) -> TrainingResult:
     """What is known of the written file; the checkpoint of a whole run goes."""
     if not interrupted:
@@ -103,12 +110,12 @@ def result_of(
     )
 
 
-def _serve(run: Run, task: Task, adapter: Adapter, part: str) -> Tensor:
+def _serve(run: TrainingLoop, task: TrainingData, adapter: Adapter, part: str) -> Tensor:
     """Logits [N, classes] of a part, merged and answered as a server does."""
     swapper = ExactSwapper(run.backbone)
     swapper.mount(adapter)
     try:
-        return answer(
+        return predict_samples(
             task.folder,
             task.samples(part),
             adapter.manifest.preprocessing,
@@ -118,14 +125,14 @@ def _serve(run: Run, task: Task, adapter: Adapter, part: str) -> Tensor:
         swapper.unmount()
 
 
-def _judge(task: Task, manifest: Manifest, part: str, logits: Tensor) -> Judged:
+def _judge(task: TrainingData, manifest: Manifest, part: str, logits: Tensor) -> ScoredPart:
     samples = task.samples(part)
     truth = torch.tensor([sample.label for sample in samples])
     scores = probabilities(manifest.head, logits)
-    return Judged(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
+    return ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
 
 
-def _record(run: Run, interrupted: bool) -> dict[str, Any]:
+def _record(run: TrainingLoop, interrupted: bool) -> dict[str, Any]:
     """The training record: with it and the data, the run can be repeated and the split reproduced."""
     config = run.config
     return {

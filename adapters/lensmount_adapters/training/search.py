@@ -24,7 +24,7 @@ MIN_EPOCHS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class SearchCandidate:
     """One way to adapt: `targets` None is the backbone's preset."""
 
     method: str
@@ -39,7 +39,7 @@ class Candidate:
 class Trial:
     """A candidate and what its short training came to."""
 
-    candidate: Candidate
+    candidate: SearchCandidate
     size_bytes: int
     validation_loss: float
     validation_balanced_accuracy: float
@@ -81,34 +81,34 @@ def search(
         short = replace(candidate.of(config), epochs=max(MIN_EPOCHS, epochs // SHARE_OF_EPOCHS), resume=False)
         loss, accuracy = measure(short)
         trials.append(Trial(candidate, size_bytes, loss, accuracy, clock() - before))
-    return choose(trials).candidate.of(config), tuple(trials)
+    return best_trial(trials).candidate.of(config), tuple(trials)
 
 
-def choose(trials: Sequence[Trial]) -> Trial:
+def best_trial(trials: Sequence[Trial]) -> Trial:
     """The smallest file whose validation loss is nearly the lowest."""
     lowest = min(trial.validation_loss for trial in trials)
     near = [trial for trial in trials if trial.validation_loss <= NEARLY * lowest]
     return min(near, key=lambda trial: (trial.size_bytes, trial.validation_loss))
 
 
-def candidates(config: TrainingConfig, backbone: Backbone) -> list[Candidate]:
+def candidates(config: TrainingConfig, backbone: Backbone) -> list[SearchCandidate]:
     """What is tried, in order: the preset, then smaller and larger ones, then every kind of delta."""
     late = _late_half(config, backbone)
     found = [
-        Candidate("lora", 8, config.targets),
-        Candidate("head", 1, config.targets),
-        Candidate("lora", 4, late),
-        Candidate("lora+norm", 8, config.targets),
-        Candidate("lora", 16, config.targets),
-        Candidate("norm", 1, config.targets),
-        Candidate("lora-tucker", 8, config.targets),
-        Candidate("bias", 1, config.targets),
+        SearchCandidate("lora", 8, config.targets),
+        SearchCandidate("head", 1, config.targets),
+        SearchCandidate("lora", 4, late),
+        SearchCandidate("lora+norm", 8, config.targets),
+        SearchCandidate("lora", 16, config.targets),
+        SearchCandidate("norm", 1, config.targets),
+        SearchCandidate("lora-tucker", 8, config.targets),
+        SearchCandidate("bias", 1, config.targets),
     ]
     has_kernels = any(max(t.shape[2:], default=1) > 1 for t in _selected(found[0], backbone))
     return [one for one in found if (one.method != "lora-tucker" or has_kernels) and _matches(one, backbone)]
 
 
-def _fitting(config: TrainingConfig, backbone: Backbone, classes: int) -> list[tuple[Candidate, int]]:
+def _fitting(config: TrainingConfig, backbone: Backbone, classes: int) -> list[tuple[SearchCandidate, int]]:
     sized = [(one, file_bytes(one, config, backbone, classes)) for one in candidates(config, backbone)]
     fitting = [(one, size) for one, size in sized if config.max_file_bytes is None or size <= config.max_file_bytes]
     if not fitting:
@@ -120,7 +120,7 @@ def _fitting(config: TrainingConfig, backbone: Backbone, classes: int) -> list[t
     return fitting
 
 
-def file_bytes(candidate: Candidate, config: TrainingConfig, backbone: Backbone, classes: int) -> int:
+def file_bytes(candidate: SearchCandidate, config: TrainingConfig, backbone: Backbone, classes: int) -> int:
     """About how large the candidate's file would be."""
     selection = select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets)
     numbers = classes * (backbone.feature_dim + 1)
@@ -135,7 +135,7 @@ def file_bytes(candidate: Candidate, config: TrainingConfig, backbone: Backbone,
     return numbers * FILE_DTYPES[config.file_dtype].itemsize + FILE_OVERHEAD
 
 
-def _matches(candidate: Candidate, backbone: Backbone) -> bool:
+def _matches(candidate: SearchCandidate, backbone: Backbone) -> bool:
     """Whether there is anything to train: an expression for convolutions may match no norm."""
     try:
         select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets)
@@ -144,11 +144,11 @@ def _matches(candidate: Candidate, backbone: Backbone) -> bool:
     return True
 
 
-def _selected(candidate: Candidate, backbone: Backbone) -> tuple[Any, ...]:
+def _selected(candidate: SearchCandidate, backbone: Backbone) -> tuple[Any, ...]:
     return select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets).low_rank
 
 
 def _late_half(config: TrainingConfig, backbone: Backbone) -> str:
     """The second half of the preset's layers, as an expression."""
-    layers = [target.module for target in _selected(Candidate("lora", 8, config.targets), backbone)]
+    layers = [target.module for target in _selected(SearchCandidate("lora", 8, config.targets), backbone)]
     return "^(" + "|".join(layer.replace(".", r"\.") for layer in layers[len(layers) // 2 :]) + ")$"

@@ -21,8 +21,8 @@ from lensmount_adapters.training.views import Pictures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """`read_task(config, backbone)`: everything that a run reads, decoded once."""
+class TrainingData:
+    """`load_training_data(config, backbone)`: everything that a run reads, decoded once."""
 
     folder: ImageFolder
     split: Split
@@ -36,7 +36,7 @@ class Task:
         return [self.folder.samples[index] for index in self.split.parts()[part]]
 
 
-def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
+def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingData:
     """Read, split and decode. Raises DatasetError, TrainingError."""
     rule = preprocessing_of(config, backbone)
     require(not config.masks, "head segmentation for classes", "train_segmentation, or a recipe such as nuclei-unet")
@@ -48,7 +48,7 @@ def read_task(config: TrainingConfig, backbone: Backbone) -> Task:
     augmentation = config.augmentation_rule()
     train = [folder.samples[index] for index in split.train]
     validation = [folder.samples[index] for index in split.validation]
-    return Task(
+    return TrainingData(
         folder,
         split,
         rule,

@@ -11,12 +11,12 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.checkpoint import checkpoint_path, checkpoint_settings
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
-from lensmount_adapters.training.loop import Listener, Progress, Run, silent, steps_of
+from lensmount_adapters.training.loop import Listener, Progress, TrainingLoop, silent, steps_of
 from lensmount_adapters.training.objective import Classification
-from lensmount_adapters.training.result import TrainingResult, judge, manifest_of, on_threads, result_of
+from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of, score_parts
 from lensmount_adapters.training.schedule import automatic_epochs
-from lensmount_adapters.training.search import Candidate, Trial, search
-from lensmount_adapters.training.task import Task, read_task
+from lensmount_adapters.training.search import SearchCandidate, Trial, search
+from lensmount_adapters.training.task import TrainingData, load_training_data
 from lensmount_adapters.training.trainable import own_random_state
 
 __all__ = ["Listener", "Progress", "TrainingResult", "choose_device", "silent", "train", "weights_from"]
@@ -39,26 +39,26 @@ def train(
             backbone = load_backbone(config.backbone, weights_from(config.weights), choose_device(config.device))
         require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
         listener = on_progress or silent
-        task = read_task(config, backbone)
+        task = load_training_data(config, backbone)
         trials: tuple[Trial, ...] = ()
         if config.auto:
             config, trials = _choose(config, backbone, task, listener)
-        run = Run(config, backbone, Classification(config, task), [trial.to_json() for trial in trials])
+        run = TrainingLoop(config, backbone, Classification(config, task), [trial.to_json() for trial in trials])
         interrupted = run.go(listener)
         return _write(run, task, interrupted)
 
 
 def _choose(
-    config: TrainingConfig, backbone: Backbone, task: Task, listener: Listener
+    config: TrainingConfig, backbone: Backbone, task: TrainingData, listener: Listener
 ) -> tuple[TrainingConfig, tuple[Trial, ...]]:
     """The config that short trials favour; what a checkpoint to resume from was trained with is kept."""
     if config.resume:
         kept = checkpoint_settings(checkpoint_path(config.out))
-        return Candidate(kept["method"], kept["rank"], kept["targets"]).of(config), ()
+        return SearchCandidate(kept["method"], kept["rank"], kept["targets"]).of(config), ()
 
     def measure(short: TrainingConfig) -> tuple[float, float]:
         trial = replace(short, out=config.out.with_name(f"{config.out.name}.trial"), cache_trunk="off")
-        run = Run(trial, backbone, Classification(trial, task), [])
+        run = TrainingLoop(trial, backbone, Classification(trial, task), [])
         try:
             interrupted = run.go(lambda progress: listener(replace(progress, done=None, phase="searching")))
         finally:
@@ -72,10 +72,10 @@ def _choose(
     return search(config, backbone, len(task.folder.classes), epochs, measure)
 
 
-def _write(run: Run, task: Task, interrupted: bool) -> TrainingResult:
+def _write(run: TrainingLoop, task: TrainingData, interrupted: bool) -> TrainingResult:
     """Write the best epoch; its temperature and metrics are those of the file's own bytes, admitted like any upload."""
     config, dtype = run.config, FILE_DTYPES[run.config.file_dtype]
     manifest = manifest_of(run, interrupted)
-    manifest, judged = judge(run, task, manifest, admit(dump_adapter(manifest, run.best, dtype), run.backbone))
+    manifest, judged = score_parts(run, task, manifest, admit(dump_adapter(manifest, run.best, dtype), run.backbone))
     digest = write_adapter(config.out, manifest, run.best, dtype)
     return result_of(run, task, manifest, digest, judged, interrupted)

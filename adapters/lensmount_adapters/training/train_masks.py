@@ -26,7 +26,7 @@ from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.training.fine_tune import TrainableModules, select_modules
-from lensmount_adapters.training.loop import Listener, Run, silent
+from lensmount_adapters.training.loop import Listener, TrainingLoop, silent
 from lensmount_adapters.training.result import manifest_of, on_threads
 from lensmount_adapters.training.segmentation import MaskTask, Segmentation, read_mask_task
 from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
@@ -68,7 +68,7 @@ def train_segmentation(
     with on_threads(config.threads), own_random_state():
         backbone = _check(config, backbone)
         task = read_mask_task(config, backbone)
-        run = Run(config, backbone, Segmentation(config, task), [])
+        run = TrainingLoop(config, backbone, Segmentation(config, task), [])
         interrupted = run.go(on_progress or silent)
         return _write(run.config, manifest_of(run, interrupted), run.best, backbone, task, interrupted)
 
@@ -90,7 +90,7 @@ def train_base(
     with on_threads(config.threads), own_random_state():
         backbone = _check(config, backbone)
         task = read_mask_task(config, backbone)
-        run = Run(config, backbone, Segmentation(config, task), [], build)
+        run = TrainingLoop(config, backbone, Segmentation(config, task), [], build)
         interrupted = run.go(on_progress or silent)
         learned = {name.removesuffix(".delta"): delta for name, delta in run.best.items()}
         tensors = {

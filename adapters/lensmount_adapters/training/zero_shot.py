@@ -11,11 +11,11 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.dtypes import FLOAT32
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
 from lensmount_adapters.training.evaluate import evaluate
-from lensmount_adapters.training.loop import Run
+from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of
-from lensmount_adapters.training.task import read_task
+from lensmount_adapters.training.task import load_training_data
 from lensmount_adapters.training.text_prototypes import text_head
 from lensmount_adapters.training.trainable import own_random_state
 
@@ -61,8 +61,8 @@ def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
     untrained = replace(config, method="head", shots=None, epochs=1, precision=FLOAT32, cache_trunk="off")
     dtype = FILE_DTYPES[config.file_dtype]
     with on_threads(config.threads), own_random_state():
-        task = read_task(untrained, backbone)
-        run = Run(untrained, backbone, Classification(untrained, task), [])
+        task = load_training_data(untrained, backbone)
+        run = TrainingLoop(untrained, backbone, Classification(untrained, task), [])
         manifest, tensors = manifest_of(run, False), run.adapter.tensors()
         write_adapter(config.out, manifest, tensors, dtype)
         judged = {

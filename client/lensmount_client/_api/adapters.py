@@ -5,8 +5,8 @@ from __future__ import annotations
 from lensmount_client._api.read import etag_of, nothing, read_adapter_id, read_adapter_info
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._reference import Reference, checked_name, checked_version
 from lensmount_client._types.results import (
     AdapterFile,
@@ -20,19 +20,19 @@ BYTES = "application/octet-stream"
 
 
 def list_adapters() -> Call[list[AdapterInfo]]:
-    def read(answer: Answer) -> list[AdapterInfo]:
-        return [read_adapter_info(item) for item in Document.of(answer).children("adapters")]
+    def read(answer: Response) -> list[AdapterInfo]:
+        return [read_adapter_info(item) for item in JsonFields.of(answer).children("adapters")]
 
     return Call("GET", "/adapters", read)
 
 
 def get_adapter(name: str) -> Call[AdapterInfo]:
-    return Call("GET", _adapter_path(name), lambda answer: read_adapter_info(Document.of(answer)))
+    return Call("GET", _adapter_path(name), lambda answer: read_adapter_info(JsonFields.of(answer)))
 
 
 def get_version(name: str, version: int) -> Call[VersionInfo]:
-    def read(answer: Answer) -> VersionInfo:
-        document = Document.of(answer)
+    def read(answer: Response) -> VersionInfo:
+        document = JsonFields.of(answer)
         return VersionInfo(
             name=document.text("name"),
             version=document.integer("version"),
@@ -48,8 +48,8 @@ def get_version(name: str, version: int) -> Call[VersionInfo]:
 def push(name: str, content: bytes, digest: str) -> Call[AdapterId]:
     """`digest` is that of `content`; the server must answer with the same."""
 
-    def read(answer: Answer) -> AdapterId:
-        pushed = read_adapter_id(Document.of(answer))
+    def read(answer: Response) -> AdapterId:
+        pushed = read_adapter_id(JsonFields.of(answer))
         Reference(name, digest=digest).check(pushed, answer.request_id)
         return pushed
 
@@ -57,7 +57,7 @@ def push(name: str, content: bytes, digest: str) -> Call[AdapterId]:
 
 
 def pull(name: str, version: int | None, download: Download) -> Call[AdapterFile]:
-    def read(answer: Answer) -> AdapterFile:
+    def read(answer: Response) -> AdapterFile:
         pulled = download.finish(etag_of(answer), answer.request_id)
         return AdapterFile(pulled.path, pulled.digest, pulled.size_bytes)
 
@@ -73,8 +73,8 @@ def delete(name: str, version: int | None) -> Call[None]:
 
 
 def set_alias(name: str, alias: str, version: int) -> Call[Alias]:
-    def read(answer: Answer) -> Alias:
-        document = Document.of(answer)
+    def read(answer: Response) -> Alias:
+        document = JsonFields.of(answer)
         return Alias(
             name=document.text("name"),
             alias=document.text("alias"),

@@ -8,8 +8,8 @@ from lensmount_client._api.read import etag_of, nothing
 from lensmount_client._api.read_datasets import dataset_of
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._reference import checked_name, checked_version
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.results import DownloadedFile
@@ -19,15 +19,15 @@ CHECKING_S = 1800.0  # the server decodes and compares every image before it ans
 
 
 def list_datasets() -> Call[list[Dataset]]:
-    def read(answer: Answer) -> list[Dataset]:
-        return [dataset_of(item) for item in Document.of(answer).children("datasets")]
+    def read(answer: Response) -> list[Dataset]:
+        return [dataset_of(item) for item in JsonFields.of(answer).children("datasets")]
 
     return Call("GET", "/datasets", read)
 
 
 def get_dataset(name: str, version: int | None) -> Call[Dataset]:
     params = _version(version)
-    return Call("GET", _dataset_path(name), lambda answer: dataset_of(Document.of(answer)), params=params)
+    return Call("GET", _dataset_path(name), lambda answer: dataset_of(JsonFields.of(answer)), params=params)
 
 
 def delete_dataset(name: str, version: int | None) -> Call[None]:
@@ -37,7 +37,7 @@ def delete_dataset(name: str, version: int | None) -> Call[None]:
 def pull_dataset(dataset: Dataset, download: Download) -> Call[DownloadedFile]:
     """Its size is known, so no more is received: the client's limit for answers does not count here."""
 
-    def read(answer: Answer) -> DownloadedFile:
+    def read(answer: Response) -> DownloadedFile:
         return download.finish(etag_of(answer) or dataset.digest, answer.request_id)
 
     return Call(
@@ -52,7 +52,7 @@ def pull_dataset(dataset: Dataset, download: Download) -> Call[DownloadedFile]:
 
 def upload_received(name: str, digest: str) -> Call[int]:
     """How many bytes of the archive with this digest the server has."""
-    return Call("GET", _upload_path(name, digest), lambda answer: Document.of(answer).integer("received"))
+    return Call("GET", _upload_path(name, digest), lambda answer: JsonFields.of(answer).integer("received"))
 
 
 def upload_chunk(
@@ -60,8 +60,8 @@ def upload_chunk(
 ) -> Call[int | Dataset]:
     """The number of bytes the server has now, or after the last chunk the dataset."""
 
-    def read(answer: Answer) -> int | Dataset:
-        document = Document.of(answer)
+    def read(answer: Response) -> int | Dataset:
+        document = JsonFields.of(answer)
         return document.integer("received") if answer.status == 202 else dataset_of(document, left_out)
 
     last = first + len(chunk) - 1

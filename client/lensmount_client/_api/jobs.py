@@ -12,8 +12,8 @@ from lensmount_client._api.read_jobs import file_of, job_of
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._reference import NAME, checked_name
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.job_options import JobOptions
@@ -63,8 +63,8 @@ def list_jobs(state: str | None, limit: int, before: str | None) -> Call[list[Jo
     if before is not None:
         params["before"] = before
 
-    def read(answer: Answer) -> list[JobInfo]:
-        return [job_of(item) for item in Document.of(answer).children("jobs")]
+    def read(answer: Response) -> list[JobInfo]:
+        return [job_of(item) for item in JsonFields.of(answer).children("jobs")]
 
     return Call("GET", "/jobs", read, params=params)
 
@@ -82,8 +82,8 @@ def job_log(job_id: str) -> Call[str]:
 
 
 def job_files(job_id: str) -> Call[list[JobFile]]:
-    def read(answer: Answer) -> list[JobFile]:
-        return [file_of(item) for item in Document.of(answer).children("files")]
+    def read(answer: Response) -> list[JobFile]:
+        return [file_of(item) for item in JsonFields.of(answer).children("files")]
 
     return Call("GET", f"{job_path(job_id)}/files", read)
 
@@ -91,7 +91,7 @@ def job_files(job_id: str) -> Call[list[JobFile]]:
 def download_file(job_id: str, file: JobFile, download: Download) -> Call[DownloadedFile]:
     """`file` is what `job_files` said of it."""
 
-    def read(answer: Answer) -> DownloadedFile:
+    def read(answer: Response) -> DownloadedFile:
         return download.finish(file.digest, answer.request_id)
 
     path = f"{job_path(job_id)}/files/{checked_file(file.name)}"
@@ -122,5 +122,5 @@ def checked_dataset(dataset: str | Dataset) -> str:
     raise InvalidInput(f"dataset: found {dataset!r}, expected name or name@3")
 
 
-def _read(answer: Answer) -> JobInfo:
-    return job_of(Document.of(answer))
+def _read(answer: Response) -> JobInfo:
+    return job_of(JsonFields.of(answer))

@@ -10,8 +10,8 @@ from lensmount_client._api.predict import prediction_of
 from lensmount_client._api.segmentation import Mask, Segmentation
 from lensmount_client._errors import UnexpectedResponse
 from lensmount_client._http.call import Call
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._reference import Reference
 
 PNG, GEOJSON = "image/png", "application/geo+json"
@@ -20,8 +20,8 @@ PNG, GEOJSON = "image/png", "application/geo+json"
 def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Segmentation]:
     reference = Reference.parse(adapter)
 
-    def read(answer: Answer) -> Segmentation:
-        document = Document.of(answer)
+    def read(answer: Response) -> Segmentation:
+        document = JsonFields.of(answer)
         prediction = prediction_of(document, document)
         reference.check(prediction.adapter, prediction.request_id)
         if "segmentation" not in document.value:
@@ -57,7 +57,7 @@ def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[
 
 
 def mask_png(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[bytes]:
-    def read(answer: Answer) -> bytes:
+    def read(answer: Response) -> bytes:
         if answer.content_type != PNG:
             raise UnexpectedResponse(f"found {answer.content_type}, expected {PNG}", answer.request_id)
         return answer.body
@@ -66,7 +66,7 @@ def mask_png(image: bytes, adapter: str, timeout_s: float | None = None) -> Call
 
 
 def polygons(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Mapping[str, Any]]:
-    return _call(image, adapter, timeout_s, lambda answer: Document.of(answer).value, GEOJSON)
+    return _call(image, adapter, timeout_s, lambda answer: JsonFields.of(answer).value, GEOJSON)
 
 
 def _call(image: bytes, adapter: str, timeout_s: float | None, read: Any, accept: str) -> Call[Any]:

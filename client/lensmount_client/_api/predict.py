@@ -8,8 +8,8 @@ from lensmount_client._api.adapters import BYTES
 from lensmount_client._api.read import read_adapter_id, read_backbone
 from lensmount_client._errors import AdapterMismatch, InvalidInput
 from lensmount_client._http.call import Call
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._reference import Reference
 from lensmount_client._types.results import (
     Prediction,
@@ -27,8 +27,8 @@ def predict(
     if top_k < 1:
         raise InvalidInput(f"top_k: found {top_k}, expected 1 or more")
 
-    def read(answer: Answer) -> list[Prediction]:
-        document = Document.of(answer)
+    def read(answer: Response) -> list[Prediction]:
+        document = JsonFields.of(answer)
         several = "results" in document.value
         results = list(document.children("results")) if several else [document]
         if len(results) != len(references):
@@ -46,7 +46,7 @@ def predict(
     return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
 
 
-def prediction_of(document: Document, outermost: Document) -> Prediction:
+def prediction_of(document: JsonFields, outermost: JsonFields) -> Prediction:
     scores = tuple(Score(item.text("label"), item.number("score")) for item in document.children("predictions"))
     if not scores:
         document.child("predictions[0]")  # names what is missing

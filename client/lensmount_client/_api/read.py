@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._types.results import (
     AdapterId,
     AdapterInfo,
@@ -11,24 +11,24 @@ from lensmount_client._types.results import (
 )
 
 
-def etag_of(answer: Answer) -> str:
+def etag_of(answer: Response) -> str:
     """The digest that the header holds, without its quotes."""
     return answer.headers.get("etag", "").removeprefix("W/").strip('"')
 
 
-def nothing(answer: Answer) -> None:
+def nothing(answer: Response) -> None:
     return None
 
 
-def read_adapter_id(document: Document) -> AdapterId:
+def read_adapter_id(document: JsonFields) -> AdapterId:
     return AdapterId(document.text("name"), document.integer("version"), document.text("digest"))
 
 
-def read_backbone(document: Document) -> Backbone:
+def read_backbone(document: JsonFields) -> Backbone:
     return Backbone(document.text("name"), document.text("fingerprint"))
 
 
-def read_adapter_info(document: Document) -> AdapterInfo:
+def read_adapter_info(document: JsonFields) -> AdapterInfo:
     aliases = document.child("aliases")
     return AdapterInfo(
         name=document.text("name"),

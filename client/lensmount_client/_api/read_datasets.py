@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lensmount_client._http.json_fields import Document
+from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
 
 
-def dataset_of(document: Document, left_out: Mapping[str, int] | None = None) -> Dataset:
+def dataset_of(document: JsonFields, left_out: Mapping[str, int] | None = None) -> Dataset:
     """Raises UnexpectedResponse."""
     return Dataset(
         name=document.text("name"),
@@ -24,7 +24,7 @@ def dataset_of(document: Document, left_out: Mapping[str, int] | None = None) ->
     )
 
 
-def _report_of(document: Document) -> DatasetReport:
+def _report_of(document: JsonFields) -> DatasetReport:
     near = document.child("near_duplicates")
     return DatasetReport(
         images=document.integer("images"),

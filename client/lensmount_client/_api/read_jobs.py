@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lensmount_client._http.json_fields import Document
+from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._types.jobs import (
     DatasetId,
     Gate,
@@ -23,7 +23,7 @@ from lensmount_client._types.jobs import (
 from lensmount_client._types.results import AdapterId
 
 
-def job_of(document: Document) -> JobInfo:
+def job_of(document: JsonFields) -> JobInfo:
     """Raises UnexpectedResponse."""
     progress, result = document.child_or_none("progress"), document.child_or_none("result")
     return JobInfo(
@@ -49,21 +49,21 @@ def job_of(document: Document) -> JobInfo:
     )
 
 
-def event_of(kind: str, document: Document) -> JobEvent | None:
+def event_of(kind: str, document: JsonFields) -> JobEvent | None:
     """None for a kind of event that a newer server has. Raises UnexpectedResponse."""
     reader = EVENTS.get(kind)
     return reader(document) if reader else None
 
 
-def file_of(document: Document) -> JobFile:
+def file_of(document: JsonFields) -> JobFile:
     return JobFile(document.text("name"), document.integer("size_bytes"), document.text("digest"))
 
 
-def _state(document: Document) -> JobState:
+def _state(document: JsonFields) -> JobState:
     return JobState(document.text("state"), document.integer("attempt"), document.time("at"), _error(document))
 
 
-def _epoch(document: Document) -> JobEpoch:
+def _epoch(document: JsonFields) -> JobEpoch:
     return JobEpoch(
         epoch=document.integer("epoch"),
         loss=document.number_or_none("loss"),
@@ -74,7 +74,7 @@ def _epoch(document: Document) -> JobEpoch:
     )
 
 
-def _progress(document: Document) -> JobProgress:
+def _progress(document: JsonFields) -> JobProgress:
     return JobProgress(
         epoch=document.integer_or_none("epoch"),
         epochs=document.integer_or_none("epochs"),
@@ -87,15 +87,15 @@ def _progress(document: Document) -> JobProgress:
     )
 
 
-def _log(document: Document) -> JobLog:
+def _log(document: JsonFields) -> JobLog:
     return JobLog(document.text("level"), document.text("message"), document.time("at"))
 
 
-def _end(document: Document) -> JobEnd:
+def _end(document: JsonFields) -> JobEnd:
     return JobEnd(document.text("state"))
 
 
-EVENTS: Mapping[str, Callable[[Document], JobEvent]] = {
+EVENTS: Mapping[str, Callable[[JsonFields], JobEvent]] = {
     "state": _state,
     "epoch": _epoch,
     "progress": _progress,
@@ -104,12 +104,12 @@ EVENTS: Mapping[str, Callable[[Document], JobEvent]] = {
 }
 
 
-def _error(document: Document) -> JobError | None:
+def _error(document: JsonFields) -> JobError | None:
     error = document.child_or_none("error")
     return JobError(error.text("code"), error.text("message")) if error else None
 
 
-def _result(document: Document) -> JobResult:
+def _result(document: JsonFields) -> JobResult:
     adapter, gate = document.child_or_none("adapter"), document.child_or_none("gate")
     metrics = document.child_or_none("metrics")
     return JobResult(
@@ -124,7 +124,7 @@ def _result(document: Document) -> JobResult:
     )
 
 
-def _gate(document: Document) -> Gate:
+def _gate(document: JsonFields) -> Gate:
     replaced = document.child_or_none("replaced")
     return Gate(
         passed=document.truth("passed"),
@@ -136,9 +136,9 @@ def _gate(document: Document) -> Gate:
     )
 
 
-def _adapter_id(document: Document) -> AdapterId:
+def _adapter_id(document: JsonFields) -> AdapterId:
     return AdapterId(document.text("name"), document.integer("version"), document.text("digest"))
 
 
-def _dataset_id(document: Document) -> DatasetId:
+def _dataset_id(document: JsonFields) -> DatasetId:
     return DatasetId(document.text("name"), document.integer("version"), document.text("digest"))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lensmount_client._http.call import Call
-from lensmount_client._http.json_fields import Document
-from lensmount_client._http.response import Answer
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._http.response import Response
 from lensmount_client._types.results import (
     Health,
     Integrity,
@@ -17,20 +17,20 @@ from lensmount_client._types.results import (
 def health() -> Call[Health]:
     """Asks once: who asks for the health wants to hear that it is bad."""
 
-    def read(answer: Answer) -> Health:
-        document = Document.of(answer)
+    def read(answer: Response) -> Health:
+        document = JsonFields.of(answer)
         return Health(document.text("status"), document.value)
 
     return Call("GET", "/health/ready", read, retried=False)
 
 
 def limits() -> Call[Mapping[str, Any]]:
-    return Call("GET", "/limits", lambda answer: Document.of(answer).value)
+    return Call("GET", "/limits", lambda answer: JsonFields.of(answer).value)
 
 
 def integrity() -> Call[Integrity]:
-    def read(answer: Answer) -> Integrity:
-        document = Document.of(answer)
+    def read(answer: Response) -> Integrity:
+        document = JsonFields.of(answer)
         return Integrity(document.truth("ok"), document.value)
 
     return Call("GET", "/integrity", read)

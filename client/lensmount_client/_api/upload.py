@@ -5,7 +5,7 @@ from __future__ import annotations
 from lensmount_client._api import datasets as calls
 from lensmount_client._errors import BodyTooLarge, UnexpectedResponse, UploadOffsetMismatch
 from lensmount_client._files.dataset_zip import Archive
-from lensmount_client._http.operation import Steps
+from lensmount_client._http.operation import Operation
 from lensmount_client._show.progress import Report
 from lensmount_client._types.datasets import Dataset
 
@@ -14,7 +14,7 @@ SMALLEST_CHUNK_BYTES = 64 * 2**10
 SETBACKS = 5  # chunks that brought nothing, before giving up
 
 
-def upload(name: str, archive: Archive, report: Report, chunk_bytes: int = CHUNK_BYTES) -> Steps[Dataset]:
+def upload(name: str, archive: Archive, report: Report, chunk_bytes: int = CHUNK_BYTES) -> Operation[Dataset]:
     """The dataset that the last chunk makes. A lost answer, or another sender of the same archive, only moves the
     point to go on from. A server that takes smaller chunks gets smaller ones.
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import httpx
 
 from lensmount_client._errors import LensmountError, ServerUnreachable, TimedOut, UnexpectedResponse
-from lensmount_client._http.response import Answer
+from lensmount_client._http.response import Response
 from lensmount_client._version import __version__
 
 IDLE_S = 1.0  # a connection that rested for longer is looked at before it is used: the server may have hung up
@@ -86,7 +86,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._used_at = 0.0
 
-    def post(self, head: bytes, body: Body) -> Answer:
+    def post(self, head: bytes, body: Body) -> Response:
         """The whole answer, whatever its status. Raises ServerUnreachable, TimedOut or UnexpectedResponse."""
         where = f"{self._origin.host}:{self._origin.port}"
         try:
@@ -124,7 +124,7 @@ class Connection:
                 raise ConnectionAbortedError("stopped")
         return self._socket
 
-    def _receive(self, wire: socket.socket) -> Answer:
+    def _receive(self, wire: socket.socket) -> Response:
         reader = _Reader(wire)
         head = reader.until(b"\r\n\r\n")
         lowered = head.lower()
@@ -141,7 +141,7 @@ class Connection:
         if b"\r\nconnection: close\r\n" in lowered:
             self.close()
         status = int(head[9:12])
-        return Answer(status, {} if status < 300 else _headers(head), content)  # only errors need them
+        return Response(status, {} if status < 300 else _headers(head), content)  # only errors need them
 
 
 class _Reader:

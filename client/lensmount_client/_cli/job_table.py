@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lensmount_client._cli.terminal import cell, file_size
-from lensmount_client._show.job_board import Board
+from lensmount_client._show.job_board import JobBoard
 from lensmount_client._types.jobs import Gate, JobInfo
 
 
@@ -20,7 +20,7 @@ def described_job(info: JobInfo, curves: bool = True) -> RenderableType:
     for word, value in _rows(info):
         if value:
             table.add_row(cell(word), cell(value))
-    drawn = Board(info).curves() if curves else None
+    drawn = JobBoard(info).curves() if curves else None
     return Group(table, drawn) if drawn else table
 
 

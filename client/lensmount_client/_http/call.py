@@ -11,7 +11,7 @@ import httpx
 
 from lensmount_client._errors import LensmountError, ServerUnreachable, TimedOut, UnexpectedResponse
 from lensmount_client._http.problem import error_of
-from lensmount_client._http.response import Answer, Sink
+from lensmount_client._http.response import Response, Sink
 from lensmount_client._http.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    read: Callable[[Answer], T]
+    read: Callable[[Response], T]
     params: Mapping[str, str | int] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str | None = None
@@ -51,10 +51,10 @@ class Wait:
     seconds: float
 
 
-Exchange = Generator[Send | Wait, Answer | None, T]
+Exchange = Generator[Send | Wait, Response | None, T]
 
 
-def exchange(call: Call[T], policy: RetryPolicy, base_url: str) -> Exchange[T]:
+def send_with_retries(call: Call[T], policy: RetryPolicy, base_url: str) -> Exchange[T]:
     """Yields what to do next and returns the call's result, or raises a LensmountError."""
     for failures in count(1):
         error, cause = None, None

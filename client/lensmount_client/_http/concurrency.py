@@ -15,7 +15,7 @@ R = TypeVar("R")  # result
 AHEAD = 2  # inputs taken per worker: one at work, one ready
 
 
-def windowed(
+def bounded_map(
     function: Callable[[I], R], inputs: Iterable[I], *, concurrency: int, ordered: bool
 ) -> Generator[R, None, None]:
     """At most `concurrency` calls at once and twice as many inputs taken beyond the last one yielded."""
@@ -35,10 +35,10 @@ def windowed(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-async def awindowed(
+async def abounded_map(
     function: Callable[[I], Awaitable[R]], inputs: Iterable[I], *, concurrency: int, ordered: bool
 ) -> AsyncGenerator[R, None]:
-    """The async twin of `windowed`; leaving early cancels what is under way."""
+    """The async twin of `bounded_map`; leaving early cancels what is under way."""
     source = iter(inputs)
     window: deque[asyncio.Task[R]] = deque()
     turn = asyncio.Semaphore(concurrency)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from lensmount_client._errors import UnexpectedResponse
-from lensmount_client._http.response import Answer
+from lensmount_client._http.response import Response
 
 
-class Document:
-    """`Document.of(answer).child("adapter").text("name")`; raises UnexpectedResponse."""
+class JsonFields:
+    """`JsonFields.of(answer).child("adapter").text("name")`; raises UnexpectedResponse."""
 
     def __init__(self, value: Any, path: str, request_id: str | None) -> None:
         self._path = path
@@ -23,7 +23,7 @@ class Document:
         self.value: dict[str, Any] = value
 
     @classmethod
-    def of(cls, answer: Answer) -> Document:
+    def of(cls, answer: Response) -> JsonFields:
         try:
             value = json.loads(answer.body)
         except (ValueError, RecursionError) as error:
@@ -74,7 +74,7 @@ class Document:
     def time_or_none(self, key: str) -> datetime | None:
         return None if self.value.get(key) is None else self.time(key)
 
-    def child_or_none(self, key: str) -> Document | None:
+    def child_or_none(self, key: str) -> JsonFields | None:
         return None if self.value.get(key) is None else self.child(key)
 
     def counts(self, key: str) -> dict[str, int]:
@@ -82,12 +82,12 @@ class Document:
         child = self.child(key)
         return {name: child.integer(name) for name in child.value}
 
-    def child(self, key: str) -> Document:
-        return Document(self._at(key), self._name(key), self._request_id)
+    def child(self, key: str) -> JsonFields:
+        return JsonFields(self._at(key), self._name(key), self._request_id)
 
-    def children(self, key: str) -> Iterator[Document]:
+    def children(self, key: str) -> Iterator[JsonFields]:
         for index, value in enumerate(self._list(key)):
-            yield Document(value, f"{self._name(key)}[{index}]", self._request_id)
+            yield JsonFields(value, f"{self._name(key)}[{index}]", self._request_id)
 
     def texts(self, key: str) -> tuple[str, ...]:
         values = self._list(key)

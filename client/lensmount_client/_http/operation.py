@@ -10,18 +10,18 @@ from lensmount_client._http.call import Call
 
 T = TypeVar("T")
 
-Steps: TypeAlias = Generator[Call[Any], Any, T]
+Operation: TypeAlias = Generator[Call[Any], Any, T]
 
 
-class Run(Protocol):
+class SendCall(Protocol):
     def __call__(self, call: Call[T]) -> T: ...
 
 
-class AsyncRun(Protocol):
+class AsyncSendCall(Protocol):
     def __call__(self, call: Call[T]) -> Awaitable[T]: ...
 
 
-def drive(steps: Steps[T], run: Run) -> T:
+def run_operation(steps: Operation[T], run: SendCall) -> T:
     """Run each call; what it raises is raised in the generator, which may know a way on."""
     try:
         call = next(steps)
@@ -36,8 +36,8 @@ def drive(steps: Steps[T], run: Run) -> T:
         return cast(T, stop.value)
 
 
-async def adrive(steps: Steps[T], run: AsyncRun) -> T:
-    """The async twin of `drive`."""
+async def arun_operation(steps: Operation[T], run: AsyncSendCall) -> T:
+    """The async twin of `run_operation`."""
     try:
         call = next(steps)
         while True:

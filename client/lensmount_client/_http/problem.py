@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from lensmount_client import _errors as e
-from lensmount_client._http.response import Answer
+from lensmount_client._http.response import Response
 from lensmount_client._http.retry import parse_retry_after
 
 # The members of a problem document that have a place of their own in Problem.
@@ -26,7 +26,7 @@ CLASS_OF_PREFIX: dict[str, type[e.ProblemError]] = {
 }
 
 
-def error_of(answer: Answer, now_s: float) -> e.LensmountError:
+def error_of(answer: Response, now_s: float) -> e.LensmountError:
     """The error that this answer, whose status is not 2xx, stands for. `now_s` is Unix time."""
     if answer.status < 400:
         return e.UnexpectedResponse(_redirect_message(answer), answer.request_id)
@@ -45,7 +45,7 @@ def _class_of(problem: e.Problem) -> type[e.ProblemError]:
     return e.CLASS_OF_STATUS.get(problem.status, fallback)
 
 
-def _problem_of(answer: Answer, now_s: float) -> e.Problem:
+def _problem_of(answer: Response, now_s: float) -> e.Problem:
     document = _document_of(answer)
     code = document.get("code")
     if not isinstance(code, str):
@@ -64,7 +64,7 @@ def _problem_of(answer: Answer, now_s: float) -> e.Problem:
     )
 
 
-def _foreign_problem(answer: Answer, now_s: float) -> e.Problem:
+def _foreign_problem(answer: Response, now_s: float) -> e.Problem:
     reason = _reason(answer.status)
     sent = answer.content_type or "no content type"
     return e.Problem(
@@ -80,7 +80,7 @@ def _foreign_problem(answer: Answer, now_s: float) -> e.Problem:
     )
 
 
-def _document_of(answer: Answer) -> dict[str, Any]:
+def _document_of(answer: Response) -> dict[str, Any]:
     try:
         document = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -88,7 +88,7 @@ def _document_of(answer: Answer) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _retry_after_s(answer: Answer, document: dict[str, Any], now_s: float) -> float | None:
+def _retry_after_s(answer: Response, document: dict[str, Any], now_s: float) -> float | None:
     from_header = parse_retry_after(answer.headers.get("retry-after"), now_s)
     if from_header is not None:
         return from_header
@@ -102,7 +102,7 @@ def _retry_after_s(answer: Answer, document: dict[str, Any], now_s: float) -> fl
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _redirect_message(answer: Answer) -> str:
+def _redirect_message(answer: Response) -> str:
     target = answer.headers.get("location")
     found = f"status {answer.status}" + (f" to {target}" if target else "")
     return f"{found}, expected an answer: redirects are not followed, give the final address as base_url"

@@ -10,7 +10,7 @@ from lensmount_client._errors import ResponseTooLarge
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One HTTP response. `headers` finds names in any case; `body` is empty where a sink took the bytes."""
 
     status: int
@@ -74,5 +74,5 @@ class Receiver:
             )
         self._sink.write(chunk)
 
-    def answer(self) -> Answer:
-        return Answer(self._status, self._headers, bytes(self._memory.body))
+    def answer(self) -> Response:
+        return Response(self._status, self._headers, bytes(self._memory.body))

@@ -11,7 +11,7 @@ from lensmount_client._api import adapters as calls
 from lensmount_client._files.paths import read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
-from lensmount_client._http.operation import AsyncRun, Run
+from lensmount_client._http.operation import AsyncSendCall, SendCall
 from lensmount_client._reference import checked_name
 from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo, Alias, VersionInfo
 
@@ -19,7 +19,7 @@ from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo,
 class Adapters:
     """`client.adapters.push("malaria.safetensors").version`."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SendCall) -> None:
         self._run = run
 
     def get(self, name: str) -> AdapterInfo:
@@ -64,7 +64,7 @@ class Adapters:
 class AsyncAdapters:
     """The twin of `Adapters`: `(await client.adapters.push("malaria.safetensors")).version`."""
 
-    def __init__(self, run: AsyncRun) -> None:
+    def __init__(self, run: AsyncSendCall) -> None:
         self._run = run
 
     async def get(self, name: str) -> AdapterInfo:

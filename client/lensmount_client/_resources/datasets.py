@@ -11,7 +11,7 @@ from lensmount_client._api.upload import upload
 from lensmount_client._errors import DownloadMismatch
 from lensmount_client._files.dataset_zip import open_archive
 from lensmount_client._http.download import Download, download_target
-from lensmount_client._http.operation import AsyncRun, Run, Steps, adrive, drive
+from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._reference import checked_name
 from lensmount_client._show.progress import Report, reporting
 from lensmount_client._types.datasets import Dataset
@@ -21,7 +21,7 @@ from lensmount_client._types.results import DownloadedFile
 class Datasets:
     """`client.datasets.push("cells/").report.warnings`."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SendCall) -> None:
         self._run = run
 
     def push(self, path: str | Path, name: str | None = None, progress: bool | Report = False) -> Dataset:
@@ -36,7 +36,7 @@ class Datasets:
         """
         name = _name_of(path, name)
         with reporting(progress, None, "bytes") as report, open_archive(path, report) as archive:
-            return drive(upload(name, archive, report), self._run)
+            return run_operation(upload(name, archive, report), self._run)
 
     def get(self, name: str, version: int | None = None) -> Dataset:
         """One dataset, by default its latest version. Raises DatasetNotFound, or DatasetGone."""
@@ -51,7 +51,7 @@ class Datasets:
 
         It holds the images that the server took and a `manifest.jsonl` that says all about them.
         """
-        return drive(_pull(name, path, version), self._run)
+        return run_operation(_pull(name, path, version), self._run)
 
     def list(self) -> builtins.list[Dataset]:
         """The latest version of each dataset."""
@@ -61,7 +61,7 @@ class Datasets:
 class AsyncDatasets:
     """The twin of `Datasets`: `(await client.datasets.push("cells/")).report.warnings`."""
 
-    def __init__(self, run: AsyncRun) -> None:
+    def __init__(self, run: AsyncSendCall) -> None:
         self._run = run
 
     async def push(self, path: str | Path, name: str | None = None, progress: bool | Report = False) -> Dataset:
@@ -71,7 +71,7 @@ class AsyncDatasets:
             reporting(progress, None, "bytes") as report,
             await asyncio.to_thread(open_archive, path, report) as archive,
         ):
-            return await adrive(upload(name, archive, report), self._run)
+            return await arun_operation(upload(name, archive, report), self._run)
 
     async def get(self, name: str, version: int | None = None) -> Dataset:
         """See `Datasets.get`."""
@@ -83,7 +83,7 @@ class AsyncDatasets:
 
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> DownloadedFile:
         """See `Datasets.pull`."""
-        return await adrive(_pull(name, path, version), self._run)
+        return await arun_operation(_pull(name, path, version), self._run)
 
     async def list(self) -> builtins.list[Dataset]:
         """See `Datasets.list`."""
@@ -97,7 +97,7 @@ def _name_of(path: str | Path, name: str | None) -> str:
     return checked_name(name, "dataset name")
 
 
-def _pull(name: str, path: str | Path, version: int | None) -> Steps[DownloadedFile]:
+def _pull(name: str, path: str | Path, version: int | None) -> Operation[DownloadedFile]:
     """The version is settled first, so that a push in between does not matter."""
     with Download(download_target(path, f"{checked_name(name, 'dataset name')}.zip"), DownloadMismatch) as download:
         dataset: Dataset = yield calls.get_dataset(name, version)

@@ -11,7 +11,7 @@ from typing import Protocol
 from lensmount_client._api import jobs as calls
 from lensmount_client._errors import DownloadMismatch, InvalidInput, JobCancelled, JobFailed
 from lensmount_client._http.download import Download, download_target
-from lensmount_client._http.operation import AsyncRun, Run, Steps, adrive, drive
+from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._show.job_board import watching
 from lensmount_client._types.jobs import JobEvent, JobFile, JobInfo, JobReport, JobResult
@@ -71,7 +71,7 @@ class JobView:
 class Job(JobView):
     """`client.jobs.submit("cells", "malaria").wait(progress=True).result.adapter.version`."""
 
-    def __init__(self, info: JobInfo, run: Run, follow: Follow) -> None:
+    def __init__(self, info: JobInfo, run: SendCall, follow: Follow) -> None:
         super().__init__(info)
         self._run = run
         self._follow = follow
@@ -128,13 +128,13 @@ class Job(JobView):
 
     def download(self, name: str, path: str | Path = ".") -> DownloadedFile:
         """One of its files, to a file or into a folder; what stood there is replaced only by the whole file."""
-        return drive(_download(self.id, name, path), self._run)
+        return run_operation(_download(self.id, name, path), self._run)
 
 
 class AsyncJob(JobView):
     """The twin of `Job`: `await (await client.jobs.submit("cells", "malaria")).wait(progress=True)`."""
 
-    def __init__(self, info: JobInfo, run: AsyncRun, follow: AsyncFollow) -> None:
+    def __init__(self, info: JobInfo, run: AsyncSendCall, follow: AsyncFollow) -> None:
         super().__init__(info)
         self._run = run
         self._follow = follow
@@ -184,10 +184,10 @@ class AsyncJob(JobView):
 
     async def download(self, name: str, path: str | Path = ".") -> DownloadedFile:
         """See `Job.download`."""
-        return await adrive(_download(self.id, name, path), self._run)
+        return await arun_operation(_download(self.id, name, path), self._run)
 
 
-def _download(job_id: str, name: str, path: str | Path) -> Steps[DownloadedFile]:
+def _download(job_id: str, name: str, path: str | Path) -> Operation[DownloadedFile]:
     calls.checked_file(name)
     files: list[JobFile] = yield calls.job_files(job_id)
     found = {file.name: file for file in files}

@@ -18,9 +18,9 @@ from lensmount_client._errors import (
     WaitTimeout,
 )
 from lensmount_client._http.call import transport_error
-from lensmount_client._http.json_fields import Document
+from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.problem import error_of
-from lensmount_client._http.response import Answer
+from lensmount_client._http.response import Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.sse import EventDecoder
 from lensmount_client._types.jobs import JobEnd, JobEvent
@@ -80,7 +80,7 @@ class EventFeed:
             )
         return True
 
-    def refused(self, answer: Answer, policy: RetryPolicy) -> None:
+    def refused(self, answer: Response, policy: RetryPolicy) -> None:
         """Raises what the server said, or sets `wait_s`."""
         self._failed(error_of(answer, policy.clock()), None, policy)
 
@@ -124,9 +124,9 @@ class EventFeed:
             raise WaitTimeout(f"job {self.job_id} has not ended within {self._timeout_s:g} s; it goes on")
 
 
-def _document(data: str) -> Document:
+def _document(data: str) -> JsonFields:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UnexpectedResponse(f"found an event that is no JSON ({error})") from error
-    return Document(value, "event", None)
+    return JsonFields(value, "event", None)

@@ -7,7 +7,7 @@ from typing import Unpack
 
 from lensmount_client._api import jobs as calls
 from lensmount_client._errors import InvalidInput
-from lensmount_client._http.operation import AsyncRun, Run, Steps, adrive, drive
+from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._resources.job import AsyncFollow, AsyncJob, Follow, Job
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.job_options import JobOptions
@@ -19,7 +19,7 @@ PAGE = 100  # jobs asked for at a time
 class Jobs:
     """`client.jobs.submit("cells", "malaria").wait(progress=True).published`."""
 
-    def __init__(self, run: Run, follow: Follow) -> None:
+    def __init__(self, run: SendCall, follow: Follow) -> None:
         self._run = run
         self._follow = follow
 
@@ -46,7 +46,7 @@ class Jobs:
 
     def list(self, state: str | None = None, limit: int = PAGE) -> builtins.list[Job]:
         """The newest `limit` jobs, newest first: all, or those of one state."""
-        return [self._job(info) for info in drive(_pages(state, limit), self._run)]
+        return [self._job(info) for info in run_operation(_pages(state, limit), self._run)]
 
     def _job(self, info: JobInfo) -> Job:
         return Job(info, self._run, self._follow)
@@ -55,7 +55,7 @@ class Jobs:
 class AsyncJobs:
     """The twin of `Jobs`: `(await (await client.jobs.submit("cells", "malaria")).wait()).published`."""
 
-    def __init__(self, run: AsyncRun, follow: AsyncFollow) -> None:
+    def __init__(self, run: AsyncSendCall, follow: AsyncFollow) -> None:
         self._run = run
         self._follow = follow
 
@@ -76,13 +76,13 @@ class AsyncJobs:
 
     async def list(self, state: str | None = None, limit: int = PAGE) -> builtins.list[AsyncJob]:
         """See `Jobs.list`."""
-        return [self._job(info) for info in await adrive(_pages(state, limit), self._run)]
+        return [self._job(info) for info in await arun_operation(_pages(state, limit), self._run)]
 
     def _job(self, info: JobInfo) -> AsyncJob:
         return AsyncJob(info, self._run, self._follow)
 
 
-def _pages(state: str | None, limit: int) -> Steps[list[JobInfo]]:
+def _pages(state: str | None, limit: int) -> Operation[list[JobInfo]]:
     if limit < 1:
         raise InvalidInput(f"limit: found {limit}, expected 1 or more")
     found: list[JobInfo] = []

@@ -57,7 +57,7 @@ def _display(info: JobInfo) -> Iterator[JobReport]:
         yield _nobody
         return
     console = Console(stderr=True)
-    board = Board(info)
+    board = JobBoard(info)
     if not (console.is_terminal or console.is_jupyter):
         _print(console, NO_WORKER_SEEN if board.nobody_works else None)
         yield lambda event: _print(console, board.line(event))
@@ -82,7 +82,7 @@ def _print(console: Console, line: str | None) -> None:
         console.print(Text(printable(line)), soft_wrap=True)
 
 
-class Board:
+class JobBoard:
     """What is known of a job that is watched, and how it looks."""
 
     def __init__(self, info: JobInfo, clock: Callable[[], float] = time.monotonic) -> None:

@@ -48,8 +48,8 @@ from torch import Tensor
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
-from lensmount_adapters.runners.runner import Outcome, Runner, by_adapter
-from lensmount_service.engine.scheduler import Item, Scheduler
+from lensmount_adapters.runners.runner import BatchScores, Runner, by_adapter
+from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 from lensmount_service.errors import Unavailable
 from lensmount_service.metrics import Metrics
 
@@ -136,7 +136,7 @@ class Engine:
 
         An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
         """
-        items: list[Item[Answer]] = [Item(adapter, image, deadline) for adapter, image in work]
+        items: list[QueuedImage[Answer]] = [QueuedImage(adapter, image, deadline) for adapter, image in work]
         self._scheduler.submit(items)
         return [item.future for item in items]
 
@@ -174,7 +174,7 @@ class Engine:
                     batch, Unavailable("the engine failed. Cure: try again", code="forward_failed", retry_after_s=1)
                 )
 
-    def _answer(self, batch: list[Item[Answer]]) -> None:
+    def _answer(self, batch: list[QueuedImage[Answer]]) -> None:
         """A batch that fails is tried again adapter by adapter, so that one's fault is not its neighbours'."""
         started = time.perf_counter()
         try:
@@ -202,7 +202,7 @@ class Engine:
                     )
                 )
 
-    def _observe(self, outcome: Outcome, images: int) -> None:
+    def _observe(self, outcome: BatchScores, images: int) -> None:
         self._metrics.batch_size.observe(images)
         for mode, count in outcome.modes.items():
             self._metrics.images.labels(mode).inc(count)
@@ -229,7 +229,7 @@ class Engine:
             future.set_exception(error)
 
     @classmethod
-    def _fail(cls, batch: list[Item[Answer]], error: Exception) -> None:
+    def _fail(cls, batch: list[QueuedImage[Answer]], error: Exception) -> None:
         """What the callers of one adapter's images get."""
         name = batch[0].adapter.manifest.name
         if isinstance(error, SwapError):
@@ -240,7 +240,7 @@ class Engine:
         log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
 
     @staticmethod
-    def _refuse(batch: list[Item[Answer]], told: Unavailable) -> None:
+    def _refuse(batch: list[QueuedImage[Answer]], told: Unavailable) -> None:
         for item in batch:
             if not item.future.done():
                 item.future.set_exception(told)

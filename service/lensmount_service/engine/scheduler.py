@@ -34,7 +34,7 @@ T = TypeVar("T")  # what an image is answered with
 
 
 @dataclass(slots=True, eq=False)
-class Item(Generic[T]):
+class QueuedImage(Generic[T]):
     """One preprocessed image [3, height, width], and the future of its answer."""
 
     adapter: Adapter
@@ -49,13 +49,13 @@ class Item(Generic[T]):
 class _Lane(Generic[T]):
     """The images of one adapter as they came, and how much of its turn is used."""
 
-    items: OrderedDict[Future[T], Item[T]] = field(default_factory=OrderedDict)
+    items: OrderedDict[Future[T], QueuedImage[T]] = field(default_factory=OrderedDict)
     taken: int = 0
     seconds: float = 0.0
     gave_way_at: float = -math.inf
 
     @property
-    def head(self) -> Item[T]:
+    def head(self) -> QueuedImage[T]:
         return next(iter(self.items.values()))
 
     @property
@@ -68,7 +68,7 @@ class _Lane(Generic[T]):
 
 
 class Scheduler(Generic[T]):
-    """`scheduler.submit([Item(adapter, image)])` in any thread, `scheduler.next_batch()` in the one that computes.
+    """`scheduler.submit([QueuedImage(adapter, image)])` in any thread, `scheduler.next_batch()` in the computing one.
 
     A batch holds images of one shape and one `group`, and with `mix` those of many adapters. It waits up to
     `batch_window_ms` to become full. A future that is cancelled leaves the queue and frees its room at once.
@@ -108,7 +108,7 @@ class Scheduler(Generic[T]):
     def closed(self) -> bool:
         return self._closed
 
-    def submit(self, items: Sequence[Item[T]]) -> None:
+    def submit(self, items: Sequence[QueuedImage[T]]) -> None:
         """Queue all or none. Raises QueueFull or Unavailable (`draining`)."""
         self._drop_late()
         with self._wake:
@@ -133,7 +133,7 @@ class Scheduler(Generic[T]):
             if self._waiting >= self._max_queue:
                 raise self._full()
 
-    def next_batch(self, block: bool = True) -> list[Item[T]] | None:
+    def next_batch(self, block: bool = True) -> list[QueuedImage[T]] | None:
         """The images to compute next, at most `max_batch`, whose futures run; None once all is done after `close`.
 
         The batch before is taken to be done. Empty after `interrupt`, and with `block=False` where nothing is ready.
@@ -180,7 +180,7 @@ class Scheduler(Generic[T]):
             retry_after_s=seconds,
         )
 
-    def _take(self, now: float) -> list[Item[T]]:
+    def _take(self, now: float) -> list[QueuedImage[T]]:
         """Remove and return the first batch that is full or has waited for its window."""
         ranked = sorted(self._lanes.values(), key=lambda lane: lane.rank)
         for leader in ranked:
@@ -194,13 +194,13 @@ class Scheduler(Generic[T]):
                 return batch
         return []
 
-    def _batch_of(self, first: Item[T], lanes: Sequence[_Lane[T]]) -> list[Item[T]]:
+    def _batch_of(self, first: QueuedImage[T], lanes: Sequence[_Lane[T]]) -> list[QueuedImage[T]]:
         """Up to `max_batch` images from the heads of the lanes, which come in the order of their ranks."""
 
-        def fits(item: Item[T]) -> bool:
+        def fits(item: QueuedImage[T]) -> bool:
             return item.group == first.group and item.image.shape == first.image.shape
 
-        def fitting(lane: _Lane[T]) -> Iterator[tuple[float, Item[T]]]:
+        def fitting(lane: _Lane[T]) -> Iterator[tuple[float, QueuedImage[T]]]:
             age = math.inf
             for place, item in enumerate(takewhile(fits, lane.items.values())):
                 if lane.taken + place >= self._max_batch:
@@ -242,7 +242,7 @@ class Scheduler(Generic[T]):
                 late = self._take_late(now)
             self._expire(late, now)
 
-    def _take_late(self, now: float) -> list[Item[T]]:
+    def _take_late(self, now: float) -> list[QueuedImage[T]]:
         if now < self._next_deadline:
             return []
         waiting = [item for lane in self._lanes.values() for item in lane.items.values()]
@@ -253,7 +253,7 @@ class Scheduler(Generic[T]):
         return late
 
     @staticmethod
-    def _expire(late: Sequence[Item[T]], now: float) -> None:
+    def _expire(late: Sequence[QueuedImage[T]], now: float) -> None:
         """Outside the lock, because a future calls whoever waits for it."""
         for item in late:
             if item.future.set_running_or_notify_cancel():
@@ -273,7 +273,7 @@ class Scheduler(Generic[T]):
         if item is not None:
             future.set_running_or_notify_cancel()
 
-    def _remove(self, digest: str, future: Future[T]) -> Item[T] | None:
+    def _remove(self, digest: str, future: Future[T]) -> QueuedImage[T] | None:
         lane = self._lanes.get(digest)
         item = lane.items.pop(future, None) if lane is not None else None
         if lane is not None and item is not None:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, Prepared, prepare
+from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.engine.engine import Answer, Engine
 from lensmount_service.errors import RequestInvalid
@@ -23,7 +23,7 @@ from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S, Settings
 from lensmount_service.store.catalog import Catalog, Snapshot
 from lensmount_service.store.references import Reference, parse_references
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
-from lensmount_service.web.deadline import patience
+from lensmount_service.web.deadline import deadline
 from lensmount_service.web.masks import FORMS, Drawing, read_masks
 from lensmount_service.web.negotiation import JSON, negotiate
 from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
@@ -102,11 +102,11 @@ def predict_router(
             form = _form(request, snapshots)
             parts = await _read_images(request, settings, max_bytes)
             _check_one(form, parts)
-            deadline = time.perf_counter() + timeout_s
-            async with patience(request, timeout_s):
+            expires_at = time.perf_counter() + timeout_s
+            async with deadline(request, timeout_s):
                 await _prepare(engine, snapshots)
                 images = await _decode(parts, snapshots, limits, decoders)
-                answers = await _ask(engine, metrics, snapshots, images, deadline)
+                answers = await _ask(engine, metrics, snapshots, images, expires_at)
                 drawings = await _draw(form, snapshots, images, answers, decoders)
         except Exception as error:
             for name in names or ["none"]:
@@ -179,22 +179,22 @@ async def _prepare(engine: Engine, snapshots: list[Snapshot]) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class DecodedInput:
     """One posted image or volume, and the seconds that it took to decode."""
 
-    prepared: Prepared
+    prepared: PreparedInput
     seconds: float
 
 
 async def _decode(
     parts: list[Part], snapshots: list[Snapshot], limits: InputLimits, decoders: Executor
-) -> list[Picture]:
+) -> list[DecodedInput]:
     """Each image or volume decoded once and preprocessed once for each distinct rule, off the event loop."""
     rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
 
-    def work(part: Part) -> Picture:
+    def work(part: Part) -> DecodedInput:
         started = time.perf_counter()
-        return Picture(prepare(part.data, rules, limits), time.perf_counter() - started)
+        return DecodedInput(prepare(part.data, rules, limits), time.perf_counter() - started)
 
     return await _all([decoders.submit(work, part) for part in parts])
 
@@ -203,15 +203,15 @@ async def _ask(
     engine: Engine,
     metrics: Metrics,
     snapshots: list[Snapshot],
-    images: list[Picture],
-    deadline: float,
+    images: list[DecodedInput],
+    expires_at: float,
 ) -> list[list[Answer]]:
     """One row an image, one column an adapter."""
     work = [
         (s.adapter, picture.prepared.inputs[s.adapter.manifest.preprocessing]) for picture in images for s in snapshots
     ]
     gauges = [metrics.inflight.labels(metrics.label(s.version.name)) for s in snapshots]
-    futures = engine.submit_many(work, deadline)
+    futures = engine.submit_many(work, expires_at)
     for gauge in gauges:
         gauge.inc(len(images))
     try:
@@ -225,13 +225,13 @@ async def _ask(
 async def _draw(
     form: str,
     snapshots: list[Snapshot],
-    images: list[Picture],
+    images: list[DecodedInput],
     answers: list[list[Answer]],
     decoders: Executor,
 ) -> list[list[Drawing | None]]:
     """The masks of each image and adapter in that form, off the event loop; None for an adapter of labels."""
 
-    def work(snapshot: Snapshot, picture: Picture, answer: Answer) -> Drawing | None:
+    def work(snapshot: Snapshot, picture: DecodedInput, answer: Answer) -> Drawing | None:
         manifest = snapshot.adapter.manifest
         if not isinstance(manifest.head, SegmentationHead):
             return None

@@ -22,7 +22,7 @@ import structlog
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.data.dataset import list_folder
-from lensmount_adapters.data.dataset_archive import Canonical, DatasetLimits, write_canonical
+from lensmount_adapters.data.dataset_archive import DatasetArchive, DatasetLimits, write_dataset_archive
 from lensmount_adapters.data.zip_reader import ArchiveLimits
 from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
@@ -113,7 +113,7 @@ class DatasetStore:
         try:
             with storage("the datasets"), os.fdopen(handle, "wb") as file:
                 listed = list_folder(path, self._archive_limits, title="the archive")
-                canonical = write_canonical(listed, file, self._dataset_limits, self._stop_where_closing)
+                canonical = write_dataset_archive(listed, file, self._dataset_limits, self._stop_where_closing)
                 os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 is for secrets
                 file.flush()
                 os.fsync(file.fileno())
@@ -305,7 +305,7 @@ class DatasetStore:
         return self._folder / f"{digest.removeprefix('sha256:')}.zip"
 
 
-def _contents(canonical: Canonical, source_digest: str, source_bytes: int) -> dict[str, Any]:
+def _contents(canonical: DatasetArchive, source_digest: str, source_bytes: int) -> dict[str, Any]:
     return {
         "digest": canonical.digest,
         "size_bytes": canonical.size_bytes,

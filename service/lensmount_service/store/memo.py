@@ -10,7 +10,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Recall(Generic[K, V]):
+class StampedCache(Generic[K, V]):
     """`recall.ask(key, find)` finds it once, `recall.get(key)` knows it then; safe from any thread.
 
     `stamp` tells the state of the place: equal stamps, equal answers; None where that cannot be told. At most `most`

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import Database, metadata
-from lensmount_service.store.memo import Recall
+from lensmount_service.store.memo import StampedCache
 from lensmount_service.store.references import Reference
 from lensmount_service.store.similar import similar_name
 
@@ -71,7 +71,7 @@ class Registry:
     def __init__(self, database: Database) -> None:
         """Raises Unavailable where the database is not to be had or a newer Lensmount made it."""
         self._database = database
-        self._recall: Recall[Reference, Version] = Recall(database.stamp)
+        self._recall: StampedCache[Reference, Version] = StampedCache(database.stamp)
         database.create()
 
     def publish(self, name: str, digest: str, size_bytes: int, manifest: Manifest) -> tuple[Version, bool]:

@@ -13,8 +13,8 @@ from lensmount_service.errors import DeadlineExceeded
 
 
 @asynccontextmanager
-async def patience(request: Request, timeout_s: float) -> AsyncIterator[None]:
-    """`async with patience(request, 60): ...`, once the body is read; what is inside is cancelled where it stands.
+async def deadline(request: Request, timeout_s: float) -> AsyncIterator[None]:
+    """`async with deadline(request, 60): ...`, once the body is read; what is inside is cancelled where it stands.
 
     Raises DeadlineExceeded, or ClientDisconnect.
     """

@@ -31,9 +31,9 @@ from lensmount_service.jobs.phases import AfterTraining
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
-from lensmount_service.worker.gate import Candidate, Replaced, Verdict, accuracy_of, judge
-from lensmount_service.worker.heartbeat import Heart
-from lensmount_service.worker.server_client import Refused, ServerLink
+from lensmount_service.worker.gate import NewAdapter, Replaced, Verdict, accuracy_of, decide
+from lensmount_service.worker.heartbeat import Heartbeat
+from lensmount_service.worker.server_client import ServerClient, ServerRefused
 from lensmount_service.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -42,8 +42,8 @@ GATE_ROUNDS = 5  # how often a version that appears while the gate judges is jud
 T = TypeVar("T")
 
 
-class JobRun:
-    """`JobRun(settings, jobs, lease, backbone, link, heart).go()` ends the job, or raises why it did not."""
+class JobAttempt:
+    """`JobAttempt(settings, jobs, lease, backbone, link, heart).go()` ends the job, or raises why it did not."""
 
     def __init__(
         self,
@@ -51,8 +51,8 @@ class JobRun:
         jobs: JobTable,
         lease: Lease,
         backbone: Backbone,
-        link: ServerLink,
-        heart: Heart,
+        link: ServerClient,
+        heart: Heartbeat,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -100,14 +100,14 @@ class JobRun:
         mine = self._folder / f"{pin.name}@{pin.version}.zip"
         cached.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            _link(cached, mine)
+            hardlink_or_copy(cached, mine)
             os.utime(cached)
             return mine
         started = time.monotonic()
         self._link.fetch(f"/datasets/{pin.name}/file", mine, params={"digest": pin.digest}, digest=pin.digest)
         with contextlib.suppress(OSError):  # no cache is no harm
             fresh = cached.with_name(f".{self._lease.token}.tmp")
-            _link(mine, fresh)
+            hardlink_or_copy(mine, fresh)
             fresh.replace(cached)
             _prune(cached.parent, self._settings.cache_bytes)
         size = mine.stat().st_size
@@ -136,7 +136,7 @@ class JobRun:
         """Whether an earlier attempt left a checkpoint."""
         try:
             self._link.fetch(f"/jobs/{self._lease.id}/files/{CHECKPOINT}", target, headers=self._headers)
-        except Refused as refused:
+        except ServerRefused as refused:
             if refused.code != "file_not_found":
                 raise
             return False
@@ -174,7 +174,7 @@ class JobRun:
             try:
                 self._publish(adapter)
                 return
-            except Refused as refused:
+            except ServerRefused as refused:
                 if refused.code != "gate_stale":
                     raise
         raise TrainingError(
@@ -185,14 +185,14 @@ class JobRun:
     def _judge(self, data: Path, result: TrainingResult) -> Verdict:
         part = "test" if result.test is not None else "validation"
         metrics = result.test or result.validation
-        candidate = Candidate(result.manifest, part, metrics.balanced_accuracy if metrics else None)
+        candidate = NewAdapter(result.manifest, part, metrics.balanced_accuracy if metrics else None)
         old = self._replaced()
         accuracy = None
         if old is not None:
             target = self._folder / "replaced.safetensors"
             self._link.fetch(f"/adapters/{old.name}/file", target, params={"version": str(old.version)})
             accuracy = accuracy_of(target.read_bytes(), candidate, data, self._backbone)
-        verdict = judge(candidate, old, accuracy, self._request.margin, self._request.force)
+        verdict = decide(candidate, old, accuracy, self._request.margin, self._request.force)
         self.tell("info" if verdict.passed else "warning", f"gate {_passed(verdict)}: {verdict.reason}")
         return verdict
 
@@ -200,7 +200,7 @@ class JobRun:
         """The version behind the alias or the bare name today."""
         try:
             entry = self._link.get(f"/adapters/{self._request.adapter}")
-        except Refused as refused:
+        except ServerRefused as refused:
             if refused.code != "adapter_not_found":
                 raise
             return None
@@ -254,7 +254,7 @@ class JobRun:
 class _Listener:
     """What `train` calls after every step: notes where the run stands, and ends it where the job is no more ours."""
 
-    def __init__(self, run: JobRun) -> None:
+    def __init__(self, run: JobAttempt) -> None:
         self._run = run
         self.sender: CheckpointSender | None = None
         self.heard = False
@@ -314,7 +314,7 @@ def _finite(value: float | None) -> float | None:
     return round(value, 6) if value is not None and math.isfinite(value) else None
 
 
-def _link(source: Path, target: Path) -> None:
+def hardlink_or_copy(source: Path, target: Path) -> None:
     """A second name for the bytes, or a copy where the file system has none: no prune can take them away."""
     try:
         target.hardlink_to(source)

@@ -12,7 +12,7 @@ import structlog
 
 from lensmount_service.errors import LeaseLost
 from lensmount_service.worker.heartbeat import JobCancelled, WorkerStopping
-from lensmount_service.worker.server_client import Refused, ServerAway
+from lensmount_service.worker.server_client import ServerAway, ServerRefused
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class CheckpointSender:
             self._offered.clear()
             try:
                 self._send(self._path)
-            except (OSError, LeaseLost, JobCancelled, WorkerStopping, Refused, ServerAway) as error:
+            except (OSError, LeaseLost, JobCancelled, WorkerStopping, ServerRefused, ServerAway) as error:
                 log.debug("checkpoint not sent", reason=repr(error))
             with self._lock:
                 if not self._offered.is_set():

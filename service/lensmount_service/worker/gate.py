@@ -17,7 +17,7 @@ from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.answer import answer
+from lensmount_adapters.training.answer import predict_samples
 from lensmount_adapters.training.evaluate import reproduce_split
 
 
@@ -47,7 +47,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class NewAdapter:
     """The new adapter: its manifest, and its balanced accuracy on `part` of the data, None without such a part."""
 
     manifest: Manifest
@@ -55,8 +55,8 @@ class Candidate:
     balanced_accuracy: float | None
 
 
-def judge(
-    candidate: Candidate, old: Replaced | None, old_accuracy: float | str | None, margin: float, force: bool
+def decide(
+    candidate: NewAdapter, old: Replaced | None, old_accuracy: float | str | None, margin: float, force: bool
 ) -> Verdict:
     """`old_accuracy` is what `accuracy_of` found."""
     new = candidate.balanced_accuracy
@@ -81,7 +81,7 @@ def judge(
     return verdict(True, f"{found}: not worse by more than the margin of {margin:g}", old_accuracy)
 
 
-def accuracy_of(data: bytes, candidate: Candidate, folder: Path, backbone: Backbone) -> float | str | None:
+def accuracy_of(data: bytes, candidate: NewAdapter, folder: Path, backbone: Backbone) -> float | str | None:
     """Balanced accuracy of another adapter's file on the candidate's own part, or why there is none.
 
     None where it was made for another backbone: then it serves nobody here, and nothing is lost by replacing it.
@@ -107,7 +107,7 @@ def accuracy_of(data: bytes, candidate: Candidate, folder: Path, backbone: Backb
     swapper.mount(adapter)
     try:
         rule = adapter.manifest.preprocessing
-        logits = answer(images, samples, rule, lambda x: adapter.image_logits(backbone, x))
+        logits = predict_samples(images, samples, rule, lambda x: adapter.image_logits(backbone, x))
     finally:
         swapper.unmount()
     order = [adapter.manifest.labels.index(label) for label in labels]

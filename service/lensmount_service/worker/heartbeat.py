@@ -27,8 +27,8 @@ class WorkerStopping(Exception):
     """This process is to end; another one goes on."""
 
 
-class Heart:
-    """`with Heart(jobs, lease, beat_s=5, stopping=stopping) as heart: ... heart.check()`.
+class Heartbeat:
+    """`with Heartbeat(jobs, lease, beat_s=5, stopping=stopping) as heart: ... heart.check()`.
 
     `progress` is whatever was set last; it goes along with the next beat.
     """

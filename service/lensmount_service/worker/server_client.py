@@ -29,7 +29,7 @@ class ServerAway(Exception):
     """The server did not answer for longer than the worker's patience."""
 
 
-class Refused(Exception):
+class ServerRefused(Exception):
     """The server answered that it will not, and would again."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -38,7 +38,7 @@ class Refused(Exception):
         self.code = code
 
 
-class ServerLink:
+class ServerClient:
     """`link.fetch("/datasets/cells/file", target)`, `link.send("PUT", "/jobs/.../files/card.md", path)`.
 
     `check` is called between attempts and may raise to give up. Raises LeaseLost, Refused or ServerAway.
@@ -157,7 +157,7 @@ def _raise_for(response: httpx.Response) -> None:
         raise LeaseLost(detail)
     if response.status_code in RETRIED and code != "adapter_corrupt":
         raise _TryAgain(response.status_code, f"{response.status_code} {code}: {detail}")
-    raise Refused(response.status_code, code, detail)
+    raise ServerRefused(response.status_code, code, detail)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -174,9 +174,9 @@ def _sleep(seconds: float, check: Callable[[], None]) -> None:
 
 
 @contextmanager
-def open_link(url: str, token: str | None, patience_s: float, check: Callable[[], None]) -> Iterator[ServerLink]:
+def open_link(url: str, token: str | None, patience_s: float, check: Callable[[], None]) -> Iterator[ServerClient]:
     """A link that is closed at the end."""
-    link = ServerLink(url, token, patience_s, check)
+    link = ServerClient(url, token, patience_s, check)
     try:
         yield link
     finally:

@@ -28,9 +28,9 @@ from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import NOTE_S, WorkerTable
 from lensmount_service.store.database import Database
-from lensmount_service.worker.attempt import JobRun, work_folder
-from lensmount_service.worker.heartbeat import Heart, JobCancelled, WorkerStopping
-from lensmount_service.worker.server_client import Refused, ServerAway, open_link, require_server
+from lensmount_service.worker.attempt import JobAttempt, work_folder
+from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
+from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_link, require_server
 from lensmount_service.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -113,9 +113,9 @@ class Worker:
         log.info("job claimed", job=lease.id, attempt=lease.job.attempt, adapter=lease.job.request.adapter)
         token = settings.token.get_secret_value() if settings.token else None
         try:
-            with Heart(self._jobs, lease, settings.beat_s, self._stop.is_set) as heart:
+            with Heartbeat(self._jobs, lease, settings.beat_s, self._stop.is_set) as heart:
                 with open_link(settings.server, token, settings.patience_s, heart.check) as link:
-                    self._end(lease, JobRun(settings, self._jobs, lease, self._backbone, link, heart))
+                    self._end(lease, JobAttempt(settings, self._jobs, lease, self._backbone, link, heart))
         except (JobConflict, NotFound) as error:  # another worker has it, or nobody
             log.warning("job lost", job=lease.id, reason=str(error))
         except (ServiceError, WorkerStopping, JobCancelled) as error:  # its end cannot be written down now
@@ -123,7 +123,7 @@ class Worker:
         else:
             log.info("job done", job=lease.id)
 
-    def _end(self, lease: Lease, run: JobRun) -> None:
+    def _end(self, lease: Lease, run: JobAttempt) -> None:
         """Run the job and write its end down. Raises ServiceError."""
         try:
             run.go()
@@ -131,7 +131,7 @@ class Worker:
             run.durably(lambda: self._jobs.finish(lease, "cancelled"))
         except WorkerStopping:
             self._jobs.give_back(lease)
-        except Refused as refused:
+        except ServerRefused as refused:
             self._fail(lease, run, refused.code, str(refused))
         except LensmountError as error:
             self._fail(lease, run, error.code, str(error))
@@ -153,14 +153,14 @@ class Worker:
             return False
         return True
 
-    def _fail(self, lease: Lease, run: JobRun, code: str, message: str) -> None:
+    def _fail(self, lease: Lease, run: JobAttempt, code: str, message: str) -> None:
         if code == "job_cancelled":
             run.durably(lambda: self._jobs.finish(lease, "cancelled"))
             return
         log.warning("job failed", job=lease.id, code=code, reason=message)
         run.durably(lambda: self._jobs.finish(lease, "failed", None, (code, message)))
 
-    def _try_again(self, lease: Lease, run: JobRun, code: str, message: str) -> None:
+    def _try_again(self, lease: Lease, run: JobAttempt, code: str, message: str) -> None:
         first, most = RETRY_S
         delay_s = min(most, first * 2 ** (lease.job.attempt - 1))
         run.durably(lambda: self._jobs.try_again(lease, (code, message), delay_s))

@@ -15,16 +15,16 @@ import pytest
 
 from lensmount_adapters.data import dataset_archive as module
 from lensmount_adapters.data.dataset import list_folder, read_folder
-from lensmount_adapters.data.dataset_archive import ArchiveWriter, Canonical, DatasetLimits, write_canonical
+from lensmount_adapters.data.dataset_archive import ArchiveWriter, DatasetArchive, DatasetLimits, write_dataset_archive
 from lensmount_adapters.data.zip_reader import open_archive
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
-def written(root: Path, target: Path, limits: DatasetLimits | None = None) -> Canonical:
+def written(root: Path, target: Path, limits: DatasetLimits | None = None) -> DatasetArchive:
     with target.open("wb") as file:
-        return write_canonical(list_folder(root), file, limits)
+        return write_dataset_archive(list_folder(root), file, limits)
 
 
 def pack(root: Path, target: Path, method: int, backwards: bool) -> Path:
@@ -196,7 +196,7 @@ def test_an_admission_can_be_stopped(draw_folder, tmp_path: Path) -> None:
             raise Stop
 
     with (tmp_path / "out").open("wb") as file, pytest.raises(Stop):
-        write_canonical(list_folder(draw_folder(tmp_path / "d", a=3, b=3)), file, on_progress=stop)
+        write_dataset_archive(list_folder(draw_folder(tmp_path / "d", a=3, b=3)), file, on_progress=stop)
 
 
 def test_real_cells_are_admitted_quickly_and_keep_their_digest(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image
 
 from lensmount_adapters.data.dataset import list_folder
-from lensmount_adapters.data.dataset_archive import DatasetLimits, write_canonical
+from lensmount_adapters.data.dataset_archive import DatasetLimits, write_dataset_archive
 
 
 def report_on(root: Path) -> dict[str, Any]:
-    found = write_canonical(list_folder(root), io.BytesIO(), DatasetLimits(max_unreadable_fraction=1))
+    found = write_dataset_archive(list_folder(root), io.BytesIO(), DatasetLimits(max_unreadable_fraction=1))
     json.dumps(found.report, allow_nan=False)
     return found.report
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.delta import addmm as product
-from lensmount_adapters.delta.addmm import LONG_ROWS, RANKS, OnePass, in_two_steps, one_pass, planned_product
+from lensmount_adapters.delta.addmm import LONG_ROWS, RANKS, OnePassAddmm, in_two_steps, one_pass, planned_product
 
 SHAPES = [(1, 1), (3, 7), (8, 8), (9, 16), (17, 31), (64, 112), (5, LONG_ROWS), (8, LONG_ROWS + 3), (33, LONG_ROWS + 8)]
 GUARD = 64  # weights on either side that nobody may touch
 
 
-def kernel(rank: int) -> OnePass:
+def kernel(rank: int) -> OnePassAddmm:
     found = one_pass(rank)
     assert found is not None
     return found
@@ -84,7 +84,7 @@ def test_where_one_pass_is_not_possible_torch_does_it_in_two(why: str, monkeypat
     def never(*_: object) -> None:
         raise AssertionError("one pass")
 
-    monkeypatch.setattr(OnePass, "planned", never)
+    monkeypatch.setattr(OnePassAddmm, "planned", never)
     product._one_pass.cache_clear()
     base, B, A = parts((9, 24), 17 if why == "high rank" else 8)
     if why == "no llvmlite":
@@ -109,7 +109,7 @@ def test_where_one_pass_is_not_possible_torch_does_it_in_two(why: str, monkeypat
 def test_the_compiler_does_not_stay_in_memory_and_can_be_used_again() -> None:
     pytest.importorskip("llvmlite", reason='needs llvmlite: pip install "lensmount[llvm]"')
     kernel(4)
-    again = OnePass(8)  # compiles anew with what was given back
+    again = OnePassAddmm(8)  # compiles anew with what was given back
     resident = 0  # kB
     lines = iter(Path("/proc/self/smaps").read_text().splitlines())
     for line in lines:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, Preprocessing, admit, load_backbone
 from lensmount_adapters.errors import BackboneError
-from lensmount_adapters.graph.functional import Parametric, frozen, parametric
+from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
 from lensmount_adapters.graph.segments import Segments
 
 # the model, the first tensor of its branch, the modules that a drawn adapter may touch
@@ -56,16 +56,16 @@ def randomised(backbone: Backbone) -> Backbone:
     return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
 
 
-def whole(backbone: Backbone) -> Parametric:
+def whole(backbone: Backbone) -> FunctionalBranch:
     """The backbone without a trunk."""
-    return parametric(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
+    return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
 
 
 def images_for(backbone: Backbone, count: int = 2) -> Tensor:
     return torch.randn(count, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
 
 
-def answer(branch: Parametric, x: Tensor, merged: dict[str, Tensor] | None = None) -> Tensor:
+def answer(branch: FunctionalBranch, x: Tensor, merged: dict[str, Tensor] | None = None) -> Tensor:
     assert (merged or {}).keys() <= set(branch.inputs)
     weights = dict(zip(branch.inputs, branch.base, strict=True)) | (merged or {})
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def test_trunk_and_branch_answer_as_the_backbone_does_with_and_without_an_adapte
 
     halves = Segments(backbone.module).halves({first})
     assert halves.trunk is not None
-    trunk, branch = frozen(halves.trunk), parametric(halves.branch, backbone)
+    trunk, branch = frozen(halves.trunk), functional_branch(halves.branch, backbone)
 
     with torch.inference_mode():
         activations = trunk(images)
@@ -234,7 +234,7 @@ def test_of_a_backbone_in_half_precision_everything_is_float32(dtype: torch.dtyp
     halves = Segments(half.module).halves({"stages.2.blocks.0.conv_dw.weight"})
     assert halves.trunk is not None
 
-    trunk, branch = frozen(halves.trunk), parametric(halves.branch, half)
+    trunk, branch = frozen(halves.trunk), functional_branch(halves.branch, half)
 
     with torch.inference_mode():
         assert_close(answer(branch, trunk(images)), double(images.double()).float())
@@ -308,7 +308,7 @@ def test_a_delta_in_front_of_the_branch_is_not_covered(draw_adapter: DrawAdapter
     backbone = load_backbone("test_resnet", "random:0")
     adapter = admit(draw_adapter(backbone, modules=r"layer1\..*").dump(), backbone)
 
-    assert not parametric(Segments(backbone.module).halves({"layer2.0.conv1.weight"}).branch, backbone).covers(
+    assert not functional_branch(Segments(backbone.module).halves({"layer2.0.conv1.weight"}).branch, backbone).covers(
         adapter.deltas
     )
 
@@ -358,7 +358,7 @@ def test_the_trunk_writes_neither_its_images_nor_the_backbone(digest_of_state: C
     halves = Segments(backbone.module).halves({"layer3.0.conv1.weight"})
     assert halves.trunk is not None
     before, images = digest_of_state(backbone), images_for(backbone)
-    trunk, branch = frozen(halves.trunk), parametric(halves.branch, backbone)
+    trunk, branch = frozen(halves.trunk), functional_branch(halves.branch, backbone)
     with torch.inference_mode():
         activations = trunk(images)
     kept = activations.clone()

@@ -8,12 +8,12 @@ import torch
 
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.roc import roc_curves
-from lensmount_adapters.metrics.scored import Judged, decisive_part, worst_mistakes
+from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
 
 LABELS = ["oak", "elm", "ash"]
 TRUTH = torch.tensor([0, 0, 1, 2, 2])
 SCORES = torch.tensor([[0.1, 0.8, 0.1], [0.9, 0.0, 0.1], [0.6, 0.3, 0.1], [0.8, 0.1, 0.1], [0.2, 0.2, 0.6]])
-JUDGED = Judged(("b", "right", "c", "a", "right too"), TRUTH, SCORES, measure(TRUTH, SCORES, LABELS))
+JUDGED = ScoredPart(("b", "right", "c", "a", "right too"), TRUTH, SCORES, measure(TRUTH, SCORES, LABELS))
 
 
 def test_the_worst_mistakes_are_the_most_confident_wrong_answers() -> None:
@@ -57,4 +57,4 @@ def test_of_two_classes_one_curve_is_drawn_and_of_many_the_lowest(draw_judged) -
 def test_images_of_one_class_have_no_curve() -> None:
     truth, scores = torch.tensor([0, 0]), torch.tensor([[0.9, 0.1], [0.3, 0.7]])
 
-    assert roc_curves(Judged(("a", "b"), truth, scores, measure(truth, scores, ["oak", "elm"]))) == []
+    assert roc_curves(ScoredPart(("a", "b"), truth, scores, measure(truth, scores, ["oak", "elm"]))) == []

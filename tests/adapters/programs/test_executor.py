@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from lensmount_adapters import Backbone, ExactSwapper, admit
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
-from lensmount_adapters.graph.functional import frozen, parametric
+from lensmount_adapters.graph.functional import frozen, functional_branch
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.machine import computes_bfloat16
 from lensmount_adapters.programs.choose import choose_executor
@@ -425,7 +425,7 @@ def test_an_adapter_in_openvino_is_the_adapter_mounted(
     assert halves.trunk is not None
     images = torch.randn(3, 3, *small_backbone.preprocessing.size)
     trunk = openvino.compile(frozen(halves.trunk), (images,), (), f"trunk-{halves.at}").bind(())
-    branch = parametric(halves.branch, small_backbone)
+    branch = functional_branch(halves.branch, small_backbone)
     compiled = openvino.compile(branch.module, (trunk(images),), branch.base, f"branch-{halves.at}")
     merged = branch.merged(adapter.deltas)
     own = [merged.get(name, base) for name, base in zip(branch.inputs, branch.base, strict=True)]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import lensmount_adapters
 from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.metrics.scored import Judged
+from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.write import tables, write_metrics, write_run_report
 
 DIGEST = "sha256:" + "12" * 32
@@ -23,7 +23,7 @@ TRUTH = torch.tensor([0, 0, 0, 1, 1, 2])
 SCORES = torch.tensor(
     [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]]
 )
-JUDGED = Judged(tuple("abcdef"), TRUTH, SCORES, measure(TRUTH, SCORES, LABELS))
+JUDGED = ScoredPart(tuple("abcdef"), TRUTH, SCORES, measure(TRUTH, SCORES, LABELS))
 
 
 def no_picture(path: str) -> bytes:
@@ -67,7 +67,9 @@ def test_metrics_are_strict_json_and_a_picture_without_a_display(tmp_path: Path,
 def test_a_set_of_one_class_is_drawn_without_curves(tmp_path: Path) -> None:
     truth, scores = torch.tensor([0, 0]), torch.tensor([[0.9, 0.1], [0.3, 0.7]])
 
-    paths = write_metrics(tmp_path, {}, {"test": Judged(("a", "b"), truth, scores, measure(truth, scores, ["a", "b"]))})
+    paths = write_metrics(
+        tmp_path, {}, {"test": ScoredPart(("a", "b"), truth, scores, measure(truth, scores, ["a", "b"]))}
+    )
 
     assert paths[1].stat().st_size > 5000
 

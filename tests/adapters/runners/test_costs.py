@@ -14,7 +14,7 @@ from lensmount_adapters.runners.costs import (
     CostBook,
     Costs,
     Group,
-    Line,
+    LinearCost,
     company_pays,
     mixed_groups,
     seconds_of,
@@ -35,12 +35,17 @@ def seconds(costs: Costs, groups: list[Group], runs: list[list[int]]) -> float:
 
 
 COSTS = Costs(
-    hot=Line(0.0005, 0.001), merged=Line(0.002, 0.0015), merge=0.003, mixed=Line(0.004, 0.002), pack=0.0002, slots=4
+    hot=LinearCost(0.0005, 0.001),
+    merged=LinearCost(0.002, 0.0015),
+    merge=0.003,
+    mixed=LinearCost(0.004, 0.002),
+    pack=0.0002,
+    slots=4,
 )
 
 
 def test_one_cold_adapter_is_merged_where_a_mixed_run_is_not_worth_its_start() -> None:
-    dear = Costs(COSTS.hot, COSTS.merged, COSTS.merge, Line(0.02, 0.002), COSTS.pack, COSTS.slots)
+    dear = Costs(COSTS.hot, COSTS.merged, COSTS.merge, LinearCost(0.02, 0.002), COSTS.pack, COSTS.slots)
 
     assert mixed_groups(dear, [Group(1, hot=False, mixable=True)]) == []
 
@@ -71,10 +76,10 @@ def test_without_a_mixed_program_nothing_is_mixed() -> None:
 def test_the_choice_is_the_best_of_all_where_one_run_has_room(seed: int) -> None:
     draw = random.Random(seed)
     costs = Costs(
-        hot=Line(draw.random(), draw.random()),
-        merged=Line(draw.random(), draw.random()),
+        hot=LinearCost(draw.random(), draw.random()),
+        merged=LinearCost(draw.random(), draw.random()),
         merge=draw.random(),
-        mixed=Line(2 * draw.random(), draw.random()),
+        mixed=LinearCost(2 * draw.random(), draw.random()),
         pack=draw.random() / 10,
         slots=8,
     )
@@ -98,14 +103,14 @@ def test_a_run_holds_no_more_adapters_than_it_has_room_for() -> None:
 
 
 def test_the_line_goes_through_both_points() -> None:
-    line = Line.through(one=0.003, many=0.018, n=16)
+    line = LinearCost.through(one=0.003, many=0.018, n=16)
 
     assert line(1) == pytest.approx(0.003)
     assert line(16) == pytest.approx(0.018)
 
 
 def test_a_line_never_promises_less_for_more() -> None:
-    assert Line.through(one=0.003, many=0.002, n=16) == Line(0.003, 0.0)
+    assert LinearCost.through(one=0.003, many=0.002, n=16) == LinearCost(0.003, 0.0)
 
 
 def test_the_fastest_round_counts() -> None:
@@ -132,45 +137,45 @@ def test_a_call_that_returns_before_it_is_computed_is_waited_for() -> None:
 def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path) -> None:
     measured: list[int] = []
 
-    def measure() -> Line:
+    def measure() -> LinearCost:
         measured.append(1)
-        return Line(0.001, 0.002)
+        return LinearCost(0.001, 0.002)
 
     first = CostBook(tmp_path, "this machine").line("branch hot", measure)
     second = CostBook(tmp_path, "this machine").line("branch hot", measure)
     other = CostBook(tmp_path, "another machine").line("branch hot", measure)
 
-    assert first == second == other == Line(0.001, 0.002)
+    assert first == second == other == LinearCost(0.001, 0.002)
     assert len(measured) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '{"a": [1]}', '{"a": [-1, 0]}', '{"a": [NaN, 0]}'])
 def test_a_damaged_book_is_measured_anew(tmp_path: Path, content: str) -> None:
-    CostBook(tmp_path, "m").line("a", lambda: Line(0.001, 0.002))
+    CostBook(tmp_path, "m").line("a", lambda: LinearCost(0.001, 0.002))
     (file,) = tmp_path.iterdir()
     file.write_text(content)
 
-    assert CostBook(tmp_path, "m").line("a", lambda: Line(0.003, 0.004)) == Line(0.003, 0.004)
+    assert CostBook(tmp_path, "m").line("a", lambda: LinearCost(0.003, 0.004)) == LinearCost(0.003, 0.004)
 
 
 def test_a_forgotten_book_is_measured_anew(tmp_path: Path) -> None:
     book = CostBook(tmp_path, "m")
-    book.line("a", lambda: Line(1.0, 1.0))
+    book.line("a", lambda: LinearCost(1.0, 1.0))
     book.forget()
 
-    assert book.line("a", lambda: Line(2.0, 2.0)) == Line(2.0, 2.0)
-    assert CostBook(tmp_path, "m").lines == {"a": Line(2.0, 2.0)}
+    assert book.line("a", lambda: LinearCost(2.0, 2.0)) == LinearCost(2.0, 2.0)
+    assert CostBook(tmp_path, "m").lines == {"a": LinearCost(2.0, 2.0)}
 
 
 def test_a_company_is_tried_and_then_taken_where_it_is_cheaper() -> None:
     groups = [Group(2, hot=True, mixable=True), Group(1, hot=False, mixable=True)]  # alone 2.5 + 6.5 ms
-    for together, pays in ((None, True), (Line(0.003, 0.0019), True), (Line(0.003, 0.0021), False)):
+    for together, pays in ((None, True), (LinearCost(0.003, 0.0019), True), (LinearCost(0.003, 0.0021), False)):
         costs = replace(COSTS, together=together)
         assert company_pays(costs, groups) is pays
         assert not company_pays(costs, groups[:1])
 
 
 def test_a_line_moves_as_a_whole_and_by_one_observation_not_far() -> None:
-    assert Line(0.002, 0.001).towards(2, 0.006, 0.1) == Line(pytest.approx(0.0021), pytest.approx(0.00105))
-    assert Line(0.002, 0.001).towards(2, 60.0, 0.1)(2) == pytest.approx(0.0044)
-    assert Line(0.0, 0.0).towards(2, 60.0, 0.1) == Line(0.0, 0.0)
+    assert LinearCost(0.002, 0.001).towards(2, 0.006, 0.1) == LinearCost(pytest.approx(0.0021), pytest.approx(0.00105))
+    assert LinearCost(0.002, 0.001).towards(2, 60.0, 0.1)(2) == pytest.approx(0.0044)
+    assert LinearCost(0.0, 0.0).towards(2, 60.0, 0.1) == LinearCost(0.0, 0.0)

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from lensmount_adapters.runners.hot_cache import Places
+from lensmount_adapters.runners.hot_cache import HotCache
 
 
-def use(places: Places[str], key: str, images: int = 1, nbytes: int = 10) -> bool:
+def use(places: HotCache[str], key: str, images: int = 1, nbytes: int = 10) -> bool:
     """One request: True where the adapter was hot; made hot afterwards where it is worth it."""
     hot = places.get(key) is not None
     places.used(key, images)
@@ -20,7 +20,7 @@ def use(places: Places[str], key: str, images: int = 1, nbytes: int = 10) -> boo
 
 
 def test_an_adapter_becomes_hot_after_a_few_images_where_there_is_room() -> None:
-    places: Places[str] = Places(max_bytes=20)
+    places: HotCache[str] = HotCache(max_bytes=20)
 
     assert [use(places, "a") for _ in range(4)] == [False, False, True, True]
     assert "a" in places
@@ -28,14 +28,14 @@ def test_an_adapter_becomes_hot_after_a_few_images_where_there_is_room() -> None
 
 
 def test_nothing_is_kept_without_room() -> None:
-    places: Places[str] = Places(max_bytes=0)
+    places: HotCache[str] = HotCache(max_bytes=0)
 
     assert not any(use(places, "a", images=16) for _ in range(10))
     assert len(places) == 0
 
 
 def test_the_budget_is_never_exceeded() -> None:
-    places: Places[str] = Places(max_bytes=35)
+    places: HotCache[str] = HotCache(max_bytes=35)
     draw = random.Random(0)
 
     for _ in range(2000):
@@ -44,7 +44,7 @@ def test_the_budget_is_never_exceeded() -> None:
 
 
 def test_under_a_uniform_load_four_times_the_room_the_places_stay_taken() -> None:
-    places: Places[str] = Places(max_bytes=160)  # 16 places
+    places: HotCache[str] = HotCache(max_bytes=160)  # 16 places
     draw = random.Random(1)
     for _ in range(2000):
         use(places, str(draw.randrange(64)))
@@ -61,7 +61,7 @@ def test_under_a_uniform_load_four_times_the_room_the_places_stay_taken() -> Non
 
 def test_one_round_after_the_other_through_all_adapters_keeps_a_quarter_of_the_hits() -> None:
     """The order in which a least-recently-used list never has what is asked for next."""
-    places: Places[str] = Places(max_bytes=160)
+    places: HotCache[str] = HotCache(max_bytes=160)
 
     hits = sum(use(places, str(number % 64)) for number in range(6400))
 
@@ -69,7 +69,7 @@ def test_one_round_after_the_other_through_all_adapters_keeps_a_quarter_of_the_h
 
 
 def test_a_favourite_pushes_out_what_is_hardly_used() -> None:
-    places: Places[str] = Places(max_bytes=20)
+    places: HotCache[str] = HotCache(max_bytes=20)
     for key in ("a", "b"):
         use(places, key, images=4)
 
@@ -81,7 +81,7 @@ def test_a_favourite_pushes_out_what_is_hardly_used() -> None:
 
 
 def test_old_fame_fades() -> None:
-    places: Places[str] = Places(max_bytes=10, half_life=100)
+    places: HotCache[str] = HotCache(max_bytes=10, half_life=100)
     use(places, "yesterday", images=1000)
 
     for _ in range(600):
@@ -91,7 +91,7 @@ def test_old_fame_fades() -> None:
 
 
 def test_a_pinned_adapter_stays() -> None:
-    places: Places[str] = Places(max_bytes=10)
+    places: HotCache[str] = HotCache(max_bytes=10)
     places.pin("a")
     assert places.wants("a", 10)  # without having been used
     places.put("a", "a", 10)
@@ -104,7 +104,7 @@ def test_a_pinned_adapter_stays() -> None:
 
 
 def test_what_is_dropped_gives_its_room_back_and_is_forgotten() -> None:
-    places: Places[str] = Places(max_bytes=10)
+    places: HotCache[str] = HotCache(max_bytes=10)
     use(places, "a", images=5)
     places.drop("a")
 
@@ -114,7 +114,7 @@ def test_what_is_dropped_gives_its_room_back_and_is_forgotten() -> None:
 
 
 def test_the_memory_of_uses_is_bounded() -> None:
-    places: Places[str] = Places(max_bytes=10)
+    places: HotCache[str] = HotCache(max_bytes=10)
 
     for number in range(50_000):
         places.used(number, 1)
@@ -124,7 +124,7 @@ def test_the_memory_of_uses_is_bounded() -> None:
 
 @pytest.mark.parametrize("threads", [8])
 def test_many_threads_at_once_keep_the_count_right(threads: int) -> None:
-    places: Places[str] = Places(max_bytes=100)
+    places: HotCache[str] = HotCache(max_bytes=100)
 
     def work(seed: int) -> None:
         draw = random.Random(seed)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lensmount_adapters import Backbone, Preprocessing, admit, load_backbone
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.delta.read import read_deltas
-from lensmount_adapters.graph.functional import Parametric, frozen, parametric
+from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.runners.mixed import Layout, Mixed, mixed
 
@@ -112,9 +112,9 @@ def backbones(every_layer: Callable[..., Backbone]) -> Callable[[str], Backbone]
     return get
 
 
-def whole(backbone: Backbone) -> Parametric:
+def whole(backbone: Backbone) -> FunctionalBranch:
     """The backbone without a trunk."""
-    return parametric(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
+    return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
 
 
 def images_for(backbone: Backbone, count: int) -> Tensor:
@@ -126,7 +126,7 @@ def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank
     return mixed(branch, union(branch, [deltas_of(backbone, parts) for parts in adapters]), slots, rank, **form)
 
 
-def union(branch: Parametric, adapters: Sequence[Sequence[Delta]]) -> Layout:
+def union(branch: FunctionalBranch, adapters: Sequence[Sequence[Delta]]) -> Layout:
     layout = Layout()
     for deltas in adapters:
         own = Layout.of(branch, deltas)
@@ -217,7 +217,7 @@ def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
     adapters = [deltas_of(backbone, parts) for parts in drawn]
     halves = Segments(backbone.module).halves({first})
     assert halves.trunk is not None
-    trunk, merged = frozen(halves.trunk), parametric(halves.branch, backbone)
+    trunk, merged = frozen(halves.trunk), functional_branch(halves.branch, backbone)
     rows = (3, 1, 0, 2, 1)
     with torch.inference_mode():
         activations = trunk(images_for(backbone, len(rows)))
@@ -501,7 +501,7 @@ def test_a_layer_whose_weight_is_computed_from_its_tensors_cannot_be_mixed(draw_
 
 def test_there_is_nothing_to_mix_without_deltas_or_outside_of_the_branch(draw_adapter: DrawAdapter) -> None:
     backbone = load_backbone("test_resnet", "random:0")
-    branch = parametric(Segments(backbone.module).halves({"layer2.0.conv1.weight"}).branch, backbone)
+    branch = functional_branch(Segments(backbone.module).halves({"layer2.0.conv1.weight"}).branch, backbone)
 
     assert Layout.of(branch, ()) is None
     assert Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, modules=r"layer1\..*"))) is None

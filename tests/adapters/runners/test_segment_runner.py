@@ -18,7 +18,7 @@ from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.errors import ExecutorUnavailable, SwapError
 from lensmount_adapters.inputs.images import orient
 from lensmount_adapters.programs.choose import choose_executor
-from lensmount_adapters.runners.costs import Line
+from lensmount_adapters.runners.costs import LinearCost
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.runners.split_backbone import FIRST_TRIES, MEASURE_ANEW_AFTER, STEADY_BATCHES
 
@@ -111,7 +111,7 @@ def free_mixing(runner: SegmentRunner) -> None:
     runner.settle()
     for junction in runner._junctions.values():
         if junction.costs.mixed is not None:
-            junction.costs = replace(junction.costs, mixed=Line(0.0, 0.0), pack=0.0)
+            junction.costs = replace(junction.costs, mixed=LinearCost(0.0, 0.0), pack=0.0)
 
 
 @pytest.mark.parametrize("executor", ["eager float32", "eager bfloat16", "openvino float32", "openvino bfloat16"])
@@ -275,7 +275,7 @@ def test_costs_move_towards_what_batches_took(backbone: Backbone, adapters: list
     runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
     runner.scores(questions(adapters[:1], 1))
     (junction,) = runner._junctions.values()
-    junction.costs = replace(junction.costs, hot=Line(0.001, 0.001))
+    junction.costs = replace(junction.costs, hot=LinearCost(0.001, 0.001))
 
     for _ in range(100):
         junction.learn("hot", 1, 0.005)
@@ -292,7 +292,7 @@ def test_one_slow_run_hardly_moves_a_cost_and_an_adapter_alone_only_one_that_is_
     runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
     runner.scores(questions(adapters[:1], 1))
     (junction,) = runner._junctions.values()
-    junction.costs = replace(junction.costs, hot=Line(0.001, 0.001))
+    junction.costs = replace(junction.costs, hot=LinearCost(0.001, 0.001))
 
     junction.learn("hot", 1, 5.0)
     assert junction.costs.hot(1) == pytest.approx(0.0022)
@@ -307,7 +307,7 @@ def cheap_company(runner: SegmentRunner) -> None:
     """Make the cost model take the company's program wherever there is one."""
     runner.settle()
     for junction in runner._junctions.values():
-        junction.costs = replace(junction.costs, hot=Line(1.0, 1.0), mixed=None, together=Line(0.0, 0.0))
+        junction.costs = replace(junction.costs, hot=LinearCost(1.0, 1.0), mixed=None, together=LinearCost(0.0, 0.0))
 
 
 @pytest.mark.parametrize("executor", ["eager float32", "eager bfloat16", "openvino float32", "openvino bfloat16"])
@@ -432,11 +432,11 @@ def test_a_company_that_seemed_too_dear_is_measured_anew(backbone: Backbone, ada
         runner.scores(asked)
         runner.settle()
     (junction,) = runner._junctions.values()
-    junction.costs = replace(junction.costs, together=Line(9.0, 9.0))
+    junction.costs = replace(junction.costs, together=LinearCost(9.0, 9.0))
 
     for _ in range(MEASURE_ANEW_AFTER):
         runner.scores(asked)
-        assert junction.costs.together in (Line(9.0, 9.0), None)
+        assert junction.costs.together in (LinearCost(9.0, 9.0), None)
     for _ in range(FIRST_TRIES):
         assert runner.scores(asked).modes == {"mixed": 2}
     assert junction.costs.together is not None

@@ -18,9 +18,9 @@ from lensmount_adapters.backbone import model as backbone_module
 from lensmount_adapters.programs import openvino as openvino_module
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.openvino import EXACT_AFTER, KEPT_EXACT, OpenVinoProgram
-from lensmount_adapters.runners.costs import CostBook, Line
+from lensmount_adapters.runners.costs import CostBook, LinearCost
 from lensmount_adapters.runners.segment_runner import SegmentRunner
-from lensmount_adapters.runners.split_backbone import Junction
+from lensmount_adapters.runners.split_backbone import SplitBackbone
 
 PATIENCE_S = 60.0  # for another thread that must come; a test that fails waits so long at most
 BLOCKED_S = 0.2  # a thread that has done nothing for so long waits for a lock
@@ -96,15 +96,15 @@ def test_an_integrity_check_goes_on_while_an_upload_makes_the_programs_of_a_new_
     runner: SegmentRunner, adapter_of: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner.prepare(adapter_of(r"layer4.*"))
-    upload, hash_all = adapter_of(r"layer3.*"), Junction.changed
+    upload, hash_all = adapter_of(r"layer3.*"), SplitBackbone.changed
 
     with meanwhile(lambda: runner.prepare(upload)) as other:
 
-        def hash_while_it_comes(junction: Junction) -> list[str]:
+        def hash_while_it_comes(junction: SplitBackbone) -> list[str]:
             other.go()
             return hash_all(junction)
 
-        monkeypatch.setattr(Junction, "changed", hash_while_it_comes)
+        monkeypatch.setattr(SplitBackbone, "changed", hash_while_it_comes)
         assert runner.changed() == []
         assert other.done  # so no lock is held while tensors are hashed
     assert runner.ready(upload)
@@ -183,12 +183,12 @@ def test_what_a_program_cost_is_not_lost_while_a_new_one_is_measured(
     runner.prepare(adapter_of(r"layer4.*"))
     runner.settle()
     (junction,) = runner._junctions.values()
-    new = Line(0.25, 0.5)
+    new = LinearCost(0.25, 0.5)
 
     with meanwhile(lambda: junction._correct(mixed=new)) as other:
 
-        class Old(Line):
-            def towards(self, images: int, seconds: float, share: float) -> Line:
+        class Old(LinearCost):
+            def towards(self, images: int, seconds: float, share: float) -> LinearCost:
                 other.go(BLOCKED_S)
                 return super().towards(images, seconds, share)
 
@@ -201,15 +201,15 @@ def test_what_a_program_cost_is_not_lost_while_a_new_one_is_measured(
 def test_a_line_is_given_even_where_the_book_is_emptied_while_it_is_measured() -> None:
     book = CostBook()
 
-    def measure() -> Line:
+    def measure() -> LinearCost:
         book.forget()
-        return Line(0.25, 0.5)
+        return LinearCost(0.25, 0.5)
 
-    assert book.line("branch hot", measure) == Line(0.25, 0.5)
+    assert book.line("branch hot", measure) == LinearCost(0.25, 0.5)
 
     with meanwhile(book.forget) as other:
 
-        class Emptied(dict[str, Line]):
+        class Emptied(dict[str, LinearCost]):
             """Another thread empties the book between the look whether the line is there and its going out."""
 
             def __contains__(self, name: object) -> bool:
@@ -222,17 +222,17 @@ def test_a_line_is_given_even_where_the_book_is_emptied_while_it_is_measured() -
                 other.go(BLOCKED_S)
                 return found
 
-        book._lines = Emptied({"branch merged": Line(0.125, 0.25)})
-        assert book.line("branch merged", lambda: Line(0.0, 0.0)) == Line(0.125, 0.25)
+        book._lines = Emptied({"branch merged": LinearCost(0.125, 0.25)})
+        assert book.line("branch merged", lambda: LinearCost(0.0, 0.0)) == LinearCost(0.125, 0.25)
 
 
 def test_lines_that_are_being_read_do_not_change_while_others_are_measured() -> None:
     book = CostBook()
-    book.line("one", lambda: Line(0.25, 0.5))
+    book.line("one", lambda: LinearCost(0.25, 0.5))
 
     lines = book.lines
     for _ in lines:
-        book.line("two", lambda: Line(0.125, 0.25))
+        book.line("two", lambda: LinearCost(0.125, 0.25))
 
     assert set(lines) == {"one"}
     assert set(book.lines) == {"one", "two"}

@@ -11,7 +11,7 @@ from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.search import Candidate, Trial, candidates, choose, file_bytes, search
+from lensmount_adapters.training.search import SearchCandidate, Trial, best_trial, candidates, file_bytes, search
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,11 @@ def config(tmp_path: Path) -> TrainingConfig:
 
 
 def trial(size_bytes: int, loss: float) -> Trial:
-    return Trial(Candidate("lora", 8), size_bytes, loss, 0.9, 1.0)
+    return Trial(SearchCandidate("lora", 8), size_bytes, loss, 0.9, 1.0)
 
 
 def test_the_smallest_file_near_the_lowest_loss_wins() -> None:
-    chosen = choose([trial(500, 0.100), trial(300, 0.101), trial(100, 0.2)])
+    chosen = best_trial([trial(500, 0.100), trial(300, 0.101), trial(100, 0.2)])
 
     assert chosen.size_bytes == 300
 
@@ -73,7 +73,7 @@ def test_the_time_budget_ends_the_search_after_at_least_one_trial(config: Traini
 
 
 def test_the_size_budget_leaves_large_ones_out(config: TrainingConfig, backbone: Backbone) -> None:
-    head = file_bytes(Candidate("head", 1), config, backbone, 2)
+    head = file_bytes(SearchCandidate("head", 1), config, backbone, 2)
 
     chosen, trials = search(replace(config, max_file_bytes=head), backbone, 2, 20, lambda _: (0.5, 0.8))
 
@@ -87,6 +87,6 @@ def test_a_budget_that_nothing_fits_is_refused(config: TrainingConfig, backbone:
 
 
 def test_the_estimate_of_a_file_is_near_the_file(backbone: Backbone, config: TrainingConfig) -> None:
-    rank_4, rank_8 = (file_bytes(Candidate("lora", rank), config, backbone, 2) for rank in (4, 8))
+    rank_4, rank_8 = (file_bytes(SearchCandidate("lora", rank), config, backbone, 2) for rank in (4, 8))
 
-    assert file_bytes(Candidate("head", 1), config, backbone, 2) < rank_4 < rank_8
+    assert file_bytes(SearchCandidate("head", 1), config, backbone, 2) < rank_4 < rank_8

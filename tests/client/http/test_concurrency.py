@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lensmount_client._http.concurrency import awindowed, windowed
+from lensmount_client._http.concurrency import abounded_map, bounded_map
 
 WIDTH = 3
 
@@ -47,7 +47,7 @@ def test_exactly_so_many_run_at_once() -> None:
             together.wait(timeout=10)  # passes only while WIDTH are here
             return item
 
-    assert list(windowed(work, range(9), concurrency=WIDTH, ordered=True)) == list(range(9))
+    assert list(bounded_map(work, range(9), concurrency=WIDTH, ordered=True)) == list(range(9))
     assert at_work.most == WIDTH
 
 
@@ -60,14 +60,14 @@ def test_exactly_so_many_run_at_once_in_the_async_twin() -> None:
                 await together.wait()
                 return item
 
-        return [item async for item in awindowed(work, range(9), concurrency=WIDTH, ordered=True)], at_work.most
+        return [item async for item in abounded_map(work, range(9), concurrency=WIDTH, ordered=True)], at_work.most
 
     assert asyncio.run(run()) == (list(range(9)), WIDTH)
 
 
 def test_an_endless_input_is_read_only_a_little_ahead() -> None:
     source = Endless()
-    results = windowed(lambda item: item, source, concurrency=WIDTH, ordered=True)
+    results = bounded_map(lambda item: item, source, concurrency=WIDTH, ordered=True)
     for yielded in range(1, 50):
         next(results)
         assert source.taken - yielded <= 2 * WIDTH
@@ -80,7 +80,7 @@ def test_an_endless_input_is_read_only_a_little_ahead_in_the_async_twin() -> Non
             return item
 
         source = Endless()
-        results = awindowed(same, source, concurrency=WIDTH, ordered=True)
+        results = abounded_map(same, source, concurrency=WIDTH, ordered=True)
         for yielded in range(1, 50):
             await anext(results)
             assert source.taken - yielded <= 2 * WIDTH
@@ -99,7 +99,7 @@ def test_order_is_that_of_the_input_or_of_finishing(ordered: bool, expected: lis
         return item
 
     seen = []
-    for item in windowed(first_waits, [0, 1], concurrency=2, ordered=ordered):
+    for item in bounded_map(first_waits, [0, 1], concurrency=2, ordered=ordered):
         seen.append(item)
         second_out.set()
     assert seen == expected
@@ -116,7 +116,7 @@ def test_order_in_the_async_twin(ordered: bool, expected: list[int]) -> None:
             return item
 
         seen = []
-        async for item in awindowed(first_waits, [0, 1], concurrency=2, ordered=ordered):
+        async for item in abounded_map(first_waits, [0, 1], concurrency=2, ordered=ordered):
             seen.append(item)
             second_out.set()
         return seen
@@ -137,7 +137,7 @@ def test_leaving_early_cancels_what_is_under_way_in_the_async_twin() -> None:
                 raise
             return item
 
-        results = awindowed(work, range(100), concurrency=4, ordered=True)
+        results = abounded_map(work, range(100), concurrency=4, ordered=True)
         assert await anext(results) == 0
         await asyncio.sleep(0)  # the next three begin
         await results.aclose()
@@ -152,4 +152,4 @@ def test_an_input_that_breaks_breaks_the_loop() -> None:
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
-        list(windowed(lambda item: item, broken(), concurrency=2, ordered=True))
+        list(bounded_map(lambda item: item, broken(), concurrency=2, ordered=True))

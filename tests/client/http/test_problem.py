@@ -11,7 +11,7 @@ import lensmount_client
 from lensmount_client import LensmountError, ProblemError, UnexpectedResponse
 from lensmount_client._errors import CLASS_OF_CODE
 from lensmount_client._http.problem import error_of
-from lensmount_client._http.response import Answer
+from lensmount_client._http.response import Response
 
 CONTRACT = {
     400: "bad_request multipart_malformed multipart_truncated",
@@ -48,9 +48,9 @@ ANOTHER_NAME = {(409, "job_cancelled"): "CancelRequested"}  # JobCancelled is wh
 CODES = [(status, code) for status, codes in CONTRACT.items() for code in codes.split()]
 
 
-def answer(status: int, document: object = None, *, body: bytes | None = None, **headers: str) -> Answer:
+def answer(status: int, document: object = None, *, body: bytes | None = None, **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, httpx.Headers(named), json.dumps(document).encode() if body is None else body)
+    return Response(status, httpx.Headers(named), json.dumps(document).encode() if body is None else body)
 
 
 @pytest.mark.parametrize(("status", "code"), CODES)

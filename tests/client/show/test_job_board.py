@@ -15,8 +15,8 @@ from rich.console import Console
 from lensmount_client import JobEnd, JobEpoch, JobError, JobEvent, JobInfo, JobLog, JobProgress, JobState
 from lensmount_client._api.read_jobs import job_of
 from lensmount_client._cli.job_table import outcome
-from lensmount_client._http.json_fields import Document
-from lensmount_client._show.job_board import NO_WORKER_SEEN, Board, watching
+from lensmount_client._http.json_fields import JsonFields
+from lensmount_client._show.job_board import NO_WORKER_SEEN, JobBoard, watching
 from lensmount_client._types.jobs import AFTER_TRAINING, TRAINING
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -39,14 +39,14 @@ def info() -> JobInfo:
         "cancel_requested": False,
         "history": [],
     }
-    return job_of(Document(document, "", None))
+    return job_of(JsonFields(document, "", None))
 
 
 def epoch(number: int, accuracy: float) -> JobEpoch:
     return JobEpoch(number, 0.5, 0.8, 2 / number, accuracy, 1.5)
 
 
-def drawn(board: Board, width: int = 100, **options: Any) -> str:
+def drawn(board: JobBoard, width: int = 100, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, **options)
     with console.capture() as capture:
         console.print(board.drawn(console))
@@ -54,7 +54,7 @@ def drawn(board: Board, width: int = 100, **options: Any) -> str:
 
 
 def test_a_running_job_shows_where_it_stands_and_its_curves(info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     for event in (RUNNING, epoch(1, 0.5), epoch(2, 0.7), epoch(3, 0.9), HALF_WAY):
         board.take(event)
     text = drawn(board)
@@ -67,14 +67,14 @@ def test_a_running_job_shows_where_it_stands_and_its_curves(info: JobInfo) -> No
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_a_narrow_terminal_is_not_overrun(width: int, info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     for event in (RUNNING, *(epoch(number, number / 100) for number in range(1, 90)), HALF_WAY):
         board.take(event)
     assert all(len(line) <= width for line in drawn(board, width).splitlines())
 
 
 def test_an_epoch_that_a_resumed_attempt_tells_again_is_drawn_once(info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     for event in (RUNNING, epoch(1, 0.5), epoch(2, 0.6), JobState("running", 2, AT), epoch(2, 0.9), HALF_WAY):
         board.take(event)
     text = drawn(board)
@@ -84,7 +84,7 @@ def test_an_epoch_that_a_resumed_attempt_tells_again_is_drawn_once(info: JobInfo
 
 def test_a_job_that_nobody_takes_says_what_may_be_missing(info: JobInfo) -> None:
     now = [0.0]
-    board = Board(info, clock=lambda: now[0])
+    board = JobBoard(info, clock=lambda: now[0])
     assert "worker" not in drawn(board)
     now[0] = 10.0
     assert "`lensmount worker` starts one" in drawn(board)
@@ -96,7 +96,7 @@ def test_a_job_without_any_worker_says_so_at_once_and_how_to_start_one(
     info: JobInfo, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = replace(info, workers=0)
-    board = Board(alone, clock=lambda: 0.0)
+    board = JobBoard(alone, clock=lambda: 0.0)
     assert "`lensmount worker`" in drawn(board, 200)
     with watching(True, alone):
         pass
@@ -110,7 +110,7 @@ def test_a_job_that_waits_for_a_busy_worker_does_not_ask_for_another(
 ) -> None:
     now = [0.0]
     busy = replace(info, workers=2)
-    board = Board(busy, clock=lambda: now[0])
+    board = JobBoard(busy, clock=lambda: now[0])
     now[0] = 10.0
     assert "until a worker is free" in drawn(board)
     assert "lensmount worker" not in drawn(board)
@@ -120,7 +120,7 @@ def test_a_job_that_waits_for_a_busy_worker_does_not_ask_for_another(
 
 
 def test_a_phase_without_epochs_has_its_own_share(info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     board.take(RUNNING)
     board.take(JobProgress(None, None, 3, 4, None, None, None, "caching"))
     assert all(word in drawn(board) for word in ("caching", "75%", "step 3/4"))
@@ -129,7 +129,7 @@ def test_a_phase_without_epochs_has_its_own_share(info: JobInfo) -> None:
 
 
 def test_figures_that_mean_nothing_yet_or_no_longer_are_not_shown(info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     board.take(RUNNING)
     board.take(JobProgress(2, 4, 0, 9, 0.0, 0.0, 17.0, "caching"))
     text = drawn(board)
@@ -143,7 +143,7 @@ def test_figures_that_mean_nothing_yet_or_no_longer_are_not_shown(info: JobInfo)
 
 
 def test_each_phase_of_the_training_shows_how_far_it_is(info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     board.take(RUNNING)
     for phase in TRAINING:
         board.take(JobProgress(2, 4, 1, 2, 0.5, 0.5, 83.0, phase))
@@ -151,7 +151,7 @@ def test_each_phase_of_the_training_shows_how_far_it_is(info: JobInfo) -> None:
 
 
 def test_a_phase_of_a_newer_server_is_shown_as_plain_text(info: JobInfo) -> None:
-    board = Board(info)
+    board = JobBoard(info)
     board.take(RUNNING)
     board.take(JobProgress(4, 4, 9, 9, 0.5, 0.5, None, "signing [the] file"))
     assert drawn(board).splitlines()[0].split("  ")[:2] == ["cats", "signing [the] file"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lensmount_service.engine.scheduler import Item, Scheduler
+from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 
 
@@ -30,7 +30,7 @@ def clock():
 
 
 def item(adapter, size=4, **more):
-    return Item(SimpleNamespace(digest=adapter), torch.zeros(3, size, size), **more)
+    return QueuedImage(SimpleNamespace(digest=adapter), torch.zeros(3, size, size), **more)
 
 
 def submit(scheduler, clock, *items):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from lensmount_service.store.memo import Recall
+from lensmount_service.store.memo import StampedCache
 
 
 class Place:
@@ -31,7 +31,7 @@ def place():
 
 @pytest.fixture
 def recall(place):
-    return Recall(lambda: place.stamp, most=3)
+    return StampedCache(lambda: place.stamp, most=3)
 
 
 def test_what_was_found_is_not_asked_for_again_while_nothing_changes(recall, place):
@@ -75,7 +75,7 @@ def test_what_was_never_found_is_not_known_and_costs_no_look_at_the_state():
     def refuse():
         raise AssertionError("found a look at the state, expected none")
 
-    assert Recall(refuse).get("a") is None
+    assert StampedCache(refuse).get("a") is None
 
 
 def test_an_error_is_not_kept(recall, place):
@@ -95,7 +95,7 @@ def test_no_more_answers_are_kept_than_allowed(recall, place):
 def test_no_thread_is_told_what_was_over_before_it_asked():
     """One thread counts up, eight ask: each answer lies between the counts before and after the question."""
     now = 0
-    recall: Recall[int, int] = Recall(lambda: now)
+    recall: StampedCache[int, int] = StampedCache(lambda: now)
     wrong: list[tuple[int, int, int]] = []
     done = threading.Event()
 

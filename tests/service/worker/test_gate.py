@@ -6,7 +6,7 @@ from lensmount_adapters import Preprocessing
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train
-from lensmount_service.worker.gate import Candidate, Replaced, accuracy_of, judge
+from lensmount_service.worker.gate import NewAdapter, Replaced, accuracy_of, decide
 
 OLD = Replaced("malaria", 3, "sha256:" + "0" * 64)
 
@@ -14,7 +14,7 @@ OLD = Replaced("malaria", 3, "sha256:" + "0" * 64)
 @pytest.fixture
 def candidate():
     def make(accuracy):
-        return Candidate(manifest=None, part="test", balanced_accuracy=accuracy)
+        return NewAdapter(manifest=None, part="test", balanced_accuracy=accuracy)
 
     return make
 
@@ -24,37 +24,37 @@ def candidate():
     [(0.95, 0.90, True), (0.90, 0.90, True), (0.895, 0.90, True), (0.885, 0.90, False), (0.0, 1.0, False)],
 )
 def test_a_new_adapter_passes_unless_it_is_worse_by_more_than_the_margin(candidate, new, old, passes):
-    verdict = judge(candidate(new), OLD, old, margin=0.01, force=False)
+    verdict = decide(candidate(new), OLD, old, margin=0.01, force=False)
     assert (verdict.passed, verdict.balanced_accuracy, verdict.replaced.balanced_accuracy) == (passes, new, old)
     assert f"{new:.4f}" in verdict.reason
     assert "version 3" in verdict.reason
 
 
 def test_force_publishes_a_worse_one_and_says_so(candidate):
-    verdict = judge(candidate(0.5), OLD, 0.9, margin=0.01, force=True)
+    verdict = decide(candidate(0.5), OLD, 0.9, margin=0.01, force=True)
     assert (verdict.passed, verdict.forced) == (True, True)
     assert "worse by more than the margin" in verdict.reason
     assert "the job says force" in verdict.reason
 
 
 def test_the_first_of_its_name_passes(candidate):
-    verdict = judge(candidate(0.5), None, None, margin=0.01, force=False)
+    verdict = decide(candidate(0.5), None, None, margin=0.01, force=False)
     assert (verdict.passed, verdict.replaced) == (True, None)
 
 
 def test_what_it_replaces_does_not_count_where_it_is_for_another_backbone(candidate):
-    verdict = judge(candidate(0.5), OLD, None, margin=0.01, force=False)
+    verdict = decide(candidate(0.5), OLD, None, margin=0.01, force=False)
     assert verdict.passed
     assert "another backbone" in verdict.reason
 
 
 def test_without_a_figure_for_the_old_or_the_new_one_it_does_not_pass(candidate):
-    assert not judge(candidate(0.9), OLD, "the labels differ", margin=0.01, force=False).passed
-    assert not judge(candidate(None), OLD, 0.5, margin=0.01, force=False).passed
+    assert not decide(candidate(0.9), OLD, "the labels differ", margin=0.01, force=False).passed
+    assert not decide(candidate(None), OLD, 0.5, margin=0.01, force=False).passed
 
 
 def test_a_verdict_is_plain_json(candidate):
-    assert judge(candidate(0.9), OLD, 0.8, margin=0.01, force=False).to_json() == {
+    assert decide(candidate(0.9), OLD, 0.8, margin=0.01, force=False).to_json() == {
         "passed": True,
         "reason": "balanced accuracy 0.9000 on the test part, version 3 has 0.8000: not worse by more than the margin "
         "of 0.01",
@@ -90,13 +90,13 @@ def trained(tmp_path_factory, backbone, make_pictures):
 
 def test_the_accuracy_of_an_adapter_on_its_own_test_part_is_the_one_it_was_trained_with(trained, backbone):
     data, result = trained
-    candidate = Candidate(result.manifest, "test", result.test.balanced_accuracy)
+    candidate = NewAdapter(result.manifest, "test", result.test.balanced_accuracy)
     assert accuracy_of(result.path.read_bytes(), candidate, data, backbone) == result.test.balanced_accuracy
 
 
 def test_labels_in_another_order_are_the_same_labels_and_others_are_not(trained, backbone, make_adapter):
     data, result = trained
-    candidate = Candidate(result.manifest, "test", 0.5)
+    candidate = NewAdapter(result.manifest, "test", 0.5)
     rule = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     straight = accuracy_of(make_adapter(3, ("a", "b"), rule=rule), candidate, data, backbone)
     turned = accuracy_of(make_adapter(3, ("b", "a"), rule=rule), candidate, data, backbone)
@@ -107,5 +107,5 @@ def test_labels_in_another_order_are_the_same_labels_and_others_are_not(trained,
 
 def test_an_adapter_of_another_backbone_has_none(trained, make_adapter):
     data, result = trained
-    candidate = Candidate(result.manifest, "test", 0.5)
+    candidate = NewAdapter(result.manifest, "test", 0.5)
     assert accuracy_of(make_adapter(3), candidate, data, load_backbone("test_resnet", "random:0")) is None

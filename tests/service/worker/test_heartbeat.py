@@ -7,7 +7,7 @@ import pytest
 
 from lensmount_service.errors import LeaseLost, Unavailable
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
-from lensmount_service.worker.heartbeat import Heart, JobCancelled, WorkerStopping
+from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
 from lensmount_service.worker.server_client import ServerAway
 
 
@@ -39,7 +39,7 @@ def beating():
 class Pair:
     def __init__(self, script, stopping):
         self.table = Table(*script)
-        self.heart = Heart(self.table, Lease(), 0.02, stopping)
+        self.heart = Heartbeat(self.table, Lease(), 0.02, stopping)
 
     def __enter__(self):
         self.heart.__enter__()

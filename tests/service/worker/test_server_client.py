@@ -9,7 +9,7 @@ import pytest
 
 from lensmount_service.errors import LeaseLost
 from lensmount_service.worker.heartbeat import JobCancelled
-from lensmount_service.worker.server_client import Refused, ServerAway, open_link
+from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_link
 
 BODY = b"the archive" * 1000
 DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
@@ -95,7 +95,7 @@ def test_a_file_is_sent_again_from_its_beginning(serve, tmp_path):
 
 def test_a_refusal_is_said_once_with_its_code(serve):
     url, seen = serve([(422, problem("adapter_invalid"))])
-    with open_link(url, None, 20, go_on) as link, pytest.raises(Refused) as refused:
+    with open_link(url, None, 20, go_on) as link, pytest.raises(ServerRefused) as refused:
         link.send("/adapters/cells", b"x")
     assert (refused.value.code, str(refused.value), refused.value.status) == ("adapter_invalid", "why", 422)
     assert len(seen) == 1

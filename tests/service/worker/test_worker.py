@@ -24,7 +24,7 @@ from lensmount_service.jobs.phases import AFTER_TRAINING, PHASES
 from lensmount_service.settings import Settings
 from lensmount_service.worker import attempt as job_run
 from lensmount_service.worker import worker
-from lensmount_service.worker.heartbeat import Heart
+from lensmount_service.worker.heartbeat import Heartbeat
 from lensmount_service.worker.server_client import require_server
 from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.worker import open_worker
@@ -109,7 +109,7 @@ def job(client, job_id):
 def test_a_worker_tells_each_phase_once_and_in_order(client, work, monkeypatch):
     told = []
 
-    class Telling(Heart):
+    class Telling(Heartbeat):
         @property
         def progress(self):
             return self._progress
@@ -120,7 +120,7 @@ def test_a_worker_tells_each_phase_once_and_in_order(client, work, monkeypatch):
             if progress is not None and progress["phase"] not in told[-1:]:
                 told.append(progress["phase"])
 
-    monkeypatch.setattr(worker, "Heart", Telling)
+    monkeypatch.setattr(worker, "Heartbeat", Telling)
     job_id = submit(client)
     work()
     assert job(client, job_id)["state"] == "succeeded"
