@@ -105,7 +105,7 @@ def open_blobs(settings: Settings) -> Blobs:
         from lensmount_service.store.remote_blobs import RemoteBlobs  # its library is an extra
     except ModuleNotFoundError as error:
         raise Unavailable(
-            f'adapter files in an object store need {error.name}. Cure: pip install "lensmount[s3]"',
+            f'adapter files in an object store need {error.name}. Fix: pip install "lensmount[s3]"',
             code="store_unavailable",
         ) from error
     return RemoteBlobs(settings.blobs.get_secret_value(), local, settings.blob_bytes)

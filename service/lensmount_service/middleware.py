@@ -86,10 +86,10 @@ class AccessMiddleware:
 def _foreign(headers: Headers) -> tuple[str, str] | None:
     host = headers.get("host", "")
     if _without_port(host) not in _LOOPBACK_HOSTS:
-        return "host_not_allowed", "found a Host that is not loopback. Cure: set a token to serve other names"
+        return "host_not_allowed", "found a Host that is not loopback. Fix: set a token to serve other names"
     origin = headers.get("origin")
     if origin is not None and _without_port(origin.partition("://")[2]) not in _LOOPBACK_HOSTS:
-        return "origin_not_allowed", "found a request of another site's page. Cure: set a token"
+        return "origin_not_allowed", "found a request of another site's page. Fix: set a token"
     return None
 
 

@@ -88,10 +88,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _other_machines_need_a_token(self) -> Settings:
         if self.token is not None and not self.token.get_secret_value().strip():
-            raise ValueError("found an empty token, expected one of at least 1 character. Cure: set LENSMOUNT_TOKEN")
+            raise ValueError("found an empty token, expected one of at least 1 character. Fix: set LENSMOUNT_TOKEN")
         if not self.is_loopback and self.token is None:
             raise ValueError(
                 f"found the address {self.host} and no token, expected a token for any address but loopback. "
-                "Cure: set LENSMOUNT_TOKEN or leave --host at 127.0.0.1"
+                "Fix: set LENSMOUNT_TOKEN or leave --host at 127.0.0.1"
             )
         return self

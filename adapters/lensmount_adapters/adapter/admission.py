@@ -43,7 +43,7 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
     if manifest.backbone != backbone.ref:
         raise BackboneMismatch(
             f"found an adapter for {manifest.backbone.name} ({manifest.backbone.fingerprint[:19]}...), expected "
-            f"{backbone.name} ({backbone.fingerprint[:19]}...). Cure: serve it on its own backbone or train it anew"
+            f"{backbone.name} ({backbone.fingerprint[:19]}...). Fix: serve it on its own backbone or train it anew"
         )
     if type(manifest.preprocessing) is not type(backbone.preprocessing):
         raise AdapterInvalid(
@@ -67,7 +67,7 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
     if any(2 * side < usual for side, usual in zip(shape, own, strict=True)) and (why := backbone.refuses(shape)):
         raise AdapterInvalid(
             f"preprocessing: found an input of {' x '.join(map(str, shape))}, expected one that {backbone.name} can "
-            f"compute ({why}). Cure: a larger size, such as {' x '.join(map(str, own))}",
+            f"compute ({why}). Fix: a larger size, such as {' x '.join(map(str, own))}",
             code="preprocessing_mismatch",
         )
     if backbone.dense != isinstance(manifest.head, SegmentationHead):
@@ -94,7 +94,7 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise AdapterInvalid(
-                f"{name}: found NaN or infinity, expected finite values. Cure: train with a lower learning rate",
+                f"{name}: found NaN or infinity, expected finite values. Fix: train with a lower learning rate",
                 code="adapter_not_finite",
             )
 
@@ -131,7 +131,7 @@ def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backb
         if not torch.isfinite(merged).all():
             raise AdapterInvalid(
                 f"{name}: the merged weights overflow {str(base.dtype).removeprefix('torch.')}. "
-                "Cure: serve in float32 or lower alpha",
+                "Fix: serve in float32 or lower alpha",
                 code="adapter_overflow",
             )
         if name.endswith("running_var") and (merged < 0).any():
@@ -139,13 +139,13 @@ def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backb
         if delta.rank is not None and dense.norm() > limits.max_delta_ratio * base.float().norm():
             raise AdapterInvalid(
                 f"{name}: found a delta {dense.norm() / base.float().norm():.1f} times as large as the weight, "
-                f"expected at most {limits.max_delta_ratio:g} times. Cure: lower alpha or the learning rate",
+                f"expected at most {limits.max_delta_ratio:g} times. Fix: lower alpha or the learning rate",
                 code="adapter_norm_limit",
             )
         effective = effective or not torch.equal(merged, base)
     if not effective and manifest.method != HEAD_ONLY:
         raise AdapterInvalid(
             "found no delta that changes any weight, expected at least one. "
-            f"Cure: for a head on the bare backbone say method {HEAD_ONLY!r}",
+            f"Fix: for a head on the bare backbone say method {HEAD_ONLY!r}",
             code="adapter_no_effect",
         )

@@ -40,7 +40,7 @@ def parse_adapter(data: bytes, limits: Limits | None = None) -> AdapterFile:
     if METADATA_KEY not in header.metadata:
         raise AdapterInvalid(
             f"found a safetensors file without the metadata key {METADATA_KEY!r}, expected Lensmount's manifest there. "
-            "Cure: train with `lensmount train` or write it with lensmount_adapters.write_adapter",
+            "Fix: train with `lensmount train` or write it with lensmount_adapters.write_adapter",
             code="manifest_missing",
         )
     try:

@@ -48,7 +48,7 @@ def head_of(text: str, features: int, classes: int) -> HeadSpec:
     """The head that the word names, for `features` inputs and `classes` outputs. Raises TrainingError."""
     kind, widths = parse_head(text)
     if kind == "text":
-        raise TrainingError("found head text without prompts, expected both. Cure: --prompts FILE.toml")
+        raise TrainingError("found head text without prompts, expected both. Fix: --prompts FILE.toml")
     if kind == "linear":
         return LinearHead()
     if kind == "segmentation":

@@ -97,7 +97,7 @@ def _sniff(data: bytes) -> None:
     for magic, format_name in _OTHER_FORMATS:
         if data.startswith(magic):
             raise AdapterUnsupported(
-                f"found {format_name}, expected a safetensors file. Cure: save the adapter as safetensors"
+                f"found {format_name}, expected a safetensors file. Fix: save the adapter as safetensors"
             )
 
 
@@ -184,4 +184,4 @@ def _contiguous(entries: dict[str, TensorEntry], size: int) -> None:
 
 
 def _malformed(message: str, *, code: str | None = None) -> NoReturn:
-    raise AdapterMalformed(f"{message}. Cure: write the file with the safetensors library", code=code)
+    raise AdapterMalformed(f"{message}. Fix: write the file with the safetensors library", code=code)

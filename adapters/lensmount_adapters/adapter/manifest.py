@@ -167,7 +167,7 @@ class Manifest(Strict):
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])[:120] or "manifest"
             raise AdapterInvalid(
-                f"manifest, {where}: {first['msg']}. Cure: see docs/adapters.md for the fields",
+                f"manifest, {where}: {first['msg']}. Fix: see docs/adapters.md for the fields",
                 code="manifest_invalid",
             ) from error
         except (ValueError, RecursionError) as error:

@@ -95,11 +95,11 @@ def clip_model(folder: Path) -> CLIPModel:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsMismatch(
             f"{folder}: found no CLIP ({str(error)[:200]}), expected config.json and model.safetensors as "
-            "CLIPModel.save_pretrained writes them. Cure: another folder, or --weights hub:OWNER/NAME"
+            "CLIPModel.save_pretrained writes them. Fix: another folder, or --weights hub:OWNER/NAME"
         ) from error
     if missing := sorted(found["missing_keys"]):
         raise WeightsMismatch(
-            f"{folder}: found no tensor {missing[0]!r}, expected all of a CLIPModel's. Cure: the whole model"
+            f"{folder}: found no tensor {missing[0]!r}, expected all of a CLIPModel's. Fix: the whole model"
         )
     whole: CLIPModel = model.eval()
     return whole
@@ -113,7 +113,7 @@ def clip_folder(weights: str | Path | None) -> Path:
     if not (Path(source) / "config.json").is_file():
         raise BackboneError(
             f"found no CLIP in {source}, expected a folder with config.json and model.safetensors, or hub:OWNER/NAME. "
-            "Cure: --weights hub:openai/clip-vit-base-patch32, or a folder that save_pretrained wrote"
+            "Fix: --weights hub:openai/clip-vit-base-patch32, or a folder that save_pretrained wrote"
         )
     return Path(source)
 
@@ -131,7 +131,7 @@ def _from_hub(repository: str) -> Path:
     except (httpx.HTTPError, OSError) as error:
         raise BackboneError(
             f"clip: {repository} is not in the local cache and cannot be had from the hub ({type(error).__name__}). "
-            "Cure: connect once, or give --weights FOLDER, or --weights random:0 to try things out"
+            "Fix: connect once, or give --weights FOLDER, or --weights random:0 to try things out"
         ) from error
 
 
@@ -163,6 +163,6 @@ def _transformers() -> Any:
         import transformers
     except ModuleNotFoundError as error:
         raise BackboneError(
-            "the backbone clip needs the transformers library. Cure: pip install 'lensmount[clip]'"
+            "the backbone clip needs the transformers library. Fix: pip install 'lensmount[clip]'"
         ) from error
     return transformers

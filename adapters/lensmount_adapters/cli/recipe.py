@@ -82,7 +82,7 @@ def _changes(texts: list[str]) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise TrainingError(
             f"found --set {' '.join(texts)!r} ({error}), expected KEY=VALUE as in a recipe, such as epochs=2. "
-            "Cure: put text in quotes, 'augment=\"none\"'"
+            "Fix: put text in quotes, 'augment=\"none\"'"
         ) from error
 
 

@@ -209,14 +209,14 @@ def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
     title, listing = source.title, source.list()
     if not listing.folders:
         raise DatasetError(
-            f"{title}: found no class folders, expected at least two. Cure: put the images of each class into a folder "
+            f"{title}: found no class folders, expected at least two. Fix: put the images of each class into a folder "
             "named after it: cat/1.jpg, dog/1.jpg",
             code="dataset_too_small",
         )
     if len(listing.folders) == 1:
         raise DatasetError(
             f"{title}: found one class folder ({listing.folders[0]}), expected at least two. "
-            "Cure: add a folder with images of what it is to be told from",
+            "Fix: add a folder with images of what it is to be told from",
             code="dataset_too_small",
         )
     inputs = [path for path in listing.files if "/" in path and is_input_name(path, suffixes)]
@@ -225,7 +225,7 @@ def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
     if empty := [name for name in listing.folders if name not in filled]:
         raise DatasetError(
             f"{title}: found no images in {_some(empty)}, expected {', '.join(sorted(suffixes))} files. "
-            "Cure: add images or remove the folder",
+            "Fix: add images or remove the folder",
             code="dataset_too_small",
         )
     for name in listing.folders:
@@ -251,7 +251,7 @@ def _by_labels(source: Source, name: str, suffixes: tuple[str, ...]) -> Listed:
     if len(classes) < 2:
         raise DatasetError(
             f"{title}: found one label ({classes[0]}) in {name}, expected at least two. "
-            "Cure: add images of what it is to be told from",
+            "Fix: add images of what it is to be told from",
             code="dataset_too_small",
         )
     index = {label: number for number, label in enumerate(classes)}
@@ -264,7 +264,7 @@ def _by_labels(source: Source, name: str, suffixes: tuple[str, ...]) -> Listed:
     if unlabelled := [path for path in left if is_input_name(path, suffixes)]:
         raise DatasetError(
             f"{name}, row {max(row.number for row in rows)} is the last: found no row for {len(unlabelled)} image(s), "
-            f"such as {unlabelled[0][:80]!r}, expected one for each. Cure: add the rows or leave the images out"
+            f"such as {unlabelled[0][:80]!r}, expected one for each. Fix: add the rows or leave the images out"
         )
     return Listed(source, classes, files, tuple(left), listing.hidden)
 
@@ -287,7 +287,7 @@ def _like(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := sorted(set(listed.classes) - set(classes)):
         raise DatasetError(
             f"{listed.source.title}: found the class folder(s) {_some(unknown)}, expected the adapter's labels: "
-            f"{', '.join(classes)}. Cure: rename the folders after the labels"
+            f"{', '.join(classes)}. Fix: rename the folders after the labels"
         )
     return classes
 
@@ -309,7 +309,7 @@ def _group(pattern: re.Pattern[str] | None, path: str) -> str:
     if match is None:
         raise DatasetError(
             f"--group-regex {pattern.pattern!r} does not match {name!r}, expected it to find the group in every "
-            "file name. Cure: widen the expression"
+            "file name. Fix: widen the expression"
         )
     return str(match.group(1) if pattern.groups else match.group(0))
 

@@ -78,7 +78,7 @@ def write_dataset_archive(
     if len(rows) > MAX_FILE_BYTES:
         raise DatasetTooLarge(
             f"found {len(rows)} bytes of paths, labels and groups, expected at most {MAX_FILE_BYTES}. "
-            "Cure: shorter names",
+            "Fix: shorter names",
             code="dataset_too_large",
         )
     writer.add(MANIFEST, rows)
@@ -123,7 +123,7 @@ def _check_counts(counts: Counter[str], listed: Listed, limits: DatasetLimits, w
     if counts[fewest] < limits.min_class_images:
         raise DatasetError(
             f"found {counts[fewest]} {which}image(s) of {fewest[:80]!r}, expected at least {limits.min_class_images} "
-            "of each class. Cure: add images or leave the class out",
+            "of each class. Fix: add images or leave the class out",
             code="dataset_too_small",
         )
 
@@ -135,7 +135,7 @@ def _check_pictures(
         first = "; ".join(f"{one.path[:80]} ({one.reason})" for one in unreadable[:3])
         raise DatasetError(
             f"found {len(unreadable)} of {len(listed.files)} images that cannot be read, expected at most "
-            f"{limits.max_unreadable_fraction:.1%}: {first}. Cure: repair or remove them",
+            f"{limits.max_unreadable_fraction:.1%}: {first}. Fix: repair or remove them",
             code="dataset_unreadable",
         )
     _check_counts(Counter(picture.label for picture in pictures), listed, limits, "readable ")

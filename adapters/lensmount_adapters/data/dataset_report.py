@@ -156,7 +156,7 @@ def _warnings(
                 "leakage_suspected",
                 f"{len(leaking)} picture(s) stand in two parts of the stated split as copies, {near.across_splits} "
                 f"pair(s) across parts look alike, {len(torn_groups)} group(s) are in two parts: "
-                "the figures of validation and test would flatter. Cure: keep them in one part",
+                "the figures of validation and test would flatter. Fix: keep them in one part",
             )
         )
     torn = [group for group in copies if len({picture.label for picture in group}) > 1]
@@ -165,7 +165,7 @@ def _warnings(
             (
                 "label_conflict",
                 f"{len(torn)} picture(s) have two labels as copies, {near.across_classes} pair(s) of different labels "
-                "look alike. Cure: check their labels",
+                "look alike. Fix: check their labels",
             )
         )
     if files := report["duplicates"]["files"]:

@@ -64,7 +64,7 @@ def _lines(name: str, data: bytes) -> list[str]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        _refuse(name, data.count(b"\n", 0, error.start) + 1, "found bytes that are no UTF-8. Cure: save it as UTF-8")
+        _refuse(name, data.count(b"\n", 0, error.start) + 1, "found bytes that are no UTF-8. Fix: save it as UTF-8")
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE_CHARACTERS:
@@ -100,7 +100,7 @@ def _header(name: str, number: int, cells: list[str]) -> list[str]:
             name,
             number,
             f"found no column {' and '.join(missing)}, expected path, label and optionally group, split. "
-            "Cure: name the columns in the first row, separated by commas",
+            "Fix: name the columns in the first row, separated by commas",
         )
     if twice := [column for column in _COLUMNS if header.count(column) > 1]:
         _refuse(name, number, f"found the column {twice[0]} twice")
@@ -152,7 +152,7 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
         _refuse(name, number, f"found a control character in its {what}")
     if text.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
-        _refuse(name, number, f"found a {what} that a spreadsheet would run ({text[:1]!r} first). Cure: rename it")
+        _refuse(name, number, f"found a {what} that a spreadsheet would run ({text[:1]!r} first). Fix: rename it")
     if len(text) > 1024:
         _refuse(name, number, f"found {len(text)} characters as {what}, expected at most 1024")
     return text or None

@@ -92,7 +92,7 @@ def split_folder(
     if missing := set(labels) - {labels[index] for index in split.train}:
         raise DatasetError(
             f"the stated split leaves no training image of {len(missing)} of {len(set(labels))} classes, such as "
-            f"{folder.classes[min(missing)]}. Cure: state train for some of them"
+            f"{folder.classes[min(missing)]}. Fix: state train for some of them"
         )
     return split
 
@@ -165,7 +165,7 @@ def _check(split: Split, labels: Sequence[int], groups: Sequence[Hashable], frac
         if fractions[part] > 0 and (missing := set(labels) - {labels[index] for index in indices}):
             raise DatasetError(
                 f"the {part} part ({fractions[part]:.0%}) would hold no image of {len(missing)} of "
-                f"{len(set(labels))} classes. Cure: add images (or groups) of each class, or choose larger fractions "
+                f"{len(set(labels))} classes. Fix: add images (or groups) of each class, or choose larger fractions "
                 "or 0 for the part"
             )
     if sum(map(len, split.parts().values())) != len(labels):

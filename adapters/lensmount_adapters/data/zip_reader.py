@@ -74,7 +74,7 @@ class Archive:
         if len(data) != entry.size:
             _size_mismatch(entry, len(data))
         if zlib.crc32(data) != entry.crc:
-            _malformed(f"{_quoted(name)}: the bytes fail their checksum. Cure: pack or send the archive again")
+            _malformed(f"{_quoted(name)}: the bytes fail their checksum. Fix: pack or send the archive again")
         return data
 
 
@@ -137,15 +137,15 @@ def _find_directory(file: BinaryIO, size: int, limits: ArchiveLimits) -> _Direct
     tail = _read_at(file, tail_start, size - tail_start)
     ends = [at for at in _positions(tail, b"PK\x05\x06") if _ends_the_file(tail, at)]
     if not ends:
-        _malformed("found no end-of-directory record, expected a whole zip file. Cure: check that the upload is whole")
+        _malformed("found no end-of-directory record, expected a whole zip file. Fix: check that the upload is whole")
     if len(ends) > 1:
-        _malformed("found two ends of the directory, expected one. Cure: pack the archive again without a comment")
+        _malformed("found two ends of the directory, expected one. Fix: pack the archive again without a comment")
     _, disk, start_disk, here, count, directory_size, start, _ = _END.unpack_from(tail, ends[0])
     end = tail_start + ends[0]
     if 0xFFFF in (here, count) or 0xFFFFFFFF in (directory_size, start) or _has_locator(file, end):
         end, disk, start_disk, here, count, directory_size, start = _read_end64(file, end)
     if disk or start_disk or here != count:
-        _malformed("found one part of an archive in several files, expected a single file. Cure: pack it unsplit")
+        _malformed("found one part of an archive in several files, expected a single file. Fix: pack it unsplit")
     if count > limits.max_entries:
         _too_large(f"found {count} entries, expected at most {limits.max_entries}")
     most = count * (_CENTRAL.size + limits.max_name_bytes + _MAX_EXTRA_BYTES)
@@ -174,7 +174,7 @@ def _read_end64(file: BinaryIO, end: int) -> tuple[int, int, int, int, int, int,
         _malformed("found sizes that need the 64-bit end record, and none")
     _, disk, at, disks = _END64_LOCATOR.unpack(_read_at(file, locator_at, _END64_LOCATOR.size))
     if disk or disks > 1:
-        _malformed("found one part of an archive in several files, expected a single file. Cure: pack it unsplit")
+        _malformed("found one part of an archive in several files, expected a single file. Fix: pack it unsplit")
     if at + _END64.size > locator_at:
         _malformed("found a 64-bit end record that does not lie in front of its locator")
     magic, length, _, _, disk, start_disk, here, count, size, start = _END64.unpack(_read_at(file, at, _END64.size))
@@ -198,7 +198,7 @@ def _read_directory(file: BinaryIO, directory: _Directory, limits: ArchiveLimits
         if at > len(data):
             _malformed(f"found the end of the directory inside entry {number} of {directory.count}")
         if flags & _ENCRYPTED:
-            _refuse("zip_encrypted", f"entry {number} is encrypted. Cure: pack without a password")
+            _refuse("zip_encrypted", f"entry {number} is encrypted. Fix: pack without a password")
         if method not in (STORED, DEFLATED) or flags & _PATCHED:
             _refuse(
                 "zip_method_not_supported",
@@ -268,9 +268,7 @@ def _check_kind(name: str, mode: int) -> None:
     """Only files and folders: the upper half of the external attributes is the Unix mode."""
     kind = stat.S_IFMT(mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        _refuse(
-            "zip_symlink", f"{_quoted(name)} is a link or a device, expected files and folders. Cure: pack the file"
-        )
+        _refuse("zip_symlink", f"{_quoted(name)} is a link or a device, expected files and folders. Fix: pack the file")
     if kind == stat.S_IFDIR and not name.endswith("/"):
         _malformed(f"{_quoted(name)}: found a folder by its mode and a file by its name")
 
@@ -342,7 +340,7 @@ def _locate(file: BinaryIO, records: list[_Record], directory_start: int) -> lis
         if header[_LOCAL.size :] != record.raw_name or names != len(record.raw_name) or method != record.method:
             _malformed(f"{_quoted(record.name)}: found another name or method in its local header")
         if flags & _ENCRYPTED:
-            _refuse("zip_encrypted", f"{_quoted(record.name)} is encrypted. Cure: pack without a password")
+            _refuse("zip_encrypted", f"{_quoted(record.name)} is encrypted. Fix: pack without a password")
         start = record.offset + _LOCAL.size + names + extras
         if start > directory_start:
             _malformed(f"{_quoted(record.name)}: found its data behind the directory")
@@ -388,7 +386,7 @@ def _inflate(file: BinaryIO, entry: Entry) -> bytes:
                 _size_mismatch(entry, found)
     except zlib.error as error:
         raise ArchiveInvalid(
-            f"{_quoted(entry.name)}: the packed bytes are damaged. Cure: pack or send the archive again",
+            f"{_quoted(entry.name)}: the packed bytes are damaged. Fix: pack or send the archive again",
             code="zip_malformed",
         ) from error
     if not inflate.eof or left or inflate.unused_data:
@@ -425,7 +423,7 @@ def _bad_path(message: str) -> NoReturn:
 
 
 def _duplicate(message: str) -> NoReturn:
-    _refuse("zip_duplicate_name", f"{message}. Cure: rename one of them")
+    _refuse("zip_duplicate_name", f"{message}. Fix: rename one of them")
 
 
 def _overlap(record: _Record) -> NoReturn:

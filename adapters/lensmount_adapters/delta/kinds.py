@@ -230,7 +230,7 @@ def tucker(target: Target, A: Tensor, mid: Tensor, B: Tensor, scale: float) -> T
     if target.layer is not Layer.CONV:
         raise AdapterInvalid(
             f"{target.module}: found lora_mid for a {target.layer} layer, expected a convolution. "
-            "Cure: use method lora for this layer",
+            "Fix: use method lora for this layer",
             code="adapter_shape_mismatch",
         )
     rank = _rank(target, B)
@@ -271,6 +271,6 @@ def _expect(target: Target, part: str, tensor: Tensor, shape: tuple[int, ...]) -
     if tuple(tensor.shape) != shape:
         raise AdapterInvalid(
             f"{target.module}: found {part} of shape {list(tensor.shape)}, expected {list(shape)} for the backbone's "
-            f"{target.layer} weight {list(target.shape)}. Cure: train the adapter for this backbone",
+            f"{target.layer} weight {list(target.shape)}. Fix: train the adapter for this backbone",
             code="adapter_shape_mismatch",
         )

@@ -32,7 +32,7 @@ def read_deltas(
             raise AdapterInvalid(
                 f"{name[:120]!r}: found a tensor that belongs to no part of this backbone, expected "
                 "<module>.lora_A.weight, .lora_B.weight, .lora_mid.weight, <module>.<param>.delta or head.*. "
-                "Cure: check the module's name against the backbone's",
+                "Fix: check the module's name against the backbone's",
                 code="adapter_unknown_target",
             )
         parts.setdefault(module, {})[part] = tensor
@@ -59,7 +59,7 @@ def _factored(target: Target, found: Mapping[str, Tensor], scales: Mapping[str, 
     if target.layer not in (Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED):
         raise AdapterInvalid(
             f"{target.module}: found low-rank factors for a {target.layer} layer, expected a linear layer or a "
-            "convolution. Cure: give it as a full delta",
+            "convolution. Fix: give it as a full delta",
             code="adapter_unknown_target",
         )
     if target.module not in scales:

@@ -58,7 +58,7 @@ def parse_method(method: str) -> tuple[str, ...]:
     if len(set(parts)) != len(parts) or {"lora", "lora-tucker"} <= set(parts):
         raise TrainingError(f"found method {method!r}, expected each part once and either lora or lora-tucker")
     if "head" in parts and len(parts) > 1:
-        raise TrainingError(f"found method {method!r}: the head trains with every method. Cure: leave 'head' out")
+        raise TrainingError(f"found method {method!r}: the head trains with every method. Fix: leave 'head' out")
     return parts
 
 
@@ -80,7 +80,7 @@ def select_targets(
         layers = sorted({t.module for t in targets.values()})
         raise TrainingError(
             f"--targets {expression!r} with method {method} matches nothing in {backbone}, expected module paths such "
-            f"as {', '.join(layers[:: max(1, len(layers) // 5)][:6])}. Cure: widen the expression"
+            f"as {', '.join(layers[:: max(1, len(layers) // 5)][:6])}. Fix: widen the expression"
         )
     return Selection(dense, additive, tucker="lora-tucker" in parts)
 

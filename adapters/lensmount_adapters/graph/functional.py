@@ -93,7 +93,7 @@ class FunctionalBranch:
             if name not in self._owners:
                 raise BackboneError(
                     f"{name}: found a delta for it, expected one for a tensor that is an input of this branch. "
-                    "Cure: ask covers(), and mount such an adapter on the backbone itself"
+                    "Fix: ask covers(), and mount such an adapter on the backbone itself"
                 )
             found.setdefault(self._owners[name].module, {})[name] = delta
         changed: dict[str, Tensor] = {}

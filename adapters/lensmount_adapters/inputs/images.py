@@ -64,7 +64,7 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     except Exception as error:  # Pillow's plugins raise what they like on hostile bytes; none of it may be a 500
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         raise ImageInvalid(
-            f"the {type(error).__name__} of the decoder: {str(error)[:120]}. Cure: check that the file is whole",
+            f"the {type(error).__name__} of the decoder: {str(error)[:120]}. Fix: check that the file is whole",
             code="image_truncated" if truncated else "image_invalid",
         ) from error
 
@@ -135,7 +135,7 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         raise ImageTooLarge(
             f"found an image of {width} x {height}, expected at most {limits.max_pixels} pixels "
-            f"and {limits.max_side} a side. Cure: scale it down before sending"
+            f"and {limits.max_side} a side. Fix: scale it down before sending"
         )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a preview behind a JPEG
         raise ImageTooLarge(f"found {image.n_frames} frames, expected one", code="image_too_many_frames")  # type: ignore[attr-defined]  # only on multi-frame formats
@@ -147,7 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ImageInvalid(
-            f"found 32-bit pixels (mode {image.mode}), expected 8 or 16 bits. Cure: save as 8-bit RGB",
+            f"found 32-bit pixels (mode {image.mode}), expected 8 or 16 bits. Fix: save as 8-bit RGB",
             code="unsupported_color_mode",
         )
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -181,7 +181,7 @@ def _check_png_is_whole(data: bytes, size: tuple[int, int]) -> None:
             pending = inflate.unconsumed_tail
     if found < expected:
         raise ImageInvalid(
-            f"found a PNG that ends after {found} of {expected} bytes of pixels. Cure: send the whole file",
+            f"found a PNG that ends after {found} of {expected} bytes of pixels. Fix: send the whole file",
             code="image_truncated",
         )
 
@@ -199,7 +199,7 @@ def _png_idat(data: bytes) -> list[bytes]:
                 data[position + 8 + length : position + 12 + length],
             )
             if len(checksum) == 4 and zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-                raise ImageInvalid("found a PNG whose data fails its checksum. Cure: send the file again")
+                raise ImageInvalid("found a PNG whose data fails its checksum. Fix: send the file again")
             chunks.append(body)
         position += 12 + length
     return chunks

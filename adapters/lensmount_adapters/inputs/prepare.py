@@ -88,5 +88,5 @@ def _refuse_volume(data: bytes) -> None:
     if is_volume(data):
         raise ImageUnsupported(
             "found a volume or a gzip file, expected an image: this adapter is of images. "
-            "Cure: an adapter on a backbone of volumes, or one slice as PNG",
+            "Fix: an adapter on a backbone of volumes, or one slice as PNG",
         )

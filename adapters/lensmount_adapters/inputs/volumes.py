@@ -53,7 +53,7 @@ class VolumeLimits:
         if math.prod(shape) > self.max_voxels or shape[0] > self.max_slices or max(shape[1:]) > self.max_side:
             raise VolumeTooLarge(
                 f"found a volume of {found}, expected at most {self.max_voxels} voxels, {self.max_slices} slices and "
-                f"{self.max_side} a side. Cure: scale it down before sending"
+                f"{self.max_side} a side. Fix: scale it down before sending"
             )
 
 
@@ -76,17 +76,17 @@ def decode_volume(data: bytes, limits: VolumeLimits | None = None) -> np.ndarray
         raise
     except ImportError as error:
         raise VolumeUnsupported(
-            f"reading this volume needs {error.name}. Cure: pip install 'lensmount[volumes]'"
+            f"reading this volume needs {error.name}. Fix: pip install 'lensmount[volumes]'"
         ) from error
     except Exception as error:  # decoders raise what they like on hostile bytes; none of it may be a 500
         raise VolumeInvalid(
-            f"the {type(error).__name__} of the decoder: {str(error)[:120]}. Cure: check that the file is whole",
+            f"the {type(error).__name__} of the decoder: {str(error)[:120]}. Fix: check that the file is whole",
             code="volume_truncated" if isinstance(error, EOFError) else "volume_invalid",
         ) from error
     if not np.isfinite(voxels).all():
         raise VolumeInvalid(
             f"found {np.count_nonzero(~np.isfinite(voxels))} voxels that are NaN or infinite, expected finite numbers. "
-            "Cure: numpy.nan_to_num, or a value for what lies outside"
+            "Fix: numpy.nan_to_num, or a value for what lies outside"
         )
     return voxels
 
@@ -158,7 +158,7 @@ def _decoder_of(data: bytes) -> Any:
     found = "a DICOM file" if data[128:132] == b"DICM" else found
     raise VolumeUnsupported(
         f"found {found}, expected a volume: TIFF of several pages, NIfTI (.nii, .nii.gz) or .npy. "
-        "Cure: this adapter is of volumes; save the slices as one such file"
+        "Fix: this adapter is of volumes; save the slices as one such file"
     )
 
 
@@ -231,7 +231,7 @@ def _decode_tiff(data: bytes, limits: VolumeLimits) -> np.ndarray:
     if pages == 1:
         raise VolumeUnsupported(
             "found a TIFF image of one page, expected a volume: several pages, one a slice. "
-            "Cure: this adapter is of volumes; save the slices as one file"
+            "Fix: this adapter is of volumes; save the slices as one file"
         )
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         first = file.pages.first
@@ -261,7 +261,7 @@ def _count_pages(data: bytes, most: int) -> int:
     while at:
         if at in seen or at + struct.calcsize(count) > len(data):
             raise VolumeInvalid(
-                "found a TIFF file whose pages do not end within it. Cure: check that the file is whole",
+                "found a TIFF file whose pages do not end within it. Fix: check that the file is whole",
                 code="volume_truncated",
             )
         seen.add(at)
@@ -285,7 +285,7 @@ def _check_page(page: Any) -> None:
         raise VolumeUnsupported(f"found pages of {page.photometric.name} pixels, expected MINISBLACK (grey) or RGB")
     if int(page.compression) not in (1, 8, 32946):
         raise VolumeUnsupported(
-            f"found pages compressed by {page.compression.name}, expected none or deflate. Cure: save it so"
+            f"found pages compressed by {page.compression.name}, expected none or deflate. Fix: save it so"
         )
 
 
@@ -320,5 +320,5 @@ def _check_numbers(dtype: np.dtype[Any]) -> None:
 def _check_length(found: int, expected: int) -> None:
     if found < expected:
         raise VolumeInvalid(
-            f"found {found} of {expected} bytes of voxels. Cure: send the whole file", code="volume_truncated"
+            f"found {found} of {expected} bytes of voxels. Fix: send the whole file", code="volume_truncated"
         )

@@ -32,7 +32,7 @@ class CudaGraphs:
         if torch.device(device).type != "cuda" or not torch.cuda.is_available():
             raise ExecutorUnavailable(
                 f"found device {device} and {torch.cuda.device_count()} CUDA devices, expected one for the executor "
-                "cudagraphs. Cure: the executor auto"
+                "cudagraphs. Fix: the executor auto"
             )
         self.dtype = dtype
         self._device = torch.device(device)
@@ -114,7 +114,7 @@ class CudaGraphCompiled:
             raise
         except RuntimeError as error:
             raise BackboneError(
-                f"this backbone cannot be captured as a CUDA graph: {str(error)[:200]}. Cure: the executor eager"
+                f"this backbone cannot be captured as a CUDA graph: {str(error)[:200]}. Fix: the executor eager"
             ) from error
         return _Captured(graph, inputs, output)
 

@@ -37,7 +37,7 @@ class Inductor:
     ) -> None:
         if not any(name and shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++", "c++")):
             raise ExecutorUnavailable(
-                "found no C++ compiler, expected one for the executor compile. Cure: apt-get install g++, or set CXX"
+                "found no C++ compiler, expected one for the executor compile. Fix: apt-get install g++, or set CXX"
             )
         self.dtype = dtype
         self._device = torch.device(device)
@@ -54,7 +54,7 @@ class Inductor:
             except Exception as error:  # Inductor runs the model's own code and a compiler
                 raise BackboneError(
                     f"TorchInductor cannot compile this backbone: {' '.join(str(error).split())[:400]}. "
-                    "Cure: the executor eager"
+                    "Fix: the executor eager"
                 ) from error
         return compiled
 

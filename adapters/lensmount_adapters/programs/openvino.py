@@ -60,9 +60,7 @@ class OpenVino:
         cache: Path | None = None,
     ) -> None:
         if torch.device(device).type != "cpu":
-            raise ExecutorUnavailable(
-                f"found device {device}, expected cpu for openvino. Cure: the executor cudagraphs"
-            )
+            raise ExecutorUnavailable(f"found device {device}, expected cpu for openvino. Fix: the executor cudagraphs")
         self.dtype = dtype
         self._openvino = import_openvino()
         self._core = self._openvino.Core()
@@ -74,7 +72,7 @@ class OpenVino:
         if CAPABILITIES[dtype] not in able:
             raise ExecutorUnavailable(
                 f"found a CPU with {', '.join(able)} in OpenVINO, expected {CAPABILITIES[dtype]}. "
-                "Cure: the precision float32"
+                "Fix: the precision float32"
             )
         self._config = {
             "INFERENCE_PRECISION_HINT": HINTS[dtype],
@@ -163,12 +161,12 @@ class OpenVino:
             except Exception as error:  # tracing runs the model's own code, and OpenVINO has errors of many kinds
                 raise BackboneError(
                     f"OpenVINO cannot convert this backbone: {' '.join(str(error).split())[:400]}. "
-                    "Cure: the executor eager"
+                    "Fix: the executor eager"
                 ) from error
         shapes = self._shapes(inputs, weights)
         if len(model.inputs) != len(shapes):
             found = f"found {len(model.inputs)} inputs after the conversion, expected {len(shapes)}"
-            raise BackboneError(f"OpenVINO: {found}. Cure: the executor eager")
+            raise BackboneError(f"OpenVINO: {found}. Fix: the executor eager")
         model.reshape(dict(zip(model.inputs, shapes, strict=True)))
         return model
 
@@ -338,7 +336,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise ExecutorUnavailable(
-            "found no openvino, expected it for this executor. Cure: pip install 'lensmount[openvino]'"
+            "found no openvino, expected it for this executor. Fix: pip install 'lensmount[openvino]'"
         ) from error
     finally:
         if silent:

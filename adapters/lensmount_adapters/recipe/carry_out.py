@@ -81,7 +81,7 @@ class Plan:
             elif not (self.data / images.folder).is_dir():
                 raise DatasetError(
                     f"found no folder {self.data / images.folder}, expected the images of the recipe {recipe.name}. "
-                    f"Cure: --data DIR, where DIR holds {images.folder}/, or --images for another set"
+                    f"Fix: --data DIR, where DIR holds {images.folder}/, or --images for another set"
                 )
         return [(run, images, seed) for images in sets for seed in range(self.seeds) for run in runs]
 
@@ -99,7 +99,7 @@ def generate(kind: str, folder: Path) -> None:
         GENERATORS[kind](part)
         part.rename(folder)
     except OSError as error:
-        raise DatasetError(f"{folder}: cannot be written ({error.strerror}). Cure: another --data DIR") from error
+        raise DatasetError(f"{folder}: cannot be written ({error.strerror}). Fix: another --data DIR") from error
 
 
 GENERATORS: dict[str, Callable[[Path], None]] = {"helix": write_helices}
@@ -144,7 +144,7 @@ def _weights(recipe: Recipe) -> str:
     if not found:
         raise BackboneError(
             f"found none of the weights of {recipe.name}: {', '.join(recipe.weights)}. "
-            "Cure: --weights FILE.safetensors, or --weights hub"
+            "Fix: --weights FILE.safetensors, or --weights hub"
         )
     return found[0]
 
@@ -185,7 +185,7 @@ def _carry_out_one(
         notes=result.notes, texts=texts,
     )  # fmt: skip
     if result.test is None:
-        raise TrainingError(f"found no test part of {images.folder}, expected one to measure on. Cure: test_fraction")
+        raise TrainingError(f"found no test part of {images.folder}, expected one to measure on. Fix: test_fraction")
     return _outcome(run, images, config, backbone, result, result.test.to_json())
 
 

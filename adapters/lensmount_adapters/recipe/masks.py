@@ -43,9 +43,7 @@ def carry_out_masks(
     else:
         result = train_segmentation(config, listener, backbone)
     if result.test is None:
-        raise TrainingError(
-            f"found no test part of {config.data.name}, expected one to measure on. Cure: test_fraction"
-        )
+        raise TrainingError(f"found no test part of {config.data.name}, expected one to measure on. Fix: test_fraction")
     beside = {"otsu": otsu(result.task)}
     if base is not None and base != config.out:
         beside["base"] = judge_masks(admit(base.read_bytes(), backbone), backbone, result.task, "test")
@@ -70,7 +68,7 @@ def _otsu(task: MaskTask, part: str, *, dark: bool) -> MaskMetrics:
         from skimage.filters import threshold_otsu
     except ModuleNotFoundError as error:
         raise TrainingError(
-            'Otsu\'s threshold needs scikit-image, which is not installed. Cure: pip install "lensmount[serve]"'
+            'Otsu\'s threshold needs scikit-image, which is not installed. Fix: pip install "lensmount[serve]"'
         ) from error
 
     pairs: list[tuple[np.ndarray, np.ndarray]] = []

@@ -165,7 +165,7 @@ def load_recipe(name: str) -> Recipe:
     if name not in recipe_names() and not (name.endswith(".toml") and path.is_file()):
         raise TrainingError(
             f"found no recipe {name!r}, expected {', '.join(recipe_names())} or a file of your own."
-            f"{did_you_mean(name, recipe_names())} Cure: `lensmount recipe --list`, or the path of a .toml file"
+            f"{did_you_mean(name, recipe_names())} Fix: `lensmount recipe --list`, or the path of a .toml file"
         )
     return read_recipe(path)
 
@@ -177,15 +177,15 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise TrainingError(f"{path.name}, {where}: {first['msg']}. Cure: see docs/recipes.md for the keys") from error
+        raise TrainingError(f"{path.name}, {where}: {first['msg']}. Fix: see docs/recipes.md for the keys") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(
-            f"{path.name}: found no TOML ({error}), expected a recipe. Cure: see docs/recipes.md"
+            f"{path.name}: found no TOML ({error}), expected a recipe. Fix: see docs/recipes.md"
         ) from error
 
 
 def choose(asked: Sequence[str], known: Mapping[str, T], what: str) -> list[T]:
     """The named ones in the order of `known`, all where none is named. Raises TrainingError for an unknown name."""
     if unknown := [name for name in asked if name not in known]:
-        raise TrainingError(f"found no {what} {unknown[0]!r}, expected {', '.join(known)}. Cure: one of these")
+        raise TrainingError(f"found no {what} {unknown[0]!r}, expected {', '.join(known)}. Fix: one of these")
     return [value for name, value in known.items() if not asked or name in asked]

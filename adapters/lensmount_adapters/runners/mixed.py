@@ -177,14 +177,14 @@ class Mixed:
     def _check_room(self, deltas: Sequence[Delta]) -> None:
         layout = Layout.of(self._parametric, deltas) if deltas else Layout()
         if layout is None or not self.layout.covers(layout):
-            raise ValueError("found deltas that this layout has no room for. Cure: ask Layout.covers, mix with a union")
+            raise ValueError("found deltas that this layout has no room for. Fix: ask Layout.covers, mix with a union")
         highest = max((delta.rank or 0 for delta in deltas if delta.target.name in self._factored), default=0)
         if highest > self.rank:
             raise ValueError(f"found rank {highest}, expected at most {self.rank}")
 
     def _check_prepared(self, one: PackedFactors) -> None:
         if (one.layout, one.rank) != (self.layout, self.rank):
-            raise ValueError("found an adapter prepared for another layout or rank. Cure: prepare it for this one")
+            raise ValueError("found an adapter prepared for another layout or rank. Fix: prepare it for this one")
 
     def _factors(
         self, by_module: Mapping[str, Mapping[str, Delta]], values: Mapping[str, Tensor]

@@ -47,7 +47,7 @@ class ExactSwapper:
     def __init__(self, backbone: Backbone) -> None:
         """Raises IntegrityError for a backbone that keeps nothing to restore from."""
         if isinstance(backbone.pristine, Unwritten):
-            raise IntegrityError(f"{backbone.name}: found no pristine clones. Cure: backbone.keep_clones() first")
+            raise IntegrityError(f"{backbone.name}: found no pristine clones. Fix: backbone.keep_clones() first")
         self._backbone = backbone
         self._mounted: Adapter | None = None
 

@@ -95,7 +95,7 @@ def cut_mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> t
         return x, targets
     if x.ndim != 4:
         raise TrainingError(
-            f"found activations of shape {list(x.shape[1:])} for --cutmix, expected maps [C, h, w]. Cure: --mixup"
+            f"found activations of shape {list(x.shape[1:])} for --cutmix, expected maps [C, h, w]. Fix: --mixup"
         )
     height, width = x.shape[-2:]
     side = math.sqrt(1 - _beta(alpha, generator))
@@ -152,7 +152,7 @@ def _orient_each(x: Tensor, draw: _Draws) -> Tensor:
     if x.shape[-1] != x.shape[-2]:
         raise TrainingError(
             f"found pictures of {x.shape[-2]} x {x.shape[-1]}, expected square ones for the eight orientations of "
-            "--augment microscopy or tissue. Cure: choose --size N"
+            "--augment microscopy or tissue. Fix: choose --size N"
         )
     drawn = draw.choice(8)
     out = torch.empty_like(x)

@@ -76,7 +76,7 @@ def _turned(x: Tensor, generator: Generator) -> Tensor:
     if x.shape[-1] != x.shape[-2]:
         raise TrainingError(
             f"found slices of {x.shape[-2]} x {x.shape[-1]}, expected square ones for quarter turns. "
-            "Cure: choose --size N, or another --augment"
+            "Fix: choose --size N, or another --augment"
         )
     turns = torch.randint(0, 4, (len(x),), generator=generator).tolist()
     return torch.stack([torch.rot90(one, turn, (-2, -1)) for one, turn in zip(x, turns, strict=True)])

@@ -38,7 +38,7 @@ def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
         if found.get(name) != asked.get(name):
             raise TrainingError(
                 f"{path}: found a run with {name} = {found.get(name)!r}, expected {asked.get(name)!r} to resume it. "
-                "Cure: give the same settings, or leave --resume out to start anew"
+                "Fix: give the same settings, or leave --resume out to start anew"
             )
     return state
 
@@ -58,9 +58,9 @@ def checkpoint_settings(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise TrainingError(f"{path}: found no checkpoint to resume from. Cure: leave --resume out")
+        raise TrainingError(f"{path}: found no checkpoint to resume from. Fix: leave --resume out")
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         return state
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path}: the checkpoint is damaged. Cure: delete it and start anew") from error
+        raise TrainingError(f"{path}: the checkpoint is damaged. Fix: delete it and start anew") from error

@@ -82,7 +82,7 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
     """The samples of a part of the recorded split; raises DatasetError where the data are not those of the record."""
     record = manifest.training.get("split")
     if not record:
-        raise DatasetError(f"{manifest.name}: found no split in the training record. Cure: --split all")
+        raise DatasetError(f"{manifest.name}: found no split in the training record. Fix: --split all")
     labels = [sample.label for sample in folder.samples]
     split = split_folder(folder, record["seed"], record["validation_fraction"], record["test_fraction"])
     if record["shots"] is not None:
@@ -93,10 +93,10 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
         raise DatasetError(
             f"{folder.root}: the {part} part does not reproduce: found {len(samples)} images with another digest, "
             f"expected {expected['images']} of {manifest.training['data']['name']} as recorded. "
-            "Cure: give the folder the adapter was trained on, or --split all"
+            "Fix: give the folder the adapter was trained on, or --split all"
         )
     if not samples:
-        raise DatasetError(f"{manifest.name}: the recorded {part} part is empty. Cure: --split all")
+        raise DatasetError(f"{manifest.name}: the recorded {part} part is empty. Fix: --split all")
     return samples
 
 

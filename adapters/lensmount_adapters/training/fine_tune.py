@@ -67,7 +67,7 @@ def select_modules(backbone: Backbone, modules: str) -> Selection:
     if not chosen:
         raise TrainingError(
             f"found no module of {backbone.name} for {modules!r}, expected a path such as "
-            f"{next(iter(backbone.targets.values())).module}. Cure: widen the expression"
+            f"{next(iter(backbone.targets.values())).module}. Fix: widen the expression"
         )
     return Selection(additive=chosen)
 

@@ -158,7 +158,7 @@ class TrainingLoop:
             losses, right, seen = losses + loss, right + hits, seen + len(indices)
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"epoch {epoch}, step {step}: the loss is {loss}. Cure: a lower --lr, or --precision float32"
+                    f"epoch {epoch}, step {step}: the loss is {loss}. Fix: a lower --lr, or --precision float32"
                 )
             if step < self.steps:
                 left = self._left(step)

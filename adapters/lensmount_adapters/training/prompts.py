@@ -46,7 +46,7 @@ class Prompts(BaseModel):
         if label not in self.classes:
             raise TrainingError(
                 f"found no description of the class {label!r} in the prompts, expected one for each class; "
-                f"described are {', '.join(sorted(self.classes))[:200]}. Cure: add it under [classes]"
+                f"described are {', '.join(sorted(self.classes))[:200]}. Fix: add it under [classes]"
             )
         return [template.replace("{}", words) for words in self.classes[label] for template in self.templates]
 
@@ -56,10 +56,10 @@ def read_prompts(path: Path) -> Prompts:
     try:
         return prompts_of(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
     except OSError as error:
-        raise TrainingError(f"found no prompts in {path}, expected a TOML file. Cure: another path") from error
+        raise TrainingError(f"found no prompts in {path}, expected a TOML file. Fix: another path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(
-            f"{path.name}: found no TOML ({error}), expected prompts. Cure: see docs/training.md"
+            f"{path.name}: found no TOML ({error}), expected prompts. Fix: see docs/training.md"
         ) from error
 
 
@@ -71,5 +71,5 @@ def prompts_of(table: Mapping[str, Any], source: str = "prompts") -> Prompts:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "prompts"
         raise TrainingError(
-            f"{source}, {where}: {first['msg']}. Cure: templates with one {{}}, and [classes] with descriptions"
+            f"{source}, {where}: {first['msg']}. Fix: templates with one {{}}, and [classes] with descriptions"
         ) from error

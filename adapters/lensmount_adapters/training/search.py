@@ -115,7 +115,7 @@ def _fitting(config: TrainingConfig, backbone: Backbone, classes: int) -> list[t
         smallest = min(size for _, size in sized)
         raise TrainingError(
             f"found a file budget of {config.max_file_bytes:,} bytes, expected at least {smallest:,} for the smallest "
-            "adapter. Cure: a larger --max-file-bytes"
+            "adapter. Fix: a larger --max-file-bytes"
         )
     return fitting
 

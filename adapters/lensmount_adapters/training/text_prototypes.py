@@ -64,7 +64,7 @@ def text_head(weights: str | Path | None, prompts: Prompts, labels: Sequence[str
     if str(weights).startswith("random:"):
         raise TrainingError(
             f"found prompts and --weights {weights}, expected a CLIP with a text half. "
-            "Cure: --weights FOLDER or hub:OWNER/NAME"
+            "Fix: --weights FOLDER or hub:OWNER/NAME"
         )
     folder = clip_folder(weights)
     model, tokenizer = clip_model(folder), _tokenizer(folder)
@@ -85,7 +85,7 @@ def encode(model: Any, tokenizer: Any, texts: Sequence[str]) -> Tensor:
             longest = texts[start + int(lengths.argmax())]
             raise TrainingError(
                 f"found a prompt of {int(lengths.max())} tokens ({longest[:60]!r}...), expected at most {room}. "
-                "Cure: a shorter template or description"
+                "Fix: a shorter template or description"
             )
         with torch.inference_mode():
             pooled = model.text_model(**tokens).pooler_output
@@ -97,5 +97,5 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise TrainingError(f"found no tokenizer in {folder}, expected tokenizer.json. Cure: save it beside the model")
+        raise TrainingError(f"found no tokenizer in {folder}, expected tokenizer.json. Fix: save it beside the model")
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -149,7 +149,7 @@ def affordable_views(
         if asked == "on":
             raise TrainingError(
                 f"found --cache-trunk on, but the first layer of {adapter.backbone.name} is trained: no trunk is "
-                "frozen. Cure: choose later --targets, or leave --cache-trunk out"
+                "frozen. Fix: choose later --targets, or leave --cache-trunk out"
             )
         return 0
     one = math.prod(activation_shape(pictures, adapter, precision)) * precision.itemsize
@@ -163,7 +163,7 @@ def affordable_views(
     if asked == "on":
         raise TrainingError(
             f"found {free / 1e9:.1f} GB free in {at}, expected {size / MAX_SHARE_OF_DISK / 1e9:.1f} GB for "
-            f"--cache-trunk on with {views} views. Cure: fewer --views, or free space"
+            f"--cache-trunk on with {views} views. Fix: fewer --views, or free space"
         )
     return 0
 

@@ -26,7 +26,7 @@ def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[
         reference.check(prediction.adapter, prediction.request_id)
         if "segmentation" not in document.value:
             raise UnexpectedResponse(
-                f"{adapter} answers with labels and has no masks. Cure: predict(), or a segmentation adapter",
+                f"{adapter} answers with labels and has no masks. Fix: predict(), or a segmentation adapter",
                 prediction.request_id,
             )
         found = document.child("segmentation")

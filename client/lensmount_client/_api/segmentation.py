@@ -52,7 +52,7 @@ class Segmentation:
         try:
             from PIL import Image, ImageOps
         except ModuleNotFoundError as error:
-            raise InvalidInput("an overlay needs Pillow, which is not installed. Cure: pip install pillow") from error
+            raise InvalidInput("an overlay needs Pillow, which is not installed. Fix: pip install pillow") from error
         with Image.open(io.BytesIO(self.image)) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
         size = (self.size[1], self.size[0])

@@ -129,7 +129,7 @@ def _ready(names: list[str] | None, url: str, token: str | None, insecure: bool)
             return names
         ready = [info.name for info in client.adapters.list() if info.status == "ready"]
     if not ready:
-        raise InvalidInput("the server has no adapter that is ready. Cure: lensmount adapters push FILE.safetensors")
+        raise InvalidInput("the server has no adapter that is ready. Fix: lensmount adapters push FILE.safetensors")
     return ready
 
 

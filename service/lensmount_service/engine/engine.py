@@ -171,7 +171,7 @@ class Engine:
                 self._answer(batch)
             except Exception:  # not even a log that cannot be written may end the engine or leave a caller waiting
                 self._refuse(
-                    batch, Unavailable("the engine failed. Cure: try again", code="forward_failed", retry_after_s=1)
+                    batch, Unavailable("the engine failed. Fix: try again", code="forward_failed", retry_after_s=1)
                 )
 
     def _answer(self, batch: list[QueuedImage[Answer]]) -> None:
@@ -197,7 +197,7 @@ class Engine:
                 item.future.set_exception(
                     Unavailable(
                         f"{item.adapter.manifest.name}: the scores for this image are not finite. "
-                        "Cure: check the adapter, or serve in float32",
+                        "Fix: check the adapter, or serve in float32",
                         code="output_not_finite",
                     )
                 )
@@ -233,9 +233,9 @@ class Engine:
         """What the callers of one adapter's images get."""
         name = batch[0].adapter.manifest.name
         if isinstance(error, SwapError):
-            cls._refuse(batch, Unavailable(f"{error}. Cure: try again", code="swap_failed", retry_after_s=1))
+            cls._refuse(batch, Unavailable(f"{error}. Fix: try again", code="swap_failed", retry_after_s=1))
             return
-        why = f"the forward pass failed ({type(error).__name__}). Cure: try again, with smaller batches"
+        why = f"the forward pass failed ({type(error).__name__}). Fix: try again, with smaller batches"
         cls._refuse(batch, Unavailable(why, code="forward_failed", retry_after_s=1))
         log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
 

@@ -170,13 +170,13 @@ class Scheduler(Generic[T]):
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise Unavailable("the server is shutting down. Cure: try again shortly", retry_after_s=5)
+            raise Unavailable("the server is shutting down. Fix: try again shortly", retry_after_s=5)
 
     def _full(self) -> QueueFull:
         seconds = max(1, min(60, round(self._waiting * self._seconds_per_image)))
         return QueueFull(
             f"found {self._waiting} images waiting, expected room for at most {self._max_queue}. "
-            f"Cure: try again in {seconds} s",
+            f"Fix: try again in {seconds} s",
             retry_after_s=seconds,
         )
 
@@ -260,7 +260,7 @@ class Scheduler(Generic[T]):
                 item.future.set_exception(
                     DeadlineExceeded(
                         f"found the deadline passed after {now - item.accepted_at:.1f} s in the queue, the image not "
-                        "yet computed. Cure: allow a longer timeout, or send fewer images at a time"
+                        "yet computed. Fix: allow a longer timeout, or send fewer images at a time"
                     )
                 )
 

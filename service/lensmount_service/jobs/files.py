@@ -90,7 +90,7 @@ class JobFiles:
         _require_known(name)
         path = self._folder / job_id / name
         if not path.is_file():
-            raise NotFound(f"found no file {name} of this job. Cure: see GET /jobs/{{id}}/files", code="file_not_found")
+            raise NotFound(f"found no file {name} of this job. Fix: see GET /jobs/{{id}}/files", code="file_not_found")
         return path
 
     def list(self, job_id: str) -> tuple[JobFile, ...]:
@@ -105,7 +105,7 @@ class JobFiles:
 def _require_known(name: str) -> None:
     if name not in MEDIA_TYPES and name != CHECKPOINT:
         raise NotFound(
-            f"found no file of that name, expected one of {', '.join(MEDIA_TYPES)}. Cure: see GET /jobs/{{id}}/files",
+            f"found no file of that name, expected one of {', '.join(MEDIA_TYPES)}. Fix: see GET /jobs/{{id}}/files",
             code="file_not_found",
         )
 
@@ -121,5 +121,5 @@ def _storage() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull("the disk that holds the jobs is full. Cure: free space and try again") from error
+            raise StorageFull("the disk that holds the jobs is full. Fix: free space and try again") from error
         raise Unavailable(f"the job's files cannot be written ({error.strerror})", code="store_unavailable") from error

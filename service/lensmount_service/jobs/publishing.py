@@ -62,7 +62,7 @@ class Publisher:
         if judged.get("digest") != now:
             raise JobConflict(
                 f"found another version behind {_shown(reference.name, reference.alias)} than the one the gate judged "
-                "against. Cure: judge again",
+                "against. Fix: judge again",
                 code="gate_stale",
             )
 

@@ -58,14 +58,14 @@ class JobTable:
                     if earlier.request_digest != request_digest:
                         raise RequestInvalid(
                             "found an Idempotency-Key that another request has used, expected a new one. "
-                            "Cure: a fresh key for each new job",
+                            "Fix: a fresh key for each new job",
                             code="idempotency_key_reuse",
                         )
                     return _job(earlier), False
             waiting = sa.select(sa.func.count()).select_from(job_table).where(_jobs.state == "queued")
             if connection.execute(waiting).scalar_one() >= self._max_queued:
                 raise QueueFull(
-                    f"found {self._max_queued} jobs waiting already. Cure: come back later, or cancel some",
+                    f"found {self._max_queued} jobs waiting already. Fix: come back later, or cancel some",
                     code="jobs_full",
                     retry_after_s=60,
                 )
@@ -269,7 +269,7 @@ class JobTable:
         """The job's row. Raises NotFound or LeaseLost."""
         row = _row(connection, job_id)
         if row.state != "running" or row.lease_token != token:
-            raise LeaseLost(f"found a lease of job {job_id} that no longer holds. Cure: drop this attempt's work")
+            raise LeaseLost(f"found a lease of job {job_id} that no longer holds. Fix: drop this attempt's work")
         return row
 
     # For publishing
@@ -340,7 +340,7 @@ class JobTable:
                     (
                         "worker_lost",
                         f"the worker went away {times} without a word, expected it to finish in {row.max_attempts} "
-                        "attempt(s). Cure: see the worker's own log (out of memory?), then POST /jobs/{id}/retry",
+                        "attempt(s). Fix: see the worker's own log (out of memory?), then POST /jobs/{id}/retry",
                     ),
                 )
 
@@ -420,7 +420,7 @@ def jobs_using(connection: sa.Connection, dataset: str, version: int | None = No
 def _row(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
     row = connection.execute(sa.select(job_table).where(_jobs.id == job_id)).one_or_none()
     if row is None:
-        raise NotFound(f"found no job {job_id[:32]!r}. Cure: see GET /jobs for the ids", code="job_not_found")
+        raise NotFound(f"found no job {job_id[:32]!r}. Fix: see GET /jobs for the ids", code="job_not_found")
     return row
 
 

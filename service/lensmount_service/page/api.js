@@ -53,7 +53,7 @@ async function ask(path, { headers = {}, ...options }) {
     if (error.name === "AbortError") throw error;
     const detail = answer
       ? `found an answer of status ${answer.status} that is no JSON, expected that of a Lensmount server`
-      : "the server was not reached, or the file could not be read. Cure: see whether both are still there";
+      : "the server was not reached, or the file could not be read. Fix: see whether both are still there";
     throw new Problem({ detail, status: answer?.status ?? 0 });
   }
   if (!answer.ok) throw new Problem({ status: answer.status, ...body });

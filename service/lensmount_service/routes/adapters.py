@@ -65,7 +65,7 @@ def adapters_router(engine: Engine, catalog: Catalog, publisher: Publisher, sett
         if (job is None) != (lease is None) or (alias is not None and job is None):
             raise RequestInvalid(
                 "found only a part of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
-                "Cure: upload without them, then PUT /adapters/{name}/aliases/{alias}"
+                "Fix: upload without them, then PUT /adapters/{name}/aliases/{alias}"
             )
         data = await read_raw(request, settings.max_adapter_bytes)
         if job is None or lease is None:

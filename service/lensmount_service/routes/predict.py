@@ -152,7 +152,7 @@ def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
 def _check_one(form: str, parts: Sequence[Part]) -> None:
     if form != JSON and len(parts) > 1:
         raise RequestInvalid(
-            f"found {len(parts)} images for an answer in {form}, expected one. Cure: ask for {JSON}, or send one",
+            f"found {len(parts)} images for an answer in {form}, expected one. Fix: ask for {JSON}, or send one",
             code="single_image_required",
         )
 

@@ -66,7 +66,7 @@ class BlobStore:
                 write_atomic(path, data)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StorageFull("the disk that holds the adapters is full. Cure: free space and try again") from error
+                raise StorageFull("the disk that holds the adapters is full. Fix: free space and try again") from error
             raise Unavailable(f"the adapters cannot be written ({error.strerror})", code="store_unavailable") from error
         return digest
 
@@ -137,4 +137,4 @@ def mtime_of(path: Path) -> float:
 
 
 def corrupt(digest: str, found: str) -> Unavailable:
-    return Unavailable(f"adapter {digest[:19]}...: {found}. Cure: upload it again", code="adapter_corrupt")
+    return Unavailable(f"adapter {digest[:19]}...: {found}. Fix: upload it again", code="adapter_corrupt")

@@ -87,7 +87,7 @@ class Catalog:
             raise BackboneMismatch(
                 f"{version.name!r} version {version.version} was made for {version.manifest.backbone.name}, "
                 f"this server holds {self.backbone.name}. "
-                f"Cure: start a server with --backbone {version.manifest.backbone.name}"
+                f"Fix: start a server with --backbone {version.manifest.backbone.name}"
             )
         return Snapshot(version, self._cache.get(version.digest))
 

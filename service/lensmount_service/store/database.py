@@ -57,7 +57,7 @@ class Database:
             found = self._schema_found(connection)
             if found > SCHEMA_VERSION:
                 raise Unavailable(
-                    f"found registry schema {found}, expected at most {SCHEMA_VERSION}. Cure: use the newer Lensmount",
+                    f"found registry schema {found}, expected at most {SCHEMA_VERSION}. Fix: use the newer Lensmount",
                     code="store_unavailable",
                 )
             metadata.create_all(connection)
@@ -196,7 +196,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         return engine
     except ModuleNotFoundError as error:
         raise Unavailable(
-            f'the database needs {error.name}. Cure: pip install "lensmount[postgres]"', code="store_unavailable"
+            f'the database needs {error.name}. Fix: pip install "lensmount[postgres]"', code="store_unavailable"
         ) from error
 
 
@@ -221,7 +221,7 @@ def _translated() -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         said = str(error.orig)
         if "full" in said or "No space left" in said:
-            raise StorageFull("the disk that holds the database is full. Cure: free space and try again") from error
+            raise StorageFull("the disk that holds the database is full. Fix: free space and try again") from error
         raise Unavailable(
             f"the database cannot be used now ({said.splitlines()[0][:200] if said else 'no reason given'})",
             code="store_unavailable",

@@ -156,7 +156,7 @@ class DatasetStore:
                     found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
                 if found != digest:
                     raise RequestInvalid(
-                        "found bytes with another SHA-256 than the upload's digest. Cure: send the file again",
+                        "found bytes with another SHA-256 than the upload's digest. Fix: send the file again",
                         code="digest_mismatch",
                     )
                 known = self.admit(name, path, digest)
@@ -213,7 +213,7 @@ class DatasetStore:
             if users := self._in_use(connection, name, version):
                 raise DatasetInUse(
                     f"found {len(users)} job(s) that still need it, such as {users[0]}. "
-                    "Cure: wait for them or cancel them"
+                    "Fix: wait for them or cancel them"
                 )
             numbers = [row.version for row in gone]
             connection.execute(
@@ -297,7 +297,7 @@ class DatasetStore:
 
     def _stop_where_closing(self, done: int, total: int) -> None:
         if self._closing.is_set():
-            raise Unavailable("the server is shutting down. Cure: finish the upload later", retry_after_s=5)
+            raise Unavailable("the server is shutting down. Fix: finish the upload later", retry_after_s=5)
 
     def _path(self, digest: str) -> Path:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
@@ -336,9 +336,7 @@ def _row(connection: sa.Connection, name: str, rows: list[Any], column: str, wan
     if live:
         return live[-1]
     if matching:
-        raise VersionDeleted(
-            f"this version of the dataset {name!r} was deleted. Cure: use another", code="dataset_gone"
-        )
+        raise VersionDeleted(f"this version of the dataset {name!r} was deleted. Fix: use another", code="dataset_gone")
     if all(row.deleted for row in rows):
         raise _not_found(connection, name)
     newest = max(row.version for row in rows if not row.deleted)
@@ -354,13 +352,13 @@ def _dataset(row: Any) -> Dataset:
 def _not_found(connection: sa.Connection, name: str) -> NotFound:
     meant = similar_name(connection, _datasets.name, ~_datasets.deleted, name)
     return NotFound(
-        f"found no dataset named {name[:80]!r}.{meant} Cure: see GET /datasets for the names", code="dataset_not_found"
+        f"found no dataset named {name[:80]!r}.{meant} Fix: see GET /datasets for the names", code="dataset_not_found"
     )
 
 
 def _corrupt(dataset: Dataset) -> Unavailable:
     return Unavailable(
-        f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Cure: upload it again",
+        f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Fix: upload it again",
         code="dataset_corrupt",
     )
 

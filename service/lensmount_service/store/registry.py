@@ -211,7 +211,7 @@ def _existing(connection: sa.Connection, name: str) -> list[Any]:
     if all(row.deleted for row in rows):
         meant = similar_name(connection, _versions.c.name, ~_versions.c.deleted, name)
         raise NotFound(
-            f"found no adapter named {name!r}.{meant} Cure: see GET /adapters for the names", code="adapter_not_found"
+            f"found no adapter named {name!r}.{meant} Fix: see GET /adapters for the names", code="adapter_not_found"
         )
     return rows
 
@@ -220,7 +220,7 @@ def _by_number(name: str, rows: list[Any], number: int) -> Any:
     for row in rows:
         if row.version == number:
             if row.deleted:
-                raise VersionDeleted(f"version {number} of {name!r} was deleted. Cure: use another version")
+                raise VersionDeleted(f"version {number} of {name!r} was deleted. Fix: use another version")
             return row
     newest = max(row.version for row in rows if not row.deleted)
     raise NotFound(
@@ -235,7 +235,7 @@ def _by_digest(reference: Reference, rows: list[Any]) -> Any:
         return live[-1]
     if matching:
         raise VersionDeleted(
-            f"the version of {reference.name!r} with this digest was deleted. Cure: use another version"
+            f"the version of {reference.name!r} with this digest was deleted. Fix: use another version"
         )
     raise NotFound(f"found no version of {reference.name!r} with this digest", code="version_not_found")
 

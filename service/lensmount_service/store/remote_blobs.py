@@ -106,7 +106,7 @@ class RemoteBlobs:
             if found and not keep:
                 raise Unavailable(
                     f"found {len(found)} files in the object store and no adapter in the database, expected the "
-                    "database that they belong to. Cure: --database or --state",
+                    "database that they belong to. Fix: --database or --state",
                     code="store_unavailable",
                 )
             gone = [
@@ -129,7 +129,7 @@ def _translated() -> Iterator[None]:
     except (BaseError, OSError) as error:
         said = str(error).partition("\n")[0][:200]
         raise Unavailable(
-            f"the object store of the adapters cannot be used now ({said}). Cure: try again, or see its credentials",
+            f"the object store of the adapters cannot be used now ({said}). Fix: try again, or see its credentials",
             code="store_unavailable",
             retry_after_s=5,
         ) from error

@@ -64,7 +64,7 @@ class Uploads:
         if size != total:
             raise UploadOffsetMismatch(
                 f"found {size} bytes of {total}, perhaps another request has finished this upload. "
-                "Cure: go on from `received`",
+                "Fix: go on from `received`",
                 received=min(size, total - 1),
             )
         return path
@@ -114,13 +114,13 @@ def storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull(f"the disk that holds {what} is full. Cure: free space and try again") from error
+            raise StorageFull(f"the disk that holds {what} is full. Fix: free space and try again") from error
         raise Unavailable(f"{what} cannot be read or written ({error.strerror})", code="store_unavailable") from error
 
 
 def _mismatch(first: int, received: int) -> UploadOffsetMismatch:
     return UploadOffsetMismatch(
-        f"found a chunk that begins at {first}, expected {received}. Cure: go on from `received`", received=received
+        f"found a chunk that begins at {first}, expected {received}. Fix: go on from `received`", received=received
     )
 
 

@@ -65,7 +65,7 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
                 parts.append(Part(await value.read(), value.filename))
             elif key == "file":
                 raise RequestInvalid(
-                    "found `file` as a plain field, expected a file part. Cure: with curl, -F file=@image.png",
+                    "found `file` as a plain field, expected a file part. Fix: with curl, -F file=@image.png",
                     code="expected_file",
                 )
             elif key in fields:
@@ -79,7 +79,7 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
             f"found {len(parts)} files in one request, expected at most {max_files}", code="batch_too_large"
         )
     if not parts:
-        raise RequestInvalid("found no part named `file`. Cure: with curl, -F file=@image.png", code="missing_part")
+        raise RequestInvalid("found no part named `file`. Fix: with curl, -F file=@image.png", code="missing_part")
     return parts, fields
 
 
@@ -112,4 +112,4 @@ async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, Non
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Cure: see GET /limits")
+    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Fix: see GET /limits")

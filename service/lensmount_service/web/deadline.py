@@ -40,5 +40,5 @@ async def deadline(request: Request, timeout_s: float) -> AsyncIterator[None]:
         if not scope.expired():
             raise
         raise DeadlineExceeded(
-            f"found no answer after {timeout_s:g} s. Cure: allow a longer timeout, or send fewer images at a time"
+            f"found no answer after {timeout_s:g} s. Fix: allow a longer timeout, or send fewer images at a time"
         ) from error

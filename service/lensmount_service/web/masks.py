@@ -104,7 +104,7 @@ def _features(name: str, mask: np.ndarray) -> list[dict[str, Any]]:
     if len(regions) > MAX_POLYGONS:
         raise RequestInvalid(
             f"found {len(regions)} regions of {name!r}, expected at most {MAX_POLYGONS} as polygons. "
-            "Cure: ask for application/json or image/png",
+            "Fix: ask for application/json or image/png",
             code="too_many_regions",
         )
     return [

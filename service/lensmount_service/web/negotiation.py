@@ -22,7 +22,7 @@ def negotiate(accept: str | None, offered: Sequence[str], answers: str) -> str:
     best = max(weight for weight, _ in weighed)
     if best <= 0:
         raise NotAcceptable(
-            f"found Accept {accept[:80]!r}, expected {' or '.join(offered)}: {answers}. Cure: ask for one of these"
+            f"found Accept {accept[:80]!r}, expected {' or '.join(offered)}: {answers}. Fix: ask for one of these"
         )
     return next(kind for weight, kind in weighed if weight == best)
 

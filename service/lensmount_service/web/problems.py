@@ -169,7 +169,7 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     status, code = (400, "bad_request") if malformed else (422, "invalid_request")
     first = f"{errors[0]['pointer']}: {errors[0]['message']}" if errors else "the request is not valid"
     return problem(
-        status, code, f"{first}. Cure: see /docs for what is expected", request.state.request_id, errors=errors
+        status, code, f"{first}. Fix: see /docs for what is expected", request.state.request_id, errors=errors
     )
 
 
@@ -186,8 +186,8 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _BY_STATUS.get(error.status_code, f"http_{error.status_code}")
     detail = {
-        404: "found no such route. Cure: see /docs for the routes",
-        405: "found a method that this route does not have. Cure: see /docs",
+        404: "found no such route. Fix: see /docs for the routes",
+        405: "found a method that this route does not have. Fix: see /docs",
     }.get(error.status_code, http.HTTPStatus(error.status_code).phrase)
     return problem(error.status_code, code, detail, request.state.request_id, dict(error.headers or {}))
 
@@ -199,5 +199,5 @@ async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error", request_id=request.state.request_id, exc_info=error)
-    detail = "an error that should not be. Cure: report it with the request id and the server's log"
+    detail = "an error that should not be. Fix: report it with the request id and the server's log"
     return problem(500, "internal_error", detail, request.state.request_id)

@@ -181,6 +181,6 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:lensmount:problem:adapter_not_found"])
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field(examples=["found no adapter named 'malria'. Cure: see GET /adapters for the names"])
+    detail: str = Field(examples=["found no adapter named 'malria'. Fix: see GET /adapters for the names"])
     code: str = Field(examples=["adapter_not_found"])
     request_id: str

@@ -179,7 +179,7 @@ class JobAttempt:
                     raise
         raise TrainingError(
             f"found a new version of {self._request.adapter} each time the gate had judged, {GATE_ROUNDS} times. "
-            "Cure: publish one after the other"
+            "Fix: publish one after the other"
         )
 
     def _judge(self, data: Path, result: TrainingResult) -> Verdict:

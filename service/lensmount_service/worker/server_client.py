@@ -193,13 +193,13 @@ def require_server(url: str, token: str | None, backbone: str) -> None:
             found = link.get("/health/ready").get("backbone", backbone)
             if found != backbone:
                 raise Unavailable(
-                    f"found a server with the backbone {found}, expected {backbone}. Cure: --backbone {found}",
+                    f"found a server with the backbone {found}, expected {backbone}. Fix: --backbone {found}",
                     code="backbone_mismatch",
                 )
             link.get("/limits")
         except ServerAway as away:
             if isinstance(away.__cause__, _TryAgain) and away.__cause__.status in WRONG_WORKER:
-                raise Unauthorized(f"the server at {url} refuses this worker. Cure: its token, by --token") from away
+                raise Unauthorized(f"the server at {url} refuses this worker. Fix: its token, by --token") from away
             log.warning("server not there yet", server=url, reason=str(away))
 
 

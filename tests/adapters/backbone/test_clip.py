@@ -131,7 +131,7 @@ def test_a_repository_is_an_owner_and_a_name(name: str) -> None:
 def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(BackboneError, match=r"vinid/plip is not in the local cache .*Cure: .*--weights FOLDER"):
+    with pytest.raises(BackboneError, match=r"vinid/plip is not in the local cache .*Fix: .*--weights FOLDER"):
         load_backbone("clip", "hub:vinid/plip")
 
 
@@ -141,7 +141,7 @@ def test_what_the_hub_s_cache_holds_needs_no_hub(folder: Path, monkeypatch: pyte
 
 
 def test_a_folder_that_holds_no_clip_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"found no CLIP in .*Cure: --weights hub:"):
+    with pytest.raises(BackboneError, match=r"found no CLIP in .*Fix: --weights hub:"):
         load_backbone("clip", tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WeightsMismatch, match="found no CLIP"):
@@ -164,7 +164,7 @@ def test_a_clip_with_a_tensor_less_is_refused_and_not_made_up(folder: Path, tmp_
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(BackboneError, match=r"Cure: pip install 'lensmount\[clip\]'"):
+    with pytest.raises(BackboneError, match=r"Fix: pip install 'lensmount\[clip\]'"):
         load_backbone("clip", "random:0")
 
 

@@ -299,14 +299,14 @@ def test_padding_with_anything_but_zeros_is_refused() -> None:
     ],
 )
 def test_a_network_that_mixes_all_places_is_refused_with_the_cure(name: str, reason: str) -> None:
-    with pytest.raises(BackboneError, match=f"{reason}.*Cure: a network of plain convolutions"):
+    with pytest.raises(BackboneError, match=f"{reason}.*Fix: a network of plain convolutions"):
         inflate(load_backbone(name, "random:0"), 3)
 
 
 def test_a_backbone_with_an_adapter_on_it_is_refused(draw_adapter: Any) -> None:
     flat = load_backbone("test_byobnet", "random:0")
     ExactSwapper(flat).mount(admit(draw_adapter(flat).dump(), flat))
-    with pytest.raises(BackboneError, match=r"found an adapter on it, expected the base\. Cure: unmount it first"):
+    with pytest.raises(BackboneError, match=r"found an adapter on it, expected the base\. Fix: unmount it first"):
         inflate(flat)
 
 

@@ -53,8 +53,8 @@ def _state(weights: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet10t@448", "it takes images of any size. Cure: --size 448"),
-        ("clip@448", "Cure: --size 448"),
+        ("resnet10t@448", "it takes images of any size. Fix: --size 448"),
+        ("clip@448", "Fix: --size 448"),
         ("test_vit@", "expected a size in pixels behind @, such as test_vit@448"),
         ("test_vit@big", "expected a size in pixels behind @"),
         ("test_vit@4480000", "expected a size in pixels behind @"),

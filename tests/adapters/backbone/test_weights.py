@@ -103,7 +103,7 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(source: str | None, monkey
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     start = time.perf_counter()
-    with pytest.raises(BackboneError, match=r"the hub cannot be reached\. Cure: .*--weights FILE"):
+    with pytest.raises(BackboneError, match=r"the hub cannot be reached\. Fix: .*--weights FILE"):
         load_backbone("resnet10t", source)
     assert time.perf_counter() - start < 2
 

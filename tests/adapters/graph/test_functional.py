@@ -287,7 +287,7 @@ def test_a_layer_that_cannot_be_taken_apart_is_not_covered(unusual: Backbone, dr
     branch = whole(unusual)
 
     assert not branch.covers(adapter.deltas)
-    with pytest.raises(BackboneError, match=r"mirrored\.weight: found a delta .* Cure: ask covers"):
+    with pytest.raises(BackboneError, match=r"mirrored\.weight: found a delta .* Fix: ask covers"):
         branch.merged(adapter.deltas)
 
 

@@ -366,7 +366,7 @@ def test_what_openvino_cannot_convert_is_an_error_with_a_cure() -> None:
         values: Tensor = torch.linalg.eigvals(x)
         return values.real
 
-    with pytest.raises(BackboneError, match=r"OpenVINO cannot convert .*eigvals.*Cure: the executor eager"):
+    with pytest.raises(BackboneError, match=r"OpenVINO cannot convert .*eigvals.*Fix: the executor eager"):
         OpenVino("cpu").compile(fx.symbolic_trace(eigenvalues), (torch.eye(3),), (), "eigenvalues")
 
 
@@ -390,9 +390,7 @@ def test_openvino_sends_nothing_home(tmp_path: Path) -> None:
 def test_a_cpu_without_the_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr(import_openvino().Core, "get_property", lambda *_: ["FP32", "INT8"])
-    with pytest.raises(
-        ExecutorUnavailable, match=r"found a CPU with FP32, INT8 .* expected BF16\. Cure: the precision"
-    ):
+    with pytest.raises(ExecutorUnavailable, match=r"found a CPU with FP32, INT8 .* expected BF16\. Fix: the precision"):
         OpenVino("cpu", torch.bfloat16)
 
 
@@ -468,7 +466,7 @@ def test_a_second_inductor_with_the_same_cache_compiles_nothing(tmp_path: Path) 
 def test_a_missing_compiler_is_an_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(ExecutorUnavailable, match=r"found no C\+\+ compiler.*Cure: apt-get install g\+\+"):
+    with pytest.raises(ExecutorUnavailable, match=r"found no C\+\+ compiler.*Fix: apt-get install g\+\+"):
         Inductor()
 
 
@@ -590,7 +588,7 @@ def test_auto_tries_openvino_and_bfloat16_where_there_are_both(monkeypatch: pyte
 def test_auto_does_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert choose_executor("auto", "float32", "cpu", threads=1, cache=None).name == "eager"
-    with pytest.raises(ExecutorUnavailable, match=r"Cure: pip install 'lensmount\[openvino\]'"):
+    with pytest.raises(ExecutorUnavailable, match=r"Fix: pip install 'lensmount\[openvino\]'"):
         choose_executor("openvino", "auto", "cpu", threads=1, cache=None)
 
 

@@ -167,7 +167,7 @@ def test_alone_it_lists_the_recipes_with_one_line_each(words: list[str]) -> None
 
 REFUSED = {
     "an unknown recipe": (["nothing"], "found no recipe 'nothing'"),
-    "no data": (["smoking-resnet34", "--data", "nowhere"], "Cure: --data DIR, where DIR holds smoking/"),
+    "no data": (["smoking-resnet34", "--data", "nowhere"], "Fix: --data DIR, where DIR holds smoking/"),
     "no weights": (["smoking-resnet34", "--weights", "nowhere.safetensors"], "found no weights file"),
     "an unknown run": (
         ["smoking-resnet34", "--runs", "best"],
@@ -175,7 +175,7 @@ REFUSED = {
     ),
     "an unknown set": (["smoking-resnet34", "--images", "cats"], "found no image set of smoking-resnet34 'cats'"),
     "an unknown setting": (["smoking-resnet34", "--weights=random:0", "--set", "epoch=1"], "found setting 'epoch'"),
-    "a bare word": (["smoking-resnet34", "--set", "augment=none"], "Cure: put text in quotes"),
+    "a bare word": (["smoking-resnet34", "--set", "augment=none"], "Fix: put text in quotes"),
 }
 
 
@@ -196,7 +196,7 @@ def test_weights_that_are_nowhere_are_told_with_a_cure(data: Path, tmp_path: Pat
     text = (recipes_folder() / "smoking-resnet34.toml").read_text()
     (tmp_path / "own.toml").write_text(text.replace('["hub"]', '["nowhere.safetensors"]'))
 
-    with pytest.raises(BackboneError, match=r"found none of the weights of own: nowhere.safetensors. Cure: --weights"):
+    with pytest.raises(BackboneError, match=r"found none of the weights of own: nowhere.safetensors. Fix: --weights"):
         carry_out(read_recipe(tmp_path / "own.toml"), Plan(data, tmp_path / "out"))
 
 

@@ -166,5 +166,5 @@ def test_the_recipe_printed_in_the_docs_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../recipes/malaria-vgg16"])
 def test_an_unknown_recipe_is_answered_with_those_there_are(name: str) -> None:
-    with pytest.raises(TrainingError, match=r"expected .*malaria-vgg16.*Cure: `lensmount recipe --list`"):
+    with pytest.raises(TrainingError, match=r"expected .*malaria-vgg16.*Fix: `lensmount recipe --list`"):
         load_recipe(name)

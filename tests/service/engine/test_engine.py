@@ -132,7 +132,7 @@ def test_an_adapter_that_fails_takes_no_neighbour_of_its_batch_with_it(fresh_bac
             pass
         futures = engine.submit_many([(cells, image), (broken, image), (tiles, image), (cells, image)])
         gate.open.set()
-        with pytest.raises(Unavailable, match="Cure: try again"):
+        with pytest.raises(Unavailable, match="Fix: try again"):
             futures[1].result(10)
         scores = [future.result(10).scores for future in (first, futures[0], futures[3], futures[2])]
         alone = [engine.submit(adapter, image).result(10).scores for adapter in (cells, tiles)]

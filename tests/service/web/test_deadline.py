@@ -113,7 +113,7 @@ def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_
             page = client.get("/metrics").text
 
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
-    assert "after 0.2 s. Cure: allow a longer timeout" in late.json()["detail"]
+    assert "after 0.2 s. Fix: allow a longer timeout" in late.json()["detail"]
     assert requests_total(page, 504) == 1
     assert 'lensmount_inflight{adapter="tiles"} 0.0' in page
     assert "lensmount_batch_size_sum 1.0" in page  # the first request's image alone

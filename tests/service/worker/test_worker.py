@@ -287,7 +287,7 @@ def test_a_worker_that_the_server_will_not_have_ends_at_its_start(client):
     require_server(url, "secret", "test_resnet")
     with pytest.raises(Unauthorized):
         require_server(url, "wrong", "test_resnet")
-    with pytest.raises(Unavailable, match="Cure: --backbone test_resnet"):
+    with pytest.raises(Unavailable, match="Fix: --backbone test_resnet"):
         require_server(url, "secret", "resnet34")
     require_server("http://127.0.0.1:1", None, "resnet34")  # not there yet
 
