@@ -14,7 +14,7 @@ A name's module is imported when the name is first used: most of them import tor
 
 from typing import TYPE_CHECKING
 
-import lazy_loader
+from lensmount_adapters.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lensmount_adapters.adapter.adapter import Adapter
@@ -89,4 +89,4 @@ _NAMES = {  # the imports above once more, for Python; a test compares the two
     "swap.subtract": ["SubtractingSwapper"],
 }
 
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

@@ -22,9 +22,11 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.routes.adapters import adapters_router
 from lensmount_service.routes.datasets import datasets_router
+from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
 from lensmount_service.routes.health import health_router
 from lensmount_service.routes.jobs import jobs_router
+from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
@@ -33,6 +35,8 @@ from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.web import problems
 
 log = structlog.get_logger(__name__)
+
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES})  # need no token
 
 REAP_S = 5.0  # how often jobs are looked through for those whose last worker is gone
 
@@ -80,7 +84,8 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
         redoc_url=None,
     )
-    app.add_middleware(AccessMiddleware, token=settings.token.get_secret_value() if settings.token else None)
+    token = settings.token.get_secret_value() if settings.token else None
+    app.add_middleware(AccessMiddleware, token=token, open_paths=OPEN_PATHS)
     problems.install(app)
     app.include_router(predict_router(engine, catalog, metrics, settings, decoders))
     app.include_router(adapters_router(engine, catalog, training.publisher, settings))

@@ -5,18 +5,16 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from collections.abc import Collection
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lensmount_service.routes.docs import FILES as DOCS_FILES
-from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.web.problems import CODES, problem
 
 log = structlog.get_logger(__name__)
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES})
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
 MAX_PATH_BYTES = 4096
@@ -25,11 +23,14 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 class AccessMiddleware:
     """Plain ASGI middleware. Without a token only loopback may call, so Host and Origin must be loopback names then:
-    a web page in a user's browser must not reach the server through a rebound name."""
+    a web page in a user's browser must not reach the server through a rebound name.
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    `open_paths` are answered without the token."""
+
+    def __init__(self, app: ASGIApp, token: str | None, open_paths: Collection[str]) -> None:
         self.app = app
         self._token = token
+        self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +74,7 @@ class AccessMiddleware:
         headers = Headers(scope=scope)
         if headers.get("content-encoding", "identity") != "identity":
             return "unsupported_content_encoding", "found a compressed body, expected it as it is"
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             return None
         if self._token is None:
             return _foreign(headers)

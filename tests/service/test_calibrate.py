@@ -83,7 +83,7 @@ def test_an_executor_that_is_not_there_is_one_line_with_the_cure(calibrate):
 
     assert result.returncode == 78
     assert result.stderr.count("\n") == 1
-    assert "Cure" in result.stderr
+    assert "Fix" in result.stderr
 
 
 def test_adapters_are_warm_before_their_first_request(opened, make_adapter):

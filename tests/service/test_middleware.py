@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_service.middleware import OPEN_PATHS
+from lensmount_service.app import OPEN_PATHS
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
 
 def test_a_port_that_is_taken_is_said_before_torch_is_imported():
     script = (
-        "import atexit, sys; from lensmount_client._cli.main.main import main; "
+        "import atexit, sys; from lensmount_client._cli.main import main; "
         "atexit.register(lambda: print('torch' in sys.modules)); "
         "main(['serve', '--port', sys.argv[1]])"
     )

@@ -7,7 +7,7 @@
 
 from typing import TYPE_CHECKING
 
-import lazy_loader
+from lensmount_adapters.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lensmount_adapters.training.config import TrainingConfig
@@ -24,4 +24,4 @@ _NAMES = {
     "train_masks": ["train_segmentation"],
 }
 
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_NAMES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

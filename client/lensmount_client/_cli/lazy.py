@@ -38,22 +38,22 @@ LAZY_COMMANDS = {
     "calibrate": LazyEntry("lensmount_service.cli", "calibrate", "Measure how a server computes best here.", "serve"),
     "gc": LazyEntry("lensmount_service.cli", "gc", "Remove a server's files that nothing points at.", "serve"),
     "train": LazyEntry(
-        "lensmount_adapters.cli.train.train", "train", "Train an adapter from a folder of labelled images.", "train"
+        "lensmount_adapters.cli.train", "train", "Train an adapter from a folder of labelled images.", "train"
     ),
     "evaluate": LazyEntry(
-        "lensmount_adapters.cli.train.train", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
+        "lensmount_adapters.cli.evaluate", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
     ),
     "recipe": LazyEntry(
-        "lensmount_adapters.cli.train.recipe",
+        "lensmount_adapters.cli.recipe",
         "recipe",
         "Train what a published system trains, beside its figures.",
         "train",
     ),
     "zero-shot": LazyEntry(
-        "lensmount_adapters.cli.train.zero_shot", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
+        "lensmount_adapters.cli.zero_shot", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
     ),
     "sizes": LazyEntry(
-        "lensmount_adapters.cli.train.train",
+        "lensmount_adapters.cli.sizes",
         "sizes",
         "Count what adapters of a backbone would store.",
         "train",

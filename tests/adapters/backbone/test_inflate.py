@@ -277,7 +277,7 @@ def test_an_even_depth_is_refused(depth: int, small: Pair) -> None:
 
 def test_an_even_kernel_is_refused_unless_its_depth_is_given() -> None:
     flat = by_hand([nn.Conv2d(3, 8, (2, 4), stride=2), *HEADS["average"]])
-    with pytest.raises(BackboneError, match=r"0: found a kernel of 2 x 4, expected odd sides.*Cure"):
+    with pytest.raises(BackboneError, match=r"0: found a kernel of 2 x 4, expected odd sides.*Fix"):
         inflate(flat)
     x = noise(2, 3, 3, 20, 20)
     assert_close(inflate(flat, 3).slice_features(x), of_pictures(flat, x))

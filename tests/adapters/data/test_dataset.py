@@ -72,7 +72,7 @@ def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with
     with pytest.raises(DatasetError, match="found no folder"):
         read_folder(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(DatasetError, match=r"no class folders.*Cure"):
+    with pytest.raises(DatasetError, match=r"no class folders.*Fix"):
         read_folder(tmp_path / "bare")
     with pytest.raises(DatasetError, match=r"one class folder \(a\)"):
         read_folder(draw_folder(tmp_path / "one", a=2))

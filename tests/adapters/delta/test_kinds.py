@@ -129,5 +129,5 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 def test_a_message_names_the_layer_the_found_and_the_expected(backbone: Backbone) -> None:
     tensors = {"conv2d.lora_A.weight": torch.ones(8, 4, 3, 3), "conv2d.lora_B.weight": torch.ones(8, 8, 1, 1)}
-    with pytest.raises(AdapterInvalid, match=r"conv2d: found lora_A .*\[8, 4, 3, 3\], expected \[8, 3, 3, 3\].*Cure"):
+    with pytest.raises(AdapterInvalid, match=r"conv2d: found lora_A .*\[8, 4, 3, 3\], expected \[8, 3, 3, 3\].*Fix"):
         read_deltas(backbone.targets, tensors, {"conv2d": 1.0})

@@ -219,7 +219,7 @@ def test_a_bad_volume_is_refused_with_its_code(name: str) -> None:
         decode_volume(data)
 
     assert raised.value.code == code
-    assert "expected" in str(raised.value) or "Cure" in str(raised.value)
+    assert "expected" in str(raised.value) or "Fix" in str(raised.value)
 
 
 def test_limits_are_those_that_are_given() -> None:

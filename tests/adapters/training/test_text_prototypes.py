@@ -188,7 +188,7 @@ def test_wrong_prompts_are_refused_with_the_first_wrong_key(case: str, tmp_path:
 
 
 def test_what_cannot_be_encoded_is_said_with_its_cure(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"found no description of the class 'oak'.*described are bar, disc. Cure"):
+    with pytest.raises(TrainingError, match=r"found no description of the class 'oak'.*described are bar, disc. Fix"):
         text_head(folder, PROMPTS, ("oak",))
     long = Prompts(templates=("{}",), classes={"a": ("word " * 60,)})
     with pytest.raises(TrainingError, match=r"found a prompt of \d+ tokens .*expected at most 77"):

@@ -394,7 +394,7 @@ def test_bfloat16_is_taken_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -
     clock = iter(range(1000))
     cost = {torch.float32: 13, torch.bfloat16: 10}
     now = [0.0]
-    monkeypatch.setattr("lensmount_adapters.training.train_adapter.precision.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("lensmount_adapters.training.precision.time.perf_counter", lambda: now[0])
 
     def step(dtype: torch.dtype) -> None:
         next(clock)

@@ -25,7 +25,7 @@ from PIL import Image
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import SegmentationHead
-from lensmount_service.middleware import OPEN_PATHS
+from lensmount_service.app import OPEN_PATHS
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.page import FILES
 

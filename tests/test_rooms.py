@@ -1,0 +1,105 @@
+"""The rooms of each package: which may import which, how deep they stand, and that no imports form a circle."""
+
+from __future__ import annotations
+
+import importlib
+from graphlib import TopologicalSorter
+
+import grimp
+import pytest
+
+GROUND = {
+    "lensmount_adapters": {"atomic", "dtypes", "errors", "lazy", "machine", "strict", "suggestion"},
+    "lensmount_client": {"_errors", "_reference", "_version"},
+    "lensmount_service": {"errors", "logs", "metrics"},
+}
+"""Files at the top of a package that every room may import."""
+
+MAY_IMPORT = {
+    "lensmount_adapters": {
+        "cli": "recipe training report backbone",
+        "recipe": "training report metrics adapter backbone",
+        "training": "report data metrics graph programs swap adapter delta backbone inputs",
+        "runners": "graph programs swap adapter delta backbone inputs",
+        "report": "adapter data metrics delta backbone inputs",
+        "swap": "adapter delta backbone",
+        "graph": "delta backbone",
+        "adapter": "delta backbone inputs",
+        "delta": "backbone",
+        "data": "inputs",
+        "backbone": "inputs",
+        "programs": "",
+        "inputs": "",
+        "metrics": "",
+    },
+    "lensmount_client": {
+        "_cli": "_client _async_client _bench _resources _show _http _files _types",
+        "_resources": "_api _show _http _files _types",
+        "_api": "_http _files _show _types",
+        "_bench": "_http",
+        "_http": "_types",
+        "_files": "_show _types",
+        "_show": "_types",
+        "_types": "",
+    },
+    "lensmount_service": {
+        "routes": "engine jobs store web settings",
+        "web": "jobs store",
+        "engine": "",
+        "worker": "jobs store",
+        "jobs": "store",
+        "store": "",
+    },
+}
+"""Room to the rooms that it may import; lazy imports and those for types alone count as well."""
+
+MOST_FLOORS = 9
+
+
+@pytest.fixture(scope="module", params=MAY_IMPORT)
+def package(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def modules(package: str) -> dict[str, set[str]]:
+    """Each module of the package and the modules of the package that it imports anywhere in its text."""
+    graph = grimp.build_graph(package, cache_dir=None)
+    return {module: graph.find_modules_directly_imported_by(module) for module in sorted(graph.modules)}
+
+
+def room_of(module: str) -> str:
+    """The folder below the package, or the file at its top."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def rooms_of(modules: dict[str, set[str]]) -> dict[str, set[str]]:
+    rooms: dict[str, set[str]] = {}
+    for module, imported in modules.items():
+        rooms.setdefault(room_of(module), set()).update(room_of(other) for other in imported)
+    return {room: others - {room} for room, others in rooms.items()}
+
+
+def test_a_room_imports_only_the_rooms_below_it(package: str, modules: dict[str, set[str]]) -> None:
+    rooms = rooms_of(modules)
+    for room, allowed in MAY_IMPORT[package].items():
+        assert rooms[room] <= {*allowed.split(), *GROUND[package]}, room
+
+
+def test_no_imports_form_a_circle(modules: dict[str, set[str]]) -> None:
+    TopologicalSorter(modules).prepare()  # raises CycleError with the circle
+    TopologicalSorter(rooms_of(modules)).prepare()
+
+
+def test_rooms_stand_on_at_most_nine_floors(modules: dict[str, set[str]]) -> None:
+    rooms = rooms_of(modules)
+    floor: dict[str, int] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        floor[room] = 1 + max((floor[below] for below in rooms[room]), default=0)
+    assert max(floor.values()) <= MOST_FLOORS, floor
+
+
+def test_every_room_says_what_it_is_for_in_one_line(package: str) -> None:
+    for room in MAY_IMPORT[package]:
+        docstring = importlib.import_module(f"{package}.{room}").__doc__ or ""
+        assert docstring.partition("\n")[0].endswith("."), room
