@@ -14,21 +14,13 @@ import pytest
 import lensmount_client
 from lensmount_adapters import errors as adapters
 from lensmount_adapters.adapter.manifest import RESERVED_NAMES, check_name
-from lensmount_adapters.cli import train as adapters_cli
+from lensmount_adapters.cli import terminal as adapters_cli
 from lensmount_adapters.training import loop as run
 from lensmount_adapters.training.schedule import EpochRecord
-from lensmount_client._api import (
-    adapters as _calls,
-)
-from lensmount_client._api import (
-    jobs as _calls_jobs,
-)
-from lensmount_client._api import (
-    masks as _calls_masks,
-)
-from lensmount_client._api import (
-    upload as _upload,
-)
+from lensmount_client._api import jobs as _calls_jobs
+from lensmount_client._api import masks as _calls_masks
+from lensmount_client._api import read, read_jobs
+from lensmount_client._api import upload as _upload
 from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
 from lensmount_client._http import response as _answer
 from lensmount_client._reference import NAME
@@ -38,7 +30,7 @@ from lensmount_client._types import jobs as _job_info
 from lensmount_client._types import results as _results
 from lensmount_service import errors as service
 from lensmount_service.jobs import phases
-from lensmount_service.jobs import table as jobs
+from lensmount_service.jobs import records as jobs
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.routes import jobs as job_routes
 from lensmount_service.settings import Settings
@@ -183,9 +175,9 @@ def test_every_code_either_reaches_the_wire_or_is_marked_as_never_sent():
 
 def test_the_codes_that_guard_and_handlers_write_themselves_are_in_the_table():
     """Every text that looks like a code in the two files that answer without an error class."""
-    from lensmount_service import guard
+    from lensmount_service import middleware
 
-    for module in (guard, problems):
+    for module in (middleware, problems):
         tree = ast.parse(inspect.getsource(module))
         for node in ast.walk(tree):
             if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):  # (code, why)
@@ -282,7 +274,7 @@ def test_the_kinds_of_events():
         if word.arg == "event"
         for text in texts(word.value)
     }
-    assert set(_job_info.EVENTS) == stored | streamed
+    assert set(read_jobs.EVENTS) == stored | streamed
     documented = re.search(r"server-sent events: (.*) \|", (ROOT / "docs/api.md").read_text(encoding="utf-8"))
     assert documented is not None
     assert set(re.findall(r"`(\w+)`", documented[1])) == stored | streamed
@@ -467,5 +459,5 @@ def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads():
 
 
 def test_the_etag_that_the_server_writes_is_the_digest_that_the_client_reads():
-    answer = _answer.Answer(200, {"etag": f'"{DIGEST}"'}, b"")
-    assert _calls.etag_of(answer) == DIGEST
+    answer = _answer.Response(200, {"etag": f'"{DIGEST}"'}, b"")
+    assert read.etag_of(answer) == DIGEST

@@ -19,7 +19,7 @@ from typer.main import get_command
 from lensmount_adapters.cli.train import train
 from lensmount_adapters.dtypes import ALIASES, WORDS
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.programs import executor as executors
+from lensmount_adapters.programs import choose
 from lensmount_adapters.training import augment, augment_volumes
 from lensmount_adapters.training import options_copy as training_options_copy
 from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
@@ -229,7 +229,7 @@ def test_no_function_of_the_commands_spells_the_options_again():
 def test_number_formats_have_one_set_of_words_everywhere():
     assert WORDS == ("float32", "bfloat16", "float16")
     assert ALIASES == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    assert FILE_DTYPES == executors.PRECISIONS == {word: getattr(torch, word) for word in WORDS}
+    assert FILE_DTYPES == choose.PRECISIONS == {word: getattr(torch, word) for word in WORDS}
     assert set(PRECISIONS) == set(TABLE["precision"].choices) - {"auto"}
     assert set(TABLE["file_dtype"].choices) == set(WORDS)
     served = {name: get_args(get_type_hints(Settings)[name]) for name in ("dtype", "precision")}
@@ -242,7 +242,7 @@ def test_a_short_word_means_the_full_one_wherever_it_is_said(short, word, tmp_pa
     assert (settings.dtype, settings.precision) == (word, word)
     assert config(file_dtype=short) == config(file_dtype=word)
     assert submission(file_dtype=short).hyper_parameters()["file_dtype"] == word
-    assert executors.choose_executor("eager", short, "cpu", 1, None).dtype is getattr(torch, word)
+    assert choose.choose_executor("eager", short, "cpu", 1, None).dtype is getattr(torch, word)
     if word != "float16":  # training has no loss scaling, which float16 needs
         assert config(precision=short).precision == submission(precision=short).precision == word
         assert precision_of(short) is getattr(torch, word)

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.cli import train as cli
-from lensmount_adapters.training import train as training
+from lensmount_adapters.cli.evaluate import evaluate
+from lensmount_adapters.cli.train import train
+from lensmount_adapters.training import train_adapter
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.train_adapter import train
 
 ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
 FLOORS = {"malaria": 0.96, "smoking": 0.94, "histology": 0.96}
@@ -83,10 +83,10 @@ def test_the_command_of_a_card_gives_the_config_it_was_made_with(
         seen.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "train", note)
+    monkeypatch.setattr(train_adapter, "train", note)
     app = typer.Typer()
-    app.command("train")(cli.train)
-    app.command("evaluate")(cli.evaluate)
+    app.command("train")(train)
+    app.command("evaluate")(evaluate)
     CliRunner().invoke(app, shlex.split(zoo.command(made))[1:])
 
     assert seen == [made]
@@ -104,7 +104,7 @@ def test_a_card_is_written_from_a_record_alone(zoo: ModuleType, draw_folder, tmp
         precision="fp32",
     )
 
-    result = train(config)
+    result = train_adapter.train(config)
 
     card = zoo.card(replace(zoo.RECIPES[0], name="shapes"), config, result.manifest, result.size_bytes)
 

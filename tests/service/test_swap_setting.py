@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_service import server
+from lensmount_service import build
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
 
@@ -47,7 +47,7 @@ def test_subtracting_rereads_the_weights_into_host_memory(tmp_path, monkeypatch)
         executor="merged",
         swap="subtract",
     )
-    backbone = server.load_backbone("resnet10t", "random:0")
+    backbone = build.load_backbone("resnet10t", "random:0")
     devices = []
 
     def load(name, weights, device, dtype):
@@ -55,6 +55,6 @@ def test_subtracting_rereads_the_weights_into_host_memory(tmp_path, monkeypatch)
         return backbone
 
     with open_parts(settings.model_copy(update={"device": "cuda"}), backbone):
-        monkeypatch.setattr(server, "load_backbone", load)
+        monkeypatch.setattr(build, "load_backbone", load)
         assert backbone.base(["conv1.0.weight"]).keys() == {"conv1.0.weight"}
     assert devices == ["cpu"]

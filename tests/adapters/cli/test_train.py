@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.manifest import MlpHead
-from lensmount_adapters.cli import train as cli
+from lensmount_adapters.cli import terminal
+from lensmount_adapters.cli.evaluate import evaluate
+from lensmount_adapters.cli.train import train
 from lensmount_adapters.training.train_adapter import Progress
 
 app = typer.Typer()
-app.command("train")(cli.train)
-app.command("evaluate")(cli.evaluate)
+app.command("train")(train)
+app.command("evaluate")(evaluate)
 run = CliRunner()
 
 SMALL = ["--backbone=mobilenetv3_small_050", "--weights=random:0", "--size=32", "--epochs=2", "--batch-size=8"]
@@ -117,7 +119,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_tells_how_to_go_on(
     def press_ctrl_c(progress: Progress) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_epoch_line", press_ctrl_c)
+    monkeypatch.setattr(terminal, "_epoch_line", press_ctrl_c)
     out = tmp_path / "shapes.safetensors"
 
     result = run.invoke(app, ["train", "--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL])

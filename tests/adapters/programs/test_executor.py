@@ -540,7 +540,7 @@ def test_auto_remembers_what_it_measured(tmp_path: Path, monkeypatch: pytest.Mon
     def race(*_: object) -> Executor:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("lensmount_adapters.programs.executor.fastest", race)
+    monkeypatch.setattr("lensmount_adapters.programs.choose.fastest", race)
     again = choose_executor("auto", "auto", "cpu", threads=1, cache=tmp_path / "programs")
     assert (again.name, again.dtype) == (first.name, first.dtype)
     with pytest.raises(AssertionError, match="measured again"):
@@ -559,7 +559,7 @@ def test_auto_tries_no_bfloat16_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPa
         tried.extend(one.dtype for one in candidates)
         return candidates[-1]
 
-    monkeypatch.setattr("lensmount_adapters.programs.executor.fastest", race)
+    monkeypatch.setattr("lensmount_adapters.programs.choose.fastest", race)
     assert choose_executor("auto", "auto", "cpu", threads=1, cache=None).dtype is torch.float32
     assert set(tried) == {torch.float32}
 
@@ -580,7 +580,7 @@ def test_auto_tries_openvino_and_bfloat16_where_there_are_both(monkeypatch: pyte
     pytest.importorskip("openvino")
     if not computes_bfloat16(CPU):
         pytest.skip("the CPU has no bfloat16")
-    monkeypatch.setattr("lensmount_adapters.programs.executor.fastest", lambda candidates, device: candidates[-1])
+    monkeypatch.setattr("lensmount_adapters.programs.choose.fastest", lambda candidates, device: candidates[-1])
     chosen = choose_executor("auto", "auto", "cpu", threads=1, cache=None)
     assert (chosen.name, chosen.dtype) == ("openvino", torch.bfloat16)
 

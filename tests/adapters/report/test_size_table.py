@@ -9,12 +9,12 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from lensmount_adapters.cli import train as cli
+from lensmount_adapters.cli.sizes import sizes
 from lensmount_adapters.errors import BackboneError, TrainingError
 from lensmount_adapters.report.size_table import SizeTable, size_table
 
 app = typer.Typer()
-app.command("sizes")(cli.sizes)
+app.command("sizes")(sizes)
 run = CliRunner()
 
 

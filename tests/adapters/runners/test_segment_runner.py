@@ -252,7 +252,7 @@ def test_an_adapter_of_a_layer_that_is_no_input_is_merged_in_place(
     backbone: Backbone, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = SegmentRunner(backbone, choose_executor("eager", "float32", backbone.device, 1, None))
-    monkeypatch.setattr("lensmount_adapters.graph.functional.Parametric.covers", lambda self, deltas: False)
+    monkeypatch.setattr("lensmount_adapters.graph.functional.FunctionalBranch.covers", lambda self, deltas: False)
     asked = questions(adapters[:2], 4)
 
     own = logging.getLogger("lensmount_adapters.runners.segment_runner")

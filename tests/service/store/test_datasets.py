@@ -355,7 +355,7 @@ def test_an_upload_in_chunks_goes_on_where_it_stood(api: TestClient, images) -> 
 def test_the_same_archive_again_costs_one_byte(api: TestClient, images, monkeypatch: pytest.MonkeyPatch) -> None:
     data = zipped(images(a=2, b=2))
     first = api.put("/datasets/cells", content=data).json()
-    monkeypatch.setattr("lensmount_service.store.datasets.write_canonical", lambda *_: pytest.fail("judged again"))
+    monkeypatch.setattr("lensmount_service.store.datasets.write_dataset_archive", lambda *_: pytest.fail("read again"))
     end = len(data) - 1
 
     for name, status in (("cells", 200), ("other", 201)):

@@ -248,7 +248,7 @@ def test_a_job_that_breaks_every_time_has_failed(client, work, monkeypatch):
 
 
 def test_a_checkpoint_that_does_not_fit_is_left_aside(client, work, monkeypatch):
-    monkeypatch.setattr(job_run.JobRun, "_fetch_checkpoint", lambda self, path: bool(path.write_bytes(b"not one")))
+    monkeypatch.setattr(job_run.JobAttempt, "_fetch_checkpoint", lambda self, path: bool(path.write_bytes(b"not one")))
     job_id = submit(client)
     work()
     assert job(client, job_id)["state"] == "succeeded"
