@@ -7,13 +7,10 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 _WITHOUT_BFLOAT16 = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"))
-MADV_PAGEOUT = 21  # <linux/mman.h>; a kernel before 5.4 refuses it, and nothing happens
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -53,21 +50,6 @@ def release_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-def page_out(library: str) -> None:
-    """Give the memory of a loaded library back to the system: LLVM's is 75 MB, for two kernels of a kilobyte.
-
-    Nothing is lost: what is needed again is read again from its file. On Linux; elsewhere it stays.
-    """
-    if sys.platform != "linux":
-        return
-    advise = ctypes.CDLL(None).madvise
-    with suppress(OSError):
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            if library in line:
-                start, end = (int(number, 16) for number in line.split(maxsplit=1)[0].split("-"))
-                advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_PAGEOUT)
 
 
 def _cpu_capabilities() -> Mapping[str, object]:

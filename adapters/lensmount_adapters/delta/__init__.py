@@ -1,1 +1,1 @@
-"""What an adapter adds to one tensor: live = base + delta."""
+"""What an adapter adds to one tensor of the backbone: `live = base + delta`."""

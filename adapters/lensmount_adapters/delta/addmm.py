@@ -1,13 +1,15 @@
-"""`live = base + scale * B @ A` in float32: what a switch is made of.
+"""`live = base + scale * B @ A` in float32: the arithmetic of a switch from one adapter to another.
 
-| way | how | time, beside a plain copy of the base |
+| computed by | how | time relative to a plain copy of the base |
 |---|---|---|
-| `in_two_steps` | torch's product into `live`, then the base added: `live` is written, read and written again | 1.6 |
-| `OnePassAddmm` | the product stays in registers: the base is read once, `live` is written once | 1.1 |
+| `in_two_steps` | torch writes the product into `live` and then adds the base: two writes, one read of `live` | 1.6 |
+| delta/addmm_kernel.py | the product stays in registers: the base is read once and `live` is written once | 1.1 |
 
-One pass is taken for ranks up to 16 on a CPU where torch computes with one thread and the extra `llvm` is installed;
-with more threads torch shares the two steps among them. Both are within float32 rounding of the sum, and each gives the
-same bits whatever was in `live` before.
+The kernel computes ranks up to 16 on a CPU, if torch computes with one thread and the extra `llvm` is installed. With
+more threads torch splits the two steps among them. Both are within float32 rounding of the sum, and each gives the same
+bits whatever `live` contained before.
+
+The kernel is optional. Without the file addmm_kernel.py, or without llvmlite, torch computes everything in two steps.
 """
 
 from __future__ import annotations
@@ -15,33 +17,58 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from functools import partial
+from importlib import import_module
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-from lensmount_adapters.machine import page_out
 
 log = logging.getLogger(__name__)
 
-RANKS = (4, 8, 16)  # a kernel each; above, it is arithmetic that takes the time, and torch is better at that
-_ROOM = {rank: next(room for room in RANKS if room >= rank) for rank in range(1, RANKS[-1] + 1)}
-LONG_ROWS = 2048  # columns
-_making = threading.Lock()
+RANKS = (4, 8, 16)  # one kernel per rank; above 16 the arithmetic takes the time, and torch is better at that
+_KERNEL_RANKS = {rank: next(larger for larger in RANKS if larger >= rank) for rank in range(1, RANKS[-1] + 1)}
+
+
+class AddmmKernel(Protocol):
+    """A faster way to compute the sum for contiguous float32 tensors on the CPU, up to the rank it was made for."""
+
+    def planned(self, base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> Callable[[], None]:
+        """Plan the sum; the arguments are those of `planned_product`."""
+        ...
+
+
+class KernelCache:
+    """The kernels of one process, by rank. Each is made once, which takes a tenth of a second.
+
+    Any thread may ask. One lock owns the dictionary and lets one thread at a time make a kernel.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kernels: dict[int, AddmmKernel | None] = {}
+
+    def kernel(self, rank: int) -> AddmmKernel | None:
+        """The kernel for one of RANKS, or None if llvmlite is missing or does not work."""
+        with self._lock:
+            if rank not in self._kernels:
+                self._kernels[rank] = _make_kernel(rank)
+            return self._kernels[rank]
+
+
+KERNELS = KernelCache()
 
 
 def planned_product(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> Callable[[], None]:
-    """`live = base + scale * B @ A`, all float32, written when the plan is called; `live` overlaps no other.
+    """Plan `live = base + scale * B @ A`, all float32. Calling the plan writes `live`, which overlaps no other tensor.
 
-    base, live: [out, ...]; B: [out, r, *1]; A: [r, ...], with as much in a row as the base has. The plan holds what it
-    reads. Many are planned first and called in turn after: the weights of one push Python's own data out of the
-    caches, which costs as much as a fifth of the writing.
+    base, live: [out, ...]; B: [out, r, *1]; A: [r, ...], with as many numbers in a row as the base. The plan keeps the
+    tensors that it reads alive. A caller plans many products first and then calls them in turn: the weights of one
+    product push Python's own data out of the caches, which costs up to a fifth of the writing time.
     """
-    room = _ROOM.get(B.shape[1])
-    if room is not None and torch.get_num_threads() == 1 and _are_plain(base, B, A, live):
-        kernel = one_pass(room)
+    kernel_rank = _KERNEL_RANKS.get(B.shape[1])
+    if kernel_rank is not None and torch.get_num_threads() == 1 and _are_plain(base, B, A, live):
+        kernel = KERNELS.kernel(kernel_rank)
         if kernel is not None:
             return kernel.planned(base, B, A, scale, live)
     B, A, base = (tensor.reshape(len(tensor), -1) for tensor in (B, A, base))
@@ -49,53 +76,20 @@ def planned_product(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tens
 
 
 def in_two_steps(base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> None:
-    """No temporary; a tenth faster than addmm, which copies the base first."""
+    """Compute the sum without a temporary tensor. This is a tenth faster than addmm, which copies the base first."""
     torch.mm(B, A, out=live)
     torch.add(base, live, alpha=scale, out=live)
 
 
-class OnePassAddmm:
-    """`OnePassAddmm(rank).planned(base, B, A, scale, live)()`, shapes as in `planned_product`.
-
-    For ranks up to `rank`, all tensors float32, contiguous, on the CPU.
-    """
-
-    def __init__(self, rank: int) -> None:
-        from lensmount_adapters.delta.addmm_kernel import compiled  # llvmlite need not be there
-
-        self._rank = rank
-        self._short, self._long = compiled(rank, 1), compiled(rank, 8)
-        page_out("libllvmlite")
-
-    def planned(self, base: Tensor, B: Tensor, A: Tensor, scale: float, live: Tensor) -> Callable[[], None]:
-        rows = base.shape[0]
-        columns = base.numel() // rows
-        if missing := self._rank - B.shape[1]:
-            B, A = F.pad(B.view(rows, -1), (0, missing)), F.pad(A.view(-1, columns), (0, 0, 0, missing))
-        kernel = self._long if columns >= LONG_ROWS else self._short
-        read = (base, B, A, live)
-        return partial(_call, kernel, read, *(tensor.data_ptr() for tensor in read), scale, rows, columns)
-
-
-def _call(kernel: Callable[..., None], read: tuple[Tensor, ...], *arguments: Any) -> None:
-    """`read`: what the pointers among the arguments are into, held until now."""
-    kernel(*arguments)
-
-
-def one_pass(rank: int) -> OnePassAddmm | None:
-    """For one of RANKS; made once, in a tenth of a second. None where llvmlite is not there or does not work."""
-    with _making:
-        return _one_pass(rank)
-
-
-@cache
-def _one_pass(rank: int) -> OnePassAddmm | None:
+def _make_kernel(rank: int) -> AddmmKernel | None:
     try:
-        return OnePassAddmm(rank)
+        # imported by name: the file may be deleted, and llvmlite need not be installed
+        kernel: AddmmKernel = import_module("lensmount_adapters.delta.addmm_kernel").OnePassAddmm(rank)
+        return kernel
     except ModuleNotFoundError:
         return None
-    except Exception:  # LLVM has errors of many kinds, and torch gives the same answers
-        log.warning("no kernel was made; a switch takes half as long again", exc_info=True)
+    except Exception:  # LLVM raises errors of many kinds, and torch gives the same results
+        log.warning("could not make a kernel for adapter switches; a switch takes half as long again", exc_info=True)
         return None
 
 

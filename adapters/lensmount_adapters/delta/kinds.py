@@ -1,16 +1,16 @@
-"""What an adapter adds to one backbone tensor: `live = base + delta`, one small class for each kind of delta.
+"""What an adapter adds to one backbone tensor: `live = base + delta`, one small class per kind of delta.
 
 | class | layer | delta |
 |---|---|---|
 | `LowRank` | Linear, Conv1d/2d/3d (any stride, padding, dilation; groups and depthwise with a shared A) | `s * B @ A` |
-| `GroupedLowRank` | Conv with groups, factors of its own for each group | `s * B_g @ A_g` |
+| `GroupedLowRank` | Conv with groups, separate factors per group | `s * B_g @ A_g` |
 | `TransposedLowRank` | ConvTranspose1d/2d/3d, with or without groups | `s * A_g @ B_g^T` |
 | `Tucker` | Linear-free Conv, CP/Tucker form 1x1, kxk, 1x1 | `s * einsum(B, mid, A)` |
 | `Additive` | any vector: bias, norm affine, BatchNorm statistics | the tensor itself |
 
-A convolution's delta is a matmul of the flattened factors, never a convolution of kernels (14 times faster and the
-same bits). Sources: LoRA, arXiv 2106.09685; CP/Tucker form, LyCORIS (arXiv 2309.14859) and the seed "LoRA for
-convolutional networks"; BitFit, arXiv 2106.10199.
+A convolution's delta is a matrix product of the flattened factors, never a convolution of kernels: the product is 14
+times faster and gives the same bits. Sources: LoRA, arXiv 2106.09685; CP/Tucker form, LyCORIS (arXiv 2309.14859) and
+the seed "LoRA for convolutional networks"; BitFit, arXiv 2106.10199.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class Delta(Protocol):
         ...
 
     def dense(self) -> Tensor:
-        """The delta itself: float32, the target's shape, differentiable in the stored tensors."""
+        """The delta as one float32 tensor of the target's shape, differentiable with respect to the stored tensors."""
         ...
 
     def write(self, base: Tensor, live: Tensor) -> None:
-        """`live = base + delta` in place, computed in float32 and rounded once to the dtype of `live`."""
+        """Write `base + delta` into `live`, computed in float32 and rounded once to the dtype of `live`."""
         ...
 
 
 def planned(delta: Delta, base: Tensor, live: Tensor) -> Callable[[], None]:
-    """`delta.write(base, live)` to be called later; the plans of many are made before the first is called."""
+    """A function that does `delta.write(base, live)`. Callers plan many deltas before they call the first plan."""
     return delta.planned(base, live) if isinstance(delta, LowRank) else partial(delta.write, base, live)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Factored:
-    """Two factors and their scale, `alpha / rank`."""
+    """Two factors and their scale, which is `alpha / rank`."""
 
     target: Target
     A: Tensor
@@ -79,7 +79,7 @@ class _Factored:
 class LowRank(_Factored):
     """LoRA on a Linear or ConvNd weight: A reduces to `r` channels with the full kernel, B is pointwise.
 
-    A: [r, in/groups, *k], B: [out, r, *1]. With groups the same A serves every group (the layout of LyCORIS).
+    A: [r, in/groups, *k], B: [out, r, *1]. With groups, all groups share A (the layout of LyCORIS).
     """
 
     def dense(self) -> Tensor:
@@ -89,7 +89,7 @@ class LowRank(_Factored):
         self.planned(base, live)()
 
     def planned(self, base: Tensor, live: Tensor) -> Callable[[], None]:
-        """`write`, all done that can be done before."""
+        """Do the preparation for `write`; calling the result writes."""
         if live.dtype is torch.float32:
             return planned_product(base, self.B.float(), self.A.float(), self.scale, live)
         return partial(self._write_rounded, base, live)
@@ -101,7 +101,7 @@ class LowRank(_Factored):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _BlockLowRank(_Factored, ABC):
-    """A weight of `n` blocks, each the product of its own factors: `dense` and `write` for the two classes below."""
+    """A weight of `n` blocks, each the product of its own two factors; the base of the two classes below."""
 
     @abstractmethod
     def blocks(self) -> tuple[Tensor, Tensor]:
@@ -121,7 +121,7 @@ class _BlockLowRank(_Factored, ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedLowRank(_BlockLowRank):
-    """LoRA on a grouped or depthwise ConvNd weight, with factors of its own for each group.
+    """LoRA on a grouped or depthwise ConvNd weight, with separate factors per group.
 
     A: [groups * r, in/groups, *k], B: [out, r, *1]: the weights of two grouped convolutions applied in turn.
     """
@@ -137,19 +137,19 @@ class GroupedLowRank(_BlockLowRank):
 class TransposedLowRank(_BlockLowRank):
     """LoRA on a ConvTransposeNd weight: a transposed convolution to `r` channels, then a pointwise convolution.
 
-    A: [in, r, *k], B: [out, r, *1]; with groups, A_g holds in/g rows and B_g out/g rows.
+    A: [in, r, *k], B: [out, r, *1]. With groups, A_g has in/g rows and B_g has out/g rows.
     """
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         groups, inputs = self.target.groups, self.A.shape[0]
         A = self.A.float().flatten(2)  # [in, r, k]
         B = self.B.float().reshape(groups, -1, self.rank)  # [g, out/g, r]
-        return B.repeat_interleave(inputs // groups, dim=0), A  # every input channel meets the outputs of its group
+        return B.repeat_interleave(inputs // groups, dim=0), A  # each input channel reaches the outputs of its group
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tucker:
-    """LoRA on a ConvNd weight in CP/Tucker form: pointwise down, kxk in the small space, pointwise up.
+    """LoRA on a ConvNd weight in CP/Tucker form: pointwise to `r` channels, kxk on `r` channels, pointwise to `out`.
 
     A: [r, in/groups, *1], mid: [r, r, *k], B: [out, r, *1].
     """
@@ -179,7 +179,7 @@ class Tucker:
         self.folded().write(base, live)
 
     def folded(self) -> LowRank:
-        """`mid` folded into A: a plain low-rank delta of the same rank."""
+        """The same delta with `mid` folded into A: a plain low-rank delta of the same rank."""
         mid = self.mid.float().flatten(2)  # [p, q, k]
         A = torch.einsum("pqk,qi->pik", mid, _matrix(self.A))  # [r, in/groups, k]
         return LowRank(self.target, A, self.B, self.scale)
@@ -187,7 +187,7 @@ class Tucker:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Additive:
-    """A full delta, added as it is: BitFit's bias, norm affine parameters, BatchNorm running statistics."""
+    """A full delta, added without factors: BitFit's bias, norm affine parameters, BatchNorm running statistics."""
 
     target: Target
     delta: Tensor
@@ -207,9 +207,9 @@ class Additive:
 
 
 def low_rank(target: Target, A: Tensor, B: Tensor, scale: float) -> Delta:
-    """The low-rank delta that fits the target's layer and the factors' shapes.
+    """The low-rank delta of the class that matches the target's layer and the factors' shapes.
 
-    Raises AdapterInvalid (`adapter_shape_mismatch`) where the factors do not fit the backbone.
+    Raises AdapterInvalid (`adapter_shape_mismatch`) if the factors do not fit the backbone.
     """
     rank, ndim = _rank(target, B), len(target.shape)
     ones = (1,) * (ndim - 2)
@@ -226,7 +226,7 @@ def low_rank(target: Target, A: Tensor, B: Tensor, scale: float) -> Delta:
 
 
 def tucker(target: Target, A: Tensor, mid: Tensor, B: Tensor, scale: float) -> Tucker:
-    """The CP/Tucker delta; raises AdapterInvalid where it does not fit the backbone."""
+    """The CP/Tucker delta. Raises AdapterInvalid if it does not fit the backbone."""
     if target.layer is not Layer.CONV:
         raise AdapterInvalid(
             f"{target.module}: found lora_mid for a {target.layer} layer, expected a convolution. "
@@ -242,7 +242,7 @@ def tucker(target: Target, A: Tensor, mid: Tensor, B: Tensor, scale: float) -> T
 
 
 def additive(target: Target, delta: Tensor) -> Additive:
-    """The full delta; raises AdapterInvalid where it does not fit the backbone."""
+    """The full delta. Raises AdapterInvalid if it does not fit the backbone."""
     if len(target.shape) != 1:
         raise AdapterInvalid(
             f"{target.name}: found a full delta for a weight of shape {list(target.shape)}, expected low-rank factors",

@@ -1,4 +1,4 @@
-"""Tensors of an adapter file to deltas, checked against the backbone's targets."""
+"""Turn the tensors of an adapter file into deltas, checked against the backbone's targets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lensmount_adapters.errors import AdapterInvalid
 def read_deltas(
     targets: Mapping[str, Target], tensors: Mapping[str, Tensor], scales: Mapping[str, float]
 ) -> tuple[Delta, ...]:
-    """Group the file's tensors (all but `head.*`) into deltas, in the order of the targets.
+    """Group the file's tensors, without `head.*`, into deltas in the order of the targets.
 
     `scales` maps each low-rank module to `alpha / rank`. Raises AdapterInvalid for a tensor that belongs to no target
-    (`adapter_unknown_target`), for factors that are not complete (`adapter_incomplete`) and for shapes that do not fit.
+    (`adapter_unknown_target`), for incomplete factors (`adapter_incomplete`) and for shapes that do not fit.
     """
     modules = {target.module: target for target in targets.values() if target.name.endswith(".weight")}
     deltas: dict[str, Delta] = {}
@@ -36,30 +36,30 @@ def read_deltas(
                 code="adapter_unknown_target",
             )
         parts.setdefault(module, {})[part] = tensor
-    for module, found in parts.items():
+    for module, factors in parts.items():
         target = modules[module]
         if target.name in deltas:
             raise AdapterInvalid(
                 f"{module}: found both factors and a full delta, expected one kind of delta for one tensor",
                 code="adapter_invalid",
             )
-        deltas[target.name] = _factored(target, found, scales)
+        deltas[target.name] = _factored(target, factors, scales)
     return tuple(deltas[name] for name in targets if name in deltas)
 
 
 FACTORS = ("lora_A", "lora_B", "lora_mid")
 
 
-def _factored(target: Target, found: Mapping[str, Tensor], scales: Mapping[str, float]) -> Delta:
-    if not {"lora_A", "lora_B"} <= found.keys():
+def _factored(target: Target, factors: Mapping[str, Tensor], scales: Mapping[str, float]) -> Delta:
+    if not {"lora_A", "lora_B"} <= factors.keys():
         raise AdapterInvalid(
-            f"{target.module}: found {', '.join(sorted(found))}, expected lora_A and lora_B together",
+            f"{target.module}: found {', '.join(sorted(factors))}, expected lora_A and lora_B together",
             code="adapter_incomplete",
         )
     if target.layer not in (Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED):
         raise AdapterInvalid(
             f"{target.module}: found low-rank factors for a {target.layer} layer, expected a linear layer or a "
-            "convolution. Fix: give it as a full delta",
+            "convolution. Fix: store it as a full delta",
             code="adapter_unknown_target",
         )
     if target.module not in scales:
@@ -67,7 +67,7 @@ def _factored(target: Target, found: Mapping[str, Tensor], scales: Mapping[str, 
             f"{target.module}: found factors but no entry under `modules` in the manifest, expected its rank and alpha",
             code="adapter_incomplete",
         )
-    A, B, scale = found["lora_A"], found["lora_B"], scales[target.module]
-    if "lora_mid" in found:
-        return tucker(target, A, found["lora_mid"], B, scale)
+    A, B, scale = factors["lora_A"], factors["lora_B"], scales[target.module]
+    if "lora_mid" in factors:
+        return tucker(target, A, factors["lora_mid"], B, scale)
     return low_rank(target, A, B, scale)

@@ -1,4 +1,4 @@
-"""Which backbone tensors an adapter trains: a preset for each family of backbones, or a regular expression."""
+"""Which backbone tensors an adapter trains: a preset per family of backbones, or a regular expression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ NORMS = frozenset({Layer.NORM, Layer.BATCH_NORM})
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`modules` is searched in the paths of dense layers, for lora; `stages` in those of what trains beside lora."""
+    """Which layers train by default on one family of backbones, and why.
+
+    `modules` is searched in the paths of dense layers, which lora trains; `stages` in the paths of the biases and norms
+    that train together with lora.
+    """
 
     backbones: str
     modules: str
@@ -41,7 +45,7 @@ PRESETS = (
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen targets by what is done to them: factored (lora, lora-tucker) or added in full (bias, norm)."""
+    """The chosen targets, by the kind of their delta: low-rank (lora, lora-tucker) or full (bias, norm)."""
 
     low_rank: tuple[Target, ...] = ()
     additive: tuple[Target, ...] = ()
@@ -49,7 +53,7 @@ class Selection:
 
 
 def parse_method(method: str) -> tuple[str, ...]:
-    """ "lora+norm" -> ("lora", "norm"); raises TrainingError for an unknown or contradictory method."""
+    """Split "lora+norm" into ("lora", "norm"). Raises TrainingError for an unknown or contradictory method."""
     parts = tuple(part.strip() for part in method.split("+"))
     if unknown := [part for part in parts if part not in METHODS]:
         raise TrainingError(
@@ -67,15 +71,16 @@ def select_targets(
 ) -> Selection:
     """The tensors that `method` trains on the backbone of that name.
 
-    `expression` is searched in module paths ("layer4.0.conv1") and takes the preset's place, for every part of the
-    method. Without one, lora takes the preset's dense layers; bias and norm take the whole backbone alone, and the
-    preset's stages beside lora, so that the trunk below stays frozen. Raises TrainingError where nothing matches.
+    `expression` is searched in module paths ("layer4.0.conv1") and replaces the preset for every part of the method.
+    Without an expression, lora trains the preset's dense layers. Bias and norm train the whole backbone by themselves;
+    together with lora they train the preset's stages only, so that the trunk below stays frozen. Raises TrainingError
+    if nothing matches.
     """
     parts = parse_method(method)
     pattern = _compile(expression)
-    factored = bool({"lora", "lora-tucker"} & set(parts))
-    dense = _low_rank(backbone, targets, pattern) if factored else ()
-    additive = _additive(backbone, targets, parts, pattern, factored)
+    with_lora = bool({"lora", "lora-tucker"} & set(parts))
+    dense = _low_rank(backbone, targets, pattern) if with_lora else ()
+    additive = _additive(backbone, targets, parts, pattern, with_lora)
     if not dense and not additive and parts != ("head",):
         layers = sorted({t.module for t in targets.values()})
         raise TrainingError(
@@ -89,14 +94,14 @@ def _low_rank(backbone: str, targets: Mapping[str, Target], pattern: re.Pattern[
     layers = [t for t in targets.values() if t.layer in LOW_RANK and t.name.endswith(".weight")]
     if pattern is not None:
         return tuple(t for t in layers if pattern.search(t.module))
-    dense = [t for t in layers if t.groups == 1 or _looks_along_the_depth(t)]
+    dense = [t for t in layers if t.groups == 1 or _spans_several_slices(t)]
     preset = _preset(backbone)
     chosen = [t for t in dense if preset is not None and re.search(preset.modules, t.module)]
-    return tuple(chosen or dense[-max(1, len(dense) // 3) :])  # unknown family: the last third
+    return tuple(chosen or dense[-max(1, len(dense) // 3) :])  # an unknown family trains the last third
 
 
-def _looks_along_the_depth(target: Target) -> bool:
-    """A 3-D kernel of several slices: all that lets an adapter of volumes see their order."""
+def _spans_several_slices(target: Target) -> bool:
+    """Return True for a 3-D kernel of several slices. Only such kernels let an adapter see the order of slices."""
     return len(target.shape) == 5 and target.shape[2] > 1
 
 
@@ -105,7 +110,7 @@ def _additive(
     targets: Mapping[str, Target],
     parts: tuple[str, ...],
     pattern: re.Pattern[str] | None,
-    beside_lora: bool,
+    with_lora: bool,
 ) -> tuple[Target, ...]:
     biases = [t for t in targets.values() if "bias" in parts and t.name.endswith(".bias")]
     norms = [
@@ -114,7 +119,7 @@ def _additive(
         if "norm" in parts and t.layer in NORMS and t.name.rpartition(".")[2] in ("weight", "bias")
     ]
     chosen = {t.name: t for t in (*biases, *norms)}
-    if pattern is None and beside_lora and (preset := _preset(backbone)) is not None:
+    if pattern is None and with_lora and (preset := _preset(backbone)) is not None:
         pattern = re.compile(preset.stages)
     return tuple(t for t in chosen.values() if pattern is None or pattern.search(t.module))
 
@@ -129,4 +134,4 @@ def _compile(expression: str | None) -> re.Pattern[str] | None:
     try:
         return re.compile(expression)
     except re.error as error:
-        raise TrainingError(f"--targets {expression!r} is no regular expression: {error}") from error
+        raise TrainingError(f"--targets {expression!r} is not a regular expression: {error}") from error

@@ -37,7 +37,7 @@ reader needs no lock: it keeps the one that it got.
 | `.exact` | the caller's, `lensmount-exact` | the caller's reserves an entry, the other thread fills it |
 | OpenVINO's models | all | `OpenVino._cloning`; afterwards a thread has a clone of its own |
 | warning filters, `os.environ` of the process | all | `_converting` (openvino), `_environment` (inductor) |
-| kernels of delta/addmm.py | all | `_making` of that module |
+| kernels of delta/addmm.py | all | the lock of `KernelCache` |
 """
 
 from __future__ import annotations

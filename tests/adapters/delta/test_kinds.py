@@ -1,4 +1,4 @@
-"""Deltas one by one: dense and write agree, gradients reach the factors, and what does not fit names its layer."""
+"""Each kind of delta: dense and write agree, gradients reach the factors, and an error names the layer."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_dense_is_the_delta_of_float64(
     assert deltas
     for delta in deltas:
         name = delta.target.name
-        wanted = merged64(backbone, parts, name) - backbone.base([name])[name].double()
+        expected = merged64(backbone, parts, name) - backbone.base([name])[name].double()
         assert delta.dense().dtype is torch.float32
-        assert (delta.dense() - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+        assert (delta.dense() - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -81,7 +81,9 @@ def test_each_layer_gets_its_class(backbone: Backbone, draw_adapter: Callable[..
     assert {type(d) for d in deltas_of(backbone, draw_adapter(backbone, "norm"))} == {Additive}
 
 
-def test_reading_and_writing_out_are_inverse(backbone: Backbone, draw_adapter: Callable[..., Any]) -> None:
+def test_reading_stored_tensors_gives_the_same_tensors_back(
+    backbone: Backbone, draw_adapter: Callable[..., Any]
+) -> None:
     parts = draw_adapter(backbone, "mixed")
     written = {name: tensor for delta in deltas_of(backbone, parts) for name, tensor in delta.tensors().items()}
     assert written.keys() == {name for name in parts.tensors if not name.startswith("head.")}
@@ -127,7 +129,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
             assert float(loss(B + step.view(B.shape)) - loss(B)) == pytest.approx(float(B.grad.view(-1)[i]), abs=1e-4)
 
 
-def test_a_message_names_the_layer_the_found_and_the_expected(backbone: Backbone) -> None:
+def test_an_error_names_the_layer_and_the_found_and_expected_shapes(backbone: Backbone) -> None:
     tensors = {"conv2d.lora_A.weight": torch.ones(8, 4, 3, 3), "conv2d.lora_B.weight": torch.ones(8, 8, 1, 1)}
     with pytest.raises(AdapterInvalid, match=r"conv2d: found lora_A .*\[8, 4, 3, 3\], expected \[8, 3, 3, 3\].*Fix"):
         read_deltas(backbone.targets, tensors, {"conv2d": 1.0})

@@ -1,4 +1,4 @@
-"""Sizes and break-even ranks against the tensors that are really made, counted one by one."""
+"""Sizes and break-even ranks, compared with the tensors that are really made and counted."""
 
 from __future__ import annotations
 
@@ -46,34 +46,38 @@ OTHERS = [
 ]
 
 
-def made(make: Callable[..., Delta], target: Target, rank: int) -> int:
+def stored_numbers(make: Callable[..., Delta], target: Target, rank: int) -> int:
     return sum(tensor.numel() for tensor in make(target, rank, 1.0, torch.Generator()).tensors().values())
 
 
-def first(holds: Callable[[int], bool]) -> int:
-    return next(rank for rank in itertools.count(1) if holds(rank))
+def lowest_rank(condition: Callable[[int], bool]) -> int:
+    return next(rank for rank in itertools.count(1) if condition(rank))
 
 
 @pytest.mark.parametrize("target", [*CONVOLUTIONS, *GROUPED, *OTHERS], ids=str)
 def test_low_rank_sizes_and_break_even_are_those_of_the_tensors(target: Target) -> None:
     assert full_size(target) == torch.zeros(target.shape).numel()
     for rank in range(1, 9):
-        assert low_rank_size(target, rank) == made(fresh_low_rank, target, rank)
-    assert low_rank_break_even(target) == first(lambda r: made(fresh_low_rank, target, r) >= full_size(target))
+        assert low_rank_size(target, rank) == stored_numbers(fresh_low_rank, target, rank)
+    assert low_rank_break_even(target) == lowest_rank(
+        lambda r: stored_numbers(fresh_low_rank, target, r) >= full_size(target)
+    )
 
 
 @pytest.mark.parametrize("target", [*CONVOLUTIONS, *GROUPED], ids=str)
 def test_tucker_sizes_and_break_even_are_those_of_the_tensors(target: Target) -> None:
     for rank in range(1, 9):
-        assert tucker_size(target, rank) == made(fresh_tucker, target, rank)
-    assert tucker_break_even(target) == first(lambda r: made(fresh_tucker, target, r) >= full_size(target))
+        assert tucker_size(target, rank) == stored_numbers(fresh_tucker, target, rank)
+    assert tucker_break_even(target) == lowest_rank(
+        lambda r: stored_numbers(fresh_tucker, target, r) >= full_size(target)
+    )
 
 
 @pytest.mark.parametrize("target", [*(t for t in CONVOLUTIONS if takes_tucker(t)), *GROUPED], ids=str)
 def test_below_the_crossover_tucker_is_smaller_and_from_it_on_it_is_not(target: Target) -> None:
     crossover = tucker_crossover(target)
     for rank in range(1, crossover + 10):
-        smaller = made(fresh_tucker, target, rank) < made(fresh_low_rank, target, rank)
+        smaller = stored_numbers(fresh_tucker, target, rank) < stored_numbers(fresh_low_rank, target, rank)
         assert smaller == (rank < crossover)
 
 
@@ -106,7 +110,7 @@ def test_what_training_stores_is_what_is_counted(small_backbone: Backbone, rank:
 
 @pytest.mark.parametrize("kernel", [(3,), (3, 2), (2, 3, 2)], ids=str)
 def test_the_recomposed_tucker_kernel_is_that_of_the_loops(kernel: tuple[int, ...]) -> None:
-    """The source's loops: for every output, input and place, the sum over both ranks of B[o,p] mid[p,q,k] A[q,i]."""
+    """The source's loops: for every output, input and kernel position, the sum over both ranks of B[o,p] mid[p,q,k] A[q,i]."""
     outputs, inputs, rank = 4, 3, 2
     target = Target("layer.weight", (outputs, inputs, *kernel), Layer.CONV)
     ones = [1] * len(kernel)
@@ -114,10 +118,10 @@ def test_the_recomposed_tucker_kernel_is_that_of_the_loops(kernel: tuple[int, ..
     A = torch.randn(rank, inputs, *ones, generator=draw)
     mid = torch.randn(rank, rank, *kernel, generator=draw)
     B = torch.randn(outputs, rank, *ones, generator=draw)
-    wanted = recomposed(A.double().flatten(1), mid.double(), B.double().flatten(1), target.shape)
+    expected = recomposed(A.double().flatten(1), mid.double(), B.double().flatten(1), target.shape)
     found = Tucker(target, A, mid, B, scale=0.5).dense()
     assert found.shape == target.shape
-    assert torch.allclose(found.double(), 0.5 * wanted, rtol=0, atol=1e-6)
+    assert torch.allclose(found.double(), 0.5 * expected, rtol=0, atol=1e-6)
 
 
 def recomposed(A: Tensor, mid: Tensor, B: Tensor, shape: tuple[int, ...]) -> Tensor:

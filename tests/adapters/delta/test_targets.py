@@ -13,7 +13,7 @@ from lensmount_adapters.errors import TrainingError
 
 
 def targets_of(name: str) -> dict[str, Target]:
-    """Targets read off a timm model without weights, written down apart from `Backbone`."""
+    """The targets of a timm model without weights, listed independently of `Backbone`."""
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0)
     kinds = {
@@ -75,19 +75,19 @@ def test_an_unknown_family_trains_the_last_third_of_its_dense_layers() -> None:
     assert list(chosen) == dense[-len(chosen) :]
 
 
-def test_norm_and_bias_alone_take_the_whole_backbone_and_beside_lora_only_its_stages() -> None:
+def test_norm_trains_the_whole_backbone_alone_and_only_the_last_stages_with_lora() -> None:
     targets = targets_of("tf_efficientnet_lite0")
 
     alone = select_targets("tf_efficientnet_lite0", targets, "norm")
-    beside = select_targets("tf_efficientnet_lite0", targets, "lora+norm")
+    with_lora = select_targets("tf_efficientnet_lite0", targets, "lora+norm")
 
     assert len(alone.additive) == 2 * 49  # 49 BatchNorms: weight and bias
     assert alone.low_rank == ()
-    assert {t.module.split(".")[1] for t in beside.additive if "." in t.module} == {"4", "5", "6"}
-    assert len(beside.low_rank) == 17
+    assert {t.module.split(".")[1] for t in with_lora.additive if "." in t.module} == {"4", "5", "6"}
+    assert len(with_lora.low_rank) == 17
 
 
-def test_an_expression_takes_the_preset_s_place_and_may_name_depthwise_layers() -> None:
+def test_an_expression_replaces_the_preset_and_may_name_depthwise_layers() -> None:
     chosen = select_targets("tf_efficientnet_lite0", targets_of("tf_efficientnet_lite0"), "lora", r"blocks\.6.*conv_dw")
 
     assert [t.module for t in chosen.low_rank] == ["blocks.6.0.conv_dw"]
@@ -98,7 +98,7 @@ def test_an_expression_that_matches_nothing_is_refused_with_examples_of_module_p
 
     with pytest.raises(TrainingError, match=r"'transformer' with method lora matches nothing in resnet10t.*layer"):
         select_targets("resnet10t", targets, "lora", "transformer")
-    with pytest.raises(TrainingError, match="no regular expression"):
+    with pytest.raises(TrainingError, match="is not a regular expression"):
         select_targets("resnet10t", targets, "lora", "(")
 
 
