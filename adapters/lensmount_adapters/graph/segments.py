@@ -1,7 +1,7 @@
-"""Cut a backbone where exactly one tensor is alive: a trunk that an adapter never touches, and the branch after it.
+"""Cut a backbone where exactly one tensor is alive: a trunk that no adapter changes, and the branch after it.
 
-The module is traced once (torch.fx, with timm's list of what cannot be traced as leaves). Everything in front of the
-first adapted layer computes the same for ever, so training may keep its output, and serving may share it.
+The module is traced once with torch.fx; the modules on timm's list of untraceable ones stay leaves. Everything before
+the first adapted layer always computes the same, so training may cache its output and serving may share it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lensmount_adapters.errors import BackboneError
 class Halves:
     """`branch(trunk(images))` is `module(images)`, bit for bit; both share their tensors with the module.
 
-    Tensors keep their names: "blocks.4.0.conv_pw.weight" is called so in the branch as well. `trunk` is None where the
-    first layer is adapted already, `at` names the layer whose output passes from one to the other.
+    Tensors keep their names: "blocks.4.0.conv_pw.weight" has this name in the branch as well. `trunk` is None if the
+    very first layer is adapted. `at` names the layer whose output passes from one to the other.
     """
 
     trunk: fx.GraphModule | None
@@ -32,7 +32,7 @@ class Halves:
 
 
 class Segments:
-    """`Segments(module).halves({"layer3.0.conv1.weight"})`; raises BackboneError where the module cannot be traced."""
+    """`Segments(module).halves({"layer3.0.conv1.weight"})`. Raises BackboneError if the module cannot be traced."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -47,9 +47,9 @@ class Segments:
         return len(self.cuts) + 1
 
     def cut_before(self, tensors: Collection[str]) -> int | None:
-        """The latest cut before the first layer that owns one of the named tensors; None where no cut is before it.
+        """The last cut before the first layer that owns one of the named tensors; None if no cut comes before it.
 
-        With no tensor named, the last cut.
+        Without names it is the last cut of all.
         """
         first = next((i for i, node in enumerate(self._nodes) if _owns(node, tensors)), len(self._nodes))
         return max((cut for cut in self.cuts if cut < first), default=None)
@@ -57,12 +57,12 @@ class Segments:
     def halves(self, tensors: Collection[str]) -> Halves:
         """The module cut as late as possible before the first layer that owns one of the named tensors.
 
-        With no tensor named, all of the backbone is trunk.
+        Without names the whole backbone is trunk.
         """
         return self.halves_at(self.cut_before(tensors))
 
     def halves_at(self, cut: int | None) -> Halves:
-        """The module cut there; None: all of it is branch."""
+        """The module cut after the node with this number. With None, all of it is branch."""
         if cut is None:
             return Halves(None, self._assemble(self._graph))
         return Halves(self._front(cut), self._back(cut), self._nodes[cut].name)
@@ -80,7 +80,7 @@ class Segments:
         copies = {self._nodes[cut]: graph.placeholder("activations")}
         after = self._nodes[cut + 1 :]
         for node in self._nodes[:cut]:
-            if node.op == "get_attr" and not set(after).isdisjoint(node.users):  # read by both halves
+            if node.op == "get_attr" and not set(after).isdisjoint(node.users):  # both halves read it
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         for node in after:
             copies[node] = graph.node_copy(node, copies.__getitem__)
@@ -103,23 +103,23 @@ _NO_LAYER = ("placeholder", "get_attr", "output")
 
 
 def _defaults(module: nn.Module) -> dict[str, Any]:
-    """Every argument of `forward` but the images, at its default: an attention mask that is never given is no input."""
+    """The arguments of `forward` except the images, at their defaults: a mask that no caller passes is not an input."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     return {p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty}
 
 
 def _cuts(nodes: list[fx.Node]) -> list[int]:
-    """The nodes after which nothing is alive but their own output; parameters and constants do not count."""
+    """The nodes after which only their own output is alive. Parameters and constants do not count."""
     position = {node: index for index, node in enumerate(nodes)}
     last_use = {node: max((position[user] for user in node.users), default=position[node]) for node in nodes}
-    found: list[int] = []
-    alive_until = -1  # of everything computed before the node
+    cuts: list[int] = []
+    alive_until = -1  # the last use of everything computed before the node
     for index, node in enumerate(nodes):
         if node.op not in _NO_LAYER and alive_until <= index < len(nodes) - 1:
-            found.append(index)
+            cuts.append(index)
         if node.op != "get_attr":
             alive_until = max(alive_until, last_use[node])
-    return found
+    return cuts
 
 
 def _owns(node: fx.Node, tensors: Iterable[str]) -> bool:

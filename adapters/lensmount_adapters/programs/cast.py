@@ -1,4 +1,4 @@
-"""A module and its base weights in the precision, the memory layout and the place they are computed in."""
+"""A module and its base weights in the precision, memory layout and device that they are computed in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """[N, C, H, W] and [N, C, D, H, W] with the channels last in memory; other shapes as they are."""
+    """[N, C, H, W] and [N, C, D, H, W] with the channels last in memory; other shapes unchanged."""
     layout = _layout(x)
     return x if layout is torch.preserve_format else x.contiguous(memory_format=layout)
 
@@ -18,8 +18,8 @@ def channels_last(x: Tensor) -> Tensor:
 class Cast:
     """`cast.module(*cast.inputs(images), *cast.weights(weights))`: a copy of the module, its inputs and its weights.
 
-    [N, C, (D,) H, W] and convolution weights have their channels last. Nothing is shared with `module`, and nothing
-    that is handed in is ever written, whatever the module does in place. To be called under torch.inference_mode.
+    [N, C, (D,) H, W] and convolution weights have their channels last. Nothing is shared with `module`, and no tensor
+    passed as an input is ever written to, whatever the module does in place. Call it under torch.inference_mode.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Cast:
             self._base_cast = tuple(self._cast(tensor, copied=True) for tensor in base)
 
     def inputs(self, inputs: Sequence[Tensor], *, copied: bool = False) -> list[Tensor]:
-        """`copied`: never shared with what is handed in."""
+        """Cast the inputs. With `copied`, the results never share memory with them."""
         return [self._cast(x, copied=copied or self._writes) for x in inputs]
 
     def weights(self, weights: Sequence[Tensor], *, copied: bool = False) -> tuple[Tensor, ...]:
-        """Those that are the very tensors of the base were cast at the start."""
+        """Cast the weights. Those that are the base's own tensors were cast in the constructor."""
         return tuple(
-            ready if weight is own else self._cast(weight, copied=copied)
-            for weight, own, ready in zip(weights, self._base, self._base_cast, strict=True)
+            base_cast if weight is base else self._cast(weight, copied=copied)
+            for weight, base, base_cast in zip(weights, self._base, self._base_cast, strict=True)
         )
 
     def nbytes(self, weights: Sequence[Tensor]) -> int:

@@ -1,8 +1,11 @@
-"""Which executor computes here: the one asked for by name, or the fastest one measured on this machine."""
+"""Choose an executor: the one asked for by name, or the fastest one measured on this machine."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,73 +16,95 @@ from lensmount_adapters.programs.eager import Eager
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.programs.race import fastest, load_choice, save_choice
 
-NAMES = ("auto", "eager", "openvino", "compile", "cudagraphs")
 
+class _Source(NamedTuple):
+    """The class of an optional executor, and the options that it takes in addition to device and dtype."""
+
+    module: str
+    executor: str
+    options: tuple[str, ...] = ()
+
+
+# They are imported by name: the libraries of the others need not be installed, and a file may be deleted.
+_SOURCES = {
+    "openvino": _Source("lensmount_adapters.programs.openvino", "OpenVino", ("threads", "cache")),
+    "compile": _Source("lensmount_adapters.programs.inductor", "Inductor", ("cache",)),
+    "cudagraphs": _Source("lensmount_adapters.programs.cudagraphs", "CudaGraphs"),
+}
 
 PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
+
+
+def executor_names() -> tuple[str, ...]:
+    """The names that `choose_executor` takes: an optional executor is among them if its file exists."""
+    return ("auto", "eager", *(name for name, source in _SOURCES.items() if find_spec(source.module)))
 
 
 def choose_executor(
     name: str, precision: str, device: str | torch.device, threads: int, cache: Path | None
 ) -> Executor:
-    """An executor by its name and precision; "auto" takes what is installed and measurably pays on this machine.
+    """An executor by its name and precision. "auto" takes the fastest installed one, measured on this machine.
 
-    `threads` are OpenVINO's own, torch has its setting. `cache` is the folder for programs and for what was measured.
-    Raises ExecutorUnavailable with the cure where what is asked for cannot be had.
+    `threads` is for OpenVINO only; torch has a setting of its own. `cache` is the folder for compiled programs and for
+    the measured choice. Raises ExecutorUnavailable, with a fix, if the executor or the precision is not available.
     """
     device, precision = torch.device(device), full_word(precision)
-    if name not in NAMES or precision not in ("auto", *PRECISIONS):
+    names = executor_names()
+    if name not in names or precision not in ("auto", *PRECISIONS):
         raise ExecutorUnavailable(
-            f"found executor {name!r} with precision {precision!r}, expected one of {', '.join(NAMES)} "
+            f"found executor {name!r} with precision {precision!r}, expected one of {', '.join(names)} "
             f"with auto, {', '.join(PRECISIONS)}"
         )
     if "auto" not in (name, precision):
         return _make(name, PRECISIONS[precision], device, threads, cache)
-    asked = f"{name} {precision} on {device_name(device)} with {threads} threads"
-    known = load_choice(asked, cache)
-    if known in {(n, p) for n in NAMES for p in PRECISIONS}:
-        return _make(known[0], PRECISIONS[known[1]], device, threads, cache)
-    chosen = fastest(_candidates(name, precision, device, threads, cache), device)
-    save_choice(asked, (chosen.name, str(chosen.dtype).removeprefix("torch.")), cache)
-    return chosen
+    question = f"{name} {precision} on {device_name(device)} with {threads} threads"
+    choice = load_choice(question, cache)
+    if choice in {(n, p) for n in names for p in PRECISIONS}:
+        return _make(choice[0], PRECISIONS[choice[1]], device, threads, cache)
+    winner = fastest(_candidates(name, precision, device, threads, cache), device)
+    save_choice(question, (winner.name, str(winner.dtype).removeprefix("torch.")), cache)
+    return winner
 
 
 def _candidates(name: str, precision: str, device: torch.device, threads: int, cache: Path | None) -> list[Executor]:
-    """The plain ones first: each has to pay to be taken instead of those before it."""
-    own = "cudagraphs" if device.type == "cuda" else "openvino"
-    names = ("eager", own) if name == "auto" else (name,)
+    """The executors to measure, simplest first: each must be clearly faster than those before it to be chosen."""
+    compiler = "cudagraphs" if device.type == "cuda" else "openvino"
+    names = ("eager", compiler) if name == "auto" else (name,)
     dtypes = _worth_trying(device) if precision == "auto" else (PRECISIONS[precision],)
-    found: list[Executor] = []
-    missing: ExecutorUnavailable | None = None
+    candidates: list[Executor] = []
+    unavailable: ExecutorUnavailable | None = None
     for dtype in dtypes:
-        for one in names:
+        for candidate in names:
             try:
-                found.append(_make(one, dtype, device, threads, cache))
+                candidates.append(_make(candidate, dtype, device, threads, cache))
             except ExecutorUnavailable as error:
-                missing = error
-    if missing is not None and not found:
-        raise missing
-    return found
+                unavailable = error
+    if unavailable is not None and not candidates:
+        raise unavailable
+    return candidates
 
 
 def _worth_trying(device: torch.device) -> tuple[torch.dtype, ...]:
-    """float32, and a half precision that the device computes in hardware; bfloat16 first: its range is float32's."""
+    """float32, and a half precision computed in hardware. bfloat16 is preferred: its range is float32's."""
     if computes_bfloat16(device):
         return (torch.float32, torch.bfloat16)
     return (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,)
 
 
 def _make(name: str, dtype: torch.dtype, device: torch.device, threads: int, cache: Path | None) -> Executor:
-    if name == "openvino":
-        from lensmount_adapters.programs.openvino import OpenVino  # the libraries of the others need not be there
-
-        return OpenVino(device, dtype, threads, cache)
-    if name == "compile":
-        from lensmount_adapters.programs.inductor import Inductor
-
-        return Inductor(device, dtype, cache)
-    if name == "cudagraphs":
-        from lensmount_adapters.programs.cudagraphs import CudaGraphs
-
-        return CudaGraphs(device, dtype)
-    return Eager(device, dtype)
+    if name == "eager":
+        return Eager(device, dtype)
+    source = _SOURCES[name]
+    try:
+        module = import_module(source.module)
+    except ModuleNotFoundError as error:
+        if error.name != source.module:
+            raise
+        raise ExecutorUnavailable(
+            f"found no executor {name} in this installation, expected it. Fix: the executor auto"
+        ) from error
+    options: dict[str, Any] = {"threads": threads, "cache": cache}
+    executor: Executor = getattr(module, source.executor)(
+        device, dtype, **{key: options[key] for key in source.options}
+    )
+    return executor

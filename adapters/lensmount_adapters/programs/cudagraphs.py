@@ -1,7 +1,7 @@
-"""Programs for CUDA GPUs: all kernels of a forward pass launched at once, as a graph captured for each input shape.
+"""Programs for CUDA GPUs: all kernels of a forward pass are launched at once, as one captured graph per input shape.
 
-A graph reads fixed buffers. Weights are copied into them in one launch before a replay, so any number of adapters share
-the graphs, and binding one costs nothing but its bytes.
+A graph reads fixed buffers. One launch copies the weights into them before a replay, so any number of adapters share
+the graphs, and binding an adapter costs only the memory of its weights.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, fx
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.programs.cast import Cast
 
-MAX_GRAPHS = 64  # of one program; the one that was not replayed for longest goes
-WARM_UP = 3  # runs before a capture, which must meet no first-time allocation
+MAX_GRAPHS = 64  # per program; the least recently replayed one is dropped
+WARM_UP = 3  # runs before a capture, because nothing may be allocated for the first time during it
 
 
 class CudaGraphs:
     """`CudaGraphs("cuda", torch.bfloat16).compile(module, inputs, weights, key="")`.
 
-    Nothing is kept on disk. Raises ExecutorUnavailable where there is no CUDA device.
+    Nothing is kept on disk. Raises ExecutorUnavailable if there is no CUDA device.
     """
 
     name = "cudagraphs"
@@ -51,7 +51,7 @@ class _Captured:
 
 
 class CudaGraphCompiled:
-    """Made by CudaGraphs.compile."""
+    """The result of CudaGraphs.compile: the graphs captured so far and the buffers that they read."""
 
     def __init__(self, cast: Cast, base: tuple[Tensor, ...]) -> None:
         self._cast = cast
@@ -59,13 +59,13 @@ class CudaGraphCompiled:
             self._buffers = [torch.clone(weight) for weight in cast.weights(base)]
         self._loaded: tuple[Tensor, ...] | None = None
         self._captured: OrderedDict[tuple[torch.Size, ...], _Captured] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle()  # with one stream, so that graphs reuse each other's memory
+        self._pool = torch.cuda.graph_pool_handle()  # one pool and one stream, so that graphs reuse each other's memory
         self._stream = torch.cuda.Stream(cast.device)  # type: ignore[no-untyped-call]  # torch's
 
     def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         with torch.inference_mode():
             output = self.replay(inputs, self._cast.weights(weights))
-        self._loaded = None  # whoever handed them in may write them
+        self._loaded = None  # the caller may write to its weights before the next call
         return output
 
     def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> CudaGraphProgram:
@@ -74,30 +74,30 @@ class CudaGraphCompiled:
 
     @torch.inference_mode()
     def replay(self, inputs: Sequence[Tensor], weights: tuple[Tensor, ...]) -> Tensor:
-        """With weights that were cast; those of the replay before lie in the buffers already."""
-        given = self._cast.inputs(inputs)
+        """Run with weights that are already cast. The weights of the previous replay are still in the buffers."""
+        cast_inputs = self._cast.inputs(inputs)
         with torch.cuda.device(self._cast.device):
             if weights is not self._loaded:
                 self._loaded = None
                 if weights:
                     torch._foreach_copy_(self._buffers, list(weights))
                 self._loaded = weights
-            captured = self._captured_for(given)
-            torch._foreach_copy_(captured.inputs, given)
+            captured = self._captured_for(cast_inputs)
+            torch._foreach_copy_(captured.inputs, cast_inputs)
             captured.graph.replay()
-            return captured.output.clone()  # the next replay writes into it
+            return captured.output.clone()  # the next replay overwrites it
 
-    def _captured_for(self, given: list[Tensor]) -> _Captured:
-        shapes = tuple(x.shape for x in given)
+    def _captured_for(self, cast_inputs: list[Tensor]) -> _Captured:
+        shapes = tuple(x.shape for x in cast_inputs)
         if shapes not in self._captured:
-            self._captured[shapes] = self._capture(given)
+            self._captured[shapes] = self._capture(cast_inputs)
             if len(self._captured) > MAX_GRAPHS:
                 self._captured.popitem(last=False)
         self._captured.move_to_end(shapes)
         return self._captured[shapes]
 
-    def _capture(self, given: list[Tensor]) -> _Captured:
-        inputs = [torch.clone(x) for x in given]
+    def _capture(self, cast_inputs: list[Tensor]) -> _Captured:
+        inputs = [torch.clone(x) for x in cast_inputs]
         module = self._cast.module
         current = torch.cuda.current_stream(self._cast.device)
         graph = torch.cuda.CUDAGraph()
@@ -107,10 +107,10 @@ class CudaGraphCompiled:
                 for _ in range(WARM_UP):
                     module(*inputs, *self._buffers)
             current.wait_stream(self._stream)
-            # thread_local: another thread may bind meanwhile
+            # thread_local: another thread may bind during the capture
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 output = module(*inputs, *self._buffers)
-        except torch.OutOfMemoryError:  # passes: the next attempt may find room, so it says nothing about the backbone
+        except torch.OutOfMemoryError:  # temporary: the next attempt may find memory, so the backbone is not at fault
             raise
         except RuntimeError as error:
             raise BackboneError(

@@ -1,4 +1,4 @@
-"""The eager executor: torch, operation by operation. The others are measured against it."""
+"""The eager executor: torch runs operation by operation. The other executors are compared with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensmount_adapters.programs.cast import Cast
 
 
 class Eager:
-    """`Eager("cpu", torch.bfloat16).compile(module, inputs, weights, key="")`: torch, operation by operation."""
+    """`Eager("cpu", torch.bfloat16).compile(module, inputs, weights, key="")`: torch runs operation by operation."""
 
     name = "eager"
 
@@ -29,7 +29,10 @@ class Eager:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TorchCompiled:
-    """What torch computes by `call`, the cast module or a faster form of it; `copies`: `call` gets its own inputs."""
+    """A module that torch runs by `call`, which is the cast module or a compiled form of it.
+
+    With `copies`, `call` gets copies of its inputs and weights.
+    """
 
     cast: Cast
     call: Callable[..., Tensor]

@@ -2,7 +2,7 @@
 
 | executor | file | `bind` | for |
 |---|---|---|---|
-| `eager` | this one | casts | everywhere; what the others are measured against |
+| `eager` | programs/eager.py | casts | everywhere; the others are compared with it |
 | `openvino` | programs/openvino.py | compiles, in a fraction of a second | CPUs |
 | `compile` | programs/inductor.py | casts | CPUs without OpenVINO, GPUs; the first start takes minutes |
 | `cudagraphs` | programs/cudagraphs.py | casts | CUDA GPUs |
@@ -18,34 +18,34 @@ from torch import Tensor, fx
 
 
 class Program(Protocol):
-    """A function of its inputs, the weights inside. One thread at a time."""
+    """A function of its inputs that has its weights inside. One thread at a time may call it."""
 
     @property
     def nbytes(self) -> int:
-        """Memory that dropping it frees, estimated."""
+        """An estimate of the memory that is freed when the program is dropped."""
         ...
 
     def __call__(self, *inputs: Tensor) -> Tensor: ...
 
 
 class Compiled(Protocol):
-    """`module(*inputs, *weights)` compiled. `run` and programs belong to one thread; `bind` is safe from any."""
+    """`module(*inputs, *weights)`, compiled. One thread calls `run` and the programs; any thread may call `bind`."""
 
     def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        """With weights handed in; those that are the very tensors given to `compile` cost nothing."""
+        """Run with these weights. Weights that are the same tensor objects as in `compile` cost nothing."""
         ...
 
     def bind(self, weights: Sequence[Tensor], shapes: Sequence[Sequence[int]] = ()) -> Program:
-        """With these weights inside. They may be written afterwards, save the very tensors given to `compile`.
+        """A program with these weights inside. The caller may write to them later, unless they were given to `compile`.
 
-        `shapes` of the inputs it will be called with, where they are known: it is ready for them then. The first
-        dimension does not matter.
+        `shapes` are the shapes of the inputs of later calls, if they are known; the program is then prepared for them.
+        The first dimension does not matter.
         """
         ...
 
 
 class Executor(Protocol):
-    """How programs are made on this machine, and in which precision they compute.
+    """Makes programs on this machine; they compute in the precision `dtype`.
 
     >>> executor = choose_executor("auto", "auto", "cpu", threads=1, cache=Path("programs"))    # doctest: +SKIP
     >>> branch = executor.compile(module, (activations,), weights, key="fingerprint-cut")       # doctest: +SKIP
@@ -61,22 +61,23 @@ class Executor(Protocol):
     def compile(
         self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
     ) -> Compiled:
-        """Inputs and weights are examples: sizes of inputs may change from call to call, shapes of weights never.
+        """Compile the module. `inputs` and `weights` are examples: only the sizes of inputs may differ in later calls.
 
-        `key` names the program in the cache on disk: it must change with the module's constants. Inputs of any float
-        dtype are taken and never written; outputs are in some float dtype and survive the next call.
-        Raises BackboneError where the module cannot be compiled.
+        `key` names the program in the cache on disk, so it must change with the module's constants. Inputs may have any
+        float dtype and are never written to. Outputs have some float dtype and stay valid after the next call.
+        Raises BackboneError if the module cannot be compiled.
         """
         ...
 
 
 @runtime_checkable
 class Joining(Protocol):
-    """An executor to which one program is cheaper than two that follow one another."""
+    """An executor for which one joined program is cheaper than two programs in a row."""
 
     def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> Program:
-        """`second(first(x), *others)` as one program of `x, *others`, for one sample at a time or for `many`.
+        """`second(first(x), *others)` as one program of `x, *others`, for single samples or, with `many`, for batches.
 
-        It is ready for inputs of these shapes. Both are programs of this executor, and stay as they are.
+        The new program is prepared for inputs of these shapes. Both arguments are programs of this executor; they can
+        still be used.
         """
         ...

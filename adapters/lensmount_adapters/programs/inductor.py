@@ -1,7 +1,9 @@
-"""Programs by TorchInductor, torch's own compiler: C++ on CPUs, Triton on GPUs, a minute or more at the first start.
+"""Programs by TorchInductor, torch's own compiler: C++ on CPUs, Triton on GPUs; a minute or more at the first start.
 
-`bind` casts and compiles nothing. Freezing, Inductor's way to make weights constant, took 5 to 11 s for each set of
-weights and saved 4 % of the time (tf_efficientnet_lite0 from block 4 on, bfloat16, 16 images, one core with AMX).
+`bind` casts the weights and compiles nothing. Freezing, which makes weights constant in Inductor, took 5 to 11 s per
+set of weights and saved 4 % of the time (tf_efficientnet_lite0 from block 4 on, bfloat16, 16 images, one core with AMX).
+
+Only choose.py knows this file, and only by its name. Without the file the executor `compile` is not offered.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx
@@ -26,11 +29,12 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 class Inductor:
     """`Inductor("cpu", torch.bfloat16, cache=Path("programs")).compile(module, inputs, weights, key="")`.
 
-    Inductor keeps its programs by what it compiles, so a `key` says nothing more. Raises ExecutorUnavailable where
-    there is no C++ compiler.
+    Inductor's cache is keyed by what it compiles, so it ignores `key`. Raises ExecutorUnavailable if no C++ compiler is
+    found.
     """
 
     name = "compile"
+    _environment: ClassVar[threading.Lock] = threading.Lock()  # all instances share the environment of the process
 
     def __init__(
         self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, cache: Path | None = None
@@ -47,8 +51,10 @@ class Inductor:
         self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
     ) -> TorchCompiled:
         cast = Cast(module, weights, self._device, self.dtype)
-        compiled = TorchCompiled(cast, torch.compile(cast.module), copies=True)  # it guards its inputs' layout and kind
-        with _kept_in(self._cache):
+        compiled = TorchCompiled(
+            cast, torch.compile(cast.module), copies=True
+        )  # torch.compile checks the layout and the class of its inputs
+        with self._cached():
             try:
                 _warm_up(compiled, inputs, weights)
             except Exception as error:  # Inductor runs the model's own code and a compiler
@@ -58,33 +64,32 @@ class Inductor:
                 ) from error
         return compiled
 
+    @contextmanager
+    def _cached(self) -> Iterator[None]:
+        """Point Inductor to the cache folder. It reads the folder from the environment.
+
+        If the variable is missing, Inductor sets it to its default in /tmp, so the variable is restored afterwards.
+        """
+        if self._cache is None:
+            yield
+            return
+        with self._environment:
+            before = os.environ.get(CACHE_VARIABLE)
+            os.environ[CACHE_VARIABLE] = str(self._cache / "inductor")
+            try:
+                yield
+            finally:
+                os.environ.pop(CACHE_VARIABLE)
+                if before is not None:
+                    os.environ[CACHE_VARIABLE] = before
+
 
 @torch.inference_mode()
 def _warm_up(compiled: TorchCompiled, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
-    """Compile for any batch and image size, and for the batch of one, which torch takes for a case of its own."""
+    """Compile for any batch and image size, and for a batch of one, which torch treats as a special case."""
     for images in (2, 1):
-        given = compiled.inputs([x[:1].expand(images, *x.shape[1:]) for x in inputs])
-        for x in given:
+        examples = compiled.inputs([x[:1].expand(images, *x.shape[1:]) for x in inputs])
+        for x in examples:
             for dim in range(x.ndim):
                 torch._dynamo.maybe_mark_dynamic(x, dim)
-        compiled.call(*given, *compiled.cast.weights(weights))
-
-
-_environment = threading.Lock()
-
-
-@contextmanager
-def _kept_in(cache: Path | None) -> Iterator[None]:
-    """Inductor asks the environment for its cache, and writes the default, in /tmp, into it where there is none."""
-    if cache is None:
-        yield
-        return
-    with _environment:
-        before = os.environ.get(CACHE_VARIABLE)
-        os.environ[CACHE_VARIABLE] = str(cache / "inductor")
-        try:
-            yield
-        finally:
-            os.environ.pop(CACHE_VARIABLE)
-            if before is not None:
-                os.environ[CACHE_VARIABLE] = before
+        compiled.call(*examples, *compiled.cast.weights(weights))

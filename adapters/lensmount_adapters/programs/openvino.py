@@ -1,7 +1,7 @@
 """Programs for CPUs by OpenVINO: a module is traced once, kept on disk as OpenVINO's IR, and compiled in milliseconds.
 
-Every weight is a Parameter of the model. A program of its own has them replaced by Constants, which OpenVINO packs once
-for the processor's matrix units. Weights handed in at run time are packed at every call and need static shapes, while
+Every weight is a Parameter of the model. A bound program has Constants in their place, which OpenVINO packs once for
+the processor's matrix units. Weights that are passed as inputs are packed in every call. They need static shapes, while
 batch and image size stay free.
 """
 
@@ -33,10 +33,10 @@ from lensmount_adapters.programs.executor import Program
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 CAPABILITIES = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
-COUNTED_IMAGES = 16  # a program keeps its activations: they are counted for a batch of this many
+COUNTED_IMAGES = 16  # a program keeps its activations in memory; they are counted for a batch of this size
 IR = "program.xml"
-KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # batches with a request of their own, and the calls it takes
-KEPT_REQUESTS = 16  # two for each image size that one program is compiled for at a time
+KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # exact requests kept, calls before a shape gets one, shapes counted
+KEPT_REQUESTS = 16  # per program: two per image size that it is compiled for
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -46,8 +46,8 @@ _converting = threading.Lock()  # `catch_warnings` changes the filters of the wh
 class OpenVino:
     """`OpenVino("cpu", torch.bfloat16, threads=1, cache=Path("programs")).compile(module, inputs, weights, key)`.
 
-    Raises ExecutorUnavailable where OpenVINO is not installed or the processor lacks the precision: OpenVINO itself
-    would take that as a hint and compute in float32.
+    Raises ExecutorUnavailable if OpenVINO is not installed or the processor lacks the precision: OpenVINO itself would
+    treat the precision as a hint and compute in float32.
     """
 
     name = "openvino"
@@ -65,20 +65,20 @@ class OpenVino:
         self._openvino = import_openvino()
         self._core = self._openvino.Core()
         self._cache = cache
-        self._cloning = threading.Lock()  # nothing says that a model may be cloned by two threads at a time
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if masks_bfloat16():  # OpenVINO has a oneDNN of its own, which does not read the environment
-            able = [one for one in able if one != CAPABILITIES[torch.bfloat16]]
-        if CAPABILITIES[dtype] not in able:
+        self._cloning = threading.Lock()  # OpenVINO does not say that two threads may clone a model at a time
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if masks_bfloat16():  # OpenVINO includes its own oneDNN, which ignores the environment
+            capabilities = [word for word in capabilities if word != CAPABILITIES[torch.bfloat16]]
+        if CAPABILITIES[dtype] not in capabilities:
             raise ExecutorUnavailable(
-                f"found a CPU with {', '.join(able)} in OpenVINO, expected {CAPABILITIES[dtype]}. "
+                f"found a CPU with {', '.join(capabilities)} in OpenVINO, expected {CAPABILITIES[dtype]}. "
                 "Fix: the precision float32"
             )
         self._config = {
             "INFERENCE_PRECISION_HINT": HINTS[dtype],
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,  # there is one owner, and it computes one batch at a time
-            "ENABLE_CPU_PINNING": False,  # else two servers on a machine take the same cores
+            "NUM_STREAMS": 1,  # one thread owns the programs and computes one batch at a time
+            "ENABLE_CPU_PINNING": False,  # with pinning, two servers on one machine would take the same cores
         }
 
     def compile(
@@ -91,10 +91,10 @@ class OpenVino:
         return OpenVinoCompiled(self, model, tuple(weights), self._activation_bytes(model, [x.shape for x in inputs]))
 
     def request(self, model: Any, shapes: Sequence[Sequence[int]], *, samples: bool = False) -> Request:
-        """A request for inputs of these shapes, and with `samples` for this number of them only, else for any.
+        """A request for inputs of these shapes. It takes any number of samples, or with `samples` exactly this number.
 
-        Sizes are made constant because padding as TensorFlow does it is computed from them: with free sizes a batch of
-        16 takes a quarter longer on EfficientNet-Lite0 (`Pad` is not fused into the convolution behind it).
+        Sizes are constant because TensorFlow's padding is computed from them: with free sizes a batch of 16 takes a
+        quarter longer on EfficientNet-Lite0 (`Pad` is not fused into the convolution after it).
         """
         fixed = self._clone(model)
         fixed.reshape(
@@ -107,7 +107,7 @@ class OpenVino:
         return Request(compiled.create_infer_request(), self._openvino.Tensor)
 
     def with_constants(self, model: Any, constants: Mapping[int, Tensor], shared: frozenset[int]) -> Any:
-        """A clone of the model with the inputs at these positions constant; the `shared` ones without a copy."""
+        """A clone of the model with constants as the inputs at these positions; the `shared` ones are not copied."""
         clone = self._clone(model)
         parameters = clone.get_parameters()
         for position, weight in constants.items():
@@ -118,13 +118,13 @@ class OpenVino:
         return clone
 
     def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> OpenVinoProgram:
-        """As Joining says: one set of buffers, no copy between the two, and a call less."""
+        """See Joining. One set of buffers, no copy between the two programs, and one call less."""
         assert isinstance(first, OpenVinoProgram)
         assert isinstance(second, OpenVinoProgram)
-        head, tail = self._clone(first.model), self._clone(second.model)
-        entrance, *others = tail.get_parameters()
-        entrance.output(0).replace(head.get_results()[0].input_value(0))
-        model = self._openvino.Model(tail.get_results(), [*head.get_parameters(), *others])
+        front, back = self._clone(first.model), self._clone(second.model)
+        entrance, *others = back.get_parameters()
+        entrance.output(0).replace(front.get_results()[0].input_value(0))
+        model = self._openvino.Model(back.get_results(), [*front.get_parameters(), *others])
         packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
         nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES
         program = OpenVinoProgram(self, model, second.free, nbytes)
@@ -132,33 +132,33 @@ class OpenVino:
         return program
 
     def _clone(self, model: Any) -> Any:
-        with self._cloning:  # of all models: two of them may share their constants
+        with self._cloning:  # one lock for all models: two models may share constants
             return model.clone()
 
     def _kept(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], folder: Path) -> Any:
-        """The model of the cache; converted where it is not there or not what it should be."""
+        """The cached model. It is converted if it is missing, damaged or has other inputs."""
         try:
             model = self._core.read_model(folder / IR)
-        except RuntimeError:  # not there, or damaged
+        except RuntimeError:  # missing or damaged
             model = None
         expected = self._shapes(inputs, weights)
-        if model is None or [given.get_partial_shape() for given in model.inputs] != expected:
+        if model is None or [port.get_partial_shape() for port in model.inputs] != expected:
             model = self._converted(module, inputs, weights)
             self._keep(model, folder)
         return model
 
     def _converted(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
         example = tuple(torch.clone(tensor.detach().float().cpu()) for tensor in (*inputs, *weights))
-        own = copy.deepcopy(module).eval().requires_grad_(False)
+        copied = copy.deepcopy(module).eval().requires_grad_(False)
         with _converting, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch.jit.trace is deprecated; convert_model calls it as well
             try:
-                # checking the trace is half of the time, and tracing the module instead of a function is slower as well
+                # checking the trace takes half of the time; tracing the module instead of a function is slower too
                 traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's
-                    lambda *given: own(*given), example, check_trace=False, strict=False
+                    lambda *inputs: copied(*inputs), example, check_trace=False, strict=False
                 )
                 model = self._openvino.convert_model(traced, example_input=example)
-            except Exception as error:  # tracing runs the model's own code, and OpenVINO has errors of many kinds
+            except Exception as error:  # tracing runs the model's own code, and OpenVINO raises errors of many kinds
                 raise BackboneError(
                     f"OpenVINO cannot convert this backbone: {' '.join(str(error).split())[:400]}. "
                     "Fix: the executor eager"
@@ -175,7 +175,7 @@ class OpenVino:
         return free + [self._openvino.PartialShape(list(weight.shape)) for weight in weights]
 
     def _keep(self, model: Any, folder: Path) -> None:
-        """Whole or not at all: written beside its place and renamed. Of two that write at a time one stays."""
+        """Save the model atomically, by renaming a temporary folder. If two processes write, one result stays."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         written = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -194,12 +194,12 @@ class OpenVino:
             shutil.rmtree(written, ignore_errors=True)
 
     def _digest(self, module: fx.GraphModule, key: str) -> str:
-        """What the IR depends on; neither the processor nor the precision is in it."""
+        """A digest of everything the IR depends on. It depends on neither the processor nor the precision."""
         versions = (self._openvino.__version__, torch.__version__, timm.__version__)
         return hashlib.sha256("\n".join((key, *versions, str(module))).encode()).hexdigest()[:32]
 
     def _activation_bytes(self, model: Any, shapes: Sequence[Sequence[int]]) -> int:
-        """About what one program keeps for its activations: the layer with most of them, in two memory layouts."""
+        """An estimate of a program's memory for activations: those of its largest layer, in two memory layouts."""
         fixed = self._clone(model)
         fixed.reshape({fixed.inputs[index]: list(shape) for index, shape in enumerate(shapes)})
         largest = max(_elements(node) for node in fixed.get_ordered_ops())
@@ -210,9 +210,9 @@ class OpenVino:
 class Request:
     """One infer request: `request(inputs)`.
 
-    Tensors are set one by one: OpenVINO's own handling of a list takes 0.15 ms more. Inputs are read where they lie,
-    the output is copied out of the request's memory. A tensor of ours, set as its output, stays unwritten where the
-    model hands an input through (2026.4).
+    Tensors are set one by one: OpenVINO's own handling of a list takes 0.15 ms more. Inputs are read in place; the
+    output is copied out of the request's memory. Setting a tensor of ours as the output does not work for a model that
+    returns its input unchanged: OpenVINO does not write to it (2026.4).
     """
 
     infer_request: Any
@@ -220,18 +220,18 @@ class Request:
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         request = self.infer_request
-        given = [self.tensor(_array(x), shared_memory=True) for x in inputs]
-        for position, one in enumerate(given):
-            request.set_input_tensor(position, one)
+        tensors = [self.tensor(_array(x), shared_memory=True) for x in inputs]
+        for position, tensor in enumerate(tensors):
+            request.set_input_tensor(position, tensor)
         request.infer(share_outputs=True)
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 
 class OpenVinoCompiled:
-    """Made by OpenVino.compile.
+    """The result of OpenVino.compile.
 
-    Most adapters leave biases and norms as they are, and constant ones are fused into the layers in front. So `run` has
-    two programs: one takes the matrices and kernels alone, the other, compiled when first needed, takes everything.
+    Most adapters do not change biases and norms, and OpenVINO fuses constant ones into the layers before them. So `run`
+    has two programs: one takes matrices and kernels only; the other takes all weights, and is compiled when first used.
     """
 
     def __init__(self, executor: OpenVino, model: Any, base: tuple[Tensor, ...], activation_bytes: int) -> None:
@@ -270,7 +270,7 @@ class OpenVinoCompiled:
         return OpenVinoProgram(self._executor, model, self._first, nbytes)
 
     def _with(self, weights: Sequence[Tensor], positions: frozenset[int]) -> Any:
-        """The model with these weights constant; the base's own tensors are shared by all programs, never written."""
+        """The model with these weights constant. All programs share the base's own tensors and never write to them."""
         constants = {self._first + index: weights[index] for index in positions}
         shared = frozenset(self._first + index for index in positions if weights[index] is self._base[index])
         return self._executor.with_constants(self._model, constants, shared)
@@ -278,18 +278,18 @@ class OpenVinoCompiled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenVinoProgram:
-    """Two requests for each image size.
+    """A program with two requests per image size: one for single images, one for any batch.
 
-    One is for a single image, from the first to the last, so that its bits never change; the other for any batch. The
-    sizes used last are kept; the first `free` inputs are those whose sizes change, the others are weights. The batch
-    that comes most often gets a request of its own, made in the background. Exact shapes take a tenth less time.
+    Single images always use the same request, so the bits of their results never change. The requests of the most
+    recently used sizes are kept. The first `free` inputs are those whose sizes change; the others are weights. The most
+    frequent batch shape gets an exact request, made in the background: with exact shapes a batch takes a tenth less.
     """
 
     executor: OpenVino
     model: Any
     free: int
     nbytes: int
-    requests: OrderedDict[Shapes, Request] = field(default_factory=OrderedDict)  # of one sample, or -1 for any
+    requests: OrderedDict[Shapes, Request] = field(default_factory=OrderedDict)  # for one sample, or -1 for any number
     exact: dict[Shapes, Request | None] = field(default_factory=dict)  # None while it is being made
     seen: Counter[Shapes] = field(default_factory=Counter)
 
@@ -303,16 +303,17 @@ class OpenVinoProgram:
         if shapes[0][0] > 1 and len(self.exact) < KEPT_EXACT and len(self.seen) < MOST_SEEN:
             self.seen[shapes] += 1
             if self.seen[shapes] == EXACT_AFTER:
-                self.exact[shapes] = None  # by the caller's thread, so that there are never more than are kept
+                self.exact[shapes] = None  # set in the caller's thread, so that there are never more than KEPT_EXACT
                 threading.Thread(target=self._make_exact, args=(shapes,), name="lensmount-exact").start()
 
     def _make_exact(self, shapes: Shapes) -> None:
         try:
             self.exact[shapes] = self.executor.request(self.model, shapes, samples=True)
-        except RuntimeError:  # it goes on as it was
+        except RuntimeError:  # the request for any batch stays in use
             del self.exact[shapes]
 
     def make_ready(self, shapes: Shapes) -> Request:
+        """The request for inputs of these shapes; it is compiled if there is none yet."""
         single = shapes[0][0] == 1
         key = shapes if single else tuple((-1, *shape[1:]) for shape in shapes)
         request = self.requests.get(key)
@@ -325,13 +326,13 @@ class OpenVinoProgram:
 
 
 def import_openvino() -> Any:
-    """OpenVINO without its telemetry, which else reports to Google Analytics from the first import on.
+    """Import OpenVINO without its telemetry, which would report to Google Analytics from the first import on.
 
-    Raises ExecutorUnavailable where it is not installed.
+    Raises ExecutorUnavailable if OpenVINO is not installed.
     """
     silent = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
     if silent:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None fails the import: a stub takes over
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None makes the import fail, so OpenVINO uses its stub
     try:
         import openvino
     except ImportError as error:
@@ -349,12 +350,12 @@ def _array(x: Tensor) -> Any:
 
 
 def _constants(model: Any) -> int:
-    """The numbers in all its constants."""
+    """How many numbers the constants of a model have."""
     return sum(_size(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
 
 
 def _elements(node: Any) -> int:
-    """What goes in and out of one operation, constants aside."""
+    """How many numbers go in and out of one operation, without constants."""
     if node.get_type_name() in ("Constant", "Parameter", "Result"):
         return 0
     incoming = [i.get_source_output() for i in node.inputs()]

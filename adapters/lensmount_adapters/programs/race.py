@@ -1,4 +1,4 @@
-"""Which executor to take: a race on a small network on this very machine, remembered beside the programs."""
+"""Find the fastest executor by a race on a small network on this machine; the result is cached with the programs."""
 
 from __future__ import annotations
 
@@ -19,51 +19,54 @@ from lensmount_adapters.atomic import write_atomic
 if TYPE_CHECKING:
     from lensmount_adapters.programs.executor import Executor, Program
 
-MIN_GAIN = 1.2  # what a less plain executor, or less precision, must pay to be taken
-BOUNDS = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # error beside the largest output
-VERSION = 1  # of the race; a new one measures anew
+MIN_GAIN = 1.2  # a more complex executor, or a lower precision, is chosen only if it is this many times as fast
+BOUNDS = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # error relative to the largest output
+VERSION = 1  # of the race; with a new version the choice is measured again
 
 
 def fastest(
     candidates: Sequence[Executor], device: torch.device, clock: Callable[[], float] = time.perf_counter
 ) -> Executor:
-    """The first candidate, or a later one that is at least 1.2 times as fast as what was best before it.
+    """The first candidate, or a later one that is at least 1.2 times as fast as the best one before it.
 
-    One whose answers differ from the first one's by more than its precision allows is left out.
+    A candidate is left out if its results differ from the first one's by more than its precision allows.
     """
     if len(candidates) == 1:
         return candidates[0]
     module, images, weights = _network(device)
-    programs = [one.compile(module, (images,), weights, f"probe-{VERSION}").bind(weights) for one in candidates]
+    programs = [
+        candidate.compile(module, (images,), weights, f"probe-{VERSION}").bind(weights) for candidate in candidates
+    ]
     expected = programs[0](images).float().cpu()
     seconds = _seconds(programs, images, clock)
     best, shortest = candidates[0], seconds[0]
-    for one, program, took in zip(candidates, programs, seconds, strict=True):
+    for candidate, program, duration in zip(candidates, programs, seconds, strict=True):
         error = (program(images).float().cpu() - expected).abs().max() / expected.abs().max()
-        if took * MIN_GAIN <= shortest and error <= BOUNDS[one.dtype]:
-            best, shortest = one, took
+        if duration * MIN_GAIN <= shortest and error <= BOUNDS[candidate.dtype]:
+            best, shortest = candidate, duration
     return best
 
 
-def load_choice(asked: str, cache: Path | None) -> tuple[str, str] | None:
-    """Name and precision that won when the same was asked on this machine with the same libraries."""
+def load_choice(question: str, cache: Path | None) -> tuple[str, str] | None:
+    """Name and precision of the earlier winner for the same question, machine and libraries; None if there is none."""
     try:
-        found = json.loads(_file(asked, cache).read_bytes()) if cache else {}
-        return str(found["executor"]), str(found["precision"])
-    except (OSError, ValueError, KeyError, TypeError):  # nothing is remembered, or nothing that can be read
+        choice = json.loads(_file(question, cache).read_bytes()) if cache else {}
+        return str(choice["executor"]), str(choice["precision"])
+    except (OSError, ValueError, KeyError, TypeError):  # no choice was saved, or it cannot be read
         return None
 
 
-def save_choice(asked: str, won: tuple[str, str], cache: Path | None) -> None:
+def save_choice(question: str, winner: tuple[str, str], cache: Path | None) -> None:
+    """Save the winner's name and precision, if there is a cache folder."""
     if cache is not None:
         cache.mkdir(parents=True, exist_ok=True)
-        document = {"asked": asked, "executor": won[0], "precision": won[1]}
-        write_atomic(_file(asked, cache), json.dumps(document).encode())
+        choice = {"asked": question, "executor": winner[0], "precision": winner[1]}
+        write_atomic(_file(question, cache), json.dumps(choice).encode())
 
 
-def _file(asked: str, cache: Path) -> Path:
+def _file(question: str, cache: Path) -> Path:
     libraries = f"{VERSION} {torch.__version__} {_version('openvino')}"
-    return cache / f"executor-{hashlib.sha256(f'{asked} {libraries}'.encode()).hexdigest()[:16]}.json"
+    return cache / f"executor-{hashlib.sha256(f'{question} {libraries}'.encode()).hexdigest()[:16]}.json"
 
 
 def _version(distribution: str) -> str:
@@ -74,7 +77,10 @@ def _version(distribution: str) -> str:
 
 
 def _network(device: torch.device) -> tuple[fx.GraphModule, Tensor, tuple[Tensor, ...]]:
-    """What backbones are made of: an inverted bottleneck, a 3x3 convolution, a linear layer; images [8, 40, 28, 28]."""
+    """A network of typical backbone layers: an inverted bottleneck, a 3x3 convolution, a linear layer.
+
+    Returns it with images [8, 40, 28, 28] and its weights.
+    """
 
     def forward(x: Tensor, wide: Tensor, depthwise: Tensor, narrow: Tensor, full: Tensor, linear: Tensor) -> Tensor:
         y = F.relu6(F.conv2d(x, wide))  # [N, 240, 28, 28]
@@ -91,7 +97,7 @@ def _network(device: torch.device) -> tuple[fx.GraphModule, Tensor, tuple[Tensor
 
 
 def _seconds(programs: Sequence[Program], images: Tensor, clock: Callable[[], float], rounds: int = 30) -> list[float]:
-    """The shortest run of each, taken in turn; of many, for the winner is remembered and the machine may be busy."""
+    """Best-of-N time per program, interleaved. N is large because the choice is cached and the machine may be busy."""
     shortest = [float("inf")] * len(programs)
     for turn in range(rounds + 2):
         for index, program in enumerate(programs):
@@ -99,6 +105,6 @@ def _seconds(programs: Sequence[Program], images: Tensor, clock: Callable[[], fl
             program(images)
             if images.is_cuda:
                 torch.cuda.synchronize(images.device)
-            if turn >= 2:  # the first ones pay for allocations and kernels
+            if turn >= 2:  # the first two rounds also allocate memory and load kernels
                 shortest[index] = min(shortest[index], clock() - started)
     return shortest

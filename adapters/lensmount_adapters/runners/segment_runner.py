@@ -36,7 +36,7 @@ reader needs no lock: it keeps the one that it got.
 | `OpenVinoProgram.requests`, `.seen` | the caller's | whoever calls the program, the engine once it has a place |
 | `.exact` | the caller's, `lensmount-exact` | the caller's reserves an entry, the other thread fills it |
 | OpenVINO's models | all | `OpenVino._cloning`; afterwards a thread has a clone of its own |
-| warning filters, `os.environ` of the process | all | `_converting` (openvino), `_environment` (inductor) |
+| warning filters, `os.environ` of the process | all | `_converting` (openvino), `Inductor._environment` |
 | kernels of delta/addmm.py | all | the lock of `KernelCache` |
 """
 

@@ -110,7 +110,7 @@ def test_what_training_stores_is_what_is_counted(small_backbone: Backbone, rank:
 
 @pytest.mark.parametrize("kernel", [(3,), (3, 2), (2, 3, 2)], ids=str)
 def test_the_recomposed_tucker_kernel_is_that_of_the_loops(kernel: tuple[int, ...]) -> None:
-    """The source's loops: for every output, input and kernel position, the sum over both ranks of B[o,p] mid[p,q,k] A[q,i]."""
+    """The source's loops: for each output, input and position, the sum over both ranks of B[o,p] mid[p,q,k] A[q,i]."""
     outputs, inputs, rank = 4, 3, 2
     target = Target("layer.weight", (outputs, inputs, *kernel), Layer.CONV)
     ones = [1] * len(kernel)
