@@ -1,1 +1,1 @@
-"""One adapter file: manifest, header, admission, head."""
+"""One adapter file: its manifest, header, head, and the checks that admit it."""

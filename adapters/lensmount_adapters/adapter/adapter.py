@@ -1,4 +1,4 @@
-"""An admitted adapter: deltas, head and manifest in memory, immutable, known by its digest."""
+"""An admitted adapter: deltas, head and manifest in memory, immutable and identified by its digest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as n
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Adapter:
-    """What `admit` returns and a swapper mounts. Deltas hold the file's own dtype, the head float32."""
+    """What `admit` returns and a swapper mounts. Deltas keep the file's dtype; the head is float32."""
 
     digest: str
     size_bytes: int
@@ -39,30 +39,30 @@ class Adapter:
     def image_logits(self, backbone: Backbone, images: Tensor) -> Tensor:
         """Preprocessed images [N, 3, H, W] to logits [N, classes] on the backbone that this adapter is mounted on.
 
-        The mean over the orientations that the manifest asks for.
+        They are the mean over the orientations that the manifest asks for.
         """
         turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
         return self.averaged(torch.cat([self.logits(backbone.features(orient(images, turn))) for turn in turns]))
 
     def averaged(self, logits: Tensor) -> Tensor:
-        """Logits [orientations x N, classes] of one orientation after the other to their mean [N, classes].
+        """Logits [orientations x N, classes], one orientation after the other, to their mean [N, classes].
 
-        Maps [orientations x N, classes, height, width] are turned back first.
+        Maps [orientations x N, classes, height, width] are first turned back to the orientation of the image.
         """
         turns = ORIENTATIONS[self.manifest.preprocessing.orientations]
         if len(turns) == 1:
             return logits
-        own = logits.reshape(len(turns), -1, *logits.shape[1:])
+        by_turn = logits.reshape(len(turns), -1, *logits.shape[1:])
         if isinstance(self.manifest.head, SegmentationHead):
-            own = torch.stack([turn_back(maps, turn) for maps, turn in zip(own, turns, strict=True)])
-        return own.mean(0)
+            by_turn = torch.stack([turn_back(maps, turn) for maps, turn in zip(by_turn, turns, strict=True)])
+        return by_turn.mean(0)
 
     def image_scores(self, backbone: Backbone, images: Tensor) -> Tensor:
-        """As `image_logits`, to scores [N, classes] in [0, 1]."""
+        """Like `image_logits`, but scores [N, classes] in [0, 1]."""
         return probabilities(self.manifest.head, self.image_logits(backbone, images))
 
     def nbytes(self) -> int:
-        """Bytes held in memory by factors and head."""
+        """The bytes of the factors and the head in memory."""
         tensors = [tensor for delta in self.deltas for tensor in delta.tensors().values()]
         tensors += self.head.state_dict().values()
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return sum(tensor.nbytes for tensor in tensors)

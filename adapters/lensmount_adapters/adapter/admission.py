@@ -1,4 +1,4 @@
-"""Admission: the only place that judges an adapter file; everything is checked before anything is touched."""
+"""Admission: the only place that checks an adapter file. It is fully validated before anything changes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HEAD_ONLY = "head"
 
 
 def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adapter:
-    """Judge the bytes of an adapter file against the backbone and return the immutable adapter.
+    """Check the bytes of an adapter file against the backbone and return the immutable adapter.
 
-    Raises an AdapterError that says what was found, what was expected and the cure; the backbone is never written.
+    Raises an AdapterError that says what was found, what was expected and how to fix it. The backbone is never written.
     """
     limits = limits or Limits()
     file = parse_adapter(data, limits)
@@ -31,8 +31,8 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
     _check_limits(file.manifest, limits)
     _check_finite(file.tensors)
     head = {name: tensor for name, tensor in file.tensors.items() if name.startswith("head.")}
-    rest = {name: tensor.to(backbone.device) for name, tensor in file.tensors.items() if name not in head}
-    deltas = read_deltas(backbone.targets, rest, file.manifest.scales())
+    factors = {name: tensor.to(backbone.device) for name, tensor in file.tensors.items() if name not in head}
+    deltas = read_deltas(backbone.targets, factors, file.manifest.scales())
     _check_modules(file.manifest, deltas)
     _check_merged(file.manifest, deltas, backbone, limits)
     module = load_head(file.manifest.head, backbone.feature_dim, len(file.manifest.labels), head)
@@ -43,37 +43,39 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
     if manifest.backbone != backbone.ref:
         raise BackboneMismatch(
             f"found an adapter for {manifest.backbone.name} ({manifest.backbone.fingerprint[:19]}...), expected "
-            f"{backbone.name} ({backbone.fingerprint[:19]}...). Fix: serve it on its own backbone or train it anew"
+            f"{backbone.name} ({backbone.fingerprint[:19]}...). Fix: serve it on its own backbone or train it again"
         )
     if type(manifest.preprocessing) is not type(backbone.preprocessing):
         raise AdapterInvalid(
-            f"preprocessing: found {manifest.preprocessing} by a {type(manifest.preprocessing).__name__}, expected a "
-            f"{type(backbone.preprocessing).__name__} as {backbone.name} takes it",
+            f"preprocessing: found a {type(manifest.preprocessing).__name__} ({manifest.preprocessing}), expected a "
+            f"{type(backbone.preprocessing).__name__} for {backbone.name}",
             code="preprocessing_mismatch",
         )
     if backbone.fixed_size and manifest.preprocessing.size != backbone.preprocessing.size:
         raise AdapterInvalid(
             f"preprocessing: found size {list(manifest.preprocessing.size)}, expected "
-            f"{list(backbone.preprocessing.size)}: {backbone.name} takes this size only",
+            f"{list(backbone.preprocessing.size)}: {backbone.name} accepts this size only",
             code="preprocessing_mismatch",
         )
     if any(side % backbone.size_step for side in manifest.preprocessing.size):
         raise AdapterInvalid(
             f"preprocessing: found size {list(manifest.preprocessing.size)}, expected multiples of "
-            f"{backbone.size_step}: {backbone.name} takes no others",
+            f"{backbone.size_step}: {backbone.name} accepts no others",
             code="preprocessing_mismatch",
         )
-    shape, own = manifest.preprocessing.input_shape, backbone.preprocessing.input_shape
-    if any(2 * side < usual for side, usual in zip(shape, own, strict=True)) and (why := backbone.refuses(shape)):
+    shape, usual_shape = manifest.preprocessing.input_shape, backbone.preprocessing.input_shape
+    if any(2 * side < usual for side, usual in zip(shape, usual_shape, strict=True)) and (
+        why := backbone.refuses(shape)
+    ):
         raise AdapterInvalid(
             f"preprocessing: found an input of {' x '.join(map(str, shape))}, expected one that {backbone.name} can "
-            f"compute ({why}). Fix: a larger size, such as {' x '.join(map(str, own))}",
+            f"compute ({why}). Fix: use a larger size, such as {' x '.join(map(str, usual_shape))}",
             code="preprocessing_mismatch",
         )
     if backbone.dense != isinstance(manifest.head, SegmentationHead):
-        gives, takes = ("maps", "a segmentation") if backbone.dense else ("one vector a picture", "any other")
+        output, accepted = ("maps", "a segmentation") if backbone.dense else ("one vector per image", "any other")
         raise AdapterInvalid(
-            f"head: found a {manifest.head.kind} head, expected {takes} head: {backbone.name} gives {gives} of "
+            f"head: found a {manifest.head.kind} head, expected {accepted} head: {backbone.name} gives {output} of "
             "features",
             code="head_mismatch",
         )
@@ -100,12 +102,12 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_modules(manifest: Manifest, deltas: tuple[Delta, ...]) -> None:
-    """Ranks in the manifest are the tensors'; a module in the manifest has its tensors."""
+    """Check that each module in the manifest has factors, and that their rank is the manifest's."""
     ranks = {delta.target.module: delta.rank for delta in deltas if delta.rank is not None}
     for module, factors in manifest.modules.items():
         if module not in ranks:
             raise AdapterInvalid(
-                f"{module[:120]!r}: the manifest gives a rank, but the file holds no factors for it, "
+                f"{module[:120]!r}: the manifest gives a rank, but the file has no factors for it, "
                 "expected lora_A and lora_B",
                 code="adapter_incomplete",
             )
@@ -117,7 +119,7 @@ def _check_modules(manifest: Manifest, deltas: tuple[Delta, ...]) -> None:
 
 
 def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backbone, limits: Limits) -> None:
-    """Every merged weight is finite in the serving dtype, no delta dwarfs its weight, one at least has an effect."""
+    """Check that merged weights are finite in the serving dtype, deltas are not too large, and one has an effect."""
     effective = False
     bases = backbone.base(delta.target.name for delta in deltas)
     for delta in deltas:
@@ -146,6 +148,6 @@ def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backb
     if not effective and manifest.method != HEAD_ONLY:
         raise AdapterInvalid(
             "found no delta that changes any weight, expected at least one. "
-            f"Fix: for a head on the bare backbone say method {HEAD_ONLY!r}",
+            f"Fix: for a head on the bare backbone use method {HEAD_ONLY!r}",
             code="adapter_no_effect",
         )

@@ -1,4 +1,4 @@
-"""The adapter file: safetensors with the manifest in its metadata; its SHA-256 is its digest, its identity."""
+"""The adapter file: safetensors with the manifest in its metadata. Its SHA-256 digest identifies it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed
 
-METADATA_KEY = "lensmount"  # the only one: the library orders several keys at random, and the digest would move
+METADATA_KEY = "lensmount"  # the only key: the library orders several keys at random, which would change the digest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdapterFile:
-    """One adapter file, read and well formed, not yet judged against a backbone."""
+    """An adapter file that was read and is well formed, but not yet checked against a backbone."""
 
     digest: str
     size_bytes: int
@@ -31,15 +31,16 @@ class AdapterFile:
 
 
 def digest_of(data: bytes) -> str:
+    """The digest of an adapter file: "sha256:" and 64 hexadecimal digits."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def parse_adapter(data: bytes, limits: Limits | None = None) -> AdapterFile:
-    """Read an adapter file held in memory. Raises AdapterError; nothing in the file can run code."""
+    """Read the bytes of an adapter file. Raises AdapterError. Nothing in the file can run code."""
     header = read_header(data, limits or Limits())
     if METADATA_KEY not in header.metadata:
         raise AdapterInvalid(
-            f"found a safetensors file without the metadata key {METADATA_KEY!r}, expected Lensmount's manifest there. "
+            f"found a safetensors file without the metadata key {METADATA_KEY!r}, expected Lensmount's manifest in it. "
             "Fix: train with `lensmount train` or write it with lensmount_adapters.write_adapter",
             code="manifest_missing",
         )
@@ -50,14 +51,14 @@ def parse_adapter(data: bytes, limits: Limits | None = None) -> AdapterFile:
     if {name: list(tensor.shape) for name, tensor in tensors.items()} != {
         name: list(entry.shape) for name, entry in header.entries.items()
     }:
-        raise AdapterMalformed("the safetensors library reads another set of tensors than the header holds")
+        raise AdapterMalformed("the safetensors library reads other tensors than the header lists")
     return AdapterFile(digest_of(data), len(data), Manifest.parse(header.metadata[METADATA_KEY]), tensors)
 
 
 def dump_adapter(manifest: Manifest, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> bytes:
-    """The bytes of an adapter file; equal contents give equal bytes, so equal digests.
+    """The bytes of an adapter file. Equal contents give equal bytes and so equal digests.
 
-    BatchNorm statistics and cosine scales stay in float32, everything else is stored as `dtype`.
+    BatchNorm statistics and cosine scales stay in float32; everything else is stored as `dtype`.
     """
     stored = {
         name: tensor.detach().to("cpu", torch.float32 if _needs_range(name) else dtype).contiguous()

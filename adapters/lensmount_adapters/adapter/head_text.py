@@ -1,13 +1,13 @@
-"""A head in one word: `linear`, `mlp:256`, `cosine` or `text`, as the command line, a job and a recipe name it.
+"""The words for heads on the command line, in jobs and in recipes, such as `linear`, `mlp:256`, `cosine` or `text`.
 
 | word | head |
 |---|---|
-| `linear` | one linear layer: the lean head |
-| `mlp:512,256` | for each width linear, BatchNorm, LeakyReLU 0.1, Dropout 0.5; then linear (the seed "malaria") |
-| `cosine` | one prototype a class in the space of the features |
-| `cosine:512` | prototypes of 512 dimensions behind a projection |
-| `text` | the same, started from prompts (training/text_prototypes.py) |
-| `segmentation` | a 1x1 convolution: a mask for each label, on a backbone that gives maps of features |
+| `linear` | one linear layer: the smallest head |
+| `mlp:512,256` | linear, BatchNorm, LeakyReLU 0.1, Dropout 0.5 per width; then linear (the seed "malaria") |
+| `cosine` | one prototype per class, of the same dimension as the features |
+| `cosine:512` | prototypes of 512 dimensions, after a projection of the features |
+| `text` | like `cosine`, initialised from prompts (training/text_prototypes.py) |
+| `segmentation` | a 1x1 convolution: one mask per label, for a backbone that gives maps of features |
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _WORD = re.compile(r"linear|text|segmentation|cosine|cosine:([1-9]\d{0,4})|mlp:(
 
 
 def parse_head(text: str) -> tuple[str, tuple[int, ...]]:
-    """ "mlp:512,256" -> ("mlp", (512, 256)); raises TrainingError for a word that names no head."""
-    found = _WORD.fullmatch(text)
-    if found is None:
+    """Split "mlp:512,256" into ("mlp", (512, 256)). Raises TrainingError for a word that does not name a head."""
+    match = _WORD.fullmatch(text)
+    if match is None:
         raise TrainingError(
             f"found head {text[:80]!r}, expected linear, mlp:WIDTH[,WIDTH...] such as mlp:256, cosine[:WIDTH], text "
             "or segmentation"
         )
-    widths = found[1] or found[2] or ""
+    widths = match[1] or match[2] or ""
     return text.partition(":")[0], tuple(int(width) for width in widths.split(",") if width)
 
 

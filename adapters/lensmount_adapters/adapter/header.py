@@ -1,4 +1,4 @@
-"""A strict check of a safetensors header, in front of the library: what the library lets through, this refuses.
+"""A strict check of a safetensors header before the library reads it, because the library accepts too much.
 
 safetensors 0.8 accepts duplicate names, unknown fields, leading spaces, empty tensors and names such as
 "../../etc/passwd". Format: https://github.com/huggingface/safetensors#format.
@@ -6,12 +6,12 @@ safetensors 0.8 accepts duplicate names, unknown fields, leading spaces, empty t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from lensmount_adapters.adapter.strict_json import parse_json
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed, AdapterTooLarge, AdapterUnsupported
 
 ITEM_SIZE = {"F32": 4, "F16": 2, "BF16": 2}
@@ -19,7 +19,7 @@ ITEM_SIZE = {"F32": 4, "F16": 2, "BF16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an adapter file may not exceed; `GET /limits` shows them."""
+    """The limits that an adapter file may not exceed. `GET /limits` shows them."""
 
     max_file_bytes: int = 64 * 2**20
     max_header_bytes: int = 2**20
@@ -27,11 +27,13 @@ class Limits:
     max_name_bytes: int = 256
     max_rank: int = 256
     max_classes: int = 10_000
-    max_delta_ratio: float = 10.0  # Frobenius norm of a low-rank delta beside its backbone weight's
+    max_delta_ratio: float = 10.0  # Frobenius norm of a low-rank delta relative to its backbone weight's
 
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
+    """One tensor of the header: its data are the bytes from `start` to `end` after the header."""
+
     dtype: str
     shape: tuple[int, ...]
     start: int
@@ -40,7 +42,7 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The checked header: entries by tensor name, the metadata, and where the data begins in the file."""
+    """The checked header: entries by tensor name, the metadata, and the position in the file where the data begins."""
 
     entries: dict[str, TensorEntry]
     metadata: dict[str, str]
@@ -48,7 +50,7 @@ class Header:
 
 
 def read_header(data: bytes, limits: Limits) -> Header:
-    """Check the header of a whole file held in memory, allocating nothing that the header merely claims.
+    """Check the header of a complete file in memory. Sizes that the header claims are never allocated.
 
     Raises AdapterUnsupported (another format), AdapterTooLarge (over a limit), AdapterMalformed (anything else).
     """
@@ -65,16 +67,16 @@ def read_header(data: bytes, limits: Limits) -> Header:
             f"found a header of {length} bytes, expected at most {limits.max_header_bytes}",
             code="adapter_header_too_large",
         )
-    document = _parse(data[8 : 8 + length])
-    metadata = _metadata(document.pop("__metadata__", {}))
-    if len(document) > limits.max_tensors:
+    tensors = _parse(data[8 : 8 + length])
+    metadata = _metadata(tensors.pop("__metadata__", {}))
+    if len(tensors) > limits.max_tensors:
         raise AdapterTooLarge(
-            f"found {len(document)} tensors, expected at most {limits.max_tensors}",
+            f"found {len(tensors)} tensors, expected at most {limits.max_tensors}",
             code="adapter_too_many_tensors",
         )
-    if not document:
+    if not tensors:
         _malformed("found no tensor, expected at least a head", code="adapter_empty")
-    entries = {name: _entry(name, fields, limits) for name, fields in document.items()}
+    entries = {name: _entry(name, fields, limits) for name, fields in tensors.items()}
     _contiguous(entries, len(data) - 8 - length)
     return Header(entries, metadata, 8 + length)
 
@@ -84,14 +86,14 @@ _OTHER_FORMATS = (
     (b"\x80", "a pickle"),
     (b"\x93NUMPY", "a .npy array"),
     (b"GGUF", "a GGUF file"),
-    (b"version https://git-lfs", "a Git LFS pointer: the file itself was never fetched"),
+    (b"version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded"),
     (b"<", "HTML or XML: perhaps a download's error page"),
     (b"\x08", "an ONNX or protobuf file"),
 )
 
 
 def _sniff(data: bytes) -> None:
-    """Name the well-known wrong formats; a safetensors file has `{` behind its 8-byte length."""
+    """Recognise well-known other formats. A safetensors file has `{` after its 8-byte length."""
     if data[8:9] == b"{":
         return
     for magic, format_name in _OTHER_FORMATS:
@@ -105,33 +107,19 @@ def _parse(text: bytes) -> dict[str, Any]:
     if not text.startswith(b"{"):
         _malformed("found a header that does not begin with '{', expected a JSON object")
     try:
-        document = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant, parse_int=_natural
-        )
-        json.dumps(document, ensure_ascii=False).encode()  # refuses lone surrogates, as the library does
+        value = parse_json(text.decode("utf-8"), parse_int=_natural)
     except UnicodeDecodeError as error:
         raise AdapterMalformed(f"found a header that is not UTF-8 (byte {error.start})") from error
     except (ValueError, RecursionError) as error:
         raise AdapterMalformed(f"found a header that is not strict JSON: {str(error)[:160]}") from error
-    if not isinstance(document, dict):
+    if not isinstance(value, dict):
         _malformed("found a header that is not a JSON object")
-    return document
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice, and parsers differ in which one they take")
-    return document
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    return value
 
 
 def _natural(text: str) -> int:
     if text.startswith("-"):
-        raise ValueError(f"found {text[:20]}, expected no negative number")
+        raise ValueError(f"found {text[:20]}, expected a number that is not negative")
     return int(text)
 
 
@@ -142,29 +130,30 @@ def _metadata(value: object) -> dict[str, str]:
 
 
 def _entry(name: str, fields: object, limits: Limits) -> TensorEntry:
-    shown = repr(name[:80])
+    shown_name = repr(name[:80])
     encoded = name.encode("utf-8", "surrogatepass")
     if len(encoded) > limits.max_name_bytes or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", name) or ".." in name:
         raise AdapterInvalid(
-            f"found the tensor name {shown}, expected a dotted module path of at most {limits.max_name_bytes} bytes",
+            f"found the tensor name {shown_name}, expected a dotted module path of at most {limits.max_name_bytes} "
+            "bytes",
             code="adapter_unknown_target",
         )
     if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
-        _malformed(f"{shown}: expected exactly the fields dtype, shape and data_offsets")
+        _malformed(f"{shown_name}: expected exactly the fields dtype, shape and data_offsets")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
         raise AdapterInvalid(
-            f"{shown}: found dtype {str(dtype)[:20]!r}, expected F32, F16 or BF16", code="unsupported_dtype"
+            f"{shown_name}: found dtype {str(dtype)[:20]!r}, expected F32, F16 or BF16", code="unsupported_dtype"
         )
     if not _integers(shape) or len(shape) > 5:
-        _malformed(f"{shown}: found a shape that is not a list of at most 5 whole numbers")
+        _malformed(f"{shown_name}: found a shape that is not a list of at most 5 whole numbers")
     if not _integers(offsets) or len(offsets) != 2:
-        _malformed(f"{shown}: found data_offsets that are not two whole numbers")
+        _malformed(f"{shown_name}: found data_offsets that are not two whole numbers")
     if 0 in shape:
-        _malformed(f"{shown}: found shape {shape}, expected no empty tensor (a rank of 0?)", code="empty_tensor")
+        _malformed(f"{shown_name}: found shape {shape}, expected no empty tensor (a rank of 0?)", code="empty_tensor")
     start, end = offsets
     if end - start != math.prod(shape) * ITEM_SIZE[dtype]:
-        _malformed(f"{shown}: shape {str(shape)[:80]} in {dtype} does not fill its data_offsets")
+        _malformed(f"{shown_name}: shape {str(shape)[:80]} in {dtype} does not fill its data_offsets")
     return TensorEntry(dtype, tuple(shape), start, end)
 
 
@@ -173,11 +162,11 @@ def _integers(value: object) -> bool:
 
 
 def _contiguous(entries: dict[str, TensorEntry], size: int) -> None:
-    """The tensors tile the data exactly: no overlap, no hole, nothing behind the last one."""
+    """Check that the tensors fill the data exactly: no overlap, no gap, nothing after the last one."""
     position = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
         if entry.start != position:
-            _malformed(f"{name[:80]!r}: found data at {entry.start}, expected {position}: an overlap or a hole")
+            _malformed(f"{name[:80]!r}: found data at {entry.start}, expected {position}: an overlap or a gap")
         position = entry.end
     if position != size:
         _malformed(f"found {size} bytes of data, the header describes {position}; the file may be cut short")

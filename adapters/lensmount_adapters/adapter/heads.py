@@ -1,4 +1,4 @@
-"""The head of an adapter: from the backbone's features [N, features] to one logit a class, or from maps to maps."""
+"""The head of an adapter: from the backbone's features [N, features] to one logit per class, or from maps to maps."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from lensmount_adapters.errors import AdapterInvalid
 
 
 class Cosine(nn.Module):
-    """Logits are the scaled cosine between features and one prototype a class (CLIP, arXiv 2103.00020)."""
+    """Logits are the scaled cosine between the features and one prototype per class (CLIP, arXiv 2103.00020)."""
 
     def __init__(self, features: int, classes: int, dim: int, *, projected: bool) -> None:
         super().__init__()
         self.prototypes = nn.Parameter(torch.randn(classes, dim))
-        self.logit_scale = nn.Parameter(torch.tensor(4.6052))  # ln 100, where CLIP's training ends up
+        self.logit_scale = nn.Parameter(torch.tensor(4.6052))  # ln 100, the value that CLIP's training reaches
         self.projection = nn.Parameter(torch.randn(dim, features) / features**0.5) if projected else None
 
     def forward(self, features: Tensor) -> Tensor:
@@ -38,9 +38,9 @@ class Cosine(nn.Module):
 
 
 def build_head(spec: HeadSpec, features: int, classes: int) -> nn.Module:
-    """A freshly initialised head for `features` inputs and `classes` outputs.
+    """A newly initialised head for `features` inputs and `classes` outputs.
 
-    Raises AdapterInvalid (`head_mismatch`) where the spec's sizes do not fit.
+    Raises AdapterInvalid (`head_mismatch`) if the spec's sizes do not fit.
     """
     if isinstance(spec, LinearHead):
         return nn.Linear(features, classes)
@@ -61,19 +61,19 @@ def load_head(spec: HeadSpec, features: int, classes: int, tensors: Mapping[str,
     """
     with torch.device("meta"):
         head = build_head(spec, features, classes)
-    wanted = {name: tensor for name, tensor in head.state_dict().items() if not name.endswith("num_batches_tracked")}
+    expected = {name: tensor for name, tensor in head.state_dict().items() if not name.endswith("num_batches_tracked")}
     found = {name.removeprefix("head."): tensor.float() for name, tensor in tensors.items()}
-    if missing := sorted(wanted.keys() - found.keys()):
+    if missing := sorted(expected.keys() - found.keys()):
         raise AdapterInvalid(
             f"head: found no tensor head.{missing[0]}, expected it for a {spec.kind} head",
             code="head_missing",
         )
-    if extra := sorted(found.keys() - wanted.keys()):
+    if extra := sorted(found.keys() - expected.keys()):
         raise AdapterInvalid(
-            f"head: found an extra tensor head.{extra[0][:120]!r}, expected only {', '.join(sorted(wanted))}",
+            f"head: found an extra tensor head.{extra[0][:120]!r}, expected only {', '.join(sorted(expected))}",
             code="adapter_unknown_target",
         )
-    for name, tensor in wanted.items():
+    for name, tensor in expected.items():
         if found[name].shape != tensor.shape:
             raise _mismatch(f"head.{name}", f"shape {list(found[name].shape)}", f"{list(tensor.shape)}")
     tracked = {name: torch.tensor(0) for name in head.state_dict() if name.endswith("num_batches_tracked")}
@@ -89,7 +89,7 @@ def head_tensors(head: nn.Module) -> dict[str, Tensor]:
 
 
 def probabilities(spec: HeadSpec, logits: Tensor) -> Tensor:
-    """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or a sigmoid for each class alone."""
+    """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or one sigmoid per class."""
     scaled = logits.float() / spec.temperature
     return scaled.softmax(dim=1) if spec.activation == "softmax" else scaled.sigmoid()
 
@@ -101,14 +101,16 @@ def _build_mlp(spec: MlpHead, features: int, classes: int) -> nn.Module:
         width = _width_after(layer, width, index)
         modules.append(_build_layer(layer))
     if not isinstance(spec.layers[-1], LinearLayer) or width != classes:
-        raise _mismatch("mlp head", f"a last layer with {width} outputs", f"a linear layer with {classes}, one a label")
+        raise _mismatch(
+            "mlp head", f"a last layer with {width} outputs", f"a linear layer with {classes}, one per label"
+        )
     return nn.Sequential(*modules)
 
 
 def _width_after(layer: MlpLayer, width: int, index: int) -> int:
-    expects = {"linear": "in_features", "batch_norm": "features"}.get(layer.type)
-    if expects is not None and getattr(layer, expects) != width:
-        raise _mismatch(f"mlp head, layer {index}", f"{expects} {getattr(layer, expects)}", str(width))
+    field = {"linear": "in_features", "batch_norm": "features"}.get(layer.type)
+    if field is not None and getattr(layer, field) != width:
+        raise _mismatch(f"mlp head, layer {index}", f"{field} {getattr(layer, field)}", str(width))
     return layer.out_features if isinstance(layer, LinearLayer) else width
 
 

@@ -1,13 +1,12 @@
-"""The manifest: what an adapter file says of itself, one strict JSON document in the safetensors metadata.
+"""The manifest: an adapter file's description of itself, one strict JSON object in the safetensors metadata.
 
-It is a document from outside, so pydantic judges it: unknown fields, wrong types and values out of range are refused.
+It comes from outside, so pydantic checks it: unknown fields, wrong types and values out of range are refused.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from lensmount_adapters.adapter.strict_json import parse_json
 from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.inputs.rules import InputRule, Preprocessing
@@ -65,7 +65,7 @@ class LinearHead(_Head):
 
 
 class MlpHead(_Head):
-    """`head.<index>.<param>` of the layers in order; the last layer is linear and has one output a class."""
+    """`head.<index>.<param>` of the layers in order; the last layer is linear and has one output per class."""
 
     kind: Literal["mlp"] = "mlp"
     layers: Annotated[tuple[MlpLayer, ...], Field(min_length=1, max_length=32)]
@@ -79,7 +79,7 @@ class MlpHead(_Head):
 class CosineHead(_Head):
     """`head.prototypes` [classes, dim], `head.logit_scale` []: exp(logit_scale) times the cosine to each prototype.
 
-    `head.projection` [dim, features] maps features into the prototypes' space where `projected` is set (CLIP).
+    If `projected` is set, `head.projection` [dim, features] maps features to the prototypes' dimension (CLIP).
     """
 
     kind: Literal["cosine"] = "cosine"
@@ -90,7 +90,7 @@ class CosineHead(_Head):
 class SegmentationHead(_Head):
     """A 1x1 convolution over maps of features: `head.weight` [labels, features, 1, 1], `head.bias` [labels].
 
-    One mask a label, apart from all others: a pixel belongs to it where its score is at least `threshold`.
+    Each label has its own mask, independent of the others: the pixels whose score is at least `threshold`.
     """
 
     kind: Literal["segmentation"] = "segmentation"
@@ -100,7 +100,7 @@ class SegmentationHead(_Head):
 
 HeadSpec = Annotated[LinearHead | MlpHead | CosineHead | SegmentationHead, Field(discriminator="kind")]
 
-MAX_MASKS = 32  # labels of a segmentation: each is a map of scores as large as the picture
+MAX_MASKS = 32  # labels of a segmentation: each is a map of scores as large as the image
 
 
 class Factors(Strict):
@@ -115,7 +115,7 @@ class Factors(Strict):
 
 
 class Manifest(Strict):
-    """What an adapter file says of itself. `Manifest.parse(text)` reads it, `manifest.dump()` writes it."""
+    """An adapter file's description of itself. `Manifest.parse(text)` reads it, `manifest.dump()` writes it."""
 
     schema_version: Literal[1] = 1
     name: Name
@@ -143,25 +143,23 @@ class Manifest(Strict):
         return self
 
     @model_validator(mode="after")
-    def _masks_cover_the_picture(self) -> Manifest:
+    def _masks_cover_the_image(self) -> Manifest:
         if not isinstance(self.head, SegmentationHead):
             return self
         if not isinstance(self.preprocessing, Preprocessing):
-            raise ValueError("found preprocessing of volumes for masks, expected that of pictures")
+            raise ValueError("found preprocessing of volumes for masks, expected preprocessing of images")
         if self.preprocessing.resize == "crop":
-            raise ValueError("found resize crop for masks, expected squash or pad: they cover the whole picture")
+            raise ValueError("found resize crop for masks, expected squash or pad: they cover the whole image")
         if len(self.labels) > MAX_MASKS:
             raise ValueError(f"found {len(self.labels)} labels for masks, expected at most {MAX_MASKS}")
         return self
 
     @classmethod
     def parse(cls, text: str) -> Manifest:
-        """Judge the manifest's JSON; raises AdapterInvalid (`manifest_invalid`) naming the first wrong field."""
+        """Check the manifest's JSON. Raises AdapterInvalid (`manifest_invalid`), which names the first wrong field."""
         try:
-            document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-            json.dumps(document, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and lone surrogates
-            manifest = cls.model_validate(document)
-            manifest.dump()  # refuses what is nested too deep to be written again
+            manifest = cls.model_validate(parse_json(text))
+            manifest.dump()  # refuses a value that is nested too deep to be written again
             return manifest
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
@@ -172,7 +170,7 @@ class Manifest(Strict):
             ) from error
         except (ValueError, RecursionError) as error:
             raise AdapterInvalid(
-                f"manifest: found text that is not a strict JSON document ({str(error)[:120]}), expected one object",
+                f"manifest: found text that is not strict JSON ({str(error)[:120]}), expected one object",
                 code="manifest_invalid",
             ) from error
 
@@ -181,23 +179,13 @@ class Manifest(Strict):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     def scales(self) -> dict[str, float]:
+        """The scale of each module's low-rank delta."""
         return {module: factors.scale for module, factors in self.modules.items()}
 
 
 def check_name(name: str) -> bool:
-    """Whether `name` may name an adapter: lower case, digits, dots, dashes, underscores; 64 characters at most."""
+    """Return True if `name` may name an adapter: up to 64 of lower case, digits, dots, dashes and underscores."""
     return re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) is not None and name not in RESERVED_NAMES
 
 
 RESERVED_NAMES = frozenset({"base", "none", "default", "latest", "con", "nul", "aux", "prn"})
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return document
-
-
-def _no_constant(name: str) -> Mapping[str, Any]:
-    raise ValueError(f"{name} is not a JSON number")

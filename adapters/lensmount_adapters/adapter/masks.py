@@ -1,4 +1,4 @@
-"""From a network's scores to masks of the picture as it was sent, and how well masks match: Dice and IoU."""
+"""Turn a network's scores into masks of the image at its original size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from lensmount_adapters.inputs.rules import Preprocessing
 
 
 def masks_of(scores: Tensor, size: tuple[int, int], rule: Preprocessing, threshold: float) -> np.ndarray:
-    """bool [labels, height, width] of a picture of `size` (width, height), from scores [labels, h, w] of its input.
+    """Masks, bool [labels, height, width], for an image of `size` (width, height).
 
-    The scores are resized (bilinear) to the picture before they are compared, so an outline is finer than the input.
+    `scores` [labels, h, w] are those of the network's input. They are resized (bilinear) to the image before the
+    threshold is applied, so outlines are finer than the input.
     """
-    box = inner_box(size, rule)  # what of the input is picture, and not border
-    whole = [
+    box = inner_box(size, rule)  # the part of the input that shows the image and not the border
+    resized = [
         Image.fromarray(label).resize(size, Image.Resampling.BILINEAR, box=box) for label in scores.float().numpy()
     ]
-    return np.stack([np.asarray(label) >= threshold for label in whole])
+    return np.stack([np.asarray(label) >= threshold for label in resized])

@@ -1,7 +1,7 @@
 """Programs by TorchInductor, torch's own compiler: C++ on CPUs, Triton on GPUs; a minute or more at the first start.
 
 `bind` casts the weights and compiles nothing. Freezing, which makes weights constant in Inductor, took 5 to 11 s per
-set of weights and saved 4 % of the time (tf_efficientnet_lite0 from block 4 on, bfloat16, 16 images, one core with AMX).
+set of weights and saved 4 % of the time (tf_efficientnet_lite0 from block 4 on, bfloat16, 16 images, one AMX core).
 
 Only choose.py knows this file, and only by its name. Without the file the executor `compile` is not offered.
 """

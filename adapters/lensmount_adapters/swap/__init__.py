@@ -1,1 +1,1 @@
-"""One adapter in and out of the live weights, exactly."""
+"""Put one adapter at a time into the live weights and take it out again, exactly."""

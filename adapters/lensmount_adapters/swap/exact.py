@@ -1,7 +1,7 @@
-"""Click one adapter on and off resident weights: `live = base + delta`, undone by copying the base back.
+"""Switch one adapter on and off in resident weights: `live = base + delta`, undone by copying the base back.
 
-Adding and then subtracting never returns the base in floating point, so nothing is ever subtracted here. A switch
-writes `base + new delta` over `base + old delta` in one pass: the same bits whatever was mounted before.
+In floating point, adding and then subtracting does not return the base exactly, so nothing is ever subtracted here. A
+switch writes `base + new delta` over `base + old delta` in one pass: the bits are the same whatever was mounted before.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lensmount_adapters.errors import IntegrityError, SwapError
 
 
 class Swapper(Protocol):
-    """Whatever can put one adapter at a time on the backbone."""
+    """Puts one adapter at a time on the backbone."""
 
     @property
     def mounted(self) -> Adapter | None: ...
 
     def mount(self, adapter: Adapter) -> bool:
-        """Make `adapter` the mounted one; False where it was already. Raises SwapError, leaving the base."""
+        """Mount `adapter`. Returns False if it was mounted already. If it raises SwapError, the base is restored."""
         ...
 
     def unmount(self) -> None:
@@ -34,7 +34,7 @@ class Swapper(Protocol):
 
 
 class ExactSwapper:
-    """The default: exact restore from pristine clones.
+    """The default swapper; it restores the base exactly, from pristine clones.
 
     >>> swapper = ExactSwapper(backbone)       # doctest: +SKIP
     >>> swapper.mount(malaria)                 # doctest: +SKIP
@@ -45,9 +45,9 @@ class ExactSwapper:
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        """Raises IntegrityError for a backbone that keeps nothing to restore from."""
+        """Raises IntegrityError for a backbone that keeps no pristine clones."""
         if isinstance(backbone.pristine, Unwritten):
-            raise IntegrityError(f"{backbone.name}: found no pristine clones. Fix: backbone.keep_clones() first")
+            raise IntegrityError(f"{backbone.name}: found no pristine clones. Fix: call backbone.keep_clones() first")
         self._backbone = backbone
         self._mounted: Adapter | None = None
 
@@ -72,7 +72,7 @@ class ExactSwapper:
         except BaseException as error:
             self._restore({*names, *left_over})
             if isinstance(error, Exception):
-                raise SwapError(f"merging {adapter.manifest.name} broke off; the base is restored") from error
+                raise SwapError(f"merging {adapter.manifest.name} failed; the base is restored") from error
             raise
         self._mounted = adapter
         return True

@@ -1,7 +1,7 @@
-"""The literal merge and subtract in place, for devices where pristine clones do not fit; it drifts, so it refreshes.
+"""Merge by adding and unmerge by subtracting in place, for devices without memory for pristine clones.
 
-`live += delta` to mount and `live -= delta` to remove. Rounding leaves a rest each time (docs/decisions.md has the
-measured drift), so after `refresh_after` switches the touched tensors are read again from the weights.
+It does `live += delta` to mount and `live -= delta` to remove. Rounding leaves a remainder each time (docs/decisions.md
+has the measured drift), so after `refresh_after` switches the changed tensors are read again from the weights file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lensmount_adapters.errors import SwapError
 
 
 class SubtractingSwapper:
-    """Never the default. Give the backbone `Reread` as its source of pristine values, or the clones are made anyway.
+    """Never the default. Set `Reread` as the backbone's source of pristine values; otherwise clones are made anyway.
 
     >>> backbone.pristine = Reread(lambda: load_backbone().tensors)     # doctest: +SKIP
     >>> swapper = SubtractingSwapper(backbone, refresh_after=100)       # doctest: +SKIP
@@ -51,7 +51,7 @@ class SubtractingSwapper:
             self._add(before, -1)
 
     def refresh(self) -> None:
-        """Read every tensor that was ever touched from the weights again: exact until the next switch."""
+        """Read every tensor that was ever changed from the weights again. They are exact until the next switch."""
         with torch.no_grad():
             for name, base in self._backbone.base(self._touched).items():
                 self._backbone.tensors[name].copy_(base)
@@ -65,6 +65,6 @@ class SubtractingSwapper:
         except BaseException as error:
             self.refresh()
             if isinstance(error, Exception):
-                what = "merging" if sign > 0 else "subtracting"
-                raise SwapError(f"{what} {adapter.manifest.name} broke off; the base is read anew") from error
+                action = "merging" if sign > 0 else "subtracting"
+                raise SwapError(f"{action} {adapter.manifest.name} failed; the base is read again") from error
             raise

@@ -462,7 +462,7 @@ def test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served(
     backbone = load_backbone(name, "random:0")
     parts = draw_adapter(backbone, method="head")
     parts.manifest["preprocessing"]["size"] = [16, 16]
-    with pytest.raises(AdapterInvalid, match="Fix: a larger size") as caught:
+    with pytest.raises(AdapterInvalid, match="Fix: use a larger size") as caught:
         admit(parts.dump(), backbone)
     assert caught.value.code == "preprocessing_mismatch"
     assert backbone.changed() == []
