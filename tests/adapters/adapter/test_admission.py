@@ -1,4 +1,4 @@
-"""Admission judges everything before anything is touched: each bad file has its error, and nothing moves."""
+"""Admission checks everything before anything changes: each bad file has its error, and the backbone is unchanged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def backbone() -> Backbone:
 
 @pytest.fixture
 def parts(backbone: Backbone, draw_adapter: Callable[..., Any]) -> Any:
-    """A right adapter of rank 4 on two convolutions: each test breaks its own copy."""
+    """A valid adapter of rank 4 on two convolutions; each test breaks its own copy."""
     return draw_adapter(backbone, modules=MODULES)
 
 
@@ -65,7 +65,7 @@ def nothing_moves(
     assert backbone.changed() == []
 
 
-# Changes to a right adapter. Each takes the parts and breaks them; the table says what must be said of it
+# Changes to a valid adapter. Each takes the parts and breaks them; the table has the expected error
 
 Break = Callable[[Any], None]
 
@@ -424,8 +424,8 @@ def test_more_classes_than_the_limit_are_refused(parts: Any, backbone: Backbone)
         admit(parts.dump(), backbone, Limits(max_classes=1))
 
 
-def test_weights_that_overflow_float16_are_refused_where_float16_is_served(draw_adapter: Callable[..., Any]) -> None:
-    """200 * 200 * rank 2 = 80,000, beyond float16's 65,504; float32 carries it."""
+def test_weights_that_overflow_float16_are_refused_by_a_float16_backbone(draw_adapter: Callable[..., Any]) -> None:
+    """200 * 200 * rank 2 = 80,000, beyond float16's 65,504; float32 can represent it."""
     files = {}
     for dtype in (torch.float32, torch.float16):
         backbone = load_backbone("test_efficientnet", "random:0", dtype=dtype)
@@ -490,7 +490,7 @@ def test_it_admits_every_method_in_every_stored_dtype(
     stored = {name: tensor for delta in adapter.deltas for name, tensor in delta.tensors().items()}
     assert stored.keys() == {name for name in parts.tensors if not name.startswith("head.")}
     for name, kept in stored.items():
-        assert kept.dtype is dtype  # memory of the file's size; computing is in float32
+        assert kept.dtype is dtype  # kept in the file's dtype; the arithmetic is in float32
         assert torch.equal(kept, parts.tensors[name].to(dtype))
     assert adapter.manifest.method == method
     head = sum(tensor.numel() for name, tensor in parts.tensors.items() if name.startswith("head."))
@@ -514,7 +514,7 @@ def test_the_digest_is_the_sha256_of_the_file(parts: Any, backbone: Backbone) ->
 
 @pytest.mark.usefixtures("nothing_moves")
 def test_3000_mutated_files_are_admitted_or_refused_and_nothing_else(parts: Any, backbone: Backbone) -> None:
-    """Whatever passes the header check, the safetensors library reads as well."""
+    """Every file that passes the header check can be read by the safetensors library."""
     rng = random.Random(0)
     data = parts.dump()
     admitted = refused = 0
@@ -563,7 +563,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
 
 def test_no_hostile_file_reaches_the_unpickler(parts: Any, backbone: Backbone) -> None:
     global _watching
-    sys.addaudithook(_hook)  # an audit hook stays for the process's life: it listens only while this test runs
+    sys.addaudithook(_hook)  # an audit hook cannot be removed, so it records only while this test runs
     evil = pickle.dumps(random.Random(0), protocol=2)  # its classes would be looked up
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
@@ -572,7 +572,7 @@ def test_no_hostile_file_reaches_the_unpickler(parts: Any, backbone: Backbone) -
     _watching = True
     try:
         pickle.loads(evil)
-        assert PICKLED_CLASSES, "the hook does not listen"
+        assert PICKLED_CLASSES, "the hook records nothing"
         PICKLED_CLASSES.clear()
         for data in [*files, evil, archive.getvalue(), struct.pack("<Q", len(evil)) + evil]:
             with pytest.raises(AdapterError):

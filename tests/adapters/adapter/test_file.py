@@ -1,4 +1,4 @@
-"""The adapter file: equal contents give equal bytes, and what is written is what is read."""
+"""The adapter file: equal contents give equal bytes, and reading returns what was written."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ TENSORS = {
 }
 
 
-def test_what_is_written_is_read() -> None:
+def test_reading_returns_what_was_written() -> None:
     file = parse_adapter(dump_adapter(MANIFEST, TENSORS, torch.float32))
     assert file.manifest == MANIFEST
     assert file.tensors.keys() == TENSORS.keys()
     assert all(torch.equal(file.tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
-def test_float16_is_the_default_but_not_where_range_is_needed() -> None:
+def test_float16_is_the_default_except_for_tensors_that_need_more_range() -> None:
     stored = safetensors.torch.load(dump_adapter(MANIFEST, TENSORS))
     assert {name: tensor.dtype for name, tensor in stored.items()} == {
         "head.weight": torch.float16,
@@ -69,8 +69,8 @@ def test_a_transposed_view_is_stored_by_its_values() -> None:
 def test_the_digest_is_the_sha256_of_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "cells.safetensors"
     digest = write_adapter(path, MANIFEST, TENSORS)
-    wanted = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    assert digest == wanted == digest_of(path.read_bytes()) == parse_adapter(path.read_bytes()).digest
+    expected = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert digest == expected == digest_of(path.read_bytes()) == parse_adapter(path.read_bytes()).digest
 
 
 def test_the_safetensors_library_reads_the_file_from_disk(tmp_path: Path) -> None:
@@ -80,9 +80,7 @@ def test_the_safetensors_library_reads_the_file_from_disk(tmp_path: Path) -> Non
         assert Manifest.parse(file.metadata()["lensmount"]) == MANIFEST
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cells.safetensors"
     write_adapter(path, MANIFEST, TENSORS)
     before = path.read_bytes()
@@ -97,7 +95,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_safetensors_file_of_another_program_is_named_as_such() -> None:
+def test_a_safetensors_file_of_another_program_is_refused() -> None:
     data = safetensors.torch.save({"x": torch.ones(2)}, metadata={"format": "pt"})
     with pytest.raises(AdapterInvalid, match="without the metadata key 'lensmount'") as caught:
         parse_adapter(data)

@@ -1,4 +1,4 @@
-"""Heads named in one word."""
+"""The words for heads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensmount_adapters.adapter.manifest import CosineHead, LinearHead
 from lensmount_adapters.errors import TrainingError
 
 
-def test_the_head_of_the_seed_malaria_is_two_linear_layers_with_a_norm_a_slope_and_dropout_between() -> None:
+def test_the_head_of_the_seed_malaria_is_two_linear_layers_with_norm_activation_and_dropout_between() -> None:
     head = build_head(head_of("mlp:256", 512, 2), 512, 2)
 
     assert isinstance(head, nn.Sequential)
@@ -35,6 +35,6 @@ def test_linear_and_cosine_heads() -> None:
 
 
 @pytest.mark.parametrize("word", ["", "mlp", "mlp:", "mlp:0", "mlp:8,", "mlp:8;4", "linear:3", "tree", "mlp:99999999"])
-def test_a_word_that_names_no_head_is_refused_with_those_that_do(word: str) -> None:
+def test_an_unknown_word_is_refused_with_the_known_ones(word: str) -> None:
     with pytest.raises(TrainingError, match=r"found head .*, expected linear, mlp:WIDTH"):
         parse_head(word)

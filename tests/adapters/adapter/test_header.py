@@ -1,4 +1,4 @@
-"""The header check: what safetensors 0.8 lets through is refused here, and what passes here the library takes too."""
+"""The header check refuses files that safetensors 0.8 accepts, and the library accepts every file that passes it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ MALFORMED = {
     "not JSON": pack("{hello}"),
     "an array": pack("[]"),
     "null": pack("null"),
-    "garbage behind the JSON": pack(json.dumps(GOOD) + "x"),
-    "two documents": pack(json.dumps(GOOD) * 2),
+    "garbage after the JSON": pack(json.dumps(GOOD) + "x"),
+    "two objects": pack(json.dumps(GOOD) * 2),
     "a leading space": pack(" " + json.dumps(GOOD)),
     "a lone surrogate": pack({**GOOD, "__metadata__": {"k": "\ud800"}}),
     "an integer of 5,000 digits": pack(json.dumps(GOOD).replace("24, 32", "24, " + "9" * 5000)),
@@ -77,13 +77,13 @@ MALFORMED = {
     "a key twice in the metadata": pack('{"__metadata__": {"k": "1", "k": "2"}, ' + json.dumps(GOOD)[1:]),
     "a field twice": pack('{"a": {"dtype": "F32", "dtype": "F32", "shape": [8], "data_offsets": [0, 32]}}'),
     "an unknown field": pack(changed(extra=1)),
-    "a field too few": pack({"b": {"dtype": "F16", "shape": [16]}}),
+    "a missing field": pack({"b": {"dtype": "F16", "shape": [16]}}),
     "a tensor that is a list": pack({**GOOD, "b": [1]}),
     "two names for one span": pack({**GOOD, "c": B}),
     "an overlap": pack(changed(shape=[6], data_offsets=[20, 32])),
-    "a hole": pack(changed(shape=[3], data_offsets=[26, 32])),
-    "bytes behind the data": pack(GOOD, BODY + b"x"),
-    "a byte too few": pack(GOOD, BODY[:-1]),
+    "a gap": pack(changed(shape=[3], data_offsets=[26, 32])),
+    "bytes after the data": pack(GOOD, BODY + b"x"),
+    "a missing byte": pack(GOOD, BODY[:-1]),
     "a first offset that is not 0": pack({"b": {**B, "data_offsets": [24, 32]}}),
     "an offset past the end": pack(changed(shape=[6], data_offsets=[24, 36])),
     "offsets reversed": pack(changed(data_offsets=[32, 24])),
@@ -100,7 +100,7 @@ MALFORMED = {
     "a shape that does not fill its span": pack(changed(shape=[5])),
     "a shape that is a number": pack(changed(shape=4)),
     "a rank of 100,000": pack(changed(shape=[1] * 100_000)),
-    "a size of 2^63 - 1 beside 0": pack(changed(shape=[2**63 - 1, 0], data_offsets=[24, 24]), BODY[:24]),
+    "a size of 2^63 - 1 next to 0": pack(changed(shape=[2**63 - 1, 0], data_offsets=[24, 24]), BODY[:24]),
 }
 OTHER_CODES = {
     "no tensor": (pack({}, b""), "adapter_empty"),
@@ -136,7 +136,7 @@ OTHER_CODES = {
         pack({"__metadata__": {"k": "x" * 2**20}, "a": A}, BODY[:24]),
         "adapter_header_too_large",
     ),
-    "5 MB of spaces behind the header": (pack(json.dumps(GOOD) + " " * 5_000_000), "adapter_header_too_large"),
+    "5 MB of spaces after the header": (pack(json.dumps(GOOD) + " " * 5_000_000), "adapter_header_too_large"),
 }
 
 
@@ -147,7 +147,7 @@ def test_it_refuses(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHER_CODES)
-def test_it_refuses_with_a_code_of_its_own(name: str) -> None:
+def test_it_refuses_with_a_specific_code(name: str) -> None:
     data, code = OTHER_CODES[name]
     with pytest.raises(AdapterError) as caught:
         read_header(data, Limits())
@@ -175,7 +175,7 @@ def test_a_claimed_tensor_size_allocates_nothing() -> None:
     assert peak < 100_000
 
 
-def test_limits_are_the_callers() -> None:
+def test_the_caller_sets_the_limits() -> None:
     data = pack(GOOD)
     with pytest.raises(AdapterTooLarge, match=f"found {len(data)} bytes, expected at most {len(data) - 1}"):
         read_header(data, Limits(max_file_bytes=len(data) - 1))
@@ -191,8 +191,8 @@ def test_a_file_cut_anywhere_is_refused() -> None:
             read_header(data[:length], Limits())
 
 
-def test_what_it_accepts_the_library_reads_alike() -> None:
-    """Differential, over 5,000 mutations of the header: the two never disagree on a file that passes here."""
+def test_the_library_reads_every_accepted_file_in_the_same_way() -> None:
+    """Over 5,000 mutations of the header, the two never disagree on a file that passes."""
     rng = random.Random(0)
     accepted = 0
     for _ in range(5_000):
@@ -208,14 +208,14 @@ def test_what_it_accepts_the_library_reads_alike() -> None:
         }
         for name, entry in header.entries.items():
             assert data[header.data_start + entry.start : header.data_start + entry.end] == bytes(read[name]["data"])
-    assert accepted > 50  # or the mutations are too coarse to show anything
+    assert accepted > 50  # otherwise the mutations are too coarse to show anything
 
 
 PIECES = ["-", "0", "1", "24", "32", " ", '"', "{", "}", "[", "]", ",", ":", "\\ud800", "\\u0000", "e0", ".0", "null"]
 
 
 def mutate(rng: random.Random, header: str) -> bytes:
-    """One to three edits of the text: a piece put in, characters cut out or doubled, digits changed."""
+    """One to three edits of the text: a piece inserted, characters cut out or doubled, digits changed."""
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(header))
         width = rng.randint(1, 4)

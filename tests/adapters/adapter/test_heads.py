@@ -64,14 +64,14 @@ def by_formula(spec: HeadSpec, t: dict[str, Tensor], x: Tensor) -> Tensor:
 def test_a_loaded_head_is_its_formula(spec: HeadSpec, x: Tensor) -> None:
     tensors = drawn(spec)
     head = load_head(spec, FEATURES, CLASSES, tensors)
-    wanted = by_formula(spec, tensors, x)
-    assert (head(x) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    expected = by_formula(spec, tensors, x)
+    assert (head(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert not head.training
     assert not any(parameter.requires_grad for parameter in head.parameters())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
-def test_a_head_goes_through_its_tensors_and_back(spec: HeadSpec, x: Tensor) -> None:
+def test_a_head_loaded_from_its_tensors_is_the_same_head(spec: HeadSpec, x: Tensor) -> None:
     trained = build_head(spec, FEATURES, CLASSES).eval()
     loaded = load_head(spec, FEATURES, CLASSES, {k: t.detach() for k, t in head_tensors(trained).items()})
     assert torch.equal(loaded(x), trained(x))
@@ -93,7 +93,7 @@ def test_scores_are_softmax_or_sigmoid_of_logits_over_temperature() -> None:
 
 def test_building_a_head_of_a_million_classes_for_a_file_without_it_allocates_nothing() -> None:
     with pytest.raises(AdapterInvalid, match=r"head\.bias"):
-        load_head(LinearHead(), 10**6, 10**6, {})  # 4 TB, were it built
+        load_head(LinearHead(), 10**6, 10**6, {})  # it would have 4 TB
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_tensors_that_do_not_fit_are_refused(change: dict[str, Tensor | None], c
 
 
 def test_the_seed_s_mlp_can_be_described() -> None:
-    """Malaria, part 4: 512-256-2 with BatchNorm, LeakyReLU 0.1 and Dropout 0.5 behind VGG16's 512 features."""
+    """Malaria, part 4: 512-256-2 with BatchNorm, LeakyReLU 0.1 and Dropout 0.5 after VGG16's 512 features."""
     block = [BatchNormLayer(features=256), LeakyReluLayer(negative_slope=0.1), DropoutLayer(p=0.5)]
     first, last = LinearLayer(in_features=512, out_features=256), LinearLayer(in_features=256, out_features=2)
     head = build_head(MlpHead(layers=(first, *block, last)), 512, 2)

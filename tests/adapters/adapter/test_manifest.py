@@ -1,4 +1,4 @@
-"""The manifest is a document from outside: what is not exactly as documented is refused by name."""
+"""The manifest comes from outside: anything that is not exactly as documented is refused, and the error names it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lensmount_adapters import Manifest
 from lensmount_adapters.adapter.manifest import CosineHead, MlpHead, check_name
 from lensmount_adapters.errors import AdapterInvalid
 
-DOCUMENT: dict[str, Any] = {
+MANIFEST: dict[str, Any] = {
     "schema_version": 1,
     "name": "malaria",
     "method": "lora",
@@ -24,10 +24,10 @@ DOCUMENT: dict[str, Any] = {
 
 
 def parse(**changes: object) -> Manifest:
-    return Manifest.parse(json.dumps({**DOCUMENT, **changes}))
+    return Manifest.parse(json.dumps({**MANIFEST, **changes}))
 
 
-def test_a_document_is_read_with_its_defaults() -> None:
+def test_missing_fields_get_their_defaults() -> None:
     manifest = parse()
     assert manifest.labels == ("parasitised", "uninfected")
     assert manifest.preprocessing.resize == "squash"
@@ -58,21 +58,21 @@ REFUSED_TEXT = {
     "nothing": "",
     "a list": "[]",
     "null": "null",
-    "a key twice": json.dumps(DOCUMENT)[:-1] + ', "name": "other"}',
-    "a key twice, deep inside": json.dumps(DOCUMENT)[:-1] + ', "training": {"a": [{"b": 1, "b": 2}]}}',
-    "NaN": json.dumps(DOCUMENT)[:-1] + ', "training": {"loss": NaN}}',
-    "-Infinity": json.dumps(DOCUMENT)[:-1] + ', "training": {"loss": -Infinity}}',
-    "a number that is infinite when read": json.dumps(DOCUMENT)[:-1] + ', "training": {"loss": 1e999}}',
-    "a lone surrogate in a value": json.dumps(DOCUMENT)[:-1] + ', "training": {"note": "\\ud800"}}',
-    "a lone surrogate in a key": json.dumps(DOCUMENT)[:-1] + ', "training": {"\\ud800": 1}}',
-    "an integer of 5,000 digits": json.dumps(DOCUMENT)[:-1] + ', "training": {"n": ' + "9" * 5000 + "}}",
-    "400 levels": json.dumps(DOCUMENT)[:-1] + ', "training": {"n": ' + "[" * 400 + "]" * 400 + "}}",
+    "a key twice": json.dumps(MANIFEST)[:-1] + ', "name": "other"}',
+    "a key twice, deep inside": json.dumps(MANIFEST)[:-1] + ', "training": {"a": [{"b": 1, "b": 2}]}}',
+    "NaN": json.dumps(MANIFEST)[:-1] + ', "training": {"loss": NaN}}',
+    "-Infinity": json.dumps(MANIFEST)[:-1] + ', "training": {"loss": -Infinity}}',
+    "a number that is infinite when read": json.dumps(MANIFEST)[:-1] + ', "training": {"loss": 1e999}}',
+    "a lone surrogate in a value": json.dumps(MANIFEST)[:-1] + ', "training": {"note": "\\ud800"}}',
+    "a lone surrogate in a key": json.dumps(MANIFEST)[:-1] + ', "training": {"\\ud800": 1}}',
+    "an integer of 5,000 digits": json.dumps(MANIFEST)[:-1] + ', "training": {"n": ' + "9" * 5000 + "}}",
+    "400 levels": json.dumps(MANIFEST)[:-1] + ', "training": {"n": ' + "[" * 400 + "]" * 400 + "}}",
     "100,000 levels": "[" * 100_000 + "]" * 100_000,
 }
 
 
 @pytest.mark.parametrize("name", REFUSED_TEXT)
-def test_it_refuses_text_that_holds(name: str) -> None:
+def test_it_refuses_text_with(name: str) -> None:
     with pytest.raises(AdapterInvalid) as caught:
         Manifest.parse(REFUSED_TEXT[name])
     assert caught.value.code == "manifest_invalid"
@@ -106,13 +106,13 @@ def test_it_refuses_text_that_holds(name: str) -> None:
         ("modules", {"a": {"rank": 1}}),
         ("training", []),
         ("license", "x" * 5000),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "size": [224]}),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "size": [8, 8]}),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "size": [224.0, 224.0]}),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "crop_fraction": 0}),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "crop_fraction": 1.1}),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "std": [0.5, 0.5, -0.5]}),
-        ("preprocessing", {**DOCUMENT["preprocessing"], "colour": "bgr"}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "size": [224]}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "size": [8, 8]}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "size": [224.0, 224.0]}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "crop_fraction": 0}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "crop_fraction": 1.1}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "std": [0.5, 0.5, -0.5]}),
+        ("preprocessing", {**MANIFEST["preprocessing"], "colour": "bgr"}),
     ],
 )
 def test_it_refuses_a_wrong_field_and_names_it(field: str, value: object) -> None:
@@ -124,7 +124,7 @@ def test_it_refuses_a_wrong_field_and_names_it(field: str, value: object) -> Non
 @pytest.mark.parametrize("field", ["name", "method", "backbone", "preprocessing", "labels", "head"])
 def test_a_missing_field_is_named(field: str) -> None:
     with pytest.raises(AdapterInvalid, match=f"^manifest, {field}: Field required"):
-        Manifest.parse(json.dumps({key: value for key, value in DOCUMENT.items() if key != field}))
+        Manifest.parse(json.dumps({key: value for key, value in MANIFEST.items() if key != field}))
 
 
 def test_a_manifest_cannot_be_changed() -> None:
@@ -133,7 +133,7 @@ def test_a_manifest_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("name", ["malaria", "a", "0", "a.b_c-d", "a" * 64])
-def test_a_right_name(name: str) -> None:
+def test_a_valid_name(name: str) -> None:
     assert check_name(name)
 
 
@@ -143,5 +143,5 @@ TEXTS = ["", " ", "\t", "a" * 65, "A", "\u0430dapter", "'; DROP TABLE", "{{7*7}}
 
 
 @pytest.mark.parametrize("name", PATHS + RESERVED + TEXTS)
-def test_a_wrong_name(name: str) -> None:
+def test_an_invalid_name(name: str) -> None:
     assert not check_name(name)

@@ -1,4 +1,4 @@
-"""A branch as a function of its weights answers as the backbone does, with and without adapter, and writes nothing."""
+"""A branch as a function of its weights gives the backbone's results, with and without adapters, and writes nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DrawAdapter = Callable[..., Any]
 
 
 def randomised(backbone: Backbone) -> Backbone:
-    """The backbone with BatchNorm statistics and scales that nothing can overlook."""
+    """The backbone with BatchNorm statistics and scales that have a visible effect."""
     draw = torch.Generator().manual_seed(1)
     for norm in (m for m in backbone.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
         assert norm.running_mean is not None
@@ -51,12 +51,12 @@ def randomised(backbone: Backbone) -> Backbone:
         norm.weight.data.uniform_(0.5, 1.5, generator=draw)
         norm.bias.data.normal_(std=0.1, generator=draw)
     for name, tensor in backbone.module.named_parameters():
-        if name.endswith(".gamma"):  # a layer scale starts at a millionth
+        if name.endswith(".gamma"):  # layer scales are initialised to a millionth
             tensor.data.uniform_(0.5, 1.5, generator=draw)
     return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
 
 
-def whole(backbone: Backbone) -> FunctionalBranch:
+def full_branch(backbone: Backbone) -> FunctionalBranch:
     """The backbone without a trunk."""
     return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
 
@@ -65,7 +65,7 @@ def images_for(backbone: Backbone, count: int = 2) -> Tensor:
     return torch.randn(count, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
 
 
-def answer(branch: FunctionalBranch, x: Tensor, merged: dict[str, Tensor] | None = None) -> Tensor:
+def features_of(branch: FunctionalBranch, x: Tensor, merged: dict[str, Tensor] | None = None) -> Tensor:
     assert (merged or {}).keys() <= set(branch.inputs)
     weights = dict(zip(branch.inputs, branch.base, strict=True)) | (merged or {})
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def assert_close(found: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
 
 
 @pytest.mark.parametrize(("name", "first", "modules"), MODELS)
-def test_trunk_and_branch_answer_as_the_backbone_does_with_and_without_an_adapter(
+def test_trunk_and_branch_give_the_backbone_s_features_with_and_without_an_adapter(
     name: str, first: str, modules: str, draw_adapter: DrawAdapter
 ) -> None:
     backbone = randomised(load_backbone(name, "random:0"))
@@ -102,9 +102,9 @@ def test_trunk_and_branch_answer_as_the_backbone_does_with_and_without_an_adapte
 
     with torch.inference_mode():
         activations = trunk(images)
-    assert_close(answer(branch, activations), expected[0])
+    assert_close(features_of(branch, activations), expected[0])
     assert branch.covers(adapter.deltas)
-    assert_close(answer(branch, activations, branch.merged(adapter.deltas)), expected[1])
+    assert_close(features_of(branch, activations, branch.merged(adapter.deltas)), expected[1])
     assert (expected[0] - expected[1]).abs().max() > 1e-2 * expected[0].abs().max()  # the adapter does something
     left = [node for part in (trunk, branch.module) for node in part.graph.nodes if node.op == "call_module"]
     assert not [node for node in left if "bn" in str(node.target) and not str(node.target).endswith(".act")]
@@ -124,17 +124,18 @@ def test_every_kind_of_delta_gives_what_mounting_gives(
     backbone = randomised(every_layer() if name == "every_layer" else load_backbone(name, "random:0"))
     if method == "statistics" and not any("running" in target for target in backbone.targets):
         pytest.skip("without BatchNorm there are no statistics")
-    adapter = admit(draw_adapter(backbone, method, modules=BACKBONE, size=0.1).dump(), backbone)
-    branch, images, before = whole(backbone), images_for(backbone), digest_of_state(backbone)
+    size = 0.8 if name == "test_vit" else 0.1  # with 0.1, LoRA on test_vit moves no score by 1e-3
+    adapter = admit(draw_adapter(backbone, method, modules=BACKBONE, size=size).dump(), backbone)
+    branch, images, before = full_branch(backbone), images_for(backbone), digest_of_state(backbone)
     assert first.rpartition(".")[0] in branch.layers
 
-    found = answer(branch, images, branch.merged(adapter.deltas))
+    found = features_of(branch, images, branch.merged(adapter.deltas))
 
     assert digest_of_state(backbone) == before
     assert branch.covers(adapter.deltas)
     assert_close(found, mounted_features(backbone, adapter, images))
     bare = backbone.features(images)
-    assert_close(answer(branch, images), bare)
+    assert_close(features_of(branch, images), bare)
     assert (found - bare).abs().max() > 1e-3 * bare.abs().max()  # the adapter does something
 
 
@@ -148,7 +149,7 @@ def test_merged_weights_are_the_folded_ones_computed_in_float64(
     backbone = randomised(every_layer())
     parts = draw_adapter(backbone, method)
     deltas = admit(parts.dump(), backbone).deltas
-    branch = whole(backbone)
+    branch = full_branch(backbone)
     norms = {"conv2d": "batch_norm2d", "conv1d": "batch_norm1d", "conv3d": "batch_norm3d"}
 
     def live(name: str) -> Tensor:
@@ -156,7 +157,7 @@ def test_merged_weights_are_the_folded_ones_computed_in_float64(
         return merged64(backbone, parts, name) if touched else backbone.base([name])[name].double()
 
     def folded(name: str) -> Tensor:
-        module, _, own = name.rpartition(".")
+        module, _, last = name.rpartition(".")
         if module not in norms:
             return live(name)
         mean, var, gamma, beta = (
@@ -166,7 +167,7 @@ def test_merged_weights_are_the_folded_ones_computed_in_float64(
         weight = live(f"{module}.weight")
         return (
             (live(f"{module}.bias") - mean) * gain + beta
-            if own == "bias"
+            if last == "bias"
             else torch.einsum("o,o...->o...", gain, weight)
         )
 
@@ -183,7 +184,7 @@ def test_merged_writes_into_the_buffers_it_is_given(
 ) -> None:
     backbone = randomised(every_layer())
     deltas = admit(draw_adapter(backbone, method).dump(), backbone).deltas
-    branch = whole(backbone)
+    branch = full_branch(backbone)
     buffers = {name: torch.full_like(base, torch.nan) for name, base in zip(branch.inputs, branch.base, strict=True)}
 
     merged = branch.merged(deltas, buffers)
@@ -202,14 +203,14 @@ def test_base_is_never_written_and_stays_what_it_is_while_an_adapter_is_mounted(
     first, second = (admit(draw_adapter(backbone, "mixed", seed=seed).dump(), backbone) for seed in (1, 2))
     images = images_for(backbone)
     expected, features = mounted_features(backbone, second, images), backbone.features(images)
-    early = whole(backbone)
+    early = full_branch(backbone)
 
     ExactSwapper(backbone).mount(first)
-    late = whole(backbone)  # built with another adapter on the live weights
+    late = full_branch(backbone)  # built with another adapter on the live weights
 
     for branch in (early, late):
-        assert_close(answer(branch, images, branch.merged(second.deltas)), expected)
-        assert_close(answer(branch, images), features)
+        assert_close(features_of(branch, images, branch.merged(second.deltas)), expected)
+        assert_close(features_of(branch, images), features)
 
 
 def test_a_norm_whose_scale_is_zero_can_still_be_adapted(
@@ -219,15 +220,21 @@ def test_a_norm_whose_scale_is_zero_can_still_be_adapted(
     nn.init.zeros_(backbone.module.get_submodule("batch_norm2d").weight)  # type: ignore[arg-type]  # typed as a module
     backbone = Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
     adapter = admit(draw_adapter(backbone, "norm").dump(), backbone)
-    branch, images = whole(backbone), images_for(backbone)
+    branch, images = full_branch(backbone), images_for(backbone)
 
-    assert_close(answer(branch, images, branch.merged(adapter.deltas)), mounted_features(backbone, adapter, images))
+    assert_close(
+        features_of(branch, images, branch.merged(adapter.deltas)), mounted_features(backbone, adapter, images)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_of_a_backbone_in_half_precision_everything_is_float32(dtype: torch.dtype, draw_adapter: DrawAdapter) -> None:
+def test_trunk_and_branch_of_a_half_precision_backbone_are_float32(
+    dtype: torch.dtype, draw_adapter: DrawAdapter
+) -> None:
     """Its weights are exact in float32, so only the arithmetic is finer."""
-    half = randomised(load_backbone("test_convnext", "random:0", dtype=dtype))  # with layer scales, which are no input
+    half = randomised(
+        load_backbone("test_convnext", "random:0", dtype=dtype)
+    )  # with layer scales, which are not inputs
     double = load_backbone("test_convnext", "random:0").module.double()
     double.load_state_dict({name: tensor.double() for name, tensor in half.module.state_dict().items()})
     images = images_for(half)
@@ -237,13 +244,13 @@ def test_of_a_backbone_in_half_precision_everything_is_float32(dtype: torch.dtyp
     trunk, branch = frozen(halves.trunk), functional_branch(halves.branch, half)
 
     with torch.inference_mode():
-        assert_close(answer(branch, trunk(images)), double(images.double()).float())
+        assert_close(features_of(branch, trunk(images)), double(images.double()).float())
     assert {tensor.dtype for part in (trunk, branch.module) for tensor in part.state_dict().values()} == {torch.float32}
     assert {tensor.dtype for tensor in half.module.state_dict().values()} == {dtype}
 
 
 class Unusual(nn.Module):
-    """A layer in front of two norms, a norm behind two layers, a norm with nothing in front, a padding of its own."""
+    """A layer before two norms, a norm after two layers, a norm with nothing before it, and reflected padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -273,28 +280,28 @@ def test_a_layer_that_is_used_twice_keeps_one_weight_and_is_not_folded(
     unusual: Backbone, draw_adapter: DrawAdapter
 ) -> None:
     adapter = admit(draw_adapter(unusual, "mixed", seed=1, rank=2, modules="(?!mirrored).*").dump(), unusual)
-    branch, images = whole(unusual), images_for(unusual)
+    branch, images = full_branch(unusual), images_for(unusual)
 
     assert not [layer for layer in branch.layers.values() if layer.norm]
     assert len(branch.layers["shared"].nodes) == len(branch.layers["alone"].nodes) == 2
-    assert_close(answer(branch, images), unusual.features(images))
+    assert_close(features_of(branch, images), unusual.features(images))
     assert branch.covers(adapter.deltas)
-    assert_close(answer(branch, images, branch.merged(adapter.deltas)), mounted_features(unusual, adapter, images))
+    assert_close(features_of(branch, images, branch.merged(adapter.deltas)), mounted_features(unusual, adapter, images))
 
 
-def test_a_layer_that_cannot_be_taken_apart_is_not_covered(unusual: Backbone, draw_adapter: DrawAdapter) -> None:
+def test_a_layer_that_cannot_be_rewritten_is_not_covered(unusual: Backbone, draw_adapter: DrawAdapter) -> None:
     adapter = admit(draw_adapter(unusual, modules="mirrored|one").dump(), unusual)
-    branch = whole(unusual)
+    branch = full_branch(unusual)
 
     assert not branch.covers(adapter.deltas)
-    with pytest.raises(BackboneError, match=r"mirrored\.weight: found a delta .* Fix: ask covers"):
+    with pytest.raises(BackboneError, match=r"mirrored\.weight: found a delta .* Fix: check covers"):
         branch.merged(adapter.deltas)
 
 
 def test_casting_trunk_and_branch_leaves_the_backbone_as_it_is(unusual: Backbone) -> None:
-    trunk, branch = frozen(Segments(unusual.module).halves({"two.weight"}).branch), whole(unusual)
+    trunk, branch = frozen(Segments(unusual.module).halves({"two.weight"}).branch), full_branch(unusual)
     shared = branch.module.get_submodule("mirrored").weight
-    assert shared.data_ptr() == unusual.tensors["mirrored.weight"].data_ptr()  # no memory of its own
+    assert shared.data_ptr() == unusual.tensors["mirrored.weight"].data_ptr()  # it shares the backbone's memory
 
     for module in (trunk, branch.module):
         module.to(torch.bfloat16)
@@ -304,7 +311,7 @@ def test_casting_trunk_and_branch_leaves_the_backbone_as_it_is(unusual: Backbone
     assert {tensor.dtype for tensor in unusual.tensors.values()} == {torch.float32}
 
 
-def test_a_delta_in_front_of_the_branch_is_not_covered(draw_adapter: DrawAdapter) -> None:
+def test_a_delta_of_a_layer_before_the_branch_is_not_covered(draw_adapter: DrawAdapter) -> None:
     backbone = load_backbone("test_resnet", "random:0")
     adapter = admit(draw_adapter(backbone, modules=r"layer1\..*").dump(), backbone)
 
@@ -313,9 +320,9 @@ def test_a_delta_in_front_of_the_branch_is_not_covered(draw_adapter: DrawAdapter
     )
 
 
-def test_layers_say_where_the_graph_computes_them(every_layer: Callable[..., Backbone]) -> None:
+def test_layers_name_the_graph_nodes_that_compute_them(every_layer: Callable[..., Backbone]) -> None:
     backbone = every_layer()
-    branch = whole(backbone)
+    branch = full_branch(backbone)
     nodes = {node.name: node for node in branch.module.graph.nodes}
 
     for layer in branch.layers.values():
@@ -331,7 +338,7 @@ def test_layers_say_where_the_graph_computes_them(every_layer: Callable[..., Bac
     assert conv.norm.name == "batch_norm2d"
     assert "batch_norm2d" not in branch.layers
     inputs = [node.op for node in branch.module.graph.nodes][: 1 + len(branch.inputs)]
-    assert set(inputs) == {"placeholder"}  # in front of everything else, as forward's arguments
+    assert set(inputs) == {"placeholder"}  # before everything else, as the arguments of forward
 
 
 def test_gain_and_shift_are_the_layer_without_its_weight(
@@ -339,7 +346,7 @@ def test_gain_and_shift_are_the_layer_without_its_weight(
 ) -> None:
     backbone = randomised(every_layer())
     deltas = admit(draw_adapter(backbone, "mixed", seed=2).dump(), backbone).deltas
-    branch = whole(backbone)
+    branch = full_branch(backbone)
     unfolded = {d.target.name: backbone.tensors[d.target.name] + d.dense() for d in deltas}
 
     for layer in (branch.layers["conv2d"], branch.layers["conv1d"], branch.layers["conv3d"]):
@@ -363,7 +370,7 @@ def test_the_trunk_writes_neither_its_images_nor_the_backbone(digest_of_state: C
         activations = trunk(images)
     kept = activations.clone()
 
-    answer(branch, activations)
+    features_of(branch, activations)
 
     assert torch.equal(images, images_for(backbone))
     assert torch.equal(activations, kept)
@@ -371,13 +378,13 @@ def test_the_trunk_writes_neither_its_images_nor_the_backbone(digest_of_state: C
     assert not any(node.op == "get_attr" and "bn" in str(node.target) for node in trunk.graph.nodes)
 
 
-@pytest.mark.filterwarnings("ignore")  # tracing warns of Python values, which are constants here
+@pytest.mark.filterwarnings("ignore")  # tracing warns that Python values become constants
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
-def test_openvino_runs_it_with_weights_handed_in(name: str, draw_adapter: DrawAdapter) -> None:
+def test_openvino_runs_a_branch_with_weights_as_inputs(name: str, draw_adapter: DrawAdapter) -> None:
     openvino = pytest.importorskip("openvino")
     backbone = randomised(load_backbone(name, "random:0"))
     adapter = admit(draw_adapter(backbone, "mixed", modules=BACKBONE, size=0.1).dump(), backbone)
-    branch, images = whole(backbone), images_for(backbone, 3)
+    branch, images = full_branch(backbone), images_for(backbone, 3)
     with torch.inference_mode():
         converted = openvino.convert_model(branch.module, example_input=(images[:2], *branch.base))
     for port, shape in zip(

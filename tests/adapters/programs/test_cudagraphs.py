@@ -1,4 +1,4 @@
-"""What happens around a capture that fails, without a GPU; tests/gpu/test_executors.py has the captures themselves."""
+"""Captures that fail, tested without a GPU. Real captures are tested in tests/gpu/test_cudagraphs.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stream:
 
 
 class NoGraph:
-    """Enters where a stream or a graph would."""
+    """Takes the place of a stream or a graph."""
 
     def __init__(self, *given: object, **more: object) -> None:
         pass

@@ -33,10 +33,10 @@ def test_the_weights_have_the_same_bits_whatever_was_mounted_before(
         swapper.mount(adapter)
         from_base.append(digest_of_state(backbone))
         swapper.unmount()
-    for (_, before), (wanted, after) in itertools.permutations(zip(from_base, adapters, strict=True), 2):
+    for (_, before), (expected, after) in itertools.permutations(zip(from_base, adapters, strict=True), 2):
         swapper.mount(before)
         swapper.mount(after)
-        assert digest_of_state(backbone) == wanted
+        assert digest_of_state(backbone) == expected
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics", "mixed"])
@@ -49,18 +49,18 @@ def test_merged_weights_are_those_of_float64_rounded_once(
     draw_adapter: Callable[..., Any],
     merged64: Callable[[Backbone, Any, str], Tensor],
 ) -> None:
-    """float32: 1e-6 relative in the largest norm; float16 and bfloat16: one step of the dtype for each element."""
+    """float32: 1e-6 relative to the largest weight; float16 and bfloat16: one step of the dtype per element."""
     backbone = every_layer(device, dtype)
     parts = draw_adapter(backbone, method, rank=8, seed=3)
     adapter = admit(parts.dump(), backbone)
     ExactSwapper(backbone).mount(adapter)
     assert adapter.deltas
     for delta in adapter.deltas:
-        live, wanted = backbone.tensors[delta.target.name].cpu(), merged64(backbone, parts, delta.target.name)
+        live, expected = backbone.tensors[delta.target.name].cpu(), merged64(backbone, parts, delta.target.name)
         if dtype is torch.float32:
-            assert (live - wanted).abs().max() <= 1e-6 * wanted.abs().max(), delta.target
+            assert (live - expected).abs().max() <= 1e-6 * expected.abs().max(), delta.target
         else:
-            assert steps_apart(live, wanted.to(dtype)).max() <= 1, delta.target
+            assert steps_apart(live, expected.to(dtype)).max() <= 1, delta.target
 
 
 def test_a_mounted_adapter_changes_the_features_and_its_removal_brings_them_back(
@@ -88,9 +88,9 @@ def test_a_real_network_with_an_adapter_equals_the_network_with_merged_weights(
         state[delta.target.name].copy_(merged64(backbone, parts, delta.target.name))
     images = torch.randn(2, 3, 160, 160)
     features = reference(images.double())
-    wanted = (features @ parts.tensors["head.weight"].double().T + parts.tensors["head.bias"].double()).softmax(1)
+    expected = (features @ parts.tensors["head.weight"].double().T + parts.tensors["head.bias"].double()).softmax(1)
     ExactSwapper(backbone).mount(adapter)
-    assert (adapter.scores(backbone.features(images)) - wanted).abs().max() < 1e-5
+    assert (adapter.scores(backbone.features(images)) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_logits_are_averaged_over_the_orientations_of_the_manifest(
     torch.testing.assert_close(adapter.image_logits(backbone, images).double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_mounting_what_is_mounted_does_nothing(every_layer: Any, draw_adapter: Callable[..., Any]) -> None:
+def test_mounting_the_mounted_adapter_does_nothing(every_layer: Any, draw_adapter: Callable[..., Any]) -> None:
     backbone = every_layer()
     swapper, data = ExactSwapper(backbone), draw_adapter(backbone).dump()
     assert swapper.mount(admit(data, backbone))
@@ -133,7 +133,7 @@ def test_removing_twice_is_removing_once(every_layer: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("injected"), MemoryError(), KeyboardInterrupt()], ids=repr)
-def test_a_merge_that_breaks_off_at_any_delta_leaves_the_base(
+def test_a_merge_that_fails_at_any_delta_leaves_the_base(
     error: BaseException,
     every_layer: Callable[..., Backbone],
     draw_adapter: Callable[..., Any],
@@ -158,7 +158,7 @@ def test_a_merge_that_breaks_off_at_any_delta_leaves_the_base(
         assert digest_of_state(backbone) == mounted
 
 
-def test_weights_that_changed_behind_its_back_are_never_taken_for_the_base(
+def test_weights_that_something_else_changed_are_never_taken_for_the_base(
     every_layer: Callable[..., Backbone], draw_adapter: Callable[..., Any]
 ) -> None:
     backbone, twin = every_layer(), every_layer()

@@ -1,4 +1,4 @@
-"""Subtraction in place drifts, refreshing from the weights ends the drift; so it is never the default."""
+"""Subtraction in place drifts, and refreshing from the weights removes the drift; so it is never the default."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def adapters(backbone: Backbone, draw_adapter: Callable[..., Any]) -> list[Adapt
 
 @pytest.fixture
 def weights(backbone: Backbone) -> Mapping[str, Tensor]:
-    """What a weights file would give; the backbone rereads it and keeps no clones."""
+    """The contents of a weights file, which the backbone reads again instead of keeping clones."""
     tensors = {name: tensor.clone() for name, tensor in backbone.tensors.items()}
     backbone.pristine = Reread(lambda: tensors)
     return tensors
@@ -97,7 +97,7 @@ def test_the_first_mount_after_a_refresh_is_what_addition_gives(
         assert torch.equal(backbone.tensors[name], weights[name] + delta.dense())
 
 
-def test_mounting_what_is_mounted_does_nothing(
+def test_mounting_the_mounted_adapter_does_nothing(
     backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
     swapper = SubtractingSwapper(backbone)
@@ -107,7 +107,7 @@ def test_mounting_what_is_mounted_does_nothing(
 
 
 class Unreadable:
-    """A delta that cannot be computed any more once `broken` is set."""
+    """A delta that can no longer be computed once `broken` is set."""
 
     def __init__(self, delta: Any, error: BaseException) -> None:
         self.delta, self.error, self.broken = delta, error, True
@@ -127,7 +127,7 @@ def with_unreadable(adapter: Adapter, error: BaseException) -> tuple[Adapter, Un
 
 
 @pytest.mark.parametrize("error", [RuntimeError("injected"), MemoryError(), KeyboardInterrupt()], ids=repr)
-def test_a_merge_that_breaks_off_reads_the_base_anew(
+def test_a_merge_that_fails_reads_the_base_again(
     error: BaseException, backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
     swapper = SubtractingSwapper(backbone, refresh_after=1_000)
@@ -141,7 +141,7 @@ def test_a_merge_that_breaks_off_reads_the_base_anew(
 
 @pytest.mark.parametrize("remove", ["unmount", "switch"])
 @pytest.mark.parametrize("error", [RuntimeError("injected"), MemoryError(), KeyboardInterrupt()], ids=repr)
-def test_a_removal_that_breaks_off_reads_the_base_anew(
+def test_a_removal_that_fails_reads_the_base_again(
     error: BaseException, remove: str, backbone: Backbone, adapters: list[Adapter], weights: Mapping[str, Tensor]
 ) -> None:
     swapper = SubtractingSwapper(backbone, refresh_after=1_000)

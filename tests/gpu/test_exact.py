@@ -1,4 +1,4 @@
-"""The promises of the exact swapper on a CUDA device: the base bit for bit, the same bits each time."""
+"""The exact swapper on a CUDA device: it restores the base bit for bit and gives the same bits each time."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_the_weights_have_the_same_bits_whatever_was_mounted_before(
         swapper.mount(adapter)
         from_base.append(digest_of_state(backbone))
         swapper.unmount()
-    for (_, before), (wanted, after) in itertools.permutations(zip(from_base, adapters, strict=True), 2):
+    for (_, before), (expected, after) in itertools.permutations(zip(from_base, adapters, strict=True), 2):
         swapper.mount(before)
         swapper.mount(after)
-        assert digest_of_state(backbone) == wanted
+        assert digest_of_state(backbone) == expected
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics", "mixed"])
@@ -56,15 +56,15 @@ def test_merged_weights_are_those_of_float64(
     draw_adapter: Callable[..., Any],
     merged64: Callable[[Backbone, Any, str], Tensor],
 ) -> None:
-    """float32: 1e-6 relative in the largest norm, so TF32 must not be in it; 16 bits: one step of the dtype."""
+    """float32: 1e-6 relative to the largest weight, which rules out TF32; 16 bits: one step of the dtype."""
     parts = draw_adapter(backbone, method, rank=8, seed=3)
     adapter = admit(parts.dump(), backbone)
     ExactSwapper(backbone).mount(adapter)
     relative = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}[backbone.dtype]
     for delta in adapter.deltas:
-        wanted = merged64(backbone, parts, delta.target.name)
+        expected = merged64(backbone, parts, delta.target.name)
         live = backbone.tensors[delta.target.name].cpu().double()
-        assert (live - wanted).abs().max() <= relative * wanted.abs().max(), delta.target
+        assert (live - expected).abs().max() <= relative * expected.abs().max(), delta.target
 
 
 def test_scores_are_those_of_the_cpu(draw_adapter: Callable[..., Any]) -> None:
@@ -75,7 +75,7 @@ def test_scores_are_those_of_the_cpu(draw_adapter: Callable[..., Any]) -> None:
         adapter = admit(draw_adapter(backbone, "mixed", seed=5, size=0.05).dump(), backbone)
         ExactSwapper(backbone).mount(adapter)
         scores.append(adapter.scores(backbone.features(images)).cpu())
-    assert (scores[0] - scores[1]).abs().max() < 1e-3  # convolutions may use TF32 there
+    assert (scores[0] - scores[1]).abs().max() < 1e-3  # convolutions may use TF32 on the GPU
 
 
 def test_the_fingerprint_does_not_depend_on_the_device() -> None:

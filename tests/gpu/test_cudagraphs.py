@@ -1,6 +1,6 @@
-"""CUDA graphs on a CUDA device: what they share, when they go, and what "auto" takes.
+"""CUDA graphs on a CUDA device: what they share, when they are dropped, and what "auto" chooses.
 
-That they compute the right thing is shown with the other executors, in tests/adapters/test_executors.py.
+tests/adapters/programs/test_executor.py shows that they compute the right results, as it does for all executors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def test_programs_share_the_graphs_of_their_shapes(monkeypatch: pytest.MonkeyPat
     captures: list[object] = []
     capture = torch.cuda.CUDAGraph.capture_begin
     monkeypatch.setattr(
-        torch.cuda.CUDAGraph, "capture_begin", lambda *given, **more: (captures.append(1), capture(*given, **more))[1]
+        torch.cuda.CUDAGraph, "capture_begin", lambda *args, **kwargs: (captures.append(1), capture(*args, **kwargs))[1]
     )
     compiled = CudaGraphs("cuda").compile(fx.symbolic_trace(scaled), (torch.ones(2, 3),), (torch.ones(4, 3),), "")
     programs = [compiled.bind((torch.full((4, 3), float(value)),)) for value in range(5)]
@@ -38,14 +38,14 @@ def test_programs_share_the_graphs_of_their_shapes(monkeypatch: pytest.MonkeyPat
             assert torch.equal(program(torch.ones(images, 3)).cpu(), torch.full((images, 4), 3.0 * value))
     assert len(captures) == 2
 
-    programs[0](torch.ones(5, 3))  # the graph of 2 images goes
+    programs[0](torch.ones(5, 3))  # drops the graph of 2 images
     programs[0](torch.ones(7, 3))
     assert len(captures) == 3
     assert torch.equal(programs[1](torch.ones(2, 3)).cpu(), torch.full((2, 4), 3.0))
     assert len(captures) == 4
 
 
-def test_handed_in_weights_that_are_written_are_read_anew() -> None:
+def test_weights_that_were_written_since_the_last_run_are_read_again() -> None:
     compiled = CudaGraphs("cuda").compile(fx.symbolic_trace(scaled), (torch.ones(2, 3),), (torch.ones(4, 3),), "")
     buffer = torch.ones(4, 3, device="cuda")
     for value in (1.0, 2.0):
@@ -53,7 +53,7 @@ def test_handed_in_weights_that_are_written_are_read_anew() -> None:
         assert torch.equal(compiled.run((torch.ones(2, 3),), (buffer,)).cpu(), torch.full((2, 4), 3 * value))
 
 
-def test_what_waits_for_the_gpu_cannot_be_captured() -> None:
+def test_a_module_that_waits_for_the_gpu_cannot_be_captured() -> None:
     def waits(x: Tensor) -> Tensor:
         return x * torch.nonzero(x).shape[0]
 
@@ -64,7 +64,7 @@ def test_what_waits_for_the_gpu_cannot_be_captured() -> None:
         compiled.run((torch.ones(3),), ())
 
 
-def test_auto_takes_an_executor_of_the_gpu(tmp_path: Path) -> None:
+def test_auto_chooses_an_executor_for_the_gpu(tmp_path: Path) -> None:
     chosen = choose_executor("auto", "auto", "cuda", threads=1, cache=tmp_path)
     assert chosen.name in ("eager", "cudagraphs")
     assert len(list(tmp_path.glob("executor-*.json"))) == 1
