@@ -88,11 +88,9 @@ def _folded(
 
     x = copies[conv.args[0]]  # type: ignore[index]  # convolution_before has checked that it is a node
     weight, bias = (tensor(conv, layer, name) for name in ("weight", "bias"))
-    mean, var, gamma, beta = (
-        tensor(norm, norm_layer, name) for name in ("running_mean", "running_var", "weight", "bias")
-    )
-    nodes: Any = (mean, var, gamma, beta)  # in place of the tensors
-    folded_norm: Any = NormTensors(*nodes, norm_layer.eps)
+    nodes: Any = [tensor(norm, norm_layer, name) for name in ("running_mean", "running_var", "weight", "bias")]
+    mean, var, gamma, beta = nodes  # in place of tensors
+    folded_norm = NormTensors(mean, var, gamma, beta, norm_layer.eps)
     geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
     arguments = (type(layer).__name__, x, weight, bias, folded_norm, geometry)
     folded = graph.call_function(folded_convolution, arguments)

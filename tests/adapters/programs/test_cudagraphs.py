@@ -10,42 +10,42 @@ import pytest
 import torch
 
 from lensmount_adapters.errors import BackboneError
-from lensmount_adapters.programs import cudagraphs as cudagraph_executor
+from lensmount_adapters.programs.cudagraphs import CudaGraphCompiled
 
 
-class Stream:
-    def wait_stream(self, other: object) -> None:
-        pass
+class Nothing:
+    """Takes the place of a stream, a graph or a device."""
 
-
-class NoGraph:
-    """Takes the place of a stream or a graph."""
-
-    def __init__(self, *given: object, **more: object) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *given: object) -> None:
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def wait_stream(self, other: object) -> None:
         pass
 
 
 @pytest.fixture
 def capture(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], object]:
     """Captures a program whose first run raises this error."""
-    for name in ("stream", "graph", "CUDAGraph"):
-        monkeypatch.setattr(torch.cuda, name, NoGraph)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    for name in ("stream", "graph", "CUDAGraph", "Stream", "device", "current_stream", "graph_pool_handle"):
+        monkeypatch.setattr(torch.cuda, name, Nothing)
 
     def captured(error: Exception) -> object:
         def module(*inputs: torch.Tensor) -> torch.Tensor:
             raise error
 
-        cast: Any = SimpleNamespace(module=module, device=torch.device("cuda"))
-        compiled = object.__new__(cudagraph_executor.CudaGraphCompiled)
-        compiled.__dict__.update(_cast=cast, _buffers=[], _stream=Stream(), _pool=None)
-        return compiled._capture([torch.zeros(1)])
+        cast: Any = SimpleNamespace(
+            module=module,
+            device=torch.device("cuda"),
+            inputs=list,
+            weights=tuple,
+        )
+        return CudaGraphCompiled(cast, ()).run([torch.zeros(1)], [])
 
     return captured
 
