@@ -11,16 +11,15 @@ import torch
 
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.machine import computes_bfloat16
-from lensmount_adapters.programs.choose import choose_executor, executor_names
+from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 
 CPU = torch.device("cpu")
-INDUCTOR_FILE = "lensmount_adapters.programs.inductor"
 
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("eager", "float32"), ("eager", "float16"), ("openvino", "float32"), ("compile", "bfloat16")],
+    [("eager", "float32"), ("eager", "float16"), ("openvino", "float32")],
 )
 def test_the_named_executor_is_chosen(name: str, precision: str) -> None:
     if name == "openvino":
@@ -85,14 +84,3 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones(name: str, precision
 def test_cuda_graphs_need_a_cuda_device() -> None:
     with pytest.raises(ExecutorUnavailable, match="found device cpu"):
         choose_executor("cudagraphs", "auto", "cpu", threads=1, cache=None)
-
-
-def test_without_its_file_an_optional_executor_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert executor_names() == ("auto", "eager", "openvino", "compile", "cudagraphs")
-    monkeypatch.setitem(sys.modules, INDUCTOR_FILE, None)  # as if the file had been deleted
-    assert executor_names() == ("auto", "eager", "openvino", "cudagraphs")
-    with pytest.raises(
-        ExecutorUnavailable, match=r"found executor 'compile' .* expected one of auto, eager, openvino, cuda"
-    ):
-        choose_executor("compile", "float32", "cpu", threads=1, cache=None)
-    assert choose_executor("eager", "float32", "cpu", threads=1, cache=None).name == "eager"

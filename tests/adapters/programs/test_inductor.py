@@ -1,8 +1,9 @@
-"""TorchInductor: its cache is where it was told to be, and a missing compiler is an error with a fix."""
+"""TorchInductor: its cache is in the given folder, it needs a compiler, and its file is optional."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from lensmount_adapters.errors import ExecutorUnavailable
+from lensmount_adapters.programs.choose import choose_executor, executor_names
 from lensmount_adapters.programs.inductor import Inductor
 
 
@@ -43,3 +45,20 @@ def test_a_missing_compiler_is_an_error_with_a_fix(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ExecutorUnavailable, match=r"found no C\+\+ compiler.*Fix: apt-get install g\+\+"):
         Inductor()
+
+
+def test_it_is_chosen_by_its_name(tmp_path: Path) -> None:
+    chosen = choose_executor("compile", "bfloat16", "cpu", threads=1, cache=tmp_path)
+    assert isinstance(chosen, Inductor)
+    assert (chosen.name, chosen.dtype) == ("compile", torch.bfloat16)
+
+
+def test_without_its_file_it_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert executor_names() == ("auto", "eager", "openvino", "compile", "cudagraphs")
+    monkeypatch.setitem(sys.modules, Inductor.__module__, None)  # as if the file had been deleted
+    assert executor_names() == ("auto", "eager", "openvino", "cudagraphs")
+    with pytest.raises(
+        ExecutorUnavailable, match=r"found executor 'compile' .* expected one of auto, eager, openvino,"
+    ):
+        choose_executor("compile", "float32", "cpu", threads=1, cache=None)
+    assert choose_executor("eager", "float32", "cpu", threads=1, cache=None).name == "eager"
