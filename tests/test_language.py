@@ -22,11 +22,22 @@ ROOT = Path(__file__).parent.parent
 
 # Files and folders that are clean. A rewritten folder is added here and then stays clean.
 CHECKED = [
+    "adapters/lensmount_adapters/adapter",
+    "adapters/lensmount_adapters/delta",
+    "adapters/lensmount_adapters/graph",
+    "adapters/lensmount_adapters/programs",
+    "adapters/lensmount_adapters/swap",
     "benchmarks",
     "docs/decisions.md",
     "docs/measurements.md",
     "samples",
+    "tests/adapters/adapter",
+    "tests/adapters/delta",
+    "tests/adapters/graph",
+    "tests/adapters/programs",
+    "tests/adapters/swap",
     "tests/conftest.py",
+    "tests/gpu",
     "tests/test_docker.py",
     "tests/test_docs.py",
     "tests/test_packages.py",
