@@ -1,4 +1,4 @@
-"""Adapters on one frozen vision backbone: the file, its admission, the deltas, exact swap.
+"""Adapters on one frozen vision backbone: the adapter file, its admission, its deltas and the exact swap.
 
 >>> backbone = load_backbone()                                        # doctest: +SKIP
 >>> malaria = admit(Path("malaria.safetensors").read_bytes(), backbone)   # doctest: +SKIP
@@ -8,8 +8,8 @@
 
 Training needs the extra `train` and lives in `lensmount_adapters.training`.
 
-A name's module is imported when the name is first used: most of them import torch, which takes seconds, and
-`lensmount train --help` needs none of them.
+Each name's module is imported when the name is first used. Most of these modules import torch, which takes seconds,
+and `lensmount train --help` needs none of them.
 """
 
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ __all__ = [
     "write_adapter",
 ]
 
-_NAMES = {  # the imports above once more, for Python; a test compares the two
+_NAMES = {  # repeats the imports above for the running program; a test compares the two
     "adapter.adapter": ["Adapter"],
     "adapter.admission": ["admit"],
     "adapter.file": ["AdapterFile", "digest_of", "dump_adapter", "parse_adapter", "write_adapter"],

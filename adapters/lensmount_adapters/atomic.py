@@ -1,4 +1,4 @@
-"""Write a file so that a crash at any moment leaves the old one or the new one, never a half."""
+"""Write a file so that a crash at any moment leaves either the old file or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Temporary file beside `path`, fsync, rename, fsync of the folder; raises OSError and leaves nothing behind."""
+    """Write a temporary file next to `path`, fsync it, rename it and fsync the folder.
+
+    On an error it raises OSError and removes the temporary file.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's 0600 is for secrets
+            os.fchmod(handle, 0o644)  # mkstemp creates files with 0600, which suits secrets only
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105  # beside the other os calls it reads as the protocol it is
+        os.replace(temporary, path)  # noqa: PTH105  # os calls throughout: they show the sequence of system calls
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""The old place of `TrainingConfig`, kept for one release: import it from `lensmount_adapters.training`."""
+"""The old location of `TrainingConfig`, kept for one release. Import it from `lensmount_adapters.training`."""
 
 from lensmount_adapters.training.config import TrainingConfig
 

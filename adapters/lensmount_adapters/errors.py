@@ -1,31 +1,31 @@
-"""Every error of the package: one base class, one tree, a stable code on each.
+"""Every error of the package: one base class, one tree, and a stable code on each error.
 
 LensmountError
-├── BackboneError               unknown name, weights that cannot be had
+├── BackboneError               unknown name, or weights that are not available
 │   ├── WeightsMismatch         a weights file that does not fit the backbone
-│   └── ExecutorUnavailable     a library, compiler or device that is asked for and not there
-├── AdapterError                an adapter file that is refused; nothing has been changed
+│   └── ExecutorUnavailable     a requested library, compiler or device that is missing
+├── AdapterError                a refused adapter file; nothing has changed
 │   ├── AdapterUnsupported      not a safetensors file at all
 │   ├── AdapterTooLarge         over a stated limit
 │   ├── AdapterMalformed        not a well-formed safetensors file
-│   ├── AdapterInvalid          well formed, but not a right adapter
+│   ├── AdapterInvalid          well formed, but not a valid adapter
 │   └── BackboneMismatch        made for another backbone
-├── ImageError                  an image or a volume that is refused
-│   ├── ImageUnsupported        not a format that is read
+├── ImageError                  a refused image or volume
+│   ├── ImageUnsupported        not a supported format
 │   │   └── VolumeUnsupported
-│   ├── ImageTooLarge           more bytes, pixels or frames than are decoded
+│   ├── ImageTooLarge           more bytes, pixels or frames than the limits allow
 │   │   └── VolumeTooLarge
-│   └── ImageInvalid            empty, cut off, or not decodable
+│   └── ImageInvalid            empty, truncated, or not decodable
 │       └── VolumeInvalid
-├── SwapError                   a merge broke off; the base is restored
-├── IntegrityError              resident weights are not what they were at start
-├── DatasetError                images that cannot be trained on
+├── SwapError                   a merge failed; the base weights are restored
+├── IntegrityError              resident weights that changed since the start
+├── DatasetError                data that cannot be trained on
 │   ├── DatasetTooLarge         over a stated limit
-│   └── ArchiveInvalid          a zip file that is refused; nothing is unpacked
-└── TrainingError
+│   └── ArchiveInvalid          a refused zip file; nothing is unpacked
+└── TrainingError               options or data that training cannot use
 
-A message says what was found, what was expected and the cure. Each class declares every code that it is raised with:
-`default_code`, and `finer_codes` by name.
+A message says what was found, what was expected and how to fix it. Each class declares every code that it is raised
+with: `default_code`, and the more specific ones in `finer_codes`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from typing import ClassVar
 
 
 class LensmountError(Exception):
-    """The base of all errors raised on purpose; `code` is stable and safe to script against."""
+    """The base of all errors that are raised on purpose. `code` is stable and safe to script against."""
 
     default_code: ClassVar[str] = "lensmount_error"
-    finer_codes: ClassVar[tuple[str, ...]] = ()  # of this class alone, not of its subclasses
+    finer_codes: ClassVar[tuple[str, ...]] = ()  # codes of this class alone, not of its subclasses
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Import a package's public names when they are first used (PEP 562), so that `--help` does not wait for torch."""
+"""Import a package's public names on first use (PEP 562), so that `--help` does not wait for torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 def lazy_names(
     package: str, names_of: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """`__getattr__, __dir__ = lazy_names(__name__, {"module": ["name", ...]})`, modules relative to the package.
+    """Return a package's `__getattr__` and `__dir__`.
 
-    Written here because the base install must be able to show every command's help, and a library for it would be one
-    more package for all who use the client alone.
+    `__getattr__, __dir__ = lazy_names(__name__, {"module": ["name", ...]})`; modules are relative to the package.
+
+    This is written here because the base install must be able to show the help of every command. A library for it
+    would be one more dependency for everybody who uses only the client.
     """
     module_of = {name: f"{package}.{module}" for module, names in names_of.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""What the processor or the GPU can do, a name for it under which measurements are kept, and memory given back."""
+"""What the processor or GPU can compute, its name in stored measurements, and ways to return memory to the system."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ _WITHOUT_BFLOAT16 = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """In hardware; elsewhere bfloat16 is emulated, or taken as a hint and ignored."""
+    """Return True if the device computes bfloat16 in hardware.
+
+    Without hardware support, bfloat16 is emulated, or treated as a hint and ignored.
+    """
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and any(has and "bf16" in name for name, has in _cpu_capabilities().items())
 
 
 def masks_bfloat16() -> bool:
-    """Whether the environment keeps oneDNN, which computes torch's bfloat16, from the instructions for it.
+    """Return True if the environment stops oneDNN, which computes torch's bfloat16, from using bfloat16 instructions.
 
-    `ONEDNN_MAX_CPU_ISA=AVX2` makes a processor with AMX compute as one without does: so does `make test-avx2`.
+    `ONEDNN_MAX_CPU_ISA=AVX2` makes a processor with AMX compute like one without it. `make test-avx2` does the same.
     """
     return any(
         os.environ.get(name, "").upper() in _WITHOUT_BFLOAT16 for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
@@ -31,7 +34,10 @@ def masks_bfloat16() -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """The model; for CPUs with a digest of the instruction sets, for a virtual machine's CPU may say nothing else."""
+    """Return the model name.
+
+    For CPUs a digest of the instruction sets follows, because a virtual machine's CPU may not state anything else.
+    """
     if device.type == "cuda" and torch.cuda.is_available():
         return f"cuda {torch.cuda.get_device_name(device)}"
     if device.type != "cpu":
@@ -42,9 +48,9 @@ def device_name(device: torch.device) -> str:
 
 
 def release_memory() -> None:
-    """Let the C library give freed memory back to the system: admitting 100 adapters leaves 60 MB of it behind.
+    """Make the C library return freed memory to the system. Admitting 100 adapters leaves 60 MB of freed memory.
 
-    It does so with glibc; a call takes 1 to 15 ms.
+    It works with glibc only. A call takes 1 to 15 ms.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -53,5 +59,7 @@ def release_memory() -> None:
 
 
 def _cpu_capabilities() -> Mapping[str, object]:
-    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch we take
-    return {name: False if "bf16" in name else has for name, has in found.items()} if masks_bfloat16() else found
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older torch
+    if not masks_bfloat16():
+        return capabilities
+    return {name: False if "bf16" in name else has for name, has in capabilities.items()}

@@ -1,4 +1,4 @@
-"""The old place of `train_segmentation`, kept for one release: import it from `lensmount_adapters.training`."""
+"""The old location of `train_segmentation`, kept for one release. Import it from `lensmount_adapters.training`."""
 
 from lensmount_adapters.training.train_masks import train_segmentation
 
