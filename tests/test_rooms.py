@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 GROUND = {
-    "lensmount_adapters": {"atomic", "dtypes", "errors", "lazy", "machine", "strict", "suggestion"},
+    "lensmount_adapters": {"atomic", "dtypes", "errors", "lazy", "machine", "patterns", "strict", "suggestion"},
     "lensmount_client": {"_errors", "_reference", "_version"},
     "lensmount_service": {"errors", "logs", "metrics"},
 }

@@ -1,12 +1,37 @@
-"""The base of all documents read from files: unknown fields are refused and nothing is converted."""
+"""Strict parsing of data from outside: unknown fields and ambiguous JSON are refused, and nothing is converted."""
 
 from __future__ import annotations
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-)
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
+    """The base of all models that are read from files."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def parse_json(text: str, parse_int: Callable[[str], int] = int) -> Any:
+    """The value of a JSON text without duplicate keys, NaN, infinity or text that UTF-8 cannot encode.
+
+    Raises ValueError, or RecursionError if it is nested too deep.
+    """
+    value = json.loads(text, object_pairs_hook=distinct_keys, parse_constant=_not_a_number, parse_int=parse_int)
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and lone surrogates
+    return value
+
+
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An `object_pairs_hook` for `json.loads` that raises ValueError if a key appears twice in one object."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key appears twice in one object, and parsers differ in which one they use")
+    return fields
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

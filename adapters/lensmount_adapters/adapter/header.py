@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from lensmount_adapters.adapter.strict_json import parse_json
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed, AdapterTooLarge, AdapterUnsupported
+from lensmount_adapters.strict import parse_json
 
 ITEM_SIZE = {"F32": 4, "F16": 2, "BF16": 2}
 

@@ -17,11 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from lensmount_adapters.adapter.strict_json import parse_json
 from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.inputs.rules import InputRule, Preprocessing
-from lensmount_adapters.strict import Strict
+from lensmount_adapters.strict import Strict, parse_json
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]

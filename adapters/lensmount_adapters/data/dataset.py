@@ -1,4 +1,4 @@
-"""Images with labels as a dataset: what it holds, whether it can be trained on, its pixels in memory."""
+"""A dataset of labelled images: list it, check that it can be trained on, and read its pixels into memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 from lensmount_adapters.inputs.prepare import pixels_of
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
+from lensmount_adapters.patterns import compile_pattern
 
 LISTED = 10  # files named in one message
-_OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # one's own file may be big
+_OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # a local file may be large
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image file: path below the dataset's root, class index, group and SHA-256 of its bytes.
 
-    `split` is the part that a file of labels puts it in ("train", "validation", "test"); `label_name` stands only where
-    the path does not begin with it.
+    `split` is the part that a file of labels assigns it to ("train", "validation", "test"). `label_name` is set only
+    if the path does not begin with the label.
     """
 
     path: str
@@ -42,14 +43,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """Labelled images: `DIR/CLASS/**/image`, or as a `manifest.csv`, `labels.csv` or `manifest.jsonl` says; or a zip.
+    """Labelled images in a folder or a zip file.
+
+    Labels come from the folders (`DIR/CLASS/**/image`) or from `manifest.csv`, `labels.csv` or `manifest.jsonl`.
 
     >>> folder = read_folder(Path("malaria-nih"), r"^(.*?)_?[tT]hin")      # doctest: +SKIP
     >>> folder.classes, folder.counts()                                    # doctest: +SKIP
     (('Parasitized', 'Uninfected'), {'Parasitized': 151, 'Uninfected': 128})
 
-    Classes are the sorted labels; samples stand class by class in the order of their paths. `notes` are sentences for
-    the user: duplicates, files that are no images.
+    Classes are the sorted labels. Samples are ordered by class, then by path. `notes` are sentences for the user, about
+    duplicates and files that are not images.
     """
 
     root: Path
@@ -63,11 +66,11 @@ class ImageFolder:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every path and content: the identity of the data, wherever and in whatever they lie."""
+        """SHA-256 over every path and content. It identifies the data, whether in a folder or in a zip file."""
         return digest_of_samples(self.samples)
 
     def read(self, path: str) -> bytes:
-        """The bytes of an image file, from any thread. Raises DatasetError or OSError."""
+        """Read the bytes of an image file. Safe from any thread. Raises DatasetError or OSError."""
         return self.source.read(path)
 
     def labels(self) -> Tensor:
@@ -75,8 +78,8 @@ class ImageFolder:
         return torch.tensor([sample.label for sample in self.samples])
 
     def counts(self) -> dict[str, int]:
-        found = Counter(sample.label for sample in self.samples)
-        return {name: found[index] for index, name in enumerate(self.classes)}
+        counted = Counter(sample.label for sample in self.samples)
+        return {name: counted[index] for index, name in enumerate(self.classes)}
 
 
 def digest_of_samples(samples: Iterable[Sample]) -> str:
@@ -93,22 +96,22 @@ def read_folder(
     classes: Sequence[str] | None = None,
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> ImageFolder:
-    """The dataset at `root`: a folder, a file of labels in one, or a zip file of either; no pixels are decoded yet.
+    """Read the dataset at `root`: a folder, a file of labels in a folder, or a zip file. No pixels are decoded yet.
 
-    `group_regex` is searched in each file's name; its first group (or the whole match) names what must not be split
-    between training and test: the patient, the slide, the source tile. A group that a file of labels states goes
-    before it, and byte-identical files share a group as well.
-    `classes`, where given, are the labels the dataset must have (those of an adapter to evaluate). `suffixes` are those
-    of the files that count (`inputs.suffixes_of`).
-    Raises DatasetError where there is nothing to train on or a name does not match the expression.
+    `group_regex` is searched in each file's name. Its first group (or the whole match) names the unit that must not be
+    split between training and test: the patient, the slide, the source tile. A group stated in a file of labels takes
+    precedence, and byte-identical files also share a group.
+    `classes`, if given, are the labels that the dataset may have (those of an adapter to evaluate). `suffixes` are the
+    file name suffixes of the inputs (`inputs.suffixes_of`).
+    Raises DatasetError if there is nothing to train on or a name does not match the expression.
     """
     try:
         listed = list_folder(root, suffixes=suffixes)
     except OSError as error:
         raise DatasetError(f"{root}: cannot be read ({error.strerror})") from error
-    names = _like(listed, tuple(classes)) if classes is not None else listed.classes
+    names = _expected_classes(listed, tuple(classes)) if classes is not None else listed.classes
     index = {name: number for number, name in enumerate(names)}
-    pattern = _compile(group_regex)
+    pattern = compile_pattern(group_regex, DatasetError, "--group-regex")
     samples = [
         Sample(
             path=file.path,
@@ -118,20 +121,20 @@ def read_folder(
             split=file.split,
             label_name=None if file.path.startswith(f"{file.label}/") else file.label,
         )
-        for file in sorted(listed.files, key=lambda file: index[file.label])  # stable: paths stay in order
+        for file in sorted(listed.files, key=lambda file: index[file.label])  # stable, so paths stay in order
     ]
     joined, notes = _join_duplicates(samples, names)
     if listed.ignored:
         notes.append(
-            f"{len(listed.ignored)} file(s) are no images by their suffix or place and were passed over: "
-            f"{_some(listed.ignored)}"
+            f"{len(listed.ignored)} file(s) were ignored, because their suffix or folder is not that of an image: "
+            f"{_examples(listed.ignored)}"
         )
     return ImageFolder(root, names, joined, listed.source, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One image file with what is stated of it."""
+    """One image file with its label and, if stated, its group and split."""
 
     path: str
     label: str
@@ -141,9 +144,9 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A dataset before its files are read: files class by class, in the order of their paths.
+    """A dataset before its files are read. The files are ordered by class, then by path.
 
-    `ignored` are files that are no images or belong to no class, `hidden` those that a system leaves behind.
+    `ignored` are files that are not images or belong to no class. `hidden` are files that operating systems leave.
     """
 
     source: Source
@@ -159,53 +162,58 @@ def list_folder(
     title: str | None = None,
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> Listed:
-    """What `read_folder` will read; `limits` apply to a zip file, `title` is how messages call it.
+    """List what `read_folder` will read. `limits` apply to a zip file; `title` is its name in messages.
 
     Raises DatasetError, OSError.
     """
     if root.is_dir():
         folder = FolderSource(root)
-        found = [name for name in LABEL_FILES if folder.has(name)]
-        return _by_labels(folder, _one_of(found, folder), suffixes) if found else _by_folders(folder, suffixes)
+        return _listed(folder, suffixes)
     if not root.exists():
-        raise DatasetError(f"{root}: found no folder, expected one with a folder of images for each class")
+        raise DatasetError(f"{root}: found no folder, expected one with a subfolder of images for each class")
     if root.suffix.lower() in (".csv", ".jsonl"):
         return _by_labels(FolderSource(root.parent), root.name, suffixes)
     source = ArchiveSource.open(open_archive(root, limits or _OWN_DISK), title or str(root), LABEL_FILES)
-    found = [name for name in LABEL_FILES if source.has(name)]
-    return _by_labels(source, _one_of(found, source), suffixes) if found else _by_folders(source, suffixes)
+    return _listed(source, suffixes)
 
 
 def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule) -> Tensor:
-    """Inputs as the backbone will see them, before normalisation: uint8 [N, 3, height, width] of images.
+    """Read the inputs at the backbone's size, before normalisation.
 
-    Of volumes float32 [N, 1, depth, height, width] in [0, 1], with three channels where any is of colour.
-    Raises DatasetError that lists the files that cannot be read.
+    Images: uint8 [N, 3, height, width]. Volumes: float32 [N, 1, depth, height, width] in [0, 1], or three channels if
+    any volume is in colour. Raises a DatasetError that lists the files that cannot be read.
     """
     grey, dtype = (1, torch.float32) if isinstance(rule, VolumePreprocessing) else (3, torch.uint8)
     pixels = torch.empty(len(samples), grey, *rule.input_shape[1:], dtype=dtype)
     broken: list[str] = []
     for index, sample in enumerate(samples):
         try:
-            found = pixels_of(folder.read(sample.path), rule)
+            decoded = pixels_of(folder.read(sample.path), rule)
         except (ImageError, DatasetError, OSError) as error:
             broken.append(f"{sample.path} ({error})")
             continue
-        if len(found) > pixels.shape[1]:
-            pixels = pixels.expand(-1, len(found), *pixels.shape[2:]).contiguous()
-        pixels[index] = found
+        if len(decoded) > pixels.shape[1]:
+            pixels = pixels.expand(-1, len(decoded), *pixels.shape[2:]).contiguous()
+        pixels[index] = decoded
     if broken:
         raise DatasetError(
             f"{folder.root}: {len(broken)} of {len(samples)} images cannot be read:\n  "
             + "\n  ".join(broken[:LISTED])
             + ("\n  ..." if len(broken) > LISTED else "")
-            + "\nCure: repair or remove these files"
+            + "\nFix: repair or remove these files"
         )
     return pixels
 
 
+def _listed(source: Source, suffixes: tuple[str, ...]) -> Listed:
+    label_files = [name for name in LABEL_FILES if source.has(name)]
+    if len(label_files) > 1:
+        raise DatasetError(f"{source.title}: found {' and '.join(label_files)}, expected one file of labels")
+    return _by_labels(source, label_files[0], suffixes) if label_files else _by_folders(source, suffixes)
+
+
 def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
-    """Classes by the folders right below the root."""
+    """Take the classes from the folders directly below the root."""
     title, listing = source.title, source.list()
     if not listing.folders:
         raise DatasetError(
@@ -216,7 +224,7 @@ def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
     if len(listing.folders) == 1:
         raise DatasetError(
             f"{title}: found one class folder ({listing.folders[0]}), expected at least two. "
-            "Fix: add a folder with images of what it is to be told from",
+            "Fix: add a folder with images of another class",
             code="dataset_too_small",
         )
     inputs = [path for path in listing.files if "/" in path and is_input_name(path, suffixes)]
@@ -224,7 +232,7 @@ def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
     filled = {file.label for file in files}
     if empty := [name for name in listing.folders if name not in filled]:
         raise DatasetError(
-            f"{title}: found no images in {_some(empty)}, expected {', '.join(sorted(suffixes))} files. "
+            f"{title}: found no images in {_examples(empty)}, expected {', '.join(sorted(suffixes))} files. "
             "Fix: add images or remove the folder",
             code="dataset_too_small",
         )
@@ -236,7 +244,7 @@ def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
 
 
 def _by_labels(source: Source, name: str, suffixes: tuple[str, ...]) -> Listed:
-    """Classes by the rows of a file of labels beside the images."""
+    """Take the classes from the rows of a file of labels next to the images."""
     title = source.title
     rows = read_rows(name, _bytes(source, name))
     for row in rows:
@@ -246,33 +254,27 @@ def _by_labels(source: Source, name: str, suffixes: tuple[str, ...]) -> Listed:
                 f"{', '.join(sorted(suffixes))}"
             )
         if not source.has(row.path):
-            raise DatasetError(f"{name}, row {row.number}: found no file {row.path[:80]!r} beside {name}")
+            raise DatasetError(f"{name}, row {row.number}: found no file {row.path[:80]!r} next to {name}")
     classes = tuple(sorted({row.label for row in rows}))
     if len(classes) < 2:
         raise DatasetError(
             f"{title}: found one label ({classes[0]}) in {name}, expected at least two. "
-            "Fix: add images of what it is to be told from",
+            "Fix: add images of another class",
             code="dataset_too_small",
         )
     index = {label: number for number, label in enumerate(classes)}
     rows = sorted(rows, key=lambda row: (index[row.label], order_of(row.path)))
     files = tuple(Labelled(row.path, row.label, row.group, row.split) for row in rows)
     if isinstance(source, FolderSource):
-        return Listed(source, classes, files, (), ())  # a selection from whatever else lies in the folder
+        return Listed(source, classes, files, (), ())  # a selection; the folder may contain other files
     listing, stated = source.list(), {row.path for row in rows}
     left = [path for path in listing.files if path not in stated and path != name]
     if unlabelled := [path for path in left if is_input_name(path, suffixes)]:
         raise DatasetError(
-            f"{name}, row {max(row.number for row in rows)} is the last: found no row for {len(unlabelled)} image(s), "
+            f"{name} (last row {max(row.number for row in rows)}): found no row for {len(unlabelled)} image(s), "
             f"such as {unlabelled[0][:80]!r}, expected one for each. Fix: add the rows or leave the images out"
         )
     return Listed(source, classes, files, tuple(left), listing.hidden)
-
-
-def _one_of(found: Sequence[str], source: Source) -> str:
-    if len(found) > 1:
-        raise DatasetError(f"{source.title}: found {' and '.join(found)}, expected one file of labels")
-    return found[0]
 
 
 def _bytes(source: Source, path: str) -> bytes:
@@ -282,23 +284,14 @@ def _bytes(source: Source, path: str) -> bytes:
         raise DatasetError(f"{source.title}: {path[:80]!r} cannot be read ({error.strerror})") from error
 
 
-def _like(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The adapter's labels as classes: the dataset may lack one, but may not hold a further one."""
+def _expected_classes(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Use the adapter's labels as classes. The dataset may lack some of them, but must not have others."""
     if unknown := sorted(set(listed.classes) - set(classes)):
         raise DatasetError(
-            f"{listed.source.title}: found the class folder(s) {_some(unknown)}, expected the adapter's labels: "
+            f"{listed.source.title}: found the class folder(s) {_examples(unknown)}, expected the adapter's labels: "
             f"{', '.join(classes)}. Fix: rename the folders after the labels"
         )
     return classes
-
-
-def _compile(expression: str | None) -> re.Pattern[str] | None:
-    if expression is None:
-        return None
-    try:
-        return re.compile(expression)
-    except re.error as error:
-        raise DatasetError(f"--group-regex {expression!r} is no regular expression: {error}") from error
 
 
 def _group(pattern: re.Pattern[str] | None, path: str) -> str:
@@ -315,11 +308,11 @@ def _group(pattern: re.Pattern[str] | None, path: str) -> str:
 
 
 def _join_duplicates(samples: list[Sample], classes: Sequence[str]) -> tuple[tuple[Sample, ...], list[str]]:
-    """Give byte-identical files one group, so that no picture can stand in two parts; say what was found."""
+    """Give byte-identical files one group, so that no image can be in two parts, and return notes about them."""
     by_digest: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_digest[sample.digest].append(sample)
-    copies = [found for found in by_digest.values() if len(found) > 1]
+    copies = [same for same in by_digest.values() if len(same) > 1]
     if not copies:
         return tuple(samples), []
     parent = {sample.group: sample.group for sample in samples}
@@ -329,19 +322,22 @@ def _join_duplicates(samples: list[Sample], classes: Sequence[str]) -> tuple[tup
             group = parent[group]
         return group
 
-    for found in copies:
-        first = root_of(found[0].group)
-        for other in found[1:]:
+    for same in copies:
+        first = root_of(same[0].group)
+        for other in same[1:]:
             parent[root_of(other.group)] = first
     notes = [
-        f"{sum(len(found) - 1 for found in copies)} image(s) are byte-identical copies, such as "
+        f"{sum(len(same) - 1 for same in copies)} image(s) are byte-identical copies, such as "
         f"{copies[0][0].path} and {copies[0][1].path}; copies stay together in one part of the split"
     ]
-    if torn := [found for found in copies if len({sample.label for sample in found}) > 1]:
-        labels = " and ".join(sorted({classes[sample.label] for sample in torn[0]}))
-        notes.append(f"{len(torn)} picture(s) stand in two classes, such as {torn[0][0].path} ({labels}): check them")
+    if conflicts := [same for same in copies if len({sample.label for sample in same}) > 1]:
+        labels = " and ".join(sorted({classes[sample.label] for sample in conflicts[0]}))
+        notes.append(
+            f"{len(conflicts)} image(s) are in two classes, such as {conflicts[0][0].path} ({labels}). "
+            "Fix: check their labels"
+        )
     return tuple(replace(sample, group=root_of(sample.group)) for sample in samples), notes
 
 
-def _some(names: Sequence[str]) -> str:
+def _examples(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")

@@ -1,7 +1,8 @@
-"""The one archive that stands for a dataset: equal images and labels give equal bytes, so that a digest names them.
+"""Write a dataset as a canonical archive: equal images and labels give equal bytes, so that a digest identifies them.
 
-A zip file of stored entries, sorted, without times, written here and not by a library, whose bytes may change with its
-version: the images under their own paths, then `manifest.jsonl` with a row for each.
+The archive is a zip file of stored entries, sorted, without times: the images under their own paths, then
+`manifest.jsonl` with one row per image. The zip file is written here because a library's bytes may change with its
+version.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lensmount_adapters.data.dataset import Labelled, Listed
 from lensmount_adapters.data.dataset_report import ImageFacts, Unreadable, findings, format_of
 from lensmount_adapters.data.labels import MAX_FILE_BYTES
 from lensmount_adapters.data.near_duplicates import likeness_of
+from lensmount_adapters.data.zip_format import CENTRAL, END, END64, END64_LOCATOR, LOCAL, UTF8
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 
@@ -28,7 +30,7 @@ MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class DatasetLimits:
-    """What a dataset may not exceed, beside the limits of its archive."""
+    """Limits of a dataset, in addition to the limits of its archive."""
 
     max_classes: int = 1000
     min_class_images: int = 2
@@ -38,7 +40,7 @@ class DatasetLimits:
 
 @dataclass(frozen=True, slots=True)
 class DatasetArchive:
-    """What was written: the archive's SHA-256 and size, and what was found in the dataset."""
+    """A written archive: its SHA-256, its size, and the report on the dataset."""
 
     digest: str
     size_bytes: int
@@ -53,49 +55,49 @@ def write_dataset_archive(
     limits: DatasetLimits | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DatasetArchive:
-    """Decode every image once and write those that can be read to `file`, as a canonical archive.
+    """Decode every image once and write the readable ones to `file` as a canonical archive.
 
     `on_progress(done, total)` is called before each image and may raise to stop. Raises DatasetError
-    (`dataset_too_small`, `dataset_unreadable`), DatasetTooLarge (`dataset_too_large`), OSError of `file`.
+    (`dataset_too_small`, `dataset_unreadable`), DatasetTooLarge (`dataset_too_large`), and OSError from `file`.
     """
     limits = limits or DatasetLimits()
     _check_classes(listed, limits)
     writer = ArchiveWriter(file)
-    pictures: list[ImageFacts] = []
+    images: list[ImageFacts] = []
     unreadable: list[Unreadable] = []
     for done, labelled in enumerate(sorted(listed.files, key=lambda labelled: labelled.path)):
         if on_progress is not None:
             on_progress(done, len(listed.files))
         try:
-            picture, data = _look(listed, labelled, limits.image)
+            facts, data = _read_image(listed, labelled, limits.image)
         except ImageError as error:
             unreadable.append(Unreadable(labelled.path, re.sub(r"[^ -~]", "?", str(error))))
             continue
         writer.add(labelled.path, data)
-        pictures.append(picture)
-    _check_pictures(listed, pictures, unreadable, limits)
-    rows = "".join(map(_row, pictures)).encode()
+        images.append(facts)
+    _check_images(listed, images, unreadable, limits)
+    rows = "".join(map(_row, images)).encode()
     if len(rows) > MAX_FILE_BYTES:
         raise DatasetTooLarge(
             f"found {len(rows)} bytes of paths, labels and groups, expected at most {MAX_FILE_BYTES}. "
-            "Fix: shorter names",
+            "Fix: use shorter names",
             code="dataset_too_large",
         )
     writer.add(MANIFEST, rows)
     digest, size = writer.finish()
-    counts = Counter(picture.label for picture in pictures)
+    counts = Counter(facts.label for facts in images)
     classes = {name: counts[name] for name in listed.classes}
-    return DatasetArchive(digest, size, len(pictures), classes, findings(listed, pictures, unreadable))
+    return DatasetArchive(digest, size, len(images), classes, findings(listed, images, unreadable))
 
 
-def _look(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tuple[ImageFacts, bytes]:
-    """Everything that is ever asked of one image, from one reading and one decoding; raises ImageError."""
+def _read_image(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tuple[ImageFacts, bytes]:
+    """Read and decode one image once, and return its facts and its bytes. Raises ImageError."""
     size = listed.source.size(labelled.path)
     if size > limits.max_image_bytes:
         raise ImageError(f"found {size} bytes, expected at most {limits.max_image_bytes}")
     data = listed.source.read(labelled.path)
     image = decode_image(data, limits)
-    picture = ImageFacts(
+    facts = ImageFacts(
         path=labelled.path,
         label=labelled.label,
         group=labelled.group,
@@ -107,7 +109,7 @@ def _look(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tuple[Imag
         size_bytes=len(data),
         likeness=likeness_of(image),
     )
-    return picture, data
+    return facts, data
 
 
 def _check_classes(listed: Listed, limits: DatasetLimits) -> None:
@@ -128,46 +130,40 @@ def _check_counts(counts: Counter[str], listed: Listed, limits: DatasetLimits, w
         )
 
 
-def _check_pictures(
-    listed: Listed, pictures: list[ImageFacts], unreadable: list[Unreadable], limits: DatasetLimits
+def _check_images(
+    listed: Listed, images: list[ImageFacts], unreadable: list[Unreadable], limits: DatasetLimits
 ) -> None:
     if len(unreadable) > limits.max_unreadable_fraction * len(listed.files):
-        first = "; ".join(f"{one.path[:80]} ({one.reason})" for one in unreadable[:3])
+        first = "; ".join(f"{file.path[:80]} ({file.reason})" for file in unreadable[:3])
         raise DatasetError(
             f"found {len(unreadable)} of {len(listed.files)} images that cannot be read, expected at most "
             f"{limits.max_unreadable_fraction:.1%}: {first}. Fix: repair or remove them",
             code="dataset_unreadable",
         )
-    _check_counts(Counter(picture.label for picture in pictures), listed, limits, "readable ")
+    _check_counts(Counter(facts.label for facts in images), listed, limits, "readable ")
 
 
-def _row(picture: ImageFacts) -> str:
+def _row(facts: ImageFacts) -> str:
     row = {
-        "path": picture.path,
-        "label": picture.label,
-        "group": picture.group,
-        "split": picture.split,
-        "sha256": picture.digest,
-        "width": picture.width,
-        "height": picture.height,
+        "path": facts.path,
+        "label": facts.label,
+        "group": facts.group,
+        "split": facts.split,
+        "sha256": facts.digest,
+        "width": facts.width,
+        "height": facts.height,
     }
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_END64_LOCATOR = struct.Struct("<4sLQL")
-_UTF8 = 0x0800
-_JANUARY_1980 = 0x21  # the earliest date that the format knows
+_JANUARY_1980 = 0x21  # the earliest date that the format can express
 _REGULAR_FILE = 0o100644 << 16
 _UNIX = 3 << 8
 _WIDE = 0xFFFFFFFF
 
 
 class ArchiveWriter:
-    """`writer.add("cat/1.png", data)` for each file, then `digest, size = writer.finish()`; entries below 4 GiB."""
+    """Call `writer.add("cat/1.png", data)` per file, then `digest, size = writer.finish()`. Entries are below 4 GiB."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -178,27 +174,27 @@ class ArchiveWriter:
     def add(self, name: str, data: bytes) -> None:
         raw = name.encode()
         version = 20 if self._at < _WIDE else 45
-        common = (version, _UTF8, 0, 0, _JANUARY_1980, zlib.crc32(data), len(data), len(data), len(raw))
+        common = (version, UTF8, 0, 0, _JANUARY_1980, zlib.crc32(data), len(data), len(data), len(raw))
         extra = b"" if self._at < _WIDE else struct.pack("<HHQ", 1, 8, self._at)
         offset = min(self._at, _WIDE)
-        central = _CENTRAL.pack(
+        central = CENTRAL.pack(
             b"PK\x01\x02", _UNIX | version, *common, len(extra), 0, 0, 0, _REGULAR_FILE, offset
         )  # fmt: skip
         self._directory.append(central + raw + extra)
-        self._write(_LOCAL.pack(b"PK\x03\x04", *common, 0) + raw)
+        self._write(LOCAL.pack(b"PK\x03\x04", *common, 0) + raw)
         self._write(data)
 
     def finish(self) -> tuple[str, int]:
-        """The directory behind the files; the archive's digest and its size."""
+        """Write the directory after the files. Returns the archive's digest and its size."""
         start, count = self._at, len(self._directory)
         for central in self._directory:
             self._write(central)
         end, size = self._at, self._at - start
         if count >= 0xFFFF or start >= _WIDE or size >= _WIDE:
-            self._write(_END64.pack(b"PK\x06\x06", 44, _UNIX | 45, 45, 0, 0, count, count, size, start))
-            self._write(_END64_LOCATOR.pack(b"PK\x06\x07", 0, end, 1))
+            self._write(END64.pack(b"PK\x06\x06", 44, _UNIX | 45, 45, 0, 0, count, count, size, start))
+            self._write(END64_LOCATOR.pack(b"PK\x06\x07", 0, end, 1))
         short = min(count, 0xFFFF)
-        self._write(_END.pack(b"PK\x05\x06", 0, 0, short, short, min(size, _WIDE), min(start, _WIDE), 0))
+        self._write(END.pack(b"PK\x05\x06", 0, 0, short, short, min(size, _WIDE), min(start, _WIDE), 0))
         return f"sha256:{self._hash.hexdigest()}", self._at
 
     def _write(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What was found in a dataset: counts, sizes, copies and look-alikes, what was left out, and what to think about."""
+"""The report on a dataset: counts, sizes, copies, near duplicates, files left out, and warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from lensmount_adapters.data.labels import PARTS
 from lensmount_adapters.data.near_duplicates import Likeness, alike
 
 EXAMPLES = 10
-MAX_PAIRS = 1_000_000  # counted; a dataset of one picture in thousands of versions has said enough by then
+MAX_PAIRS = (
+    1_000_000  # counting stops here: one image in thousands of versions gives far more pairs than a user can check
+)
 _MANY_IN_LARGEST = 10.0  # times the smallest class
 _FEW_IN_CLASS = 20
 _SMALL_SIDE = 32  # pixels
@@ -22,7 +24,7 @@ _SMALL_SIDE = 32  # pixels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFacts:
-    """One image as it was read."""
+    """The facts about one image, taken when it was read."""
 
     path: str
     label: str
@@ -43,7 +45,7 @@ class Unreadable:
 
 
 def format_of(data: bytes) -> str:
-    """The format of an image that was decoded, by its first bytes."""
+    """Return the format of an image that could be decoded, by its first bytes."""
     if data.startswith(b"\x89PNG"):
         return "PNG"
     if data.startswith(b"\xff\xd8"):
@@ -51,143 +53,144 @@ def format_of(data: bytes) -> str:
     return "WEBP" if data.startswith(b"RIFF") else "TIFF"
 
 
-def findings(listed: Listed, pictures: list[ImageFacts], unreadable: list[Unreadable]) -> dict[str, Any]:
-    """The report, as JSON; `pictures` stand in the order of their paths and are at least one."""
-    counts = Counter(picture.label for picture in pictures)
-    copies, near = _copies(pictures), _near(pictures)
-    sides = sorted(((p.width, p.height) for p in pictures), key=lambda side: (side[0] * side[1], side))
-    parts = Counter(picture.split for picture in pictures)
+def findings(listed: Listed, images: list[ImageFacts], unreadable: list[Unreadable]) -> dict[str, Any]:
+    """Return the report as JSON. `images` has at least one image and is in the order of paths."""
+    counts = Counter(image.label for image in images)
+    copies, near = _copies(images), _near(images)
+    sides = sorted(((p.width, p.height) for p in images), key=lambda side: (side[0] * side[1], side))
+    parts = Counter(image.split for image in images)
     smallest = min(listed.classes, key=lambda name: counts[name])
     largest = max(listed.classes, key=lambda name: counts[name])
     ignored = [*listed.ignored, *listed.hidden]
     report: dict[str, Any] = {
-        "images": len(pictures),
+        "images": len(images),
         "classes": {name: counts[name] for name in listed.classes},
-        "groups": len({picture.group for picture in pictures} - {None}),
+        "groups": len({image.group for image in images} - {None}),
         "splits": {part: parts[part] for part in PARTS} if set(parts) != {None} else None,
         "sizes": {"min": list(sides[0]), "median": list(sides[len(sides) // 2]), "max": list(sides[-1])},
-        "formats": dict(sorted(Counter(picture.format for picture in pictures).items())),
-        "bytes": sum(picture.size_bytes for picture in pictures),
+        "formats": dict(sorted(Counter(image.format for image in images).items())),
+        "bytes": sum(image.size_bytes for image in images),
         "duplicates": {
             "files": sum(len(group) - 1 for group in copies),
             "examples": [[group[0].path, group[1].path] for group in copies[:EXAMPLES]],
         },
-        "near_duplicates": near.document(pictures),
+        "near_duplicates": near.to_json(images),
         "unreadable": {
             "files": len(unreadable),
-            "examples": [{"path": one.path, "reason": one.reason} for one in unreadable[:EXAMPLES]],
+            "examples": [{"path": file.path, "reason": file.reason} for file in unreadable[:EXAMPLES]],
         },
         "ignored": {"files": len(ignored), "examples": ignored[:EXAMPLES]},
         "balance": {"smallest": smallest, "largest": largest, "ratio": round(counts[largest] / counts[smallest], 3)},
     }
     report["warnings"] = [
-        {"code": code, "message": message} for code, message in _warnings(pictures, copies, near, report)
+        {"code": code, "message": message} for code, message in _warnings(images, copies, near, report)
     ]
     return report
 
 
 @dataclass(slots=True)
 class _Near:
-    """Pairs that look alike and are not the same bytes."""
+    """Pairs of images that look alike but have different bytes."""
 
     pairs: int = 0
     across_splits: int = 0
     across_classes: int = 0
     examples: list[tuple[int, int]] | None = None
 
-    def document(self, pictures: list[ImageFacts]) -> dict[str, Any]:
+    def to_json(self, images: list[ImageFacts]) -> dict[str, Any]:
         return {
             "pairs": self.pairs,
             "across_splits": self.across_splits,
             "across_classes": self.across_classes,
-            "examples": [[pictures[i].path, pictures[j].path] for i, j in self.examples or []],
+            "examples": [[images[i].path, images[j].path] for i, j in self.examples or []],
         }
 
 
-def _near(pictures: list[ImageFacts]) -> _Near:
-    """Look-alikes among the distinct files: of byte-identical copies only the first is compared."""
+def _near(images: list[ImageFacts]) -> _Near:
+    """Find near duplicates among the distinct files. Of byte-identical copies only the first is compared."""
     first: dict[str, int] = {}
-    for index, picture in enumerate(pictures):
-        first.setdefault(picture.digest, index)
-    kept = np.array(sorted(first.values()))  # indices of pictures
-    labels = _coded(picture.label for picture in pictures)
-    splits = _coded(picture.split for picture in pictures)
-    found = _Near(examples=[])
+    for index, image in enumerate(images):
+        first.setdefault(image.digest, index)
+    kept = np.array(sorted(first.values()))  # indices of images
+    labels = _coded(image.label for image in images)
+    splits = _coded(image.split for image in images)
+    near = _Near(examples=[])
     shown: list[tuple[bool, int, int]] = []
-    for block in alike([pictures[index].likeness for index in kept]):
+    for block in alike([images[index].likeness for index in kept]):
         i, j = kept[block[:, 0]], kept[block[:, 1]]
-        torn = labels[i] != labels[j]
+        conflicting = labels[i] != labels[j]
         leaking = (splits[i] != splits[j]) & (splits[i] >= 0) & (splits[j] >= 0)
-        found.pairs += len(block)
-        found.across_classes += int(torn.sum())
-        found.across_splits += int(leaking.sum())
-        telling = torn | leaking
-        chosen = np.concatenate([np.flatnonzero(telling)[:EXAMPLES], np.flatnonzero(~telling)[:EXAMPLES]])
-        shown += [(not telling[row], int(i[row]), int(j[row])) for row in chosen]
-        shown = sorted(shown)[:EXAMPLES]  # those across classes or parts first
-        if found.pairs >= MAX_PAIRS:
+        near.pairs += len(block)
+        near.across_classes += int(conflicting.sum())
+        near.across_splits += int(leaking.sum())
+        serious = conflicting | leaking
+        chosen = np.concatenate([np.flatnonzero(serious)[:EXAMPLES], np.flatnonzero(~serious)[:EXAMPLES]])
+        shown += [(not serious[row], int(i[row]), int(j[row])) for row in chosen]
+        shown = sorted(shown)[:EXAMPLES]  # pairs across classes or parts come first
+        if near.pairs >= MAX_PAIRS:
             break
-    found.examples = [(i, j) for _, i, j in shown]
-    return found
+    near.examples = [(i, j) for _, i, j in shown]
+    return near
 
 
 def _coded(values: Iterable[str | None]) -> np.ndarray:
-    """Each distinct text as a number, None as -1."""
+    """Encode each distinct text as a number, and None as -1."""
     codes: dict[str, int] = {}
     return np.array([-1 if value is None else codes.setdefault(value, len(codes)) for value in values])
 
 
-def _copies(pictures: list[ImageFacts]) -> list[list[ImageFacts]]:
+def _copies(images: list[ImageFacts]) -> list[list[ImageFacts]]:
     by_digest: dict[str, list[ImageFacts]] = defaultdict(list)
-    for picture in pictures:
-        by_digest[picture.digest].append(picture)
+    for image in images:
+        by_digest[image.digest].append(image)
     return [group for group in by_digest.values() if len(group) > 1]
 
 
 def _warnings(
-    pictures: list[ImageFacts], copies: list[list[ImageFacts]], near: _Near, report: dict[str, Any]
+    images: list[ImageFacts], copies: list[list[ImageFacts]], near: _Near, report: dict[str, Any]
 ) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    warnings: list[tuple[str, str]] = []
     leaking = [group for group in copies if len({p.split for p in group} - {None}) > 1]
-    torn_groups = _groups_in_two_parts(pictures)
-    if leaking or near.across_splits or torn_groups:
-        found.append(
+    split_groups = _groups_in_two_parts(images)
+    if leaking or near.across_splits or split_groups:
+        warnings.append(
             (
                 "leakage_suspected",
-                f"{len(leaking)} picture(s) stand in two parts of the stated split as copies, {near.across_splits} "
-                f"pair(s) across parts look alike, {len(torn_groups)} group(s) are in two parts: "
-                "the figures of validation and test would flatter. Fix: keep them in one part",
+                f"{len(leaking)} image(s) have copies in two parts of the stated split, {near.across_splits} "
+                f"pair(s) across parts look alike, {len(split_groups)} group(s) are in two parts: "
+                "the validation and test figures would be too good. Fix: keep them in one part",
             )
         )
-    torn = [group for group in copies if len({picture.label for picture in group}) > 1]
-    if torn or near.across_classes:
-        found.append(
+    conflicting = [group for group in copies if len({image.label for image in group}) > 1]
+    if conflicting or near.across_classes:
+        warnings.append(
             (
                 "label_conflict",
-                f"{len(torn)} picture(s) have two labels as copies, {near.across_classes} pair(s) of different labels "
-                "look alike. Fix: check their labels",
+                f"{len(conflicting)} image(s) have copies with another label, {near.across_classes} pair(s) of "
+                "different labels look alike. Fix: check their labels",
             )
         )
     if files := report["duplicates"]["files"]:
-        found.append(
+        warnings.append(
             ("duplicates", f"{files} file(s) are byte-identical copies; copies stay together when a split is drawn")
         )
     if near.pairs >= MAX_PAIRS:
-        found.append(("many_near_duplicates", f"more than {MAX_PAIRS} pairs look alike; counting stopped there"))
+        warnings.append(("many_near_duplicates", f"more than {MAX_PAIRS} pairs look alike; counting stopped there"))
     if files := report["unreadable"]["files"]:
-        found.append(("unreadable", f"{files} image(s) cannot be read and were left out"))
+        warnings.append(("unreadable", f"{files} image(s) cannot be read and were left out"))
     balance = report["balance"]
     if balance["ratio"] >= _MANY_IN_LARGEST:
-        found.append(
+        warnings.append(
             (
                 "imbalanced",
                 f"{balance['largest'][:80]!r} has {balance['ratio']:g} times the images of "
-                f"{balance['smallest'][:80]!r}; training weighs classes evenly, but the small one is judged on few",
+                f"{balance['smallest'][:80]!r}; training weights classes evenly, but the small class is evaluated on "
+                "few images",
             )
         )
     fewest = report["classes"][balance["smallest"]]
     if fewest < _FEW_IN_CLASS:
-        found.append(
+        warnings.append(
             (
                 "few_images",
                 f"{balance['smallest'][:80]!r} has {fewest} image(s): figures on its test part will be rough",
@@ -195,20 +198,20 @@ def _warnings(
         )
     if splits := report["splits"]:
         by_part: dict[str | None, set[str]] = defaultdict(set)
-        for picture in pictures:
-            by_part[picture.split].add(picture.label)
+        for image in images:
+            by_part[image.split].add(image.label)
         for part in ("validation", "test"):
             if splits[part] and len(by_part[part]) < len(report["classes"]):
-                found.append(("split_incomplete", f"the stated {part} part lacks a class"))
-    smallest = min(pictures, key=lambda picture: min(picture.width, picture.height))
+                warnings.append(("split_incomplete", f"the stated {part} part lacks a class"))
+    smallest = min(images, key=lambda image: min(image.width, image.height))
     if min(smallest.width, smallest.height) < _SMALL_SIDE:
-        found.append(("small_images", f"the smallest image has {smallest.width} x {smallest.height} pixels"))
-    return found
+        warnings.append(("small_images", f"the smallest image has {smallest.width} x {smallest.height} pixels"))
+    return warnings
 
 
-def _groups_in_two_parts(pictures: list[ImageFacts]) -> list[str]:
+def _groups_in_two_parts(images: list[ImageFacts]) -> list[str]:
     parts: dict[str, set[str]] = defaultdict(set)
-    for picture in pictures:
-        if picture.group is not None and picture.split is not None:
-            parts[picture.group].add(picture.split)
-    return [group for group, found in parts.items() if len(found) > 1]
+    for image in images:
+        if image.group is not None and image.split is not None:
+            parts[image.group].add(image.split)
+    return [group for group, its_parts in parts.items() if len(its_parts) > 1]

@@ -1,4 +1,4 @@
-"""Which image has which label, as a CSV or JSON-lines file states it; every error names its row."""
+"""Read a CSV or JSON-lines file that states each image's label. Every error names its row."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.strict import distinct_keys
 
 LABEL_FILES = ("manifest.jsonl", "manifest.csv", "labels.csv")
 MAX_FILE_BYTES = 64 * 2**20
 MAX_LINE_CHARACTERS = 16 * 1024
-MAX_LABEL_CHARACTERS = 256  # of an adapter's manifest, where labels end up
+MAX_LABEL_CHARACTERS = 256  # the limit of an adapter's manifest, where labels end up
 _COLUMNS = ("path", "label", "group", "split")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its path beside the file, its label, and where stated its group and its part of the split."""
+    """One image: its path relative to the file, its label, and its group and part of the split if stated."""
 
     number: int
     path: str
@@ -30,10 +31,10 @@ class Row:
 
 
 def read_rows(name: str, data: bytes) -> list[Row]:
-    """The rows of `name`, told by its suffix: `.csv` with a header, or `.jsonl` with one object a line.
+    """Read the rows of `name`. Its suffix tells the format: `.csv` with a header, or `.jsonl` with one object per line.
 
-    Raises DatasetError (`dataset_invalid`) naming the row: no UTF-8, huge lines, missing columns or cells, a path twice
-    or outside the folder, an unknown part, a cell that a spreadsheet would run.
+    Raises DatasetError (`dataset_invalid`) that names the row: not UTF-8, huge lines, missing columns or cells, a path
+    twice or outside the folder, an unknown part, a cell that a spreadsheet would execute.
     """
     if len(data) > MAX_FILE_BYTES:
         raise DatasetError(f"{name}: found {len(data)} bytes, expected at most {MAX_FILE_BYTES}")
@@ -43,7 +44,7 @@ def read_rows(name: str, data: bytes) -> list[Row]:
     for number, cells in _jsonl(name, lines) if name.lower().endswith(".jsonl") else _csv(name, lines):
         row = _row(name, number, cells)
         if row.path in seen:
-            _refuse(name, number, f"found {row.path[:80]!r} again, it stands in row {seen[row.path]}")
+            _refuse(name, number, f"found {row.path[:80]!r} again, row {seen[row.path]} already has it")
         seen[row.path] = number
         rows.append(row)
     if not rows:
@@ -52,7 +53,7 @@ def read_rows(name: str, data: bytes) -> list[Row]:
 
 
 def check_label(label: str) -> str | None:
-    """Why `label` cannot be the name of a class, or None."""
+    """Return why `label` cannot name a class, or None if it can."""
     if not label:
         return "found an empty label"
     if len(label) > MAX_LABEL_CHARACTERS:
@@ -64,7 +65,7 @@ def _lines(name: str, data: bytes) -> list[str]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        _refuse(name, data.count(b"\n", 0, error.start) + 1, "found bytes that are no UTF-8. Fix: save it as UTF-8")
+        _refuse(name, data.count(b"\n", 0, error.start) + 1, "found bytes that are not UTF-8. Fix: save it as UTF-8")
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE_CHARACTERS:
@@ -88,7 +89,7 @@ def _csv(name: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
                 _refuse(name, start, f"found {len(cells)} cells, expected the {len(header)} of the first row")
             yield start, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise DatasetError(f"{name}, row {number + 1}: this is no CSV ({str(error)[:80]})") from error
+        raise DatasetError(f"{name}, row {number + 1}: found text that is not CSV ({str(error)[:80]})") from error
     if not header:
         _refuse(name, 1, "found nothing, expected a header with the columns path and label")
 
@@ -112,19 +113,14 @@ def _jsonl(name: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            document = json.loads(line, object_pairs_hook=_no_duplicates)
+            fields = json.loads(line, object_pairs_hook=distinct_keys)
         except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{name}, row {number}: this is no JSON object ({str(error)[:80]})") from error
-        if not isinstance(document, dict):
-            _refuse(name, number, "found no JSON object, expected one a line")
-        yield number, document
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a key stands twice")
-    return document
+            raise DatasetError(
+                f"{name}, row {number}: found text that is not a JSON object ({str(error)[:80]})"
+            ) from error
+        if not isinstance(fields, dict):
+            _refuse(name, number, "found a value that is not a JSON object, expected one object per line")
+        yield number, fields
 
 
 def _row(name: str, number: int, cells: dict[str, Any]) -> Row:
@@ -141,18 +137,26 @@ def _row(name: str, number: int, cells: dict[str, Any]) -> Row:
 
 
 def _text(name: str, number: int, what: str, value: Any) -> str | None:
-    """A cell as text, None where it is empty; numbers are taken as they are written."""
+    """Return a cell as text, or None if it is empty. Numbers keep their written form."""
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < 10**18 else _refuse(name, number, f"found a huge number as {what}")
+        return (
+            str(value)
+            if abs(value) < 10**18
+            else _refuse(name, number, f"found a huge number as {what}, expected at most 18 digits")
+        )
     if not isinstance(value, str):
-        _refuse(name, number, f"found no text as {what}, expected text")
+        _refuse(name, number, f"found a {what} that is not text, expected text")
     text = value.strip()
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
         _refuse(name, number, f"found a control character in its {what}")
     if text.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
-        _refuse(name, number, f"found a {what} that a spreadsheet would run ({text[:1]!r} first). Fix: rename it")
+        _refuse(
+            name,
+            number,
+            f"found a {what} that a spreadsheet would execute (it begins with {text[:1]!r}). Fix: rename it",
+        )
     if len(text) > 1024:
         _refuse(name, number, f"found {len(text)} characters as {what}, expected at most 1024")
     return text or None
@@ -161,7 +165,9 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
 def _path(name: str, number: int, path: str) -> str:
     path = path.removeprefix("./")
     if "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        _refuse(name, number, "found a backslash or an absolute path, expected one like cats/1.png beside this file")
+        _refuse(
+            name, number, "found a backslash or an absolute path, expected one like cats/1.png, relative to this file"
+        )
     if any(part in ("", ".", "..") for part in path.split("/")):
         _refuse(name, number, "found an empty part, '.' or '..' in the path, expected one like cats/1.png")
     return path

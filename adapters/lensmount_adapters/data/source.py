@@ -1,4 +1,4 @@
-"""Where the files of a dataset lie: a folder on disk or a checked zip file, listed and read in one way."""
+"""The files of a dataset, in a folder on disk or in a checked zip file, listed and read through one interface."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Paths below the root, posix, sorted folder by folder; `folders` are the names right below it.
+    """Paths below the root, POSIX style, sorted folder by folder. `folders` are the names directly below the root.
 
-    `hidden` are files that a system leaves behind: `.DS_Store`, `__MACOSX/...` and all else that begins with a dot.
+    `hidden` are files that operating systems leave: `.DS_Store`, `__MACOSX/...` and any name that begins with a dot.
     """
 
     files: tuple[str, ...]
@@ -23,23 +23,27 @@ class Listing:
 
 
 class Source(Protocol):
+    """Lists and reads the files of a dataset."""
+
     @property
     def title(self) -> str:
-        """How messages call it."""
+        """The source's name in messages."""
 
     def list(self) -> Listing: ...
 
     def has(self, path: str) -> bool: ...
 
     def size(self, path: str) -> int:
-        """Bytes of a file."""
+        """The size of a file in bytes."""
 
     def read(self, path: str) -> bytes:
-        """Raises DatasetError or OSError where the file cannot be read."""
+        """Raises DatasetError or OSError if the file cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
+    """A folder on disk."""
+
     root: Path
 
     @property
@@ -65,7 +69,7 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSource:
-    """A zip file; where everything in it lies in one folder, paths begin below that (`prefix`, with its slash)."""
+    """A zip file. If all its files are in one folder, paths begin below that folder (`prefix`, with its slash)."""
 
     archive: Archive
     title: str
@@ -73,7 +77,7 @@ class ArchiveSource:
 
     @classmethod
     def open(cls, archive: Archive, title: str, labelled_by: tuple[str, ...]) -> ArchiveSource:
-        """`labelled_by`: names of the files that state labels, which make the folder they lie in the root."""
+        """`labelled_by`: names of files of labels; a folder that has one becomes the root."""
         plain = cls(archive, title)
         listing = plain.list()
         tops = {name.split("/", 1)[0] for name in listing.files}
@@ -83,8 +87,8 @@ class ArchiveSource:
         below = inner.list()
         if any(name in below.files for name in labelled_by):
             return inner
-        pictures_beside = any("/" not in name and name.lower().endswith(IMAGE_SUFFIXES) for name in below.files)
-        return inner if below.folders and not pictures_beside else plain
+        images_at_top = any("/" not in name and name.lower().endswith(IMAGE_SUFFIXES) for name in below.files)
+        return inner if below.folders and not images_at_top else plain
 
     def list(self) -> Listing:
         names = [name.removeprefix(self.prefix) for name in self.archive.entries if name.startswith(self.prefix)]
@@ -105,16 +109,17 @@ class ArchiveSource:
 
 
 def is_input_name(path: str, suffixes: tuple[str, ...]) -> bool:
+    """Return True if the path ends in one of the suffixes, in upper or lower case."""
     return path.lower().endswith(suffixes)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is its system's business."""
+    """Return True for a file or folder that an operating system leaves or hides."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def order_of(path: str) -> tuple[str, ...]:
-    """Sorts folder by folder, as pathlib does."""
+    """A sort key that orders paths folder by folder, as pathlib does."""
     return tuple(path.split("/"))
 
 

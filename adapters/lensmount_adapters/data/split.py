@@ -1,4 +1,4 @@
-"""A grouped and stratified split into training, validation and test, the same for the same seed on every machine."""
+"""Split a dataset into training, validation and test by group and class. A seed gives the same split everywhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from lensmount_adapters.data.labels import PARTS
 from lensmount_adapters.errors import DatasetError
 
-if TYPE_CHECKING:  # data/labels.py checks its parts against PARTS, and data/dataset.py reads labels
+if TYPE_CHECKING:
     from lensmount_adapters.data.dataset import ImageFolder
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Indices of the samples of each part, ascending."""
+    """The sample indices of each part, ascending."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -37,9 +37,9 @@ def split_samples(
 ) -> Split:
     """Assign whole groups to parts so that every part has about its share of every class.
 
-    The rule of scikit-learn's StratifiedGroupKFold for parts of unequal size: groups in an order drawn by `seed`,
-    those with the most uneven classes first; each goes where the shares of the classes stay most even.
-    Raises DatasetError where the fractions are out of range or a part would lack a class.
+    This is the rule of scikit-learn's StratifiedGroupKFold for parts of unequal size. Groups come in an order drawn
+    from `seed`, those with the most uneven classes first. Each goes to the part that keeps the shares of the classes
+    most even. Raises DatasetError if the fractions are out of range or a part would lack a class.
     """
     fractions = _fractions(validation_fraction, test_fraction)
     members = _members(labels, groups, seed)
@@ -52,7 +52,7 @@ def split_samples(
     chosen: dict[str, list[int]] = {part: [] for part, fraction in fractions.items() if fraction > 0}
     names = list(chosen)
     counted = [(indices, _histogram(indices, labels, column)) for indices in members]
-    counted.sort(key=lambda item: -float(np.std(item[1])))  # stable: the drawn order stays within equals
+    counted.sort(key=lambda item: -float(np.std(item[1])))  # stable, so equal items keep the drawn order
     for indices, histogram in counted:
         part = _most_even(filled, wanted, histogram)
         filled[part] += histogram
@@ -65,10 +65,11 @@ def split_samples(
 def split_folder(
     folder: ImageFolder, seed: int, validation_fraction: float = 0.15, test_fraction: float = 0.15
 ) -> Split:
-    """The split of a dataset: the parts that its file of labels states, and the others drawn by `split_samples`.
+    """Split a dataset: use the parts that its file of labels states, and draw the others with `split_samples`.
 
-    A part that no image is put in is drawn from the rest, which is training: images stated so and images of which
-    nothing is stated. Raises DatasetError as `split_samples` does, and where a class is missing in training.
+    A part without stated images is drawn from the rest. The rest are the images stated as training and those without
+    a stated part; what is not drawn is for training. Raises DatasetError as `split_samples` does, and if training
+    would lack a class.
     """
     labels = [sample.label for sample in folder.samples]
     groups = [sample.group for sample in folder.samples]
@@ -78,8 +79,8 @@ def split_folder(
     if not any(stated.values()):
         return split_samples(labels, groups, seed, validation_fraction, test_fraction)
     _fractions(validation_fraction, test_fraction)
-    held = {index for indices in stated.values() for index in indices}
-    rest = [index for index in range(len(labels)) if index not in held]
+    assigned = {index for indices in stated.values() for index in indices}
+    rest = [index for index in range(len(labels)) if index not in assigned]
     drawn = split_samples(
         [labels[index] for index in rest],
         [groups[index] for index in rest],
@@ -92,22 +93,24 @@ def split_folder(
     if missing := set(labels) - {labels[index] for index in split.train}:
         raise DatasetError(
             f"the stated split leaves no training image of {len(missing)} of {len(set(labels))} classes, such as "
-            f"{folder.classes[min(missing)]}. Fix: state train for some of them"
+            f"{folder.classes[min(missing)]}. Fix: state train for some of its images"
         )
     return split
 
 
 def few_shot(split: Split, labels: Sequence[int], shots: int, seed: int) -> Split:
-    """The same split with `shots` training images of each class, drawn by `seed`; the other parts stay whole."""
+    """Return the split with `shots` training images of each class, drawn from `seed`. The other parts stay the same."""
     if shots < 1:
         raise DatasetError(f"found --shots {shots}, expected at least 1")
     order = np.random.default_rng(seed).permutation(np.array(split.train))
     kept: list[int] = []
     for label in sorted(set(labels)):
-        own = [int(index) for index in order if labels[int(index)] == label]
-        if len(own) < shots:
-            raise DatasetError(f"found {len(own)} training images of class {label}, expected {shots} for --shots")
-        kept.extend(own[:shots])
+        candidates = [int(index) for index in order if labels[int(index)] == label]
+        if len(candidates) < shots:
+            raise DatasetError(
+                f"found {len(candidates)} training images of class {label}, expected {shots} for --shots"
+            )
+        kept.extend(candidates[:shots])
     return Split(tuple(sorted(kept)), split.validation, split.test)
 
 
@@ -121,7 +124,7 @@ def _fractions(validation: float, test: float) -> dict[str, float]:
 
 
 def _members(labels: Sequence[int], groups: Sequence[Hashable], seed: int) -> list[list[int]]:
-    """The samples of each group, groups in an order drawn by `seed`."""
+    """Return the samples of each group, with the groups in an order drawn from `seed`."""
     if len(labels) != len(groups):
         raise ValueError(f"found {len(labels)} labels and {len(groups)} groups")
     by_group: dict[Hashable, list[int]] = {}
@@ -139,7 +142,7 @@ def _histogram(indices: Sequence[int], labels: Sequence[int], column: dict[int, 
 
 
 def _most_even(filled: np.ndarray, wanted: np.ndarray, histogram: np.ndarray) -> int:
-    """The part whose taking of this group leaves the filled shares most even; the emptiest wins a tie."""
+    """Return the part that keeps the filled shares most even if it takes this group. The emptiest part wins a tie."""
     shares = filled / wanted  # [parts, classes]
     spread = [
         float(np.std(_with(shares, part, histogram / wanted[part]), axis=0).mean()) for part in range(len(filled))
@@ -156,15 +159,15 @@ def _with(shares: np.ndarray, part: int, added: np.ndarray) -> np.ndarray:
 
 
 def _check(split: Split, labels: Sequence[int], groups: Sequence[Hashable], fractions: dict[str, float]) -> None:
-    """No group in two parts, no sample lost, every class in every part that was asked for."""
+    """Check that no group is in two parts, no sample is lost, and every requested part has every class."""
     seen: dict[Hashable, str] = {}
     for part, indices in split.parts().items():
         for index in indices:
             if seen.setdefault(groups[index], part) != part:
-                raise AssertionError(f"group {groups[index]!r} stands in {seen[groups[index]]} and {part}")
+                raise AssertionError(f"group {groups[index]!r} is in {seen[groups[index]]} and {part}")
         if fractions[part] > 0 and (missing := set(labels) - {labels[index] for index in indices}):
             raise DatasetError(
-                f"the {part} part ({fractions[part]:.0%}) would hold no image of {len(missing)} of "
+                f"the {part} part ({fractions[part]:.0%}) would have no image of {len(missing)} of "
                 f"{len(set(labels))} classes. Fix: add images (or groups) of each class, or choose larger fractions "
                 "or 0 for the part"
             )

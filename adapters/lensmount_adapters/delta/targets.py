@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.patterns import compile_pattern
 
 METHODS = ("lora", "lora-tucker", "bias", "norm", "head")
 LOW_RANK = frozenset({Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED})
@@ -77,7 +78,7 @@ def select_targets(
     if nothing matches.
     """
     parts = parse_method(method)
-    pattern = _compile(expression)
+    pattern = compile_pattern(expression, TrainingError, "--targets")
     with_lora = bool({"lora", "lora-tucker"} & set(parts))
     dense = _low_rank(backbone, targets, pattern) if with_lora else ()
     additive = _additive(backbone, targets, parts, pattern, with_lora)
@@ -126,12 +127,3 @@ def _additive(
 
 def _preset(backbone: str) -> Preset | None:
     return next((preset for preset in PRESETS if re.search(preset.backbones, backbone)), None)
-
-
-def _compile(expression: str | None) -> re.Pattern[str] | None:
-    if expression is None:
-        return None
-    try:
-        return re.compile(expression)
-    except re.error as error:
-        raise TrainingError(f"--targets {expression!r} is not a regular expression: {error}") from error

@@ -73,7 +73,7 @@ def _otsu(task: MaskTask, part: str, *, dark: bool) -> MaskMetrics:
 
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for sample in task.samples(part):
-        picture = task.folder.picture(sample)
+        picture = task.folder.image(sample)
         grey = np.asarray(picture.convert("L"))
         above = grey > threshold_otsu(grey)
         pairs.append((task.folder.masks(sample, picture.size), (~above if dark else above)[None]))

@@ -212,7 +212,7 @@ def _pixels(folder: MaskFolder, samples: Sequence[MaskedImage], rule: Preprocess
     height, width = rule.size
     pixels = np.empty((len(samples), 3 + len(folder.labels), height, width), np.uint8)
     for row, sample in enumerate(samples):
-        picture = folder.picture(sample)
+        picture = folder.image(sample)
         pixels[row, :3] = np.asarray(resize(picture, rule)).transpose(2, 0, 1)
         for channel, mask in enumerate(folder.masks(sample, picture.size), start=3):
             pixels[row, channel] = np.asarray(resize(Image.fromarray(mask).convert("RGB"), rule))[..., 0]

@@ -114,7 +114,7 @@ def judge_masks(adapter: Adapter, backbone: Backbone, task: MaskTask, part: str)
     swapper.mount(adapter)
     try:
         for sample in task.samples(part):
-            picture = task.folder.picture(sample)
+            picture = task.folder.image(sample)
             scores = adapter.image_scores(backbone, preprocess(picture, rule)[None])[0].cpu()
             answer = masks_of(scores, picture.size, rule, head.threshold)
             pairs.append((task.folder.masks(sample, picture.size), answer))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.patterns import compile_pattern
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.option import Option
 from lensmount_adapters.training.options import JOB_OPTIONS, options_of_jobs
@@ -28,10 +29,7 @@ def _plain_text(text: str) -> str:
 
 
 def _expression(text: str) -> str:
-    try:
-        re.compile(_plain_text(text))
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"found no regular expression ({str(error)[:80]})") from error
+    compile_pattern(_plain_text(text), ValueError)
     return text
 
 

@@ -55,18 +55,18 @@ def test_json_lines_give_the_same_and_numbers_count_as_text() -> None:
         ("path,label\na.png,cat,more\n", 2, "found 3 cells"),
         ("path,label\na.png,\n", 2, "no label"),
         ("path,label\n,cat\n", 2, "no path"),
-        ("path,label\na.png,=cmd()\n", 2, "spreadsheet would run"),
-        ("path,label\na.png,cat\n@SUM(A1).png,cat\n", 3, "spreadsheet would run"),
-        ("path,label,group\na.png,cat,+1+1\n", 2, "spreadsheet would run"),
-        ("path,label\na.png,cat\na.png,dog\n", 3, "it stands in row 2"),
+        ("path,label\na.png,=cmd()\n", 2, "spreadsheet would execute"),
+        ("path,label\na.png,cat\n@SUM(A1).png,cat\n", 3, "spreadsheet would execute"),
+        ("path,label,group\na.png,cat,+1+1\n", 2, "spreadsheet would execute"),
+        ("path,label\na.png,cat\na.png,dog\n", 3, "row 2 already has it"),
         ("path,label\n../a.png,cat\n", 2, "'..' in the path"),
         ("path,label\n/a.png,cat\n", 2, "absolute path"),
         ("path,label\nC:a.png,cat\n", 2, "absolute path"),
         ("path,label\na\\b.png,cat\n", 2, "backslash"),
         ("path,label,split\na.png,cat,holdout\n", 2, "expected train, validation, test"),
         ("path,label\na.png,c\0t\n", 2, "control character"),
-        ('path,label\na.png,"cat\n', 2, "no CSV"),
-        ('path,label\na.png,"c"at\n', 2, "no CSV"),
+        ('path,label\na.png,"cat\n', 2, "not CSV"),
+        ('path,label\na.png,"c"at\n', 2, "not CSV"),
         (f"path,label\na.png,{'x' * 300}\n", 2, "label of 300 characters"),
         (f"path,label\na.png,{'x' * 20_000}\n", 2, "20006 characters in one line"),
         (f"path,label\n{'p' * 2000}.png,x\n", 2, "characters as path"),
@@ -82,14 +82,14 @@ def test_zip_11_a_csv_is_refused_with_the_row_named(text: str, row: int, found: 
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("{", "no JSON object"),
-        ("[1]", "no JSON object"),
-        ("[" * 5000, "no JSON object"),
-        ('{"path": "a.png", "label": "x", "label": "y"}', "stands twice"),
-        ('{"path": "a.png", "label": true}', "found no text as label"),
-        ('{"path": "a.png", "label": 1.5}', "found no text as label"),
-        ('{"path": "a.png", "label": ["x"]}', "found no text as label"),
-        ('{"path": ["a.png"], "label": "x"}', "found no text as path"),
+        ("{", "not a JSON object"),
+        ("[1]", "not a JSON object"),
+        ("[" * 5000, "not a JSON object"),
+        ('{"path": "a.png", "label": "x", "label": "y"}', "appears twice"),
+        ('{"path": "a.png", "label": true}', "found a label that is not text"),
+        ('{"path": "a.png", "label": 1.5}', "found a label that is not text"),
+        ('{"path": "a.png", "label": ["x"]}', "found a label that is not text"),
+        ('{"path": ["a.png"], "label": "x"}', "found a path that is not text"),
         ('{"path": "a.png"}', "found no label"),
         ('{"path": "a.png", "label": "\\ud800"}', "control character"),
         ('{"path": "a.png", "label": ' + "9" * 5000 + "}", "row 2"),
@@ -104,7 +104,7 @@ def test_zip_11_json_lines_are_refused_with_the_row_named(line: str, found: str)
 
 
 def test_zip_11_bytes_that_are_no_utf8_are_refused_with_their_row() -> None:
-    assert "row 3: found bytes that are no UTF-8" in refusal("labels.csv", b"path,label\na.png,cat\nb.png,\xff\xfe\n")
+    assert "row 3: found bytes that are not UTF-8" in refusal("labels.csv", b"path,label\na.png,cat\nb.png,\xff\xfe\n")
     assert "row 1" in refusal("labels.csv", "path,label\n".encode("utf-16"))
 
 

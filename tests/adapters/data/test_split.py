@@ -77,7 +77,7 @@ def test_a_fraction_of_zero_gives_an_empty_part() -> None:
 
 
 def test_a_part_that_would_lack_a_class_is_refused() -> None:
-    with pytest.raises(DatasetError, match="would hold no image of 1 of 2 classes"):
+    with pytest.raises(DatasetError, match="would have no image of 1 of 2 classes"):
         split_samples([0] * 20 + [1] * 2, list(range(22)), 0)
 
 
