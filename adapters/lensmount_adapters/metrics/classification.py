@@ -1,4 +1,4 @@
-"""How well scores match labels: the figures of a classifier on one set of images, from scikit-learn."""
+"""Metrics of a classifier on one set of images, computed by scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """The figures of one class; `count` images truly belong to it, `auroc` is this class against the rest."""
+    """The metrics of one class. `count` images belong to it; `auroc` compares this class with the rest."""
 
     label: str
     precision: float
@@ -25,7 +25,10 @@ class ClassMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationMetrics:
-    """`confusion[i][j]`: images of class i answered as class j. `auroc` is the mean over classes, None if undefined."""
+    """`confusion[i][j]` counts images of class i predicted as class j.
+
+    `auroc` is the mean over classes, or None if undefined.
+    """
 
     count: int
     accuracy: float
@@ -40,22 +43,22 @@ class ClassificationMetrics:
 
 
 def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> ClassificationMetrics:
-    """The figures for class indices `truth` [N] and `scores` [N, classes] in [0, 1].
+    """Compute the metrics for class indices `truth` [N] and `scores` [N, classes] in [0, 1].
 
-    Balanced accuracy is the mean recall of the classes that occur. AUROC is taken class against the rest; for two
-    classes both are the same figure.
+    Balanced accuracy is the mean recall of the classes that occur. AUROC is one-vs-rest; with two classes both AUROCs
+    are equal.
     """
     y, s = truth.cpu().numpy(), scores.detach().cpu().double().numpy()
-    answers = s.argmax(axis=1)
+    predicted = s.argmax(axis=1)
     order = list(range(len(labels)))
-    precision, recall, f1, count = sk.precision_recall_fscore_support(y, answers, labels=order, zero_division=0.0)
-    confusion = sk.confusion_matrix(y, answers, labels=order)
+    precision, recall, f1, count = sk.precision_recall_fscore_support(y, predicted, labels=order, zero_division=0.0)
+    confusion = sk.confusion_matrix(y, predicted, labels=order)
     aurocs = [_auroc(y == index, s[:, index]) for index in order]
     known = [value for value in aurocs if value is not None]
     occurring = count > 0
     return ClassificationMetrics(
         count=len(y),
-        accuracy=float((answers == y).mean()),
+        accuracy=float((predicted == y).mean()),
         balanced_accuracy=float(recall[occurring].mean()),
         auroc=float(np.mean(known)) if known else None,
         log_loss=float(-np.log(np.clip(s[np.arange(len(y)), y], 1e-12, 1.0)).mean()),
@@ -67,9 +70,9 @@ def measure(truth: Tensor, scores: Tensor, labels: Sequence[str]) -> Classificat
     )
 
 
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for the share right / count (95 % for z = 1.96), count being at least 1."""
-    share = right / count
+def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Return Wilson's interval for the share `correct / count` (95 % for z = 1.96). `count` must be at least 1."""
+    share = correct / count
     middle = share + z * z / (2 * count)
     spread = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     scale = 1 + z * z / count

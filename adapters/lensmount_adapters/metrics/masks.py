@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class MaskMetrics:
-    """Means over pictures and labels: Dice is `2 |A n B| / (|A| + |B|)`, IoU `|A n B| / |A u B|`; two empty masks: 1.
+    """Means over images and labels of Dice, `2 |A n B| / (|A| + |B|)`, and IoU, `|A n B| / |A u B|`.
 
-    `labels` gives the mean Dice of each label alone, `worst` the lowest of a picture.
+    Two empty masks score 1. `labels` has the mean Dice of each label, `worst` is the lowest mean Dice of an image.
     """
 
     count: int
@@ -27,20 +27,20 @@ class MaskMetrics:
 
 
 def measure_masks(pairs: Sequence[tuple[np.ndarray, np.ndarray]], labels: Sequence[str]) -> MaskMetrics:
-    """The figures for (truth, answer) of each picture, both bool [labels, height, width]."""
-    dices = np.array([dice(truth, answer) for truth, answer in pairs])  # [N, labels]
+    """Compute the metrics from one pair (truth, predicted) per image, both bool [labels, height, width]."""
+    dices = np.array([dice(truth, predicted) for truth, predicted in pairs])  # [N, labels]
     return MaskMetrics(
         count=len(pairs),
         dice=float(dices.mean()),
         iou=float((dices / (2 - dices)).mean()),
         worst=float(dices.mean(1).min()),
-        labels={label: float(own) for label, own in zip(labels, dices.mean(0), strict=True)},
+        labels={label: float(mean) for label, mean in zip(labels, dices.mean(0), strict=True)},
     )
 
 
-def dice(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """Dice of each label [labels] of two bool arrays [labels, height, width]."""
-    both = (truth & answer).sum((1, 2))
-    all_of_it = truth.sum((1, 2)) + answer.sum((1, 2))
-    found: np.ndarray = np.where(all_of_it > 0, 2 * both / np.maximum(all_of_it, 1), 1.0)
-    return found
+def dice(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the Dice score of each label, [labels], for two bool arrays [labels, height, width]."""
+    both = (truth & predicted).sum((1, 2))
+    total = truth.sum((1, 2)) + predicted.sum((1, 2))
+    scores: np.ndarray = np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
+    return scores

@@ -1,4 +1,4 @@
-"""One part of a split as an adapter file answered it: paths, truth, scores, and the figures that follow."""
+"""One part of a split, scored by an adapter: paths, true classes, scores, and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensmount_adapters.metrics.classification import ClassificationMetrics
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredPart:
-    """`truth` [N] (class indices) and `scores` [N, classes] in [0, 1] stand in the order of `paths`."""
+    """`truth` [N] (class indices) and `scores` [N, classes] in [0, 1] are in the order of `paths`."""
 
     paths: tuple[str, ...]
     truth: Tensor
@@ -22,7 +22,7 @@ class ScoredPart:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One image that was answered wrongly; `score` is that of the wrong answer, `truth_score` that of the truth."""
+    """One misclassified image. `score` belongs to the predicted class `answer`, `truth_score` to the true class."""
 
     path: str
     truth: str
@@ -31,19 +31,19 @@ class Mistake:
     truth_score: float
 
 
-def worst_mistakes(judged: ScoredPart, limit: int) -> list[Mistake]:
-    """The images answered wrongly with the highest score, worst first; equal scores in the order of their paths."""
-    scores = judged.scores.detach().cpu().double()
-    best, answers = scores.max(dim=1)
-    truth = judged.truth.cpu()
-    wrong = (answers != truth).nonzero().flatten().tolist()
-    wrong.sort(key=lambda index: (-float(best[index]), judged.paths[index]))
-    labels = [row.label for row in judged.metrics.classes]
+def worst_mistakes(scored: ScoredPart, limit: int) -> list[Mistake]:
+    """Return the misclassified images with the highest scores, worst first. Equal scores are ordered by path."""
+    scores = scored.scores.detach().cpu().double()
+    best, predicted = scores.max(dim=1)
+    truth = scored.truth.cpu()
+    wrong = (predicted != truth).nonzero().flatten().tolist()
+    wrong.sort(key=lambda index: (-float(best[index]), scored.paths[index]))
+    labels = [row.label for row in scored.metrics.classes]
     return [
         Mistake(
-            judged.paths[index],
+            scored.paths[index],
             labels[int(truth[index])],
-            labels[int(answers[index])],
+            labels[int(predicted[index])],
             float(best[index]),
             float(scores[index, int(truth[index])]),
         )
@@ -52,5 +52,8 @@ def worst_mistakes(judged: ScoredPart, limit: int) -> list[Mistake]:
 
 
 def decisive_part(parts: Mapping[str, ScoredPart]) -> str | None:
-    """The part whose figures count: the test part, else validation, else the first there is; None without any."""
+    """Return the part to report: test if it exists, otherwise validation, otherwise the first.
+
+    None if there are no parts.
+    """
     return next((name for name in ("test", "validation", *parts) if name in parts), None)
