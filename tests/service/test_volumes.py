@@ -148,7 +148,7 @@ def test_a_volume_is_refused_by_an_adapter_of_images(
         for data in (npy(VOXELS), nii_gz(VOXELS)):
             answer = client.post("/predict?adapter=cells", content=data)
             assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_image_format")
-            assert "adapter is of images" in answer.json()["detail"]
+            assert "adapter takes images" in answer.json()["detail"]
 
 
 def test_the_answer_is_that_of_the_whole_network_in_float64(

@@ -1,1 +1,1 @@
-"""The bytes of an image or volume to the network's input."""
+"""From the bytes of an image or volume to the network's input."""

@@ -1,10 +1,15 @@
 """From the bytes of an image file to the backbone's input, with the same pixels in training and in serving.
 
-Rules. PNG, JPEG, WebP and TIFF, told by their content; one frame (of a phone's JPEG with a preview, the first). EXIF
-orientation is applied. Grey is repeated into three channels. 16-bit grey is scaled to 8 bits by value * 255 / 65535,
-rounded (Pillow alone would clip it at 255). Transparency is laid over white. CMYK is converted; ICC profiles are
-ignored. 32-bit and floating-point pixels are refused. A file that ends before its pixels do is refused (Pillow alone
-fills a short PNG with black).
+The rules:
+
+- PNG, JPEG, WebP and TIFF are read. The format is recognised by content, not by file name.
+- An image has one frame. A phone's JPEG with a preview is read as its first frame.
+- EXIF orientation is applied.
+- Grey is repeated into three channels. 16-bit grey is scaled to 8 bits by value * 255 / 65535, rounded (Pillow alone
+  would clip it at 255).
+- Transparent pixels are blended over white. CMYK is converted to RGB. ICC profiles are ignored.
+- 32-bit and floating-point pixels are refused.
+- A file whose pixel data is incomplete is refused (Pillow alone fills a short PNG with black).
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What an image may not exceed; judged from its header, before its pixels are read."""
+    """Limits of an image, checked against its header before its pixels are read."""
 
     max_image_bytes: int = 32 * 2**20
     max_pixels: int = 40_000_000
@@ -34,9 +39,9 @@ class ImageLimits:
 
 
 def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
-    """An RGB image from the bytes of an image file.
+    """Decode the bytes of an image file to an RGB image.
 
-    Raises ImageUnsupported (another format), ImageTooLarge (over a limit), ImageInvalid (empty, cut short, damaged).
+    Raises ImageUnsupported (another format), ImageTooLarge (over a limit), ImageInvalid (empty, truncated, damaged).
     """
     limits = limits or ImageLimits()
     if not data:
@@ -47,7 +52,7 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image, limits)
             if image.format == "PNG":
-                _check_png_is_whole(data, image.size)
+                _check_png_is_complete(data, image.size)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
@@ -55,34 +60,36 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         raise ImageUnsupported(
-            f"found bytes that are no {', '.join(FORMATS)} image, expected one of these formats"
+            "found bytes of another format, expected a PNG, JPEG, WebP or TIFF image. Fix: convert the file to PNG"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"found more pixels than {limits.max_pixels}, the most that is decoded") from error
+        raise ImageTooLarge(
+            f"found more than {limits.max_pixels} pixels, expected at most as many. Fix: scale the image down"
+        ) from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's plugins raise what they like on hostile bytes; none of it may be a 500
+    except Exception as error:  # Pillow's plugins may raise anything on hostile bytes; none of it may become a 500
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         raise ImageInvalid(
-            f"the {type(error).__name__} of the decoder: {str(error)[:120]}. Fix: check that the file is whole",
+            f"the decoder failed with {type(error).__name__}: {str(error)[:120]}. Fix: check that the file is complete",
             code="image_truncated" if truncated else "image_invalid",
         ) from error
 
 
 def preprocess(image: Image.Image, rule: Preprocessing) -> Tensor:
-    """The backbone's input, float32 [3, height, width], by the adapter's preprocessing rule."""
+    """Apply an adapter's preprocessing rule to get the backbone's input, float32 [3, height, width]."""
     height, width = rule.size
-    lines = resize(image, rule).tobytes("raw", "RGB;L")  # each line's reds, then its greens, then its blues
+    lines = resize(image, rule).tobytes("raw", "RGB;L")  # for each row: its reds, then its greens, then its blues
     pixels = np.frombuffer(lines, np.uint8).reshape(height, 3, width).transpose(1, 0, 2)  # [3, H, W]
     x = pixels.astype(np.float32, order="C")
-    x /= np.float32(255)  # in place, and not folded into one multiplication: the same bits as in training
+    x /= np.float32(255)  # in place and not folded into one multiplication, for the same bits as in training
     x -= np.array(rule.mean, np.float32).reshape(3, 1, 1)
     x /= np.array(rule.std, np.float32).reshape(3, 1, 1)
     return torch.from_numpy(x)
 
 
 def resize(image: Image.Image, rule: Preprocessing) -> Image.Image:
-    """The geometric half of the rule: an RGB image of exactly `rule.size`."""
+    """Apply the geometric half of the rule: the result is an RGB image of exactly `rule.size`."""
     height, width = rule.size
     resample = Image.Resampling.BICUBIC if rule.interpolation == "bicubic" else Image.Resampling.BILINEAR
     if rule.resize == "squash":
@@ -93,13 +100,14 @@ def resize(image: Image.Image, rule: Preprocessing) -> Image.Image:
 
 
 def inner_box(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int, int, int]:
-    """Where a picture of `size` (width, height) lies in the input: left, top, right, bottom; all of it but for "pad".
+    """Return where an image of `size` (width, height) lies in the input: left, top, right, bottom.
 
-    Raises ValueError for "crop", whose input holds a part of the picture.
+    With "squash" it fills the whole input, with "pad" a part of it. Raises ValueError for "crop", whose input shows
+    only a part of the image.
     """
     height, width = rule.size
     if rule.resize == "crop":
-        raise ValueError("found resize crop, expected one that keeps the whole picture")
+        raise ValueError("found resize crop, expected squash or pad, which keep the whole image")
     if rule.resize == "squash":
         return 0, 0, width, height
     inner_width, inner_height = ImageOps.contain(Image.new("1", size), (width, height), Image.Resampling.NEAREST).size
@@ -108,19 +116,25 @@ def inner_box(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int, int
 
 
 def orient(pixels: Tensor, orientation: int) -> Tensor:
-    """One of a square picture's [..., H, W] eight orientations: `orientation % 4` quarter turns, mirrored from 4 on."""
+    """Turn a square image [..., H, W] into one of its eight orientations.
+
+    `orientation % 4` is the number of quarter turns; from 4 on the image is also mirrored.
+    """
     turned = torch.rot90(pixels, orientation % 4, (-2, -1))
     return turned.flip(-1) if orientation >= 4 else turned
 
 
 def turn_back(maps: Tensor, orientation: int) -> Tensor:
-    """What `orient` did to [..., H, W], undone."""
+    """Undo what `orient` did to [..., H, W]."""
     unflipped = maps.flip(-1) if orientation >= 4 else maps
     return torch.rot90(unflipped, -(orientation % 4), (-2, -1))
 
 
 def _centre_box(size: tuple[int, int], rule: Preprocessing) -> tuple[float, float, float, float]:
-    """The centred box of the target's shape; cut from the source, so that an extreme shape costs no memory."""
+    """Return the centred box of the target's shape.
+
+    It is cut from the source before scaling, so that an extreme shape costs no memory.
+    """
     height, width = rule.size
     scale = rule.crop_fraction * min(size[0] / width, size[1] / height)
     box_width, box_height = scale * width, scale * height
@@ -135,10 +149,12 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         raise ImageTooLarge(
             f"found an image of {width} x {height}, expected at most {limits.max_pixels} pixels "
-            f"and {limits.max_side} a side. Fix: scale it down before sending"
+            f"and {limits.max_side} per side. Fix: scale it down before sending"
         )
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a preview behind a JPEG
-        raise ImageTooLarge(f"found {image.n_frames} frames, expected one", code="image_too_many_frames")  # type: ignore[attr-defined]  # only on multi-frame formats
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones append a preview to a JPEG
+        raise ImageTooLarge(
+            f"found {image.n_frames} frames, expected one. Fix: send one frame", code="image_too_many_frames"
+        )  # type: ignore[attr-defined]  # only on multi-frame formats
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -161,8 +177,8 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def _check_png_is_whole(data: bytes, size: tuple[int, int]) -> None:
-    """Refuse a PNG whose compressed stream holds fewer bytes than its rows need (PNG specification, sections 9, 10)."""
+def _check_png_is_complete(data: bytes, size: tuple[int, int]) -> None:
+    """Refuse a PNG whose compressed data has fewer bytes than its rows need (PNG specification, sections 9 and 10)."""
     header = data[16:29]  # IHDR: width, height, depth, colour, compression, filter, interlace
     bits = header[8] * _PNG_CHANNELS.get(header[9], 0)
     width, height = size
@@ -173,21 +189,21 @@ def _check_png_is_whole(data: bytes, size: tuple[int, int]) -> None:
         if columns > 0 and rows > 0:
             expected += rows * (1 + (columns * bits + 7) // 8)
     inflate = zlib.decompressobj()
-    found = 0
+    inflated = 0
     for chunk in _png_idat(data):
         pending = chunk
-        while pending and found <= expected:
-            found += len(inflate.decompress(pending, 1 << 20))
+        while pending and inflated <= expected:
+            inflated += len(inflate.decompress(pending, 1 << 20))
             pending = inflate.unconsumed_tail
-    if found < expected:
+    if inflated < expected:
         raise ImageInvalid(
-            f"found a PNG that ends after {found} of {expected} bytes of pixels. Fix: send the whole file",
+            f"found a PNG that ends after {inflated} of {expected} bytes of pixels. Fix: send the whole file",
             code="image_truncated",
         )
 
 
 def _png_idat(data: bytes) -> list[bytes]:
-    """The bodies of the IDAT chunks; their checksums are judged here, because Pillow passes over them."""
+    """Return the bodies of the IDAT chunks. Their checksums are verified here, because Pillow ignores them."""
     chunks: list[bytes] = []
     position = 8
     while position + 8 <= len(data):

@@ -1,4 +1,4 @@
-"""From the bytes of an input to what an adapter's rule makes of it: an image or a volume, as the rule's kind says."""
+"""Apply an adapter's preprocessing rule to the bytes of an input: an image or a volume, as the rule's kind says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lensmount_adapters.inputs.volumes import (
 
 @dataclass(frozen=True, slots=True)
 class InputLimits:
-    """What an input may not exceed, by its kind."""
+    """Limits of an input, by its kind."""
 
     image: ImageLimits = field(default_factory=ImageLimits)
     volume: VolumeLimits = field(default_factory=VolumeLimits)
@@ -32,37 +32,40 @@ class InputLimits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedInput:
-    """The backbone's input by each rule; `size` is a picture's own width and height, after EXIF turning."""
+    """The backbone's input for each rule.
+
+    `size` is the image's original width and height, after EXIF orientation. It is None for a volume.
+    """
 
     inputs: dict[InputRule, Tensor]
     size: tuple[int, int] | None
 
 
 def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | None = None) -> PreparedInput:
-    """The backbone's input by each of the rules, float32; decoded once, whatever their number.
+    """Compute the backbone's input, float32, for each of the rules. The bytes are decoded only once.
 
-    [3, height, width] by a rule of images, [3, depth, height, width] by one of volumes. Raises an ImageError.
+    Rules for images give [3, height, width], rules for volumes [3, depth, height, width]. Raises ImageError.
     """
     limits = limits or InputLimits()
-    of_volumes = [rule for rule in rules if isinstance(rule, VolumePreprocessing)]
-    of_images = [rule for rule in rules if not isinstance(rule, VolumePreprocessing)]
+    volume_rules = [rule for rule in rules if isinstance(rule, VolumePreprocessing)]
+    image_rules = [rule for rule in rules if not isinstance(rule, VolumePreprocessing)]
     prepared: dict[InputRule, Tensor] = {}
     size: tuple[int, int] | None = None
-    if of_volumes:
+    if volume_rules:
         voxels = decode_volume(data, limits.volume)
-        prepared |= {rule: preprocess_volume(voxels, rule) for rule in of_volumes}
-    if of_images:
+        prepared |= {rule: preprocess_volume(voxels, rule) for rule in volume_rules}
+    if image_rules:
         _refuse_volume(data)
         image = decode_image(data, limits.image)
         size = image.size
-        prepared |= {rule: preprocess(image, rule) for rule in of_images}
+        prepared |= {rule: preprocess(image, rule) for rule in image_rules}
     return PreparedInput(prepared, size)
 
 
 def pixels_of(data: bytes, rule: InputRule) -> Tensor:
-    """What training keeps, before normalisation. Raises an ImageError.
+    """Return the pixels that training keeps, before normalisation. Raises ImageError.
 
-    Images: uint8 [3, height, width]. Volumes: float32 in [0, 1], [1, depth, height, width], of colour [3, ...].
+    Images: uint8 [3, height, width]. Volumes: float32 in [0, 1], [1, depth, height, width], or [3, ...] in colour.
     """
     if isinstance(rule, VolumePreprocessing):
         return window_volume(decode_volume(data), rule)
@@ -71,7 +74,7 @@ def pixels_of(data: bytes, rule: InputRule) -> Tensor:
 
 
 def normalise(pixels: Tensor, rule: InputRule) -> Tensor:
-    """`pixels_of` many inputs, [N, channels, ...], to the backbone's input, the same bits as `prepare` gives."""
+    """Turn stacked `pixels_of`, [N, channels, ...], into the backbone's input, with the same bits as `prepare`."""
     x = pixels.to(torch.float32).div(255) if pixels.dtype is torch.uint8 else pixels
     ones = (1,) * (x.ndim - 2)
     mean = torch.tensor(rule.mean, device=x.device).view(3, *ones)
@@ -80,13 +83,13 @@ def normalise(pixels: Tensor, rule: InputRule) -> Tensor:
 
 
 def suffixes_of(rule: InputRule) -> tuple[str, ...]:
-    """How the names of the rule's inputs end, in folders of them."""
+    """Return the file name suffixes of the rule's inputs."""
     return VOLUME_SUFFIXES if isinstance(rule, VolumePreprocessing) else IMAGE_SUFFIXES
 
 
 def _refuse_volume(data: bytes) -> None:
     if is_volume(data):
         raise ImageUnsupported(
-            "found a volume or a gzip file, expected an image: this adapter is of images. "
-            "Fix: an adapter on a backbone of volumes, or one slice as PNG",
+            "found a volume or a gzip file, expected an image: this adapter takes images. "
+            "Fix: use an adapter on a volume backbone, or send one slice as PNG",
         )

@@ -1,4 +1,4 @@
-"""The preprocessing rules that an adapter file states, for images and for volumes."""
+"""The preprocessing rules in an adapter file, for images and for volumes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-MAX_INPUT_VOXELS = 2**23  # of a volume as the backbone sees it: 32 slices of 512 x 512
+MAX_INPUT_VOXELS = 2**23  # of a volume at the backbone's input: 32 slices of 512 x 512
 
 
 class Preprocessing(Strict):
     """From a decoded RGB image to the backbone's input [3, height, width].
 
-    `resize`: "squash" scales the whole picture to `size`; "crop" takes the centred box of the target's shape that
-    holds `crop_fraction` of the shorter side and scales it; "pad" scales the whole picture to fit and fills with black.
-    `mean` and `std` apply to values in [0, 1]. `orientations`: logits are averaged over so many orientations of the
-    input (2: mirrored, 4: quarter turns, 8: both), for pictures without an up and a down.
+    `resize`: "squash" scales the whole image to `size`; "crop" takes the centred box of the target's shape that covers
+    `crop_fraction` of the shorter side and scales it; "pad" scales the whole image to fit and fills with black.
+    `mean` and `std` apply to values in [0, 1]. `orientations` is the number of orientations of the input that logits
+    are averaged over (2: mirrored, 4: quarter turns, 8: both), for images with no fixed orientation.
     """
 
     size: tuple[Annotated[int, Field(ge=16, le=1024)], Annotated[int, Field(ge=16, le=1024)]]
@@ -49,7 +49,7 @@ class Preprocessing(Strict):
     @field_validator("size", "mean", "std", mode="before")
     @classmethod
     def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, and strict mode wants one
+        return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, but strict mode requires one
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ class Preprocessing(Strict):
 
 
 class IntensityRange(Strict):
-    """Intensities from `lower` to `upper` become 0 to 1, those beyond are clipped: a window in Hounsfield units."""
+    """Map intensities from `lower` to `upper` to [0, 1] and clip the rest, as a window in Hounsfield units does."""
 
     kind: Literal["range"] = "range"
     lower: Finite
@@ -75,9 +75,9 @@ class IntensityRange(Strict):
 
 
 class IntensityPercentiles(Strict):
-    """As IntensityRange, from these percentiles of each volume's own voxels: where intensities have no unit, as in MRI.
+    """Like IntensityRange, but the limits are percentiles of each volume's own voxels.
 
-    A volume of one intensity becomes 0.
+    This suits intensities without a unit, as in MRI. A volume of a single intensity becomes 0.
     """
 
     kind: Literal["percentiles"] = "percentiles"
@@ -92,12 +92,12 @@ class IntensityPercentiles(Strict):
 
 
 class VolumePreprocessing(Strict):
-    """From a decoded volume [slices, height, width] to the input [3, depth, height, width] of a backbone of volumes.
+    """From a decoded volume [slices, height, width] to the input [3, depth, height, width] of a volume backbone.
 
     `depth_resize`: "resample" interpolates the slices linearly to `depth` of them; "crop" takes the middle ones, and
-    adds slices of 0 on both sides where there are fewer. Each slice is scaled as a whole to `size`. `window` brings
-    intensities to [0, 1], where `mean` and `std` apply; grey is repeated into three channels. `orientations` are those
-    of `Preprocessing`, of every slice alike.
+    adds slices of 0 on both sides if there are fewer. Each slice is scaled as a whole to `size`. `window` maps
+    intensities to [0, 1], where `mean` and `std` apply. Grey is repeated into three channels. `orientations` has the
+    same meaning as in `Preprocessing` and applies to every slice alike.
     """
 
     kind: Literal["volume"] = "volume"
@@ -110,7 +110,7 @@ class VolumePreprocessing(Strict):
     orientations: Literal[1, 2, 4, 8] = 1
 
     @model_validator(mode="after")
-    def _is_no_more_than_can_be_computed(self) -> VolumePreprocessing:
+    def _stays_within_what_can_be_computed(self) -> VolumePreprocessing:
         if self.orientations > 2 and self.size[0] != self.size[1]:
             raise ValueError(f"found {self.orientations} orientations of {self.size}, expected a square size")
         if self.depth * self.size[0] * self.size[1] > MAX_INPUT_VOXELS:
@@ -132,9 +132,9 @@ class VolumePreprocessing(Strict):
 
 
 def _kind_of_input(value: Any) -> str:
-    """Files of before there were volumes do not name their kind: it is that of images."""
-    found = value.get("kind", "image") if isinstance(value, dict) else getattr(value, "kind", "image")
-    return found if isinstance(found, str) else ""
+    """Return the kind of a rule. Files from before volumes existed do not name it; they are for images."""
+    kind = value.get("kind", "image") if isinstance(value, dict) else getattr(value, "kind", "image")
+    return kind if isinstance(kind, str) else ""
 
 
 InputRule = Annotated[

@@ -294,7 +294,7 @@ def test_limits_are_the_callers() -> None:
         decode_image(data, ImageLimits(max_image_bytes=len(data) - 1))
     with pytest.raises(ImageTooLarge, match="64 x 48"):
         decode_image(data, ImageLimits(max_pixels=64 * 48 - 1))
-    with pytest.raises(ImageTooLarge, match="63 a side"):
+    with pytest.raises(ImageTooLarge, match="63 per side"):
         decode_image(data, ImageLimits(max_side=63))
     assert decode_image(data, ImageLimits(len(data), 64 * 48, 64)).size == (64, 48)
 

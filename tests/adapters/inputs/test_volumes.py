@@ -275,7 +275,7 @@ def test_an_image_adapter_refuses_a_volume_and_says_so() -> None:
     rule = Preprocessing(size=(16, 16), **HALVES)
 
     for data in (npy(VOXELS), nifti(VOXELS), gzip.compress(nifti(VOXELS))):
-        with pytest.raises(ImageUnsupported, match="this adapter is of images"):
+        with pytest.raises(ImageUnsupported, match="this adapter takes images"):
             prepare(data, [rule])
     with pytest.raises(ImageError, match="5 frames"):
         prepare(tiff(VOXELS.astype(np.uint8)), [rule])
