@@ -1,1 +1,1 @@
-"""The frozen network: where it comes from, what it is, and its pristine copy."""
+"""The frozen network: where it comes from, its fingerprint, and its pristine copy."""

@@ -1,6 +1,6 @@
-"""CLIP as the transformers library keeps it: the image half as a backbone, with q, k and v as layers of their own.
+"""The image half of a transformers CLIP as a backbone, with q, k and v as separate layers.
 
-Where its files are: a folder that `save_pretrained` wrote, or a repository on the hub, which becomes such a folder in
+Its files are in a folder that `save_pretrained` wrote, or in a repository on the hub, which becomes such a folder in
 the hub's cache. CLIP: arXiv 2103.00020; PLIP, the same network trained on pathology: doi:10.1038/s41591-023-02504-3.
 """
 
@@ -34,15 +34,15 @@ class ClipImageTower(nn.Module):
     """The modules of transformers' CLIPVisionModel: images [N, 3, H, W] to pooled features [N, width].
 
     Tensors are named as in a CLIPModel ("vision_model.encoder.layers.0.self_attn.q_proj.weight"). The forward pass is
-    written out, because transformers' own cannot be traced, and a server cuts the backbone into trunk and branch. Any
-    size of image is taken: position embeddings are resized to its grid of patches (bicubic).
+    written out because transformers' own cannot be traced, and a server cuts the backbone into trunk and branch.
+    Images of any size are accepted: position embeddings are resized to the image's grid of patches (bicubic).
     """
 
     def __init__(self, vision_model: Any, processor: Any) -> None:
         super().__init__()
         self.vision_model = vision_model
-        self.pretrained_cfg = _described(vision_model, processor)
-        register_notrace_module(type(vision_model.embeddings))  # its code asks for the size of the images
+        self.pretrained_cfg = _pretrained_cfg(vision_model, processor)
+        register_notrace_module(type(vision_model.embeddings))  # its code branches on the size of the images
 
     def forward(self, images: Tensor) -> Tensor:
         model = self.vision_model
@@ -56,7 +56,7 @@ class ClipImageTower(nn.Module):
 
 
 def _attend(attention: Any, x: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for each head, on [N, tokens, width]."""
+    """Compute softmax(q k^T / sqrt(d)) v for each head, on [N, tokens, width]."""
     q, k, v = (
         projected(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)  # [N, heads, tokens, head_dim]
         for projected in (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -67,9 +67,10 @@ def _attend(attention: Any, x: Tensor) -> Tensor:
 
 
 def image_tower(weights: str | Path | None) -> ClipImageTower:
-    """The image half of a CLIP.
+    """Load the image half of a CLIP.
 
-    `weights`: a folder, "hub:OWNER/NAME", None or "hub" (OpenAI's ViT-B/32). Raises BackboneError with the cure.
+    `weights`: a folder, "hub:OWNER/NAME", None or "hub" (OpenAI's ViT-B/32). Raises a BackboneError that says how to
+    fix it.
     """
     folder = clip_folder(weights)
     vision_model = clip_model(folder).vision_model
@@ -77,7 +78,7 @@ def image_tower(weights: str | Path | None) -> ClipImageTower:
 
 
 def random_image_tower(seed: int) -> ClipImageTower:
-    """An untrained ViT-B/32, to try things out."""
+    """Create an untrained ViT-B/32, to try things out."""
     transformers = _transformers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -85,28 +86,28 @@ def random_image_tower(seed: int) -> ClipImageTower:
 
 
 def clip_model(folder: Path) -> CLIPModel:
-    """Both halves of the CLIP in a folder, in float32 and eval mode. Raises BackboneError, WeightsMismatch."""
+    """Load both halves of the CLIP in a folder, in float32 and eval mode. Raises BackboneError, WeightsMismatch."""
     transformers = _transformers()
-    transformers.utils.logging.disable_progress_bar()  # a bar for milliseconds, among the lines of a server's log
+    transformers.utils.logging.disable_progress_bar()  # it would clutter a server's log for milliseconds of work
     try:
-        model, found = transformers.CLIPModel.from_pretrained(
+        model, loading_info = transformers.CLIPModel.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsMismatch(
             f"{folder}: found no CLIP ({str(error)[:200]}), expected config.json and model.safetensors as "
-            "CLIPModel.save_pretrained writes them. Fix: another folder, or --weights hub:OWNER/NAME"
+            "CLIPModel.save_pretrained writes them. Fix: choose another folder, or --weights hub:OWNER/NAME"
         ) from error
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(loading_info["missing_keys"]):
         raise WeightsMismatch(
-            f"{folder}: found no tensor {missing[0]!r}, expected all of a CLIPModel's. Fix: the whole model"
+            f"{folder}: found no tensor {missing[0]!r}, expected all of a CLIPModel's. Fix: save the complete model"
         )
-    whole: CLIPModel = model.eval()
-    return whole
+    clip: CLIPModel = model.eval()
+    return clip
 
 
 def clip_folder(weights: str | Path | None) -> Path:
-    """Where the files are: the folder itself, or the hub's copy in the local cache. Raises BackboneError."""
+    """Return the folder with the files: the given one, or the hub's copy in the local cache. Raises BackboneError."""
     source = DEFAULT_REPOSITORY if weights is None or str(weights) == "hub" else str(weights)
     if source.startswith("hub:"):
         return _from_hub(source.removeprefix("hub:"))
@@ -126,24 +127,27 @@ def _from_hub(repository: str) -> Path:
     except OSError:
         pass  # not in the cache
     try:
-        httpx.head(huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)  # its own client tries for a minute
+        httpx.head(
+            huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S
+        )  # the hub's own client retries for a minute
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=_FILES))
     except (httpx.HTTPError, OSError) as error:
         raise BackboneError(
-            f"clip: {repository} is not in the local cache and cannot be had from the hub ({type(error).__name__}). "
-            "Fix: connect once, or give --weights FOLDER, or --weights random:0 to try things out"
+            f"clip: {repository} is not in the local cache and cannot be downloaded from the hub "
+            f"({type(error).__name__}). Fix: connect once, or give --weights FOLDER, "
+            "or --weights random:0 to try things out"
         ) from error
 
 
 def _processor(folder: Path) -> Any:
-    """The folder's rule for images, where it has one."""
+    """Load the folder's image processor, or None if it has none."""
     if not (folder / "preprocessor_config.json").is_file():
         return None
     return _transformers().CLIPImageProcessor.from_pretrained(folder)
 
 
-def _described(vision_model: Any, processor: Any) -> dict[str, Any]:
-    """What timm's models say of themselves under the same name; without a processor, OpenAI's mean and std."""
+def _pretrained_cfg(vision_model: Any, processor: Any) -> dict[str, Any]:
+    """Describe the model as timm's `pretrained_cfg` does. Without a processor, mean and std are OpenAI's."""
     side = vision_model.config.image_size
     if processor is None:
         rule = {"mean": OPENAI_CLIP_MEAN, "std": OPENAI_CLIP_STD, "crop_pct": 1.0, "interpolation": "bicubic"}

@@ -1,4 +1,4 @@
-"""What identifies a backbone: its name and the SHA-256 over its tensors."""
+"""The identity of a backbone: its name and the SHA-256 over its tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lensmount_adapters.strict import Strict
 
 
 def fingerprint_of(module: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every floating-point tensor, as loaded and before any cast."""
+    """Return the SHA-256 over name, dtype, shape and bytes of every floating-point tensor, before any cast."""
     hasher = hashlib.sha256()
     for name, tensor in sorted(float_tensors(module).items()):
         hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor_digest(tensor)}\n".encode())
@@ -23,12 +23,13 @@ def fingerprint_of(module: nn.Module) -> str:
 
 
 def tensor_digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's bytes."""
+    """Return the SHA-256 of a tensor's bytes."""
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.sha256(raw.numpy().data).hexdigest()
 
 
 def float_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the floating-point tensors of the state dict by name."""
     return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
 

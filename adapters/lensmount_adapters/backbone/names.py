@@ -1,4 +1,4 @@
-"""What a backbone's name says about its inputs."""
+"""Tell from a backbone's name whether it takes images or volumes."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ OF_VOLUMES = re.compile(r"(?P<flat>.+)-3d(?P<depth>[1-9]\d?)?")
 
 
 def is_of_volumes(name: str) -> bool:
-    """Whether a backbone of this name takes volumes."""
+    """Return True if a backbone of this name takes volumes."""
     return OF_VOLUMES.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""Where the untouched values of the backbone's tensors come from: clones, the live ones, or the weights read anew."""
+"""Sources of the original values of the backbone's tensors: clones, the live tensors, or the weights read again."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 
 
 class Pristine(Protocol):
-    """Asked for the base values of tensors, before they are written for the first time and ever after."""
+    """A source of base values. A tensor is requested before it is first written, and any time after."""
 
     def values(self, names: Iterable[str]) -> Mapping[str, Tensor]:
-        """The base values of the named tensors, whatever is mounted; safe from any thread."""
+        """Return the base values of the named tensors, whatever is mounted. Safe from any thread."""
         ...
 
     def kept(self) -> Mapping[str, Tensor]:
-        """What stays in memory for it now; safe from any thread, and to iterate over while others ask for values."""
+        """Return the tensors it keeps in memory. Safe from any thread, and to iterate over while other threads ask."""
         ...
 
 
 class Clones:
-    """The default: a clone of a tensor is made when it is first asked for, and kept.
+    """The default source: a tensor is cloned when it is first requested, and the clone is kept.
 
-    A tensor is asked for before it is written, so a tensor without a clone was never written. `check(name, clone)`
-    raises where a clone is not what the tensor was at start.
+    A tensor is requested before it is written, so a tensor without a clone was never written. `check(name, clone)`
+    raises if a clone differs from the tensor's value at start.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], check: Callable[[str, Tensor], None]) -> None:
@@ -50,7 +50,7 @@ class Clones:
 
 
 class Unwritten:
-    """For who never writes the backbone: its live tensors are the base, each checked when it is first asked for."""
+    """For callers that never modify the backbone: live tensors are the base values, verified on first access."""
 
     def __init__(self, tensors: Mapping[str, Tensor], check: Callable[[str, Tensor], None]) -> None:
         self._tensors = tensors
@@ -59,21 +59,21 @@ class Unwritten:
         self._lock = threading.Lock()
 
     def values(self, names: Iterable[str]) -> Mapping[str, Tensor]:
-        found = {name: self._tensors[name] for name in names}
+        tensors = {name: self._tensors[name] for name in names}
         with self._lock:
-            unchecked = found.keys() - self._checked
-        for name in unchecked:  # without the lock, for it hashes; two threads may check the same, to the same end
-            self._check(name, found[name])
+            unchecked = tensors.keys() - self._checked
+        for name in unchecked:  # without the lock, because hashing is slow; two threads may check the same tensor
+            self._check(name, tensors[name])
         with self._lock:
             self._checked |= unchecked
-        return found
+        return tensors
 
     def kept(self) -> Mapping[str, Tensor]:
         return {}
 
 
 class Reread:
-    """For devices where the clones do not fit: every question reads the weights anew and keeps nothing."""
+    """For devices without memory for clones: every request reads the weights again and keeps nothing."""
 
     def __init__(self, read: Callable[[], Mapping[str, Tensor]]) -> None:
         self._read = read

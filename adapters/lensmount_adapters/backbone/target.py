@@ -19,7 +19,7 @@ class Layer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One backbone tensor that an adapter may touch.
+    """One backbone tensor that an adapter may change.
 
     `name` is the state-dict name ("layer3.0.conv1.weight"); `shape` is the tensor's: [out, in/groups, *k] for a
     convolution, [in, out/groups, *k] for a transposed one, [out, in] for a linear layer.

