@@ -1,4 +1,4 @@
-"""What the tests of the adapters share: small backbones, one thread, and a tiny image folder drawn on the spot."""
+"""Shared by the tests of the adapters: small backbones, one thread, and a tiny generated image folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DrawJudged = Callable[..., ScoredPart]
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more threads, and the machine is shared."""
+    """Use one thread: small tensors gain nothing from more, and the machine is shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -32,21 +32,21 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(params=["cpu"])
 def device(request: pytest.FixtureRequest) -> str:
-    """tests/gpu runs the checks that take it on "cuda"."""
+    """tests/gpu runs the tests that use this fixture on "cuda"."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def small_backbone() -> Backbone:
-    """A real timm model of 0.4 MB: convolutions, depthwise ones, BatchNorm, squeeze and excitation with biases."""
+    """A real timm model of 0.4 MB: plain and depthwise convolutions, BatchNorm, squeeze and excitation with biases."""
     return load_backbone("test_efficientnet", "random:0")
 
 
 @pytest.fixture(scope="session")
 def draw_folder() -> DrawFolder:
-    """`draw_folder(root, discs=24, bars=24)`: red discs and blue bars on noise, 40 x 40, each picture different.
+    """`draw_folder(root, discs=24, bars=24)`: red discs and blue bars on noise, 40 x 40, each image different.
 
-    File names are `<class>_s<slide>_<index>.png`, two pictures a slide.
+    File names are `<class>_s<slide>_<index>.png`, two images per slide.
     """
 
     def draw(root: Path, **counts: int) -> Path:
@@ -123,7 +123,7 @@ def draw_manifest() -> DrawManifest:
 
 @pytest.fixture(scope="session")
 def draw_judged() -> DrawJudged:
-    """`draw_judged(["oak", "elm"], images=100, wrong=7)`: random scores, the first `wrong` images answered wrongly."""
+    """`draw_judged(["oak", "elm"], images=100, wrong=7)`: random scores; the first `wrong` images are misclassified."""
 
     def draw(labels: Sequence[str], images: int = 40, wrong: int = 4, paths: Sequence[str] | None = None) -> ScoredPart:
         random = np.random.default_rng(len(labels) * 1000 + images)

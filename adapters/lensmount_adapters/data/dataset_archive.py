@@ -159,7 +159,7 @@ def _row(facts: ImageFacts) -> str:
 _JANUARY_1980 = 0x21  # the earliest date that the format can express
 _REGULAR_FILE = 0o100644 << 16
 _UNIX = 3 << 8
-_WIDE = 0xFFFFFFFF
+MAX_32_BIT = 0xFFFFFFFF  # larger sizes and offsets need the 64-bit fields
 
 
 class ArchiveWriter:
@@ -173,10 +173,10 @@ class ArchiveWriter:
 
     def add(self, name: str, data: bytes) -> None:
         raw = name.encode()
-        version = 20 if self._at < _WIDE else 45
+        version = 20 if self._at < MAX_32_BIT else 45
         common = (version, UTF8, 0, 0, _JANUARY_1980, zlib.crc32(data), len(data), len(data), len(raw))
-        extra = b"" if self._at < _WIDE else struct.pack("<HHQ", 1, 8, self._at)
-        offset = min(self._at, _WIDE)
+        extra = b"" if self._at < MAX_32_BIT else struct.pack("<HHQ", 1, 8, self._at)
+        offset = min(self._at, MAX_32_BIT)
         central = CENTRAL.pack(
             b"PK\x01\x02", _UNIX | version, *common, len(extra), 0, 0, 0, _REGULAR_FILE, offset
         )  # fmt: skip
@@ -190,11 +190,11 @@ class ArchiveWriter:
         for central in self._directory:
             self._write(central)
         end, size = self._at, self._at - start
-        if count >= 0xFFFF or start >= _WIDE or size >= _WIDE:
+        if count >= 0xFFFF or start >= MAX_32_BIT or size >= MAX_32_BIT:
             self._write(END64.pack(b"PK\x06\x06", 44, _UNIX | 45, 45, 0, 0, count, count, size, start))
             self._write(END64_LOCATOR.pack(b"PK\x06\x07", 0, end, 1))
         short = min(count, 0xFFFF)
-        self._write(END.pack(b"PK\x05\x06", 0, 0, short, short, min(size, _WIDE), min(start, _WIDE), 0))
+        self._write(END.pack(b"PK\x05\x06", 0, 0, short, short, min(size, MAX_32_BIT), min(start, MAX_32_BIT), 0))
         return f"sha256:{self._hash.hexdigest()}", self._at
 
     def _write(self, data: bytes) -> None:

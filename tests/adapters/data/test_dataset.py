@@ -1,4 +1,4 @@
-"""Images with labels as a dataset: class folders, files of labels, zip files of either."""
+"""Datasets of labelled images: class folders, files of labels, and zip files of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lensmount_adapters.inputs.rules import Preprocessing
 RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 
-def test_classes_are_the_sorted_folder_names_and_samples_stand_in_path_order(draw_folder, tmp_path: Path) -> None:
+def test_classes_are_the_sorted_folder_names_and_samples_are_in_path_order(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", zebra=3, ant=2)
 
     folder = read_folder(root)
@@ -30,7 +30,7 @@ def test_classes_are_the_sorted_folder_names_and_samples_stand_in_path_order(dra
     assert folder.labels().tolist() == [0, 0, 1, 1, 1]
 
 
-def test_a_sample_knows_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> None:
+def test_a_sample_has_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> None:
     folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
 
     sample = folder.samples[0]
@@ -38,7 +38,7 @@ def test_a_sample_knows_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> N
     assert sample.digest == hashlib.sha256((folder.root / sample.path).read_bytes()).hexdigest()
 
 
-def test_the_digest_does_not_depend_on_where_the_folder_lies_but_on_every_byte(draw_folder, tmp_path: Path) -> None:
+def test_the_digest_does_not_depend_on_the_folder_s_location_but_on_every_byte(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     shutil.copytree(root, tmp_path / "elsewhere")
     assert read_folder(root).digest == read_folder(tmp_path / "elsewhere").digest
@@ -66,7 +66,7 @@ def test_an_expression_that_misses_a_file_is_refused_with_the_file_named(draw_fo
         read_folder(root, "(")
 
 
-def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with_a_cure(
+def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with_a_fix(
     draw_folder, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError, match="found no folder"):
@@ -83,7 +83,7 @@ def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with
         read_folder(root)
 
 
-def test_files_that_are_no_images_are_passed_over_and_named(draw_folder, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_ignored_and_named(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "a" / ".hidden.png").write_bytes(b"x")
@@ -123,7 +123,7 @@ def test_byte_identical_images_share_a_group_even_across_slides(draw_folder, tmp
     assert "byte-identical" in folder.notes[0]
 
 
-def test_one_picture_in_two_classes_is_pointed_out(draw_folder, tmp_path: Path) -> None:
+def test_one_image_in_two_classes_is_reported(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     shutil.copy(root / "a" / "a_s00_00.png", root / "b" / "copy.png")
 
@@ -133,13 +133,13 @@ def test_one_picture_in_two_classes_is_pointed_out(draw_folder, tmp_path: Path) 
 def test_pixels_are_those_that_serving_would_see(draw_folder, tmp_path: Path) -> None:
     folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
 
-    found = normalise(read_pixels(folder, folder.samples, RULE), RULE)
+    pixels = normalise(read_pixels(folder, folder.samples, RULE), RULE)
 
     expected = [preprocess(decode_image((folder.root / s.path).read_bytes()), RULE) for s in folder.samples]
-    assert torch.equal(found, torch.stack(expected))
+    assert torch.equal(pixels, torch.stack(expected))
 
 
-def test_labels_of_an_adapter_order_the_classes_and_refuse_strangers(draw_folder, tmp_path: Path) -> None:
+def test_labels_of_an_adapter_order_the_classes_and_unknown_classes_are_refused(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
 
     folder = read_folder(root, classes=["c", "b", "a"])
@@ -154,7 +154,7 @@ def test_labels_of_an_adapter_order_the_classes_and_refuse_strangers(draw_folder
 
 def pack(root: Path, target: Path, below: str = "", more: dict[str, bytes] | None = None) -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*"), reverse=True):  # the order in a zip means nothing
+        for path in sorted(root.rglob("*"), reverse=True):  # the order in a zip does not matter
             if path.is_file():
                 archive.write(path, below + path.relative_to(root).as_posix())
         for name, data in (more or {}).items():
@@ -178,7 +178,7 @@ def test_a_zip_of_a_folder_is_the_folder(draw_folder, tmp_path: Path) -> None:
         assert torch.equal(read_pixels(found, found.samples, RULE), read_pixels(folder, folder.samples, RULE))
 
 
-def test_zip_08_what_systems_leave_behind_and_nested_zips_are_passed_over(draw_folder, tmp_path: Path) -> None:
+def test_zip_08_system_files_and_nested_zips_are_ignored(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     more = {"__MACOSX/a/._1.png": b"x", "cells/.DS_Store": b"x", "cells/a/Thumbs.db": b"x", "cells/a/inner.zip": b"PK"}
 
@@ -192,7 +192,7 @@ def test_zip_08_what_systems_leave_behind_and_nested_zips_are_passed_over(draw_f
     assert "2 file(s) were ignored" in read_folder(zipped).notes[0]
 
 
-def test_one_class_in_a_top_folder_is_not_taken_for_two(draw_folder, tmp_path: Path) -> None:
+def test_one_class_in_a_top_folder_is_still_one_class(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=3)
 
     with pytest.raises(DatasetError, match=r"one class folder \(a\)") as caught:
@@ -229,7 +229,7 @@ def test_a_file_of_labels_gives_classes_groups_and_parts(labelled: Path, tmp_pat
         ]
 
 
-def test_other_labels_on_the_same_images_are_other_data(labelled: Path) -> None:
+def test_other_labels_on_the_same_images_change_the_digest(labelled: Path) -> None:
     before = read_folder(labelled).digest
 
     (labelled / "labels.csv").write_text(LABELS.replace("3.png,cat", "3.png,dog"))
@@ -247,7 +247,7 @@ def test_labels_that_are_the_folders_give_the_digest_of_the_folders(draw_folder,
     assert read_folder(root).samples == before.samples
 
 
-def test_zip_11_a_row_for_no_file_and_a_file_without_a_row_are_refused(labelled: Path, tmp_path: Path) -> None:
+def test_zip_11_a_row_without_a_file_and_a_file_without_a_row_are_refused(labelled: Path, tmp_path: Path) -> None:
     (labelled / "labels.csv").write_text(LABELS + "images/9.png,cat,,\n")
     for root in (labelled, pack(labelled, tmp_path / "1.zip")):
         with pytest.raises(DatasetError, match=r"labels\.csv, row 5: found no file 'images/9\.png'"):
@@ -255,7 +255,7 @@ def test_zip_11_a_row_for_no_file_and_a_file_without_a_row_are_refused(labelled:
     (labelled / "labels.csv").write_text("path,label\nimages/1.png,dog\nimages/2.png,cat\n")
     with pytest.raises(DatasetError, match=r"labels\.csv \(last row 3\): found no row for 1 image.*3\.png"):
         read_folder(pack(labelled, tmp_path / "2.zip"))
-    assert len(read_folder(labelled)) == 2  # a folder on one's own disk may hold more than is chosen from it
+    assert len(read_folder(labelled)) == 2  # a folder on disk may have more files than the selected ones
     (labelled / "labels.csv").write_text("path,label\nimages/1.txt,dog\n")
     with pytest.raises(DatasetError, match=r"row 2: found 'images/1\.txt', expected a name that ends in"):
         read_folder(labelled)
@@ -272,7 +272,7 @@ def test_two_files_of_labels_and_a_single_label_are_refused(labelled: Path) -> N
 
 def test_a_damaged_image_in_a_zip_is_listed_like_one_on_disk(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
-    (root / "b" / "b_s00_00.png").write_bytes(b"no image")
+    (root / "b" / "b_s00_00.png").write_bytes(b"not an image")
     folder = read_folder(pack(root, tmp_path / "d.zip"))
 
     with pytest.raises(DatasetError, match=r"1 of 4 images cannot be read:\n  b/b_s00_00\.png"):

@@ -1,4 +1,4 @@
-"""The canonical archive: equal contents give equal bytes, and what is written reads back as the same dataset."""
+"""The canonical archive: equal contents give equal bytes, and an archive reads back as the same dataset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pack(root: Path, target: Path, method: int, backwards: bool) -> Path:
     return target
 
 
-def test_equal_contents_give_equal_bytes_however_they_come(draw_folder, tmp_path: Path) -> None:
+def test_equal_contents_give_equal_bytes_from_a_folder_or_any_zip(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=4, bee=3)
 
     ways = [
@@ -53,7 +53,7 @@ def test_equal_contents_give_equal_bytes_however_they_come(draw_folder, tmp_path
     assert all(way.report == ways[0].report for way in ways)
 
 
-def test_the_bytes_are_these_for_ever() -> None:
+def test_the_bytes_of_an_archive_never_change() -> None:
     file = io.BytesIO()
     writer = ArchiveWriter(file)
     writer.add("a/1.png", b"one")
@@ -123,17 +123,17 @@ def test_more_than_65535_files_are_written_and_read(tmp_path: Path) -> None:
 
 
 def test_an_entry_beyond_4_gib_is_written_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WIDE", 100)  # so that the 64-bit fields are used early
+    monkeypatch.setattr(module, "MAX_32_BIT", 100)  # so that the 64-bit fields are used from 100 bytes on
 
     with (tmp_path / "wide.zip").open("wb") as file:
         writer = ArchiveWriter(file)
         writer.add("a/1.png", b"x" * 200)
-        monkeypatch.setattr(module, "_WIDE", 0xFFFFFFFF)
+        monkeypatch.setattr(module, "MAX_32_BIT", 0xFFFFFFFF)
         writer.add("a/2.png", b"y" * 30)
-        size = writer._at
+        size = file.tell()
         writer.finish()
     data = bytearray((tmp_path / "wide.zip").read_bytes())
-    at = data.rindex(b"PK\x01\x02")  # state the second offset in 64 bits, as beyond 4 GiB
+    at = data.rindex(b"PK\x01\x02")  # write the second offset in 64 bits, as for an entry beyond 4 GiB
     offset = data[at + 42 : at + 46]
     data[at + 42 : at + 46] = b"\xff" * 4
     data[at + 30 : at + 32] = struct.pack("<H", 12)

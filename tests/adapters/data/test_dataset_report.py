@@ -1,4 +1,4 @@
-"""The report on a dataset: counts, sizes, copies, look-alikes, and what to think about."""
+"""The report on a dataset: counts, sizes, copies, near duplicates, and warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def codes(report: dict[str, Any]) -> set[str]:
 
 
 def nearly(path: Path, target: Path) -> None:
-    """The same picture in other bytes."""
+    """The same image in other bytes."""
     Image.open(path).save(target.with_suffix(".jpg"), quality=95)
 
 
@@ -73,14 +73,14 @@ def test_copies_and_look_alikes_are_counted_apart(draw_folder, tmp_path: Path) -
     assert codes(report) == {"duplicates"}
 
 
-def test_one_picture_under_two_labels_is_a_conflict_as_copy_and_as_look_alike(draw_folder, tmp_path: Path) -> None:
+def test_one_image_under_two_labels_is_a_conflict_as_copy_and_as_look_alike(draw_folder, tmp_path: Path) -> None:
     for how in (shutil.copy, nearly):
         root = draw_folder(tmp_path / how.__name__, ant=24, bee=24)
         how(root / "ant" / "ant_s00_00.png", root / "bee" / "same.jpg")
         assert "label_conflict" in codes(report_on(root))
 
 
-def test_zip_13_a_picture_in_two_stated_parts_is_suspected_of_leaking(draw_folder, tmp_path: Path) -> None:
+def test_zip_13_an_image_in_two_stated_parts_is_suspected_of_leaking(draw_folder, tmp_path: Path) -> None:
     for how in (shutil.copy, nearly):
         root = draw_folder(tmp_path / how.__name__, ant=24, bee=24)
         how(root / "ant" / "ant_s00_00.png", root / "ant" / "same.jpg")
@@ -105,7 +105,7 @@ def test_a_group_in_two_stated_parts_is_suspected_of_leaking(draw_folder, tmp_pa
     assert codes(report_on(root)) == {"leakage_suspected"}
 
 
-def test_small_uneven_classes_and_parts_without_a_class_are_pointed_out(draw_folder, tmp_path: Path) -> None:
+def test_small_uneven_classes_and_parts_without_a_class_are_warnings(draw_folder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=31, bee=3)
     Image.new("RGB", (20, 90), (200, 10, 10)).save(root / "ant" / "tiny.png")
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
@@ -117,7 +117,7 @@ def test_small_uneven_classes_and_parts_without_a_class_are_pointed_out(draw_fol
     assert report["balance"] == {"smallest": "bee", "largest": "ant", "ratio": 10.667}
 
 
-def test_hundreds_of_equal_pictures_in_other_bytes_are_counted_not_listed(tmp_path: Path) -> None:
+def test_hundreds_of_equal_images_in_other_bytes_are_counted_not_listed(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         for number in range(100):
@@ -129,4 +129,4 @@ def test_hundreds_of_equal_pictures_in_other_bytes_are_counted_not_listed(tmp_pa
 
     assert (near["pairs"], near["across_classes"]) == (200 * 199 // 2, 100 * 100)
     assert len(near["examples"]) == 10
-    assert all(first[0] != second[0] for first, second in near["examples"])  # those across classes first
+    assert all(first[0] != second[0] for first, second in near["examples"])  # pairs across classes come first

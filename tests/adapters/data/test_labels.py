@@ -1,4 +1,4 @@
-"""Files of labels: what they may say, and that every refusal names its row."""
+"""Files of labels: their contents, and that every refusal names its row."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_zip_11_json_lines_are_refused_with_the_row_named(line: str, found: str)
     assert found in message
 
 
-def test_zip_11_bytes_that_are_no_utf8_are_refused_with_their_row() -> None:
+def test_zip_11_bytes_that_are_not_utf8_are_refused_with_their_row() -> None:
     assert "row 3: found bytes that are not UTF-8" in refusal("labels.csv", b"path,label\na.png,cat\nb.png,\xff\xfe\n")
     assert "row 1" in refusal("labels.csv", "path,label\n".encode("utf-16"))
 

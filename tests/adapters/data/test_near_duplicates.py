@@ -1,4 +1,4 @@
-"""Pictures that look alike are found, pictures of one kind are not taken for each other."""
+"""Images that look alike are found, and different images of one kind are not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_is_found_among_strangers(change: str) -> None:
+def test_a_changed_copy_is_found_among_other_images(change: str) -> None:
     images = [scene(seed) for seed in range(40)]
 
     assert found([*images, *(CHANGES[change](image) for image in images)]) == {(i, i + 40) for i in range(40)}
@@ -61,7 +61,7 @@ def test_nothing_alike_gives_no_pairs() -> None:
 
 
 @pytest.mark.parametrize("name", ["malaria-nih", "malaria-nih-gray50"])
-def test_cells_of_one_kind_are_not_taken_for_copies_and_their_copies_are(name: str) -> None:
+def test_cells_of_one_kind_are_not_copies_but_their_copies_are_found(name: str) -> None:
     if not (DATA / name).is_dir():
         pytest.skip(f"needs the images of {name}, which are not part of the repository")
     paths = sorted((DATA / name).rglob("*.png"))[::4]
@@ -95,7 +95,7 @@ def test_near_pairs_are_those_of_a_plain_double_loop(distance: int) -> None:
     assert pairs
 
 
-def test_twenty_thousand_pictures_are_compared_in_seconds() -> None:
+def test_twenty_thousand_images_are_compared_in_seconds() -> None:
     words = np.random.default_rng(0).integers(0, 2**63, (20_000, 4), dtype=np.uint64)
     words[19_999] = words[0]
 

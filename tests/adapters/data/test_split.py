@@ -28,7 +28,7 @@ def slides(count: int, seed: int) -> tuple[list[int], list[str]]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_group_stands_in_two_parts_and_no_sample_is_lost(seed: int) -> None:
+def test_no_group_is_in_two_parts_and_no_sample_is_lost(seed: int) -> None:
     labels, groups = slides(80, seed)
 
     split = split_samples(labels, groups, seed)
@@ -86,7 +86,7 @@ def test_fractions_that_leave_nothing_to_train_on_are_refused() -> None:
         split_samples([0, 1], [0, 1], 0, validation_fraction=0.5, test_fraction=0.5)
 
 
-def test_few_shot_keeps_so_many_training_images_of_each_class_and_the_other_parts_whole() -> None:
+def test_few_shot_keeps_n_training_images_of_each_class_and_all_of_the_other_parts() -> None:
     labels = [0] * 40 + [1] * 30
     split = split_samples(labels, list(range(70)), 0)
 
@@ -108,7 +108,7 @@ def folder_of(labels: list[int], splits: list[str | None], groups: list[str] | N
     return ImageFolder(Path("x"), ("a", "b"), samples, FolderSource(Path("x")))
 
 
-def test_without_stated_parts_a_folder_is_split_as_its_samples_are() -> None:
+def test_without_stated_parts_a_folder_is_split_like_its_samples() -> None:
     labels, groups = slides(60, 1)
     folder = folder_of(labels, [None] * len(labels), groups)
 

@@ -1,4 +1,4 @@
-"""The zip check: what it refuses, that it refuses before unpacking, and that what it takes is what zipfile reads."""
+"""The zip reader refuses bad archives before it unpacks anything, and reads good ones as zipfile does."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_good_archive_reads_as_zipfile_reads_it(opened, method: int) -> None:
 
 
 def test_archives_of_a_stream_a_64_bit_writer_and_info_zip_are_read(opened, tmp_path: Path) -> None:
-    class Pipe(io.RawIOBase):  # zipfile then writes sizes behind the data
+    class Pipe(io.RawIOBase):  # zipfile then writes sizes after the data
         written = b""
 
         def writable(self) -> bool:
@@ -145,11 +145,11 @@ def test_a_64_bit_end_record_is_read(opened) -> None:
         lambda data: data[: data.index(b"PK\x01\x02")] + data[data.rindex(b"PK\x05\x06") :],
         lambda data: b"prefix" + data,
         lambda data: data + b"behind",
-        lambda data: data[:-18] + b"\1\0" + data[-16:],  # this disk is the second one
+        lambda data: data[:-18] + b"\1\0" + data[-16:],  # this is the second disk
         lambda data: data[:-12] + b"\1\0" + data[-10:],  # fewer entries here than in all
     ],
 )
-def test_zip_01_what_is_no_whole_single_zip_is_malformed(opened, damage) -> None:
+def test_zip_01_anything_but_one_complete_zip_is_malformed(opened, damage) -> None:
     assert refusal(opened, damage(pack(FILES))) == "zip_malformed"
 
 
@@ -168,7 +168,7 @@ def test_zip_01_an_end_record_hidden_in_the_comment_is_refused(opened) -> None:
 
 
 def overlapping(entries: int, unpacked: int) -> bytes:
-    """`entries` files that share one run of packed zeros: each header's extra field covers the headers behind it."""
+    """`entries` files that share one run of packed zeros: each header's extra field covers the headers after it."""
     packed, crc = deflated(bytes(unpacked)), zlib.crc32(bytes(unpacked))
     names = [f"a/{number:03d}.png".encode() for number in range(entries)]
     step = 30 + len(names[0])
@@ -186,7 +186,7 @@ def test_zip_02_overlapping_entries_are_refused(opened) -> None:
     assert len(bomb) < 30_000
 
     assert refusal(opened, bomb, max_ratio=10**9) == "zip_overlap"
-    assert refusal(opened, bomb) == "zip_too_large"  # by its ratio alone, whatever overlaps
+    assert refusal(opened, bomb) == "zip_too_large"  # by its ratio alone, before overlaps are checked
     assert refusal(opened, overlapping(200, 20)) == "zip_overlap"
 
 
@@ -206,7 +206,7 @@ def test_zip_02_data_that_reach_into_the_directory_are_refused(opened) -> None:
 
 
 def test_zip_03_ratio_total_and_count_are_decided_from_the_directory(opened, monkeypatch) -> None:
-    monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("unpacked before it was judged"))
+    monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("unpacked before it was checked"))
 
     assert refusal(opened, pack({"a/1.png": bytes(10_000_000)})) == "zip_too_large"
     assert refusal(opened, pack({f"a/{i}.png": bytes(60_000) for i in range(40)})) == "zip_too_large"
@@ -216,7 +216,7 @@ def test_zip_03_ratio_total_and_count_are_decided_from_the_directory(opened, mon
         opened(pack({f"a/{i}": b"" for i in range(5000)}), max_entries=4999)
 
 
-def test_zip_03_a_count_that_the_directory_does_not_hold_is_refused_at_once(opened) -> None:
+def test_zip_03_a_count_beyond_the_directory_is_refused_at_once(opened) -> None:
     data = pack(FILES)
     at = data.rindex(b"PK\x05\x06")
     lying = data[: at + 8] + struct.pack("<HH", 60_000, 60_000) + data[at + 12 :]
@@ -232,7 +232,7 @@ def test_zip_03_an_entry_over_the_limit_is_not_read(opened) -> None:
 
 
 @pytest.mark.parametrize("declared", [1, 999, 1001, 100_000])
-def test_zip_04_a_declared_size_that_lies_is_refused_where_it_is_read(opened, declared: int) -> None:
+def test_zip_04_a_wrong_declared_size_is_refused_when_the_entry_is_read(opened, declared: int) -> None:
     data = random.Random(0).randbytes(1000)
     archive = opened(one_entry(b"a/1.png", deflated(data), declared, zlib.crc32(data)))
 
@@ -242,7 +242,7 @@ def test_zip_04_a_declared_size_that_lies_is_refused_where_it_is_read(opened, de
     assert caught.value.code == "zip_size_mismatch"
 
 
-def test_zip_04_reading_stops_one_byte_behind_the_declared_size(opened, monkeypatch) -> None:
+def test_zip_04_reading_stops_one_byte_after_the_declared_size(opened, monkeypatch) -> None:
     held: list[int] = []
     real = zlib.decompressobj
 
@@ -279,7 +279,7 @@ def test_zip_04_two_sizes_for_one_entry_and_stored_sizes_that_differ_are_refused
     assert refusal(opened, head + directory + end(1, len(directory), len(head))) == "zip_size_mismatch"
 
 
-def test_bytes_that_fail_their_checksum_or_are_no_deflate_are_refused(opened) -> None:
+def test_bytes_that_fail_their_checksum_or_are_not_deflate_are_refused(opened) -> None:
     data = b"y" * 100
     for packed, crc in ((deflated(data), 1), (b"\xff" * 40, zlib.crc32(data))):
         with pytest.raises(ArchiveInvalid) as caught:
@@ -311,7 +311,7 @@ def test_zip_05_bad_paths_are_refused(opened, name: str) -> None:
     assert refusal(opened, one_entry(raw, b"", 0, 0, method=0)) == "zip_bad_path"
 
 
-def test_zip_05_a_nul_and_what_is_not_the_utf8_it_claims_are_refused(opened) -> None:
+def test_zip_05_a_nul_and_a_name_that_is_not_the_utf8_it_claims_are_refused(opened) -> None:
     assert refusal(opened, one_entry(b"a/x\0.png", b"", 0, 0, method=0)) == "zip_bad_path"
     assert refusal(opened, one_entry(b"a/\xff.png", b"", 0, 0, flags=0x800, method=0)) == "zip_bad_path"
     assert "a/é.png" in opened(one_entry("a/é.png".encode(), b"", 0, 0, method=0)).entries
@@ -340,7 +340,7 @@ def test_zip_06_links_and_devices_are_refused(opened, kind: int) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_zip_07_names_that_are_one_on_some_system_are_refused(opened, names: tuple[str, str]) -> None:
+def test_zip_07_names_that_are_equal_on_some_system_are_refused(opened, names: tuple[str, str]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in names:
@@ -359,7 +359,7 @@ def test_zip_12_zstd_and_patched_data_are_refused(opened) -> None:
     assert refusal(opened, one_entry(b"a/1.png", b"x", 1, 0, flags=0x20)) == "zip_method_not_supported"
 
 
-def test_a_local_header_that_tells_another_story_is_refused(opened) -> None:
+def test_a_local_header_that_disagrees_with_the_directory_is_refused(opened) -> None:
     data = pack({"a/1.png": b"hello"}, zipfile.ZIP_STORED)
 
     assert refusal(opened, data.replace(b"a/1.png", b"b/2.png", 1)) == "zip_malformed"

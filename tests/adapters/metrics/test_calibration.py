@@ -47,22 +47,22 @@ def test_error_and_bins_are_those_of_the_definition(classes: int, images: int) -
             assert (bin_.confidence, bin_.accuracy) == (None, None)
 
 
-def test_scores_that_are_always_right_and_sure_have_no_error() -> None:
+def test_scores_that_are_always_correct_and_certain_have_no_error() -> None:
     found = calibration(torch.tensor([0, 1]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
 
     assert found.error == 0
     assert found.bins[-1].count == 2
 
 
-def test_a_confidence_of_nothing_belongs_to_the_first_bin() -> None:
+def test_a_confidence_of_zero_belongs_to_the_first_bin() -> None:
     found = calibration(torch.tensor([0]), torch.zeros(1, 2))  # a sigmoid head may say no to everything
 
     assert found.bins[0].count == 1
     assert found.error == 1
 
 
-def test_four_answers_counted_by_hand() -> None:
-    # two bins; (0, 0.5] holds nothing, (0.5, 1] holds confidences 0.6, 0.7, 0.8, 0.9, of which three are right
+def test_four_predictions_counted_by_hand() -> None:
+    # two bins; (0, 0.5] is empty, (0.5, 1] has the confidences 0.6, 0.7, 0.8 and 0.9, of which three are correct
     scores = torch.tensor([[0.6, 0.4], [0.7, 0.3], [0.8, 0.2], [0.1, 0.9]], dtype=torch.float64)
 
     found = calibration(torch.tensor([0, 0, 1, 1]), scores, bins=2)

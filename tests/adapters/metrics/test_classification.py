@@ -1,4 +1,4 @@
-"""The figures of a classifier."""
+"""The metrics of a classifier."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_score_of_zero_for_the_truth_gives_a_finite_loss() -> None:
     assert math.isfinite(measure(torch.tensor([0, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), ["a", "b"]).log_loss)
 
 
-def test_wilson_s_interval_is_that_of_the_textbook() -> None:
+def test_wilson_s_interval_matches_the_textbook() -> None:
     # Agresti and Coull 1998: 10 of 10 gives 0.722 to 1
     low, high = wilson(10, 10)
 
