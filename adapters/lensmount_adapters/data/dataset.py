@@ -78,11 +78,13 @@ class ImageFolder:
         return torch.tensor([sample.label for sample in self.samples])
 
     def counts(self) -> dict[str, int]:
+        """Return the number of samples per class."""
         counted = Counter(sample.label for sample in self.samples)
         return {name: counted[index] for index, name in enumerate(self.classes)}
 
 
 def digest_of_samples(samples: Iterable[Sample]) -> str:
+    """Return the SHA-256 over path, content and stated label of each sample, in the order of paths."""
     hasher = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.path):
         stated = "" if sample.label_name is None else f"\0{sample.label_name}"
@@ -167,8 +169,7 @@ def list_folder(
     Raises DatasetError, OSError.
     """
     if root.is_dir():
-        folder = FolderSource(root)
-        return _listed(folder, suffixes)
+        return _listed(FolderSource(root), suffixes)
     if not root.exists():
         raise DatasetError(f"{root}: found no folder, expected one with a subfolder of images for each class")
     if root.suffix.lower() in (".csv", ".jsonl"):
@@ -206,6 +207,7 @@ def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule)
 
 
 def _listed(source: Source, suffixes: tuple[str, ...]) -> Listed:
+    """List a source by its file of labels, or by its folders if it has none."""
     label_files = [name for name in LABEL_FILES if source.has(name)]
     if len(label_files) > 1:
         raise DatasetError(f"{source.title}: found {' and '.join(label_files)}, expected one file of labels")

@@ -14,9 +14,8 @@ from lensmount_adapters.data.labels import PARTS
 from lensmount_adapters.data.near_duplicates import Likeness, alike
 
 EXAMPLES = 10
-MAX_PAIRS = (
-    1_000_000  # counting stops here: one image in thousands of versions gives far more pairs than a user can check
-)
+# Counting stops here: a dataset with one image in thousands of versions needs no exact count.
+MAX_PAIRS = 1_000_000
 _MANY_IN_LARGEST = 10.0  # times the smallest class
 _FEW_IN_CLASS = 20
 _SMALL_SIDE = 32  # pixels
@@ -40,6 +39,8 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
+    """One file that cannot be read as an image, and why."""
+
     path: str
     reason: str
 

@@ -47,14 +47,14 @@ def split_samples(
     column = {label: index for index, label in enumerate(classes)}
     totals = np.array([Counter(labels)[label] for label in classes], dtype=float)  # [classes]
     shares = np.array([fraction for fraction in fractions.values() if fraction > 0])  # [parts]
-    wanted = shares[:, None] * totals[None, :]  # [parts, classes]
-    filled = np.zeros_like(wanted)
+    target = shares[:, None] * totals[None, :]  # [parts, classes]
+    filled = np.zeros_like(target)
     chosen: dict[str, list[int]] = {part: [] for part, fraction in fractions.items() if fraction > 0}
     names = list(chosen)
     counted = [(indices, _histogram(indices, labels, column)) for indices in members]
     counted.sort(key=lambda item: -float(np.std(item[1])))  # stable, so equal items keep the drawn order
     for indices, histogram in counted:
-        part = _most_even(filled, wanted, histogram)
+        part = _most_even(filled, target, histogram)
         filled[part] += histogram
         chosen[names[part]].extend(indices)
     split = Split(*(tuple(sorted(chosen.get(part, []))) for part in PARTS))
@@ -67,9 +67,9 @@ def split_folder(
 ) -> Split:
     """Split a dataset: use the parts that its file of labels states, and draw the others with `split_samples`.
 
-    A part without stated images is drawn from the rest. The rest are the images stated as training and those without
-    a stated part; what is not drawn is for training. Raises DatasetError as `split_samples` does, and if training
-    would lack a class.
+    A part without stated images is drawn from the images that are stated as training or have no stated part. All
+    images that are not drawn are for training. Raises DatasetError as `split_samples` does, and if training would lack
+    a class.
     """
     labels = [sample.label for sample in folder.samples]
     groups = [sample.group for sample in folder.samples]
@@ -141,11 +141,11 @@ def _histogram(indices: Sequence[int], labels: Sequence[int], column: dict[int, 
     return counts
 
 
-def _most_even(filled: np.ndarray, wanted: np.ndarray, histogram: np.ndarray) -> int:
+def _most_even(filled: np.ndarray, target: np.ndarray, histogram: np.ndarray) -> int:
     """Return the part that keeps the filled shares most even if it takes this group. The emptiest part wins a tie."""
-    shares = filled / wanted  # [parts, classes]
+    shares = filled / target  # [parts, classes]
     spread = [
-        float(np.std(_with(shares, part, histogram / wanted[part]), axis=0).mean()) for part in range(len(filled))
+        float(np.std(_with(shares, part, histogram / target[part]), axis=0).mean()) for part in range(len(filled))
     ]
     best = min(spread)
     tied = [part for part, value in enumerate(spread) if value <= best + 1e-12]

@@ -89,9 +89,9 @@ def _find_directory(file: BinaryIO, size: int, limits: ArchiveLimits) -> _Direct
         malformed("found one part of an archive in several files, expected a single file. Fix: pack it unsplit")
     if count > limits.max_entries:
         too_large(f"found {count} entries, expected at most {limits.max_entries}")
-    most = count * (CENTRAL.size + limits.max_name_bytes + _MAX_EXTRA_BYTES)
-    if directory_size > most and directory_size <= end:
-        too_large(f"found a directory of {directory_size} bytes for {count} entries, expected at most {most}")
+    max_size = count * (CENTRAL.size + limits.max_name_bytes + _MAX_EXTRA_BYTES)
+    if directory_size > max_size and directory_size <= end:
+        too_large(f"found a directory of {directory_size} bytes for {count} entries, expected at most {max_size}")
     if start + directory_size != end:
         malformed(
             f"found the directory at {start} with {directory_size} bytes, expected it to end at {end}: "

@@ -64,7 +64,7 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
-            f"found more than {limits.max_pixels} pixels, expected at most as many. Fix: scale the image down"
+            f"found more pixels than the limit, expected at most {limits.max_pixels}. Fix: scale the image down"
         ) from error
     except MemoryError:
         raise
@@ -151,10 +151,9 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
             f"found an image of {width} x {height}, expected at most {limits.max_pixels} pixels "
             f"and {limits.max_side} per side. Fix: scale it down before sending"
         )
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones append a preview to a JPEG
-        raise ImageTooLarge(
-            f"found {image.n_frames} frames, expected one. Fix: send one frame", code="image_too_many_frames"
-        )  # type: ignore[attr-defined]  # only on multi-frame formats
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # phones append a preview to a JPEG
+        raise ImageTooLarge(f"found {frames} frames, expected one. Fix: send one frame", code="image_too_many_frames")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
