@@ -47,7 +47,7 @@ def test_with_one_label_every_value_above_zero_is_that_label(tmp_path: Path) -> 
     [
         (VALUES + 1, ("cell", "dust"), "found the value 3, expected at most 2"),
         (VALUES.T, ("cell",), "found 2 x 3 with 1 channel.*expected one channel of 3 x 2"),
-        (np.zeros((2, 3, 3), np.uint8), ("cell",), "with 3 channel"),
+        (np.zeros((2, 3, 3), np.uint8), ("cell",), "found 3 x 2 with 3 channel"),
     ],
     ids=["a value without a label", "another size", "colour"],
 )
