@@ -1,4 +1,4 @@
-"""Train the shipped adapters from the real images and write the card of each from its own training record."""
+"""Train the shipped adapters on real images and write the card of each from its own training record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_BYTES = 2_000_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """One shipped adapter: where its images are, how it is trained, and what its card says beside the figures."""
+    """One shipped adapter: where its images are, how it is trained, and what its card says besides the metrics."""
 
     name: str
     folder: str
@@ -38,7 +38,7 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-# The shipped files were trained before views were kept; none of the three was beaten on its test part by a run with
+# The shipped files were trained before views were cached. None of the three did worse on its test part than a run with
 # today's defaults (docs/measurements.md).
 _AS_SHIPPED = {"learning_rate": 2e-3, "cache_trunk": "off"}
 
@@ -54,10 +54,10 @@ RECIPES = (
             "Public domain."
         ),
         group="blood slide (one patient)",
-        use="One cropped cell a picture, about 130 x 130 pixels, black outside the cell, as in the data set.",
+        use="Images of one cropped cell each, about 130 x 130 pixels, black outside the cell, as in the data set.",
         limits=(
-            "It has seen one hospital's stain, microscope and phone camera. It judges single cropped cells; it neither "
-            "finds cells in a field of view nor tells species or parasitaemia."
+            "It has seen one hospital's stain, microscope and phone camera. It classifies single cropped cells; it "
+            "neither finds cells in a field of view nor determines species or parasitaemia."
         ),
         license="Apache-2.0 (weights); images public domain (NIH/NLM)",
         settings={
@@ -86,8 +86,8 @@ RECIPES = (
             "who drink, cough, phone or use an inhaler."
         ),
         limits=(
-            "A cigarette of a few pixels is missed. The pictures come from web searches and lean towards posed "
-            "portraits; near-copies of one picture cannot be ruled out. Not for watching people."
+            "It misses a cigarette of a few pixels. The images come from web searches and tend to be posed portraits; "
+            "near-copies of one image cannot be ruled out. Not for watching people."
         ),
         license="Apache-2.0 (weights); images CC BY 4.0 (Khan 2022)",
         settings={
@@ -134,12 +134,14 @@ RECIPES = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder that holds malaria-nih/, smoking/ and histology-lc25000-lung/.")],
-    only: Annotated[list[str] | None, typer.Option(help="Train this adapter only; may be given several times.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder with malaria-nih/, smoking/ and histology-lc25000-lung/.")],
+    only: Annotated[list[str] | None, typer.Option(help="Train only this adapter; can be given several times.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of split and training.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where files and cards go.")] = ZOO,
-    cards: Annotated[bool, typer.Option("--cards", help="Train nothing, write the cards of the files anew.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the split and the training.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the files and cards.")] = ZOO,
+    cards: Annotated[
+        bool, typer.Option("--cards", help="Train nothing; write the cards of the existing files again.")
+    ] = False,
 ) -> None:
     """Train the zoo: three adapters and their cards."""
     console = Console()
@@ -157,8 +159,8 @@ def main(
         )
         if not cards:
             _train(config, console)
-        data_of_file = config.out.read_bytes()
-        text = card(recipe, config, parse_adapter(data_of_file).manifest, len(data_of_file))
+        content = config.out.read_bytes()
+        text = card(recipe, config, parse_adapter(content).manifest, len(content))
         (out / f"{recipe.name}.md").write_text(text, encoding="utf-8")
 
 
@@ -172,11 +174,11 @@ def _train(config: TrainingConfig, console: Console) -> None:
         raise SystemExit(f"{result.path}: found {result.size_bytes} bytes, expected at most {MAX_BYTES}")
     console.print(f"Wrote {result.path} ({result.size_bytes:,} bytes, {result.record['seconds']:.0f} s)")
     if result.interrupted:
-        raise SystemExit("interrupted: the file holds the best so far, the card is not written")
+        raise SystemExit("interrupted: the file has the best epoch so far, the card is not written")
 
 
 def card(recipe: Recipe, config: TrainingConfig, manifest: Manifest, size_bytes: int) -> str:
-    """The adapter's card, all figures from the file's own training record."""
+    """The adapter's card; all figures are from the file's own training record."""
     texts = CardTexts(
         title=recipe.title,
         notice="Research use only. Not a medical device, not for diagnosis, not for decisions about people.",
@@ -189,7 +191,7 @@ def card(recipe: Recipe, config: TrainingConfig, manifest: Manifest, size_bytes:
 
 
 def command(config: TrainingConfig) -> str:
-    """The `lensmount train` line that repeats the run: every setting that is not the default."""
+    """The `lensmount train` command that repeats the run, with every setting that differs from its default."""
     words = ["lensmount", "train", "--data", f"DATA/{config.data.name}", "--name", config.name]
     words += ["--out", f"adapters/zoo/{config.out.name}"]
     for setting in fields(TrainingConfig):

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from lensmount_adapters.strict import Strict, distinct_keys, finite_numbers
+from lensmount_adapters.strict import Strict, distinct_keys, parse_json
 
 
 def test_distinct_keys_give_the_object_that_json_gives() -> None:
@@ -22,10 +22,41 @@ def test_a_key_that_appears_twice_is_refused_at_any_depth(text: str) -> None:
         json.loads(text, object_pairs_hook=distinct_keys)
 
 
-@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
-def test_words_that_are_not_json_numbers_are_refused(word: str) -> None:
-    with pytest.raises(ValueError, match=f"{word} is not a JSON number"):
-        json.loads(f"[{word}]", parse_constant=finite_numbers)
+def test_ordinary_json_is_read() -> None:
+    assert parse_json('{"a": [1, 2.5, null], "b": {"ä": "☂"}}') == {"a": [1, 2.5, None], "b": {"ä": "☂"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": 1, "a": 1}', "appears twice in one object"),
+        ('[{"b": {"a": 1, "a": 2}}]', "appears twice in one object"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ("[-Infinity]", "-Infinity is not a JSON number"),
+        ("[1e999]", "not JSON compliant"),
+        (r'["\ud800"]', "surrogates not allowed"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_json_that_other_parsers_may_read_differently_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_json(text)
+
+
+def test_the_caller_reads_whole_numbers() -> None:
+    def natural(text: str) -> int:
+        if text.startswith("-"):
+            raise ValueError("negative")
+        return int(text)
+
+    assert parse_json("[3]", parse_int=natural) == [3]
+    with pytest.raises(ValueError, match="negative"):
+        parse_json("[-3]", parse_int=natural)
+
+
+def test_json_that_is_nested_too_deep_is_an_error() -> None:
+    with pytest.raises(RecursionError):
+        parse_json("[" * 100_000 + "]" * 100_000)
 
 
 def test_unknown_fields_and_values_of_another_type_are_refused() -> None:

@@ -16,8 +16,9 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
-from lensmount_adapters.recipe.carry_out import Plan, carry_out, weights_beside
+from lensmount_adapters.recipe.carry_out import Plan, carry_out
 from lensmount_adapters.recipe.helix import draw_helix, write_helices
+from lensmount_adapters.recipe.masks import base_weights
 from lensmount_adapters.recipe.recipe import load_recipe, recipe_names
 from lensmount_service.build import Parts
 
@@ -88,7 +89,7 @@ def carried_out(request: Any, tmp_path_factory: Any, make_pictures: Any, make_pn
         root, root / "out", weights, list(case.runs), [case.images], threads=1, changes=SMALL | dict(case.changes)
     )
     files = [root / "out" / outcome.file for outcome in carry_out(recipe, plan)]
-    used = weights_beside(files[0]) if case.runs[0] == "base" else weights
+    used = base_weights(files[0]) if case.runs[0] == "base" else weights
     backbone = load_backbone(recipe.backbone, used)
     if case.images == "helix":  # what its programs are tried out on
         backbone.preprocessing = backbone.preprocessing.model_copy(update={"depth": 16, "size": (32, 32)})

@@ -1,1 +1,1 @@
-"""A published system: run it and compare its figures with the published ones."""
+"""Recipes: train what a published system trains and compare our figures with the published ones."""

@@ -1,6 +1,6 @@
-"""Carry out a recipe: each of its runs on each of its image sets, one JSON line for each that is finished.
+"""Carry out a recipe: train each of its runs on each of its image sets, and add a JSON line for each finished run.
 
-A run whose line is there with the same settings is not trained again, so a broken-off recipe goes on where it stopped.
+A run that has a line with the same settings is not trained again, so an interrupted recipe resumes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lensmount_adapters.backbone.load import choose_device, load_backbone, weigh
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
 from lensmount_adapters.recipe.helix import write_helices
-from lensmount_adapters.recipe.masks import carry_out_masks, weights_beside
+from lensmount_adapters.recipe.masks import base_weights, carry_out_masks
 from lensmount_adapters.recipe.recipe import ImageSet, Recipe, RecipeRun, choose
 from lensmount_adapters.report.card import CardTexts
-from lensmount_adapters.report.write import write_run_report
+from lensmount_adapters.report.write import ReportContext, write_run_report
 from lensmount_adapters.training.checkpoint import with_full_words
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import fine_tune
@@ -34,7 +34,7 @@ LINES = "runs.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one run came to: figures of its file on the test part; `share` is trained / (backbone + what is added)."""
+    """The result of one run. `metrics` are of the test part, `share` is trained / (backbone + added) parameters."""
 
     run: str
     kind: str
@@ -57,7 +57,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which of the recipe's runs are wanted, on which images; nothing chosen is all of it."""
+    """Which of the recipe's runs to train, and on which image sets; an empty choice selects all."""
 
     data: Path
     out: Path
@@ -70,10 +70,10 @@ class Plan:
     changes: Mapping[str, Any] | None = None
 
     def trainings(self, recipe: Recipe) -> list[tuple[RecipeRun, ImageSet, int]]:
-        """Every run, image set and seed, in turn. Raises TrainingError (unknown names), DatasetError (no folder)."""
+        """Every run, image set and seed, in order. Raises TrainingError (unknown names) or DatasetError (no folder)."""
         runs = choose(self.runs, {run.name: run for run in recipe.runs}, f"run of {recipe.name}")
         if recipe.runs[0].kind == "base" and recipe.runs[0] not in runs:
-            runs.insert(0, recipe.runs[0])  # what stands on it needs it; where it is done, it is not done again
+            runs.insert(0, recipe.runs[0])  # the others need its weights; a finished one is not trained again
         sets = choose(self.images, {images.folder: images for images in recipe.images}, f"image set of {recipe.name}")
         for images in sets:
             if images.generate is not None:
@@ -81,7 +81,7 @@ class Plan:
             elif not (self.data / images.folder).is_dir():
                 raise DatasetError(
                     f"found no folder {self.data / images.folder}, expected the images of the recipe {recipe.name}. "
-                    f"Fix: --data DIR, where DIR holds {images.folder}/, or --images for another set"
+                    f"Fix: give --data DIR, where DIR holds {images.folder}/, or choose another set with --images"
                 )
         return [(run, images, seed) for images in sets for seed in range(self.seeds) for run in runs]
 
@@ -90,7 +90,7 @@ Watch = Callable[[str], AbstractContextManager[Listener]]
 
 
 def generate(kind: str, folder: Path) -> None:
-    """Draw a folder of inputs, whole or not at all, where there is none yet. Raises DatasetError."""
+    """Draw a folder of inputs if it does not exist; it is written completely or not at all. Raises DatasetError."""
     if folder.is_dir():
         return
     part = folder.with_name(f".{folder.name}.part")
@@ -99,54 +99,54 @@ def generate(kind: str, folder: Path) -> None:
         GENERATORS[kind](part)
         part.rename(folder)
     except OSError as error:
-        raise DatasetError(f"{folder}: cannot be written ({error.strerror}). Fix: another --data DIR") from error
+        raise DatasetError(f"{folder}: cannot be written ({error.strerror}). Fix: choose another --data DIR") from error
 
 
 GENERATORS: dict[str, Callable[[Path], None]] = {"helix": write_helices}
 
 
 def carry_out(recipe: Recipe, plan: Plan, watch: Watch = lambda title: nullcontext(silent)) -> list[RunResult]:
-    """Train what the plan wants and has not been trained; the outcomes of all that it wants, in its order.
+    """Train the runs of the plan that are not finished yet; returns the results of all its runs, in order.
 
-    Writes into `plan.out`: `RUN-IMAGES-sSEED.safetensors`, a folder `...-report` beside each as `lensmount train` does,
-    and `runs.jsonl`. `watch(title)` is entered around each training and gives its listener.
-    Raises TrainingError, DatasetError, BackboneError; KeyboardInterrupt ends it as TrainingError, finished runs stay.
+    Writes into `plan.out`: `RUN-IMAGES-sSEED.safetensors`, a folder `...-report` next to each, as `lensmount train`
+    does, and `runs.jsonl`. The context manager `watch(title)` is entered around each training and yields its listener.
+    Raises TrainingError, DatasetError or BackboneError. KeyboardInterrupt becomes TrainingError; finished runs stay.
     """
     weights = plan.weights or _weights(recipe)
     trainings = [
         (run, images, _config(recipe, plan, run, images, seed, weights)) for run, images, seed in plan.trainings(recipe)
     ]
-    given = load_backbone(recipe.backbone, weights_from(weights), choose_device(plan.device))
-    backbone, base = given, None
+    original = load_backbone(recipe.backbone, weights_from(weights), choose_device(plan.device))
+    backbone, base = original, None
     plan.out.mkdir(parents=True, exist_ok=True)
-    outcomes: list[RunResult] = []
+    results: list[RunResult] = []
     for run, images, config in trainings:
         if run.kind == "base":
-            backbone, base = given, config.out
+            backbone, base = original, config.out
         elif base is not None:
-            config = replace(config, weights=str(weights_beside(base)))
-        done = _find(plan.out, run, images, config, backbone)
-        if done is None:
+            config = replace(config, weights=str(base_weights(base)))
+        result = _find(plan.out, run, images, config, backbone)
+        if result is None:
             with watch(f"{run.name} on {images.folder}, seed {config.seed}") as listener:
-                done = _carry_out_one(recipe, run, images, config, backbone, base, listener)
+                result = _carry_out_one(recipe, run, images, config, backbone, base, listener)
             with (plan.out / LINES).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(done), ensure_ascii=False) + "\n")
+                file.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         if run.kind == "base":
-            backbone = load_backbone(recipe.backbone, weights_beside(config.out), backbone.device)
-        outcomes.append(done)
-    return outcomes
+            backbone = load_backbone(recipe.backbone, base_weights(config.out), backbone.device)
+        results.append(result)
+    return results
 
 
 def _weights(recipe: Recipe) -> str:
-    """The first of the recipe's sources that is there; the hub is asked when it is its turn."""
+    """The first of the recipe's sources that is available; whether the hub can be reached is not checked here."""
     always = ("hub", "pypi", "random:")
-    found = [source for source in recipe.weights if source.startswith(always) or Path(source).exists()]
-    if not found:
+    available = [source for source in recipe.weights if source.startswith(always) or Path(source).exists()]
+    if not available:
         raise BackboneError(
             f"found none of the weights of {recipe.name}: {', '.join(recipe.weights)}. "
-            "Fix: --weights FILE.safetensors, or --weights hub"
+            "Fix: give --weights FILE.safetensors, or --weights hub"
         )
-    return found[0]
+    return available[0]
 
 
 def _config(recipe: Recipe, plan: Plan, run: RecipeRun, images: ImageSet, seed: int, weights: str) -> TrainingConfig:
@@ -168,35 +168,37 @@ def _carry_out_one(
     listener: Listener,
 ) -> RunResult:
     if config.masks:
-        masks, figures = carry_out_masks(config, backbone, base, listener)
-        _check_whole(masks.interrupted)
-        return _outcome(run, images, config, backbone, masks, figures)
+        masks, metrics = carry_out_masks(config, backbone, base, listener)
+        _require_complete(masks.interrupted)
+        return _result(run, images, config, backbone, masks, metrics)
     if run.kind == "zero-shot":
         result = zero_shot(config, backbone)
     elif run.modules is not None:
         result = fine_tune(config, run.modules, backbone, listener)
     else:
         result = train(config, listener, backbone)
-    _check_whole(result.interrupted)
+    _require_complete(result.interrupted)
     texts = CardTexts(title=recipe.title, origin=images.origin, command=f"`lensmount recipe {recipe.name}`")
     folder = config.out.with_name(f"{config.out.stem}-report")
     write_run_report(
         folder, result.manifest, result.digest, result.size_bytes, result.judged, result.folder.read,
-        notes=result.notes, texts=texts,
+        ReportContext(notes=result.notes, texts=texts),
     )  # fmt: skip
     if result.test is None:
-        raise TrainingError(f"found no test part of {images.folder}, expected one to measure on. Fix: test_fraction")
-    return _outcome(run, images, config, backbone, result, result.test.to_json())
+        raise TrainingError(
+            f"found no test part of {images.folder}, expected one to measure on. Fix: set test_fraction above 0"
+        )
+    return _result(run, images, config, backbone, result, result.test.to_json())
 
 
-def _check_whole(interrupted: bool) -> None:
+def _require_complete(interrupted: bool) -> None:
     if interrupted:
         raise TrainingError(
-            "interrupted: the runs that were finished stay. The same command goes on with the one that broke off"
+            "interrupted: the finished runs are kept. Fix: run the same command again to continue with this one"
         )
 
 
-def _outcome(
+def _result(
     run: RecipeRun,
     images: ImageSet,
     config: TrainingConfig,
@@ -244,7 +246,7 @@ def _find(
 
 
 def _lines(path: Path) -> Iterator[RunResult]:
-    """What the file holds; a line that broke off in the middle is passed over."""
+    """The results in the file; a line that was written only in part is skipped."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             yield RunResult(**json.loads(line))
@@ -256,7 +258,7 @@ def _settings(config: TrainingConfig) -> dict[str, Any]:
     return _as_json(config.hyper_parameters())
 
 
-def _as_json(document: dict[str, Any]) -> dict[str, Any]:
-    """As a line of JSON gives it back, tuples as lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(document))
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as they are after a round trip through JSON: tuples become lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain

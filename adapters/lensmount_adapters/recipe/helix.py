@@ -1,9 +1,9 @@
-"""Drawn volumes of left- and right-handed helices: a task that no slice and no set of slices can solve.
+"""Synthetic volumes of left- and right-handed helices: a task that cannot be solved from unordered slices.
 
-The threads of a screw in cylindrical coordinates: slices lie along its axis, columns go around it, rows go outwards. So
-each thread is a blob that moves from slice to slice, to the right or to the left, and comes back at the other edge.
-Read backwards, a left-handed helix is a right-handed one: the slices of both classes are the same, each by itself and
-all together, and only their order tells. Whatever sees slices one by one and averages stays at chance.
+A volume shows the threads of a screw in cylindrical coordinates: slices follow its axis, columns go around it, rows go
+outwards. So each thread is a blob that moves right or left from slice to slice and comes back at the other edge.
+A left-handed helix read backwards is a right-handed one. So both classes consist of the same slices, one by one and as
+a set, and differ only in their order. A method that looks at single slices and averages stays at chance.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 
 CLASSES = ("left", "right")
 SHAPE = (16, 64, 64)  # slices, rows, columns
-COUNT = 200  # volumes of each class
+COUNT = 200  # volumes per class
 THREADS = 4
 NOISE = 0.15  # standard deviation; the blobs' peaks are 0.4 to 0.8
 
 
 def draw_helix(right: bool, seed: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
-    """One volume, uint8 [slices, rows, columns]; give each volume a seed of its own, whatever its class.
+    """Draw one volume, uint8 [slices, rows, columns]. Each volume needs a different seed, also across classes.
 
-    Pitch, which all threads share, and each thread's place, brightness and width are drawn.
+    The pitch, which all threads share, and each thread's position, brightness and width are random.
     """
     draw = np.random.default_rng(seed)
     depth, height, width = shape
@@ -39,7 +39,7 @@ def draw_helix(right: bool, seed: int, shape: tuple[int, int, int] = SHAPE) -> n
 
 
 def write_helices(folder: Path, count: int = COUNT, shape: tuple[int, int, int] = SHAPE) -> None:
-    """`folder/left/000.npy` and so on, `count` of each class; the same numbers give the same bytes everywhere."""
+    """Write `folder/left/000.npy` and so on, `count` per class; the bytes are the same on every machine."""
     for label, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):

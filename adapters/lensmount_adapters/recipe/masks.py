@@ -1,4 +1,4 @@
-"""A recipe's runs that learn masks: trained, and compared with Otsu's threshold and with the base they stand on."""
+"""A recipe's runs that learn masks: trained, and compared with Otsu's threshold and with the base network."""
 
 from __future__ import annotations
 
@@ -26,38 +26,41 @@ from lensmount_adapters.training.train_masks import (
 )
 
 
-def weights_beside(out: Path) -> Path:
-    """Where a base's weights lie: "base-nuclei-s0.safetensors" -> "base-nuclei-s0-weights.safetensors"."""
+def base_weights(out: Path) -> Path:
+    """The file with a base's weights: "base-nuclei-s0.safetensors" -> "base-nuclei-s0-weights.safetensors"."""
     return out.with_name(f"{out.stem}-weights{out.suffix}")
 
 
 def carry_out_masks(
     config: TrainingConfig, backbone: Backbone, base: Path | None, listener: Listener
 ) -> tuple[SegmentationResult, dict[str, Any]]:
-    """Train the run, a base where `base` is its own file; the figures of the test part, its own and those `beside`.
+    """Train the run; returns its result and the metrics on the test part, with those of other methods as "beside".
 
-    `base` is the adapter of the base that a run stands on. Raises TrainingError, DatasetError.
+    `base` is the adapter file of the base whose weights the backbone has; if it is the run's own file, the base itself
+    is trained. Raises TrainingError or DatasetError.
     """
     if base == config.out:
-        result = train_base(config, weights_beside(config.out), listener, backbone)
+        result = train_base(config, base_weights(config.out), listener, backbone)
     else:
         result = train_segmentation(config, listener, backbone)
     if result.test is None:
-        raise TrainingError(f"found no test part of {config.data.name}, expected one to measure on. Fix: test_fraction")
-    beside = {"otsu": otsu(result.task)}
+        raise TrainingError(
+            f"found no test part of {config.data.name}, expected one to measure on. Fix: set test_fraction above 0"
+        )
+    others = {"otsu": otsu(result.task)}
     if base is not None and base != config.out:
-        beside["base"] = judge_masks(admit(base.read_bytes(), backbone), backbone, result.task, "test")
-    figures = result.test.to_json() | {"beside": {name: metrics.to_json() for name, metrics in beside.items()}}
+        others["base"] = judge_masks(admit(base.read_bytes(), backbone), backbone, result.task, "test")
+    metrics = result.test.to_json() | {"beside": {name: other.to_json() for name, other in others.items()}}
     folder = config.out.with_name(f"{config.out.stem}-report")
     folder.mkdir(exist_ok=True)
-    write_atomic(folder / "metrics.json", f"{json.dumps(figures, indent=2)}\n".encode())
-    return result, figures
+    write_atomic(folder / "metrics.json", f"{json.dumps(metrics, indent=2)}\n".encode())
+    return result, metrics
 
 
 def otsu(task: MaskTask) -> MaskMetrics:
-    """The test part by Otsu's threshold (scikit-image) of the grey picture.
+    """Masks of the test part by Otsu's threshold (scikit-image) on the grey image.
 
-    Whether the mask is what is brighter or what is darker is whichever fits the training part better.
+    The mask is either the brighter or the darker side, whichever fits the training part better.
     """
     dark = max((False, True), key=lambda side: _otsu(task, "train", dark=side).dice)
     return _otsu(task, "test", dark=dark)
@@ -73,23 +76,23 @@ def _otsu(task: MaskTask, part: str, *, dark: bool) -> MaskMetrics:
 
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for sample in task.samples(part):
-        picture = task.folder.image(sample)
-        grey = np.asarray(picture.convert("L"))
+        image = task.folder.image(sample)
+        grey = np.asarray(image.convert("L"))
         above = grey > threshold_otsu(grey)
-        pairs.append((task.folder.masks(sample, picture.size), (~above if dark else above)[None]))
+        pairs.append((task.folder.masks(sample, image.size), (~above if dark else above)[None]))
     return measure_masks(pairs, task.folder.labels)
 
 
 def mask_rows(groups: Sequence[Sequence[Any]]) -> list[str]:
-    """A Markdown table, a row for each run: its outcomes are those of its seeds, of which the means are shown."""
+    """A Markdown table with one row per group; a group is the results of one run with all its seeds, shown as means."""
     rows = ["| run | tested | Dice | IoU | base alone | Otsu | trained parameters | share | file | time |"]
     rows.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for group in groups:
         first = group[0]
 
         def mean(*path: str, group: Sequence[Any] = group) -> str:
-            found = [_at(outcome.metrics, path) for outcome in group]
-            return "" if None in found else f"{sum(found) / len(found):.3f}"
+            values = [_at(result.metrics, path) for result in group]
+            return "" if None in values else f"{sum(values) / len(values):.3f}"
 
         rows.append(
             f"| {first.run} | {first.metrics['count']} | {mean('dice')} | {mean('iou')} "
@@ -100,7 +103,8 @@ def mask_rows(groups: Sequence[Sequence[Any]]) -> list[str]:
     return rows
 
 
-def _at(document: Any, path: Sequence[str]) -> Any:
+def _at(values: Any, path: Sequence[str]) -> Any:
+    """The value at the path of nested keys; None if there is none."""
     for key in path:
-        document = document.get(key, {})
-    return document or None
+        values = values.get(key, {})
+    return values or None

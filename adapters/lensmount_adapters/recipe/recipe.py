@@ -1,7 +1,7 @@
-"""A recipe: one TOML file that names backbone, images and runs, and what the source of the method reports.
+"""A recipe: one TOML file with the backbone, the images, the runs and the figures that the method's source reports.
 
-It is configuration that a person reads and writes, judged strictly: an unknown key, a wrong type or a setting that no
-training knows is refused before anything is read or trained. Its page of docs stands beside it, `NAME.md`.
+It is configuration that people write, so it is validated strictly: an unknown key, a wrong type or an unknown training
+setting is refused before any image is read. Its docs page is the file `NAME.md` in the same folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Strict(BaseModel):
 
 
 class Reported(_Strict):
-    """One row of what the source reports; figures that it does not give are None."""
+    """One row of figures that the source reports; those that it does not give are None."""
 
     what: Line
     images: Line = "not said"
@@ -40,9 +40,9 @@ class Reported(_Strict):
 
 
 class ImageSet(_Strict):
-    """A folder below `--data`, where its images come from, and what runs on them are told (TrainingConfig).
+    """A folder below `--data`, the origin of its images, and training settings for it (fields of TrainingConfig).
 
-    `generate` names what draws the folder where it is not there.
+    `generate` names the function that draws the images if the folder does not exist.
     """
 
     folder: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,64}$")]
@@ -52,9 +52,9 @@ class ImageSet(_Strict):
 
 
 class RecipeRun(_Strict):
-    """One adapter; to compare with, the full fine-tuning of `modules` (a regular expression) or no training at all.
+    """One adapter or, to compare with, full fine-tuning of `modules` (a regular expression) or no training at all.
 
-    A "base" is a whole network trained for masks: its weights are the backbone of the runs behind it.
+    A "base" is a full network trained for masks; its weights are the backbone of the runs after it.
     """
 
     name: Word
@@ -72,10 +72,10 @@ class RecipeRun(_Strict):
 
 
 class Recipe(_Strict):
-    """`load_recipe("malaria-vgg16")`. `weights`: the first that is there is taken, "hub" always is.
+    """`load_recipe("malaria-vgg16")`. Of `weights` the first available source is used; "hub" is always available.
 
     `prompts` are for the runs with `head = "text"` and those of kind "zero-shot".
-    Settings of a run go before those of the image set, and these before `settings`, which all runs share.
+    Settings of a run override those of the image set, which override `settings`, which all runs share.
     """
 
     name: Word
@@ -101,14 +101,16 @@ class Recipe(_Strict):
             for images in self.images:
                 self.config(run, images, Path(), Path("x"))
         if any(run.kind == "base" for run in self.runs[1:]):
-            raise ValueError("found a base behind other runs, expected it first: they stand on it")
+            raise ValueError(
+                "found a base after other runs, expected it first, because their backbone is made of its weights"
+            )
         names = [run.name for run in self.runs]
         if len(set(names)) < len(names):
-            raise ValueError("found two runs of one name, expected distinct names")
+            raise ValueError("found two runs of the same name, expected distinct names")
         return self
 
     def settings_of(self, run: RecipeRun, images: ImageSet, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """What the run is told; `changes` go before everything."""
+        """The training settings of a run; `changes` override all others."""
         settings = self.settings | images.settings | run.settings | dict(changes)
         if unknown := sorted(settings.keys() - SETTINGS):
             raise ValueError(
@@ -125,9 +127,9 @@ class Recipe(_Strict):
         changes: Mapping[str, Any] | None = None,
         **own: Any,
     ) -> TrainingConfig:
-        """The run on `data / images.folder`; `own` are further fields, such as seed and threads.
+        """The config of a run on `data / images.folder`; `own` are further fields, such as seed and threads.
 
-        Raises ValueError or TrainingError where the settings are none of a training.
+        Raises ValueError if a setting is unknown or has a value that training does not accept.
         """
         settings = self.settings_of(run, images, changes or {})
         described: dict[str, Any] = {"backbone": self.backbone, "license": self.license, "description": run.says}
@@ -150,7 +152,7 @@ SETTINGS = {field.name for field in fields(TrainingConfig)} - {
 
 
 def recipes_folder() -> Path:
-    """The shipped recipes: inside an installed package, or at the root of a checkout."""
+    """The folder of the shipped recipes: inside an installed package, or at the root of a checkout."""
     package = Path(__file__).parents[1]
     return package / "recipes" if (package / "recipes").is_dir() else package.parents[1] / "recipes"
 
@@ -160,18 +162,18 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A shipped recipe by its name, or one's own by its path, which ends in .toml. Raises TrainingError."""
+    """Load a shipped recipe by its name, or another one by its path, which ends in .toml. Raises TrainingError."""
     path = Path(name) if name.endswith(".toml") else recipes_folder() / f"{name}.toml"
     if name not in recipe_names() and not (name.endswith(".toml") and path.is_file()):
         raise TrainingError(
-            f"found no recipe {name!r}, expected {', '.join(recipe_names())} or a file of your own."
-            f"{did_you_mean(name, recipe_names())} Fix: `lensmount recipe --list`, or the path of a .toml file"
+            f"found no recipe {name!r}, expected {', '.join(recipe_names())} or the path of a .toml file."
+            f"{did_you_mean(name, recipe_names())} Fix: see `lensmount recipe --list`"
         )
     return read_recipe(path)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read one file; raises TrainingError that names the first wrong key."""
+    """Read one file; raises TrainingError, which names the first wrong key."""
     try:
         return Recipe.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
     except ValidationError as error:
@@ -180,12 +182,12 @@ def read_recipe(path: Path) -> Recipe:
         raise TrainingError(f"{path.name}, {where}: {first['msg']}. Fix: see docs/recipes.md for the keys") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(
-            f"{path.name}: found no TOML ({error}), expected a recipe. Fix: see docs/recipes.md"
+            f"{path.name}: found a file that is not TOML ({error}), expected a recipe. Fix: see docs/recipes.md"
         ) from error
 
 
 def choose(asked: Sequence[str], known: Mapping[str, T], what: str) -> list[T]:
-    """The named ones in the order of `known`, all where none is named. Raises TrainingError for an unknown name."""
+    """The named values in the order of `known`, or all if `asked` is empty. Raises TrainingError (unknown name)."""
     if unknown := [name for name in asked if name not in known]:
-        raise TrainingError(f"found no {what} {unknown[0]!r}, expected {', '.join(known)}. Fix: one of these")
+        raise TrainingError(f"found no {what} {unknown[0]!r}, expected {', '.join(known)}. Fix: choose one of these")
     return [value for name, value in known.items() if not asked or name in asked]

@@ -1,4 +1,4 @@
-"""What a recipe came to beside what its source reports, as one Markdown table and one JSON document."""
+"""A recipe's results next to the figures of its source, as one Markdown table and one JSON document."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from lensmount_adapters.recipe.recipe import Recipe
 from lensmount_adapters.report.card import duration, plain
 
 
-def write_tables(folder: Path, recipe: Recipe, outcomes: Sequence[RunResult]) -> list[Path]:
+def write_tables(folder: Path, recipe: Recipe, results: Sequence[RunResult]) -> list[Path]:
     """Write `table.md` and `table.json` into `folder`; returns the paths. Raises OSError."""
     document = {
         "recipe": recipe.name,
         "title": recipe.title,
         "source": recipe.source,
         "reported": [row.model_dump() for row in recipe.reported],
-        "runs": [asdict(outcome) for outcome in outcomes],
+        "runs": [asdict(result) for result in results],
     }
-    texts = {"table.md": table(recipe, outcomes), "table.json": json.dumps(document, indent=2, ensure_ascii=False)}
+    texts = {"table.md": table(recipe, results), "table.json": json.dumps(document, indent=2, ensure_ascii=False)}
     for name, text in texts.items():
         write_atomic(folder / name, f"{text}\n".encode())
     return [folder / name for name in texts]
 
 
-def table(recipe: Recipe, outcomes: Sequence[RunResult]) -> str:
-    """A row for each figure of the source, then one for each run and image set, seeds together; then class by class."""
+def table(recipe: Recipe, results: Sequence[RunResult]) -> str:
+    """One row per figure of the source, then one per run and image set over all seeds; then a table of the classes."""
     groups: dict[tuple[str, str], list[RunResult]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.run, outcome.images), []).append(outcome)
-    if all("dice" in outcome.metrics for outcome in outcomes):
+    for result in results:
+        groups.setdefault((result.run, result.images), []).append(result)
+    if all("dice" in result.metrics for result in results):
         return "\n".join(mask_rows(list(groups.values())))
     return "\n".join(
         [
@@ -49,7 +49,7 @@ def table(recipe: Recipe, outcomes: Sequence[RunResult]) -> str:
             ),
             *(_row(group) for group in groups.values()),
             "",
-            "| run | images | class | precision | recall | F1 | answered as |",
+            "| run | images | class | precision | recall | F1 | predicted as |",
             "|---|---|---|---|---|---|---|",
             *(line for group in groups.values() for line in _classes(group)),
         ]
@@ -57,18 +57,18 @@ def table(recipe: Recipe, outcomes: Sequence[RunResult]) -> str:
 
 
 def _row(group: list[RunResult]) -> str:
-    """Means over the seeds with the range; the median time."""
+    """Means over the seeds with their range, and the median time."""
     first = group[0]
     tested = first.metrics["count"]
     return (
         f"| {first.run} | {plain(first.images)}, {tested:,} tested | {_over(group, 'accuracy')} "
         f"| {_over(group, 'balanced_accuracy')} | {first.trained_parameters:,} | {_percent(first.share)} "
-        f"| {first.file_bytes / 1e6:.2f} MB | {duration(median(outcome.seconds for outcome in group))} |"
+        f"| {first.file_bytes / 1e6:.2f} MB | {duration(median(result.seconds for result in group))} |"
     )
 
 
 def _classes(group: list[RunResult]) -> list[str]:
-    """The figures of the first seed, with its row of the confusion matrix."""
+    """The metrics of the first seed for each class, with the row of the confusion matrix."""
     first = group[0]
     names = " / ".join(plain(row["label"]) for row in first.metrics["classes"])
     return [
@@ -79,10 +79,10 @@ def _classes(group: list[RunResult]) -> list[str]:
 
 
 def _over(group: list[RunResult], figure: str) -> str:
-    found: list[Any] = [outcome.metrics[figure] for outcome in group]
-    if len(found) == 1:
-        return f"{found[0]:.3f}"
-    return f"{mean(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+    values: list[Any] = [result.metrics[figure] for result in group]
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f}, {len(values)} seeds)"
 
 
 def _share(value: float | None, digits: int) -> str:

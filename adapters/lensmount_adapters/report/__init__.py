@@ -1,1 +1,1 @@
-"""What is known about an adapter, for people: card, HTML page, tables."""
+"""Reports on an adapter for people: card, HTML page, tables."""

@@ -1,4 +1,4 @@
-"""The model card of an adapter in Markdown: what it is, how well it does, what it learned from, how it was made.
+"""The model card of an adapter in Markdown: what it is, how accurate it is, its data and how it was made.
 
 After Mitchell et al. 2019, "Model cards for model reporting" (arXiv 1810.03993).
 """
@@ -16,16 +16,16 @@ from lensmount_adapters.metrics.classification import wilson
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
 from lensmount_adapters.report.record import TrainingRecord, read_record
 
-MAX_LABELS = 20  # named in one line or one row of a table
-MAX_CLASSES = 50  # rows of the table a class
+MAX_LABELS = 20  # named in one line or one table row
+MAX_CLASSES = 50  # rows of the table of classes
 
 
 @dataclass(frozen=True, slots=True)
 class CardTexts:
-    """What no record knows, each a sentence or more of Markdown; empty ones are left out.
+    """Texts for the card that no training record holds. Each is Markdown; empty ones are left out.
 
-    `group` names what is kept together in the split ("patient"), `command` is the line that repeats the run and
-    `notice` what everybody must read first.
+    `group` names the unit that the split keeps together ("patient"), `command` repeats the run, and `notice` is a
+    warning at the top.
     """
 
     title: str = ""
@@ -45,7 +45,7 @@ def model_card(
 ) -> str:
     """The card of the adapter file with this manifest, digest and size, from its training record and `parts`.
 
-    Without `parts` the figures are those of the record. What is neither known nor recorded is left out.
+    Without `parts` the metrics are those in the record. Rows and sections without a value are left out.
     """
     record, texts = read_record(manifest), texts or CardTexts()
     sections = [
@@ -60,7 +60,7 @@ def model_card(
 
 
 def method_of(manifest: Manifest) -> str:
-    """In words: "lora, rank 8, linear head"."""
+    """The method in words: "lora, rank 8, linear head"."""
     ranks = sorted({factors.rank for factors in manifest.modules.values()})
     words = [manifest.method]
     if ranks:
@@ -69,23 +69,23 @@ def method_of(manifest: Manifest) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In words: "41 s", "3 min 20 s", "2 h 5 min"."""
-    whole = round(seconds)
-    if whole < 60:
+    """The time in words: "41 s", "3 min 20 s", "2 h 5 min"."""
+    rounded = round(seconds)
+    if rounded < 60:
         return f"{seconds:.0f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
 def named(labels: Sequence[str]) -> str:
-    """The labels in one line, the first of many."""
+    """The labels in one line; of more than 20, the first 20 and how many more there are."""
     rest = len(labels) - MAX_LABELS
     return ", ".join(labels[:MAX_LABELS]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def plain(text: str) -> str:
-    """`text` so that Markdown shows it as it is: one line, no markup, no HTML, no end of a table's cell."""
+    """`text` on one line, escaped so that Markdown shows it literally: no markup, no HTML, no end of a table cell."""
     line = " ".join(text.split())
     return re.sub(r"([\\`*{}\[\]<>|#~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
 
@@ -108,7 +108,7 @@ def _facts(manifest: Manifest, record: TrainingRecord, digest: str | None, size_
         ("input", str(manifest.preprocessing)),
         ("file", file),
         ("digest", f"`{digest}`" if digest else ""),
-        ("full fine-tuning", _beside_full(record, size_bytes)),
+        ("full fine-tuning", _full_model(record, size_bytes)),
     ]
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows if value)]
 
@@ -120,17 +120,18 @@ def _trained(record: TrainingRecord) -> str:
     return f"{record.trainable_parameters:,}{of}"
 
 
-def _beside_full(record: TrainingRecord, size_bytes: int) -> str:
-    fits = record.fits(size_bytes)
-    if record.full_bytes is None or fits is None:
+def _full_model(record: TrainingRecord, size_bytes: int) -> str:
+    ratio = record.full_size_ratio(size_bytes)
+    if record.full_bytes is None or ratio is None:
         return ""
-    return f"a whole model is {record.full_bytes / 1e6:.1f} MB (fp32); {fits:,} adapters like this fit in its space"
+    comparison = f"; this file is 1/{ratio:,} its size" if ratio > 1 else ""
+    return f"a full model is {record.full_bytes / 1e6:.1f} MB (float32){comparison}"
 
 
-_TOLD = {
-    "test": "that training never saw",
-    "validation": "that chose the epoch and the temperature: expect a little less on new ones",
-    "train": "that it was trained on: new ones will do worse",
+_PART_NOTES = {
+    "test": "held out from training",
+    "validation": "which chose the epoch and the temperature, so expect slightly lower figures on new images",
+    "train": "which it was trained on, so expect lower figures on new images",
 }
 
 
@@ -144,19 +145,19 @@ def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Sco
         if part is None:
             return []
         metrics, error = record.metrics[part], None
-    recorded = next((found for found in record.parts if found.name == part), None)
+    recorded = next((known for known in record.parts if known.name == part), None)
     groups = f" of {recorded.groups} groups" if recorded and recorded.groups else ""
-    told = f" {_TOLD[part]}" if part in _TOLD else ""
-    right = sum(row[index] for index, row in enumerate(metrics["confusion"]))
-    low, high = wilson(right, metrics["count"])
+    note = f", {_PART_NOTES[part]}" if part in _PART_NOTES else ""
+    count, correct = metrics["count"], sum(row[index] for index, row in enumerate(metrics["confusion"]))
+    low, high = wilson(correct, count)
     auroc = metrics["auroc"]
     return [
         f"## {plain(part).capitalize()}",
         "",
-        f"{metrics['count']} images{groups}{told}; the file's own contents, read back and merged.",
+        f"{count} images{groups}{note}. Measured on the written file, read back and merged.",
         "",
         f"- balanced accuracy **{metrics['balanced_accuracy']:.3f}**",
-        f"- accuracy {metrics['accuracy']:.3f} ({right} of {metrics['count']}; 95 % interval {low:.3f} to {high:.3f})",
+        f"- accuracy {metrics['accuracy']:.3f} ({correct} of {count}; 95 % interval {low:.3f} to {high:.3f})",
         *([] if auroc is None else [f"- AUROC {auroc:.3f}"]),
         *([] if error is None else [f"- expected calibration error {error:.3f}"]),
         "",
@@ -165,21 +166,21 @@ def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Sco
 
 
 def _class_table(labels: list[str], metrics: Mapping[str, Any]) -> list[str]:
-    """A row a class; of many classes those with the lowest recall, and without the confusion matrix."""
+    """One row per class; of many classes only those with the lowest recall, and without the confusion matrix."""
     rows = list(zip(metrics["classes"], metrics["confusion"], strict=True))
-    answers = len(labels) <= MAX_LABELS
+    with_confusion = len(labels) <= MAX_LABELS
     note = []
     if len(rows) > MAX_CLASSES:
         rows = sorted(rows, key=lambda row: row[0]["recall"] if row[0]["count"] else 2)[:MAX_CLASSES]
         note = [f"The {MAX_CLASSES} classes of {len(labels)} with the lowest recall:", ""]
-    last = " answered as " + " / ".join(map(plain, labels)) + " |" if answers else ""
+    last = " predicted as " + " / ".join(map(plain, labels)) + " |" if with_confusion else ""
     return [
         *note,
         f"| class | precision | recall | F1 | images |{last}",
-        "|---|---|---|---|---|" + ("---|" if answers else ""),
+        "|---|---|---|---|---|" + ("---|" if with_confusion else ""),
         *(
             f"| {plain(row['label'])} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} "
-            f"| {row['count']} |" + (f" {' / '.join(map(str, counts))} |" if answers else "")
+            f"| {row['count']} |" + (f" {' / '.join(map(str, counts))} |" if with_confusion else "")
             for row, counts in rows
         ),
     ]
@@ -221,8 +222,8 @@ def _making(record: TrainingRecord, texts: CardTexts) -> list[str]:
         sentence.append(f"Best epoch {record.best_epoch} of {record.epochs_run}")
     if record.seconds is not None:
         precision, threads = record.run.get("precision"), record.run.get("threads")
-        place = f" in {plain(precision)} on {plain(threads)} CPU thread(s)" if precision and threads else ""
-        sentence.append(duration(record.seconds) + place)
+        setup = f" in {plain(precision)} on {plain(threads)} CPU thread(s)" if precision and threads else ""
+        sentence.append(duration(record.seconds) + setup)
     if "torch" in record.versions:
         sentence.append(f"torch {plain(record.versions['torch'])}")
     lines = [texts.command, ", ".join(sentence) + "." if sentence else ""]
@@ -232,5 +233,5 @@ def _making(record: TrainingRecord, texts: CardTexts) -> list[str]:
 
 
 def _code(text: str) -> str:
-    """Fit for a code span in a table's cell."""
+    """`text` on one line, for a code span in a table cell."""
     return " ".join(text.split()).replace("`", "'").replace("|", "\\|")

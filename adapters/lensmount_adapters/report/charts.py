@@ -1,6 +1,6 @@
-"""Charts as inline SVG whose colours are the page's: lines over two axes, and bars against the diagonal.
+"""Charts as inline SVG in the colours of the page: lines over two axes, and bars compared with the diagonal.
 
-Every text goes through MarkupSafe's escaping; colours, fonts and dashes are classes of `templates/report.html.j2`.
+Every text is escaped by MarkupSafe; colours, fonts and dashes are CSS classes in `templates/report.html.j2`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_POINTS = 300  # of one line
 
 @dataclass(frozen=True, slots=True)
 class ChartLine:
-    """One line of a chart; `kind` is its number in the page's palette, -1 the thin grey of a reference."""
+    """One line of a chart; `kind` is its number in the page's palette, or -1 for the thin grey reference line."""
 
     label: str
     points: tuple[tuple[float, float], ...]
@@ -29,7 +29,7 @@ class ChartLine:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis from `low` to `high` with marks at `ticks`."""
+    """One axis from `low` to `high` with tick marks at `ticks`."""
 
     label: str
     low: float
@@ -37,14 +37,14 @@ class Axis:
     ticks: tuple[float, ...]
 
     @classmethod
-    def over(cls, label: str, low: float, high: float, whole: bool = False) -> Axis:
-        """About five round ticks. The ends move out to ticks; an axis that counts `whole` things keeps its ends."""
-        if high <= low and whole:
+    def over(cls, label: str, low: float, high: float, integers: bool = False) -> Axis:
+        """About five round ticks. The ends move out to the next tick; an axis of `integers` keeps its ends."""
+        if high <= low and integers:
             return cls(label, low - 1, low + 1, (low,))
         if high <= low:
             low, high = low - 0.5, high + 0.5
         step = _round_step((high - low) / 5)
-        if whole:
+        if integers:
             step = max(1.0, step)
             inside = [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
             ends = [low, *(tick for tick in inside if low + step / 2 < tick < high - step / 2), high]
@@ -59,7 +59,7 @@ SHARE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 def line_chart(
     name: str, title: str, lines: Sequence[ChartLine], x: Axis, y: Axis, marked: float | None = None
 ) -> Markup:
-    """Lines over two axes; `name` is unique in the page, `title` is read aloud, the points at x = `marked` are dots."""
+    """Lines over two axes. `name` is unique in the page, `title` is for screen readers, `marked` is an x with dots."""
     body = [_frame(x, y)]
     for line in lines:
         points = [(_x(x, a), _y(y, b)) for a, b in _thin(line.points)]
@@ -79,7 +79,7 @@ def line_chart(
 
 
 def reliability_chart(name: str, title: str, found: Calibration) -> Markup:
-    """Accuracy of each bin of confidence as a bar, its confidence as a tick, its images as a bar below the axis."""
+    """Per confidence bin: accuracy as a bar, mean confidence as a tick, number of images as a bar below the axis."""
     x, y = Axis("confidence", 0, 1, SHARE), Axis("accuracy", 0, 1, SHARE)
     most = max((bin_.count for bin_ in found.bins), default=0)
     body = [
@@ -175,7 +175,7 @@ def _tick(value: float, axis: Axis) -> str:
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MAX_POINTS of the points, evenly chosen, the last one among them."""
+    """At most MAX_POINTS of the points, evenly chosen and including the last one."""
     if len(points) <= MAX_POINTS:
         return list(points)
     step = (len(points) - 1) / (MAX_POINTS - 1)

@@ -1,7 +1,7 @@
-"""One run as one HTML page that needs nothing else: figures, charts, the worst mistakes, how it was made.
+"""The report on one run as one self-contained HTML page: metrics, charts, the worst mistakes, how it was made.
 
-Everything it shows may come from strangers (labels, paths, the training record), so the template escapes everything and
-the page forbids scripts and requests by its own content security policy.
+Everything on the page may come from strangers (labels, paths, the training record). So the template escapes everything,
+and the page's content security policy forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from lensmount_adapters.report.thumbnail import heat_map, thumbnail
 
 MAX_MISTAKES = 24
 MAX_MATRIX = 20  # classes whose confusion matrix is written out
-MAX_CLASSES = 40  # rows of the table a class
-MAX_PAIRS = 20  # confusions listed beside the picture of a large matrix
+MAX_CLASSES = 40  # rows of the table of classes
+MAX_PAIRS = 20  # confusions listed next to the heat map of a large matrix
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture with its caption; `legend` names the lines by their number in the palette."""
+    """A chart as SVG with its caption; `legend` names the lines by their number in the palette."""
 
-    picture: Markup
+    svg: Markup
     caption: str
     legend: tuple[tuple[int, str], ...] = ()
 
@@ -51,13 +51,13 @@ def html_report(
     gate: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """The page. Charts and mistakes are those of the test part, else of validation, else of the first part there is.
+    """The page. Charts and mistakes show the test part; without one, validation; otherwise the first part.
 
-    `read` gives the bytes of an image file; one that cannot be read is shown without its picture. `gate` is why the
-    adapter was published or not, `notes` are sentences on the data.
+    `read` gives the bytes of an image file; a mistake whose file cannot be read is listed without its image. `gate` is
+    the verdict that decided on publishing, `notes` are sentences on the data.
     """
     record, part = read_record(manifest), decisive_part(parts)
-    judged = None if part is None else parts[part]
+    scored = None if part is None else parts[part]
     return _template().render(
         manifest=manifest,
         digest=digest,
@@ -69,15 +69,15 @@ def html_report(
         gate=None if gate is None else dict(gate),
         gate_rows=_gate_rows(gate or {}),
         part=part,
-        headline=None if judged is None or part is None else _headline(part, judged),
-        rows=[_row(name, found) for name, found in parts.items()],
+        headline=None if scored is None or part is None else _headline(part, scored),
+        rows=[_row(name, known) for name, known in parts.items()],
         learning=_learning(record),
-        classes=None if judged is None else _classes(judged.metrics),
-        confusion=None if judged is None else _confusion(judged.metrics),
-        roc=None if judged is None else _roc(judged),
-        reliability=None if judged is None else _reliability(judged, manifest.head.temperature),
-        mistakes=[] if judged is None else _mistakes(judged, read),
-        wrong=0 if judged is None else _wrong(judged.metrics),
+        classes=None if scored is None else _classes(scored.metrics),
+        confusion=None if scored is None else _confusion(scored.metrics),
+        roc=None if scored is None else _roc(scored),
+        reliability=None if scored is None else _reliability(scored, manifest.head.temperature),
+        mistakes=[] if scored is None else _mistakes(scored, read),
+        misclassified=0 if scored is None else _misclassified(scored.metrics),
         cost=_cost(record, size_bytes),
         file_rows=_file_rows(manifest, digest, size_bytes),
         run_rows=_run_rows(record),
@@ -101,29 +101,33 @@ def numeric(value: float | None, digits: int = 3) -> str:
     return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
-_TOLD = {
-    "test": "images that training never saw",
-    "validation": "validation images, which chose the epoch and the temperature: expect a little less on new ones",
-    "train": "training images: expect less on new ones",
-    "all": "images",
+# The images of a part, and what to expect of its figures
+_PARTS = {
+    "test": ("held-out images", ""),
+    "validation": (
+        "validation images",
+        " These images chose the epoch and the temperature, so expect slightly lower figures on new images.",
+    ),
+    "train": ("training images", " Expect lower figures on new images."),
+    "all": ("images", ""),
 }
 
 
-def _headline(part: str, judged: ScoredPart) -> str:
-    metrics = judged.metrics
-    right = metrics.count - _wrong(metrics)
-    low, high = wilson(right, metrics.count)
-    told = _TOLD.get(part, f"images of the part {part}")
+def _headline(part: str, scored: ScoredPart) -> str:
+    metrics = scored.metrics
+    correct = metrics.count - _misclassified(metrics)
+    low, high = wilson(correct, metrics.count)
+    images, note = _PARTS.get(part, (f"images of the part {part}", ""))
     return (
-        f"{right:,} of {metrics.count:,} {told} are answered rightly: accuracy {metrics.accuracy:.3f} "
-        f"(95 % interval {low:.3f} to {high:.3f})."
+        f"{correct:,} of {metrics.count:,} {images} classified correctly: accuracy {metrics.accuracy:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f}).{note}"
     )
 
 
-def _row(part: str, judged: ScoredPart) -> dict[str, Any]:
-    """One line of the table of parts."""
-    metrics = judged.metrics
-    low, high = wilson(metrics.count - _wrong(metrics), metrics.count)
+def _row(part: str, scored: ScoredPart) -> dict[str, Any]:
+    """One row of the table of parts."""
+    metrics = scored.metrics
+    low, high = wilson(metrics.count - _misclassified(metrics), metrics.count)
     return {
         "part": part,
         "count": metrics.count,
@@ -133,11 +137,11 @@ def _row(part: str, judged: ScoredPart) -> dict[str, Any]:
         "balanced_accuracy": metrics.balanced_accuracy,
         "auroc": metrics.auroc,
         "log_loss": metrics.log_loss,
-        "error": calibration(judged.truth, judged.scores).error,
+        "error": calibration(scored.truth, scored.scores).error,
     }
 
 
-def _wrong(metrics: ClassificationMetrics) -> int:
+def _misclassified(metrics: ClassificationMetrics) -> int:
     return metrics.count - sum(row[index] for index, row in enumerate(metrics.confusion))
 
 
@@ -145,26 +149,27 @@ def _wrong(metrics: ClassificationMetrics) -> int:
 
 
 def _learning(record: TrainingRecord) -> list[Chart]:
-    """Loss and accuracy over the epochs; a figure that was never recorded has no line."""
+    """Loss and accuracy over the epochs; a value that was never recorded has no line."""
     charts = []
-    for name, label, figures in (
-        ("loss", "loss", (("training", _loss), ("validation", _validation_loss))),
-        ("accuracy", "accuracy", (("training", _accuracy), ("validation, balanced", _validation_accuracy))),
+    for name, curves in (
+        ("loss", (("training", _loss), ("validation", _validation_loss))),
+        ("accuracy", (("training", _accuracy), ("validation, balanced", _validation_accuracy))),
     ):
-        found = [
-            (text, [(float(e.epoch), v) for e in record.history if (v := of(e)) is not None]) for text, of in figures
+        series = [
+            (text, [(float(e.epoch), v) for e in record.history if (v := value_of(e)) is not None])
+            for text, value_of in curves
         ]
-        lines = [ChartLine(text, tuple(points), kind) for kind, (text, points) in enumerate(found) if points]
+        lines = [ChartLine(text, tuple(points), kind) for kind, (text, points) in enumerate(series) if points]
         if not lines:
             continue
         values = [value for line in lines for _, value in line.points]
-        x = Axis.over("epoch", 1, len(record.history), whole=True)
-        y = Axis.over(label, 0, max(values)) if name == "loss" else Axis.over(label, min(0.9, *values), 1.0)
+        x = Axis.over("epoch", 1, len(record.history), integers=True)
+        y = Axis.over(name, 0, max(values)) if name == "loss" else Axis.over(name, min(0.9, *values), 1.0)
         best = record.best_epoch if record.best_epoch and record.best_epoch <= len(record.history) else None
         ends = "; ".join(f"{line.label}: from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}" for line in lines)
-        title = f"{label.capitalize()} over {len(record.history)} epochs. {ends}."
-        caption = f"{label.capitalize()} by epoch" + (
-            f"; the dots mark epoch {best}, the one in the file" if best else ""
+        title = f"{name.capitalize()} over {len(record.history)} epochs. {ends}."
+        caption = f"{name.capitalize()} by epoch" + (
+            f"; the dots mark epoch {best}, whose weights are in the file" if best else ""
         )
         legend = tuple((line.kind, line.label) for line in lines)
         charts.append(Chart(line_chart(f"learning-{name}", title, lines, x, y, best), caption + ".", legend))
@@ -187,8 +192,8 @@ def _validation_accuracy(line: EpochFigures) -> float | None:
     return line.validation_balanced_accuracy
 
 
-def _roc(judged: ScoredPart) -> Chart | None:
-    curves = roc_curves(judged)
+def _roc(scored: ScoredPart) -> Chart | None:
+    curves = roc_curves(scored)
     if not curves:
         return None
     legend = tuple((kind, f"{curve.label}, AUROC {curve.auroc:.3f}") for kind, curve in enumerate(curves))
@@ -196,29 +201,29 @@ def _roc(judged: ScoredPart) -> Chart | None:
     lines += [ChartLine(text, curve.points, kind) for (kind, text), curve in zip(legend, curves, strict=True)]
     x, y = Axis("false positive rate", 0, 1, SHARE), Axis("true positive rate", 0, 1, SHARE)
     title = "ROC curves. " + "; ".join(text for _, text in legend) + "."
-    known = sum(row.auroc is not None for row in judged.metrics.classes)
-    caption = "ROC: true against false positives as the threshold on the class's score falls."
+    known = sum(row.auroc is not None for row in scored.metrics.classes)
+    caption = "ROC: true positive rate over false positive rate for every threshold on the class's score."
     if 2 < known > len(curves):
-        caption += f" The {len(curves)} classes of {known:,} with the lowest AUROC."
+        caption += f" Shown: the {len(curves)} of {known:,} classes with the lowest AUROC."
     return Chart(line_chart("roc", title, lines, x, y), caption, legend)
 
 
-def _reliability(judged: ScoredPart, temperature: float) -> Chart:
-    found = calibration(judged.truth, judged.scores)
-    title = f"Reliability diagram, expected calibration error {found.error:.3f} in {len(found.bins)} bins."
+def _reliability(scored: ScoredPart, temperature: float) -> Chart:
+    measured = calibration(scored.truth, scored.scores)
+    title = f"Reliability diagram, expected calibration error {measured.error:.3f} in {len(measured.bins)} bins."
     caption = (
-        f"Expected calibration error {found.error:.3f} (temperature {temperature:g}). A bar is the accuracy of the "
-        "answers of one confidence, its tick their mean confidence: the closer, the better the scores can be taken at "
-        "their word. Below the axis: how many images."
+        f"Expected calibration error {measured.error:.3f} (temperature {temperature:g}). Each bar is the accuracy of "
+        "the predictions in one confidence bin; its tick is their mean confidence. The closer the two are, the better "
+        "the scores can be read as probabilities. The bars below the axis show the number of images."
     )
-    return Chart(reliability_chart("reliability", title, found), caption)
+    return Chart(reliability_chart("reliability", title, measured), caption)
 
 
 # Tables
 
 
 def _classes(metrics: ClassificationMetrics) -> dict[str, Any]:
-    """A row a class; of many classes those with the lowest recall."""
+    """One row per class; of many classes only those with the lowest recall."""
     rows = list(metrics.classes)
     if len(rows) > MAX_CLASSES:
         rows = sorted(rows, key=lambda row: (row.count == 0, row.recall))[:MAX_CLASSES]
@@ -226,7 +231,7 @@ def _classes(metrics: ClassificationMetrics) -> dict[str, Any]:
 
 
 def _confusion(metrics: ClassificationMetrics) -> dict[str, Any]:
-    """The matrix as a table, or as a picture where it is large; and the most frequent confusions."""
+    """The matrix as a table or, if it is large, as a heat map with the most frequent confusions."""
     labels = [row.label for row in metrics.classes]
     counts = np.array(metrics.confusion)  # [classes, classes]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -235,16 +240,16 @@ def _confusion(metrics: ClassificationMetrics) -> dict[str, Any]:
             (label, [(int(n), round(float(share), 3)) for n, share in zip(row, part, strict=True)])
             for label, row, part in zip(labels, counts, shares, strict=True)
         ]
-        return {"labels": labels, "rows": rows, "picture": None, "pairs": []}
-    off = counts.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:MAX_PAIRS]
+        return {"labels": labels, "rows": rows, "image": None, "pairs": []}
+    confused = counts.copy()
+    np.fill_diagonal(confused, 0)
+    order = np.argsort(-confused, axis=None, kind="stable")[:MAX_PAIRS]
     pairs = [
-        {"truth": labels[i], "answer": labels[j], "count": int(off[i, j]), "share": float(shares[i, j])}
-        for i, j in zip(*np.unravel_index(order, off.shape), strict=True)
-        if off[i, j]
+        {"truth": labels[i], "prediction": labels[j], "count": int(confused[i, j]), "share": float(shares[i, j])}
+        for i, j in zip(*np.unravel_index(order, confused.shape), strict=True)
+        if confused[i, j]
     ]
-    return {"labels": labels, "rows": [], "picture": heat_map(shares), "pairs": pairs}
+    return {"labels": labels, "rows": [], "image": heat_map(shares), "pairs": pairs}
 
 
 def _file_rows(manifest: Manifest, digest: str, size_bytes: int) -> dict[str, str]:
@@ -272,21 +277,19 @@ def _run_rows(record: TrainingRecord) -> dict[str, str]:
     return time | dict(record.run)
 
 
-def _mistakes(judged: ScoredPart, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
-    return [
-        asdict(mistake) | {"picture": _picture(read, mistake.path)} for mistake in worst_mistakes(judged, MAX_MISTAKES)
-    ]
+def _mistakes(scored: ScoredPart, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
+    return [asdict(mistake) | {"image": _image(read, mistake.path)} for mistake in worst_mistakes(scored, MAX_MISTAKES)]
 
 
-def _picture(read: Callable[[str], bytes], path: str) -> str | None:
+def _image(read: Callable[[str], bytes], path: str) -> str | None:
     try:
         return thumbnail(read(path))
-    except Exception:  # a report must not fail a run: the file may be gone, the store away
+    except Exception:  # the file may be gone or the store away, and a report must not make a run fail
         return None
 
 
 def _cost(record: TrainingRecord, size_bytes: int) -> dict[str, Any] | None:
-    """The adapter beside a fine-tuned copy of the whole backbone."""
+    """The adapter compared with a fine-tuned copy of the whole backbone."""
     trained, full = record.trainable_parameters, record.full_parameters
     if trained is None or not full or record.full_bytes is None:
         return None
@@ -297,5 +300,5 @@ def _cost(record: TrainingRecord, size_bytes: int) -> dict[str, Any] | None:
         "size_bytes": size_bytes,
         "full_bytes": record.full_bytes,
         "size_share": size_bytes / record.full_bytes,
-        "fits": record.fits(size_bytes),
+        "ratio": record.full_size_ratio(size_bytes),
     }

@@ -1,4 +1,4 @@
-"""The training record of a manifest, read with care: it is free-form JSON, and anyone may have written it."""
+"""The training record of a manifest, read defensively: it is free-form JSON, and anyone may have written it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lensmount_adapters.data.labels import PARTS
 
 MAX_EPOCHS = 2000  # lines of history that are read
 MAX_ROWS = 200  # settings that are listed
-MAX_TEXT = 300  # characters of one of them
-MAX_DEPTH = 6  # objects in objects
+MAX_TEXT = 300  # characters of each setting
+MAX_DEPTH = 6  # levels of nested objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class PartRecord:
 
 @dataclass(frozen=True, slots=True)
 class EpochFigures:
-    """One line of the history; figures that were not recorded are None."""
+    """One line of the history; a figure that was not recorded is None."""
 
     epoch: int
     loss: float | None
@@ -39,9 +39,9 @@ class EpochFigures:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What the record says, None or empty where it says nothing or something else than expected.
+    """The record's values; None or empty if a value is missing or not of the expected type.
 
-    `run` holds every single value of the record that has no field here, such as precision, threads and device.
+    `run` holds every value of the record that has no field here, such as precision, threads and device.
     """
 
     data_name: str | None
@@ -64,18 +64,18 @@ class TrainingRecord:
 
     @property
     def full_parameters(self) -> int | None:
-        """What full fine-tuning would train: the backbone and a head like the adapter's."""
+        """How many parameters full fine-tuning would train: the backbone and a head like the adapter's."""
         if self.backbone_parameters is None:
             return None
         return self.backbone_parameters + self.head_parameters
 
     @property
     def full_bytes(self) -> int | None:
-        """The size of a full model in float32: four bytes a parameter."""
+        """The size of a full model in float32: four bytes per parameter."""
         return None if self.full_parameters is None else 4 * self.full_parameters
 
-    def fits(self, size_bytes: int) -> int | None:
-        """How many adapters of this size fit in the space of one full model."""
+    def full_size_ratio(self, size_bytes: int) -> int | None:
+        """How many adapters of this size are as large as one full model, rounded down."""
         return None if self.full_bytes is None or size_bytes <= 0 else self.full_bytes // size_bytes
 
 
@@ -107,13 +107,13 @@ def read_record(manifest: Manifest) -> TrainingRecord:
 
 
 def flatten(document: Mapping[str, Any]) -> dict[str, str]:
-    """Every single value under its dotted name, as text fit for a table; null is "not set"."""
-    found: dict[str, str] = {}
+    """Every value under its dotted name, as short text for a table; null is "not set"."""
+    rows: dict[str, str] = {}
     for name, value in _leaves(document, ""):
-        if len(found) == MAX_ROWS:
+        if len(rows) == MAX_ROWS:
             break
-        found[_shorten(name)] = _shown(value)
-    return found
+        rows[_shorten(name)] = _shown(value)
+    return rows
 
 
 _OWN_FIELD = frozenset(
@@ -147,13 +147,14 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return (
-            _shorten(", ".join("..." if _holds(item) else _shorten(str(item)) for item in value[:MAX_ROWS])) or "none"
+            _shorten(", ".join("..." if _is_nested(item) else _shorten(str(item)) for item in value[:MAX_ROWS]))
+            or "none"
         )
-    return "..." if _holds(value) else _shorten(str(value))
+    return "..." if _is_nested(value) else _shorten(str(value))
 
 
-def _holds(value: Any) -> bool:
-    """Whether it holds further values, which a table has no room for."""
+def _is_nested(value: Any) -> bool:
+    """True if the value holds further values, for which a table has no room."""
     return isinstance(value, Mapping | list | tuple)
 
 
@@ -196,7 +197,7 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; bool is none, and an integer may be too large for a float."""
+    """A finite number. A bool does not count as one, and neither does an integer that is too large for a float."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
         return None
     return float(value) if math.isfinite(value) else None

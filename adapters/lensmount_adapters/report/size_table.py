@@ -1,4 +1,4 @@
-"""How large an adapter of each rank gets on a backbone: a Markdown table by layer, and one picture."""
+"""How large an adapter of each rank gets on a backbone: a Markdown table by layer, and one chart."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from lensmount_adapters.errors import TrainingError
 
 @dataclass(frozen=True, slots=True)
 class SizeTable:
-    """`size_table("resnet34", ranks=(4, 8, 16)).markdown()`: counts of numbers, without the head's.
+    """`size_table("resnet34", ranks=(4, 8, 16)).markdown()`: how many numbers are stored, without the head.
 
-    `targets` are weights that take low-rank deltas; each layer counts with the rank that training would give it.
+    `targets` are weights that take low-rank deltas; each layer is counted with the rank that training would give it.
     """
 
     backbone: str
@@ -39,7 +39,7 @@ class SizeTable:
         return sum(full_size(target) for target in self.targets)
 
     def markdown(self) -> str:
-        """One row a layer and one of totals; a break-even rank is the first at which the form is no longer smaller."""
+        """One row per layer and one of totals; a break-even rank is the first at which a form is no longer smaller."""
         methods = [f"{method} {rank}" for rank in self.ranks for method in ("lora", "lora-tucker")]
         heads = ["layer", "weight", "full", *methods, "lora = full", "tucker = full", "tucker = lora"]
         rows = [_row(heads), _row(["---", "---", *["---:"] * (len(heads) - 2)])]
@@ -54,7 +54,7 @@ class SizeTable:
         return _counts([full_size(target), *sizes, low_rank_break_even(target), *tucker]) + [""] * (2 - len(tucker))
 
     def write(self, path: Path) -> Path:
-        """The table (.md) or the picture (.png, .svg), by the suffix; raises TrainingError for another one."""
+        """Write the table (.md) or draw the chart (.png, .svg), by the suffix; raises TrainingError for another one."""
         if path.suffix == ".md":
             path.write_text(f"# {self.backbone}\n\n{self.markdown()}", encoding="utf-8")
         elif path.suffix in (".png", ".svg"):
@@ -64,7 +64,7 @@ class SizeTable:
         return path
 
     def _draw(self, path: Path) -> None:
-        """Numbers over rank, both in logarithms, up to the rank at which the last layer breaks even."""
+        """Stored numbers over rank, both on log scales, up to the rank at which the last layer breaks even."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -86,17 +86,17 @@ class SizeTable:
 
 
 def size_table(backbone: str, ranks: Sequence[int], expression: str | None = None) -> SizeTable:
-    """The table of a timm model's layers that `lensmount train` would adapt, or of those that `expression` finds.
+    """The table of a timm model's layers that `lensmount train` would adapt, or of those that `expression` matches.
 
-    Raises BackboneError for an unknown name and TrainingError where the expression matches nothing.
+    Raises BackboneError for an unknown name and TrainingError if the expression matches nothing.
     """
-    targets = load_backbone(backbone, "random:0").targets  # their shapes are all that counts
+    targets = load_backbone(backbone, "random:0").targets  # only their shapes matter
     chosen = select_targets(backbone, targets, "lora", expression)
     return SizeTable(backbone, chosen.low_rank, tuple(sorted(set(ranks))))
 
 
 def _up_to(last: int) -> Sequence[int]:
-    """1 to `last`, about ten in each doubling."""
+    """1 to `last`, about ten ranks per doubling."""
     return sorted(
         {round(2 ** (step / 10)) for step in range(10 * last.bit_length()) if 2 ** (step / 10) <= last} | {last}
     )

@@ -1,4 +1,4 @@
-"""Small pictures inside a page: an image file, or a matrix of shares, as a data URI."""
+"""Small images inside a page, as data URIs: a thumbnail of an image file, or a heat map of a matrix."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lensmount_adapters.errors import ImageError
 from lensmount_adapters.inputs.images import decode_image
 
 SIDE = 128
-MAX_CELLS = 256  # a side of the matrix
+MAX_CELLS = 256  # on each side of the matrix
 ACCENT = (31, 111, 190)
 
 
 def thumbnail(data: bytes) -> str | None:
-    """The image, `SIDE` pixels at most on its longer side, as a JPEG data URI; None where it cannot be decoded."""
+    """The image as a JPEG data URI, at most `SIDE` pixels on its longer side; None if it cannot be decoded."""
     try:
         image = decode_image(data)
     except ImageError:
@@ -27,9 +27,10 @@ def thumbnail(data: bytes) -> str | None:
 
 
 def heat_map(shares: np.ndarray) -> str:
-    """Shares [rows, columns] in [0, 1] as a PNG data URI, a pixel a cell; of many rows the highest of each block.
+    """Shares [rows, columns] in [0, 1] as a PNG data URI with one pixel per cell.
 
-    The shade is the square root of the share, so that a few of a hundred are seen; what is empty is transparent.
+    A matrix of more than `MAX_CELLS` rows or columns is reduced to the maximum of each block. The shade is the square
+    root of the share, so that a share of a few percent is visible; empty cells are transparent.
     """
     height, width = shares.shape
     block = -(-max(height, width) // MAX_CELLS)

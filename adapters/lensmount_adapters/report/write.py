@@ -1,9 +1,10 @@
-"""Show what is known of an adapter: tables on the terminal, `metrics.json`, a picture, the card, the HTML report."""
+"""Report on an adapter: tables for the terminal, `metrics.json`, `metrics.png`, the card and the HTML report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import RenderableType
 
-MAX_MATRIX = 20  # classes whose names and counts the picture can hold
+MAX_MATRIX = 20  # classes whose names and counts fit into the figure
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContext:
+    """What a report shows besides the adapter file and its scores.
+
+    `gate` is the verdict that decided on publishing, `notes` are sentences on the data, and `texts` is what the card
+    says beyond the training record.
+    """
+
+    gate: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
+    texts: CardTexts | None = None
 
 
 def tables(title: str, metrics: ClassificationMetrics) -> list[RenderableType]:
-    """The figures as rich renderables: a headline, a table a class, the confusion matrix of a few classes."""
+    """The metrics as rich renderables: headline, one row per class and, of at most 20 classes, the confusion matrix."""
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -37,8 +51,8 @@ def tables(title: str, metrics: ClassificationMetrics) -> list[RenderableType]:
     )
     per_class = Table("class", "precision", "recall", "F1", "AUROC", "images")
     for row in metrics.classes:
-        figures = (row.precision, row.recall, row.f1, row.auroc)
-        per_class.add_row(escape(row.label), *("n/a" if f is None else f"{f:.4f}" for f in figures), str(row.count))
+        values = (row.precision, row.recall, row.f1, row.auroc)
+        per_class.add_row(escape(row.label), *("n/a" if v is None else f"{v:.4f}" for v in values), str(row.count))
     if len(metrics.classes) > MAX_MATRIX:
         return [headline, per_class]
     confusion = Table("truth \\ answer", *(escape(row.label) for row in metrics.classes), title="confusion matrix")
@@ -54,30 +68,27 @@ def write_run_report(
     size_bytes: int,
     parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
-    *,
-    gate: Mapping[str, Any] | None = None,
-    notes: Sequence[str] = (),
-    texts: CardTexts | None = None,
+    context: ReportContext | None = None,
 ) -> list[Path]:
-    """Write what a training run leaves beside its adapter file into `folder`, made if need be; returns the paths.
+    """Write `metrics.json`, `metrics.png`, `card.md` and `report.html` of a training run; returns the paths.
 
-    `metrics.json`, `metrics.png`, `card.md` and `report.html`; without any judged part there is no picture. `parts` are
-    judged by the written file ("validation", "test"); `read` gives the bytes of the image at one of their paths, and
-    where it raises, the page goes without that picture. `gate` is why the adapter was published or not, `notes` are
-    sentences on the data, `texts` what the card says beyond the record.
+    `folder` is made if it does not exist. Without any scored part there is no `metrics.png`. The scores of `parts`
+    ("validation", "test") come from the written file. `read` gives the bytes of the image at one of their paths; if it
+    raises, the report goes without that image.
     Raises OSError.
     """
+    context = context or ReportContext()
     record = read_record(manifest)
     document = {
         "adapter": {"name": manifest.name, "digest": digest, "size_bytes": size_bytes},
         "backbone": manifest.backbone.model_dump(mode="json"),
         "data": {"name": record.data_name, "digest": record.data_digest},
-        "metrics": {part: judged.metrics.to_json() for part, judged in parts.items()},
-        "calibration": {part: calibration(judged.truth, judged.scores).to_json() for part, judged in parts.items()},
+        "metrics": {part: scored.metrics.to_json() for part, scored in parts.items()},
+        "calibration": {part: calibration(scored.truth, scored.scores).to_json() for part, scored in parts.items()},
     }
     written = write_metrics(folder, document, parts)
-    card = model_card(manifest, digest, size_bytes, parts, texts)
-    page = html_report(manifest, digest, size_bytes, parts, read, gate=gate, notes=notes)
+    card = model_card(manifest, digest, size_bytes, parts, context.texts)
+    page = html_report(manifest, digest, size_bytes, parts, read, gate=context.gate, notes=context.notes)
     return [*written, _write_text(folder / "card.md", card), _write_text(folder / "report.html", page)]
 
 
@@ -89,34 +100,34 @@ def write_evaluation_report(
     parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
 ) -> list[Path]:
-    """Write `metrics.json` (the document), `metrics.png` and `report.html` of an evaluation into `folder`."""
+    """Write `metrics.json` (the document), `metrics.png` and `report.html` of an evaluation; returns the paths."""
     written = write_metrics(folder, document, parts)
     page = html_report(manifest, document["adapter"]["digest"], size_bytes, parts, read)
     return [*written, _write_text(folder / "report.html", page)]
 
 
 def write_metrics(folder: Path, document: dict[str, Any], parts: Mapping[str, ScoredPart]) -> list[Path]:
-    """Write `metrics.json` (the document) and, of the decisive part, `metrics.png`; returns the paths."""
+    """Write `metrics.json` (the document) and, for the decisive part, `metrics.png`; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [_write_text(folder / "metrics.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")]
     part = decisive_part(parts)
     if part is not None:
-        write_picture(folder / "metrics.png", parts[part])
+        write_figure(folder / "metrics.png", parts[part])
         written.append(folder / "metrics.png")
     return written
 
 
-def write_picture(path: Path, judged: ScoredPart) -> None:
-    """Confusion matrix beside ROC curves, as a PNG; no display is needed."""
+def write_figure(path: Path, scored: ScoredPart) -> None:
+    """Draw the confusion matrix next to the ROC curves, as a PNG; no display is needed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    _draw_confusion(left, judged.metrics)
-    _draw_roc(right, judged)
-    figure.suptitle(f"{judged.metrics.count} images, balanced accuracy {judged.metrics.balanced_accuracy:.3f}")
+    _draw_confusion(left, scored.metrics)
+    _draw_roc(right, scored)
+    figure.suptitle(f"{scored.metrics.count} images, balanced accuracy {scored.metrics.balanced_accuracy:.3f}")
     figure.savefig(path, dpi=120)
 
 
@@ -135,8 +146,8 @@ def _draw_confusion(axes: Axes, metrics: ClassificationMetrics) -> None:
             axes.text(j, i, str(n), ha="center", va="center", color="white" if shares[i][j] > 0.5 else "black")
 
 
-def _draw_roc(axes: Axes, judged: ScoredPart) -> None:
-    curves = roc_curves(judged)
+def _draw_roc(axes: Axes, scored: ScoredPart) -> None:
+    curves = roc_curves(scored)
     for curve in curves:
         false_positive, true_positive = zip(*curve.points, strict=True)
         axes.plot(false_positive, true_positive, label=f"AUROC {curve.auroc:.3f}: {_drawable(curve.label)}")
@@ -149,12 +160,12 @@ def _draw_roc(axes: Axes, judged: ScoredPart) -> None:
 
 
 def _drawable(label: str) -> str:
-    """The label, short, and without what the picture's font cannot draw."""
-    known = "".join(character if character.isprintable() and ord(character) < 0x250 else "?" for character in label)
-    return known if len(known) <= 24 else known[:21] + "..."
+    """The label, shortened, with "?" for each character that the figure's font cannot draw."""
+    text = "".join(character if character.isprintable() and ord(character) < 0x250 else "?" for character in label)
+    return text if len(text) <= 24 else text[:21] + "..."
 
 
 def _write_text(path: Path, text: str) -> Path:
-    """A file name that is no UTF-8 is written with its odd bytes spelled out."""
+    """Bytes of a file name that are not UTF-8 are written as backslash escapes."""
     write_atomic(path, text.encode("utf-8", "backslashreplace"))
     return path

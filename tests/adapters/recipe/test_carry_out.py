@@ -1,4 +1,4 @@
-"""Recipes from end to end on a handful of pictures: small, short, and with weights that the test makes."""
+"""Recipes from end to end on a few images: small, short, and with weights that the test makes."""
 
 from __future__ import annotations
 
@@ -62,46 +62,44 @@ def resnet34_weights(draw_folder, tmp_path_factory) -> Path:
     return path
 
 
-def test_malaria_trains_its_adapters_and_the_comparison_and_writes_what_a_training_leaves(
-    data: Path, tmp_path: Path
-) -> None:
+def test_malaria_trains_its_adapters_and_the_comparison_and_writes_their_reports(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe("malaria-vgg16")
     plan = Plan(data, tmp_path, weights="random:0", images=["malaria-nih"], threads=1, changes=SMALL)
 
-    outcomes = carry_out(recipe, plan)
+    results = carry_out(recipe, plan)
 
-    assert [(outcome.run, outcome.kind) for outcome in outcomes] == [
+    assert [(result.run, result.kind) for result in results] == [
         ("seed", "adapter"), ("lean", "adapter"), ("full", "full"),
     ]  # fmt: skip
-    assert [outcome.trained_parameters for outcome in outcomes] == [209_154, 77_826, 4_851_970]
-    for outcome in outcomes:
-        report = tmp_path / f"{outcome.run}-malaria-nih-s0-report"
-        assert (tmp_path / outcome.file).stat().st_size == outcome.file_bytes
+    assert [result.trained_parameters for result in results] == [209_154, 77_826, 4_851_970]
+    for result in results:
+        report = tmp_path / f"{result.run}-malaria-nih-s0-report"
+        assert (tmp_path / result.file).stat().st_size == result.file_bytes
         assert (report / "metrics.png").read_bytes().startswith(b"\x89PNG")
         assert "`lensmount recipe malaria-vgg16`" in (report / "card.md").read_text()
-        assert sum(map(sum, outcome.metrics["confusion"])) == outcome.metrics["count"] > 0
-        assert (outcome.file_bytes < 1_000_000) == (outcome.kind == "adapter")
+        assert sum(map(sum, result.metrics["confusion"])) == result.metrics["count"] > 0
+        assert (result.file_bytes < 1_000_000) == (result.kind == "adapter")
     assert not list(tmp_path.glob("*.checkpoint"))
-    again = evaluate(tmp_path / outcomes[1].file, data / "malaria-nih", backbone=load_backbone("vgg16", "random:0"))
-    assert again.metrics.to_json()["accuracy"] == outcomes[1].metrics["accuracy"]
+    again = evaluate(tmp_path / results[1].file, data / "malaria-nih", backbone=load_backbone("vgg16", "random:0"))
+    assert again.metrics.to_json()["accuracy"] == results[1].metrics["accuracy"]
 
 
-def test_the_file_of_a_full_tuning_holds_the_weights_that_were_judged_and_is_no_adapter(
+def test_the_file_of_a_full_fine_tuning_holds_the_evaluated_weights_and_is_not_an_adapter(
     data: Path, tmp_path: Path
 ) -> None:
     plan = Plan(
         data, tmp_path, weights="random:0", images=["malaria-nih"], runs=["full"], threads=1, changes=SMALL
     )  # fmt: skip
 
-    (outcome,) = carry_out(load_recipe("malaria-vgg16"), plan)
+    (result,) = carry_out(load_recipe("malaria-vgg16"), plan)
 
     backbone = load_backbone("vgg16", "random:0")
-    stored = safetensors.torch.load_file(tmp_path / outcome.file)
+    stored = safetensors.torch.load_file(tmp_path / result.file)
     changed = {name for name in stored if not name.startswith("head.")}
     assert changed == {f"features.{layer}.{part}" for layer in (26, 28) for part in ("weight", "bias")}
     assert all((stored[name].float() - backbone.tensors[name]).abs().max() > 1e-5 for name in changed)
     with pytest.raises(AdapterError):
-        admit((tmp_path / outcome.file).read_bytes(), backbone)
+        admit((tmp_path / result.file).read_bytes(), backbone)
 
 
 def test_smoking_runs_on_weights_that_the_test_made_and_is_not_trained_twice(
@@ -112,7 +110,7 @@ def test_smoking_runs_on_weights_that_the_test_made_and_is_not_trained_twice(
 
     def watch(title: str) -> Any:
         trained.append(title)
-        return recipe_cli._titled(title, quiet=True)
+        return recipe_cli.titled_progress(title, quiet=True)
 
     plan = Plan(data, tmp_path, weights=str(resnet34_weights), runs=["seed"], threads=1, changes=SMALL)
     first = carry_out(recipe, plan, watch)
@@ -122,7 +120,7 @@ def test_smoking_runs_on_weights_that_the_test_made_and_is_not_trained_twice(
     carry_out(recipe, Plan(**{**_fields(plan), "changes": SMALL | {"epochs": 1}}), watch)
 
     assert again == first
-    assert trained == ["seed on smoking, seed 0"] * 2, "once, and once more with another setting"
+    assert trained == ["seed on smoking, seed 0"] * 2, "once, and again with another setting"
     assert first[0].trained_parameters == 464_898
     assert round(first[0].share, 4) == 0.0214
     assert first[0].file_bytes < 1_000_000
@@ -132,7 +130,7 @@ def _fields(plan: Plan) -> dict[str, Any]:
     return {name: getattr(plan, name) for name in Plan.__dataclass_fields__}
 
 
-def test_the_command_prints_our_figures_beside_those_of_the_source(
+def test_the_command_prints_our_figures_next_to_those_of_the_source(
     data: Path, tmp_path: Path, resnet34_weights: Path
 ) -> None:
     words = ["smoking-resnet34", "--data", str(data), "--out", str(tmp_path), "--weights", str(resnet34_weights)]
@@ -151,12 +149,12 @@ def test_the_command_prints_our_figures_beside_those_of_the_source(
     assert (tmp_path / "table.md").read_text().strip() in shown.stdout
     document = json.loads(scripted.stdout)
     assert document == json.loads((tmp_path / "table.json").read_text())
-    assert [outcome["seed"] for outcome in document["runs"]] == [0, 1]
+    assert [result["seed"] for result in document["runs"]] == [0, 1]
     assert document["reported"][0]["trained_parameters"] == 464_898
 
 
 @pytest.mark.parametrize("words", [[], ["--list"]])
-def test_alone_it_lists_the_recipes_with_one_line_each(words: list[str]) -> None:
+def test_without_a_name_it_lists_the_recipes_with_one_line_each(words: list[str]) -> None:
     result = run.invoke(app, words)
 
     assert result.exit_code == 0
@@ -167,7 +165,7 @@ def test_alone_it_lists_the_recipes_with_one_line_each(words: list[str]) -> None
 
 REFUSED = {
     "an unknown recipe": (["nothing"], "found no recipe 'nothing'"),
-    "no data": (["smoking-resnet34", "--data", "nowhere"], "Fix: --data DIR, where DIR holds smoking/"),
+    "no data": (["smoking-resnet34", "--data", "nowhere"], "Fix: give --data DIR, where DIR holds smoking/"),
     "no weights": (["smoking-resnet34", "--weights", "nowhere.safetensors"], "found no weights file"),
     "an unknown run": (
         ["smoking-resnet34", "--runs", "best"],
@@ -180,7 +178,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_carried_out_is_one_line_with_its_cure(case: str, data: Path, tmp_path: Path) -> None:
+def test_a_refused_recipe_is_one_line_with_a_fix(case: str, data: Path, tmp_path: Path) -> None:
     words, message = REFUSED[case]
     words = words if "--data" in words else [*words, "--data", str(data)]
 
@@ -192,22 +190,24 @@ def test_what_cannot_be_carried_out_is_one_line_with_its_cure(case: str, data: P
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_are_nowhere_are_told_with_a_cure(data: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_reported_with_a_fix(data: Path, tmp_path: Path) -> None:
     text = (recipes_folder() / "smoking-resnet34.toml").read_text()
     (tmp_path / "own.toml").write_text(text.replace('["hub"]', '["nowhere.safetensors"]'))
 
-    with pytest.raises(BackboneError, match=r"found none of the weights of own: nowhere.safetensors. Fix: --weights"):
+    with pytest.raises(
+        BackboneError, match=r"found none of the weights of own: nowhere.safetensors. Fix: give --weights"
+    ):
         carry_out(read_recipe(tmp_path / "own.toml"), Plan(data, tmp_path / "out"))
 
 
-def test_everything_that_is_missing_is_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+def test_missing_data_is_reported_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="malaria-nih-gray50, expected the images"):
         carry_out(load_recipe("malaria-vgg16"), Plan(data, tmp_path / "out", weights="random:0"))
 
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_ends_it_with_a_line_and_leaves_no_outcome(data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_with_one_line_and_records_no_result(data: Path, tmp_path: Path) -> None:
     def press(progress: Progress) -> None:
         if progress.done is not None:
             raise KeyboardInterrupt
@@ -223,7 +223,7 @@ def test_ctrl_c_ends_it_with_a_line_and_leaves_no_outcome(data: Path, tmp_path: 
             """Nothing to close."""
 
     plan = Plan(data, tmp_path, weights="random:0", runs=["head"], threads=1, changes=SMALL)
-    with pytest.raises(TrainingError, match="interrupted: the runs that were finished stay"):
+    with pytest.raises(TrainingError, match="interrupted: the finished runs are kept"):
         carry_out(load_recipe("smoking-resnet34"), plan, Watch)
 
     assert not (tmp_path / "runs.jsonl").exists()

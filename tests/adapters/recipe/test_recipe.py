@@ -1,4 +1,4 @@
-"""The recipes' files: what they hold, what they train, and what is refused in one."""
+"""Recipe files: their content, what they train, and which mistakes are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resnet34() -> Backbone:
 
 
 def adapter_of(recipe: Recipe, run: str, backbone: Backbone) -> TrainableAdapter:
-    """What the run trains, for two classes."""
+    """The adapter that the run trains, for two classes."""
     chosen = next(one for one in recipe.runs if one.name == run)
     config = recipe.config(chosen, recipe.images[0], Path(), Path("x"))
     head = head_text(config, backbone)
@@ -70,7 +70,7 @@ def test_smoking_trains_as_many_parameters_as_its_source(resnet34: Backbone) -> 
     assert round(adapter.count() / (backbone + adapter.count()), 4) == 0.0214 == recipe.reported[0].share
 
 
-def test_smoking_draws_a_as_its_source_and_starts_at_the_backbone(resnet34: Backbone) -> None:
+def test_smoking_draws_a_like_its_source_and_starts_at_the_backbone(resnet34: Backbone) -> None:
     tensors = adapter_of(load_recipe("smoking-resnet34"), "seed", resnet34).tensors()
 
     drawn = [tensor for name, tensor in tensors.items() if name.endswith("lora_A.weight")]
@@ -79,7 +79,7 @@ def test_smoking_draws_a_as_its_source_and_starts_at_the_backbone(resnet34: Back
     assert not any(tensor.any() for name, tensor in tensors.items() if name.endswith("lora_B.weight"))
 
 
-def test_malaria_puts_rank_5_on_the_three_convolutions_of_block_5(vgg16: Backbone) -> None:
+def test_malaria_gives_rank_5_to_the_three_convolutions_of_block_5(vgg16: Backbone) -> None:
     adapter = adapter_of(load_recipe("malaria-vgg16"), "lean", vgg16)
 
     shapes = {name: tuple(tensor.shape) for name, tensor in adapter.tensors().items()}
@@ -112,8 +112,8 @@ def test_malaria_is_compared_with_two_convolutions_and_two_dense_layers_in_full(
     assert adapter.count() == 2 * (512 * 512 * 9 + 512) + 132_354
 
 
-@pytest.mark.skipif(not VGG16_WEIGHTS.is_file(), reason="needs shared/weights beside the checkout")
-def test_the_weights_of_vgg16_that_lie_beside_the_checkout_fit() -> None:
+@pytest.mark.skipif(not VGG16_WEIGHTS.is_file(), reason="needs shared/weights next to the checkout")
+def test_the_weights_of_vgg16_next_to_the_checkout_fit() -> None:
     backbone = load_backbone("vgg16", VGG16_WEIGHTS)
 
     assert backbone.feature_dim == 512
@@ -122,15 +122,15 @@ def test_the_weights_of_vgg16_that_lie_beside_the_checkout_fit() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[str], str], str]] = {
-    "no TOML": (lambda text: f"{text}\n= 3", "found no TOML"),
+    "not TOML": (lambda text: f"{text}\n= 3", "found a file that is not TOML"),
     "an unknown key": (lambda text: f"colour = 3\n{text}", "colour: Extra inputs"),
     "a missing key": (lambda text: text.replace("title =", "#"), "title: Field required"),
     "a wrong type": (lambda text: text.replace('weights = ["hub"]', "weights = 3"), "weights"),
-    "a setting of no training": (lambda text: text.replace("epochs = 12", "epoch = 12"), "found setting 'epoch'"),
+    "an unknown setting": (lambda text: text.replace("epochs = 12", "epoch = 12"), "found setting 'epoch'"),
     "a place among the settings": (lambda text: text.replace("epochs = 12", 'out = "/x"'), "found setting 'out'"),
     "a setting out of range": (lambda text: text.replace("epochs = 12", "epochs = 0"), "found 0 epochs"),
     "a setting of a wrong type": (lambda text: text.replace("epochs = 12", 'epochs = "12"'), "run 'seed' on smoking"),
-    "two runs of one name": (lambda text: text.replace('name = "head"', 'name = "seed"'), "found two runs"),
+    "two runs of the same name": (lambda text: text.replace('name = "head"', 'name = "seed"'), "found two runs"),
     "modules without full": (lambda text: f"{text}modules = 'conv'\n", "found modules without"),
     "a full tuning of nothing": (lambda text: text.replace('name = "head"', 'name = "full"\nkind = "full"'), "modules"),
     "a path as a folder": (lambda text: text.replace('"smoking"', '"../smoking"'), "images.0.folder"),
@@ -148,14 +148,14 @@ def test_a_wrong_recipe_is_refused_with_the_first_wrong_key(case: str, tmp_path:
         read_recipe(tmp_path / "own.toml")
 
 
-def test_an_own_recipe_is_named_by_its_path(tmp_path: Path) -> None:
+def test_a_recipe_outside_the_shipped_ones_is_loaded_by_its_path(tmp_path: Path) -> None:
     text = (recipes_folder() / "smoking-resnet34.toml").read_text()
     (tmp_path / "own.toml").write_text(text)
 
     assert load_recipe(str(tmp_path / "own.toml")).name == "own"
 
 
-def test_the_recipe_printed_in_the_docs_is_one(tmp_path: Path) -> None:
+def test_the_recipe_printed_in_the_docs_is_valid(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
     (tmp_path / "own.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
 
@@ -165,6 +165,6 @@ def test_the_recipe_printed_in_the_docs_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../recipes/malaria-vgg16"])
-def test_an_unknown_recipe_is_answered_with_those_there_are(name: str) -> None:
-    with pytest.raises(TrainingError, match=r"expected .*malaria-vgg16.*Fix: `lensmount recipe --list`"):
+def test_an_unknown_recipe_is_refused_with_the_known_names(name: str) -> None:
+    with pytest.raises(TrainingError, match=r"expected .*malaria-vgg16.*Fix: see `lensmount recipe --list`"):
         load_recipe(name)

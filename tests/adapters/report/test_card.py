@@ -19,7 +19,7 @@ def tables_of(card: str) -> list[list[list[str]]]:
     return [[re.split(r"(?<!\\)\|", line)[1:-1] for line in block.strip().splitlines()] for block in blocks]
 
 
-def test_a_card_gives_the_figures_of_the_judged_test_part(draw_manifest, draw_judged) -> None:
+def test_a_card_gives_the_metrics_of_the_test_part(draw_manifest, draw_judged) -> None:
     test = draw_judged(["oak", "elm"], images=40, wrong=4)
 
     card = model_card(
@@ -27,17 +27,17 @@ def test_a_card_gives_the_figures_of_the_judged_test_part(draw_manifest, draw_ju
     )
 
     assert card.startswith("# trees\n\nWhich tree?\n")
-    assert "## Test\n\n40 images of 9 groups that training never saw" in card
+    assert "## Test\n\n40 images of 9 groups, held out from training." in card
     assert "- balanced accuracy **0.900**" in card
     assert "(36 of 40; 95 % interval 0.769 to 0.960)" in card
     assert f"- expected calibration error {calibration(test.truth, test.scores).error:.3f}" in card
     assert "| oak | 0.900 | 0.900 | 0.900 | 20 | 18 / 2 |" in card
-    assert "20 adapters like this fit" in card
+    assert "this file is 1/20 its size" in card
     assert DIGEST in card
     assert "Best epoch 5 of 5, 1 min 23 s in bf16 on 2 CPU thread(s), torch 2.99." in card
 
 
-def test_without_judged_parts_the_record_s_figures_stand(draw_manifest, draw_judged) -> None:
+def test_without_parts_the_card_gives_the_record_s_metrics(draw_manifest, draw_judged) -> None:
     manifest = draw_manifest(["oak", "elm"])
     figures = {"test": draw_judged(["oak", "elm"]).metrics.to_json()}
     manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}})
@@ -48,7 +48,7 @@ def test_without_judged_parts_the_record_s_figures_stand(draw_manifest, draw_jud
     assert "calibration" not in card
 
 
-def test_without_any_figure_the_card_has_no_figures(draw_manifest) -> None:
+def test_without_any_metrics_the_card_has_no_such_section(draw_manifest) -> None:
     card = model_card(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {})
 
     assert "accuracy" not in card
@@ -62,7 +62,7 @@ def test_an_adapter_without_a_record_has_a_card_too(draw_manifest) -> None:
     assert "## " not in card
 
 
-def test_what_no_record_knows_is_put_in_its_place(draw_manifest) -> None:
+def test_the_texts_beyond_the_record_are_placed_in_order(draw_manifest) -> None:
     texts = CardTexts("Trees", "Read this.", "Photographs (CC0).", "tree", "Leaves only.", "    lensmount train ...")
 
     card = model_card(draw_manifest(["oak", "elm"]), DIGEST, 20_000, texts=texts)
@@ -81,7 +81,7 @@ def test_what_no_record_knows_is_put_in_its_place(draw_manifest) -> None:
 @pytest.mark.parametrize(
     "label", ["<script>alert(1)</script>", "a|b", "**bold**", "[x](javascript:alert(1))", "`", "&lt;"]
 )
-def test_no_label_is_markup_or_breaks_a_table(label: str, draw_manifest, draw_judged) -> None:
+def test_no_label_is_read_as_markup_or_breaks_a_table(label: str, draw_manifest, draw_judged) -> None:
     labels = [label, "elm"]
 
     card = model_card(draw_manifest(labels), DIGEST, 20_000, {"test": draw_judged(labels)})
@@ -92,7 +92,7 @@ def test_no_label_is_markup_or_breaks_a_table(label: str, draw_manifest, draw_ju
     assert plain(label) in card
 
 
-def test_escaping_leaves_ordinary_words_alone() -> None:
+def test_escaping_does_not_change_ordinary_words() -> None:
     assert plain("lung_aca, H&E-stained, 5 µm") == "lung_aca, H&E-stained, 5 µm"
     assert plain("_a_ &amp;\nb") == r"\_a\_ \&amp; b"
     assert html.unescape(plain("&lt;").replace("\\", "")) == "<"

@@ -1,4 +1,4 @@
-"""The training record is read whatever stands in it."""
+"""The training record is read whatever values it has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from lensmount_adapters.report.record import flatten, read_record
 
 
-def test_what_a_run_wrote_is_read(draw_manifest) -> None:
+def test_the_record_of_a_run_is_read(draw_manifest) -> None:
     record = read_record(draw_manifest(["oak", "elm"]))
 
     assert (record.data_name, record.images, record.best_epoch, record.seconds) == ("wood", 20, 5, 83.2)
@@ -20,17 +20,17 @@ def test_what_a_run_wrote_is_read(draw_manifest) -> None:
     assert record.run["precision"] == "bf16"
 
 
-def test_full_fine_tuning_is_the_backbone_and_a_head_at_four_bytes(draw_manifest) -> None:
+def test_full_fine_tuning_counts_the_backbone_and_a_head_at_four_bytes_per_parameter(draw_manifest) -> None:
     record = read_record(draw_manifest(["oak", "elm"]))
 
     assert record.full_parameters == 100_000
     assert record.full_bytes == 400_000
-    assert record.fits(30_000) == 13
-    assert record.fits(0) is None
+    assert record.full_size_ratio(30_000) == 13
+    assert record.full_size_ratio(0) is None
 
 
 @pytest.mark.parametrize("odd", [None, "text", 7, -1, 1e300, [], [[]], {}, {"a": {"b": [1, {"c": 2}]}}, True, 10**400])
-def test_no_value_of_any_field_is_too_odd(odd: object, draw_manifest) -> None:
+def test_no_odd_value_of_any_field_raises(odd: object, draw_manifest) -> None:
     good = draw_manifest(["oak", "elm"])
     for key in good.training:
         training = {**good.training, key: odd}
@@ -42,7 +42,7 @@ def test_no_value_of_any_field_is_too_odd(odd: object, draw_manifest) -> None:
     read_record(good.model_copy(update={"training": {"split": {"parts": {"test": odd, "x": {"classes": odd}}}}}))
 
 
-def test_deep_and_long_documents_are_cut() -> None:
+def test_deep_and_long_records_are_cut() -> None:
     deep = json.loads('{"a":' * 200 + "1" + "}" * 200)
 
     assert flatten(deep) == {"a.a.a.a.a.a": "..."}

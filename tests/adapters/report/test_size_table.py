@@ -27,7 +27,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_the_table_holds_each_layer_once_and_sums_up(table: SizeTable) -> None:
+def test_the_table_has_one_row_per_layer_and_their_sums(table: SizeTable) -> None:
     heads, _, *rows, total = map(cells, table.markdown().splitlines())
     assert heads[3:7] == ["lora 2", "lora-tucker 2", "lora 4", "lora-tucker 4"]
     assert {len(row) for row in (heads, *rows, total)} == {10}
@@ -45,15 +45,15 @@ def test_a_kxk_convolution_has_three_break_even_ranks_and_a_pointwise_one_has_on
     assert [bool(cell) for cell in rows[pointwise][7:]] == [True, False, False]
 
 
-def test_without_an_expression_it_counts_what_training_adapts() -> None:
+def test_without_an_expression_it_counts_the_layers_that_training_adapts() -> None:
     targets = size_table("resnet10t", (8,)).targets
     assert {target.module.partition(".")[0] for target in targets} == {"layer3", "layer4"}
 
 
-def test_the_suffix_says_what_is_written(table: SizeTable, tmp_path: Path) -> None:
+def test_the_suffix_selects_the_format(table: SizeTable, tmp_path: Path) -> None:
     assert table.write(tmp_path / "sizes.md").read_text().endswith(table.markdown())
-    with Image.open(table.write(tmp_path / "sizes.png")) as picture:
-        assert picture.format == "PNG"
+    with Image.open(table.write(tmp_path / "sizes.png")) as image:
+        assert image.format == "PNG"
     assert "<svg" in table.write(tmp_path / "sizes.svg").read_text()
     with pytest.raises(TrainingError, match=r"found --out sizes\.pdf, expected .*\.md, \.png or \.svg"):
         table.write(tmp_path / "sizes.pdf")
@@ -67,7 +67,7 @@ def test_the_command_prints_the_table_and_writes_the_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["no_such_net"], ["test_efficientnet", "--targets", "nowhere"]], ids=str)
-def test_what_it_cannot_count_is_one_line_with_the_cure(arguments: list[str]) -> None:
+def test_an_unknown_backbone_or_layer_is_one_line_on_the_error_stream(arguments: list[str]) -> None:
     result = run.invoke(app, arguments)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")

@@ -1,4 +1,4 @@
-"""Tables, metrics.json, the picture, and all that a run leaves beside its adapter file."""
+"""Tables, metrics.json, metrics.png and the other report files of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 import lensmount_adapters
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart
-from lensmount_adapters.report.write import tables, write_metrics, write_run_report
+from lensmount_adapters.report.write import ReportContext, tables, write_metrics, write_run_report
 
 DIGEST = "sha256:" + "12" * 32
 LABELS = ["oak", "elm", "ash"]
@@ -23,14 +23,14 @@ TRUTH = torch.tensor([0, 0, 0, 1, 1, 2])
 SCORES = torch.tensor(
     [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.2, 0.6, 0.2], [0.1, 0.1, 0.8]]
 )
-JUDGED = ScoredPart(tuple("abcdef"), TRUTH, SCORES, measure(TRUTH, SCORES, LABELS))
+SCORED = ScoredPart(tuple("abcdef"), TRUTH, SCORES, measure(TRUTH, SCORES, LABELS))
 
 
-def no_picture(path: str) -> bytes:
+def no_image(path: str) -> bytes:
     raise FileNotFoundError(path)
 
 
-def test_the_tables_show_every_class_its_figures_and_the_confusion() -> None:
+def test_the_tables_show_the_metrics_of_every_class_and_the_confusion() -> None:
     console = Console(file=io.StringIO(), width=120)
 
     for table in tables("test", measure(TRUTH, SCORES, LABELS)):
@@ -39,10 +39,10 @@ def test_the_tables_show_every_class_its_figures_and_the_confusion() -> None:
     text = console.file.getvalue()
     assert "6 images, accuracy 0.8333, balanced accuracy 0.8889" in text
     assert all(word in text for word in ("oak", "elm", "ash", "precision", "recall", "F1", "AUROC", "confusion matrix"))
-    assert "0.6667" in text  # elm: two of three answers are right
+    assert "0.6667" in text  # elm: two of three predictions are correct
 
 
-def test_the_tables_take_labels_for_words(draw_judged) -> None:
+def test_the_tables_show_labels_literally(draw_judged) -> None:
     console = Console(file=io.StringIO(), width=120)
 
     for table in tables("test", draw_judged(["[red]oak", "[/elm]"]).metrics):
@@ -52,16 +52,16 @@ def test_the_tables_take_labels_for_words(draw_judged) -> None:
     assert console.file.getvalue().count("[/elm]") == 3
 
 
-def test_metrics_are_strict_json_and_a_picture_without_a_display(tmp_path: Path, monkeypatch) -> None:
+def test_metrics_are_written_as_strict_json_and_as_a_figure_without_a_display(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
 
-    paths = write_metrics(tmp_path / "out", {"metrics": JUDGED.metrics.to_json()}, {"test": JUDGED})
+    paths = write_metrics(tmp_path / "out", {"metrics": SCORED.metrics.to_json()}, {"test": SCORED})
 
     assert [path.name for path in paths] == ["metrics.json", "metrics.png"]
     assert json.loads(paths[0].read_text())["metrics"]["confusion"] == [[2, 1, 0], [0, 2, 0], [0, 0, 1]]
-    with Image.open(paths[1]) as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 800
+    with Image.open(paths[1]) as image:
+        assert image.format == "PNG"
+        assert image.width > 800
 
 
 def test_a_set_of_one_class_is_drawn_without_curves(tmp_path: Path) -> None:
@@ -75,22 +75,22 @@ def test_a_set_of_one_class_is_drawn_without_curves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", [r"$\frac$", "_hidden", "樫", "x" * 256, "\u202eoak", "100 %"])
-def test_the_picture_takes_labels_for_words(label: str, draw_judged, tmp_path: Path) -> None:
+def test_the_figure_shows_labels_literally(label: str, draw_judged, tmp_path: Path) -> None:
     write_metrics(tmp_path, {}, {"test": draw_judged(["elm", label])})
 
     assert (tmp_path / "metrics.png").stat().st_size > 5000
 
 
-def test_a_run_leaves_metrics_picture_card_and_page(draw_manifest, tmp_path: Path) -> None:
-    parts = {"validation": JUDGED, "test": JUDGED}
+def test_a_run_writes_metrics_figure_card_and_page(draw_manifest, tmp_path: Path) -> None:
+    parts = {"validation": SCORED, "test": SCORED}
 
-    paths = write_run_report(tmp_path / "out", draw_manifest(LABELS), DIGEST, 20_000, parts, no_picture)
+    paths = write_run_report(tmp_path / "out", draw_manifest(LABELS), DIGEST, 20_000, parts, no_image)
 
     assert [path.name for path in paths] == ["metrics.json", "metrics.png", "card.md", "report.html"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
     document = json.loads(paths[0].read_text())
     assert document["adapter"] == {"name": "trees", "digest": DIGEST, "size_bytes": 20_000}
-    assert document["metrics"]["test"] == json.loads(json.dumps(JUDGED.metrics.to_json()))
+    assert document["metrics"]["test"] == json.loads(json.dumps(SCORED.metrics.to_json()))
     assert document["calibration"]["validation"]["expected_calibration_error"] == pytest.approx(
         (abs(0.6 + 0.6 - 2) + abs(0.7 - 0) + abs(0.8 * 3 - 3)) / 6, abs=1e-6
     )
@@ -98,12 +98,11 @@ def test_a_run_leaves_metrics_picture_card_and_page(draw_manifest, tmp_path: Pat
     assert "5 of 6 images" in paths[3].read_text()
 
 
-def test_gate_and_notes_stand_in_the_page(draw_manifest, tmp_path: Path) -> None:
+def test_the_page_shows_gate_and_notes(draw_manifest, tmp_path: Path) -> None:
     gate = {"passed": False, "reason": "worse than trees@3", "margin": 0.01, "replaced": {"version": 3}}
 
-    write_run_report(
-        tmp_path, draw_manifest(LABELS), DIGEST, 9, {"test": JUDGED}, no_picture, gate=gate, notes=["2 copies"]
-    )
+    context = ReportContext(gate=gate, notes=["2 copies"])
+    write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 9, {"test": SCORED}, no_image, context)
 
     page = (tmp_path / "report.html").read_text()
     assert "<b>Not passed</b>: <bdi>worse than trees@3</bdi>" in page
@@ -111,8 +110,8 @@ def test_gate_and_notes_stand_in_the_page(draw_manifest, tmp_path: Path) -> None
     assert "<bdi>2 copies</bdi>" in page
 
 
-def test_a_run_without_any_judged_part_leaves_all_but_the_picture(draw_manifest, tmp_path: Path) -> None:
-    paths = write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 20_000, {}, no_picture)
+def test_a_run_without_any_scored_part_writes_no_figure(draw_manifest, tmp_path: Path) -> None:
+    paths = write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 20_000, {}, no_image)
 
     assert [path.name for path in paths] == ["metrics.json", "card.md", "report.html"]
     assert json.loads(paths[0].read_text())["metrics"] == {}
@@ -122,24 +121,26 @@ def test_two_hundred_classes_are_written(draw_manifest, draw_judged, tmp_path: P
     labels = [f"species {number}" for number in range(200)]
 
     paths = write_run_report(
-        tmp_path, draw_manifest(labels), DIGEST, 20_000, {"test": draw_judged(labels, 400, 40)}, no_picture
+        tmp_path, draw_manifest(labels), DIGEST, 20_000, {"test": draw_judged(labels, 400, 40)}, no_image
     )
 
     assert all(path.stat().st_size > 1000 for path in paths)
-    assert len(tables("test", draw_judged(labels, 400, 40).metrics)) == 2  # a matrix of 200 columns helps nobody
+    assert len(tables("test", draw_judged(labels, 400, 40).metrics)) == 2  # a matrix of 200 columns is unreadable
 
 
-def test_a_path_that_is_no_utf_8_is_spelled_out(draw_manifest, draw_judged, tmp_path: Path) -> None:
-    judged = draw_judged(LABELS, images=3, wrong=1, paths=["odd\udcff.png", "b", "c"])
+def test_a_path_that_is_not_utf_8_is_written_with_escapes(draw_manifest, draw_judged, tmp_path: Path) -> None:
+    scored = draw_judged(LABELS, images=3, wrong=1, paths=["odd\udcff.png", "b", "c"])
 
-    write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 20_000, {"test": judged}, no_picture)
+    write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 20_000, {"test": scored}, no_image)
 
     assert r"odd\udcff.png" in (tmp_path / "report.html").read_text()
 
 
-def test_matplotlib_is_imported_when_a_picture_is_drawn_and_no_earlier() -> None:
+def test_matplotlib_is_imported_only_when_a_figure_is_drawn() -> None:
     package = Path(lensmount_adapters.__file__).parent
-    for path in package.glob("*.py"):
+    paths = sorted(package.rglob("*.py"))
+    assert package / "report" / "write.py" in paths
+    for path in paths:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert "matplotlib" not in ast.unparse(node), path
