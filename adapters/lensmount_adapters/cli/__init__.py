@@ -1,1 +1,1 @@
-"""The commands of this package: each is a function with a terminal around it."""
+"""The commands of this package: each parses options, calls a function and prints its result."""

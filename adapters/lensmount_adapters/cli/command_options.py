@@ -1,4 +1,4 @@
-"""The flags of `lensmount train`, made from the table of options."""
+"""Flags of a command that are made from a table of options."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ TYPES: dict[str, Any] = {
     "float": float,
     "bool": bool,
     "path": Path,
+    "names": list[str],
     "window": tuple[float, float],
     "prompts": Path,
 }
 
 
 def with_options(options: Sequence[Option], before: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Show typer a command that takes `**options` as if its source spelled each of them, before its own `before`."""
+    """Let typer see a parameter for each option of a command that takes `**options`, in front of parameter `before`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
-        own = [
+        parameters = [
             parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in inspect.signature(command).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        at = [parameter.name for parameter in own].index(before)
-        parameters = own[:at] + [parameter_of(option) for option in options] + own[at:]
+        at = [parameter.name for parameter in parameters].index(before)
+        parameters[at:at] = [parameter_of(option) for option in options]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # PEP 362 reads it
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return command
@@ -43,6 +44,7 @@ def with_options(options: Sequence[Option], before: str) -> Callable[[Callable[.
 
 
 def parameter_of(option: Option) -> inspect.Parameter:
+    """The option as a keyword parameter with typer's annotation."""
     kind = TYPES[option.type]
     text = option.help
     default = inspect.Parameter.empty if option.required else option.default

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lensmount_adapters.cli.terminal import fail
+
 if TYPE_CHECKING:
     from lensmount_adapters.training.evaluate import Evaluation
-from lensmount_adapters.cli.terminal import fail
 
 
 def evaluate(
-    adapter: Annotated[Path, typer.Argument(help="The adapter file to judge.", exists=True, dir_okay=False)],
-    data: Annotated[Path, typer.Option(help="Folder with one folder of images for each label of the adapter.")],
+    adapter: Annotated[Path, typer.Argument(help="The adapter file to evaluate.", exists=True, dir_okay=False)],
+    data: Annotated[Path, typer.Option(help="Folder with one folder of images per label of the adapter.")],
     split: Annotated[
         str,
         typer.Option(
-            help="test: the very images that were kept from training, found again from the adapter's record; "
-            "also train, validation; all: every image of the folder."
+            help="test: the images that were held out from training, found with the adapter's record; "
+            "train or validation: the images of that part; all: every image of the folder."
         ),
     ] = "test",
     out: Annotated[
@@ -38,7 +39,9 @@ def evaluate(
 
     try:
         if split not in ("test", "validation", "train", "all"):
-            raise TrainingError(f"found --split {split!r}, expected test, validation, train or all")
+            raise TrainingError(
+                f"found --split {split!r}, expected test, validation, train or all. Fix: choose one of these"
+            )
         evaluation = run(
             adapter,
             data,

@@ -1,4 +1,4 @@
-"""`lensmount recipe`: list the recipes, or carry one out, with a terminal around it."""
+"""`lensmount recipe`: list the recipes, or carry one out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lensmount_adapters.cli.command_options import with_options
 from lensmount_adapters.cli.terminal import fail, progress_bar
+from lensmount_adapters.training.option import Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,37 +19,45 @@ if TYPE_CHECKING:
 
     from lensmount_adapters.training.train_adapter import Progress
 
-DEFAULT_DATA = Path("../shared/data")
+OPTIONS = (
+    Option("data", "path", "", default="../shared/data", help="The folder with the recipe's folders of images."),
+    Option("out", "path", "", unset="recipe-NAME", help="Folder for adapters, reports and tables."),
+    Option("runs", "names", "", help="Train only this run; can be given several times."),
+    Option("images", "names", "", help="Train only on this image set; can be given several times."),
+    Option(
+        "weights",
+        "str",
+        "",
+        unset="as the recipe says",
+        help="The backbone's weights: FILE, 'hub' or 'random:SEED'.",
+    ),
+    Option("seeds", "int", "", default=1, minimum=1, help="Train each run with the seeds 0 to N-1."),
+    Option(
+        "changes",
+        "names",
+        "",
+        flag="--set",
+        metavar="KEY=VALUE",
+        help="Change a setting for all runs: epochs=2, 'augment=\"none\"'.",
+    ),
+    Option("device", "str", "", default="auto", help="cpu, cuda, or auto."),
+    Option("threads", "int", "", minimum=1, unset="all cores", help="CPU threads."),
+)
 
 
+@with_options(OPTIONS, before="json")
 def recipe(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The recipe, or the path of a .toml file of your own.")
+        str | None, typer.Argument(metavar="NAME", help="The recipe's name, or the path of a .toml file.")
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the recipes and do nothing.")] = False,
-    data: Annotated[Path, typer.Option(help="The folder that holds the recipe's folders of images.")] = DEFAULT_DATA,
-    out: Annotated[
-        Path | None, typer.Option(help="Where adapters, reports and tables go.  (default: recipe-NAME)")
-    ] = None,
-    runs: Annotated[list[str] | None, typer.Option(help="Only this run; may be given several times.")] = None,
-    images: Annotated[list[str] | None, typer.Option(help="Only this image set; may be given several times.")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  (default: as the recipe says)"),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Train each run with the seeds 0 to N-1.")] = 1,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting for all runs: epochs=2, 'augment=\"none\"'."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  (default: all cores)")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes and do nothing else.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    **options: Any,
 ) -> None:
-    """Train what a published system trains, and show our figures beside its own.
+    """Reproduce a published system, and show our figures next to the published ones.
 
-    Writes an adapter, a report and a picture of the confusion matrix for each run, and one table. Runs that were
-    finished before are not trained again. Without a name, lists the recipes.
+    Writes an adapter, a report and a plot of the confusion matrix for each run, and one table. Runs that are already
+    finished are not trained again. Without a name, lists the recipes.
     """
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.recipe.carry_out import Plan, carry_out
@@ -58,23 +68,29 @@ def recipe(
         if name is None or list_:
             _show_list({known: load_recipe(known).title for known in recipe_names()}, json)
             return
-        found = load_recipe(name)
-        folder = out or Path(f"recipe-{found.name}")
-        plan = Plan(data, folder, weights, runs or (), images or (), seeds, threads, device, _changes(set_ or []))
-        outcomes = carry_out(found, plan, lambda title: _titled(title, quiet=json))
-        written = write_tables(folder, found, outcomes)
+        chosen = load_recipe(name)
+        plan = Plan(
+            options.pop("data"),
+            options.pop("out") or Path(f"recipe-{chosen.name}"),
+            runs=options.pop("runs") or (),
+            images=options.pop("images") or (),
+            changes=_changes(options.pop("changes") or []),
+            **options,
+        )
+        results = carry_out(chosen, plan, lambda title: titled_progress(title, quiet=json))
+        written = write_tables(plan.out, chosen, results)
     except LensmountError as error:
         fail(error, json)
     if json:
         typer.echo(written[1].read_text(encoding="utf-8"))
         return
-    typer.echo(f"\n{found.title}\n\n{table(found, outcomes)}\n")
+    typer.echo(f"\n{chosen.title}\n\n{table(chosen, results)}\n")
     for path in written:
         typer.echo(f"Wrote {path}")
 
 
 def _changes(texts: list[str]) -> dict[str, Any]:
-    """["epochs=2"] -> {"epochs": 2}; the values are written as in the recipe."""
+    """["epochs=2"] -> {"epochs": 2}; values are written as in a recipe."""
     from lensmount_adapters.errors import TrainingError
 
     try:
@@ -95,7 +111,8 @@ def _show_list(titles: dict[str, str], as_json: bool) -> None:
         typer.echo(f"{name:{width}}  {title}")
 
 
-def _titled(title: str, *, quiet: bool) -> AbstractContextManager[Callable[[Progress], None]]:
+def titled_progress(title: str, *, quiet: bool) -> AbstractContextManager[Callable[[Progress], None]]:
+    """Print the title of a run and show a progress bar below it."""
     from contextlib import contextmanager
 
     @contextmanager

@@ -1,14 +1,12 @@
-"""`lensmount sizes`: count what adapters of a backbone would store."""
+"""`lensmount sizes`: count the numbers that adapters of a backbone would store."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    pass
 from lensmount_adapters.cli.terminal import fail
 
 
@@ -16,16 +14,16 @@ def sizes(
     backbone: Annotated[str, typer.Argument(help="The network: any timm name, such as resnet34.")],
     rank: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="A rank of the deltas; may be given several times.  (default: 4 8 16)"),
+        typer.Option(min=1, help="A rank of the deltas; can be given several times.  (default: 4 8 16)"),
     ] = None,
     targets: Annotated[
         str | None, typer.Option(help="Regular expression for the layers to count.  (default: by backbone)")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the table (.md) or draw it (.png, .svg).", dir_okay=False)
+        Path | None, typer.Option(help="Write the table to this file (.md), or draw it (.png, .svg).", dir_okay=False)
     ] = None,
 ) -> None:
-    """Count what LoRA and its CP/Tucker form would store for each layer of a backbone, and where each breaks even."""
+    """Count the numbers that LoRA and its CP/Tucker form store per layer of a backbone, with break-even ranks."""
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.report.size_table import size_table
 

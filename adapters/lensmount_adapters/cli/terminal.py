@@ -1,4 +1,4 @@
-"""Progress and errors of this package's commands, in the terminal."""
+"""Progress and errors of this package's commands in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], None]]:
-    """One bar over all steps with loss, accuracy and time left, on the error stream; a line for each epoch."""
+    """Show one bar over all steps with loss, accuracy and time left, and a line per epoch, on the error stream."""
     from contextlib import contextmanager
 
     from rich.console import Console
@@ -50,7 +50,7 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
                 accuracy=progress.accuracy,
             )
             if progress.done is not None and not quiet:
-                console.print(_epoch_line(progress), soft_wrap=True)
+                console.print(epoch_line(progress), soft_wrap=True)
 
         if console.is_terminal and not quiet:
             console.print("Reading the images and measuring the machine ...")
@@ -66,7 +66,8 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
 _PHASES = {"training": "epoch", "caching": "views of epoch", "searching": "trying methods, epoch"}
 
 
-def _epoch_line(progress: Progress) -> str:
+def epoch_line(progress: Progress) -> str:
+    """The line that is printed at the end of an epoch."""
     done = progress.done
     line = f"epoch {progress.epoch:3d}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}"
     if done is None or done.validation_loss is None or done.validation_balanced_accuracy is None:
@@ -78,7 +79,7 @@ def _epoch_line(progress: Progress) -> str:
 
 
 def fail(error: Exception, as_json: bool) -> NoReturn:
-    """One line on the error stream, or a JSON document; exit status 1."""
+    """Print one line on the error stream, or a JSON document on stdout, and exit with status 1."""
     code = getattr(error, "code", "error")
     if as_json:
         typer.echo(json_format.dumps({"error": {"code": code, "message": str(error)}}, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`lensmount train`, `evaluate` and `sizes`: the functions of training and evaluation, with a terminal around them."""
+"""`lensmount train`: train an adapter on a folder of images."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def train(
 ) -> None:
     """Train an adapter on a folder of images.
 
-    Splits the images into training, validation and test parts, trains, keeps the best epoch, writes one small file
-    and a report beside it.
-    Ctrl-C ends the training early and keeps the best so far.
+    Splits the images into training, validation and test parts, trains, keeps the best epoch, and writes one small file
+    and a report next to it.
+    Ctrl-C ends the training early and keeps the best epoch so far.
     """
     from lensmount_adapters.errors import LensmountError
-    from lensmount_adapters.report.write import write_run_report
+    from lensmount_adapters.report.write import ReportContext, write_run_report
     from lensmount_adapters.training.config import TrainingConfig
     from lensmount_adapters.training.prompts import read_prompts
     from lensmount_adapters.training.train_adapter import train as run
@@ -43,10 +43,14 @@ def train(
         config = TrainingConfig(**options)
         with progress_bar(quiet=json) as listener:
             result = run(config, listener)
-        folder = report or config.out.with_name(f"{config.out.stem}-report")
-        parts = result.judged
         written = write_run_report(
-            folder, result.manifest, result.digest, result.size_bytes, parts, result.folder.read, notes=result.notes
+            report or config.out.with_name(f"{config.out.stem}-report"),
+            result.manifest,
+            result.digest,
+            result.size_bytes,
+            result.judged,
+            result.folder.read,
+            ReportContext(notes=result.notes),
         )
     except LensmountError as error:
         fail(error, json)
@@ -81,7 +85,7 @@ def _show_training(result: TrainingResult, report: list[Path], as_json: bool) ->
     if result.interrupted:
         console.print(
             f"Interrupted after epoch {epochs['run']} of {epochs['asked']}: the best epoch so far is kept. "
-            "The same command with --resume goes on.",
+            "Run the same command with --resume to continue.",
             style="yellow",
         )
     console.print(

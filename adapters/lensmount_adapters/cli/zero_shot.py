@@ -1,4 +1,4 @@
-"""`lensmount zero-shot`: an adapter from prompts alone, with a terminal around it."""
+"""`lensmount zero-shot`: make an adapter from prompts alone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def zero_shot(
     prompts: Annotated[
         Path, typer.Option(help="TOML file with `templates` and descriptions of each class in a table `classes`.")
     ],
-    name: Annotated[str, typer.Option(help="The adapter's name, as requests will give it: histology.")],
+    name: Annotated[str, typer.Option(help="The adapter's name, which requests use: histology.")],
     out: Annotated[Path, typer.Option(help="The adapter file to write: histology.safetensors.")],
     weights: Annotated[str, typer.Option(help="The CLIP: FOLDER or hub:OWNER/NAME, such as hub:vinid/plip.")] = "hub",
     license_: Annotated[str, typer.Option("--license", help="Licence of the adapter, kept in the file.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Write an adapter that compares images with texts, without any training or image (CLIP)."""
+    """Write an adapter that compares images with texts (CLIP); it needs no training and no images."""
     from lensmount_adapters.backbone.clip import CLIP
     from lensmount_adapters.backbone.load import load_backbone, weights_from
     from lensmount_adapters.errors import LensmountError

@@ -1,0 +1,67 @@
+"""`lensmount evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lensmount_adapters.cli.evaluate import evaluate
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.train_adapter import train
+
+app = typer.Typer()
+app.command("evaluate")(evaluate)
+run = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def shapes(draw_folder, tmp_path_factory) -> Path:
+    return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=20, bar=20)
+
+
+def test_it_shows_the_metrics_of_the_recorded_test_part_and_writes_the_report(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shapes.safetensors"
+    result = train(
+        TrainingConfig(
+            shapes,
+            "shapes",
+            out,
+            backbone="mobilenetv3_small_050",
+            weights="random:0",
+            size=32,
+            epochs=2,
+            batch_size=8,
+            precision="fp32",
+            threads=1,
+        )
+    )
+    recorded = result.record["metrics"]["test"]
+
+    shown = run.invoke(app, [str(out), "--data", str(shapes), "--out", str(tmp_path / "report")])
+    scripted = run.invoke(app, [str(out), "--data", str(shapes), "--json"])
+
+    assert shown.exit_code == 0, shown.output
+    assert f"balanced accuracy {recorded['balanced_accuracy']:.4f}" in shown.stdout.replace("\n", " ")
+    assert (tmp_path / "report" / "metrics.png").is_file()
+    assert json.loads(scripted.stdout)["metrics"] == recorded
+
+
+def test_an_unknown_part_is_one_line_on_the_error_stream(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").touch()
+
+    result = run.invoke(app, [str(tmp_path / "x.safetensors"), "--data", str(tmp_path), "--split", "tset"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: found --split 'tset', expected test, validation, train or all. Fix: ")
+
+
+def test_the_help_names_the_required_options() -> None:
+    result = run.invoke(app, ["--help"])
+
+    assert result.exit_code == 0
+    assert "--data" in result.output
+    assert "Folder with one folder of images per label" in " ".join(result.output.replace("│", " ").split())
