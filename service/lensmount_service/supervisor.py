@@ -1,60 +1,47 @@
-"""Keep one worker process running beside the server: started anew when it dies, ended when the server ends."""
+"""Keep one worker process running next to the server: restarted if it dies, ended when the server ends."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import threading
 import time
-from types import TracebackType
-from typing import Self
 
 import structlog
 
+from lensmount_service.background_thread import BackgroundThread
 from lensmount_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-EX_CONFIG = 78  # the worker's own word that the same start would fail again
-DELAYS_S = (0.5, 30.0)  # before a start after a crash: doubling from the first to the second
-STEADY_S = 60.0  # a worker that lived so long crashes for a new reason
+EX_CONFIG = 78  # the exit status with which a worker says that the same start would fail again
+DELAYS_S = (0.5, 30.0)  # before a restart after a crash: doubles from the first to the second
+STEADY_S = 60.0  # a worker that lived this long crashes for a new reason, so the delay starts again at the first
 TERMINATE_S = 10.0
 
 
-class WorkerProcess:
-    """`with WorkerProcess(settings, "http://127.0.0.1:8000"): ...` has a worker for this server as a child process."""
+class WorkerProcess(BackgroundThread):
+    """`with WorkerProcess(settings, "http://127.0.0.1:8000"): ...` keeps one worker for it as a child process."""
 
     def __init__(self, settings: Settings, url: str, command: tuple[str, ...] | None = None) -> None:
-        self._command = command or (sys.executable, "-m", "lensmount_client", "worker", "--parent", str(os.getpid()))
-        self._environment = {**os.environ, **_environment(settings, url)}
-        self._ended = threading.Event()
+        super().__init__("lensmount-supervisor")
+        self.command = command or (sys.executable, "-m", "lensmount_client", "worker", "--parent", str(os.getpid()))
+        self.variables = worker_variables(settings, url)
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name="lensmount-supervisor", daemon=True)
 
     @property
     def pid(self) -> int | None:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
     def _run(self) -> None:
-        """The thread lives as long as the child: Linux ends the child with the thread that started it."""
+        """The thread lives as long as the child, because Linux ends the child with the thread that started it."""
         delay_s = DELAYS_S[0]
         while not self._ended.is_set():
             started = time.monotonic()
             self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
+                self.command,
+                env={**os.environ, **self.variables},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the server, which ends the worker after itself
             )
@@ -69,7 +56,7 @@ class WorkerProcess:
                 break
             if time.monotonic() - started > STEADY_S:
                 delay_s = DELAYS_S[0]
-            log.warning("worker ended, starting it anew", exit_code=code, delay_s=delay_s)
+            log.warning("worker ended, restarting it", exit_code=code, delay_s=delay_s)
             self._ended.wait(delay_s)
             delay_s = min(DELAYS_S[1], delay_s * 2)
         if self._process is not None:
@@ -86,8 +73,8 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _environment(settings: Settings, url: str) -> dict[str, str]:
-    """The worker's settings as variables: a token on a command line could be read by others."""
+def worker_variables(settings: Settings, url: str) -> dict[str, str]:
+    """The worker's settings as environment variables, because other users could read a token on a command line."""
     values = {
         "SERVER": url,
         "STATE": str(settings.state),

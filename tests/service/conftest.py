@@ -164,6 +164,19 @@ def make_pictures() -> Callable[[Path, tuple[str, ...], int], None]:
     return make
 
 
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """`until(lambda: path.exists(), seconds=20)` polls until the condition is true; it fails after `seconds`."""
+
+    def wait(condition: Callable[[], object], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not become true in time"
+            time.sleep(0.01)
+
+    return wait
+
+
 # Databases: SQLite in a file and, where its binaries are installed, a real PostgreSQL of this test run's own
 
 

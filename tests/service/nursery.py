@@ -1,6 +1,7 @@
-"""A small parent of servers and workers: imports torch once and forks them, so that a kill and a new start cost little.
+"""The parent process of servers and workers: it imports torch once and forks them, so that restarting them is cheap.
 
-Run as a program: one JSON command a line on stdin, one JSON answer a line on stdout. It has no threads when it forks.
+It is run as a program: each line on stdin is one JSON command, each line on stdout one JSON response. It has no threads
+when it forks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 
 def main() -> None:
     import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401  # imported here, before the forks, and not in each of them
+    import matplotlib.figure  # noqa: F401  # imported once, before the forks
 
     from lensmount_adapters import load_backbone
     from lensmount_service import logs, server
@@ -43,7 +44,7 @@ def main() -> None:
     say({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)
-        answer: dict[str, object] = {}
+        response: dict[str, object] = {}
         if command["do"] == "start":
             pid = os.fork()
             if pid == 0:
@@ -56,24 +57,24 @@ def main() -> None:
                     os.write(2, f"ended by {error!r}\n".encode())
                 finally:
                     os._exit(code)
-            answer = {"pid": pid}
+            response = {"pid": pid}
         elif command["do"] == "signal":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(command["pid"], command["number"])
         elif command["do"] == "wait":
             end = time.monotonic() + command["seconds"]
-            answer = {"code": None}
+            response = {"code": None}
             while time.monotonic() < end:
                 pid, status = os.waitpid(command["pid"], os.WNOHANG)
                 if pid:
-                    answer = {"code": os.waitstatus_to_exitcode(status)}
+                    response = {"code": os.waitstatus_to_exitcode(status)}
                     break
                 time.sleep(0.005)
-        say(answer)
+        say(response)
 
 
-def say(answer: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
+def say(response: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(response) + "\n")
     sys.stdout.flush()
 
 

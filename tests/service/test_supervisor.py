@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from lensmount_service import supervisor
 from lensmount_service.settings import Settings
-from lensmount_service.supervisor import WorkerProcess, _environment
+from lensmount_service.supervisor import WorkerProcess, worker_variables
 
 
 @pytest.fixture(autouse=True)
@@ -31,67 +30,81 @@ def child(code: str) -> tuple[str, ...]:
     return (sys.executable, "-S", "-c", code)
 
 
-def wait_until(holds, seconds=20):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+class Log:
+    """The supervisor's log: what it has reported at the levels warning and error."""
+
+    def __init__(self):
+        self.events = []
+
+    def warning(self, event, **fields):
+        self.events.append((event, fields))
+
+    error = warning
 
 
-def test_a_worker_that_crashes_is_started_anew(settings, tmp_path):
+@pytest.fixture
+def log(monkeypatch):
+    log = Log()
+    monkeypatch.setattr(supervisor, "log", log)
+    return log
+
+
+def test_a_worker_that_crashes_is_restarted(settings, until, tmp_path):
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(1)"
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)):
-        wait_until(lambda: starts.exists() and len(starts.read_text()) >= 3)
+        until(lambda: starts.exists() and len(starts.read_text()) >= 3)
 
 
-def test_a_worker_that_cannot_start_is_not_tried_again_and_again(settings, tmp_path):
+def test_a_worker_that_cannot_start_is_not_restarted(settings, log, until, tmp_path):
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(78)"
-    with WorkerProcess(settings, "http://127.0.0.1:1", child(code)):
-        wait_until(starts.exists)
-        time.sleep(0.5)
+    with WorkerProcess(settings, "http://127.0.0.1:1", child(code)) as worker:
+        until(lambda: log.events)
+        assert worker.is_running  # so that the server keeps its one supervisor until it ends
+    assert log.events == [("worker cannot start; jobs will wait", {})]  # a restart logs its delay
     assert starts.read_text() == "x"
 
 
-def test_the_worker_ends_with_the_server(settings):
+def test_the_worker_ends_with_the_server(settings, until):
     with WorkerProcess(settings, "http://127.0.0.1:1", child("import time; time.sleep(60)")) as worker:
-        wait_until(lambda: worker.pid is not None)
+        until(lambda: worker.pid is not None)
         pid = worker.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert worker.pid is None
 
 
-def test_a_worker_that_hears_no_sigterm_is_killed(settings, monkeypatch, tmp_path):
+def test_a_worker_that_ignores_sigterm_is_killed(settings, monkeypatch, until, tmp_path):
     monkeypatch.setattr(supervisor, "TERMINATE_S", 0.2)
     deaf = tmp_path / "deaf"
     code = f"import signal, time; signal.signal(15, signal.SIG_IGN); open({str(deaf)!r}, 'w'); time.sleep(60)"
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)) as worker:
-        wait_until(deaf.exists)
+        until(deaf.exists)
         pid = worker.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_secrets_go_by_the_environment_and_not_on_the_command_line(settings):
-    values = _environment(settings, "http://127.0.0.1:8000")
+def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(settings):
+    values = worker_variables(settings, "http://127.0.0.1:8000")
     assert values["LENSMOUNT_TOKEN"] == "secret-token"
     assert values["LENSMOUNT_DATABASE"] == "postgresql://a:b@db/x"
     assert values["LENSMOUNT_SERVER"] == "http://127.0.0.1:8000"
     assert values["LENSMOUNT_BACKBONE"] == "resnet10t"
     worker = WorkerProcess(settings, "http://127.0.0.1:8000")
-    assert "secret-token" not in " ".join(worker._command)
+    assert worker.variables == values
+    assert "secret-token" not in " ".join(worker.command)
 
 
-def test_serve_with_worker_trains_beside_the_server_and_leaves_no_process_behind_when_it_is_killed(
-    tmp_path, make_pictures
+def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_when_it_is_killed(
+    tmp_path, make_pictures, until
 ):
-    make_pictures(tmp_path / "pictures", ("a", "b"), 10)
+    make_pictures(tmp_path / "images", ("a", "b"), 10)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted((tmp_path / "pictures").rglob("*.png")):
-            file.write(path, path.relative_to(tmp_path / "pictures").as_posix())
+        for path in sorted((tmp_path / "images").rglob("*.png")):
+            file.write(path, path.relative_to(tmp_path / "images").as_posix())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "lensmount_client", "serve", "--with-worker", "--port", str(port), "--no-zoo"]
@@ -100,12 +113,12 @@ def test_serve_with_worker_trains_beside_the_server_and_leaves_no_process_behind
         server = subprocess.Popen([*command, *options], stdout=log, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            wait_until(lambda: answers(client, server), 120)
+            until(lambda: answers(client, server), 120)
             headers = {"Content-Type": "application/zip"}
             client.put("/datasets/cells", content=archive.getvalue(), headers=headers).raise_for_status()
             job = {"dataset": "cells", "adapter": "cells", "method": "norm", "epochs": 2, "size": 32}
             path = f"/jobs/{client.post('/jobs', json=job).json()['id']}"
-            wait_until(lambda: client.get(path).json()["state"] not in ("queued", "running"), 120)
+            until(lambda: client.get(path).json()["state"] not in ("queued", "running"), 120)
             assert client.get(path).json()["state"] == "succeeded", (tmp_path / "log").read_text()
         workers = children(server.pid)
         assert len(workers) == 1
@@ -113,7 +126,7 @@ def test_serve_with_worker_trains_beside_the_server_and_leaves_no_process_behind
     finally:
         server.kill()
         server.wait()
-    wait_until(lambda: not is_alive(workers[0]), 60)
+    until(lambda: not is_alive(workers[0]), 60)
 
 
 def answers(client: httpx.Client, server: subprocess.Popen) -> bool:
@@ -125,15 +138,15 @@ def answers(client: httpx.Client, server: subprocess.Popen) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    found = []
+    pids = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == pid:
-            found.append(int(status.parent.name))
-    return found
+            pids.append(int(status.parent.name))
+    return pids
 
 
 def is_alive(pid: int) -> bool:

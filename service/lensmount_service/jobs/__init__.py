@@ -1,1 +1,1 @@
-"""The durable job table: schema, records, table, files, log, publishing."""
+"""The durable job table: records, schema, client and worker verbs, files, log, publishing."""

@@ -1,7 +1,7 @@
-"""What jobs leave on disk: report files for everybody, and the checkpoint from which the next attempt goes on.
+"""The files that jobs leave on disk: reports for everybody, and the checkpoint from which the next attempt resumes.
 
-A file comes in under a temporary name; it takes its place inside the transaction in which the sender's lease holds, so
-that a worker which has lost its job cannot overwrite what its successor wrote.
+A file is received under a temporary name. It is renamed inside a transaction that checks the sender's lease, so a
+worker that has lost its job cannot overwrite what its successor wrote.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class JobFiles:
     async def receive(self, job_id: str, token: str, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Store a file, durable before this returns.
 
-        Raises NotFound (`job_not_found`, `file_not_found`), LeaseLost, StorageFull; then nothing is changed.
+        Raises NotFound (`job_not_found`, `file_not_found`), LeaseLost or StorageFull, and then nothing has changed.
         """
         _require_known(name)
         temporary = await asyncio.to_thread(self._begin, job_id, token, name)
@@ -68,7 +68,7 @@ class JobFiles:
 
     def _begin(self, job_id: str, token: str, name: str) -> Path:
         with self._jobs.holding(job_id, token):
-            pass  # refused before the body is read; the check that counts is the one in `_keep`
+            pass  # refuse before the body is read; the check that counts is the one in `_keep`
         folder = self._folder / job_id
         with _storage():
             folder.mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ class JobFiles:
             fsync_folder(target.parent)
 
     def path(self, job_id: str, name: str) -> Path:
-        """Raises NotFound (`file_not_found`) where the job has no such file."""
+        """Raises NotFound (`file_not_found`) if the job has no such file."""
         _require_known(name)
         path = self._folder / job_id / name
         if not path.is_file():
@@ -95,8 +95,8 @@ class JobFiles:
 
     def list(self, job_id: str) -> tuple[JobFile, ...]:
         """The files that a job has left, without the checkpoint."""
-        found = (self._folder / job_id / name for name in MEDIA_TYPES)
-        return tuple(JobFile(path.name, path.stat().st_size, _digest(path)) for path in found if path.is_file())
+        paths = (self._folder / job_id / name for name in MEDIA_TYPES)
+        return tuple(JobFile(path.name, path.stat().st_size, _digest(path)) for path in paths if path.is_file())
 
     def drop_checkpoint(self, job_id: str) -> None:
         (self._folder / job_id / CHECKPOINT).unlink(missing_ok=True)
@@ -121,5 +121,5 @@ def _storage() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull("the disk that holds the jobs is full. Fix: free space and try again") from error
+            raise StorageFull("the disk with the jobs' files is full. Fix: free space and try again") from error
         raise Unavailable(f"the job's files cannot be written ({error.strerror})", code="store_unavailable") from error

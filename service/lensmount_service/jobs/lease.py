@@ -1,4 +1,4 @@
-"""How long a worker may be silent before its job goes to another one: the value that server and worker share."""
+"""How long a worker may be silent before another one may claim its job: server and worker share the value."""
 
 from __future__ import annotations
 

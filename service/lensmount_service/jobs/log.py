@@ -1,4 +1,4 @@
-"""A job's events as lines of text, for people."""
+"""A job's events as lines of text for people to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lensmount_service.jobs.records import Event, iso
 
 
 def log_lines(events: Iterable[Event]) -> str:
-    """One line an event, oldest first."""
+    """One line per event, in the order given."""
     return "".join(f"{iso(event.at)} {_line(event)}\n" for event in events)
 
 

@@ -1,4 +1,4 @@
-"""Publish what a job has trained: the version, its alias, the publication and the job's end are one transaction."""
+"""Publish the adapter that a job trained; version, alias, publication and the job's end are one transaction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_service.errors import JobConflict, NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.jobs.files import JobFiles
+from lensmount_service.jobs.records import Published
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import Reference, require_name
@@ -26,10 +27,10 @@ class Publisher:
     files: JobFiles
 
     def publish(self, job_id: str, token: str, alias: str | None, name: str, adapter: Adapter) -> tuple[Version, bool]:
-        """The new version and True; the one that this job published before and False.
+        """Return the new version and True, or the version that this job published before and False.
 
-        Raises NotFound (`job_not_found`), LeaseLost, RequestInvalid where the job is for another name or alias, or
-        JobConflict: `job_cancelled`, or `gate_stale` where the gate judged against a version that is replaced by now.
+        Raises NotFound (`job_not_found`), LeaseLost, RequestInvalid if the job is for another name or alias, or
+        JobConflict: `job_cancelled`, or `gate_stale` if the version that the gate compared with has been replaced.
         """
         if alias is not None:
             require_name(alias, "alias")
@@ -47,22 +48,22 @@ class Publisher:
             version, created = self.registry.add(connection, name, adapter.digest, adapter.size_bytes, adapter.manifest)
             if alias is not None:
                 self.registry.point(connection, name, alias, version.version)
-            self.jobs.succeed(connection, job_id, token, name, version.version, version.digest)
+            self.jobs.succeed(connection, job_id, token, Published(name, version.version), version.digest)
         self.files.drop_checkpoint(job_id)
         return version, created
 
     def _require_fresh_gate(
         self, connection: sa.Connection, outcome: dict[str, Any] | None, reference: Reference
     ) -> None:
-        judged = ((outcome or {}).get("gate") or {}).get("replaced") or {}
+        compared_with = ((outcome or {}).get("gate") or {}).get("replaced") or {}
         try:
-            now: str | None = self.registry.find(connection, reference).digest
+            current: str | None = self.registry.find(connection, reference).digest
         except (NotFound, VersionDeleted):
-            now = None
-        if judged.get("digest") != now:
+            current = None
+        if compared_with.get("digest") != current:
             raise JobConflict(
-                f"found another version behind {_shown(reference.name, reference.alias)} than the one the gate judged "
-                "against. Fix: judge again",
+                f"found a version behind {_shown(reference.name, reference.alias)} that the gate did not compare with. "
+                "Fix: run the gate again",
                 code="gate_stale",
             )
 

@@ -1,4 +1,4 @@
-"""The values of the job table: jobs, requests, events, leases."""
+"""The records of the job table: jobs, requests, events, leases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True)
 class DatasetPin:
-    """The dataset version that a job trains on, whatever its name points at later."""
+    """The dataset version that a job trains on; it stays the same when the dataset's name gets a newer version."""
 
     name: str
     version: int
@@ -48,7 +48,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a job's story. `number` counts from 1 within the job; `at` is seconds since the epoch."""
+    """One event in a job's history. `number` counts from 1 within the job; `at` is seconds since the epoch."""
 
     number: int
     kind: Literal["state", "epoch", "log"]
@@ -58,7 +58,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it is now. Times are seconds since the epoch; `attempt` counts claims since the last retry by hand."""
+    """A job as it is now. Times are seconds since the epoch; `attempt` counts claims since the last manual retry."""
 
     id: str
     number: int
@@ -80,7 +80,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's right to one job: lost as soon as another worker holds a newer token."""
+    """A worker's right to one job; it is lost as soon as another worker claims the job and gets a new token."""
 
     job: Job
     token: str
@@ -92,7 +92,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a job's publication points at."""
+    """The adapter version that a job has published."""
 
     name: str
     version: int

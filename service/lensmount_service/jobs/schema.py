@@ -1,4 +1,4 @@
-"""The tables that hold jobs, their events and what they published."""
+"""The database tables of jobs, their events and their publications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ job_table = sa.Table(
     sa.Column("dataset_digest", sa.String(71), nullable=False),
     sa.Column("adapter", sa.String(64), nullable=False),
     sa.Column("alias", sa.String(64)),
-    sa.Column("backbone", sa.String(71), nullable=False),  # fingerprint: only a worker that holds it may claim
+    sa.Column("backbone", sa.String(71), nullable=False),  # fingerprint: only a worker with this backbone may claim
     sa.Column("hyper_parameters", sa.JSON, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("margin", sa.Float, nullable=False),

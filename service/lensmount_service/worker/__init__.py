@@ -1,1 +1,1 @@
-"""One process that trains: worker, attempt, heartbeat, server client, gate, settings."""
+"""The worker, a process that trains jobs: worker, attempt, heartbeat, server client, gate, settings."""

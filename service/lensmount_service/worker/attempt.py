@@ -1,4 +1,4 @@
-"""One attempt at one job: fetch the data, train, judge, leave the files, publish."""
+"""One attempt at one job: fetch the data, train, compare with the current version, send the files, publish."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import structlog
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.report.write import write_run_report
+from lensmount_adapters.report.write import ReportContext, write_run_report
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.result import TrainingResult
@@ -29,7 +29,7 @@ from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.phases import AfterTraining
 from lensmount_service.jobs.records import Lease
-from lensmount_service.jobs.table import JobTable
+from lensmount_service.jobs.worker_verbs import JobQueue
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
 from lensmount_service.worker.gate import NewAdapter, Replaced, Verdict, accuracy_of, decide
 from lensmount_service.worker.heartbeat import Heartbeat
@@ -38,35 +38,35 @@ from lensmount_service.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
-GATE_ROUNDS = 5  # how often a version that appears while the gate judges is judged against in turn
+GATE_ROUNDS = 5  # how many comparisons at most, if a new version appears during each of them
 T = TypeVar("T")
 
 
 class JobAttempt:
-    """`JobAttempt(settings, jobs, lease, backbone, link, heart).go()` ends the job, or raises why it did not."""
+    """`JobAttempt(settings, jobs, lease, backbone, server, heartbeat).run()` ends the job, or raises why it did not."""
 
     def __init__(
         self,
         settings: WorkerSettings,
-        jobs: JobTable,
+        jobs: JobQueue,
         lease: Lease,
         backbone: Backbone,
-        link: ServerClient,
-        heart: Heartbeat,
+        server: ServerClient,
+        heartbeat: Heartbeat,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._lease = lease
         self._request = lease.job.request
         self._backbone = backbone
-        self._link = link
-        self._heart = heart
+        self._server = server
+        self._heartbeat = heartbeat
         self._headers = {"Lensmount-Lease": lease.token}
         self._folder = work_folder(settings, lease)
         self._listener = _Listener(self)
 
-    def go(self) -> None:
-        """Raises LensmountError, Refused, ServerAway, ServiceError, JobCancelled, WorkerStopping."""
+    def run(self) -> None:
+        """Raises LensmountError, ServerRefused, ServerAway, ServiceError, JobCancelled, WorkerStopping."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             data = self._dataset()
@@ -75,72 +75,72 @@ class JobAttempt:
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def tell(self, level: str, message: str) -> None:
-        """A line for the job's log."""
-        self.durably(lambda: self._jobs.tell(self._lease, "log", {"level": level, "message": message}))
+    def add_log_line(self, level: str, message: str) -> None:
+        """Add a line to the job's log."""
+        self.durably(lambda: self._jobs.add_event(self._lease, "log", {"level": level, "message": message}))
 
     def durably(self, write: Callable[[], T]) -> T:
-        """Do a write of the job table, patient with a database that is away for a while."""
-        give_up = time.monotonic() + self._settings.patience_s
+        """Do a write of the job table; if the database is away, repeat it for `retry_for_s` seconds."""
+        deadline = time.monotonic() + self._settings.retry_for_s
         while True:
             try:
                 return write()
             except (JobConflict, NotFound):
                 raise
             except ServiceError:
-                self._heart.check()
-                if time.monotonic() > give_up:
+                self._heartbeat.check()
+                if time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.2, 1.0))
 
     def _dataset(self) -> Path:
-        """The dataset's archive in this job's folder, from the cache where it is there already."""
+        """Put the dataset's archive into this job's folder, from the cache if it is there already."""
         pin = self._request.dataset
         cached = self._settings.folder / "datasets" / f"{pin.digest.removeprefix('sha256:')}.zip"
-        mine = self._folder / f"{pin.name}@{pin.version}.zip"
+        archive = self._folder / f"{pin.name}@{pin.version}.zip"
         cached.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            hardlink_or_copy(cached, mine)
+            hardlink_or_copy(cached, archive)
             os.utime(cached)
-            return mine
+            return archive
         started = time.monotonic()
-        self._link.fetch(f"/datasets/{pin.name}/file", mine, params={"digest": pin.digest}, digest=pin.digest)
-        with contextlib.suppress(OSError):  # no cache is no harm
+        self._server.fetch(f"/datasets/{pin.name}/file", archive, params={"digest": pin.digest}, digest=pin.digest)
+        with contextlib.suppress(OSError):  # training works without a cache
             fresh = cached.with_name(f".{self._lease.token}.tmp")
-            hardlink_or_copy(mine, fresh)
+            hardlink_or_copy(archive, fresh)
             fresh.replace(cached)
             _prune(cached.parent, self._settings.cache_bytes)
-        size = mine.stat().st_size
-        self.tell("info", f"fetched {pin.name}@{pin.version}: {size:,} bytes in {time.monotonic() - started:.1f} s")
-        return mine
+        size, seconds = archive.stat().st_size, time.monotonic() - started
+        self.add_log_line("info", f"fetched {pin.name}@{pin.version}: {size:,} bytes in {seconds:.1f} s")
+        return archive
 
     def _train(self, data: Path) -> TrainingResult:
         out = self._folder / "adapter.safetensors"
         resume = self._fetch_checkpoint(checkpoint_path(out))
         path = f"/jobs/{self._lease.id}/files/{CHECKPOINT}"
         with CheckpointSender(
-            checkpoint_path(out), lambda p: self._link.send(path, p, headers=self._headers)
+            checkpoint_path(out), lambda checkpoint: self._server.send(path, checkpoint, headers=self._headers)
         ) as sender:
             self._listener.sender = sender
             if resume:
                 try:
                     return train(self._config(data, out, resume=True), self._listener, self._backbone)
                 except TrainingError as error:
-                    if self._listener.heard:
+                    if self._listener.has_trained:
                         raise
-                    self.tell("warning", f"the checkpoint does not fit, starting anew: {error}")
+                    self.add_log_line("warning", f"the checkpoint does not fit, starting from the first epoch: {error}")
                     checkpoint_path(out).unlink(missing_ok=True)
             return train(self._config(data, out, resume=False), self._listener, self._backbone)
 
     def _fetch_checkpoint(self, target: Path) -> bool:
-        """Whether an earlier attempt left a checkpoint."""
+        """Fetch the checkpoint of an earlier attempt; False if there is none."""
         try:
-            self._link.fetch(f"/jobs/{self._lease.id}/files/{CHECKPOINT}", target, headers=self._headers)
+            self._server.fetch(f"/jobs/{self._lease.id}/files/{CHECKPOINT}", target, headers=self._headers)
         except ServerRefused as refused:
             if refused.code != "file_not_found":
                 raise
             return False
-        self.tell("info", "going on from the checkpoint of an earlier attempt")
+        self.add_log_line("info", "resuming from the checkpoint of an earlier attempt")
         return True
 
     def _config(self, data: Path, out: Path, resume: bool) -> TrainingConfig:
@@ -157,15 +157,15 @@ class JobAttempt:
         )
 
     def _finish(self, data: Path, result: TrainingResult) -> None:
-        self._heart.check()
+        self._heartbeat.check()
         for note in result.notes:
-            self.tell("warning", note)
+            self.add_log_line("warning", note)
         adapter = result.path.read_bytes()
         for _ in range(GATE_ROUNDS):
             self._set_phase("judging")
-            verdict = self._judge(data, result)
+            verdict = self._pass_gate(data, result)
             self._set_phase("reporting")
-            outcome = _outcome(result, verdict, self._leave_files(result, verdict))
+            outcome = _outcome(result, verdict, self._send_files(result, verdict))
             if not verdict.passed:
                 self.durably(partial(self._jobs.finish, self._lease, "succeeded", outcome))
                 return
@@ -178,11 +178,12 @@ class JobAttempt:
                 if refused.code != "gate_stale":
                     raise
         raise TrainingError(
-            f"found a new version of {self._request.adapter} each time the gate had judged, {GATE_ROUNDS} times. "
-            "Fix: publish one after the other"
+            f"found a new version of {self._request.adapter} after each comparison with the current one, "
+            f"{GATE_ROUNDS} times. Fix: publish the versions of one adapter one after the other"
         )
 
-    def _judge(self, data: Path, result: TrainingResult) -> Verdict:
+    def _pass_gate(self, data: Path, result: TrainingResult) -> Verdict:
+        """Compare the new adapter with the version that it would replace, and log the verdict."""
         part = "test" if result.test is not None else "validation"
         metrics = result.test or result.validation
         candidate = NewAdapter(result.manifest, part, metrics.balanced_accuracy if metrics else None)
@@ -190,16 +191,16 @@ class JobAttempt:
         accuracy = None
         if old is not None:
             target = self._folder / "replaced.safetensors"
-            self._link.fetch(f"/adapters/{old.name}/file", target, params={"version": str(old.version)})
+            self._server.fetch(f"/adapters/{old.name}/file", target, params={"version": str(old.version)})
             accuracy = accuracy_of(target.read_bytes(), candidate, data, self._backbone)
         verdict = decide(candidate, old, accuracy, self._request.margin, self._request.force)
-        self.tell("info" if verdict.passed else "warning", f"gate {_passed(verdict)}: {verdict.reason}")
+        self.add_log_line("info" if verdict.passed else "warning", f"gate {_passed(verdict)}: {verdict.reason}")
         return verdict
 
     def _replaced(self) -> Replaced | None:
-        """The version behind the alias or the bare name today."""
+        """The version that the alias, or the name without one, points at today."""
         try:
-            entry = self._link.get(f"/adapters/{self._request.adapter}")
+            entry = self._server.get(f"/adapters/{self._request.adapter}")
         except ServerRefused as refused:
             if refused.code != "adapter_not_found":
                 raise
@@ -209,11 +210,11 @@ class JobAttempt:
         version = entry["aliases"].get(self._request.alias)
         if version is None:
             return None
-        found = self._link.get(f"/adapters/{self._request.adapter}/versions/{version}")
-        return Replaced(found["name"], found["version"], found["digest"])
+        current = self._server.get(f"/adapters/{self._request.adapter}/versions/{version}")
+        return Replaced(current["name"], current["version"], current["digest"])
 
-    def _leave_files(self, result: TrainingResult, verdict: Verdict) -> list[str]:
-        """Send the adapter, the report on it and the log; returns their names."""
+    def _send_files(self, result: TrainingResult, verdict: Verdict) -> list[str]:
+        """Send the adapter, the report on it and the log; returns the names of the files."""
         report = self._folder / "report"
         written = write_run_report(
             report,
@@ -222,47 +223,46 @@ class JobAttempt:
             result.size_bytes,
             result.judged,
             result.folder.read,
-            gate=verdict.to_json(),
-            notes=result.notes,
+            ReportContext(gate=verdict.to_json(), notes=result.notes),
         )
         events = self.durably(lambda: self._jobs.events(self._lease.id))[1]
         log_file = report / "log.txt"
         log_file.write_text(log_lines(events), encoding="utf-8")
-        found = {path.name: path for path in (result.path, *written, log_file) if path.name in MEDIA_TYPES}
-        for name, path in found.items():
-            self._link.send(f"/jobs/{self._lease.id}/files/{name}", path, headers=self._headers)
-        return [name for name in MEDIA_TYPES if name in found]
+        paths = {path.name: path for path in (result.path, *written, log_file) if path.name in MEDIA_TYPES}
+        for name, path in paths.items():
+            self._server.send(f"/jobs/{self._lease.id}/files/{name}", path, headers=self._headers)
+        return [name for name in MEDIA_TYPES if name in paths]
 
     def _publish(self, adapter: bytes) -> None:
         params = {"job": self._lease.id} | ({"alias": self._request.alias} if self._request.alias else {})
-        answer = self._link.send(f"/adapters/{self._request.adapter}", adapter, params=params, headers=self._headers)
-        log.info("job published", job=self._lease.id, adapter=answer["name"], version=answer["version"])
+        entry = self._server.send(f"/adapters/{self._request.adapter}", adapter, params=params, headers=self._headers)
+        log.info("job published", job=self._lease.id, adapter=entry["name"], version=entry["version"])
 
     def _set_phase(self, phase: AfterTraining) -> None:
-        self._heart.check()
-        self._heart.progress = {**(self._heart.progress or {}), "phase": phase, "seconds_left": None}
+        self._heartbeat.check()
+        self._heartbeat.progress = {**(self._heartbeat.progress or {}), "phase": phase, "seconds_left": None}
 
     def on_epoch(self, record: EpochRecord, seconds: float) -> None:
         data = {**asdict(record), "seconds": round(seconds, 3)}
-        self.durably(lambda: self._jobs.tell(self._lease, "epoch", data))
+        self.durably(lambda: self._jobs.add_event(self._lease, "epoch", data))
 
     def on_progress(self, progress: dict[str, Any]) -> None:
-        self._heart.progress = progress
-        self._heart.check()
+        self._heartbeat.progress = progress
+        self._heartbeat.check()
 
 
 class _Listener:
-    """What `train` calls after every step: notes where the run stands, and ends it where the job is no more ours."""
+    """Progress callback of `train`: reports progress and aborts training once the lease is lost."""
 
-    def __init__(self, run: JobAttempt) -> None:
-        self._run = run
+    def __init__(self, attempt: JobAttempt) -> None:
+        self._attempt = attempt
         self.sender: CheckpointSender | None = None
-        self.heard = False
+        self.has_trained = False
         self._epoch_started = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        self.heard = self.heard or progress.phase == "training"
-        self._run.on_progress(
+        self.has_trained = self.has_trained or progress.phase == "training"
+        self._attempt.on_progress(
             {
                 "epoch": progress.epoch,
                 "epochs": progress.epochs,
@@ -276,14 +276,14 @@ class _Listener:
         )
         if progress.done is not None:
             now = time.monotonic()
-            self._run.on_epoch(progress.done, now - self._epoch_started)
+            self._attempt.on_epoch(progress.done, now - self._epoch_started)
             self._epoch_started = now
             if self.sender is not None:
                 self.sender.offer()
 
 
 def work_folder(settings: WorkerSettings, lease: Lease) -> Path:
-    """Where one attempt works; its name says to whom it belongs, so that what a dead worker leaves can be told."""
+    """The folder of one attempt. Its name holds job and lease, so that folders of dead workers can be recognised."""
     return settings.folder / "jobs" / f"{lease.id}-{lease.token}"
 
 
@@ -315,7 +315,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def hardlink_or_copy(source: Path, target: Path) -> None:
-    """A second name for the bytes, or a copy where the file system has none: no prune can take them away."""
+    """Give the bytes a second name, which pruning the cache keeps; a copy if the file system has no hard links."""
     try:
         target.hardlink_to(source)
     except FileNotFoundError:
@@ -325,10 +325,10 @@ def hardlink_or_copy(source: Path, target: Path) -> None:
 
 
 def _prune(folder: Path, cache_bytes: int) -> None:
-    """Drop the archives not used for longest."""
-    found = sorted(((path.stat().st_mtime, path) for path in folder.glob("*.zip")), reverse=True)
+    """Delete the archives that have not been used for longest, until the others fit in `cache_bytes`."""
+    newest_first = sorted(((path.stat().st_mtime, path) for path in folder.glob("*.zip")), reverse=True)
     total = 0
-    for _, path in found:
+    for _, path in newest_first:
         total += path.stat().st_size
         if total > cache_bytes:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A new adapter is published only where it is not worse than the one it would replace, judged on the same images."""
+"""The gate: a new adapter is published only if it is no worse than the one it would replace, on the same images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lensmount_adapters.training.evaluate import reproduce_split
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The version that answers to the name or alias today; `balanced_accuracy` None where it cannot be judged."""
+    """The version that the name or alias points at today; `balanced_accuracy` is None if it cannot be measured."""
 
     name: str
     version: int
@@ -33,7 +33,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the new adapter may take the place, and why; figures are balanced accuracies on the same images."""
+    """Whether the new adapter may be published, and why; figures are balanced accuracies on the same images."""
 
     passed: bool
     reason: str
@@ -48,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class NewAdapter:
-    """The new adapter: its manifest, and its balanced accuracy on `part` of the data, None without such a part."""
+    """The new adapter: its manifest and its balanced accuracy on `part` of the data, None if there is no such part."""
 
     manifest: Manifest
     part: str
@@ -58,40 +58,40 @@ class NewAdapter:
 def decide(
     candidate: NewAdapter, old: Replaced | None, old_accuracy: float | str | None, margin: float, force: bool
 ) -> Verdict:
-    """`old_accuracy` is what `accuracy_of` found."""
+    """Compare the new adapter's balanced accuracy with `old_accuracy`, the result of `accuracy_of`."""
     new = candidate.balanced_accuracy
 
-    def verdict(passed: bool, reason: str, found: float | None = None) -> Verdict:
+    def verdict(passed: bool, reason: str, old_figure: float | None = None) -> Verdict:
         if force and not passed:
-            reason = f"{reason}; published all the same, because the job says force"
-        replaced = old and Replaced(old.name, old.version, old.digest, found)
+            reason = f"{reason}; published anyway, because the job says force"
+        replaced = old and Replaced(old.name, old.version, old.digest, old_figure)
         return Verdict(passed or force, reason, margin, force, new, replaced)
 
     if old is None:
-        return verdict(True, "there is nothing that it would replace")
+        return verdict(True, "there is no earlier version to compare with")
     if old_accuracy is None:
-        return verdict(True, "what it replaces was made for another backbone")
+        return verdict(True, "the version that it replaces was made for another backbone")
     if isinstance(old_accuracy, str):
         return verdict(False, old_accuracy)
     if new is None:
-        return verdict(False, "there is no test part to judge by", old_accuracy)
-    found = f"balanced accuracy {new:.4f} on the {candidate.part} part, version {old.version} has {old_accuracy:.4f}"
+        return verdict(False, "there is no test part to compare on", old_accuracy)
+    figures = f"balanced accuracy {new:.4f} on the {candidate.part} part, version {old.version} has {old_accuracy:.4f}"
     if new < old_accuracy - margin:
-        return verdict(False, f"{found}: worse by more than the margin of {margin:g}", old_accuracy)
-    return verdict(True, f"{found}: not worse by more than the margin of {margin:g}", old_accuracy)
+        return verdict(False, f"{figures}: worse by more than the margin of {margin:g}", old_accuracy)
+    return verdict(True, f"{figures}: not worse by more than the margin of {margin:g}", old_accuracy)
 
 
 def accuracy_of(data: bytes, candidate: NewAdapter, folder: Path, backbone: Backbone) -> float | str | None:
-    """Balanced accuracy of another adapter's file on the candidate's own part, or why there is none.
+    """Balanced accuracy of another adapter's file on the candidate's own part, or the reason why there is none.
 
-    None where it was made for another backbone: then it serves nobody here, and nothing is lost by replacing it.
+    None if the adapter was made for another backbone: it serves nobody here, so nothing is lost by replacing it.
     """
     try:
         adapter = admit(data, backbone)
     except BackboneMismatch:
         return None
     except AdapterError as error:
-        return f"the adapter that it would replace cannot be judged here ({error})"
+        return f"the adapter that it would replace cannot be evaluated here ({error})"
     labels = candidate.manifest.labels
     if sorted(adapter.manifest.labels) != sorted(labels):
         return (
@@ -99,7 +99,7 @@ def accuracy_of(data: bytes, candidate: NewAdapter, folder: Path, backbone: Back
             "adapter that it would replace"
         )
     if candidate.balanced_accuracy is None:
-        return "there is no test part to judge by"
+        return "there is no test part to compare on"
     group_regex = candidate.manifest.training["split"]["group_regex"]
     images = read_folder(folder, group_regex, labels, suffixes_of(candidate.manifest.preprocessing))
     samples = reproduce_split(candidate.manifest, images, candidate.part)

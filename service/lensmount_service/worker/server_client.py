@@ -1,4 +1,4 @@
-"""A worker's way to its server: files and publications over HTTP, patient with a server that is away for a while."""
+"""A worker's HTTP client: files and publications, with requests repeated while the server is away."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-WRONG_WORKER = frozenset({401, 403, 421})  # a token that does not fit is no fault of the job
+WRONG_WORKER = frozenset({401, 403, 421})  # a wrong token is not the job's fault, so the job does not fail
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507}) | WRONG_WORKER
 CHUNK_BYTES = 2**20
 
 
 class ServerAway(Exception):
-    """The server did not answer for longer than the worker's patience."""
+    """The server did not answer for longer than `retry_for_s`."""
 
 
 class ServerRefused(Exception):
-    """The server answered that it will not, and would again."""
+    """The server refused a request, and would refuse it again."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -39,21 +39,22 @@ class ServerRefused(Exception):
 
 
 class ServerClient:
-    """`link.fetch("/datasets/cells/file", target)`, `link.send("PUT", "/jobs/.../files/card.md", path)`.
+    """`server.fetch("/datasets/cells/file", target)`, `server.send("/jobs/.../files/card.md", path)`.
 
-    `check` is called between attempts and may raise to give up. Raises LeaseLost, Refused or ServerAway.
+    A failed request is repeated for `retry_for_s` seconds. `check` is called between two tries and may raise to give
+    up. Raises LeaseLost, ServerRefused or ServerAway.
     """
 
-    def __init__(self, url: str, token: str | None, patience_s: float, check: Callable[[], None]) -> None:
+    def __init__(self, url: str, token: str | None, retry_for_s: float, check: Callable[[], None]) -> None:
         host = urlsplit(url).hostname or ""
         self._client = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            verify=url.startswith("https:"),  # else half of the time here would go into reading certificates
+            verify=url.startswith("https:"),  # otherwise half of the time here would go into reading certificates
             timeout=httpx.Timeout(60, connect=5),
             trust_env=host not in ("127.0.0.1", "localhost", "::1"),  # no proxy on the way to oneself
         )
-        self._patience_s = patience_s
+        self._retry_for_s = retry_for_s
         self._check = check
 
     def close(self) -> None:
@@ -68,37 +69,37 @@ class ServerClient:
         headers: Mapping[str, str] | None = None,
         digest: str | None = None,
     ) -> None:
-        """Download to `target`, whole or not at all; `digest`, where given, is that of the bytes."""
+        """Download to `target`, complete or not at all; the bytes must match `digest` if it is given."""
 
-        def once() -> None:
+        def download() -> None:
             temporary = target.with_name(f".{target.name}.tmp")
             try:
                 with self._client.stream("GET", path, params=params, headers=headers) as response:
                     _raise_for(response)
-                    found = hashlib.sha256()
+                    hashed = hashlib.sha256()
                     with temporary.open("wb") as file:
                         for chunk in response.iter_bytes(CHUNK_BYTES):
                             file.write(chunk)
-                            found.update(chunk)
+                            hashed.update(chunk)
                             self._check()
-                if digest is not None and f"sha256:{found.hexdigest()}" != digest:
+                if digest is not None and f"sha256:{hashed.hexdigest()}" != digest:
                     raise httpx.ReadError("the bytes do not match their digest")
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
 
-        self._patiently(once)
+        self._with_retries(download)
 
     def get(self, path: str) -> dict[str, Any]:
-        """A JSON document."""
+        """GET a JSON object."""
 
-        def once() -> dict[str, Any]:
+        def request() -> dict[str, Any]:
             response = self._client.get(path)
             _raise_for(response)
-            document: dict[str, Any] = response.json()
-            return document
+            fields: dict[str, Any] = response.json()
+            return fields
 
-        return self._patiently(once)
+        return self._with_retries(request)
 
     def send(
         self,
@@ -108,28 +109,28 @@ class ServerClient:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """PUT bytes or a file; returns the answer's document."""
+        """PUT bytes or a file; returns the JSON object of the response, empty if it has no body."""
 
-        def once() -> dict[str, Any]:
+        def request() -> dict[str, Any]:
             content = source if isinstance(source, bytes) else _chunks(source)
             length = len(source) if isinstance(source, bytes) else source.stat().st_size
             sent = {**(headers or {}), "Content-Length": str(length), "Content-Type": "application/octet-stream"}
             response = self._client.put(path, content=content, params=params, headers=sent)
             _raise_for(response)
-            document: dict[str, Any] = response.json() if response.content else {}
-            return document
+            fields: dict[str, Any] = response.json() if response.content else {}
+            return fields
 
-        return self._patiently(once)
+        return self._with_retries(request)
 
-    def _patiently(self, once: Callable[[], T]) -> T:
-        give_up = time.monotonic() + self._patience_s
+    def _with_retries(self, request: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._retry_for_s
         delay_s = 0.1
         while True:
             self._check()
             try:
-                return once()
+                return request()
             except (httpx.TransportError, _TryAgain) as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() > deadline:
                     raise ServerAway(f"the server does not answer: {error}") from error
                 log.debug("server away", reason=str(error))
             _sleep(delay_s * random.uniform(0.5, 1.0), self._check)
@@ -137,7 +138,7 @@ class ServerClient:
 
 
 class _TryAgain(Exception):
-    """An answer that may be another one later."""
+    """A response that may be different later."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -149,8 +150,8 @@ def _raise_for(response: httpx.Response) -> None:
         return
     response.read()
     try:
-        document = response.json()
-        code, detail = str(document["code"]), str(document["detail"])
+        problem = response.json()
+        code, detail = str(problem["code"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError):
         code, detail = f"http_{response.status_code}", response.reason_phrase
     if code in ("lease_lost", "job_not_found"):
@@ -174,34 +175,37 @@ def _sleep(seconds: float, check: Callable[[], None]) -> None:
 
 
 @contextmanager
-def open_link(url: str, token: str | None, patience_s: float, check: Callable[[], None]) -> Iterator[ServerClient]:
-    """A link that is closed at the end."""
-    link = ServerClient(url, token, patience_s, check)
+def open_client(url: str, token: str | None, retry_for_s: float, check: Callable[[], None]) -> Iterator[ServerClient]:
+    """A client that is closed at the end."""
+    client = ServerClient(url, token, retry_for_s, check)
     try:
-        yield link
+        yield client
     finally:
-        link.close()
+        client.close()
 
 
 def require_server(url: str, token: str | None, backbone: str) -> None:
-    """Check that a server which is there takes this worker; one that is not there yet is waited for later.
+    """Check that the server accepts this worker. A server that is not up yet passes: requests to it are repeated later.
 
-    Raises Unauthorized, or Unavailable where it holds another backbone, whose jobs this worker would never claim.
+    Raises Unauthorized, or Unavailable if the server has another backbone, whose jobs this worker would never claim.
     """
-    with open_link(url, token, 0, _go_on) as link:
+    with open_client(url, token, 0, _always_continue) as server:
         try:
-            found = link.get("/health/ready").get("backbone", backbone)
-            if found != backbone:
+            backbone_there = server.get("/health/ready").get("backbone", backbone)
+            if backbone_there != backbone:
                 raise Unavailable(
-                    f"found a server with the backbone {found}, expected {backbone}. Fix: --backbone {found}",
+                    f"found a server with the backbone {backbone_there}, expected {backbone}. "
+                    f"Fix: --backbone {backbone_there}",
                     code="backbone_mismatch",
                 )
-            link.get("/limits")
+            server.get("/limits")
         except ServerAway as away:
             if isinstance(away.__cause__, _TryAgain) and away.__cause__.status in WRONG_WORKER:
-                raise Unauthorized(f"the server at {url} refuses this worker. Fix: its token, by --token") from away
+                raise Unauthorized(
+                    f"the server at {url} refuses this worker. Fix: give the server's token with --token"
+                ) from away
             log.warning("server not there yet", server=url, reason=str(away))
 
 
-def _go_on() -> None:
-    """There is no job to lose."""
+def _always_continue() -> None:
+    """There is no job that could be lost."""

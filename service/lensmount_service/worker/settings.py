@@ -14,7 +14,7 @@ from lensmount_service.jobs.lease import LEASE_S, LeaseSeconds
 
 
 class WorkerSettings(BaseSettings):
-    """`WorkerSettings(server="http://127.0.0.1:8000")`; the variables are those of the server where both have one."""
+    """`WorkerSettings(server="http://127.0.0.1:8000")`; a setting that the server has too is read from its variable."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMOUNT_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -31,11 +31,17 @@ class WorkerSettings(BaseSettings):
         ge=1,
         validation_alias=AliasChoices("threads", "LENSMOUNT_WORKER_THREADS"),  # LENSMOUNT_THREADS is the server's
     )
-    nice: int = Field(default=10, ge=0, le=19)  # a serving process on the same cores goes first
+    nice: int = Field(default=10, ge=0, le=19)  # a server on the same cores takes precedence
 
     lease_s: LeaseSeconds = LEASE_S
-    poll_s: float = Field(default=0.5, gt=0, le=60)  # how often a worker without a job looks for one
-    patience_s: float = Field(default=600.0, ge=0)  # how long a server that is away is waited for
+    poll_s: float = Field(default=0.5, gt=0, le=60)  # seconds between two looks of a worker without a job
+    retry_for_s: float = Field(  # how long requests to a server that is away are repeated
+        default=600.0,
+        ge=0,
+        validation_alias=AliasChoices(  # the names with "patience" are older
+            "retry_for_s", "LENSMOUNT_RETRY_FOR_S", "patience_s", "LENSMOUNT_PATIENCE_S"
+        ),
+    )
     cache_bytes: int = Field(
         default=8 * 2**30, ge=0, validation_alias=AliasChoices("cache_bytes", "LENSMOUNT_WORKER_CACHE_BYTES")
     )

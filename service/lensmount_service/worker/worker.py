@@ -1,6 +1,6 @@
-"""A training worker: claims jobs from the table one after the other, in a process of its own.
+"""A training worker: a separate process that claims jobs from the job table, one after the other.
 
-It serves nobody: what it makes goes to the server over HTTP, what it is doing into the job table.
+It serves no requests. It sends its results to the server over HTTP and writes its progress to the job table.
 """
 
 from __future__ import annotations
@@ -27,37 +27,42 @@ from lensmount_service.errors import JobConflict, NotFound, ServiceError
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import NOTE_S, WorkerTable
+from lensmount_service.jobs.worker_verbs import JobQueue
 from lensmount_service.store.database import Database
 from lensmount_service.worker.attempt import JobAttempt, work_folder
 from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
-from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_link, require_server
+from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_client, require_server
 from lensmount_service.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
-GRACE_S = 3.0  # how long a step may still take after SIGTERM, before the job is given back without it
+GRACE_S = 3.0  # how long the current step may still take after SIGTERM, before the job is given back without it
 RETRY_S = (2.0, 60.0)  # first and longest delay before another attempt
 
 
 class Worker:
-    """`Worker(settings, jobs, backbone).run()` works until `stop()`, or, with `once`, until no job is left."""
+    """`Worker(settings, jobs, workers, backbone).run()` works until `stop()`, or, with `once`, until no job is left.
 
-    def __init__(self, settings: WorkerSettings, jobs: JobTable, backbone: Backbone) -> None:
+    `damaged` is True after a job has changed the backbone; then the process must end.
+    """
+
+    def __init__(self, settings: WorkerSettings, jobs: JobQueue, workers: WorkerTable, backbone: Backbone) -> None:
         self._settings = settings
         self._jobs = jobs
         self._backbone = backbone
         self._stop = threading.Event()
         self._lease: Lease | None = None
-        self._workers = WorkerTable(jobs.database)
+        self._workers = workers
         self._noted_at = -NOTE_S
         self.damaged = False
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     def stop(self) -> None:
-        """Give the job back at its next step and claim no other."""
+        """Give the job back at its next step and claim no other one."""
         self._stop.set()
 
     def run(self) -> None:
+        """Claim jobs and train them, one after the other."""
         try:
             self._claim_and_work()
         finally:
@@ -84,7 +89,7 @@ class Worker:
                 self._stop.wait(self._settings.poll_s)
 
     def abandon(self) -> None:
-        """Give the job back from another thread, where its own does not come to it in time."""
+        """Give the job back from another thread, when its own thread does not get to it in time."""
         lease = self._lease
         if lease is None:
             return
@@ -94,7 +99,7 @@ class Worker:
         shutil.rmtree(work_folder(self._settings, lease), ignore_errors=True)
 
     def _note(self) -> None:
-        """Tell the server now and then that a worker is there; while a job runs, its lease tells it."""
+        """Record every `NOTE_S` seconds that a worker is there; while a job runs, its lease shows it."""
         if time.monotonic() - self._noted_at >= NOTE_S:
             with contextlib.suppress(ServiceError):
                 self._workers.note(self.name, self._backbone.fingerprint)
@@ -113,62 +118,62 @@ class Worker:
         log.info("job claimed", job=lease.id, attempt=lease.job.attempt, adapter=lease.job.request.adapter)
         token = settings.token.get_secret_value() if settings.token else None
         try:
-            with Heartbeat(self._jobs, lease, settings.beat_s, self._stop.is_set) as heart:
-                with open_link(settings.server, token, settings.patience_s, heart.check) as link:
-                    self._end(lease, JobAttempt(settings, self._jobs, lease, self._backbone, link, heart))
-        except (JobConflict, NotFound) as error:  # another worker has it, or nobody
+            with Heartbeat(self._jobs, lease, settings.beat_s, self._stop.is_set) as heartbeat:
+                with open_client(settings.server, token, settings.retry_for_s, heartbeat.check) as server:
+                    self._run_and_end(lease, JobAttempt(settings, self._jobs, lease, self._backbone, server, heartbeat))
+        except (JobConflict, NotFound) as error:  # another worker holds the job, or the job no longer exists
             log.warning("job lost", job=lease.id, reason=str(error))
-        except (ServiceError, WorkerStopping, JobCancelled) as error:  # its end cannot be written down now
+        except (ServiceError, WorkerStopping, JobCancelled) as error:  # the job's end cannot be stored now
             log.error("job left to its lease", job=lease.id, reason=str(error))
         else:
             log.info("job done", job=lease.id)
 
-    def _end(self, lease: Lease, run: JobAttempt) -> None:
-        """Run the job and write its end down. Raises ServiceError."""
+    def _run_and_end(self, lease: Lease, attempt: JobAttempt) -> None:
+        """Run the job and store how it ended. Raises ServiceError."""
         try:
-            run.go()
+            attempt.run()
         except JobCancelled:
-            run.durably(lambda: self._jobs.finish(lease, "cancelled"))
+            attempt.durably(lambda: self._jobs.finish(lease, "cancelled"))
         except WorkerStopping:
             self._jobs.give_back(lease)
         except ServerRefused as refused:
-            self._fail(lease, run, refused.code, str(refused))
+            self._fail(lease, attempt, refused.code, str(refused))
         except LensmountError as error:
-            self._fail(lease, run, error.code, str(error))
+            self._fail(lease, attempt, error.code, str(error))
         except JobConflict:
             raise
         except ServerAway as error:
-            self._try_again(lease, run, "server_away", str(error))
-        except Exception as error:  # whatever training throws: the job is tried again, the worker lives
-            if not self._holds(lease):
+            self._try_again(lease, attempt, "server_away", str(error))
+        except Exception as error:  # training may raise anything: the job is tried again and the worker lives on
+            if not self._is_held(lease):
                 raise JobConflict("another worker holds the job", code="lease_lost") from error
             log.error("attempt failed", job=lease.id, exc_info=error)
-            self._try_again(lease, run, "attempt_failed", f"{type(error).__name__}: {error}")
+            self._try_again(lease, attempt, "attempt_failed", f"{type(error).__name__}: {error}")
 
-    def _holds(self, lease: Lease) -> bool:
-        """Whether the lease still holds: a zombie's folder may have been cleared away under its feet."""
+    def _is_held(self, lease: Lease) -> bool:
+        """False if the lease is lost; then the attempt's folder may be deleted, and an error may come from that."""
         try:
             self._jobs.beat(lease)
         except (JobConflict, NotFound):
             return False
         return True
 
-    def _fail(self, lease: Lease, run: JobAttempt, code: str, message: str) -> None:
+    def _fail(self, lease: Lease, attempt: JobAttempt, code: str, message: str) -> None:
         if code == "job_cancelled":
-            run.durably(lambda: self._jobs.finish(lease, "cancelled"))
+            attempt.durably(lambda: self._jobs.finish(lease, "cancelled"))
             return
         log.warning("job failed", job=lease.id, code=code, reason=message)
-        run.durably(lambda: self._jobs.finish(lease, "failed", None, (code, message)))
+        attempt.durably(lambda: self._jobs.finish(lease, "failed", None, (code, message)))
 
-    def _try_again(self, lease: Lease, run: JobAttempt, code: str, message: str) -> None:
-        first, most = RETRY_S
-        delay_s = min(most, first * 2 ** (lease.job.attempt - 1))
-        run.durably(lambda: self._jobs.try_again(lease, (code, message), delay_s))
+    def _try_again(self, lease: Lease, attempt: JobAttempt, code: str, message: str) -> None:
+        first, longest = RETRY_S
+        delay_s = min(longest, first * 2 ** (lease.job.attempt - 1))
+        attempt.durably(lambda: self._jobs.try_again(lease, (code, message), delay_s))
 
 
 @contextlib.contextmanager
 def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> Iterator[Worker]:
-    """Database, backbone and worker. Raises LensmountError or ServiceError where one is not to be had."""
+    """Open the database, load the backbone and yield a worker. Raises LensmountError or ServiceError."""
     torch.set_num_threads(settings.threads)
     if backbone is None:
         device = settings.device
@@ -176,23 +181,23 @@ def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> I
             device = "cuda" if torch.cuda.is_available() else "cpu"
         backbone = load_backbone(settings.backbone, settings.weights, device)
     with contextlib.closing(Database(settings.database_url())) as database:
-        yield Worker(settings, JobTable(database, settings.lease_s), backbone)
+        yield Worker(settings, JobTable(database, settings.lease_s), WorkerTable(database), backbone)
 
 
 def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
-    """Work until SIGINT or SIGTERM, which give the running job back within 5 seconds; the process then ends with 0.
+    """Work until SIGINT or SIGTERM; then give the running job back within 5 seconds and end the process with status 0.
 
-    Jobs run in a second thread, so that the signal is heard in the middle of a long step. With `settings.parent` the
-    worker ends with that process.
+    Jobs run in a second thread, so that a signal is handled even in the middle of a long step. With `settings.parent`
+    the worker ends with that process.
     """
     os.nice(settings.nice)
-    told = threading.Event()
+    must_end = threading.Event()
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        told.set()
+    def end(number: int, frame: FrameType | None) -> None:
+        must_end.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, hear)
+        signal.signal(number, end)
     if settings.parent is not None:
         _end_with(settings.parent)
     with open_worker(settings, backbone) as worker:
@@ -208,20 +213,22 @@ def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
         )
         thread = threading.Thread(target=worker.run, name="lensmount-worker", daemon=True)
         thread.start()
-        while thread.is_alive() and not told.wait(0.5):
+        while thread.is_alive() and not must_end.wait(0.5):
             if settings.parent is not None and os.getppid() != settings.parent:
-                told.set()
+                must_end.set()
         worker.stop()
         thread.join(GRACE_S)
         if thread.is_alive():
             worker.abandon()
-    if told.is_set() or worker.damaged:
+    if must_end.is_set() or worker.damaged:
         sys.stderr.flush()
-        os._exit(int(worker.damaged))  # a step under way, or torch's own way out, would hold a niced process up
+        os._exit(
+            int(worker.damaged)
+        )  # an unfinished step, or torch's own shutdown, would delay a process with low priority
 
 
 def _end_with(parent: int) -> None:
-    """SIGTERM when the parent dies, even of kill -9; where the system has no such call, `work` looks now and then."""
+    """On Linux, ask for SIGTERM when the parent dies, even by kill -9. Elsewhere `work` polls getppid()."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""Which workers are alive, as a server and its clients see it."""
+"""Which workers are alive, as servers see it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def database(tmp_path, monkeypatch):
     database.close()
 
 
-def test_a_worker_counts_while_it_says_so_and_only_for_its_backbone(database):
+def test_a_worker_counts_while_it_reports_and_only_for_its_backbone(database):
     workers = WorkerTable(database)
     assert workers.count(BACKBONE) == 0
     workers.note("one", BACKBONE)
@@ -40,7 +40,7 @@ def test_a_worker_counts_while_it_says_so_and_only_for_its_backbone(database):
     assert workers.count(BACKBONE) == 0
 
 
-def test_a_worker_that_trains_asks_for_nothing_and_counts_by_its_lease(database):
+def test_a_training_worker_counts_by_its_lease(database):
     workers, jobs = WorkerTable(database), JobTable(database, lease_s=60)
     jobs.submit(JobRequest(DatasetPin("cells", 1, "sha256:0"), "malaria", BACKBONE))
     workers.note("one", BACKBONE)
@@ -52,7 +52,7 @@ def test_a_worker_that_trains_asks_for_nothing_and_counts_by_its_lease(database)
     assert workers.count(BACKBONE) == 0
 
 
-def test_the_note_of_a_worker_that_was_killed_does_not_stay_for_ever(database):
+def test_the_record_of_a_killed_worker_is_removed_in_the_end(database):
     workers = WorkerTable(database)
     workers.note("killed", BACKBONE)
     Clock.now += KEPT_S + 1

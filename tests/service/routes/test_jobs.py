@@ -275,8 +275,8 @@ def test_jobs_come_newest_first_in_pages(client):
 
 def test_a_stream_tells_the_whole_story_and_ends_with_the_job(client, parts, lease):
     jobs = parts.training.jobs
-    jobs.tell(lease, "epoch", {"epoch": 1, "loss": 0.5})
-    jobs.tell(lease, "log", {"level": "info", "message": "hello"})
+    jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5})
+    jobs.add_event(lease, "log", {"level": "info", "message": "hello"})
     jobs.finish(lease, "failed", None, ("training_failed", "no"))
 
     told = stream(client, lease.id)
@@ -329,8 +329,8 @@ def test_a_stream_ends_with_the_server(client, parts, lease):
 
 def test_the_log_is_text_for_people(client, parts, lease):
     jobs = parts.training.jobs
-    jobs.tell(lease, "epoch", {"epoch": 1, "loss": 0.5, "validation_balanced_accuracy": 0.75, "seconds": 1.25})
-    jobs.tell(lease, "log", {"level": "warning", "message": "two pictures are alike"})
+    jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5, "validation_balanced_accuracy": 0.75, "seconds": 1.25})
+    jobs.add_event(lease, "log", {"level": "warning", "message": "two pictures are alike"})
     jobs.finish(lease, "failed", None, ("training_failed", "no"))
     answer = client.get(f"/jobs/{lease.id}/log")
     assert answer.headers["content-type"].startswith("text/plain")
@@ -344,7 +344,7 @@ def test_the_log_is_text_for_people(client, parts, lease):
 
 
 def test_the_history_is_part_of_the_job(client, parts, lease):
-    parts.training.jobs.tell(lease, "epoch", {"epoch": 1, "loss": 0.5})
+    parts.training.jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5})
     assert client.get(f"/jobs/{lease.id}").json()["history"] == [{"epoch": 1, "loss": 0.5}]
     assert client.get("/jobs").json()["jobs"][0]["history"] == [{"epoch": 1, "loss": 0.5}]
 

@@ -9,7 +9,7 @@ import pytest
 
 from lensmount_service.errors import LeaseLost
 from lensmount_service.worker.heartbeat import JobCancelled
-from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_link
+from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_client
 
 BODY = b"the archive" * 1000
 DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
@@ -21,20 +21,20 @@ class Scripted(BaseHTTPRequestHandler):
     script: list[tuple[int, bytes] | None]
     seen: list[tuple[str, str, bytes]]
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.seen.append((self.command, self.path, body))
         line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if line is None:
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        status, answer = line
+        status, content = line
         self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(content)
 
-    do_GET = do_PUT = _answer  # noqa: N815  # http.server's names
+    do_GET = do_PUT = _respond  # noqa: N815  # http.server's names
 
     def log_message(self, *arguments: object) -> None:
         """Quiet."""
@@ -42,7 +42,7 @@ class Scripted(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve():
-    """`serve([(200, b"x"), ...])` gives the URL of a server that answers so, and what it has seen."""
+    """`serve([(200, b"x"), ...])` gives the URL of a server that answers like this, and the requests it has seen."""
     servers = []
 
     def start(script):
@@ -64,23 +64,23 @@ def problem(code):
     return b'{"code": "%s", "detail": "why"}' % code.encode()
 
 
-def go_on() -> None:
+def always_continue() -> None:
     """The job is still ours."""
 
 
-def test_a_file_is_fetched_whole_and_checked(serve, tmp_path):
+def test_a_file_is_fetched_completely_and_checked(serve, tmp_path):
     url, seen = serve([(200, BODY)])
-    with open_link(url, "secret", 5, go_on) as link:
-        link.fetch("/datasets/cells/file", tmp_path / "cells.zip", params={"digest": DIGEST}, digest=DIGEST)
+    with open_client(url, "secret", 5, always_continue) as server:
+        server.fetch("/datasets/cells/file", tmp_path / "cells.zip", params={"digest": DIGEST}, digest=DIGEST)
     assert (tmp_path / "cells.zip").read_bytes() == BODY
     assert seen[0][:2] == ("GET", f"/datasets/cells/file?digest={DIGEST.replace(':', '%3A')}")
 
 
 @pytest.mark.parametrize("first", [None, (503, problem("store_unavailable")), (200, BODY[:-1]), (502, b"<html>")])
-def test_what_may_be_better_later_is_tried_again(serve, tmp_path, first):
+def test_a_failure_that_may_pass_is_tried_again(serve, tmp_path, first):
     url, seen = serve([first, (200, BODY)])
-    with open_link(url, None, 20, go_on) as link:
-        link.fetch("/file", tmp_path / "cells.zip", digest=DIGEST)
+    with open_client(url, None, 20, always_continue) as server:
+        server.fetch("/file", tmp_path / "cells.zip", digest=DIGEST)
     assert len(seen) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.zip"]
 
@@ -88,30 +88,30 @@ def test_what_may_be_better_later_is_tried_again(serve, tmp_path, first):
 def test_a_file_is_sent_again_from_its_beginning(serve, tmp_path):
     (tmp_path / "card.md").write_bytes(BODY)
     url, seen = serve([None, (503, b""), (204, b"")])
-    with open_link(url, None, 20, go_on) as link:
-        assert link.send("/jobs/1/files/card.md", tmp_path / "card.md") == {}
+    with open_client(url, None, 20, always_continue) as server:
+        assert server.send("/jobs/1/files/card.md", tmp_path / "card.md") == {}
     assert [body for _, _, body in seen] == [BODY] * 3
 
 
-def test_a_refusal_is_said_once_with_its_code(serve):
+def test_a_refusal_is_raised_after_one_request_with_its_code(serve):
     url, seen = serve([(422, problem("adapter_invalid"))])
-    with open_link(url, None, 20, go_on) as link, pytest.raises(ServerRefused) as refused:
-        link.send("/adapters/cells", b"x")
+    with open_client(url, None, 20, always_continue) as server, pytest.raises(ServerRefused) as refused:
+        server.send("/adapters/cells", b"x")
     assert (refused.value.code, str(refused.value), refused.value.status) == ("adapter_invalid", "why", 422)
     assert len(seen) == 1
 
 
 def test_a_lost_lease_is_its_own_error(serve):
     url, _ = serve([(409, problem("lease_lost"))])
-    with open_link(url, None, 20, go_on) as link, pytest.raises(LeaseLost):
-        link.send("/adapters/cells", b"x")
+    with open_client(url, None, 20, always_continue) as server, pytest.raises(LeaseLost):
+        server.send("/adapters/cells", b"x")
 
 
-def test_a_server_that_stays_away_is_given_up(tmp_path):
+def test_a_server_that_stays_away_raises_server_away(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with open_link(url, None, 0.3, go_on) as link, pytest.raises(ServerAway):
-        link.fetch("/file", tmp_path / "x")
+    with open_client(url, None, 0.3, always_continue) as server, pytest.raises(ServerAway):
+        server.fetch("/file", tmp_path / "x")
 
 
 def test_waiting_for_a_server_ends_when_the_job_does(tmp_path):
@@ -123,5 +123,5 @@ def test_waiting_for_a_server_ends_when_the_job_does(tmp_path):
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with open_link(url, None, 60, check) as link, pytest.raises(JobCancelled):
-        link.fetch("/file", tmp_path / "x")
+    with open_client(url, None, 60, check) as server, pytest.raises(JobCancelled):
+        server.fetch("/file", tmp_path / "x")

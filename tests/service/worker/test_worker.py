@@ -1,4 +1,4 @@
-"""One worker in this process, with a real server beside it."""
+"""One worker in this process, and a real server in another thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from contextlib import contextmanager
 
@@ -22,10 +21,9 @@ from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.jobs.phases import AFTER_TRAINING, PHASES
 from lensmount_service.settings import Settings
-from lensmount_service.worker import attempt as job_run
-from lensmount_service.worker import worker
+from lensmount_service.worker import attempt, worker
 from lensmount_service.worker.heartbeat import Heartbeat
-from lensmount_service.worker.server_client import require_server
+from lensmount_service.worker.server_client import ServerClient, require_server
 from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.worker import open_worker
 
@@ -47,7 +45,7 @@ def tiny():
 
 @contextmanager
 def serving(state, backbone, **settings):
-    """A server on a port of its own, in a thread."""
+    """A server on a free port, in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         own = Settings(state=state, zoo=False, threads=1, **settings)
         with open_parts(own, backbone) as parts:
@@ -75,41 +73,41 @@ def client(tmp_path, tiny, make_pictures):
 
 
 def push(client, tmp_path, make_pictures, each=10):
-    make_pictures(tmp_path / "pictures", ("a", "b"), each)
+    make_pictures(tmp_path / "images", ("a", "b"), each)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        for path in sorted((tmp_path / "pictures").rglob("*.png")):
-            file.write(path, path.relative_to(tmp_path / "pictures").as_posix())
+        for path in sorted((tmp_path / "images").rglob("*.png")):
+            file.write(path, path.relative_to(tmp_path / "images").as_posix())
     headers = {"Content-Type": "application/zip"}
     client.put("/datasets/cells", content=buffer.getvalue(), headers=headers).raise_for_status()
 
 
 @pytest.fixture
 def work(client, tmp_path, tiny):
-    """`work()` lets a worker go through the jobs that wait."""
+    """`work()` lets a worker go through the queued jobs."""
 
     def run(**settings):
         values = {"token": "secret", "state": tmp_path, "server": str(client.base_url), "threads": 1, "once": True}
-        with open_worker(WorkerSettings(**{**values, "patience_s": 5, **settings}), tiny[1]) as own:
+        with open_worker(WorkerSettings(**{**values, "retry_for_s": 5, **settings}), tiny[1]) as own:
             own.run()
 
     return run
 
 
 def submit(client, **fields):
-    answer = client.post("/jobs", json={**JOB, "adapter": "malaria", **fields})
-    assert answer.status_code == 201, answer.text
-    return answer.json()["id"]
+    response = client.post("/jobs", json={**JOB, "adapter": "malaria", **fields})
+    assert response.status_code == 201, response.text
+    return response.json()["id"]
 
 
 def job(client, job_id):
     return client.get(f"/jobs/{job_id}").json()
 
 
-def test_a_worker_tells_each_phase_once_and_in_order(client, work, monkeypatch):
-    told = []
+def test_a_worker_reports_each_phase_once_and_in_order(client, work, monkeypatch):
+    phases = []
 
-    class Telling(Heartbeat):
+    class Recording(Heartbeat):
         @property
         def progress(self):
             return self._progress
@@ -117,17 +115,17 @@ def test_a_worker_tells_each_phase_once_and_in_order(client, work, monkeypatch):
         @progress.setter
         def progress(self, progress):
             self._progress = progress
-            if progress is not None and progress["phase"] not in told[-1:]:
-                told.append(progress["phase"])
+            if progress is not None and progress["phase"] not in phases[-1:]:
+                phases.append(progress["phase"])
 
-    monkeypatch.setattr(worker, "Heartbeat", Telling)
+    monkeypatch.setattr(worker, "Heartbeat", Recording)
     job_id = submit(client)
     work()
     assert job(client, job_id)["state"] == "succeeded"
-    assert told == [phase for phase in PHASES if phase in ("training", *AFTER_TRAINING)]
+    assert phases == [phase for phase in PHASES if phase in ("training", *AFTER_TRAINING)]
 
 
-def test_a_job_becomes_a_live_adapter_with_its_files_and_its_story(client, work, tmp_path):
+def test_a_job_becomes_a_live_adapter_with_its_files_and_its_history(client, work, tmp_path):
     job_id = submit(client, alias="prod", description="red or green", license="CC0")
     work()
     found = job(client, job_id)
@@ -149,7 +147,7 @@ def test_a_job_becomes_a_live_adapter_with_its_files_and_its_story(client, work,
     entry = client.get("/adapters/malaria").json()
     assert entry["aliases"] == {"prod": 1}
     assert (entry["manifest"]["description"], entry["manifest"]["license"]) == ("red or green", "CC0")
-    image = (tmp_path / "pictures" / "a" / "0.png").read_bytes()
+    image = (tmp_path / "images" / "a" / "0.png").read_bytes()
     assert client.post("/predict?adapter=malaria:prod", content=image).status_code == 200
     assert list((tmp_path / "worker" / "jobs").iterdir()) == []
 
@@ -158,7 +156,7 @@ def test_a_worse_adapter_is_not_published_but_its_files_are_there(client, work, 
     submit(client)
     work()
     job_id = submit(client)
-    monkeypatch.setattr(job_run, "accuracy_of", lambda *arguments: 2.0)  # better than can be
+    monkeypatch.setattr(attempt, "accuracy_of", lambda *arguments: 2.0)  # better than can be
     work()
     found = job(client, job_id)
 
@@ -172,26 +170,26 @@ def test_a_worse_adapter_is_not_published_but_its_files_are_there(client, work, 
     assert job(client, forced)["result"]["adapter"]["version"] == 2
 
 
-def test_a_version_that_appears_while_the_gate_judges_is_judged_against_in_turn(client, work, monkeypatch):
+def test_a_version_that_appears_during_the_comparison_is_compared_with_next(client, work, monkeypatch):
     submit(client)
     work()
     other = client.get("/adapters/malaria/file").content
     submit(client, adapter="other", seed=1)
     work()
     rival = client.get("/adapters/other/file").content
-    judged = []
+    compared = []
 
     def accuracy(data, *arguments):
-        judged.append(data)
-        if len(judged) == 1:
+        compared.append(data)
+        if len(compared) == 1:
             client.put("/adapters/malaria", content=rival).raise_for_status()
         return 0.0
 
-    monkeypatch.setattr(job_run, "accuracy_of", accuracy)
+    monkeypatch.setattr(attempt, "accuracy_of", accuracy)
     job_id = submit(client)
     work()
     found = job(client, job_id)
-    assert judged == [other, rival]
+    assert compared == [other, rival]
     assert (found["result"]["adapter"]["version"], found["result"]["gate"]["replaced"]["version"]) == (3, 2)
 
 
@@ -205,24 +203,24 @@ def test_a_job_that_cannot_be_trained_fails_with_its_code_and_the_worker_lives(c
     assert job(client, fine)["state"] == "succeeded"
 
 
-def test_an_attempt_that_breaks_is_made_again_and_goes_on_from_its_checkpoint(client, work, monkeypatch):
+def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(client, work, monkeypatch, until, tmp_path):
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
-    real, broken = job_run.train, []
+    real, failures = attempt.train, []
 
     def train(config, on_progress, backbone):
-        if not broken:
+        if not failures:
 
             def listen(progress):
                 on_progress(progress)
                 if progress.done is not None and progress.epoch == 2:
-                    time.sleep(0.5)  # so that the checkpoint is sent
-                    broken.append(progress)
+                    until(lambda: list((tmp_path / "jobs").glob("*/checkpoint")))  # the server has one
+                    failures.append(progress)
                     raise MemoryError("no more")
 
             return real(config, listen, backbone)
         return real(config, on_progress, backbone)
 
-    monkeypatch.setattr(job_run, "train", train)
+    monkeypatch.setattr(attempt, "train", train)
     job_id = submit(client, epochs=4)
     work()
     found = job(client, job_id)
@@ -230,16 +228,16 @@ def test_an_attempt_that_breaks_is_made_again_and_goes_on_from_its_checkpoint(cl
     assert [epoch["epoch"] for epoch in found["history"]] == [1, 2, 3, 4]
     log = client.get(f"/jobs/{job_id}/log").text
     assert "MemoryError: no more (attempt_failed)" in log
-    assert "going on from the checkpoint" in log
+    assert "resuming from the checkpoint" in log
 
 
-def test_a_job_that_breaks_every_time_has_failed(client, work, monkeypatch):
+def test_a_job_whose_attempts_all_fail_has_failed(client, work, monkeypatch):
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
 
     def train(*arguments):
         raise RuntimeError("segment 3 exploded")
 
-    monkeypatch.setattr(job_run, "train", train)
+    monkeypatch.setattr(attempt, "train", train)
     job_id = submit(client, max_attempts=2)
     work()
     found = job(client, job_id)
@@ -247,15 +245,23 @@ def test_a_job_that_breaks_every_time_has_failed(client, work, monkeypatch):
     assert found["error"] == {"code": "attempt_failed", "message": "RuntimeError: segment 3 exploded"}
 
 
-def test_a_checkpoint_that_does_not_fit_is_left_aside(client, work, monkeypatch):
-    monkeypatch.setattr(job_run.JobAttempt, "_fetch_checkpoint", lambda self, path: bool(path.write_bytes(b"not one")))
+def test_a_checkpoint_that_does_not_fit_is_ignored(client, work, monkeypatch):
+    fetch = ServerClient.fetch
+
+    def damaged(self, path, target, **options):
+        if path.endswith("/checkpoint"):
+            target.write_bytes(b"not a checkpoint")
+        else:
+            fetch(self, path, target, **options)
+
+    monkeypatch.setattr(ServerClient, "fetch", damaged)
     job_id = submit(client)
     work()
     assert job(client, job_id)["state"] == "succeeded"
-    assert "starting anew" in client.get(f"/jobs/{job_id}/log").text
+    assert "starting from the first epoch" in client.get(f"/jobs/{job_id}/log").text
 
 
-def test_an_archive_is_fetched_once_and_kept_within_its_bound(client, work, tmp_path):
+def test_an_archive_is_fetched_once_and_the_cache_keeps_its_limit(client, work, tmp_path):
     for _ in range(2):
         submit(client)
     work()
@@ -267,7 +273,7 @@ def test_an_archive_is_fetched_once_and_kept_within_its_bound(client, work, tmp_
     assert list((tmp_path / "worker" / "datasets").iterdir()) == []
 
 
-def test_without_a_test_part_the_validation_part_judges(client, work):
+def test_without_a_test_part_the_gate_compares_on_the_validation_part(client, work):
     job_id = submit(client, test_fraction=0.0)
     work()
     found = job(client, job_id)
@@ -275,14 +281,14 @@ def test_without_a_test_part_the_validation_part_judges(client, work):
     assert found["result"]["gate"]["balanced_accuracy"] == found["result"]["metrics"]["validation"]["balanced_accuracy"]
 
 
-def test_a_token_that_does_not_fit_is_no_fault_of_the_job_that_waits_for_another_worker(client, work):
+def test_a_job_of_a_worker_with_a_wrong_token_does_not_fail_but_waits_for_another_worker(client, work):
     job_id = submit(client)
-    work(token="wrong", patience_s=0)
+    work(token="wrong", retry_for_s=0)
     assert (job(client, job_id)["state"], job(client, job_id)["error"]) == ("queued", None)
     assert "unauthorized" in client.get(f"/jobs/{job_id}/log").text
 
 
-def test_a_worker_that_the_server_will_not_have_ends_at_its_start(client):
+def test_a_worker_that_the_server_refuses_ends_at_its_start(client):
     url = str(client.base_url)
     require_server(url, "secret", "test_resnet")
     with pytest.raises(Unauthorized):
@@ -299,7 +305,7 @@ def test_a_worker_whose_backbone_a_job_has_changed_ends(client, tmp_path, monkey
         next(backbone.module.parameters()).data.add_(1)
         raise TrainingError("in the middle")
 
-    monkeypatch.setattr(job_run, "train", train)
+    monkeypatch.setattr(attempt, "train", train)
     first, second = submit(client), submit(client)
     settings = WorkerSettings(token="secret", state=tmp_path, server=str(client.base_url), threads=1, once=True)
     with open_worker(settings, backbone) as own:
@@ -308,7 +314,7 @@ def test_a_worker_whose_backbone_a_job_has_changed_ends(client, tmp_path, monkey
     assert [job(client, job_id)["state"] for job_id in (first, second)] == ["failed", "queued"]
 
 
-def test_a_database_that_is_away_may_be_tried_again(tmp_path):
+def test_the_exit_status_for_a_database_that_is_away_allows_a_restart(tmp_path):
     pytest.importorskip("psycopg")
     command = [sys.executable, "-m", "lensmount_client", "worker", "--backbone", "test_resnet", "--weights", "random:0"]
     away = ["--state", str(tmp_path), "--database", "postgresql://nobody@127.0.0.1:1/none"]
@@ -317,8 +323,15 @@ def test_a_database_that_is_away_may_be_tried_again(tmp_path):
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["RETRY_FOR_S", "PATIENCE_S"])
+def test_the_retry_time_can_be_set_by_its_variable_and_by_the_older_one(monkeypatch, name):
+    assert WorkerSettings().retry_for_s == 600
+    monkeypatch.setenv(f"LENSMOUNT_{name}", "7.5")
+    assert WorkerSettings().retry_for_s == 7.5
+
+
 WRONG = {
-    "a server that is no URL": (["--server", "ftp://localhost:8000"], "expected http://HOST:PORT"),
+    "a server that is not a URL": (["--server", "ftp://localhost:8000"], "expected http://HOST:PORT"),
     "an unknown backbone": (["--backbone", "resnet34x"], "resnet34x"),
     "another kind of database": (["--database", "mysql://x"], "expected postgresql://"),
     "a nice beyond 19": (["--nice", "20"], "--nice"),

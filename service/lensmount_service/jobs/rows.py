@@ -1,0 +1,175 @@
+"""Rows of the job table: read as records, and changed together with their events in the caller's transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from lensmount_service.errors import NotFound
+from lensmount_service.jobs.lease import LEASE_S
+from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, State
+from lensmount_service.jobs.schema import event_table, job_table
+from lensmount_service.store.database import Database
+
+MAX_ERROR_CHARACTERS = 4000
+
+_jobs = job_table.c
+_events = event_table.c
+
+
+class JobRows:
+    """The database, and the state changes that both clients and workers cause; `JobTable` is built on it."""
+
+    def __init__(self, database: Database, lease_s: float = LEASE_S, max_queued: int = 10_000) -> None:
+        self.database = database
+        self.lease_s = lease_s
+        self.max_queued = max_queued
+        database.create()
+
+    def reap(self) -> None:
+        """End the jobs whose worker is gone and that get no further attempt."""
+        if self._has_claimable():
+            with self.database.write() as connection:
+                self._reap(connection)
+
+    def _has_claimable(self) -> bool:
+        """True if a job is claimable (queued or lease expired). Read-only, so it never blocks writers."""
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            query = sa.select(_jobs.number).where(sa.or_(is_waiting(now), is_expired(now))).limit(1)
+            return connection.execute(query).one_or_none() is not None
+
+    def _reap(self, connection: sa.Connection) -> None:
+        now = self.database.now(connection)
+        expired = sa.select(job_table).where(
+            is_expired(now),
+            sa.or_(_jobs.cancel_requested, _jobs.attempt >= _jobs.max_attempts),
+        )
+        for row in connection.execute(expired).all():
+            if row.cancel_requested:
+                self._end(connection, row.id, "cancelled")
+            else:
+                self._end(connection, row.id, "failed", None, _worker_lost(row.attempt, row.max_attempts))
+
+    def _end(
+        self,
+        connection: sa.Connection,
+        job_id: str,
+        state: State,
+        outcome: dict[str, Any] | None = None,
+        error: tuple[str, str] | None = None,
+        **changes: Any,
+    ) -> None:
+        """End the job; `changes` are further columns to set."""
+        code, message = error or (None, None)
+        self._set(
+            connection,
+            job_id,
+            state=state,
+            outcome=outcome,
+            error_code=code,
+            error_message=message and message[:MAX_ERROR_CHARACTERS],
+            finished_at=self.database.now(connection),
+            **_NO_LEASE,
+            **changes,
+        )
+        attempt = job_row(connection, job_id).attempt
+        self._add_event(connection, job_id, "state", {"state": state, "attempt": attempt}, error)
+
+    def _release(
+        self, connection: sa.Connection, row: Any, attempt: int, run_after: float, error: tuple[str, str] | None
+    ) -> None:
+        """Queue the job again, or end it if it is to be cancelled."""
+        if row.cancel_requested:
+            self._end(connection, row.id, "cancelled")
+            return
+        self._set(connection, row.id, state="queued", attempt=attempt, run_after=run_after, progress=None, **_NO_LEASE)
+        self._add_event(connection, row.id, "state", {"state": "queued", "attempt": attempt}, error)
+
+    def _set(self, connection: sa.Connection, job_id: str, **values: Any) -> None:
+        connection.execute(job_table.update().where(_jobs.id == job_id).values(**values))
+
+    def _add_event(
+        self,
+        connection: sa.Connection,
+        job_id: str,
+        kind: str,
+        data: dict[str, Any],
+        error: tuple[str, str] | None = None,
+    ) -> None:
+        if error is not None:
+            data = {**data, "error": {"code": error[0], "message": error[1][:MAX_ERROR_CHARACTERS]}}
+        last = connection.execute(sa.select(sa.func.max(_events.number)).where(_events.job_id == job_id)).scalar_one()
+        connection.execute(
+            event_table.insert().values(
+                job_id=job_id, number=(last or 0) + 1, kind=kind, at=self.database.now(connection), data=data
+            )
+        )
+
+
+_NO_LEASE = {"lease_owner": None, "lease_token": None, "lease_until": None}
+
+
+def _worker_lost(attempts: int, max_attempts: int) -> tuple[str, str]:
+    times = "once" if attempts == 1 else f"{attempts} times"
+    return (
+        "worker_lost",
+        f"the worker went away {times} without a word, expected it to finish in {max_attempts} attempt(s). "
+        "Fix: see the worker's own log (out of memory?), then POST /jobs/{id}/retry",
+    )
+
+
+def is_waiting(now: float) -> sa.ColumnElement[bool]:
+    """The job is queued and its delay is over."""
+    return sa.and_(_jobs.state == "queued", _jobs.run_after <= now)
+
+
+def is_expired(now: float) -> sa.ColumnElement[bool]:
+    """The job is running, but its worker has not renewed the lease in time."""
+    return sa.and_(_jobs.state == "running", _jobs.lease_until < now)
+
+
+def job_row(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
+    """Raises NotFound (`job_not_found`)."""
+    row = connection.execute(sa.select(job_table).where(_jobs.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"found no job {job_id[:32]!r}. Fix: see GET /jobs for the ids", code="job_not_found")
+    return row
+
+
+_SAME_NAME = ("adapter", "alias", "backbone", "hyper_parameters", "priority", "max_attempts", "margin", "force")
+
+
+def columns_of(request: JobRequest) -> dict[str, Any]:
+    """The request as columns of the job table."""
+    values = {name: getattr(request, name) for name in _SAME_NAME}
+    pin = request.dataset
+    return {**values, "dataset": pin.name, "dataset_version": pin.version, "dataset_digest": pin.digest}
+
+
+def job_of(row: Any) -> Job:
+    """A row of the job table as a record."""
+    request = JobRequest(
+        dataset=DatasetPin(row.dataset, row.dataset_version, row.dataset_digest),
+        **{name: getattr(row, name) for name in _SAME_NAME},
+    )
+    return Job(
+        id=row.id,
+        number=row.number,
+        request=request,
+        state=row.state,
+        attempt=row.attempt,
+        cancel_requested=row.cancel_requested,
+        progress=row.progress,
+        outcome=row.outcome if row.state in ENDED else None,
+        error=(row.error_code, row.error_message) if row.error_code else None,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def event_of(row: Any) -> Event:
+    """A row of the event table as a record."""
+    return Event(row.number, row.kind, row.at, row.data)

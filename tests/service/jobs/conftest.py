@@ -1,0 +1,57 @@
+"""A job table under a fake clock, and a request to submit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lensmount_service.jobs.records import DatasetPin, JobRequest
+from lensmount_service.jobs.table import JobTable
+
+BACKBONE = "sha256:" + "b" * 64
+REQUEST = JobRequest(DatasetPin("cells", 1, "sha256:" + "d" * 64), "malaria", BACKBONE, {"epochs": 2})
+
+
+class Clock:
+    time = 1_000_000.0
+
+    def __call__(self, _):
+        return self.time
+
+    def forward(self, seconds):
+        self.time += seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def open_jobs(reopen, clock, monkeypatch):
+    """`open_jobs()` opens the same job table as another process would, with the same fake clock."""
+
+    def open_again(**options):
+        database = reopen()
+        monkeypatch.setattr(database, "now", clock)
+        return JobTable(database, lease_s=30, **options)
+
+    return open_again
+
+
+@pytest.fixture
+def jobs(open_jobs):
+    return open_jobs()
+
+
+@pytest.fixture
+def request_of():
+    """`request_of(priority=5)` is a job request for `BACKBONE`."""
+    return lambda **changes: replace(REQUEST, **changes)
+
+
+@pytest.fixture
+def submit(request_of):
+    """`submit(jobs, priority=5)` gives the new job."""
+    return lambda jobs, **changes: jobs.submit(request_of(**changes))[0]
