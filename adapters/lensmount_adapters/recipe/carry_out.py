@@ -151,9 +151,9 @@ def _weights(recipe: Recipe) -> str:
 
 def _config(recipe: Recipe, plan: Plan, run: RecipeRun, images: ImageSet, seed: int, weights: str) -> TrainingConfig:
     out = plan.out / f"{run.name}-{images.folder}-s{seed}.safetensors"
-    own = {"seed": seed, "threads": plan.threads, "device": plan.device, "weights": weights}
+    fields_of_run = {"seed": seed, "threads": plan.threads, "device": plan.device, "weights": weights}
     try:
-        return recipe.config(run, images, plan.data, out, plan.changes, **own)
+        return recipe.config(run, images, plan.data, out, plan.changes, **fields_of_run)
     except ValueError as error:
         raise TrainingError(str(error)) from error
 

@@ -125,9 +125,9 @@ class Recipe(_Strict):
         data: Path,
         out: Path,
         changes: Mapping[str, Any] | None = None,
-        **own: Any,
+        **fields_of_run: Any,
     ) -> TrainingConfig:
-        """The config of a run on `data / images.folder`; `own` are further fields, such as seed and threads.
+        """The config of a run on `data / images.folder`; `fields_of_run` are further fields, such as seed and threads.
 
         Raises ValueError if a setting is unknown or has a value that training does not accept.
         """
@@ -139,7 +139,12 @@ class Recipe(_Strict):
             described["prompts"] = self.prompts
         try:
             return TrainingConfig(
-                data=data / images.folder, name=f"{self.name}-{run.name}", out=out, **described, **settings, **own
+                data=data / images.folder,
+                name=f"{self.name}-{run.name}",
+                out=out,
+                **described,
+                **settings,
+                **fields_of_run,
             )
         except (TypeError, TrainingError) as error:
             raise ValueError(f"run {run.name!r} on {images.folder}: {error}") from error
@@ -178,8 +183,8 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise TrainingError(f"{path.name}, {where}: {first['msg']}. Fix: see docs/recipes.md for the keys") from error
+        key = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise TrainingError(f"{path.name}, {key}: {first['msg']}. Fix: see docs/recipes.md for the keys") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(
             f"{path.name}: found a file that is not TOML ({error}), expected a recipe. Fix: see docs/recipes.md"

@@ -78,17 +78,17 @@ def line_chart(
     return _svg(name, title, Markup("").join(body))
 
 
-def reliability_chart(name: str, title: str, found: Calibration) -> Markup:
+def reliability_chart(name: str, title: str, calibration: Calibration) -> Markup:
     """Per confidence bin: accuracy as a bar, mean confidence as a tick, number of images as a bar below the axis."""
     x, y = Axis("confidence", 0, 1, SHARE), Axis("accuracy", 0, 1, SHARE)
-    most = max((bin_.count for bin_ in found.bins), default=0)
+    most = max((bin_.count for bin_ in calibration.bins), default=0)
     body = [
         _frame(x, y),
         Markup('<line class="line reference" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
             _x(x, 0), _y(y, 0), _x(x, 1), _y(y, 1)
         ),
     ]
-    for bin_ in found.bins:
+    for bin_ in calibration.bins:
         if bin_.accuracy is None or bin_.confidence is None:
             continue
         left, right = _x(x, bin_.lower) + 1, _x(x, bin_.upper) - 1

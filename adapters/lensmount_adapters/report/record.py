@@ -188,8 +188,8 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _counts(value: Any) -> dict[str, int]:
-    found = {str(name): _count(count) for name, count in _object(value).items()}
-    return {name: count for name, count in found.items() if count is not None}
+    counts = {str(name): _count(count) for name, count in _object(value).items()}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _text(value: Any) -> str | None:

@@ -55,7 +55,7 @@ def tables(title: str, metrics: ClassificationMetrics) -> list[RenderableType]:
         per_class.add_row(escape(row.label), *("n/a" if v is None else f"{v:.4f}" for v in values), str(row.count))
     if len(metrics.classes) > MAX_MATRIX:
         return [headline, per_class]
-    confusion = Table("truth \\ answer", *(escape(row.label) for row in metrics.classes), title="confusion matrix")
+    confusion = Table("truth \\ prediction", *(escape(row.label) for row in metrics.classes), title="confusion matrix")
     for row, counts in zip(metrics.classes, metrics.confusion, strict=True):
         confusion.add_row(escape(row.label), *map(str, counts))
     return [headline, per_class, confusion]
@@ -135,7 +135,7 @@ def _draw_confusion(axes: Axes, metrics: ClassificationMetrics) -> None:
     labels = [_drawable(row.label) for row in metrics.classes]
     shares = [[n / max(1, sum(row)) for n in row] for row in metrics.confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xlabel("answer")
+    axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
     if len(labels) > MAX_MATRIX:
         return
