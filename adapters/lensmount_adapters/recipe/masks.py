@@ -34,7 +34,7 @@ def base_weights(out: Path) -> Path:
 def carry_out_masks(
     config: TrainingConfig, backbone: Backbone, base: Path | None, listener: Listener
 ) -> tuple[SegmentationResult, dict[str, Any]]:
-    """Train the run; returns its result and the metrics on the test part, with those of other methods under the key `beside`.
+    """Train the run; returns its result and the metrics on the test part, those of other methods under `beside`.
 
     `base` is the adapter file of the base whose weights the backbone has; if it is the run's own file, the base itself
     is trained. Raises TrainingError or DatasetError.
