@@ -95,7 +95,7 @@ def test_a_run_writes_metrics_figure_card_and_page(draw_manifest, tmp_path: Path
         (abs(0.6 + 0.6 - 2) + abs(0.7 - 0) + abs(0.8 * 3 - 3)) / 6, abs=1e-6
     )
     assert "- balanced accuracy **0.889**" in paths[2].read_text()
-    assert "5 of 6 images" in paths[3].read_text()
+    assert "5 of 6 held-out images classified correctly" in paths[3].read_text()
 
 
 def test_the_page_shows_gate_and_notes(draw_manifest, tmp_path: Path) -> None:
