@@ -50,8 +50,8 @@ from lensmount_adapters.training.augment import Augmentation, augment, cut_mix, 
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
 from lensmount_adapters.training.schedule import learning_rate_at
-from lensmount_adapters.training.task import TrainingData, load_training_data
 from lensmount_adapters.training.train_adapter import train
+from lensmount_adapters.training.training_data import TrainingData, load_training_data
 
 DEFAULT_OUT = Path(__file__).parent / "training.jsonl"
 RACERS = ("ours", "ours, short", "peft")

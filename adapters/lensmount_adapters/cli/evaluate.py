@@ -61,7 +61,7 @@ def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:
     from lensmount_adapters.report.write import tables
 
     if as_json:
-        typer.echo(json_format.dumps(evaluation.document, indent=2, ensure_ascii=False))
+        typer.echo(json_format.dumps(evaluation.metrics_json, indent=2, ensure_ascii=False))
         return
     console = Console()
     for table in tables(title, evaluation.metrics):

@@ -43,12 +43,13 @@ def train(
         config = TrainingConfig(**options)
         with progress_bar(quiet=json) as listener:
             result = run(config, listener)
+        parts = result.scored
         written = write_run_report(
             report or config.out.with_name(f"{config.out.stem}-report"),
             result.manifest,
             result.digest,
             result.size_bytes,
-            result.judged,
+            parts,
             result.folder.read,
             ReportContext(notes=result.notes),
         )

@@ -24,6 +24,7 @@ from lensmount_adapters.report.write import ReportContext, write_run_report
 from lensmount_adapters.training.checkpoint import with_full_words
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import fine_tune
+from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.train_adapter import Listener, silent, train
 from lensmount_adapters.training.train_masks import SegmentationResult
@@ -181,7 +182,7 @@ def _carry_out_one(
     texts = CardTexts(title=recipe.title, origin=images.origin, command=f"`lensmount recipe {recipe.name}`")
     folder = config.out.with_name(f"{config.out.stem}-report")
     write_run_report(
-        folder, result.manifest, result.digest, result.size_bytes, result.judged, result.folder.read,
+        folder, result.manifest, result.digest, result.size_bytes, result.scored, result.folder.read,
         ReportContext(notes=result.notes, texts=texts),
     )  # fmt: skip
     if result.test is None:
@@ -217,7 +218,7 @@ def _result(
         settings=_settings(config),
         weights=str(config.weights),
         fingerprint=backbone.fingerprint,
-        metrics=_as_json(metrics),
+        metrics=as_json(metrics),
         trained_parameters=trained,
         share=trained / (record["backbone_parameters"] + added),
         file=result.path.name,
@@ -255,10 +256,5 @@ def _lines(path: Path) -> Iterator[RunResult]:
 
 
 def _settings(config: TrainingConfig) -> dict[str, Any]:
-    return _as_json(config.hyper_parameters())
-
-
-def _as_json(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as they are after a round trip through JSON: tuples become lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
+    settings: dict[str, Any] = as_json(config.hyper_parameters())
+    return settings

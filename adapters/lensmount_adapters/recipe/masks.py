@@ -20,7 +20,7 @@ from lensmount_adapters.training.loop import Listener
 from lensmount_adapters.training.segmentation import MaskTask
 from lensmount_adapters.training.train_masks import (
     SegmentationResult,
-    judge_masks,
+    score_masks,
     train_base,
     train_segmentation,
 )
@@ -49,7 +49,7 @@ def carry_out_masks(
         )
     others = {"otsu": otsu(result.task)}
     if base is not None and base != config.out:
-        others["base"] = judge_masks(admit(base.read_bytes(), backbone), backbone, result.task, "test")
+        others["base"] = score_masks(admit(base.read_bytes(), backbone), backbone, result.task, "test")
     metrics = result.test.to_json() | {"beside": {name: other.to_json() for name, other in others.items()}}
     folder = config.out.with_name(f"{config.out.stem}-report")
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Labelled images to an adapter file: configuration, loop and objectives.
+"""Training, from labelled images to an adapter file: configuration, loop and objectives.
 
 >>> from lensmount_adapters.training import TrainingConfig, train  # doctest: +SKIP
 >>> config = TrainingConfig(data=Path("cells"), name="malaria", out=Path("malaria.safetensors"))  # doctest: +SKIP

@@ -1,8 +1,8 @@
-"""Augmentation presets on whole uint8 batches: every image gets a geometry and colours of its own in one pass.
+"""Augmentation presets for uint8 batches: one pass gives every image its own random geometry and colours.
 
-torchvision's v2 transforms draw one set of parameters for a batch; a loop over images would take a third of a training
-step on one core. So geometry is one affine grid for each image and one `grid_sample`, colour is arithmetic, and all
-randomness comes from the generator that is passed in: same generator state, same pictures.
+torchvision's v2 transforms draw one set of parameters per batch, and a loop over images would take a third of a
+training step on one core. So geometry is one affine grid per image and one `grid_sample`, and colour is arithmetic. All
+randomness comes from the generator that is passed in: the same generator state gives the same images.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from lensmount_adapters.inputs.images import orient
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What may happen to a training picture.
+    """How training images are varied.
 
-    `area`: share of the picture that a random crop keeps, drawn from [area, 1]; `aspect`: largest change of shape.
-    `zoom`: scale factors about the centre (instead of a crop), `shift`: largest shift, as a share of the side.
-    `orientations`: 1 (as it is), 2 (mirrored) or 8 (the square's four turns, each mirrored); `degrees`: further
-    turning either way. `jitter`: brightness, contrast and saturation vary by this factor; `tint`: each colour
-    channel alone. `erase`: probability of one grey rectangle of 2 to 20 % of the picture. `padding` fills what a turn
-    or a shift uncovers: "reflection" or "zeros" (black).
+    `area`: a random crop keeps a share of the image drawn from [area, 1]. `aspect`: largest change of aspect ratio.
+    `zoom`: range of scale factors about the centre (instead of a crop). `shift`: largest shift, as a share of the side.
+    `orientations`: 1 (unchanged), 2 (mirrored) or 8 (the square's four rotations, each mirrored). `degrees`: further
+    rotation in either direction. `jitter`: brightness, contrast and saturation vary by this factor. `tint`: each colour
+    channel varies by this factor on its own. `erase`: probability of one grey rectangle of 2 to 20 % of the image.
+    `padding`: what fills the areas that a rotation or a shift uncovers, "reflection" or "zeros" (black).
     """
 
     area: float = 1.0
@@ -51,23 +51,23 @@ PRESETS: Mapping[str, Augmentation] = MappingProxyType(
         "none": Augmentation(),
         "photo": Augmentation(area=0.5, aspect=1.28, orientations=2, degrees=10, jitter=0.25, tint=0.05),
         "microscopy": _MICROSCOPY,
-        "tissue": replace(_MICROSCOPY, area=0.4, tint=0.1),  # every part of a tile shows the class; stains vary
+        "tissue": replace(_MICROSCOPY, area=0.4, tint=0.1),  # every part of a tile shows the class, and stains vary
     }
 )
 
 
 def preset(name: str) -> Augmentation:
-    """The preset of that name; raises TrainingError that lists them."""
+    """The preset of that name. Raises a TrainingError that lists the names if there is none."""
     if name not in PRESETS:
         raise TrainingError(f"found augmentation {name!r}, expected one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def augment(pixels: Tensor, rule: Augmentation, size: tuple[int, int], generator: Generator) -> Tensor:
-    """uint8 [N, 3, h, w] to float32 [N, 3, *size] in [0, 1], each image changed in its own way.
+    """uint8 [N, 3, h, w] to float32 [N, 3, *size] in [0, 1], each image varied independently.
 
-    Channels behind the three colours are masks: they move with the picture and keep their values.
-    The generator is a CPU generator whatever device the pixels are on: every device gets the same pictures.
+    Channels after the three colours are masks: they get the geometry of their image, but not its colour changes.
+    The generator is on the CPU whatever device the pixels are on, so every device gets the same images.
     """
     draw = _Draws(len(pixels), pixels.device, generator)
     x = pixels.to(torch.float32) / 255
@@ -81,7 +81,7 @@ def augment(pixels: Tensor, rule: Augmentation, size: tuple[int, int], generator
 
 
 def mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """mixup (arXiv 1710.09412): pictures [N, ...] and soft targets [N, classes] blended with a shuffled batch."""
+    """mixup (arXiv 1710.09412): images [N, ...] and soft targets [N, classes] blended with the shuffled batch."""
     if alpha <= 0:
         return x, targets
     share = _beta(alpha, generator)
@@ -90,12 +90,15 @@ def mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple
 
 
 def cut_mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """CutMix (arXiv 1905.04899): a rectangle of each map [N, C, h, w] from a shuffled batch, targets by its area."""
+    """CutMix (arXiv 1905.04899): paste a rectangle of the shuffled batch into the maps [N, C, h, w].
+
+    Targets are mixed by the rectangle's area. Raises TrainingError for activations that are not maps.
+    """
     if alpha <= 0:
         return x, targets
     if x.ndim != 4:
         raise TrainingError(
-            f"found activations of shape {list(x.shape[1:])} for --cutmix, expected maps [C, h, w]. Fix: --mixup"
+            f"found activations of shape {list(x.shape[1:])} for --cutmix, expected maps [C, h, w]. Fix: use --mixup"
         )
     height, width = x.shape[-2:]
     side = math.sqrt(1 - _beta(alpha, generator))
@@ -110,7 +113,7 @@ def cut_mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> t
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """One number for each image of a batch."""
+    """Draw random numbers for a batch, one per image."""
 
     n: int
     device: torch.device
@@ -134,7 +137,7 @@ def _geometry(x: Tensor, rule: Augmentation, size: tuple[int, int], draw: _Draws
     stretch = draw.uniform(-1, 1).mul(math.log(rule.aspect) / 2).exp()
     scale = draw.uniform(*rule.zoom) * draw.uniform(rule.area, 1).sqrt()
     sx, sy = scale * stretch, scale / stretch
-    crop = rule.area < 1  # a crop stays inside the picture
+    crop = rule.area < 1  # a crop stays inside the image
     if crop:
         sx, sy = sx.clamp(max=1), sy.clamp(max=1)
     tx = draw.uniform(-1, 1) * (rule.shift + (1 - sx) * crop)
@@ -151,8 +154,8 @@ def _geometry(x: Tensor, rule: Augmentation, size: tuple[int, int], draw: _Draws
 def _orient_each(x: Tensor, draw: _Draws) -> Tensor:
     if x.shape[-1] != x.shape[-2]:
         raise TrainingError(
-            f"found pictures of {x.shape[-2]} x {x.shape[-1]}, expected square ones for the eight orientations of "
-            "--augment microscopy or tissue. Fix: choose --size N"
+            f"found images of {x.shape[-2]} x {x.shape[-1]} pixels, expected square images for the eight orientations "
+            "of --augment microscopy or tissue. Fix: choose --size N"
         )
     drawn = draw.choice(8)
     out = torch.empty_like(x)
@@ -163,7 +166,7 @@ def _orient_each(x: Tensor, draw: _Draws) -> Tensor:
 
 
 def _colour(x: Tensor, rule: Augmentation, draw: _Draws) -> Tensor:
-    """Brightness, contrast about the image's mean, saturation about its grey, then each channel alone."""
+    """Vary brightness, contrast about the image's mean, saturation about its grey values, then each channel alone."""
     x = x * draw.factor(1, rule.jitter)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = mean.lerp(x, draw.factor(1, rule.jitter))
@@ -173,7 +176,7 @@ def _colour(x: Tensor, rule: Augmentation, draw: _Draws) -> Tensor:
 
 
 def _erase(x: Tensor, probability: float, draw: _Draws) -> Tensor:
-    """One grey rectangle in some images (arXiv 1708.04896)."""
+    """Cover one rectangle of some images with grey (arXiv 1708.04896)."""
     height, width = x.shape[-2:]
     hit = draw.uniform(0, 1) < probability
     side = (draw.uniform(0.02, 0.2) * height * width).sqrt()
@@ -189,7 +192,7 @@ def _erase(x: Tensor, probability: float, draw: _Draws) -> Tensor:
 
 
 def _beta(alpha: float, generator: Generator) -> float:
-    """One draw from Beta(alpha, alpha) by Johnk's method, so that it comes from our generator."""
+    """One draw from Beta(alpha, alpha) by Johnk's method, because torch's own Beta takes no generator."""
     while True:
         u, v = torch.rand(2, generator=generator).double().pow(1 / alpha).tolist()
         if 0 < u + v <= 1:

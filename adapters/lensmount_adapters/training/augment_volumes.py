@@ -1,7 +1,7 @@
-"""Augmentation presets of volumes: what keeps slices in order, each volume of a batch changed in its own way.
+"""Augmentation presets for volumes: they keep the slices in order and vary each volume of a batch independently.
 
-The names are those of pictures (augment.py), so that one word works for both: "photo" for what has an up and a down,
-"microscopy" for what has none. Randomness comes from the generator that is passed in.
+The presets have the names of those for images (augment.py), so that one word works for both: "photo" for volumes with a
+fixed orientation, "microscopy" for volumes without one. Randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from lensmount_adapters.errors import TrainingError
 
 @dataclass(frozen=True, slots=True)
 class VolumeAugmentation:
-    """What may happen to a training volume; a mirrored volume has the other handedness, two mirrors keep it.
+    """How training volumes are varied. One mirror reverses the handedness of a volume; two mirrors keep it.
 
-    `flip_depth`, `flip_height`, `flip_width`: probabilities. `quarter_turns`: of all slices alike, of square ones.
-    `jitter`: brightness and contrast vary by this factor.
+    `flip_depth`, `flip_height`, `flip_width`: probabilities of mirroring the axis. `quarter_turns`: rotate all slices
+    of a volume alike; they must be square. `jitter`: brightness and contrast vary by this factor.
     """
 
     flip_depth: float = 0.0
@@ -41,17 +41,17 @@ PRESETS: Mapping[str, VolumeAugmentation] = MappingProxyType(
 
 
 def volume_preset(name: str) -> VolumeAugmentation:
-    """The preset of that name; raises TrainingError that lists them."""
+    """The preset of that name. Raises a TrainingError that lists the names if there is none."""
     if name not in PRESETS:
         raise TrainingError(f"found augmentation {name!r}, expected one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def augment_volumes(volumes: Tensor, rule: VolumeAugmentation, generator: Generator) -> Tensor:
-    """float32 [N, channels, depth, height, width] in [0, 1], each volume changed in its own way.
+    """Vary each volume of float32 [N, channels, depth, height, width] in [0, 1] independently.
 
-    The generator is a CPU generator whatever device the volumes are on. Raises TrainingError for quarter turns of what
-    is not square.
+    The generator is on the CPU whatever device the volumes are on. Raises TrainingError for quarter turns of slices
+    that are not square.
     """
     x = volumes
     for axis, probability in ((2, rule.flip_depth), (3, rule.flip_height), (4, rule.flip_width)):
@@ -59,7 +59,7 @@ def augment_volumes(volumes: Tensor, rule: VolumeAugmentation, generator: Genera
             hit = _uniform(len(x), generator, x.device) < probability
             x = torch.where(hit, x.flip(axis), x)
     if rule.quarter_turns:
-        x = _turned(x, generator)
+        x = _rotate_each(x, generator)
     if rule.jitter:
         contrast, brightness = (1 + (2 * _uniform(len(x), generator, x.device) - 1) * rule.jitter for _ in range(2))
         mean = x.mean(dim=(1, 2, 3, 4), keepdim=True)
@@ -68,15 +68,15 @@ def augment_volumes(volumes: Tensor, rule: VolumeAugmentation, generator: Genera
 
 
 def _uniform(count: int, generator: Generator, device: torch.device) -> Tensor:
-    """[N, 1, 1, 1, 1] in [0, 1)."""
+    """One number in [0, 1) per volume, [N, 1, 1, 1, 1]."""
     return torch.rand(count, generator=generator).to(device).view(-1, 1, 1, 1, 1)
 
 
-def _turned(x: Tensor, generator: Generator) -> Tensor:
+def _rotate_each(x: Tensor, generator: Generator) -> Tensor:
     if x.shape[-1] != x.shape[-2]:
         raise TrainingError(
-            f"found slices of {x.shape[-2]} x {x.shape[-1]}, expected square ones for quarter turns. "
+            f"found slices of {x.shape[-2]} x {x.shape[-1]}, expected square slices for quarter turns. "
             "Fix: choose --size N, or another --augment"
         )
     turns = torch.randint(0, 4, (len(x),), generator=generator).tolist()
-    return torch.stack([torch.rot90(one, turn, (-2, -1)) for one, turn in zip(x, turns, strict=True)])
+    return torch.stack([torch.rot90(volume, turn, (-2, -1)) for volume, turn in zip(x, turns, strict=True)])

@@ -1,4 +1,4 @@
-"""The state of a training run beside its adapter file: written whole each epoch, read back without running code."""
+"""The saved state of a run, next to its adapter file: written after each epoch, loaded without running code."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ def checkpoint_path(out: Path) -> Path:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Tensors, numbers, strings and containers of these; atomic: a crash leaves the previous checkpoint."""
+    """Save tensors, numbers, strings and containers of these. The write is atomic: a crash leaves the previous file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """The state of a run with the same `settings` as `asked`.
+    """The state of a run, whose `settings` must equal those `asked` for.
 
-    Raises TrainingError where there is none, where it is damaged, or where a setting differs (it names the setting).
+    Raises TrainingError if there is no checkpoint, if it is damaged, or if a setting differs (the message names it).
     """
     state = _read(path)
-    found = with_full_words(state["settings"])
-    for name in sorted(found.keys() | asked.keys()):
-        if found.get(name) != asked.get(name):
+    saved = with_full_words(state["settings"])
+    for name in sorted(saved.keys() | asked.keys()):
+        if saved.get(name) != asked.get(name):
             raise TrainingError(
-                f"{path}: found a run with {name} = {found.get(name)!r}, expected {asked.get(name)!r} to resume it. "
-                "Fix: give the same settings, or leave --resume out to start anew"
+                f"{path}: found a run with {name} = {saved.get(name)!r}, expected {asked.get(name)!r} to resume it. "
+                "Fix: use the same settings, or omit --resume to start again"
             )
     return state
 
 
 def with_full_words(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run, with "float32" where an older one wrote "fp32"."""
+    """The settings of a run; the short words of older runs, such as "fp32", are replaced by "float32" and so on."""
     return {
         name: full_word(value) if name in ("precision", "file_dtype") and isinstance(value, str) else value
         for name, value in settings.items()
@@ -52,15 +52,18 @@ def with_full_words(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checkpoint_settings(path: Path) -> dict[str, Any]:
-    """What the run was told. Raises TrainingError where there is no checkpoint or it is damaged."""
+    """The settings of the saved run. Raises TrainingError if there is no checkpoint or it is damaged."""
     return with_full_words(_read(path)["settings"])
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise TrainingError(f"{path}: found no checkpoint to resume from. Fix: leave --resume out")
+        raise TrainingError(f"{path}: found no checkpoint, expected one to resume from. Fix: omit --resume")
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         return state
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path}: the checkpoint is damaged. Fix: delete it and start anew") from error
+        raise TrainingError(
+            f"{path}: found a damaged checkpoint, expected one to resume from. "
+            "Fix: delete it and start again without --resume"
+        ) from error

@@ -1,4 +1,4 @@
-"""Everything a training run depends on, checked when it is stated."""
+"""Everything that a training run depends on, validated when the config is created."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.augment import Augmentation, preset
 from lensmount_adapters.training.augment_volumes import VolumeAugmentation, volume_preset
+from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.options import TRAINING_OPTIONS
 from lensmount_adapters.training.prompts import Prompts, prompts_of
 
@@ -26,23 +27,32 @@ FILE_DTYPES: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WO
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """Everything a run depends on. `train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))`.
+    """Everything that a run depends on.
 
-    The ranges and the words that each field takes are in training/options.py.
-    `alpha` None is twice the rank; `epochs` None is 12, or more where images are few (`automatic_epochs`); `targets`
-    None takes the backbone's preset, `size` None its own. `init_std` None draws A Kaiming uniform, a number from
-    N(0, init_std^2); B is zero, or drawn from N(0, init_b_std^2). `head` may be a word such as "mlp:256"
-    (head_text.py). `average` is the decay of the moving average that is evaluated and kept (0: the plain parameters),
-    `mixup` and `cutmix` the parameters of their Beta distributions (0: none; both work on the activations that enter
-    the branch). `patience` ends a run after so many epochs without a better validation. `cache_trunk` keeps `views`
-    augmented variants of each picture behind the frozen trunk. `prompts` are what the head "text" starts from
-    (training/text_prototypes.py). `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and
-    `max_seconds` for the trials. `orientations` above 1 averages each answer over that many of the square's eight
-    orientations, in serving as well. `augmentation` overrides fields of the preset named by `augment`.
+    >>> train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))  # doctest: +SKIP
+
+    training/options.py has the allowed range or words of each field.
+
+    Model: `targets` None uses the backbone's preset. `alpha` None is twice the rank. `init_std` None draws A Kaiming
+    uniform, a number draws it from N(0, init_std^2). B is zero, or drawn from N(0, init_b_std^2). `head` may be text
+    such as "mlp:256" (head_text.py). The head "text" is initialised from `prompts` (training/text_prototypes.py).
+
+    Training: `epochs` None is 12, or more if there are few images (`automatic_epochs`). `patience` ends a run after
+    this many epochs without a better validation score. `average` is the decay of the moving average that is evaluated
+    and kept (0: the plain parameters). `mixup` and `cutmix` are the parameters of their Beta distributions (0: off);
+    both work on the activations that enter the branch. `cache_trunk` keeps the trunk's output for `views` augmented
+    variants of each image. `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and, for
+    the trials, `max_seconds`.
+
+    Data: `size` None is the backbone's own. `orientations` above 1 averages each prediction over that many of the
+    square's eight orientations, on the server too. `augmentation` overrides fields of the preset that `augment` names.
     `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
-    (VolumePreprocessing), `resize` is for those of images.
-    For masks (a segmentation head): `labels` names them, `where` "COLUMN=VALUE" chooses rows of index.csv, `loss` is
+    (VolumePreprocessing), `resize` is for backbones of images.
+
+    Masks (a segmentation head): `labels` names them, `where` "COLUMN=VALUE" selects rows of index.csv, `loss` is
     "dice-bce" (None) or "mse".
+
+    Raises TrainingError if a value is not allowed or two values contradict each other.
     """
 
     data: Path
@@ -100,69 +110,73 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require(check_name(self.name), f"name {self.name!r}", "lower case letters, digits, '.', '-', '_'")
-        self._take_plain_values()
+        self._convert_plain_values()
         for option in TRAINING_OPTIONS:
-            value = option.full(getattr(self, option.name))
+            value = option.full_word(getattr(self, option.name))
             object.__setattr__(self, option.name, value)
             expected = option.expected_instead(value)
-            require(expected is None, option.found(value), expected or "")
-        self._require_that_they_fit_together()
+            require(expected is None, option.in_words(value), expected or "")
+        self._require_consistent_values()
 
-    def _take_plain_values(self) -> None:
-        """Lists and tables, as JSON and TOML hold them, become what the fields are."""
+    def _convert_plain_values(self) -> None:
+        """Convert lists and tables, as JSON and TOML have them, to the types of the fields."""
         for name in ("labels", "window"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
         if isinstance(self.prompts, Mapping):
             object.__setattr__(self, "prompts", prompts_of(self.prompts))
 
-    def _require_that_they_fit_together(self) -> None:
-        kept = self.validation_fraction + self.test_fraction
+    def _require_consistent_values(self) -> None:
+        held_out = self.validation_fraction + self.test_fraction
         require(
-            kept < 1, f"fractions of {kept:g} for validation and test", "below 1 in all, so that some are trained on"
+            held_out < 1,
+            f"fractions of {held_out:g} for validation and test together",
+            "less than 1, so that images remain for training",
         )
         ordered = self.window is None or (len(self.window) == 2 and self.window[0] < self.window[1])
-        require(ordered, f"window {self.window}", "two numbers, the lower one first")
-        require(not self.auto or self.validation_fraction > 0, "auto without a validation part", "one to compare on")
+        require(ordered, f"window {self.window}", "two numbers, the lower first")
+        comparable = not self.auto or self.validation_fraction > 0
+        require(comparable, "auto without a validation part", "a validation fraction above 0 to compare the trials on")
         parse_method(self.method)
         if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
-            object.__setattr__(self, "head", LinearHead())  # one way to say it: records and checkpoints are compared
+            object.__setattr__(self, "head", LinearHead())  # records and checkpoints are compared: one form only
         found = "prompts with another head" if self.prompts else "head text without prompts"
         require((self.head == "text") == (self.prompts is not None), found, "head text with prompts, or neither")
         if self.head == "segmentation":
             object.__setattr__(self, "head", SegmentationHead())
-        own = (self.labels, self.where, self.loss) != (None, None, None)
-        require(not own or self.masks, "labels, where or loss", "them with head segmentation only")
+        for_masks = (self.labels, self.where, self.loss) != (None, None, None)
+        require(not for_masks or self.masks, "labels, where or loss", "them with head segmentation only")
         self.augmentation_rule()
 
     @property
     def masks(self) -> bool:
-        """Whether masks are learned, and not classes."""
+        """Whether the run learns masks instead of classes."""
         return isinstance(self.head, SegmentationHead)
 
     def augmentation_rule(self) -> Augmentation | VolumeAugmentation:
-        own = volume_preset(self.augment) if is_of_volumes(self.backbone) else preset(self.augment)
+        chosen = volume_preset(self.augment) if is_of_volumes(self.backbone) else preset(self.augment)
         try:
-            return replace(own, **self.augmentation)
+            return replace(chosen, **self.augmentation)
         except TypeError as error:
             raise TrainingError(
-                f"found augmentation {self.augmentation}, expected fields of {type(own).__name__}"
+                f"found augmentation {self.augmentation}, expected fields of {type(chosen).__name__}"
             ) from error
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """What makes two runs the same run, as JSON: all but the places of things and the speed of the machine."""
-        own = asdict(self)
+        """The values that define a run, as JSON: everything except for paths, descriptions and the machine's settings.
+
+        Two runs with equal hyper-parameters on the same data are the same run.
+        """
+        values = asdict(self)
         head = self.head if isinstance(self.head, str) else self.head.model_dump(mode="json")
         prompts = None if self.prompts is None else self.prompts.model_dump(mode="json")
-        augmentation = {key: _plain(value) for key, value in asdict(self.augmentation_rule()).items()}
-        own |= {"head": head, "prompts": prompts, "augmentation": augmentation, "window": _plain(self.window)}
-        kept = {key: value for key, value in own.items() if key not in _PLACES}
-        if not is_of_volumes(self.backbone):
-            return {key: value for key, value in kept.items() if key not in _OF_VOLUMES}
-        return kept
+        augmentation = as_json(asdict(self.augmentation_rule()))
+        values |= {"head": head, "prompts": prompts, "augmentation": augmentation, "window": as_json(self.window)}
+        left_out = _NOT_OF_THE_RUN if is_of_volumes(self.backbone) else (*_NOT_OF_THE_RUN, *_OF_VOLUMES)
+        return {key: value for key, value in values.items() if key not in left_out}
 
 
-_PLACES = (
+_NOT_OF_THE_RUN = (
     "data", "out", "resume", "threads", "device", "license", "description", "auto", "max_file_bytes", "max_seconds",
 )  # fmt: skip
 
@@ -170,12 +184,12 @@ _PLACES = (
 _OF_VOLUMES = ("depth", "depth_resize", "window")
 
 
-def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def require(holds: bool, found: str, expected: str) -> None:
-    """Raises TrainingError unless it holds."""
-    if not holds:
+def require(condition: bool, found: str, expected: str) -> None:
+    """Raise TrainingError with what was found and what was expected, unless `condition` is true."""
+    if not condition:
         raise TrainingError(f"found {found}, expected {expected}")
+
+
+def require_folder_of(out: Path) -> None:
+    """Raise TrainingError unless the folder of the file `out` exists."""
+    require(out.parent.is_dir(), f"no folder {out.parent} for the result", "an existing folder")

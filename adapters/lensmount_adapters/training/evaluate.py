@@ -1,4 +1,4 @@
-"""Judge an adapter file on a folder of images: the file as it is, merged and served the way it will be."""
+"""Evaluate an adapter file on a folder of images, with its weights merged as on a server."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ from lensmount_adapters.training.answer import predict_samples
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation(ScoredPart):
-    """What `evaluate` found: the judged images, the figures as one JSON document, the files written."""
+    """The result of `evaluate`.
 
-    document: dict[str, Any]
+    It has the scores of each image, the figures (`metrics_json`, the content of `metrics.json`) and the files written.
+    """
+
+    metrics_json: dict[str, Any]
     written: tuple[Path, ...]
 
 
@@ -48,41 +51,43 @@ def evaluate(
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure an adapter file on the images of `data`, whose class folders are named after the adapter's labels.
+    """Evaluate an adapter file on the images of `data`, whose class folders are named after the adapter's labels.
 
-    `split`: a part of the recorded split, which is reproduced and checked against the record's digest, or "all".
-    `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `on_progress(done, total)` is called after
-    every batch.
-    Raises AdapterError (the file is refused), DatasetError (the data do not fit), BackboneError.
+    `split`: a part of the split that the training recorded, which is reproduced and checked against the recorded
+    digest; or "all". `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `weights` None uses the
+    weights named in the training record. `on_progress(done, total)` is called after every batch.
+    Raises AdapterError (the file is refused), DatasetError (the data do not match), BackboneError.
     """
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
-    folder, samples = _choose(manifest, data, split)
+    folder, samples = _read_samples(manifest, data, split)
     if backbone is None:
         backbone = load_backbone(manifest.backbone.name, _weights(manifest, weights), device)
     admitted = admit(raw, backbone)
     logits = _serve(admitted, backbone, folder, samples, on_progress)
     scores = probabilities(manifest.head, logits)
     truth = torch.tensor([sample.label for sample in samples])
-    judged = ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
-    document = {
+    scored = ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
+    metrics_json = {
         "adapter": {"name": manifest.name, "digest": admitted.digest},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "data": {"name": data.resolve().name, "split": split, "digest": digest_of_samples(samples)},
-        "metrics": judged.metrics.to_json(),
+        "metrics": scored.metrics.to_json(),
         "calibration": calibration(truth, scores).to_json(),
     }
     written: list[Path] = []
     if out is not None:
-        written = write_evaluation_report(out, document, manifest, len(raw), {split: judged}, folder.read)
-    return Evaluation(judged.paths, truth, scores, judged.metrics, document, tuple(written))
+        written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read)
+    return Evaluation(scored.paths, truth, scores, scored.metrics, metrics_json, tuple(written))
 
 
 def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[Sample]:
-    """The samples of a part of the recorded split; raises DatasetError where the data are not those of the record."""
+    """The samples of a part of the recorded split. Raises DatasetError if the data are not the recorded ones."""
     record = manifest.training.get("split")
     if not record:
-        raise DatasetError(f"{manifest.name}: found no split in the training record. Fix: --split all")
+        raise DatasetError(
+            f"{manifest.name}: found no split in the training record, expected one. Fix: use --split all"
+        )
     labels = [sample.label for sample in folder.samples]
     split = split_folder(folder, record["seed"], record["validation_fraction"], record["test_fraction"])
     if record["shots"] is not None:
@@ -92,15 +97,17 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
     if digest_of_samples(samples) != expected["digest"]:
         raise DatasetError(
             f"{folder.root}: the {part} part does not reproduce: found {len(samples)} images with another digest, "
-            f"expected {expected['images']} of {manifest.training['data']['name']} as recorded. "
-            "Fix: give the folder the adapter was trained on, or --split all"
+            f"expected the {expected['images']} recorded images of {manifest.training['data']['name']}. "
+            "Fix: use the folder that the adapter was trained on, or --split all"
         )
     if not samples:
-        raise DatasetError(f"{manifest.name}: the recorded {part} part is empty. Fix: --split all")
+        raise DatasetError(
+            f"{manifest.name}: found an empty {part} part in the training record, expected images. Fix: use --split all"
+        )
     return samples
 
 
-def _choose(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
+def _read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
     record, suffixes = manifest.training.get("split", {}), suffixes_of(manifest.preprocessing)
     if split == "all":
         folder = read_folder(data, classes=manifest.labels, suffixes=suffixes)
@@ -131,7 +138,7 @@ def _serve(
 
 
 def _weights(manifest: Manifest, asked: str | Path | None) -> str | Path | None:
-    """The weights asked for, else those of the record: admission compares fingerprints in any case."""
+    """The weights asked for, or those of the record. Admission compares fingerprints in either case."""
     recorded = manifest.training.get("weights")
     if asked is None and isinstance(recorded, str):
         asked = recorded

@@ -1,54 +1,43 @@
-"""Convolutions of volumes that train quickly on CPU: slice by slice in two dimensions, summed over the kernel's depth.
+"""Convolutions of volumes that train quickly on CPU: computed slice by slice in 2D and summed over the kernel's depth.
 
-`conv3d(x, W)[d]` is the sum over i of `conv2d(x[d + i - k // 2], W[:, :, i])`. Backward, and depthwise most of all, the
-two-dimensional convolutions are several times as fast, and a slice of a kernel that is zero and not trained, as most
-are in an inflated backbone, costs nothing. The values are the same up to rounding.
+`conv3d(x, W)[d]` is the sum over i of `conv2d(x[d + i - k // 2], W[:, :, i])`. In the backward pass the 2D convolutions
+are several times as fast, depthwise ones most of all. A slice of a kernel that is zero and not trained costs nothing;
+most slices of an inflated backbone are of this kind. The values are the same up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+from lensmount_adapters.training.fast_convolution import FastConvolution
 
 
-class SlicewiseConv3d(TorchFunctionMode):
+class SlicewiseConv3d(FastConvolution):
     """While entered, a conv3d without stride or dilation along the depth is computed slice by slice.
 
     >>> with SlicewiseConv3d():                  # doctest: +SKIP
     ...     loss = model(volumes).sum()
 
-    `enabled=False` leaves everything as it is (GPUs have fast three-dimensional kernels).
+    `enabled=False` changes nothing (GPUs have fast 3D kernels).
     """
 
     def __init__(self, enabled: bool = True) -> None:
-        super().__init__()
-        self._enabled = enabled
+        super().__init__(torch.conv3d, enabled)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is torch.conv3d and self._enabled:
-            call = dict(zip(_ARGUMENTS, args, strict=False)) | dict(kwargs or {})
-            if _is_slicewise(call):
-                return _slicewise(**call)
-        return func(*args, **(kwargs or {}))
+    def compute(self, arguments: Mapping[str, Any]) -> Tensor | None:
+        return _slicewise(**arguments) if _keeps_depth(arguments) else None
 
 
-def _is_slicewise(call: Mapping[str, Any]) -> bool:
-    padding, depth = call.get("padding", 0), call["weight"].shape[2]
+def _keeps_depth(arguments: Mapping[str, Any]) -> bool:
+    """Whether the output has the input's slices: no stride, no dilation and full padding along the depth."""
+    padding, depth = arguments.get("padding", 0), arguments["weight"].shape[2]
     same_depth = not isinstance(padding, str) and 2 * _triple(padding)[0] == depth - 1
-    return same_depth and _triple(call.get("stride", 1))[0] == 1 == _triple(call.get("dilation", 1))[0]
+    return same_depth and _triple(arguments.get("stride", 1))[0] == 1 == _triple(arguments.get("dilation", 1))[0]
 
 
 def _slicewise(
@@ -70,15 +59,15 @@ def _slicewise(
     for tap in _taps(weight):
         shifted = rows if tap == reach else padded[:, tap : tap + slices]
         flat = shifted.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        own = bias if total is None else None
-        y = torch.conv2d(flat, weight[:, :, tap], own, *geometry)  # [N * D, C', H', W']
+        added_bias = bias if total is None else None  # the bias is added once
+        y = torch.conv2d(flat, weight[:, :, tap], added_bias, *geometry)  # [N * D, C', H', W']
         total = y if total is None else total + y
-    assert total is not None  # `_taps` gives one at least
+    assert total is not None  # `_taps` returns at least one
     return total.reshape(count, slices, *total.shape[1:]).transpose(1, 2)
 
 
 def _taps(weight: Tensor) -> list[int]:
-    """The slices of the kernel that do something, or may learn to; the centre in any case."""
+    """Indices of the kernel's slices that are not zero or may be trained; always with the centre."""
     depth = weight.shape[2]
     if weight.requires_grad:
         return list(range(depth))

@@ -1,7 +1,7 @@
-"""Full fine-tuning of named modules: what an adapter is compared with. It makes a file of weights, never an adapter.
+"""Full fine-tuning of named modules, as a baseline for adapters. It writes a file of weights, never an adapter.
 
-The same run as `training.train` (images, split, augmentation, schedule, choice of the epoch); only what learns
-differs: every tensor of the named modules instead of low-rank factors.
+The run is that of `training.train` (images, split, augmentation, schedule, choice of the epoch). Only the trained
+tensors differ: every tensor of the named modules instead of low-rank factors.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.kinds import Additive, Delta
 from lensmount_adapters.delta.targets import Selection
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
+from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require_folder_of
 from lensmount_adapters.training.loop import Listener, TrainingLoop, silent
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of, score_parts
-from lensmount_adapters.training.task import load_training_data
-from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
+from lensmount_adapters.training.trainable import TrainableAdapter, isolated_random_state
+from lensmount_adapters.training.training_data import load_training_data
 
 
 class TrainableModules(TrainableAdapter):
-    """Every tensor of the chosen modules learns, as `W0 + delta` with a delta of its own shape that starts at zero."""
+    """Trains every tensor of the chosen modules as `W0 + delta`, with a full-size delta that starts at zero."""
 
     def _read(self) -> tuple[Delta, ...]:
         targets = self.backbone.targets
@@ -40,34 +40,34 @@ def fine_tune(
 ) -> TrainingResult:
     """Train the modules whose paths match the expression `modules`, and a head; write them to `config.out`.
 
-    `config.method`, `rank`, `alpha`, `init_std` and `targets` say nothing here. The file holds the new values under the
-    backbone's names and `head.*` in `config.file_dtype`; the figures are those of the file read back. Weight decay
-    draws the weights to those of the backbone, not to zero. Raises DatasetError, TrainingError.
+    `config.method`, `rank`, `alpha`, `init_std` and `targets` are ignored. The file has the new values under the
+    backbone's names, and `head.*`, in `config.file_dtype`. The figures are measured with the file, read back. Weight
+    decay pulls the weights towards those of the backbone, not towards zero. Raises DatasetError, TrainingError.
     """
     selection = select_modules(backbone, modules)
 
     def build(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableModules:
         return TrainableModules(backbone, selection, rank=1, alpha=1.0, head=head, classes=classes, seed=config.seed)
 
-    with on_threads(config.threads), own_random_state():
-        require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
-        task = load_training_data(config, backbone)
-        run = TrainingLoop(config, backbone, Classification(config, task), [], build)
-        interrupted = run.go(on_progress or silent)
-        data = _dump(run)
+    with on_threads(config.threads), isolated_random_state():
+        require_folder_of(config.out)
+        data = load_training_data(config, backbone)
+        run = TrainingLoop(config, backbone, Classification(config, data), [], build)
+        interrupted = run.run(on_progress or silent)
+        raw = _dump(run)
         manifest = manifest_of(run, interrupted).model_copy(update={"method": "full"})
-        manifest, judged = score_parts(run, task, manifest, _mountable(run, manifest, data))
-        write_atomic(config.out, data)
-        return result_of(run, task, manifest, digest_of(data), judged, interrupted)
+        manifest, scored = score_parts(run, data, manifest, _mountable(run, manifest, raw))
+        write_atomic(config.out, raw)
+        return result_of(run, data, manifest, digest_of(raw), scored, interrupted)
 
 
 def select_modules(backbone: Backbone, modules: str) -> Selection:
-    """Every tensor of the modules whose paths match; raises TrainingError where there is none."""
+    """Every tensor of the modules whose paths match. Raises TrainingError if no path matches."""
     chosen = tuple(target for target in backbone.targets.values() if re.search(modules, target.module))
     if not chosen:
         raise TrainingError(
-            f"found no module of {backbone.name} for {modules!r}, expected a path such as "
-            f"{next(iter(backbone.targets.values())).module}. Fix: widen the expression"
+            f"found no module of {backbone.name} that matches {modules!r}, expected a path such as "
+            f"{next(iter(backbone.targets.values())).module}. Fix: use an expression that matches more"
         )
     return Selection(additive=chosen)
 
@@ -75,14 +75,14 @@ def select_modules(backbone: Backbone, modules: str) -> Selection:
 def _dump(run: TrainingLoop) -> bytes:
     """The new weights and the head in the file's number format."""
     dtype, bases = FILE_DTYPES[run.config.file_dtype], run.adapter.bases
-    whole = {name.removesuffix(".delta"): tensor for name, tensor in run.best.items()}
-    tensors = {name: bases[name].float() + tensor if name in bases else tensor for name, tensor in whole.items()}
+    learned = {name.removesuffix(".delta"): tensor for name, tensor in run.best.items()}
+    tensors = {name: bases[name].float() + tensor if name in bases else tensor for name, tensor in learned.items()}
     data: bytes = safetensors.torch.save({name: t.to(dtype).cpu().contiguous() for name, t in tensors.items()})
     return data
 
 
 def _mountable(run: TrainingLoop, manifest: Manifest, data: bytes) -> Adapter:
-    """The file's contents as deltas that a swapper can mount; nothing that admission would let in."""
+    """The contents of the file as deltas that a swapper can mount. Admission would refuse them as an adapter file."""
     stored = safetensors.torch.load(data)
     deltas = tuple(
         Additive(delta.target, stored[delta.target.name].to(run.backbone.device).float() - base.float())

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, validation, checkpoints. What is learned is its objective's (objective.py)."""
+"""The training loop: steps, epochs, validation and checkpoints. Data and loss come from an objective (objective.py)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from lensmount_adapters.training.objective import Objective, Validated
 from lensmount_adapters.training.precision import choose_precision, precision_name, precision_of
 from lensmount_adapters.training.schedule import EpochRecord, automatic_epochs, has_stalled, learning_rate_at
 from lensmount_adapters.training.text_prototypes import text_head
-from lensmount_adapters.training.trainable import Average, TrainableAdapter
+from lensmount_adapters.training.trainable import Average, FactorInit, TrainableAdapter
 
-PROBE_IMAGES = 16  # in each pass that compares precisions
+PROBE_IMAGES = 16  # batch size of the passes that compare precisions
 
 Phase: TypeAlias = Literal["searching", "caching", "training"]
-PHASES: tuple[Phase, ...] = get_args(Phase)  # a search tries methods before the run that counts
+PHASES: tuple[Phase, ...] = get_args(Phase)  # "searching" comes first: --auto tries methods before the actual run
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands: after each step, and while views of the pictures are computed (`phase` "caching").
+    """The state of a run, reported after each step, and while views of the images are computed (`phase` "caching").
 
-    The phase is "searching" while several methods are tried, of which one is trained afterwards.
-    `done` is set on the last step of an epoch, after validation; `seconds_left` is None until it can be estimated.
+    The phase is "searching" while short trials choose the method that is trained afterwards.
+    `done` is set on the last step of an epoch, after validation. `seconds_left` is None until it can be estimated.
     """
 
     epoch: int
@@ -52,11 +52,11 @@ class Progress:
 
 Listener = Callable[[Progress], None]
 
-
 Build = Callable[[TrainingConfig, Backbone, HeadSpec, int], TrainableAdapter]
+"""Creates what a run trains, for this number of classes."""
 
 
-def _adapter(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableAdapter:
+def _build_adapter(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableAdapter:
     return TrainableAdapter(
         backbone,
         select_targets(backbone.name, backbone.targets, config.method, config.targets),
@@ -65,19 +65,20 @@ def _adapter(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes
         head=head,
         classes=classes,
         seed=config.seed,
-        std=config.init_std,
-        b_std=config.init_b_std,
+        init=FactorInit(config.init_std, config.init_b_std),
     )
 
 
-def _head(config: TrainingConfig, backbone: Backbone, classes: int) -> HeadSpec:
+def _head_spec(config: TrainingConfig, backbone: Backbone, classes: int) -> HeadSpec:
     return head_of(config.head, backbone.feature_dim, classes) if isinstance(config.head, str) else config.head
 
 
 class TrainingLoop:
-    """One training run: `go` trains epoch by epoch, `best` holds the tensors of the best one.
+    """One training run: `run` trains epoch by epoch; `best` has the tensors of the best epoch.
 
-    `build` makes what is trained, for `classes` outputs: without it, the adapter that the config asks for.
+    `build` creates what is trained; None creates the adapter that the config describes. `trials` are those of `--auto`,
+    for the record. Raises TrainingError for a checkpoint that cannot be resumed, or a head with BatchNorm and batches
+    of one image.
     """
 
     def __init__(
@@ -96,13 +97,17 @@ class TrainingLoop:
         self.seconds_before = 0.0
         classes = len(objective.labels)
         text = None if config.prompts is None else text_head(config.weights, config.prompts, objective.labels)
-        self.head = _head(config, backbone, classes) if text is None else text.spec
-        self.adapter = (build or _adapter)(config, backbone, self.head, classes)
+        self.head = _head_spec(config, backbone, classes) if text is None else text.spec
+        self.adapter = (build or _build_adapter)(config, backbone, self.head, classes)
         if text is not None:
             text.fill(cast(Cosine, self.adapter.head))
         norms = any(isinstance(module, nn.BatchNorm1d) for module in self.adapter.head.modules())
-        fewest = objective.images // self.steps
-        require(fewest > 1 or not norms, "a batch of one image for a head with BatchNorm", "a batch size of at least 2")
+        smallest_batch = objective.images // self.steps
+        require(
+            smallest_batch > 1 or not norms,
+            "a batch of one image for a head with BatchNorm",
+            "a batch size of at least 2",
+        )
         self.generator = torch.Generator().manual_seed(config.seed)
         torch.manual_seed(config.seed)  # dropout in the head draws from the global generator
         self.optimizer = _optimizer(self.adapter, config)
@@ -116,14 +121,18 @@ class TrainingLoop:
 
     @property
     def steps(self) -> int:
+        """Optimiser steps per epoch."""
         return steps_of(self.config, self.objective.images)
 
     @property
     def epochs(self) -> int:
         return automatic_epochs(self.steps) if self.config.epochs is None else self.config.epochs
 
-    def go(self, listener: Listener) -> bool:
-        """Train to the last epoch; True where Ctrl-C ended it early."""
+    def run(self, listener: Listener) -> bool:
+        """Train to the last epoch. Returns True if Ctrl-C ended the run early.
+
+        Raises TrainingError if Ctrl-C came before the end of the first epoch, or for a loss that is not finite.
+        """
         try:
             for epoch in range(len(self.history) + 1, self.epochs + 1):
                 if has_stalled(self.history, self.config.patience):
@@ -132,53 +141,55 @@ class TrainingLoop:
         except KeyboardInterrupt:
             if not self.best:
                 raise TrainingError(
-                    "interrupted before the first epoch was whole: nothing was learned and nothing is written"
+                    "interrupted before the first epoch was complete: nothing was learned and nothing is written"
                 ) from None
             return True
         return False
 
     def seconds(self) -> float:
+        """Time that the run has taken, with the time before it was resumed."""
         return self.seconds_before + time.monotonic() - self.started
 
     def _train_epoch(self, epoch: int, listener: Listener) -> None:
         started = time.monotonic()
         last = self.history[-1] if self.history else EpochRecord(0, 0.0, 0.0, None, None)
 
-        def tick(done: int, total: int) -> None:
-            listener(
-                Progress(epoch, self.epochs, 0, self.steps, last.loss, last.accuracy, None, "caching", self._left(0))
-            )
+        def on_progress(done: int, total: int) -> None:
+            left = self._seconds_left(0)
+            listener(Progress(epoch, self.epochs, 0, self.steps, last.loss, last.accuracy, None, "caching", left))
 
-        self.feed.prepare(epoch, tick)
+        self.feed.prepare(epoch, on_progress)
         self.adapter.train()
         order = torch.randperm(self.objective.images, generator=self.generator)
-        losses, right, seen = 0.0, 0.0, 0
+        losses, correct, seen = 0.0, 0.0, 0
         for step, indices in enumerate(order.tensor_split(self.steps), start=1):
-            loss, hits = self._step(epoch, indices, (epoch - 1) * self.steps + step - 1)
-            losses, right, seen = losses + loss, right + hits, seen + len(indices)
+            loss, correct_in_batch = self._step(epoch, indices, (epoch - 1) * self.steps + step - 1)
+            losses, correct, seen = losses + loss, correct + correct_in_batch, seen + len(indices)
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"epoch {epoch}, step {step}: the loss is {loss}. Fix: a lower --lr, or --precision float32"
+                    f"epoch {epoch}, step {step}: found a loss of {loss}, expected a finite number. "
+                    "Fix: use a lower --lr, or --precision float32"
                 )
             if step < self.steps:
-                left = self._left(step)
-                listener(Progress(epoch, self.epochs, step, self.steps, losses / step, right / seen, seconds_left=left))
-        record = self._finish_epoch(epoch, losses / self.steps, right / seen, started)
-        left = self._left(0)
+                left = self._seconds_left(step)
+                accuracy = correct / seen
+                listener(Progress(epoch, self.epochs, step, self.steps, losses / step, accuracy, seconds_left=left))
+        record = self._finish_epoch(epoch, losses / self.steps, correct / seen, started)
+        left = self._seconds_left(0)
         listener(
             Progress(
                 epoch, self.epochs, self.steps, self.steps, record.loss, record.accuracy, record, seconds_left=left
             )
         )
 
-    def _left(self, step: int) -> float | None:
-        """Seconds to the last epoch at the pace of the last whole one."""
+    def _seconds_left(self, step: int) -> float | None:
+        """Seconds until the end of the last epoch, at the speed of the last complete one; None before that."""
         if not self.history:
             return None
         return round(self.history[-1].seconds * (self.epochs - len(self.history) - step / self.steps), 1)
 
     def _step(self, epoch: int, indices: Tensor, step: int) -> tuple[float, float]:
-        """One optimiser step; returns the loss and the number of right answers."""
+        """Make one optimiser step; returns the loss and the number of correct predictions."""
         batch = self.feed.batch(epoch, indices)
         logits = self.adapter.logits_of(batch.activations, self.precision)
         loss = self.objective.loss(logits, batch)
@@ -189,18 +200,18 @@ class TrainingLoop:
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimizer.step()
         self.average.update()
-        return loss.item(), self.objective.right(logits.detach(), batch)
+        return loss.item(), self.objective.correct(logits.detach(), batch)
 
     def _finish_epoch(self, epoch: int, loss: float, accuracy: float, started: float) -> EpochRecord:
         """Validate the averaged tensors, keep them if they are the best so far, write the checkpoint."""
         candidate = {name: tensor.clone() for name, tensor in self.average.tensors.items()}
-        found = self._validate(candidate) if self.objective.validation_images else None
+        validated = self._validate(candidate) if self.objective.validation_images else None
         record = EpochRecord(
             epoch,
             round(loss, 6),
             round(accuracy, 6),
-            round(found.loss, 6) if found else None,
-            round(found.score, 6) if found else None,
+            round(validated.loss, 6) if validated else None,
+            round(validated.score, 6) if validated else None,
             round(time.monotonic() - started, 3),
         )
         self.history.append(record)
@@ -210,21 +221,22 @@ class TrainingLoop:
         return record
 
     def _validate(self, tensors: dict[str, Tensor]) -> Validated:
-        """Judge the validation part under `tensors`; the tensors in training are put back."""
+        """Evaluate the validation part with `tensors`, then restore the tensors in training."""
         training = {name: tensor.clone() for name, tensor in self.adapter.tensors().items()}
         self.adapter.load(tensors)
         self.adapter.eval()
         try:
             with torch.no_grad():
-                found = [self.adapter.logits_of(x, self.precision).cpu() for x in self.feed.validation()]
-                return self.objective.validate(torch.cat(found))
+                logits = [self.adapter.logits_of(x, self.precision).cpu() for x in self.feed.validation()]
+                return self.objective.validate(torch.cat(logits))
         finally:
             self.adapter.load(training)
             self.adapter.train()
 
     def _probe(self, precision: torch.dtype) -> None:
+        """One forward and backward pass that changes nothing."""
         images = self.objective.sample(PROBE_IMAGES, self.backbone.device)
-        self.adapter.eval()  # statistics of the head stay as they are
+        self.adapter.eval()  # so that the statistics of the head do not change
         self.adapter.logits(images, precision).sum().backward()  # type: ignore[no-untyped-call]  # untyped by torch
         self.optimizer.zero_grad()
 
@@ -247,13 +259,13 @@ class TrainingLoop:
             "generator": self.generator.get_state(),
             "torch_generator": torch.get_rng_state(),
             "precision": precision_name(self.precision),
-            "views": self.feed.kept,
+            "views": self.feed.cached_views,
             "trials": self.trials,
             "seconds": self.seconds(),
         }
 
     def _resume(self) -> dict[str, Any]:
-        """Take up the checkpoint's state; returns what was measured then: precision and views."""
+        """Restore the state of the checkpoint; returns what that run had measured: precision and views."""
         state = load_checkpoint(checkpoint_path(self.config.out), self._settings())
         device = self.backbone.device
         self.adapter.load(state["tensors"])
@@ -271,16 +283,16 @@ class TrainingLoop:
 
 
 def steps_of(config: TrainingConfig, images: int) -> int:
-    """Optimiser steps in an epoch."""
+    """Optimiser steps per epoch."""
     return max(1, round(images / config.batch_size))
 
 
 def silent(progress: Progress) -> None:
-    """Nobody listens."""
+    """The listener that ignores progress."""
 
 
 def _optimizer(adapter: TrainableAdapter, config: TrainingConfig) -> torch.optim.AdamW:
-    """Matrices decay, vectors do not."""
+    """AdamW with weight decay for matrices but not for vectors."""
     parameters = list(adapter.parameters().values())
     matrices = [tensor for tensor in parameters if tensor.ndim > 1]
     vectors = [tensor for tensor in parameters if tensor.ndim <= 1]

@@ -1,4 +1,4 @@
-"""float32 or bfloat16 for training: asked for, or measured on a few steps of the very model that will train."""
+"""The precision of training, float32 or bfloat16: as asked for, or measured on a few steps of the model to train."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lensmount_adapters.dtypes import BFLOAT16, FLOAT32, full_word
 from lensmount_adapters.errors import TrainingError
 
 PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in (FLOAT32, BFLOAT16)}
-MIN_GAIN = 1.2  # bfloat16 has 8 bits of mantissa: it must pay to be taken
+MIN_GAIN = 1.2  # bfloat16 has 8 bits of mantissa, so it must be clearly faster to be chosen
 
 
 def choose_precision(asked: str, step: Callable[[torch.dtype], None]) -> torch.dtype:
-    """ "float32", "bfloat16", or "auto": bfloat16 where `step` runs at least 1.2 times as fast with it.
+    """The format for "float32", "bfloat16" or "auto": bfloat16 if `step` runs more than 1.2 times as fast with it.
 
-    `step(dtype)` does one forward and backward pass and changes nothing.
+    `step(dtype)` does one forward and backward pass and changes nothing. Raises TrainingError for another word.
     """
     if asked != "auto":
         return precision_of(asked)
@@ -26,7 +26,7 @@ def choose_precision(asked: str, step: Callable[[torch.dtype], None]) -> torch.d
 
 
 def precision_of(word: str) -> torch.dtype:
-    """The format of "float32", "bfloat16" or a short form. Raises TrainingError."""
+    """The format of "float32", "bfloat16" or one of their short forms. Raises TrainingError for another word."""
     if full_word(word) not in PRECISIONS:
         raise TrainingError(f"found precision {word!r}, expected auto, {' or '.join(PRECISIONS)}")
     return PRECISIONS[full_word(word)]
@@ -37,7 +37,7 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def _fastest(step: Callable[[torch.dtype], None], dtype: torch.dtype, rounds: int = 2) -> float:
-    step(dtype)  # the first pass pays for allocations and kernels
+    step(dtype)  # warm-up: the first pass includes allocations and the choice of kernels
     times = []
     for _ in range(rounds):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Prompts: templates and descriptions of classes, as a person writes them in TOML. text_prototypes.py encodes them.
+"""Prompts: hand-written templates and class descriptions, in TOML. text_prototypes.py encodes them.
 
 templates = ["a photo of {}.", "an H&E image of {}."]
 
@@ -20,7 +20,9 @@ from lensmount_adapters.errors import TrainingError
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value  # TOML has no tuples, and strict mode wants one
+    return (
+        tuple(value) if isinstance(value, list) else value
+    )  # TOML has no tuples, and strict mode accepts nothing else
 
 
 Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=500)]
@@ -28,7 +30,7 @@ Description = Annotated[str, StringConstraints(min_length=1, max_length=500, pat
 
 
 class Prompts(BaseModel):
-    """Every template is filled with every description of a class; `{}` marks the place."""
+    """Every template is combined with every description of a class, which replaces the `{}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -42,34 +44,35 @@ class Prompts(BaseModel):
     ]
 
     def texts(self, label: str) -> list[str]:
-        """The class in words. Raises TrainingError for a class that is not described."""
+        """All texts that describe the class. Raises TrainingError if it has no description."""
         if label not in self.classes:
             raise TrainingError(
-                f"found no description of the class {label!r} in the prompts, expected one for each class; "
-                f"described are {', '.join(sorted(self.classes))[:200]}. Fix: add it under [classes]"
+                f"found no description of the class {label!r} in the prompts, expected one for each class. "
+                f"Described are {', '.join(sorted(self.classes))[:200]}. Fix: add it under [classes]"
             )
-        return [template.replace("{}", words) for words in self.classes[label] for template in self.templates]
+        return [template.replace("{}", text) for text in self.classes[label] for template in self.templates]
 
 
 def read_prompts(path: Path) -> Prompts:
-    """Read a TOML file; raises TrainingError that names the first wrong key."""
+    """Read a TOML file. Raises a TrainingError that names the first wrong key."""
     try:
         return prompts_of(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
     except OSError as error:
-        raise TrainingError(f"found no prompts in {path}, expected a TOML file. Fix: another path") from error
+        raise TrainingError(f"found no prompts in {path}, expected a TOML file. Fix: check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(
-            f"{path.name}: found no TOML ({error}), expected prompts. Fix: see docs/training.md"
+            f"{path.name}: found invalid TOML ({error}), expected prompts. Fix: see docs/training.md for the format"
         ) from error
 
 
 def prompts_of(table: Mapping[str, Any], source: str = "prompts") -> Prompts:
-    """Prompts from a table of TOML or JSON; raises TrainingError that names the first wrong key in `source`."""
+    """Prompts from a table of TOML or JSON. Raises a TrainingError that names the first wrong key in `source`."""
     try:
         return Prompts.model_validate(table)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "prompts"
         raise TrainingError(
-            f"{source}, {where}: {first['msg']}. Fix: templates with one {{}}, and [classes] with descriptions"
+            f"{source}, {where}: {first['msg']}. "
+            "Fix: write templates with one {} each, and [classes] with descriptions"
         ) from error

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: the manifest, the scores of each part and the result."""
+"""The outcome of a training run: the manifest, the scores on each part of the split, and the result."""
 
 from __future__ import annotations
 
@@ -22,35 +22,42 @@ from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.answer import predict_samples
 from lensmount_adapters.training.checkpoint import checkpoint_path
+from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.precision import precision_name
 from lensmount_adapters.training.schedule import fit_temperature
-from lensmount_adapters.training.task import TrainingData
+from lensmount_adapters.training.training_data import TrainingData
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The written file and what is known of it; `judged` holds the parts "validation" and "test", where there are any.
+    """The written adapter file and its figures.
 
-    Their figures are those of the file's own contents, read back.
+    `scored` has the parts "validation" and "test" of the split, each only if it has images. Their figures are measured
+    with the contents of the file, read back.
     """
 
     path: Path
     digest: str
     size_bytes: int
     manifest: Manifest
-    judged: Mapping[str, ScoredPart]
+    scored: Mapping[str, ScoredPart]
     interrupted: bool
     notes: tuple[str, ...]
     folder: ImageFolder
 
     @property
+    def judged(self) -> Mapping[str, ScoredPart]:
+        """The old name of `scored`, kept for one release."""
+        return self.scored
+
+    @property
     def validation(self) -> ClassificationMetrics | None:
-        return self.judged["validation"].metrics if "validation" in self.judged else None
+        return self.scored["validation"].metrics if "validation" in self.scored else None
 
     @property
     def test(self) -> ClassificationMetrics | None:
-        return self.judged["test"].metrics if "test" in self.judged else None
+        return self.scored["test"].metrics if "test" in self.scored else None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -58,7 +65,7 @@ class TrainingResult:
 
 
 def manifest_of(run: TrainingLoop, interrupted: bool) -> Manifest:
-    """What the file will say of itself, but for temperature and metrics, which `score_parts` adds."""
+    """The manifest of the file, without the temperature and the metrics: `score_parts` adds these."""
     config = run.config
     return Manifest(
         name=config.name,
@@ -75,27 +82,30 @@ def manifest_of(run: TrainingLoop, interrupted: bool) -> Manifest:
 
 
 def score_parts(
-    run: TrainingLoop, task: TrainingData, manifest: Manifest, adapter: Adapter
+    run: TrainingLoop, data: TrainingData, manifest: Manifest, adapter: Adapter
 ) -> tuple[Manifest, dict[str, ScoredPart]]:
-    """The parts of the split as `adapter` answers them; the manifest with its temperature and these metrics."""
-    logits = {part: _serve(run, task, adapter, part) for part in ("validation", "test") if task.samples(part)}
+    """Score the validation and test parts with `adapter`.
+
+    Returns the manifest with the fitted temperature and the metrics, and the scores of each part.
+    """
+    logits = {part: _serve(run, data, adapter, part) for part in ("validation", "test") if data.samples(part)}
     if "validation" in logits:
-        fitted = fit_temperature(logits["validation"], task.validation_labels)
+        fitted = fit_temperature(logits["validation"], data.validation_labels)
         manifest = manifest.model_copy(update={"head": run.head.model_copy(update={"temperature": fitted})})
-    judged = {part: _judge(task, manifest, part, found) for part, found in logits.items()}
-    figures = {part: one.metrics.to_json() for part, one in judged.items()}
-    return manifest.model_copy(update={"training": {**manifest.training, "metrics": _plain(figures)}}), judged
+    scored = {part: _score(data, manifest, part, part_logits) for part, part_logits in logits.items()}
+    figures = as_json({part: scored_part.metrics.to_json() for part, scored_part in scored.items()})
+    return manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}}), scored
 
 
 def result_of(
     run: TrainingLoop,
-    task: TrainingData,
+    data: TrainingData,
     manifest: Manifest,
     digest: str,
-    judged: Mapping[str, ScoredPart],
+    scored: Mapping[str, ScoredPart],
     interrupted: bool,
 ) -> TrainingResult:
-    """What is known of the written file; the checkpoint of a whole run goes."""
+    """The result for the written file. Deletes the checkpoint if the run was not interrupted."""
     if not interrupted:
         checkpoint_path(run.config.out).unlink(missing_ok=True)
     return TrainingResult(
@@ -103,21 +113,21 @@ def result_of(
         digest=digest,
         size_bytes=run.config.out.stat().st_size,
         manifest=manifest,
-        judged=judged,
+        scored=scored,
         interrupted=interrupted,
-        notes=task.folder.notes,
-        folder=task.folder,
+        notes=data.folder.notes,
+        folder=data.folder,
     )
 
 
-def _serve(run: TrainingLoop, task: TrainingData, adapter: Adapter, part: str) -> Tensor:
-    """Logits [N, classes] of a part, merged and answered as a server does."""
+def _serve(run: TrainingLoop, data: TrainingData, adapter: Adapter, part: str) -> Tensor:
+    """Logits [N, classes] for a part of the split, computed with merged weights as on a server."""
     swapper = ExactSwapper(run.backbone)
     swapper.mount(adapter)
     try:
         return predict_samples(
-            task.folder,
-            task.samples(part),
+            data.folder,
+            data.samples(part),
             adapter.manifest.preprocessing,
             lambda images: adapter.image_logits(run.backbone, images),
         )
@@ -125,15 +135,15 @@ def _serve(run: TrainingLoop, task: TrainingData, adapter: Adapter, part: str) -
         swapper.unmount()
 
 
-def _judge(task: TrainingData, manifest: Manifest, part: str, logits: Tensor) -> ScoredPart:
-    samples = task.samples(part)
+def _score(data: TrainingData, manifest: Manifest, part: str, logits: Tensor) -> ScoredPart:
+    samples = data.samples(part)
     truth = torch.tensor([sample.label for sample in samples])
     scores = probabilities(manifest.head, logits)
     return ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
 
 
 def _record(run: TrainingLoop, interrupted: bool) -> dict[str, Any]:
-    """The training record: with it and the data, the run can be repeated and the split reproduced."""
+    """The training record. With it and the data, the run can be repeated and the split reproduced."""
     config = run.config
     return {
         **run.objective.record(),
@@ -144,7 +154,7 @@ def _record(run: TrainingLoop, interrupted: bool) -> dict[str, Any]:
         "history": [asdict(record) for record in run.history],
         "precision": precision_name(run.precision),
         "trials": run.trials,
-        "trunk": {"cut": run.adapter.cut, "views": run.feed.kept},
+        "trunk": {"cut": run.adapter.cut, "views": run.feed.cached_views},
         "seconds": round(run.seconds(), 1),
         "threads": torch.get_num_threads(),
         "device": str(run.backbone.device),
@@ -153,30 +163,16 @@ def _record(run: TrainingLoop, interrupted: bool) -> dict[str, Any]:
         "backbone_parameters": sum(p.numel() for p in run.backbone.module.parameters()),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _LIBRARIES}
-        | {"torch": torch.__version__},  # with the build, such as +cpu
+        | {"torch": torch.__version__},  # includes the build, such as +cpu
     }
 
 
 _LIBRARIES = ("lensmount", "torchvision", "timm", "safetensors", "scikit-learn", "pillow")
 
 
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, as JSON will read them back."""
-    plain: dict[str, Any] = _listed(document)
-    return plain
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_listed(item) for item in value]
-    return value
-
-
 @contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
-    """Inside, torch computes on so many CPU threads; None leaves them as they are."""
+    """Inside, torch computes on `count` CPU threads; None keeps the current number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

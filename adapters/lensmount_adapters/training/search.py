@@ -1,8 +1,8 @@
-"""Choose method, rank and targets for one task: a few short trainings, compared on the validation part.
+"""Choose method, rank and targets for one task by a few short training runs, compared on the validation part.
 
-The candidates run in the order in which they pay most often, for a quarter of the epochs each, until the time budget is
-spent; those whose file would be too large are left out. The smallest file whose validation loss is within 2 % of the
-lowest wins: a rank that brings nothing should not be carried around.
+The candidates run for a quarter of the epochs each, the most often successful ones first, until the time limit is
+reached. Candidates whose file would be too large are left out. The smallest file whose validation loss is within 2 % of
+the lowest wins: a higher rank that improves nothing is not worth its bytes.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
 
-NEARLY = 1.02  # of the lowest validation loss
-FILE_OVERHEAD = 16_384  # bytes of header and manifest, about
-SHARE_OF_EPOCHS = 4
+LOSS_TOLERANCE = 1.02  # times the lowest validation loss
+FILE_OVERHEAD = 16_384  # bytes of header and manifest, approximately
+EPOCH_DIVISOR = 4  # a trial runs for a quarter of the epochs
 MIN_EPOCHS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SearchCandidate:
-    """One way to adapt: `targets` None is the backbone's preset."""
+    """One way to adapt. `targets` None is the backbone's preset."""
 
     method: str
     rank: int
     targets: str | None = None
 
-    def of(self, config: TrainingConfig) -> TrainingConfig:
+    def applied_to(self, config: TrainingConfig) -> TrainingConfig:
         return replace(config, method=self.method, rank=self.rank, targets=self.targets, auto=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A candidate and what its short training came to."""
+    """A candidate and the outcome of its short training run."""
 
     candidate: SearchCandidate
     size_bytes: int
@@ -55,7 +55,7 @@ class Trial:
 
 
 Measure = Callable[[TrainingConfig], tuple[float, float]]
-"""Train a config; returns the last validation loss and balanced accuracy."""
+"""Trains a config and returns the last validation loss and balanced accuracy."""
 
 
 def search(
@@ -66,10 +66,10 @@ def search(
     measure: Measure,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[TrainingConfig, tuple[Trial, ...]]:
-    """The config with the chosen method, rank and targets, and every trial.
+    """Try the candidates; returns the config with the chosen method, rank and targets, and all trials.
 
-    `epochs` is the length of the full run. At least one trial is made, however small `config.max_seconds`. Raises
-    TrainingError where no candidate fits into `config.max_file_bytes`.
+    `epochs` is the length of the full run. At least one trial runs, however small `config.max_seconds` is. Raises
+    TrainingError if the file of every candidate would be larger than `config.max_file_bytes`.
     """
     started = clock()
     trials: list[Trial] = []
@@ -78,23 +78,25 @@ def search(
         if trials and config.max_seconds is not None and clock() - started > config.max_seconds:
             break
         before = clock()
-        short = replace(candidate.of(config), epochs=max(MIN_EPOCHS, epochs // SHARE_OF_EPOCHS), resume=False)
-        loss, accuracy = measure(short)
+        trial_config = replace(
+            candidate.applied_to(config), epochs=max(MIN_EPOCHS, epochs // EPOCH_DIVISOR), resume=False
+        )
+        loss, accuracy = measure(trial_config)
         trials.append(Trial(candidate, size_bytes, loss, accuracy, clock() - before))
-    return best_trial(trials).candidate.of(config), tuple(trials)
+    return best_trial(trials).candidate.applied_to(config), tuple(trials)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
-    """The smallest file whose validation loss is nearly the lowest."""
+    """The trial with the smallest file among those within the tolerance of the lowest validation loss."""
     lowest = min(trial.validation_loss for trial in trials)
-    near = [trial for trial in trials if trial.validation_loss <= NEARLY * lowest]
+    near = [trial for trial in trials if trial.validation_loss <= LOSS_TOLERANCE * lowest]
     return min(near, key=lambda trial: (trial.size_bytes, trial.validation_loss))
 
 
 def candidates(config: TrainingConfig, backbone: Backbone) -> list[SearchCandidate]:
-    """What is tried, in order: the preset, then smaller and larger ones, then every kind of delta."""
+    """The candidates in order: the preset, then smaller and larger ones, then every other kind of delta."""
     late = _late_half(config, backbone)
-    found = [
+    every = [
         SearchCandidate("lora", 8, config.targets),
         SearchCandidate("head", 1, config.targets),
         SearchCandidate("lora", 4, late),
@@ -104,24 +106,29 @@ def candidates(config: TrainingConfig, backbone: Backbone) -> list[SearchCandida
         SearchCandidate("lora-tucker", 8, config.targets),
         SearchCandidate("bias", 1, config.targets),
     ]
-    has_kernels = any(max(t.shape[2:], default=1) > 1 for t in _selected(found[0], backbone))
-    return [one for one in found if (one.method != "lora-tucker" or has_kernels) and _matches(one, backbone)]
+    has_kernels = any(max(t.shape[2:], default=1) > 1 for t in _low_rank_targets(every[0], backbone))
+    return [
+        candidate
+        for candidate in every
+        if (candidate.method != "lora-tucker" or has_kernels) and _trains_anything(candidate, backbone)
+    ]
 
 
 def _fitting(config: TrainingConfig, backbone: Backbone, classes: int) -> list[tuple[SearchCandidate, int]]:
-    sized = [(one, file_bytes(one, config, backbone, classes)) for one in candidates(config, backbone)]
-    fitting = [(one, size) for one, size in sized if config.max_file_bytes is None or size <= config.max_file_bytes]
+    limit = config.max_file_bytes
+    sized = [(each, file_bytes(each, config, backbone, classes)) for each in candidates(config, backbone)]
+    fitting = [(candidate, size) for candidate, size in sized if limit is None or size <= limit]
     if not fitting:
         smallest = min(size for _, size in sized)
         raise TrainingError(
-            f"found a file budget of {config.max_file_bytes:,} bytes, expected at least {smallest:,} for the smallest "
-            "adapter. Fix: a larger --max-file-bytes"
+            f"found a limit of {limit:,} bytes for the adapter file, expected at least {smallest:,} for the smallest "
+            "adapter. Fix: use a larger --max-file-bytes"
         )
     return fitting
 
 
 def file_bytes(candidate: SearchCandidate, config: TrainingConfig, backbone: Backbone, classes: int) -> int:
-    """About how large the candidate's file would be."""
+    """Estimate the size of the candidate's adapter file."""
     selection = select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets)
     numbers = classes * (backbone.feature_dim + 1)
     for target in selection.low_rank:
@@ -135,8 +142,8 @@ def file_bytes(candidate: SearchCandidate, config: TrainingConfig, backbone: Bac
     return numbers * FILE_DTYPES[config.file_dtype].itemsize + FILE_OVERHEAD
 
 
-def _matches(candidate: SearchCandidate, backbone: Backbone) -> bool:
-    """Whether there is anything to train: an expression for convolutions may match no norm."""
+def _trains_anything(candidate: SearchCandidate, backbone: Backbone) -> bool:
+    """Whether the expression matches a layer of the method: one for convolutions may match no norm, for example."""
     try:
         select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets)
     except TrainingError:
@@ -144,11 +151,11 @@ def _matches(candidate: SearchCandidate, backbone: Backbone) -> bool:
     return True
 
 
-def _selected(candidate: SearchCandidate, backbone: Backbone) -> tuple[Any, ...]:
+def _low_rank_targets(candidate: SearchCandidate, backbone: Backbone) -> tuple[Any, ...]:
     return select_targets(backbone.name, backbone.targets, candidate.method, candidate.targets).low_rank
 
 
 def _late_half(config: TrainingConfig, backbone: Backbone) -> str:
     """The second half of the preset's layers, as an expression."""
-    layers = [target.module for target in _selected(SearchCandidate("lora", 8, config.targets), backbone)]
+    layers = [target.module for target in _low_rank_targets(SearchCandidate("lora", 8, config.targets), backbone)]
     return "^(" + "|".join(layer.replace(".", r"\.") for layer in layers[len(layers) // 2 :]) + ")$"

@@ -1,4 +1,4 @@
-"""Learn masks: pictures and masks that vary together, judged by Dice; the loss is Dice and cross-entropy, or MSE."""
+"""Segmentation: images and masks augmented together, a loss of Dice and cross-entropy (or MSE), mean Dice as score."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.training.augment import Augmentation, augment
 from lensmount_adapters.training.config import TrainingConfig, require
-from lensmount_adapters.training.objective import Batch, Validated
+from lensmount_adapters.training.objective import Batch, DataObjective, Validated
 from lensmount_adapters.training.schedule import EpochRecord
-from lensmount_adapters.training.task import enlarged, preprocessing_of
 from lensmount_adapters.training.trainable import TrainableAdapter
-from lensmount_adapters.training.views import Tick
+from lensmount_adapters.training.training_data import enlarged, preprocessing_of
+from lensmount_adapters.training.views import OnProgress
 
 VALIDATION_BATCH = 8
-SMOOTH = 1.0  # pixels: keeps the Dice loss defined where a mask is empty
+SMOOTH = 1.0  # pixels; keeps the Dice loss defined for an empty mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskedPictures:
-    """uint8 [N, 3 + labels, h, w]: a picture's colours, then its masks as 0 and 255."""
+class MaskedTrainingImages:
+    """uint8 [N, 3 + labels, h, w]: the colours of each image, then its masks as 0 and 255."""
 
     pixels: Tensor
     rule: Augmentation
@@ -42,7 +42,7 @@ class MaskedPictures:
         return len(self.pixels)
 
     def draw(self, indices: Tensor, generator: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Normalised input [n, 3, H, W] and its masks [n, labels, H, W] of 0 and 1, each pair varied in its own way."""
+        """Normalised input [n, 3, H, W] and its masks [n, labels, H, W] of 0 and 1, each pair varied independently."""
         pixels = self.pixels[indices].to(device)
         varied = pixels.float() / 255
         if self.rule != Augmentation():
@@ -52,26 +52,38 @@ class MaskedPictures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskTask:
-    """`read_mask_task(config, backbone)`: everything that a run reads, decoded once."""
+    """Everything that a run reads, decoded once. `read_mask_task(config, backbone)` creates it."""
 
     folder: MaskFolder
     split: Split
-    train: MaskedPictures
-    validation: MaskedPictures
+    train: MaskedTrainingImages
+    validation: MaskedTrainingImages
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.folder.labels
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.train.preprocessing
+
+    @property
+    def digest(self) -> str:
+        return self.folder.digest
 
     def samples(self, part: str) -> list[MaskedImage]:
         return [self.folder.samples[index] for index in self.split.parts()[part]]
 
 
 def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
-    """Read, split and decode. Raises DatasetError, TrainingError."""
-    flat = backbone.dense and isinstance(backbone.preprocessing, Preprocessing)
-    require(flat, f"masks to learn on {backbone.name}", "a backbone that gives maps of pictures: monai_unet")
+    """Read the images and masks, split them and decode them. Raises DatasetError, TrainingError."""
+    fits = backbone.dense and isinstance(backbone.preprocessing, Preprocessing)
+    require(fits, f"{backbone.name} for masks", "a backbone that returns feature maps of images, such as monai_unet")
     require(config.resize != "crop", "resize crop for masks", "squash or pad")
     require(config.cache_trunk != "on", "cache-trunk on for masks", "auto or off")
     require(config.shots is None and not config.auto, "shots or auto for masks", "neither")
     folder = read_mask_folder(config.data, config.labels or ("mask",), config.where)
-    digests = [sample.digest for sample in folder.samples]  # a copy stays with its original
+    digests = [sample.digest for sample in folder.samples]  # duplicates of an image stay in one split
     split = split_samples([0] * len(folder), digests, config.seed, config.validation_fraction, config.test_fraction)
     rule, augmentation = preprocessing_of(config, backbone), config.augmentation_rule()
     assert isinstance(rule, Preprocessing)
@@ -83,68 +95,47 @@ def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
     return MaskTask(
         folder,
         split,
-        MaskedPictures(_pixels(folder, train, larger), augmentation, rule),
-        MaskedPictures(_pixels(folder, validation, rule), Augmentation(), rule),
+        MaskedTrainingImages(_pixels(folder, train, larger), augmentation, rule),
+        MaskedTrainingImages(_pixels(folder, validation, rule), Augmentation(), rule),
     )
 
 
-class Segmentation:
-    """A mask for each label; an epoch is judged by the mean Dice of the validation pictures, as the network sees them.
+class Segmentation(DataObjective[MaskTask]):
+    """One mask per label. The score of an epoch is the mean Dice of the validation images, as the network sees them.
 
-    `accuracy` of its records is the mean Dice as well.
+    `accuracy` in its records is the mean Dice as well.
     """
 
-    def __init__(self, config: TrainingConfig, task: MaskTask) -> None:
-        self.task = task
-        self._config = config
+    def __init__(self, config: TrainingConfig, data: MaskTask) -> None:
+        super().__init__(config, data)
         self._loss = LOSSES[config.loss or "dice-bce"]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self.task.folder.labels
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return self.task.train.preprocessing
-
-    @property
-    def digest(self) -> str:
-        return self.task.folder.digest
-
-    @property
-    def images(self) -> int:
-        return len(self.task.train)
-
-    @property
-    def validation_images(self) -> int:
-        return len(self.task.validation)
 
     def sample(self, count: int, device: torch.device) -> Tensor:
         indices = torch.arange(min(count, self.images))
-        return self.task.train.draw(indices, Generator().manual_seed(0), device)[0]
+        return self.data.train.draw(indices, Generator().manual_seed(0), device)[0]
 
     def feed(
-        self, adapter: TrainableAdapter, precision: torch.dtype, generator: Generator, epochs: int, kept: int | None
+        self, adapter: TrainableAdapter, precision: torch.dtype, generator: Generator, epochs: int, cached: int | None
     ) -> MaskedFeed:
-        return MaskedFeed(self.task, adapter, precision, generator)
+        return MaskedFeed(self.data, adapter, precision, generator)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return self._loss(logits, batch.targets)
 
-    def right(self, logits: Tensor, batch: Batch) -> float:
+    def correct(self, logits: Tensor, batch: Batch) -> float:
         return float(_dice(logits > 0, batch.truth > 0).mean(1).sum())
 
     def validate(self, logits: Tensor) -> Validated:
-        _, masks = self.task.validation.draw(torch.arange(len(logits)), Generator(), logits.device)
+        _, masks = self.data.validation.draw(torch.arange(len(logits)), Generator(), logits.device)
         return Validated(float(self._loss(logits, masks)), float(_dice(logits > 0, masks > 0).mean()))
 
     def is_best(self, history: Sequence[EpochRecord]) -> bool:
-        found = [r.validation_balanced_accuracy for r in history if r.validation_balanced_accuracy is not None]
-        return not found or found[-1] >= max(found)
+        scores = [r.validation_balanced_accuracy for r in history if r.validation_balanced_accuracy is not None]
+        return not scores or scores[-1] >= max(scores)
 
     def record(self) -> dict[str, Any]:
-        config, folder = self._config, self.task.folder
-        parts = {part: self.task.samples(part) for part in self.task.split.parts()}
+        config, folder = self.config, self.data.folder
+        parts = {part: self.data.samples(part) for part in self.data.split.parts()}
         data = {"name": config.data.resolve().name, "digest": folder.digest, "images": len(folder)}
         return {
             "data": data | {"where": config.where},
@@ -161,9 +152,9 @@ class Segmentation:
 
 
 class MaskedFeed:
-    """New pictures at every step: their masks vary with them, so nothing is kept behind a trunk."""
+    """Batches of newly augmented images. Masks are augmented with their images, so no activations are cached."""
 
-    kept = 0
+    cached_views = 0
 
     def __init__(self, task: MaskTask, adapter: TrainableAdapter, precision: torch.dtype, generator: Generator) -> None:
         self._task = task
@@ -171,8 +162,8 @@ class MaskedFeed:
         self._precision = precision
         self._generator = generator
 
-    def prepare(self, epoch: int, tick: Tick) -> None:
-        """Nothing."""
+    def prepare(self, epoch: int, on_progress: OnProgress) -> None:
+        """Nothing to prepare: every batch is computed when it is used."""
 
     def batch(self, epoch: int, indices: Tensor) -> Batch:
         images, masks = self._task.train.draw(indices, self._generator, self._adapter.backbone.device)
@@ -185,7 +176,7 @@ class MaskedFeed:
 
 
 def dice_bce(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 - soft Dice of each picture and label (V-Net, arXiv 1606.04797), plus the cross-entropy of each pixel."""
+    """1 - soft Dice per image and label (V-Net, arXiv 1606.04797), plus the cross-entropy per pixel."""
     scores = logits.sigmoid()
     both = (scores * masks).sum((2, 3))
     overlap = (2 * both + SMOOTH) / (scores.sum((2, 3)) + masks.sum((2, 3)) + SMOOTH)  # [N, labels]
@@ -193,18 +184,18 @@ def dice_bce(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def mean_squared(logits: Tensor, masks: Tensor) -> Tensor:
-    """Of the scores, as the seed 'LoRA notes' trains."""
+    """The mean squared error of the scores, as in the seed 'LoRA notes'."""
     return F.mse_loss(logits.sigmoid(), masks)
 
 
 LOSSES = {"dice-bce": dice_bce, "mse": mean_squared}
 
 
-def _dice(answer: Tensor, truth: Tensor) -> Tensor:
-    """Dice [N, labels] of bool maps [N, labels, H, W]; 1 where both are empty."""
-    both = (answer & truth).sum((2, 3))
-    all_of_it = answer.sum((2, 3)) + truth.sum((2, 3))
-    return torch.where(all_of_it > 0, 2 * both / all_of_it.clamp(min=1), 1.0)
+def _dice(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Dice [N, labels] of bool maps [N, labels, H, W]; 1 if both are empty."""
+    both = (predicted & truth).sum((2, 3))
+    sizes = predicted.sum((2, 3)) + truth.sum((2, 3))
+    return torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), 1.0)
 
 
 def _pixels(folder: MaskFolder, samples: Sequence[MaskedImage], rule: Preprocessing) -> Tensor:
@@ -212,8 +203,8 @@ def _pixels(folder: MaskFolder, samples: Sequence[MaskedImage], rule: Preprocess
     height, width = rule.size
     pixels = np.empty((len(samples), 3 + len(folder.labels), height, width), np.uint8)
     for row, sample in enumerate(samples):
-        picture = folder.image(sample)
-        pixels[row, :3] = np.asarray(resize(picture, rule)).transpose(2, 0, 1)
-        for channel, mask in enumerate(folder.masks(sample, picture.size), start=3):
+        image = folder.image(sample)
+        pixels[row, :3] = np.asarray(resize(image, rule)).transpose(2, 0, 1)
+        for channel, mask in enumerate(folder.masks(sample, image.size), start=3):
             pixels[row, channel] = np.asarray(resize(Image.fromarray(mask).convert("RGB"), rule))[..., 0]
     return torch.from_numpy(pixels)

@@ -1,7 +1,8 @@
-"""Text prototypes: a class is the mean direction of its descriptions in CLIP's text half, and a head starts from them.
+"""Text prototypes: the mean direction of each class's descriptions, from CLIP's text encoder; they initialise a head.
 
-Zero-shot classification by an ensemble of prompts (CLIP, arXiv 2103.00020, section 3.1.4): every text is encoded and
-normalised, a class is the mean over its texts, normalised again. The temperature is the model's own `logit_scale`.
+This is zero-shot classification with an ensemble of prompts (CLIP, arXiv 2103.00020, section 3.1.4): every text is
+encoded and normalised, and the prototype of a class is the mean over its texts, normalised again. The temperature is
+the model's own `logit_scale`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ TEXT_BATCH = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextHead:
-    """What a cosine head starts from.
+    """The initial values of a cosine head.
 
-    `prototypes` [classes, dim] of length 1, `projection` [dim, features] from image features to the texts' space,
-    `logit_scale` [], the logarithm of what cosines are multiplied with.
+    `prototypes` [classes, dim] have length 1, `projection` [dim, features] maps image features to the space of the
+    texts, `logit_scale` [] is the logarithm of the factor that the cosines are multiplied by.
     """
 
     prototypes: Tensor
@@ -41,13 +42,13 @@ class TextHead:
         return CosineHead(dim=self.prototypes.shape[1], projected=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Under their names in the adapter file."""
+        """The tensors under their names in the adapter file."""
         names = ("prototypes", "projection", "logit_scale")
         return {f"head.{name}": getattr(self, name) for name in names}
 
     def fill(self, head: Cosine) -> None:
-        """Set the head to these values. The projection stays frozen: texts and images share it."""
-        assert head.projection is not None  # `spec` asks for one
+        """Set the head to these values and freeze the projection, because texts and images share it."""
+        assert head.projection is not None  # `spec` says so
         with torch.no_grad():
             head.prototypes.copy_(self.prototypes)
             head.projection.copy_(self.projection)
@@ -56,46 +57,47 @@ class TextHead:
 
 
 def text_head(weights: str | Path | None, prompts: Prompts, labels: Sequence[str]) -> TextHead:
-    """The head for these labels from the text half of the CLIP at `weights` (backbone/clip.py).
+    """The head for these labels, from the text encoder of the CLIP at `weights` (backbone/clip.py).
 
-    Raises BackboneError where there is no CLIP, TrainingError for a class without a description or a text too long.
+    Raises BackboneError if there is no CLIP, TrainingError for a class without a description or a text that is too
+    long.
     """
     texts = {label: prompts.texts(label) for label in labels}
     if str(weights).startswith("random:"):
         raise TrainingError(
-            f"found prompts and --weights {weights}, expected a CLIP with a text half. "
-            "Fix: --weights FOLDER or hub:OWNER/NAME"
+            f"found prompts and --weights {weights}, expected a CLIP with a text encoder. "
+            "Fix: use --weights FOLDER or hub:OWNER/NAME"
         )
     folder = clip_folder(weights)
     model, tokenizer = clip_model(folder), _tokenizer(folder)
-    prototypes = [F.normalize(encode(model, tokenizer, own).mean(0), dim=0) for own in texts.values()]
+    prototypes = [F.normalize(encode(model, tokenizer, of_class).mean(0), dim=0) for of_class in texts.values()]
     return TextHead(
         torch.stack(prototypes), model.visual_projection.weight.detach().clone(), model.logit_scale.detach().clone()
     )
 
 
 def encode(model: Any, tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Texts to directions [len(texts), dim] of length 1. Raises TrainingError for a text that is too long."""
-    room = model.config.text_config.max_position_embeddings
-    found: list[Tensor] = []
+    """Encode texts as directions [len(texts), dim] of length 1. Raises TrainingError for a text that is too long."""
+    most_tokens = model.config.text_config.max_position_embeddings
+    directions: list[Tensor] = []
     for start in range(0, len(texts), TEXT_BATCH):
         tokens = tokenizer(list(texts[start : start + TEXT_BATCH]), padding=True, return_tensors="pt")
         lengths = tokens["attention_mask"].sum(1)
-        if lengths.max() > room:
+        if lengths.max() > most_tokens:
             longest = texts[start + int(lengths.argmax())]
             raise TrainingError(
-                f"found a prompt of {int(lengths.max())} tokens ({longest[:60]!r}...), expected at most {room}. "
-                "Fix: a shorter template or description"
+                f"found a prompt of {int(lengths.max())} tokens ({longest[:60]!r}...), expected at most {most_tokens}. "
+                "Fix: use a shorter template or description"
             )
         with torch.inference_mode():
             pooled = model.text_model(**tokens).pooler_output
-            found.append(F.normalize(model.text_projection(pooled), dim=1))
-    return torch.cat(found).clone()
+            directions.append(F.normalize(model.text_projection(pooled), dim=1))
+    return torch.cat(directions).clone()
 
 
 def _tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise TrainingError(f"found no tokenizer in {folder}, expected tokenizer.json. Fix: save it beside the model")
+        raise TrainingError(f"found no tokenizer in {folder}, expected tokenizer.json. Fix: save it next to the model")
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)

@@ -1,4 +1,4 @@
-"""Train what answers with masks: an adapter on a frozen network, or the network itself, which becomes a backbone."""
+"""Train for segmentation: an adapter on a frozen network, or the network itself, which then serves as a backbone."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.metrics.masks import MaskMetrics, measure_masks
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.checkpoint import checkpoint_path
-from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require
+from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
 from lensmount_adapters.training.fine_tune import TrainableModules, select_modules
 from lensmount_adapters.training.loop import Listener, TrainingLoop, silent
 from lensmount_adapters.training.result import manifest_of, on_threads
 from lensmount_adapters.training.segmentation import MaskTask, Segmentation, read_mask_task
-from lensmount_adapters.training.trainable import TrainableAdapter, own_random_state
+from lensmount_adapters.training.trainable import TrainableAdapter, isolated_random_state
 
-EVERYTHING = ""  # the expression that every module's path matches
+EVERYTHING = ""  # an expression that matches the path of every module
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentationResult:
-    """The written adapter file; `parts` holds the figures of "validation" and "test" by its own contents, read back.
+    """The written adapter file and its figures.
 
-    `task` is what was read: its test part is what anything else is compared on.
+    `parts` has the figures of "validation" and "test", measured with the contents of the file, read back. `task` is the
+    data of the run: anything that is compared with the adapter is measured on its test part.
     """
 
     path: Path
@@ -61,37 +62,37 @@ class SegmentationResult:
 def train_segmentation(
     config: TrainingConfig, on_progress: Listener | None = None, backbone: Backbone | None = None
 ) -> SegmentationResult:
-    """Train an adapter that answers with masks and write it to `config.out`; as `training.train` otherwise.
+    """Train an adapter that predicts masks and write it to `config.out`. Everything else is as in `training.train`.
 
     Raises DatasetError, TrainingError, BackboneError.
     """
-    with on_threads(config.threads), own_random_state():
-        backbone = _check(config, backbone)
+    with on_threads(config.threads), isolated_random_state():
+        backbone = _checked_backbone(config, backbone)
         task = read_mask_task(config, backbone)
         run = TrainingLoop(config, backbone, Segmentation(config, task), [])
-        interrupted = run.go(on_progress or silent)
+        interrupted = run.run(on_progress or silent)
         return _write(run.config, manifest_of(run, interrupted), run.best, backbone, task, interrupted)
 
 
 def train_base(
     config: TrainingConfig, weights: Path, on_progress: Listener | None = None, backbone: Backbone | None = None
 ) -> SegmentationResult:
-    """Train every tensor of a network, and a head; its weights become a backbone's, the head an adapter on it.
+    """Train every tensor of a network, and a head. The network becomes a backbone and the head an adapter on it.
 
-    `weights` is the safetensors file for `load_backbone`, float32; the adapter is written to `config.out` and holds the
-    head alone. `config.method`, `rank`, `alpha`, `init_std` and `targets` say nothing here. Raises as
-    `train_segmentation`.
+    The network is written to `weights`, a float32 safetensors file for `load_backbone`. The adapter is written to
+    `config.out` and has the head only. `config.method`, `rank`, `alpha`, `init_std` and `targets` are ignored.
+    Raises the same errors as `train_segmentation`.
     """
 
     def build(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableAdapter:
         chosen = select_modules(backbone, EVERYTHING)
         return TrainableModules(backbone, chosen, rank=1, alpha=1.0, head=head, classes=classes, seed=config.seed)
 
-    with on_threads(config.threads), own_random_state():
-        backbone = _check(config, backbone)
+    with on_threads(config.threads), isolated_random_state():
+        backbone = _checked_backbone(config, backbone)
         task = read_mask_task(config, backbone)
         run = TrainingLoop(config, backbone, Segmentation(config, task), [], build)
-        interrupted = run.go(on_progress or silent)
+        interrupted = run.run(on_progress or silent)
         learned = {name.removesuffix(".delta"): delta for name, delta in run.best.items()}
         tensors = {
             name: (base.float() + learned[name] if name in learned else base.float()).cpu().contiguous()
@@ -104,31 +105,31 @@ def train_base(
         return _write(config, manifest, head, base, task, interrupted)
 
 
-def judge_masks(adapter: Adapter, backbone: Backbone, task: MaskTask, part: str) -> MaskMetrics:
-    """The pictures of a part as a server would answer them: merged, and masks of each picture's own size."""
+def score_masks(adapter: Adapter, backbone: Backbone, task: MaskTask, part: str) -> MaskMetrics:
+    """Measure the adapter on a part of the split as on a server: merged weights, masks in the size of each image."""
     head, rule = adapter.manifest.head, adapter.manifest.preprocessing
     assert isinstance(rule, Preprocessing)
-    assert isinstance(head, SegmentationHead)  # or it would not have been admitted on a backbone that gives maps
+    assert isinstance(head, SegmentationHead)  # admission on a backbone of feature maps requires one
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
     try:
         for sample in task.samples(part):
-            picture = task.folder.image(sample)
-            scores = adapter.image_scores(backbone, preprocess(picture, rule)[None])[0].cpu()
-            answer = masks_of(scores, picture.size, rule, head.threshold)
-            pairs.append((task.folder.masks(sample, picture.size), answer))
+            image = task.folder.image(sample)
+            scores = adapter.image_scores(backbone, preprocess(image, rule)[None])[0].cpu()
+            predicted = masks_of(scores, image.size, rule, head.threshold)
+            pairs.append((task.folder.masks(sample, image.size), predicted))
     finally:
         swapper.unmount()
     return measure_masks(pairs, task.folder.labels)
 
 
-def _check(config: TrainingConfig, backbone: Backbone | None) -> Backbone:
-    require(config.masks, "another head", "head segmentation")
-    require(config.out.parent.is_dir(), f"no folder {config.out.parent} for the result", "one that exists")
+def _checked_backbone(config: TrainingConfig, backbone: Backbone | None) -> Backbone:
+    require(config.masks, "a head for classes", "head segmentation")
+    require_folder_of(config.out)
     if backbone is None:
         backbone = load_backbone(config.backbone, weights_from(config.weights), choose_device(config.device))
-    require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as configured")
+    require(backbone.name == config.backbone, f"the backbone {backbone.name}", f"{config.backbone} as in the config")
     return backbone
 
 
@@ -140,13 +141,13 @@ def _write(
     task: MaskTask,
     interrupted: bool,
 ) -> SegmentationResult:
-    """Write the best epoch; its figures are those of the file's own bytes, admitted like any upload."""
+    """Write the best epoch. Its figures are measured with the file's own bytes, admitted like any upload."""
     dtype = FILE_DTYPES[config.file_dtype]
     adapter = admit(dump_adapter(manifest, tensors, dtype), backbone)
-    found = {part: judge_masks(adapter, backbone, task, part) for part in ("validation", "test") if task.samples(part)}
-    figures = {part: metrics.to_json() for part, metrics in found.items()}
+    parts = {part: score_masks(adapter, backbone, task, part) for part in ("validation", "test") if task.samples(part)}
+    figures = {part: metrics.to_json() for part, metrics in parts.items()}
     manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}})
     digest = write_adapter(config.out, manifest, tensors, dtype)
     if not interrupted:
         checkpoint_path(config.out).unlink(missing_ok=True)
-    return SegmentationResult(config.out, digest, config.out.stat().st_size, manifest, found, interrupted, task)
+    return SegmentationResult(config.out, digest, config.out.stat().st_size, manifest, parts, interrupted, task)

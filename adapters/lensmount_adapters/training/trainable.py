@@ -1,10 +1,10 @@
-"""The model while it trains: the frozen backbone seen through `W = W0 + delta`, and a head; only these two learn."""
+"""The model in training: a frozen backbone with weights `W = W0 + delta`, and a head. Only delta and head learn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,30 +24,32 @@ from lensmount_adapters.programs.cast import channels_last
 from lensmount_adapters.training.fast_conv3d import SlicewiseConv3d
 from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
 
-# EfficientNet-Lite0's trunk in bfloat16, one core, ms an image with 1, 4, 16, 32 images in a pass: 5.3, 3.0, 3.6, 5.2
-# at 160 pixels; 18.7, 23.7, 38, 42 at 384 pixels.
+# Milliseconds per image for EfficientNet-Lite0's trunk in bfloat16 on one core, with 1, 4, 16 and 32 images per pass:
+# 5.3, 3.0, 3.6, 5.2 at 160 pixels; 18.7, 23.7, 38, 42 at 384 pixels.
 PIECE_PIXELS = 150_000
 PIECE_WEIGHTS = 1_000_000
 
 
-class _Draw(NamedTuple):
-    """How the first factors are drawn, as `fresh_low_rank` takes it."""
+@dataclass(frozen=True, slots=True)
+class FactorInit:
+    """The standard deviations of the initial factors A and B, as `fresh_low_rank` takes them.
 
-    generator: torch.Generator
-    std: float | None
-    b_std: float
+    `a_std` None draws A Kaiming uniform. `b_std` 0 makes B zero, so that training starts at the backbone itself.
+    """
+
+    a_std: float | None = None
+    b_std: float = 0.0
 
 
 class TrainableAdapter:
-    """Deltas and head as leaves of the graph; the backbone's own tensors are read and never written.
+    """Deltas and a head as trainable leaves. The backbone's own tensors are read and never written.
 
     >>> adapter = TrainableAdapter(backbone, selection, rank=8, alpha=16.0, head=LinearHead(), classes=2, seed=0)
     >>> adapter.logits(images, torch.float32).sum().backward()     # doctest: +SKIP
 
-    `std` and `b_std` are how A and B are drawn (`fresh_low_rank`).
-    `trunk` is frozen (None where the first layer is trained), `branch` follows it at the layer `cut`. Every step
-    computes the branch's weights anew in float32 and lends them to it for one call, so BatchNorm stays in eval mode
-    and what is trained is what is served.
+    `trunk` is frozen (None if the first layer is trained); `branch` follows it at the layer `cut`. Every step computes
+    the branch's weights again in float32 and passes them to the branch for one call. BatchNorm stays in eval mode, so
+    the model that is trained is the model that is served.
     """
 
     def __init__(
@@ -60,13 +62,11 @@ class TrainableAdapter:
         head: HeadSpec,
         classes: int,
         seed: int,
-        std: float | None = None,
-        b_std: float = 0.0,
+        init: FactorInit | None = None,
     ) -> None:
         self.backbone = backbone
         self.modules: dict[str, Factors] = {}
-        draw = _Draw(torch.Generator().manual_seed(seed), std, b_std)
-        fresh = self._fresh(selection, rank, alpha, draw)
+        fresh = self._fresh(selection, rank, alpha, torch.Generator().manual_seed(seed), init or FactorInit())
         self.factors = {
             name: tensor.to(backbone.device).requires_grad_()
             for delta in fresh
@@ -75,24 +75,24 @@ class TrainableAdapter:
         self.deltas = self._read()
         self.bases = backbone.base(delta.target.name for delta in self.deltas)
         self.trunk, self.branch, self.cut = _halves(backbone, {delta.target.name for delta in self.deltas})
-        with own_random_state():
+        with isolated_random_state():
             torch.manual_seed(seed)
             self.head = build_head(head, backbone.feature_dim, classes).to(backbone.device)
 
     def activations(self, images: Tensor, precision: torch.dtype) -> Tensor:
-        """Preprocessed images [N, 3, (D,) H, W] to what enters the branch: the trunk's output, without gradients.
+        """Preprocessed images [N, 3, (D,) H, W] to the input of the branch: the trunk's output, without gradients.
 
-        float32 images where the first layer is trained already. On CPU in pieces small enough for the caches.
+        Returns the float32 images if the first layer is trained. On CPU the trunk runs on pieces that fit the caches.
         """
         images = channels_last(images.to(self.backbone.device))
         if self.trunk is None:
             return images
         with torch.no_grad(), self._autocast(precision), self._slicewise():
-            pieces = [self.trunk(piece) for piece in torch.split(images, self._piece(images))]
+            pieces = [self.trunk(piece) for piece in torch.split(images, self._images_per_piece(images))]
         return torch.cat(pieces).to(precision)
 
     def logits_of(self, activations: Tensor, precision: torch.dtype) -> Tensor:
-        """`activations` to float32 logits [N, classes]; the head follows `train()` and `eval()`."""
+        """`activations` to float32 logits [N, classes]. The head is in the mode of `train()` or `eval()`."""
         live = {d.target.name: self.bases[d.target.name] + d.dense() for d in self.deltas}
         unstrided = UnstridedDepthwise(enabled=precision is torch.bfloat16 and self.backbone.device.type == "cpu")
         with self._autocast(precision), unstrided, self._slicewise():
@@ -105,7 +105,7 @@ class TrainableAdapter:
         return self.logits_of(self.activations(images, precision), precision)
 
     def parameters(self) -> dict[str, Tensor]:
-        """What the optimiser moves, by name in the adapter file."""
+        """The tensors that the optimiser changes, by their names in the adapter file."""
         heads = {f"head.{name}": tensor for name, tensor in self.head.named_parameters() if tensor.requires_grad}
         return self.factors | heads
 
@@ -114,7 +114,7 @@ class TrainableAdapter:
         return {name: tensor.detach() for name, tensor in (self.factors | head_tensors(self.head)).items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values in, in place, so that the optimiser keeps its leaves."""
+        """Copy values into the tensors in place, so that the optimiser keeps its leaves."""
         with torch.no_grad():
             for name, tensor in self.tensors().items():
                 tensor.copy_(tensors[name])
@@ -135,36 +135,39 @@ class TrainableAdapter:
     def _slicewise(self) -> SlicewiseConv3d:
         return SlicewiseConv3d(enabled=self.backbone.device.type == "cpu")
 
-    def _piece(self, images: Tensor) -> int:
-        """Images in one pass of the trunk: on CPU few large maps, but enough to pay for reading the weights."""
+    def _images_per_piece(self, images: Tensor) -> int:
+        """Images per pass of the trunk. On CPU: few large maps, but enough to make up for reading the weights."""
         if images.device.type != "cpu" or self.trunk is None:
             return max(1, len(images))
         weights = sum(tensor.numel() for tensor in self.trunk.parameters())
         return max(1, PIECE_PIXELS // images[0, 0].numel(), min(32, weights // PIECE_WEIGHTS))
 
     def _read(self) -> tuple[Delta, ...]:
-        """The deltas over the leaves in `factors`."""
+        """The deltas, as views of the leaves in `factors`."""
         scales = {module: factors.scale for module, factors in self.modules.items()}
         return read_deltas(self.backbone.targets, self.factors, scales)
 
-    def _fresh(self, selection: Selection, rank: int, alpha: float, draw: _Draw) -> list[Delta]:
+    def _fresh(
+        self, selection: Selection, rank: int, alpha: float, generator: torch.Generator, init: FactorInit
+    ) -> list[Delta]:
+        """Initial deltas of the selected tensors; fills `modules`."""
         deltas: list[Delta] = []
         for target in selection.low_rank:
-            # a delta of more than full rank would only waste bytes; alpha follows, so that the scale stays
-            full = min(target.out_features // target.groups, torch.Size(target.shape[1:]).numel())
-            own = min(rank, full)
-            self.modules[target.module] = Factors(rank=own, alpha=alpha * own / rank)
+            # a rank above full rank would only waste bytes; alpha shrinks with the rank, so that the scale is the same
+            full_rank = min(target.out_features // target.groups, torch.Size(target.shape[1:]).numel())
+            used_rank = min(rank, full_rank)
+            self.modules[target.module] = Factors(rank=used_rank, alpha=alpha * used_rank / rank)
             scale = self.modules[target.module].scale
             pointwise = all(k == 1 for k in target.shape[2:])
             if selection.tucker and not pointwise and target.layer == "conv":
-                deltas.append(fresh_tucker(target, own, scale, *draw))
+                deltas.append(fresh_tucker(target, used_rank, scale, generator, init.a_std, init.b_std))
             else:
-                deltas.append(fresh_low_rank(target, own, scale, *draw))
+                deltas.append(fresh_low_rank(target, used_rank, scale, generator, init.a_std, init.b_std))
         return deltas + [fresh_additive(target) for target in selection.additive]
 
 
 def _halves(backbone: Backbone, adapted: set[str]) -> tuple[nn.Module | None, nn.Module, str]:
-    """Trunk, branch and where they meet, rewritten to train quickly; all is branch where it cannot be traced."""
+    """Trunk, branch and the layer of the cut, rewritten to train quickly. An untraceable model is all branch."""
     try:
         halves = Segments(backbone.module).halves(adapted)
     except BackboneError:
@@ -173,15 +176,15 @@ def _halves(backbone: Backbone, adapted: set[str]) -> tuple[nn.Module | None, nn
     return trunk, out_of_place(fold_batch_norms(halves.branch, adapted)), halves.at
 
 
-def own_random_state() -> AbstractContextManager[None]:
-    """Inside, the global generators may be seeded and drawn from; afterwards they are as they were."""
+def isolated_random_state() -> AbstractContextManager[None]:
+    """Inside, the global generators may be seeded and used; afterwards their state is restored."""
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
 
 
 class Average:
-    """The exponential moving average of the trained tensors (Polyak averaging): steadier than the last step.
+    """The exponential moving average of the trained tensors (Polyak averaging), which varies less than the last step.
 
-    The decay grows from 0.1 to `decay` as `(1 + t) / (10 + t)`, so that early steps are forgotten.
+    The decay grows from 0.1 to `decay` as `(1 + t) / (10 + t)`, so that early steps lose their weight quickly.
     """
 
     def __init__(self, adapter: TrainableAdapter, decay: float) -> None:

@@ -55,7 +55,7 @@ def _field(option: Option) -> tuple[Any, Any]:
     """The option's type and pydantic field."""
     kind = Literal[option.choices] if option.choices else _TYPES[option.type]
     if option.aliases:
-        kind = Annotated[kind, BeforeValidator(option.full)]
+        kind = Annotated[kind, BeforeValidator(option.full_word)]
     most = option.highest_in_jobs
     open_end = option.job_maximum is None and option.maximum is None
     field = Field(

@@ -221,7 +221,7 @@ class JobAttempt:
             result.manifest,
             result.digest,
             result.size_bytes,
-            result.judged,
+            result.scored,
             result.folder.read,
             ReportContext(gate=verdict.to_json(), notes=result.notes),
         )

@@ -16,7 +16,7 @@ from lensmount_adapters.errors import TrainingError, WeightsMismatch
 from lensmount_adapters.recipe.recipe import Recipe, load_recipe, read_recipe, recipe_names, recipes_folder
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import TrainableModules, select_modules
-from lensmount_adapters.training.trainable import TrainableAdapter
+from lensmount_adapters.training.trainable import FactorInit, TrainableAdapter
 
 VGG16_WEIGHTS = Path(__file__).parents[4] / "shared" / "weights" / "vgg16-imagenet-features.safetensors"
 
@@ -42,7 +42,14 @@ def adapter_of(recipe: Recipe, run: str, backbone: Backbone) -> TrainableAdapter
     selection = select_targets(backbone.name, backbone.targets, config.method, config.targets)
     alpha = 2.0 * config.rank if config.alpha is None else config.alpha
     return TrainableAdapter(
-        backbone, selection, rank=config.rank, alpha=alpha, head=head, classes=2, seed=0, std=config.init_std
+        backbone,
+        selection,
+        rank=config.rank,
+        alpha=alpha,
+        head=head,
+        classes=2,
+        seed=0,
+        init=FactorInit(config.init_std),
     )
 
 

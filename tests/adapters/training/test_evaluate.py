@@ -137,7 +137,7 @@ def test_the_report_is_written_where_it_is_asked_for(
     found = evaluate(trained.path, shapes, out=tmp_path / "report", backbone=backbone)
 
     document = json.loads((tmp_path / "report" / "metrics.json").read_text())
-    assert document == json.loads(json.dumps(found.document))
+    assert document == json.loads(json.dumps(found.metrics_json))
     assert document["adapter"]["digest"] == trained.digest
     assert (tmp_path / "report" / "metrics.png").is_file()
     assert found.written[-1] == tmp_path / "report" / "report.html"

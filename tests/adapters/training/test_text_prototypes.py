@@ -175,7 +175,7 @@ WRONG = {
     "no classes": ('templates = ["{}"]', "classes: Field required"),
     "an empty class": ('templates = ["{}"]\n[classes]\na = []', "classes.a"),
     "another key": ('templates = ["{}"]\nscale = 3\n[classes]\na = ["b"]', "scale"),
-    "no TOML": ("templates", "found no TOML"),
+    "invalid TOML": ("templates", "found invalid TOML"),
 }
 
 
@@ -188,12 +188,12 @@ def test_wrong_prompts_are_refused_with_the_first_wrong_key(case: str, tmp_path:
 
 
 def test_what_cannot_be_encoded_is_said_with_its_cure(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"found no description of the class 'oak'.*described are bar, disc. Fix"):
+    with pytest.raises(TrainingError, match=r"found no description of the class 'oak'.*Described are bar, disc. Fix"):
         text_head(folder, PROMPTS, ("oak",))
     long = Prompts(templates=("{}",), classes={"a": ("word " * 60,)})
     with pytest.raises(TrainingError, match=r"found a prompt of \d+ tokens .*expected at most 77"):
         text_head(folder, long, ("a",))
-    with pytest.raises(TrainingError, match="expected a CLIP with a text half"):
+    with pytest.raises(TrainingError, match="expected a CLIP with a text encoder"):
         text_head("random:0", PROMPTS, ("bar",))
     result = run.invoke(app, ["--prompts", str(tmp_path / "no.toml"), "--name", "a", "--out", str(tmp_path / "a")])
     assert result.exit_code == 1

@@ -15,7 +15,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
-from lensmount_adapters.training.trainable import Average, TrainableAdapter
+from lensmount_adapters.training.trainable import Average, FactorInit, TrainableAdapter
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_spread_draws_a_from_a_normal_distribution_and_leaves_b_zero(backbone:
     selection = select_targets(backbone.name, backbone.targets, "lora")
 
     adapter = TrainableAdapter(
-        backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0, std=0.01
+        backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0, init=FactorInit(0.01)
     )  # fmt: skip
 
     drawn = torch.cat([t.flatten() for name, t in adapter.tensors().items() if name.endswith("lora_A.weight")])
@@ -69,7 +69,7 @@ def test_b_may_be_drawn_too_and_then_the_adapter_does_not_start_at_the_backbone(
     selection = select_targets(backbone.name, backbone.targets, method)
 
     adapter = TrainableAdapter(
-        backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0, std=0.02, b_std=0.01
+        backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0, init=FactorInit(0.02, 0.01)
     )
 
     for factor, spread in (("lora_A", 0.02), ("lora_B", 0.01)):

@@ -14,7 +14,7 @@ from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.augment import Augmentation, preset
 from lensmount_adapters.training.trainable import TrainableAdapter
-from lensmount_adapters.training.views import CachedViews, FreshViews, Pictures, affordable_views
+from lensmount_adapters.training.views import CachedViews, FreshViews, TrainingImages, affordable_views
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def adapter_on(backbone: Backbone, method: str, targets: str | None = None) -> T
     return TrainableAdapter(backbone, selection, rank=4, alpha=8.0, head=LinearHead(), classes=3, seed=0)
 
 
-def pictures(backbone: Backbone, rule: Augmentation, count: int = 20) -> Pictures:
+def pictures(backbone: Backbone, rule: Augmentation, count: int = 20) -> TrainingImages:
     pixels = torch.randint(0, 256, (count, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
-    return Pictures(pixels, rule, backbone.preprocessing.model_copy(update={"size": (48, 48)}))
+    return TrainingImages(pixels, rule, backbone.preprocessing.model_copy(update={"size": (48, 48)}))
 
 
 def silent(done: int, total: int) -> None:

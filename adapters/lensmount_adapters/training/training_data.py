@@ -1,4 +1,4 @@
-"""The data of one training run: the images, their split, and the pixels in memory."""
+"""The data of one training run: the images, their split, and the decoded pixels in memory."""
 
 from __future__ import annotations
 
@@ -17,30 +17,38 @@ from lensmount_adapters.inputs.rules import InputRule, IntensityRange, VolumePre
 from lensmount_adapters.training.augment import Augmentation
 from lensmount_adapters.training.augment_volumes import VolumeAugmentation
 from lensmount_adapters.training.config import TrainingConfig, require
-from lensmount_adapters.training.views import Pictures
+from lensmount_adapters.training.views import TrainingImages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """`load_training_data(config, backbone)`: everything that a run reads, decoded once."""
+    """Everything that a run reads, decoded once. `load_training_data(config, backbone)` creates it."""
 
     folder: ImageFolder
     split: Split
     preprocessing: InputRule
-    train: Pictures
+    train: TrainingImages
     train_labels: Tensor
-    validation: Pictures
+    validation: TrainingImages
     validation_labels: Tensor
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.folder.classes
+
+    @property
+    def digest(self) -> str:
+        return self.folder.digest
 
     def samples(self, part: str) -> list[Sample]:
         return [self.folder.samples[index] for index in self.split.parts()[part]]
 
 
 def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingData:
-    """Read, split and decode. Raises DatasetError, TrainingError."""
+    """Read the images, split them and decode them. Raises DatasetError, TrainingError."""
     rule = preprocessing_of(config, backbone)
     require(not config.masks, "head segmentation for classes", "train_segmentation, or a recipe such as nuclei-unet")
-    require(not backbone.dense, f"{backbone.name} for classes", "a backbone that gives one vector a picture")
+    require(not backbone.dense, f"{backbone.name} for classes", "a backbone that returns one vector per image")
     folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule))
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:
@@ -52,42 +60,51 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
         folder,
         split,
         rule,
-        Pictures(read_pixels(folder, train, enlarged(rule, augmentation)), augmentation, rule),
+        TrainingImages(read_pixels(folder, train, enlarged(rule, augmentation)), augmentation, rule),
         torch.tensor([sample.label for sample in train]),
-        Pictures(read_pixels(folder, validation, rule), Augmentation(), rule),
+        TrainingImages(read_pixels(folder, validation, rule), Augmentation(), rule),
         torch.tensor([sample.label for sample in validation], dtype=torch.int64),
     )
 
 
 def preprocessing_of(config: TrainingConfig, backbone: Backbone) -> InputRule:
-    """The backbone's own rule with what the config changes. Raises TrainingError for a size that it does not take."""
-    own = backbone.preprocessing
-    size = own.size if config.size is None else (config.size, config.size)
-    if backbone.fixed_size and size != own.size:
-        raise TrainingError(f"found --size {config.size}, expected {own.size[0]}: {backbone.name} takes this size only")
+    """The backbone's input rule with the changes of the config. Raises TrainingError for a size that does not fit."""
+    default = backbone.preprocessing
+    size = default.size if config.size is None else (config.size, config.size)
+    if backbone.fixed_size and size != default.size:
+        raise TrainingError(
+            f"found --size {config.size}, expected {default.size[0]}, the only size that {backbone.name} accepts"
+        )
     if any(side % backbone.size_step for side in size):
         raise TrainingError(
-            f"found --size {size[0]}, expected a multiple of {backbone.size_step}: {backbone.name} takes no others"
+            f"found --size {size[0]}, expected a multiple of {backbone.size_step} for {backbone.name}. "
+            "Fix: choose another --size"
         )
     if config.orientations > 2 and size[0] != size[1]:
-        raise TrainingError(f"found --orientations {config.orientations} for {size[0]} x {size[1]}, expected a square")
-    if isinstance(own, VolumePreprocessing):
-        return _of_volumes(config, own, size)
-    crop = own.crop_fraction if config.resize == "crop" else 1.0
+        raise TrainingError(
+            f"found --orientations {config.orientations} for {size[0]} x {size[1]} pixels, expected a square"
+        )
+    if isinstance(default, VolumePreprocessing):
+        return _volume_preprocessing(config, default, size)
+    crop = default.crop_fraction if config.resize == "crop" else 1.0
     changes = {"size": size, "resize": config.resize, "crop_fraction": crop, "orientations": config.orientations}
-    return own.model_copy(update=changes)
+    return default.model_copy(update=changes)
 
 
-def _of_volumes(config: TrainingConfig, own: VolumePreprocessing, size: tuple[int, int]) -> VolumePreprocessing:
+def _volume_preprocessing(
+    config: TrainingConfig, default: VolumePreprocessing, size: tuple[int, int]
+) -> VolumePreprocessing:
     try:
-        window = own.window if config.window is None else IntensityRange(lower=config.window[0], upper=config.window[1])
+        window = default.window
+        if config.window is not None:
+            window = IntensityRange(lower=config.window[0], upper=config.window[1])
         return VolumePreprocessing(
-            depth=own.depth if config.depth is None else config.depth,
+            depth=default.depth if config.depth is None else config.depth,
             size=size,
             depth_resize=config.depth_resize,
             window=window,
-            mean=own.mean,
-            std=own.std,
+            mean=default.mean,
+            std=default.std,
             orientations=config.orientations,
         )
     except ValidationError as error:
@@ -96,11 +113,11 @@ def _of_volumes(config: TrainingConfig, own: VolumePreprocessing, size: tuple[in
 
 
 def enlarged(rule: InputRule, augmentation: Augmentation | VolumeAugmentation) -> InputRule:
-    """Training pictures are decoded once, an eighth larger than served, so that a crop keeps its detail.
+    """The rule to decode training images with: an eighth larger than on the server, so that a crop keeps its detail.
 
-    With `resize` "crop" training sees the whole centred square and serving its middle, as on ImageNet: random crops
-    make things larger in training, the middle makes them as large in serving (FixRes, arXiv 1906.06423).
-    Volumes are never cropped.
+    With `resize` "crop", training sees the whole centred square and the server only its middle, as on ImageNet: random
+    crops make objects look larger in training, and the middle crop makes them as large on the server (FixRes,
+    arXiv 1906.06423). Volumes are never cropped.
     """
     if augmentation == Augmentation() or isinstance(rule, VolumePreprocessing):
         return rule
