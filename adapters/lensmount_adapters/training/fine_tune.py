@@ -52,13 +52,13 @@ def fine_tune(
     with on_threads(config.threads), isolated_random_state():
         require_folder_of(config.out)
         data = load_training_data(config, backbone)
-        run = TrainingLoop(config, backbone, Classification(config, data), [], build)
-        interrupted = run.run(on_progress or silent)
-        raw = _dump(run)
-        manifest = manifest_of(run, interrupted).model_copy(update={"method": "full"})
-        manifest, scored = score_parts(run, data, manifest, _mountable(run, manifest, raw))
+        loop = TrainingLoop(config, backbone, Classification(config, data), [], build)
+        interrupted = loop.run(on_progress or silent)
+        raw = _dump(loop)
+        manifest = manifest_of(loop, interrupted).model_copy(update={"method": "full"})
+        manifest, scored = score_parts(loop, data, manifest, _mountable(loop, manifest, raw))
         write_atomic(config.out, raw)
-        return result_of(run, data, manifest, digest_of(raw), scored, interrupted)
+        return result_of(loop, data, manifest, digest_of(raw), scored, interrupted)
 
 
 def select_modules(backbone: Backbone, modules: str) -> Selection:
@@ -72,23 +72,23 @@ def select_modules(backbone: Backbone, modules: str) -> Selection:
     return Selection(additive=chosen)
 
 
-def _dump(run: TrainingLoop) -> bytes:
+def _dump(loop: TrainingLoop) -> bytes:
     """The new weights and the head in the file's number format."""
-    dtype, bases = FILE_DTYPES[run.config.file_dtype], run.adapter.bases
-    learned = {name.removesuffix(".delta"): tensor for name, tensor in run.best.items()}
+    dtype, bases = FILE_DTYPES[loop.config.file_dtype], loop.adapter.bases
+    learned = {name.removesuffix(".delta"): tensor for name, tensor in loop.best.items()}
     tensors = {name: bases[name].float() + tensor if name in bases else tensor for name, tensor in learned.items()}
     data: bytes = safetensors.torch.save({name: t.to(dtype).cpu().contiguous() for name, t in tensors.items()})
     return data
 
 
-def _mountable(run: TrainingLoop, manifest: Manifest, data: bytes) -> Adapter:
+def _mountable(loop: TrainingLoop, manifest: Manifest, data: bytes) -> Adapter:
     """The contents of the file as deltas that a swapper can mount. Admission would refuse them as an adapter file."""
     stored = safetensors.torch.load(data)
     deltas = tuple(
-        Additive(delta.target, stored[delta.target.name].to(run.backbone.device).float() - base.float())
-        for delta in run.adapter.deltas
-        for base in [run.adapter.bases[delta.target.name]]
+        Additive(delta.target, stored[delta.target.name].to(loop.backbone.device).float() - base.float())
+        for delta in loop.adapter.deltas
+        for base in [loop.adapter.bases[delta.target.name]]
     )
     heads = {name: tensor for name, tensor in stored.items() if name.startswith("head.")}
-    head = load_head(manifest.head, run.backbone.feature_dim, len(manifest.labels), heads).to(run.backbone.device)
+    head = load_head(manifest.head, loop.backbone.feature_dim, len(manifest.labels), heads).to(loop.backbone.device)
     return Adapter(digest_of(data), len(data), manifest, deltas, head)

@@ -258,7 +258,7 @@ class LabelledFeed:
     ) -> None:
         self.cached_views = cached_views
         self._data = data
-        self.config = config
+        self._config = config
         self._generator = generator
         self._train = train
         self._validation = validation
@@ -271,8 +271,8 @@ class LabelledFeed:
         x = self._train.batch(epoch, indices)
         labels = self._data.train_labels[indices].to(self._device)
         soft = F.one_hot(labels, len(self._data.folder.classes)).float()  # [N, classes]
-        x, soft = mix(x, soft, self.config.mixup, self._generator)
-        x, soft = cut_mix(x, soft, self.config.cutmix, self._generator)
+        x, soft = mix(x, soft, self._config.mixup, self._generator)
+        x, soft = cut_mix(x, soft, self._config.cutmix, self._generator)
         return Batch(x, soft, labels)
 
     def validation(self) -> Iterator[Tensor]:

@@ -64,41 +64,41 @@ class TrainingResult:
         return self.manifest.training
 
 
-def manifest_of(run: TrainingLoop, interrupted: bool) -> Manifest:
+def manifest_of(loop: TrainingLoop, interrupted: bool) -> Manifest:
     """The manifest of the file, without the temperature and the metrics: `score_parts` adds these."""
-    config = run.config
+    config = loop.config
     return Manifest(
         name=config.name,
         method=config.method,
-        backbone=run.backbone.ref,
-        preprocessing=run.objective.preprocessing,
-        labels=run.objective.labels,
-        head=run.head,
-        modules=run.adapter.modules,
-        training=_record(run, interrupted),
+        backbone=loop.backbone.ref,
+        preprocessing=loop.objective.preprocessing,
+        labels=loop.objective.labels,
+        head=loop.head,
+        modules=loop.adapter.modules,
+        training=_record(loop, interrupted),
         license=config.license,
         description=config.description,
     )
 
 
 def score_parts(
-    run: TrainingLoop, data: TrainingData, manifest: Manifest, adapter: Adapter
+    loop: TrainingLoop, data: TrainingData, manifest: Manifest, adapter: Adapter
 ) -> tuple[Manifest, dict[str, ScoredPart]]:
     """Score the validation and test parts with `adapter`.
 
     Returns the manifest with the fitted temperature and the metrics, and the scores of each part.
     """
-    logits = {part: _serve(run, data, adapter, part) for part in ("validation", "test") if data.samples(part)}
+    logits = {part: _serve(loop, data, adapter, part) for part in ("validation", "test") if data.samples(part)}
     if "validation" in logits:
         fitted = fit_temperature(logits["validation"], data.validation_labels)
-        manifest = manifest.model_copy(update={"head": run.head.model_copy(update={"temperature": fitted})})
+        manifest = manifest.model_copy(update={"head": loop.head.model_copy(update={"temperature": fitted})})
     scored = {part: _score(data, manifest, part, part_logits) for part, part_logits in logits.items()}
     figures = as_json({part: scored_part.metrics.to_json() for part, scored_part in scored.items()})
     return manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}}), scored
 
 
 def result_of(
-    run: TrainingLoop,
+    loop: TrainingLoop,
     data: TrainingData,
     manifest: Manifest,
     digest: str,
@@ -107,11 +107,11 @@ def result_of(
 ) -> TrainingResult:
     """The result for the written file. Deletes the checkpoint if the run was not interrupted."""
     if not interrupted:
-        checkpoint_path(run.config.out).unlink(missing_ok=True)
+        checkpoint_path(loop.config.out).unlink(missing_ok=True)
     return TrainingResult(
-        path=run.config.out,
+        path=loop.config.out,
         digest=digest,
-        size_bytes=run.config.out.stat().st_size,
+        size_bytes=loop.config.out.stat().st_size,
         manifest=manifest,
         scored=scored,
         interrupted=interrupted,
@@ -120,16 +120,16 @@ def result_of(
     )
 
 
-def _serve(run: TrainingLoop, data: TrainingData, adapter: Adapter, part: str) -> Tensor:
+def _serve(loop: TrainingLoop, data: TrainingData, adapter: Adapter, part: str) -> Tensor:
     """Logits [N, classes] for a part of the split, computed with merged weights as on a server."""
-    swapper = ExactSwapper(run.backbone)
+    swapper = ExactSwapper(loop.backbone)
     swapper.mount(adapter)
     try:
         return predict_samples(
             data.folder,
             data.samples(part),
             adapter.manifest.preprocessing,
-            lambda images: adapter.image_logits(run.backbone, images),
+            lambda images: adapter.image_logits(loop.backbone, images),
         )
     finally:
         swapper.unmount()
@@ -142,25 +142,25 @@ def _score(data: TrainingData, manifest: Manifest, part: str, logits: Tensor) ->
     return ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
 
 
-def _record(run: TrainingLoop, interrupted: bool) -> dict[str, Any]:
+def _record(loop: TrainingLoop, interrupted: bool) -> dict[str, Any]:
     """The training record. With it and the data, the run can be repeated and the split reproduced."""
-    config = run.config
+    config = loop.config
     return {
-        **run.objective.record(),
+        **loop.objective.record(),
         "hyper_parameters": config.hyper_parameters(),
         "weights": config.weights,
-        "epochs": {"asked": run.epochs, "run": len(run.history), "best": run.best_epoch},
+        "epochs": {"asked": loop.epochs, "run": len(loop.history), "best": loop.best_epoch},
         "interrupted": interrupted,
-        "history": [asdict(record) for record in run.history],
-        "precision": precision_name(run.precision),
-        "trials": run.trials,
-        "trunk": {"cut": run.adapter.cut, "views": run.feed.cached_views},
-        "seconds": round(run.seconds(), 1),
+        "history": [asdict(record) for record in loop.history],
+        "precision": precision_name(loop.precision),
+        "trials": loop.trials,
+        "trunk": {"cut": loop.adapter.cut, "views": loop.feed.cached_views},
+        "seconds": round(loop.seconds(), 1),
         "threads": torch.get_num_threads(),
-        "device": str(run.backbone.device),
-        "trainable_parameters": run.adapter.count(),
-        "head_parameters": sum(parameter.numel() for parameter in run.adapter.head.parameters()),
-        "backbone_parameters": sum(p.numel() for p in run.backbone.module.parameters()),
+        "device": str(loop.backbone.device),
+        "trainable_parameters": loop.adapter.count(),
+        "head_parameters": sum(parameter.numel() for parameter in loop.adapter.head.parameters()),
+        "backbone_parameters": sum(p.numel() for p in loop.backbone.module.parameters()),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _LIBRARIES}
         | {"torch": torch.__version__},  # includes the build, such as +cpu

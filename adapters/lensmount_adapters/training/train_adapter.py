@@ -45,9 +45,9 @@ def train(
         trials: tuple[Trial, ...] = ()
         if config.auto:
             config, trials = _choose(config, backbone, data, listener)
-        run = TrainingLoop(config, backbone, Classification(config, data), [trial.to_json() for trial in trials])
-        interrupted = run.run(listener)
-        return _write(run, data, interrupted)
+        loop = TrainingLoop(config, backbone, Classification(config, data), [trial.to_json() for trial in trials])
+        interrupted = loop.run(listener)
+        return _write(loop, data, interrupted)
 
 
 def _choose(
@@ -60,12 +60,12 @@ def _choose(
 
     def measure(short: TrainingConfig) -> tuple[float, float]:
         trial = replace(short, out=config.out.with_name(f"{config.out.name}.trial"), cache_trunk="off")
-        run = TrainingLoop(trial, backbone, Classification(trial, data), [])
+        loop = TrainingLoop(trial, backbone, Classification(trial, data), [])
         try:
-            interrupted = run.run(lambda progress: listener(replace(progress, done=None, phase="searching")))
+            interrupted = loop.run(lambda progress: listener(replace(progress, done=None, phase="searching")))
         finally:
             checkpoint_path(trial.out).unlink(missing_ok=True)
-        last = run.history[-1]
+        last = loop.history[-1]
         if interrupted or last.validation_loss is None or last.validation_balanced_accuracy is None:
             raise TrainingError("interrupted during the search for a method: nothing was written")
         return last.validation_loss, last.validation_balanced_accuracy
@@ -74,10 +74,10 @@ def _choose(
     return search(config, backbone, len(data.folder.classes), epochs, measure)
 
 
-def _write(run: TrainingLoop, data: TrainingData, interrupted: bool) -> TrainingResult:
+def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool) -> TrainingResult:
     """Write the best epoch. Temperature and metrics come from the file's own bytes, admitted like any upload."""
-    config, dtype = run.config, FILE_DTYPES[run.config.file_dtype]
-    manifest = manifest_of(run, interrupted)
-    manifest, scored = score_parts(run, data, manifest, admit(dump_adapter(manifest, run.best, dtype), run.backbone))
-    digest = write_adapter(config.out, manifest, run.best, dtype)
-    return result_of(run, data, manifest, digest, scored, interrupted)
+    config, dtype = loop.config, FILE_DTYPES[loop.config.file_dtype]
+    manifest = manifest_of(loop, interrupted)
+    manifest, scored = score_parts(loop, data, manifest, admit(dump_adapter(manifest, loop.best, dtype), loop.backbone))
+    digest = write_adapter(config.out, manifest, loop.best, dtype)
+    return result_of(loop, data, manifest, digest, scored, interrupted)

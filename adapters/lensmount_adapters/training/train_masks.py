@@ -69,9 +69,9 @@ def train_segmentation(
     with on_threads(config.threads), isolated_random_state():
         backbone = _checked_backbone(config, backbone)
         task = read_mask_task(config, backbone)
-        run = TrainingLoop(config, backbone, Segmentation(config, task), [])
-        interrupted = run.run(on_progress or silent)
-        return _write(run.config, manifest_of(run, interrupted), run.best, backbone, task, interrupted)
+        loop = TrainingLoop(config, backbone, Segmentation(config, task), [])
+        interrupted = loop.run(on_progress or silent)
+        return _write(loop.config, manifest_of(loop, interrupted), loop.best, backbone, task, interrupted)
 
 
 def train_base(
@@ -91,17 +91,17 @@ def train_base(
     with on_threads(config.threads), isolated_random_state():
         backbone = _checked_backbone(config, backbone)
         task = read_mask_task(config, backbone)
-        run = TrainingLoop(config, backbone, Segmentation(config, task), [], build)
-        interrupted = run.run(on_progress or silent)
-        learned = {name.removesuffix(".delta"): delta for name, delta in run.best.items()}
+        loop = TrainingLoop(config, backbone, Segmentation(config, task), [], build)
+        interrupted = loop.run(on_progress or silent)
+        learned = {name.removesuffix(".delta"): delta for name, delta in loop.best.items()}
         tensors = {
             name: (base.float() + learned[name] if name in learned else base.float()).cpu().contiguous()
             for name, base in backbone.base(backbone.tensors).items()
         }
         write_atomic(weights, safetensors.torch.save(tensors))
         base = load_backbone(config.backbone, weights, backbone.device)
-        manifest = manifest_of(run, interrupted).model_copy(update={"method": "head", "backbone": base.ref})
-        head = {name: tensor for name, tensor in run.best.items() if name.startswith("head.")}
+        manifest = manifest_of(loop, interrupted).model_copy(update={"method": "head", "backbone": base.ref})
+        head = {name: tensor for name, tensor in loop.best.items() if name.startswith("head.")}
         return _write(config, manifest, head, base, task, interrupted)
 
 

@@ -62,8 +62,8 @@ def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
     dtype = FILE_DTYPES[config.file_dtype]
     with on_threads(config.threads), isolated_random_state():
         data = load_training_data(untrained, backbone)
-        run = TrainingLoop(untrained, backbone, Classification(untrained, data), [])
-        manifest, tensors = manifest_of(run, False), run.adapter.tensors()
+        loop = TrainingLoop(untrained, backbone, Classification(untrained, data), [])
+        manifest, tensors = manifest_of(loop, False), loop.adapter.tensors()
         write_adapter(config.out, manifest, tensors, dtype)
         scored = {
             part: evaluate(config.out, config.data, split=part, backbone=backbone)
@@ -76,4 +76,4 @@ def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
         }
         manifest = manifest.model_copy(update={"training": record})
         digest = write_adapter(config.out, manifest, tensors, dtype)
-        return result_of(run, data, manifest, digest, scored, interrupted=False)
+        return result_of(loop, data, manifest, digest, scored, interrupted=False)

@@ -17,7 +17,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_augmentation_pictures_of_the_right_size_come_back_as_they_are() -> None:
+def test_without_augmentation_images_of_the_right_size_are_unchanged() -> None:
     x = pixels()
 
     out = augment(x, preset("none"), (24, 24), seeded(0))
@@ -26,7 +26,7 @@ def test_without_augmentation_pictures_of_the_right_size_come_back_as_they_are()
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_gives_floats_in_range_and_the_same_pictures_for_the_same_seed(name: str) -> None:
+def test_a_preset_gives_floats_in_range_and_the_same_images_for_the_same_seed(name: str) -> None:
     x = pixels()
 
     out = augment(x, preset(name), (16, 16), seeded(1))
@@ -41,7 +41,7 @@ def test_a_preset_gives_floats_in_range_and_the_same_pictures_for_the_same_seed(
 
 
 @pytest.mark.parametrize("name", ["photo", "microscopy", "tissue"])
-def test_every_image_of_a_batch_is_changed_in_its_own_way(name: str) -> None:
+def test_every_image_of_a_batch_is_varied_independently(name: str) -> None:
     same = pixels(1).expand(6, -1, -1, -1)
 
     out = augment(same, preset(name), (24, 24), seeded(0))
@@ -50,38 +50,38 @@ def test_every_image_of_a_batch_is_changed_in_its_own_way(name: str) -> None:
 
 
 def test_the_eight_orientations_are_all_different_and_all_drawn() -> None:
-    picture = pixels(1)[0]
-    expected = {orient(picture, k).numpy().tobytes() for k in range(8)}
+    image = pixels(1)[0]
+    expected = {orient(image, k).numpy().tobytes() for k in range(8)}
     assert len(expected) == 8
 
-    out = augment(picture.expand(200, -1, -1, -1), Augmentation(orientations=8), (24, 24), seeded(0))
+    out = augment(image.expand(200, -1, -1, -1), Augmentation(orientations=8), (24, 24), seeded(0))
 
-    drawn = {(image * 255).round().to(torch.uint8).numpy().tobytes() for image in out}
+    drawn = {(each * 255).round().to(torch.uint8).numpy().tobytes() for each in out}
     assert drawn == expected
 
 
-def test_orientations_keep_the_pixels_and_move_a_corner_as_by_hand() -> None:
-    picture = torch.tensor([[1, 2], [3, 4]])
+def test_orientations_move_the_pixels_as_computed_by_hand() -> None:
+    image = torch.tensor([[1, 2], [3, 4]])
 
-    assert orient(picture, 1).tolist() == [[2, 4], [1, 3]]
-    assert orient(picture, 4).tolist() == [[2, 1], [4, 3]]
-
-
-def test_two_orientations_are_the_picture_and_its_mirror_image() -> None:
-    picture = pixels(1)[0]
-
-    out = augment(picture.expand(50, -1, -1, -1), Augmentation(orientations=2), (24, 24), seeded(0))
-
-    drawn = {(image * 255).round().to(torch.uint8).numpy().tobytes() for image in out}
-    assert drawn == {picture.numpy().tobytes(), picture.flip(-1).contiguous().numpy().tobytes()}
+    assert orient(image, 1).tolist() == [[2, 4], [1, 3]]
+    assert orient(image, 4).tolist() == [[2, 1], [4, 3]]
 
 
-def test_a_crop_shows_only_what_is_in_the_picture() -> None:
+def test_two_orientations_are_the_image_and_its_mirror_image() -> None:
+    image = pixels(1)[0]
+
+    out = augment(image.expand(50, -1, -1, -1), Augmentation(orientations=2), (24, 24), seeded(0))
+
+    drawn = {(each * 255).round().to(torch.uint8).numpy().tobytes() for each in out}
+    assert drawn == {image.numpy().tobytes(), image.flip(-1).contiguous().numpy().tobytes()}
+
+
+def test_a_crop_stays_inside_the_image() -> None:
     ramp = torch.arange(24, dtype=torch.uint8).mul(10).expand(64, 3, 24, 24).contiguous()
 
     out = augment(ramp, Augmentation(area=0.25), (24, 24), seeded(0))
 
-    widths = (out[:, 0, 12].amax(1) - out[:, 0, 12].amin(1)) * 255 / 230  # share of the ramp that is seen
+    widths = (out[:, 0, 12].amax(1) - out[:, 0, 12].amin(1)) * 255 / 230  # visible share of the ramp
     assert widths.min() >= 0.45
     assert widths.max() <= 1.0
     assert (out[:, 0].diff(dim=-1) >= -1e-4).all()  # nothing mirrored, no border
@@ -97,7 +97,7 @@ def test_erasing_covers_between_2_and_20_percent_with_grey() -> None:
     assert covered.max() < 0.21
 
 
-def test_mixup_blends_pictures_and_targets_by_the_same_share() -> None:
+def test_mixup_blends_images_and_targets_by_the_same_share() -> None:
     x = torch.eye(4).view(4, 1, 2, 2)
     targets = torch.eye(4)
 
@@ -108,7 +108,7 @@ def test_mixup_blends_pictures_and_targets_by_the_same_share() -> None:
     assert torch.equal(mix(x, targets, 0.0, seeded(0))[0], x)
 
 
-def test_eight_orientations_of_an_oblong_picture_are_refused() -> None:
+def test_eight_orientations_of_an_image_that_is_not_square_are_refused() -> None:
     with pytest.raises(TrainingError, match="square"):
         augment(torch.zeros(2, 3, 20, 30, dtype=torch.uint8), preset("microscopy"), (20, 30), seeded(0))
 

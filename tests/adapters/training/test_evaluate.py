@@ -1,4 +1,4 @@
-"""Judge an adapter file on a folder of images."""
+"""Evaluate an adapter file on a folder of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import read_folder
 from lensmount_adapters.data.split import split_samples
@@ -23,11 +22,6 @@ from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.train_adapter import train
 
 SLIDES = r"^(.+_s\d+)_"
-
-
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return load_backbone("mobilenetv3_small_050", "random:0")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +75,7 @@ def test_scores_are_those_of_the_mounted_adapter_one_image_at_a_time(
     torch.testing.assert_close(found.scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_image_is_measured_under_all_and_the_backbone_is_left_bare(
+def test_split_all_evaluates_every_image_and_the_backbone_is_restored(
     trained: TrainingResult, shapes: Path, backbone: Backbone
 ) -> None:
     seen: list[tuple[int, int]] = []
@@ -93,7 +87,7 @@ def test_every_image_is_measured_under_all_and_the_backbone_is_left_bare(
     assert backbone.changed() == []
 
 
-def test_changed_data_do_not_pass_for_the_recorded_test_part(
+def test_changed_data_are_not_accepted_as_the_recorded_test_part(
     trained: TrainingResult, shapes: Path, backbone: Backbone, tmp_path: Path
 ) -> None:
     shutil.copytree(shapes, tmp_path / "shapes")
@@ -125,13 +119,13 @@ def test_a_folder_with_other_classes_is_refused(
         evaluate(trained.path, root, split="all", backbone=backbone)
 
 
-def test_the_weights_of_the_record_are_loaded_and_others_are_refused(trained: TrainingResult, shapes: Path) -> None:
+def test_the_recorded_weights_are_loaded_and_others_are_refused(trained: TrainingResult, shapes: Path) -> None:
     assert evaluate(trained.path, shapes).metrics.count == trained.record["split"]["parts"]["test"]["images"]
     with pytest.raises(BackboneMismatch):
         evaluate(trained.path, shapes, weights="random:1")
 
 
-def test_the_report_is_written_where_it_is_asked_for(
+def test_the_report_is_written_to_the_folder_asked_for(
     trained: TrainingResult, shapes: Path, backbone: Backbone, tmp_path: Path
 ) -> None:
     found = evaluate(trained.path, shapes, out=tmp_path / "report", backbone=backbone)

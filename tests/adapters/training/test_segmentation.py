@@ -1,14 +1,13 @@
-"""Masks: MONAI's networks as backbones, adapters on every convolution, the dataset, and training."""
+"""Segmentation adapters on the networks of MONAI: every convolution adapted, admission, and exact masks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 
@@ -17,9 +16,8 @@ from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
 from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest, SegmentationHead
 from lensmount_adapters.backbone.target import Layer
-from lensmount_adapters.data.mask_folder import read_mask_folder
 from lensmount_adapters.delta.targets import select_targets
-from lensmount_adapters.errors import AdapterInvalid, DatasetError, TrainingError
+from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import inner_box
 from lensmount_adapters.metrics.masks import dice, measure_masks
@@ -27,12 +25,11 @@ from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.train_adapter import train
-from lensmount_adapters.training.train_masks import train_base, train_segmentation
 from lensmount_adapters.training.trainable import TrainableAdapter
 
 NETWORKS = ("monai_unet", "monai_basic_unet")
+
+
 RULE = Preprocessing(size=(64, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -48,7 +45,7 @@ class Asked:
 
 
 def adapter_file(backbone, method: str, rule: Preprocessing = RULE, labels: tuple[str, ...] = ("nucleus",)) -> bytes:
-    """Every convolution adapted, as training would, with B drawn: a delta that is zero would show nothing."""
+    """Adapt every convolution as training would, but with random B, because a delta of zero would show nothing."""
     chosen = select_targets(backbone.name, backbone.targets, method)
     made = TrainableAdapter(backbone, chosen, rank=2, alpha=2.0, head=SegmentationHead(), classes=len(labels), seed=1)
     drawn = torch.Generator().manual_seed(2)
@@ -64,7 +61,7 @@ def adapter_file(backbone, method: str, rule: Preprocessing = RULE, labels: tupl
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-tucker"])
-def test_every_convolution_is_adapted_as_written_and_restored_bit_for_bit(backbone, method) -> None:
+def test_every_convolution_is_adapted_by_the_formula_and_restored_bit_for_bit(backbone, method) -> None:
     convolutions = {n for n, t in backbone.targets.items() if t.layer.startswith("conv") and n.endswith(".weight")}
     adapter = admit(adapter_file(backbone, method), backbone)
     assert {delta.target.name for delta in adapter.deltas} == convolutions
@@ -83,7 +80,7 @@ def test_every_convolution_is_adapted_as_written_and_restored_bit_for_bit(backbo
             mid = tensors[f"{module}.lora_mid.weight"].double()
             delta = torch.einsum("or,rqhw,qi->oihw", B[..., 0, 0], mid, A[..., 0, 0])
         elif target.layer is Layer.CONV_TRANSPOSED:
-            delta = torch.einsum("irhw,or->iohw", A, B[..., 0, 0])  # to r channels, then pointwise
+            delta = torch.einsum("irhw,or->iohw", A, B[..., 0, 0])  # transposed to r channels, then pointwise
         else:
             delta = torch.einsum("or,rihw->oihw", B[..., 0, 0], A)
         expected = before[name].double() + factors.alpha / factors.rank * delta
@@ -94,7 +91,7 @@ def test_every_convolution_is_adapted_as_written_and_restored_bit_for_bit(backbo
     assert torch.equal(backbone.features(images), plain)
 
 
-def test_the_network_is_monais_and_a_trace_computes_the_same(backbone) -> None:
+def test_the_network_equals_monais_own_and_so_does_its_trace(backbone) -> None:
     from monai.networks.nets import BasicUNet, UNet
 
     if backbone.name == "monai_unet":
@@ -133,7 +130,7 @@ def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone, small_backb
         ({"modules": {"x": Factors(rank=1, alpha=1.0)}}, ""),
     ],
 )
-def test_a_manifest_of_masks_covers_the_whole_picture(changes, match) -> None:
+def test_a_manifest_for_masks_must_cover_the_whole_image(changes, match) -> None:
     ref = {"name": "monai_unet", "fingerprint": "sha256:" + "ab" * 32}
     document = Manifest(
         name="m", method="head", backbone=ref, preprocessing=RULE, labels=("a",), head=SegmentationHead()
@@ -146,16 +143,16 @@ def test_a_manifest_of_masks_covers_the_whole_picture(changes, match) -> None:
         assert Manifest.parse(changed).dump() == changed
 
 
-def test_maps_of_turned_pictures_are_turned_back_before_they_are_averaged(backbone) -> None:
+def test_maps_of_rotated_images_are_rotated_back_before_they_are_averaged(backbone) -> None:
     rule = RULE.model_copy(update={"orientations": 8})
     adapter = admit(adapter_file(backbone, "lora", rule), backbone)
-    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
     logits = []
     for mirrored in (False, True):
         for turns in range(4):
-            seen = np.rot90(picture.numpy(), turns, (1, 2))
+            seen = np.rot90(image.numpy(), turns, (1, 2))
             seen = seen[:, :, ::-1] if mirrored else seen
             maps = adapter.logits(backbone.features(torch.from_numpy(seen.copy())[None]))[0].numpy()
             logits.append(np.rot90(maps[:, :, ::-1] if mirrored else maps, -turns, (1, 2)))
@@ -166,82 +163,23 @@ def test_maps_of_turned_pictures_are_turned_back_before_they_are_averaged(backbo
         MergedRunner(backbone, ExactSwapper(backbone)),
         SegmentRunner(backbone.twin(), choose_executor("eager", "float32", backbone.device, 1, None)),
     ):
-        (scores,) = runner.scores([Asked(adapter, picture)]).scores
+        (scores,) = runner.scores([Asked(adapter, image)]).scores
         runner.close()
         assert torch.allclose(scores, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(75, 60), (60, 75), (64, 64), (301, 20)])
-def test_the_inner_box_is_where_pillow_puts_a_padded_picture(size) -> None:
+def test_the_inner_box_is_where_pillow_puts_a_padded_image(size) -> None:
     rule = RULE.model_copy(update={"resize": "pad"})
     padded = np.array(ImageOps.pad(Image.new("L", size, 255), (64, 64), Image.Resampling.NEAREST, color=0))
     rows, columns = np.nonzero(padded)
     assert inner_box(size, rule) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def test_dice_of_two_masks_and_of_two_empty_ones() -> None:
+def test_dice_of_two_masks_and_of_two_empty_masks() -> None:
     truth = np.array([[[1, 1, 0, 0]], [[0, 0, 0, 0]]], bool)
     answer = np.array([[[0, 1, 1, 0]], [[0, 0, 0, 0]]], bool)
     assert dice(truth, answer).tolist() == [0.5, 1.0]
     found = measure_masks([(truth, answer)], ("a", "b"))
     assert (found.dice, found.labels) == (0.75, {"a": 0.5, "b": 1.0})
     assert found.iou == pytest.approx((1 / 3 + 1) / 2)
-
-
-def blobs(root: Path, count: int = 16) -> Path:
-    (root / "images").mkdir(parents=True)
-    (root / "masks").mkdir()
-    rows = ["file,kind"]
-    for seed in range(count):
-        random = np.random.default_rng(seed)
-        picture, mask = Image.fromarray(random.integers(0, 60, (64, 64, 3), dtype=np.uint8)), Image.new("L", (64, 64))
-        for x, y in random.integers(4, 44, (3, 2)).tolist():
-            ImageDraw.Draw(picture).ellipse((x, y, x + 14, y + 14), fill=(180, 170, 190))
-            ImageDraw.Draw(mask).ellipse((x, y, x + 14, y + 14), fill=255)
-        picture.save(root / "images" / f"{seed:02d}.png")
-        mask.save(root / "masks" / f"{seed:02d}.png")
-        rows.append(f"{seed:02d}.png,{'even' if seed % 2 == 0 else 'odd'}")
-    (root / "index.csv").write_text("\n".join(rows) + "\n")
-    return root
-
-
-def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path) -> None:
-    config = TrainingConfig(
-        data=blobs(tmp_path / "blobs"), name="blobs", out=tmp_path / "base.safetensors", backbone="monai_unet",
-        weights="random:0", head="segmentation", labels=("blob",), size=64, epochs=4, batch_size=4, average=0.0,
-        learning_rate=5e-3, weight_decay=0.0, augment="microscopy", precision="fp32", file_dtype="fp32", threads=1,
-    )  # fmt: skip
-    base = train_base(config, tmp_path / "weights.safetensors")
-    assert base.test is not None
-    assert base.test.dice > 0.8
-    stands_on = load_backbone("monai_unet", tmp_path / "weights.safetensors")
-    assert base.manifest.backbone == stands_on.ref
-    own = TrainingConfig(
-        data=config.data, name="even", out=tmp_path / "even.safetensors", backbone="monai_unet", rank=2, size=64,
-        weights=str(tmp_path / "weights.safetensors"), head="segmentation", where="kind=even", epochs=2, batch_size=4,
-        labels=("blob",), loss="mse", learning_rate=1e-3, precision="fp32", threads=1, validation_fraction=0.25,
-        test_fraction=0.25, augment="none",
-    )  # fmt: skip
-    result = train_segmentation(own, backbone=stands_on)
-    assert result.record["data"]["images"] == 8
-    assert result.record["metrics"]["test"]["dice"] == result.test.dice
-    assert len(admit(own.out.read_bytes(), stands_on).deltas) == 23
-
-
-def test_what_masks_cannot_be_learned_from_is_said(tmp_path) -> None:
-    folder = blobs(tmp_path / "blobs", 2)
-    with pytest.raises(DatasetError, match="columns file and modality"):
-        read_mask_folder(folder, ("blob",), "modality=x")
-    with pytest.raises(DatasetError, match="found no image with kind=blue"):
-        read_mask_folder(folder, ("blob",), "kind=blue")
-    (folder / "masks" / "01.png").unlink()
-    with pytest.raises(DatasetError, match=r"no mask for 01.png"):
-        read_mask_folder(folder, ("blob",))
-    common = {"data": folder, "name": "x", "out": tmp_path / "x.safetensors"}
-    with pytest.raises(TrainingError, match="head segmentation only"):
-        TrainingConfig(**common, where="a=b")
-    masks = TrainingConfig(**common, head="segmentation", backbone="monai_unet", weights="random:0")
-    with pytest.raises(TrainingError, match="train_segmentation"):
-        train(masks)
-    with pytest.raises(TrainingError, match="gives maps"):
-        train_segmentation(TrainingConfig(**common, head="segmentation", backbone="resnet10t", weights="random:0"))

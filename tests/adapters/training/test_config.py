@@ -1,0 +1,38 @@
+"""The configuration of a run is validated when it is created."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "Big Name"}, "found name 'Big Name'"),
+        ({"rank": 0}, "rank 0"),
+        ({"epochs": 0}, "0 epochs"),
+        ({"learning_rate": 0.0}, "learning rate"),
+        ({"precision": "int4"}, "'int4'"),
+        ({"file_dtype": "int8"}, "'int8'"),
+        ({"method": "magic"}, "'magic'"),
+        ({"augment": "satellite"}, "'satellite'"),
+        ({"augmentation": {"wings": 2}}, "wings"),
+        ({"resize": "stretch"}, "'stretch'"),
+        ({"class_weights": "some"}, "'some'"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused_when_it_is_created(
+    config: TrainingConfig, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        replace(config, **change)
+
+
+def test_auto_needs_a_validation_part(config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match="auto without a validation part"):
+        replace(config, auto=True, validation_fraction=0)

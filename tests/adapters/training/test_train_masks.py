@@ -1,0 +1,78 @@
+"""Train for segmentation: a whole network, an adapter on it, and refused data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+
+from lensmount_adapters import load_backbone
+from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.data.mask_folder import read_mask_folder
+from lensmount_adapters.errors import DatasetError, TrainingError
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.train_adapter import train
+from lensmount_adapters.training.train_masks import train_base, train_segmentation
+
+
+def blobs(root: Path, count: int = 16) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    rows = ["file,kind"]
+    for seed in range(count):
+        random = np.random.default_rng(seed)
+        image, mask = Image.fromarray(random.integers(0, 60, (64, 64, 3), dtype=np.uint8)), Image.new("L", (64, 64))
+        for x, y in random.integers(4, 44, (3, 2)).tolist():
+            ImageDraw.Draw(image).ellipse((x, y, x + 14, y + 14), fill=(180, 170, 190))
+            ImageDraw.Draw(mask).ellipse((x, y, x + 14, y + 14), fill=255)
+        image.save(root / "images" / f"{seed:02d}.png")
+        mask.save(root / "masks" / f"{seed:02d}.png")
+        rows.append(f"{seed:02d}.png,{'even' if seed % 2 == 0 else 'odd'}")
+    (root / "index.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path) -> None:
+    config = TrainingConfig(
+        data=blobs(tmp_path / "blobs"), name="blobs", out=tmp_path / "base.safetensors", backbone="monai_unet",
+        weights="random:0", head="segmentation", labels=("blob",), size=64, epochs=4, batch_size=4, average=0.0,
+        learning_rate=5e-3, weight_decay=0.0, augment="microscopy", precision="fp32", file_dtype="fp32", threads=1,
+    )  # fmt: skip
+    base = train_base(config, tmp_path / "weights.safetensors")
+    assert base.test is not None
+    assert base.test.dice > 0.8
+    trained_base = load_backbone("monai_unet", tmp_path / "weights.safetensors")
+    assert base.manifest.backbone == trained_base.ref
+    own = TrainingConfig(
+        data=config.data, name="even", out=tmp_path / "even.safetensors", backbone="monai_unet", rank=2, size=64,
+        weights=str(tmp_path / "weights.safetensors"), head="segmentation", where="kind=even", epochs=2, batch_size=4,
+        labels=("blob",), loss="mse", learning_rate=1e-3, precision="fp32", threads=1, validation_fraction=0.25,
+        test_fraction=0.25, augment="none",
+    )  # fmt: skip
+    result = train_segmentation(own, backbone=trained_base)
+    assert result.record["data"]["images"] == 8
+    assert result.record["metrics"]["test"]["dice"] == result.test.dice
+    assert len(admit(own.out.read_bytes(), trained_base).deltas) == 23
+
+
+def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_path) -> None:
+    folder = blobs(tmp_path / "blobs", 2)
+    with pytest.raises(DatasetError, match="columns file and modality"):
+        read_mask_folder(folder, ("blob",), "modality=x")
+    with pytest.raises(DatasetError, match="found no image with kind=blue"):
+        read_mask_folder(folder, ("blob",), "kind=blue")
+    (folder / "masks" / "01.png").unlink()
+    with pytest.raises(DatasetError, match=r"no mask for 01.png"):
+        read_mask_folder(folder, ("blob",))
+    common = {"data": folder, "name": "x", "out": tmp_path / "x.safetensors"}
+    with pytest.raises(TrainingError, match="head segmentation only"):
+        TrainingConfig(**common, where="a=b")
+    masks = TrainingConfig(**common, head="segmentation", backbone="monai_unet", weights="random:0")
+    with pytest.raises(TrainingError, match="train_segmentation"):
+        train(masks)
+    with pytest.raises(TrainingError, match="gives maps"):
+        train_segmentation(TrainingConfig(**common, head="segmentation", backbone="resnet10t", weights="random:0"))
