@@ -46,6 +46,7 @@ CHECKED = [
     "adapters/lensmount_adapters/recipe",
     "adapters/lensmount_adapters/report",
     "adapters/zoo",
+    "adapters/lensmount_adapters/training",
     "benchmarks",
     "docs/decisions.md",
     "docs/measurements.md",

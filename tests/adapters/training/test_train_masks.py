@@ -74,5 +74,5 @@ def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_pat
     masks = TrainingConfig(**common, head="segmentation", backbone="monai_unet", weights="random:0")
     with pytest.raises(TrainingError, match="train_segmentation"):
         train(masks)
-    with pytest.raises(TrainingError, match="gives maps"):
+    with pytest.raises(TrainingError, match="returns feature maps"):
         train_segmentation(TrainingConfig(**common, head="segmentation", backbone="resnet10t", weights="random:0"))
