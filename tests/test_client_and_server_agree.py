@@ -451,11 +451,11 @@ def test_each_header_that_the_client_sends_is_one_that_the_server_reads(name):
 
 def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads():
     from lensmount_client._api import datasets as _calls_datasets
-    from lensmount_service.routes.datasets import _range
+    from lensmount_service.routes.datasets import parse_content_range
 
     written = re.search(r'"Content-Range": f"(.*?)"', inspect.getsource(_calls_datasets))
     assert written is not None
-    assert _range(written[1].format(first=5, last=9, total=20)) == (5, 9, 20)
+    assert parse_content_range(written[1].format(first=5, last=9, total=20)) == (5, 9, 20)
 
 
 def test_the_etag_that_the_server_writes_is_the_digest_that_the_client_reads():

@@ -1,13 +1,11 @@
-"""Wire the parts into one FastAPI application; nothing here decides anything."""
+"""Assembles the parts into one FastAPI application. Nothing here makes decisions."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import structlog
 from fastapi import FastAPI
@@ -15,52 +13,39 @@ from fastapi import FastAPI
 from lensmount_client._version import __version__
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import ServiceError
-from lensmount_service.jobs.files import JobFiles
-from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
-from lensmount_service.routes.adapters import adapters_router
-from lensmount_service.routes.datasets import datasets_router
+from lensmount_service.routes import adapters, datasets, health, jobs
+from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
-from lensmount_service.routes.health import health_router
-from lensmount_service.routes.jobs import jobs_router
 from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
 from lensmount_service.store.catalog import Catalog
-from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.web import problems
 
 log = structlog.get_logger(__name__)
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES})  # need no token
+OPEN_PATHS = frozenset(
+    {"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES}
+)  # served without a token
 
-REAP_S = 5.0  # how often jobs are looked through for those whose last worker is gone
+REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
-DESCRIPTION = """One frozen backbone stays resident; small adapters click on and off exactly.
+DESCRIPTION = """One frozen backbone stays resident; small adapters are switched on and off with bit-exact results.
 
 `POST /predict?adapter=malaria` labels an image, `PUT /adapters/{name}` uploads an adapter. Errors are
-application/problem+json with a stable `code`. Research use only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """What turns datasets into adapters; `stopping` is set when the server is told to end."""
-
-    datasets: DatasetStore
-    jobs: JobTable
-    files: JobFiles
-    publisher: Publisher
-    stopping: threading.Event = field(default_factory=threading.Event)
+application/problem+json with a stable `code`. For research use only."""
 
 
 def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training) -> FastAPI:
-    """The application. Its lifespan starts the engine and, on the way down, lets it finish what was accepted."""
+    """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work."""
     decoders = ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode")
     admissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit")
+    context = AppContext(engine, catalog, metrics, settings, training, decoders, admissions)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,29 +72,19 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     token = settings.token.get_secret_value() if settings.token else None
     app.add_middleware(AccessMiddleware, token=token, open_paths=OPEN_PATHS)
     problems.install(app)
-    app.include_router(predict_router(engine, catalog, metrics, settings, decoders))
-    app.include_router(adapters_router(engine, catalog, training.publisher, settings))
-    app.include_router(datasets_router(training.datasets, settings, admissions))
-    app.include_router(
-        jobs_router(
-            training.jobs,
-            training.files,
-            training.datasets,
-            engine.backbone.fingerprint,
-            settings,
-            training.stopping,
-        )
-    )
-    app.include_router(health_router(engine, catalog, metrics, settings))
+    app.state.context = context
+    app.include_router(predict_router(context))
+    for routes in (adapters, datasets, jobs, health):
+        app.include_router(routes.router)
     app.include_router(docs_router())
     app.include_router(page_router())
     return app
 
 
-async def _reap(jobs: JobTable) -> None:
+async def _reap(table: JobTable) -> None:
     while True:
         await asyncio.sleep(REAP_S)
         try:
-            await asyncio.to_thread(jobs.reap)
+            await asyncio.to_thread(table.reap)
         except ServiceError as error:
-            log.warning("jobs not looked through", reason=str(error))
+            log.warning("jobs not checked", reason=str(error))

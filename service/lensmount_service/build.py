@@ -1,4 +1,4 @@
-"""Build everything that one server holds from its settings."""
+"""Builds all parts of a server from its settings."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_client._version import __version__
-from lensmount_service.app import Training, create_app
+from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unavailable
 from lensmount_service.gc import collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable, jobs_using
+from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.routes.context import Training
 from lensmount_service.settings import Settings
 from lensmount_service.startup import Tell, say_nothing
 from lensmount_service.store.blobs import Blobs, BlobStore
@@ -49,7 +51,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one server holds."""
+    """The parts of one server."""
 
     app: FastAPI
     engine: Engine
@@ -59,12 +61,12 @@ class Parts:
 
 @contextmanager
 def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell = say_nothing) -> Iterator[Parts]:
-    """Backbone, registry, blobs, catalog, engine and app; the engine starts with the app's lifespan."""
+    """Open backbone, registry, blobs, catalog, engine and app. The engine starts with the app's lifespan."""
     torch.set_num_threads(settings.threads)
     if backbone is None:
         tell(f"Loading the backbone {settings.backbone} ...")
         backbone = _load(settings)
-    tell("Preparing how to compute on this machine, which compiles at the first start ...")
+    tell("Preparing the programs for this machine; the first start compiles them ...")
     runner = _runner(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
@@ -90,11 +92,12 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         if settings.zoo:
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
-        training = Training(datasets, jobs, files, Publisher(database, registry, jobs, files))
+        publisher = Publisher(database, registry, jobs, files)
+        training = Training(datasets, jobs, files, publisher, WorkerTable(database))
         try:
             yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
         finally:
-            backbone.keep_clones()  # whoever gave it may mount adapters in place again
+            backbone.keep_clones()  # so that the backbone's owner can mount adapters in place again
 
 
 def open_blobs(settings: Settings) -> Blobs:
@@ -105,7 +108,7 @@ def open_blobs(settings: Settings) -> Blobs:
         from lensmount_service.store.remote_blobs import RemoteBlobs  # its library is an extra
     except ModuleNotFoundError as error:
         raise Unavailable(
-            f'adapter files in an object store need {error.name}. Fix: pip install "lensmount[s3]"',
+            f'adapter files in an object store need the package {error.name}. Fix: pip install "lensmount[s3]"',
             code="store_unavailable",
         ) from error
     return RemoteBlobs(settings.blobs.get_secret_value(), local, settings.blob_bytes)
@@ -116,7 +119,7 @@ def open_datasets(settings: Settings, database: Database) -> DatasetStore:
         database,
         settings.state / "datasets",
         ArchiveLimits(
-            max_entries=settings.max_dataset_files + 1,  # with its file of labels
+            max_entries=settings.max_dataset_files + 1,  # plus the labels file
             max_total_bytes=settings.max_dataset_bytes,
             max_entry_bytes=max(MAX_FILE_BYTES, settings.max_image_bytes),
         ),
@@ -130,7 +133,7 @@ def open_datasets(settings: Settings, database: Database) -> DatasetStore:
 
 
 def zoo_folder() -> Path:
-    """The shipped adapters: inside an installed package, or beside it in a checkout."""
+    """The folder of shipped adapters: inside an installed package, next to the package in a checkout."""
     package = Path(lensmount_adapters.__file__).parent
     return package / "zoo" if (package / "zoo").is_dir() else package.parent / "zoo"
 
@@ -143,14 +146,16 @@ def _load(settings: Settings, device: str | None = None) -> Backbone:
 
 
 def _max_batch(settings: Settings, backbone: Backbone) -> int:
-    """Of volumes, as many as have no more slices than that."""
+    """The largest batch. Each slice of a volume counts as one image."""
     rule = backbone.preprocessing
     return max(1, settings.max_batch // rule.depth) if isinstance(rule, VolumePreprocessing) else settings.max_batch
 
 
 def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.swap == "subtract":
-        backbone.pristine = Reread(lambda: _load(settings, "cpu").tensors)  # a GPU without room for clones has none now
+        backbone.pristine = Reread(
+            lambda: _load(settings, "cpu").tensors
+        )  # a GPU without room for clones has no room for this copy either
         return MergedRunner(backbone, SubtractingSwapper(backbone, settings.refresh_after))
     backbone.keep_clones()
     if settings.executor == "merged":
@@ -163,10 +168,10 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
     )
     try:
-        most = _max_batch(settings, backbone)
-        runner = SegmentRunner(backbone, executor, max_batch=most, hot_bytes=settings.hot_bytes, book=book)
+        max_batch = _max_batch(settings, backbone)
+        runner = SegmentRunner(backbone, executor, max_batch=max_batch, hot_bytes=settings.hot_bytes, book=book)
     except BackboneError as error:
-        log.warning("backbone not cut into segments, so adapters are merged in place", reason=str(error))
+        log.warning("the backbone cannot be cut into segments, so adapters are merged in place", reason=str(error))
         return MergedRunner(backbone, ExactSwapper(backbone), str(error))
     backbone.keep_nothing()
     return runner

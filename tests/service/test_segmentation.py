@@ -174,7 +174,7 @@ def test_the_sdk_says_where_an_adapter_has_no_masks(client, make_png) -> None:
     with Client("http://127.0.0.1", transport=handed) as sdk:
         with pytest.raises(UnexpectedResponse, match="has no masks"):
             sdk.segment(make_png(), "cells")
-        with pytest.raises(NotAcceptable, match="cells answers with labels"):
+        with pytest.raises(NotAcceptable, match="cells gives labels"):
             sdk.mask_png(make_png(), "cells")
 
 

@@ -1,33 +1,33 @@
-"""The one owner of the backbone: a thread that computes what the scheduler gives it.
+"""The single owner of the backbone: a thread that computes the batches that the scheduler forms.
 
-Forward passes, switches and integrity checks are items of the same loop, so no request can see half an adapter.
+Forward passes, switches and integrity checks run in one loop, so no request can see a half-mounted adapter.
 
-Who touches what in a server. The event loop parses requests, `asyncio.to_thread` runs what may wait (requests), decode
-and admit threads read images and zip files, and the engine's thread computes. The docstring of
-lensmount_adapters/runners/segment_runner.py has the same table for the runner.
+The table lists the state that several threads of a server share. The event loop parses requests, `asyncio.to_thread`
+runs the calls that may block ("requests"), decode and admit threads read images and zip files, and the engine's thread
+computes. The docstring of lensmount_adapters/runners/segment_runner.py has the same table for the runner.
 
 | attribute | threads | lock or owner |
 |---|---|---|
-| `Engine.runner`: `scores`, `rest`, `changed`, `close` | engine | the engine's thread, to its end |
+| `Engine.runner`: `scores`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
 | `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
 | `Scheduler`: lanes, counts, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
-| `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; its names never change |
+| `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
 | rows and files of adapters | requests | `_writing`, and the database's transaction between processes |
-| gauges of bytes held | requests | `Catalog._observing`, from the sum to the gauge |
+| gauges of cached bytes | requests | `Catalog._observing`, from the sum to the gauge |
 | `AdapterCache` | all | its own `_lock`; loads run without it and are shared |
-| `Recall._page` | all | `_writing` to write; replaced as a whole, and its entries are only added |
+| `StampedCache._values` | all | `_writing` to write; replaced as a whole, and entries are only added |
 | `Database._watcher`, `._watchers` | all | `_watching`; every other connection belongs to one thread at a time |
 | `registry._parsed` | all | `lru_cache`'s own |
 | `Metrics._labels` | all | its own `_lock`; prometheus_client locks each value |
-| `Metrics.adapter_resident` | loop | the event loop, cleared and shown without a wait between |
+| `Metrics.adapter_resident` | loop | the event loop, cleared and filled without an `await` in between |
 | `BlobStore`, `RemoteBlobs`, `Uploads` | all | nothing in memory: files that are renamed or locked (`flock`) |
 | `DatasetStore`, `JobTable`, `JobFiles` | all | nothing in memory: files that are renamed, and transactions |
 | `Training.stopping`, `DatasetStore._closing` | all | an Event, set once |
 | `WorkerProcess._process` | supervisor, `pid` reads it | the supervisor's thread; subprocess locks its wait |
 
-In a worker's process: `Heart.progress` is replaced by the job's thread and read by the heart's; `Worker._lease` and
-`damaged` are the job's thread's, read once by the main thread; `CheckpointSender._idle` and its offers have `_lock`;
-`ServerLink` has an httpx.Client, which is safe from any thread.
+In a worker's process: the job's thread replaces `Heartbeat.progress`, and the heartbeat's thread reads it. The job's
+thread owns `Worker._lease` and `Worker.damaged`; the main thread reads each of them. `_lock` guards
+`CheckpointSender._idle` and its offers. `ServerClient` has an httpx.Client, which is safe from any thread.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Scores [classes] of one image, and where its time went."""
+    """The scores [classes] of one image, and how long each step took."""
 
     scores: Tensor
     queue_s: float
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """Which resident tensors differ from their hash at start; `ok` where none does."""
+    """Which resident tensors differ from their hash at start; `ok` if none does."""
 
     tensors: int
     changed: tuple[str, ...]
@@ -120,9 +120,9 @@ class Engine:
         return self._scheduler.waiting
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Refuse new work, finish what was accepted, end the thread.
+        """Refuse new work, finish accepted work, end the thread.
 
-        The thread closes the runner itself, so that a batch which outlasts the timeout keeps its adapter.
+        The thread itself closes the runner, so that a batch that outlasts the timeout keeps its adapter.
         """
         self._scheduler.close()
         self._thread.join(timeout_s)
@@ -141,11 +141,11 @@ class Engine:
         return [item.future for item in items]
 
     def check_room(self) -> None:
-        """Raises QueueFull early, before a body is read and decoded for nothing."""
+        """Raises QueueFull early, before a body is read and decoded in vain."""
         self._scheduler.check_room()
 
     def integrity(self) -> Future[IntegrityReport]:
-        """Return to the base and hash every resident tensor against its start."""
+        """Restore the base weights, then compare the hash of every resident tensor with its hash at start."""
         future: Future[IntegrityReport] = Future()
         self._chores.append((self._check_integrity, future))
         try:
@@ -175,7 +175,7 @@ class Engine:
                 )
 
     def _answer(self, batch: list[QueuedImage[Answer]]) -> None:
-        """A batch that fails is tried again adapter by adapter, so that one's fault is not its neighbours'."""
+        """A batch that fails is run again one adapter at a time, so that a faulty adapter does not fail the others."""
         started = time.perf_counter()
         try:
             outcome = self.runner.scores(batch)
@@ -230,17 +230,17 @@ class Engine:
 
     @classmethod
     def _fail(cls, batch: list[QueuedImage[Answer]], error: Exception) -> None:
-        """What the callers of one adapter's images get."""
+        """Report the failure to the callers of one adapter's images."""
         name = batch[0].adapter.manifest.name
         if isinstance(error, SwapError):
             cls._refuse(batch, Unavailable(f"{error}. Fix: try again", code="swap_failed", retry_after_s=1))
             return
-        why = f"the forward pass failed ({type(error).__name__}). Fix: try again, with smaller batches"
-        cls._refuse(batch, Unavailable(why, code="forward_failed", retry_after_s=1))
+        message = f"the forward pass failed ({type(error).__name__}). Fix: try again, with smaller batches"
+        cls._refuse(batch, Unavailable(message, code="forward_failed", retry_after_s=1))
         log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
 
     @staticmethod
-    def _refuse(batch: list[QueuedImage[Answer]], told: Unavailable) -> None:
+    def _refuse(batch: list[QueuedImage[Answer]], error: Unavailable) -> None:
         for item in batch:
             if not item.future.done():
-                item.future.set_exception(told)
+                item.future.set_exception(error)

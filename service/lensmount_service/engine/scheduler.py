@@ -1,11 +1,12 @@
-"""Which images are computed next: a queue for each adapter, the oldest head first, and a bounded turn for everybody.
+"""Chooses the images to compute next: one queue per adapter, the oldest head first, and a bounded turn for each.
 
-A turn is `max_batch` images or `max_turn_s` of computing. An adapter whose turn is over goes behind all that wait,
-however old its other images are. So an image at the head of its queue waits for the batch under way and for one turn,
-which is at most one batch where all images have one shape, of each other adapter that waited when it came.
+A turn is `max_batch` images or `max_turn_s` of computing. An adapter whose turn is over goes behind all waiting
+adapters, however old its other images are. So an image at the head of its queue waits for the current batch and for one
+turn of each other adapter that was waiting when it arrived. If all images have one shape, a turn is at most one batch.
 
-In a batch of many adapters the images of one go by fours, as old as the first of them: where more wait than a batch
-holds, it then holds fewer adapters with more images each, which costs less (docs/decisions.md).
+In a batch of many adapters, the images of one adapter are taken in groups of four, each group as old as its first
+image. If more images wait than fit in a batch, the batch then has fewer adapters with more images each, which costs
+less (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from torch import Tensor
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 
-TOGETHER = 4  # images of one adapter that go into a batch as one
+TOGETHER = 4  # images of one adapter that enter a batch as a group
 
-T = TypeVar("T")  # what an image is answered with
+T = TypeVar("T")  # the result for one image
 
 
 @dataclass(slots=True, eq=False)
 class QueuedImage(Generic[T]):
-    """One preprocessed image [3, height, width], and the future of its answer."""
+    """One preprocessed image [3, height, width], and the future of its result."""
 
     adapter: Adapter
     image: Tensor
     deadline: float = math.inf  # on the scheduler's clock
-    group: Hashable = None  # only images of one group share a batch
+    group: Hashable = None  # only images of the same group share a batch
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 
 
 @dataclass(slots=True, eq=False)
 class _Lane(Generic[T]):
-    """The images of one adapter as they came, and how much of its turn is used."""
+    """The images of one adapter in order of arrival, and how much of its turn is used."""
 
     items: OrderedDict[Future[T], QueuedImage[T]] = field(default_factory=OrderedDict)
     taken: int = 0
@@ -60,7 +61,7 @@ class _Lane(Generic[T]):
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The least goes first."""
+        """The lane with the lowest rank goes first."""
         return max(self.head.accepted_at, self.gave_way_at), self.gave_way_at
 
     def give_way(self, now: float) -> None:
@@ -68,10 +69,10 @@ class _Lane(Generic[T]):
 
 
 class Scheduler(Generic[T]):
-    """`scheduler.submit([QueuedImage(adapter, image)])` in any thread, `scheduler.next_batch()` in the computing one.
+    """Call `scheduler.submit([QueuedImage(adapter, image)])` in any thread, `next_batch()` in the computing thread.
 
-    A batch holds images of one shape and one `group`, and with `mix` those of many adapters. It waits up to
-    `batch_window_ms` to become full. A future that is cancelled leaves the queue and frees its room at once.
+    A batch has images of one shape and one `group`; with `mix`, they may belong to many adapters. A batch waits up to
+    `batch_window_ms` to fill up. A cancelled future leaves the queue and frees its space at once.
     """
 
     def __init__(
@@ -90,10 +91,10 @@ class Scheduler(Generic[T]):
         self._max_turn_s = max_turn_s
         self._window_s = batch_window_ms / 1000
         self._clock = clock
-        self._lanes: dict[str, _Lane[T]] = {}  # by digest; an empty one is removed
+        self._lanes: dict[str, _Lane[T]] = {}  # by digest; empty lanes are removed
         self._waiting = 0
-        self._next_deadline = math.inf  # none that waits is earlier
-        self._under_way: list[_Lane[T]] = []  # for each image of the last batch, where it came from
+        self._next_deadline = math.inf  # no waiting image has an earlier one
+        self._batch_lanes: list[_Lane[T]] = []  # the lane of each image of the last batch
         self._taken_at = 0.0
         self._seconds_per_image = 0.05
         self._interrupted = False
@@ -109,7 +110,7 @@ class Scheduler(Generic[T]):
         return self._closed
 
     def submit(self, items: Sequence[QueuedImage[T]]) -> None:
-        """Queue all or none. Raises QueueFull or Unavailable (`draining`)."""
+        """Queue all images or none. Raises QueueFull or Unavailable (`draining`)."""
         self._drop_late()
         with self._wake:
             self._refuse_if_closed()
@@ -122,21 +123,22 @@ class Scheduler(Generic[T]):
                 self._next_deadline = min(self._next_deadline, item.deadline)
             self._waiting += len(items)
             self._wake.notify()
-        for item in items:  # without a reference to the item: the future would keep the image alive
+        for item in items:  # without a reference to the item, because the future would keep the image alive
             item.future.add_done_callback(partial(self._leave, item.adapter.digest))
         self._drop_late()
 
     def check_room(self) -> None:
-        """Raises QueueFull where not even one more image fits."""
+        """Raises QueueFull if not even one more image fits."""
         self._drop_late()
         with self._wake:
             if self._waiting >= self._max_queue:
                 raise self._full()
 
     def next_batch(self, block: bool = True) -> list[QueuedImage[T]] | None:
-        """The images to compute next, at most `max_batch`, whose futures run; None once all is done after `close`.
+        """The images to compute next, at most `max_batch`. Their futures are running.
 
-        The batch before is taken to be done. Empty after `interrupt`, and with `block=False` where nothing is ready.
+        The call means that the previous batch is done. The batch is empty after `interrupt`, and with `block=False` if
+        nothing is ready. Returns None after `close` once no image is left.
         """
         self._end_turns()
         while True:
@@ -156,14 +158,14 @@ class Scheduler(Generic[T]):
                 return running
 
     def interrupt(self) -> None:
-        """Let `next_batch` return an empty batch, now or when it is called next. Raises Unavailable (`draining`)."""
+        """Make `next_batch` return an empty batch, now or at its next call. Raises Unavailable (`draining`)."""
         with self._wake:
             self._refuse_if_closed()
             self._interrupted = True
             self._wake.notify()
 
     def close(self) -> None:
-        """Refuse new images; `next_batch` goes on until none is left."""
+        """Refuse new images. `next_batch` continues until no image is left."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -181,61 +183,63 @@ class Scheduler(Generic[T]):
         )
 
     def _take(self, now: float) -> list[QueuedImage[T]]:
-        """Remove and return the first batch that is full or has waited for its window."""
+        """Remove and return the first batch that is full or whose window has ended."""
         ranked = sorted(self._lanes.values(), key=lambda lane: lane.rank)
         for leader in ranked:
             batch = self._batch_of(leader.head, ranked if self._mix else [leader])
             if self._closed or len(batch) == self._max_batch or leader.head.accepted_at + self._window_s <= now:
-                self._under_way = [self._lanes[item.adapter.digest] for item in batch]
+                self._batch_lanes = [self._lanes[item.adapter.digest] for item in batch]
                 self._taken_at = now
-                for lane, item in zip(self._under_way, batch, strict=True):
+                for lane, item in zip(self._batch_lanes, batch, strict=True):
                     lane.taken += 1
                     self._remove(item.adapter.digest, item.future)
                 return batch
         return []
 
     def _batch_of(self, first: QueuedImage[T], lanes: Sequence[_Lane[T]]) -> list[QueuedImage[T]]:
-        """Up to `max_batch` images from the heads of the lanes, which come in the order of their ranks."""
+        """Up to `max_batch` images from the heads of the lanes, which are sorted by rank."""
 
         def fits(item: QueuedImage[T]) -> bool:
             return item.group == first.group and item.image.shape == first.image.shape
 
         def fitting(lane: _Lane[T]) -> Iterator[tuple[float, QueuedImage[T]]]:
             age = math.inf
-            for place, item in enumerate(takewhile(fits, lane.items.values())):
-                if lane.taken + place >= self._max_batch:
+            for position, item in enumerate(takewhile(fits, lane.items.values())):
+                if lane.taken + position >= self._max_batch:
                     age = math.inf  # its turn is over
-                elif place % TOGETHER == 0:
+                elif position % TOGETHER == 0:
                     age = max(item.accepted_at, lane.gave_way_at)
                 yield age, item
 
-        useful = islice((lane for lane in lanes if fits(lane.head)), self._max_batch)  # no batch has more adapters
+        useful = islice(
+            (lane for lane in lanes if fits(lane.head)), self._max_batch
+        )  # a batch cannot have more adapters
         merged = merge(*map(fitting, useful), key=itemgetter(0))
         return [item for _, item in islice(merged, self._max_batch)]
 
     def _end_turns(self) -> None:
-        """Count the computing of the last batch to its adapters, and let those whose turn is over go behind."""
+        """Charge the time of the last batch to its adapters, and move those whose turn is over to the back."""
         with self._wake:
-            if not self._under_way:
+            if not self._batch_lanes:
                 return
             now = self._clock()
-            seconds = (now - self._taken_at) / len(self._under_way)
+            seconds = (now - self._taken_at) / len(self._batch_lanes)
             self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
-            for lane, count in Counter(self._under_way).items():
+            for lane, count in Counter(self._batch_lanes).items():
                 lane.seconds += count * seconds
                 if lane.taken >= self._max_batch or lane.seconds >= self._max_turn_s:
                     lane.give_way(now)
-            self._under_way = []
+            self._batch_lanes = []
 
     def _ready_in(self, now: float) -> float | None:
-        """Seconds until a window or a deadline ends; None where nothing waits."""
+        """Seconds until a window or a deadline ends; None if no image waits."""
         if not self._lanes:
             return None
         window_ends = min(lane.head.accepted_at for lane in self._lanes.values()) + self._window_s
         return max(0.0, min(window_ends, self._next_deadline) - now)
 
     def _drop_late(self) -> None:
-        """Answer what is past its deadline without computing it, and free its room."""
+        """Fail images that are past their deadline without computing them, and free their space."""
         now = self._clock()
         if now >= self._next_deadline:
             with self._wake:
@@ -254,18 +258,18 @@ class Scheduler(Generic[T]):
 
     @staticmethod
     def _expire(late: Sequence[QueuedImage[T]], now: float) -> None:
-        """Outside the lock, because a future calls whoever waits for it."""
+        """Called without the lock, because a future runs the callbacks of its waiters."""
         for item in late:
             if item.future.set_running_or_notify_cancel():
                 item.future.set_exception(
                     DeadlineExceeded(
-                        f"found the deadline passed after {now - item.accepted_at:.1f} s in the queue, the image not "
-                        "yet computed. Fix: allow a longer timeout, or send fewer images at a time"
+                        f"the deadline passed after {now - item.accepted_at:.1f} s in the queue, before the image was "
+                        "computed. Fix: allow a longer timeout, or send fewer images at a time"
                     )
                 )
 
     def _leave(self, digest: str, future: Future[T]) -> None:
-        """Called when a future is done, in whatever thread; only one that was cancelled may still be queued."""
+        """Called in any thread when a future is done. Only a cancelled image may still be queued."""
         if not future.cancelled():
             return
         with self._wake:

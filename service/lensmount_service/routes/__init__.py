@@ -1,1 +1,1 @@
-"""The routes: read, ask, answer. What they ask stands in engine/engine.py and store/catalog.py."""
+"""The routes: each reads a request, calls the engine or a store, and answers."""

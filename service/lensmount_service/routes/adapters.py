@@ -1,4 +1,4 @@
-"""/adapters: upload, list, read back, delete, point aliases."""
+"""/adapters: upload, list, download and delete adapters, and set their aliases."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from lensmount_adapters.adapter.file import parse_adapter
-from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.jobs.publishing import Publisher
-from lensmount_service.settings import Settings
+from lensmount_service.routes.context import Context
 from lensmount_service.store.catalog import Catalog, Publish
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Entry, Version
@@ -32,110 +30,122 @@ from lensmount_service.web.schemas import (
 
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
+router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
-def adapters_router(engine: Engine, catalog: Catalog, publisher: Publisher, settings: Settings) -> APIRouter:
-    router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
-    @router.get("", summary="All adapters")
-    async def list_adapters() -> AdapterList:
-        entries = await asyncio.to_thread(catalog.entries)
-        return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
+@router.get("", summary="All adapters")
+async def list_adapters(context: Context) -> AdapterList:
+    catalog = context.catalog
+    entries = await asyncio.to_thread(catalog.entries)
+    return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
 
-    @router.put(
-        "/{name}",
-        status_code=201,
-        responses={200: {"model": AdapterRef, "description": "The latest version holds these bytes already."}},
-        openapi_extra=adapter_body(),
-        summary="Upload an adapter",
-    )
-    async def put_adapter(
-        name: str,
-        request: Request,
-        response: Response,
-        job: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
-        alias: str | None = None,
-        lease: Annotated[str | None, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")] = None,
-    ) -> AdapterRef:
-        """The raw safetensors file as the body. It is judged before anything is stored; a refusal changes nothing.
 
-        `job` and `alias` are for workers, together with the header Lensmount-Lease: the version, its alias and the
-        job's end are then one transaction, and a job publishes at most once.
-        """
-        require_name(name)
-        if (job is None) != (lease is None) or (alias is not None and job is None):
-            raise RequestInvalid(
-                "found only a part of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
-                "Fix: upload without them, then PUT /adapters/{name}/aliases/{alias}"
-            )
-        data = await read_raw(request, settings.max_adapter_bytes)
-        if job is None or lease is None:
-            return await _upload(catalog, name, data, response)
-        return await _upload(catalog, name, data, response, partial(publisher.publish, job, lease, alias))
+@router.put(
+    "/{name}",
+    status_code=201,
+    responses={200: {"model": AdapterRef, "description": "The latest version already has these bytes."}},
+    openapi_extra=adapter_body(),
+    summary="Upload an adapter",
+)
+async def put_adapter(
+    context: Context,
+    name: str,
+    request: Request,
+    response: Response,
+    job: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
+    alias: str | None = None,
+    lease: Annotated[str | None, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")] = None,
+) -> AdapterRef:
+    """Send the raw safetensors file as the body. It is checked before anything is stored; a refusal changes nothing.
 
-    @router.post(
-        "",
-        status_code=201,
-        responses={200: {"model": AdapterRef, "description": "The latest version holds these bytes already."}},
-        openapi_extra=adapter_form(),
-        summary="Upload an adapter as a form",
-    )
-    async def post_adapter(request: Request, response: Response) -> AdapterRef:
-        """Multipart: the part `file`, and optionally the field `name` (default: the name in the file's manifest)."""
-        parts, fields = await read_multipart(request, settings.max_adapter_bytes + 64 * 1024, 1)
-        if unknown := fields.keys() - {"name"}:
-            raise RequestInvalid(f"found the field {min(unknown)[:40]!r}, expected only `name` beside `file`")
-        data = parts[0].data
-        name = fields.get("name") or (await asyncio.to_thread(parse_adapter, data, catalog.limits)).manifest.name
-        require_name(name)
-        return await _upload(catalog, name, data, response)
-
-    @router.get("/{name}", summary="One adapter")
-    async def get_adapter(name: str) -> AdapterDetail:
-        entry = await asyncio.to_thread(catalog.entry, name)
-        return AdapterDetail(
-            **_info(catalog, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
+    `job` and `alias` are for workers and need the header Lensmount-Lease. The version, its alias and the end of the
+    job are then one transaction, and a job publishes at most once.
+    """
+    require_name(name)
+    if (job is None) != (lease is None) or (alias is not None and job is None):
+        raise RequestInvalid(
+            "found only some of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
+            "Fix: upload without them, then PUT /adapters/{name}/aliases/{alias}"
         )
+    data = await read_raw(request, context.settings.max_adapter_bytes)
+    if job is None or lease is None:
+        return await _upload(context.catalog, name, data, response)
+    publish = partial(context.training.publisher.publish, job, lease, alias)
+    return await _upload(context.catalog, name, data, response, publish)
 
-    @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
-    async def delete_adapter(name: str) -> None:
-        await asyncio.to_thread(catalog.delete, name)
 
-    @router.get("/{name}/file", response_class=Response, summary="The file back, byte for byte")
-    async def get_file(name: str, version: Annotated[int | None, Query(ge=1, le=999_999_999)] = None) -> Response:
-        found = await asyncio.to_thread(catalog.version, Reference(name, version))
-        data = await asyncio.to_thread(catalog.read, found)
-        raw = base64.b64encode(bytes.fromhex(found.digest.removeprefix("sha256:"))).decode()
-        headers = {
-            "ETag": f'"{found.digest}"',
-            "Content-Digest": f"sha-256=:{raw}:",  # RFC 9530
-            "Content-Disposition": f'attachment; filename="{found.name}.safetensors"',
-        }
-        return Response(data, media_type="application/octet-stream", headers=headers)
+@router.post(
+    "",
+    status_code=201,
+    responses={200: {"model": AdapterRef, "description": "The latest version already has these bytes."}},
+    openapi_extra=adapter_form(),
+    summary="Upload an adapter as a form",
+)
+async def post_adapter(context: Context, request: Request, response: Response) -> AdapterRef:
+    """Send a multipart form with the part `file` and optionally the field `name` (default: the manifest's name)."""
+    parts, fields = await read_multipart(request, context.settings.max_adapter_bytes + 64 * 1024, 1)
+    if unknown := fields.keys() - {"name"}:
+        raise RequestInvalid(f"found the field {min(unknown)[:40]!r}, expected only `file` and `name`")
+    data = parts[0].data
+    limits = context.catalog.limits
+    name = fields.get("name") or (await asyncio.to_thread(parse_adapter, data, limits)).manifest.name
+    require_name(name)
+    return await _upload(context.catalog, name, data, response)
 
-    @router.get("/{name}/versions/{version}", summary="One version")
-    async def get_version(name: str, version: VersionNumber) -> VersionDetail:
-        found = await asyncio.to_thread(catalog.version, Reference(name, version))
-        return VersionDetail(
-            **_ref(found).model_dump(),
-            size_bytes=found.size_bytes,
-            created_at=found.created_at,
-            manifest=found.manifest.model_dump(mode="json"),
-        )
 
-    @router.delete("/{name}/versions/{version}", status_code=204, summary="Delete one version")
-    async def delete_version(name: str, version: VersionNumber) -> None:
-        await asyncio.to_thread(catalog.delete, name, version)
+@router.get("/{name}", summary="One adapter")
+async def get_adapter(context: Context, name: str) -> AdapterDetail:
+    entry = await asyncio.to_thread(context.catalog.entry, name)
+    return AdapterDetail(
+        **_info(context.catalog, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
+    )
 
-    @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
-    async def put_alias(name: str, alias: str, target: AliasTarget) -> AliasInfo:
-        found = await asyncio.to_thread(catalog.set_alias, name, alias, target.version)
-        return AliasInfo(**_ref(found).model_dump(), alias=alias)
 
-    @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
-    async def delete_alias(name: str, alias: str) -> None:
-        await asyncio.to_thread(catalog.delete_alias, name, alias)
+@router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
+async def delete_adapter(context: Context, name: str) -> None:
+    await asyncio.to_thread(context.catalog.delete, name)
 
-    return router
+
+@router.get("/{name}/file", response_class=Response, summary="Download the file, byte for byte")
+async def get_file(
+    context: Context, name: str, version: Annotated[int | None, Query(ge=1, le=999_999_999)] = None
+) -> Response:
+    stored = await asyncio.to_thread(context.catalog.version, Reference(name, version))
+    data = await asyncio.to_thread(context.catalog.read, stored)
+    raw = base64.b64encode(bytes.fromhex(stored.digest.removeprefix("sha256:"))).decode()
+    headers = {
+        "ETag": f'"{stored.digest}"',
+        "Content-Digest": f"sha-256=:{raw}:",  # RFC 9530
+        "Content-Disposition": f'attachment; filename="{stored.name}.safetensors"',
+    }
+    return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/{name}/versions/{version}", summary="One version")
+async def get_version(context: Context, name: str, version: VersionNumber) -> VersionDetail:
+    stored = await asyncio.to_thread(context.catalog.version, Reference(name, version))
+    return VersionDetail(
+        **_ref(stored).model_dump(),
+        size_bytes=stored.size_bytes,
+        created_at=stored.created_at,
+        manifest=stored.manifest.model_dump(mode="json"),
+    )
+
+
+@router.delete("/{name}/versions/{version}", status_code=204, summary="Delete one version")
+async def delete_version(context: Context, name: str, version: VersionNumber) -> None:
+    await asyncio.to_thread(context.catalog.delete, name, version)
+
+
+@router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
+async def put_alias(context: Context, name: str, alias: str, target: AliasTarget) -> AliasInfo:
+    version = await asyncio.to_thread(context.catalog.set_alias, name, alias, target.version)
+    return AliasInfo(**_ref(version).model_dump(), alias=alias)
+
+
+@router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
+async def delete_alias(context: Context, name: str, alias: str) -> None:
+    await asyncio.to_thread(context.catalog.delete_alias, name, alias)
 
 
 async def _upload(

@@ -1,4 +1,4 @@
-"""/datasets: send a zip whole or in chunks, list, read back, delete."""
+"""/datasets: upload a zip file at once or in chunks, list, download and delete datasets."""
 
 from __future__ import annotations
 
@@ -6,128 +6,136 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 from functools import partial
 from io import FileIO
 from pathlib import Path as FilePath
-from typing import Annotated, Any, BinaryIO, TypeVar
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from lensmount_service.errors import BodyTooLarge, RequestInvalid
-from lensmount_service.settings import Settings
-from lensmount_service.store.datasets import Dataset, DatasetStore
+from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import storage, write_all
 from lensmount_service.web.bodies import limited, read_raw
 from lensmount_service.web.openapi import PROBLEMS, dataset_body
 from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState
 
-T = TypeVar("T")
 Digest = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
 VersionNumber = Annotated[int | None, Query(ge=1, le=999_999_999)]
 
 _BLOCK_BYTES = 1 << 20
 _KNOWN: dict[int | str, dict[str, Any]] = {
-    200: {"model": DatasetInfo, "description": "The latest version holds this content already."}
+    200: {"model": DatasetInfo, "description": "The latest version already has this content."}
 }
 
 
-def datasets_router(store: DatasetStore, settings: Settings, admissions: Executor) -> APIRouter:
-    """`admissions` is where archives are judged, one after the other, so that serving keeps the other cores."""
-    router = APIRouter(prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
+router = APIRouter(prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
 
-    async def judged(work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(admissions, work)
 
-    @router.get("", summary="All datasets")
-    async def list_datasets() -> DatasetList:
-        return DatasetList(datasets=[_info(dataset) for dataset in await asyncio.to_thread(store.entries)])
+@router.get("", summary="All datasets")
+async def list_datasets(context: Context) -> DatasetList:
+    datasets = await asyncio.to_thread(context.training.datasets.entries)
+    return DatasetList(datasets=[_info(dataset) for dataset in datasets])
 
-    @router.put("/{name}", status_code=201, responses=_KNOWN, openapi_extra=dataset_body(), summary="Upload a dataset")
-    async def put_dataset(name: str, request: Request, response: Response) -> DatasetInfo:
-        """A zip of class folders, or one with `manifest.csv`, `labels.csv` or `manifest.jsonl` at its top, whose rows
-        have `path`, `label` and optionally `group` and `split`.
 
-        It is judged before anything is kept; a refusal changes nothing. The report says what was found.
-        """
-        require_name(name, "dataset name")
-        path = await asyncio.to_thread(store.uploads.stage)
-        try:
-            digest = await _receive(request, path, settings.max_dataset_bytes)
-            dataset, created = await judged(partial(store.admit, name, path, digest))
-        finally:
-            path.unlink(missing_ok=True)
-        return _published(dataset, created, response)
+@router.put("/{name}", status_code=201, responses=_KNOWN, openapi_extra=dataset_body(), summary="Upload a dataset")
+async def put_dataset(context: Context, name: str, request: Request, response: Response) -> DatasetInfo:
+    """Send a zip file of class folders, or one with `manifest.csv`, `labels.csv` or `manifest.jsonl` at its top level,
+    whose rows have `path`, `label` and optionally `group` and `split`.
 
-    @router.get("/{name}", summary="One dataset with its report")
-    async def get_dataset(name: str, version: VersionNumber = None) -> DatasetInfo:
-        return _info(await asyncio.to_thread(store.get, name, version))
+    It is checked before anything is stored; a refusal changes nothing. The report describes its contents.
+    """
+    require_name(name, "dataset name")
+    store = context.training.datasets
+    path = await asyncio.to_thread(store.uploads.stage)
+    try:
+        digest = await _receive(request, path, context.settings.max_dataset_bytes)
+        dataset, created = await _admitted(context, partial(store.admit, name, path, digest))
+    finally:
+        path.unlink(missing_ok=True)
+    return _published(dataset, created, response)
 
-    @router.delete("/{name}", status_code=204, summary="Delete a dataset, or one version of it")
-    async def delete_dataset(name: str, version: VersionNumber = None) -> None:
-        """Refused with `dataset_in_use` while a job waits for it or trains on it."""
-        await asyncio.to_thread(store.delete, name, version)
 
-    @router.get("/{name}/file", response_class=StreamingResponse, summary="The canonical archive")
-    async def get_file(
-        name: str,
-        version: VersionNumber = None,
-        digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$")] = None,
-    ) -> StreamingResponse:
-        dataset = await asyncio.to_thread(store.get, name, version, digest)
-        file = await asyncio.to_thread(store.open, dataset)
-        headers = {
-            "ETag": f'"{dataset.digest}"',
-            "Content-Length": str(dataset.size_bytes),
-            "Content-Disposition": f'attachment; filename="{dataset.name}.zip"',
-        }
-        return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
+@router.get("/{name}", summary="One dataset with its report")
+async def get_dataset(context: Context, name: str, version: VersionNumber = None) -> DatasetInfo:
+    return _info(await asyncio.to_thread(context.training.datasets.get, name, version))
 
-    @router.get("/{name}/uploads/{digest}", summary="How much of an upload is there")
-    async def get_upload(name: str, digest: Digest) -> UploadState:
-        """`digest` is that of the zip file being sent. Always less than its size: the last chunk brings the answer."""
-        return UploadState(received=await asyncio.to_thread(store.received, name, digest))
 
-    @router.put(
-        "/{name}/uploads/{digest}",
-        status_code=201,
-        response_model=DatasetInfo | UploadState,
-        responses={**_KNOWN, 202: {"model": UploadState, "description": "More is to come."}},
-        openapi_extra=dataset_body(),
-        summary="Upload a dataset in chunks",
-    )
-    async def put_chunk(
-        name: str,
-        digest: Digest,
-        request: Request,
-        response: Response,
-        content_range: Annotated[str | None, Header(examples=["bytes 0-4194303/9437184"])] = None,
-    ) -> DatasetInfo | UploadState:
-        """A chunk that begins where the last one ended; `upload_offset_mismatch` says in `received` where that is.
+@router.delete("/{name}", status_code=204, summary="Delete a dataset, or one version of it")
+async def delete_dataset(context: Context, name: str, version: VersionNumber = None) -> None:
+    """Refused with `dataset_in_use` while a queued or running job needs it."""
+    await asyncio.to_thread(context.training.datasets.delete, name, version)
 
-        The chunk that makes the upload whole is answered like `PUT /datasets/{name}`.
-        """
-        require_name(name, "dataset name")
-        first, last, total = _range(content_range)
-        if total > settings.max_dataset_bytes:
-            raise BodyTooLarge(f"found {total} bytes in all, expected at most {settings.max_dataset_bytes}")
-        data = await read_raw(request, settings.max_upload_chunk_bytes)
-        if len(data) != last - first + 1:
-            raise RequestInvalid(f"found {len(data)} bytes, expected the {last - first + 1} of the Content-Range")
-        received = await asyncio.to_thread(store.append, name, digest, first, data, total)
-        if received is not None:
-            response.status_code = 202
-            return UploadState(received=received)
-        dataset, created = await judged(partial(store.finish, name, digest, total))
-        return _published(dataset, created, response)
 
-    return router
+@router.get("/{name}/file", response_class=StreamingResponse, summary="The canonical archive")
+async def get_file(
+    context: Context,
+    name: str,
+    version: VersionNumber = None,
+    digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$")] = None,
+) -> StreamingResponse:
+    store = context.training.datasets
+    dataset = await asyncio.to_thread(store.get, name, version, digest)
+    file = await asyncio.to_thread(store.open, dataset)
+    headers = {
+        "ETag": f'"{dataset.digest}"',
+        "Content-Length": str(dataset.size_bytes),
+        "Content-Disposition": f'attachment; filename="{dataset.name}.zip"',
+    }
+    return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
+
+
+@router.get("/{name}/uploads/{digest}", summary="How much of an upload has arrived")
+async def get_upload(context: Context, name: str, digest: Digest) -> UploadState:
+    """`digest` is the digest of the zip file. `received` is always below its size: the last chunk gets the result."""
+    return UploadState(received=await asyncio.to_thread(context.training.datasets.received, name, digest))
+
+
+@router.put(
+    "/{name}/uploads/{digest}",
+    status_code=201,
+    response_model=DatasetInfo | UploadState,
+    responses={**_KNOWN, 202: {"model": UploadState, "description": "More chunks are expected."}},
+    openapi_extra=dataset_body(),
+    summary="Upload a dataset in chunks",
+)
+async def put_chunk(
+    context: Context,
+    name: str,
+    digest: Digest,
+    request: Request,
+    response: Response,
+    content_range: Annotated[str | None, Header(examples=["bytes 0-4194303/9437184"])] = None,
+) -> DatasetInfo | UploadState:
+    """Each chunk begins where the previous one ended; `upload_offset_mismatch` gives that offset in `received`.
+
+    The chunk that completes the upload is answered like `PUT /datasets/{name}`.
+    """
+    require_name(name, "dataset name")
+    settings, store = context.settings, context.training.datasets
+    first, last, total = parse_content_range(content_range)
+    if total > settings.max_dataset_bytes:
+        raise BodyTooLarge(f"found {total} bytes in total, expected at most {settings.max_dataset_bytes}")
+    data = await read_raw(request, settings.max_upload_chunk_bytes)
+    if len(data) != last - first + 1:
+        raise RequestInvalid(f"found {len(data)} bytes, expected the {last - first + 1} of the Content-Range")
+    received = await asyncio.to_thread(store.append, name, digest, first, data, total)
+    if received is not None:
+        response.status_code = 202
+        return UploadState(received=received)
+    dataset, created = await _admitted(context, partial(store.finish, name, digest, total))
+    return _published(dataset, created, response)
+
+
+async def _admitted(context: AppContext, admit: Callable[[], tuple[Dataset, bool]]) -> tuple[Dataset, bool]:
+    return await asyncio.get_running_loop().run_in_executor(context.admissions, admit)
 
 
 async def _receive(request: Request, path: FilePath, max_bytes: int) -> str:
-    """Write the body to `path` as it comes, off the event loop; returns its digest."""
+    """Write the body to `path` as it arrives, off the event loop. Returns its digest."""
     hasher = hashlib.sha256()
 
     def write(file: FileIO, data: bytes) -> None:
@@ -156,11 +164,11 @@ async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
         file.close()
 
 
-def _range(header: str | None) -> tuple[int, int, int]:
-    """First and last byte and the total of a chunk. Raises RequestInvalid."""
+def parse_content_range(header: str | None) -> tuple[int, int, int]:
+    """The first byte, the last byte and the total size. Raises RequestInvalid."""
     match = re.fullmatch(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", header or "", re.ASCII)
     if match is None:
-        raise RequestInvalid("found no Content-Range that can be read, expected: bytes FIRST-LAST/TOTAL")
+        raise RequestInvalid("found no readable Content-Range, expected: bytes FIRST-LAST/TOTAL")
     first, last, total = map(int, match.groups())
     if not first <= last < total:
         raise RequestInvalid(f"found the range {first}-{last} of {total} bytes, expected FIRST <= LAST < TOTAL")

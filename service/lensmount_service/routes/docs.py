@@ -1,4 +1,4 @@
-"""GET /docs: the API in Swagger UI. Every file comes from this server, so that it works without the internet."""
+"""GET /docs: the API in Swagger UI. This server serves every file, so the page works without the internet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FILES = {
     "/docs/swagger-ui-bundle.js": (SWAGGER_UI, "swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
     "/docs/swagger-ui.css": (SWAGGER_UI, "swagger-ui.css", "text/css; charset=utf-8"),
 }
-# As strict as the page's but for Trusted Types, because Swagger UI writes its icons with innerHTML. The document that
-# it shows is the server's own: no name or label that a client chose is in it.
+# As strict as the web page's policy, except for Trusted Types, because Swagger UI writes its icons with innerHTML. It
+# shows only the server's own description, which contains no name or label that a client chose.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

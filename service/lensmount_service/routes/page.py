@@ -1,4 +1,4 @@
-"""GET /: the web page, a few files of the package that hold no data. What it shows it asks the API for."""
+"""GET /: the web page. Its few files contain no data; the page fetches what it shows from the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = {
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 HEADERS = {
-    # Trusted Types forbid innerHTML and its like: labels and file names can only ever become text.
+    # Trusted Types forbid innerHTML and similar, so labels and file names can only become text.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -28,7 +28,7 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # kept, but asked for again with its ETag: the page fits the server it came from
+    "Cache-Control": "no-cache",  # cached, but revalidated by its ETag, so that the page always fits its server
 }
 
 
@@ -41,7 +41,7 @@ def page_router() -> APIRouter:
 
 
 def served(data: bytes, media_type: str, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
-    """A route that answers with these bytes, or with 304 where the browser has them already."""
+    """A route that answers with these bytes, or with 304 if the browser already has them."""
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {**headers, "ETag": etag}
 

@@ -1,12 +1,13 @@
-"""POST /predict: images in, labels out, from one resident backbone."""
+"""POST /predict: labels or masks for images, computed by the resident backbone."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,11 +17,11 @@ from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_adapters.inputs.volumes import VolumeLimits
-from lensmount_service.engine.engine import Answer, Engine
+from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.metrics import Metrics
-from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S, Settings
-from lensmount_service.store.catalog import Catalog, Snapshot
+from lensmount_service.routes.context import AppContext
+from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
+from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
@@ -45,15 +46,10 @@ from lensmount_service.web.schemas import (
 T = TypeVar("T")
 
 
-def predict_router(
-    engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, decoders: Executor
-) -> APIRouter:
+def predict_router(context: AppContext) -> APIRouter:
+    """A function, because the default of `timeout` is a setting."""
     router = APIRouter(tags=["predict"])
-    limits = InputLimits(
-        ImageLimits(settings.max_image_bytes, settings.max_pixels),
-        VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
-    )
-    max_bytes = settings.max_volume_bytes if is_of_volumes(engine.backbone.name) else settings.max_image_bytes
+    predictor = Predictor(context)
 
     @router.post(
         "/predict",
@@ -73,236 +69,252 @@ def predict_router(
                 max_length=2048,
             ),
         ],
-        top_k: Annotated[int, Query(ge=1, le=10_000, description="How many labels, best first.")] = 10_000,
+        top_k: Annotated[
+            int, Query(ge=1, le=10_000, description="The number of labels to return, best first.")
+        ] = 10_000,
         timeout_s: Annotated[
             float,
             Query(
                 alias="timeout",
                 gt=0,
                 le=MAX_REQUEST_TIMEOUT_S,
-                description="Seconds from the whole body to the answer; then 504, and what waits is not computed.",
+                description="Seconds from the complete body to the response. After that the response is 504, and "
+                "images still queued are not computed.",
             ),
-        ] = settings.request_timeout_s,
+        ] = context.settings.request_timeout_s,
     ) -> Response:
         """Post one image as the raw body, or one or several as multipart parts named `file`.
 
-        A segmentation adapter adds `segmentation`, its masks; with `Accept: image/png` or `application/geo+json` it
-        answers one image with the masks alone.
+        A segmentation adapter adds its masks as `segmentation`. With `Accept: image/png` or `application/geo+json`, the
+        response to one image is only the masks.
 
-        One image and one adapter give one prediction; several give `results`, images outer, adapters inner. A request
-        with one image that cannot be read is refused as a whole.
+        One image and one adapter give one prediction. Several give `results`, ordered by image and then by adapter. If
+        one image cannot be read, the whole request is refused.
         """
-        started = time.perf_counter()
-        names: list[str] = []
-        try:
-            references = parse_references(adapter, settings.max_adapters_per_request)
-            engine.check_room()
-            snapshots = [await _resolve(catalog, reference) for reference in references]
-            names = [metrics.label(snapshot.version.name) for snapshot in snapshots]
-            form = _form(request, snapshots)
-            parts = await _read_images(request, settings, max_bytes)
-            _check_one(form, parts)
-            expires_at = time.perf_counter() + timeout_s
-            async with deadline(request, timeout_s):
-                await _prepare(engine, snapshots)
-                images = await _decode(parts, snapshots, limits, decoders)
-                answers = await _ask(engine, metrics, snapshots, images, expires_at)
-                drawings = await _draw(form, snapshots, images, answers, decoders)
-        except Exception as error:
-            for name in names or ["none"]:
-                metrics.requests.labels(name, str(status_of(error))).inc()
-            raise
-        total_s = time.perf_counter() - started
-        metrics.request_seconds.observe(total_s)
-        for name in names:
-            metrics.requests.labels(name, "200").inc()
-        request_id: str = request.state.request_id
-        if form != JSON:
-            return _masks_alone(form, drawings[0][0], snapshots[0])
-        results = [
-            _result(
-                engine, snapshot, answers[row][column], drawings[row][column], top_k, request_id, images[row].seconds,
-                total_s, ImageRef(index=row, name=part.name),
-            )
-            for row, part in enumerate(parts)
-            for column, snapshot in enumerate(snapshots)
-        ]  # fmt: skip
-        if len(results) == 1:
-            return _json(results[0].model_dump_json(exclude={"image"}))
-        return _json(Predictions(results=results, request_id=request_id).model_dump_json())
+        return await predictor.predict(request, adapter, top_k, timeout_s)
 
     return router
-
-
-def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
-    """The media type of the answer: masks alone are offered where one adapter answers and gives masks.
-
-    Where there is the document only, it is the answer to any `Accept` but one that asks for masks.
-    """
-    accept = request.headers.get("accept")
-    if len(snapshots) == 1 and isinstance(snapshots[0].adapter.manifest.head, SegmentationHead):
-        return negotiate(accept, list(FORMS), f"{snapshots[0].version.name} answers with masks")
-    if accept and any(form in accept.lower() for form in FORMS if form != JSON):
-        several = "several adapters answer in one document"
-        alone = f"{snapshots[0].version.name} answers with labels, and has no masks"
-        return negotiate(accept, [JSON], several if len(snapshots) > 1 else alone)
-    return JSON
-
-
-def _check_one(form: str, parts: Sequence[Part]) -> None:
-    if form != JSON and len(parts) > 1:
-        raise RequestInvalid(
-            f"found {len(parts)} images for an answer in {form}, expected one. Fix: ask for {JSON}, or send one",
-            code="single_image_required",
-        )
-
-
-async def _resolve(catalog: Catalog, reference: Reference) -> Snapshot:
-    known = catalog.recall(reference)
-    return known if known is not None else await asyncio.to_thread(catalog.resolve, reference)
-
-
-async def _read_images(request: Request, settings: Settings, max_bytes: int) -> list[Part]:
-    if is_multipart(request):
-        parts, fields = await read_multipart(request, settings.max_request_bytes, settings.max_files)
-        if fields:
-            raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
-        return parts
-    return [Part(await read_raw(request, max_bytes), None)]
-
-
-async def _prepare(engine: Engine, snapshots: list[Snapshot]) -> None:
-    """Where an adapter needs a program that is not made yet, its request waits, and not the engine."""
-    for snapshot in snapshots:
-        if not engine.runner.ready(snapshot.adapter):
-            await asyncio.to_thread(engine.runner.prepare, snapshot.adapter)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedInput:
     """One posted image or volume, and the seconds that it took to decode."""
 
+    image: ImageRef
     prepared: PreparedInput
     seconds: float
 
 
-async def _decode(
-    parts: list[Part], snapshots: list[Snapshot], limits: InputLimits, decoders: Executor
-) -> list[DecodedInput]:
-    """Each image or volume decoded once and preprocessed once for each distinct rule, off the event loop."""
-    rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
+@dataclass(frozen=True, slots=True, eq=False)
+class ComputedPrediction:
+    """What was computed for one image and one adapter. `drawing` is None for an adapter without masks."""
 
-    def work(part: Part) -> DecodedInput:
+    source: DecodedInput
+    snapshot: Snapshot
+    answer: Answer
+    drawing: Drawing | None
+
+
+class Predictor:
+    """`await Predictor(context).predict(request, "malaria", 5, 60.0)` returns the response."""
+
+    def __init__(self, context: AppContext) -> None:
+        settings = context.settings
+        self._engine = context.engine
+        self._catalog = context.catalog
+        self._metrics = context.metrics
+        self._settings = settings
+        self._decoders = context.decoders
+        self._limits = InputLimits(
+            ImageLimits(settings.max_image_bytes, settings.max_pixels),
+            VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
+        )
+        volumes = is_of_volumes(context.engine.backbone.name)
+        self._max_bytes = settings.max_volume_bytes if volumes else settings.max_image_bytes
+
+    async def predict(self, request: Request, adapter: str, top_k: int, timeout_s: float) -> Response:
         started = time.perf_counter()
-        return DecodedInput(prepare(part.data, rules, limits), time.perf_counter() - started)
+        with self._failures_counted(["none"]):
+            snapshots = await self._resolve(adapter)
+        names = [self._metrics.label(snapshot.version.name) for snapshot in snapshots]
+        with self._failures_counted(names):
+            form = _form(request, snapshots)
+            computed = await self._compute(request, form, snapshots, timeout_s)
+        total_s = time.perf_counter() - started
+        self._metrics.request_seconds.observe(total_s)
+        for name in names:
+            self._metrics.requests.labels(name, "200").inc()
+        if form != JSON:
+            return _masks_alone(form, computed[0])
+        request_id: str = request.state.request_id
+        results = [self._result(each, top_k, request_id, total_s) for each in computed]
+        if len(results) == 1:
+            return _json(results[0].model_dump_json(exclude={"image"}))
+        return _json(Predictions(results=results, request_id=request_id).model_dump_json())
 
-    return await _all([decoders.submit(work, part) for part in parts])
+    @contextmanager
+    def _failures_counted(self, names: Sequence[str]) -> Iterator[None]:
+        """Count a request that fails inside, once per name."""
+        try:
+            yield
+        except Exception as error:
+            for name in names:
+                self._metrics.requests.labels(name, str(status_of(error))).inc()
+            raise
 
+    async def _resolve(self, adapter: str) -> list[Snapshot]:
+        references = parse_references(adapter, self._settings.max_adapters_per_request)
+        self._engine.check_room()
+        return [await self._snapshot_of(reference) for reference in references]
 
-async def _ask(
-    engine: Engine,
-    metrics: Metrics,
-    snapshots: list[Snapshot],
-    images: list[DecodedInput],
-    expires_at: float,
-) -> list[list[Answer]]:
-    """One row an image, one column an adapter."""
-    work = [
-        (s.adapter, picture.prepared.inputs[s.adapter.manifest.preprocessing]) for picture in images for s in snapshots
-    ]
-    gauges = [metrics.inflight.labels(metrics.label(s.version.name)) for s in snapshots]
-    futures = engine.submit_many(work, expires_at)
-    for gauge in gauges:
-        gauge.inc(len(images))
-    try:
-        flat = await _all(futures)
-    finally:
+    async def _snapshot_of(self, reference: Reference) -> Snapshot:
+        known = self._catalog.resolve_cached(reference)
+        return known if known is not None else await asyncio.to_thread(self._catalog.resolve, reference)
+
+    async def _compute(
+        self, request: Request, form: str, snapshots: list[Snapshot], timeout_s: float
+    ) -> list[ComputedPrediction]:
+        """Images outer, adapters inner. The time limit starts when the whole body has arrived."""
+        parts = await self._read_images(request)
+        _check_one(form, parts)
+        expires_at = time.perf_counter() + timeout_s
+        async with deadline(request, timeout_s):
+            await self._prepare(snapshots)
+            sources = await self._decode(parts, snapshots)
+            answers = await self._answers(sources, snapshots, expires_at)
+            return await self._draw(form, sources, snapshots, answers)
+
+    async def _read_images(self, request: Request) -> list[Part]:
+        if is_multipart(request):
+            parts, fields = await read_multipart(request, self._settings.max_request_bytes, self._settings.max_files)
+            if fields:
+                raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
+            return parts
+        return [Part(await read_raw(request, self._max_bytes), None)]
+
+    async def _prepare(self, snapshots: list[Snapshot]) -> None:
+        """If an adapter needs a program that is not compiled yet, its request waits for it, and the engine does not."""
+        for snapshot in snapshots:
+            if not self._engine.runner.ready(snapshot.adapter):
+                await asyncio.to_thread(self._engine.runner.prepare, snapshot.adapter)
+
+    async def _decode(self, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
+        """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
+        rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
+
+        def decode(index: int, part: Part) -> DecodedInput:
+            started = time.perf_counter()
+            prepared = prepare(part.data, rules, self._limits)
+            return DecodedInput(ImageRef(index=index, name=part.name), prepared, time.perf_counter() - started)
+
+        return await _all([self._decoders.submit(decode, index, part) for index, part in enumerate(parts)])
+
+    async def _answers(self, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float) -> list[Answer]:
+        """The engine's answers: images outer, adapters inner."""
+        work = [
+            (snapshot.adapter, source.prepared.inputs[snapshot.adapter.manifest.preprocessing])
+            for source in sources
+            for snapshot in snapshots
+        ]
+        gauges = [self._metrics.inflight.labels(self._metrics.label(s.version.name)) for s in snapshots]
+        futures = self._engine.submit_many(work, expires_at)
         for gauge in gauges:
-            gauge.dec(len(images))
-    return [flat[row : row + len(snapshots)] for row in range(0, len(flat), len(snapshots))]
+            gauge.inc(len(sources))
+        try:
+            return await _all(futures)
+        finally:
+            for gauge in gauges:
+                gauge.dec(len(sources))
+
+    async def _draw(
+        self, form: str, sources: list[DecodedInput], snapshots: list[Snapshot], answers: list[Answer]
+    ) -> list[ComputedPrediction]:
+        """Add the masks in this form, drawn off the event loop."""
+        pairs = [(source, snapshot) for source in sources for snapshot in snapshots]
+        computed = [ComputedPrediction(*pair, answer, None) for pair, answer in zip(pairs, answers, strict=True)]
+        if not any(isinstance(s.adapter.manifest.head, SegmentationHead) for s in snapshots):
+            return computed
+        return await _all([self._decoders.submit(_with_drawing, form, each) for each in computed])
+
+    def _result(self, computed: ComputedPrediction, top_k: int, request_id: str, total_s: float) -> ImagePrediction:
+        answer, version = computed.answer, computed.snapshot.version
+        segmentation = computed.drawing if isinstance(computed.drawing, Segmentation) else None
+        scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
+        best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[:top_k]
+        backbone = self._engine.backbone
+        prediction = ImagePrediction(
+            adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
+            backbone=BackboneInfo(name=backbone.name, fingerprint=backbone.fingerprint),
+            predictions=[LabelScore(label=label, score=min(1.0, score)) for label, score in best],
+            request_id=request_id,
+            timing_ms=Timing(
+                queue=_ms(answer.queue_s),
+                decode=_ms(computed.source.seconds),
+                swap=_ms(answer.swap_s),
+                forward=_ms(answer.forward_s),
+                total=_ms(total_s),
+            ),
+            image=computed.source.image,
+        )
+        if segmentation is None:
+            return prediction
+        return SegmentedImagePrediction(**dict(prediction), segmentation=segmentation)
 
 
-async def _draw(
-    form: str,
-    snapshots: list[Snapshot],
-    images: list[DecodedInput],
-    answers: list[list[Answer]],
-    decoders: Executor,
-) -> list[list[Drawing | None]]:
-    """The masks of each image and adapter in that form, off the event loop; None for an adapter of labels."""
+def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
+    """The media type of the response. Masks without JSON are offered only for a single segmentation adapter.
 
-    def work(snapshot: Snapshot, picture: DecodedInput, answer: Answer) -> Drawing | None:
-        manifest = snapshot.adapter.manifest
-        if not isinstance(manifest.head, SegmentationHead):
-            return None
-        assert picture.prepared.size is not None  # no backbone of volumes gives maps
-        return FORMS[form](read_masks(manifest, answer.scores, picture.prepared.size))
-
-    if not any(isinstance(s.adapter.manifest.head, SegmentationHead) for s in snapshots):
-        return [[None] * len(snapshots)] * len(images)
-    futures = [
-        decoders.submit(work, snapshot, picture, answer)
-        for picture, row in zip(images, answers, strict=True)
-        for snapshot, answer in zip(snapshots, row, strict=True)
-    ]
-    flat = await _all(futures)
-    return [flat[row : row + len(snapshots)] for row in range(0, len(flat), len(snapshots))]
+    In all other cases the response is JSON whatever `Accept` says, unless it asks for masks.
+    """
+    accept = request.headers.get("accept")
+    if len(snapshots) == 1 and isinstance(snapshots[0].adapter.manifest.head, SegmentationHead):
+        return negotiate(accept, list(FORMS), f"{snapshots[0].version.name} gives masks")
+    if accept and any(form in accept.lower() for form in FORMS if form != JSON):
+        several = "several adapters are answered in one JSON document"
+        single = f"{snapshots[0].version.name} gives labels, not masks"
+        return negotiate(accept, [JSON], several if len(snapshots) > 1 else single)
+    return JSON
 
 
-def _masks_alone(form: str, drawing: Drawing | None, snapshot: Snapshot) -> Response:
-    """No document says which adapter answered, so a header does."""
-    assert isinstance(drawing, str | bytes)
-    version = snapshot.version
+def _check_one(form: str, parts: Sequence[Part]) -> None:
+    if form != JSON and len(parts) > 1:
+        raise RequestInvalid(
+            f"found {len(parts)} images for a response in {form}, expected one. Fix: ask for {JSON}, or send one image",
+            code="single_image_required",
+        )
+
+
+def _with_drawing(form: str, computed: ComputedPrediction) -> ComputedPrediction:
+    manifest = computed.snapshot.adapter.manifest
+    if not isinstance(manifest.head, SegmentationHead):
+        return computed
+    size = computed.source.prepared.size
+    assert size is not None  # a backbone of volumes gives no maps
+    return replace(computed, drawing=FORMS[form](read_masks(manifest, computed.answer.scores, size)))
+
+
+def _masks_alone(form: str, computed: ComputedPrediction) -> Response:
+    """Masks have no room for the adapter's name, so a header says which adapter answered."""
+    assert isinstance(computed.drawing, str | bytes)
+    version = computed.snapshot.version
     return Response(
-        drawing, media_type=form, headers={"Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}"}
+        computed.drawing,
+        media_type=form,
+        headers={"Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}"},
     )
 
 
 async def _all(futures: list[Future[T]]) -> list[T]:
-    """The results in order; raises the first error in order."""
+    """The results in order. Raises the first error in order."""
     try:
         return [await asyncio.wrap_future(future) for future in futures]
     finally:
         for future in futures:
-            future.cancel()  # what is still queued when time is over, the client has gone or a neighbour failed
-
-
-def _result(
-    engine: Engine,
-    snapshot: Snapshot,
-    answer: Answer,
-    drawing: Drawing | None,
-    top_k: int,
-    request_id: str,
-    decode_s: float,
-    total_s: float,
-    image: ImageRef,
-) -> ImagePrediction:
-    version = snapshot.version
-    segmentation = drawing if isinstance(drawing, Segmentation) else None
-    scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
-    best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[:top_k]
-    prediction = ImagePrediction(
-        adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
-        backbone=BackboneInfo(name=engine.backbone.name, fingerprint=engine.backbone.fingerprint),
-        predictions=[LabelScore(label=label, score=min(1.0, score)) for label, score in best],
-        request_id=request_id,
-        timing_ms=Timing(
-            queue=_ms(answer.queue_s),
-            decode=_ms(decode_s),
-            swap=_ms(answer.swap_s),
-            forward=_ms(answer.forward_s),
-            total=_ms(total_s),
-        ),
-        image=image,
-    )
-    if segmentation is None:
-        return prediction
-    return SegmentedImagePrediction(**dict(prediction), segmentation=segmentation)
+            future.cancel()  # what is still queued after a timeout, a disconnect or another image's error
 
 
 def _json(text: str) -> Response:
-    """The answer as it is: FastAPI would judge a model of ours once more against the model that it already is."""
+    """Send the text unchanged. FastAPI would validate one of our models again against its own type."""
     return Response(text, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""The adapters a server can mount: admission in front, registry and blobs behind, admitted ones in memory."""
+"""The adapters that a server can mount: uploads are checked here, then stored, registered and kept in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Publish = Callable[[str, Adapter], tuple[Version, bool]]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A request's adapter, bound once: whatever happens to the name afterwards, this is what answers."""
+    """The adapter that answers a request. Later changes to its name do not affect the request."""
 
     version: Version
     adapter: Adapter
@@ -56,24 +56,26 @@ class Catalog:
         self._blobs = blobs
         self._metrics = metrics
         self._runner = runner
-        self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to the digest that is pinned for it
+        self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to its pinned digest
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
-        self._writing = threading.Lock()  # no delete between a new row and the look whether its file is there
-        self._observing = threading.Lock()  # the sum that was computed last is the one that is shown
+        self._writing = threading.Lock()  # no delete between the insert of a row and the check that its file exists
+        self._observing = threading.Lock()  # the metrics show the sum that was computed last
 
     def upload(self, name: str, data: bytes, publish: Publish | None = None) -> tuple[Version, bool]:
-        """Judge, store and publish; True where a new version was made. A refusal changes nothing that is served.
+        """Check, store and publish an adapter. Returns its version, and True if the version is new.
 
-        `publish` makes the row, by default `Registry.publish`.
+        A refusal changes nothing that is served. `publish` inserts the row, by default `Registry.publish`.
         """
         require_name(name)
         adapter = admit(data, self.backbone, self.limits)
         self._blobs.put(data)
         with self._writing:
             version, created = (publish or self._publish)(name, adapter)
-            if not self._blobs.holds(adapter.digest):  # deleted between the two writes, or an orphan to a `gc`
+            if not self._blobs.holds(
+                adapter.digest
+            ):  # deleted between the two writes, or by a `gc` that saw no row for it
                 self._blobs.put(data)
-            self._pin(name, adapter.digest)  # with the lock: in the order of publication
+            self._pin(name, adapter.digest)  # under the lock, so in the order of publication
         self._cache.put(adapter)
         self._runner.prefetch(adapter)
         self._observe_cache()
@@ -86,14 +88,14 @@ class Catalog:
         if version.manifest.backbone != self.backbone.ref:
             raise BackboneMismatch(
                 f"{version.name!r} version {version.version} was made for {version.manifest.backbone.name}, "
-                f"this server holds {self.backbone.name}. "
+                f"but this server runs {self.backbone.name}. "
                 f"Fix: start a server with --backbone {version.manifest.backbone.name}"
             )
         return Snapshot(version, self._cache.get(version.digest))
 
-    def recall(self, reference: Reference) -> Snapshot | None:
-        """As `resolve`, where nothing has to be read for it; waits for nobody, so an event loop may ask."""
-        version = self._registry.recall(reference)
+    def resolve_cached(self, reference: Reference) -> Snapshot | None:
+        """The result of `resolve` if all of it is in memory, or None. Never blocks, so an event loop may call it."""
+        version = self._registry.resolve_cached(reference)
         if version is None or version.manifest.backbone != self.backbone.ref:
             return None
         adapter = self._cache.find(version.digest)
@@ -109,14 +111,14 @@ class Catalog:
         return self._registry.entry(name)
 
     def read(self, version: Version) -> bytes:
-        """The file, byte for byte as it was uploaded."""
+        """The file, byte for byte as uploaded."""
         return self._blobs.get(version.digest)
 
     def delete(self, name: str, number: int | None = None) -> None:
-        """Requests that are under way finish with their snapshot; new ones do not find it."""
+        """Requests in progress finish with their snapshot. New requests no longer find the adapter."""
         with self._writing:
             for digest in self._registry.delete(name, number):
-                if digest not in self._registry.digests():  # another server may have published the same file just now
+                if digest not in self._registry.digests():  # another server may just have published the same file
                     self._blobs.delete(digest)
                 self._cache.drop(digest)
                 if self._pinned.get(name) == digest:
@@ -136,13 +138,13 @@ class Catalog:
         return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
 
     def tier(self, version: Version) -> str:
-        """Where a version is: hot or merged (its merged weights are resident), memory (its factors), file or remote."""
+        """Where a version is: hot or merged (merged weights in memory), memory (factors in memory), file or remote."""
         if self._cache.holds(version.digest):
             return self._runner.tier(version.digest) or "memory"
         return self._runner.tier(version.digest) or self._blobs.tier(version.digest)
 
     def pinned(self) -> frozenset[str]:
-        """The names whose latest version keeps its place."""
+        """The names whose latest version is never evicted."""
         return frozenset(self._pinned)
 
     def tiers(self) -> dict[str, str]:
@@ -150,7 +152,7 @@ class Catalog:
         return {entry.latest.name: self.tier(entry.latest) for entry in self.entries()}
 
     def warm(self, most: int = 64) -> None:
-        """Bring adapters up ahead of their first request: the pinned ones, then in the order of their names."""
+        """Load adapters before their first request: the pinned ones, then the others by name."""
         entries = sorted(self.entries(), key=lambda entry: entry.latest.name not in self._pinned)
         for entry in entries[: max(most, len(self._pinned))]:
             if self.status(entry.latest) != "ready":
@@ -158,14 +160,14 @@ class Catalog:
             reference = Reference(entry.latest.name)
             try:
                 if reference.name in self._pinned:
-                    with self._writing:  # there may be a newer version than `entries` gave
+                    with self._writing:  # there may be a newer version than in `entries`
                         self._pin(reference.name, self._registry.resolve(reference).digest)
                 self.resolve(reference)
-            except (AdapterError, ServiceError) as error:  # its own request will be told
+            except (AdapterError, ServiceError) as error:  # its first request will report the error
                 log.warning("adapter not warmed", adapter=reference.name, reason=str(error))
 
     def load_zoo(self, folder: Path) -> list[str]:
-        """Publish the zoo adapters whose names were never used here; returns the names published."""
+        """Publish the zoo adapters whose names were never used here. Returns the names published."""
         published = []
         for path in sorted(folder.glob("*.safetensors")):
             name = path.stem
@@ -198,8 +200,8 @@ class Catalog:
         data = self._blobs.get(digest)
         try:
             adapter = admit(data, self.backbone, self.limits)
-        except AdapterError as error:  # it was admitted once, so a limit or the backbone was changed since
-            raise Unavailable(f"a published adapter is refused now: {error}", code="adapter_corrupt") from error
+        except AdapterError as error:  # it was admitted before, so a limit or the backbone has changed since
+            raise Unavailable(f"a published adapter is no longer accepted: {error}", code="adapter_corrupt") from error
         self._runner.prefetch(adapter)
         self._metrics.adapter_load_seconds.labels("file").observe(time.perf_counter() - start)
         self._observe_cache()

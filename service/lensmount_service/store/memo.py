@@ -1,4 +1,4 @@
-"""What was found for a key, as long as the place where it was found has not changed since."""
+"""A lookup cache that is invalidated when its source's version stamp changes."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ V = TypeVar("V")
 
 
 class StampedCache(Generic[K, V]):
-    """`recall.ask(key, find)` finds it once, `recall.get(key)` knows it then; safe from any thread.
+    """`cache.get_or_load(key, load)` loads a value once, then `cache.get(key)` returns it; safe from any thread.
 
-    `stamp` tells the state of the place: equal stamps, equal answers; None where that cannot be told. At most `most`
-    answers are kept; an error is not.
+    `stamp` returns the state of the source: equal stamps mean equal values, and None means that the state is unknown.
+    At most `max_entries` values are kept. Errors are not cached.
     """
 
-    def __init__(self, stamp: Callable[[], object | None], most: int = 1024) -> None:
+    def __init__(self, stamp: Callable[[], object | None], max_entries: int = 1024) -> None:
         self._stamp = stamp
-        self._most = most
-        self._page: tuple[object | None, dict[K, V]] = (None, {})  # the answers of one stamp; replaced as a whole
+        self._max_entries = max_entries
+        self._values: tuple[object | None, dict[K, V]] = (None, {})  # a stamp and its values; replaced as a whole
         self._writing = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The answer of the present state, or None where it has to be found."""
-        written, answers = self._page
-        known = answers.get(key)
-        return None if known is None or self._stamp() != written else known
+        """The value of the current state, or None if it has to be loaded."""
+        stamp, values = self._values
+        cached = values.get(key)
+        return None if cached is None or self._stamp() != stamp else cached
 
-    def ask(self, key: K, find: Callable[[K], V]) -> V:
-        """The answer of the present state. Raises what `find` raises."""
-        known = self.get(key)
-        if known is not None:
-            return known
-        stamp = self._stamp()  # before `find`: what changes in between must not be missed
-        found = find(key)
+    def get_or_load(self, key: K, load: Callable[[K], V]) -> V:
+        """The value of the current state. Raises what `load` raises."""
+        cached = self.get(key)
+        if cached is not None:
+            return cached
+        stamp = self._stamp()  # before `load`, so that a change during the load is not missed
+        value = load(key)
         if stamp is not None:
-            self._keep(stamp, key, found)
-        return found
+            self._put(stamp, key, value)
+        return value
 
-    def _keep(self, stamp: object, key: K, found: V) -> None:
+    def _put(self, stamp: object, key: K, value: V) -> None:
         with self._writing:
-            written, answers = self._page
-            if stamp != written or len(answers) >= self._most:
-                answers = {}
-                self._page = (stamp, answers)
-            answers[key] = found
+            current, values = self._values
+            if stamp != current or len(values) >= self._max_entries:
+                values = {}
+                self._values = (stamp, values)
+            values[key] = value

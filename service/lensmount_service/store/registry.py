@@ -1,6 +1,6 @@
-"""Which adapters there are: names, versions and aliases that point at digests, durable before it answers.
+"""The registered adapters: names, versions and aliases, each pointing at a digest. Changes are durable on return.
 
-Version numbers are never used twice. The latest version that is not deleted answers for the bare name.
+Version numbers are never reused. A name without a version means its latest version that is not deleted.
 """
 
 from __future__ import annotations
@@ -69,13 +69,14 @@ class Registry:
     """`registry.publish("malaria", digest, size, manifest)`, `registry.resolve(Reference.parse("malaria:prod"))`."""
 
     def __init__(self, database: Database) -> None:
-        """Raises Unavailable where the database is not to be had or a newer Lensmount made it."""
+        """Raises Unavailable if the database cannot be reached or a newer Lensmount created it."""
         self._database = database
-        self._recall: StampedCache[Reference, Version] = StampedCache(database.stamp)
+        self._cached: StampedCache[Reference, Version] = StampedCache(database.stamp)
+        self._stamps_at_once = database.stamps_at_once
         database.create()
 
     def publish(self, name: str, digest: str, size_bytes: int, manifest: Manifest) -> tuple[Version, bool]:
-        """The new version, and True; or the latest one and False where it holds these very bytes already."""
+        """Returns the new version and True, or the latest version and False if that already has these bytes."""
         with self._database.write() as connection:
             return self.add(connection, name, digest, size_bytes, manifest)
 
@@ -103,11 +104,11 @@ class Registry:
 
     def resolve(self, reference: Reference) -> Version:
         """Raises NotFound or VersionDeleted."""
-        return self._recall.ask(reference, self._resolve)
+        return self._cached.get_or_load(reference, self._resolve)
 
-    def recall(self, reference: Reference) -> Version | None:
-        """As `resolve`, where the answer is known and nothing was committed since; waits for nobody."""
-        return self._recall.get(reference) if self._database.stamps_at_once else None
+    def resolve_cached(self, reference: Reference) -> Version | None:
+        """The result of `resolve` if it is cached and nothing was committed since, otherwise None. Never blocks."""
+        return self._cached.get(reference) if self._stamps_at_once else None
 
     def _resolve(self, reference: Reference) -> Version:
         with self._database.read() as connection:
@@ -153,7 +154,7 @@ class Registry:
             return bool(_rows(connection, name))
 
     def delete(self, name: str, number: int | None = None) -> list[str]:
-        """Delete a version, or all of them with their aliases; returns the digests that nothing points at any more.
+        """Delete a version, or all versions with their aliases. Returns the digests that are no longer used.
 
         Raises NotFound or VersionDeleted.
         """
@@ -224,7 +225,7 @@ def _by_number(name: str, rows: list[Any], number: int) -> Any:
             return row
     newest = max(row.version for row in rows if not row.deleted)
     raise NotFound(
-        f"found no version {number} of {name!r}. Did you mean {newest}, its newest?", code="version_not_found"
+        f"found no version {number} of {name!r}. Did you mean {newest}, the latest?", code="version_not_found"
     )
 
 
@@ -242,13 +243,13 @@ def _by_digest(reference: Reference, rows: list[Any]) -> Any:
 
 def _alias(connection: sa.Connection, name: str, alias: str) -> int:
     mine = _aliases.c.name == name
-    found = connection.execute(
+    version = connection.execute(
         sa.select(_aliases.c.version).where(mine, _aliases.c.alias == alias)
     ).scalar_one_or_none()
-    if found is None:
+    if version is None:
         meant = similar_name(connection, _aliases.c.alias, mine, alias)
         raise NotFound(f"found no alias {alias!r} of {name!r}.{meant}", code="alias_not_found")
-    return int(found)
+    return int(version)
 
 
 def _version(row: Any) -> Version:
@@ -257,7 +258,7 @@ def _version(row: Any) -> Version:
 
 @functools.lru_cache(maxsize=1024)
 def _parsed(text: str) -> Manifest:
-    """A manifest is immutable and every prediction asks for one: it is judged once."""
+    """Cached, because a manifest is immutable and every prediction needs one."""
     return Manifest.parse(text)
 
 

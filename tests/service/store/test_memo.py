@@ -7,16 +7,16 @@ import pytest
 from lensmount_service.store.memo import StampedCache
 
 
-class Place:
-    """What is asked: `value` may change, and `stamp` with it."""
+class Source:
+    """Where values come from. `change` resources the value and the stamp."""
 
     def __init__(self):
         self.stamp: object | None = 0
         self.value = "old"
-        self.asked = 0
+        self.loads = 0
 
-    def find(self, key):
-        self.asked += 1
+    def load(self, key):
+        self.loads += 1
         return f"{key} is {self.value}"
 
     def change(self, value):
@@ -25,88 +25,88 @@ class Place:
 
 
 @pytest.fixture
-def place():
-    return Place()
+def source():
+    return Source()
 
 
 @pytest.fixture
-def recall(place):
-    return StampedCache(lambda: place.stamp, most=3)
+def cache(source):
+    return StampedCache(lambda: source.stamp, max_entries=3)
 
 
-def test_what_was_found_is_not_asked_for_again_while_nothing_changes(recall, place):
-    assert recall.get("a") is None
-    assert [recall.ask("a", place.find) for _ in range(3)] == ["a is old"] * 3
-    assert recall.get("a") == "a is old"
-    assert place.asked == 1
+def test_a_value_is_loaded_once_while_nothing_changes(cache, source):
+    assert cache.get("a") is None
+    assert [cache.get_or_load("a", source.load) for _ in range(3)] == ["a is old"] * 3
+    assert cache.get("a") == "a is old"
+    assert source.loads == 1
 
 
-def test_after_a_change_it_is_asked_for_again(recall, place):
-    recall.ask("a", place.find)
-    recall.ask("b", place.find)
-    place.change("new")
+def test_after_a_change_it_is_loaded_again(cache, source):
+    cache.get_or_load("a", source.load)
+    cache.get_or_load("b", source.load)
+    source.change("new")
 
-    assert recall.get("a") is None
-    assert recall.ask("a", place.find) == "a is new"
-    assert recall.get("b") is None
-
-
-def test_a_change_while_it_is_asked_for_is_not_missed(recall, place):
-    def find(key):
-        found = place.find(key)
-        place.change("new")
-        return found
-
-    assert recall.ask("a", find) == "a is old"
-    assert recall.get("a") is None
-    assert recall.ask("a", place.find) == "a is new"
+    assert cache.get("a") is None
+    assert cache.get_or_load("a", source.load) == "a is new"
+    assert cache.get("b") is None
 
 
-def test_where_no_state_can_be_told_everything_is_asked_for(recall, place):
-    recall.ask("a", place.find)
-    place.stamp = None
+def test_a_change_during_a_load_is_not_missed(cache, source):
+    def load(key):
+        value = source.load(key)
+        source.change("new")
+        return value
 
-    assert recall.get("a") is None
-    assert [recall.ask("a", place.find) for _ in range(2)] == ["a is old"] * 2
-    assert place.asked == 3
+    assert cache.get_or_load("a", load) == "a is old"
+    assert cache.get("a") is None
+    assert cache.get_or_load("a", source.load) == "a is new"
 
 
-def test_what_was_never_found_is_not_known_and_costs_no_look_at_the_state():
+def test_with_an_unknown_state_every_value_is_loaded(cache, source):
+    cache.get_or_load("a", source.load)
+    source.stamp = None
+
+    assert cache.get("a") is None
+    assert [cache.get_or_load("a", source.load) for _ in range(2)] == ["a is old"] * 2
+    assert source.loads == 3
+
+
+def test_a_missing_key_is_answered_without_reading_the_state():
     def refuse():
-        raise AssertionError("found a look at the state, expected none")
+        raise AssertionError("the state was read, expected no read")
 
     assert StampedCache(refuse).get("a") is None
 
 
-def test_an_error_is_not_kept(recall, place):
+def test_an_error_is_not_cached(cache, source):
     with pytest.raises(ZeroDivisionError):
-        recall.ask("a", lambda _: 1 // 0)
-    assert recall.ask("a", place.find) == "a is old"
+        cache.get_or_load("a", lambda _: 1 // 0)
+    assert cache.get_or_load("a", source.load) == "a is old"
 
 
-def test_no_more_answers_are_kept_than_allowed(recall, place):
+def test_the_cache_stays_within_its_bound(cache, source):
     for key in "abcdefg":
-        recall.ask(key, place.find)
+        cache.get_or_load(key, source.load)
 
-    assert sum(recall.get(key) is not None for key in "abcdefg") <= 3
-    assert recall.get("g") == "g is old"
+    assert sum(cache.get(key) is not None for key in "abcdefg") <= 3
+    assert cache.get("g") == "g is old"
 
 
-def test_no_thread_is_told_what_was_over_before_it_asked():
-    """One thread counts up, eight ask: each answer lies between the counts before and after the question."""
+def test_no_thread_reads_a_value_that_was_outdated_before_it_asked():
+    """One thread counts up and eight read: each value lies between the counts before and after the read."""
     now = 0
-    recall: StampedCache[int, int] = StampedCache(lambda: now)
+    cache: StampedCache[int, int] = StampedCache(lambda: now)
     wrong: list[tuple[int, int, int]] = []
     done = threading.Event()
 
-    def ask(key: int) -> None:
+    def read(key: int) -> None:
         while not done.is_set():
             before = now
-            found = recall.get(key) or recall.ask(key, lambda _: now)
-            if not before <= found <= now:
-                wrong.append((before, found, now))
+            value = cache.get(key) or cache.get_or_load(key, lambda _: now)
+            if not before <= value <= now:
+                wrong.append((before, value, now))
 
-    threads = [threading.Thread(target=ask, args=(number % 3,)) for number in range(8)]
+    threads = [threading.Thread(target=read, args=(number % 3,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for _ in range(50_000):

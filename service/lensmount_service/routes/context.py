@@ -1,0 +1,57 @@
+"""What the handlers share: one frozen record per application, kept in `app.state.context`."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from lensmount_service.engine.engine import Engine
+from lensmount_service.jobs.files import JobFiles
+from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.jobs.table import JobTable
+from lensmount_service.jobs.worker_table import WorkerTable
+from lensmount_service.metrics import Metrics
+from lensmount_service.settings import Settings
+from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.datasets import DatasetStore
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What turns datasets into adapters. `stopping` is set when the server is told to stop."""
+
+    datasets: DatasetStore
+    jobs: JobTable
+    files: JobFiles
+    publisher: Publisher
+    workers: WorkerTable
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext:
+    """The parts of one server that its handlers use.
+
+    `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
+    other cores.
+    """
+
+    engine: Engine
+    catalog: Catalog
+    metrics: Metrics
+    settings: Settings
+    training: Training
+    decoders: Executor
+    admissions: Executor
+
+
+async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread
+    context: AppContext = request.app.state.context
+    return context
+
+
+Context = Annotated[AppContext, Depends(_context_of)]
