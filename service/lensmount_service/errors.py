@@ -1,4 +1,4 @@
-"""Every error of the service: one base class, one tree; `web/problems.py` turns each into a status.
+"""Every error of the service, in one tree. `web/problems.py` turns each into an HTTP status.
 
 ServiceError
 ├── RequestError                a request that cannot be read
@@ -6,23 +6,23 @@ ServiceError
 │   ├── MultipartMalformed
 │   ├── MediaTypeUnsupported
 │   └── RequestInvalid
-├── NotAcceptable               no form of the answer that `Accept` takes
+├── NotAcceptable               `Accept` excludes every format of the response
 ├── NotFound
 ├── VersionDeleted
 ├── DatasetInUse                a job still needs it
-├── UploadOffsetMismatch        go on from `received`
+├── UploadOffsetMismatch        resume from `received`
 ├── JobConflict
-│   └── LeaseLost               another worker holds the job
+│   └── LeaseLost               another worker has the job
 ├── Unauthorized
 ├── Forbidden
 ├── HostNotAllowed
-├── QueueFull                   come back after `retry_after_s`
+├── QueueFull                   try again after `retry_after_s`
 ├── Unavailable
 ├── DeadlineExceeded
 └── StorageFull
 
-Each class declares every code that it is raised with: `default_code`, and `finer_codes` by name. A code is part of the
-API. `problems.CODES` gathers them, and tests compare them with the client's classes and the table in docs/api.md.
+Each class declares every code that it is raised with: `default_code` and `finer_codes`. The codes are part of the API.
+`problems.CODES` collects them, and tests compare them with the client's classes and the table in docs/api.md.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """The base of the service's own errors; `code` is stable and part of the API."""
+    """The base class of the service's errors. `code` is stable and part of the API."""
 
     default_code: ClassVar[str] = "service_error"
-    finer_codes: ClassVar[tuple[str, ...]] = ()  # of this class alone, not of its subclasses
+    finer_codes: ClassVar[tuple[str, ...]] = ()  # of this class only, not of its subclasses
 
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)

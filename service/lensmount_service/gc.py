@@ -1,7 +1,7 @@
-"""Remove the files that nothing points at: what a process left that died in the middle of a write, or of a job.
+"""Removes files that nothing points at, such as those of a process that died during a write or a job.
 
-Rows decide, and no row is made while they are asked: blobs and archives go inside a transaction that is alone among
-writers. A file that is younger than the given age may belong to a write that is under way, and stays.
+The database decides what is needed. Blobs and archives are removed within a transaction without other writers, so no
+row is inserted meanwhile. A file younger than the given age may belong to a write in progress, so it stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEFAULT_AGE_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """How many files (or folders of jobs) were removed, and of which kind."""
+    """How many files (or job folders) of each kind were removed."""
 
     blobs: int
     datasets: int
@@ -47,9 +47,9 @@ def collect(
     datasets: DatasetStore,
     older_than_s: float = DEFAULT_AGE_S,
 ) -> Collected:
-    """Remove what nothing points at and nobody has written to for `older_than_s` seconds.
+    """Remove files that nothing points at and that were last written at least `older_than_s` seconds ago.
 
-    Raises Unavailable where the database or the object store is not to be had; OSError where a file cannot be removed.
+    Raises Unavailable if the database or the object store is unavailable, OSError if a file cannot be removed.
     """
     before = time.time() - older_than_s
     collected = Collected(
@@ -64,26 +64,28 @@ def collect(
 
 
 def _jobs(folder: Path, jobs: JobTable, before: float) -> int:
-    """Folders of no job, half files, and checkpoints that no retry will want."""
+    """Remove folders without a job, partial files, and checkpoints that no retry needs."""
     states = jobs.ids()
     gone = [path for path in _inside(folder) if path.name not in states and mtime_of(path) < before]
-    half = [
+    unneeded = [
         path
         for path in folder.glob("*/*")
         if path.parent.name in states
         and (path.suffix == ".tmp" or (path.name == CHECKPOINT and states[path.parent.name] == "succeeded"))
         and mtime_of(path) < before
     ]
-    return _remove([*gone, *half])
+    return _remove([*gone, *unneeded])
 
 
 def _worker(folder: Path, jobs: JobTable, datasets: DatasetStore, before: float) -> int:
-    """Folders of attempts whose lease is gone, and archives of datasets that are deleted."""
-    left = [path for path in _inside(folder / "jobs") if mtime_of(path) < before]  # looked for before the leases are
+    """Remove folders of attempts whose lease is gone, and archives of deleted datasets."""
+    attempts = [
+        path for path in _inside(folder / "jobs") if mtime_of(path) < before
+    ]  # listed before the leases are read
     tokens = jobs.tokens()
     needed = {digest.removeprefix("sha256:") for digest in datasets.digests()}
     cached = [path for path in _inside(folder / "datasets") if path.stem not in needed and mtime_of(path) < before]
-    return _remove([*(path for path in left if path.name.rpartition("-")[2] not in tokens), *cached])
+    return _remove([*(path for path in attempts if path.name.rpartition("-")[2] not in tokens), *cached])
 
 
 def _inside(folder: Path) -> list[Path]:

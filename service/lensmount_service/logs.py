@@ -1,4 +1,4 @@
-"""Logging, configured in this one place: one line an event, text for people or JSON for machines."""
+"""Configures logging: one line per event, as text for people or JSON for machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 
 
 class LogSettings(Protocol):
-    """Where the server's settings and a worker's are alike."""
+    """The settings that servers and workers share."""
 
     @property
     def log_level(self) -> str: ...
@@ -19,7 +19,7 @@ class LogSettings(Protocol):
 
 
 def configure(settings: LogSettings) -> None:
-    """Send structlog to stderr at the settings' level; uvicorn's own lines stay at warnings."""
+    """Send structlog to stderr at the configured level. uvicorn itself logs only warnings and errors."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -34,7 +34,7 @@ def configure(settings: LogSettings) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if settings.log_format == "json" else _as_it_is,
+            structlog.processors.format_exc_info if settings.log_format == "json" else _unchanged,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
@@ -43,7 +43,7 @@ def configure(settings: LogSettings) -> None:
     )
 
 
-def _as_it_is(
+def _unchanged(
     _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     return event

@@ -1,4 +1,4 @@
-"""Commands on a server's state: collect garbage, calibrate."""
+"""Maintenance of a server's state: garbage collection and calibration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lensmount_service.store.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How the server will compute on this machine, and what the branch costs in each way."""
+    """How the server will compute on this machine, and the cost of each way to compute the branch."""
 
     engine: dict[str, str]
     lines: dict[str, LinearCost]
 
 
 def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
-    """`lensmount gc`: what `collect` does, on a state folder that a server may be using. Raises as it does."""
+    """`lensmount gc`: run `collect` on a state folder, even while a server uses it. Raises what `collect` raises."""
     with contextlib.closing(Database(settings.database_url())) as database:
         registry, jobs = Registry(database), JobTable(database)
         with contextlib.closing(open_datasets(settings, database)) as datasets:
@@ -33,9 +33,9 @@ def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
 
 
 def calibrate(settings: Settings) -> Calibration:
-    """`lensmount calibrate`: choose the executor and measure the ways to compute anew, for every adapter registered."""
-    for remembered in (settings.state / "programs").glob("executor-*.json"):
-        remembered.unlink(missing_ok=True)
+    """`lensmount calibrate`: choose the executor again and re-measure every way to compute, for every adapter."""
+    for choice in (settings.state / "programs").glob("executor-*.json"):
+        choice.unlink(missing_ok=True)
     with open_parts(settings) as parts:
         runner = parts.engine.runner
         if isinstance(runner, SegmentRunner):

@@ -1,4 +1,4 @@
-"""The Prometheus metrics, one registry an app; the number of adapter names in labels is bounded."""
+"""The Prometheus metrics, with one registry per app. The number of adapter names in labels is bounded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-MAX_ADAPTER_LABELS = 256  # beyond it a new name is counted as "other": cardinality stays bounded
+MAX_ADAPTER_LABELS = 256  # any further name is counted as "other", so that the cardinality is bounded
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """`metrics.requests.labels(metrics.label("malaria"), "200").inc()`; `metrics.render()` is the page."""
+    """`metrics.requests.labels(metrics.label("malaria"), "200").inc()`; `metrics.render()` is the response."""
 
     def __init__(self, version: str, backbone: str, fingerprint: str) -> None:
         self.registry = CollectorRegistry()
@@ -20,31 +20,31 @@ class Metrics:
         self._lock = threading.Lock()
         info = Info("lensmount_build", "Version and backbone.", registry=self.registry)
         info.info({"version": version, "backbone": backbone, "fingerprint": fingerprint})
-        self.requests = self._counter("requests", "Predictions answered, by adapter and status.", ("adapter", "code"))
-        self.request_seconds = self._histogram("request_seconds", "From the first byte to the answer.", _SECONDS)
-        self.queue_seconds = self._histogram("queue_seconds", "Waiting for the engine.", _SECONDS)
+        self.requests = self._counter("requests", "Prediction requests, by adapter and status.", ("adapter", "code"))
+        self.request_seconds = self._histogram("request_seconds", "Time from the first byte to the response.", _SECONDS)
+        self.queue_seconds = self._histogram("queue_seconds", "Time spent waiting for the engine.", _SECONDS)
         self.batch_size = self._histogram("batch_size", "Images in one forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))
-        self.images = self._counter("images", "Images answered, by how their branch was computed.", ("mode",))
+        self.images = self._counter("images", "Images computed, by how their branch was computed.", ("mode",))
         self.switches = self._counter("switches", "Adapter switches.", ("from_tier", "mode"))
-        self.switch_seconds = self._histogram("switch_seconds", "One adapter switch, in place.", _SECONDS)
+        self.switch_seconds = self._histogram("switch_seconds", "Time of one adapter switch in place.", _SECONDS)
         self.adapter_load_seconds = Histogram(
-            "lensmount_adapter_load_seconds", "Bringing an adapter up from a tier.", ("tier",), registry=self.registry
+            "lensmount_adapter_load_seconds", "Time to load an adapter from a tier.", ("tier",), registry=self.registry
         )
         self.adapter_resident = Gauge(
             "lensmount_adapter_resident",
-            "1 where the adapter is resident in the tier.",
+            "1 if the adapter is resident in the tier.",
             ("adapter", "tier", "pinned"),
             registry=self.registry,
         )
         self.adapter_evictions = self._counter("adapter_evictions", "Adapters dropped from memory.", ("reason",))
-        self.cache_bytes = Gauge("lensmount_cache_bytes", "Bytes held, by tier.", ("tier",), registry=self.registry)
+        self.cache_bytes = Gauge("lensmount_cache_bytes", "Bytes in use, by tier.", ("tier",), registry=self.registry)
         self.inflight = Gauge(
-            "lensmount_inflight", "Images accepted and not answered.", ("adapter",), registry=self.registry
+            "lensmount_inflight", "Images accepted but not answered yet.", ("adapter",), registry=self.registry
         )
-        self.restore_mismatch = self._counter("restore_mismatch", "Tensors that an integrity check found changed.")
+        self.restore_mismatch = self._counter("restore_mismatch", "Tensors that differed in an integrity check.")
 
     def label(self, adapter: str) -> str:
-        """The adapter's name as a label value, or "other" beyond the bound."""
+        """The adapter's name as a label value, or "other" once the bound is reached."""
         with self._lock:
             if adapter in self._labels or len(self._labels) < MAX_ADAPTER_LABELS:
                 self._labels.add(adapter)
@@ -52,7 +52,7 @@ class Metrics:
         return "other"
 
     def show_resident(self, tiers: Mapping[str, str], pinned: Collection[str] = ()) -> None:
-        """One series for each adapter and tier that it can be resident in."""
+        """Set one series per adapter and tier that it can be resident in."""
         self.adapter_resident.clear()
         for adapter, tier in tiers.items():
             for resident_in in ("hot", "merged", "memory"):

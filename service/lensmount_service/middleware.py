@@ -1,4 +1,4 @@
-"""In front of every route: request id, limits on the request head, Host and Origin, the token. Default is deny."""
+"""Runs before every route: request id, limits on the request head, Host and Origin, the token. Denies by default."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class AccessMiddleware:
-    """Plain ASGI middleware. Without a token only loopback may call, so Host and Origin must be loopback names then:
-    a web page in a user's browser must not reach the server through a rebound name.
+    """Plain ASGI middleware that admits or refuses a request.
 
-    `open_paths` are answered without the token."""
+    Without a token only loopback may call. Host and Origin must then be loopback names, so that a web page in a user's
+    browser cannot reach the server through DNS rebinding. `open_paths` are served without a token.
+    """
 
     def __init__(self, app: ASGIApp, token: str | None, open_paths: Collection[str]) -> None:
         self.app = app
@@ -52,9 +53,9 @@ class AccessMiddleware:
         if refusal is None:
             await self.app(scope, receive, send_with_id)
         else:
-            code, why = refusal
+            code, detail = refusal
             headers = {"WWW-Authenticate": "Bearer"} if CODES[code] == 401 else {}
-            await problem(CODES[code], code, why, request_id, headers)(scope, receive, send_with_id)
+            await problem(CODES[code], code, detail, request_id, headers)(scope, receive, send_with_id)
         log.info(
             "request",
             method=scope["method"],
@@ -65,7 +66,7 @@ class AccessMiddleware:
         )
 
     def _refusal(self, scope: Scope) -> tuple[str, str] | None:
-        """(code, detail), or None where the request may pass."""
+        """(code, detail), or None if the request may pass."""
         raw = scope["headers"]
         if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_PATH_BYTES:
             return "uri_too_long", f"found a URI of more than {MAX_PATH_BYTES} bytes"
@@ -73,13 +74,13 @@ class AccessMiddleware:
             return "headers_too_large", f"found more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them"
         headers = Headers(scope=scope)
         if headers.get("content-encoding", "identity") != "identity":
-            return "unsupported_content_encoding", "found a compressed body, expected it as it is"
+            return "unsupported_content_encoding", "found a compressed body, expected an uncompressed one"
         if scope["path"] in self._open_paths:
             return None
         if self._token is None:
             return _foreign(headers)
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self._token.encode()):
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(token.strip().encode(), self._token.encode()):
             return "unauthorized", "found no valid token, expected the header Authorization: Bearer TOKEN"
         return None
 
@@ -90,7 +91,7 @@ def _foreign(headers: Headers) -> tuple[str, str] | None:
         return "host_not_allowed", "found a Host that is not loopback. Fix: set a token to serve other names"
     origin = headers.get("origin")
     if origin is not None and _without_port(origin.partition("://")[2]) not in _LOOPBACK_HOSTS:
-        return "origin_not_allowed", "found a request of another site's page. Fix: set a token"
+        return "origin_not_allowed", "found a request from a page of another site. Fix: set a token"
     return None
 
 
@@ -99,6 +100,6 @@ def _without_port(host: str) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template, not the path: nothing that a client wrote goes to the log."""
+    """The route's template instead of the path, so that the log contains nothing that a client wrote."""
     route = scope.get("route")
     return getattr(route, "path", "-")

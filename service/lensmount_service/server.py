@@ -1,4 +1,4 @@
-"""Open everything a server needs, serve until told to stop, close everything."""
+"""Opens everything that a server needs, serves until it is told to stop, and closes everything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lensmount_service.supervisor import WorkerProcess
 
 log = structlog.get_logger(__name__)
 
-KEEP_ALIVE_S = 75  # longer than clients keep idle connections (httpx: 5 s), so that none is closed under a request
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections (httpx: 5 s), so that none is closed during a request
 
 
 def serve(
@@ -31,9 +31,9 @@ def serve(
     bound: socket.socket | None = None,
     tell: Tell = say_nothing,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, finish what was accepted, return. Raises OSError where the port is taken.
+    """Serve until SIGINT or SIGTERM, finish accepted requests, return. Raises OSError if the port is taken.
 
-    `bound` is the socket where the caller has taken the port already; `tell` hears what goes on.
+    `bound` is the socket, if the caller has already taken the port. `tell` receives progress messages.
     """
     with (
         contextlib.nullcontext(bound) if bound is not None else port_taken(settings) as listener,
@@ -61,16 +61,17 @@ def serve(
             state=str(settings.state),
         )
         gc.freeze()
-        gc.enable()  # `lensmount serve` imports without it
+        gc.enable()  # `lensmount serve` turns it off during imports
         with WorkerProcess(settings, own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
             try:
                 _Server(config, parts.training.stopping, tell, own_url(host, port)).run([listener])
             finally:
-                gc.unfreeze()  # else Python's last collection skips it all, and triton reports its types as leaked
+                # Otherwise Python's last collection skips these objects, and triton reports its types as leaked.
+                gc.unfreeze()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn raises the signal again after its clean shutdown, and the process would not exit with 0."""
+    """uvicorn raises the signal again after its clean shutdown; then the process would not exit with 0."""
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event, tell: Tell, url: str) -> None:
         super().__init__(config)
@@ -84,7 +85,7 @@ class _Server(uvicorn.Server):
             self._tell(f"Ready at {self._url}: open it in a browser, {self._url}/docs shows the API. Ctrl-C stops it.")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._tell("Stopping: what was accepted is finished first. Ctrl-C again ends at once.")
+        self._tell("Stopping after accepted requests are finished. Press Ctrl-C again to stop at once.")
         await super().shutdown(sockets)
 
     @contextmanager
@@ -100,5 +101,5 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping.set()  # ends the event streams, which would last as long as their jobs
+        self._stopping.set()  # ends the event streams, which would otherwise last as long as their jobs
         self.handle_exit(number, frame)

@@ -1,4 +1,4 @@
-"""The service's settings, read once: flags of `lensmount serve`, then LENSMOUNT_* variables, then these defaults."""
+"""The server's settings, read once: flags of `lensmount serve`, then LENSMOUNT_* variables, then these defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_REQUEST_TIMEOUT_S = 600.0
 
 
 class Settings(BaseSettings):
-    """`Settings(port=8080, state=Path("/var/lib/lensmount"))`; every field has its LENSMOUNT_ variable."""
+    """`Settings(port=8080, state=Path("/var/lib/lensmount"))`; every field has a LENSMOUNT_ variable."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMOUNT_", frozen=True, extra="ignore")
 
@@ -27,29 +27,31 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
     database: SecretStr | None = None  # postgresql://...; default: a SQLite file in the state folder
-    blobs: SecretStr | None = None  # s3://bucket/prefix: where adapter files are; default: the state folder alone
-    blob_bytes: int = Field(default=10 * 2**30, ge=0)  # of them kept in the state folder, where `blobs` is set
+    blobs: SecretStr | None = None  # s3://bucket/prefix for adapter files; default: only the state folder
+    blob_bytes: int = Field(default=10 * 2**30, ge=0)  # adapter files cached in the state folder if `blobs` is set
     zoo: bool = True
 
     backbone: str = "tf_efficientnet_lite0"
     weights: str | None = None
-    device: str = "auto"  # cuda where torch finds a GPU, else cpu
+    device: str = "auto"  # cuda if torch finds a GPU, otherwise cpu
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], BeforeValidator(full_word)] = "float32"
-    executor: Literal["auto", "eager", "openvino", "compile", "cudagraphs", "merged"] = "auto"  # merged: in place
-    precision: Annotated[  # of the executor's arithmetic
+    executor: Literal["auto", "eager", "openvino", "compile", "cudagraphs", "merged"] = (
+        "auto"  # merged: in place on the live weights
+    )
+    precision: Annotated[  # the executor's arithmetic
         Literal["auto", "float32", "bfloat16", "float16"], BeforeValidator(full_word)
     ] = "auto"
     hot_bytes: int = Field(default=512 * 2**20, ge=0)  # merged weights kept ready; 0 keeps factors only
-    swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes
-    refresh_after: int = Field(default=100, ge=1)  # switches between two refreshes; only with swap=subtract
+    swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes weights
+    refresh_after: int = Field(default=100, ge=1)  # switches from one refresh to the next; only for swap=subtract
     threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
 
     max_batch: int = Field(default=16, ge=1, le=1024)
     max_queue: int = Field(default=256, ge=1)
-    batch_window_ms: float = Field(default=0.0, ge=0, le=1000)  # how long a batch waits to become full
-    max_turn_s: float = Field(default=0.5, gt=0, le=60)  # of computing, before an adapter gives way to others
-    pinned: str = ""  # names, separated by commas, whose newest versions stay hot
-    request_timeout_s: float = Field(default=60.0, gt=0, le=MAX_REQUEST_TIMEOUT_S)  # where it states none
+    batch_window_ms: float = Field(default=0.0, ge=0, le=1000)  # how long a batch waits to fill up
+    max_turn_s: float = Field(default=0.5, gt=0, le=60)  # of computing, after which an adapter gives way to others
+    pinned: str = ""  # comma-separated names whose latest versions stay hot
+    request_timeout_s: float = Field(default=60.0, gt=0, le=MAX_REQUEST_TIMEOUT_S)  # for requests without `timeout`
     max_files: int = Field(default=64, ge=1)  # images in one request
     max_adapters_per_request: int = Field(default=16, ge=1)
     max_request_bytes: int = Field(default=128 * 2**20, ge=1024)
@@ -58,13 +60,15 @@ class Settings(BaseSettings):
     max_volume_bytes: int = Field(default=128 * 2**20, ge=1024)
     max_voxels: int = Field(default=2**26, ge=1)
     max_adapter_bytes: int = Field(default=64 * 2**20, ge=1024)
-    max_dataset_bytes: int = Field(default=4 * 2**30, ge=1024)  # as sent and unpacked
+    max_dataset_bytes: int = Field(default=4 * 2**30, ge=1024)  # both as sent and unpacked
     max_dataset_files: int = Field(default=100_000, ge=1)
     max_dataset_classes: int = Field(default=1000, ge=2)
     max_upload_chunk_bytes: int = Field(default=16 * 2**20, ge=1024)
-    max_unreadable_fraction: float = Field(default=0.01, ge=0, le=1)  # of a dataset's images; fewer are left out
+    max_unreadable_fraction: float = Field(
+        default=0.01, ge=0, le=1
+    )  # of a dataset's images; up to this share is skipped
     cache_bytes: int = Field(default=512 * 2**20, ge=0)  # factors and heads kept in memory
-    lease_s: LeaseSeconds = LEASE_S  # a worker silent for longer has lost its job
+    lease_s: LeaseSeconds = LEASE_S  # a worker that is silent for longer loses its job
     max_queued_jobs: int = Field(default=10_000, ge=1)
     max_job_file_bytes: int = Field(default=2**30, ge=1024)  # a checkpoint or a report file
     with_worker: bool = False
@@ -88,10 +92,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _other_machines_need_a_token(self) -> Settings:
         if self.token is not None and not self.token.get_secret_value().strip():
-            raise ValueError("found an empty token, expected one of at least 1 character. Fix: set LENSMOUNT_TOKEN")
+            raise ValueError("found an empty token, expected at least 1 character. Fix: set LENSMOUNT_TOKEN")
         if not self.is_loopback and self.token is None:
             raise ValueError(
-                f"found the address {self.host} and no token, expected a token for any address but loopback. "
+                f"found the address {self.host} and no token, expected a token for any address except loopback. "
                 "Fix: set LENSMOUNT_TOKEN or leave --host at 127.0.0.1"
             )
         return self

@@ -1,4 +1,4 @@
-"""What `lensmount serve` does before it loads anything: it takes the port, and says what goes on. Imports no torch."""
+"""What `lensmount serve` does before it loads anything: it takes the port and reports progress. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import NoReturn
 from lensmount_service.settings import Settings
 
 BACKLOG = 2048
-INTERRUPTED = 130  # as shells say of a program that Ctrl-C ended
+INTERRUPTED = 130  # the exit status that shells report for a program ended by Ctrl-C
 
 Tell = Callable[[str], None]
 
 
 def teller(settings: Settings) -> Tell:
-    """Writes plain lines for people on stderr; whoever asked for JSON or for fewer lines gets none."""
+    """Writes plain lines for people to stderr, unless the logs are JSON or the level hides such lines."""
     if settings.log_format != "text" or settings.log_level not in ("debug", "info"):
         return say_nothing
     return lambda text: print(text, file=sys.stderr, flush=True)  # noqa: T201  # read before logging is imported
@@ -33,13 +33,13 @@ def say_nothing(text: str) -> None:
 
 @contextmanager
 def port_taken(settings: Settings) -> Iterator[socket.socket]:
-    """The server's socket, bound but not listening: until the server is ready, clients are refused at once.
+    """The server's socket, bound but not listening, so that clients are refused at once until the server is ready.
 
-    Raises OSError where the port or the address is not to be had; `cannot_serve` says it in a sentence.
+    Raises OSError if the port or the address is not available; `cannot_serve` turns it into a sentence.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as bound:
-        if os.name == "posix":  # a port of a server that just ended may be taken again, one in use may not
+        if os.name == "posix":  # allows the port of a server that just ended, but not a port in use
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -48,13 +48,13 @@ def port_taken(settings: Settings) -> Iterator[socket.socket]:
 
 
 def own_url(host: str, port: int) -> str:
-    """Where this machine reaches a server that listens at `host`."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    """The URL at which this machine reaches a server that listens at `host`."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def cannot_serve(settings: Settings, error: OSError) -> str:
-    """One line about a port or an address that cannot be used."""
+    """One line about a port or an address that cannot be used, and the fix."""
     fix = "choose another address with --host"
     if error.errno == errno.EADDRINUSE:
         fix = "choose another port with --port, or stop the program that listens there"
@@ -65,7 +65,7 @@ def cannot_serve(settings: Settings, error: OSError) -> str:
 
 @contextmanager
 def ctrl_c_ends_at_once() -> Iterator[None]:
-    """Before the server runs nothing needs to be finished: Ctrl-C is one line, not a traceback out of an import."""
+    """Until the server runs, nothing needs finishing: Ctrl-C prints one line, not a traceback from an import."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         os.write(2, b"\nStopped.\n")

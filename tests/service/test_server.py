@@ -180,7 +180,7 @@ def test_a_start_is_told_step_by_step_and_ctrl_c_is_one_line(tmp_path):
         said = process.stderr.read().splitlines()
         assert process.wait(300) == 0
     assert [line for line in said if not line.startswith("20")] == [
-        "Stopping: what was accepted is finished first. Ctrl-C again ends at once."
+        "Stopping after accepted requests are finished. Press Ctrl-C again to stop at once."
     ]
 
 

@@ -1,4 +1,4 @@
-"""Admitted adapters in memory, least recently used out first; each is read, checked and admitted once."""
+"""Admitted adapters in memory. The least recently used one is evicted first; each is read and checked once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lensmount_adapters.adapter.adapter import Adapter
 
 
 class AdapterCache:
-    """`cache.get(digest)` returns the adapter, loading it where it is not here; concurrent callers share one load."""
+    """`cache.get(digest)` returns the adapter and loads it if needed. Concurrent callers share one load."""
 
     def __init__(
         self, load: Callable[[str], Adapter], max_bytes: int, on_evict: Callable[[Adapter], None] = lambda _: None
@@ -26,14 +26,14 @@ class AdapterCache:
         self._bytes = 0
 
     def get(self, digest: str) -> Adapter:
-        """Raises what `load` raises; a failure is not remembered."""
+        """Raises what `load` raises. A failure is not cached."""
         with self._lock:
             if digest in self._adapters:
                 self._adapters.move_to_end(digest)
                 return self._adapters[digest]
-            mine = digest not in self._loading
+            is_first = digest not in self._loading
             future = self._loading.setdefault(digest, Future())
-        if not mine:
+        if not is_first:
             return future.result()
         try:
             adapter = self._load(digest)
@@ -49,7 +49,7 @@ class AdapterCache:
         return adapter
 
     def find(self, digest: str) -> Adapter | None:
-        """The adapter if it is here; waits for no load."""
+        """The adapter if it is in memory. Does not wait for a load."""
         with self._lock:
             adapter = self._adapters.get(digest)
             if adapter is not None:
@@ -57,7 +57,7 @@ class AdapterCache:
             return adapter
 
     def holds(self, digest: str) -> bool:
-        """Whether the adapter is here; asking does not make it recently used."""
+        """True if the adapter is in memory. The check does not count as a use."""
         with self._lock:
             return digest in self._adapters
 
@@ -77,7 +77,7 @@ class AdapterCache:
             self._on_evict(old)
 
     def pin(self, digest: str, pinned: bool) -> None:
-        """A pinned adapter stays; it still counts."""
+        """A pinned adapter is never evicted. Its bytes still count."""
         with self._lock:
             (self._pins.add if pinned else self._pins.discard)(digest)
 

@@ -1,4 +1,4 @@
-"""Adapter files on disk, named by their SHA-256: written once, never changed, checked at every read."""
+"""Adapter files on disk, named by their SHA-256. They are written once, never changed, and checked at every read."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests nee
 
 
 class Blobs(Protocol):
-    """Where adapter files are: a folder, or an object store behind it (store/remote_blobs.py)."""
+    """Storage for adapter files: a folder, or an object store with a folder as its cache (store/remote_blobs.py)."""
 
     def put(self, data: bytes) -> str:
-        """The digest, once the bytes survive a crash. Raises StorageFull or Unavailable, and keeps nothing then."""
+        """Returns the digest once the bytes survive a crash. On StorageFull or Unavailable nothing is kept."""
         ...
 
     def get(self, digest: str) -> bytes:
-        """The bytes, checked. Raises Unavailable."""
+        """Returns the bytes, checked against the digest. Raises Unavailable."""
         ...
 
     def delete(self, digest: str) -> None:
-        """Also where it is gone. Raises Unavailable."""
+        """Succeeds if the file is already gone. Raises Unavailable."""
         ...
 
     def tier(self, digest: str) -> str:
-        """Where it would be read from: "file" or "remote"."""
+        """Where the file would be read from: "file" or "remote"."""
         ...
 
     def holds(self, digest: str) -> bool:
-        """Whether it is there, unread. Raises Unavailable."""
+        """True if the file exists; it is not read. Raises Unavailable."""
         ...
 
     def remove_orphans(self, alone: Alone, before: float) -> int:
-        """Remove what no digest that is needed names and nobody wrote since `before`, in seconds since the epoch.
+        """Remove files that no needed digest names and that were last written before `before`, in seconds since 1970.
 
-        What there is is listed before `alone` is entered, so that a long list holds no writer up.
+        The files are listed before `alone` is entered, so that a long listing blocks no writer.
         """
         ...
 
@@ -58,11 +58,11 @@ class BlobStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, data: bytes) -> str:
-        """Raises StorageFull where the disk is; nothing is left half-written."""
+        """Raises StorageFull if the disk is full. Nothing is left half-written."""
         digest = digest_of(data)
         path = self._path(digest)
         try:
-            if not path.exists() or digest_of(path.read_bytes()) != digest:  # a damaged blob is healed by its upload
+            if not path.exists() or digest_of(path.read_bytes()) != digest:  # an upload repairs a damaged file
                 write_atomic(path, data)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -71,7 +71,7 @@ class BlobStore:
         return digest
 
     def get(self, digest: str) -> bytes:
-        """Raises Unavailable (`adapter_corrupt`) where the file is gone or its bytes no longer match its digest."""
+        """Raises Unavailable (`adapter_corrupt`) if the file is gone or its bytes no longer match its digest."""
         try:
             data = self._path(digest).read_bytes()
         except OSError as error:
@@ -96,24 +96,24 @@ class BlobStore:
         return len(gone)
 
     def touch(self, digest: str) -> None:
-        """Take it for read now."""
+        """Mark the file as just read."""
         with contextlib.suppress(OSError):
             os.utime(self._path(digest))
 
     def make_room(self, max_bytes: int, but: str) -> None:
-        """Remove the files that were touched least recently until all together have `max_bytes`; `but` one stays.
+        """Remove the files that were touched least recently until at most `max_bytes` are left. The file `but` stays.
 
-        For a folder that is not the only place of its files.
+        Only for a folder that caches files which are also stored elsewhere.
         """
-        with contextlib.suppress(OSError):  # another process tidies the same folder
-            found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob("[0-9a-f]*"))
-            held = sum(size for _, size, _ in found)
-            for _, size, path in found:
-                if held <= max_bytes:
+        with contextlib.suppress(OSError):  # another process may clean up the same folder
+            files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob("[0-9a-f]*"))
+            total = sum(size for _, size, _ in files)
+            for _, size, path in files:
+                if total <= max_bytes:
                     break
                 if path != self._path(but):
                     path.unlink()
-                    held -= size
+                    total -= size
 
     def delete(self, digest: str) -> None:
         self._path(digest).unlink(missing_ok=True)
@@ -132,9 +132,9 @@ def mtime_of(path: Path) -> float:
     """Seconds since the epoch; infinite for a file that is gone."""
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # somebody else has removed it
+    except FileNotFoundError:  # another process removed it
         return math.inf
 
 
-def corrupt(digest: str, found: str) -> Unavailable:
-    return Unavailable(f"adapter {digest[:19]}...: {found}. Fix: upload it again", code="adapter_corrupt")
+def corrupt(digest: str, reason: str) -> Unavailable:
+    return Unavailable(f"adapter {digest[:19]}...: {reason}. Fix: upload it again", code="adapter_corrupt")

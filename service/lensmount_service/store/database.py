@@ -1,7 +1,7 @@
-"""The one database of a service: SQLite in a file or PostgreSQL by URL; writers take turns, readers see one snapshot.
+"""The database of a service: an SQLite file or PostgreSQL. Writers take turns; each reader sees one snapshot.
 
-Every module defines its tables on `metadata`; names, versions, datasets and jobs live together, so that a decision on
-one and a change of another can be one transaction.
+Every module defines its tables on `metadata`. Names, versions, datasets and jobs share one database, so that reading
+one table and changing another can be one transaction.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import sqlalchemy as sa
 
 from lensmount_service.errors import StorageFull, Unavailable
 
-SCHEMA_VERSION = 2  # 1: versions and aliases; 2: datasets and jobs beside them
+SCHEMA_VERSION = 2  # 1: versions and aliases; 2: also datasets and jobs
 BUSY_TIMEOUT_S = 5
 
 metadata = sa.MetaData()
 _schema = sa.Table("lensmount_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
-_WRITERS_LOCK = 0x4C656E736D6F756E  # "Lensmoun": the advisory lock that PostgreSQL's writers take in turn
+_WRITERS_LOCK = 0x4C656E736D6F756E  # "Lensmoun": the advisory lock that writers take in PostgreSQL
 
 
 class Database:
     """`database = Database(state / "registry.sqlite3")`, `with database.write() as connection: ...`.
 
-    A path or `sqlite:///...` is a file in WAL mode; `postgresql://...` goes through psycopg 3. Every error of the
-    driver is Unavailable (`store_unavailable`) or StorageFull.
+    A path or `sqlite:///...` opens a file in WAL mode; `postgresql://...` uses psycopg 3. Every driver error becomes
+    Unavailable (`store_unavailable`) or StorageFull.
     """
 
     def __init__(self, url: str | Path) -> None:
-        """Connects to nothing yet. Raises Unavailable where the URL or its driver is not to be had."""
+        """Does not connect yet. Raises Unavailable if the URL is invalid or its driver is not installed."""
         self._engine = _engine(_url(url))
-        self._watcher: Any = None  # the driver's own connection, for `stamp` alone
-        self._watchers = 0  # how many there were: the stamps of two connections are not comparable
+        self._watcher: Any = None  # the driver's own connection, used only by `stamp`
+        self._watchers = 0  # the number of connections so far, because the stamps of two connections cannot be compared
         self._watching = threading.Lock()
 
     @property
@@ -45,36 +45,36 @@ class Database:
         return self._engine.dialect.name == "postgresql"
 
     def create(self) -> None:
-        """Make the tables that are missing; where none is, no writer is waited for.
+        """Create missing tables. If none is missing, this does not wait for writers.
 
-        Raises Unavailable where a newer Lensmount made them.
+        Raises Unavailable if a newer Lensmount created them.
         """
         with self.read() as connection:
-            made = set(sa.inspect(connection).get_table_names())
-            if made.issuperset(metadata.tables) and self._schema_found(connection) == SCHEMA_VERSION:
+            tables = set(sa.inspect(connection).get_table_names())
+            if tables.issuperset(metadata.tables) and self._schema_version(connection) == SCHEMA_VERSION:
                 return
         with self.write() as connection:
-            found = self._schema_found(connection)
-            if found > SCHEMA_VERSION:
+            version = self._schema_version(connection)
+            if version > SCHEMA_VERSION:
                 raise Unavailable(
-                    f"found registry schema {found}, expected at most {SCHEMA_VERSION}. Fix: use the newer Lensmount",
+                    f"found registry schema {version}, expected at most {SCHEMA_VERSION}. Fix: use the newer Lensmount",
                     code="store_unavailable",
                 )
             metadata.create_all(connection)
-            if found < SCHEMA_VERSION:
+            if version < SCHEMA_VERSION:
                 connection.execute(_schema.delete())
                 connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
                 if not self.is_postgresql:
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _schema_found(self, connection: sa.Connection) -> int:
-        """0 where nothing was made yet."""
-        found = 0
+    def _schema_version(self, connection: sa.Connection) -> int:
+        """0 if there are no tables yet."""
+        version = 0
         if sa.inspect(connection).has_table(_schema.name):
-            found = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar_one_or_none() or 0
+            version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar_one_or_none() or 0
         if not self.is_postgresql:
-            found = max(found, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-        return int(found)
+            version = max(version, connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        return int(version)
 
     def close(self) -> None:
         with self._watching:
@@ -83,14 +83,14 @@ class Database:
 
     @property
     def stamps_at_once(self) -> bool:
-        """Whether `stamp` waits for nobody, so that an event loop may ask."""
+        """True if `stamp` never blocks, so that an event loop may call it."""
         return not self.is_postgresql
 
     def stamp(self) -> object | None:
-        """Not what it was as soon as anything is committed, by whatever process; None where it cannot be told now.
+        """A value that changes with every commit by any process; None if it cannot be read now.
 
-        SQLite counts the commits of all other connections in the file's shared memory (2 us); PostgreSQL's snapshot
-        names the transactions that are visible (a round trip). Either is exact: equal stamps, equal tables.
+        SQLite counts the commits of all other connections in the file's shared memory (2 us). PostgreSQL's snapshot
+        names the visible transactions (one round trip). Both are exact: equal stamps mean equal tables.
         """
         with self._watching:
             try:
@@ -107,7 +107,7 @@ class Database:
     def _watch(self) -> Any:
         """A connection that never writes: SQLite does not count a connection's own commits."""
         if not self.is_postgresql and not self._engine.url.database:
-            return None  # in memory, where there is only one connection
+            return None  # an in-memory database has only one connection
         pooled = self._engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()
@@ -125,7 +125,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """One transaction, alone among writers: what it reads holds until it commits, and a failure leaves nothing."""
+        """One transaction without other writers: what it reads stays true until it commits. A failure changes nothing."""
         with _translated(), self._engine.connect() as connection:
             if self.is_postgresql:
                 with connection.begin():
@@ -142,7 +142,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One snapshot for all the reads inside; waits for no writer."""
+        """One snapshot for all reads inside. Does not wait for writers."""
         with _translated(), self._engine.connect() as connection:
             if self.is_postgresql:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -156,7 +156,7 @@ class Database:
                 connection.exec_driver_sql("ROLLBACK")
 
     def now(self, connection: sa.Connection) -> float:
-        """Seconds since the epoch: PostgreSQL's own clock, one for all machines; this machine's with SQLite."""
+        """Seconds since the epoch, by PostgreSQL's clock (one for all machines) or, with SQLite, by this machine's."""
         if self.is_postgresql:
             return float(
                 connection.execute(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))).scalar_one()
@@ -168,17 +168,17 @@ def _url(url: str | Path) -> sa.URL:
     if isinstance(url, Path):
         return sa.URL.create("sqlite", database=str(url))
     try:
-        made = sa.make_url(url)
+        parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
-        made = None
-    if made is None or made.get_backend_name() not in ("sqlite", "postgresql"):
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise Unavailable(
             "found a database URL of another kind, expected postgresql://user@host/name or sqlite:///file",
             code="store_unavailable",
         )
-    if made.drivername == "postgresql":
-        made = made.set(drivername="postgresql+psycopg")
-    return made
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
 
 
 def _engine(url: sa.URL) -> sa.Engine:
@@ -202,12 +202,12 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives power loss
+    connection.execute("PRAGMA synchronous = FULL")  # acknowledged writes survive a power loss
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
 
 def _configure_postgresql(connection: Any, _: Any) -> None:
-    """A writer that stands still inside its transaction must not hold the others up for ever."""
+    """A writer that hangs inside its transaction must not block the others for ever."""
     connection.execute("SET idle_in_transaction_session_timeout = '10s'")
     connection.execute("SET lock_timeout = '15s'")
     connection.execute("SET statement_timeout = '30s'")
@@ -219,13 +219,15 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        said = str(error.orig)
-        if "full" in said or "No space left" in said:
+        reason = str(error.orig)
+        if "full" in reason or "No space left" in reason:
             raise StorageFull("the disk that holds the database is full. Fix: free space and try again") from error
         raise Unavailable(
-            f"the database cannot be used now ({said.splitlines()[0][:200] if said else 'no reason given'})",
+            f"the database cannot be used now ({reason.splitlines()[0][:200] if reason else 'no reason given'})",
             code="store_unavailable",
             retry_after_s=1,
         ) from error
     except sa.exc.TimeoutError as error:
-        raise Unavailable("the database answers too slowly now", code="store_unavailable", retry_after_s=1) from error
+        raise Unavailable(
+            "the database is too slow to answer now", code="store_unavailable", retry_after_s=1
+        ) from error

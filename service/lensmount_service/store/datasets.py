@@ -1,7 +1,7 @@
-"""The datasets jobs train on: each version one canonical archive, judged when it comes in and never changed.
+"""The datasets that jobs train on. Each version is one canonical archive, checked on arrival and never changed.
 
-A version is visible once its row is committed; its file is whole and durable before that. Versions are never used
-twice, and equal contents are one file however often they are sent.
+A version becomes visible when its row is committed; its file is complete and durable before that. Version numbers are
+never reused. Equal contents are stored as one file, however often they are sent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Una
 from lensmount_service.store.database import Database, metadata
 from lensmount_service.store.references import require_name
 from lensmount_service.store.similar import similar_name
-from lensmount_service.store.uploads import Uploads, left_over, storage
+from lensmount_service.store.uploads import Uploads, old_files, storage
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ _CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_dige
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One immutable version of a dataset; `report` is what was found in it."""
+    """One immutable version of a dataset. `report` describes what is in it."""
 
     name: str
     version: int
@@ -71,8 +71,8 @@ class Dataset:
 class DatasetStore:
     """`store.admit("cells", path, digest)`, `store.get("cells")`, `store.open(dataset)`; safe from any thread.
 
-    `in_use(connection, name, version)` names what still needs a version, or any where it is None; it is asked within
-    the transaction that would delete.
+    `in_use(connection, name, version)` returns the jobs that still need this version, or any version if it is None.
+    It is called within the transaction that deletes.
     """
 
     def __init__(
@@ -93,19 +93,19 @@ class DatasetStore:
         database.create()
 
     def close(self) -> None:
-        """Ends an admission that is under way; what was sent stays for the next start."""
+        """Stop an admission in progress. The uploaded bytes are kept for the next start."""
         self._closing.set()
 
     def admit(self, name: str, path: Path, source_digest: str) -> tuple[Dataset, bool]:
-        """Judge the zip file at `path`, keep it as a canonical archive and publish it.
+        """Check the zip file at `path`, store it as a canonical archive and publish it.
 
-        Returns the new version and True, or the latest one and False where it holds this content already.
-        Raises DatasetError, StorageFull or Unavailable; then nothing is changed.
+        Returns the new version and True, or the latest version and False if that already has this content.
+        Raises DatasetError, StorageFull or Unavailable, and then changes nothing.
         """
         require_name(name, "dataset name")
-        known = self._publish_known(name, source_digest)
-        if known is not None:
-            return known
+        published = self._publish_known(name, source_digest)
+        if published is not None:
+            return published
         with storage("the datasets"):
             source_bytes = path.stat().st_size
             handle, temporary_name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
@@ -113,7 +113,7 @@ class DatasetStore:
         try:
             with storage("the datasets"), os.fdopen(handle, "wb") as file:
                 listed = list_folder(path, self._archive_limits, title="the archive")
-                canonical = write_dataset_archive(listed, file, self._dataset_limits, self._stop_where_closing)
+                canonical = write_dataset_archive(listed, file, self._dataset_limits, self._stop_if_closing)
                 os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 is for secrets
                 file.flush()
                 os.fsync(file.fileno())
@@ -122,7 +122,7 @@ class DatasetStore:
             temporary.unlink(missing_ok=True)
 
     def received(self, name: str, digest: str) -> int:
-        """How many bytes of the zip file with this digest need not be sent any more; all but one where it is known."""
+        """How many bytes of the zip file with this digest can be skipped: all but one if the server already has it."""
         require_name(name, "dataset name")
         with self._database.read() as connection:
             known = self._known(connection, digest)
@@ -131,7 +131,7 @@ class DatasetStore:
         return self.uploads.received(name, digest)
 
     def append(self, name: str, digest: str, first: int, data: bytes, total: int) -> int | None:
-        """Take one chunk of an upload; returns what has been received, or None once it is whole.
+        """Store one chunk of an upload. Returns the bytes received so far, or None once the upload is complete.
 
         Raises UploadOffsetMismatch, StorageFull.
         """
@@ -140,34 +140,34 @@ class DatasetStore:
             known = self._known(connection, digest)
         if known is not None and (int(known.source_bytes), first) == (total, total - 1):
             return None
-        received, whole = self.uploads.append(name, digest, first, data, total)
-        return received if whole is None else None
+        received, complete = self.uploads.append(name, digest, first, data, total)
+        return received if complete is None else None
 
     def finish(self, name: str, digest: str, total: int) -> tuple[Dataset, bool]:
-        """Admit an upload that is whole. The part file goes, unless it can be admitted later.
+        """Admit a complete upload. Its part file is removed unless it can be admitted later.
 
         Raises RequestInvalid (`digest_mismatch`) and what `admit` raises.
         """
-        known = self._publish_known(name, digest)
-        if known is None:
-            path = self.uploads.whole(name, digest, total)
+        published = self._publish_known(name, digest)
+        if published is None:
+            path = self.uploads.complete(name, digest, total)
             try:
                 with storage("the uploads"), path.open("rb") as file:
-                    found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-                if found != digest:
+                    actual = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                if actual != digest:
                     raise RequestInvalid(
                         "found bytes with another SHA-256 than the upload's digest. Fix: send the file again",
                         code="digest_mismatch",
                     )
-                known = self.admit(name, path, digest)
+                published = self.admit(name, path, digest)
             except (DatasetError, RequestInvalid):
                 self.uploads.drop(name, digest)
                 raise
         self.uploads.drop(name, digest)
-        return known
+        return published
 
     def get(self, name: str, version: int | None = None, digest: str | None = None) -> Dataset:
-        """The latest version, or the one asked for. Raises NotFound or VersionDeleted (`dataset_gone`)."""
+        """The requested version, by default the latest. Raises NotFound or VersionDeleted (`dataset_gone`)."""
         with self._database.read() as connection:
             rows = _rows(connection, name)
             if version is not None:
@@ -180,7 +180,7 @@ class DatasetStore:
             return _dataset(live[-1])
 
     def require(self, connection: sa.Connection, name: str, version: int) -> Dataset:
-        """A version that is there, within the caller's transaction. Raises NotFound or VersionDeleted."""
+        """An existing version, read within the caller's transaction. Raises NotFound or VersionDeleted."""
         return _by(connection, name, _rows(connection, name), "version", version)
 
     def entries(self) -> list[Dataset]:
@@ -192,7 +192,7 @@ class DatasetStore:
         return list({row.name: _dataset(row) for row in rows}.values())
 
     def open(self, dataset: Dataset) -> BinaryIO:
-        """The canonical archive, whole whatever is deleted meanwhile. Raises Unavailable (`dataset_corrupt`)."""
+        """The canonical archive, which stays readable even if it is deleted. Raises Unavailable (`dataset_corrupt`)."""
         try:
             file = self._path(dataset.digest).open("rb")
             if os.fstat(file.fileno()).st_size == dataset.size_bytes:
@@ -226,30 +226,30 @@ class DatasetStore:
         log.info("dataset deleted", dataset=name, version=version)
 
     def digests(self) -> set[str]:
-        """The digests that some live version points at."""
+        """The digests of all live versions."""
         with self._database.read() as connection:
             return _live_digests(connection)
 
     def orphans(self, older_than_s: float) -> list[Path]:
-        """Files that no live version points at and nobody has written to for so long."""
+        """Files of no live version that were last written at least this many seconds ago."""
         with self._database.write() as connection:
             return self._orphans(connection, older_than_s)
 
     def remove_orphans(self, older_than_s: float) -> list[Path]:
-        """Delete the orphans, alone among writers, so that none of them is being published; returns what went."""
+        """Delete the orphans and return them. No other writer runs meanwhile, so none of them is being published."""
         with self._database.write() as connection, storage("the datasets"):
-            found = self._orphans(connection, older_than_s)
-            for path in found:
+            orphans = self._orphans(connection, older_than_s)
+            for path in orphans:
                 path.unlink(missing_ok=True)
-        return found
+        return orphans
 
     def _orphans(self, connection: sa.Connection, older_than_s: float) -> list[Path]:
         needed = {self._path(digest) for digest in _live_digests(connection)}
-        found = left_over(self._folder, older_than_s) + self.uploads.left_over(older_than_s)
-        return [path for path in found if path not in needed]
+        old = old_files(self._folder, older_than_s) + self.uploads.old_files(older_than_s)
+        return [path for path in old if path not in needed]
 
     def _publish_known(self, name: str, source_digest: str) -> tuple[Dataset, bool] | None:
-        """Publish what was admitted before from the very same bytes, or None."""
+        """Publish the dataset that was admitted earlier from the same bytes; None if there is none."""
         with self._database.read() as connection:
             if self._known(connection, source_digest) is None:
                 return None
@@ -270,7 +270,7 @@ class DatasetStore:
         return None
 
     def _publish(self, name: str, contents: dict[str, Any], temporary: Path) -> tuple[Dataset, bool]:
-        """Row and file together: the file takes its place while no other writer can judge it an orphan."""
+        """Publish row and file together. The file is moved while no other writer can take it for an orphan."""
         with self._database.write() as connection:
             published = self._add(connection, name, contents)
             with storage("the datasets"):
@@ -295,7 +295,7 @@ class DatasetStore:
                     self._path(digest).unlink(missing_ok=True)
                     fsync_folder(self._folder)
 
-    def _stop_where_closing(self, done: int, total: int) -> None:
+    def _stop_if_closing(self, done: int, total: int) -> None:
         if self._closing.is_set():
             raise Unavailable("the server is shutting down. Fix: finish the upload later", retry_after_s=5)
 
@@ -341,7 +341,7 @@ def _row(connection: sa.Connection, name: str, rows: list[Any], column: str, wan
         raise _not_found(connection, name)
     newest = max(row.version for row in rows if not row.deleted)
     raise NotFound(
-        f"found no such version of the dataset {name!r}. Did you mean {newest}, its newest?", code="dataset_not_found"
+        f"found no such version of the dataset {name!r}. Did you mean {newest}, the latest?", code="dataset_not_found"
     )
 
 

@@ -16,7 +16,7 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One adapter as a request names it; with only a name, the latest version is meant."""
+    """An adapter as a request names it. A name alone means the latest version."""
 
     name: str
     version: int | None = None

@@ -1,6 +1,6 @@
-"""Adapter files in an object store, for servers on several machines or more files than the disk should hold.
+"""Adapter files in an object store, for servers on several machines or for more files than the disk should hold.
 
-What is in the store counts; the folder of `BlobStore` in front of it holds what was used last.
+The object store is authoritative. A `BlobStore` folder in front of it caches the most recently used files.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ RETRIES = 2
 
 
 class RemoteBlobs:
-    """`RemoteBlobs("s3://bucket/prefix", BlobStore(folder), 10**9)`: the store is asked for what is not in the folder.
+    """`RemoteBlobs("s3://bucket/prefix", BlobStore(folder), 10**9)` reads a file from the store if the folder lacks it.
 
-    s3://, gs://, az:// and file:// URLs; credentials and endpoint from the cloud's own variables (AWS_ENDPOINT_URL,
-    AWS_ACCESS_KEY_ID, ...). `max_local_bytes` bounds the folder, the least recently used files going first.
+    Takes s3://, gs://, az:// and file:// URLs. Credentials and endpoint come from the cloud's own variables
+    (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...). `max_local_bytes` bounds the folder; the least recently used files are
+    removed first.
     """
 
     def __init__(self, url: str, local: BlobStore, max_local_bytes: int) -> None:
-        """Raises Unavailable (`store_unavailable`) where the URL is none of an object store."""
+        """Raises Unavailable (`store_unavailable`) if the URL is not that of an object store."""
         self._local = local
         self._max_local_bytes = max_local_bytes
         network = {
-            "client_options": {"timeout": f"{TIMEOUT_S}s", "allow_http": True},  # as the endpoint's own URL says
+            "client_options": {"timeout": f"{TIMEOUT_S}s", "allow_http": True},  # the endpoint's URL decides
             "retry_config": {"max_retries": RETRIES},
         }
         try:
@@ -44,13 +45,13 @@ class RemoteBlobs:
             self._store = obstore.store.from_url(url, **options)
         except (BaseError, OSError, ValueError, TypeError) as error:
             raise Unavailable(
-                "found a URL for the adapters' files that is none of an object store, expected s3://bucket/prefix, "
+                "found a URL for adapter files that is not an object store's, expected s3://bucket/prefix, "
                 "gs://..., az://... or file:///folder",
                 code="store_unavailable",
             ) from error
 
     def put(self, data: bytes) -> str:
-        """The store first: a version that is published can be read by every server."""
+        """Writes to the store first, so that every server can read a published version."""
         digest = digest_of(data)
         with _translated():
             obstore.put(self._store, _key(digest), data)
@@ -59,14 +60,14 @@ class RemoteBlobs:
         return digest
 
     def get(self, digest: str) -> bytes:
-        """Raises Unavailable: `adapter_corrupt` where the store has it not whole, else `store_unavailable`."""
+        """Raises Unavailable: `adapter_corrupt` if the store's copy is missing or damaged, or `store_unavailable`."""
         if self._local.holds(digest):
             try:
                 data = self._local.get(digest)
                 self._local.touch(digest)
                 return data
-            except Unavailable as damaged:  # by the disk: the store has another copy
-                log.warning("file read anew from the store", digest=digest, reason=str(damaged))
+            except Unavailable as damaged:  # on this disk; the store has another copy
+                log.warning("damaged file read again from the store", digest=digest, reason=str(damaged))
         with _translated():
             try:
                 data = bytes(obstore.get(self._store, _key(digest)).bytes())
@@ -79,7 +80,7 @@ class RemoteBlobs:
         return data
 
     def delete(self, digest: str) -> None:
-        with _translated(), contextlib.suppress(FileNotFoundError):  # gone already
+        with _translated(), contextlib.suppress(FileNotFoundError):  # already gone
             obstore.delete(self._store, _key(digest))
         self._local.delete(digest)
 
@@ -95,24 +96,29 @@ class RemoteBlobs:
         return True
 
     def remove_orphans(self, alone: Alone, before: float) -> int:
-        """In the store too: a prefix belongs to one database.
+        """Also removes orphans from the store, because a prefix belongs to one database.
 
-        Raises Unavailable where the store has files and the database no adapter: the two are not each other's.
+        Raises Unavailable if the store has files and the database has no adapter: they do not belong together.
         """
         with _translated():
-            found = obstore.list(self._store).collect()
+            stored = obstore.list(self._store).collect()
         with alone() as needed:
             keep = {_key(digest) for digest in needed}
-            if found and not keep:
+            if stored and not keep:
                 raise Unavailable(
-                    f"found {len(found)} files in the object store and no adapter in the database, expected the "
-                    "database that they belong to. Fix: --database or --state",
+                    f"found {len(stored)} files in the object store and no adapter in the database, expected the "
+                    "database that they belong to. Fix: set --database or --state",
                     code="store_unavailable",
                 )
             gone = [
-                one["path"] for one in found if one["path"] not in keep and one["last_modified"].timestamp() < before
+                file["path"]
+                for file in stored
+                if file["path"] not in keep and file["last_modified"].timestamp() < before
             ]
-            with _translated(), contextlib.suppress(FileNotFoundError):  # removed by somebody else: the next time
+            with (
+                _translated(),
+                contextlib.suppress(FileNotFoundError),
+            ):  # another process removed one; the rest goes next time
                 obstore.delete(self._store, gone)
             return len(gone) + self._local.remove_orphans(lambda: contextlib.nullcontext(needed), before)
 
@@ -123,13 +129,13 @@ def _key(digest: str) -> str:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The library's errors as Unavailable; a bucket that is not there is FileNotFoundError to it."""
+    """Turn the library's errors into Unavailable. A missing bucket is a FileNotFoundError there."""
     try:
         yield
     except (BaseError, OSError) as error:
-        said = str(error).partition("\n")[0][:200]
+        reason = str(error).partition("\n")[0][:200]
         raise Unavailable(
-            f"the object store of the adapters cannot be used now ({said}). Fix: try again, or see its credentials",
+            f"the object store of the adapters cannot be used now ({reason}). Fix: try again, or check its credentials",
             code="store_unavailable",
             retry_after_s=5,
         ) from error

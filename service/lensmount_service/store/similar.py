@@ -1,4 +1,4 @@
-"""The name in a table that is most like one that is not there, at a bounded cost however many there are."""
+"""The name in a table that is most similar to a mistyped one. The cost is bounded, however many names there are."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import sqlalchemy as sa
 
 from lensmount_adapters.suggestion import MAX_NAMES, did_you_mean
 
-PREFIXES = (1, 2, 4, 8, 16, 32)  # names that begin alike are compared first
+PREFIXES = (1, 2, 4, 8, 16, 32)  # names with a common prefix are compared first
 
 
 def similar_name(
     connection: sa.Connection, column: sa.ColumnElement[Any], live: sa.ColumnElement[bool], name: str
 ) -> str:
-    """ " Did you mean 'malaria'?" of the live names in `column`, or nothing.
+    """ " Did you mean 'malaria'?", from the live names in `column`, or an empty text.
 
-    The database picks the names of about the same length, those that begin alike first, at most MAX_NAMES.
+    The database selects at most MAX_NAMES names of about the same length, those with a common prefix first.
     """
-    alike = sum((sa.case((sa.func.substr(column, 1, n) == name[:n], 1), else_=0) for n in PREFIXES), sa.literal(0))
+    common_prefixes = sum(
+        (sa.case((sa.func.substr(column, 1, n) == name[:n], 1), else_=0) for n in PREFIXES), sa.literal(0)
+    )
     query = (
         sa.select(column)
         .where(live, sa.func.length(column).between(len(name) - 2, len(name) + 2))
         .group_by(column)
-        .order_by(alike.desc(), column)
+        .order_by(common_prefixes.desc(), column)
         .limit(MAX_NAMES)
     )
     return did_you_mean(name, connection.execute(query).scalars())

@@ -1,7 +1,7 @@
-"""Uploads that may break off and go on: the bytes that have arrived, on disk, until all of them are there.
+"""Resumable uploads: the bytes that have arrived are kept on disk until the upload is complete.
 
-A part file holds a prefix of what is being sent and nothing else, whatever was killed when; its name says whose it is
-and how long it is to become. Whether the whole is right, its SHA-256 says at the end.
+A part file always holds a prefix of the upload and nothing else, even after a kill at any moment. Its name encodes the
+upload and its final size. The SHA-256 is checked once all bytes have arrived.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lensmount_service.errors import StorageFull, Unavailable, UploadOffsetMisma
 class Uploads:
     """`uploads.append("cells", digest, first, data, total)` chunk by chunk; safe from any thread.
 
-    `received` stays below `total` even when all bytes are there: the last byte is asked for again, and its arrival is
-    the request that is answered with the dataset.
+    `received` stays below `total` even when all bytes have arrived. The client sends the last byte again, and that
+    request is answered with the dataset.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,20 +32,20 @@ class Uploads:
         folder.mkdir(parents=True, exist_ok=True)
 
     def received(self, name: str, digest: str) -> int:
-        """How many bytes to skip; 0 for an upload that is not known."""
+        """How many bytes the client can skip; 0 for an unknown upload."""
         sizes = [min(path.stat().st_size, _total(path) - 1) for path in self._parts(name, digest)]
         return max(sizes, default=0)
 
     def append(self, name: str, digest: str, first: int, data: bytes, total: int) -> tuple[int, Path | None]:
-        """Add a chunk; returns what has been received, and the file once it is whole.
+        """Add a chunk. Returns the number of bytes received, and the file once the upload is complete.
 
-        Raises UploadOffsetMismatch where `first` is not what has been received, StorageFull; then nothing is added.
+        Raises UploadOffsetMismatch if `first` is not the number of bytes received, or StorageFull; then adds nothing.
         """
         path = self._folder / f"{_key(name, digest)}.{total}.part"
         if first and not path.exists():
             raise _mismatch(first, 0)
         with storage("the uploads"), path.open("ab", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the same chunk may come twice at once, after a timeout
+            fcntl.flock(file, fcntl.LOCK_EX)  # after a timeout, the same chunk may arrive twice at once
             size = os.fstat(file.fileno()).st_size
             if first != min(size, total - 1):
                 raise _mismatch(first, min(size, total - 1))
@@ -57,14 +57,14 @@ class Uploads:
             size = os.fstat(file.fileno()).st_size
         return min(size, total - 1), path if size == total else None
 
-    def whole(self, name: str, digest: str, total: int) -> Path:
-        """The file of an upload whose every byte is there. Raises UploadOffsetMismatch where it is not."""
+    def complete(self, name: str, digest: str, total: int) -> Path:
+        """The file of a complete upload. Raises UploadOffsetMismatch if bytes are missing."""
         path = self._folder / f"{_key(name, digest)}.{total}.part"
         size = path.stat().st_size if path.is_file() else 0
         if size != total:
             raise UploadOffsetMismatch(
-                f"found {size} bytes of {total}, perhaps another request has finished this upload. "
-                "Fix: go on from `received`",
+                f"found {size} of {total} bytes; another request may have finished this upload. "
+                "Fix: resume from `received`",
                 received=min(size, total - 1),
             )
         return path
@@ -74,34 +74,34 @@ class Uploads:
             path.unlink(missing_ok=True)
 
     def stage(self) -> Path:
-        """A new file for a body that comes in one request."""
+        """A new file for a body that arrives in one request."""
         with storage("the uploads"):
             handle, path = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
             os.close(handle)
         return Path(path)
 
-    def left_over(self, older_than_s: float) -> list[Path]:
-        """Files that nobody has written to for so long."""
-        return left_over(self._folder, older_than_s)
+    def old_files(self, older_than_s: float) -> list[Path]:
+        """Files that were last written at least this many seconds ago."""
+        return old_files(self._folder, older_than_s)
 
     def _parts(self, name: str, digest: str) -> list[Path]:
         return list(self._folder.glob(f"{_key(name, digest)}.*.part"))
 
 
-def left_over(folder: Path, older_than_s: float) -> list[Path]:
-    """The files right in `folder` that are older than this."""
-    found = []
+def old_files(folder: Path, older_than_s: float) -> list[Path]:
+    """The files directly in `folder` that were last written at least this many seconds ago."""
+    old = []
     for path in folder.iterdir():
         try:
             if path.is_file() and time.time() - path.stat().st_mtime >= older_than_s:
-                found.append(path)
-        except FileNotFoundError:  # gone meanwhile
+                old.append(path)
+        except FileNotFoundError:  # removed meanwhile
             continue
-    return sorted(found)
+    return sorted(old)
 
 
 def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """To an unbuffered file, whose close cannot fail afterwards."""
+    """Write to an unbuffered file, so that closing it cannot fail."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
@@ -109,7 +109,7 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
 
 @contextmanager
 def storage(what: str) -> Iterator[None]:
-    """Disk errors as StorageFull or Unavailable."""
+    """Turn disk errors into StorageFull or Unavailable."""
     try:
         yield
     except OSError as error:
@@ -120,12 +120,12 @@ def storage(what: str) -> Iterator[None]:
 
 def _mismatch(first: int, received: int) -> UploadOffsetMismatch:
     return UploadOffsetMismatch(
-        f"found a chunk that begins at {first}, expected {received}. Fix: go on from `received`", received=received
+        f"found a chunk that begins at {first}, expected {received}. Fix: resume from `received`", received=received
     )
 
 
 def _key(name: str, digest: str) -> str:
-    """A name on disk that no client has chosen."""
+    """A file name that the client cannot choose."""
     return hashlib.sha256(f"{name}\0{digest}".encode()).hexdigest()
 
 

@@ -1,1 +1,1 @@
-"""HTTP words: bodies, schemas, problems, content negotiation, deadlines, OpenAPI."""
+"""HTTP without routes: bodies, schemas, problems, content negotiation, deadlines, OpenAPI."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-import python_multipart  # noqa: F401  # else Starlette asks for it only in the middle of a request
+import python_multipart  # noqa: F401  # otherwise Starlette imports it only during a request
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -17,14 +17,14 @@ MAX_FIELDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a request; `name` is what the client called it, for its own eyes only."""
+    """One file of a request. `name` is the client's own name for it and is only sent back to the client."""
 
     data: bytes
     name: str | None
 
 
 async def read_raw(request: Request, max_bytes: int) -> bytes:
-    """The whole body; raises BodyTooLarge as soon as it is over the limit, before the rest is read."""
+    """The complete body. Raises BodyTooLarge as soon as the limit is exceeded, before the rest is read."""
     chunks = [chunk async for chunk in limited(request, max_bytes)]
     return b"".join(chunks)
 
@@ -84,22 +84,22 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which does not tell a body that was cut short from a whole one."""
+    """Starlette's parser, which by itself does not notice a body that was cut short."""
 
-    spool_max_size = 0  # never to a file on disk: what is read here is bounded, and wanted in memory as a whole
+    spool_max_size = 0  # never spool to disk: the body is bounded and needed in memory
     complete = False
 
     def on_end(self) -> None:
         self.complete = True
 
     def close(self) -> None:
-        """Close every part's file, also that of a part which never ended."""
+        """Close the file of every part, including an unfinished part."""
         for file in self._files_to_close_on_error:
             file.close()
 
 
 async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; raises BodyTooLarge as soon as it is over the limit."""
+    """The body as it arrives. Raises BodyTooLarge as soon as the limit is exceeded."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
@@ -112,4 +112,4 @@ async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, Non
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Fix: see GET /limits")
+    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Fix: send less; GET /limits shows every limit")

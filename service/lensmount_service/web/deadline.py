@@ -1,4 +1,4 @@
-"""How long the work for a request goes on: until its time is over, or its client has gone."""
+"""The deadline of a request: its work is cancelled when its time is over or its client disconnects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lensmount_service.errors import DeadlineExceeded
 
 @asynccontextmanager
 async def deadline(request: Request, timeout_s: float) -> AsyncIterator[None]:
-    """`async with deadline(request, 60): ...`, once the body is read; what is inside is cancelled where it stands.
+    """Use `async with deadline(request, 60): ...` after the body is read; the block is cancelled at the deadline.
 
     Raises DeadlineExceeded, or ClientDisconnect.
     """

@@ -1,4 +1,4 @@
-"""The wire types of jobs: what a client may ask for, in closed ranges, and what it is told."""
+"""The wire types of jobs: what a client may request, with a range for each value, and what the server returns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _expression(text: str) -> str:
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, and strict mode wants one
+    return tuple(value) if isinstance(value, list) else value  # JSON has no tuples, but strict mode expects one
 
 
 _TYPES: dict[str, Any] = {
@@ -72,7 +72,7 @@ def _field(option: Option) -> tuple[Any, Any]:
 
 
 def _described(option: Option) -> str:
-    """The help text, with the field `max_file_bytes` where it names the flag --max-file-bytes."""
+    """The help text, in which a flag such as --max-file-bytes becomes the field `max_file_bytes`."""
     text = re.sub(r"--[a-z][a-z-]*", lambda flag: f"`{flag[0][2:].replace('-', '_')}`", option.help)
     if option.type == "prompts":
         text = text.replace("TOML file with templates", "Templates (each with one {})")
@@ -80,14 +80,14 @@ def _described(option: Option) -> str:
 
 
 class _Submission(BaseModel):
-    """The body of POST /jobs: fields of a training run by their names in TrainingConfig, and what becomes of it."""
+    """The body of POST /jobs: the training options, named as in TrainingConfig, and what to do with the result."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     dataset: str = Field(max_length=80, examples=["cells", "cells@2"])
     adapter: str = Field(max_length=64, examples=["malaria"])
 
-    if TYPE_CHECKING:  # the fields of the table that the server itself reads
+    if TYPE_CHECKING:  # the fields of the table that the server reads itself
         alias: str | None = None
         priority: int = 0
         max_attempts: int = 0
@@ -95,7 +95,7 @@ class _Submission(BaseModel):
         force: bool = False
 
     def hyper_parameters(self) -> dict[str, Any]:
-        """The fields of the training run, as JSON. Raises RequestInvalid where they do not fit together."""
+        """The training options as JSON. Raises RequestInvalid if they contradict each other."""
         chosen = self.model_dump(mode="json", exclude=set(_OWN))
         try:
             TrainingConfig(data=Path("data"), name=self.adapter, out=Path("adapter.safetensors"), **chosen)
@@ -104,11 +104,11 @@ class _Submission(BaseModel):
         return chosen
 
     def dataset_reference(self) -> tuple[str, int | None]:
-        """Name and version, None for the latest. Raises RequestInvalid."""
+        """The dataset's name and version; the version is None for the latest. Raises RequestInvalid."""
         match = re.fullmatch(r"([^@]+)(?:@([1-9][0-9]{0,8}))?", self.dataset)
         if match is None:
             raise RequestInvalid(
-                "found a dataset that cannot be read, expected name or name@version", code="invalid_reference"
+                "found a dataset reference that cannot be read, expected name or name@version", code="invalid_reference"
             )
         require_name(match[1], "dataset name")
         return match[1], int(match[2]) if match[2] else None
@@ -158,7 +158,7 @@ class JobInfo(BaseModel):
     error: JobError | None
     workers: int | None = Field(
         None,
-        description="Workers that ask for jobs or train one now, while the job waits; null afterwards.",
+        description="While the job waits: how many workers ask for jobs or train one now. Otherwise null.",
     )
 
 
@@ -205,5 +205,5 @@ def dataset_ref(pin: DatasetPin) -> DatasetRef:
 
 
 def event_data(event: Event) -> dict[str, Any]:
-    """What the stream says of an event."""
+    """The data of an event in the stream."""
     return event.data if event.kind == "epoch" else {**event.data, "at": iso(event.at)}

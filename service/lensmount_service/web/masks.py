@@ -1,6 +1,6 @@
-"""Masks as a client takes them: run lengths, areas and counts, a picture, or polygons; from scikit-image and Pillow.
+"""Masks in the formats that clients request: run lengths with areas and counts, a PNG image, or polygons.
 
-scikit-image is imported by the first answer that needs it: servers of classification adapters start without it.
+scikit-image is imported when a response first needs it, so servers of classification adapters start without it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lensmount_service.web.negotiation import GEOJSON, JSON, PNG
 from lensmount_service.web.schemas import Mask, Segmentation
 
 MAX_POLYGONS = 10_000
-TOLERANCE = 0.5  # pixels that an outline may stray from its mask
+TOLERANCE = 0.5  # pixels by which an outline may differ from its mask
 _COLOURS = ((255, 82, 82), (66, 165, 245), (102, 187, 106), (255, 202, 40), (171, 71, 188), (38, 198, 218))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
-    """bool [labels, height, width] of one picture as it was sent, and the name of each label."""
+    """bool [labels, height, width] at the size of the image as sent, and the name of each label."""
 
     labels: tuple[str, ...]
     pixels: np.ndarray
@@ -41,21 +41,21 @@ class Masks:
 
 
 def read_masks(manifest: Manifest, scores: Tensor, size: tuple[int, int]) -> Masks:
-    """The masks of a picture of `size` (width, height) from an adapter's scores [labels, h, w]."""
+    """The masks of an image of `size` (width, height) from an adapter's scores [labels, h, w]."""
     head, rule = manifest.head, manifest.preprocessing
     assert isinstance(head, SegmentationHead)
-    assert isinstance(rule, Preprocessing)  # the manifest was refused else
+    assert isinstance(rule, Preprocessing)  # admission refuses any other manifest
     return Masks(manifest.labels, masks_of(scores, size, rule, head.threshold))
 
 
-def as_document(masks: Masks) -> Segmentation:
-    """The masks as part of the JSON answer."""
-    found = [
+def as_segmentation(masks: Masks) -> Segmentation:
+    """The masks as part of the JSON response."""
+    described = [
         Mask(label=name, counts=run_lengths(mask), area=int(mask.sum()), count=len(regions), areas=regions)
         for name, mask in zip(masks.labels, masks.pixels, strict=True)
         for regions in [areas(mask)]
     ]
-    return Segmentation(size=masks.size, masks=found)
+    return Segmentation(size=masks.size, masks=described)
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
@@ -67,15 +67,15 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def areas(mask: np.ndarray) -> list[int]:
-    """Pixels of each region whose pixels touch by an edge or a corner, in reading order of their first pixels."""
+    """The pixel count of each region, in reading order of their first pixels. Pixels connect by an edge or a corner."""
     from skimage.measure import label
 
-    found: list[int] = np.bincount(label(mask, connectivity=2).ravel())[1:].tolist()
-    return found
+    counts: list[int] = np.bincount(label(mask, connectivity=2).ravel())[1:].tolist()
+    return counts
 
 
 def as_png(masks: Masks) -> bytes:
-    """8 bits and a palette: 0 is background, value i the i-th label; where masks overlap, the first label stands."""
+    """8 bits with a palette: 0 is background and value i is the i-th label. If masks overlap, the first label wins."""
     values = np.zeros(masks.size, np.uint8)
     for index in reversed(range(len(masks.labels))):
         values[masks.pixels[index]] = index + 1
@@ -87,9 +87,9 @@ def as_png(masks: Masks) -> bytes:
 
 
 def as_geojson(masks: Masks) -> str:
-    """One Feature for each region, in pixels of the picture: x to the right, y down, (0, 0) its upper left corner.
+    """One Feature per region, in pixels of the image: x to the right, y down, (0, 0) at the upper left corner.
 
-    An outer ring, then the region's holes. Raises RequestInvalid for more than MAX_POLYGONS regions.
+    Each has an outer ring, then the region's holes. Raises RequestInvalid for more than MAX_POLYGONS regions.
     """
     features = [
         feature for name, mask in zip(masks.labels, masks.pixels, strict=True) for feature in _features(name, mask)
@@ -118,7 +118,7 @@ def _features(name: str, mask: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _rings(image: np.ndarray, corner: Sequence[int]) -> list[list[list[float]]]:
-    """The outlines of one region, the outer one first: lines between the centres of pixels in and out of it."""
+    """The outlines of one region, the outer one first. They run between the centres of its inner and outer pixels."""
     from skimage.measure import approximate_polygon, find_contours
 
     top, left = corner
@@ -137,4 +137,4 @@ def _colour(index: int) -> tuple[int, int, int]:
 
 
 Drawing = Segmentation | bytes | str
-FORMS: dict[str, Callable[[Masks], Drawing]] = {JSON: as_document, PNG: as_png, GEOJSON: as_geojson}
+FORMS: dict[str, Callable[[Masks], Drawing]] = {JSON: as_segmentation, PNG: as_png, GEOJSON: as_geojson}

@@ -1,4 +1,4 @@
-"""Which of the forms that an answer can take the client wants: its `Accept` header (RFC 9110, section 12.5.1)."""
+"""Chooses the media type of a response from the client's `Accept` header (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MAX_RANGES = 64
 
 
 def negotiate(accept: str | None, offered: Sequence[str], answers: str) -> str:
-    """The offered media type that the header weighs highest, the first of equals; the first without a header.
+    """The offered media type with the highest weight in the header; the first if several are equal or without a header.
 
-    `answers` says in the message what there is to answer. Raises NotAcceptable where all are refused.
+    `answers` is the part of the error message that explains the offer. Raises NotAcceptable if all are refused.
     """
     if accept is None or not accept.strip():
         return offered[0]
@@ -28,7 +28,7 @@ def negotiate(accept: str | None, offered: Sequence[str], answers: str) -> str:
 
 
 def _parse(text: str) -> tuple[str, float]:
-    """ "image/png;q=0.5" -> ("image/png", 0.5); a weight that is no number counts as 0."""
+    """ "image/png;q=0.5" -> ("image/png", 0.5); a weight that is not a number counts as 0."""
     kind, *parameters = (part.strip().lower() for part in text.split(";"))
     for parameter in parameters:
         name, _, value = parameter.partition("=")
@@ -43,9 +43,9 @@ def _number(text: str) -> float:
 
 
 def _weight(kind: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """That of the most specific range which covers the media type."""
-    for wanted in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
-        found = [weight for text, weight in ranges if text == wanted]
-        if found:
-            return max(found)
+    """The weight of the most specific range that covers the media type."""
+    for covering in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
+        weights = [weight for text, weight in ranges if text == covering]
+        if weights:
+            return max(weights)
     return 0.0

@@ -1,4 +1,4 @@
-"""What /docs says of bodies that the routes read themselves, and of the errors that all of them share."""
+"""The OpenAPI descriptions of bodies that the routes read themselves, and of the errors that all routes share."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def _problem(description: str) -> dict[str, Any]:
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _problem("The request cannot be read."),
-    401: _problem("No valid token."),
-    403: _problem("A page of another site asked."),
-    404: _problem("No such adapter, dataset, job, version, alias or route."),
-    406: _problem("No form of the answer that `Accept` takes."),
-    409: _problem("Not in this state: another backbone's adapter, a dataset in use, an upload that stands elsewhere."),
+    401: _problem("There is no valid token."),
+    403: _problem("The request came from a page of another site."),
+    404: _problem("There is no such adapter, dataset, job, version, alias or route."),
+    406: _problem("`Accept` excludes every format of the response."),
+    409: _problem("Impossible in this state: an adapter of another backbone, a dataset in use, another upload offset."),
     410: _problem("The version was deleted."),
-    413: _problem("Over a limit of GET /limits."),
+    413: _problem("The request exceeds a limit of GET /limits."),
     414: _problem("The URI is too long."),
-    415: _problem("Not a format that is read."),
-    421: _problem("A Host that is not served."),
-    422: _problem("Read, but not valid."),
+    415: _problem("The format is not supported."),
+    421: _problem("This Host is not served."),
+    422: _problem("The request is readable, but not valid."),
     429: _problem("The queue is full; see Retry-After."),
     431: _problem("The headers are too large."),
-    503: _problem("Not now; see Retry-After."),
-    504: _problem("Not answered within the request's `timeout`."),
+    503: _problem("Temporarily unavailable; see Retry-After."),
+    504: _problem("There was no result within the request's `timeout`."),
     507: _problem("The disk is full."),
 }
 
@@ -52,7 +52,7 @@ def image_body() -> dict[str, Any]:
 
 
 def mask_answers() -> dict[str, Any]:
-    """The forms of the masks of a segmentation adapter beside the JSON document."""
+    """The formats of a segmentation adapter's masks other than JSON."""
     return {PNG: {"schema": _BINARY}, GEOJSON: {"schema": {"type": "object"}}}
 
 

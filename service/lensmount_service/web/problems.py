@@ -1,7 +1,7 @@
-"""From error classes to application/problem+json (RFC 9457): one table, and nothing of the request in it.
+"""Turns error classes into application/problem+json (RFC 9457) by one table. Responses repeat nothing of the request.
 
-`CODES` maps every code that an answer can carry to its status. Nothing lists the codes a second time: those of an error
-class are declared on the class, and those that no class has are in `_WITHOUT_CLASS`.
+`CODES` maps every code that a response can carry to its status. Each code is listed once: the codes of an error class
+are declared on the class, and the others are in `_WITHOUT_CLASS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lensmount_service import errors as service
 log = structlog.get_logger(__name__)
 
 STATUS: dict[type[Exception], int] = {
-    ClientDisconnect: 499,  # for the metrics alone, nobody reads the answer; nginx's number for it
+    ClientDisconnect: 499,  # only for the metrics, because nobody reads the response; the number is nginx's
     service.RequestError: 400,
     service.MultipartMalformed: 400,
     service.BodyTooLarge: 413,
@@ -58,7 +58,7 @@ STATUS: dict[type[Exception], int] = {
     adapters.IntegrityError: 503,
 }
 
-# Codes that the guard and the handlers below write themselves, where no error class is raised.
+# Codes that the middleware and the handlers below write themselves, without an error class.
 _WITHOUT_CLASS = {
     "method_not_allowed": 405,
     "uri_too_long": 414,
@@ -66,12 +66,12 @@ _WITHOUT_CLASS = {
     "internal_error": 500,
 }
 
-# Codes that no client ever reads: the server stops before it serves, or the client is gone.
+# Codes that no client ever reads, because the server stops before it serves or the client is gone.
 NEVER_SENT = frozenset(
     {
         "service_error",  # of base classes, which are not raised
         "lensmount_error",
-        "backbone_unavailable",  # at the start, and in a worker
+        "backbone_unavailable",  # at startup, and in a worker
         "weights_mismatch",
         "executor_unavailable",
         "client_disconnected",
@@ -98,7 +98,7 @@ def problem(
     }
     headers = dict(headers or {})
     if status in (400, 408, 413, 414, 431):
-        headers["Connection"] = "close"  # what is left of the body is not read
+        headers["Connection"] = "close"  # the rest of the body is not read
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -113,7 +113,7 @@ def install(app: FastAPI) -> None:
 
 
 def _ascii(text: str) -> str:
-    """A lone surrogate in a JSON key must not break the answer that names it."""
+    """A lone surrogate in a JSON key must not break the response that names it."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
@@ -126,9 +126,9 @@ def _status(kind: type[Exception]) -> int | None:
 
 
 def _codes_of(kind: type[service.ServiceError | adapters.LensmountError]) -> Iterator[tuple[str, int]]:
-    """The codes of an error class and of those below it, each with its status."""
+    """The codes of an error class and of its subclasses, each with its status."""
     status = _status(kind)
-    if status is not None:  # else a base class, of which only those below are raised
+    if status is not None:  # None for a base class, which is never raised itself
         yield from ((code, status) for code in (kind.default_code, *vars(kind).get("finer_codes", ())))
     for finer in kind.__subclasses__():
         yield from _codes_of(finer)
@@ -160,26 +160,26 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
         {
-            "pointer": _ascii("/" + "/".join(str(part)[:64] for part in one["loc"])),
-            "message": one["msg"][:200] + _meant(request, one),
+            "pointer": _ascii("/" + "/".join(str(part)[:64] for part in found["loc"])),
+            "message": found["msg"][:200] + _suggestion(request, found),
         }
-        for one in error.errors()[:10]
+        for found in error.errors()[:10]
     ]
-    malformed = any(one["type"] == "json_invalid" for one in error.errors())
+    malformed = any(found["type"] == "json_invalid" for found in error.errors())
     status, code = (400, "bad_request") if malformed else (422, "invalid_request")
     first = f"{errors[0]['pointer']}: {errors[0]['message']}" if errors else "the request is not valid"
     return problem(
-        status, code, f"{first}. Fix: see /docs for what is expected", request.state.request_id, errors=errors
+        status, code, f"{first}. Fix: see /docs for the expected request", request.state.request_id, errors=errors
     )
 
 
-def _meant(request: Request, found: dict[str, Any]) -> str:
-    """The field of the body that somebody who sent an unknown one may have meant."""
+def _suggestion(request: Request, error: dict[str, Any]) -> str:
+    """A suggestion for an unknown field of the body, or an empty text."""
     body = getattr(request.scope.get("route"), "body_field", None)
     fields = getattr(getattr(getattr(body, "field_info", None), "annotation", None), "model_fields", {})
-    if found["type"] != "extra_forbidden" or len(found["loc"]) != 2:
+    if error["type"] != "extra_forbidden" or len(error["loc"]) != 2:
         return ""
-    return "." + meant if (meant := did_you_mean(str(found["loc"][-1]), fields)) else ""
+    return "." + suggestion if (suggestion := did_you_mean(str(error["loc"][-1]), fields)) else ""
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -193,11 +193,11 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
-    """Nobody reads this answer; the work was dropped."""
-    return problem(400, "client_disconnected", "the client went away", request.state.request_id)
+    """Nobody reads this response. The work was cancelled."""
+    return problem(400, "client_disconnected", "the client disconnected", request.state.request_id)
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error", request_id=request.state.request_id, exc_info=error)
-    detail = "an error that should not be. Fix: report it with the request id and the server's log"
+    detail = "Internal error. Please report it with the request id and the server log."
     return problem(500, "internal_error", detail, request.state.request_id)

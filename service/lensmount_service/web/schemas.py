@@ -1,4 +1,4 @@
-"""The wire types: what the routes answer, with the examples that /docs shows."""
+"""The wire types: what the routes return, with the examples that /docs shows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LabelScore(BaseModel):
 
 
 class Timing(BaseModel):
-    """Where the time of this image went, in milliseconds; swap and forward are its whole batch's."""
+    """How long each step of this image took, in milliseconds; `swap` and `forward` are those of its whole batch."""
 
     queue: float
     decode: float
@@ -38,14 +38,14 @@ class Timing(BaseModel):
 
 
 class ImageRef(BaseModel):
-    """Which image of the request a result is for; `name` is the client's own."""
+    """Which image of the request a result is for; `name` is the client's own name for it."""
 
     index: int
     name: str | None = None
 
 
 class Prediction(BaseModel):
-    """The answer for one image and one adapter; `predictions` stand best first."""
+    """The result for one image and one adapter; `predictions` are sorted, best first."""
 
     adapter: AdapterRef
     backbone: BackboneInfo
@@ -69,19 +69,19 @@ class Mask(BaseModel):
 
 
 class Segmentation(BaseModel):
-    """The masks of a picture, in its own pixels after EXIF turning."""
+    """The masks of an image, at the image's own size after EXIF rotation."""
 
     size: tuple[int, int] = Field(description="Height and width", examples=[(256, 320)])
     encoding: Literal["rle"] = "rle"
     masks: list[Mask] = Field(description="In the order of the adapter's labels")
 
     def shares(self) -> list[float]:
-        """The share of the picture that each label covers."""
+        """The share of the image that each label covers."""
         return [mask.area / (self.size[0] * self.size[1]) for mask in self.masks]
 
 
 class SegmentedPrediction(Prediction):
-    """A segmentation adapter's answer; the scores of `predictions` are shares of the picture."""
+    """The result of a segmentation adapter; the scores of `predictions` are shares of the image."""
 
     segmentation: Segmentation
 
@@ -91,7 +91,7 @@ class SegmentedImagePrediction(SegmentedPrediction, ImagePrediction):
 
 
 class Predictions(BaseModel):
-    """The answers for several images or several adapters: images outer, adapters inner."""
+    """The results for several images or several adapters, ordered by image and then by adapter."""
 
     results: list[SegmentedImagePrediction | ImagePrediction]
     request_id: str
@@ -107,9 +107,9 @@ class AdapterInfo(AdapterRef):
     backbone: BackboneInfo
     aliases: dict[str, int] = Field(examples=[{"prod": 1}])
     versions: list[int]
-    status: str = Field(description="ready, or backbone_mismatch where the server holds another backbone")
+    status: str = Field(description="ready, or backbone_mismatch if the server runs another backbone")
     tier: str = Field(
-        description="hot or merged: its merged weights are resident; memory: its factors; file or remote: read at need"
+        description="hot or merged: merged weights in memory; memory: factors in memory; file or remote: read on demand"
     )
 
 
@@ -139,7 +139,7 @@ class AdapterList(BaseModel):
 
 
 class DatasetInfo(BaseModel):
-    """One version of a dataset; the digest is that of its canonical archive."""
+    """One version of a dataset; `digest` is the digest of its canonical archive."""
 
     name: str = Field(examples=["cells"])
     version: int = Field(examples=[1])
@@ -149,7 +149,7 @@ class DatasetInfo(BaseModel):
     images: int = Field(examples=[279])
     classes: dict[str, int] = Field(examples=[{"Parasitized": 151, "Uninfected": 128}])
     report: dict[str, Any] = Field(
-        description="What was found: sizes, formats, copies, look-alikes, unreadable and ignored files, warnings"
+        description="What is in it: sizes, formats, duplicates, near-duplicates, unreadable and ignored files, warnings"
     )
 
 
@@ -160,7 +160,7 @@ class DatasetList(BaseModel):
 
 
 class UploadState(BaseModel):
-    """How many bytes of an upload need not be sent any more."""
+    """How many bytes of an upload the server already has."""
 
     received: int = Field(ge=0, examples=[8_388_608])
 

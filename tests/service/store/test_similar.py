@@ -36,12 +36,12 @@ def test_every_kind_of_name_says_what_was_meant(client, make_png):
 
     assert "'cels'. Did you mean 'cells'?" in asked("cels")
     assert "Did you mean 'production'?" in asked("cells:producton")
-    assert "no version 7 of 'cells'. Did you mean 1, its newest?" in asked("cells@7")
+    assert "no version 7 of 'cells'. Did you mean 1, the latest?" in asked("cells@7")
     assert "Did you mean 'tiles'?" in detail(client.get("/adapters/tile"))
     assert "Did you mean" not in detail(client.get("/adapters/something-else"))
     assert "Did you mean 'slides'?" in detail(client.get("/datasets/slide"))
     assert "Did you mean 'slides'?" in submitted(dataset="slids")
-    assert "Did you mean 1, its newest?" in submitted(dataset="slides@3")
+    assert "Did you mean 1, the latest?" in submitted(dataset="slides@3")
     assert "Did you mean 'epochs'?" in submitted(epoch=3)
 
 

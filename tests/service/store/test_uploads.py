@@ -36,7 +36,7 @@ def test_chunks_make_the_file_and_the_last_one_says_so(uploads: Uploads) -> None
     assert received == uploads.received("cells", DIGEST) == 9999  # the last byte is asked for again
     assert uploads.append("cells", DIGEST, 9999, DATA[9999:], 10_000) == (9999, whole)
     assert whole.read_bytes() == DATA
-    assert uploads.whole("cells", DIGEST, 10_000) == whole
+    assert uploads.complete("cells", DIGEST, 10_000) == whole
     uploads.drop("cells", DIGEST)
     assert uploads.received("cells", DIGEST) == 0
 
@@ -125,7 +125,7 @@ def test_the_same_chunk_sent_by_many_at_once_counts_once(uploads: Uploads) -> No
     while (first := uploads.received("cells", DIGEST)) < 9999:
         uploads.append("cells", DIGEST, first, DATA[first : first + 500], 10_000)
 
-    assert uploads.whole("cells", DIGEST, 10_000).read_bytes() == DATA
+    assert uploads.complete("cells", DIGEST, 10_000).read_bytes() == DATA
 
 
 def test_left_over_files_are_told_by_their_age(uploads: Uploads, tmp_path: Path) -> None:
@@ -133,5 +133,5 @@ def test_left_over_files_are_told_by_their_age(uploads: Uploads, tmp_path: Path)
     staged = uploads.stage()
     os.utime(staged, (1, 1))
 
-    assert uploads.left_over(3600) == [staged]
-    assert len(uploads.left_over(0)) == 2
+    assert uploads.old_files(3600) == [staged]
+    assert len(uploads.old_files(0)) == 2
