@@ -1,8 +1,8 @@
 "use strict";
-// A file of its own, because the policy of the page allows no script within the HTML.
+// A separate file, because the page's policy forbids scripts within the HTML.
 window.ui = SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  validatorUrl: null, // the default asks a server on the internet whether the document is valid
+  validatorUrl: null, // the default sends the description to a validator on the internet
 });

@@ -1,11 +1,11 @@
-/** The list of adapters: which there are, which of them can answer here, which are picked. */
+/** The list of adapters: which exist, which can run on this server, and which are picked. */
 
 import { element } from "./element.js";
 
-const NONE = "None yet. Upload one: lensmount adapters push FILE";
+const NONE = "There are no adapters yet. To upload one, run: lensmount adapters push FILE";
 
 export class AdapterList {
-  /** `list` is the <ul> that it fills, `filter` the search field; `changed()` is called when the pick is another. */
+  /** Fills the <ul> `list`; `filter` is the search field. Calls `changed()` when other adapters are picked. */
   constructor(list, filter, changed) {
     this.list = list;
     this.filter = filter;
@@ -15,12 +15,12 @@ export class AdapterList {
     filter.addEventListener("input", () => this.find());
   }
 
-  /** Names of the picked adapters, in the order of the list. */
+  /** The names of the picked adapters, in the order of the list. */
   get picked() {
     return this.items.filter(({ box }) => box.checked).map(({ name }) => name);
   }
 
-  /** Show `adapters` (GET /adapters); what was picked stays picked, and an only choice is taken. */
+  /** Show `adapters` (GET /adapters). Picked adapters stay picked, and a single adapter is picked at once. */
   show(adapters) {
     const before = this.picked;
     const ready = adapters.filter(({ status }) => status === "ready");
@@ -39,8 +39,8 @@ export class AdapterList {
   }
 
   find() {
-    const wanted = this.filter.hidden ? "" : this.filter.value.trim().toLowerCase();
-    for (const { row, box, words } of this.items) row.hidden = !box.checked && !words.includes(wanted);
+    const query = this.filter.hidden ? "" : this.filter.value.trim().toLowerCase();
+    for (const { row, box, words } of this.items) row.hidden = !box.checked && !words.includes(query);
   }
 }
 
@@ -53,7 +53,7 @@ function item(adapter, picked) {
     checked: ready && picked.has(adapter.name),
   });
   const state = ready ? adapter.tier : `needs ${adapter.backbone.name}`;
-  const many = adapter.labels.length > 8 ? `, … ${adapter.labels.length} in all` : "";
+  const many = adapter.labels.length > 8 ? `, … (${adapter.labels.length} in total)` : "";
   const row = element("li", {}, [
     element("label", { title: adapter.digest }, [
       box,

@@ -1,19 +1,19 @@
-/** What the page asks the server, and the problem that it shows when the answer is not the one it asked for. */
+/** The page's requests to the server, and the problem that it shows when a request fails. */
 
-const KEY = "lensmount-token"; // in sessionStorage: gone with the tab
+const KEY = "lensmount-token"; // in sessionStorage, which ends with the tab
 
-/** An answer of application/problem+json, or of none. `retryable` where the same request may pass later. */
+/** A response of application/problem+json, or a missing response. `retryable` if the same request may succeed later. */
 export class Problem extends Error {
-  constructor({ title = "No answer", detail = "", code = "no_answer", status = 0, request_id = "" }) {
+  constructor({ title = "No response", detail = "", code = "no_answer", status = 0, request_id = "" }) {
     super(detail);
     Object.assign(this, { title, detail, code, status, requestId: request_id });
     this.retryable = [0, 408, 429, 500, 502, 503, 504].includes(status);
   }
 }
 
-/** `error` as a problem: one of this page's own code is shown as well. */
+/** `error` as a problem, so that errors in this page's own code are shown as well. */
 export const asProblem = (error) =>
-  error instanceof Problem ? error : new Problem({ title: "Not shown", detail: String(error), code: "page_error" });
+  error instanceof Problem ? error : new Problem({ title: "Error in this page", detail: String(error), code: "page_error" });
 
 export const token = {
   get: () => sessionStorage.getItem(KEY),
@@ -21,8 +21,8 @@ export const token = {
   set(value) {
     if (!/^[\x21-\x7e]+$/.test(value)) {
       throw new Problem({
-        title: "Not a token",
-        detail: "found characters that no header can carry, expected printable ASCII without spaces",
+        title: "Invalid token",
+        detail: "found characters that are not allowed in a header, expected printable ASCII without spaces",
         code: "unauthorized",
         status: 401,
       });
@@ -31,31 +31,31 @@ export const token = {
   },
 };
 
-/** The JSON document at `path`; paths are relative, so the page also works below a proxy's prefix. */
+/** The JSON at `path`. Paths are relative, so the page also works below a proxy's prefix. */
 export const get = (path) => ask(path, {});
 
-/** The results of one file under several adapters, in their order. */
+/** The results of one file for several adapters, in the order of the adapters. */
 export async function predict(file, adapters, signal) {
   const names = adapters.map(encodeURIComponent).join(",");
   const headers = { "Content-Type": file.type || "application/octet-stream" };
-  const answer = await ask(`predict?adapter=${names}&top_k=50`, { method: "POST", body: file, headers, signal });
-  return answer.results ?? [answer];
+  const body = await ask(`predict?adapter=${names}&top_k=50`, { method: "POST", body: file, headers, signal });
+  return body.results ?? [body];
 }
 
 async function ask(path, { headers = {}, ...options }) {
   const value = token.get();
   const all = { Accept: "application/json", ...headers, ...(value && { Authorization: `Bearer ${value}` }) };
-  let answer, body;
+  let response, body;
   try {
-    answer = await fetch(path, { ...options, headers: all });
-    body = await answer.json();
+    response = await fetch(path, { ...options, headers: all });
+    body = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    const detail = answer
-      ? `found an answer of status ${answer.status} that is no JSON, expected that of a Lensmount server`
-      : "the server was not reached, or the file could not be read. Fix: see whether both are still there";
-    throw new Problem({ detail, status: answer?.status ?? 0 });
+    const detail = response
+      ? `found a response with status ${response.status} that is not JSON, expected one from a Lensmount server`
+      : "the server cannot be reached, or the file cannot be read. Fix: check that both still exist";
+    throw new Problem({ detail, status: response?.status ?? 0 });
   }
-  if (!answer.ok) throw new Problem({ status: answer.status, ...body });
+  if (!response.ok) throw new Problem({ status: response.status, ...body });
   return body;
 }

@@ -1,12 +1,12 @@
-/** Elements with their properties and children. Strings become text nodes, never markup. */
+/** Creates elements with properties and children. Strings become text nodes, never markup. */
 
 export function element(tag, properties = {}, children = []) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(tag), properties);
+  created.append(...children);
+  return created;
 }
 
-/** A problem as the server tells it: title, detail, code. */
+/** A box that shows a problem: title, detail, code. */
 export function problemBox(problem) {
   const code = [problem.code, problem.requestId && `request ${problem.requestId}`].filter(Boolean).join(", ");
   return element("div", { className: "problem" }, [

@@ -1,12 +1,12 @@
-/** Masks as run lengths (COCO, uncompressed: column by column, zeros first) and how they are painted. */
+/** Paints masks that are given as run lengths (COCO, uncompressed: column by column, zeros first). */
 
-// As in the server's PNG and the client's overlay.
+// The same as in the server's PNG and the client's overlay.
 const COLOURS = [[255, 82, 82], [66, 165, 245], [102, 187, 106], [255, 202, 40], [171, 71, 188], [38, 198, 218]];
-const MAX_PIXELS = 4_000_000; // of a canvas; a larger picture is painted at every second pixel, third, ...
+const MAX_PIXELS = 4_000_000; // of a canvas; of a larger image only every second (third, ...) pixel is painted
 
 export const colourOf = (index) => COLOURS[index % COLOURS.length];
 
-/** Paint `layers`, each {counts, size: [height, width], colour}, the first on top. Throws RangeError for wrong runs. */
+/** Paint `layers`, each {counts, size: [height, width], colour}, the first on top. Throws RangeError for invalid runs. */
 export function paint(canvas, layers) {
   const [height, width] = layers[0].size;
   const step = Math.max(1, Math.ceil(Math.sqrt((height * width) / MAX_PIXELS)));
@@ -27,7 +27,7 @@ export function paint(canvas, layers) {
 /** Call `set(x, y)` for each pixel in the mask. */
 function fill(counts, height, width, set) {
   if (counts.reduce((sum, count) => sum + count, 0) !== height * width) {
-    throw new RangeError(`found runs that do not sum to ${height} x ${width} pixels`);
+    throw new RangeError(`found run lengths that do not add up to ${height} x ${width} pixels`);
   }
   let start = 0;
   counts.forEach((count, run) => {

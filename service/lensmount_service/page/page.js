@@ -1,14 +1,14 @@
-/** The page: adapters are picked above, pictures come in below, and each is asked about at once. */
+/** The page: the user picks adapters above and adds images below; each image is sent to the server at once. */
 
 import { AdapterList } from "./adapters.js";
 import { asProblem, get, token } from "./api.js";
 import { problemBox } from "./element.js";
-import { Picture } from "./picture.js";
+import { ImageCard } from "./image_card.js";
 
-const AT_ONCE = 3; // pictures on their way; the others wait here and not in the server's queue
+const AT_ONCE = 3; // images in progress; the others wait here instead of in the server's queue
 const by = (id) => document.getElementById(id);
-const adapters = new AdapterList(by("adapters"), by("filter"), askAll);
-let pictures = [];
+const adapters = new AdapterList(by("adapters"), by("filter"), predictAll);
+let cards = [];
 let waiting = [];
 let running = 0;
 let maxBytes = Infinity;
@@ -19,20 +19,20 @@ async function load() {
     const [list, ready, limits] = await Promise.all([get("adapters"), get("health/ready"), get("limits")]);
     const volumes = /-3d\d*$/.test(ready.backbone);
     maxBytes = volumes ? limits.max_volume_bytes : limits.max_image_bytes;
-    by("served").textContent = `Backbone ${ready.backbone}, ${limits.engine.executor} in ${limits.engine.precision}`;
+    by("served").textContent = `Backbone ${ready.backbone}, executor ${limits.engine.executor}, ${limits.engine.precision}`;
     by("formats").textContent = (volumes ? limits.volume_formats : limits.image_formats).join(", ");
     by("token").hidden = true;
     adapters.show(list.adapters);
     retryRefused();
   } catch (error) {
-    refused(error);
+    showRefusal(error);
   }
   by("forget").hidden = !token.get();
 }
 
-function refused(error) {
+function showRefusal(error) {
   const problem = asProblem(error);
-  const isFirst = problem.status === 401 && !token.get(); // that a token is asked for is no error
+  const isFirst = problem.status === 401 && !token.get(); // the first request for a token is not an error
   if (!isFirst) by("problem").replaceChildren(problemBox(problem));
   by("served").textContent = "";
   if (problem.status !== 401) return;
@@ -42,70 +42,70 @@ function refused(error) {
 }
 
 function add(files) {
-  const made = Array.from(files, (file) => {
-    const picture = new Picture(file, { remove: () => remove(picture), again: () => enqueue([picture]) });
-    return picture;
+  const added = Array.from(files, (file) => {
+    const card = new ImageCard(file, { remove: () => remove(card), again: () => enqueue([card]) });
+    return card;
   });
-  pictures = [...made, ...pictures];
-  by("pictures").prepend(...made.map(({ card }) => card));
-  enqueue(made);
+  cards = [...added, ...cards];
+  by("images").prepend(...added.map(({ element }) => element));
+  enqueue(added);
 }
 
-function remove(picture) {
-  picture.close();
-  pictures = pictures.filter((other) => other !== picture);
-  waiting = waiting.filter((other) => other !== picture);
-  tell();
+function remove(card) {
+  card.close();
+  cards = cards.filter((other) => other !== card);
+  waiting = waiting.filter((other) => other !== card);
+  showStatus();
 }
 
-function askAll() {
-  pictures.forEach((picture) => picture.drop());
+function predictAll() {
+  cards.forEach((card) => card.drop());
   waiting = [];
-  enqueue(pictures);
+  enqueue(cards);
 }
 
 function retryRefused() {
-  enqueue(pictures.filter(({ problem }) => problem?.status === 401));
+  enqueue(cards.filter(({ problem }) => problem?.status === 401));
 }
 
 function enqueue(more) {
   waiting.push(...more);
-  tell();
+  showStatus();
   while (running < AT_ONCE && waiting.length) work();
 }
 
 async function work() {
   running += 1;
   while (waiting.length) {
-    const picture = waiting.shift();
-    await picture.ask(adapters.picked, maxBytes);
-    if (picture.problem?.status === 401) refused(picture.problem);
-    tell();
+    const card = waiting.shift();
+    await card.predict(adapters.picked, maxBytes);
+    if (card.problem?.status === 401) showRefusal(card.problem);
+    showStatus();
   }
   running -= 1;
-  tell();
+  showStatus();
 }
 
-function tell() {
+function showStatus() {
   const left = waiting.length + running;
-  const wrong = pictures.filter(({ problem }) => problem).length;
-  const parts = [`${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"}`];
-  if (left) parts.push(`${left} on their way`);
+  const wrong = cards.filter(({ problem }) => problem).length;
+  const parts = [`${cards.length} ${cards.length === 1 ? "image" : "images"}`];
+  if (left) parts.push(`${left} in progress`);
   if (wrong) parts.push(`${wrong} with an error`);
-  by("status").textContent = pictures.length ? parts.join(", ") : "";
-  by("clear").hidden = pictures.length < 2;
-  by("opacity-field").hidden = !pictures.some(({ hasMasks }) => hasMasks);
+  by("status").textContent = cards.length ? parts.join(", ") : "";
+  by("clear").hidden = cards.length < 2;
+  by("opacity-field").hidden = !cards.some(({ hasMasks }) => hasMasks);
 }
 
 function setOpacity() {
-  by("pictures").style.setProperty("--opacity", by("opacity").value / 100);
+  by("images").style.setProperty("--opacity", by("opacity").value / 100);
 }
 
 by("files").addEventListener("change", (event) => {
   add(event.target.files);
   event.target.value = ""; // the same file may be chosen again
 });
-by("clear").addEventListener("click", () => [...pictures].forEach(remove));
+by("clear").addEventListener("click", () => [...cards].forEach(remove));
 by("refresh").addEventListener("click", load);
 by("opacity").addEventListener("input", setOpacity);
 by("forget").addEventListener("click", () => {
@@ -128,7 +128,7 @@ document.addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) add(event.clipboardData.files);
 });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  // The whole page takes files: one that misses the field must not make the browser leave the page.
+  // The whole page accepts files, so that a file dropped next to the field does not make the browser leave the page.
   document.addEventListener(kind, (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();

@@ -125,7 +125,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """One transaction without other writers: what it reads stays true until it commits. A failure changes nothing."""
+        """One transaction without other writers: what it reads stays true until commit. A failure changes nothing."""
         with _translated(), self._engine.connect() as connection:
             if self.is_postgresql:
                 with connection.begin():

@@ -30,7 +30,7 @@ from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.page import FILES
 
 TOKEN = "a-token-of-the-lab"
-SIZE = (75, 60)  # width, height of the posted picture
+SIZE = (75, 60)  # width, height of the posted image
 
 
 def page_files() -> dict[str, str]:
@@ -38,37 +38,37 @@ def page_files() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_each_file_is_served_with_a_strict_policy_and_is_asked_for_again_by_its_etag(client, path) -> None:
-    answer = client.get(path)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == FILES[path][1]
-    policy = answer.headers["Content-Security-Policy"]
+def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(client, path) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == FILES[path][1]
+    policy = response.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
-    assert (answer.headers["X-Content-Type-Options"], answer.headers["Cache-Control"]) == ("nosniff", "no-cache")
+    assert (response.headers["X-Content-Type-Options"], response.headers["Cache-Control"]) == ("nosniff", "no-cache")
 
     head = client.head(path)
-    assert (head.status_code, head.headers["ETag"]) == (200, answer.headers["ETag"])
-    again = client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (head.status_code, head.headers["ETag"]) == (200, response.headers["ETag"])
+    again = client.get(path, headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_the_page_is_open_and_all_else_is_as_it_was(make_parts) -> None:
+def test_the_page_needs_no_token_and_everything_else_does(make_parts) -> None:
     assert FILES.keys() <= OPEN_PATHS
     with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         assert client.get("/").status_code == 200
         assert client.get("/adapters").status_code == 401
         assert client.get("/page/").status_code == 401
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        for path in ("/page/", "/page/nothing.js", "/page/../guard.py", "/index.html"):
-            answer = client.get(path, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
-        answer = client.post("/", headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        for path in ("/page/", "/page/nothing.js", "/page/../middleware.py", "/index.html"):
+            response = client.get(path, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (404, "not_found"), path
+        response = client.post("/", headers=headers)
+        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
-def test_every_file_of_the_folder_is_served_and_asks_for_nothing_from_elsewhere() -> None:
+def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -> None:
     assert page_files().keys() == {name for name, _ in FILES.values()}
     for name, text in page_files().items():
         text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
@@ -81,17 +81,17 @@ def test_every_file_of_the_folder_is_served_and_asks_for_nothing_from_elsewhere(
 
 
 @pytest.mark.parametrize("path", DOCS_FILES)
-def test_the_files_of_docs_are_served_from_here_with_a_strict_policy_and_without_a_token(make_parts, path) -> None:
+def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a_token(make_parts, path) -> None:
     with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
-        answer = client.get(path)
-        assert (answer.status_code, answer.headers["Content-Type"]) == (200, DOCS_FILES[path][2])
-        policy = answer.headers["Content-Security-Policy"]
+        response = client.get(path)
+        assert (response.status_code, response.headers["Content-Type"]) == (200, DOCS_FILES[path][2])
+        policy = response.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; ")
         assert "unsafe" not in policy
-        assert client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+        assert client.get(path, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
 
 
-def test_there_is_no_second_page_that_would_load_from_elsewhere(client) -> None:
+def test_there_is_no_second_docs_page_that_loads_from_elsewhere(client) -> None:
     for path in ("/redoc", "/docs/oauth2-redirect"):
         assert client.get(path).status_code == 404, path
 
@@ -101,7 +101,7 @@ def test_there_is_no_second_page_that_would_load_from_elsewhere(client) -> None:
 
 @contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
-    """The app behind uvicorn on a port of its own, in a thread; yields its URL."""
+    """Serves the app with uvicorn on a free port, in a thread. Yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -118,19 +118,19 @@ def listening(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not found:
+    browsers = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not browsers:
         pytest.skip("needs Chromium: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "lensmount[dev]"')
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found[0])
+        browser = playwright.chromium.launch(executable_path=browsers[0])
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def page(chromium) -> Iterator[object]:
-    """A tab; whatever the browser complains of fails the test, but for the answers of 401 and 415 that it asked for."""
+    """A tab. Every error that the browser reports fails the test, except for expected responses of 401 and 415."""
     complaints: list[str] = []
     context = chromium.new_context()
     tab = context.new_page()
@@ -146,7 +146,7 @@ def upload(png: bytes, name: str = "cell.png") -> dict[str, object]:
     return {"name": name, "mimeType": "image/png", "buffer": png}
 
 
-def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
+def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
     page, make_parts, make_adapter, make_png
 ) -> None:
     nasty = "<img src=x onerror=alert(1)>.png"
@@ -159,18 +159,18 @@ def test_a_picture_gets_the_labels_that_the_api_gives_and_errors_are_told(
 
         page.goto(url)
         page.get_by_label("Token").fill("wrong")
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use this token").click()
         page.get_by_role("alert").get_by_text("Unauthorized (401)").wait_for()
         page.get_by_label("Token").fill(TOKEN)
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use this token").click()
         page.get_by_text("Backbone resnet10t").wait_for()
         assert not page.get_by_label("Token").is_visible()
         assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 1]
 
         page.get_by_role("checkbox", name="cells").check()
-        page.locator("#files").set_input_files([upload(make_png(1), nasty), upload(b"no picture", "notes.txt")])
+        page.locator("#files").set_input_files([upload(make_png(1), nasty), upload(b"no image", "notes.txt")])
         page.get_by_role("checkbox", name="tiles").check()
-        page.get_by_text("2 pictures, 1 with an error").wait_for()
+        page.get_by_text("2 images, 1 with an error").wait_for()
 
         good, bad = page.locator(".card").nth(0), page.locator(".card").nth(1)
         assert good.get_by_role("heading", level=3).inner_text() == nasty
@@ -201,7 +201,7 @@ BRING = """([kind, name, bytes]) => {
 }"""
 
 
-def test_pictures_are_dropped_and_pasted_answers_follow_the_pick_and_a_phone_shows_it_all(
+def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_phone_shows_it_all(
     page, make_parts, make_adapter, make_png
 ) -> None:
     with make_parts() as parts, listening(parts.app) as url:
@@ -212,27 +212,28 @@ def test_pictures_are_dropped_and_pasted_answers_follow_the_pick_and_a_phone_sho
         page.get_by_role("checkbox", name="cells").wait_for()
         page.evaluate(BRING, ["drop", "dropped.png", list(make_png(1))])
         page.evaluate(BRING, ["paste", f"{'pasted' * 20}.png", list(make_png(2))])
-        page.get_by_text("2 pictures", exact=True).wait_for()
-        assert [card.locator("section").count() for card in page.locator(".card").all()] == [0, 0]  # none is picked
+        page.get_by_text("2 images", exact=True).wait_for()
+        assert [card.locator("section").count() for card in page.locator(".card").all()] == [
+            0,
+            0,
+        ]  # no adapter is picked
 
         page.get_by_role("checkbox", name="cells").check()
         page.get_by_role("checkbox", name="tiles").check()
-        page.get_by_text("2 pictures", exact=True).wait_for()
+        page.get_by_text("2 images", exact=True).wait_for()
         headings = page.locator(".card h4").all_text_contents()
         assert headings == ["cells version 1", "tiles version 1"] * 2
         page.get_by_role("checkbox", name="cells").uncheck()
-        page.get_by_text("2 pictures", exact=True).wait_for()
+        page.get_by_text("2 images", exact=True).wait_for()
         assert page.locator(".card h4").all_text_contents() == ["tiles version 1"] * 2
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
         page.get_by_role("button", name="Remove dropped.png").click()
-        page.get_by_text("1 picture", exact=True).wait_for()
+        page.get_by_text("1 image", exact=True).wait_for()
         httpx.delete(f"{url}/adapters/tiles").raise_for_status()
         page.get_by_role("button", name="Refresh").click()
         page.get_by_role("checkbox", name="tiles").wait_for(state="detached")
-        page.locator(".card").get_by_text(
-            "Pick an adapter above."
-        ).wait_for()  # none takes the place of one that is gone
+        page.locator(".card").get_by_text("Pick an adapter above.").wait_for()  # no other one is picked instead
 
 
 def test_a_volume_is_named_and_scored_without_a_preview(page, make_parts, draw_adapter) -> None:
@@ -251,8 +252,8 @@ def test_a_volume_is_named_and_scored_without_a_preview(page, make_parts, draw_a
         page.locator("#files").set_input_files([upload(voxels.getvalue(), "scan.npy")])
         page.locator(".card h4").wait_for()
         assert page.locator(".card h3").inner_text() == "scan.npy"
-        page.get_by_text("No preview of this format").wait_for()
-        assert page.locator(".number").all_text_contents() == [f"{one['score']:.1%}" for one in right]
+        page.get_by_text("No preview for this format").wait_for()
+        assert page.locator(".number").all_text_contents() == [f"{prediction['score']:.1%}" for prediction in right]
 
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -265,7 +266,7 @@ def make_segmentation(backbone: Backbone) -> bytes:
         "head.weight": torch.randn(2, backbone.feature_dim, 1, 1, generator=draw) * 5,
         "head.bias": torch.zeros(2),
     }
-    name = [name for name in backbone.targets if name.endswith("bias")][-1]  # InstanceNorm cancels those before it
+    name = [name for name in backbone.targets if name.endswith("bias")][-1]  # InstanceNorm cancels the earlier ones
     tensors[f"{name}.delta"] = torch.randn(backbone.targets[name].shape, generator=draw)
     manifest = Manifest(
         name="masks", method="bias", backbone=backbone.ref, preprocessing=RULE, labels=labels, head=SegmentationHead()
@@ -273,7 +274,7 @@ def make_segmentation(backbone: Backbone) -> bytes:
     return dump_adapter(manifest, tensors, torch.float32)
 
 
-def test_masks_are_drawn_over_the_picture_pixel_by_pixel(page, make_parts: Callable, make_png) -> None:
+def test_masks_are_drawn_over_the_image_pixel_by_pixel(page, make_parts: Callable, make_png) -> None:
     pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
     maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
     png = make_png(1, SIZE)
@@ -283,12 +284,11 @@ def test_masks_are_drawn_over_the_picture_pixel_by_pixel(page, make_parts: Calla
         told = httpx.post(f"{url}/predict?adapter=masks", content=png).json()["segmentation"]["masks"]
 
         page.goto(url)
-        page.get_by_role("checkbox", name="masks").wait_for()  # the only adapter is picked
+        page.get_by_role("checkbox", name="masks").wait_for()  # the only adapter is picked at once
         page.locator("#files").set_input_files([upload(png)])
         page.locator("canvas:visible").wait_for()
-        palette = Image.open(
-            io.BytesIO(drawn)
-        )  # the server's own PNG of the same masks: another way to the same pixels
+        # The server's own PNG of the same masks is an independent way to the same pixels.
+        palette = Image.open(io.BytesIO(drawn))
         assert len(np.unique(palette)) > 1
         expected = np.array(palette.convert("RGBA"))
         expected[np.array(palette) == 0] = 0
@@ -305,15 +305,15 @@ def test_masks_are_drawn_over_the_picture_pixel_by_pixel(page, make_parts: Calla
 
 
 def canvas_pixels(page) -> np.ndarray:
-    """uint8 [height, width, 4], as the browser holds them."""
+    """uint8 [height, width, 4], as in the browser."""
     script = "c => JSON.stringify([...c.getContext('2d').getImageData(0, 0, c.width, c.height).data])"
     flat = json.loads(page.locator("canvas").evaluate(script))
     return np.array(flat, np.uint8).reshape(SIZE[1], SIZE[0], 4)
 
 
-def test_docs_works_without_the_internet_and_a_call_can_be_tried(page, make_parts, make_adapter) -> None:
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+def test_docs_works_without_the_internet_and_can_send_a_request(page, make_parts, make_adapter) -> None:
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     with make_parts() as parts, listening(parts.app) as url:
         httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
         page.goto(f"{url}/docs")
@@ -323,5 +323,5 @@ def test_docs_works_without_the_internet_and_a_call_can_be_tried(page, make_part
         page.get_by_role("button", name="Execute").click()
         page.locator(".live-responses-table").get_by_text('"resnet10t"').wait_for()
         assert page.locator(".opblock").count() >= 20  # every route of the API
-    assert f"{url}/docs/swagger-ui-bundle.js" in asked
-    assert [address for address in asked if not address.startswith((f"{url}/", "data:"))] == []
+    assert f"{url}/docs/swagger-ui-bundle.js" in requested
+    assert [address for address in requested if not address.startswith((f"{url}/", "data:"))] == []

@@ -1,63 +1,64 @@
-/** One picture: what was sent, and what each adapter says of it. */
+/** The card of one image: the image itself, and the result of each adapter. */
 
 import { Problem, asProblem, predict } from "./api.js";
 import { element, problemBox } from "./element.js";
 import { colourOf, paint } from "./masks.js";
 
-const FIRST = 5; // labels shown at once; the rest unfolds
+const FIRST = 5; // labels shown at once; the others unfold
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const whole = new Intl.NumberFormat("en");
+const integer = new Intl.NumberFormat("en");
 
-export class Picture {
-  /** `remove()` and `again()` are what its two buttons call. */
+export class ImageCard {
+  /** Its two buttons call `remove()` and `again()`. */
   constructor(file, { remove, again }) {
     this.file = file;
     this.again = again;
     this.url = URL.createObjectURL(file);
     this.layers = [];
     this.image = element("img", { src: this.url, alt: "", decoding: "async" });
-    this.image.addEventListener("error", () => this.image.replaceWith(this.stand));
-    this.stand = element("div", { className: "stand", textContent: "No preview of this format" });
+    this.image.addEventListener("error", () => this.image.replaceWith(this.noPreview));
+    this.noPreview = element("div", { className: "no-preview", textContent: "No preview for this format" });
     this.canvas = element("canvas", { hidden: true });
     this.canvas.setAttribute("role", "img");
-    this.answers = element("div", { className: "answers" });
-    this.card = element("li", { className: "card" }, [
+    this.results = element("div", { className: "results" });
+    this.element = element("li", { className: "card" }, [
       element("div", { className: "view" }, [this.image, this.canvas]),
-      element("div", { className: "said" }, [
+      element("div", { className: "details" }, [
         element("div", { className: "bar" }, [
           element("h3", { textContent: file.name }),
           button("Remove", remove, `Remove ${file.name}`),
         ]),
-        this.answers,
+        this.results,
       ]),
     ]);
   }
 
-  /** Ask what these adapters say; what was asked before is dropped. Never throws: `problem` is what went wrong. */
-  async ask(adapters, maxBytes) {
+  /** Predict with these adapters and drop the previous request. Never throws; sets `problem` if it fails. */
+  async predict(adapters, maxBytes) {
     this.drop();
-    const mine = (this.asking = new AbortController());
-    this.card.ariaBusy = "true";
+    const current = (this.pending = new AbortController());
+    this.element.ariaBusy = "true";
     try {
-      if (this.file.size > maxBytes) throw tooLarge(this.file, maxBytes); // a server may close before it is all sent
-      const results = adapters.length ? await predict(this.file, adapters, mine.signal) : [];
-      if (mine === this.asking) this.show(results);
+      // Checked here, because a server may close the connection before the whole file is sent.
+      if (this.file.size > maxBytes) throw tooLarge(this.file, maxBytes);
+      const results = adapters.length ? await predict(this.file, adapters, current.signal) : [];
+      if (current === this.pending) this.show(results);
     } catch (error) {
-      if (mine !== this.asking || error.name === "AbortError") return;
+      if (current !== this.pending || error.name === "AbortError") return;
       this.failed(error);
     } finally {
-      if (mine === this.asking) this.card.ariaBusy = "false";
+      if (current === this.pending) this.element.ariaBusy = "false";
     }
   }
 
   drop() {
-    this.asking?.abort();
+    this.pending?.abort();
   }
 
-  /** Give back what the picture holds of the browser. */
+  /** Release what the card holds in the browser. */
   close() {
     this.drop();
-    this.card.remove();
+    this.element.remove();
     URL.revokeObjectURL(this.url);
   }
 
@@ -70,7 +71,7 @@ export class Picture {
     this.layers = [];
     const sections = results.map((result) => this.section(result));
     if (!results.length) sections.push(element("p", { className: "quiet", textContent: "Pick an adapter above." }));
-    this.answers.replaceChildren(...sections);
+    this.results.replaceChildren(...sections);
     this.repaint();
   }
 
@@ -79,14 +80,14 @@ export class Picture {
     this.layers = [];
     const box = problemBox(this.problem);
     if (this.problem.retryable) box.append(button("Try again", this.again, `Try ${this.file.name} again`));
-    this.answers.replaceChildren(box);
+    this.results.replaceChildren(box);
     this.repaint();
   }
 
   section(result) {
     const { adapter, timing_ms: timing, segmentation } = result;
     const rows = segmentation ? this.maskRows(segmentation) : scoreRows(result.predictions);
-    const spent = `forward ${timing.forward.toFixed(1)} ms, in all ${timing.total.toFixed(1)} ms`;
+    const spent = `forward ${timing.forward.toFixed(1)} ms, total ${timing.total.toFixed(1)} ms`;
     return element("section", { ariaLabel: `${adapter.name}, version ${adapter.version}` }, [
       element("h4", {}, [adapter.name, element("span", { className: "quiet", textContent: ` version ${adapter.version}` })]),
       ...rows,
@@ -97,7 +98,7 @@ export class Picture {
     ]);
   }
 
-  /** A row for each label: its colour and whether it is shown, the share of the picture, area and count. */
+  /** One row per label: a checkbox that shows its mask, its colour, its share of the image, area and count. */
   maskRows({ size, masks }) {
     return masks.map(({ label, counts, area, count }) => {
       const share = area / (size[0] * size[1]);
@@ -111,12 +112,12 @@ export class Picture {
       });
       const swatch = element("span", { className: "swatch" });
       swatch.style.backgroundColor = `rgb(${colour.join(" ")})`;
-      const regions = `${whole.format(count)} ${count === 1 ? "region" : "regions"}`;
+      const regions = `${integer.format(count)} ${count === 1 ? "region" : "regions"}`;
       return element("div", { className: "score" }, [
         element("label", {}, [box, swatch, label]),
         element("span", { className: "number", textContent: percent.format(share) }),
         meter(label, share),
-        element("span", { className: "quiet", textContent: `${whole.format(area)} pixels in ${regions}` }),
+        element("span", { className: "quiet", textContent: `${integer.format(area)} pixels in ${regions}` }),
       ]);
     });
   }
@@ -127,8 +128,8 @@ export class Picture {
     if (!shown.length) return;
     this.canvas.ariaLabel = `Masks of ${shown.map(({ label }) => label).join(", ")}`;
     paint(this.canvas, shown);
-    this.stand.style.aspectRatio = `${shown[0].size[1]} / ${shown[0].size[0]}`; // there may be no picture below it
-    this.stand.style.minHeight = 0;
+    this.noPreview.style.aspectRatio = `${shown[0].size[1]} / ${shown[0].size[0]}`; // there may be no image below the masks
+    this.noPreview.style.minHeight = 0;
   }
 }
 
@@ -146,12 +147,12 @@ function scoreRows(predictions) {
 }
 
 function button(text, clicked, ariaLabel) {
-  const made = element("button", { type: "button", textContent: text, ariaLabel });
-  made.addEventListener("click", clicked);
-  return made;
+  const created = element("button", { type: "button", textContent: text, ariaLabel });
+  created.addEventListener("click", clicked);
+  return created;
 }
 
-/** A bar of our own: what browsers make of <meter> cannot be styled alike. */
+/** Our own bar, because <meter> cannot be styled the same in all browsers. */
 function meter(label, value) {
   const bar = element("div");
   bar.style.width = `${100 * value}%`;
@@ -165,7 +166,7 @@ function meter(label, value) {
 function tooLarge(file, maxBytes) {
   return new Problem({
     title: "Content Too Large",
-    detail: `found a file of ${whole.format(file.size)} bytes, expected at most ${whole.format(maxBytes)}`,
+    detail: `found a file of ${integer.format(file.size)} bytes, expected at most ${integer.format(maxBytes)}`,
     code: "body_too_large",
     status: 413,
   });
