@@ -1,4 +1,4 @@
-"""A real app in memory, on a small backbone and adapters whose answers differ by far more than rounding."""
+"""A real app in memory, with a small backbone and adapters whose scores differ by far more than rounding."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def backbone() -> Backbone:
 
 @pytest.fixture
 def fresh_backbone() -> Backbone:
-    """For tests that damage it."""
+    """A backbone that a test may damage."""
     return load_backbone("resnet10t", "random:0")
 
 
 @pytest.fixture(scope="session")
 def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) -> MakeAdapter:
-    """`make_adapter(seed=1, labels=("a", "b"))` gives the bytes of a valid adapter file; each moves a score by 1e-3."""
+    """`make_adapter(seed=1, labels=("a", "b"))` gives a valid adapter file whose delta moves a score by 1e-3 or more."""
 
     def make(
         seed: int = 1, labels: tuple[str, ...] = ("a", "b"), name: str = "task", rule: Preprocessing = RULE
@@ -118,7 +118,7 @@ def make_png() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def published() -> Callable[[TestClient], list[dict[str, object]]]:
-    """`published(client)` lists what the registry says of every adapter, without the tier: that one moves by itself."""
+    """`published(client)` lists every adapter as registered, without the tier, which changes on its own."""
 
     def listed(client: TestClient) -> list[dict[str, object]]:
         adapters = client.get("/adapters").json()["adapters"]
@@ -129,7 +129,7 @@ def published() -> Callable[[TestClient], list[dict[str, object]]]:
 
 @pytest.fixture(scope="session")
 def same_scores() -> Callable[[dict, dict], bool]:
-    """`same_scores(one, other)` of two answers: equal but for the last bits, which follow the adapter's tier."""
+    """`same_scores(one, other)`: two predictions are equal except for the last bits, which depend on the tier."""
 
     def same(one: dict, other: dict) -> bool:
         first, second = ({p["label"]: p["score"] for p in answer["predictions"]} for answer in (one, other))
@@ -140,7 +140,7 @@ def same_scores() -> Callable[[dict, dict], bool]:
 
 @pytest.fixture(scope="session")
 def other_scores() -> Callable[[dict, dict], bool]:
-    """`other_scores(one, other)` of two answers with the same labels: a score differs by more than 1e-3."""
+    """`other_scores(one, other)`: two predictions with the same labels differ by more than 1e-3 in a score."""
 
     def differ(one: dict, other: dict) -> bool:
         first, second = ({p["label"]: p["score"] for p in answer["predictions"]} for answer in (one, other))
@@ -151,7 +151,7 @@ def other_scores() -> Callable[[dict, dict], bool]:
 
 @pytest.fixture(scope="session")
 def make_pictures() -> Callable[[Path, tuple[str, ...], int], None]:
-    """`make_pictures(folder, ("a", "b"), 10)` fills class folders with pictures that differ in colour."""
+    """`make_pictures(folder, ("a", "b"), 10)` fills class folders with images that differ in colour."""
 
     def make(folder: Path, labels: tuple[str, ...], each: int) -> None:
         for index, label in enumerate(labels):
@@ -177,15 +177,15 @@ def until() -> Callable[..., None]:
     return wait
 
 
-# Databases: SQLite in a file and, where its binaries are installed, a real PostgreSQL of this test run's own
+# Databases: SQLite in a file and, if its binaries are installed, a real PostgreSQL that belongs to this test run
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], str]]:
-    """`postgresql()` gives the URL of a fresh, empty database of a server that lives as long as the test run."""
+    """`postgresql()` gives the URL of a new, empty database on a server that runs until the tests end."""
     pytest.importorskip("psycopg", reason='needs psycopg: pip install "lensmount[postgres]"')
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
-        Path(found) for found in [shutil.which("initdb")] if found
+        Path(program) for program in [shutil.which("initdb")] if program
     ]
     if not binaries:
         pytest.skip("needs PostgreSQL's initdb and postgres: apt-get install postgresql")
@@ -247,7 +247,7 @@ def _fresh_database(url: str) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    """Where a database is, once for each kind."""
+    """The URL or path of a database, once per kind."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgresql")())
     return tmp_path / "registry.sqlite3"
@@ -255,7 +255,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
 
 @pytest.fixture
 def reopen(database_url: str | Path) -> Iterator[Callable[[], Database]]:
-    """`reopen()` gives the same database through another engine, as another process would."""
+    """`reopen()` opens the same database with another engine, as another process would."""
     opened: list[Database] = []
 
     def open_again() -> Database:

@@ -33,7 +33,7 @@ def gif() -> bytes:
 
 IMAGES = {
     "an empty image": (b"", 422, "image_empty"),
-    "text as image": (b"this is no image", 415, "unsupported_image_format"),
+    "text as image": (b"this is not an image", 415, "unsupported_image_format"),
     "a GIF": (gif(), 415, "unsupported_image_format"),
     "a 30,000 x 30,000 image": (huge_png(), 413, "image_too_large"),
     "a pickle": (pickle.dumps({"a": 1}), 415, "unsupported_image_format"),
@@ -80,7 +80,7 @@ def test_a_bad_reference_is_refused_with_its_code(client, make_png, case):
 
 
 def edited(data: bytes, **changes: object) -> bytes:
-    """The file with other tensors or manifest fields, as anyone could write it with the safetensors library."""
+    """The file with changed tensors or manifest fields, as anyone could write it with the safetensors library."""
     import safetensors.torch
 
     file = parse_adapter(data)
@@ -182,9 +182,9 @@ REQUESTS = {
     "top_k of zero": ("POST", "/predict?adapter=cells&top_k=0", {}, 422, "invalid_request"),
     "an unknown route": ("GET", "/nothing", {}, 404, "not_found"),
     "an unknown method": ("PATCH", "/adapters/cells", {}, 405, "method_not_allowed"),
-    "a version that is no number": ("GET", "/adapters/cells/versions/first", {}, 422, "invalid_request"),
+    "a version that is not a number": ("GET", "/adapters/cells/versions/first", {}, 422, "invalid_request"),
     "a version beyond any integer": ("GET", "/adapters/cells/versions/" + "9" * 400, {}, 422, "invalid_request"),
-    "an alias body that is no JSON": (
+    "an alias body that is not JSON": (
         "PUT",
         "/adapters/cells/aliases/prod",
         {"content": b"{", "headers": {"Content-Type": "application/json"}},

@@ -51,7 +51,7 @@ def litter(path, data=b"half"):
     return path
 
 
-def test_what_rows_point_at_stays_and_the_rest_goes(parts, client, tmp_path):
+def test_files_that_rows_point_at_stay_and_the_others_are_removed(parts, client, tmp_path):
     job = client.post("/jobs", json={"dataset": "cells", "adapter": "cells"}).json()["id"]
     lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
     held = {"Lensmount-Lease": lease.token}
@@ -78,7 +78,7 @@ def test_what_rows_point_at_stays_and_the_rest_goes(parts, client, tmp_path):
     assert client.get("/datasets/cells/file").status_code == 200
 
 
-def test_a_young_file_may_belong_to_a_write_that_is_under_way_and_stays(parts, client, tmp_path):
+def test_a_young_file_may_belong_to_a_write_in_progress_and_stays(parts, client, tmp_path):
     young = tmp_path / "blobs" / ("0" * 64)
     young.write_bytes(b"x")
     assert gather(parts, tmp_path, 3600).total == 0
@@ -86,7 +86,7 @@ def test_a_young_file_may_belong_to_a_write_that_is_under_way_and_stays(parts, c
     assert gather(parts, tmp_path, 0).total == 1
 
 
-def test_the_checkpoint_of_a_job_that_succeeded_goes_and_that_of_a_failed_one_waits_for_a_retry(
+def test_the_checkpoint_of_a_succeeded_job_is_removed_and_that_of_a_failed_job_is_kept_for_a_retry(
     parts, client, tmp_path
 ):
     jobs = parts.training.jobs
@@ -100,16 +100,17 @@ def test_the_checkpoint_of_a_job_that_succeeded_goes_and_that_of_a_failed_one_wa
     assert [path.parent.name for path in (tmp_path / "jobs").glob("*/checkpoint")] == [lease.id]
 
 
-def test_an_upload_whose_bytes_were_just_collected_brings_them_back(parts, client, make_adapter, monkeypatch, tmp_path):
+def test_an_upload_whose_bytes_were_just_collected_stores_them_again(
+    parts, client, make_adapter, monkeypatch, tmp_path
+):
     """The collector runs between an upload's two writes."""
-    registry = parts.catalog._registry
-    publish = registry.publish
+    publish = Registry.publish
 
     def collected_before(*arguments):
         gather(parts, tmp_path)
         return publish(*arguments)
 
-    monkeypatch.setattr(registry, "publish", collected_before)
+    monkeypatch.setattr(Registry, "publish", collected_before)
     client.put("/adapters/tiles", content=make_adapter(2)).raise_for_status()
     assert client.get("/adapters/tiles/file").content == make_adapter(2)
 
@@ -120,7 +121,7 @@ def test_a_server_collects_what_is_old_when_it_starts(make_parts, tmp_path):
         assert list((tmp_path / "blobs").iterdir()) == []
 
 
-def test_the_command_says_what_it_removed(make_parts, tmp_path):
+def test_the_command_reports_what_it_removed(make_parts, tmp_path):
     with make_parts() as parts:
         assert parts
     litter(tmp_path / "blobs" / ("0" * 64))
@@ -130,7 +131,7 @@ def test_the_command_says_what_it_removed(make_parts, tmp_path):
     assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0}
 
 
-def test_a_database_that_is_away_is_one_line(tmp_path):
+def test_an_unsupported_database_is_one_line(tmp_path):
     command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--database", "mysql://x"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 78
@@ -138,7 +139,7 @@ def test_a_database_that_is_away_is_one_line(tmp_path):
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_collecting_twice_is_collecting_once(make_parts, tmp_path):
+def test_collecting_twice_has_the_effect_of_once(make_parts, tmp_path):
     with make_parts() as parts:
         assert parts
     from lensmount_service.settings import Settings

@@ -7,7 +7,7 @@ from lensmount_service.app import OPEN_PATHS
 
 
 @pytest.fixture
-def guarded(make_parts):
+def protected(make_parts):
     with make_parts(token="secret") as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         yield client
 
@@ -22,12 +22,12 @@ def every_route(app):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}])
-def test_every_route_but_health_and_docs_asks_for_the_token(guarded, headers):
-    asked = list(every_route(guarded.app))
+def test_every_route_except_health_and_docs_requires_the_token(protected, headers):
+    asked = list(every_route(protected.app))
 
     assert len(asked) >= 30
     for method, path in asked:
-        answer = guarded.request(method, path, headers=headers)
+        answer = protected.request(method, path, headers=headers)
         if path in OPEN_PATHS:
             assert answer.status_code in (200, 503)
         else:
@@ -35,8 +35,8 @@ def test_every_route_but_health_and_docs_asks_for_the_token(guarded, headers):
             assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_the_token_opens_every_name_of_the_host(guarded):
-    assert guarded.get("/limits", headers={"Authorization": "Bearer secret"}).status_code == 200
+def test_with_the_token_any_host_name_is_served(protected):
+    assert protected.get("/limits", headers={"Authorization": "Bearer secret"}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""])
@@ -51,13 +51,13 @@ def test_loopback_names_are_served_without_a_token(client, host):
     assert client.get("/adapters", headers={"Host": host}).status_code == 200
 
 
-def test_a_page_of_another_site_may_not_ask(client):
+def test_a_page_of_another_site_is_refused(client):
     refused = client.post("/predict?adapter=cells", content=b"", headers={"Origin": "https://evil.example"})
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
     assert client.get("/adapters", headers={"Origin": "http://localhost:8000"}).status_code == 200
 
 
-def test_a_request_id_is_the_servers_own(client):
+def test_the_server_chooses_the_request_id(client):
     first = client.get("/limits", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
     second = client.get("/limits").headers["X-Request-Id"]
 

@@ -111,7 +111,7 @@ def as_npy(voxels: np.ndarray) -> bytes:
 
 
 def write_blobs(folder: Path, count: int = 12) -> None:
-    """Pictures of bright discs with their masks and index.csv, as the nuclei come."""
+    """Images of bright discs with masks and index.csv, in the layout of the nuclei data."""
     draw = np.random.default_rng(0)
     rows = ["file,modality"]
     for part in ("images", "masks"):

@@ -1,4 +1,4 @@
-"""POST /predict with segmentation adapters: run lengths, areas and counts, pictures, polygons, and what is refused."""
+"""POST /predict with segmentation adapters: run lengths, areas and counts, images, polygons, and refusals."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from lensmount_service.settings import Settings
 from lensmount_service.web.masks import Masks, areas, as_geojson, as_png, run_lengths
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-SIZE = (75, 60)  # width, height of the posted picture
+SIZE = (75, 60)  # width, height of the posted image
 
 
 def small(name: str) -> Backbone:
-    """A network that is measured and served on small pictures."""
+    """A network that is served with small images."""
     module = load_backbone(name, "random:0").module
     return Backbone(name, module, RULE, torch.float32)
 

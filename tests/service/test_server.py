@@ -1,4 +1,4 @@
-"""`lensmount serve` as a process: its start, its signals, its restarts."""
+"""`lensmount serve` as a process: start, signals, restarts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = ["--backbone", "resnet10t", "--weights", "random:0", "--no-zoo", "--port
 
 @contextmanager
 def serving(state, *options):
-    """A server process on a port of its own; yields it and its URL."""
+    """A server process on a free port; yields the process and its URL."""
     process = subprocess.Popen(
         [*SERVE, *SMALL, "--state", str(state), *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -50,7 +50,7 @@ def serving(state, *options):
         process.stdout.close()
 
 
-def test_sigterm_finishes_what_was_accepted_and_exits_with_0(tmp_path, make_adapter, make_png):
+def test_sigterm_finishes_accepted_requests_and_exits_with_0(tmp_path, make_adapter, make_png):
     with serving(tmp_path, "--max-batch", "1") as (process, url):
         httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
         files = [("file", (f"{i}.png", make_png(i, (1200, 1000)))) for i in range(48)]
@@ -78,7 +78,7 @@ def test_acknowledged_uploads_survive_kill_9(tmp_path, make_adapter):
             enough = len(acknowledged) + 5
 
             def kill(process=process, enough=enough):
-                while len(acknowledged) < enough:  # then the next upload is under way
+                while len(acknowledged) < enough:  # then the next upload is in progress
                     time.sleep(0.001)
                 process.kill()
 
@@ -101,7 +101,7 @@ def test_acknowledged_uploads_survive_kill_9(tmp_path, make_adapter):
 REFUSALS = {
     "another address without a token": (["--host", "0.0.0.0"], "expected a token"),
     "an unknown backbone": (["--backbone", "resnet34x"], "found no timm model named 'resnet34x'"),
-    "weights that are not there": (["--weights", "nowhere.safetensors"], "found no weights file nowhere.safetensors"),
+    "missing weights": (["--weights", "nowhere.safetensors"], "found no weights file nowhere.safetensors"),
     "a port beyond all ports": (["--port", "70000"], "--port"),
     "an unknown dtype": (["--dtype", "int8"], "--dtype"),
 }
@@ -122,11 +122,11 @@ def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
     assert "Traceback" not in ended.stderr
     *progress, error = ended.stderr.strip().splitlines()
     assert line in error
-    assert all(said.endswith(" ...") for said in progress)
+    assert all(text.endswith(" ...") for text in progress)
     assert not (case in WRONG_SETTINGS and progress)
 
 
-def test_a_port_that_is_taken_is_one_line(tmp_path):
+def test_a_taken_port_is_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = subprocess.run(
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
     assert f"127.0.0.1:{port}: Address already in use. Fix: choose another port with --port" in line
 
 
-def test_a_port_that_is_taken_is_said_before_torch_is_imported():
+def test_a_taken_port_is_reported_before_torch_is_imported():
     script = (
         "import atexit, sys; from lensmount_client._cli.main import main; "
         "atexit.register(lambda: print('torch' in sys.modules)); "
@@ -151,7 +151,7 @@ def test_a_port_that_is_taken_is_said_before_torch_is_imported():
 
 @contextmanager
 def starting(state, *options):
-    """A server process whose lines are read as they come."""
+    """A server process whose output is read line by line."""
     process = subprocess.Popen(
         [*SERVE, *SMALL, "--state", str(state), *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -163,23 +163,23 @@ def starting(state, *options):
         process.stderr.close()
 
 
-def test_a_start_is_told_step_by_step_and_ctrl_c_is_one_line(tmp_path):
+def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path):
     with starting(tmp_path) as process:
         lines = []
         for line in process.stderr:
             lines.append(line)
             if line.startswith("Ready"):
                 break
-        plain = [line for line in lines if not line.startswith("20")]  # the log's lines begin with a time
+        plain = [line for line in lines if not line.startswith("20")]  # log lines begin with a time
         assert [line.split()[0] for line in plain] == ["Lensmount", "Loading", "Preparing", "Ready"]
         url = re.search(r"Ready at (\S+):", plain[-1])[1]
         assert f"starts at {url}. " in plain[0]
         assert httpx.get(f"{url}/health/ready").status_code == 200
 
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read().splitlines()
+        rest = process.stderr.read().splitlines()
         assert process.wait(300) == 0
-    assert [line for line in said if not line.startswith("20")] == [
+    assert [line for line in rest if not line.startswith("20")] == [
         "Stopping after accepted requests are finished. Press Ctrl-C again to stop at once."
     ]
 
@@ -193,19 +193,21 @@ def test_ctrl_c_while_loading_is_one_line(tmp_path):
         assert process.wait(300) == 130
 
 
-def test_whoever_asks_for_json_gets_json_alone(tmp_path):
+def test_with_json_logs_every_line_is_json(tmp_path):
     with starting(tmp_path, "--log-format", "json") as process:
         for line in process.stderr:
-            if (told := json.loads(line))["event"] == "serving":
+            if (entry := json.loads(line))["event"] == "serving":
                 break
-        assert httpx.get(f"{told['url']}/health/ready", timeout=60).status_code == 200  # it waits in the backlog
+        assert (
+            httpx.get(f"{entry['url']}/health/ready", timeout=60).status_code == 200
+        )  # the request waits in the backlog
         process.send_signal(signal.SIGTERM)
         for line in process.stderr.read().splitlines():
             json.loads(line)
         assert process.wait(300) == 0
 
 
-def test_a_slow_client_that_goes_away_leaves_no_trace(tmp_path, make_adapter, make_png):
+def test_a_slow_client_that_disconnects_leaves_nothing_behind(tmp_path, make_adapter, make_png):
     with serving(tmp_path) as (_, url):
         httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
         host, port = url.removeprefix("http://").split(":")

@@ -1,10 +1,11 @@
-"""`--swap subtract` serves too, without clones, and says through /integrity that it drifts."""
+"""`--swap subtract` serves without clones, and /integrity reports that it drifts."""
 
 from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_adapters import load_backbone
 from lensmount_service import build
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
@@ -47,7 +48,7 @@ def test_subtracting_rereads_the_weights_into_host_memory(tmp_path, monkeypatch)
         executor="merged",
         swap="subtract",
     )
-    backbone = build.load_backbone("resnet10t", "random:0")
+    backbone = load_backbone("resnet10t", "random:0")
     devices = []
 
     def load(name, weights, device, dtype):

@@ -35,7 +35,7 @@ def image(make_png, cells):
 
 
 class Gate(ExactSwapper):
-    """Lets the engine mount only once the test says so, and keeps the order of mounts."""
+    """Lets the engine mount only after the test opens it, and records the order of mounts."""
 
     def __init__(self, backbone):
         super().__init__(backbone)
@@ -52,7 +52,9 @@ def test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first(back
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=3) as engine:
         first = engine.submit(tiles, image)
-        while not engine.accepting or engine.waiting:  # the engine has taken the first batch and waits at the gate
+        while (
+            not engine.accepting or engine.waiting
+        ):  # until the engine has taken the first batch and waits at the gate
             pass
         order = [engine.submit(adapter, image) for adapter in (cells, tiles, cells, cells, cells)]
         gate.open.set()
@@ -70,7 +72,7 @@ def test_it_switches_only_when_the_adapter_changes(backbone, metrics, cells, ima
     assert torch.equal(answers[0].scores, answers[2].scores)
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(backbone, metrics, cells, image):
+def test_a_full_queue_refuses_and_says_when_to_try_again(backbone, metrics, cells, image):
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=1, max_queue=2) as engine:
         futures = [engine.submit(cells, image)]
@@ -118,12 +120,12 @@ def test_an_image_past_its_deadline_is_never_computed(backbone, metrics, cells, 
 
 
 class Mixing(MergedRunner):
-    """Asks for batches of several adapters."""
+    """Accepts batches of several adapters."""
 
     mixes = True
 
 
-def test_an_adapter_that_fails_takes_no_neighbour_of_its_batch_with_it(fresh_backbone, metrics, cells, tiles, image):
+def test_an_adapter_that_fails_does_not_fail_the_others_of_its_batch(fresh_backbone, metrics, cells, tiles, image):
     broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
     gate = Gate(fresh_backbone)
     with Engine(fresh_backbone, Mixing(fresh_backbone, gate), metrics) as engine:
@@ -153,9 +155,7 @@ class BreakingDelta:
         raise MemoryError
 
 
-def test_a_merge_that_breaks_off_fails_its_batch_alone_and_leaves_the_base(
-    fresh_backbone, metrics, cells, tiles, image
-):
+def test_a_merge_that_fails_fails_only_its_batch_and_restores_the_base(fresh_backbone, metrics, cells, tiles, image):
     broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
     with Engine(fresh_backbone, MergedRunner(fresh_backbone, ExactSwapper(fresh_backbone)), metrics) as engine:
         before = engine.submit(cells, image).result(10)
@@ -174,7 +174,7 @@ def test_a_forward_that_fails_does_not_end_the_engine(backbone, metrics, cells, 
         assert engine.submit(cells, image).result(10).scores.shape == (2,)
 
 
-def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(backbone, metrics, cells, image):
+def test_stopping_finishes_accepted_images_and_refuses_new_ones(backbone, metrics, cells, image):
     engine = Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics, max_batch=2)
     with engine:
         futures = engine.submit_many([(cells, image)] * 7)
@@ -186,7 +186,7 @@ def test_stopping_finishes_what_was_accepted_and_refuses_the_rest(backbone, metr
 
 
 def test_a_stop_that_runs_out_of_time_leaves_the_backbone_to_the_engines_thread(backbone, metrics, cells, image):
-    """Whoever stops the engine must not unmount the adapter of a batch that is still being computed."""
+    """The thread that stops the engine must not unmount the adapter of a batch that is still being computed."""
     closed_by, gate = [], Gate(backbone)
 
     class Runner(MergedRunner):

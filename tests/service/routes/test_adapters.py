@@ -5,7 +5,7 @@ import hashlib
 from fastapi.testclient import TestClient
 
 
-def test_an_upload_is_answered_with_its_digest_and_the_file_comes_back_byte_for_byte(client, make_adapter):
+def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(client, make_adapter):
     data = make_adapter(5)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
 
@@ -17,14 +17,14 @@ def test_an_upload_is_answered_with_its_digest_and_the_file_comes_back_byte_for_
     assert back.headers["ETag"] == f'"{digest}"'
 
 
-def test_the_same_bytes_again_make_no_new_version(client, make_adapter):
+def test_the_same_bytes_again_create_no_new_version(client, make_adapter):
     again = client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
 
     assert (again.status_code, again.json()["version"]) == (200, 1)
     assert client.get("/adapters/cells").json()["versions"] == [1]
 
 
-def test_other_bytes_make_the_next_version_and_old_ones_stay(client, make_adapter):
+def test_other_bytes_create_the_next_version_and_old_versions_stay(client, make_adapter):
     old = client.get("/adapters/cells/file").content
     assert client.put("/adapters/cells", content=make_adapter(9)).json()["version"] == 2
 
@@ -41,7 +41,7 @@ def test_a_form_upload_takes_its_name_from_the_field_or_from_the_manifest(client
     assert (own.status_code, own.json()["name"]) == (201, "manifest-name")
 
 
-def test_the_list_tells_what_each_adapter_is(client):
+def test_the_list_describes_each_adapter(client):
     listed = client.get("/adapters").json()["adapters"]
 
     assert [(a["name"], a["labels"], a["status"], a["method"]) for a in listed] == [
@@ -60,7 +60,7 @@ def test_a_deleted_version_answers_410_and_its_number_is_never_used_again(client
     assert client.put("/adapters/cells", content=make_adapter(9)).json()["version"] == 3
 
 
-def test_a_deleted_adapter_is_unknown_and_its_neighbour_still_answers(client, make_png):
+def test_a_deleted_adapter_is_unknown_and_the_other_one_still_answers(client, make_png):
     assert client.delete("/adapters/cells").status_code == 204
 
     gone = client.post("/predict?adapter=cells", content=make_png())
@@ -77,7 +77,7 @@ def test_one_file_under_two_names_outlives_the_deletion_of_one(client, make_adap
     assert client.post("/predict?adapter=twin", content=make_png()).status_code == 200
 
 
-def test_an_alias_moves_and_goes(client, make_adapter, make_png):
+def test_an_alias_can_be_moved_and_removed(client, make_adapter, make_png):
     client.put("/adapters/cells", content=make_adapter(9))
     assert client.put("/adapters/cells/aliases/prod", json={"version": 1}).json()["version"] == 1
     assert client.put("/adapters/cells/aliases/prod", json={"version": 2}).json()["version"] == 2

@@ -6,7 +6,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import ExactSwapper
-from lensmount_service.store.adapter_cache import AdapterCache
 
 
 def test_live_and_ready_answer(client):
@@ -14,7 +13,7 @@ def test_live_and_ready_answer(client):
     assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t"}
 
 
-def test_ready_says_no_once_the_engine_stops(make_parts):
+def test_ready_answers_503_once_the_engine_has_stopped(make_parts):
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         parts.engine.stop()
         answer = client.get("/health/ready")
@@ -23,7 +22,9 @@ def test_ready_says_no_once_the_engine_stops(make_parts):
         assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_integrity_holds_after_switches_and_finds_one_flipped_bit(make_parts, make_adapter, make_png, fresh_backbone):
+def test_integrity_is_ok_after_switches_and_finds_one_changed_weight(
+    make_parts, make_adapter, make_png, fresh_backbone
+):
     with make_parts(fresh_backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         for seed in (1, 2):
             client.put(f"/adapters/task{seed}", content=make_adapter(seed))
@@ -39,7 +40,7 @@ def test_integrity_holds_after_switches_and_finds_one_flipped_bit(make_parts, ma
         assert "lensmount_restore_mismatch_total 1.0" in client.get("/metrics").text
 
 
-def test_limits_are_the_ones_that_hold(make_parts, make_adapter):
+def test_limits_are_the_ones_that_apply(make_parts, make_adapter):
     with make_parts(max_files=3) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         limits = client.get("/limits").json()
 
@@ -51,14 +52,14 @@ def test_limits_are_the_ones_that_hold(make_parts, make_adapter):
 
 @pytest.fixture
 def merging_client(make_parts, make_adapter):
-    """The app with the adapters `cells` and `tiles`, one of which is merged in place at a time."""
+    """The app with the adapters `cells` and `tiles`, only one of which is merged in place at a time."""
     with make_parts(executor="merged") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
         client.put("/adapters/tiles", content=make_adapter(2)).raise_for_status()
         yield client
 
 
-def test_metrics_have_the_fields_names_and_one_series_an_adapter(merging_client, make_png):
+def test_metrics_have_standard_names_and_one_series_per_adapter(merging_client, make_png):
     client = merging_client
     client.post("/predict?adapter=cells", content=make_png())
     client.post("/predict?adapter=tiles", content=make_png())
@@ -108,71 +109,3 @@ def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(clie
 
 def test_the_limits_say_how_the_server_computes(client, make_parts):
     assert client.get("/limits").json()["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
-
-
-def test_a_pinned_name_keeps_its_newest_version_hot(make_parts, make_adapter):
-    with (
-        make_parts(pinned="cells, tiles", hot_bytes=1) as parts,
-        TestClient(parts.app, base_url="http://127.0.0.1") as c,
-    ):
-        c.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
-        first = c.get("/adapters/cells").json()["digest"]
-        c.put("/adapters/cells", content=make_adapter(3)).raise_for_status()
-        places = parts.engine.runner._places
-
-        assert not places.pinned(first)
-        assert places.pinned(c.get("/adapters/cells").json()["digest"])
-        assert 'adapter="cells",pinned="true"' in c.get("/metrics").text
-
-
-def test_of_two_uploads_at_once_to_a_pinned_name_the_one_published_last_is_pinned(
-    make_parts, make_adapter, monkeypatch
-):
-    """The second comes wholly between the publication of the first and its end."""
-    with make_parts(pinned="cells", hot_bytes=1) as parts:
-        put, files = AdapterCache.put, [make_adapter(3)]
-
-        def put_later(cache, adapter):
-            if files:
-                parts.catalog.upload("cells", files.pop())
-            put(cache, adapter)
-
-        monkeypatch.setattr(AdapterCache, "put", put_later)
-        first, _ = parts.catalog.upload("cells", make_adapter(1))
-        newest = parts.catalog.entry("cells").latest
-        places = parts.engine.runner._places
-
-        assert newest.version == first.version + 1
-        assert places.pinned(newest.digest)
-        assert not places.pinned(first.digest)
-
-
-def test_a_version_that_is_published_during_the_warm_up_stays_pinned(make_parts, make_adapter, monkeypatch):
-    with make_parts(pinned="cells", hot_bytes=1) as parts:
-        first, _ = parts.catalog.upload("cells", make_adapter(1))
-        status = parts.catalog.status
-
-        def status_later(version):
-            monkeypatch.undo()
-            parts.catalog.upload("cells", make_adapter(3))
-            return status(version)
-
-        monkeypatch.setattr(parts.catalog, "status", status_later)
-        parts.catalog.warm()
-        newest = parts.catalog.entry("cells").latest
-        places = parts.engine.runner._places
-
-        assert newest.version == first.version + 1
-        assert places.pinned(newest.digest)
-        assert not places.pinned(first.digest)
-
-
-def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(make_parts, make_adapter):
-    with make_parts(pinned="cells", hot_bytes=1) as parts:
-        version, _ = parts.catalog.upload("cells", make_adapter(1))
-        places = parts.engine.runner._places
-
-        parts.catalog.delete("cells")
-        assert not places.pinned(version.digest)
-        parts.catalog.upload("cells", make_adapter(1))
-        assert places.pinned(version.digest)

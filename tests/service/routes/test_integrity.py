@@ -1,4 +1,4 @@
-"""GET /integrity beside uploads and deletions: the proof that nothing changed never answers that it failed."""
+"""GET /integrity during uploads and deletions: the proof that nothing changed never answers with an error."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 import pytest
 from fastapi.testclient import TestClient
 
-LAYERS = ("layer4.*", "layer3.*", "layer2.*", "layer1.*", "conv1.6", "conv1.3", "conv1.0")  # each begins at a new cut
+LAYERS = ("layer4.*", "layer3.*", "layer2.*", "layer1.*", "conv1.6", "conv1.3", "conv1.0")  # each has its own cut
 UPLOADERS = 2
 
 
 @pytest.mark.parametrize("executor", ["eager", "merged"])
-def test_integrity_answers_beside_uploads_and_deletions(make_parts, draw_adapter, fresh_backbone, executor):
+def test_integrity_answers_during_uploads_and_deletions(make_parts, draw_adapter, fresh_backbone, executor):
     run(make_parts, draw_adapter, fresh_backbone, executor, checks=30)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("executor", ["eager", "merged"])
-def test_integrity_answers_a_thousand_times_beside_uploads_and_deletions(
+def test_integrity_answers_a_thousand_times_during_uploads_and_deletions(
     make_parts, draw_adapter, fresh_backbone, executor
 ):
     run(make_parts, draw_adapter, fresh_backbone, executor, checks=1_000)
@@ -32,7 +32,7 @@ def run(make_parts, draw_adapter, backbone, executor, checks):
     with (
         make_parts(backbone, executor=executor) as parts,
         TestClient(parts.app, base_url="http://127.0.0.1") as client,
-        coming_and_going(client, files) as others,
+        uploads_and_deletions(client, files) as others,
     ):
         answers = [client.get("/integrity") for _ in range(checks)]
 
@@ -44,10 +44,10 @@ def run(make_parts, draw_adapter, backbone, executor, checks):
 
 
 @contextmanager
-def coming_and_going(client, files):
-    """Upload every file again and again, and delete every other one, from several threads."""
+def uploads_and_deletions(client, files):
+    """Upload every file repeatedly and delete every second one, from several threads."""
     done, started = threading.Event(), threading.Barrier(UPLOADERS + 1)
-    found = {"uploads": 0, "deletions": 0, "refused": []}
+    counts = {"uploads": 0, "deletions": 0, "refused": []}
     counting = threading.Lock()
 
     def work(number):
@@ -59,15 +59,17 @@ def coming_and_going(client, files):
             upload = client.put(f"/adapters/{name}", content=files[(turn + number) % len(files)])
             gone = client.delete(f"/adapters/{name}") if turn % 2 else None
             with counting:
-                found["uploads"] += upload.is_success
-                found["deletions"] += gone is not None and gone.is_success
-                found["refused"] += [one.text for one in (upload, gone) if one is not None and one.is_error]
+                counts["uploads"] += upload.is_success
+                counts["deletions"] += gone is not None and gone.is_success
+                counts["refused"] += [
+                    answer.text for answer in (upload, gone) if answer is not None and answer.is_error
+                ]
 
     with ThreadPoolExecutor(UPLOADERS) as pool:
         futures = [pool.submit(work, number) for number in range(UPLOADERS)]
         started.wait(60)
         try:
-            yield found
+            yield counts
         finally:
             done.set()
         for future in futures:

@@ -21,7 +21,7 @@ HEADERS = {"Content-Type": "application/zip"}
 
 @pytest.fixture
 def archive(make_png):
-    """The bytes of a zip of class folders."""
+    """The bytes of a zip file of class folders."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for number in range(12):
@@ -45,7 +45,7 @@ def client(parts, archive):
 
 @pytest.fixture(scope="module")
 def refusing(backbone, tmp_path_factory):
-    """One app for all the jobs that are refused."""
+    """One app for all tests of refused jobs."""
     settings = Settings(state=tmp_path_factory.mktemp("refusing"), zoo=False, threads=1)
     with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         yield client
@@ -53,7 +53,7 @@ def refusing(backbone, tmp_path_factory):
 
 @pytest.fixture
 def lease(parts, client):
-    """A job for the adapter `malaria`, claimed."""
+    """The lease of a claimed job for the adapter `malaria`."""
     client.post("/jobs", json={"dataset": "cells", "adapter": "malaria"})
     return claim(parts)
 
@@ -79,11 +79,11 @@ def held(lease):
 
 def stream(client, job_id, **headers):
     """The events of a stream until it closes: (event, id, data)."""
-    found = []
+    events = []
     for block in client.get(f"/jobs/{job_id}/events", headers=headers).text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines())
-        found.append((fields.get("event"), fields.get("id"), json.loads(fields["data"])))
-    return found
+        events.append((fields.get("event"), fields.get("id"), json.loads(fields["data"])))
+    return events
 
 
 def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client):
@@ -101,12 +101,12 @@ def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client
     assert client.get("/jobs").json() == {"jobs": [job]}
 
 
-def test_what_is_said_of_volumes_and_precision_is_what_the_worker_claims(client, parts):
-    said = {"depth": 24, "depth_resize": "crop", "window": [-160, 240], "init_b_std": 0.5, "warmup": 0}
-    job = submit(client, **said, precision="bf16", file_dtype="fp32")
+def test_the_worker_claims_the_submitted_options_of_volumes_and_precision(client, parts):
+    options = {"depth": 24, "depth_resize": "crop", "window": [-160, 240], "init_b_std": 0.5, "warmup": 0}
+    job = submit(client, **options, precision="bf16", file_dtype="fp32")
     lease = claim(parts)
     assert lease.job.request.hyper_parameters == job["hyper_parameters"]
-    assert {name: job["hyper_parameters"][name] for name in said} == said
+    assert {name: job["hyper_parameters"][name] for name in options} == options
     run = TrainingConfig(data=Path("d"), name="malaria", out=Path("o"), **lease.job.request.hyper_parameters)
     assert (run.depth, run.depth_resize, run.window, run.init_b_std) == (24, "crop", (-160, 240), 0.5)
     assert (run.precision, run.file_dtype) == ("bfloat16", "float32")
@@ -123,10 +123,10 @@ WRONG = {
     "epochs as text": {"epochs": "3"},
     "one and a half epochs": {"epochs": 1.5},
     "batch 0": {"batch_size": 0},
-    "a million a batch": {"batch_size": 10**6},
+    "a batch of a million": {"batch_size": 10**6},
     "rank 0": {"rank": 0},
     "rank a million": {"rank": 10**6},
-    "pictures of 100,000": {"size": 10**5},
+    "images of 100,000 pixels": {"size": 10**5},
     "seed 2^64": {"seed": 2**64},
     "seed as text": {"seed": "zero"},
     "a seed of five thousand digits": {"seed": 10**4000},
@@ -136,12 +136,12 @@ WRONG = {
     "a label that is a list": {"method": ["lora"]},
     "fractions over a half": {"test_fraction": 0.9},
     "a fraction of 1": {"validation_fraction": 0, "test_fraction": 1},
-    "pictures of 15": {"size": 15},
+    "images of 15 pixels": {"size": 15},
     "a window of one number": {"window": [1]},
     "a window from high to low": {"window": [240, -160]},
     "a window that is text": {"window": "-160 240"},
     "513 slices": {"depth": 513},
-    "float16 to train in": {"precision": "float16"},
+    "training in float16": {"precision": "float16"},
     "a file of integers": {"file_dtype": "int8"},
     "prompts of another shape": {"head": "text", "prompts": {"templates": [], "classes": {}}},
     "the server's own backbone": {"backbone": "resnet34"},
@@ -150,7 +150,7 @@ WRONG = {
     "eleven attempts": {"max_attempts": 11},
     "A drawn with a spread of 0": {"init_std": 0},
     "three orientations": {"orientations": 3},
-    "a regex that is none": {"targets": "("},
+    "an invalid regex": {"targets": "("},
     "a regex with NUL": {"group_regex": "a\u0000"},
     "a description with NUL": {"description": "a\u0000b"},
     "a lone surrogate": {"license": "\ud800"},
@@ -180,20 +180,20 @@ def test_a_body_that_cannot_be_read_is_refused(refusing, body):
     "fields",
     [{"method": "magic"}, {"augment": "wild"}, {"method": "lora+lora-tucker"}, {"head": "mlp"}, {"head": "text"}],
 )
-def test_what_does_not_fit_together_is_refused(client, fields):
+def test_options_that_contradict_each_other_are_refused(client, fields):
     answer = client.post("/jobs", json={"dataset": "cells", "adapter": "malaria", **fields})
     refused(answer, 422, "invalid_request")
 
 
 @pytest.mark.parametrize("field", ["adapter", "alias", "dataset"])
 @pytest.mark.parametrize("name", ["", "A", "../x", "a/b", "a b", "\u00e9"])
-def test_a_name_that_is_none_is_refused(refusing, field, name):
+def test_an_invalid_name_is_refused(refusing, field, name):
     answer = refusing.post("/jobs", json={"dataset": "cells", "adapter": "malaria", field: name})
     assert answer.status_code == 422
     assert answer.json()["code"] in ("invalid_name", "invalid_reference")
 
 
-def test_a_dataset_that_is_not_there_is_refused(client, archive, make_png):
+def test_an_unknown_dataset_is_refused(client, archive, make_png):
     refused(client.post("/jobs", json={"dataset": "tiles", "adapter": "malaria"}), 404, "dataset_not_found")
     refused(client.post("/jobs", json={"dataset": "cells@2", "adapter": "malaria"}), 404, "dataset_not_found")
     refused(client.post("/jobs", json={"dataset": "cells@0", "adapter": "malaria"}), 422, "invalid_reference")
@@ -208,7 +208,7 @@ def test_a_dataset_that_a_job_waits_for_cannot_be_deleted(client):
     assert client.delete("/datasets/cells").status_code == 204
 
 
-def test_the_same_idempotency_key_is_the_same_job_and_with_another_body_an_error(client):
+def test_the_same_idempotency_key_gives_the_same_job_and_with_another_body_an_error(client):
     def ask(**fields):
         body = {"dataset": "cells", "adapter": "malaria", **fields}
         return client.post("/jobs", json=body, headers={"Idempotency-Key": "k-1"})
@@ -221,12 +221,12 @@ def test_the_same_idempotency_key_is_the_same_job_and_with_another_body_an_error
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a b", "caf\u00e9".encode("latin-1")])
-def test_an_idempotency_key_that_is_none_is_refused(refusing, key):
+def test_an_invalid_idempotency_key_is_refused(refusing, key):
     answer = refusing.post("/jobs", json={"dataset": "cells", "adapter": "m"}, headers={"Idempotency-Key": key})
     refused(answer, 422, "invalid_request")
 
 
-def test_one_waiting_job_too_many_is_told_when_to_come_back(make_parts, archive):
+def test_one_queued_job_too_many_is_refused_with_a_time_to_try_again(make_parts, archive):
     with make_parts(max_queued_jobs=1) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/datasets/cells", content=archive, headers=HEADERS)
         submit(client)
@@ -235,7 +235,7 @@ def test_one_waiting_job_too_many_is_told_when_to_come_back(make_parts, archive)
         assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_cancelling_and_retrying_answer_as_the_state_asks(client, parts):
+def test_cancelling_and_retrying_depend_on_the_state(client, parts):
     job = submit(client)
     path = f"/jobs/{job['id']}"
     refused(client.post(f"{path}/retry"), 409, "job_not_finished")
@@ -253,7 +253,7 @@ def test_cancelling_and_retrying_answer_as_the_state_asks(client, parts):
 
 
 @pytest.mark.parametrize("ask", ["get", "delete"])
-def test_a_job_that_is_not_there(client, ask):
+def test_an_unknown_job_is_not_found(client, ask):
     refused(client.request(ask, f"/jobs/{'0' * 32}"), 404, "job_not_found")
     refused(client.request(ask, "/jobs/nothing"), 422, "invalid_request")
     for path in ("events", "log", "files", "files/card.md"):
@@ -261,7 +261,7 @@ def test_a_job_that_is_not_there(client, ask):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "state=lost", "before=x"])
-def test_a_page_that_cannot_be_is_refused(refusing, query):
+def test_an_impossible_page_is_refused(refusing, query):
     refused(refusing.get(f"/jobs?{query}"), 422, "invalid_request")
 
 
@@ -273,7 +273,7 @@ def test_jobs_come_newest_first_in_pages(client):
     assert [job["id"] for job in client.get("/jobs?state=queued").json()["jobs"]] == ids[1:]
 
 
-def test_a_stream_tells_the_whole_story_and_ends_with_the_job(client, parts, lease):
+def test_a_stream_has_every_event_and_ends_with_the_job(client, parts, lease):
     jobs = parts.training.jobs
     jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5})
     jobs.add_event(lease, "log", {"level": "info", "message": "hello"})
@@ -294,7 +294,7 @@ def test_a_stream_tells_the_whole_story_and_ends_with_the_job(client, parts, lea
     assert told[5][2] == {"state": "failed"}
 
 
-def test_a_stream_goes_on_where_the_client_lost_it(client, parts, lease):
+def test_a_stream_resumes_where_the_client_lost_it(client, parts, lease):
     parts.training.jobs.finish(lease, "succeeded")
     assert [number for _, number, _ in stream(client, lease.id, **{"Last-Event-ID": "2"})] == ["3", None]
     assert [event for event, _, _ in stream(client, lease.id, **{"Last-Event-ID": "3"})] == ["end"]
@@ -330,7 +330,7 @@ def test_a_stream_ends_with_the_server(client, parts, lease):
 def test_the_log_is_text_for_people(client, parts, lease):
     jobs = parts.training.jobs
     jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5, "validation_balanced_accuracy": 0.75, "seconds": 1.25})
-    jobs.add_event(lease, "log", {"level": "warning", "message": "two pictures are alike"})
+    jobs.add_event(lease, "log", {"level": "warning", "message": "two images are alike"})
     jobs.finish(lease, "failed", None, ("training_failed", "no"))
     answer = client.get(f"/jobs/{lease.id}/log")
     assert answer.headers["content-type"].startswith("text/plain")
@@ -338,7 +338,7 @@ def test_the_log_is_text_for_people(client, parts, lease):
         "queued",
         "running, attempt 1",
         "epoch 1: loss 0.5000, validation balanced accuracy 0.7500 (1.2 s)",
-        "warning: two pictures are alike",
+        "warning: two images are alike",
         "failed, attempt 1: no (training_failed)",
     ]
 
@@ -352,7 +352,7 @@ def test_the_history_is_part_of_the_job(client, parts, lease):
 # For workers
 
 
-def test_a_worker_leaves_files_and_everybody_reads_them_but_the_checkpoint(client, lease):
+def test_a_worker_uploads_files_and_all_but_the_checkpoint_are_public(client, lease):
     path = f"/jobs/{lease.id}/files"
     for name in ("card.md", "report.html", "checkpoint"):
         assert client.put(f"{path}/{name}", content=b"<p>hello", headers=held(lease)).status_code == 204
@@ -368,7 +368,7 @@ def test_a_worker_leaves_files_and_everybody_reads_them_but_the_checkpoint(clien
     refused(client.get(f"{path}/metrics.json"), 404, "file_not_found")
 
 
-def test_a_worker_without_the_lease_leaves_nothing(client, parts, lease, tmp_path):
+def test_a_worker_without_the_lease_stores_nothing(client, parts, lease, tmp_path):
     path = f"/jobs/{lease.id}/files/card.md"
     refused(client.put(path, content=b"x"), 422, "invalid_request")
     refused(client.put(path, content=b"x", headers={"Lensmount-Lease": "0" * 32}), 409, "lease_lost")
@@ -380,7 +380,7 @@ def test_a_worker_without_the_lease_leaves_nothing(client, parts, lease, tmp_pat
     assert list((tmp_path / "jobs").rglob("*.*")) == []
 
 
-def test_a_file_over_the_limit_leaves_nothing(make_parts, archive, tmp_path):
+def test_a_file_over_the_limit_stores_nothing(make_parts, archive, tmp_path):
     with make_parts(max_job_file_bytes=1024) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/datasets/cells", content=archive, headers=HEADERS)
         submit(client)
@@ -390,7 +390,7 @@ def test_a_file_over_the_limit_leaves_nothing(make_parts, archive, tmp_path):
         assert list((tmp_path / "jobs").rglob("*.*")) == []
 
 
-def test_a_publication_makes_the_version_points_the_alias_and_ends_the_job(client, parts, make_adapter, tmp_path):
+def test_a_publication_creates_the_version_sets_the_alias_and_ends_the_job(client, parts, make_adapter, tmp_path):
     job = submit(client, adapter="malaria", alias="prod")
     lease = claim(parts)
     client.put(f"/jobs/{lease.id}/files/checkpoint", content=b"x", headers=held(lease))
@@ -399,7 +399,7 @@ def test_a_publication_makes_the_version_points_the_alias_and_ends_the_job(clien
 
     first = client.put(put, content=make_adapter(1), headers=held(lease))
     assert (first.status_code, first.json()["version"]) == (201, 1)
-    again = client.put(put, content=make_adapter(1), headers=held(lease))  # the first answer was lost on its way
+    again = client.put(put, content=make_adapter(1), headers=held(lease))  # the first response was lost
     assert (again.status_code, again.json()) == (200, first.json())
     ended = client.get(f"/jobs/{job['id']}").json()
     assert (ended["state"], ended["result"]["published"], ended["result"]["adapter"]) == (
@@ -411,7 +411,7 @@ def test_a_publication_makes_the_version_points_the_alias_and_ends_the_job(clien
     assert not (tmp_path / "jobs" / lease.id / "checkpoint").exists()
 
 
-def test_a_zombies_publication_is_refused(client, parts, lease, make_adapter):
+def test_a_publication_by_a_worker_that_lost_its_lease_is_refused(client, parts, lease, make_adapter):
     parts.training.jobs.give_back(lease)
     heir = claim(parts)
     for token in (lease.token, "0" * 32):
@@ -440,7 +440,7 @@ def test_a_publication_of_a_job_to_be_cancelled_is_refused(client, lease, make_a
     refused(answer, 409, "job_cancelled")
 
 
-def test_a_publication_is_refused_where_the_gate_judged_against_another_version(client, parts, lease, make_adapter):
+def test_a_publication_is_refused_if_the_gate_compared_with_another_version(client, parts, lease, make_adapter):
     parts.training.jobs.store_outcome(lease, {"gate": {"replaced": None}})
     there = client.put("/adapters/malaria", content=make_adapter(1)).json()
     put = f"/adapters/malaria?job={lease.id}"
@@ -449,7 +449,7 @@ def test_a_publication_is_refused_where_the_gate_judged_against_another_version(
     assert client.put(put, content=make_adapter(2), headers=held(lease)).status_code == 201
 
 
-def test_half_of_what_a_publication_needs_is_refused(client, lease, make_adapter):
+def test_an_incomplete_publication_is_refused(client, lease, make_adapter):
     for target, headers in (
         (f"malaria?job={lease.id}", {}),
         ("malaria", held(lease)),
@@ -466,7 +466,7 @@ def test_a_refused_adapter_leaves_the_job_with_its_worker(client, parts, lease, 
     assert parts.training.jobs.beat(lease) is False
 
 
-def test_a_job_that_waits_tells_how_many_workers_could_take_it(client, parts):
+def test_a_queued_job_reports_how_many_workers_could_claim_it(client, parts):
     job = submit(client)
     assert job["workers"] == 0
     workers, fingerprint = WorkerTable(parts.training.jobs.database), parts.engine.backbone.fingerprint

@@ -41,7 +41,7 @@ def test_a_multipart_file_gets_the_same_answer_as_a_raw_body(client, make_png, s
     assert same_scores(form, raw)
 
 
-def test_several_files_and_adapters_give_results_images_outer_adapters_inner(client, make_png):
+def test_several_files_and_adapters_give_results_by_image_and_then_by_adapter(client, make_png):
     files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
 
     results = client.post("/predict?adapter=cells,tiles", files=files).json()["results"]
@@ -126,8 +126,8 @@ def test_a_full_queue_answers_429_with_retry_after(make_parts, make_adapter, mak
         assert client.post("/predict?adapter=cells", files=files[:2]).status_code == 200
 
 
-def test_answers_are_what_docs_says_to_the_field(client, make_png):
-    """The route writes its JSON itself, so nothing else holds it to the schema."""
+def test_responses_match_the_documented_schema_field_by_field(client, make_png):
+    """The route writes its JSON itself, so only this test compares it with the schema."""
     files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
     one = client.post("/predict?adapter=cells", content=make_png())
     several = client.post("/predict?adapter=cells,tiles", files=files)
@@ -147,7 +147,7 @@ def test_of_several_bad_images_the_first_is_named(client, make_png):
     assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_image_format")
 
 
-def test_a_repeated_request_asks_neither_database_nor_disk_until_something_is_published(
+def test_a_repeated_request_reads_neither_database_nor_disk_until_something_is_published(
     make_parts, make_adapter, make_png, same_scores, monkeypatch
 ):
     from fastapi.testclient import TestClient

@@ -8,7 +8,7 @@ from lensmount_service.store.adapter_cache import AdapterCache
 
 
 class Stub:
-    """Stands for an adapter of ten bytes."""
+    """A stand-in for an adapter of ten bytes."""
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
@@ -17,7 +17,7 @@ class Stub:
         return 10
 
 
-def test_the_least_recently_used_adapter_goes_first():
+def test_the_least_recently_used_adapter_is_evicted_first():
     loads: list[str] = []
     evicted: list[str] = []
     cache = AdapterCache(lambda d: (loads.append(d), Stub(d))[1], 25, lambda a: evicted.append(a.digest))
@@ -52,7 +52,7 @@ def test_concurrent_callers_share_one_load():
     assert len({id(adapter) for adapter in found}) == 1
 
 
-def test_a_failed_load_is_not_remembered():
+def test_a_failed_load_is_not_cached():
     results = iter([ValueError("torn"), Stub("a")])
 
     def load(_: str) -> Stub:

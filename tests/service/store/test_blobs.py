@@ -9,7 +9,7 @@ from lensmount_service.errors import StorageFull, Unavailable
 from lensmount_service.store.blobs import BlobStore
 
 
-def test_what_is_put_comes_back_under_its_digest(tmp_path):
+def test_stored_bytes_come_back_under_their_digest(tmp_path):
     store = BlobStore(tmp_path)
     digest = store.put(b"abc")
 
@@ -28,7 +28,7 @@ def test_the_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path
     assert calls == ["fsync", "replace", "fsync"]
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
     store = BlobStore(tmp_path)
 
     def full(_):

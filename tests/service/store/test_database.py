@@ -30,7 +30,7 @@ def test_sqlite_writes_through_to_the_disk(tmp_path):
     database.close()
 
 
-def test_making_the_tables_twice_and_from_many_threads_is_making_them_once(reopen):
+def test_creating_the_tables_twice_or_from_many_threads_has_one_effect(reopen):
     databases = [reopen() for _ in range(4)]
     threads = [threading.Thread(target=database.create) for database in databases for _ in range(2)]
     for thread in threads:
@@ -40,7 +40,7 @@ def test_making_the_tables_twice_and_from_many_threads_is_making_them_once(reope
     assert Registry(databases[0]).entries() == []
 
 
-def test_opening_what_is_made_already_waits_for_no_writer(reopen, database):
+def test_opening_an_existing_database_does_not_wait_for_a_writer(reopen, database):
     database.create()
     with reopen().write():
         started = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_failure_inside_a_transaction_leaves_nothing(database, table):
         assert connection.execute(sa.select(table)).all() == []
 
 
-def test_writers_take_turns_so_that_what_one_read_still_holds_when_it_writes(reopen, database, table):
+def test_writers_take_turns_so_that_what_one_read_is_still_true_when_it_writes(reopen, database, table):
     def count_up() -> None:
         own = reopen()
         for _ in range(20):
@@ -77,7 +77,7 @@ def test_writers_take_turns_so_that_what_one_read_still_holds_when_it_writes(reo
         assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 80
 
 
-def test_a_reader_sees_one_snapshot_and_waits_for_no_writer(reopen, database, table):
+def test_a_reader_sees_one_snapshot_and_does_not_wait_for_a_writer(reopen, database, table):
     with database.read() as reading:
         assert reading.execute(sa.select(table)).all() == []
         with reopen().write() as writing:
@@ -88,7 +88,7 @@ def test_a_reader_sees_one_snapshot_and_waits_for_no_writer(reopen, database, ta
         assert len(reading.execute(sa.select(table)).all()) == 1
 
 
-def test_its_clock_is_about_ours(database):
+def test_the_clock_of_the_database_is_about_ours(database):
     with database.read() as connection:
         assert abs(database.now(connection) - time.time()) < 5
 
@@ -125,7 +125,7 @@ def test_a_newer_schema_is_refused(database):
         Registry(database)
 
 
-def test_a_newer_sqlite_file_of_before_the_schema_table_is_refused(tmp_path):
+def test_a_newer_sqlite_file_from_before_the_schema_table_is_refused(tmp_path):
     path = tmp_path / "registry.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -137,7 +137,7 @@ def test_a_newer_sqlite_file_of_before_the_schema_table_is_refused(tmp_path):
     database.close()
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path):
+def test_a_file_that_is_not_a_database_is_refused(tmp_path):
     path = tmp_path / "registry.sqlite3"
     path.write_bytes(b"not a database at all" * 100)
 
@@ -153,7 +153,7 @@ def test_another_kind_of_database_is_refused(url):
         Database(url)
 
 
-def test_a_server_that_is_away_is_unavailable_and_not_a_crash():
+def test_an_unreachable_server_is_unavailable_and_not_a_crash():
     pytest.importorskip("psycopg")
     database = Database("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(Unavailable) as refused, database.read():
@@ -172,7 +172,7 @@ def test_a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable(tmp_pat
     second.close()
 
 
-def test_the_stamp_changes_with_every_commit_of_anyone_and_with_nothing_else(reopen, database, table):
+def test_the_stamp_changes_with_every_commit_and_with_nothing_else(reopen, database, table):
     other = reopen()
     seen = [database.stamp()]
     for number, writer in enumerate((database, other, database, other)):
@@ -198,4 +198,4 @@ def test_without_a_file_or_after_an_error_there_is_no_stamp_or_a_new_one(databas
     database._watcher.close()
 
     assert database.stamp() is None
-    assert database.stamp() not in (None, before)  # another connection's, which may count from anywhere
+    assert database.stamp() not in (None, before)  # from another connection, whose count may start anywhere

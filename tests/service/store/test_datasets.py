@@ -1,4 +1,4 @@
-"""Datasets over HTTP: uploaded whole or in chunks, judged, reported, read back, deleted; and their store."""
+"""Datasets over HTTP (uploaded at once or in chunks, checked, reported, downloaded, deleted) and their store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
 
 @pytest.fixture(scope="session")
 def images(make_png: MakePng) -> Callable[..., dict[str, bytes]]:
-    """`images(seed, a=3, b=2)` gives file names and PNGs, no two alike."""
+    """`images(seed, a=3, b=2)` gives file names and PNGs, all different."""
 
     def draw(seed: int = 0, **counts: int) -> dict[str, bytes]:
         names = [f"{label}/{number}.png" for label, count in counts.items() for number in range(count)]
@@ -105,7 +105,7 @@ def test_a_zip_becomes_a_version_with_a_report_and_reads_back(api: TestClient, i
         assert {name: archive.read(name) for name in archive.namelist() if name != "manifest.jsonl"} == images(a=3, b=2)
 
 
-def test_equal_contents_are_the_same_version_and_others_the_next(api: TestClient, images) -> None:
+def test_equal_contents_are_the_same_version_and_other_contents_the_next(api: TestClient, images) -> None:
     first = api.put("/datasets/cells", content=zipped(images(a=2, b=2)))
     packed_otherwise = {f"top/{name}": data for name, data in reversed(images(a=2, b=2).items())}
 
@@ -120,8 +120,8 @@ def test_equal_contents_are_the_same_version_and_others_the_next(api: TestClient
     assert api.get("/datasets/cells").json() == back.json()
 
 
-def test_a_file_of_labels_is_taken_with_groups_and_parts(api: TestClient, images) -> None:
-    files = images(pictures=6)
+def test_a_labels_file_sets_labels_groups_and_splits(api: TestClient, images) -> None:
+    files = images(cells=6)
     rows = [f"{name},{'xy'[i % 2]},g{i},{'test' if i > 3 else 'train'}" for i, name in enumerate(files)]
 
     info = api.put(
@@ -144,7 +144,7 @@ def bad_archives(images: Callable[..., dict[str, bytes]]) -> dict[str, tuple[byt
         archive.writestr(link, "/etc/passwd")
     whole = zipped(good)
     return {
-        "ZIP-01 no zip": (b"hello", 422, "zip_malformed"),
+        "ZIP-01 not a zip": (b"hello", 422, "zip_malformed"),
         "ZIP-01 empty": (b"", 422, "zip_malformed"),
         "ZIP-01 truncated": (whole[:-30], 422, "zip_malformed"),
         "ZIP-03 ratio": (zipped({"a/1.png": bytes(900_000)}, zipfile.ZIP_DEFLATED), 413, "zip_too_large"),
@@ -159,7 +159,7 @@ def bad_archives(images: Callable[..., dict[str, bytes]]) -> dict[str, tuple[byt
         "ZIP-09 no images": (zipped({"a/readme.txt": b"x", "b/readme.txt": b"x"}), 422, "dataset_too_small"),
         "ZIP-09 nothing": (zipped({}), 422, "dataset_too_small"),
         "ZIP-09 one class": (zipped(images(a=4)), 422, "dataset_too_small"),
-        "ZIP-09 one image a class": (zipped(images(a=1, b=1)), 422, "dataset_too_small"),
+        "ZIP-09 one image per class": (zipped(images(a=1, b=1)), 422, "dataset_too_small"),
         "ZIP-09 many classes": (
             zipped({f"{i}/{j}.png": b"" for i in range(30) for j in range(2)}), 413, "dataset_too_large"
         ),
@@ -174,21 +174,21 @@ def bad_archives(images: Callable[..., dict[str, bytes]]) -> dict[str, tuple[byt
     }  # fmt: skip
 
 
-def test_what_is_no_dataset_is_refused_with_its_code_and_leaves_nothing(
+def test_an_invalid_dataset_is_refused_with_its_code_and_leaves_nothing(
     api: TestClient, images, tmp_path: Path
 ) -> None:
-    for what, (data, status, code) in bad_archives(images).items():
+    for case, (data, status, code) in bad_archives(images).items():
         answer = api.put("/datasets/cells", content=data)
-        assert (answer.status_code, answer.json()["code"]) == (status, code), what
-        if what.startswith("ZIP-11"):
-            assert ", row " in answer.json()["detail"], what
-        assert str(tmp_path) not in answer.text, what
+        assert (answer.status_code, answer.json()["code"]) == (status, code), case
+        if case.startswith("ZIP-11"):
+            assert ", row " in answer.json()["detail"], case
+        assert str(tmp_path) not in answer.text, case
 
     assert api.get("/datasets").json() == {"datasets": []}
     assert [path for path in (tmp_path / "datasets").rglob("*") if path.is_file()] == []
 
 
-def test_a_refusal_leaves_the_version_before_it_in_place(api: TestClient, images) -> None:
+def test_a_refusal_leaves_the_previous_version_in_place(api: TestClient, images) -> None:
     info = api.put("/datasets/cells", content=zipped(images(a=2, b=2))).json()
 
     assert api.put("/datasets/cells", content=b"no zip").status_code == 422
@@ -209,7 +209,7 @@ def test_bad_names_are_refused_on_every_route(api: TestClient, name: str) -> Non
     assert api.put(f"/datasets/{name}", content=b"").status_code in (404, 405, 422)
     assert api.get(f"/datasets/{name}/uploads/{digest}").status_code in (404, 422)
     assert api.put(f"/datasets/{name}/uploads/{digest}", content=b"").status_code in (404, 422)
-    assert api.get(f"/datasets/{name}").status_code in (200, 404)  # ".." is the list
+    assert api.get(f"/datasets/{name}").status_code in (200, 404)  # ".." resolves to the list
 
 
 def test_unknown_datasets_and_versions_are_not_found(api: TestClient, images) -> None:
@@ -248,9 +248,13 @@ def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(api: TestCli
     assert api.put("/datasets/cells", content=zipped(images(2, a=2, b=2))).json()["version"] == 3
 
 
-def test_what_a_job_needs_is_not_deleted(store: DatasetStore, images, tmp_path: Path) -> None:
+def test_a_dataset_that_a_job_needs_is_not_deleted(database: Database, images, tmp_path: Path) -> None:
     users: list[str] = []
-    store._in_use = lambda connection, name, version: users if (name, version) != ("cells", 2) else []
+
+    def in_use(connection: Any, name: str, version: int | None) -> list[str]:
+        return users if (name, version) != ("cells", 2) else []
+
+    store = DatasetStore(database, tmp_path / "datasets", in_use=in_use)
     admit(store, "cells", zipped(images(1, a=2, b=2)), tmp_path)
     admit(store, "cells", zipped(images(2, a=2, b=2)), tmp_path)
     users.append("0" * 32)
@@ -266,15 +270,17 @@ def test_what_a_job_needs_is_not_deleted(store: DatasetStore, images, tmp_path: 
         store.get("cells")
 
 
-def test_a_version_is_required_within_another_transaction(store: DatasetStore, images, tmp_path: Path) -> None:
+def test_a_version_is_required_within_another_transaction(
+    database: Database, store: DatasetStore, images, tmp_path: Path
+) -> None:
     admit(store, "cells", zipped(images(a=2, b=2)), tmp_path)
 
-    with store._database.write() as connection:
+    with database.write() as connection:
         assert store.require(connection, "cells", 1) == store.get("cells")
         with pytest.raises(NotFound):
             store.require(connection, "cells", 2)
     store.delete("cells")
-    with store._database.read() as connection, pytest.raises(VersionDeleted) as caught:
+    with database.read() as connection, pytest.raises(VersionDeleted) as caught:
         store.require(connection, "cells", 1)
     assert caught.value.code == "dataset_gone"
 
@@ -313,7 +319,7 @@ def test_many_uploads_at_once_make_one_version_each(store: DatasetStore, images,
     assert store.orphans(0) == []
 
 
-def test_a_damaged_file_is_not_served_and_is_healed_by_its_upload(api: TestClient, images, tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_served_and_an_upload_repairs_it(api: TestClient, images, tmp_path: Path) -> None:
     data = zipped(images(a=2, b=2))
     info = api.put("/datasets/cells", content=data).json()
     path = tmp_path / "datasets" / f"{info['digest'].removeprefix('sha256:')}.zip"
@@ -341,7 +347,7 @@ def test_an_upload_in_chunks_goes_on_where_it_stood(api: TestClient, images) -> 
         if answer.status_code == 201:
             break
         assert (answer.status_code, answer.json()) == (202, {"received": last + 1})
-        if draw.random() < 0.3:  # the answer was lost and the chunk comes again
+        if draw.random() < 0.3:  # the response was lost, so the chunk is sent again
             again = put_chunk(api, "cells", data, first, last)
             assert (again.status_code, again.json()["code"]) == (409, "upload_offset_mismatch")
             assert again.json()["received"] == last + 1
@@ -364,7 +370,7 @@ def test_the_same_archive_again_costs_one_byte(api: TestClient, images, monkeypa
         assert (answer.status_code, answer.json()["digest"]) == (status, first["digest"])
 
 
-def test_an_upload_that_was_whole_when_the_server_died_is_finished_by_its_last_byte(
+def test_an_upload_that_was_complete_when_the_server_died_is_finished_by_its_last_byte(
     api: TestClient, parts: Parts, images
 ) -> None:
     data = zipped(images(a=2, b=2))
@@ -376,7 +382,9 @@ def test_an_upload_that_was_whole_when_the_server_died_is_finished_by_its_last_b
     assert put_chunk(api, "cells", data, end, end).status_code == 201
 
 
-def test_an_admission_that_a_shutdown_ends_keeps_what_was_sent(api: TestClient, parts: Parts, images) -> None:
+def test_an_admission_that_a_shutdown_ends_keeps_its_bytes_for_the_next_start(
+    api: TestClient, parts: Parts, images, tmp_path: Path
+) -> None:
     data = zipped(images(a=2, b=2))
     store = parts.training.datasets
     for first in range(0, len(data) - 1, 4096):
@@ -386,9 +394,11 @@ def test_an_admission_that_a_shutdown_ends_keeps_what_was_sent(api: TestClient, 
     answer = put_chunk(api, "cells", data, len(data) - 1, len(data) - 1)
     assert (answer.status_code, answer.json()["code"]) == (503, "draining")
     assert api.get("/datasets").json() == {"datasets": []}
-    store._closing.clear()
 
-    assert put_chunk(api, "cells", data, len(data) - 1, len(data) - 1).status_code == 201
+    restarted = DatasetStore(parts.training.jobs.database, tmp_path / "datasets")
+    assert restarted.append("cells", digest_of(data), len(data) - 1, data[-1:], len(data)) is None
+    dataset, created = restarted.finish("cells", digest_of(data), len(data))
+    assert (dataset.version, dataset.classes, created) == (1, {"a": 2, "b": 2}, True)
 
 
 def test_bytes_that_do_not_match_the_digest_are_refused_and_dropped(api: TestClient, images, tmp_path: Path) -> None:
@@ -403,7 +413,7 @@ def test_bytes_that_do_not_match_the_digest_are_refused_and_dropped(api: TestCli
 
 
 def test_an_upload_that_is_refused_is_dropped(api: TestClient, tmp_path: Path) -> None:
-    answer = put_chunk(api, "cells", b"this is no zip", 0, 13)
+    answer = put_chunk(api, "cells", b"this is not zip", 0, 14)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "zip_malformed")
     assert list((tmp_path / "datasets" / "uploads").iterdir()) == []
@@ -414,7 +424,7 @@ def test_an_upload_that_is_refused_is_dropped(api: TestClient, tmp_path: Path) -
     [None, "", "bytes", "bytes 0-9", "bytes 0-9/*", "bytes */10", "bytes 9-0/10", "bytes 0-10/10", "bytes -1-9/10",
      "items 0-9/10", "bytes 0-9/10, 3", "bytes \u0660-9/10", "bytes 0-9/" + "9" * 30, "bytes 0-4/10"],
 )  # fmt: skip
-def test_a_content_range_that_cannot_be_is_refused(api: TestClient, header: str | None, tmp_path: Path) -> None:
+def test_an_impossible_content_range_is_refused(api: TestClient, header: str | None, tmp_path: Path) -> None:
     headers = {} if header is None else {b"Content-Range": header.encode()}
 
     answer = api.put(f"/datasets/cells/uploads/sha256:{'0' * 64}", content=b"x" * 10, headers=headers)
@@ -452,10 +462,10 @@ def test_no_mutation_of_a_good_zip_is_a_server_error(api: TestClient, images) ->
     assert 422 in statuses
 
 
-# What is left on disk
+# Files left on disk
 
 
-def test_orphans_are_files_that_no_version_needs_and_only_old_ones_go(
+def test_orphans_are_files_that_no_version_needs_and_only_old_ones_are_removed(
     store: DatasetStore, images, tmp_path: Path
 ) -> None:
     data = zipped(images(1, a=2, b=2))
@@ -470,14 +480,14 @@ def test_orphans_are_files_that_no_version_needs_and_only_old_ones_go(
     assert store.orphans(3600) == []
     assert set(store.orphans(60)) == set(left)
     assert set(store.remove_orphans(60)) == set(left)
-    assert len(store.remove_orphans(0)) == 1  # the upload that began just now
+    assert len(store.remove_orphans(0)) == 1  # the upload that has just begun
 
     assert store.orphans(0) == []
     with store.open(kept) as file:
         assert digest_of(file.read()) == kept.digest
 
 
-def test_a_failing_disk_is_said_so_and_leaves_nothing(
+def test_a_failing_disk_is_reported_and_leaves_nothing(
     store: DatasetStore, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(folder: Path) -> None:
@@ -496,8 +506,8 @@ def test_a_failing_disk_is_said_so_and_leaves_nothing(
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from lensmount_service.database import Database
-from lensmount_service.datasets import DatasetStore
+from lensmount_service.store.database import Database
+from lensmount_service.store.datasets import DatasetStore
 from lensmount_service import logs
 from lensmount_service.settings import Settings
 logs.configure(Settings(log_level="error"))
@@ -530,7 +540,7 @@ for cycle in range(kills):
 """
 
 
-def test_nothing_acknowledged_is_lost_and_nothing_half_is_seen_after_kills(images, tmp_path: Path) -> None:
+def test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible(images, tmp_path: Path) -> None:
     (tmp_path / "zips").mkdir()
     for seed in range(5):
         data = zipped(images(seed, a=3, b=3))
@@ -539,7 +549,8 @@ def test_nothing_acknowledged_is_lost_and_nothing_half_is_seen_after_kills(image
 
     run = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=True)
 
-    store = DatasetStore(Database(tmp_path / "state" / "registry.sqlite3"), tmp_path / "state" / "datasets")
+    database = Database(tmp_path / "state" / "registry.sqlite3")
+    store = DatasetStore(database, tmp_path / "state" / "datasets")
     lines = [line.split() for line in run.stdout.splitlines()]
     assert len(lines) > 5
     deleted = {int(version) for version, _ in lines if int(version) < 0}
@@ -548,7 +559,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_half_is_seen_after_kills(image
             try:
                 assert store.get("cells", int(version)).digest == digest
             except VersionDeleted:
-                continue  # deleted, and killed before it could say so
+                continue  # deleted, but killed before it could report that
     for digest in store.digests():
         dataset = store.get("cells", digest=digest)
         with store.open(dataset) as file:
@@ -557,4 +568,4 @@ def test_nothing_acknowledged_is_lost_and_nothing_half_is_seen_after_kills(image
     left = {path.name for path in (tmp_path / "state" / "datasets").rglob("*") if path.is_file()}
     assert left == {f"{digest.removeprefix('sha256:')}.zip" for digest in store.digests()}
     json.dumps([dataset.report for dataset in store.entries()])
-    store._database.close()
+    database.close()

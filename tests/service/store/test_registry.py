@@ -91,13 +91,13 @@ def test_what_another_process_publishes_deletes_or_points_at_is_answered_at_once
         registry.resolve(name)
 
 
-def test_an_answer_is_recalled_until_anything_is_committed(tmp_path, manifest):
+def test_a_version_is_cached_until_anything_is_committed(tmp_path, manifest):
     database = Database(tmp_path / "registry.sqlite3")
     registry = Registry(database)
     registry.publish("cells", digest(1), 10, manifest)
 
-    assert registry.recall(Reference("cells")) is None
-    assert registry.resolve(Reference("cells")) is registry.recall(Reference("cells"))
+    assert registry.resolve_cached(Reference("cells")) is None
+    assert registry.resolve(Reference("cells")) is registry.resolve_cached(Reference("cells"))
     registry.publish("tiles", digest(2), 10, manifest)
-    assert registry.recall(Reference("cells")) is None
+    assert registry.resolve_cached(Reference("cells")) is None
     database.close()

@@ -1,4 +1,4 @@
-"""Adapter files in an object store: a folder stands for S3 here, through the same library."""
+"""Adapter files in an object store: here a folder replaces S3, through the same library."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_blobs(tmp_path, bucket):
     return opened
 
 
-def test_what_one_server_puts_another_one_gets(open_blobs, tmp_path):
+def test_a_file_put_by_one_server_is_read_by_another(open_blobs, tmp_path):
     first, second = open_blobs("a"), open_blobs("b")
     assert first.put(b"abc") == ABC
     assert (first.tier(ABC), second.tier(ABC)) == ("file", "remote")
@@ -42,7 +42,7 @@ def test_what_one_server_puts_another_one_gets(open_blobs, tmp_path):
     assert BlobStore(tmp_path / "b").get(ABC) == b"abc"
 
 
-def test_files_beyond_the_budget_leave_the_disk_the_one_read_least_recently_first(open_blobs):
+def test_files_beyond_the_limit_leave_the_disk_the_least_recently_read_first(open_blobs):
     blobs = open_blobs(max_local_bytes=250)
     digests = []
     for letter in b"abc":
@@ -56,7 +56,7 @@ def test_files_beyond_the_budget_leave_the_disk_the_one_read_least_recently_firs
     assert [blobs.tier(digest) for digest in digests] == ["file", "file", "remote"]
 
 
-def test_a_file_that_the_disk_damaged_is_read_anew(open_blobs, tmp_path):
+def test_a_file_damaged_on_disk_is_read_again_from_the_store(open_blobs, tmp_path):
     blobs = open_blobs()
     blobs.put(b"abc")
     (tmp_path / "a" / ABC.removeprefix("sha256:")).write_bytes(b"abd")
@@ -66,7 +66,7 @@ def test_a_file_that_the_disk_damaged_is_read_anew(open_blobs, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"abd"), lambda path: path.unlink()])
-def test_what_the_store_lost_or_damaged_is_never_returned(open_blobs, bucket, damage):
+def test_a_lost_or_damaged_file_of_the_store_is_never_returned(open_blobs, bucket, damage):
     open_blobs("a").put(b"abc")
     damage(bucket / ABC.removeprefix("sha256:"))
 
@@ -75,7 +75,7 @@ def test_what_the_store_lost_or_damaged_is_never_returned(open_blobs, bucket, da
     assert caught.value.code == "adapter_corrupt"
 
 
-def test_a_delete_is_everywhere_and_twice_is_once(open_blobs, bucket):
+def test_a_delete_reaches_folder_and_store_and_may_be_repeated(open_blobs, bucket):
     blobs = open_blobs()
     blobs.put(b"abc")
     blobs.delete(ABC)
@@ -84,7 +84,7 @@ def test_a_delete_is_everywhere_and_twice_is_once(open_blobs, bucket):
     assert blobs.tier(ABC) == "remote"
 
 
-def test_orphans_go_from_the_store_too_but_not_where_the_database_is_another_ones(open_blobs, bucket):
+def test_orphans_are_removed_from_the_store_too_but_not_with_a_foreign_database(open_blobs, bucket):
     blobs = open_blobs()
     other = blobs.put(b"other")
     blobs.put(b"abc")
@@ -99,7 +99,7 @@ def test_orphans_go_from_the_store_too_but_not_where_the_database_is_another_one
     assert not blobs.holds(ABC)
 
 
-def test_a_store_that_cannot_be_reached_says_so(tmp_path, monkeypatch):
+def test_an_unreachable_store_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("lensmount_service.store.remote_blobs.RETRIES", 0)
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -147,7 +147,7 @@ def test_a_server_whose_disk_is_empty_serves_from_the_store(make_parts, make_ada
     assert still["digest"] == listed["digest"] == f"sha256:{path.name}"
 
 
-def test_an_upload_that_the_store_does_not_take_is_not_published(make_parts, make_adapter, bucket):
+def test_an_upload_that_the_store_rejects_is_not_published(make_parts, make_adapter, bucket):
     with (
         make_parts(blobs=f"file://{bucket}") as parts,
         TestClient(parts.app, base_url="http://127.0.0.1") as client,
@@ -161,7 +161,7 @@ def test_an_upload_that_the_store_does_not_take_is_not_published(make_parts, mak
         assert client.put("/adapters/cells", content=make_adapter(1)).status_code == 201
 
 
-def test_the_command_wants_the_url_of_a_store(tmp_path):
+def test_the_command_refuses_a_url_that_is_not_a_store(tmp_path):
     command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--blobs", "nonsense"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 78

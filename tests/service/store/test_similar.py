@@ -1,4 +1,4 @@
-"""Mistyped names on a server: what was meant, at a bounded cost."""
+"""Mistyped names on a server get a suggestion, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def detail(answer) -> str:
     return answer.json()["detail"]
 
 
-def test_every_kind_of_name_says_what_was_meant(client, make_png):
+def test_every_kind_of_mistyped_name_gets_a_suggestion(client, make_png):
     client.put("/adapters/cells/aliases/production", json={"version": 1}).raise_for_status()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

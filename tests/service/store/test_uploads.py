@@ -1,4 +1,4 @@
-"""Uploads in chunks: they go on where they stood, whatever broke off."""
+"""Uploads in chunks: they resume after any interruption."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def uploads(tmp_path: Path) -> Uploads:
     return Uploads(tmp_path / "uploads")
 
 
-def test_chunks_make_the_file_and_the_last_one_says_so(uploads: Uploads) -> None:
+def test_chunks_make_up_the_file_and_the_last_one_returns_it(uploads: Uploads) -> None:
     assert uploads.received("cells", DIGEST) == 0
     assert uploads.append("cells", DIGEST, 0, DATA[:4000], 10_000) == (4000, None)
     assert uploads.received("cells", DIGEST) == 4000
 
-    received, whole = uploads.append("cells", DIGEST, 4000, DATA[4000:], 10_000)
+    received, complete = uploads.append("cells", DIGEST, 4000, DATA[4000:], 10_000)
 
-    assert whole is not None
-    assert whole.read_bytes() == DATA
-    assert received == uploads.received("cells", DIGEST) == 9999  # the last byte is asked for again
-    assert uploads.append("cells", DIGEST, 9999, DATA[9999:], 10_000) == (9999, whole)
-    assert whole.read_bytes() == DATA
-    assert uploads.complete("cells", DIGEST, 10_000) == whole
+    assert complete is not None
+    assert complete.read_bytes() == DATA
+    assert received == uploads.received("cells", DIGEST) == 9999  # the last byte is sent again
+    assert uploads.append("cells", DIGEST, 9999, DATA[9999:], 10_000) == (9999, complete)
+    assert complete.read_bytes() == DATA
+    assert uploads.complete("cells", DIGEST, 10_000) == complete
     uploads.drop("cells", DIGEST)
     assert uploads.received("cells", DIGEST) == 0
 
@@ -72,7 +72,7 @@ def test_names_and_digests_keep_their_uploads_apart(uploads: Uploads) -> None:
     ]
 
 
-def test_a_full_disk_takes_the_whole_chunk_back(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_full_disk_the_whole_chunk_is_undone(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads.append("cells", DIGEST, 0, DATA[:4000], 10_000)
 
     def full(file: object, data: memoryview) -> None:
@@ -85,25 +85,25 @@ def test_a_full_disk_takes_the_whole_chunk_back(uploads: Uploads, monkeypatch: p
     monkeypatch.undo()
 
     assert uploads.received("cells", DIGEST) == 4000
-    _, whole = uploads.append("cells", DIGEST, 4000, DATA[4000:], 10_000)
-    assert whole is not None
-    assert whole.read_bytes() == DATA
+    _, complete = uploads.append("cells", DIGEST, 4000, DATA[4000:], 10_000)
+    assert complete is not None
+    assert complete.read_bytes() == DATA
 
 
-def test_a_prefix_of_a_chunk_that_a_kill_left_is_gone_on_from(uploads: Uploads, tmp_path: Path) -> None:
+def test_an_upload_resumes_after_a_kill_within_a_chunk(uploads: Uploads, tmp_path: Path) -> None:
     uploads.append("cells", DIGEST, 0, DATA[:4000], 10_000)
     part = next((tmp_path / "uploads").iterdir())
     with part.open("ab") as file:
         file.write(DATA[4000:4321])
 
     assert Uploads(tmp_path / "uploads").received("cells", DIGEST) == 4321
-    _, whole = uploads.append("cells", DIGEST, 4321, DATA[4321:], 10_000)
+    _, complete = uploads.append("cells", DIGEST, 4321, DATA[4321:], 10_000)
 
-    assert whole is not None
-    assert whole.read_bytes() == DATA
+    assert complete is not None
+    assert complete.read_bytes() == DATA
 
 
-def test_the_same_chunk_sent_by_many_at_once_counts_once(uploads: Uploads) -> None:
+def test_the_same_chunk_sent_many_times_at_once_counts_once(uploads: Uploads) -> None:
     taken: list[int] = []
     refused: list[int] = []
     start = threading.Barrier(8)
@@ -128,7 +128,7 @@ def test_the_same_chunk_sent_by_many_at_once_counts_once(uploads: Uploads) -> No
     assert uploads.complete("cells", DIGEST, 10_000).read_bytes() == DATA
 
 
-def test_left_over_files_are_told_by_their_age(uploads: Uploads, tmp_path: Path) -> None:
+def test_old_files_are_selected_by_their_age(uploads: Uploads, tmp_path: Path) -> None:
     uploads.append("cells", DIGEST, 0, b"x", 10)
     staged = uploads.stage()
     os.utime(staged, (1, 1))

@@ -24,7 +24,7 @@ def request_of(chunks, headers=()):
 
 
 @pytest.mark.anyio
-async def test_a_body_over_the_limit_is_refused_as_soon_as_it_is_over():
+async def test_a_body_over_the_limit_is_refused_as_soon_as_it_exceeds_it():
     request, taken = request_of([b"x" * 1000] * 1000)
 
     with pytest.raises(BodyTooLarge):
@@ -42,7 +42,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
 
 
 @pytest.mark.anyio
-async def test_a_body_at_the_limit_is_read_whole():
+async def test_a_body_at_the_limit_is_read_completely():
     request, _ = request_of([b"ab", b"cd"])
 
     assert await read_raw(request, 4) == b"abcd"
@@ -51,18 +51,18 @@ async def test_a_body_at_the_limit_is_read_whole():
 @pytest.mark.anyio
 async def test_a_big_part_is_read_in_memory_byte_for_byte(monkeypatch):
     def refuse(*_, **__):
-        raise AssertionError("found a file on disk, expected none")
+        raise AssertionError("a temporary file was opened, expected none")
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # what a spooled file becomes
-    picture = random.Random(0).randbytes(3 * 2**20)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # used when a part is spooled to disk
+    image = random.Random(0).randbytes(3 * 2**20)
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
-    body = head + picture + b"\r\n--B--\r\n"
+    body = head + image + b"\r\n--B--\r\n"
     chunks = [body[start : start + 65_536] for start in range(0, len(body), 65_536)]
     request, _ = request_of(chunks, [(b"content-type", b"multipart/form-data; boundary=B")])
 
     parts, fields = await read_multipart(request, 2**24, 1)
 
-    assert [(part.data == picture, part.name) for part in parts] == [(True, "a.jpg")]
+    assert [(part.data == image, part.name) for part in parts] == [(True, "a.jpg")]
     assert fields == {}
 
 
@@ -71,7 +71,7 @@ def anyio_backend():
     return "asyncio"
 
 
-def test_an_upload_over_the_limit_answers_413_and_the_server_goes_on(make_parts, make_adapter):
+def test_an_upload_over_the_limit_answers_413_and_the_server_continues(make_parts, make_adapter):
     size = len(make_adapter(1))
     with make_parts(max_adapter_bytes=size, max_image_bytes=1024) as parts:
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:

@@ -1,4 +1,4 @@
-"""Predictions that come too late, or whose client has gone, against a real app whose engine is held by the test."""
+"""Predictions that are late or whose client disconnected, on a real app whose engine the test holds back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_S = 20
 
 
 class Gate(ExactSwapper):
-    """Holds the engine in its first mount until the test lets go."""
+    """Holds the engine in its first mount until the test opens the gate."""
 
     def __init__(self, backbone):
         super().__init__(backbone)
@@ -89,7 +89,7 @@ def test_a_timeout_is_seconds_above_0_and_at_most_600(client, make_png, timeout)
 
 
 @pytest.mark.parametrize("timeout", ["30.5", "600"])
-def test_an_answer_in_time_is_an_answer(client, make_png, timeout):
+def test_a_result_in_time_is_returned(client, make_png, timeout):
     answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
 
     assert answer.status_code == 200
@@ -97,7 +97,7 @@ def test_an_answer_in_time_is_an_answer(client, make_png, timeout):
 
 @pytest.mark.parametrize("stated", [True, False])
 def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_png, stated):
-    """Stated in the request, or by the server's own setting."""
+    """The timeout is stated in the request or comes from the server's settings."""
     with held(request_timeout_s=60 if stated else 0.2) as (parts, gate):
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
             first = threading.Thread(
@@ -116,7 +116,7 @@ def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_
     assert "after 0.2 s. Fix: allow a longer timeout" in late.json()["detail"]
     assert requests_total(page, 504) == 1
     assert 'lensmount_inflight{adapter="tiles"} 0.0' in page
-    assert "lensmount_batch_size_sum 1.0" in page  # the first request's image alone
+    assert "lensmount_batch_size_sum 1.0" in page  # only the first request's image
 
 
 def test_an_image_that_takes_too_long_itself_answers_504_in_time(held, make_png):
@@ -131,7 +131,7 @@ def test_an_image_that_takes_too_long_itself_answers_504_in_time(held, make_png)
 
 
 @pytest.mark.parametrize("abruptly", [False, True])
-def test_a_client_that_has_gone_leaves_the_queue_and_frees_its_room_at_once(held, listening, make_png, abruptly):
+def test_a_client_that_disconnects_leaves_the_queue_and_frees_its_room_at_once(held, listening, make_png, abruptly):
     with held(max_queue=4) as (parts, gate), listening(parts.app) as address:
         url = f"http://{address[0]}:{address[1]}"
         answers = []
@@ -154,7 +154,7 @@ def test_a_client_that_has_gone_leaves_the_queue_and_frees_its_room_at_once(held
             leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST instead of FIN
         leaving.close()
         until(lambda: parts.engine.waiting == 0)
-        assert not gate.open.is_set()  # so nothing has been computed meanwhile
+        assert not gate.open.is_set()  # so nothing was computed meanwhile
         last = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{url}/predict?adapter=cells", content=make_png(), timeout=60))
         )
@@ -173,7 +173,7 @@ def test_a_client_that_has_gone_leaves_the_queue_and_frees_its_room_at_once(held
 
 
 def test_a_connection_serves_one_request_after_the_other(listening, make_parts, make_adapter, make_png):
-    """Watching for the client's end takes nothing of what it sends next, even ahead of the answer."""
+    """Watching for a disconnect does not consume the next request, even if it arrives before the response."""
     with make_parts() as parts, listening(parts.app) as address:
         parts.catalog.upload("cells", make_adapter(1))
         image = make_png()

@@ -1,4 +1,4 @@
-"""`lensmount calibrate`: the ways to compute are measured for the adapters at hand and kept for the next start."""
+"""`lensmount calibrate` measures every way to compute for the registered adapters; the next start uses the figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lensmount_service.settings import Settings
 
 @pytest.fixture
 def opened(tmp_path):
-    """The parts of a server in plain torch; closed when nothing is being made any more."""
+    """The parts of a server in plain torch, closed after all background work."""
 
     @contextmanager
     def opened():
@@ -31,7 +31,7 @@ def opened(tmp_path):
         )
         with open_parts(settings) as parts:
             yield parts
-            for _ in range(2):  # what is being made may ask for something more
+            for _ in range(2):  # finished work may start further work
                 parts.engine.runner.settle()
             parts.engine.runner.close()
 
@@ -50,7 +50,7 @@ def calibrate(tmp_path, monkeypatch):
     return run
 
 
-def test_it_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(opened, calibrate, make_adapter):
+def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(opened, calibrate, make_adapter):
     with opened() as parts:
         parts.catalog.upload("cells", make_adapter(1))
 
@@ -78,20 +78,9 @@ def test_people_get_a_table_in_milliseconds(opened, calibrate, make_adapter):
     assert ": hot: 1 image " in result.stdout
 
 
-def test_an_executor_that_is_not_there_is_one_line_with_the_cure(calibrate):
+def test_a_missing_executor_is_one_line_with_the_fix(calibrate):
     result = calibrate("--executor", "cudagraphs")
 
     assert result.returncode == 78
     assert result.stderr.count("\n") == 1
     assert "Fix" in result.stderr
-
-
-def test_adapters_are_warm_before_their_first_request(opened, make_adapter):
-    with opened() as parts:
-        parts.catalog.upload("cells", make_adapter(1))
-    with opened() as parts:
-        assert parts.catalog.tiers() == {"cells": "file"}
-        parts.catalog.warm()
-        parts.engine.runner.settle()
-        parts.engine.runner.settle()
-        assert parts.catalog.tiers() == {"cells": "hot"}

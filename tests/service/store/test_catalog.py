@@ -1,0 +1,110 @@
+"""The catalog pins the latest versions of pinned names and loads adapters before their first request."""
+
+from __future__ import annotations
+
+from fastapi.testclient import TestClient
+
+from lensmount_service.store.adapter_cache import AdapterCache
+
+
+def recorded_pins(runner):
+    """The digests that the runner is told to pin, kept up to date."""
+    pins = set()
+    pin, forget = runner.pin, runner.forget
+
+    def record_pin(digest, pinned):
+        (pins.add if pinned else pins.discard)(digest)
+        pin(digest, pinned)
+
+    def record_forget(digest):
+        pins.discard(digest)
+        forget(digest)
+
+    runner.pin, runner.forget = record_pin, record_forget
+    return pins
+
+
+def test_a_pinned_name_pins_its_latest_version(make_parts, make_adapter):
+    with (
+        make_parts(pinned="cells, tiles", hot_bytes=1) as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1") as client,
+    ):
+        pins = recorded_pins(parts.engine.runner)
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        first = client.get("/adapters/cells").json()["digest"]
+        client.put("/adapters/cells", content=make_adapter(3)).raise_for_status()
+
+        assert pins == {client.get("/adapters/cells").json()["digest"]}
+        assert first not in pins
+        assert 'adapter="cells",pinned="true"' in client.get("/metrics").text
+
+
+def test_of_two_uploads_at_once_to_a_pinned_name_the_one_published_last_is_pinned(
+    make_parts, make_adapter, monkeypatch
+):
+    """The second upload runs completely between the publication of the first and its end."""
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        pins = recorded_pins(parts.engine.runner)
+        put, files = AdapterCache.put, [make_adapter(3)]
+
+        def put_later(cache, adapter):
+            if files:
+                parts.catalog.upload("cells", files.pop())
+            put(cache, adapter)
+
+        monkeypatch.setattr(AdapterCache, "put", put_later)
+        first, _ = parts.catalog.upload("cells", make_adapter(1))
+        latest = parts.catalog.entry("cells").latest
+
+        assert latest.version == first.version + 1
+        assert pins == {latest.digest}
+
+
+def test_a_version_that_is_published_during_the_warm_up_stays_pinned(make_parts, make_adapter, monkeypatch):
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        pins = recorded_pins(parts.engine.runner)
+        first, _ = parts.catalog.upload("cells", make_adapter(1))
+        status = parts.catalog.status
+
+        def status_later(version):
+            monkeypatch.undo()
+            parts.catalog.upload("cells", make_adapter(3))
+            return status(version)
+
+        monkeypatch.setattr(parts.catalog, "status", status_later)
+        parts.catalog.warm()
+        latest = parts.catalog.entry("cells").latest
+
+        assert latest.version == first.version + 1
+        assert pins == {latest.digest}
+
+
+def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(make_parts, make_adapter):
+    with make_parts(pinned="cells", hot_bytes=1) as parts:
+        pins = recorded_pins(parts.engine.runner)
+        version, _ = parts.catalog.upload("cells", make_adapter(1))
+
+        parts.catalog.delete("cells")
+        assert pins == set()
+        parts.catalog.upload("cells", make_adapter(1))
+        assert pins == {version.digest}
+
+
+def test_adapters_are_warm_before_their_first_request(make_parts, make_adapter):
+    with make_parts() as parts:
+        parts.catalog.upload("cells", make_adapter(1))
+        finish(parts.engine.runner)
+    with make_parts() as parts:
+        assert parts.catalog.tiers() == {"cells": "file"}
+        parts.catalog.warm()
+        parts.engine.runner.settle()
+        parts.engine.runner.settle()
+        assert parts.catalog.tiers() == {"cells": "hot"}
+        finish(parts.engine.runner)
+
+
+def finish(runner):
+    """Close the runner after its background work, which may have started further work."""
+    for _ in range(2):
+        runner.settle()
+    runner.close()
