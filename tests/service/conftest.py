@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def fresh_backbone() -> Backbone:
 
 @pytest.fixture(scope="session")
 def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) -> MakeAdapter:
-    """`make_adapter(seed=1, labels=("a", "b"))` gives a valid adapter file whose delta moves a score by 1e-3 or more."""
+    """`make_adapter(seed=1, labels=("a", "b"))` gives a valid adapter file that moves a score by 1e-3 or more."""
 
     def make(
         seed: int = 1, labels: tuple[str, ...] = ("a", "b"), name: str = "task", rule: Preprocessing = RULE
@@ -175,6 +176,31 @@ def until() -> Callable[..., None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def images(make_png: Callable[..., bytes]) -> Callable[..., dict[str, bytes]]:
+    """`images(seed, a=3, b=2)` gives file names and PNGs, all different."""
+
+    def draw(seed: int = 0, **counts: int) -> dict[str, bytes]:
+        names = [f"{label}/{number}.png" for label, count in counts.items() for number in range(count)]
+        return {name: make_png(seed * 1000 + index) for index, name in enumerate(names)}
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def zipped() -> Callable[..., bytes]:
+    """`zipped({"a/0.png": png})` gives the bytes of a zip file."""
+
+    def pack(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name, data in files.items():
+                archive.writestr(zipfile.ZipInfo(name), data, method)
+        return buffer.getvalue()
+
+    return pack
 
 
 # Databases: SQLite in a file and, if its binaries are installed, a real PostgreSQL that belongs to this test run
