@@ -58,7 +58,7 @@ def test_a_real_server_answers_every_request(make_parts, make_adapter, folder, c
     assert sum(served) == document["requests"]
 
 
-def test_what_the_server_refuses_is_counted_by_its_code(make_parts, make_adapter, folder, capsys):
+def test_refused_requests_are_counted_by_their_code(make_parts, make_adapter, folder, capsys):
     with make_parts(max_queue=1) as parts, listening(parts.app) as url:
         with httpx.Client(base_url=url) as client:
             client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()

@@ -1,4 +1,4 @@
-"""Adapters of a CLIP on a server: from texts alone and trained, they answer, change places and leave no trace."""
+"""Adapters of a CLIP on a server, made from texts alone or trained: they predict, are swapped and leave no trace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def files(clip: Path, tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., None]) -> dict[str, bytes]:
-    """A zero-shot adapter, one of LoRA on q, k and v that starts from texts, and one at twice the size."""
+    """A zero-shot adapter, a LoRA adapter on q, k and v that starts from texts, and one at twice the input size."""
     root = tmp_path_factory.mktemp("adapters")
     make_pictures(root / "noise", ("green", "red"), 10)
     backbone = load_backbone("clip", clip)
@@ -53,7 +53,7 @@ def by_hand(backbone: Backbone, data: bytes, picture: bytes) -> dict[str, float]
 
 
 @pytest.mark.parametrize("executor", ["eager", "openvino", "merged"])
-def test_adapters_of_a_clip_answer_change_places_and_leave_the_backbone_as_it_was(
+def test_adapters_of_a_clip_predict_are_swapped_and_leave_the_backbone_unchanged(
     clip: Path,
     files: dict[str, bytes],
     make_parts: Callable[..., Parts],
@@ -87,7 +87,7 @@ def test_adapters_of_a_clip_answer_change_places_and_leave_the_backbone_as_it_wa
     assert {name: tensor_digest(tensor) for name, tensor in backbone.tensors.items()} == before
 
 
-def test_one_made_for_another_clip_is_refused(
+def test_an_adapter_of_another_clip_is_refused(
     files: dict[str, bytes], make_clip: Callable[..., Path], make_parts: Callable[..., Parts], tmp_path: Path
 ) -> None:
     other = load_backbone("clip", make_clip(tmp_path / "other", seed=1))

@@ -1,4 +1,4 @@
-"""64 clients at once, three adapters with the same labels: no answer may carry a trace of another adapter."""
+"""64 concurrent clients, three adapters with the same labels: no result may contain a trace of another adapter."""
 
 from __future__ import annotations
 
@@ -23,20 +23,18 @@ LABELS = ("a", "b", "c")
 
 @pytest.fixture(params=["eager", "openvino", "merged"])
 def make_parts_of(request, make_parts):
-    """A server of each kind, in float32; the weights that are kept ready have room for one adapter only."""
+    """A server of each kind in float32, whose hot weights have room for only one adapter."""
     if request.param == "openvino":
         pytest.importorskip("openvino")
     return partial(make_parts, executor=request.param, hot_bytes=12_000_000)
 
 
-def test_64_clients_and_three_adapters_get_their_own_answers(make_parts_of, make_adapter, make_png, fresh_backbone):
+def test_64_clients_get_the_scores_of_their_own_adapter(make_parts_of, make_adapter, make_png, fresh_backbone):
     run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=3_000)
 
 
 @pytest.mark.soak
-def test_64_clients_and_three_adapters_get_their_own_answers_for_long(
-    make_parts_of, make_adapter, make_png, fresh_backbone
-):
+def test_64_clients_get_the_scores_of_their_own_adapter_for_long(make_parts_of, make_adapter, make_png, fresh_backbone):
     run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=20_000)
 
 
@@ -44,7 +42,7 @@ def run(make_parts, make_adapter, make_png, own_backbone, requests):
     files = {task: make_adapter(seed, LABELS) for seed, task in enumerate(TASKS, start=1)}
     images = [make_png(seed) for seed in range(8)]
     expected = {task: scores_by_hand(own_backbone, data, images) for task, data in files.items()}
-    for task in TASKS:  # the margin that tells adapters apart is far over the noise of batch shapes
+    for task in TASKS:  # the difference between adapters is far larger than the noise of batch shapes
         for other in TASKS:
             if other != task:
                 assert (expected[task] - expected[other]).abs().amax(dim=1).min() > 1e-2

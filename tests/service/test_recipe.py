@@ -1,4 +1,4 @@
-"""The adapters that the recipes make are served like any other: uploaded, answering, swapped, and no trace left."""
+"""Adapters made by recipes are served like any other: uploaded, used, swapped, without leaving a trace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TISSUE = ("lung_aca", "lung_n", "lung_scc")
 
 @dataclass(frozen=True)
 class Case:
-    """Two runs of a recipe on a few drawn inputs; `weights` None are drawn, "clip" those of the tests' small CLIP."""
+    """Two runs of a recipe on a few drawn inputs. `weights` None means random, "clip" the small CLIP of the tests."""
 
     images: str
     labels: tuple[str, ...]
@@ -97,7 +97,7 @@ def carried_out(request: Any, tmp_path_factory: Any, make_pictures: Any, make_pn
 
 
 def _weights(backbone: str, path: Path) -> Path:
-    """Drawn weights whose residual branches are open: timm starts their last norm at zero, which stops gradients."""
+    """Random weights with open residual branches. timm sets their last norm to zero, which stops gradients."""
     tensors = dict(load_backbone(backbone, "random:0").tensors)
     opened = {name: torch.ones_like(tensor) for name, tensor in tensors.items() if name.endswith("bn2.weight")}
     safetensors.torch.save_file(tensors | opened, path)
@@ -132,7 +132,7 @@ def test_every_recipe_is_tried() -> None:
 
 
 @pytest.mark.parametrize("executor", ["eager", "merged"])
-def test_a_recipes_adapters_answer_are_swapped_and_leave_the_backbone_as_it_was(
+def test_a_recipes_adapters_predict_are_swapped_and_leave_the_backbone_unchanged(
     carried_out: Served, make_parts: Callable[..., Parts], executor: str
 ) -> None:
     backbone = carried_out.backbone

@@ -18,7 +18,6 @@ from PIL import Image
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 pytest.importorskip("skimage", reason='needs scikit-image: pip install "lensmount[serve]"')
 
-from skimage.draw import polygon2mask
 from skimage.measure import label, regionprops
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, decode_image, dump_adapter, load_backbone
@@ -29,7 +28,6 @@ from lensmount_adapters.inputs.images import preprocess
 from lensmount_client import Client, InvalidInput, NotAcceptable, UnexpectedResponse
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
-from lensmount_service.web.masks import Masks, areas, as_geojson, as_png, run_lengths
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SIZE = (75, 60)  # width, height of the posted image
@@ -47,7 +45,7 @@ def maps() -> Backbone:
 
 
 def make_segmentation(backbone: Backbone, seed: int, labels: tuple[str, ...] = ("nucleus",), tucker: bool = False):
-    """An adapter file with a delta on every convolution, transposed ones too; its masks are neither empty nor full."""
+    """An adapter file with a delta on every convolution, even transposed ones. Its masks are neither empty nor full."""
     generator = torch.Generator().manual_seed(seed)
     tensors, modules = {}, {}
     for target in backbone.targets.values():
@@ -102,7 +100,7 @@ def served(maps: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def decoded(size: list[int], counts: list[int]) -> np.ndarray:
-    """COCO's run lengths, by hand."""
+    """Decode COCO's run lengths independently."""
     flat = np.zeros(size[0] * size[1], bool)
     position, value = 0, False
     for count in counts:
@@ -113,7 +111,7 @@ def decoded(size: list[int], counts: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["monai_unet", "monai_basic_unet"])
-def test_masks_are_those_of_a_dense_network_and_all_forms_say_the_same(name, make_png, tmp_path) -> None:
+def test_masks_equal_those_of_a_dense_network_in_every_format(name, make_png, tmp_path) -> None:
     backbone = small(name)
     with serving(backbone, tmp_path) as client:
         check_forms(client, backbone, make_png(1, SIZE))
@@ -169,7 +167,7 @@ def handed_on(served: TestClient, request: httpx.Request) -> httpx.Response:
     return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
-def test_the_sdk_says_where_an_adapter_has_no_masks(client, make_png) -> None:
+def test_the_sdk_reports_an_adapter_without_masks(client, make_png) -> None:
     handed = httpx.MockTransport(lambda request: handed_on(client, request))
     with Client("http://127.0.0.1", transport=handed) as sdk:
         with pytest.raises(UnexpectedResponse, match="has no masks"):
@@ -178,7 +176,7 @@ def test_the_sdk_says_where_an_adapter_has_no_masks(client, make_png) -> None:
             sdk.mask_png(make_png(), "cells")
 
 
-def test_several_images_and_adapters_share_one_document(served, make_png) -> None:
+def test_several_images_and_adapters_share_one_response(served, make_png) -> None:
     files = [("file", (f"{seed}.png", make_png(seed, SIZE))) for seed in range(2)]
     alone = served.post("/predict?adapter=two", content=make_png(1, SIZE)).json()
     results = served.post("/predict?adapter=plain,two", files=files).json()["results"]
@@ -199,18 +197,18 @@ def test_several_images_and_adapters_share_one_document(served, make_png) -> Non
         ("image/png;q=0, */*", "application/json"),
     ],
 )
-def test_accept_chooses_the_form(served, make_png, accept, kind) -> None:
+def test_accept_chooses_the_format(served, make_png, accept, kind) -> None:
     answer = served.post("/predict?adapter=plain", content=make_png(1, SIZE), headers={"Accept": accept})
     assert answer.headers["content-type"] == kind
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "nonsense;;q=x", ",;,"])
-def test_what_no_form_satisfies_is_refused(served, make_png, accept) -> None:
+def test_an_accept_header_that_excludes_every_format_is_refused(served, make_png, accept) -> None:
     answer = served.post("/predict?adapter=plain", content=make_png(1, SIZE), headers={"Accept": accept})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
-def test_masks_alone_are_of_one_image_and_one_adapter(served, make_png) -> None:
+def test_masks_without_json_are_only_for_one_image_and_one_adapter(served, make_png) -> None:
     headers = {"Accept": "image/png"}
     files = [("file", (f"{seed}.png", make_png(seed, SIZE))) for seed in range(2)]
     answer = served.post("/predict?adapter=plain", files=files, headers=headers)
@@ -227,54 +225,15 @@ def test_an_adapter_of_labels_has_no_masks(client, make_png) -> None:
     assert "segmentation" not in answer.json()
 
 
-def test_a_picture_is_turned_as_its_exif_says_and_its_masks_with_it(served) -> None:
+def test_an_image_and_its_masks_are_rotated_as_its_exif_says(served) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
     upright, turned = io.BytesIO(), io.BytesIO()
     Image.fromarray(pixels).save(upright, "PNG")
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise brings it upright
     Image.fromarray(np.rot90(pixels)).save(turned, "PNG", exif=exif)
-    found = [
+    masks = [
         served.post("/predict?adapter=plain", content=f.getvalue()).json()["segmentation"] for f in (upright, turned)
     ]
-    assert found[0] == found[1]
-    assert found[0]["size"] == [SIZE[1], SIZE[0]]
-
-
-def masks_of(*pixels: np.ndarray) -> Masks:
-    return Masks(tuple(f"label{i}" for i in range(len(pixels))), np.stack(pixels))
-
-
-def test_run_lengths_begin_with_zeros_and_go_down_the_columns() -> None:
-    mask = np.array([[1, 0, 0], [1, 1, 0]], bool)
-    assert run_lengths(mask) == [0, 2, 1, 1, 2]
-    assert run_lengths(np.zeros((2, 3), bool)) == [6]
-    assert run_lengths(np.ones((2, 3), bool)) == [0, 6]
-
-
-def test_regions_touch_by_corners_too() -> None:
-    assert areas(np.array([[1, 0, 0, 1], [0, 1, 0, 1]], bool)) == [2, 2]
-    assert areas(np.zeros((3, 3), bool)) == []
-
-
-def test_the_first_label_stands_where_masks_overlap() -> None:
-    one, other = np.array([[1, 1, 0, 0]], bool), np.array([[0, 1, 1, 0]], bool)
-    image = Image.open(io.BytesIO(as_png(masks_of(one, other))))
-    assert image.mode == "P"
-    assert np.array_equal(np.array(image), [[1, 1, 2, 0]])
-
-
-def test_polygons_fill_to_the_mask_but_for_its_corners() -> None:
-    import json
-
-    rows, columns = np.mgrid[:40, :50]
-    ring = ((rows - 18) ** 2 + (columns - 20) ** 2 < 15**2) & ((rows - 18) ** 2 + (columns - 20) ** 2 > 6**2)
-    corner = (rows > 34) & (columns > 44)
-    features = json.loads(as_geojson(masks_of(ring | corner)))["features"]
-    assert [len(feature["geometry"]["coordinates"]) for feature in features] == [2, 1]  # the ring has a hole
-    filled = np.zeros((40, 50), bool)
-    for feature in features:
-        for line in feature["geometry"]["coordinates"]:
-            assert line[0] == line[-1]
-            filled ^= polygon2mask((40, 50), [(y - 0.5, x - 0.5) for x, y in line])
-    assert (filled != (ring | corner)).mean() < 0.01
+    assert masks[0] == masks[1]
+    assert masks[0]["size"] == [SIZE[1], SIZE[0]]

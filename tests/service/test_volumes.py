@@ -1,4 +1,4 @@
-"""Volumes over HTTP: every format gets the same answer, adapters are swapped without a trace, the rest is refused."""
+"""Volumes over HTTP: every format gives the same scores, swaps leave no trace, and other inputs are refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def volumes() -> Backbone:
 
 @pytest.fixture(scope="module")
 def files(volumes: Backbone, draw_adapter: Any) -> dict[str, bytes]:
-    """Two adapters that look along the depth, of different windows, and one that is said to be of images."""
+    """Two adapters that use the depth, with different windows, and one whose manifest is for images."""
     found = {}
     for seed, (name, upper) in enumerate((("lung", 4000.0), ("bone", 1000.0), ("flat", 1.0))):
         parts = draw_adapter(volumes, rank=2, seed=seed, modules=ADAPTED, size=1.0, labels=("no", "yes"))
@@ -83,7 +83,7 @@ def score(client: TestClient, name: str, data: bytes) -> float:
     return next(float(one["score"]) for one in answer.json()["predictions"] if one["label"] == "yes")
 
 
-def test_every_format_gets_the_same_answer_and_swapping_leaves_no_trace(client: TestClient, volumes: Backbone) -> None:
+def test_every_format_gives_the_same_scores_and_swapping_leaves_no_trace(client: TestClient, volumes: Backbone) -> None:
     before = {name: tensor_digest(tensor) for name, tensor in volumes.tensors.items()}
 
     lung = {score(client, "lung", data) for data in (npy(VOXELS), tiff(VOXELS), nii_gz(VOXELS))}
@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[Callable[[Callable[..., bytes]], bytes], int, str]] = {
 
 @pytest.mark.parametrize("client", ["eager"], indirect=True)
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_volume_is_refused_with_its_code(
+def test_an_invalid_volume_is_refused_with_its_code(
     client: TestClient, make_png: Callable[..., bytes], name: str
 ) -> None:
     make, status, code = REFUSED[name]
@@ -151,10 +151,10 @@ def test_a_volume_is_refused_by_an_adapter_of_images(
             assert "adapter takes images" in answer.json()["detail"]
 
 
-def test_the_answer_is_that_of_the_whole_network_in_float64(
+def test_the_scores_are_those_of_the_complete_network_in_float64(
     client: TestClient, volumes: Backbone, draw_adapter: Any, merged64: Any
 ) -> None:
-    """Weights by einsum and the whole module by functional_call, in float64; no trunk, no branch, no programs."""
+    """Weights by einsum and the complete module by functional_call, in float64, without trunk, branch or programs."""
     parts = draw_adapter(volumes, rank=2, seed=0, modules=ADAPTED, size=1.0, labels=("no", "yes"))
     names = [f"{module}.weight" for module in parts.manifest["modules"]]
     weights = {name: tensor.double() for name, tensor in volumes.tensors.items()}
