@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
+from lensmount_adapters.backbone.load import choose_device
 from lensmount_adapters.backbone.pristine import Reread
 from lensmount_adapters.data.dataset_archive import DatasetLimits
 from lensmount_adapters.data.labels import MAX_FILE_BYTES
@@ -139,9 +140,7 @@ def zoo_folder() -> Path:
 
 
 def _load(settings: Settings, device: str | None = None) -> Backbone:
-    device = device or settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device or settings.device)
     return load_backbone(settings.backbone, settings.weights, device, getattr(torch, settings.dtype))
 
 

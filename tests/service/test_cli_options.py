@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import typer
@@ -43,12 +44,17 @@ def test_every_flag_sets_the_field_of_its_name_and_is_unset_by_default(
 
 
 def test_the_types_of_the_flags_follow_the_settings() -> None:
-    kinds = {name: flag.type.name for name, flag in flags_of("serve").items()}
+    hints = get_type_hints(cli.serve)
+    fields_of: dict[object, set[str]] = {}
+    for name, hint in hints.items():
+        kind, none = get_args(hint)
+        assert none is type(None), name
+        fields_of.setdefault(kind, set()).add(name)
 
-    numbers = {name for name, kind in kinds.items() if kind.startswith("integer")}
-    assert numbers == {"port", "hot_bytes", "threads", "max_batch"}
-    assert {name for name, kind in kinds.items() if kind == "boolean"} == {"zoo", "with_worker"}
-    assert {name for name, kind in kinds.items() if kind == "path"} == {"state"}
+    assert fields_of[int] == {"port", "hot_bytes", "threads", "max_batch"}
+    assert fields_of[bool] == {"zoo", "with_worker"}
+    assert fields_of[Path] == {"state"}
+    assert fields_of.keys() == {int, bool, Path, str}
 
 
 def test_a_flag_that_is_left_out_leaves_the_variable_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
