@@ -157,7 +157,7 @@ def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namesp
                 summary = Summary.of(load.run())
                 if summary.all.failed or summary.all.latency is None:
                     raise SystemExit(
-                        f"{contender.name}: {summary.all.errors} {summary.said}\n{log.read_text()[-2000:]}"
+                        f"{contender.name}: {summary.all.errors} {summary.messages}\n{log.read_text()[-2000:]}"
                     )
                 figures[connections] = summary.all
                 print(

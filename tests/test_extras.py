@@ -92,10 +92,10 @@ print(json.dumps(told))
 
 def modules_of(command):
     """All that its extras bring but pydantic, which the base install has because typer needs it."""
-    return [name for name in _extras._modules(LAZY_COMMANDS[command].extra) if name != "pydantic"]
+    return [name for name in _extras.modules_of(LAZY_COMMANDS[command].extra) if name != "pydantic"]
 
 
-@pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.whole])
+@pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.needs_all])
 def test_a_command_without_any_one_of_its_packages_is_one_line(command, tmp_path):
     """In one process, which also shows that nothing of the extra is imported before it is looked for."""
     entry = LAZY_COMMANDS[command]

@@ -45,11 +45,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Summary:
-    """`Summary.of(load.run())`; `said` is one message for each code, `busy` the tool's own share of one core."""
+    """`Summary.of(load.run())`; `messages` is one message for each code, `busy` the tool's own share of one core."""
 
     all: Figures
     targets: Mapping[str, Figures]
-    said: Mapping[str, str]
+    messages: Mapping[str, str]
     busy: float
 
     @classmethod
@@ -58,14 +58,14 @@ class Summary:
         for sample in measured.samples:
             by_target.setdefault(sample.target, []).append(sample)
         names = [target.name for target in measured.load.targets]
-        said: dict[str, str] = {}
+        messages: dict[str, str] = {}
         for sample in measured.samples:
             if sample.error is not None and sample.start >= measured.begin:
-                said.setdefault(sample.error.code, str(sample.error))
+                messages.setdefault(sample.error.code, str(sample.error))
         return cls(
             all=_figures(measured, measured.samples),
             targets={names[number]: _figures(measured, by_target[number]) for number in sorted(by_target)},
-            said=said,
+            messages=messages,
             busy=measured.busy,
         )
 

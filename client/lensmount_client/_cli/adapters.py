@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lensmount_client._cli.options import DEFAULT_URL, Insecure, Json, Token, Url, jsonable, open_client
+from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
@@ -18,7 +18,7 @@ from lensmount_client._reference import Reference
 from lensmount_client._types.results import VersionInfo
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="List, upload, download and look into adapters."
+    no_args_is_help=True, pretty_exceptions_enable=False, help="List, upload, download and inspect adapters."
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name on the server.")]
@@ -26,15 +26,16 @@ Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", he
 
 
 @app.command("list")
-def list_adapters(json: Json = False, url: Url = DEFAULT_URL, token: Token = None, insecure: Insecure = False) -> None:
+@with_options
+def list_adapters(*, server: ServerOptions) -> None:
     """List the adapters of a server."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         infos = client.adapters.list()
-    if json:
+    if server.json:
         print_json({"adapters": [jsonable(info) for info in infos]})
         return
     if not infos:
-        print_line("no adapters yet: lensmount adapters push FILE.safetensors")
+        print_line("No adapters yet. Upload one: lensmount adapters push FILE.safetensors")
         return
     table = Table("name", "version", "method", "labels", "size", "status", "aliases")
     for info in infos:
@@ -46,86 +47,83 @@ def list_adapters(json: Json = False, url: Url = DEFAULT_URL, token: Token = Non
 
 
 @app.command()
+@with_options
 def push(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An adapter file, *.safetensors.")],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name on the server; by default that of the file.")
     ] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Upload an adapter. The same bytes twice are one version."""
-    with open_client(url, token, insecure) as client:
+    """Upload an adapter. Uploading the same bytes again does not make a new version."""
+    with server.client() as client:
         pushed = client.adapters.push(file, name)
-    if json:
+    if server.json:
         print_json(jsonable(pushed))
     else:
         print_line(f"{pushed.name}@{pushed.version}  {pushed.digest}")
 
 
 @app.command()
+@with_options
 def pull(
     name: Name,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PATH", help="File or folder; by default NAME.safetensors here.")
     ] = None,
     version: Version = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Download an adapter and check its digest. An existing file is replaced only by a whole new one."""
-    with open_client(url, token, insecure) as client:
+    """Download an adapter and check its digest. An existing file is replaced only by a complete new one."""
+    with server.client() as client:
         pulled = client.adapters.pull(name, out or Path(), version)
-    if json:
+    if server.json:
         print_json(jsonable(pulled) | {"path": str(pulled.path)})
     else:
         print_line(f"{pulled.path}  {file_size(pulled.size_bytes)}  {pulled.digest}")
 
 
 @app.command()
+@with_options
 def delete(
     name: Name,
     version: Version = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
     """Delete an adapter with all its versions, or one version of it."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         client.adapters.delete(name, version)
-    if json:
+    if server.json:
         print_json({"deleted": {"name": name, "version": version}})
     else:
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
 
 
 @app.command("alias")
+@with_options
 def set_alias(
     name: Name,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as prod: requests then say NAME:prod.")],
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="For example prod; requests then use NAME:prod.")],
     version: Annotated[
-        int | None, typer.Option("--version", min=1, metavar="N", help="The version to mean; by default the newest.")
+        int | None,
+        typer.Option("--version", min=1, metavar="N", help="The version it points to; by default the newest."),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the alias; the version stays.")] = False,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Let NAME:ALIAS mean a version of an adapter, from the next request on."""
+    """Point NAME:ALIAS to a version of an adapter, from the next request on."""
     if remove and version is not None:
-        raise InvalidInput("found --remove with --version, expected one of them: an alias is removed by its name")
-    with open_client(url, token, insecure) as client:
+        raise InvalidInput("found --remove with --version, expected only one of them. Fix: leave --version out")
+    with server.client() as client:
         if remove:
             client.adapters.unalias(name, alias)
         else:
             version = client.adapters.alias(name, alias, version or client.adapters.get(name).version).version
-    if json:
+    if server.json:
         print_json({"name": name, "alias": alias, "version": version})
     elif remove:
         print_line(f"removed {name}:{alias}")
@@ -134,34 +132,34 @@ def set_alias(
 
 
 @app.command()
+@with_options
 def inspect(
     what: Annotated[
         str, typer.Argument(metavar="REFERENCE|FILE", help="name, name@3, name:alias, or a .safetensors file.")
     ],
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Show what an adapter is: method, labels, backbone, size, training metrics."""
+    """Show the method, labels, backbone, size and training metrics of an adapter."""
     if what.endswith(".safetensors") or Path(what).is_file():
         facts = _facts_of_file(Path(what))
     else:
-        with open_client(url, token, insecure) as client:
+        with server.client() as client:
             facts = _facts_of_version(resolve(client, Reference.parse(what)))
-    if json:
+    if server.json:
         print_json(facts)
     else:
         print_table(_facts_table(facts))
 
 
 def resolve(client: Client, reference: Reference) -> VersionInfo:
-    """The version that a reference means now. Raises AliasNotFound or VersionNotFound."""
+    """The version that a reference points to now. Raises AliasNotFound or VersionNotFound."""
     info = client.adapters.get(reference.name)
     if reference.alias is not None:
         if reference.alias not in info.aliases:
             known = ", ".join(info.aliases) or "none"
-            raise AliasNotFound(_not_found("alias", f"{info.name}: no alias {reference.alias}, there is: {known}"))
+            detail = f"{info.name}: found no alias {reference.alias}. Existing aliases: {known}"
+            raise AliasNotFound(_not_found("alias", detail))
         return client.adapters.version(info.name, info.aliases[reference.alias])
     if reference.digest is not None:
         for number in info.versions:
@@ -214,13 +212,13 @@ def _facts_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
+def _object(fields: dict[str, Any], key: str) -> dict[str, Any]:
+    value = fields.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """{"test": {"accuracy": 0.95}} as ("test accuracy", "0.9500"); tables within are left to --json."""
+    """{"test": {"accuracy": 0.95}} as ("test accuracy", "0.9500"). Lists are left out; --json shows them."""
     for word, value in metrics.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{word} ")

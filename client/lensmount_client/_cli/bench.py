@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +15,8 @@ from rich.table import Table
 from lensmount_client._bench.connection import Body
 from lensmount_client._bench.load import Load, Mix, Target
 from lensmount_client._bench.summary import Figures, Summary
-from lensmount_client._cli.options import DEFAULT_URL, Insecure, Json, Token, Url, open_client
-from lensmount_client._cli.terminal import cell, print_error, print_json, print_note, print_table
+from lensmount_client._cli.options import ServerOptions, with_options
+from lensmount_client._cli.terminal import cell, plural, print_error, print_json, print_note, print_table
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import find_images, read_file
 from lensmount_client._http.settings import Settings
@@ -25,22 +25,20 @@ from lensmount_client._resources.many import adapter_list
 CLOSED_CONNECTIONS, OPEN_CONNECTIONS = 8, 256
 MAX_IMAGES = 1000  # all are held in memory
 SHOWN_ADAPTERS = 12
-BUSY = 0.5  # of a core: then what is measured is this tool as well
+BUSY = 0.5  # of a core: above this, the figures also measure this tool
 
 
-def bench(
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGES", help='Files, folders (all images in them), patterns ("*.png").'),
-    ],
-    adapters: Annotated[
-        str | None,
-        typer.Option("--adapters", "-a", metavar="NAME[,NAME]", help="Which are asked. (default: all that are ready)"),
-    ] = None,
+@dataclass(frozen=True)
+class LoadOptions:
+    """The flags that shape the load."""
+
     mix: Annotated[
         Mix,
-        typer.Option(help="How often each is: the k-th 1/k as often as the first, all alike, the first alone."),
-    ] = Mix.zipf,
+        typer.Option(
+            help="How often each adapter is requested. zipf: the k-th 1/k as often as the first; uniform: all equally "
+            "often; one: only the first."
+        ),
+    ] = Mix.zipf
     connections: Annotated[
         int | None,
         typer.Option(
@@ -50,67 +48,89 @@ def bench(
             max=1000,
             metavar="N",
             show_default=False,
-            help="Requests under way at a time; the next one goes when one is answered. With --rate: at most so many. "
-            f"(default: {CLOSED_CONNECTIONS}; with --rate {OPEN_CONNECTIONS})",
+            help="Requests in progress at a time: each connection sends its next request when the last one is "
+            f"answered. With --rate: the maximum. (default: {CLOSED_CONNECTIONS}; with --rate {OPEN_CONNECTIONS})",
         ),
-    ] = None,
+    ] = None
     rate: Annotated[
         float | None,
         typer.Option(
             min=0.001,
             metavar="R",
-            help="Arrivals a second at random times, whether or not earlier ones are answered. Latency counts from "
-            "when a request should have started.",
+            help="Requests per second that start at random times, whether or not earlier ones are answered. Latency "
+            "counts from when a request should have started.",
+        ),
+    ] = None
+    duration: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds to measure.")] = 10.0
+    warmup: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds before that, which do not count.")] = 2.0
+    multipart: Annotated[bool, typer.Option("--multipart", help="Send images as web forms do.")] = False
+    seed: Annotated[int, typer.Option(help="Same seed, same sequence of adapters and arrivals.")] = 0
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="Give up on a request after this many seconds.")
+    ] = 60.0
+
+    def load(self, settings: Settings, adapters: list[str], bodies: list[Body]) -> Load:
+        return Load(
+            settings.base_url,
+            [Target(name, f"/predict?adapter={quote(name)}") for name in adapters],
+            bodies,
+            connections=self.connections or (CLOSED_CONNECTIONS if self.rate is None else OPEN_CONNECTIONS),
+            rate=self.rate,
+            duration_s=self.duration,
+            warmup_s=self.warmup,
+            mix=self.mix,
+            seed=self.seed,
+            token=settings.token,
+            timeout_s=self.timeout,
+        )
+
+
+@with_options
+def bench(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES", help='Files, folders (all images in them), patterns ("*.png").'),
+    ],
+    adapters: Annotated[
+        str | None,
+        typer.Option(
+            "--adapters", "-a", metavar="NAME[,NAME]", help="The adapters to request. (default: all that are ready)"
         ),
     ] = None,
-    duration: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds that are measured.")] = 10.0,
-    warmup: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds before, not counted.")] = 2.0,
-    multipart: Annotated[bool, typer.Option("--multipart", help="Send images as web forms do.")] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same sequence of adapters and arrivals.")] = 0,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Give a request up after so long.")] = 60.0,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    options: LoadOptions,
+    server: ServerOptions,
 ) -> None:
-    """Load a running server and measure it.
+    """Load-test a running server.
 
-    One request is one image and one adapter. The server's own limits hold: a full queue answers queue_full.
+    Each request has one image and one adapter. The server's own limits apply: a full queue answers queue_full.
 
     Exit status: 0 all answered, 1 some failed, 2 wrong usage, 130 stopped with Ctrl-C.
     """
-    settings = Settings.resolve(url, token, insecure=insecure)
+    settings = Settings.resolve(server.url, server.token, insecure=server.insecure)
     names = [name.strip() for name in adapters.split(",")] if adapters is not None else None
     if names is not None:
         adapter_list(names)
-    bodies = _bodies(images, multipart)
-    load = Load(
-        settings.base_url,
-        [Target(name, f"/predict?adapter={quote(name)}") for name in _ready(names, url, token, insecure)],
-        bodies,
-        connections=connections or (CLOSED_CONNECTIONS if rate is None else OPEN_CONNECTIONS),
-        rate=rate,
-        duration_s=duration,
-        warmup_s=warmup,
-        mix=mix,
-        seed=seed,
-        token=settings.token,
-        timeout_s=timeout,
-    )
+    bodies = _bodies(images, options.multipart)
+    load = options.load(settings, _ready_adapters(names, server), bodies)
     print_note(_plan(load))
     summary = Summary.of(load.run())
-    if json:
-        print_json(_document(load, summary, multipart))
+    if server.json:
+        print_json(_document(load, summary, options.multipart))
     else:
-        print_table(_table(summary))
-    for code, count in summary.all.errors.items():
-        print_error(f"{count:,} {code}: {summary.said[code]}")
-    if summary.busy > BUSY:
-        print_note(f"this tool took {summary.busy:.0%} of a core: the figures are its own as well")
-    if not summary.all.requests:
-        print_error("no request fell into the measured time: a longer --duration or a higher --rate")
+        print_table(summary_table(summary))
+    _print_problems(summary)
     if summary.all.failed or not summary.all.requests:
         raise typer.Exit(1)
+
+
+def _print_problems(summary: Summary) -> None:
+    for code, count in summary.all.errors.items():
+        print_error(f"{count:,} {code}: {summary.messages[code]}")
+    if summary.busy > BUSY:
+        print_note(f"this tool used {summary.busy:.0%} of a core, so the figures also measure the tool")
+    if not summary.all.requests:
+        print_error("no request started in the measured time. Fix: a longer --duration or a higher --rate")
 
 
 def _bodies(images: list[str], multipart: bool) -> list[Body]:
@@ -121,9 +141,9 @@ def _bodies(images: list[str], multipart: bool) -> list[Body]:
     return [Body.multipart(content, name) if multipart else Body.raw(content) for name, content in files]
 
 
-def _ready(names: list[str] | None, url: str, token: str | None, insecure: bool) -> list[str]:
-    """The adapters to ask; a server that is not there or not ready is an error before the load, not under it."""
-    with open_client(url, token, insecure) as client:
+def _ready_adapters(names: list[str] | None, server: ServerOptions) -> list[str]:
+    """The adapters to request. A server that is down or not ready raises here, once, and not in each request."""
+    with server.client() as client:
         client.health()
         if names is not None:
             return names
@@ -134,25 +154,23 @@ def _ready(names: list[str] | None, url: str, token: str | None, insecure: bool)
 
 
 def _plan(load: Load) -> str:
-    pace = "" if load.rate is None else f"{load.rate:g} arrivals a second over at most "
-    alone = load.mix is Mix.one or len(load.targets) == 1
-    asked = load.targets[0].name if alone else f"{load.mix.value} over {len(load.targets)} adapters"
-    return (
-        f"{pace}{load.connections} connections, {asked}, {len(load.bodies)} images, "
-        f"{load.duration_s:g} s after {load.warmup_s:g} s of warm-up"
-    )
+    pace = "" if load.rate is None else f"{load.rate:g} requests per second over at most "
+    only_one = load.mix is Mix.one or len(load.targets) == 1
+    adapters = load.targets[0].name if only_one else f"{load.mix.value} over {len(load.targets)} adapters"
+    connections, images = plural(load.connections, "connection"), plural(len(load.bodies), "image")
+    return f"{pace}{connections}, {adapters}, {images}, {load.duration_s:g} s after {load.warmup_s:g} s of warm-up"
 
 
-def _table(summary: Summary) -> Table:
+def summary_table(summary: Summary) -> Table:
     table = Table(
         *("adapter", "requests", "failed", "per s", "p50", "p90", "p95", "p99", "max"),
         box=box.SIMPLE_HEAD,
-        caption="latencies in ms, of the answered ones",
+        caption="latencies in ms, successful requests only",
         caption_justify="left",
     )
     for column in table.columns[1:]:
         column.justify = "right"
-        column.no_wrap = True  # where room is short, names are folded and figures stay whole
+        column.no_wrap = True  # in a narrow terminal names are folded and figures stay complete
     few = summary.targets if 1 < len(summary.targets) <= SHOWN_ADAPTERS else {}
     for name, figures in few.items():
         table.add_row(*map(cell, (name, *_cells(figures))))
@@ -169,7 +187,7 @@ def _cells(figures: Figures) -> list[str]:
 
 
 def _short(value: float) -> str:
-    """Three digits that mean something, or all before the point."""
+    """Three significant digits, or all digits before the decimal point."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
@@ -188,7 +206,7 @@ def _document(load: Load, summary: Summary, multipart: bool) -> dict[str, Any]:
         "tool_share_of_a_core": round(summary.busy, 4),
         **_plain(summary.all),
         "adapters": {name: _plain(figures) for name, figures in summary.targets.items()},
-        "messages": dict(summary.said),
+        "messages": dict(summary.messages),
     }
 
 

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lensmount_client._cli.options import DEFAULT_URL, Insecure, Json, Token, Url, jsonable, open_client
+from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import (
     age,
     cell,
@@ -27,7 +27,7 @@ from lensmount_client._types.datasets import Dataset
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Upload folders of labelled images to train on, and look at what the server found in them.",
+    help="Upload folders of labelled images for training, and show the server's report on them.",
 )
 
 SHOWN_EXAMPLES = 3
@@ -37,6 +37,7 @@ Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", he
 
 
 @app.command()
+@with_options
 def push(
     path: Annotated[
         Path,
@@ -49,34 +50,33 @@ def push(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name on the server; by default that of the folder.")
     ] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Upload a dataset and show what the server found in it.
+    """Upload a dataset and show the server's report on it.
 
-    The same images twice are one version. An upload that broke off goes on where it was when the command is
-    given again.
+    Uploading the same images again does not make a new version. If an upload is interrupted, the same command
+    resumes it.
     """
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         dataset = push_with_a_bar(client.datasets, path, name)
-    if json:
+    if server.json:
         print_json({**dataset.raw, "left_out": dict(dataset.left_out)})
     else:
         print_table(described_dataset(dataset))
 
 
 @app.command("list")
-def list_datasets(json: Json = False, url: Url = DEFAULT_URL, token: Token = None, insecure: Insecure = False) -> None:
+@with_options
+def list_datasets(*, server: ServerOptions) -> None:
     """List the datasets of a server."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         datasets = client.datasets.list()
-    if json:
+    if server.json:
         print_json({"datasets": [dataset.raw for dataset in datasets]})
         return
     if not datasets:
-        print_line("no datasets yet: lensmount datasets push DIR")
+        print_line("No datasets yet. Upload one: lensmount datasets push DIR")
         return
     table = Table("name", "version", "images", "classes", "size", "age", "warnings")
     for dataset in datasets:
@@ -94,74 +94,71 @@ def list_datasets(json: Json = False, url: Url = DEFAULT_URL, token: Token = Non
 
 
 @app.command()
+@with_options
 def show(
     name: Name,
     version: Version = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Show what the server found in a dataset: counts, sizes, duplicates, warnings."""
-    with open_client(url, token, insecure) as client:
+    """Show the server's report on a dataset: counts, sizes, duplicates, warnings."""
+    with server.client() as client:
         dataset = client.datasets.get(name, version)
-    if json:
+    if server.json:
         print_json(dataset.raw)
     else:
         print_table(described_dataset(dataset))
 
 
 @app.command()
+@with_options
 def pull(
     name: Name,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PATH", help="File or folder; by default NAME.zip here.")
     ] = None,
     version: Version = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Download a dataset as one zip and check its digest. An existing file is replaced only by a whole new one."""
-    with open_client(url, token, insecure) as client:
+    """Download a dataset as one zip and check its digest. An existing file is replaced only by a complete new one."""
+    with server.client() as client:
         pulled = client.datasets.pull(name, out or Path(), version)
-    if json:
+    if server.json:
         print_json(jsonable(pulled) | {"path": str(pulled.path)})
     else:
         print_line(f"{pulled.path}  {file_size(pulled.size_bytes)}  {pulled.digest}")
 
 
 @app.command()
+@with_options
 def delete(
     name: Name,
     version: Version = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
     """Delete a dataset with all its versions, or one version of it."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         client.datasets.delete(name, version)
-    if json:
+    if server.json:
         print_json({"deleted": {"name": name, "version": version}})
     else:
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
 
 
 def push_with_a_bar(datasets: Any, path: Path, name: str | None) -> Dataset:
-    """Ctrl-C says that nothing is lost."""
+    """Push a dataset. Ctrl-C prints that the upload can be resumed."""
     try:
         pushed: Dataset = datasets.push(path, name, progress=True)
     except KeyboardInterrupt:
-        print_note("stopped; the same command goes on with the upload where it was")
+        print_note("Stopped. The same command resumes the upload.")
         raise
     return pushed
 
 
 def described_dataset(dataset: Dataset) -> RenderableType:
-    """The report as a table, and below it what should be looked at."""
+    """The report as a table, and the warnings below it."""
     report, raw = dataset.report, dataset.report.raw
     table = Table(show_header=False)
     rows: list[tuple[str, ...]] = [
@@ -174,10 +171,10 @@ def described_dataset(dataset: Dataset) -> RenderableType:
         ("given split", ", ".join(f"{part} {count:,}" for part, count in (report.splits or {}).items())),
         ("pixels", _pixels(raw.get("sizes"))),
         ("formats", ", ".join(f"{kind} {count:,}" for kind, count in _object(raw, "formats").items())),
-        ("duplicates", *_found(report.duplicates, "files", _pairs(raw, "duplicates"))),
-        ("near-duplicates", *_found(report.near_duplicates, "pairs", _pairs(raw, "near_duplicates"))),
-        ("unreadable", *_found(report.unreadable, "files", _reasons(raw))),
-        ("ignored", *_found(report.ignored, "files", map(str, _examples(raw, "ignored")))),
+        ("duplicates", *_counted(report.duplicates, "files", _pairs(raw, "duplicates"))),
+        ("near-duplicates", *_counted(report.near_duplicates, "pairs", _pairs(raw, "near_duplicates"))),
+        ("unreadable", *_counted(report.unreadable, "files", _reasons(raw))),
+        ("ignored", *_counted(report.ignored, "files", map(str, _examples(raw, "ignored")))),
         ("not sent", counted(dataset.left_out)),
     ]
     for word, *lines in rows:
@@ -190,8 +187,8 @@ def described_dataset(dataset: Dataset) -> RenderableType:
     return Group(table, *warnings)
 
 
-def _found(count: int, unit: str, examples: Iterable[str]) -> list[str]:
-    return [f"{count:,} {unit if count != 1 else unit[:-1]}, such as", *examples] if count else []
+def _counted(count: int, unit: str, examples: Iterable[str]) -> list[str]:
+    return [f"{count:,} {unit if count > 1 else unit[:-1]}, for example", *examples] if count else []
 
 
 def _examples(raw: Any, key: str) -> list[Any]:
@@ -208,7 +205,7 @@ def _reasons(raw: Any) -> list[str]:
 
 
 def _pixels(sizes: Any) -> str:
-    """{"min": [w, h], "median": [w, h], "max": [w, h]} as "100 x 96 to 148 x 151, half below 124 x 121"."""
+    """{"min": [w, h], "median": [w, h], "max": [w, h]} as "100 x 96 to 148 x 151, median 124 x 121"."""
     try:
         least, middle, most = ("{} x {}".format(*sizes[word]) for word in ("min", "median", "max"))
     except (TypeError, KeyError, IndexError):

@@ -1,11 +1,11 @@
-"""Which extra brings which package, and the one line about a package that is not installed."""
+"""The packages of each extra, and the one-line message about a package that is not installed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-MODULES = {  # as `import` names them; a test compares this with pyproject.toml
+MODULES = {  # import names; a test compares them with pyproject.toml
     "torch": ("torch", "torchvision", "timm", "safetensors", "PIL", "numpy"),
     "train": ("sklearn", "matplotlib", "jinja2"),
     "serve": (
@@ -35,15 +35,15 @@ _OWN = "lensmount_"
 
 
 def missing_module(extras: str) -> str | None:
-    """The first module of these extras ("train,clip") that is not installed; imports none of them."""
-    return next((name for name in _modules(extras) if not _is_installed(name)), None)
+    """The first module of these extras ("train,clip") that is not installed, or None. Imports none of them."""
+    return next((name for name in modules_of(extras) if not _is_installed(name)), None)
 
 
 def needs(module: str, extras: str = "") -> str:
-    """The line about a missing module, for a command that needs `extras` anyway."""
+    """The message about a missing module, for a command that needs `extras` in any case."""
     root = module.partition(".")[0]
     wanted = [extra for extra in extras.split(",") if extra]
-    if root not in _modules(extras):
+    if root not in modules_of(extras):
         wanted += [extra for extra, modules in MODULES.items() if root in modules]
     if not wanted:
         return f"this command needs: pip install {root} ({module} is missing)"
@@ -51,18 +51,18 @@ def needs(module: str, extras: str = "") -> str:
 
 
 def is_ours(error: ModuleNotFoundError) -> bool:
-    """Whether a module of this project is missing: that is a fault, which no extra mends."""
+    """True if a module of this project is missing. That is a bug, and installing an extra does not help."""
     return error.name is None or error.name.startswith(_OWN)
 
 
-def _modules(extras: str) -> Iterator[str]:
+def modules_of(extras: str) -> Iterator[str]:
     for extra in filter(None, extras.split(",")):
-        for each in (*INCLUDES.get(extra, ()), extra):
-            yield from MODULES[each]
+        for included in (*INCLUDES.get(extra, ()), extra):
+            yield from MODULES[included]
 
 
 def _is_installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except (ModuleNotFoundError, ValueError):  # ValueError: half removed, or replaced by a stand-in
+    except (ModuleNotFoundError, ValueError):  # ValueError: partly removed, or replaced in sys.modules
         return False

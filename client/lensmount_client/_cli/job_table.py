@@ -1,4 +1,4 @@
-"""All about one job as a table, for the command line."""
+"""One job as a table, for the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lensmount_client._types.jobs import Gate, JobInfo
 
 
 def described_job(info: JobInfo, curves: bool = True) -> RenderableType:
-    """All about a job as a table, and its curves."""
+    """A job as a table, with its curves below."""
     table = Table(show_header=False)
     for word, value in _rows(info):
         if value:
@@ -26,7 +26,7 @@ def described_job(info: JobInfo, curves: bool = True) -> RenderableType:
 
 def _rows(info: JobInfo) -> Iterator[tuple[str, str]]:
     yield "job", info.id
-    yield "state", info.state + (", asked to stop" if info.cancel_requested and not info.ended else "")
+    yield "state", info.state + (", stop requested" if info.cancel_requested and not info.ended else "")
     yield "outcome", outcome(info)
     yield "dataset", dataset_reference(info)
     yield "attempt", f"{info.attempt} of {info.max_attempts}" if info.attempt > 1 else ""

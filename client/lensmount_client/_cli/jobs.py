@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from lensmount_client._cli.datasets import push_with_a_bar
 from lensmount_client._cli.job_options import options_of, with_job_options
 from lensmount_client._cli.job_table import dataset_reference, described_job, outcome, percent
-from lensmount_client._cli.options import DEFAULT_URL, Insecure, Json, Token, Url, jsonable, open_client
+from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import (
     age,
     cell,
@@ -35,14 +34,15 @@ from lensmount_client._types.jobs import STATES, JobInfo
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Train adapters on the server: submit, watch, cancel, and fetch what came out.",
+    help="Train adapters on the server: submit jobs, watch and cancel them, download their results.",
 )
 
 FAILED, NOT_PUBLISHED, INTERRUPTED = 1, 3, 130
 REPORT = "report.html"
+NO_JOBS = "No jobs yet. Submit one: lensmount jobs submit --data DIR --adapter NAME"
 SHORT_ID = 8
-PATIENT_RETRIES = 8  # about 40 s: a server that is started again in the meantime is waited for
-SEARCHED_JOBS = 1000  # newest ones, for the first letters of an id
+WATCH_RETRIES = 8  # about 40 s, long enough for the server to restart
+SEARCHED_JOBS = 1000  # the newest ones, among which the first letters of an id are looked up
 
 State = StrEnum("State", [(state, state) for state in STATES])  # type: ignore[misc]  # typer reads choices from it
 
@@ -55,77 +55,76 @@ ThisId = Annotated[str, typer.Argument(metavar="ID", help="The job's id or its f
 
 
 @app.command()
+@with_options
 @with_job_options(before="key")
 def submit(
     adapter: Annotated[
-        str, typer.Option("--adapter", "-a", metavar="NAME", help="The adapter to make, or to make a new version of.")
+        str,
+        typer.Option("--adapter", "-a", metavar="NAME", help="The adapter to create, or to publish a new version of."),
     ],
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", "-d", metavar="NAME[@N]", help="A dataset of the server. This or --data."),
+        typer.Option("--dataset", "-d", metavar="NAME[@N]", help="A dataset on the server. Give this or --data."),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Push this folder first, as --dataset NAME or under its own name."),
+        typer.Option("--data", metavar="DIR", help="Upload this folder first, named by --dataset or after the folder."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and watch the training.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch the training until it ends.")] = False,
     key: Annotated[
         str | None,
-        typer.Option(
-            help="Calls with the same key are one job, however often a script repeats them.", rich_help_panel="Queue"
-        ),
+        typer.Option(help="Submitting again with the same key does not make a second job.", rich_help_panel="Queue"),
     ] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
-    **said: Any,
+    *,
+    server: ServerOptions,
+    **options: Any,
 ) -> None:
     """Train an adapter on the server and publish it.
 
-    The job is kept by the server: it goes on when this command ends. What is not said here is chosen by the server.
+    The job continues on the server when this command ends. Omitted options use the server's defaults.
 
     Exit status with --watch: 0 published, 1 failed or cancelled, 2 wrong usage, 3 trained but not published,
-    130 stopped with Ctrl-C (the job goes on). Without: 0 submitted.
+    130 stopped with Ctrl-C (the job continues). Without --watch: 0 submitted.
     """
-    options = options_of(said)
-    checked_name(adapter)  # before anything is pushed for it
-    with open_client(url, token, insecure) as client:
+    training_options = options_of(options)
+    checked_name(adapter)  # before a folder is uploaded for it
+    with server.client() as client:
         if data is not None:
             pushed = push_with_a_bar(client.datasets, data, dataset)
             print_note(f"dataset {pushed.reference}: {pushed.images:,} images")
             for warning in pushed.report.warnings:
-                print_note(f"warning {warning.message} ({warning.code})")
+                print_note(f"warning: {warning.message} ({warning.code})")
             dataset = pushed.reference
         if dataset is None:
-            raise InvalidInput("expected --dataset NAME, or --data DIR to push a folder first")
-        job = client.jobs.submit(dataset, adapter, idempotency_key=key, **options)
+            raise InvalidInput(
+                "found neither --dataset nor --data. Fix: --dataset NAME, or --data DIR to upload a folder"
+            )
+        job = client.jobs.submit(dataset, adapter, idempotency_key=key, **training_options)
     if watch:
-        watch_until_it_ends(job.id, json, url, token, insecure)
-    if json:
+        watch_until_it_ends(job.id, server)
+    if server.json:
         print_json(job.info.raw)
     else:
         print_line(f"job {job.id} {job.state}: {adapter} from {dataset_reference(job.info)}")
-        print_note(f"watch it with: {again('watch', job.id, url)}")
+        print_note(f"Watch it: {again('watch', job.id, server)}")
 
 
 @app.command("list")
+@with_options
 def list_jobs(
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many, the newest first.")] = 20,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show at most this many, the newest first.")] = 20,
+    *,
+    server: ServerOptions,
 ) -> None:
     """List the jobs of a server, newest first."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         jobs = client.jobs.list(state and str(state), limit)
-    if json:
+    if server.json:
         print_json({"jobs": [job.info.raw for job in jobs]})
         return
     if not jobs:
-        print_line("no jobs" + (f" are {state}" if state else " yet: lensmount jobs submit --data DIR --adapter NAME"))
+        print_line(f"No jobs are {state}." if state else NO_JOBS)
         return
     table = Table("id", "state", "adapter", "dataset", "outcome", "accuracy", "age")
     for job in jobs:
@@ -145,78 +144,74 @@ def list_jobs(
 
 
 @app.command()
+@with_options
 def show(
     job_id: Id = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Show one job: its state, its curves, what came out."""
-    with open_client(url, token, insecure) as client:
+    """Show one job: its state, curves and results."""
+    with server.client() as client:
         job = find(client, job_id)
-    if json:
+    if server.json:
         print_json(job.info.raw)
     else:
         print_table(described_job(job.info))
 
 
 @app.command()
+@with_options
 def watch(
     job_id: Id = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="Stop watching after so long; the job goes on.")
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="Stop watching after this many seconds; the job continues."),
     ] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Watch a job until it ends. Ctrl-C stops watching, not the job.
+    """Watch a job until it ends. Ctrl-C stops only the watching; the job continues.
 
     Exit status: 0 published, 1 failed or cancelled, 2 wrong usage, 3 trained but not published, 130 Ctrl-C.
     """
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         job = find(client, job_id)
-    watch_until_it_ends(job.id, json, url, token, insecure, timeout)
+    watch_until_it_ends(job.id, server, timeout)
 
 
 @app.command()
-def cancel(
-    job_id: ThisId, json: Json = False, url: Url = DEFAULT_URL, token: Token = None, insecure: Insecure = False
-) -> None:
-    """Cancel a job: at once if it waits, at its next step if it runs."""
-    with open_client(url, token, insecure) as client:
+@with_options
+def cancel(job_id: ThisId, *, server: ServerOptions) -> None:
+    """Cancel a job: a queued one at once, a running one at its next step."""
+    with server.client() as client:
         job = find(client, job_id).cancel()
-    if json:
+    if server.json:
         print_json(job.info.raw)
     else:
-        print_line(f"job {job.id} " + ("cancelled" if job.ended else "is asked to stop"))
+        print_line(f"job {job.id} " + ("cancelled" if job.ended else "will stop at its next step"))
 
 
 @app.command()
-def retry(
-    job_id: ThisId, json: Json = False, url: Url = DEFAULT_URL, token: Token = None, insecure: Insecure = False
-) -> None:
+@with_options
+def retry(job_id: ThisId, *, server: ServerOptions) -> None:
     """Queue a failed or cancelled job again."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         job = find(client, job_id).retry()
-    if json:
+    if server.json:
         print_json(job.info.raw)
     else:
         print_line(f"job {job.id} {job.state}")
-        print_note(f"watch it with: {again('watch', job.id, url)}")
+        print_note(f"Watch it: {again('watch', job.id, server)}")
 
 
 @app.command()
-def logs(
-    job_id: Id = None, json: Json = False, url: Url = DEFAULT_URL, token: Token = None, insecure: Insecure = False
-) -> None:
+@with_options
+def logs(job_id: Id = None, *, server: ServerOptions) -> None:
     """Print the log of a job."""
-    with open_client(url, token, insecure) as client:
+    with server.client() as client:
         job = find(client, job_id)
         log = job.log()
-    if json:
+    if server.json:
         print_json({"id": job.id, "log": log})
         return
     for line in log.splitlines():
@@ -224,100 +219,96 @@ def logs(
 
 
 @app.command()
+@with_options
 def download(
     job_id: Id = None,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE", help="Such as report.html; by default all files.")
+        list[str] | None, typer.Argument(metavar="FILE", help="For example report.html; by default all files.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write to.")] = Path(),
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
-    """Download what a job left: the adapter, its card and report, metrics, log."""
-    with open_client(url, token, insecure) as client:
+    """Download the files of a job: the adapter, its card and report, metrics, log."""
+    with server.client() as client:
         job = find(client, job_id)
         wanted = names or [file.name for file in job.files()]
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidInput(f"--out {out}: cannot be a folder ({error.strerror})") from error
+            raise InvalidInput(f"--out {out}: this folder cannot be made ({error.strerror})") from error
         files = [job.download(name, out) for name in wanted]
-    if json:
+    if server.json:
         print_json({"files": [jsonable(file) | {"path": str(file.path)} for file in files]})
         return
     for file in files:
         print_line(f"{file.path}  {file_size(file.size_bytes)}")
     if not files:
-        print_note(f"job {job.id} has left no files yet ({job.state})")
+        print_note(f"Job {job.id} has no files yet ({job.state}).")
 
 
 def find(client: Client, text: str | None) -> Job:
-    """The job with this id, the one job whose id begins so, or the newest. Raises JobNotFound, InvalidInput."""
+    """The job with this id, the only job whose id starts with it, or the newest. Raises JobNotFound, InvalidInput."""
     if text is None:
         newest = client.jobs.list(limit=1)
         if not newest:
-            raise JobNotFound(_not_found("no jobs yet: lensmount jobs submit --data DIR --adapter NAME"))
+            raise JobNotFound(_not_found(NO_JOBS))
         return newest[0]
     try:
         return client.jobs.get(text)
-    except (JobNotFound, InvalidRequest):  # the server knows whole ids only
-        found = [job for job in client.jobs.list(limit=SEARCHED_JOBS) if job.id.startswith(text)]
-        if not found:
-            raise JobNotFound(_not_found(f"no job's id begins with {text}: lensmount jobs list")) from None
-        if len(found) > 1:
-            raise InvalidInput(f"{text}: {len(found)} jobs begin so, such as {found[0].id}; give more of it") from None
-        return found[0]
+    except (JobNotFound, InvalidRequest):  # the server finds complete ids only
+        matching = [job for job in client.jobs.list(limit=SEARCHED_JOBS) if job.id.startswith(text)]
+        if not matching:
+            detail = f"no job id starts with {text}. Fix: `lensmount jobs list` shows the ids"
+            raise JobNotFound(_not_found(detail)) from None
+        if len(matching) > 1:
+            raise InvalidInput(
+                f"{text}: found {len(matching)} jobs whose ids start with it, expected one. "
+                f"Fix: give more of the id, such as {matching[0].id}"
+            ) from None
+        return matching[0]
 
 
-def again(command: str, job_id: str, url: str) -> str:
-    """The command line that does this to the same job."""
-    return f"lensmount jobs {command} {job_id[:SHORT_ID]}{_where(url)}"
+def again(command: str, job_id: str, server: ServerOptions) -> str:
+    """The command line for the same job and server."""
+    return f"lensmount jobs {command} {job_id[:SHORT_ID]}{server.url_flag}"
 
 
-def _where(url: str) -> str:
-    known = url in (DEFAULT_URL, os.environ.get("LENSMOUNT_URL"))
-    return "" if known else f" --url {url}"
-
-
-def watch_until_it_ends(
-    job_id: str, json: bool, url: str, token: str | None, insecure: bool, timeout_s: float | None = None
-) -> None:
-    """Leaves by typer.Exit with the exit status of the job."""
-    with open_client(url, token, insecure, retries=PATIENT_RETRIES) as client:
+def watch_until_it_ends(job_id: str, server: ServerOptions, timeout_s: float | None = None) -> None:
+    """Watch a job to its end. Raises typer.Exit with the exit status that stands for the outcome."""
+    with server.client(retries=WATCH_RETRIES) as client:
         job = client.jobs.get(job_id)
         try:
             job.wait(progress=True, timeout_s=timeout_s)
         except KeyboardInterrupt:
-            print_note("stopped watching; the job goes on")
-            print_note(f"watch again: {again('watch', job.id, url)}")
-            print_note(f"cancel it:   {again('cancel', job.id, url)}")
+            print_note("Stopped watching. The job continues.")
+            print_note(f"Watch again: {again('watch', job.id, server)}")
+            print_note(f"Cancel it:   {again('cancel', job.id, server)}")
             raise typer.Exit(INTERRUPTED) from None
         except JobEnded as error:
             print_error(f"{error} ({error.code})")
             if job.state == "failed":
-                print_note(f"its log:   {again('logs', job.id, url)}")
-                print_note(f"try again: {again('retry', job.id, url)}")
-    if json:
+                print_note(f"Show its log: {again('logs', job.id, server)}")
+                print_note(f"Try again:    {again('retry', job.id, server)}")
+    if server.json:
         print_json(job.info.raw)
     elif job.state == "succeeded":
         print_table(described_job(job.info, curves=False))
-        for hint in _what_next(job.info, url):
+        for hint in _what_next(job.info, server):
             print_note(hint)
     raise typer.Exit(FAILED if job.state != "succeeded" else 0 if job.published else NOT_PUBLISHED)
 
 
-def _what_next(info: JobInfo, url: str) -> Iterator[str]:
+def _what_next(info: JobInfo, server: ServerOptions) -> Iterator[str]:
     result = info.result
-    fetch = again("download", info.id, url)
+    fetch = again("download", info.id, server)
     if result is None or result.adapter is None:
-        push = f"lensmount adapters push adapter.safetensors --name {info.adapter}{_where(url)}"
-        yield f"publish it all the same: {fetch} adapter.safetensors && {push}"
+        push = f"lensmount adapters push adapter.safetensors --name {info.adapter}{server.url_flag}"
+        yield f"Publish it anyway: {fetch} adapter.safetensors && {push}"
     else:
-        yield f"try it:     lensmount predict IMAGE --adapter {info.adapter}{_where(url)}"
+        yield f"Try it:         lensmount predict IMAGE --adapter {info.adapter}{server.url_flag}"
     if result is not None and REPORT in result.files:
-        yield f"its report: {fetch} {REPORT}"
+        yield f"Get its report: {fetch} {REPORT}"
 
 
 def _not_found(detail: str) -> Problem:

@@ -1,4 +1,4 @@
-"""Commands that live in the other packages: listed here, imported only when used."""
+"""Commands of the other packages: listed here, imported only when used."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lensmount_client._cli.terminal import print_error
 
 @dataclass(frozen=True)
 class LazyEntry:
-    """`function` of `module`: plain, with typer annotations. `extra` is what pip must install for it.
+    """The plain function `function` of `module`, with typer annotations. pip must install `extra` for it.
 
-    `whole` is False where the command does most of its work with less than its extra brings.
+    `needs_all` is False if the command does most of its work without some packages of its extra.
     """
 
     module: str
     function: str
     help: str
     extra: str
-    whole: bool = True
-    missing_status: int = 2  # the exit status where something is not installed
+    needs_all: bool = True
+    missing_status: int = 2  # the exit status if a package is not installed
 
 
 LAZY_COMMANDS = {
@@ -35,8 +35,10 @@ LAZY_COMMANDS = {
     "worker": LazyEntry(
         "lensmount_service.cli", "worker", "Train a server's jobs on this machine.", "serve,train", missing_status=78
     ),
-    "calibrate": LazyEntry("lensmount_service.cli", "calibrate", "Measure how a server computes best here.", "serve"),
-    "gc": LazyEntry("lensmount_service.cli", "gc", "Remove a server's files that nothing points at.", "serve"),
+    "calibrate": LazyEntry(
+        "lensmount_service.cli", "calibrate", "Measure which settings serve fastest on this machine.", "serve"
+    ),
+    "gc": LazyEntry("lensmount_service.cli", "gc", "Remove files of a server that nothing refers to.", "serve"),
     "train": LazyEntry(
         "lensmount_adapters.cli.train", "train", "Train an adapter from a folder of labelled images.", "train"
     ),
@@ -46,24 +48,27 @@ LAZY_COMMANDS = {
     "recipe": LazyEntry(
         "lensmount_adapters.cli.recipe",
         "recipe",
-        "Train what a published system trains, beside its figures.",
+        "Reproduce a published system and print our numbers next to its.",
         "train",
     ),
     "zero-shot": LazyEntry(
-        "lensmount_adapters.cli.zero_shot", "zero_shot", "Write an adapter from texts alone (CLIP).", "train,clip"
+        "lensmount_adapters.cli.zero_shot",
+        "zero_shot",
+        "Make an adapter from texts, without images (CLIP).",
+        "train,clip",
     ),
     "sizes": LazyEntry(
         "lensmount_adapters.cli.sizes",
         "sizes",
-        "Count what adapters of a backbone would store.",
+        "Count the parameters and bytes that adapters of a backbone need.",
         "train",
-        whole=False,
+        needs_all=False,
     ),
 }
 
 
 class LazyCommand(TyperCommand):
-    """Stands in the help with its one line; the first use replaces it by the real command."""
+    """A placeholder that shows one line in the help. Its first use loads the real command."""
 
     def __init__(self, name: str, entry: LazyEntry) -> None:
         super().__init__(name, help=entry.help, callback=lambda: None)
@@ -73,7 +78,7 @@ class LazyCommand(TyperCommand):
         try:
             command = self._load()
         except typer.Exit:
-            if extra.get("resilient_parsing"):  # the shell asks for completions: there are none without the package
+            if extra.get("resilient_parsing"):  # the shell asks for completions, and without the package there are none
                 return super().make_context(info_name, args, parent, **extra)
             raise
         return command.make_context(info_name, args, parent, **extra)
@@ -93,13 +98,13 @@ class LazyCommand(TyperCommand):
 
 
 def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[..., Any]:
-    """The function, with one line instead of a traceback where a package of its extra is not installed.
+    """The function, with a one-line message instead of a traceback if a package of its extra is not installed.
 
-    What is missing is looked for first: a training must not end after hours for want of the report's template engine.
+    Packages are checked first: a training must not end after hours because the report's template engine is missing.
     """
 
     def call(*arguments: Any, **options: Any) -> Any:
-        missing = missing_module(entry.extra) if entry.whole else None
+        missing = missing_module(entry.extra) if entry.needs_all else None
         if missing is not None:
             print_error(needs(missing, entry.extra))
             raise typer.Exit(entry.missing_status)
@@ -115,7 +120,7 @@ def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[
 
 
 class LazyGroup(TyperGroup):
-    """The commands of the client and, after them, those of `LAZY_COMMANDS`."""
+    """The commands of the client, followed by those of `LAZY_COMMANDS`."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)

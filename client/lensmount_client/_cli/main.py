@@ -22,7 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Many small vision tasks on one frozen backbone.",
     epilog="Start with `lensmount serve`, then `lensmount predict cell.png --adapter malaria`. "
-    "Your own images: `lensmount serve --with-worker`, then `lensmount jobs submit --data DIR --adapter NAME --watch`.",
+    "To train on your own images: `lensmount serve --with-worker`, then "
+    "`lensmount jobs submit --data DIR --adapter NAME --watch`.",
 )
 app.command("predict")(predict.predict)
 app.command("bench")(bench.bench)
@@ -44,13 +45,13 @@ def lensmount(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; leaves by SystemExit: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
+    """Run the command line. Raises SystemExit with 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
     try:
         get_command(app).main(args=arguments, prog_name="lensmount")
     except LensmountError as error:
         print_error(described(error))
         sys.exit(2 if isinstance(error, LocalError) else 1)
-    except ModuleNotFoundError as error:  # of a command of the client; _cli_lazy.py has the others
+    except ModuleNotFoundError as error:  # of a command of the client; lazy.py handles the others
         if is_ours(error):
             raise
         print_error(needs(str(error.name)))

@@ -13,17 +13,16 @@ from rich.table import Table
 
 from lensmount_client import _errors as e
 from lensmount_client._async_client import AsyncClient
-from lensmount_client._cli.options import DEFAULT_URL, Insecure, Json, Token, Url
+from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.results_file import ResultsFile, row_of
-from lensmount_client._cli.terminal import cell, described, print_error, print_json, print_note, print_table
-from lensmount_client._client import Client
+from lensmount_client._cli.terminal import cell, described, plural, print_error, print_json, print_note, print_table
 from lensmount_client._files.paths import find_images
 from lensmount_client._resources.many import Outcome, adapter_list
 
-BAR_FROM = 4  # images; fewer are done before a bar has been read
-SHOWN_ROWS = 20  # of a run that is saved with --out
+BAR_FROM = 4  # images; fewer are done before anybody has read a bar
+SHOWN_ROWS = 20  # of a run that --out saves
 
-# These say something about the run, not about one image: the next image would meet them again.
+# These errors are about the run and not about one image: the next image would fail in the same way.
 ENDS_THE_RUN = (
     e.AdapterMismatch,
     e.Conflict,
@@ -39,6 +38,7 @@ ENDS_THE_RUN = (
 )
 
 
+@with_options
 def predict(
     images: Annotated[
         list[str],
@@ -54,23 +54,23 @@ def predict(
             "--out",
             "-o",
             metavar="FILE",
-            help="Save to .csv or .jsonl, line by line. Images already there are skipped.",
+            help="Save to .csv or .jsonl, line by line. Images that are already in the file are skipped.",
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="N", help="Best classes to ask for.")] = 5,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests under way at a time.")] = 8,
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=1, metavar="N", help="How many of the best classes to return.")
+    ] = 5,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests in progress at a time.")] = 8,
     overlay: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the masks of a segmentation adapter over one image: overlay.png."),
     ] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    insecure: Insecure = False,
+    *,
+    server: ServerOptions,
 ) -> None:
     """Label images.
 
-    With --out, the same command again goes on where it was and tries failed images once more.
+    With --out, a repeated command resumes where the last one stopped, and retries failed images.
 
     Exit status: 0 all labelled, 1 some failed, 2 wrong usage, 130 stopped with Ctrl-C.
     """
@@ -78,47 +78,50 @@ def predict(
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
         paths = list(dict.fromkeys(path for where in images for path in find_images(where)))
         if overlay is not None:
-            with Client(url, token=token, insecure=insecure) as one:
-                draw(one, paths, adapters, overlay, json)
+            draw(paths, adapters, overlay, server)
             return
-        client = AsyncClient(url, token=token, insecure=insecure)
+        client = AsyncClient(server.url, token=server.token, insecure=server.insecure)
         results = ResultsFile(out) if out else None
-    except e.CannotWrite as error:  # nothing has begun: this --out cannot be meant
+    except e.CannotWrite as error:  # nothing has started, so the command line is wrong
         print_error(str(error))
         raise typer.Exit(2) from error
     with ExitStack() as stack:
-        run = Run(adapters, stack.enter_context(results) if results else None, keep_all=json or not results)
-        todo = [path for path in paths if not run.is_done(path)]
-        run.skipped = len(paths) - len(todo)
+        run = PredictRun(
+            adapters, stack.enter_context(results) if results else None, keep_all=server.json or not results
+        )
+        remaining = [path for path in paths if not run.is_done(path)]
+        run.skipped = len(paths) - len(remaining)
         try:
-            asyncio.run(run.go(todo, client, top_k, concurrency))
+            asyncio.run(run.run(remaining, client, top_k, concurrency))
         finally:
-            run.report(json, out)
+            run.report(server.json, out)
     if run.failures:
         raise typer.Exit(1)
 
 
-def draw(client: Client, paths: list[str], adapters: list[str], overlay: Path, json: bool) -> None:
-    """Segment one image under one adapter, write the overlay and say what was found."""
+def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOptions) -> None:
+    """Segment one image with one adapter, write the overlay and print the regions of each label."""
     if len(paths) != 1 or len(adapters) != 1:
-        raise e.InvalidInput(f"--overlay: found {len(paths)} images and {len(adapters)} adapters, expected one of each")
-    found = client.segment(paths[0], adapters[0])
-    found.overlay(overlay)
-    rows = [{"label": mask.label, "regions": mask.count, "area": mask.area} for mask in found.masks]
-    if json:
+        counts = f"{plural(len(paths), 'image')} and {plural(len(adapters), 'adapter')}"
+        raise e.InvalidInput(f"--overlay: found {counts}, expected one of each")
+    with server.client() as client:
+        segmentation = client.segment(paths[0], adapters[0])
+    segmentation.overlay(overlay)
+    rows = [{"label": mask.label, "regions": mask.count, "area": mask.area} for mask in segmentation.masks]
+    if server.json:
         print_json({"file": paths[0], "overlay": str(overlay), "masks": rows})
         return
     table = Table("label", "regions", "pixels", "share")
-    for mask in found.masks:
-        share = mask.area / (found.size[0] * found.size[1])
+    for mask in segmentation.masks:
+        share = mask.area / (segmentation.size[0] * segmentation.size[1])
         table.add_row(*map(cell, (mask.label, str(mask.count), str(mask.area), f"{share:.1%}")))
     print_table(table)
     print_note(f"Wrote {overlay}")
 
 
 @dataclass
-class Run:
-    """One call of the command: what it has done so far, on screen and on disk."""
+class PredictRun:
+    """One run of the command, with its results so far on screen and on disk."""
 
     adapters: list[str]
     results: ResultsFile | None
@@ -131,8 +134,8 @@ class Run:
     def is_done(self, path: str) -> bool:
         return self.results is not None and all((path, name) in self.results.done for name in self.adapters)
 
-    async def go(self, paths: list[str], client: AsyncClient, top_k: int, concurrency: int) -> None:
-        """Raises the first error that would meet every image."""
+    async def run(self, paths: list[str], client: AsyncClient, top_k: int, concurrency: int) -> None:
+        """Raise the first error that every other image would meet too."""
         async with client:
             outcomes = client.predict_many(
                 paths, self.adapters, top_k=top_k, concurrency=concurrency, progress=len(paths) >= BAR_FROM
@@ -141,11 +144,13 @@ class Run:
                 async for outcome in outcomes:
                     if isinstance(outcome.error, ENDS_THE_RUN):
                         raise outcome.error
-                    self.take(outcome)
+                    self.record(outcome)
 
-    def take(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            if not self.failures or self.failures[-1].error is not outcome.error:  # one error, many adapters
+            if (
+                not self.failures or self.failures[-1].error is not outcome.error
+            ):  # all adapters of an image share its error
                 self.failures.append(outcome)
             return
         row = row_of(outcome)
@@ -163,8 +168,8 @@ class Run:
         if out:
             hidden = self.labelled - len(self.rows)
             more = f", {hidden} of them not shown" if hidden else ""
-            skipped = f", {self.skipped} images were already there" if self.skipped else ""
-            print_note(f"{out}: {self.labelled} rows added{more}{skipped}")
+            skipped = f", {plural(self.skipped, 'image')} skipped (already in the file)" if self.skipped else ""
+            print_note(f"{out}: {plural(self.labelled, 'row')} added{more}{skipped}")
         if self.failures:
             print_error(f"{len(self.failures)} failed:")
         for outcome in self.failures:

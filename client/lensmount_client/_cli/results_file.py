@@ -1,4 +1,4 @@
-"""Predictions on disk, one line each, so that a stopped run can go on where it was."""
+"""Predictions on disk, one line each, so that a stopped run can resume."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ResultsFile:
         with ResultsFile(Path("results.csv")) as results:
             results.append(row_of(outcome))
 
-    A line that a kill left unfinished is cut off when the file is opened again. Raises InvalidInput
-    for a file of another kind, and CannotWrite.
+    An incomplete last line, which a killed run leaves, is removed when the file is opened again. Raises InvalidInput
+    if the file is not a results file, and CannotWrite.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,9 +33,9 @@ class ResultsFile:
             raise InvalidInput(f"{path}: expected a name that ends in .csv or .jsonl")
         self._format = FORMATS[suffix]()
         try:
-            self._mend()
+            self._remove_incomplete_record()
             self.done = self._read_done()
-            # One write a line, so that a kill can tear only the last one.
+            # Each line is one write, so a kill can leave only the last one incomplete.
             self._file = path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
             if self._file.tell() == 0:
                 self._write(self._format.head)
@@ -61,13 +61,12 @@ class ResultsFile:
         self._file.write(line)
         self._file.flush()
 
-    def _mend(self) -> None:
-        """Cut the file after its last whole record."""
+    def _remove_incomplete_record(self) -> None:
+        """Truncate the file after its last complete record."""
         if not self._path.exists():
             return
         with self._path.open("r+b") as file:
-            whole = self._format.whole_bytes(file)
-            file.truncate(whole)
+            file.truncate(self._format.complete_bytes(file))
 
     def _read_done(self) -> set[tuple[str, str]]:
         if not self._path.exists():
@@ -77,12 +76,12 @@ class ResultsFile:
                 return {(row["file"], row["adapter"]) for row in self._format.rows(file)}
             except (ValueError, KeyError, TypeError, csv.Error) as error:
                 raise InvalidInput(
-                    f"{self._path}: not a results file of `lensmount predict` ({error}); choose another --out"
+                    f"{self._path}: not a results file of `lensmount predict` ({error}). Fix: choose another --out"
                 ) from error
 
 
 class Csv:
-    """One header line, then records; a quoted file name may hold a line break."""
+    """One header line, then records. A quoted file name may contain a line break."""
 
     head = ",".join(COLUMNS) + "\n"
 
@@ -98,19 +97,19 @@ class Csv:
             raise ValueError(f"columns {', '.join(reader.fieldnames)}")
         yield from reader
 
-    def whole_bytes(self, file: Iterable[bytes]) -> int:
-        """A record ends at a line break with an even number of quotes before it."""
-        position = whole = quotes = 0
+    def complete_bytes(self, file: Iterable[bytes]) -> int:
+        """The size up to the last complete record, which ends at a line break after an even number of quotes."""
+        position = complete = quotes = 0
         for line in file:
             position += len(line)
             quotes += line.count(b'"')
             if line.endswith(b"\n") and quotes % 2 == 0:
-                whole = position
-        return whole
+                complete = position
+        return complete
 
 
 class Jsonl:
-    """One object a line."""
+    """One object per line."""
 
     head = ""
 
@@ -120,7 +119,7 @@ class Jsonl:
     def rows(self, file: Iterable[str]) -> Iterator[dict[str, str]]:
         return map(json.loads, file)
 
-    def whole_bytes(self, file: Iterable[bytes]) -> int:
+    def complete_bytes(self, file: Iterable[bytes]) -> int:
         return sum(len(line) for line in file if line.endswith(b"\n"))
 
 
@@ -128,9 +127,9 @@ FORMATS: dict[str, type[Csv] | type[Jsonl]] = {".csv": Csv, ".jsonl": Jsonl}
 
 
 def row_of(outcome: Outcome) -> dict[str, Any]:
-    """The row of an outcome that has a prediction."""
+    """The row for an outcome with a prediction."""
     prediction = outcome.prediction
-    assert prediction is not None, "an error has no row: a later run tries the image again"
+    assert prediction is not None, "an error has no row, so that a later run retries the image"
     return {
         "file": str(outcome.input),
         "adapter": outcome.adapter,

@@ -1,4 +1,4 @@
-"""How the command line speaks: tables and JSON on stdout, everything else on stderr."""
+"""Output of the command line: tables and JSON on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lensmount_client._show.text import printable
 
 
 def print_json(document: Any) -> None:
-    """ASCII only: file names may hold bytes that are no UTF-8."""
+    """Print ASCII only, because file names may contain bytes that are not UTF-8."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
@@ -39,12 +39,12 @@ def print_error(text: str) -> None:
 
 
 def cell(text: str) -> Text:
-    """Text for a table: no markup, no control characters, whatever a file or a server calls itself."""
+    """Text for a table, without markup or control characters: names come from files and servers."""
     return Text(printable(text), overflow="fold")
 
 
 def described(error: LensmountError) -> str:
-    """What happened; for what the server said also the code and the request id, to ask its owner about."""
+    """The message; for errors of the server also its code and request id, to ask its operator about."""
     if isinstance(error, LocalError):
         return str(error)
     request = f", request {error.request_id}" if error.request_id else ""
@@ -58,6 +58,11 @@ def age(moment: datetime, now: datetime | None = None) -> str:
         if seconds >= (2 if unit == "days" else 1) * length_s:
             return f"{seconds / length_s:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def plural(count: int, unit: str) -> str:
+    """1 as "1 image", 2 as "2 images"."""
+    return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
 
 
 def file_size(size_bytes: int) -> str:

@@ -25,7 +25,7 @@ from lensmount_client import InvalidInput, LensmountError, ServerUnreachable, Ti
 from lensmount_client._bench.connection import IDLE_S, Body, Connection, Origin
 from lensmount_client._bench.load import Load, Measured, Mix, Sample, Schedule, Target
 from lensmount_client._bench.summary import Figures, Latency, Summary, percentile
-from lensmount_client._cli.bench import _table
+from lensmount_client._cli.bench import summary_table
 from lensmount_client._cli.terminal import print_table
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -127,7 +127,7 @@ def test_the_warm_up_does_not_count_and_the_rate_is_of_what_was_answered_in_time
     assert (summary.all.latency.p50, summary.all.latency.max) == pytest.approx((300, 5000))
     assert {name: figures.requests for name, figures in summary.targets.items()} == {"malaria": 2, "smoking": 3}
     assert summary.targets["malaria"].failed == 0
-    assert summary.said == {"timed_out": "nothing for 1 s"}
+    assert summary.messages == {"timed_out": "nothing for 1 s"}
 
 
 def test_a_run_without_answers_has_no_latency() -> None:
@@ -347,7 +347,7 @@ def test_figures_stay_whole_in_80_columns(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setenv("COLUMNS", "80")
     worst = Figures(1_000_000, {"queue_full": 999_999}, 12_345.6, Latency(10_000, 20_000, 30_000, 59_999, 60_000))
     names = [f"adapter-with-name-{number}" for number in range(3)]
-    print_table(_table(Summary(worst, dict.fromkeys(names, worst), {}, 0.1)))
+    print_table(summary_table(Summary(worst, dict.fromkeys(names, worst), {}, 0.1)))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("1,000,000" in line and "12,346" in line and "59,999" in line for line in lines) == 4
@@ -386,7 +386,7 @@ def test_failures_are_counted_by_code_shown_once_and_are_exit_status_1(
         (["{images}", "--mix", "gauss"], "--mix"),
         (["{images}", "--rate", "0"], "--rate"),
         (["{images}", "--connections", "0"], "--connections"),
-        (["{images}", "--url", "nope"], "base_url"),
+        (["{images}", "--url", "ftp://nope"], "base_url"),
         ([], "IMAGES"),
     ],
 )
@@ -441,5 +441,5 @@ def test_ctrl_c_ends_at_once_also_while_answers_are_missing(server: Any, images:
 def test_nothing_measured_is_no_success(server: Any, lensmount: Any, images: Path) -> None:
     code, out, err = lensmount("bench", str(images), "--rate", "0.001", *QUICK, "--url", server.url)
     assert code == 1
-    assert "no request fell into the measured time" in err
+    assert "no request started in the measured time" in err
     assert "all" in out

@@ -88,7 +88,7 @@ def test_inspect_shows_what_a_local_file_is(lensmount: Any, adapter_file: Path) 
     ("what", "code", "message"),
     [
         ("none", 1, "no adapter is called none (adapter_not_found, request r-2)"),
-        ("malaria:stable", 1, "no alias stable, there is: prod (alias_not_found)"),
+        ("malaria:stable", 1, "found no alias stable. Existing aliases: prod (alias_not_found)"),
         ("malaria@sha256:" + "0" * 64, 1, "none of its 1 versions has sha256:000"),
         ("none.safetensors", 2, "no such file"),
         ("NO", 2, "expected name"),

@@ -47,9 +47,9 @@ CANCELLED = {"state": "cancelled"}
 def test_submit_says_how_to_watch(server: Any, lensmount: Any) -> None:
     code, out, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
     assert (code, out) == (0, f"job {ID} queued: cats from pets@1\n")
-    assert err == "watch it with: lensmount jobs watch ab000000\n"
+    assert err == "Watch it: lensmount jobs watch ab000000\n"
     code, _, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--url", server.url + "/")
-    assert err == f"watch it with: lensmount jobs watch ac000000 --url {server.url}/\n"
+    assert err == f"Watch it: lensmount jobs watch ac000000 --url {server.url}/\n"
 
 
 def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
@@ -123,7 +123,12 @@ def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [(None, "cannot be read"), ("templates = [", "found no TOML"), ("\udcff", "found no TOML")]
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ("templates = [", "found text that is not TOML"),
+        ("\udcff", "found text that is not TOML"),
+    ],
 )
 def test_prompts_that_cannot_be_read_are_said_before_anything_is_sent(
     server: Any, lensmount: Any, tmp_path: Path, text: str | None, words: str
@@ -164,15 +169,15 @@ def test_a_watched_job_ends_with_what_came_out_and_what_to_do_next(server: Any, 
     assert lines[2] == "epoch 1/3  loss 1.000  accuracy 50.0%  validation  loss 2.000  accuracy 50.0%  0:00:09 left"
     assert "warning: few images" in lines
     assert lines[-2:] == [
-        "try it:     lensmount predict IMAGE --adapter cats",
-        "its report: lensmount jobs download ab000000 report.html",
+        "Try it:         lensmount predict IMAGE --adapter cats",
+        "Get its report: lensmount jobs download ab000000 report.html",
     ]
 
 
 @pytest.mark.parametrize(
     ("outcome", "status", "words"),
     [
-        (None, 0, "try it"),
+        (None, 0, "Try it"),
         (FAILED, 1, "failed after 3 of 3 attempts: killed three times (worker_lost)"),
         (CANCELLED, 1, "was cancelled (job_cancelled)"),
         (not_published(), 3, "lensmount adapters push adapter.safetensors --name cats"),
@@ -213,7 +218,7 @@ def test_list_show_logs_and_the_shapes_of_json(server: Any, lensmount: Any) -> N
     known = server.training.known
     assert json.loads(lensmount("jobs", "list", "--json")[1]) == {"jobs": [known["ac" + "0" * 30], known[ID]]}
     assert json.loads(lensmount("jobs", "list", "--state", "queued", "--json")[1])["jobs"] == [known["ac" + "0" * 30]]
-    assert lensmount("jobs", "list", "--state", "failed")[1] == "no jobs are failed\n"
+    assert lensmount("jobs", "list", "--state", "failed")[1] == "No jobs are failed.\n"
     assert lensmount("jobs", "list", "--state", "done")[0] == 2
     code, out, _ = lensmount("jobs", "show", "ab")
     assert all(word in out for word in (ID, "succeeded", "validation accuracy", "▁▅█", "50.0% -> 100.0%"))
@@ -223,7 +228,7 @@ def test_list_show_logs_and_the_shapes_of_json(server: Any, lensmount: Any) -> N
 
 
 def test_the_newest_job_is_meant_where_none_is_named(server: Any, lensmount: Any) -> None:
-    assert "no jobs yet" in lensmount("jobs", "show")[2]
+    assert "No jobs yet" in lensmount("jobs", "show")[2]
     for adapter in ("cats", "dogs"):
         lensmount("jobs", "submit", "-d", "pets", "-a", adapter)
     assert json.loads(lensmount("jobs", "show", "--json")[1])["adapter"] == "dogs"
@@ -232,9 +237,9 @@ def test_the_newest_job_is_meant_where_none_is_named(server: Any, lensmount: Any
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["show", "f"], 1, "no job's id begins with f: lensmount jobs list (job_not_found)"),
+        (["show", "f"], 1, "no job id starts with f. Fix: `lensmount jobs list` shows the ids (job_not_found)"),
         (["show", "f" * 32], 1, "job_not_found"),
-        (["show", "a"], 2, "2 jobs begin so"),
+        (["show", "a"], 2, "found 2 jobs whose ids start with it"),
         (["show", "../x"], 2, "job id: found '../x'"),
         (["submit", "-a", "cats"], 2, "--data DIR"),
         (["submit", "-d", "none", "-a", "cats"], 1, "dataset_not_found"),
@@ -243,7 +248,7 @@ def test_the_newest_job_is_meant_where_none_is_named(server: Any, lensmount: Any
         (["submit", "--data", "{tmp}/none", "-a", "cats"], 2, "no such file or folder"),
         (["retry", "ab"], 1, "job_not_finished"),
         (["download", "ab", "plan.txt", "--out", "{tmp}"], 2, "has no file plan.txt"),
-        (["download", "ab", "--out", "{tmp}/pets/cat/a.png"], 2, "cannot be a folder"),
+        (["download", "ab", "--out", "{tmp}/pets/cat/a.png"], 2, "this folder cannot be made"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -310,7 +315,7 @@ def test_ctrl_c_stops_watching_and_not_the_job(server: Any) -> None:
             release.set()
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
-    assert "the job goes on" in err
+    assert "The job continues." in err
     assert "lensmount jobs watch ab000000" in err
     assert "lensmount jobs cancel ab000000" in err
     assert server.training.known[ID]["state"] == "running"

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from lensmount_client import __version__
+from lensmount_client._cli.lazy import LAZY_COMMANDS
 
 COMMANDS = ("predict", "adapters", "datasets", "jobs", "serve", "worker", "gc", "train", "evaluate", "sizes")
 GROUPS = {
@@ -92,7 +93,7 @@ def test_wrong_usage_is_exit_status_2_and_suggests_the_right_word(lensmount: Any
     assert "predict" in err
 
 
-def test_no_server_is_one_line_with_the_cure(lensmount: Any) -> None:
+def test_a_token_over_http_is_refused_in_one_line_with_the_fix(lensmount: Any) -> None:
     code, out, err = lensmount("adapters", "delete", "x", "--url", "http://nowhere.invalid:1", "--token", "t")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "--insecure" in err
@@ -123,8 +124,7 @@ def test_a_command_of_another_package_is_imported_when_used(lensmount: Any, monk
 def test_without_its_extra_a_command_says_what_to_install(
     command: str, extra: str, lensmount: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("lensmount_service.cli", "lensmount_adapters.cli.train"):
-        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, LAZY_COMMANDS[command].module, None)
     code, out, err = lensmount(command, "--anything")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f'this command needs: pip install "lensmount[{extra}]"')

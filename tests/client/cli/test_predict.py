@@ -85,7 +85,7 @@ def test_a_second_run_skips_what_is_there_and_tries_failures_again(
     code, _, err = lensmount(*command)
     assert code == 0
     assert sorted(server.images) == [b"better", b"c"]
-    assert "1 images were already there" in err
+    assert "1 image skipped (already in the file)" in err
     labels = [json.loads(line)["label"] for line in out.read_text().splitlines()]
     assert labels == ["a", "better", "c"]
     assert lensmount(*command)[0] == 0
@@ -109,7 +109,7 @@ def test_another_adapter_in_the_same_file_is_not_skipped(
         (["{folder}", "-a", "Malaria"], "expected name"),
         (["{folder}", "-a", "malaria", "--out", "x.xlsx"], ".csv or .jsonl"),
         (["{folder}", "-a", "malaria", "--out", "none/x.csv"], "cannot be written"),
-        (["{folder}", "-a", "malaria", "--url", "nope"], "base_url"),
+        (["{folder}", "-a", "malaria", "--url", "ftp://nope"], "base_url"),
         (["{folder}"], "--adapter"),
         (["{folder}", "-a", "malaria", "--top-k", "0"], "--top-k"),
     ],
