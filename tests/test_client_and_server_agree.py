@@ -22,7 +22,7 @@ from lensmount_client._api import masks as _calls_masks
 from lensmount_client._api import read, read_jobs
 from lensmount_client._api import upload as _upload
 from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
-from lensmount_client._http import response as _answer
+from lensmount_client._http import response as _response
 from lensmount_client._reference import NAME
 from lensmount_client._reference import Reference as ClientReference
 from lensmount_client._resources import job_events as _event_feed
@@ -459,5 +459,5 @@ def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads():
 
 
 def test_the_etag_that_the_server_writes_is_the_digest_that_the_client_reads():
-    answer = _answer.Response(200, {"etag": f'"{DIGEST}"'}, b"")
-    assert read.etag_of(answer) == DIGEST
+    response = _response.Response(200, {"etag": f'"{DIGEST}"'}, b"")
+    assert read.etag_of(response) == DIGEST

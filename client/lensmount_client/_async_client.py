@@ -34,14 +34,14 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """The twin of `Client`: the same calls, awaited.
+    """Like `Client`, with coroutines as methods.
 
         async with AsyncClient("http://127.0.0.1:8000") as client:
             print((await client.predict("cell.png", adapter="malaria")).top.label)
             async for outcome in client.predict_many("slides/", adapter="malaria"):
                 print(outcome)
 
-    Image files are read in threads, so the event loop is not held up. Needs asyncio.
+    Image files are read in threads, so that the event loop is not blocked. Needs asyncio.
     """
 
     adapters: AsyncAdapters
@@ -66,9 +66,9 @@ class AsyncClient:
         self._policy = retries if isinstance(retries, RetryPolicy) else RetryPolicy(retries)
         self._sleep = sleep
         self._http = httpx.AsyncClient(transport=transport, **self._settings.httpx_options())
-        self.adapters = AsyncAdapters(self._run)
-        self.datasets = AsyncDatasets(self._run)
-        self.jobs = AsyncJobs(self._run, self._follow)
+        self.adapters = AsyncAdapters(self._call)
+        self.datasets = AsyncDatasets(self._call)
+        self.jobs = AsyncJobs(self._call, self._follow)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -95,23 +95,23 @@ class AsyncClient:
         adapters = adapter_list(adapter)
         content = await asyncio.to_thread(image_bytes, image)
         timeout_s = self._settings.prediction_timeout_s
-        predictions = await self._run(predict.predict(content, adapters, top_k, timeout_s))
+        predictions = await self._call(predict.predict(content, adapters, top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     async def segment(self, image: ImageInput, adapter: str) -> Segmentation:
         """See `Client.segment`."""
         content = await asyncio.to_thread(image_bytes, image)
-        return await self._run(masks.segment(content, adapter, self._settings.prediction_timeout_s))
+        return await self._call(masks.segment(content, adapter, self._settings.prediction_timeout_s))
 
     async def mask_png(self, image: ImageInput, adapter: str) -> bytes:
         """See `Client.mask_png`."""
         content = await asyncio.to_thread(image_bytes, image)
-        return await self._run(masks.mask_png(content, adapter, self._settings.prediction_timeout_s))
+        return await self._call(masks.mask_png(content, adapter, self._settings.prediction_timeout_s))
 
     async def polygons(self, image: ImageInput, adapter: str) -> Mapping[str, Any]:
         """See `Client.polygons`."""
         content = await asyncio.to_thread(image_bytes, image)
-        return await self._run(masks.polygons(content, adapter, self._settings.prediction_timeout_s))
+        return await self._call(masks.polygons(content, adapter, self._settings.prediction_timeout_s))
 
     def predict_many(
         self,
@@ -123,7 +123,7 @@ class AsyncClient:
         ordered: bool = True,
         progress: bool | Report = False,
     ) -> AsyncGenerator[Outcome, None]:
-        """See `Client.predict_many`; leaving the loop early cancels the requests under way."""
+        """See `Client.predict_many`. Leaving the loop early cancels the requests in progress."""
         adapters = adapter_list(adapter)
         sources, total = many_inputs(inputs)
 
@@ -131,7 +131,7 @@ class AsyncClient:
             try:
                 content = await asyncio.to_thread(image_bytes, source)
                 timeout_s = self._settings.prediction_timeout_s
-                predictions = await self._run(predict.predict(content, adapters, top_k, timeout_s))
+                predictions = await self._call(predict.predict(content, adapters, top_k, timeout_s))
                 return succeeded(source, adapters, predictions)
             except LensmountError as error:
                 return failed(source, adapters, error)
@@ -141,15 +141,15 @@ class AsyncClient:
 
     async def health(self) -> Health:
         """See `Client.health`."""
-        return await self._run(server.health())
+        return await self._call(server.health())
 
     async def limits(self) -> Mapping[str, Any]:
         """See `Client.limits`."""
-        return await self._run(server.limits())
+        return await self._call(server.limits())
 
     async def integrity(self) -> Integrity:
         """See `Client.integrity`."""
-        return await self._run(server.integrity())
+        return await self._call(server.integrity())
 
     @staticmethod
     async def _reported(
@@ -164,21 +164,21 @@ class AsyncClient:
                     done += 1
                     report(done, total)
 
-    async def _run(self, call: Call[T]) -> T:
-        flow = send_with_retries(call, self._policy, self._settings.base_url)
+    async def _call(self, call: Call[T]) -> T:
+        attempts = send_with_retries(call, self._policy, self._settings.base_url)
         try:
-            step = next(flow)
+            action = next(attempts)
             while True:
-                if isinstance(step, Wait):
-                    await self._sleep(step.seconds)
-                    step = next(flow)
+                if isinstance(action, Wait):
+                    await self._sleep(action.seconds)
+                    action = next(attempts)
                     continue
                 try:
-                    answer = await self._send(call)
+                    response = await self._send_once(call)
                 except httpx.RequestError as error:
-                    step = flow.throw(error)
+                    action = attempts.throw(error)
                 else:
-                    step = flow.send(answer)
+                    action = attempts.send(response)
         except StopIteration as stop:
             return cast(T, stop.value)
 
@@ -202,7 +202,7 @@ class AsyncClient:
                 receiver = Receiver(response.status_code, response.headers, None, self._settings.max_response_bytes)
                 async for chunk in response.aiter_bytes():
                     receiver.feed(chunk)
-                feed.refused(receiver.answer(), self._policy)
+                feed.refused(receiver.response(), self._policy)
                 return
             async for chunk in response.aiter_bytes():
                 for event in feed.take(chunk):
@@ -216,7 +216,7 @@ class AsyncClient:
     def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
         return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
 
-    async def _send(self, call: Call[Any]) -> Response:
+    async def _send_once(self, call: Call[Any]) -> Response:
         request = self._request(call.method, call.path, call.read_s, **call.httpx_options())
         response = await self._http.send(request, stream=True)
         try:
@@ -224,6 +224,6 @@ class AsyncClient:
             receiver = Receiver(response.status_code, response.headers, call.sink, limit_bytes)
             async for chunk in response.aiter_bytes():
                 receiver.feed(chunk)
-            return receiver.answer()
+            return receiver.response()
         finally:
             await response.aclose()

@@ -39,9 +39,9 @@ class Client:
         with Client("http://127.0.0.1:8000") as client:
             print(client.predict("cell.png", adapter="malaria").top.label)
 
-    `base_url` and `token` default to LENSMOUNT_URL (else http://127.0.0.1:8000) and LENSMOUNT_TOKEN. A token
+    `base_url` and `token` default to LENSMOUNT_URL (if unset, http://127.0.0.1:8000) and LENSMOUNT_TOKEN. A token
     over http:// to another machine raises InsecureTransport unless `insecure=True`. Redirects are never
-    followed. Safe to share between threads. Everything raised is a LensmountError.
+    followed. A client may be shared between threads. All errors are LensmountErrors.
     """
 
     adapters: Adapters
@@ -66,9 +66,9 @@ class Client:
         self._policy = retries if isinstance(retries, RetryPolicy) else RetryPolicy(retries)
         self._sleep = sleep
         self._http = httpx.Client(transport=transport, **self._settings.httpx_options())
-        self.adapters = Adapters(self._run)
-        self.datasets = Datasets(self._run)
-        self.jobs = Jobs(self._run, self._follow)
+        self.adapters = Adapters(self._call)
+        self.datasets = Datasets(self._call)
+        self.jobs = Jobs(self._call, self._follow)
 
     def __enter__(self) -> Client:
         return self
@@ -91,27 +91,27 @@ class Client:
     def predict(
         self, image: ImageInput, adapter: str | list[str] | tuple[str, ...], *, top_k: int = 5
     ) -> Prediction | list[Prediction]:
-        """The `top_k` best classes of one image; under a list of adapters one prediction each.
+        """The `top_k` best classes of one image. With a list of adapters: one prediction for each.
 
         `image` is a path, bytes, a binary file, a PIL image or a numpy uint8 array [H, W, 3]; `adapter` is
-        `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters cost one pass through the part
-        of the backbone that they share.
+        `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters run the
+        layers of the backbone that they share only once.
         """
         timeout_s = self._settings.prediction_timeout_s
-        predictions = self._run(predict.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
+        predictions = self._call(predict.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def segment(self, image: ImageInput, adapter: str) -> Segmentation:
-        """The masks of one image under a segmentation adapter: areas, counts, run lengths, and an overlay."""
-        return self._run(masks.segment(image_bytes(image), adapter, self._settings.prediction_timeout_s))
+        """The masks of one image with a segmentation adapter: areas, counts, run lengths, and an overlay."""
+        return self._call(masks.segment(image_bytes(image), adapter, self._settings.prediction_timeout_s))
 
     def mask_png(self, image: ImageInput, adapter: str) -> bytes:
-        """A PNG of the image's size: 0 is background, value i the i-th label of a segmentation adapter."""
-        return self._run(masks.mask_png(image_bytes(image), adapter, self._settings.prediction_timeout_s))
+        """A PNG of the image's size: value 0 is background, value i is the i-th label of the segmentation adapter."""
+        return self._call(masks.mask_png(image_bytes(image), adapter, self._settings.prediction_timeout_s))
 
     def polygons(self, image: ImageInput, adapter: str) -> Mapping[str, Any]:
-        """A GeoJSON FeatureCollection in pixels, a polygon for each region of a segmentation adapter's masks."""
-        return self._run(masks.polygons(image_bytes(image), adapter, self._settings.prediction_timeout_s))
+        """A GeoJSON FeatureCollection in pixels: one polygon per region of the segmentation adapter's masks."""
+        return self._call(masks.polygons(image_bytes(image), adapter, self._settings.prediction_timeout_s))
 
     def predict_many(
         self,
@@ -123,12 +123,12 @@ class Client:
         ordered: bool = True,
         progress: bool | Report = False,
     ) -> Generator[Outcome, None, None]:
-        """One Outcome for each image and adapter, in input order, or as they finish if not `ordered`.
+        """Yield an Outcome for each image and adapter, in input order, or as they finish if not `ordered`.
 
         `inputs` is an iterable of images, a folder or a pattern such as "slides/**/*.png". An image that
-        fails yields an Outcome with its error and the run goes on. At most `concurrency` requests are under
-        way, and `inputs` is consumed only a few images ahead. `progress` draws a bar, or is called with
-        (images done, images in all or None). Leaving the loop early waits for the requests under way.
+        fails yields an Outcome with its error, and the run continues. At most `concurrency` requests are in
+        progress, and `inputs` is consumed only a few images ahead. `progress` draws a bar, or is called with
+        (images done, images in total or None). Leaving the loop early waits for the requests in progress.
         """
         adapters = adapter_list(adapter)
         sources, total = many_inputs(inputs)
@@ -136,7 +136,7 @@ class Client:
         def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
                 call = predict.predict(image_bytes(source), adapters, top_k, self._settings.prediction_timeout_s)
-                return succeeded(source, adapters, self._run(call))
+                return succeeded(source, adapters, self._call(call))
             except LensmountError as error:
                 return failed(source, adapters, error)
 
@@ -144,16 +144,16 @@ class Client:
         return self._reported(results, progress, total)
 
     def health(self) -> Health:
-        """Whether the server is ready for requests. Raises ServerUnreachable or Unavailable, at once."""
-        return self._run(server.health())
+        """Check that the server is ready for requests. Raises ServerUnreachable or Unavailable, without a retry."""
+        return self._call(server.health())
 
     def limits(self) -> Mapping[str, Any]:
-        """The limits the server enforces, by name."""
-        return self._run(server.limits())
+        """The limits that the server enforces, by name."""
+        return self._call(server.limits())
 
     def integrity(self) -> Integrity:
-        """Let the server hash its live backbone against the bytes that it started with."""
-        return self._run(server.integrity())
+        """Let the server hash its live backbone and compare the result with the original bytes."""
+        return self._call(server.integrity())
 
     @staticmethod
     def _reported(
@@ -164,21 +164,21 @@ class Client:
                 yield from outcomes
                 report(done, total)
 
-    def _run(self, call: Call[T]) -> T:
-        flow = send_with_retries(call, self._policy, self._settings.base_url)
+    def _call(self, call: Call[T]) -> T:
+        attempts = send_with_retries(call, self._policy, self._settings.base_url)
         try:
-            step = next(flow)
+            action = next(attempts)
             while True:
-                if isinstance(step, Wait):
-                    self._sleep(step.seconds)
-                    step = next(flow)
+                if isinstance(action, Wait):
+                    self._sleep(action.seconds)
+                    action = next(attempts)
                     continue
                 try:
-                    answer = self._send(call)
+                    response = self._send_once(call)
                 except httpx.RequestError as error:
-                    step = flow.throw(error)
+                    action = attempts.throw(error)
                 else:
-                    step = flow.send(answer)
+                    action = attempts.send(response)
         except StopIteration as stop:
             return cast(T, stop.value)
 
@@ -200,7 +200,7 @@ class Client:
                 receiver = Receiver(response.status_code, response.headers, None, self._settings.max_response_bytes)
                 for chunk in response.iter_bytes():
                     receiver.feed(chunk)
-                feed.refused(receiver.answer(), self._policy)
+                feed.refused(receiver.response(), self._policy)
                 return
             for chunk in response.iter_bytes():
                 yield from feed.take(chunk)
@@ -213,7 +213,7 @@ class Client:
     def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
         return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
 
-    def _send(self, call: Call[Any]) -> Response:
+    def _send_once(self, call: Call[Any]) -> Response:
         request = self._request(call.method, call.path, call.read_s, **call.httpx_options())
         response = self._http.send(request, stream=True)
         try:
@@ -221,6 +221,6 @@ class Client:
             receiver = Receiver(response.status_code, response.headers, call.sink, limit_bytes)
             for chunk in response.iter_bytes():
                 receiver.feed(chunk)
-            return receiver.answer()
+            return receiver.response()
         finally:
             response.close()

@@ -1,18 +1,18 @@
-"""Everything that can go wrong, as one tree; what has nothing below it stands in a row under its parent.
+"""All errors as one tree. Classes without subclasses are listed in rows under their parent.
 
     LensmountError
-    ├── LocalError                  found here, nothing was sent
+    ├── LocalError                  found on this machine, nothing was sent
     │     InvalidInput, InvalidSettings, InsecureTransport
     ├── CannotWrite                 a file on this machine cannot be written
-    ├── TransportError              no whole answer came
+    ├── TransportError              no complete response came
     │   │ ServerUnreachable
-    │   └── TimedOut                this side gave up waiting
+    │   └── TimedOut                the client gave up waiting
     │         WaitTimeout
-    ├── AnswerError                 an answer came and cannot be accepted
+    ├── AnswerError                 a response came and cannot be accepted
     │     AdapterMismatch, DownloadMismatch, ResponseTooLarge, UnexpectedResponse
-    ├── JobEnded                    `Job.wait` saw its end, and no adapter
+    ├── JobEnded                    `Job.wait` saw the job end without an adapter
     │     JobCancelled, JobFailed
-    └── ProblemError                the server says no
+    └── ProblemError                the server refused or failed
         │ HostNotAllowed, MethodNotAllowed, NotAcceptable, RequestTimeout, Unauthorized
         ├── BadRequest              400
         │     MultipartMalformed, MultipartTruncated
@@ -63,7 +63,7 @@
                   AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IntegrityViolated, OutputNotFinite,
                   StoreUnavailable, SwapFailed
 
-Each error has a stable `code`. A `ProblemError` carries the server's whole `problem` besides.
+Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 
 
 class LensmountError(Exception):
-    """`except LensmountError as error: print(error.code, error)` catches whatever this package raises."""
+    """`except LensmountError as error: print(error.code, error)` catches every error of this package."""
 
     code: str = "error"
     request_id: str | None = None
@@ -88,7 +88,7 @@ class LensmountError(Exception):
             cls.code = code
 
 
-# From here on, tables: one class a line, two where it is long. The usual format would take three times as many lines.
+# From here on, tables with one class per line, or two if it is long. The usual format takes three times as many lines.
 # ruff: noqa: E701
 # fmt: off
 class LocalError(LensmountError): """Found on this machine, before any request."""
@@ -96,20 +96,20 @@ class InvalidInput(LocalError, code="invalid_input"):
     """An image, adapter file or argument that cannot be sent: missing, a folder, empty, float pixels."""
 class InvalidSettings(LocalError, code="invalid_settings"): """An address, token or number that cannot be used."""
 class InsecureTransport(LocalError, code="insecure_transport"):
-    """A token would travel unencrypted to another machine. Use https:// or `insecure=True`."""
+    """A token would be sent unencrypted to another machine. Use https:// or `insecure=True`."""
 
 class CannotWrite(LensmountError, code="cannot_write"): """A file on this machine cannot be written."""
-class TransportError(LensmountError): """No whole answer came back."""
+class TransportError(LensmountError): """No complete response came back."""
 class ServerUnreachable(TransportError, code="server_unreachable"):
-    """Nobody listens at the address, or the connection broke. Sent again up to `retries` times."""
+    """No server listens at the address, or the connection failed. Retried up to `retries` times."""
 class TimedOut(TransportError, code="timed_out"):
-    """The server took longer than `Timeout` allows. Not sent again: it may well be working on it."""
-class WaitTimeout(TimedOut, code="wait_timeout"): """The job did not end within `timeout_s` of `wait`; it goes on."""
+    """The server took longer than `Timeout` allows. Not retried: it may still be working on the request."""
+class WaitTimeout(TimedOut, code="wait_timeout"): """The job did not end within `timeout_s` of `wait`. It continues."""
 # fmt: on
 
 
 class AnswerError(LensmountError):
-    """An answer came and cannot be accepted."""
+    """A response came and cannot be accepted."""
 
     def __init__(self, message: str, request_id: str | None = None) -> None:
         super().__init__(message, request_id)  # both, so that the error survives pickling
@@ -121,16 +121,17 @@ class AnswerError(LensmountError):
 
 # fmt: off
 class UnexpectedResponse(AnswerError, code="unexpected_response"):
-    """Not what a lensmount server says: a proxy's page, a redirect, a missing field."""
-class ResponseTooLarge(AnswerError, code="response_too_large"): """The answer is longer than `max_response_bytes`."""
-class AdapterMismatch(AnswerError, code="adapter_mismatch"): """Another adapter, version or digest than asked for."""
+    """Not the response of a lensmount server: a proxy's page, a redirect, a missing field."""
+class ResponseTooLarge(AnswerError, code="response_too_large"): """The response is longer than `max_response_bytes`."""
+class AdapterMismatch(AnswerError, code="adapter_mismatch"):
+    """Not the adapter, version or digest that was requested."""
 class DownloadMismatch(AnswerError, code="download_mismatch"):
     """The bytes of a dataset or of a job's file do not have the digest that the server states."""
 # fmt: on
 
 
 class JobEnded(LensmountError):
-    """A job that was waited for ended without an adapter; `error.job` is what the server says of it."""
+    """`Job.wait` saw the job end without an adapter. `error.job` is the server's description of it."""
 
     def __init__(self, message: str, job: JobInfo) -> None:
         super().__init__(message, job)  # both, so that the error survives pickling
@@ -141,11 +142,11 @@ class JobEnded(LensmountError):
 
 
 class JobCancelled(JobEnded, code="job_cancelled"):
-    """Somebody cancelled it; `retry` starts it again."""
+    """The job was cancelled. `retry` queues it again."""
 
 
 class JobFailed(JobEnded, code="job_failed"):
-    """Its last attempt failed; `error.code` is the code that the worker left, `error.job.error` says why."""
+    """The last attempt failed. `error.code` is the worker's error code; `error.job.error` gives the reason."""
 
     def __init__(self, message: str, job: JobInfo) -> None:
         super().__init__(message, job)
@@ -155,7 +156,7 @@ class JobFailed(JobEnded, code="job_failed"):
 
 @dataclass(frozen=True)
 class Problem:
-    """What the server said: RFC 9457 problem details, or what could be saved of something else."""
+    """An error response: RFC 9457 problem details, or what could be read of another response."""
 
     status: int
     code: str
@@ -165,17 +166,17 @@ class Problem:
     retry_after_s: float | None = None
     errors: tuple[Any, ...] = ()
     limit: Mapping[str, Any] = field(default_factory=dict)
-    more: Mapping[str, Any] = field(default_factory=dict)  # whatever else the document says
+    more: Mapping[str, Any] = field(default_factory=dict)  # all other members of the document
 
 
-# Filled by the classes below, each of which names its code. `status` is for the codes of a newer server, and for
-# proxies, which send none.
+# The classes below register themselves here by their code. `status` is used for codes that only a newer server has,
+# and for proxies, which send no code.
 CLASS_OF_CODE: dict[str, type[ProblemError]] = {}
 CLASS_OF_STATUS: dict[int, type[ProblemError]] = {}
 
 
 class ProblemError(LensmountError):
-    """`error.problem` is the server's whole answer; the usual parts stand on the error itself."""
+    """`error.problem` is the server's complete response. The error itself has its most used parts."""
 
     def __init_subclass__(cls, code: str | None = None, status: int | None = None) -> None:
         super().__init_subclass__(code)
@@ -204,70 +205,81 @@ class ProblemError(LensmountError):
 
 # fmt: off
 class HostNotAllowed(ProblemError, code="host_not_allowed", status=421):
-    """Without a token the server answers only to the names of its own machine."""
-class MethodNotAllowed(ProblemError, code="method_not_allowed", status=405): """This address has other methods only."""
+    """Without a token, the server answers only requests to a name of its own machine."""
+class MethodNotAllowed(ProblemError, code="method_not_allowed", status=405):
+    """The address does not accept this HTTP method."""
 class NotAcceptable(ProblemError, code="not_acceptable", status=406):
-    """No form of the answer that was asked for, such as masks of an adapter of labels."""
-class RequestTimeout(ProblemError, code="request_timeout", status=408): """The body took too long. Sent again."""
-class Unauthorized(ProblemError, code="unauthorized", status=401): """No token, or one that the server does not know."""
+    """The requested format does not exist, for example masks of an adapter for labels."""
+class RequestTimeout(ProblemError, code="request_timeout", status=408): """The body took too long to arrive. Retried."""
+class Unauthorized(ProblemError, code="unauthorized", status=401): """The token is missing or unknown to the server."""
 
 class BadRequest(ProblemError, code="bad_request", status=400): """The request cannot be understood."""
-class MultipartMalformed(BadRequest, code="multipart_malformed"): """The multipart body cannot be taken apart."""
+class MultipartMalformed(BadRequest, code="multipart_malformed"): """The multipart body cannot be parsed."""
 class MultipartTruncated(BadRequest, code="multipart_truncated"): """The multipart body ends before its last part."""
 
-class Forbidden(ProblemError, status=403): """Known, and not allowed."""
+class Forbidden(ProblemError, status=403): """The request is not allowed."""
 class OriginNotAllowed(Forbidden, code="origin_not_allowed"): """A web page of another origin sent the request."""
 
-class NotFound(ProblemError, code="not_found", status=404): """Nothing stands at this address."""
+class NotFound(ProblemError, code="not_found", status=404): """Nothing exists at this address."""
 class AdapterNotFound(NotFound, code="adapter_not_found"): """No adapter has this name."""
 class AliasNotFound(NotFound, code="alias_not_found"): """The adapter has no such alias."""
-class DatasetNotFound(NotFound, code="dataset_not_found"): """No dataset has this name, or not this version."""
-class FileNotFound(NotFound, code="file_not_found"): """The job has left no file of this name."""
+class DatasetNotFound(NotFound, code="dataset_not_found"): """No dataset has this name or version."""
+class FileNotFound(NotFound, code="file_not_found"): """The job has no file of this name."""
 class JobNotFound(NotFound, code="job_not_found"): """No job has this id."""
 class VersionNotFound(NotFound, code="version_not_found"): """The adapter has no such version or digest."""
 
-class Conflict(ProblemError, status=409): """The request does not fit the state of the server."""
+class Conflict(ProblemError, status=409): """The request conflicts with the state of the server."""
 class BackboneMismatch(Conflict, code="backbone_mismatch"): """The adapter was made for another backbone."""
-class CancelRequested(Conflict, code="job_cancelled"): """A worker would publish for a job that is to be cancelled."""
+class CancelRequested(Conflict, code="job_cancelled"): """A worker tried to publish for a job with a cancel request."""
 class DatasetInUse(Conflict, code="dataset_in_use"):
-    """A job that has not ended needs the dataset. Cancel it, or delete later."""
-class GateStale(Conflict, code="gate_stale"): """Another version was published while a worker judged its own."""
+    """A job that has not ended needs the dataset. Cancel the job, or delete later."""
+class GateStale(Conflict, code="gate_stale"): """Another version was published while a worker evaluated its own."""
 class JobFinished(Conflict, code="job_finished"): """The job has ended already; there is nothing to cancel."""
-class JobNotFinished(Conflict, code="job_not_finished"): """Only a failed or cancelled job can be tried again."""
-class LeaseLost(Conflict, code="lease_lost"): """A worker spoke for a job that is no longer its own."""
+class JobNotFinished(Conflict, code="job_not_finished"): """Only a failed or cancelled job can be retried."""
+class LeaseLost(Conflict, code="lease_lost"): """A worker sent a request for a job that it no longer owns."""
 
-class Gone(ProblemError, status=410): """Was here, is no more."""
+class Gone(ProblemError, status=410): """The object existed and was deleted."""
 class DatasetGone(Gone, code="dataset_gone"): """The dataset, or this version of it, was deleted."""
 class VersionDeleted(Gone, code="version_deleted"): """The version existed and was deleted."""
 
 class TooLarge(ProblemError, status=413): """Over a limit; `error.problem.limit` says which."""
-class BatchTooLarge(TooLarge, code="batch_too_large"): """More images or adapters than one request may have."""
+class BatchTooLarge(TooLarge, code="batch_too_large"):
+    """The request has more images or adapters than the server allows."""
 class BodyTooLarge(TooLarge, code="body_too_large"): """The request body is over the server's limit."""
-class DatasetTooLarge(TooLarge, code="dataset_too_large"): """More images or classes than the server trains on."""
-class HeadersTooLarge(TooLarge, code="headers_too_large", status=431): """Too many headers, or too many bytes."""
+class DatasetTooLarge(TooLarge, code="dataset_too_large"):
+    """The dataset has more images or classes than the server trains on."""
+class HeadersTooLarge(TooLarge, code="headers_too_large", status=431):
+    """The request has too many headers, or too many bytes in them."""
 class UriTooLong(TooLarge, code="uri_too_long", status=414): """The address has too many bytes."""
 class ZipTooLarge(TooLarge, code="zip_too_large"): """The zip has too many bytes or files, packed or unpacked."""
 
 class AdapterTooLarge(TooLarge, code="adapter_too_large"): """The adapter file is over the server's limit."""
-class AdapterHeaderTooLarge(AdapterTooLarge, code="adapter_header_too_large"): """Its header is over the limit."""
-class AdapterTooManyTensors(AdapterTooLarge, code="adapter_too_many_tensors"): """More tensors than the server takes."""
-class RankTooLarge(AdapterTooLarge, code="rank_too_large"): """A rank over the server's limit."""
+class AdapterHeaderTooLarge(AdapterTooLarge, code="adapter_header_too_large"):
+    """The header is over the server's limit."""
+class AdapterTooManyTensors(AdapterTooLarge, code="adapter_too_many_tensors"):
+    """The file has more tensors than the server accepts."""
+class RankTooLarge(AdapterTooLarge, code="rank_too_large"): """A rank is over the server's limit."""
 
 class ImageTooLarge(TooLarge, code="image_too_large"): """The image has more bytes or pixels than the server decodes."""
-class ImageTooManyFrames(ImageTooLarge, code="image_too_many_frames"): """An animation or a stack of images."""
-class VolumeTooLarge(ImageTooLarge, code="volume_too_large"): """More bytes or voxels than the server decodes."""
+class ImageTooManyFrames(ImageTooLarge, code="image_too_many_frames"):
+    """The file is an animation or a stack of images."""
+class VolumeTooLarge(ImageTooLarge, code="volume_too_large"):
+    """The volume has more bytes or voxels than the server decodes."""
 
-class Unsupported(ProblemError, status=415): """A format that the server does not read."""
-class UnsupportedAdapterFormat(Unsupported, code="unsupported_adapter_format"): """Not a safetensors file."""
-class UnsupportedContentEncoding(Unsupported, code="unsupported_content_encoding"): """A compressed body."""
+class Unsupported(ProblemError, status=415): """The server does not read this format."""
+class UnsupportedAdapterFormat(Unsupported, code="unsupported_adapter_format"):
+    """The file is not a safetensors file."""
+class UnsupportedContentEncoding(Unsupported, code="unsupported_content_encoding"): """The body is compressed."""
 
-class UnsupportedImageFormat(Unsupported, code="unsupported_image_format"): """Not an image format that is read."""
-class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"): """Not a volume format."""
+class UnsupportedImageFormat(Unsupported, code="unsupported_image_format"):
+    """The server does not read this image format."""
+class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"):
+    """The server does not read this volume format."""
 
-class Unprocessable(ProblemError, status=422): """Understood, and wrong."""
-class DigestMismatch(Unprocessable, code="digest_mismatch"): """Other bytes arrived than the digest promises."""
+class Unprocessable(ProblemError, status=422): """The server understood the request, and its content is invalid."""
+class DigestMismatch(Unprocessable, code="digest_mismatch"): """The bytes that arrived do not have the stated digest."""
 class DuplicatePart(Unprocessable, code="duplicate_part"): """The multipart body has a part twice."""
-class ExpectedFile(Unprocessable, code="expected_file"): """A multipart field holds a text where a file belongs."""
+class ExpectedFile(Unprocessable, code="expected_file"): """A multipart field has text instead of a file."""
 class IdempotencyKeyReuse(Unprocessable, code="idempotency_key_reuse"): """The key belongs to another job."""
 class InvalidName(Unprocessable, code="invalid_name"): """Adapter names match `[a-z0-9][a-z0-9._-]{0,63}`."""
 class InvalidReference(Unprocessable, code="invalid_reference"):
@@ -275,79 +287,86 @@ class InvalidReference(Unprocessable, code="invalid_reference"):
 class InvalidRequest(Unprocessable, code="invalid_request"):
     """A parameter or body field is wrong; `error.problem.errors` lists them."""
 class MissingPart(Unprocessable, code="missing_part"): """The multipart body lacks a part."""
-class SingleImageRequired(Unprocessable, code="single_image_required"): """Masks are for one image and one adapter."""
-class TooManyRegions(Unprocessable, code="too_many_regions"): """Too many outlines. Ask for masks instead."""
-class TrainingFailed(Unprocessable, code="training_failed"): """These training settings cannot be carried out."""
+class SingleImageRequired(Unprocessable, code="single_image_required"):
+    """Masks need exactly one image and one adapter."""
+class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""
+class TrainingFailed(Unprocessable, code="training_failed"): """A training with these settings is not possible."""
 
-class AdapterRejected(Unprocessable): """The server judged the adapter file and does not admit it."""
-class AdapterInvalid(AdapterRejected, code="adapter_invalid"): """The manifest does not say what it must."""
-class AdapterIncomplete(AdapterRejected, code="adapter_incomplete"): """A tensor lacks its partner."""
-class AdapterNoEffect(AdapterRejected, code="adapter_no_effect"): """The adapter would change nothing."""
-class AdapterNormLimit(AdapterRejected, code="adapter_norm_limit"): """A change far larger than the weights."""
-class AdapterNotFinite(AdapterRejected, code="adapter_not_finite"): """NaN or infinity among the values."""
+class AdapterRejected(Unprocessable): """The server checked the adapter file and rejected it."""
+class AdapterInvalid(AdapterRejected, code="adapter_invalid"): """The manifest lacks required information."""
+class AdapterIncomplete(AdapterRejected, code="adapter_incomplete"): """A tensor of a pair is missing."""
+class AdapterNoEffect(AdapterRejected, code="adapter_no_effect"): """The adapter would not change any weight."""
+class AdapterNormLimit(AdapterRejected, code="adapter_norm_limit"):
+    """The adapter changes a weight by far more than the weight's own norm."""
+class AdapterNotFinite(AdapterRejected, code="adapter_not_finite"): """A value is NaN or infinite."""
 class AdapterOverflow(AdapterRejected, code="adapter_overflow"): """A merged weight is too large for its data type."""
 class AdapterShapeMismatch(AdapterRejected, code="adapter_shape_mismatch"): """A tensor has a wrong shape."""
-class AdapterUnknownTarget(AdapterRejected, code="adapter_unknown_target"): """A module that is not in the backbone."""
+class AdapterUnknownTarget(AdapterRejected, code="adapter_unknown_target"): """The backbone has no such module."""
 class HeadMismatch(AdapterRejected, code="head_mismatch"): """The head does not fit the labels or the backbone."""
 class HeadMissing(AdapterRejected, code="head_missing"): """The file has no head."""
 class ManifestInvalid(AdapterRejected, code="manifest_invalid"): """The manifest cannot be read or lacks a field."""
 class ManifestMissing(AdapterRejected, code="manifest_missing"): """The file has no manifest."""
-class PreprocessingMismatch(AdapterRejected, code="preprocessing_mismatch"): """Its images are prepared differently."""
+class PreprocessingMismatch(AdapterRejected, code="preprocessing_mismatch"):
+    """The adapter needs other preprocessing."""
 class UnsupportedDtype(AdapterRejected, code="unsupported_dtype"): """A tensor is not F32, F16 or BF16."""
 
-class AdapterMalformed(AdapterRejected, code="adapter_malformed"): """Not a sound safetensors file."""
-class AdapterEmpty(AdapterMalformed, code="adapter_empty"): """The file holds no tensor."""
+class AdapterMalformed(AdapterRejected, code="adapter_malformed"): """The safetensors file is malformed."""
+class AdapterEmpty(AdapterMalformed, code="adapter_empty"): """The file has no tensor."""
 class EmptyTensor(AdapterMalformed, code="empty_tensor"): """A tensor has no elements."""
 
-class DatasetRejected(Unprocessable): """The server judged the dataset and does not take it."""
+class DatasetRejected(Unprocessable): """The server checked the dataset and rejected it."""
 class DatasetInvalid(DatasetRejected, code="dataset_invalid"):
-    """The folders or the manifest do not say what they must; the message names the row."""
-class DatasetTooSmall(DatasetRejected, code="dataset_too_small"): """Too few classes, or too few images of one."""
+    """The folders or the manifest lack required information. The message names the row."""
+class DatasetTooSmall(DatasetRejected, code="dataset_too_small"):
+    """There are too few classes, or too few images of a class."""
 class DatasetUnreadable(DatasetRejected, code="dataset_unreadable"): """Too many of its images cannot be decoded."""
-class ZipBadPath(DatasetRejected, code="zip_bad_path"): """A name leaves the archive, or fits no file system."""
-class ZipDuplicateName(DatasetRejected, code="zip_duplicate_name"): """Two entries have one name, but for case."""
-class ZipEncrypted(DatasetRejected, code="zip_encrypted"): """The zip asks for a password."""
-class ZipMalformed(DatasetRejected, code="zip_malformed"): """Not a sound zip file."""
-class ZipMethodNotSupported(DatasetRejected, code="zip_method_not_supported"): """A compression that is not unpacked."""
+class ZipBadPath(DatasetRejected, code="zip_bad_path"):
+    """A name points outside the archive, or is not valid on every file system."""
+class ZipDuplicateName(DatasetRejected, code="zip_duplicate_name"): """Two entries have the same name, ignoring case."""
+class ZipEncrypted(DatasetRejected, code="zip_encrypted"): """The zip needs a password."""
+class ZipMalformed(DatasetRejected, code="zip_malformed"): """The zip file is malformed."""
+class ZipMethodNotSupported(DatasetRejected, code="zip_method_not_supported"):
+    """The server does not support this compression."""
 class ZipOverlap(DatasetRejected, code="zip_overlap"): """Entries share bytes, as in a zip bomb."""
 class ZipSizeMismatch(DatasetRejected, code="zip_size_mismatch"): """An entry's size or checksum is wrong."""
 class ZipSymlink(DatasetRejected, code="zip_symlink"): """An entry is a symbolic link or another special file."""
 
 class ImageRejected(Unprocessable): """The server cannot use the image."""
-class UnsupportedColorMode(ImageRejected, code="unsupported_color_mode"): """Colours that are not converted."""
+class UnsupportedColorMode(ImageRejected, code="unsupported_color_mode"):
+    """The server does not convert this colour mode."""
 
-class ImageEmpty(ImageRejected, code="image_empty"): """No bytes, or no pixels."""
-class VolumeEmpty(ImageEmpty, code="volume_empty"): """No bytes, or no voxels."""
+class ImageEmpty(ImageRejected, code="image_empty"): """The image has no bytes or no pixels."""
+class VolumeEmpty(ImageEmpty, code="volume_empty"): """The volume has no bytes or no voxels."""
 
-class ImageInvalid(ImageRejected, code="image_invalid"): """The bytes are no decodable image."""
-class VolumeInvalid(ImageInvalid, code="volume_invalid"): """The bytes are no decodable volume."""
+class ImageInvalid(ImageRejected, code="image_invalid"): """The bytes cannot be decoded as an image."""
+class VolumeInvalid(ImageInvalid, code="volume_invalid"): """The bytes cannot be decoded as a volume."""
 
 class ImageTruncated(ImageRejected, code="image_truncated"): """The file ends before the image does."""
 class VolumeTruncated(ImageTruncated, code="volume_truncated"): """The file ends before the volume does."""
 
-class Busy(ProblemError, status=429): """Come back later. Sent again after Retry-After."""
-class JobsFull(Busy, code="jobs_full"): """As many jobs wait as the server takes."""
+class Busy(ProblemError, status=429): """The server is busy. Retried after Retry-After."""
+class JobsFull(Busy, code="jobs_full"): """The maximum number of jobs is queued."""
 class QueueFull(Busy, code="queue_full"): """The server's queue is full."""
 
-class ServerFailed(ProblemError): """500 and above: the server's fault."""
-class DeadlineExceeded(ServerFailed, code="deadline_exceeded", status=504): """The answer would have come too late."""
+class ServerFailed(ProblemError): """Status 500 and above: the server failed."""
+class DeadlineExceeded(ServerFailed, code="deadline_exceeded", status=504): """The server could not answer in time."""
 class InternalError(ServerFailed, code="internal_error"): """A bug in the server; its log has the request id."""
 class StorageFull(ServerFailed, code="storage_full", status=507): """The server's disk is full."""
 
-class Unavailable(ServerFailed, status=503): """Not now. Sent again after Retry-After."""
+class Unavailable(ServerFailed, status=503): """The server cannot answer now. Retried after Retry-After."""
 class AdapterCorrupt(Unavailable, code="adapter_corrupt"): """The stored adapter no longer has its digest."""
 class DatasetCorrupt(Unavailable, code="dataset_corrupt"): """The stored dataset no longer has its digest."""
 class Draining(Unavailable, code="draining"): """The server is shutting down."""
 class ForwardFailed(Unavailable, code="forward_failed"): """The network could not be run on this input."""
 class IntegrityViolated(Unavailable, code="integrity_violated"): """The weights in memory have changed."""
-class OutputNotFinite(Unavailable, code="output_not_finite"): """The network answered NaN or infinity."""
+class OutputNotFinite(Unavailable, code="output_not_finite"): """The network returned NaN or infinity."""
 class StoreUnavailable(Unavailable, code="store_unavailable"): """The server cannot reach its database or its files."""
 class SwapFailed(Unavailable, code="swap_failed"): """The adapter could not be mounted; the backbone was restored."""
 # fmt: on
 
 
 class UploadOffsetMismatch(Conflict, code="upload_offset_mismatch"):
-    """The server has another number of bytes of this upload: `error.received`. Pushing again goes on from there."""
+    """The server has a different number of bytes of this upload: `error.received`. The next push resumes there."""
 
     @property
     def received(self) -> int | None:

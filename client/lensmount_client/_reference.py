@@ -1,4 +1,4 @@
-"""Adapter names and references, checked before they travel."""
+"""Adapter names and references, checked before they are sent."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class Reference:
         """Raises InvalidInput."""
         if not isinstance(text, str):
             raise InvalidInput(f"adapter: found {type(text).__name__}, expected a reference such as 'malaria'")
-        name, at, pin = text.partition("@")
-        if at and DIGEST.fullmatch(pin) and NAME.fullmatch(name):
+        name, separator, pin = text.partition("@")
+        if separator and DIGEST.fullmatch(pin) and NAME.fullmatch(name):
             return cls(name, digest=pin)
-        if at and re.fullmatch(r"[1-9][0-9]{0,8}", pin) and NAME.fullmatch(name):
+        if separator and re.fullmatch(r"[1-9][0-9]{0,8}", pin) and NAME.fullmatch(name):
             return cls(name, version=int(pin))
         name, colon, alias = text.partition(":")
         if NAME.fullmatch(name) and (NAME.fullmatch(alias) if colon else True):
             return cls(name, alias=alias or None)
         raise InvalidInput(
             f"adapter: found {text!r}, expected name, name@3, name@sha256:<64 hex> or name:alias"
-            + ("; several adapters are a list" if "," in text else "")
+            + (". Fix: give several adapters as a list" if "," in text else "")
         )
 
     def check(self, answered: AdapterId, request_id: str | None) -> None:
-        """Raise AdapterMismatch unless the answer is about what was asked for."""
-        for word, asked, found in (
+        """Raise AdapterMismatch unless the server answered with the requested adapter."""
+        for word, expected, found in (
             ("name", self.name, answered.name),
             ("version", self.version, answered.version),
             ("digest", self.digest, answered.digest),
         ):
-            if asked is not None and asked != found:
-                raise AdapterMismatch(f"adapter {word}: asked for {asked}, answered by {found}", request_id)
+            if expected is not None and expected != found:
+                raise AdapterMismatch(f"adapter {word}: found {found} in the response, expected {expected}", request_id)
 
 
 def checked_name(text: str, word: str = "adapter name") -> str:

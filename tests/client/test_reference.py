@@ -56,7 +56,7 @@ def test_several_names_in_one_text_are_told_to_be_a_list() -> None:
 
 @pytest.mark.parametrize("text", ["other", "malaria@2", f"malaria@sha256:{'1b' * 32}"])
 def test_another_adapter_than_the_one_asked_for_is_a_mismatch(text: str) -> None:
-    with pytest.raises(AdapterMismatch, match=r"asked for"):
+    with pytest.raises(AdapterMismatch, match=r"in the response, expected"):
         Reference.parse(text).check(AdapterId("malaria", 3, DIGEST), "r-1")
 
 

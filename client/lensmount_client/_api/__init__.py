@@ -1,1 +1,1 @@
-"""Every endpoint: arguments to a call, a response to a value."""
+"""Every endpoint: from arguments to a Call, and from its response to a value. Both clients use these."""

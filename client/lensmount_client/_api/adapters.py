@@ -1,4 +1,4 @@
-"""Every endpoint as one function from arguments to a Call; both clients run these."""
+"""The endpoints of adapters: one function each, from arguments to a Call."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ BYTES = "application/octet-stream"
 
 
 def list_adapters() -> Call[list[AdapterInfo]]:
-    def read(answer: Response) -> list[AdapterInfo]:
-        return [read_adapter_info(item) for item in JsonFields.of(answer).children("adapters")]
+    def read(response: Response) -> list[AdapterInfo]:
+        return [read_adapter_info(item) for item in JsonFields.of(response).children("adapters")]
 
     return Call("GET", "/adapters", read)
 
 
 def get_adapter(name: str) -> Call[AdapterInfo]:
-    return Call("GET", _adapter_path(name), lambda answer: read_adapter_info(JsonFields.of(answer)))
+    return Call("GET", _adapter_path(name), lambda response: read_adapter_info(JsonFields.of(response)))
 
 
 def get_version(name: str, version: int) -> Call[VersionInfo]:
-    def read(answer: Response) -> VersionInfo:
-        document = JsonFields.of(answer)
+    def read(response: Response) -> VersionInfo:
+        fields = JsonFields.of(response)
         return VersionInfo(
-            name=document.text("name"),
-            version=document.integer("version"),
-            digest=document.text("digest"),
-            size_bytes=document.integer("size_bytes"),
-            created_at=document.time("created_at"),
-            manifest=document.child("manifest").value,
+            name=fields.string("name"),
+            version=fields.integer("version"),
+            digest=fields.string("digest"),
+            size_bytes=fields.integer("size_bytes"),
+            created_at=fields.time("created_at"),
+            manifest=fields.child("manifest").value,
         )
 
     return Call("GET", f"{_adapter_path(name)}/versions/{checked_version(version)}", read)
 
 
 def push(name: str, content: bytes, digest: str) -> Call[AdapterId]:
-    """`digest` is that of `content`; the server must answer with the same."""
+    """`digest` is that of `content`. The server must return the same."""
 
-    def read(answer: Response) -> AdapterId:
-        pushed = read_adapter_id(JsonFields.of(answer))
-        Reference(name, digest=digest).check(pushed, answer.request_id)
+    def read(response: Response) -> AdapterId:
+        pushed = read_adapter_id(JsonFields.of(response))
+        Reference(name, digest=digest).check(pushed, response.request_id)
         return pushed
 
     return Call("PUT", _adapter_path(name), read, content=content, content_type=BYTES)
 
 
 def pull(name: str, version: int | None, download: Download) -> Call[AdapterFile]:
-    def read(answer: Response) -> AdapterFile:
-        pulled = download.finish(etag_of(answer), answer.request_id)
+    def read(response: Response) -> AdapterFile:
+        pulled = download.finish(etag_of(response), response.request_id)
         return AdapterFile(pulled.path, pulled.digest, pulled.size_bytes)
 
     params = {} if version is None else {"version": checked_version(version)}
@@ -73,13 +73,13 @@ def delete(name: str, version: int | None) -> Call[None]:
 
 
 def set_alias(name: str, alias: str, version: int) -> Call[Alias]:
-    def read(answer: Response) -> Alias:
-        document = JsonFields.of(answer)
+    def read(response: Response) -> Alias:
+        fields = JsonFields.of(response)
         return Alias(
-            name=document.text("name"),
-            alias=document.text("alias"),
-            version=document.integer("version"),
-            digest=document.text("digest"),
+            name=fields.string("name"),
+            alias=fields.string("alias"),
+            version=fields.integer("version"),
+            digest=fields.string("digest"),
         )
 
     body = b'{"version": %d}' % checked_version(version)

@@ -1,4 +1,4 @@
-"""The endpoints of datasets, each as one function from arguments to a Call."""
+"""The endpoints of datasets: one function each, from arguments to a Call."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ CHECKING_S = 1800.0  # the server decodes and compares every image before it ans
 
 
 def list_datasets() -> Call[list[Dataset]]:
-    def read(answer: Response) -> list[Dataset]:
-        return [dataset_of(item) for item in JsonFields.of(answer).children("datasets")]
+    def read(response: Response) -> list[Dataset]:
+        return [dataset_of(item) for item in JsonFields.of(response).children("datasets")]
 
     return Call("GET", "/datasets", read)
 
 
 def get_dataset(name: str, version: int | None) -> Call[Dataset]:
     params = _version(version)
-    return Call("GET", _dataset_path(name), lambda answer: dataset_of(JsonFields.of(answer)), params=params)
+    return Call("GET", _dataset_path(name), lambda response: dataset_of(JsonFields.of(response)), params=params)
 
 
 def delete_dataset(name: str, version: int | None) -> Call[None]:
@@ -35,10 +35,10 @@ def delete_dataset(name: str, version: int | None) -> Call[None]:
 
 
 def pull_dataset(dataset: Dataset, download: Download) -> Call[DownloadedFile]:
-    """Its size is known, so no more is received: the client's limit for answers does not count here."""
+    """Download the archive. Its known size is the limit, instead of the client's limit on responses."""
 
-    def read(answer: Response) -> DownloadedFile:
-        return download.finish(etag_of(answer) or dataset.digest, answer.request_id)
+    def read(response: Response) -> DownloadedFile:
+        return download.finish(etag_of(response) or dataset.digest, response.request_id)
 
     return Call(
         "GET",
@@ -46,23 +46,23 @@ def pull_dataset(dataset: Dataset, download: Download) -> Call[DownloadedFile]:
         read,
         params={"digest": dataset.digest},
         sink=download,
-        limit_bytes=max(dataset.size_bytes, 2**20),  # a problem document has its room
+        limit_bytes=max(dataset.size_bytes, 2**20),  # large enough for a problem document too
     )
 
 
 def upload_received(name: str, digest: str) -> Call[int]:
-    """How many bytes of the archive with this digest the server has."""
-    return Call("GET", _upload_path(name, digest), lambda answer: JsonFields.of(answer).integer("received"))
+    """How many bytes of the archive with this digest the server already has."""
+    return Call("GET", _upload_path(name, digest), lambda response: JsonFields.of(response).integer("received"))
 
 
 def upload_chunk(
     name: str, digest: str, first: int, chunk: bytes, total: int, left_out: Mapping[str, int]
 ) -> Call[int | Dataset]:
-    """The number of bytes the server has now, or after the last chunk the dataset."""
+    """Send one chunk. Returns the number of bytes the server now has, or the dataset after the last chunk."""
 
-    def read(answer: Response) -> int | Dataset:
-        document = JsonFields.of(answer)
-        return document.integer("received") if answer.status == 202 else dataset_of(document, left_out)
+    def read(response: Response) -> int | Dataset:
+        fields = JsonFields.of(response)
+        return fields.integer("received") if response.status == 202 else dataset_of(fields, left_out)
 
     last = first + len(chunk) - 1
     return Call(

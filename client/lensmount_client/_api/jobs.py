@@ -1,4 +1,4 @@
-"""The endpoints of jobs, each as one function from arguments to a Call."""
+"""The endpoints of jobs: one function each, from arguments to a Call."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ JSON = "application/json"
 def submit_job(
     dataset: str | Dataset, adapter: str, options: Mapping[str, Any], idempotency_key: str | None
 ) -> Call[JobInfo]:
-    """`options` as in JobOptions; without a key a random one, so that a request sent twice is one job."""
+    """`options` are those of JobOptions. Without a key a random one is used, so that a retried request is one job."""
     unknown = sorted(set(options) - set(JobOptions.__annotations__))
     if unknown:
         known = ", ".join(JobOptions.__annotations__)
-        raise InvalidInput(f"found {', '.join(unknown)}, which no job knows; expected some of {known}")
+        raise InvalidInput(f"found unknown options {', '.join(unknown)}, expected some of {known}")
     key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
     if not KEY.fullmatch(key):
         raise InvalidInput(f"idempotency_key: found {key!r}, expected 1 to 128 visible ASCII characters")
-    document = {
+    fields = {
         "dataset": checked_dataset(dataset),
         "adapter": checked_name(adapter),
         **{name: value for name, value in options.items() if value is not None},
     }
     try:
-        body = json.dumps(document, allow_nan=False).encode()
+        body = json.dumps(fields, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"the options of a job are plain texts, numbers and truths ({error})") from error
+        raise InvalidInput(
+            f"options: found a value that is not JSON ({error}), expected strings, numbers, true or false"
+        ) from error
     return Call("POST", "/jobs", _read, content=body, content_type=JSON, headers={"Idempotency-Key": key})
 
 
@@ -63,8 +65,8 @@ def list_jobs(state: str | None, limit: int, before: str | None) -> Call[list[Jo
     if before is not None:
         params["before"] = before
 
-    def read(answer: Response) -> list[JobInfo]:
-        return [job_of(item) for item in JsonFields.of(answer).children("jobs")]
+    def read(response: Response) -> list[JobInfo]:
+        return [job_of(item) for item in JsonFields.of(response).children("jobs")]
 
     return Call("GET", "/jobs", read, params=params)
 
@@ -78,21 +80,21 @@ def retry_job(job_id: str) -> Call[JobInfo]:
 
 
 def job_log(job_id: str) -> Call[str]:
-    return Call("GET", f"{job_path(job_id)}/log", lambda answer: answer.body.decode(errors="replace"))
+    return Call("GET", f"{job_path(job_id)}/log", lambda response: response.body.decode(errors="replace"))
 
 
 def job_files(job_id: str) -> Call[list[JobFile]]:
-    def read(answer: Response) -> list[JobFile]:
-        return [file_of(item) for item in JsonFields.of(answer).children("files")]
+    def read(response: Response) -> list[JobFile]:
+        return [file_of(item) for item in JsonFields.of(response).children("files")]
 
     return Call("GET", f"{job_path(job_id)}/files", read)
 
 
 def download_file(job_id: str, file: JobFile, download: Download) -> Call[DownloadedFile]:
-    """`file` is what `job_files` said of it."""
+    """`file` is an element of what `job_files` returned."""
 
-    def read(answer: Response) -> DownloadedFile:
-        return download.finish(file.digest, answer.request_id)
+    def read(response: Response) -> DownloadedFile:
+        return download.finish(file.digest, response.request_id)
 
     path = f"{job_path(job_id)}/files/{checked_file(file.name)}"
     return Call("GET", path, read, sink=download, limit_bytes=max(file.size_bytes, 2**20))
@@ -101,7 +103,7 @@ def download_file(job_id: str, file: JobFile, download: Download) -> Call[Downlo
 def job_path(job_id: str) -> str:
     """Raises InvalidInput."""
     if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
-        raise InvalidInput(f"job id: found {job_id!r}, expected what `submit` or `list` gave")
+        raise InvalidInput(f"job id: found {job_id!r}, expected an id that `submit` or `list` returned")
     return f"/jobs/{job_id}"
 
 
@@ -116,11 +118,11 @@ def checked_dataset(dataset: str | Dataset) -> str:
     """`name` or `name@version`. Raises InvalidInput."""
     if isinstance(dataset, Dataset):
         return dataset.reference
-    name, at, version = dataset.partition("@") if isinstance(dataset, str) else ("", "", "")
-    if NAME.fullmatch(name) and (re.fullmatch(r"[1-9][0-9]{0,8}", version) if at else True):
+    name, separator, version = dataset.partition("@") if isinstance(dataset, str) else ("", "", "")
+    if NAME.fullmatch(name) and (re.fullmatch(r"[1-9][0-9]{0,8}", version) if separator else True):
         return dataset
     raise InvalidInput(f"dataset: found {dataset!r}, expected name or name@3")
 
 
-def _read(answer: Response) -> JobInfo:
-    return job_of(JsonFields.of(answer))
+def _read(response: Response) -> JobInfo:
+    return job_of(JsonFields.of(response))

@@ -1,4 +1,4 @@
-"""POST /predict of a segmentation adapter: its masks as run lengths, as a picture, or as polygons."""
+"""POST /predict with a segmentation adapter: its masks as run lengths, as an image, or as polygons."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ PNG, GEOJSON = "image/png", "application/geo+json"
 def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Segmentation]:
     reference = Reference.parse(adapter)
 
-    def read(answer: Response) -> Segmentation:
-        document = JsonFields.of(answer)
-        prediction = prediction_of(document, document)
+    def read(response: Response) -> Segmentation:
+        fields = JsonFields.of(response)
+        prediction = prediction_of(fields, fields)
         reference.check(prediction.adapter, prediction.request_id)
-        if "segmentation" not in document.value:
+        if "segmentation" not in fields.value:
             raise UnexpectedResponse(
-                f"{adapter} answers with labels and has no masks. Fix: predict(), or a segmentation adapter",
+                f"{adapter} returns labels and has no masks. Fix: predict(), or a segmentation adapter",
                 prediction.request_id,
             )
-        found = document.child("segmentation")
-        height, width = found.integers("size")
+        segmentation = fields.child("segmentation")
+        height, width = segmentation.integers("size")
         masks = tuple(
             Mask(
-                label=mask.text("label"),
+                label=mask.string("label"),
                 counts=mask.integers("counts"),
                 area=mask.integer("area"),
                 count=mask.integer("count"),
                 areas=mask.integers("areas"),
             )
-            for mask in found.children("masks")
+            for mask in segmentation.children("masks")
         )
         if any(sum(mask.counts) != height * width for mask in masks):
-            raise UnexpectedResponse(f"run lengths that do not fill {height} x {width} pixels", prediction.request_id)
+            raise UnexpectedResponse(
+                f"found run lengths that do not add up to {height} x {width} pixels", prediction.request_id
+            )
         return Segmentation(
             size=(height, width),
             masks=masks,
@@ -57,16 +59,16 @@ def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[
 
 
 def mask_png(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[bytes]:
-    def read(answer: Response) -> bytes:
-        if answer.content_type != PNG:
-            raise UnexpectedResponse(f"found {answer.content_type}, expected {PNG}", answer.request_id)
-        return answer.body
+    def read(response: Response) -> bytes:
+        if response.content_type != PNG:
+            raise UnexpectedResponse(f"found {response.content_type}, expected {PNG}", response.request_id)
+        return response.body
 
     return _call(image, adapter, timeout_s, read, PNG)
 
 
 def polygons(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Mapping[str, Any]]:
-    return _call(image, adapter, timeout_s, lambda answer: JsonFields.of(answer).value, GEOJSON)
+    return _call(image, adapter, timeout_s, lambda response: JsonFields.of(response).value, GEOJSON)
 
 
 def _call(image: bytes, adapter: str, timeout_s: float | None, read: Any, accept: str) -> Call[Any]:

@@ -1,4 +1,4 @@
-"""POST /predict: arguments to a call, a response to predictions."""
+"""POST /predict: from arguments to a Call, and from its response to predictions."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from lensmount_client._types.results import (
 def predict(
     image: bytes, adapters: Sequence[str], top_k: int, timeout_s: float | None = None
 ) -> Call[list[Prediction]]:
-    """One image under one or several adapters; the predictions come in the order of the adapters."""
+    """One image with one or several adapters. The predictions are in the order of the adapters."""
     references = [Reference.parse(text) for text in adapters]
     if not references:
         raise InvalidInput("adapter: found an empty list, expected one adapter or more")
     if top_k < 1:
         raise InvalidInput(f"top_k: found {top_k}, expected 1 or more")
 
-    def read(answer: Response) -> list[Prediction]:
-        document = JsonFields.of(answer)
-        several = "results" in document.value
-        results = list(document.children("results")) if several else [document]
+    def read(response: Response) -> list[Prediction]:
+        fields = JsonFields.of(response)
+        several = "results" in fields.value
+        results = list(fields.children("results")) if several else [fields]
         if len(results) != len(references):
             raise AdapterMismatch(
-                f"asked for {len(references)} adapters, answered by {len(results)}", answer.request_id
+                f"found predictions of {len(results)} adapters, expected {len(references)}", response.request_id
             )
-        predictions = [prediction_of(result, document) for result in results]
+        predictions = [prediction_of(result, fields) for result in results]
         for reference, prediction in zip(references, predictions, strict=True):
             reference.check(prediction.adapter, prediction.request_id)
         return predictions
@@ -46,15 +46,15 @@ def predict(
     return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
 
 
-def prediction_of(document: JsonFields, outermost: JsonFields) -> Prediction:
-    scores = tuple(Score(item.text("label"), item.number("score")) for item in document.children("predictions"))
+def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:
+    scores = tuple(Score(item.string("label"), item.number("score")) for item in fields.children("predictions"))
     if not scores:
-        document.child("predictions[0]")  # names what is missing
-    timing = document.child("timing_ms")
+        fields.child("predictions[0]")  # raises an error that names the missing element
+    timing = fields.child("timing_ms")
     return Prediction(
         predictions=scores,
-        adapter=read_adapter_id(document.child("adapter")),
-        backbone=read_backbone(document.child("backbone")),
-        request_id=(document if "request_id" in document.value else outermost).text("request_id"),
+        adapter=read_adapter_id(fields.child("adapter")),
+        backbone=read_backbone(fields.child("backbone")),
+        request_id=(fields if "request_id" in fields.value else outermost).string("request_id"),
         timing_ms={phase: timing.number(phase) for phase in timing.value},
     )

@@ -1,4 +1,4 @@
-"""JSON that several endpoints share, to values."""
+"""Read the JSON that several endpoints share."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from lensmount_client._types.results import (
 )
 
 
-def etag_of(answer: Response) -> str:
-    """The digest that the header holds, without its quotes."""
-    return answer.headers.get("etag", "").removeprefix("W/").strip('"')
+def etag_of(response: Response) -> str:
+    """The digest in the ETag header, without its quotes."""
+    return response.headers.get("etag", "").removeprefix("W/").strip('"')
 
 
-def nothing(answer: Response) -> None:
+def nothing(response: Response) -> None:
     return None
 
 
-def read_adapter_id(document: JsonFields) -> AdapterId:
-    return AdapterId(document.text("name"), document.integer("version"), document.text("digest"))
+def read_adapter_id(fields: JsonFields) -> AdapterId:
+    return AdapterId(fields.string("name"), fields.integer("version"), fields.string("digest"))
 
 
-def read_backbone(document: JsonFields) -> Backbone:
-    return Backbone(document.text("name"), document.text("fingerprint"))
+def read_backbone(fields: JsonFields) -> Backbone:
+    return Backbone(fields.string("name"), fields.string("fingerprint"))
 
 
-def read_adapter_info(document: JsonFields) -> AdapterInfo:
-    aliases = document.child("aliases")
+def read_adapter_info(fields: JsonFields) -> AdapterInfo:
+    aliases = fields.child("aliases")
     return AdapterInfo(
-        name=document.text("name"),
-        version=document.integer("version"),
-        digest=document.text("digest"),
-        size_bytes=document.integer("size_bytes"),
-        created_at=document.time("created_at"),
-        method=document.text("method"),
-        labels=document.texts("labels"),
-        backbone=read_backbone(document.child("backbone")),
+        name=fields.string("name"),
+        version=fields.integer("version"),
+        digest=fields.string("digest"),
+        size_bytes=fields.integer("size_bytes"),
+        created_at=fields.time("created_at"),
+        method=fields.string("method"),
+        labels=fields.strings("labels"),
+        backbone=read_backbone(fields.child("backbone")),
         aliases={alias: aliases.integer(alias) for alias in aliases.value},
-        versions=document.integers("versions"),
-        status=document.text("status"),
-        manifest=document.child("manifest").value if "manifest" in document.value else None,
+        versions=fields.integers("versions"),
+        status=fields.string("status"),
+        manifest=fields.child("manifest").value if "manifest" in fields.value else None,
     )

@@ -1,4 +1,4 @@
-"""JSON of the dataset endpoints to values."""
+"""Read the JSON of the dataset endpoints."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
 
 
-def dataset_of(document: JsonFields, left_out: Mapping[str, int] | None = None) -> Dataset:
+def dataset_of(fields: JsonFields, left_out: Mapping[str, int] | None = None) -> Dataset:
     """Raises UnexpectedResponse."""
     return Dataset(
-        name=document.text("name"),
-        version=document.integer("version"),
-        digest=document.text("digest"),
-        size_bytes=document.integer("size_bytes"),
-        created_at=document.time("created_at"),
-        images=document.integer("images"),
-        classes=document.counts("classes"),
-        report=_report_of(document.child("report")),
-        raw=document.value,
+        name=fields.string("name"),
+        version=fields.integer("version"),
+        digest=fields.string("digest"),
+        size_bytes=fields.integer("size_bytes"),
+        created_at=fields.time("created_at"),
+        images=fields.integer("images"),
+        classes=fields.counts("classes"),
+        report=_report_of(fields.child("report")),
+        raw=fields.value,
         left_out=left_out or {},
     )
 
 
-def _report_of(document: JsonFields) -> DatasetReport:
-    near = document.child("near_duplicates")
+def _report_of(fields: JsonFields) -> DatasetReport:
+    near = fields.child("near_duplicates")
     return DatasetReport(
-        images=document.integer("images"),
-        classes=document.counts("classes"),
-        splits=document.counts("splits") if document.value.get("splits") is not None else None,
-        duplicates=document.child("duplicates").integer("files"),
+        images=fields.integer("images"),
+        classes=fields.counts("classes"),
+        splits=fields.counts("splits") if fields.value.get("splits") is not None else None,
+        duplicates=fields.child("duplicates").integer("files"),
         near_duplicates=near.integer("pairs"),
         near_duplicates_across_splits=near.integer("across_splits"),
         near_duplicates_across_classes=near.integer("across_classes"),
-        unreadable=document.child("unreadable").integer("files"),
-        ignored=document.child("ignored").integer("files"),
-        warnings=tuple(DatasetWarning(w.text("code"), w.text("message")) for w in document.children("warnings")),
-        raw=document.value,
+        unreadable=fields.child("unreadable").integer("files"),
+        ignored=fields.child("ignored").integer("files"),
+        warnings=tuple(DatasetWarning(w.string("code"), w.string("message")) for w in fields.children("warnings")),
+        raw=fields.value,
     )

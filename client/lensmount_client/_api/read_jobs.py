@@ -1,4 +1,4 @@
-"""JSON of the job endpoints to values."""
+"""Read the JSON of the job endpoints."""
 
 from __future__ import annotations
 
@@ -23,76 +23,76 @@ from lensmount_client._types.jobs import (
 from lensmount_client._types.results import AdapterId
 
 
-def job_of(document: JsonFields) -> JobInfo:
+def job_of(fields: JsonFields) -> JobInfo:
     """Raises UnexpectedResponse."""
-    progress, result = document.child_or_none("progress"), document.child_or_none("result")
+    progress, result = fields.child_or_none("progress"), fields.child_or_none("result")
     return JobInfo(
-        id=document.text("id"),
-        state=document.text("state"),
-        dataset=_dataset_id(document.child("dataset")),
-        adapter=document.text("adapter"),
-        alias=document.text_or_none("alias"),
-        hyper_parameters=document.child("hyper_parameters").value,
-        priority=document.integer("priority"),
-        attempt=document.integer("attempt"),
-        max_attempts=document.integer("max_attempts"),
-        created_at=document.time("created_at"),
-        started_at=document.time_or_none("started_at"),
-        finished_at=document.time_or_none("finished_at"),
-        cancel_requested=document.truth("cancel_requested"),
+        id=fields.string("id"),
+        state=fields.string("state"),
+        dataset=_dataset_id(fields.child("dataset")),
+        adapter=fields.string("adapter"),
+        alias=fields.string_or_none("alias"),
+        hyper_parameters=fields.child("hyper_parameters").value,
+        priority=fields.integer("priority"),
+        attempt=fields.integer("attempt"),
+        max_attempts=fields.integer("max_attempts"),
+        created_at=fields.time("created_at"),
+        started_at=fields.time_or_none("started_at"),
+        finished_at=fields.time_or_none("finished_at"),
+        cancel_requested=fields.boolean("cancel_requested"),
         progress=_progress(progress) if progress else None,
-        history=tuple(map(_epoch, document.children("history"))),
+        history=tuple(map(_epoch, fields.children("history"))),
         result=_result(result) if result else None,
-        error=_error(document),
-        raw=document.value,
-        workers=document.integer_or_none("workers"),
+        error=_error(fields),
+        raw=fields.value,
+        workers=fields.integer_or_none("workers"),
     )
 
 
-def event_of(kind: str, document: JsonFields) -> JobEvent | None:
-    """None for a kind of event that a newer server has. Raises UnexpectedResponse."""
+def event_of(kind: str, fields: JsonFields) -> JobEvent | None:
+    """None for a kind of event that only a newer server sends. Raises UnexpectedResponse."""
     reader = EVENTS.get(kind)
-    return reader(document) if reader else None
+    return reader(fields) if reader else None
 
 
-def file_of(document: JsonFields) -> JobFile:
-    return JobFile(document.text("name"), document.integer("size_bytes"), document.text("digest"))
+def file_of(fields: JsonFields) -> JobFile:
+    return JobFile(fields.string("name"), fields.integer("size_bytes"), fields.string("digest"))
 
 
-def _state(document: JsonFields) -> JobState:
-    return JobState(document.text("state"), document.integer("attempt"), document.time("at"), _error(document))
+def _state(fields: JsonFields) -> JobState:
+    return JobState(fields.string("state"), fields.integer("attempt"), fields.time("at"), _error(fields))
 
 
-def _epoch(document: JsonFields) -> JobEpoch:
+def _epoch(fields: JsonFields) -> JobEpoch:
     return JobEpoch(
-        epoch=document.integer("epoch"),
-        loss=document.number_or_none("loss"),
-        accuracy=document.number_or_none("accuracy"),
-        validation_loss=document.number_or_none("validation_loss"),
-        validation_balanced_accuracy=document.number_or_none("validation_balanced_accuracy"),
-        seconds=document.number_or_none("seconds"),
+        epoch=fields.integer("epoch"),
+        loss=fields.number_or_none("loss"),
+        accuracy=fields.number_or_none("accuracy"),
+        validation_loss=fields.number_or_none("validation_loss"),
+        validation_balanced_accuracy=fields.number_or_none("validation_balanced_accuracy"),
+        seconds=fields.number_or_none("seconds"),
     )
 
 
-def _progress(document: JsonFields) -> JobProgress:
+def _progress(fields: JsonFields) -> JobProgress:
     return JobProgress(
-        epoch=document.integer_or_none("epoch"),
-        epochs=document.integer_or_none("epochs"),
-        step=document.integer_or_none("step"),
-        steps=document.integer_or_none("steps"),
-        loss=document.number_or_none("loss"),
-        accuracy=document.number_or_none("accuracy"),
-        seconds_left=document.number_or_none("seconds_left"),
-        phase=document.text_or_none("phase"),
+        epoch=fields.integer_or_none("epoch"),
+        epochs=fields.integer_or_none("epochs"),
+        step=fields.integer_or_none("step"),
+        steps=fields.integer_or_none("steps"),
+        loss=fields.number_or_none("loss"),
+        accuracy=fields.number_or_none("accuracy"),
+        seconds_left=fields.number_or_none("seconds_left"),
+        phase=fields.string_or_none("phase"),
     )
 
 
-def _log(document: JsonFields) -> JobLog:
-    return JobLog(document.text("level"), document.text("message"), document.time("at"))
+def _log(fields: JsonFields) -> JobLog:
+    return JobLog(fields.string("level"), fields.string("message"), fields.time("at"))
 
 
-def _end(document: JsonFields) -> JobEnd:
-    return JobEnd(document.text("state"))
+def _end(fields: JsonFields) -> JobEnd:
+    return JobEnd(fields.string("state"))
 
 
 EVENTS: Mapping[str, Callable[[JsonFields], JobEvent]] = {
@@ -104,41 +104,41 @@ EVENTS: Mapping[str, Callable[[JsonFields], JobEvent]] = {
 }
 
 
-def _error(document: JsonFields) -> JobError | None:
-    error = document.child_or_none("error")
-    return JobError(error.text("code"), error.text("message")) if error else None
+def _error(fields: JsonFields) -> JobError | None:
+    error = fields.child_or_none("error")
+    return JobError(error.string("code"), error.string("message")) if error else None
 
 
-def _result(document: JsonFields) -> JobResult:
-    adapter, gate = document.child_or_none("adapter"), document.child_or_none("gate")
-    metrics = document.child_or_none("metrics")
+def _result(fields: JsonFields) -> JobResult:
+    adapter, gate = fields.child_or_none("adapter"), fields.child_or_none("gate")
+    metrics = fields.child_or_none("metrics")
     return JobResult(
-        published=document.truth("published"),
+        published=fields.boolean("published"),
         adapter=_adapter_id(adapter) if adapter else None,
         gate=_gate(gate) if gate else None,
-        digest=document.text_or_none("digest"),
-        size_bytes=document.integer_or_none("size_bytes"),
-        seconds=document.number_or_none("seconds"),
+        digest=fields.string_or_none("digest"),
+        size_bytes=fields.integer_or_none("size_bytes"),
+        seconds=fields.number_or_none("seconds"),
         metrics=metrics.value if metrics else {},
-        files=document.texts("files") if "files" in document.value else (),
+        files=fields.strings("files") if "files" in fields.value else (),
     )
 
 
-def _gate(document: JsonFields) -> Gate:
-    replaced = document.child_or_none("replaced")
+def _gate(fields: JsonFields) -> Gate:
+    replaced = fields.child_or_none("replaced")
     return Gate(
-        passed=document.truth("passed"),
-        reason=document.text("reason"),
-        margin=document.number("margin"),
-        forced=document.truth("forced"),
-        balanced_accuracy=document.number_or_none("balanced_accuracy"),
+        passed=fields.boolean("passed"),
+        reason=fields.string("reason"),
+        margin=fields.number("margin"),
+        forced=fields.boolean("forced"),
+        balanced_accuracy=fields.number_or_none("balanced_accuracy"),
         replaced=Replaced(_adapter_id(replaced), replaced.number_or_none("balanced_accuracy")) if replaced else None,
     )
 
 
-def _adapter_id(document: JsonFields) -> AdapterId:
-    return AdapterId(document.text("name"), document.integer("version"), document.text("digest"))
+def _adapter_id(fields: JsonFields) -> AdapterId:
+    return AdapterId(fields.string("name"), fields.integer("version"), fields.string("digest"))
 
 
-def _dataset_id(document: JsonFields) -> DatasetId:
-    return DatasetId(document.text("name"), document.integer("version"), document.text("digest"))
+def _dataset_id(fields: JsonFields) -> DatasetId:
+    return DatasetId(fields.string("name"), fields.integer("version"), fields.string("digest"))

@@ -1,4 +1,4 @@
-"""The masks of one picture, as run lengths, and what can be made of them without torch or a server."""
+"""The masks of one image as run lengths. They become pixels or an overlay without torch or a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLOURS = ((255, 82, 82), (66, 165, 245), (102, 187, 106), (255, 202, 40), (171
 
 @dataclass(frozen=True)
 class Mask:
-    """One label: `counts` are COCO's run lengths, column by column and zeros first; `areas` are its regions'."""
+    """The mask of one label. `counts` are COCO run lengths: by column, zeros first. `areas` has one per region."""
 
     label: str
     counts: tuple[int, ...]
@@ -27,7 +27,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """`segmentation.masks[0].count` regions, `segmentation.overlay("seen.png")`; `size` is height and width."""
+    """`segmentation.masks[0].count` regions; `segmentation.overlay("seen.png")`. `size` is (height, width)."""
 
     size: tuple[int, int]
     masks: tuple[Mask, ...]
@@ -38,37 +38,37 @@ class Segmentation:
     image: bytes = field(repr=False, default=b"")
 
     def mask(self, label: str | None = None) -> list[bytes]:
-        """A row of bytes for each line of the picture, 0 and 255; of the first label unless one is named."""
+        """One row of bytes, 0 or 255, for each row of the image. Without a label: the mask of the first one."""
         height, width = self.size
-        found = self._named(label)
+        mask = self._mask_of(label)
         flat, value = bytearray(), 0
-        for count in found.counts:
+        for count in mask.counts:
             flat += bytes([value]) * count
             value = 255 - value
         return [bytes(flat[row::height]) for row in range(height)] if width else []
 
     def overlay(self, path: str | Path) -> Path:
-        """Write the picture with its masks in colour. Needs Pillow; raises CannotWrite, InvalidInput."""
+        """Write the image with its masks in colour. Needs Pillow. Raises CannotWrite, InvalidInput."""
         try:
             from PIL import Image, ImageOps
         except ModuleNotFoundError as error:
             raise InvalidInput("an overlay needs Pillow, which is not installed. Fix: pip install pillow") from error
         with Image.open(io.BytesIO(self.image)) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            image = ImageOps.exif_transpose(opened).convert("RGB")
         size = (self.size[1], self.size[0])
-        for index, found in enumerate(self.masks):
-            alpha = Image.frombytes("L", size, b"".join(self.mask(found.label)))
+        for index, mask in enumerate(self.masks):
+            alpha = Image.frombytes("L", size, b"".join(self.mask(mask.label)))
             colour = Image.new("RGB", size, _COLOURS[index % len(_COLOURS)])
-            picture.paste(colour, mask=alpha.point([round(OPACITY * value) for value in range(256)]))
+            image.paste(colour, mask=alpha.point([round(OPACITY * value) for value in range(256)]))
         try:
-            picture.save(path)
+            image.save(path)
         except (OSError, ValueError) as error:
             raise CannotWrite(f"{path}: {error}") from error
         return Path(path)
 
-    def _named(self, label: str | None) -> Mask:
-        found = [mask for mask in self.masks if label in (None, mask.label)]
-        if not found:
+    def _mask_of(self, label: str | None) -> Mask:
+        masks = [mask for mask in self.masks if label in (None, mask.label)]
+        if not masks:
             known = ", ".join(mask.label for mask in self.masks)
             raise InvalidInput(f"label: found {label!r}, expected one of {known}")
-        return found[0]
+        return masks[0]

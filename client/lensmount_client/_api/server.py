@@ -15,22 +15,22 @@ from lensmount_client._types.results import (
 
 
 def health() -> Call[Health]:
-    """Asks once: who asks for the health wants to hear that it is bad."""
+    """Is never retried: a caller that asks for the health wants to see at once that it is bad."""
 
-    def read(answer: Response) -> Health:
-        document = JsonFields.of(answer)
-        return Health(document.text("status"), document.value)
+    def read(response: Response) -> Health:
+        fields = JsonFields.of(response)
+        return Health(fields.string("status"), fields.value)
 
     return Call("GET", "/health/ready", read, retried=False)
 
 
 def limits() -> Call[Mapping[str, Any]]:
-    return Call("GET", "/limits", lambda answer: JsonFields.of(answer).value)
+    return Call("GET", "/limits", lambda response: JsonFields.of(response).value)
 
 
 def integrity() -> Call[Integrity]:
-    def read(answer: Response) -> Integrity:
-        document = JsonFields.of(answer)
-        return Integrity(document.truth("ok"), document.value)
+    def read(response: Response) -> Integrity:
+        fields = JsonFields.of(response)
+        return Integrity(fields.boolean("ok"), fields.value)
 
     return Call("GET", "/integrity", read)

@@ -1,8 +1,8 @@
-"""Send an archive in chunks, from wherever the server stands."""
+"""Send an archive in chunks, starting where the server's copy ends."""
 
 from __future__ import annotations
 
-from lensmount_client._api import datasets as calls
+from lensmount_client._api import datasets as endpoints
 from lensmount_client._errors import BodyTooLarge, UnexpectedResponse, UploadOffsetMismatch
 from lensmount_client._files.dataset_zip import Archive
 from lensmount_client._http.operation import Operation
@@ -11,15 +11,15 @@ from lensmount_client._types.datasets import Dataset
 
 CHUNK_BYTES = 4 * 2**20
 SMALLEST_CHUNK_BYTES = 64 * 2**10
-SETBACKS = 5  # chunks that brought nothing, before giving up
+MAX_SETBACKS = 5  # chunks in all that the server did not add to its copy, before giving up
 
 
 def upload(name: str, archive: Archive, report: Report, chunk_bytes: int = CHUNK_BYTES) -> Operation[Dataset]:
-    """The dataset that the last chunk makes. A lost answer, or another sender of the same archive, only moves the
-    point to go on from. A server that takes smaller chunks gets smaller ones.
+    """Return the dataset that the last chunk completes. After a lost response, or if someone else sends the same
+    archive, the upload resumes where the server's copy ends. A server that refuses large chunks gets smaller ones.
     """
     total = archive.size_bytes
-    at = yield calls.upload_received(name, archive.digest)
+    at = yield endpoints.upload_received(name, archive.digest)
     setbacks = 0
     while True:
         if not 0 <= at < total:
@@ -27,20 +27,21 @@ def upload(name: str, archive: Archive, report: Report, chunk_bytes: int = CHUNK
         report(at, total)
         chunk = archive.read(at, chunk_bytes)
         try:
-            answer = yield calls.upload_chunk(name, archive.digest, at, chunk, total, archive.left_out)
+            result = yield endpoints.upload_chunk(name, archive.digest, at, chunk, total, archive.left_out)
         except BodyTooLarge:
             if chunk_bytes <= SMALLEST_CHUNK_BYTES:
                 raise
             chunk_bytes //= 2
             continue
         except UploadOffsetMismatch:
-            if setbacks == SETBACKS:
+            if setbacks == MAX_SETBACKS:
                 raise
-            answer = yield calls.upload_received(name, archive.digest)  # all but a byte, if it was finished meanwhile
-        if isinstance(answer, Dataset):
+            # If someone else finished the upload in the meantime, the server says all bytes but one.
+            result = yield endpoints.upload_received(name, archive.digest)
+        if isinstance(result, Dataset):
             report(total, total)
-            return answer
-        setbacks += answer <= at
-        if setbacks > SETBACKS:
-            raise UnexpectedResponse(f"received: found {answer} again and again, expected more after each chunk")
-        at = answer
+            return result
+        setbacks += result <= at
+        if setbacks > MAX_SETBACKS:
+            raise UnexpectedResponse(f"received: found {result} several times, expected more after each chunk")
+        at = result

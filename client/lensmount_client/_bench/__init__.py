@@ -1,1 +1,1 @@
-"""Load on a running server, and its summary."""
+"""Load-test a running server and summarize the result."""

@@ -1,4 +1,4 @@
-"""One keep-alive connection that posts ready-made bytes, at a small part of the CPU time of a full HTTP client."""
+"""A keep-alive connection that posts prepared bytes with a fraction of the CPU time of a full HTTP client."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lensmount_client._errors import LensmountError, ServerUnreachable, TimedOut
 from lensmount_client._http.response import Response
 from lensmount_client._version import __version__
 
-IDLE_S = 1.0  # a connection that rested for longer is looked at before it is used: the server may have hung up
+IDLE_S = 1.0  # after a longer rest a connection is checked before use, because the server may have closed it
 RECEIVED_BYTES = 65_536
 LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n")
 
 
 @dataclass(frozen=True)
 class Body:
-    """An image as every request carries it: the headers that describe it, the blank line, the bytes."""
+    """An image as each request sends it: the headers that describe it, the blank line, the bytes."""
 
     content: bytes
 
@@ -50,7 +50,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where requests go: `Origin.of("http://127.0.0.1:8000", token=None)`. No proxy is asked, whatever is set."""
+    """The server: `Origin.of("http://127.0.0.1:8000", token=None)`. Proxy settings are ignored."""
 
     host: str
     port: int
@@ -68,15 +68,15 @@ class Origin:
         return cls(url.host, url.port or (443 if secure else 80), secure, url.raw_path.decode().rstrip("/"), headers)
 
     def head(self, path: str) -> bytes:
-        """The request up to where a `Body` begins."""
+        """The part of a request before its `Body`."""
         return b"POST %b HTTP/1.1\r\n%b" % ((self.path + path).encode(), self.headers)
 
 
 class Connection:
     """`Connection(origin, timeout_s=60).post(origin.head("/predict?adapter=malaria"), Body.raw(image))`.
 
-    It is opened when needed, kept for the next request, and opened again after whatever went wrong, unless `stopping`
-    is set: who sets it and then closes all connections waits for none of them.
+    It is opened when needed, kept for the next request, and reopened after any error. Once `stopping` is set it is
+    not opened any more: a thread that sets it and then closes all connections does not wait for a response.
     """
 
     def __init__(self, origin: Origin, timeout_s: float, stopping: threading.Event | None = None) -> None:
@@ -87,7 +87,7 @@ class Connection:
         self._used_at = 0.0
 
     def post(self, head: bytes, body: Body) -> Response:
-        """The whole answer, whatever its status. Raises ServerUnreachable, TimedOut or UnexpectedResponse."""
+        """The complete response, with any status. Raises ServerUnreachable, TimedOut or UnexpectedResponse."""
         where = f"{self._origin.host}:{self._origin.port}"
         try:
             wire = self._ready()
@@ -95,7 +95,7 @@ class Connection:
             return self._receive(wire)
         except TimeoutError as error:
             self.close()
-            raise TimedOut(f"{where} said nothing for {self._timeout_s:g} s") from error
+            raise TimedOut(f"{where} sent nothing for {self._timeout_s:g} s") from error
         except OSError as error:
             self.close()
             raise ServerUnreachable(f"the connection to {where} broke ({error or type(error).__name__})") from error
@@ -104,15 +104,15 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """Also from another thread: a request under way fails at once."""
+        """May be called from another thread: a request in progress fails at once."""
         wire, self._socket = self._socket, None
         if wire is not None:
-            with suppress(OSError):  # the other side was quicker
+            with suppress(OSError):  # the server closed it first
                 wire.shutdown(socket.SHUT_RDWR)
             wire.close()
 
     def _ready(self) -> socket.socket:
-        if self._socket is not None and time.perf_counter() - self._used_at > IDLE_S and _has_news(self._socket):
+        if self._socket is not None and time.perf_counter() - self._used_at > IDLE_S and _is_readable(self._socket):
             self.close()
         if self._socket is None:
             wire = socket.create_connection((self._origin.host, self._origin.port), self._timeout_s)
@@ -120,7 +120,9 @@ class Connection:
             if self._origin.secure:
                 wire = ssl.create_default_context().wrap_socket(wire, server_hostname=self._origin.host)
             self._socket = wire
-            if self._stopping.is_set():  # looked at after the socket can be seen, so that one side sees the other
+            if (
+                self._stopping.is_set()
+            ):  # checked after `_socket` is set: either this thread sees the event, or close() sees the socket
                 raise ConnectionAbortedError("stopped")
         return self._socket
 
@@ -130,13 +132,13 @@ class Connection:
         lowered = head.lower()
         length = LENGTH.search(lowered)
         if not head.startswith(b"HTTP/1.") or not head[9:12].isdigit():
-            raise UnexpectedResponse(f"found {head[:40]!r}, expected an HTTP/1.1 answer")
+            raise UnexpectedResponse(f"found {head[:40]!r}, expected an HTTP/1.1 response")
         if length:
             content = reader.exactly(int(length[1]))
         elif b"\r\ntransfer-encoding: chunked\r\n" in lowered:
             content = reader.chunks()
         else:
-            raise UnexpectedResponse("found an answer without length, expected Content-Length or chunks")
+            raise UnexpectedResponse("found a response without a length, expected Content-Length or chunks")
         self._used_at = time.perf_counter()
         if b"\r\nconnection: close\r\n" in lowered:
             self.close()
@@ -147,17 +149,17 @@ class Connection:
 class _Reader:
     def __init__(self, wire: socket.socket) -> None:
         self._wire = wire
-        self._waiting = b""
+        self._buffer = b""
 
     def until(self, end: bytes) -> bytes:
-        """All up to and with `end`."""
-        while (found := self._waiting.find(end)) < 0:
-            self._more()
-        return self._take(found + len(end))
+        """All bytes up to the end of `end`."""
+        while (position := self._buffer.find(end)) < 0:
+            self._receive_more()
+        return self._take(position + len(end))
 
     def exactly(self, count: int) -> bytes:
-        while len(self._waiting) < count:
-            self._more()
+        while len(self._buffer) < count:
+            self._receive_more()
         return self._take(count)
 
     def chunks(self) -> bytes:
@@ -173,25 +175,25 @@ class _Reader:
                 return content
             content += chunk[:-2]
 
-    def _more(self) -> None:
+    def _receive_more(self) -> None:
         received = self._wire.recv(RECEIVED_BYTES)
         if not received:
-            raise ConnectionResetError("the server hung up")
-        self._waiting += received
+            raise ConnectionResetError("the server closed the connection")
+        self._buffer += received
 
     def _take(self, count: int) -> bytes:
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        taken, self._buffer = self._buffer[:count], self._buffer[count:]
         return taken
 
 
-def _has_news(wire: socket.socket) -> bool:
-    """Something to read on an idle connection can only be its end."""
+def _is_readable(wire: socket.socket) -> bool:
+    """True if there is something to read. On an idle connection that can only be its end."""
     with selectors.DefaultSelector() as selector:
         selector.register(wire, selectors.EVENT_READ)
         return bool(selector.select(0))
 
 
 def _headers(head: bytes) -> dict[str, str]:
-    """By their names in lower case."""
+    """The headers, by lower-case name."""
     lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
     return {name.lower(): value.strip() for name, _, value in lines if name}

@@ -1,7 +1,7 @@
-"""Load on a running server: closed loop or Poisson arrivals, latencies counted from when a request should have started.
+"""Load-test a running server: closed loop or Poisson arrivals, latency counted from when a request should have started.
 
-A load tool that sends late because the server is slow, and counts from the sending, hides the wait ("coordinated
-omission"). Here an arrival has its time before anything is sent, and the wait for a free connection counts.
+A load tool that sends late because the server is slow, and counts from the moment of sending, hides the wait
+("coordinated omission"). Here each arrival has a fixed time in advance, and the wait for a free connection counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ZIPF_EXPONENT = 1.0
 
 
 class Mix(StrEnum):
-    """How often each target is asked: the k-th 1/k as often as the first, all alike, or the first alone."""
+    """How often each target is requested: the k-th 1/k as often as the first, all equally often, or only the first."""
 
     zipf = "zipf"
     uniform = "uniform"
@@ -41,7 +41,7 @@ class Mix(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: `Target("malaria", "/predict?adapter=malaria")`; the path is sent as it is."""
+    """What is requested: `Target("malaria", "/predict?adapter=malaria")`. The path is sent unchanged."""
 
     name: str
     path: str
@@ -52,8 +52,8 @@ class Load:
     """`Load("http://127.0.0.1:8000", [target], [Body.raw(image)], connections=16, duration_s=10).run()`.
 
     Closed loop: each connection sends its next request when the last one is answered. With `rate`, requests arrive at
-    random, so many a second on average, and `connections` is only how many may be under way.
-    Images take turns; which target is asked is drawn. The same seed draws the same sequence. Any server will do.
+    random, on average `rate` per second, and `connections` only limits how many are in progress.
+    Images are sent in turn; targets are drawn at random. The same seed draws the same sequence. Any HTTP server works.
     """
 
     base_url: str
@@ -69,12 +69,12 @@ class Load:
     timeout_s: float = 60.0
 
     def run(self) -> Measured:
-        """Blocks until the last answer is in. Raises InvalidInput; what single requests meet is in their samples."""
+        """Block until the last response. Raises InvalidInput; errors of single requests are in their samples."""
         self._check()
         origin = Origin.of(self.base_url, self.token)
         heads = [origin.head(target.path) for target in self.targets]
         samples: list[Sample] = []
-        idle: list[Connection] = []  # a stack: a low rate goes over few connections, which stay warm
+        idle: list[Connection] = []  # a stack: at a low rate few connections are used, which stay warm
         opened: list[Connection] = []
         stopping = threading.Event()
         cpu_s, begin = time.process_time(), time.perf_counter()
@@ -98,7 +98,7 @@ class Load:
             try:
                 for worker in [pool.submit(work) for _ in range(self.connections)]:
                     worker.result()
-            finally:  # after Ctrl-C some are still waiting for an answer
+            finally:  # after Ctrl-C some threads still wait for a response
                 stopping.set()
                 for connection in opened:
                     connection.close()
@@ -107,18 +107,20 @@ class Load:
 
     def _check(self) -> None:
         if not self.targets or not self.bodies:
-            raise InvalidInput(f"found {len(self.targets)} targets and {len(self.bodies)} images, expected one of each")
+            raise InvalidInput(
+                f"found {len(self.targets)} targets and {len(self.bodies)} images, expected at least one of each"
+            )
         if self.connections < 1:
             raise InvalidInput(f"connections: found {self.connections}, expected 1 or more")
         if self.rate is not None and not self.rate > 0:
-            raise InvalidInput(f"rate: found {self.rate}, expected requests a second above 0")
+            raise InvalidInput(f"rate: found {self.rate}, expected requests per second above 0")
         if not self.duration_s > 0 or self.warmup_s < 0:
             raise InvalidInput(f"found {self.duration_s} s after {self.warmup_s} s, expected seconds above 0")
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One request: when it should start, on the clock of time.perf_counter, what is asked and with which image."""
+    """One request: when it should start (time.perf_counter), and the indices of its target and image."""
 
     due: float
     target: int
@@ -126,7 +128,7 @@ class Arrival:
 
 
 class Schedule:
-    """Hands out arrivals in order, to any thread, until the time is over."""
+    """Gives arrivals in order to any thread until the time is over."""
 
     def __init__(self, load: Load, begin: float, clock: Callable[[], float] = time.perf_counter) -> None:
         self._load = load
@@ -152,7 +154,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request that ended: its target, when it should have started, when it ended, what went wrong."""
+    """One finished request: its target, when it should have started, when it ended, and its error."""
 
     target: int
     start: float
@@ -162,7 +164,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """All samples, those of the warm-up too, which end at `begin`. `busy` is this process's share of one core."""
+    """All samples. Those before `begin` are of the warm-up. `busy` is this process's share of one core."""
 
     load: Load
     samples: Sequence[Sample]
@@ -172,7 +174,7 @@ class Measured:
 
 def _error(connection: Connection, head: bytes, body: Body) -> LensmountError | None:
     try:
-        answer = connection.post(head, body)
+        response = connection.post(head, body)
     except LensmountError as error:
         return error
-    return None if answer.ok else error_of(answer, time.time())
+    return None if response.ok else error_of(response, time.time())

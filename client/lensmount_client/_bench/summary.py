@@ -1,4 +1,4 @@
-"""What a load came to: requests, errors by code, rate and percentiles, over all and by target."""
+"""The summary of a load test: requests, errors by code, rate and percentiles, in total and by target."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of requests that should have started within the measured time, but for `per_s`: answered within it, a second.
+    """Counts and latencies of the requests that should have started within the measured time.
 
-    `latency` is that of the answered ones; None where there was none. A failed request is in `errors` by its code.
+    `per_s` differs: it is the number of requests answered within the measured time, per second. `latency` covers the
+    successful requests; it is None if there was none. Failed requests are counted in `errors` by code.
     """
 
     requests: int
@@ -45,7 +46,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Summary:
-    """`Summary.of(load.run())`; `messages` is one message for each code, `busy` the tool's own share of one core."""
+    """`Summary.of(load.run())`; `messages` has one message per code; `busy` is the tool's own share of one core."""
 
     all: Figures
     targets: Mapping[str, Figures]
@@ -71,7 +72,7 @@ class Summary:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Between the two nearest values, in proportion, as numpy does by default. `ordered` is not empty."""
+    """Interpolate linearly between the two nearest values, as numpy does by default. `ordered` is not empty."""
     position = share * (len(ordered) - 1)
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
@@ -82,10 +83,10 @@ def _figures(measured: Measured, samples: Sequence[Sample]) -> Figures:
     begin, end = measured.begin, measured.begin + measured.load.duration_s
     counted = [sample for sample in samples if sample.start >= begin]
     answered = [sample.end - sample.start for sample in counted if sample.error is None]
-    within = sum(sample.error is None and begin <= sample.end < end for sample in samples)
+    answered_in_time = sum(sample.error is None and begin <= sample.end < end for sample in samples)
     return Figures(
         requests=len(counted),
         errors=dict(Counter(sample.error.code for sample in counted if sample.error is not None).most_common()),
-        per_s=within / measured.load.duration_s,
+        per_s=answered_in_time / measured.load.duration_s,
         latency=Latency.of(answered) if answered else None,
     )

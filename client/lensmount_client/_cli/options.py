@@ -62,7 +62,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     A field is `name: Annotated[type, typer.Option(...)] = default`, like any parameter of a typer command.
     """
     hints = get_type_hints(command, include_extras=True)
-    classes = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    classes: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in classes:

@@ -1,4 +1,4 @@
-"""Look into an adapter file without torch: only the header of the safetensors format is read as such."""
+"""Inspect an adapter file without torch: only the header of the safetensors format is parsed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LocalAdapter:
 
 
 def read_adapter_file(path: str | Path) -> LocalAdapter:
-    """Raises InvalidInput for what is no adapter file. Judging its values is the server's part."""
+    """Read an adapter file. Raises InvalidInput if it is not one. Only the server checks its values."""
     content = read_file(path)
     header = _header(content, path)
     metadata = header.pop("__metadata__", {})
@@ -37,23 +37,23 @@ def read_adapter_file(path: str | Path) -> LocalAdapter:
         parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
-            f"{path}: a safetensors file without a lensmount manifest, expected an adapter of `lensmount train`"
+            f"{path}: found a safetensors file without a lensmount manifest, expected an adapter of `lensmount train`"
         ) from error
     if not isinstance(manifest, dict):
-        raise InvalidInput(f"{path}: the manifest is {type(manifest).__name__}, expected an object")
+        raise InvalidInput(f"{path}: found a manifest of type {type(manifest).__name__}, expected an object")
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return LocalAdapter(digest, len(content), parameters, manifest)
 
 
 def _header(content: bytes, path: str | Path) -> dict[str, Any]:
-    """The format: 8 bytes length (little endian), so many bytes of JSON, then the tensors."""
+    """The format: a length n (8 bytes, little endian), n bytes of JSON, then the tensors."""
     try:
         (length,) = struct.unpack_from("<Q", content)
         if length > len(content) - 8:
             raise ValueError(f"its header claims {length} bytes")
         header = json.loads(content[8 : 8 + length])
     except (struct.error, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path}: no safetensors file ({error})") from error
+        raise InvalidInput(f"{path}: not a safetensors file ({error})") from error
     if not isinstance(header, dict):
-        raise InvalidInput(f"{path}: no safetensors file (its header is no object)")
+        raise InvalidInput(f"{path}: not a safetensors file (its header is not an object)")
     return header

@@ -1,4 +1,4 @@
-"""A folder of labelled images as one zip whose bytes depend on nothing but names and contents."""
+"""A folder of labelled images as one zip. Its bytes depend only on the names and contents of the files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO
 
 from lensmount_client._errors import CannotWrite, InvalidInput
 from lensmount_client._files.paths import IMAGE_SUFFIXES
-from lensmount_client._show.progress import Report, nobody
+from lensmount_client._show.progress import Report, no_report
 
 MANIFESTS = frozenset({"manifest.csv", "labels.csv", "manifest.jsonl"})  # at the top of the folder
 MEMORY_BYTES = 64 * 2**20  # an archive up to this size never touches the disk
@@ -45,12 +45,12 @@ class Archive:
         return self.file.read(size_bytes)
 
 
-def open_archive(path: str | Path, report: Report = nobody) -> Archive:
-    """A zip as it is, or a folder packed into a temporary one: images and manifests, sorted, uncompressed.
+def open_archive(path: str | Path, report: Report = no_report) -> Archive:
+    """Open a zip as it is, or pack a folder into a temporary one: images and manifests, sorted, uncompressed.
 
-    Hidden files and those that are no images are left out and counted. The same contents give the same
-    bytes, so that an upload is found again. `report` is told (bytes packed, None). Raises InvalidInput, or
-    CannotWrite where there is no room.
+    Hidden files and files that are not images are left out and counted. The same contents give the same bytes,
+    so that an interrupted upload can resume. `report` is called with (bytes packed, None). Raises InvalidInput,
+    or CannotWrite if the disk is full.
     """
     path = Path(path)
     try:
@@ -59,7 +59,7 @@ def open_archive(path: str | Path, report: Report = nobody) -> Archive:
         if not path.exists():
             raise InvalidInput(f"{path}: no such file or folder")
         if not path.is_file() or not zipfile.is_zipfile(path):
-            raise InvalidInput(f"{path}: is no zip, expected a folder of images or a zip of one")
+            raise InvalidInput(f"{path}: not a zip, expected a folder of images or a zip of one")
         return _sealed(path.open("rb"), {})
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
@@ -74,16 +74,16 @@ def _pack(folder: Path, report: Report) -> Archive:
                 _add(archive, name, path)
                 report(file.tell(), None)
             if not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in archive.namelist()):
-                found = f"only {counted(left_out)}" if left_out else "nothing"
+                contents = f"only {counted(left_out)}" if left_out else "nothing"
                 raise InvalidInput(
-                    f"{folder}: found {found}, expected images ({' '.join(sorted(IMAGE_SUFFIXES))}), "
-                    "one folder of them for each class, or a manifest.csv with the columns path and label"
+                    f"{folder}: found {contents}, expected images ({' '.join(sorted(IMAGE_SUFFIXES))}), "
+                    "with one folder per class, or a manifest.csv with the columns path and label"
                 )
         return _sealed(file, dict(sorted(left_out.items())))
     except OSError as error:
         file.close()
         raise CannotWrite(
-            f"the archive of {folder} cannot be written ({error.strerror}): TMPDIR says where it goes"
+            f"the archive of {folder} cannot be written ({error.strerror}). Fix: set TMPDIR to a folder with more space"
         ) from error
     except BaseException:
         file.close()
@@ -91,8 +91,8 @@ def _pack(folder: Path, report: Report) -> Archive:
 
 
 def _files(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, Path]]:
-    """Names within the archive, sorted, and where their bytes are."""
-    found = []
+    """Names in the archive, sorted, each with the path of its file."""
+    entries = []
     for parent, folders, files in os.walk(folder, onerror=_refuse):
         hidden = [name for name in folders if _is_hidden(name)]
         left_out.update({"hidden folders": len(hidden)} if hidden else {})
@@ -103,10 +103,10 @@ def _files(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, Path]]:
                 left_out["hidden"] += 1
             elif Path(name).suffix.lower() in IMAGE_SUFFIXES or (at_top and name in MANIFESTS):
                 path = Path(parent, name)
-                found.append((path.relative_to(folder).as_posix(), path))
+                entries.append((path.relative_to(folder).as_posix(), path))
             else:
                 left_out[Path(name).suffix.lower() or "without a suffix"] += 1
-    return iter(sorted(found))
+    return iter(sorted(entries))
 
 
 def _refuse(error: OSError) -> None:
@@ -121,15 +121,15 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
     entry = zipfile.ZipInfo(name, EPOCH)
     entry.create_system, entry.external_attr = 3, 0o100644 << 16
     if not path.is_file():
-        raise InvalidInput(f"{path}: is no regular file (a broken link?)")
+        raise InvalidInput(f"{path}: not a regular file (a broken link?)")
     try:
-        content = path.read_bytes()  # empty ones as well: the server reports them as unreadable
+        content = path.read_bytes()  # empty files too: the server reports them as unreadable
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
     try:
         archive.writestr(entry, content)
     except UnicodeEncodeError as error:
-        raise InvalidInput(f"{name!r}: the file's name is no UTF-8; rename it") from error
+        raise InvalidInput(f"{name!r}: this file name is not UTF-8. Fix: rename the file") from error
 
 
 def _sealed(file: IO[bytes], left_out: Mapping[str, int]) -> Archive:

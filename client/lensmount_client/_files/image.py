@@ -1,28 +1,24 @@
-"""Whatever the caller holds as an image or a volume, turned into the bytes of a file."""
+"""Turn an image or a volume in any supported form into the bytes of a file."""
 
 from __future__ import annotations
 
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import read_file
 from lensmount_client._types.inputs import ImageInput
 
-if TYPE_CHECKING:
-    pass
-
-
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # PNG holds these without loss
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # PNG stores these without loss
 ORIENTATION = 0x0112  # the EXIF tag that says which way is up
 
 
 def image_bytes(source: ImageInput) -> bytes:
-    """The bytes to post. Raises InvalidInput for what cannot be an image.
+    """The bytes to send. Raises InvalidInput for anything that cannot be an image.
 
-    * a path (str or Path) or a binary file object: its bytes as they are, read from where it stands
+    * a path (str or Path) or a binary file object: its bytes as they are, from the file's current position
     * bytes: as they are
     * a PIL image of mode 1, L, LA, P, RGB or RGBA: encoded as PNG, without loss, keeping its orientation
     * a numpy array of dtype uint8 and shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA): as PNG.
@@ -46,7 +42,7 @@ def image_bytes(source: ImageInput) -> bytes:
 
 
 def _is_volume(array: Any) -> bool:
-    """Three sides too long to be channels, or four of which the last is colours; [3, H, W] of bytes is an image."""
+    """True for three dimensions too large to be channels, or four with RGB last. [3, H, W] of uint8 is an image."""
     channels_first = array.dtype.name == "uint8" and array.shape[:1] in ((1,), (3,), (4,))
     if array.ndim == 3:
         return min(array.shape[1:]) > 4 and not channels_first
@@ -66,7 +62,7 @@ def _npy_of_array(array: Any) -> bytes:
 def _read(file: Any) -> bytes:
     try:
         content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: closed, or text that is no text
+    except (OSError, ValueError) as error:  # ValueError: a closed file, or text that cannot be decoded
         raise InvalidInput(f"image: the file object cannot be read ({error})") from error
     if not isinstance(content, bytes):
         raise InvalidInput("image: found a file opened as text, expected open(path, 'rb')")
@@ -80,7 +76,7 @@ def _filled(content: bytes, word: str) -> bytes:
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """isinstance without importing: who holds such a value has loaded its module."""
+    """isinstance without an import: if the value exists, its module is loaded."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name, ()))
 
@@ -88,21 +84,21 @@ def _is_a(value: object, module: str, name: str) -> bool:
 def _png_of_image(image: Any) -> bytes:
     if image.mode not in MODES:
         raise InvalidInput(
-            f"image: found a PIL image of mode {image.mode}, expected one of {', '.join(MODES)}: "
-            "image.convert('RGB') if that is what you mean"
+            f"image: found a PIL image of mode {image.mode}, expected one of {', '.join(MODES)}. "
+            "Fix: image.convert('RGB'), if colours are what you need"
         )
     if 0 in image.size:
         raise InvalidInput(f"image: found {image.width} x {image.height} pixels, expected at least one")
     buffer = io.BytesIO()
     try:
         image.save(buffer, "PNG", **_orientation(image))
-    except (OSError, ValueError, SyntaxError) as error:  # PIL decodes only now, and may find a broken file
+    except (OSError, ValueError, SyntaxError) as error:  # PIL decodes only now and may find that the file is damaged
         raise InvalidInput(f"image: the PIL image cannot be encoded ({error})") from error
     return buffer.getvalue()
 
 
 def _orientation(image: Any) -> dict[str, Any]:
-    """The one EXIF tag that changes what is seen; the others may be private."""
+    """Only the EXIF tag that changes how the image is shown; the others may be private."""
     orientation = image.getexif().get(ORIENTATION)
     if orientation is None:
         return {}
@@ -116,15 +112,15 @@ def _orientation(image: Any) -> dict[str, Any]:
 def _png_of_array(array: Any) -> bytes:
     if array.dtype.name != "uint8":
         raise InvalidInput(
-            f"image: found an array of {array.dtype.name}, expected uint8 in 0..255: "
-            "for floats in 0..1, (array * 255).round().astype('uint8')"
+            f"image: found an array of {array.dtype.name}, expected uint8 in 0..255. "
+            "Fix: for floats in 0..1, (array * 255).round().astype('uint8')"
         )
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
-        raise InvalidInput(f"image: found shape {array.shape}, expected channels last: array.transpose(1, 2, 0)")
+        raise InvalidInput(f"image: found shape {array.shape}, expected channels last. Fix: array.transpose(1, 2, 0)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
         raise InvalidInput(f"image: found shape {array.shape}, expected [H, W], [H, W, 3] or [H, W, 4]")
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
-        raise InvalidInput("image: an array is sent as PNG, which needs: pip install pillow") from error
+        raise InvalidInput("an array is sent as PNG, which needs Pillow. Fix: pip install pillow") from error
     return _png_of_image(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))

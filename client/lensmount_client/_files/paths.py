@@ -1,4 +1,4 @@
-"""Files of this machine: read with errors that say what is wrong, found in folders and by patterns."""
+"""Files on this machine: read them with clear errors, find them in folders and by patterns."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
 
-MAX_NAMES = 1000  # of a folder, compared with a name that is not there
+MAX_NAMES = 1000  # of a folder that are compared with a missing name
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what the server decodes
 
 
 def read_file(path: str | Path) -> bytes:
-    """All bytes, at least one. Raises InvalidInput."""
+    """Read all bytes; a file has at least one. Raises InvalidInput."""
     path = Path(path)
     try:
         if path.is_dir():
-            raise InvalidInput(f"{path}: is a folder, expected a file")
+            raise InvalidInput(f"{path}: found a folder, expected a file")
         if path.exists() and not path.is_file():
-            raise InvalidInput(f"{path}: is no regular file")
+            raise InvalidInput(f"{path}: not a regular file")
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise InvalidInput(f"{path}: no such file{_meant(path)}") from error
+        raise InvalidInput(f"{path}: no such file{_suggestion(path)}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise InvalidInput(f"{path}: cannot be read ({reason})") from error
@@ -35,8 +35,8 @@ def read_file(path: str | Path) -> bytes:
     return content
 
 
-def _meant(path: Path) -> str:
-    """The file beside it that somebody who mistyped the name may have meant."""
+def _suggestion(path: Path) -> str:
+    """A question about the file with the most similar name in the same folder; empty if there is none."""
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         names = [entry.name for entry in itertools.islice(entries, MAX_NAMES)]
         if close := difflib.get_close_matches(path.name, names, n=1, cutoff=0.7):
@@ -45,10 +45,10 @@ def _meant(path: Path) -> str:
 
 
 def find_images(where: str | Path) -> Iterator[str]:
-    """Paths under a folder (recursive, by image suffix, sorted, none hidden), of a pattern, or of one file.
+    """Paths in a folder (recursive, by image suffix, sorted, without hidden files), of a pattern, or of one file.
 
-    Files that are named or matched by a pattern count as images whatever their suffix. Lazy: a folder of a
-    million images is walked as it is consumed. Raises InvalidInput where there is nothing.
+    A file that is named or matched by a pattern counts as an image, with any suffix. The search is lazy: a folder
+    of a million images is walked as the paths are consumed. Raises InvalidInput if nothing is found.
     """
     text = os.fspath(where)
     if Path(text).is_dir():

@@ -1,1 +1,1 @@
-"""One call from first attempt to result, without I/O."""
+"""One call from its first attempt to its result, without I/O."""

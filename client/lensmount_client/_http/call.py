@@ -1,4 +1,4 @@
-"""One call from first attempt to result, without I/O: the clients only send and sleep."""
+"""One call from its first attempt to its result, without I/O: the clients only send and sleep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request, and how its answer is read. `_api/adapters.py` has one function for each endpoint."""
+    """A request, and the function that reads its response. The modules of `_api` have one function per endpoint."""
 
     method: str
     path: str
@@ -29,44 +29,44 @@ class Call(Generic[T]):
     content_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     sink: Sink | None = None
-    limit_bytes: int | None = None  # of the answer, where the client's own limit does not fit
-    read_s: float | None = None  # longest silence of the server, where it is known to think for longer
+    limit_bytes: int | None = None  # of the response, if it differs from the client's limit
+    read_s: float | None = None  # longest silence of the server, for requests that it works on for long
     retried: bool = True
 
     def httpx_options(self) -> dict[str, Any]:
-        """Arguments that build_request of both httpx clients takes."""
+        """Arguments for `build_request` of both httpx clients."""
         headers = {"Content-Type": self.content_type, **self.headers} if self.content_type else self.headers
         return {"params": self.params, "headers": headers, "content": self.content}
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send the call's request, then `.send(answer)` or `.throw(httpx error)` into the exchange."""
+    """Send the call's request once, then `.send(response)` or `.throw(httpx error)` into the generator."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Sleep so long, then go on."""
+    """Sleep for this long, then resume the generator."""
 
     seconds: float
 
 
-Exchange = Generator[Send | Wait, Response | None, T]
+Attempts = Generator[Send | Wait, Response | None, T]
 
 
-def send_with_retries(call: Call[T], policy: RetryPolicy, base_url: str) -> Exchange[T]:
-    """Yields what to do next and returns the call's result, or raises a LensmountError."""
+def send_with_retries(call: Call[T], policy: RetryPolicy, base_url: str) -> Attempts[T]:
+    """Yield what to do next; return the call's result. Raises a LensmountError."""
     for failures in count(1):
         error, cause = None, None
         try:
-            answer = yield Send()
+            response = yield Send()
         except httpx.RequestError as failure:
             error, cause = transport_error(failure, base_url), failure
         else:
-            assert answer is not None, "an exchange that asked to Send must be given the Answer"
-            if answer.ok:
-                return call.read(answer)
-            error = error_of(answer, policy.clock())
+            assert response is not None, "after Send, the caller must send the Response into the generator"
+            if response.ok:
+                return call.read(response)
+            error = error_of(response, policy.clock())
         wait_s = policy.wait_s(failures, error) if call.retried else None
         if wait_s is None:
             raise error from cause
@@ -77,14 +77,14 @@ def send_with_retries(call: Call[T], policy: RetryPolicy, base_url: str) -> Exch
 def transport_error(failure: httpx.RequestError, base_url: str) -> LensmountError:
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
         return ServerUnreachable(
-            f"no server answers at {base_url} ({_said(failure)}); start one with `lensmount serve`"
+            f"no server answers at {base_url} ({_reason(failure)}); start one with `lensmount serve`"
         )
     if isinstance(failure, httpx.TimeoutException):
-        return TimedOut(f"{base_url} did not answer in time ({_said(failure)}): allow a longer timeout")
+        return TimedOut(f"{base_url} did not answer in time ({_reason(failure)}). Fix: a longer timeout")
     if isinstance(failure, httpx.DecodingError):
-        return UnexpectedResponse(f"{base_url} sent a body that cannot be decoded ({_said(failure)})")
-    return ServerUnreachable(f"the connection to {base_url} broke ({_said(failure)})")
+        return UnexpectedResponse(f"{base_url} sent a body that cannot be decoded ({_reason(failure)})")
+    return ServerUnreachable(f"the connection to {base_url} broke ({_reason(failure)})")
 
 
-def _said(failure: httpx.RequestError) -> str:
+def _reason(failure: httpx.RequestError) -> str:
     return str(failure) or type(failure).__name__

@@ -1,4 +1,4 @@
-"""Run one function over many inputs: several at a time, in order, never far ahead of the consumer."""
+"""Apply a function to many inputs: several at a time, in order, never far ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TypeVar
 I = TypeVar("I")  # noqa: E741  input
 R = TypeVar("R")  # result
 
-AHEAD = 2  # inputs taken per worker: one at work, one ready
+AHEAD = 2  # inputs taken per worker: one in work, one ready
 
 
 def bounded_map(
     function: Callable[[I], R], inputs: Iterable[I], *, concurrency: int, ordered: bool
 ) -> Generator[R, None, None]:
-    """At most `concurrency` calls at once and twice as many inputs taken beyond the last one yielded."""
+    """Run at most `concurrency` calls at a time. At most twice as many inputs are taken beyond the last result."""
     source = iter(inputs)
     window: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="lensmount")
@@ -38,19 +38,19 @@ def bounded_map(
 async def abounded_map(
     function: Callable[[I], Awaitable[R]], inputs: Iterable[I], *, concurrency: int, ordered: bool
 ) -> AsyncGenerator[R, None]:
-    """The async twin of `bounded_map`; leaving early cancels what is under way."""
+    """Like `bounded_map`, for coroutines. Leaving the loop early cancels the calls in progress."""
     source = iter(inputs)
     window: deque[asyncio.Task[R]] = deque()
-    turn = asyncio.Semaphore(concurrency)
+    slots = asyncio.Semaphore(concurrency)
 
-    async def take_turn(item: I) -> R:
-        async with turn:
+    async def in_a_slot(item: I) -> R:
+        async with slots:
             return await function(item)
 
     try:
         while True:
             for item in islice(source, AHEAD * concurrency - len(window)):
-                window.append(asyncio.create_task(take_turn(item)))
+                window.append(asyncio.create_task(in_a_slot(item)))
             if not window:
                 return
             done = window[0] if ordered else await _first(window)

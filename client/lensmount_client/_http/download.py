@@ -1,4 +1,4 @@
-"""Receive a file beside its final place and rename it only when its digest is right."""
+"""Receive a file under a temporary name in its final folder; rename it only if its digest is correct."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lensmount_client._types.results import DownloadedFile
 
 
 class Download:
-    """The sink of a pull; whatever goes wrong, the target is either whole or untouched.
+    """The sink of a download. If anything fails, the target file is unchanged.
 
-    Writing blocks, in the async client as well: it is short against the network.
+    Writing blocks, in the async client too: it is short compared with the network.
     """
 
     def __init__(self, target: Path, mismatch: type[AnswerError] = AdapterMismatch) -> None:
         self._target = target
-        self._mismatch = mismatch  # raised for other bytes than promised
+        self._mismatch = mismatch  # raised if the bytes differ from what the server promised
         try:
             handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         except OSError as error:
@@ -54,12 +54,15 @@ class Download:
         self._size_bytes += len(chunk)
 
     def finish(self, digest: str, request_id: str | None) -> DownloadedFile:
-        """Raises UnexpectedResponse without a digest to check against, `mismatch` if it differs."""
+        """Move the file to its target. Raises UnexpectedResponse if there is no digest, `mismatch` if it differs."""
         if not DIGEST.fullmatch(digest):
             raise UnexpectedResponse(f"ETag: found {digest!r}, expected sha256:<64 hex>", request_id)
         received = f"sha256:{self._hash.hexdigest()}"
         if received != digest:
-            raise self._mismatch(f"digest: the server promised {digest}, the bytes have {received}", request_id)
+            raise self._mismatch(
+                f"digest: found {received}, expected {digest} as the server promised. Fix: download it again",
+                request_id,
+            )
         try:
             self._file.close()
             self._temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
@@ -70,12 +73,12 @@ class Download:
 
 
 def download_target(path: str | Path, name: str) -> Path:
-    """The file to write: `path` itself, or `name` in it where `path` is a folder."""
+    """The file to write: `path` itself, or `name` inside it if `path` is a folder."""
     path = Path(path)
     return path / name if path.is_dir() else path
 
 
 def _umask() -> int:
-    current = os.umask(0o022)  # the only way to read it is to set it
+    current = os.umask(0o022)  # reading it is only possible by setting it
     os.umask(current)
     return current

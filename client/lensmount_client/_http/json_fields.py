@@ -1,4 +1,4 @@
-"""Read a JSON answer field by field; whatever is missing or of the wrong kind is named by its path."""
+"""Read a JSON response field by field. Errors name the path of a field that is missing or has the wrong type."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from lensmount_client._http.response import Response
 
 
 class JsonFields:
-    """`JsonFields.of(answer).child("adapter").text("name")`; raises UnexpectedResponse."""
+    """`JsonFields.of(response).child("adapter").string("name")`. Raises UnexpectedResponse."""
 
     def __init__(self, value: Any, path: str, request_id: str | None) -> None:
         self._path = path
         self._request_id = request_id
         if not isinstance(value, dict):
-            self._fail(path or "the answer", value, "an object")
+            self._fail(path or "the response", value, "an object")
         self.value: dict[str, Any] = value
 
     @classmethod
-    def of(cls, answer: Response) -> JsonFields:
+    def of(cls, response: Response) -> JsonFields:
         try:
-            value = json.loads(answer.body)
+            value = json.loads(response.body)
         except (ValueError, RecursionError) as error:
             raise UnexpectedResponse(
-                f"found status {answer.status} with {answer.content_type or 'no content type'} "
-                f"that is no JSON ({error}), expected an answer of a lensmount server: is base_url right?",
-                answer.request_id,
+                f"found status {response.status} with {response.content_type or 'no content type'} "
+                f"that is not JSON ({error}), expected a response of a lensmount server. Fix: check base_url",
+                response.request_id,
             ) from error
-        return cls(value, "", answer.request_id)
+        return cls(value, "", response.request_id)
 
-    def text(self, key: str) -> str:
-        value = self._at(key)
-        return value if isinstance(value, str) else self._fail(self._name(key), value, "a text")
+    def string(self, key: str) -> str:
+        value = self._value(key)
+        return value if isinstance(value, str) else self._fail(self._name(key), value, "a string")
 
     def integer(self, key: str) -> int:
-        value = self._at(key)
+        value = self._value(key)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         self._fail(self._name(key), value, "a whole number")
 
     def number(self, key: str) -> float:
-        value = self._at(key)
+        value = self._value(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
         self._fail(self._name(key), value, "a number")
 
-    def truth(self, key: str) -> bool:
-        value = self._at(key)
+    def boolean(self, key: str) -> bool:
+        value = self._value(key)
         return value if isinstance(value, bool) else self._fail(self._name(key), value, "true or false")
 
     def time(self, key: str) -> datetime:
-        text = self.text(key)
+        text = self.string(key)
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
             self._fail(self._name(key), text, "an ISO 8601 time")
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
-    def text_or_none(self, key: str) -> str | None:
-        return None if self.value.get(key) is None else self.text(key)
+    def string_or_none(self, key: str) -> str | None:
+        return None if self.value.get(key) is None else self.string(key)
 
     def integer_or_none(self, key: str) -> int | None:
         return None if self.value.get(key) is None else self.integer(key)
@@ -83,16 +83,16 @@ class JsonFields:
         return {name: child.integer(name) for name in child.value}
 
     def child(self, key: str) -> JsonFields:
-        return JsonFields(self._at(key), self._name(key), self._request_id)
+        return JsonFields(self._value(key), self._name(key), self._request_id)
 
     def children(self, key: str) -> Iterator[JsonFields]:
         for index, value in enumerate(self._list(key)):
             yield JsonFields(value, f"{self._name(key)}[{index}]", self._request_id)
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def strings(self, key: str) -> tuple[str, ...]:
         values = self._list(key)
         if not all(isinstance(value, str) for value in values):
-            self._fail(self._name(key), values, "a list of texts")
+            self._fail(self._name(key), values, "a list of strings")
         return tuple(values)
 
     def integers(self, key: str) -> tuple[int, ...]:
@@ -102,12 +102,14 @@ class JsonFields:
         return tuple(values)
 
     def _list(self, key: str) -> list[Any]:
-        value = self._at(key)
+        value = self._value(key)
         return value if isinstance(value, list) else self._fail(self._name(key), value, "a list")
 
-    def _at(self, key: str) -> Any:
+    def _value(self, key: str) -> Any:
         if key not in self.value:
-            raise UnexpectedResponse(f"the answer lacks {self._name(key)}", self._request_id)
+            raise UnexpectedResponse(
+                f"found a response without {self._name(key)}, expected this field", self._request_id
+            )
         return self.value[key]
 
     def _name(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Several calls as one operation, without I/O: a generator yields calls and is sent their results."""
+"""Several calls as one operation, without I/O: a generator yields calls and receives their results."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class AsyncSendCall(Protocol):
     def __call__(self, call: Call[T]) -> Awaitable[T]: ...
 
 
-def run_operation(steps: Operation[T], run: SendCall) -> T:
-    """Run each call; what it raises is raised in the generator, which may know a way on."""
+def run_operation(operation: Operation[T], send: SendCall) -> T:
+    """Send each call. An error is raised inside the generator, which may handle it and yield another call."""
     try:
-        call = next(steps)
+        call = next(operation)
         while True:
             try:
-                result = run(call)
+                result = send(call)
             except LensmountError as error:
-                call = steps.throw(error)
+                call = operation.throw(error)
             else:
-                call = steps.send(result)
+                call = operation.send(result)
     except StopIteration as stop:
         return cast(T, stop.value)
 
 
-async def arun_operation(steps: Operation[T], run: AsyncSendCall) -> T:
-    """The async twin of `run_operation`."""
+async def arun_operation(operation: Operation[T], send: AsyncSendCall) -> T:
+    """Like `run_operation`, for the async client."""
     try:
-        call = next(steps)
+        call = next(operation)
         while True:
             try:
-                result = await run(call)
+                result = await send(call)
             except LensmountError as error:
-                call = steps.throw(error)
+                call = operation.throw(error)
             else:
-                call = steps.send(result)
+                call = operation.send(result)
     except StopIteration as stop:
         return cast(T, stop.value)

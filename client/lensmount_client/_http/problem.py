@@ -1,4 +1,4 @@
-"""Turn an answer that says no into the error class that names it."""
+"""Turn an error response into an exception of the matching class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lensmount_client import _errors as e
 from lensmount_client._http.response import Response
 from lensmount_client._http.retry import parse_retry_after
 
-# The members of a problem document that have a place of their own in Problem.
+# The members of a problem document that have their own field in Problem; the others go to `more`.
 USUAL = frozenset({"type", "title", "status", "detail", "code", "request_id", "retry_after_s", "errors", "limit"})
 
-# Codes that a newer server may have, by what they are about.
+# For codes that only a newer server has: the class by the prefix of the code.
 CLASS_OF_PREFIX: dict[str, type[e.ProblemError]] = {
     "image_": e.ImageRejected,
     "volume_": e.ImageRejected,
@@ -26,11 +26,11 @@ CLASS_OF_PREFIX: dict[str, type[e.ProblemError]] = {
 }
 
 
-def error_of(answer: Response, now_s: float) -> e.LensmountError:
-    """The error that this answer, whose status is not 2xx, stands for. `now_s` is Unix time."""
-    if answer.status < 400:
-        return e.UnexpectedResponse(_redirect_message(answer), answer.request_id)
-    problem = _problem_of(answer, now_s)
+def error_of(response: Response, now_s: float) -> e.LensmountError:
+    """The exception for a response whose status is not 2xx. `now_s` is Unix time."""
+    if response.status < 400:
+        return e.UnexpectedResponse(_redirect_message(response), response.request_id)
+    problem = _problem_of(response, now_s)
     return _class_of(problem)(problem)
 
 
@@ -45,51 +45,51 @@ def _class_of(problem: e.Problem) -> type[e.ProblemError]:
     return e.CLASS_OF_STATUS.get(problem.status, fallback)
 
 
-def _problem_of(answer: Response, now_s: float) -> e.Problem:
-    document = _document_of(answer)
+def _problem_of(response: Response, now_s: float) -> e.Problem:
+    document = _document_of(response)
     code = document.get("code")
     if not isinstance(code, str):
-        return _foreign_problem(answer, now_s)
+        return _foreign_problem(response, now_s)
     errors, limit = document.get("errors"), document.get("limit")
     return e.Problem(
-        status=answer.status,
+        status=response.status,
         code=code,
-        title=_text(document, "title") or _reason(answer.status),
-        detail=_text(document, "detail"),
-        request_id=_text(document, "request_id") or answer.request_id,
-        retry_after_s=_retry_after_s(answer, document, now_s),
+        title=_string(document, "title") or _reason(response.status),
+        detail=_string(document, "detail"),
+        request_id=_string(document, "request_id") or response.request_id,
+        retry_after_s=_retry_after_s(response, document, now_s),
         errors=tuple(errors) if isinstance(errors, list) else (),
         limit=limit if isinstance(limit, dict) else {},
         more={key: value for key, value in document.items() if key not in USUAL},
     )
 
 
-def _foreign_problem(answer: Response, now_s: float) -> e.Problem:
-    reason = _reason(answer.status)
-    sent = answer.content_type or "no content type"
+def _foreign_problem(response: Response, now_s: float) -> e.Problem:
+    reason = _reason(response.status)
+    content_type = response.content_type or "no content type"
     return e.Problem(
-        status=answer.status,
-        code=f"http_{answer.status}",
+        status=response.status,
+        code=f"http_{response.status}",
         title=reason,
         detail=(
-            f"status {answer.status} ({reason}) with {sent}, expected a lensmount problem document: "
-            "does a proxy stand in between, or another server at this address?"
+            f"status {response.status} ({reason}) with {content_type}, expected a lensmount problem document: "
+            "is there a proxy in between, or another server at this address?"
         ),
-        request_id=answer.request_id,
-        retry_after_s=_retry_after_s(answer, {}, now_s),
+        request_id=response.request_id,
+        retry_after_s=_retry_after_s(response, {}, now_s),
     )
 
 
-def _document_of(answer: Response) -> dict[str, Any]:
+def _document_of(response: Response) -> dict[str, Any]:
     try:
-        document = json.loads(answer.body)
+        document = json.loads(response.body)
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def _retry_after_s(answer: Response, document: dict[str, Any], now_s: float) -> float | None:
-    from_header = parse_retry_after(answer.headers.get("retry-after"), now_s)
+def _retry_after_s(response: Response, document: dict[str, Any], now_s: float) -> float | None:
+    from_header = parse_retry_after(response.headers.get("retry-after"), now_s)
     if from_header is not None:
         return from_header
     stated = document.get("retry_after_s")
@@ -102,13 +102,13 @@ def _retry_after_s(answer: Response, document: dict[str, Any], now_s: float) -> 
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _redirect_message(answer: Response) -> str:
-    target = answer.headers.get("location")
-    found = f"status {answer.status}" + (f" to {target}" if target else "")
-    return f"{found}, expected an answer: redirects are not followed, give the final address as base_url"
+def _redirect_message(response: Response) -> str:
+    target = response.headers.get("location")
+    found = f"status {response.status}" + (f" to {target}" if target else "")
+    return f"{found}, but redirects are not followed. Fix: give the final address as base_url"
 
 
-def _text(document: dict[str, Any], key: str) -> str:
+def _string(document: dict[str, Any], key: str) -> str:
     value = document.get(key)
     return value if isinstance(value, str) else ""
 

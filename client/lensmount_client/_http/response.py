@@ -1,4 +1,4 @@
-"""What came back over the wire, read in full and bounded."""
+"""An HTTP response, read completely and within a size limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lensmount_client._errors import ResponseTooLarge
 
 @dataclass(frozen=True)
 class Response:
-    """One HTTP response. `headers` finds names in any case; `body` is empty where a sink took the bytes."""
+    """One HTTP response. `headers` ignores the case of names. `body` is empty if a sink took the bytes."""
 
     status: int
     headers: Mapping[str, str]
@@ -31,14 +31,14 @@ class Response:
 
 
 class Sink(Protocol):
-    """Takes the bytes of a body; `start` forgets what an earlier attempt wrote."""
+    """Takes the bytes of a body. `start` discards what an earlier attempt wrote."""
 
     def start(self) -> None: ...
     def write(self, chunk: bytes) -> None: ...
 
 
 class Memory:
-    """The sink for documents."""
+    """The sink that keeps a body in memory."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -53,7 +53,7 @@ class Memory:
 class Receiver:
     """Feeds one response into its sink and stops at the limit.
 
-    Only a 2xx body goes to the sink of the call: a problem document must not land in somebody's file.
+    Only a 2xx body goes to the call's sink, so that a problem document never ends up in a downloaded file.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], sink: Sink | None, limit_bytes: int) -> None:
@@ -61,18 +61,18 @@ class Receiver:
         self._headers = headers
         self._memory = Memory()
         self._sink = sink if sink is not None and 200 <= status < 300 else self._memory
-        self._room = self._limit_bytes = limit_bytes
+        self._bytes_left = self._limit_bytes = limit_bytes
         self._sink.start()
 
     def feed(self, chunk: bytes) -> None:
-        self._room -= len(chunk)
-        if self._room < 0:
+        self._bytes_left -= len(chunk)
+        if self._bytes_left < 0:
             raise ResponseTooLarge(
-                f"the answer has more than {self._limit_bytes} bytes; "
-                "if that is right, build the client with a larger max_response_bytes",
+                f"found a response of more than {self._limit_bytes} bytes, expected less. "
+                "Fix: build the client with a larger max_response_bytes",
                 self._headers.get("x-request-id"),
             )
         self._sink.write(chunk)
 
-    def answer(self) -> Response:
+    def response(self) -> Response:
         return Response(self._status, self._headers, bytes(self._memory.body))

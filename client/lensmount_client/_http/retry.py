@@ -1,4 +1,4 @@
-"""When to send a request again, and how long to wait before; decides, never sleeps."""
+"""Decide whether to send a request again and how long to wait first. Nothing here sleeps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RETRYABLE = (Busy, RequestTimeout, ServerUnreachable, Unavailable)
 class RetryPolicy:
     """`Client(retries=RetryPolicy(retries=5, max_wait_s=60))`, or just `Client(retries=5)`.
 
-    Lost connections and the statuses 408, 429 and 503 are tried again `retries` times. The wait is what
-    Retry-After asks for and up to a quarter more, or else `backoff_s` doubling with each attempt, half of it
-    by chance. `max_wait_s` caps both before the chance is added.
+    Lost connections and the statuses 408, 429 and 503 are retried `retries` times. The wait is the one that
+    Retry-After asks for plus up to a quarter at random. Without Retry-After it is `backoff_s`, doubled with each
+    attempt, of which half is random. `max_wait_s` caps both before the random part is drawn.
 
     Every request of this client may be sent twice without harm: predictions change nothing, uploads are
-    named by their content, a submitted job has a key of its own, and deleting what is gone leaves it gone.
+    named by their content, each submitted job has its own key, and deleting twice is the same as deleting once.
     """
 
     retries: int = 3
@@ -41,7 +41,7 @@ class RetryPolicy:
     clock: Callable[[], float] = time.time
 
     def wait_s(self, failures: int, error: LensmountError) -> float | None:
-        """Seconds to wait after so many failed attempts (1, 2, ...), or None to give up."""
+        """Seconds to wait after this many failed attempts (1, 2, ...), or None to give up."""
         if failures > self.retries or not isinstance(error, RETRYABLE):
             return None
         asked_s = error.retry_after_s if isinstance(error, ProblemError) else None
@@ -52,7 +52,7 @@ class RetryPolicy:
 
 
 def parse_retry_after(value: str | None, now_s: float) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or an HTTP date; None for anything else.
+    """Seconds from a Retry-After header, which is a number of seconds or an HTTP date. None for anything else.
 
     >>> parse_retry_after("120", now_s=0.0)
     120.0

@@ -1,4 +1,4 @@
-"""Where the server is and how to speak to it, checked once."""
+"""The address of the server and how to talk to it, checked once."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lensmount_client._version import __version__
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_MAX_RESPONSE_BYTES = 512 * 2**20
-MAX_PREDICTION_TIMEOUT_S = 600.0  # the server's
+MAX_PREDICTION_TIMEOUT_S = 600.0  # the server's limit
 
 
 @dataclass(frozen=True)
 class Timeout:
     """`Client(timeout=Timeout(read_s=120))`, or one number for all three: `Client(timeout=30)`.
 
-    `read_s` is the longest silence of the server, so it must be longer than the slowest prediction. One of your own
-    is sent with each prediction: the server then works on it for as long as this side waits.
+    `read_s` is the longest silence of the server, so it must be longer than the slowest prediction. A value other
+    than the default is sent with each prediction: the server then works on it for as long as the client waits.
     """
 
     connect_s: float = 5.0
@@ -60,8 +60,8 @@ class Settings:
         token = _checked_token(token or environ.get("LENSMOUNT_TOKEN") or None)
         if token and url.scheme == "http" and not is_loopback(url.host) and not insecure:
             raise InsecureTransport(
-                f"the token would travel unencrypted to {url.host}: "
-                "use https://, or say insecure=True (--insecure) on a network you trust"
+                f"the token would travel unencrypted to {url.host}. "
+                "Fix: use https://, or insecure=True (--insecure) on a network you trust"
             )
         if not isinstance(timeout, Timeout):
             timeout = Timeout(timeout, timeout, timeout)
@@ -70,7 +70,7 @@ class Settings:
         return cls(str(url), token, timeout, max_response_bytes)
 
     def httpx_options(self) -> dict[str, Any]:
-        """Arguments that httpx.Client and httpx.AsyncClient take alike."""
+        """Arguments for httpx.Client and httpx.AsyncClient."""
         headers = {"User-Agent": f"lensmount-client/{__version__}", "Accept-Encoding": "identity"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -79,24 +79,24 @@ class Settings:
             "headers": headers,
             "timeout": self.httpx_timeout(),
             "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            "follow_redirects": False,  # a redirect would carry image and token elsewhere
-            "trust_env": not is_loopback(httpx.URL(self.base_url).host),  # no proxy on the way to oneself
+            "follow_redirects": False,  # a redirect would send the image and the token to another server
+            "trust_env": not is_loopback(httpx.URL(self.base_url).host),  # no proxy for this machine itself
         }
 
     @property
     def prediction_timeout_s(self) -> float | None:
-        """What a prediction asks the server for; None leaves it to the server, where the user chose nothing."""
+        """The timeout that a prediction asks the server for. None, if the user set none: the server decides."""
         read_s = self.timeout.read_s
         return None if read_s == Timeout.read_s else min(read_s, MAX_PREDICTION_TIMEOUT_S)
 
     def httpx_timeout(self, read_s: float | None = None) -> httpx.Timeout:
-        """The timeout of one request; `read_s` where its silence may be longer or shorter than usual."""
-        t = self.timeout
-        return httpx.Timeout(None, connect=t.connect_s, read=read_s or t.read_s, write=t.write_s)
+        """The timeout of one request. `read_s` replaces the usual limit on the server's silence."""
+        usual = self.timeout
+        return httpx.Timeout(None, connect=usual.connect_s, read=read_s or usual.read_s, write=usual.write_s)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name or address means this machine."""
+    """True if the host name or address is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -113,7 +113,7 @@ def _checked_url(text: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not re.fullmatch(rb"[\w.:-]+", url.raw_host):
         raise InvalidSettings(f"base_url: found {text!r}, expected http://host:port, https://host or host:port")
     if url.userinfo:
-        raise InvalidSettings("base_url: found a user name or password in it, expected none: pass token=...")
+        raise InvalidSettings("base_url: found a user name or password in it, expected neither. Fix: pass token=...")
     if url.query or url.fragment:
         raise InvalidSettings(f"base_url: found {text!r}, expected no query and no fragment")
     return url

@@ -1,7 +1,7 @@
-"""Server-sent events out of the bytes of a response, as WHATWG HTML section 9.2 says, without I/O.
+"""Parse server-sent events from the bytes of a response (WHATWG HTML, section 9.2), without I/O.
 
-Own and small, because httpx-sse gives one empty event for each keep-alive that follows an id, sets no limit to
-the length of a line, and reads from a response, which would need a twin for each client.
+This is not httpx-sse, which yields one empty event for each keep-alive that follows an id, does not limit the
+length of a line, and reads from a response, so that each client would need its own version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the very end may be the f
 
 @dataclass(frozen=True)
 class ServerSentEvent:
-    """One event; `id` is that of the event itself, None where it has none."""
+    """One event. `id` is the id that the event itself has, or None."""
 
     kind: str
     data: str
@@ -25,7 +25,7 @@ class ServerSentEvent:
 
 
 class EventDecoder:
-    """`for event in decoder.feed(chunk)`; what a lost connection leaves unfinished is forgotten with the decoder.
+    """`for event in decoder.feed(chunk)`. Use a new decoder for each connection: an unfinished event is dropped.
 
     Raises ResponseTooLarge for an event of more than `limit_bytes`.
     """
@@ -49,28 +49,28 @@ class EventDecoder:
             event = self._take(line.decode(errors="replace"))
             if event is not None:
                 yield event
-        self._check(len(self._pending))
+        self._check_size(len(self._pending))
 
     def _take(self, line: str) -> ServerSentEvent | None:
         if not line:
             event = ServerSentEvent(self._kind or "message", "\n".join(self._data), self._id) if self._data else None
-            self._forget()
+            self._reset()
             return event
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
             self._size_bytes += len(value) + 1
-            self._check(self._size_bytes)
+            self._check_size(self._size_bytes)
         elif name == "event":
             self._kind = value
         elif name == "id" and "\0" not in value:
             self._id = value
-        return None  # a comment (empty name), `retry`, or something newer
+        return None  # a comment (empty name), `retry`, or a field of a newer standard
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._kind, self._id, self._data, self._size_bytes = "", None, [], 0
 
-    def _check(self, size_bytes: int) -> None:
+    def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._limit_bytes:
             raise ResponseTooLarge(f"found an event of more than {self._limit_bytes} bytes")

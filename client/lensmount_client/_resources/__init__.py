@@ -1,1 +1,1 @@
-"""What a client offers: adapters, datasets, jobs, one job."""
+"""The attributes of a client: adapters, datasets, jobs, and the handle on one job."""

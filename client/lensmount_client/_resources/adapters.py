@@ -1,4 +1,4 @@
-"""The `adapters` of a client: list, push and pull what the server has."""
+"""The `adapters` of a client: list, push and pull adapters of the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import builtins
 import hashlib
 from pathlib import Path
 
-from lensmount_client._api import adapters as calls
+from lensmount_client._api import adapters as endpoints
 from lensmount_client._files.paths import read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
@@ -19,89 +19,89 @@ from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo,
 class Adapters:
     """`client.adapters.push("malaria.safetensors").version`."""
 
-    def __init__(self, run: SendCall) -> None:
-        self._run = run
+    def __init__(self, send: SendCall) -> None:
+        self._send = send
 
     def get(self, name: str) -> AdapterInfo:
         """One adapter with its manifest. Raises AdapterNotFound."""
-        return self._run(calls.get_adapter(name))
+        return self._send(endpoints.get_adapter(name))
 
     def version(self, name: str, version: int) -> VersionInfo:
         """One version with its manifest. Raises VersionNotFound, or VersionDeleted."""
-        return self._run(calls.get_version(name, version))
+        return self._send(endpoints.get_version(name, version))
 
     def push(self, path: str | Path, name: str | None = None) -> AdapterId:
-        """Upload a file, by default under its own name without the suffix; the same bytes twice are one version.
+        """Upload a file, by default under its own name without the suffix. The same bytes make no second version.
 
-        Raises AdapterRejected where the server does not admit it, AdapterMismatch where it received other bytes.
+        Raises AdapterRejected if the server rejects the adapter, AdapterMismatch if it received different bytes.
         """
-        return self._run(_push_call(path, name))
+        return self._send(_push_call(path, name))
 
     def pull(self, name: str, path: str | Path, version: int | None = None) -> AdapterFile:
-        """Download to a file, or as NAME.safetensors into a folder; what stood there is replaced only by the
-        whole file with the right digest.
+        """Download to a file, or as NAME.safetensors into a folder. An existing file is replaced only by a complete
+        one with the correct digest.
         """
         with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
-            return self._run(calls.pull(name, version, download))
+            return self._send(endpoints.pull(name, version, download))
 
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete one version, or the adapter with all its versions and aliases."""
-        return self._run(calls.delete(name, version))
+        return self._send(endpoints.delete(name, version))
 
     def alias(self, name: str, alias: str, version: int) -> Alias:
-        """Let `name:alias` mean this version from now on."""
-        return self._run(calls.set_alias(name, alias, version))
+        """Point `name:alias` to this version from now on."""
+        return self._send(endpoints.set_alias(name, alias, version))
 
     def unalias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
-        return self._run(calls.delete_alias(name, alias))
+        return self._send(endpoints.delete_alias(name, alias))
 
     def list(self) -> builtins.list[AdapterInfo]:
         """All adapters, without their manifests."""
-        return self._run(calls.list_adapters())
+        return self._send(endpoints.list_adapters())
 
 
 class AsyncAdapters:
-    """The twin of `Adapters`: `(await client.adapters.push("malaria.safetensors")).version`."""
+    """Like `Adapters`, for AsyncClient: `(await client.adapters.push("malaria.safetensors")).version`."""
 
-    def __init__(self, run: AsyncSendCall) -> None:
-        self._run = run
+    def __init__(self, send: AsyncSendCall) -> None:
+        self._send = send
 
     async def get(self, name: str) -> AdapterInfo:
         """See `Adapters.get`."""
-        return await self._run(calls.get_adapter(name))
+        return await self._send(endpoints.get_adapter(name))
 
     async def version(self, name: str, version: int) -> VersionInfo:
         """See `Adapters.version`."""
-        return await self._run(calls.get_version(name, version))
+        return await self._send(endpoints.get_version(name, version))
 
     async def push(self, path: str | Path, name: str | None = None) -> AdapterId:
         """See `Adapters.push`."""
-        return await self._run(await asyncio.to_thread(_push_call, path, name))
+        return await self._send(await asyncio.to_thread(_push_call, path, name))
 
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> AdapterFile:
         """See `Adapters.pull`."""
         with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
-            return await self._run(calls.pull(name, version, download))
+            return await self._send(endpoints.pull(name, version, download))
 
     async def delete(self, name: str, version: int | None = None) -> None:
         """See `Adapters.delete`."""
-        return await self._run(calls.delete(name, version))
+        return await self._send(endpoints.delete(name, version))
 
     async def alias(self, name: str, alias: str, version: int) -> Alias:
         """See `Adapters.alias`."""
-        return await self._run(calls.set_alias(name, alias, version))
+        return await self._send(endpoints.set_alias(name, alias, version))
 
     async def unalias(self, name: str, alias: str) -> None:
         """See `Adapters.unalias`."""
-        return await self._run(calls.delete_alias(name, alias))
+        return await self._send(endpoints.delete_alias(name, alias))
 
     async def list(self) -> builtins.list[AdapterInfo]:
         """See `Adapters.list`."""
-        return await self._run(calls.list_adapters())
+        return await self._send(endpoints.list_adapters())
 
 
 def _push_call(path: str | Path, name: str | None) -> Call[AdapterId]:
     name = checked_name(Path(path).stem if name is None else name)
     content = read_file(path)
-    return calls.push(name, content, f"sha256:{hashlib.sha256(content).hexdigest()}")
+    return endpoints.push(name, content, f"sha256:{hashlib.sha256(content).hexdigest()}")

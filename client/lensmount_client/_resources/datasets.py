@@ -1,4 +1,4 @@
-"""The `datasets` of a client: folders of labelled images that the server keeps, to train on."""
+"""The `datasets` of a client: folders of labelled images that the server stores for training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import builtins
 from pathlib import Path
 
-from lensmount_client._api import datasets as calls
+from lensmount_client._api import datasets as endpoints
 from lensmount_client._api.upload import upload
 from lensmount_client._errors import DownloadMismatch
 from lensmount_client._files.dataset_zip import open_archive
@@ -21,48 +21,48 @@ from lensmount_client._types.results import DownloadedFile
 class Datasets:
     """`client.datasets.push("cells/").report.warnings`."""
 
-    def __init__(self, run: SendCall) -> None:
-        self._run = run
+    def __init__(self, send: SendCall) -> None:
+        self._send = send
 
     def push(self, path: str | Path, name: str | None = None, progress: bool | Report = False) -> Dataset:
-        """Upload a folder of images, by default under its own name; the same images twice are one version.
+        """Upload a folder of images, by default under its own name. The same images make no second version.
 
         `path` is a folder with one folder of images for each class, a folder with a `manifest.csv`,
         `labels.csv` or `manifest.jsonl` (path, label, optional group and split) at its top, or a zip of
-        either. It travels in chunks: after a lost connection, and when the same push is called again, it goes
-        on where it was. `progress` draws a bar, or is called with (bytes packed, None), then with (bytes that
-        the server has, bytes in all). The dataset's `report` says what the server found. Raises
-        DatasetRejected, ZipTooLarge, InvalidInput.
+        either. It is sent in chunks, and resumes after a lost connection or when the same push is called again.
+        `progress` draws a bar, or is called with (bytes packed, None) and then with (bytes that the server has,
+        bytes in total). The dataset's `report` says what the server found. Raises DatasetRejected, ZipTooLarge,
+        InvalidInput.
         """
         name = _name_of(path, name)
         with reporting(progress, None, "bytes") as report, open_archive(path, report) as archive:
-            return run_operation(upload(name, archive, report), self._run)
+            return run_operation(upload(name, archive, report), self._send)
 
     def get(self, name: str, version: int | None = None) -> Dataset:
         """One dataset, by default its latest version. Raises DatasetNotFound, or DatasetGone."""
-        return self._run(calls.get_dataset(name, version))
+        return self._send(endpoints.get_dataset(name, version))
 
     def delete(self, name: str, version: int | None = None) -> None:
-        """Delete one version, or the dataset with all of them. Raises DatasetInUse while a job needs it."""
-        return self._run(calls.delete_dataset(name, version))
+        """Delete one version, or the dataset with all its versions. Raises DatasetInUse while a job needs it."""
+        return self._send(endpoints.delete_dataset(name, version))
 
     def pull(self, name: str, path: str | Path, version: int | None = None) -> DownloadedFile:
-        """Download the archive to a file, or as NAME.zip into a folder; it replaces a file only when it is whole.
+        """Download the archive to a file, or as NAME.zip into a folder. A file is replaced only by a complete one.
 
-        It holds the images that the server took and a `manifest.jsonl` that says all about them.
+        The archive has the images that the server accepted and a `manifest.jsonl` that describes them.
         """
-        return run_operation(_pull(name, path, version), self._run)
+        return run_operation(_pull(name, path, version), self._send)
 
     def list(self) -> builtins.list[Dataset]:
         """The latest version of each dataset."""
-        return self._run(calls.list_datasets())
+        return self._send(endpoints.list_datasets())
 
 
 class AsyncDatasets:
-    """The twin of `Datasets`: `(await client.datasets.push("cells/")).report.warnings`."""
+    """Like `Datasets`, for AsyncClient: `(await client.datasets.push("cells/")).report.warnings`."""
 
-    def __init__(self, run: AsyncSendCall) -> None:
-        self._run = run
+    def __init__(self, send: AsyncSendCall) -> None:
+        self._send = send
 
     async def push(self, path: str | Path, name: str | None = None, progress: bool | Report = False) -> Dataset:
         """See `Datasets.push`."""
@@ -71,23 +71,23 @@ class AsyncDatasets:
             reporting(progress, None, "bytes") as report,
             await asyncio.to_thread(open_archive, path, report) as archive,
         ):
-            return await arun_operation(upload(name, archive, report), self._run)
+            return await arun_operation(upload(name, archive, report), self._send)
 
     async def get(self, name: str, version: int | None = None) -> Dataset:
         """See `Datasets.get`."""
-        return await self._run(calls.get_dataset(name, version))
+        return await self._send(endpoints.get_dataset(name, version))
 
     async def delete(self, name: str, version: int | None = None) -> None:
         """See `Datasets.delete`."""
-        return await self._run(calls.delete_dataset(name, version))
+        return await self._send(endpoints.delete_dataset(name, version))
 
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> DownloadedFile:
         """See `Datasets.pull`."""
-        return await arun_operation(_pull(name, path, version), self._run)
+        return await arun_operation(_pull(name, path, version), self._send)
 
     async def list(self) -> builtins.list[Dataset]:
         """See `Datasets.list`."""
-        return await self._run(calls.list_datasets())
+        return await self._send(endpoints.list_datasets())
 
 
 def _name_of(path: str | Path, name: str | None) -> str:
@@ -98,8 +98,8 @@ def _name_of(path: str | Path, name: str | None) -> str:
 
 
 def _pull(name: str, path: str | Path, version: int | None) -> Operation[DownloadedFile]:
-    """The version is settled first, so that a push in between does not matter."""
+    """The version is looked up first, so that a push in between does not matter."""
     with Download(download_target(path, f"{checked_name(name, 'dataset name')}.zip"), DownloadMismatch) as download:
-        dataset: Dataset = yield calls.get_dataset(name, version)
-        pulled: DownloadedFile = yield calls.pull_dataset(dataset, download)
+        dataset: Dataset = yield endpoints.get_dataset(name, version)
+        pulled: DownloadedFile = yield endpoints.pull_dataset(dataset, download)
         return pulled

@@ -1,4 +1,4 @@
-"""A handle on one job: what the server said last, and what can be asked of it."""
+"""A handle on one job: its last known state, and what can be done with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Protocol
 
-from lensmount_client._api import jobs as calls
+from lensmount_client._api import jobs as endpoints
 from lensmount_client._errors import DownloadMismatch, InvalidInput, JobCancelled, JobFailed
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
@@ -27,7 +27,7 @@ class AsyncFollow(Protocol):
 
 
 class JobView:
-    """What both handles show: `info` is all that the server said last."""
+    """What both handles have in common. `info` is the server's last description of the job."""
 
     def __init__(self, info: JobInfo) -> None:
         self.info = info
@@ -50,20 +50,22 @@ class JobView:
 
     @property
     def published(self) -> bool:
-        """Whether it ended with a new version of the adapter on the server."""
+        """True if it ended with a new version of the adapter on the server."""
         return self.info.published
 
     @property
     def result(self) -> JobResult | None:
-        """What came out, once it succeeded."""
+        """Its results, once it has succeeded."""
         return self.info.result
 
-    def _checked(self) -> None:
-        """Raise for an end without an adapter."""
+    def _raise_unless_succeeded(self) -> None:
+        """Raise JobFailed or JobCancelled."""
         info = self.info
         if info.state == "failed":
-            why = info.error.message if info.error else "the server does not say why"
-            raise JobFailed(f"job {info.id} failed after {info.attempt} of {info.max_attempts} attempts: {why}", info)
+            reason = info.error.message if info.error else "the server gives no reason"
+            raise JobFailed(
+                f"job {info.id} failed after {info.attempt} of {info.max_attempts} attempts: {reason}", info
+            )
         if info.state == "cancelled":
             raise JobCancelled(f"job {info.id} was cancelled", info)
 
@@ -71,22 +73,22 @@ class JobView:
 class Job(JobView):
     """`client.jobs.submit("cells", "malaria").wait(progress=True).result.adapter.version`."""
 
-    def __init__(self, info: JobInfo, run: SendCall, follow: Follow) -> None:
+    def __init__(self, info: JobInfo, send: SendCall, follow: Follow) -> None:
         super().__init__(info)
-        self._run = run
+        self._send = send
         self._follow = follow
 
     def refresh(self) -> Job:
-        """Ask the server how it stands."""
-        self.info = self._run(calls.get_job(self.id))
+        """Update `info` from the server."""
+        self.info = self._send(endpoints.get_job(self.id))
         return self
 
     def wait(self, progress: bool | JobReport = False, timeout_s: float | None = None) -> Job:
-        """Return when it has succeeded; `published` says whether the gate let the adapter through.
+        """Return when it has succeeded. `published` says whether the gate let the adapter through.
 
-        `progress` draws a live bar on stderr, where no terminal is one line for each epoch, or is called with each
-        event. Raises JobFailed or JobCancelled, and WaitTimeout when `timeout_s` seconds have passed: the job
-        goes on then, as it does when the program ends.
+        `progress` draws a live bar on stderr (without a terminal: prints one line per epoch), or is called with each
+        event. Raises JobFailed or JobCancelled, or WaitTimeout after `timeout_s` seconds. The job continues after
+        a WaitTimeout, and also when the program ends.
         """
         feed = EventFeed(self.id, timeout_s)
         with watching(progress, self.info) as report:
@@ -95,53 +97,53 @@ class Job(JobView):
                     report(event)
                 if self.refresh().ended:
                     break
-                feed.again()
-        self._checked()
+                feed.reopen()
+        self._raise_unless_succeeded()
         return self
 
     def events(self) -> Generator[JobEvent, None, None]:
-        """JobState, JobEpoch, JobLog, JobProgress, and JobEnd as the last: those from the start, then live.
+        """JobState, JobEpoch, JobLog and JobProgress from the start of the job, then live; JobEnd is the last.
 
-        A lost connection is taken up again after the last event received; the client's `retries` bound the
+        A lost connection is reopened and resumes after the last event received. The client's `retries` limit the
         attempts in a row. Leaving the loop early is fine.
         """
         with closing(self._follow(EventFeed(self.id))) as events:
             yield from events
 
     def cancel(self) -> Job:
-        """Ask for its end; a running job ends at its next step. Raises JobFinished."""
-        self.info = self._run(calls.cancel_job(self.id))
+        """Cancel it. A running job ends at its next step. Raises JobFinished."""
+        self.info = self._send(endpoints.cancel_job(self.id))
         return self
 
     def retry(self) -> Job:
         """Queue a failed or cancelled job again. Raises JobFinished or JobNotFinished for others."""
-        self.info = self._run(calls.retry_job(self.id))
+        self.info = self._send(endpoints.retry_job(self.id))
         return self
 
     def log(self) -> str:
         """The log of all attempts."""
-        return self._run(calls.job_log(self.id))
+        return self._send(endpoints.job_log(self.id))
 
     def files(self) -> builtins.list[JobFile]:
-        """What it left: adapter.safetensors, card.md, report.html, metrics.json, metrics.png, log.txt."""
-        return self._run(calls.job_files(self.id))
+        """Its files: adapter.safetensors, card.md, report.html, metrics.json, metrics.png, log.txt."""
+        return self._send(endpoints.job_files(self.id))
 
     def download(self, name: str, path: str | Path = ".") -> DownloadedFile:
-        """One of its files, to a file or into a folder; what stood there is replaced only by the whole file."""
-        return run_operation(_download(self.id, name, path), self._run)
+        """Download one of its files to a file or into a folder. An existing file is replaced only by a complete one."""
+        return run_operation(_download(self.id, name, path), self._send)
 
 
 class AsyncJob(JobView):
-    """The twin of `Job`: `await (await client.jobs.submit("cells", "malaria")).wait(progress=True)`."""
+    """Like `Job`, for AsyncClient: `await (await client.jobs.submit("cells", "malaria")).wait(progress=True)`."""
 
-    def __init__(self, info: JobInfo, run: AsyncSendCall, follow: AsyncFollow) -> None:
+    def __init__(self, info: JobInfo, send: AsyncSendCall, follow: AsyncFollow) -> None:
         super().__init__(info)
-        self._run = run
+        self._send = send
         self._follow = follow
 
     async def refresh(self) -> AsyncJob:
         """See `Job.refresh`."""
-        self.info = await self._run(calls.get_job(self.id))
+        self.info = await self._send(endpoints.get_job(self.id))
         return self
 
     async def wait(self, progress: bool | JobReport = False, timeout_s: float | None = None) -> AsyncJob:
@@ -154,8 +156,8 @@ class AsyncJob(JobView):
                         report(event)
                 if (await self.refresh()).ended:
                     break
-                feed.again()
-        self._checked()
+                feed.reopen()
+        self._raise_unless_succeeded()
         return self
 
     async def events(self) -> AsyncGenerator[JobEvent, None]:
@@ -166,33 +168,34 @@ class AsyncJob(JobView):
 
     async def cancel(self) -> AsyncJob:
         """See `Job.cancel`."""
-        self.info = await self._run(calls.cancel_job(self.id))
+        self.info = await self._send(endpoints.cancel_job(self.id))
         return self
 
     async def retry(self) -> AsyncJob:
         """See `Job.retry`."""
-        self.info = await self._run(calls.retry_job(self.id))
+        self.info = await self._send(endpoints.retry_job(self.id))
         return self
 
     async def log(self) -> str:
         """See `Job.log`."""
-        return await self._run(calls.job_log(self.id))
+        return await self._send(endpoints.job_log(self.id))
 
     async def files(self) -> builtins.list[JobFile]:
         """See `Job.files`."""
-        return await self._run(calls.job_files(self.id))
+        return await self._send(endpoints.job_files(self.id))
 
     async def download(self, name: str, path: str | Path = ".") -> DownloadedFile:
         """See `Job.download`."""
-        return await arun_operation(_download(self.id, name, path), self._run)
+        return await arun_operation(_download(self.id, name, path), self._send)
 
 
 def _download(job_id: str, name: str, path: str | Path) -> Operation[DownloadedFile]:
-    calls.checked_file(name)
-    files: list[JobFile] = yield calls.job_files(job_id)
-    found = {file.name: file for file in files}
-    if name not in found:
-        raise InvalidInput(f"job {job_id} has no file {name}, there is: {', '.join(found) or 'none yet'}")
+    endpoints.checked_file(name)
+    files: list[JobFile] = yield endpoints.job_files(job_id)
+    by_name = {file.name: file for file in files}
+    if name not in by_name:
+        known = ", ".join(by_name) or "none yet"
+        raise InvalidInput(f"job {job_id} has no file {name}. Existing files: {known}")
     with Download(download_target(path, name), DownloadMismatch) as download:
-        downloaded: DownloadedFile = yield calls.download_file(job_id, found[name], download)
+        downloaded: DownloadedFile = yield endpoints.download_file(job_id, by_name[name], download)
         return downloaded

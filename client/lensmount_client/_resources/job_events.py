@@ -26,21 +26,21 @@ from lensmount_client._http.sse import EventDecoder
 from lensmount_client._types.jobs import JobEnd, JobEvent
 
 EVENT_STREAM = "text/event-stream"
-SILENCE_S = 45.0  # three keep-alives of the server; after so long without one the connection is dead
-AGAIN_S = 1.0  # before asking again a server that ended the events of a job that goes on
+SILENCE_S = 45.0  # three keep-alives of the server; after this long without one the connection is dead
+REOPEN_AFTER_S = 1.0  # if the server ended the events of a job that has not ended
 
 
 class EventFeed:
-    """Where one listener stands.
+    """The position of one listener in the events of a job.
 
         while (wait_s := feed.wait_s) is not None:
-            sleep(wait_s); connect with feed.headers(); feed.opened(answer) or feed.refused(answer)
+            sleep(wait_s); connect with feed.headers(); feed.opened(response) or feed.refused(response)
             for chunk in response: yield from feed.take(chunk)
             feed.lost(the error, or None for a stream that just stopped)
 
-    `wait_s` is None after the `end` event. The failures that count against the retry policy are those in a row:
-    whatever is received sets them back to none. With `timeout_s`, WaitTimeout is raised when so much time has
-    passed, noticed whenever the server says something, which it does every 15 seconds at least.
+    `wait_s` is None after the `end` event. Only failures in a row count against the retry policy: anything that is
+    received resets their count. With `timeout_s`, WaitTimeout is raised after that time. This is checked whenever
+    the server sends something, which it does at least every 15 seconds.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class EventFeed:
         return headers if self._last_id is None else {**headers, "Last-Event-ID": self._last_id}
 
     def read_s(self, usual_s: float) -> float:
-        """The longest silence to bear."""
+        """The longest silence to wait for."""
         silence_s = max(usual_s, SILENCE_S)
         return silence_s if self._deadline is None else min(silence_s, max(self._deadline - self._clock(), 0.001))
 
     def opened(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether events follow; if not, read the answer and give it to `refused`."""
+        """True if events follow. If not, read the response and pass it to `refused`."""
         self._decoder = EventDecoder()
         if not 200 <= status < 300:
             return False
@@ -80,18 +80,18 @@ class EventFeed:
             )
         return True
 
-    def refused(self, answer: Response, policy: RetryPolicy) -> None:
-        """Raises what the server said, or sets `wait_s`."""
-        self._failed(error_of(answer, policy.clock()), None, policy)
+    def refused(self, response: Response, policy: RetryPolicy) -> None:
+        """Raise the server's error, or set `wait_s` for the next attempt."""
+        self._failed(error_of(response, policy.clock()), None, policy)
 
     def take(self, chunk: bytes) -> Iterator[JobEvent]:
         self._check_deadline()
-        if b"\n" in chunk or b"\r" in chunk:  # a whole line at least, be it a keep-alive
+        if b"\n" in chunk or b"\r" in chunk:  # at least a complete line, even if it is a keep-alive
             self._failures = 0
-        for sent in self._decoder.feed(chunk):
-            event = event_of(sent.kind, _document(sent.data))
-            if sent.id:
-                self._last_id = sent.id
+        for received in self._decoder.feed(chunk):
+            event = event_of(received.kind, _fields(received.data))
+            if received.id:
+                self._last_id = received.id
             if isinstance(event, JobEnd):
                 self.wait_s = None
             if event is not None:
@@ -100,18 +100,18 @@ class EventFeed:
                 return
 
     def lost(self, failure: httpx.RequestError | None, policy: RetryPolicy, base_url: str) -> None:
-        """Raises when the retries are spent, or sets `wait_s`."""
+        """Raise if no retries are left, or set `wait_s` for the next attempt."""
         self._check_deadline()
         error: LensmountError = ServerUnreachable(f"{base_url} ended the events of a job that has not ended")
         if failure is not None:
             error = transport_error(failure, base_url)
-        if isinstance(error, TimedOut):  # silence for longer than the keep-alives: the connection is dead
+        if isinstance(error, TimedOut):  # silent for longer than the keep-alives, so the connection is dead
             error = ServerUnreachable(str(error))
         self._failed(error, failure, policy)
 
-    def again(self) -> None:
-        """Listen on after an `end` that was not the last one: somebody tried the job again."""
-        self.wait_s = AGAIN_S
+    def reopen(self) -> None:
+        """Listen again after an `end` that was not final, because somebody retried the job."""
+        self.wait_s = REOPEN_AFTER_S
 
     def _failed(self, error: LensmountError, cause: BaseException | None, policy: RetryPolicy) -> None:
         self._failures += 1
@@ -121,12 +121,12 @@ class EventFeed:
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and self._clock() >= self._deadline:
-            raise WaitTimeout(f"job {self.job_id} has not ended within {self._timeout_s:g} s; it goes on")
+            raise WaitTimeout(f"job {self.job_id} has not ended within {self._timeout_s:g} s; it continues")
 
 
-def _document(data: str) -> JsonFields:
+def _fields(data: str) -> JsonFields:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UnexpectedResponse(f"found an event that is no JSON ({error})") from error
+        raise UnexpectedResponse(f"found an event that is not JSON ({error})") from error
     return JsonFields(value, "event", None)

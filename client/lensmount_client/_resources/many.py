@@ -1,4 +1,4 @@
-"""What predict_many does around each request, for both clients."""
+"""The parts of predict_many that both clients share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lensmount_client._types.results import Prediction
 
 
 def many_inputs(inputs: Iterable[ImageInput] | str | Path) -> tuple[Iterable[ImageInput], int | None]:
-    """The inputs and how many they are, where that can be known without walking them."""
+    """The inputs, and their number if it is known without iterating over them."""
     if isinstance(inputs, str | os.PathLike):
         return find_images(inputs), None
     if isinstance(inputs, bytes | bytearray | memoryview) or hasattr(inputs, "read"):
-        raise InvalidInput("inputs: found one image, expected several: put it in a list, or call predict")
+        raise InvalidInput("inputs: found one image, expected several. Fix: put it in a list, or call predict")
     return inputs, len(inputs) if isinstance(inputs, Sized) else None
 
 
@@ -53,7 +53,7 @@ def failed(source: ImageInput, adapters: list[str], error: LensmountError) -> li
 
 @dataclass(frozen=True)
 class Outcome:
-    """One input of `predict_many` under one adapter: a prediction, or the error that it met instead."""
+    """One input of `predict_many` with one adapter: its prediction, or its error."""
 
     input: ImageInput
     adapter: str  # the reference asked for

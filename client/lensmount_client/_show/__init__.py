@@ -1,1 +1,1 @@
-"""Progress, job board and text for terminals; used by the SDK and the command line."""
+"""Progress, job board and text for terminals, for the SDK and the command line."""

@@ -1,4 +1,4 @@
-"""Show a job while it runs: a live bar and two curves in a terminal, a line for each epoch elsewhere."""
+"""Show a running job: a live bar and two curves in a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from lensmount_client._types.jobs import (
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-PATIENCE_S = 5.0  # in the queue, before saying what may be missing
-NO_WORKER = "no worker has taken it yet: `lensmount serve --with-worker` or `lensmount worker` starts one"
+NO_WORKER_AFTER_S = 5.0  # in the queue, before a hint at what may be missing
+NO_WORKER = "No worker has taken the job yet. To start one: `lensmount worker` or `lensmount serve --with-worker`"
 NO_WORKER_SEEN = (
     "The server sees no worker, so the job waits. Fix: start one with `lensmount worker`, "
-    "or the server with `lensmount serve --with-worker`. A worker that was just started needs some seconds."
+    "or the server with `lensmount serve --with-worker`. A new worker needs a few seconds to start."
 )
-WORKERS_BUSY = "waiting until a worker is free"
+WORKERS_BUSY = "Waiting for a free worker."
 
 
 @contextmanager
 def watching(progress: bool | JobReport, info: JobInfo) -> Iterator[JobReport]:
-    """`True` draws on stderr, where rich is installed; a callable is told each event itself."""
+    """Yield a callable that takes each event. `True` draws on stderr if rich is installed."""
     if callable(progress):
         yield progress
     elif progress:
         with _display(info) as report:
             yield report
     else:
-        yield _nobody
+        yield _no_report
 
 
-def _nobody(event: JobEvent) -> None:
+def _no_report(event: JobEvent) -> None:
     return None
 
 
@@ -54,12 +54,12 @@ def _display(info: JobInfo) -> Iterator[JobReport]:
         from rich.console import Console
         from rich.live import Live
     except ModuleNotFoundError:
-        yield _nobody
+        yield _no_report
         return
     console = Console(stderr=True)
     board = JobBoard(info)
     if not (console.is_terminal or console.is_jupyter):
-        _print(console, NO_WORKER_SEEN if board.nobody_works else None)
+        _print(console, NO_WORKER_SEEN if board.has_no_worker else None)
         yield lambda event: _print(console, board.line(event))
         return
     with Live(get_renderable=lambda: board.drawn(console), console=console, refresh_per_second=4) as live:
@@ -83,14 +83,14 @@ def _print(console: Console, line: str | None) -> None:
 
 
 class JobBoard:
-    """What is known of a job that is watched, and how it looks."""
+    """The display of one job, updated by its events."""
 
     def __init__(self, info: JobInfo, clock: Callable[[], float] = time.monotonic) -> None:
         self._info = info
         self._state = info.state
         self._attempt = info.attempt
         self._progress = info.progress
-        self._epochs = {epoch.epoch: epoch for epoch in info.history}  # a resumed attempt tells an epoch again
+        self._epochs = {epoch.epoch: epoch for epoch in info.history}  # a resumed attempt may report an epoch again
         self._clock = clock
         self._since_s = clock()
 
@@ -104,12 +104,12 @@ class JobBoard:
             self._epochs[event.epoch] = event
 
     def line(self, event: JobEvent) -> str | None:
-        """The event as one line of a log, or None for what would only fill it."""
+        """The event as one log line, or None if it is not worth a line."""
         self.take(event)
         if isinstance(event, JobState):
             again = f", attempt {event.attempt} of {self._info.max_attempts}" if event.attempt > 1 else ""
-            why = f": {event.error.message}" if event.error else ""
-            return f"job {self._info.id} {event.state}{again}{why}"
+            reason = f": {event.error.message}" if event.error else ""
+            return f"job {self._info.id} {event.state}{again}{reason}"
         if isinstance(event, JobLog):
             return f"{event.level}: {event.message}" if event.level in ("warning", "error") else None
         if not isinstance(event, JobEpoch):
@@ -121,7 +121,7 @@ class JobBoard:
         return "  ".join([*parts, *self._time_left()])
 
     def drawn(self, console: Console) -> RenderableType:
-        """The whole board, for a terminal."""
+        """The complete display, for a terminal."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -140,33 +140,33 @@ class JobBoard:
         return Group(*rows, curves) if curves else Group(*rows)
 
     @property
-    def nobody_works(self) -> bool:
-        """Whether the job waits and the server said that it sees no worker."""
+    def has_no_worker(self) -> bool:
+        """True if the job is queued and the server reports that it sees no worker."""
         return self._state == "queued" and self._info.workers == 0
 
     def _hint(self) -> str | None:
-        """Why the job still waits."""
-        if self.nobody_works:
+        """Why the job is still queued."""
+        if self.has_no_worker:
             return NO_WORKER_SEEN
-        if self._state != "queued" or self._clock() - self._since_s <= PATIENCE_S:
+        if self._state != "queued" or self._clock() - self._since_s <= NO_WORKER_AFTER_S:
             return None
         return NO_WORKER if self._info.workers is None else WORKERS_BUSY
 
     def curves(self, bars: str = BARS, width: int = 40) -> RenderableType | None:
-        """Accuracy and loss on validation, epoch by epoch."""
+        """Validation accuracy and loss by epoch."""
         from rich.table import Table
         from rich.text import Text
 
         epochs = [self._epochs[number] for number in sorted(self._epochs)]
         table = Table.grid(padding=(0, 2))
-        for word, values, written, style in (
+        for name, values, formatted, style in (
             ("accuracy", [e.validation_balanced_accuracy for e in epochs], _percent, "green"),
             ("loss", [e.validation_loss for e in epochs], _loss, "blue"),
         ):
             known = [value for value in values if value is not None]
             if known:
-                span = f"{written(known[0])} -> {written(known[-1])}" if len(known) > 1 else written(known[0])
-                table.add_row(f"validation {word}", Text(sparkline(values, width, bars), style=style), span)
+                span = " -> ".join(map(formatted, known[:1] + known[1:][-1:]))
+                table.add_row(f"validation {name}", Text(sparkline(values, width, bars), style=style), span)
         return table if table.row_count else None
 
     def _bar(self) -> list[Any]:
@@ -176,38 +176,41 @@ class JobBoard:
         from lensmount_client._show.text import printable
 
         again = f" (attempt {self._attempt} of {self._info.max_attempts})" if self._attempt > 1 else ""
-        now = self._progress
-        if self._state != "running" or now is None:
+        progress = self._progress
+        if self._state != "running" or progress is None:
             return [Text(printable("starting" if self._state == "running" else self._state) + again)]
-        phase = Text(printable(now.phase or "training") + again)
-        if not now.trains and now.phase not in AFTER_TRAINING:
-            return [phase]  # of a newer server: who knows whether it has a share
-        share = _share(now)
+        phase = Text(printable(progress.phase or "training") + again)
+        if not progress.trains and progress.phase not in AFTER_TRAINING:
+            return [phase]  # a phase of a newer server, which may have no share
+        share = _share(progress)
         bar = ProgressBar(total=1.0, completed=share or 0.0, width=20, pulse=share is None)
         return [phase, bar, Text("" if share is None else f"{share:.0%}")]
 
     def _details(self) -> list[str]:
-        now = self._progress
-        if self._state != "running" or now is None or not now.trains:
+        progress = self._progress
+        if self._state != "running" or progress is None or not progress.trains:
             return []
-        numbered = (("epoch", now.epoch, now.epochs), ("step", now.step, now.steps))
-        places = [f"{word} {at}/{total}" for word, at, total in numbered if at is not None and total]
-        return [*places, *(_measures(now.loss, now.accuracy) if now.step else [])]  # before the first step all are 0
+        numbered = (("epoch", progress.epoch, progress.epochs), ("step", progress.step, progress.steps))
+        counts = [f"{word} {number}/{total}" for word, number, total in numbered if number is not None and total]
+        return [
+            *counts,
+            *(_measures(progress.loss, progress.accuracy) if progress.step else []),
+        ]  # before the first step all are 0
 
     def _time_left(self) -> list[str]:
-        now = self._progress
-        if self._state != "running" or now is None or now.seconds_left is None:
+        progress = self._progress
+        if self._state != "running" or progress is None or progress.seconds_left is None:
             return []
-        return [f"{timedelta(seconds=round(now.seconds_left))} left"]
+        return [f"{timedelta(seconds=round(progress.seconds_left))} left"]
 
 
-def _share(now: JobProgress) -> float | None:
-    """How much of the training is done, in [0, 1]; None where that cannot be said."""
-    if not now.trains:
+def _share(progress: JobProgress) -> float | None:
+    """The share of the training that is done, in [0, 1]. None if it is unknown."""
+    if not progress.trains:
         return None
-    within = min(now.step / now.steps, 1.0) if now.step is not None and now.steps else None
-    if now.epochs:
-        return min((max((now.epoch or 1) - 1, 0) + (within or 0.0)) / now.epochs, 1.0)
+    within = min(progress.step / progress.steps, 1.0) if progress.step is not None and progress.steps else None
+    if progress.epochs:
+        return min((max((progress.epoch or 1) - 1, 0) + (within or 0.0)) / progress.epochs, 1.0)
     return within
 
 

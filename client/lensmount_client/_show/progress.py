@@ -1,4 +1,4 @@
-"""Tell somebody how far a long run is: a callable, a bar, or nobody."""
+"""Report the progress of a long run to a callable, to a bar on the terminal, or not at all."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-Report: TypeAlias = Callable[[int, int | None], object]  # done, total or None where unknown
+Report: TypeAlias = Callable[[int, int | None], object]  # done, and the total or None if it is unknown
 Unit: TypeAlias = Literal["images", "bytes"]
 
 
 @contextmanager
 def reporting(progress: bool | Report, total: int | None, unit: Unit = "images") -> Iterator[Report]:
-    """`True` draws a bar on stderr where rich is installed and a terminal is there to see it."""
+    """Yield a callable for progress. `True` draws a bar on stderr if rich is installed and stderr is a terminal."""
     if callable(progress):
         yield progress
     elif progress:
         with _bar(total, unit) as report:
             yield report
     else:
-        yield nobody
+        yield no_report
 
 
-def nobody(done: int, total: int | None) -> None:
+def no_report(done: int, total: int | None) -> None:
     return None
 
 
@@ -40,23 +40,23 @@ def _bar(total: int | None, unit: Unit) -> Iterator[Report]:
             TransferSpeedColumn,
         )
     except ModuleNotFoundError:
-        yield nobody
+        yield no_report
         return
     console = Console(stderr=True)
     amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
-    seen = console.is_terminal or console.is_jupyter
-    with Progress(*columns, console=console, disable=not seen, transient=True) as bar:
-        task = bar.add_task(_doing(0, total, unit), total=total)
+    visible = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
+        task = bar.add_task(_description(0, total, unit), total=total)
 
         def report(done: int, total: int | None) -> None:
-            bar.update(task, description=_doing(done, total, unit), completed=done, total=total)
+            bar.update(task, description=_description(done, total, unit), completed=done, total=total)
 
         yield report
 
 
-def _doing(done: int, total: int | None, unit: Unit) -> str:
-    """What the bar says in front: an upload is packed, sent, and then checked by the server."""
+def _description(done: int, total: int | None, unit: Unit) -> str:
+    """The text before the bar. An upload is packed, sent, and then checked by the server."""
     if unit == "images":
         return unit
     return "packing" if total is None else "uploading" if done < total else "checking"

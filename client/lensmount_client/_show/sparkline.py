@@ -1,15 +1,15 @@
-"""A row of numbers as a row of little bars."""
+"""A row of numbers as a row of small bars."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 BARS = "▁▂▃▄▅▆▇█"
-PLAIN_BARS = "_.-=+*#@"  # where the terminal knows only ASCII
+PLAIN_BARS = "_.-=+*#@"  # for terminals that can only show ASCII
 
 
 def sparkline(values: Sequence[float | None], width: int = 40, bars: str = BARS) -> str:
-    """One character a value, lowest to highest; more values than `width` are averaged into so many, None is a gap.
+    """One character per value. More than `width` values are averaged into `width` groups. None is a gap.
 
     >>> sparkline([0.5, 0.6, None, 0.9, 1.0])
     '▁▂ ▇█'

@@ -1,1 +1,1 @@
-"""Frozen values that answers are made of; nothing here parses."""
+"""The frozen dataclasses that responses become. Nothing here parses."""

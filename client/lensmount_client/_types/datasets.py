@@ -1,4 +1,4 @@
-"""What the server knows of a dataset: frozen dataclasses, and how they are read from an answer."""
+"""What the server knows about a dataset, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DatasetWarning:
-    """Something about the images that may spoil a training; `code` is stable, `message` says it to a person."""
+    """A property of the images that may harm training. `code` is stable; `message` is for people."""
 
     code: str
     message: str
@@ -18,24 +18,24 @@ class DatasetWarning:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What the server found in the images it took; `raw` is all that it said, with examples."""
+    """What the server found in the images that it accepted. `raw` is its complete report, with examples."""
 
     images: int
     classes: Mapping[str, int]  # images by label
-    splits: Mapping[str, int] | None  # images by part, where the manifest gives parts
-    duplicates: int  # files whose bytes stand there more than once
+    splits: Mapping[str, int] | None  # images by split, if the manifest gives splits
+    duplicates: int  # files that are byte for byte the same as another one
     near_duplicates: int  # pairs of images that look the same
     near_duplicates_across_splits: int
     near_duplicates_across_classes: int
     unreadable: int  # files left out because they cannot be decoded
-    ignored: int  # files left out because they are no images
+    ignored: int  # files left out because they are not images
     warnings: tuple[DatasetWarning, ...]
     raw: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One version of a dataset; the digest is that of the archive that `pull` downloads."""
+    """One version of a dataset. The digest is that of the archive that `pull` downloads."""
 
     name: str
     version: int
@@ -45,10 +45,8 @@ class Dataset:
     images: int
     classes: Mapping[str, int]  # images by label
     report: DatasetReport
-    raw: Mapping[str, Any] = field(repr=False)  # the document of the HTTP API
-    left_out: Mapping[str, int] = field(
-        default_factory=dict
-    )  # after a push: files not sent, by kind (".txt", "hidden")
+    raw: Mapping[str, Any] = field(repr=False)  # the JSON object of the HTTP API
+    left_out: Mapping[str, int] = field(default_factory=dict)  # after a push: files not sent, by ".txt" or "hidden"
 
     @property
     def reference(self) -> str:

@@ -1,4 +1,4 @@
-"""What may be said of a training beside its dataset and its adapter: a closed list, the same for SDK and server."""
+"""The options of a job in addition to its dataset and adapter: a closed list, the same for SDK and server."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, Literal, TypedDict
 
 
 class JobOptions(TypedDict, total=False):
-    """Keywords of `jobs.submit`; what is left out or None is the server's default. `lensmount jobs submit --help`
-    says what each does. A test compares the fields with the server's table of options.
+    """Keywords of `jobs.submit`. Omitted options, and None, use the server's defaults. `lensmount jobs submit --help`
+    explains each. A test compares the fields with the server's table of options.
     """
 
     method: str | None  # lora, lora-tucker, bias, norm, head, or several joined by "+"
     rank: int | None
     alpha: float | None
     init_std: float | None  # A is drawn from N(0, init_std^2); None: Kaiming uniform
-    init_b_std: float | None  # B likewise; 0: it starts at zero
+    init_b_std: float | None  # the same for B; 0: B starts at zero
     head: str | None  # linear, mlp:256, mlp:512,256, cosine, cosine:512, text
     prompts: Mapping[str, Any] | None  # {"templates": ["a photo of {}."], "classes": {"cat": ["a cat"]}}, for head text
     targets: str | None  # regular expression over layer names
     epochs: int | None
-    patience: int | None  # epochs without a better validation
+    patience: int | None  # epochs without an improvement on validation
     batch_size: int | None
     learning_rate: float | None
     warmup: float | None  # share of the steps
@@ -31,18 +31,18 @@ class JobOptions(TypedDict, total=False):
     cutmix: float | None
     average: float | None
     cache_trunk: Literal["auto", "on", "off"] | None
-    views: int | None  # of each image, that cache_trunk keeps
+    views: int | None  # augmented versions of each image that cache_trunk keeps
     precision: Literal["auto", "float32", "bfloat16"] | None
     seed: int | None
-    shots: int | None  # images of each class
+    shots: int | None  # images per class
     size: int | None  # pixels
     resize: Literal["squash", "crop", "pad"] | None
     augment: Literal["photo", "microscopy", "tissue", "none"] | None
-    orientations: Literal[1, 2, 4, 8] | None  # of the square, averaged when predicting
+    orientations: Literal[1, 2, 4, 8] | None  # rotations and reflections, averaged when predicting
     group_regex: str | None
     validation_fraction: float | None
     test_fraction: float | None
-    depth: int | None  # slices, on a backbone of volumes
+    depth: int | None  # slices, for backbones that take volumes
     depth_resize: Literal["resample", "crop"] | None
     window: tuple[float, float] | None  # intensities from black to white
     auto: bool | None  # search rank and targets
@@ -51,8 +51,8 @@ class JobOptions(TypedDict, total=False):
     file_dtype: Literal["float16", "bfloat16", "float32"] | None
     license: str | None
     description: str | None
-    alias: str | None  # the alias to move to the new version; the gate compares with what it means now
-    margin: float | None  # how much worse than what it replaces the adapter may be
-    force: bool | None  # publish whatever the gate says
+    alias: str | None  # the alias to move to the new version; the gate compares with its current version
+    margin: float | None  # how much worse the adapter may be than the one it replaces
+    force: bool | None  # publish even if the gate fails
     priority: int | None  # -100..100, higher first
     max_attempts: int | None  # 1..10

@@ -1,4 +1,4 @@
-"""What the server knows of a job, and the events of a running one: frozen dataclasses, and how they are read."""
+"""What the server knows about a job, and the events of a running job, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class JobError:
 
 @dataclass(frozen=True)
 class JobState:
-    """Event: the job came into this state."""
+    """Event: the job entered this state."""
 
     state: str  # queued, running, succeeded, failed or cancelled
     attempt: int
@@ -36,7 +36,7 @@ class JobState:
 
 @dataclass(frozen=True)
 class JobEpoch:
-    """Event: one pass over the training images is done. Accuracies lie in [0, 1]."""
+    """Event: one pass over the training images is complete. Accuracies are in [0, 1]."""
 
     epoch: int  # 1, 2, ...
     loss: float | None
@@ -48,7 +48,7 @@ class JobEpoch:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """Event, about once a second: where the training stands. Only the latest is kept by the server."""
+    """Event, about once per second: the progress of the training. The server keeps only the latest."""
 
     epoch: int | None
     epochs: int | None
@@ -57,11 +57,11 @@ class JobProgress:
     loss: float | None
     accuracy: float | None
     seconds_left: float | None
-    phase: str | None  # one of PHASES, or another of a newer server
+    phase: str | None  # one of PHASES, or a phase that only a newer server has
 
     @property
     def trains(self) -> bool:
-        """Whether epochs and steps go on: they are those of the last step in every later phase."""
+        """True while epochs and steps advance. In later phases they keep the values of the last step."""
         return self.phase is None or self.phase in TRAINING
 
 
@@ -76,7 +76,7 @@ class JobLog:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """Event, the last one."""
+    """The last event."""
 
     state: str
 
@@ -87,7 +87,7 @@ JobReport: TypeAlias = Callable[[JobEvent], object]
 
 @dataclass(frozen=True)
 class DatasetId:
-    """Which dataset, exactly."""
+    """Identifies one version of a dataset."""
 
     name: str
     version: int
@@ -96,7 +96,7 @@ class DatasetId:
 
 @dataclass(frozen=True)
 class Replaced:
-    """The adapter that a new one was measured against, on the new one's test part."""
+    """The adapter that a new one was compared with, on the test split of the new one."""
 
     adapter: AdapterId
     balanced_accuracy: float | None
@@ -104,7 +104,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether a trained adapter may be published: not if it is worse than the one it replaces by over `margin`."""
+    """The decision to publish. It is negative if the adapter is worse than the replaced one by more than `margin`."""
 
     passed: bool
     reason: str
@@ -116,7 +116,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came out. `adapter` is None where the gate refused; the file is then among the job's files alone."""
+    """The results of a job. `adapter` is None if the gate refused it: the file is then only one of the job's files."""
 
     published: bool
     adapter: AdapterId | None
@@ -130,7 +130,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class JobFile:
-    """One file that a job left."""
+    """One file of a job."""
 
     name: str
     size_bytes: int
@@ -139,7 +139,7 @@ class JobFile:
 
 @dataclass(frozen=True)
 class JobInfo:
-    """One job as the server described it last."""
+    """One job as the server last described it."""
 
     id: str
     state: str  # queued, running, succeeded, failed or cancelled
@@ -158,8 +158,8 @@ class JobInfo:
     history: tuple[JobEpoch, ...]
     result: JobResult | None
     error: JobError | None
-    raw: Mapping[str, Any] = field(repr=False)  # the document of the HTTP API
-    workers: int | None = None  # that could take it, while it waits; None where the server does not say
+    raw: Mapping[str, Any] = field(repr=False)  # the JSON object of the HTTP API
+    workers: int | None = None  # that could take it while it is queued; None if the server does not say
 
     @property
     def ended(self) -> bool:

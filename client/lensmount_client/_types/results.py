@@ -1,4 +1,4 @@
-"""What the calls return: frozen dataclasses, nothing else."""
+"""What the methods of a client return, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class AdapterId:
-    """Which adapter, exactly: the digest is "sha256:" and the SHA-256 of its file."""
+    """Identifies one version of an adapter. The digest is "sha256:" and the SHA-256 of its file."""
 
     name: str
     version: int
@@ -23,7 +20,7 @@ class AdapterId:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The resident network; the fingerprint is over all its weights."""
+    """The network in memory. The fingerprint covers all its weights."""
 
     name: str
     fingerprint: str
@@ -31,7 +28,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Score:
-    """One class; the score lies in [0, 1]."""
+    """One class. The score is in [0, 1]."""
 
     label: str
     score: float
@@ -39,7 +36,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """`prediction.top.label`, and what it takes to get the same answer again: digest and fingerprint."""
+    """`prediction.top.label`. The digest and the fingerprint identify the weights, for a reproducible result."""
 
     predictions: tuple[Score, ...]  # best first
     adapter: AdapterId
@@ -54,7 +51,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """One adapter of the server; digest, size and the rest are those of its latest version."""
+    """One adapter on the server. Digest, size and the other fields describe its latest version."""
 
     name: str
     version: int
@@ -66,7 +63,7 @@ class AdapterInfo:
     backbone: Backbone
     aliases: Mapping[str, int]
     versions: tuple[int, ...]
-    status: str  # ready, or backbone_mismatch where the server holds another backbone
+    status: str  # ready, or backbone_mismatch if the server runs another backbone
     manifest: Mapping[str, Any] | None = None  # from get(), not from list()
 
 
@@ -84,7 +81,7 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class Alias:
-    """`name:alias` means this version until the alias is moved."""
+    """`name:alias` points to this version until the alias is moved."""
 
     name: str
     alias: str
@@ -94,7 +91,7 @@ class Alias:
 
 @dataclass(frozen=True)
 class DownloadedFile:
-    """A file on this machine, whose bytes have been checked against the digest."""
+    """A file on this machine. Its bytes match the digest."""
 
     path: Path
     digest: str
@@ -108,7 +105,7 @@ class AdapterFile(DownloadedFile):
 
 @dataclass(frozen=True)
 class Health:
-    """The server is ready for requests; `report` is all that it said."""
+    """The server is ready for requests. `report` is its complete response."""
 
     status: str
     report: Mapping[str, Any]
@@ -116,7 +113,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Integrity:
-    """Whether the live backbone still has the bytes it started with; `report` is all that the server said."""
+    """`ok` is True if the live backbone still has its original bytes. `report` is the server's complete response."""
 
     ok: bool
     report: Mapping[str, Any]

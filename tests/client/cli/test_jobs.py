@@ -203,7 +203,7 @@ def test_watch_gives_up_at_its_time(server: Any, lensmount: Any) -> None:
     lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
     code, _, err = lensmount("jobs", "watch", "--timeout", "0")
     assert code == 1
-    assert "it goes on (wait_timeout)" in err
+    assert "it continues (wait_timeout)" in err
 
 
 def test_list_show_logs_and_the_shapes_of_json(server: Any, lensmount: Any) -> None:

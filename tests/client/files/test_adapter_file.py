@@ -36,7 +36,7 @@ def test_a_file_of_the_safetensors_library_is_read_without_it(tmp_path: Path) ->
 )
 def test_what_is_no_safetensors_file_is_said_so(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(InvalidInput, match="no safetensors file"):
+    with pytest.raises(InvalidInput, match="not a safetensors file"):
         read_adapter_file(tmp_path / "a")
 
 

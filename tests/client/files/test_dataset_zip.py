@@ -119,7 +119,7 @@ def broken_link(path: Path) -> None:
         (empty_folder, "found nothing, expected images"),
         (only_text, r"found only 1 \.bmp, expected images"),
         (manifest_alone, "expected images"),
-        (no_zip, "is no zip"),
+        (no_zip, "not a zip"),
         (broken_link, "broken link"),
     ],
 )

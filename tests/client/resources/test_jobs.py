@@ -275,9 +275,9 @@ def test_a_failed_job_raises_with_its_code_and_can_be_tried_again(server: Any, t
         with pytest.raises(JobNotFinished):
             job.retry()
         assert job.cancel().state == "cancelled"
-        training.outcome = {}
+        training.outcome = {"state": "cancelled"}
         with pytest.raises(JobCancelled, match="was cancelled"):
-            job._checked()
+            job.wait()
 
 
 def test_a_job_that_the_gate_held_back_is_no_error(server: Any, training: Any) -> None:
@@ -309,7 +309,7 @@ def test_waiting_ends_at_its_time_however_the_server_keeps_quiet() -> None:
     assert feed.read_s(60) == 30
     assert list(feed.take(b": alive\n\n")) == []
     now[0] = 100
-    with pytest.raises(WaitTimeout, match="within 100 s; it goes on"):
+    with pytest.raises(WaitTimeout, match="within 100 s; it continues"):
         list(feed.take(b": alive\n\n"))
     with pytest.raises(WaitTimeout):
         feed.lost(httpx.ReadTimeout("silent"), RetryPolicy(), "http://x")
@@ -363,7 +363,7 @@ def test_log_files_and_downloads(server: Any, training: Any, tmp_path: Path) -> 
         file = job.download("report.html", tmp_path)
         assert (file.path, file.path.read_bytes()) == (tmp_path / "report.html", b"<html>")
         assert job.download("adapter.safetensors", tmp_path / "a.bin").path.read_bytes() == b"weights"
-        with pytest.raises(InvalidInput, match=r"has no file plan.txt, there is: adapter.safetensors, report.html"):
+        with pytest.raises(InvalidInput, match=r"has no file plan.txt. Existing files: adapter.safetensors, report.html"):
             job.download("plan.txt", tmp_path)
         with pytest.raises(InvalidInput, match="file: found"):
             job.download("../x", tmp_path)

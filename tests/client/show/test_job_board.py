@@ -87,7 +87,7 @@ def test_a_job_that_nobody_takes_says_what_may_be_missing(info: JobInfo) -> None
     board = JobBoard(info, clock=lambda: now[0])
     assert "worker" not in drawn(board)
     now[0] = 10.0
-    assert "`lensmount worker` starts one" in drawn(board)
+    assert "To start one: `lensmount worker`" in drawn(board)
     board.take(RUNNING)
     assert "starts one" not in drawn(board)
 
@@ -112,7 +112,7 @@ def test_a_job_that_waits_for_a_busy_worker_does_not_ask_for_another(
     busy = replace(info, workers=2)
     board = JobBoard(busy, clock=lambda: now[0])
     now[0] = 10.0
-    assert "until a worker is free" in drawn(board)
+    assert "Waiting for a free worker." in drawn(board)
     assert "lensmount worker" not in drawn(board)
     with watching(True, busy):
         pass
