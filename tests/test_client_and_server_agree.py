@@ -428,7 +428,7 @@ HEADERS = {"x-request-id", "etag", "retry-after", "content-type", "location"}  #
 def test_each_header_that_the_client_reads_is_one_that_the_server_writes():
     client = {
         name
-        for path in (ROOT / "client" / "lensmount_client").glob("*.py")
+        for path in (ROOT / "client" / "lensmount_client").rglob("*.py")
         for name in re.findall(r'headers\.get\("([^"]+)"', path.read_text(encoding="utf-8"))
     }
     assert client == HEADERS

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -79,10 +80,17 @@ class Connection:
     not opened any more: a thread that sets it and then closes all connections does not wait for a response.
     """
 
-    def __init__(self, origin: Origin, timeout_s: float, stopping: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        timeout_s: float,
+        stopping: threading.Event | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._origin = origin
         self._timeout_s = timeout_s
         self._stopping = stopping or threading.Event()
+        self._clock = clock
         self._socket: socket.socket | None = None
         self._used_at = 0.0
 
@@ -112,7 +120,7 @@ class Connection:
             wire.close()
 
     def _ready(self) -> socket.socket:
-        if self._socket is not None and time.perf_counter() - self._used_at > IDLE_S and _is_readable(self._socket):
+        if self._socket is not None and self._clock() - self._used_at > IDLE_S and _is_readable(self._socket):
             self.close()
         if self._socket is None:
             wire = socket.create_connection((self._origin.host, self._origin.port), self._timeout_s)
@@ -139,7 +147,7 @@ class Connection:
             content = reader.chunks()
         else:
             raise UnexpectedResponse("found a response without a length, expected Content-Length or chunks")
-        self._used_at = time.perf_counter()
+        self._used_at = self._clock()
         if b"\r\nconnection: close\r\n" in lowered:
             self.close()
         status = int(head[9:12])

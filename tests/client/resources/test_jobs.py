@@ -363,7 +363,9 @@ def test_log_files_and_downloads(server: Any, training: Any, tmp_path: Path) -> 
         file = job.download("report.html", tmp_path)
         assert (file.path, file.path.read_bytes()) == (tmp_path / "report.html", b"<html>")
         assert job.download("adapter.safetensors", tmp_path / "a.bin").path.read_bytes() == b"weights"
-        with pytest.raises(InvalidInput, match=r"has no file plan.txt. Existing files: adapter.safetensors, report.html"):
+        with pytest.raises(
+            InvalidInput, match=r"has no file plan.txt. Existing files: adapter.safetensors, report.html"
+        ):
             job.download("plan.txt", tmp_path)
         with pytest.raises(InvalidInput, match="file: found"):
             job.download("../x", tmp_path)
