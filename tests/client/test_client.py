@@ -1,4 +1,4 @@
-"""Both clients against the real socket, and against answers that no good server gives."""
+"""Both clients against a real socket, and against responses that no correct server sends."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def said_no(status: int, code: str, **headers: str) -> httpx.Response:
     return httpx.Response(status, json={"code": code, "detail": "no"}, headers=named)
 
 
-def test_a_prediction_has_label_score_and_all_it_takes_to_repeat_it() -> None:
+def test_a_prediction_has_label_score_and_what_a_repetition_needs() -> None:
     handle, seen = answering(good())
     with mocked(handle) as client:
         prediction = client.predict(b"pixels", adapter="malaria", top_k=2)
@@ -94,7 +94,7 @@ def test_a_prediction_has_label_score_and_all_it_takes_to_repeat_it() -> None:
     ("timeout", "sent"),
     [(Timeout(), None), (Timeout(connect_s=1), None), (7.5, "7.5"), (Timeout(read_s=300), "300"), (3600, "600")],
 )
-def test_a_timeout_of_ones_own_is_sent_along_as_far_as_servers_take_it(timeout: Any, sent: str | None) -> None:
+def test_a_timeout_that_the_user_sets_is_sent_up_to_the_limit_of_servers(timeout: Any, sent: str | None) -> None:
     handle, seen = answering(good(), good())
     with mocked(handle, timeout=timeout) as client:
         client.predict(b"pixels", adapter="malaria")
@@ -102,7 +102,7 @@ def test_a_timeout_of_ones_own_is_sent_along_as_far_as_servers_take_it(timeout: 
     assert [request.url.params.get("timeout") for request in seen] == [sent, sent]
 
 
-def test_the_asynchronous_client_sends_its_timeout_likewise() -> None:
+def test_the_async_client_sends_its_timeout_too() -> None:
     handle, seen = answering(good(), good())
 
     async def ask() -> None:
@@ -114,7 +114,7 @@ def test_the_asynchronous_client_sends_its_timeout_likewise() -> None:
     assert [request.url.params.get("timeout") for request in seen] == ["7.5", "7.5"]
 
 
-def test_the_token_travels_as_a_bearer_token_and_the_path_of_the_base_url_stays() -> None:
+def test_the_token_is_sent_as_a_bearer_token_and_the_path_of_the_base_url_is_kept() -> None:
     handle, seen = answering(httpx.Response(200, json={"adapters": []}))
     with mocked(handle, base_url="https://host/lens/", token="t0ken") as client:
         assert client.adapters.list() == []
@@ -132,14 +132,14 @@ def test_several_adapters_give_a_list_in_their_order(server: Any) -> None:
 
 
 @pytest.mark.parametrize("pinned", ["malaria@2", f"malaria@sha256:{'1b' * 32}", "smoking"])
-def test_an_answer_about_another_adapter_is_not_taken(pinned: str) -> None:
+def test_a_response_about_another_adapter_is_refused(pinned: str) -> None:
     handle, _ = answering(good())
     with mocked(handle) as client, pytest.raises(AdapterMismatch) as caught:
         client.predict(b"pixels", adapter=pinned)
     assert caught.value.request_id == "r-1"
 
 
-def test_fewer_results_than_adapters_are_not_taken() -> None:
+def test_fewer_results_than_adapters_are_refused() -> None:
     handle, _ = answering(httpx.Response(200, json={"results": [PREDICTION], "request_id": "r-1"}))
     with mocked(handle) as client, pytest.raises(AdapterMismatch, match="found predictions of 1 adapters, expected 2"):
         client.predict(b"pixels", adapter=["malaria", "smoking"])
@@ -160,14 +160,14 @@ def test_fewer_results_than_adapters_are_not_taken() -> None:
         ({"request_id": 7}, "request_id: found 7"),
     ],
 )
-def test_an_answer_of_another_shape_is_named_by_its_path(changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_of_a_response_is_named_by_its_path(changes: dict[str, Any], message: str) -> None:
     handle, _ = answering(good(**changes))
     with mocked(handle) as client, pytest.raises(UnexpectedResponse, match=message):
         client.predict(b"pixels", adapter="malaria")
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"", b"[]", b"null", b"\xff", b"[" * 9999, b'{"a": 1e999}'])
-def test_a_page_instead_of_a_prediction_is_a_typed_error(body: bytes) -> None:
+def test_an_html_page_instead_of_a_prediction_is_a_typed_error(body: bytes) -> None:
     handle, _ = answering(httpx.Response(200, content=body, headers={"X-Request-Id": "r-7"}))
     with mocked(handle) as client, pytest.raises(UnexpectedResponse) as caught:
         client.predict(b"pixels", adapter="malaria")
@@ -181,7 +181,7 @@ def test_a_redirect_is_not_followed() -> None:
     assert len(seen) == 1
 
 
-def test_an_answer_without_end_is_cut_off() -> None:
+def test_an_endless_response_is_cut_off() -> None:
     def forever() -> Any:
         while True:
             yield b"x" * 1000
@@ -214,7 +214,7 @@ def test_a_body_that_cannot_be_decoded_is_a_typed_error() -> None:
         httpx.Response(503, text="<html>"),
     ],
 )
-def test_a_hiccup_is_tried_again(hiccup: httpx.Response | Exception) -> None:
+def test_a_temporary_failure_is_retried(hiccup: httpx.Response | Exception) -> None:
     handle, seen = answering(hiccup, hiccup, good())
     naps: list[float] = []
     with mocked(handle, sleep=naps.append) as client:
@@ -246,21 +246,21 @@ def test_the_last_error_is_raised_when_the_retries_are_spent() -> None:
 
 
 @pytest.mark.parametrize("refusal", [said_no(409, "backbone_mismatch"), httpx.ReadTimeout("slow")])
-def test_what_will_not_change_is_asked_once(refusal: httpx.Response | Exception) -> None:
+def test_permanent_errors_are_not_retried(refusal: httpx.Response | Exception) -> None:
     handle, seen = answering(refusal)
     with mocked(handle) as client, pytest.raises((BackboneMismatch, TimedOut)):
         client.limits()
     assert len(seen) == 1
 
 
-def test_bad_health_is_told_at_once() -> None:
+def test_bad_health_is_reported_at_once() -> None:
     handle, seen = answering(said_no(503, "draining"))
     with mocked(handle) as client, pytest.raises(Draining):
         client.health()
     assert [request.url.path for request in seen] == ["/health/ready"]
 
 
-def test_with_no_server_there_the_message_says_how_to_start_one(server: Any) -> None:
+def test_without_a_server_the_message_says_how_to_start_one(server: Any) -> None:
     with Client("http://127.0.0.1:9", retries=0) as client, pytest.raises(ServerUnreachable) as caught:
         client.health()
     assert str(caught.value).startswith("no server answers at http://127.0.0.1:9")
@@ -272,7 +272,7 @@ def test_with_no_server_there_the_message_says_how_to_start_one(server: Any) -> 
     ("image", "adapter", "top_k"),
     [("none.png", "malaria", 5), (b"", "malaria", 5), (b"x", "No", 5), (b"x", [], 5), (b"x", "malaria", 0)],
 )
-def test_what_is_wrong_here_sends_nothing(image: Any, adapter: Any, top_k: int) -> None:
+def test_wrong_arguments_send_nothing(image: Any, adapter: Any, top_k: int) -> None:
     handle, seen = answering()
     with mocked(handle) as client, pytest.raises(InvalidInput):
         client.predict(image, adapter=adapter, top_k=top_k)
@@ -288,7 +288,7 @@ def test_health_limits_and_integrity(server: Any) -> None:
     assert integrity.report["tensors"] == 3
 
 
-def test_predict_many_goes_on_after_a_broken_image_and_keeps_the_order(server: Any, tmp_path: Path) -> None:
+def test_predict_many_continues_after_a_broken_image_and_keeps_the_order(server: Any, tmp_path: Path) -> None:
     inputs: list[ImageInput] = [b"one", b"bad", tmp_path / "none.png", b"two"]
     told: list[tuple[int, int | None]] = []
     with Client(server.url) as client:
@@ -327,7 +327,7 @@ def test_predict_many_gives_one_outcome_for_each_adapter_from_one_request(server
     assert len(server.images) == 2
 
 
-def test_predict_many_says_at_once_what_can_never_work() -> None:
+def test_predict_many_refuses_impossible_arguments_at_once() -> None:
     with Client() as client:
         for wrong in (b"one image", io.BytesIO(b"one image")):
             with pytest.raises(InvalidInput, match="list"):
@@ -347,7 +347,7 @@ def test_a_loop_that_is_left_early_sends_only_a_little_more(server: Any) -> None
     assert len(server.images) <= 4
 
 
-def test_the_async_twin_does_the_same(server: Any, tmp_path: Path) -> None:
+def test_the_async_client_does_the_same(server: Any, tmp_path: Path) -> None:
     async def run() -> None:
         async with AsyncClient(server.url) as client:
             assert (await client.predict(b"cell", adapter="malaria")).top.label == "cell"
@@ -367,7 +367,7 @@ def test_the_async_twin_does_the_same(server: Any, tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_async_twin_tries_again_and_waits_as_it_is_asked_to() -> None:
+def test_the_async_client_retries_and_waits_as_the_server_asks() -> None:
     handle, seen = answering(said_no(429, "queue_full", retry_after="3"), httpx.ReadError("reset"), good())
     naps: list[float] = []
 

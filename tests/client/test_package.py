@@ -1,4 +1,4 @@
-"""The package as a whole: its table of contents, its weight, and that its twins are twins."""
+"""The package as a whole: its table of contents, its import time, and that both clients have the same methods."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_table_of_contents_is_sorted_and_every_name_exists() -> None:
     assert all(hasattr(lensmount_client, name) for name in names)
 
 
-def test_the_public_names_are_these_and_the_whole_error_tree() -> None:
+def test_the_public_names_are_these_and_the_complete_error_tree() -> None:
     def tree(error: type[BaseException]) -> set[str]:
         return {error.__name__}.union(*map(tree, error.__subclasses__()))
 

@@ -44,23 +44,23 @@ def test_the_four_forms_of_a_reference(text: str, reference: Reference) -> None:
         *("a b", "a\n", "a?x=1", "x" * 65, f"a@{DIGEST.upper()}"),
     ],
 )
-def test_anything_else_is_refused_before_it_travels(text: str) -> None:
+def test_anything_else_is_refused_before_it_is_sent(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"expected name, name@3"):
         Reference.parse(text)
 
 
-def test_several_names_in_one_text_are_told_to_be_a_list() -> None:
+def test_several_names_in_one_string_are_refused_with_the_fix() -> None:
     with pytest.raises(InvalidInput, match=r"a list"):
         Reference.parse("malaria,smoking")
 
 
 @pytest.mark.parametrize("text", ["other", "malaria@2", f"malaria@sha256:{'1b' * 32}"])
-def test_another_adapter_than_the_one_asked_for_is_a_mismatch(text: str) -> None:
+def test_another_adapter_than_the_requested_one_is_a_mismatch(text: str) -> None:
     with pytest.raises(AdapterMismatch, match=r"in the response, expected"):
         Reference.parse(text).check(AdapterId("malaria", 3, DIGEST), "r-1")
 
 
-def test_the_adapter_asked_for_passes() -> None:
+def test_the_requested_adapter_passes() -> None:
     for text in ("malaria", "malaria@3", f"malaria@{DIGEST}", "malaria:prod"):
         Reference.parse(text).check(AdapterId("malaria", 3, DIGEST), "r-1")
 

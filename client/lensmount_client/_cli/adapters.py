@@ -128,7 +128,7 @@ def set_alias(
     elif remove:
         print_line(f"removed {name}:{alias}")
     else:
-        print_line(f"{name}:{alias} is {name}@{version}")
+        print_line(f"{name}:{alias} now points to {name}@{version}")
 
 
 @app.command()

@@ -181,7 +181,7 @@ def described_dataset(dataset: Dataset) -> RenderableType:
         if any(lines):
             table.add_row(cell(word), Text("\n", overflow="fold").join(map(cell, lines)))
     warnings = [
-        Text.assemble(("warning", "yellow"), " ", cell(f"{warning.message} ({warning.code})"))
+        Text.assemble(("warning:", "yellow"), " ", cell(f"{warning.message} ({warning.code})"))
         for warning in report.warnings
     ]
     return Group(table, *warnings)

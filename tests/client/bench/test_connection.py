@@ -39,7 +39,7 @@ def post(scripted: Any) -> Iterator[Poster]:
         yield poster
 
 
-def test_a_connection_is_kept_and_says_who_asks(scripted: Any, post: Poster) -> None:
+def test_a_connection_is_kept_and_sends_host_and_token(scripted: Any, post: Poster) -> None:
     assert [post().status for _ in range(3)] == [200, 200, 200]
     assert len(scripted.connections) == 1
     line, *headers = scripted.requests[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")
@@ -63,7 +63,7 @@ def test_a_multipart_body_is_a_form_with_one_file(scripted: Any, post: Poster) -
     assert part.get_payload(decode=True) == image  # type: ignore[union-attr]
 
 
-def test_answers_in_chunks_and_pieces_are_read_whole(scripted: Any, post: Poster) -> None:
+def test_responses_in_chunks_and_pieces_are_read_completely(scripted: Any, post: Poster) -> None:
     head = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\nX-Request-Id: A1\r\n\r\n"
     chunked = head + b"5\r\n{'a':\r\n2;x=y\r\n1}\r\n0\r\n\r\n"
 
@@ -89,7 +89,7 @@ def test_answers_in_chunks_and_pieces_are_read_whole(scripted: Any, post: Poster
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxx\r\n", UnexpectedResponse),
     ],
 )
-def test_what_goes_wrong_is_the_clients_own_error_and_the_next_request_is_sent_anew(
+def test_failures_are_errors_of_the_client_and_the_next_request_opens_a_new_connection(
     scripted: Any, post: Poster, answer: bytes | None, error: type[LensmountError]
 ) -> None:
     scripted.answer = lambda number: OK if number else answer
@@ -99,7 +99,7 @@ def test_what_goes_wrong_is_the_clients_own_error_and_the_next_request_is_sent_a
     assert len(scripted.connections) == 2
 
 
-def test_a_server_that_closes_is_asked_over_a_new_connection(scripted: Any, post: Poster) -> None:
+def test_after_the_server_closes_a_connection_a_new_one_is_opened(scripted: Any, post: Poster) -> None:
     scripted.answer = lambda number: OK if number else OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
     assert post().status == 200
     assert post().status == 200

@@ -28,7 +28,7 @@ def arrivals(load: Load, clock: Callable[[], float] = lambda: 0.0) -> list[Any]:
 
 
 @pytest.mark.parametrize("mix", Mix)
-def test_a_mix_asks_targets_as_often_as_it_says(mix: Mix) -> None:
+def test_a_mix_requests_targets_in_its_proportions(mix: Mix) -> None:
     targets = [Target(str(number), "/") for number in range(5)]
     drawn = arrivals(Load("http://x", targets, IMAGE, rate=1000, duration_s=20, warmup_s=0, mix=mix))
     expected = {
@@ -42,7 +42,7 @@ def test_a_mix_asks_targets_as_often_as_it_says(mix: Mix) -> None:
         assert abs(found[number] / len(drawn) - share) <= 4 * sigma
 
 
-def test_arrivals_of_an_open_loop_are_poisson_and_know_no_clock() -> None:
+def test_arrivals_of_an_open_loop_are_poisson_and_independent_of_the_clock() -> None:
     numpy = pytest.importorskip("numpy")
     load = Load("http://x", TARGETS, IMAGE, rate=500, duration_s=38, warmup_s=2, seed=3)
     dues = [arrival.due for arrival in arrivals(load)]
@@ -106,13 +106,13 @@ def test_a_closed_loop_keeps_all_connections_busy_and_opens_no_more(scripted: An
     assert not any(sample.error for sample in measured.samples)
 
 
-def test_a_load_that_cannot_be_meant_is_refused() -> None:
+def test_an_impossible_load_is_refused() -> None:
     for wrong in ({"connections": 0}, {"rate": 0.0}, {"duration_s": 0.0}, {"warmup_s": -1.0}, {"targets": []}):
         with pytest.raises(InvalidInput, match="expected"):
             Load(**({"base_url": "http://x", "targets": TARGETS, "bodies": IMAGE} | wrong)).run()  # type: ignore[arg-type]
 
 
-def test_nobody_there_is_an_error_of_each_request() -> None:
+def test_an_unreachable_server_is_an_error_of_each_request() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     samples = Load(url, TARGETS, IMAGE, connections=1, rate=100, duration_s=0.1, warmup_s=0).run().samples

@@ -16,7 +16,7 @@ IMAGE = [Body.raw(b"image")]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 99, 100, 101, 1000])
-def test_percentiles_are_numpys(count: int) -> None:
+def test_percentiles_are_those_of_numpy(count: int) -> None:
     numpy = pytest.importorskip("numpy")
     seconds = [random.Random(count + n).lognormvariate(-4, 1) for n in range(count)]
     expected = [1e3 * numpy.percentile(seconds, share) for share in (50, 90, 95, 99, 100)]
@@ -27,7 +27,7 @@ def test_percentiles_are_numpys(count: int) -> None:
         assert percentile(sorted(seconds), share) == pytest.approx(numpy.percentile(seconds, 100 * share), rel=1e-12)
 
 
-def test_the_warm_up_does_not_count_and_the_rate_is_of_what_was_answered_in_time() -> None:
+def test_the_warm_up_does_not_count_and_the_rate_counts_what_was_answered_in_time() -> None:
     load = Load("http://x", TARGETS, IMAGE, duration_s=10, warmup_s=5)
     full, late = TimedOut("nothing for 1 s"), ServerUnreachable("broke")
     samples = [

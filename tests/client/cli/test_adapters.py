@@ -94,7 +94,7 @@ def test_inspect_shows_what_a_local_file_is(lensmount: Any, adapter_file: Path) 
         ("NO", 2, "expected name"),
     ],
 )
-def test_what_is_not_there_is_one_line(what: str, code: int, message: str, lensmount: Any) -> None:
+def test_a_missing_adapter_version_or_alias_is_one_line(what: str, code: int, message: str, lensmount: Any) -> None:
     found, out, err = lensmount("adapters", "inspect", what)
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert message in err
@@ -105,7 +105,7 @@ def test_an_alias_is_set_moved_and_removed(server: Any, lensmount: Any, adapter_
         path = adapter_file.with_name("pets.safetensors")
         path.write_bytes(content)
         assert lensmount("adapters", "push", str(path))[0] == 0
-    assert lensmount("adapters", "alias", "pets", "prod") == (0, "pets:prod is pets@2\n", "")
+    assert lensmount("adapters", "alias", "pets", "prod") == (0, "pets:prod now points to pets@2\n", "")
     assert server.aliases["pets"] == {"prod": 2}
     document = json.loads(lensmount("adapters", "alias", "pets", "prod", "--version", "1", "--json")[1])
     assert document == {"name": "pets", "alias": "prod", "version": 1}

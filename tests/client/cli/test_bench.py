@@ -58,7 +58,7 @@ def test_figures_stay_whole_in_80_columns(capsys: pytest.CaptureFixture[str], mo
     assert sum("1,000,000" in line and "12,346" in line and "59,999" in line for line in lines) == 4
 
 
-def test_one_asks_the_first_adapter_alone(server: Any, lensmount: Any, images: Path) -> None:
+def test_mix_one_requests_only_the_first_adapter(server: Any, lensmount: Any, images: Path) -> None:
     arguments = ("--mix", "one", "--connections", "2", "--json", "--url", server.url)
     code, out, err = lensmount("bench", str(images), *arguments, *QUICK)
     assert code == 0
@@ -104,7 +104,7 @@ def test_wrong_usage_is_exit_status_2_and_sends_nothing(
     assert message in err
 
 
-def test_a_server_that_is_not_there_is_said_once_before_the_load(lensmount: Any, images: Path) -> None:
+def test_an_unreachable_server_is_reported_once_before_the_load(lensmount: Any, images: Path) -> None:
     code, out, err = lensmount("bench", str(images), "-a", "malaria", "--url", "http://127.0.0.1:1")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "start one with `lensmount serve`" in err
@@ -122,7 +122,7 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_ends_at_once_also_while_answers_are_missing(server: Any, images: Path) -> None:
+def test_ctrl_c_ends_at_once_even_while_responses_are_missing(server: Any, images: Path) -> None:
     reached, release = threading.Event(), threading.Event()
 
     def hold(image: bytes) -> None:
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_at_once_also_while_answers_are_missing(server: Any, images:
     assert "Traceback" not in err
 
 
-def test_nothing_measured_is_no_success(server: Any, lensmount: Any, images: Path) -> None:
+def test_a_run_that_measured_nothing_is_a_failure(server: Any, lensmount: Any, images: Path) -> None:
     code, out, err = lensmount("bench", str(images), "--rate", "0.001", *QUICK, "--url", server.url)
     assert code == 1
     assert "no request started in the measured time" in err

@@ -29,14 +29,14 @@ def test_push_shows_the_report_and_its_warnings(server: Any, lensmount: Any, fol
     for words in (
         *("pets@1", "sha256:", "cat 2", "dog 1", "train 2, test 1", "8 x 8 to 10 x 12, median 9 x 9", "PNG 3"),
         *("2 files", "cat/a.png = cat/b.png", "1 file", "dog/[x].png: truncated", "1 .txt"),
-        "warning 1 pair of [different] labels looks alike (label_conflict)",
+        "warning: 1 pair of [different] labels looks alike (label_conflict)",
     ):
         assert words in out
     assert "near-duplicates" not in out  # there are none
     assert "\N{REPLACEMENT CHARACTER}" not in out
 
 
-def test_json_is_the_document_of_the_api_and_what_was_not_sent(lensmount: Any, folder: Path) -> None:
+def test_json_is_the_object_of_the_api_with_the_files_not_sent(lensmount: Any, folder: Path) -> None:
     pushed = json.loads(lensmount("datasets", "push", str(folder), "--name", "zoo", "--json")[1])
     assert (pushed["name"], pushed["version"], pushed["report"]["formats"]) == ("zoo", 1, {"PNG": 3})
     assert pushed.pop("left_out") == {".txt": 1}
@@ -69,7 +69,7 @@ def test_list_show_pull_and_delete(lensmount: Any, folder: Path, tmp_path: Path)
         (["delete", "none"], 1, "dataset_not_found"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_an_error_is_one_line(
     arguments: list[str], code: int, message: str, lensmount: Any, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()

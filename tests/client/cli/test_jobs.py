@@ -52,7 +52,7 @@ def test_submit_says_how_to_watch(server: Any, lensmount: Any) -> None:
     assert err == f"Watch it: lensmount jobs watch ac000000 --url {server.url}/\n"
 
 
-def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
+def test_every_option_reaches_the_server_and_omitted_ones_are_not_sent(
     server: Any, lensmount: Any, tmp_path: Path
 ) -> None:
     from lensmount_client import JobOptions
@@ -130,7 +130,7 @@ def test_every_option_reaches_the_server_by_its_name_and_the_rest_is_left_to_it(
         ("\udcff", "found text that is not TOML"),
     ],
 )
-def test_prompts_that_cannot_be_read_are_said_before_anything_is_sent(
+def test_unreadable_prompts_are_reported_before_anything_is_sent(
     server: Any, lensmount: Any, tmp_path: Path, text: str | None, words: str
 ) -> None:
     texts = tmp_path / "prompts.toml"
@@ -156,7 +156,7 @@ def test_data_is_pushed_first_and_the_job_bound_to_its_version(server: Any, lens
     assert [body["dataset"] for body in server.training.bodies] == ["pets@2", "zoo@1"]
 
 
-def test_a_watched_job_ends_with_what_came_out_and_what_to_do_next(server: Any, lensmount: Any) -> None:
+def test_a_watched_job_ends_with_its_results_and_the_next_commands(server: Any, lensmount: Any) -> None:
     code, out, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--watch")
     assert code == 0
     for words in (
@@ -184,7 +184,7 @@ def test_a_watched_job_ends_with_what_came_out_and_what_to_do_next(server: Any, 
     ],
 )
 @pytest.mark.parametrize("json_too", [False, True])
-def test_the_exit_status_tells_how_it_ended(
+def test_the_exit_status_shows_the_outcome(
     outcome: dict[str, Any] | None, status: int, words: str, json_too: bool, server: Any, lensmount: Any
 ) -> None:
     server.training.outcome = outcome or server.training.outcome
@@ -199,7 +199,7 @@ def test_the_exit_status_tells_how_it_ended(
         assert "refused: found 0.900 balanced accuracy" in out
 
 
-def test_watch_gives_up_at_its_time(server: Any, lensmount: Any) -> None:
+def test_watch_gives_up_at_its_timeout(server: Any, lensmount: Any) -> None:
     lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
     code, _, err = lensmount("jobs", "watch", "--timeout", "0")
     assert code == 1
@@ -227,7 +227,7 @@ def test_list_show_logs_and_the_shapes_of_json(server: Any, lensmount: Any) -> N
     assert json.loads(lensmount("jobs", "logs", "ab", "--json")[1]) == {"id": ID, "log": "started\nended\n"}
 
 
-def test_the_newest_job_is_meant_where_none_is_named(server: Any, lensmount: Any) -> None:
+def test_without_an_id_the_newest_job_is_used(server: Any, lensmount: Any) -> None:
     assert "No jobs yet" in lensmount("jobs", "show")[2]
     for adapter in ("cats", "dogs"):
         lensmount("jobs", "submit", "-d", "pets", "-a", adapter)
@@ -251,9 +251,7 @@ def test_the_newest_job_is_meant_where_none_is_named(server: Any, lensmount: Any
         (["download", "ab", "--out", "{tmp}/pets/cat/a.png"], 2, "this folder cannot be made"),
     ],
 )
-def test_what_is_wrong_is_one_line(
-    arguments: list[str], code: int, message: str, lensmount: Any, tmp_path: Path
-) -> None:
+def test_an_error_is_one_line(arguments: list[str], code: int, message: str, lensmount: Any, tmp_path: Path) -> None:
     for adapter in ("cats", "dogs"):
         lensmount("jobs", "submit", "-d", "pets", "-a", adapter)
     found, out, err = lensmount("jobs", *(argument.format(tmp=tmp_path) for argument in arguments))
@@ -288,7 +286,7 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_stops_watching_and_not_the_job(server: Any) -> None:
+def test_ctrl_c_stops_watching_but_not_the_job(server: Any) -> None:
     reached, release = threading.Event(), threading.Event()
 
     def hold_the_first_epoch(kind: str) -> None:

@@ -71,7 +71,7 @@ def test_results_are_saved_with_version_and_digest(server: Any, lensmount: Any, 
     assert first["digest"].startswith("sha256:")
 
 
-def test_a_second_run_skips_what_is_there_and_tries_failures_again(
+def test_a_second_run_skips_finished_images_and_retries_failures(
     server: Any, lensmount: Any, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results.jsonl"
@@ -123,7 +123,7 @@ def test_wrong_usage_is_exit_status_2_and_sends_nothing(
     assert message in err
 
 
-def test_what_every_image_would_meet_ends_the_run_with_one_line(server: Any, lensmount: Any, folder: Path) -> None:
+def test_an_error_common_to_all_images_ends_the_run_with_one_line(server: Any, lensmount: Any, folder: Path) -> None:
     code, out, err = lensmount("predict", str(folder), "-a", "none", "--url", server.url)
     assert (code, out, err) == (1, "", "no adapter is called none (adapter_not_found, request r-2)\n")
 
@@ -142,7 +142,7 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(server: Any, lensmount: Any, tmp_path: Path) -> None:
+def test_ctrl_c_ends_cleanly_and_the_next_run_resumes(server: Any, lensmount: Any, tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / f"{number}.png").write_bytes(b"%d" % number)
     reached, release, out = threading.Event(), threading.Event(), tmp_path / "results.csv"

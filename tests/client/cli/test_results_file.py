@@ -23,7 +23,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / str(request.param)
 
 
-def test_rows_are_found_again_whatever_a_file_is_called(path: Path) -> None:
+def test_rows_are_found_again_with_any_file_name(path: Path) -> None:
     for file in NASTY:
         with ResultsFile(path) as results:
             results.append(row(file))
@@ -61,7 +61,7 @@ def test_csv_is_what_the_csv_module_reads(tmp_path: Path) -> None:
     assert json.loads(read["scores"]) == {"para": 0.75, "un": 0.25}
 
 
-def test_jsonl_is_one_object_a_line(tmp_path: Path) -> None:
+def test_jsonl_is_one_object_per_line(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with ResultsFile(path) as results:
         results.append(row("a.png"))
@@ -78,7 +78,7 @@ def test_jsonl_is_one_object_a_line(tmp_path: Path) -> None:
         ("other.jsonl", "no json\n"),
     ],
 )
-def test_a_file_of_something_else_is_refused_and_left_alone(name: str, content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_results_file_is_refused_and_unchanged(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InvalidInput, match="choose another --out"):
         ResultsFile(tmp_path / name)

@@ -34,7 +34,7 @@ def test_a_file_of_the_safetensors_library_is_read_without_it(tmp_path: Path) ->
     "content",
     [b"x", b"\xff" * 8, b"\xff" * 100, struct.pack("<Q", 3) + b"{}", struct.pack("<Q", 4) + b"nope", bytes(8)],
 )
-def test_what_is_no_safetensors_file_is_said_so(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(InvalidInput, match="not a safetensors file"):
         read_adapter_file(tmp_path / "a")
@@ -44,12 +44,12 @@ def test_what_is_no_safetensors_file_is_said_so(content: bytes, tmp_path: Path) 
     "header",
     [{}, {"__metadata__": {}}, {"__metadata__": {"lensmount": "{"}}, {"__metadata__": {"lensmount": "{}"}, "x": 3}],
 )
-def test_a_file_without_a_manifest_is_no_adapter(header: Any, tmp_path: Path) -> None:
+def test_a_file_without_a_manifest_is_not_an_adapter(header: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="manifest"):
         read_adapter_file(written(tmp_path / "a", header))
 
 
-def test_headers_and_manifests_that_are_no_objects_are_refused(tmp_path: Path) -> None:
+def test_headers_and_manifests_that_are_not_objects_are_refused(tmp_path: Path) -> None:
     headers: list[Any] = [[], {"__metadata__": {"lensmount": "[]"}}]
     for header in headers:
         with pytest.raises(InvalidInput):

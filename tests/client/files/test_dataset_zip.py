@@ -47,7 +47,7 @@ def test_a_folder_becomes_a_zip_of_its_images_sorted_and_uncompressed(folder: Pa
         assert archive.digest == f"sha256:{hashlib.sha256(content(archive)).hexdigest()}"
 
 
-def test_what_is_left_out_is_counted_by_kind(folder: Path) -> None:
+def test_files_left_out_are_counted_by_kind(folder: Path) -> None:
     with open_archive(folder) as archive:
         assert archive.left_out == {".csv": 1, ".txt": 1, "hidden": 1, "hidden folders": 1}
 
@@ -74,7 +74,9 @@ def test_the_bytes_depend_on_names_and_contents_alone(folder: Path, tmp_path: Pa
         assert first.digest != second.digest
 
 
-def test_an_archive_beyond_memory_lies_on_disk_and_is_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_too_large_for_memory_is_on_disk_and_has_the_same_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_archive(folder) as small:
         monkeypatch.setattr("lensmount_client._files.dataset_zip.MEMORY_BYTES", 10)
         with open_archive(folder) as large:
@@ -123,7 +125,7 @@ def broken_link(path: Path) -> None:
         (broken_link, "broken link"),
     ],
 )
-def test_what_is_no_dataset_is_said_so(make: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_dataset_is_refused(make: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     make(tmp_path / "x")
     with pytest.raises(InvalidInput, match=message):
         open_archive(tmp_path / "x")
@@ -133,12 +135,12 @@ def test_a_name_that_no_zip_can_hold_is_named(tmp_path: Path) -> None:
     try:
         (tmp_path / "b\udcff.png").write_bytes(b"x")
     except OSError:
-        pytest.skip("this file system refuses names that are no UTF-8")
+        pytest.skip("this file system refuses names that are not UTF-8")
     with pytest.raises(InvalidInput, match="UTF-8"):
         open_archive(tmp_path)
 
 
-def test_no_room_for_the_archive_says_where_it_was_to_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_names_the_archive_and_the_fix(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 

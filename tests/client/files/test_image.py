@@ -42,7 +42,7 @@ def test_an_array_of_slices_is_sent_as_npy(shape: tuple[int, ...], dtype: str) -
     assert np.array_equal(found, array)
 
 
-def test_an_array_of_slices_that_are_no_numbers_is_refused() -> None:
+def test_an_array_of_slices_that_are_not_numbers_is_refused() -> None:
     with pytest.raises(InvalidInput, match="complex64, expected whole or floating-point"):
         image_bytes(np.zeros((9, 6, 5), np.complex64))
 
@@ -59,7 +59,7 @@ def test_a_pil_image_keeps_its_mode_and_pixels(mode: str) -> None:
     assert (again.mode, again.tobytes()) == (mode, image.tobytes())
 
 
-def test_the_orientation_travels_and_the_other_exif_tags_do_not() -> None:
+def test_the_orientation_is_sent_and_the_other_exif_tags_are_not() -> None:
     image = Image.new("RGB", (4, 2))
     image.getexif()[0x0112] = 6
     image.getexif()[0x010F] = "Secret Camera"
@@ -85,7 +85,7 @@ def test_the_orientation_travels_and_the_other_exif_tags_do_not() -> None:
         (None, "found NoneType"),
     ],
 )
-def test_what_cannot_be_sent_is_named_with_its_cure(source: Any, message: str) -> None:
+def test_inputs_that_cannot_be_sent_are_named_with_the_fix(source: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         image_bytes(source)
 

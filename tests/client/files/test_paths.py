@@ -49,7 +49,7 @@ def test_a_folder_is_walked_only_as_far_as_it_is_read(tree: Path) -> None:
     assert len(first + list(found)) == 4
 
 
-def test_a_mistyped_file_says_which_one_was_meant(tmp_path: Path) -> None:
+def test_a_mistyped_file_name_gets_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "malaria.safetensors").write_bytes(b"x")
     with pytest.raises(InvalidInput, match=r"no such file\. Did you mean 'malaria\.safetensors'\?"):
         read_file(tmp_path / "malara.safetensors")

@@ -39,7 +39,7 @@ class Endless:
             self.taken += 1
 
 
-def test_exactly_so_many_run_at_once() -> None:
+def test_exactly_the_given_number_run_at_once() -> None:
     at_work, together = Counting(), threading.Barrier(WIDTH)
 
     def work(item: int) -> int:
@@ -51,7 +51,7 @@ def test_exactly_so_many_run_at_once() -> None:
     assert at_work.most == WIDTH
 
 
-def test_exactly_so_many_run_at_once_in_the_async_twin() -> None:
+def test_exactly_the_given_number_run_at_once_in_the_async_client() -> None:
     async def run() -> tuple[list[int], int]:
         at_work, together = Counting(), asyncio.Barrier(WIDTH)
 
@@ -74,7 +74,7 @@ def test_an_endless_input_is_read_only_a_little_ahead() -> None:
     results.close()
 
 
-def test_an_endless_input_is_read_only_a_little_ahead_in_the_async_twin() -> None:
+def test_an_endless_input_is_read_only_a_little_ahead_in_the_async_client() -> None:
     async def run() -> None:
         async def same(item: int) -> int:
             return item
@@ -90,7 +90,7 @@ def test_an_endless_input_is_read_only_a_little_ahead_in_the_async_twin() -> Non
 
 
 @pytest.mark.parametrize(("ordered", "expected"), [(True, [0, 1]), (False, [1, 0])])
-def test_order_is_that_of_the_input_or_of_finishing(ordered: bool, expected: list[int]) -> None:
+def test_results_come_in_input_order_or_as_they_finish(ordered: bool, expected: list[int]) -> None:
     second_out = threading.Event()
 
     def first_waits(item: int) -> int:
@@ -106,7 +106,7 @@ def test_order_is_that_of_the_input_or_of_finishing(ordered: bool, expected: lis
 
 
 @pytest.mark.parametrize(("ordered", "expected"), [(True, [0, 1]), (False, [1, 0])])
-def test_order_in_the_async_twin(ordered: bool, expected: list[int]) -> None:
+def test_order_in_the_async_client(ordered: bool, expected: list[int]) -> None:
     async def run() -> list[int]:
         second_out = asyncio.Event()
 
@@ -124,7 +124,7 @@ def test_order_in_the_async_twin(ordered: bool, expected: list[int]) -> None:
     assert asyncio.run(run()) == expected
 
 
-def test_leaving_early_cancels_what_is_under_way_in_the_async_twin() -> None:
+def test_leaving_early_cancels_the_calls_in_progress_in_the_async_client() -> None:
     async def run() -> int:
         cancelled = 0
 
@@ -146,7 +146,7 @@ def test_leaving_early_cancels_what_is_under_way_in_the_async_twin() -> None:
     assert asyncio.run(run()) >= 3
 
 
-def test_an_input_that_breaks_breaks_the_loop() -> None:
+def test_an_error_of_the_input_ends_the_loop() -> None:
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("disk gone")

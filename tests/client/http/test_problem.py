@@ -90,7 +90,7 @@ def test_every_class_of_the_table_states_its_code() -> None:
         ("empty_tensor", ["AdapterMalformed", "AdapterRejected", "Unprocessable"]),
     ],
 )
-def test_what_is_caught_for_an_image_or_an_adapter_catches_every_code_about_one(code: str, parents: list[str]) -> None:
+def test_the_class_for_an_image_or_an_adapter_catches_every_code_about_one(code: str, parents: list[str]) -> None:
     status = next(status for status, known in CODES if known == code)
     error = error_of(answer(status, {"code": code}), 0.0)
     assert [kind.__name__ for kind in type(error).__mro__[1:-5]] == parents
@@ -135,7 +135,7 @@ def test_the_codes_of_a_newer_server_fall_back_by_prefix_and_status(status: int,
     "body",
     [b"<html>nginx</html>", b"", b"[]", b"null", b'{"detail": "Not Found"}', b'{"code": 5}', b"\xff\xfe", b"[" * 9999],
 )
-def test_what_a_proxy_says_is_an_error_by_its_status(body: bytes) -> None:
+def test_the_response_of_a_proxy_is_an_error_by_its_status(body: bytes) -> None:
     error = error_of(answer(503, body=body, content_type="text/html", retry_after="3"), 0.0)
     assert isinstance(error, lensmount_client.Unavailable)
     assert (error.code, error.retry_after_s) == ("http_503", 3.0)
@@ -156,7 +156,7 @@ def test_a_hostile_retry_after_in_the_body_is_ignored(value: object) -> None:
     assert error.retry_after_s is None
 
 
-def test_the_header_counts_before_the_body() -> None:
+def test_the_header_takes_precedence_over_the_body() -> None:
     error = error_of(answer(429, {"code": "queue_full", "retry_after_s": 9}, retry_after="2"), 0.0)
     assert isinstance(error, ProblemError)
     assert error.retry_after_s == 2.0
@@ -170,7 +170,7 @@ def test_odd_fields_of_a_problem_are_dropped_not_raised() -> None:
     assert str(error) == "Unprocessable Entity"
 
 
-def test_whatever_else_a_problem_says_is_kept() -> None:
+def test_other_members_of_a_problem_are_kept() -> None:
     error = error_of(answer(409, {"code": "upload_offset_mismatch", "received": 7, "title": "x"}), 0.0)
     assert isinstance(error, lensmount_client.UploadOffsetMismatch)
     assert (error.received, dict(error.problem.more)) == (7, {"received": 7})

@@ -33,7 +33,7 @@ def test_hostile_retry_after_is_ignored(value: str | None) -> None:
     assert parse_retry_after(value, NOW_S) is None
 
 
-def test_backoff_doubles_and_half_of_it_is_chance() -> None:
+def test_backoff_doubles_and_half_of_it_is_random() -> None:
     low, high = RetryPolicy(retries=5, random=lambda: 0.0), RetryPolicy(retries=5, random=lambda: 1.0)
     error = ServerUnreachable("gone")
     assert [low.wait_s(n, error) for n in (1, 2, 3)] == [0.125, 0.25, 0.5]
@@ -44,7 +44,7 @@ def test_backoff_is_capped_however_often_it_failed() -> None:
     assert RetryPolicy(retries=10**6, random=lambda: 1.0).wait_s(10**6, ServerUnreachable("gone")) == 20.0
 
 
-def test_retry_after_sets_the_wait_and_never_shortens_it_by_chance() -> None:
+def test_retry_after_sets_the_wait_and_randomness_never_shortens_it() -> None:
     assert RetryPolicy(random=lambda: 0.0).wait_s(1, busy(4)) == 4.0
     assert RetryPolicy(random=lambda: 1.0).wait_s(1, busy(4)) == 5.0
 
@@ -63,6 +63,6 @@ def test_retries_end() -> None:
     assert policy.wait_s(3, busy(None)) is None
 
 
-def test_what_waiting_does_not_cure_is_not_tried_again() -> None:
+def test_errors_that_waiting_does_not_fix_are_not_retried() -> None:
     for error in (InvalidInput("no"), TimedOut("slow")):
         assert RetryPolicy().wait_s(1, error) is None

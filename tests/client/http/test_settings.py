@@ -6,7 +6,7 @@ from lensmount_client import Client, InsecureTransport, InvalidSettings, Timeout
 from lensmount_client._http.settings import Settings, is_loopback
 
 
-def test_arguments_count_before_the_environment_and_that_before_the_default() -> None:
+def test_arguments_take_precedence_over_the_environment_and_that_over_the_default() -> None:
     environ = {"LENSMOUNT_URL": "http://127.0.0.1:1", "LENSMOUNT_TOKEN": "from-environment"}
     assert Settings.resolve(environ={}).base_url == "http://127.0.0.1:8000"
     assert Settings.resolve(environ=environ).base_url == "http://127.0.0.1:1"
@@ -16,7 +16,7 @@ def test_arguments_count_before_the_environment_and_that_before_the_default() ->
     )
 
 
-def test_an_empty_token_in_the_environment_is_no_token() -> None:
+def test_an_empty_token_in_the_environment_counts_as_none() -> None:
     assert Settings.resolve(environ={"LENSMOUNT_TOKEN": ""}).token is None
 
 
@@ -26,11 +26,11 @@ def test_a_token_over_http_to_another_machine_is_refused() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://gpu-box", "http://127.0.0.1:8000", "http://[::1]:8000", "http://localhost"])
-def test_a_token_may_travel_encrypted_or_stay_on_the_machine(url: str) -> None:
+def test_a_token_may_be_sent_encrypted_or_to_the_same_machine(url: str) -> None:
     assert Settings.resolve(url, "t", environ={}).token == "t"
 
 
-def test_insecure_is_a_choice() -> None:
+def test_insecure_allows_a_token_over_http() -> None:
     assert Settings.resolve("http://gpu-box", "t", insecure=True, environ={}).token == "t"
 
 
@@ -55,7 +55,7 @@ def test_names_that_only_look_local_are_not(host: str) -> None:
         ":8000",
     ],
 )
-def test_what_is_no_address_is_said_so(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidSettings, match=r"base_url"):
         Settings.resolve(url, environ={})
 
@@ -72,12 +72,12 @@ def test_what_is_no_address_is_said_so(url: str) -> None:
         ("gpu-box:8000/lensmount", "http://gpu-box:8000/lensmount"),
     ],
 )
-def test_http_is_assumed_where_no_scheme_is_given(text: str, url: str) -> None:
+def test_http_is_assumed_if_no_scheme_is_given(text: str, url: str) -> None:
     assert Settings.resolve(text, environ={}).base_url == url
     assert Settings.resolve(environ={"LENSMOUNT_URL": text}).base_url == url
 
 
-def test_a_token_is_not_sent_unencrypted_where_the_scheme_is_only_assumed() -> None:
+def test_a_token_is_not_sent_unencrypted_if_the_scheme_is_only_assumed() -> None:
     with pytest.raises(InsecureTransport, match="gpu-box"):
         Settings.resolve("gpu-box:8000", "t", environ={})
     assert Settings.resolve("localhost:8000", "t", environ={}).base_url == "http://localhost:8000"

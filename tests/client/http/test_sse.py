@@ -41,21 +41,21 @@ def test_the_rules_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_where_the_chunks_break_does_not_matter(size: int) -> None:
+def test_chunk_boundaries_do_not_matter(size: int) -> None:
     assert events(STREAM, [size] * (len(STREAM) // size + 1)) == EVENTS
 
 
-def test_where_random_chunks_break_does_not_matter_either() -> None:
+def test_random_chunk_boundaries_do_not_matter_either() -> None:
     chance = random.Random(0)
     for _ in range(200):
         assert events(STREAM, [chance.randrange(1, 30) for _ in range(len(STREAM))]) == EVENTS
 
 
-def test_bytes_that_are_no_utf_8_are_replaced_not_raised() -> None:
+def test_bytes_that_are_not_utf_8_are_replaced_not_raised() -> None:
     assert events(b"data: \xff\n\n") == [ServerSentEvent("message", "\N{REPLACEMENT CHARACTER}", None)]
 
 
 @pytest.mark.parametrize("flood", [b"data: xxxxxxxx\n" * 20, b"x" * 200])
-def test_an_event_without_end_is_refused(flood: bytes) -> None:
+def test_an_endless_event_is_refused(flood: bytes) -> None:
     with pytest.raises(ResponseTooLarge, match="100 bytes"):
         list(EventDecoder(limit_bytes=100).feed(flood))

@@ -25,7 +25,7 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def test_list_and_get_tell_all_that_the_server_knows(server: Any) -> None:
+def test_list_and_get_return_all_that_the_server_knows(server: Any) -> None:
     with Client(server.url) as client:
         listed, got = client.adapters.list()[0], client.adapters.get("malaria")
     assert listed.manifest is None
@@ -82,7 +82,7 @@ def test_pull_writes_a_file_or_into_a_folder(server: Any, tmp_path: Path) -> Non
     ("etag", "error"),
     [(f'"{digest_of(b"other")}"', AdapterMismatch), ('"abc"', UnexpectedResponse), ("", UnexpectedResponse)],
 )
-def test_a_pull_with_a_wrong_digest_leaves_what_was_there(etag: str, error: type[Exception], tmp_path: Path) -> None:
+def test_a_pull_with_a_wrong_digest_keeps_the_existing_file(etag: str, error: type[Exception], tmp_path: Path) -> None:
     target = tmp_path / "malaria.safetensors"
     target.write_bytes(b"before")
     transport = httpx.MockTransport(lambda request: httpx.Response(200, content=b"bytes", headers={"ETag": etag}))
@@ -91,7 +91,7 @@ def test_a_pull_with_a_wrong_digest_leaves_what_was_there(etag: str, error: type
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
 
 
-def test_a_pull_that_breaks_off_begins_again_with_an_empty_file(tmp_path: Path) -> None:
+def test_an_interrupted_pull_starts_again_with_an_empty_file(tmp_path: Path) -> None:
     def broken() -> Any:
         yield b"half of"
         raise httpx.ReadError("reset")
@@ -108,7 +108,7 @@ def test_a_pull_that_breaks_off_begins_again_with_an_empty_file(tmp_path: Path) 
     assert (pulled.path.read_bytes(), len(attempts)) == (whole, 2)
 
 
-def test_a_problem_never_lands_in_the_file(server: Any, tmp_path: Path) -> None:
+def test_a_problem_document_never_ends_up_in_the_file(server: Any, tmp_path: Path) -> None:
     with Client(server.url) as client, pytest.raises(AdapterNotFound):
         client.adapters.pull("none", tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
@@ -139,7 +139,7 @@ def test_alias_unalias_version_and_delete(server: Any) -> None:
             client.adapters.alias("smoking", "../x", 1)
 
 
-def test_the_async_twin_does_the_same(server: Any, tmp_path: Path) -> None:
+def test_the_async_client_does_the_same(server: Any, tmp_path: Path) -> None:
     path = tmp_path / "new.safetensors"
     path.write_bytes(b"weights")
 

@@ -54,7 +54,7 @@ def hurried(url: str, **options: Any) -> Client:
     return Client(url, sleep=lambda seconds: None, **options)
 
 
-def test_a_push_tells_what_the_server_found(server: Any, folder: Path) -> None:
+def test_a_push_returns_the_report_of_the_server(server: Any, folder: Path) -> None:
     server.training.warnings = [{"code": "few_images", "message": "cat has 2 images"}]
     with Client(server.url) as client:
         dataset = client.datasets.push(folder)
@@ -71,7 +71,7 @@ def test_a_push_tells_what_the_server_found(server: Any, folder: Path) -> None:
     assert server.training.stored["pets"] == [packed(folder)]
 
 
-def test_the_same_images_twice_are_one_version_and_sent_once(server: Any, folder: Path) -> None:
+def test_the_same_images_pushed_twice_are_one_version_and_sent_once(server: Any, folder: Path) -> None:
     with Client(server.url) as client:
         first = client.datasets.push(folder)
         server.training.ranges.clear()
@@ -104,7 +104,7 @@ def test_a_small_dataset_is_one_chunk(server: Any, folder: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_upload_goes_on_wherever_the_connection_broke(seed: int, server: Any, folder: Path) -> None:
+def test_an_upload_resumes_wherever_the_connection_failed(seed: int, server: Any, folder: Path) -> None:
     chance = random.Random(seed)
 
     def hang_up(size: int) -> int | None:
@@ -118,7 +118,7 @@ def test_an_upload_goes_on_wherever_the_connection_broke(seed: int, server: Any,
     assert server.training.stored["pets"] == [packed(folder)]
 
 
-def test_the_next_call_goes_on_where_the_last_one_gave_up(server: Any, folder: Path) -> None:
+def test_the_next_push_resumes_where_the_last_one_gave_up(server: Any, folder: Path) -> None:
     left = [None, None, 30]
     server.training.hang_up = lambda size: left.pop(0) if left else 0
     with hurried(server.url, retries=0) as client:
@@ -141,14 +141,14 @@ def test_a_server_that_takes_smaller_chunks_gets_smaller_ones(server: Any, folde
 
 
 @pytest.mark.parametrize("received", [-1, 10**9])
-def test_a_server_that_has_more_than_there_is_is_not_believed(received: int, folder: Path) -> None:
+def test_a_server_that_claims_more_bytes_than_exist_is_not_believed(received: int, folder: Path) -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"received": received}))
     with Client(transport=transport) as client, pytest.raises(UnexpectedResponse, match="received"):
         client.datasets.push(folder)
 
 
 @pytest.mark.parametrize("status", [202, 409])
-def test_a_server_that_gets_nowhere_is_given_up(status: int, folder: Path) -> None:
+def test_an_upload_without_progress_is_given_up(status: int, folder: Path) -> None:
     seen = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -174,7 +174,7 @@ def test_names_are_those_of_the_folder_or_zip_and_checked_before_sending(server:
         assert client.datasets.push(tmp_path / "zoo.zip").name == "zoo"
 
 
-def test_what_the_server_refuses_is_a_typed_error(server: Any, tmp_path: Path) -> None:
+def test_a_refusal_of_the_server_is_a_typed_error(server: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     with Client(server.url) as client, pytest.raises(DatasetTooSmall):
         client.datasets.push(tmp_path, name="pets")
@@ -201,7 +201,7 @@ def test_get_list_delete_and_pull(server: Any, folder: Path, tmp_path: Path) -> 
             client.datasets.get("pets")
 
 
-def test_a_pull_of_other_bytes_leaves_what_was_there(server: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_pull_of_other_bytes_keeps_the_existing_file(server: Any, folder: Path, tmp_path: Path) -> None:
     with Client(server.url) as client:
         client.datasets.push(folder)
     target = tmp_path / "target" / "pets.zip"
@@ -218,7 +218,7 @@ def test_a_pull_of_other_bytes_leaves_what_was_there(server: Any, folder: Path, 
     assert [path.read_bytes() for path in target.parent.iterdir()] == [b"before"]
 
 
-def test_the_async_twin_does_the_same(server: Any, folder: Path, tmp_path: Path) -> None:
+def test_the_async_client_does_the_same(server: Any, folder: Path, tmp_path: Path) -> None:
     chance = random.Random(1)
     server.training.hang_up = lambda size: chance.choice([None, 0, -1, size // 2])
 

@@ -66,7 +66,7 @@ WHOLE_STORY = [
 ]
 
 
-def test_submit_says_only_what_was_said_and_wait_returns_the_result(server: Any, training: Any) -> None:
+def test_submit_sends_only_the_given_options_and_wait_returns_the_result(server: Any, training: Any) -> None:
     with Client(server.url) as client:
         job = client.jobs.submit("pets", "cats", epochs=3, rank=4, alias="prod", force=None)
         assert (job.id, job.state, job.ended, job.published) == (JOB_ID, "queued", False, False)
@@ -97,7 +97,7 @@ def test_each_submit_is_one_job_unless_the_key_is_the_same(server: Any, training
     assert keyed[0] == keyed[1]
 
 
-def test_a_submit_whose_answer_is_lost_is_sent_again_with_the_same_key() -> None:
+def test_a_submit_whose_response_is_lost_is_retried_with_the_same_key() -> None:
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -129,7 +129,7 @@ def test_a_submit_whose_answer_is_lost_is_sent_again_with_the_same_key() -> None
         ("pets", "cats", {"idempotency_key": "a\nb"}),
     ],
 )
-def test_what_is_wrong_here_sends_nothing(dataset: Any, adapter: str, options: Any) -> None:
+def test_wrong_arguments_send_nothing(dataset: Any, adapter: str, options: Any) -> None:
     transport = httpx.MockTransport(lambda request: pytest.fail("sent"))
     with Client(transport=transport) as client, pytest.raises(InvalidInput):
         client.jobs.submit(dataset, adapter, **options)
@@ -152,7 +152,7 @@ def test_events_are_typed_and_unknown_kinds_are_left_out(server: Any, training: 
 
 
 @pytest.mark.parametrize("cuts", [[0, 0, 3, 1, 2], [1] * 11, [4, 4], [10]])
-def test_a_stream_that_breaks_goes_on_after_the_last_event(cuts: list[int], server: Any, training: Any) -> None:
+def test_an_interrupted_stream_resumes_after_the_last_event(cuts: list[int], server: Any, training: Any) -> None:
     training.cuts = list(cuts)
     with hurried(server.url) as client:
         events = list(client.jobs.submit("pets", "cats").events())
@@ -225,7 +225,7 @@ HICCUPS: list[Any] = [
 
 
 @pytest.mark.parametrize("hiccup", HICCUPS)
-def test_every_kind_of_hiccup_is_taken_up_again(hiccup: Any) -> None:
+def test_after_every_kind_of_failure_the_stream_resumes(hiccup: Any) -> None:
     client, seen = client_of(hiccup(), hiccup(), stream(END))
     with client:
         assert list(client.jobs.get(JOB_ID).events()) == [JobEnd("succeeded")]
@@ -233,7 +233,7 @@ def test_every_kind_of_hiccup_is_taken_up_again(hiccup: Any) -> None:
 
 
 @pytest.mark.parametrize("hiccup", HICCUPS)
-def test_and_given_up_when_it_goes_on(hiccup: Any) -> None:
+def test_repeated_failures_of_a_stream_end_in_an_error(hiccup: Any) -> None:
     client, seen = client_of(*(hiccup() for _ in range(4)))
     with client, pytest.raises((ServerUnreachable, Draining)):
         list(client.jobs.get(JOB_ID).events())
@@ -253,14 +253,16 @@ def test_and_given_up_when_it_goes_on(hiccup: Any) -> None:
         ),
     ],
 )
-def test_what_is_no_stream_of_events_is_a_typed_error(answer: httpx.Response, error: type[Exception]) -> None:
+def test_a_response_that_is_not_an_event_stream_is_a_typed_error(
+    answer: httpx.Response, error: type[Exception]
+) -> None:
     client, seen = client_of(answer)
     with client, pytest.raises(error):
         list(client.jobs.get(JOB_ID).events())
     assert len(seen) == 1
 
 
-def test_a_failed_job_raises_with_its_code_and_can_be_tried_again(server: Any, training: Any) -> None:
+def test_a_failed_job_raises_with_its_code_and_can_be_retried(server: Any, training: Any) -> None:
     training.outcome = {"state": "failed", "attempt": 3, "error": {"code": "worker_lost", "message": "killed"}}
     with Client(server.url) as client:
         job = client.jobs.submit("pets", "cats")
@@ -280,7 +282,7 @@ def test_a_failed_job_raises_with_its_code_and_can_be_tried_again(server: Any, t
             job.wait()
 
 
-def test_a_job_that_the_gate_held_back_is_no_error(server: Any, training: Any) -> None:
+def test_a_job_that_the_gate_refused_is_not_an_error(server: Any, training: Any) -> None:
     gate = {"passed": False, "reason": "worse", "margin": 0.01, "forced": False, "balanced_accuracy": 0.9}
     replaced = {"name": "cats", "version": 2, "digest": "sha256:1", "balanced_accuracy": 0.95}
     result = {"published": False, "adapter": None, "gate": {**gate, "replaced": replaced}, "files": []}
@@ -294,14 +296,14 @@ def test_a_job_that_the_gate_held_back_is_no_error(server: Any, training: Any) -
     assert (job.result.gate.replaced.adapter.version, job.result.gate.replaced.balanced_accuracy) == (2, 0.95)
 
 
-def test_wait_tells_a_callable_each_event(server: Any, training: Any) -> None:
+def test_wait_calls_a_callable_with_each_event(server: Any, training: Any) -> None:
     heard: list[JobEvent] = []
     with Client(server.url) as client:
         client.jobs.submit("pets", "cats").wait(progress=heard.append)
     assert kinds(heard) == WHOLE_STORY
 
 
-def test_waiting_ends_at_its_time_however_the_server_keeps_quiet() -> None:
+def test_waiting_ends_at_its_timeout_even_if_the_server_is_silent() -> None:
     now = [0.0]
     feed = EventFeed(JOB_ID, timeout_s=100, clock=lambda: now[0])
     assert feed.read_s(60) == 60
@@ -315,7 +317,7 @@ def test_waiting_ends_at_its_time_however_the_server_keeps_quiet() -> None:
         feed.lost(httpx.ReadTimeout("silent"), RetryPolicy(), "http://x")
 
 
-def test_a_short_timeout_of_the_client_is_no_reason_to_drop_a_quiet_stream() -> None:
+def test_a_short_timeout_of_the_client_does_not_end_a_quiet_stream() -> None:
     assert EventFeed(JOB_ID).read_s(1.0) == 45.0
 
 
@@ -326,7 +328,7 @@ def test_a_keep_alive_counts_as_a_sign_of_life() -> None:
         assert list(feed.take(b": alive\n\n")) == []
 
 
-def test_a_job_that_was_tried_again_while_it_was_waited_for_is_waited_for() -> None:
+def test_wait_continues_if_the_job_is_retried_meanwhile() -> None:
     documents = [DOCUMENT, DOCUMENT, {**DOCUMENT, "state": "succeeded"}]
     streams = [stream(END), stream(END)]
     naps: list[float] = []
@@ -381,7 +383,7 @@ def test_unknown_jobs_and_datasets_are_typed_errors(server: Any, training: Any) 
             client.jobs.submit("none", "cats")
 
 
-def test_the_async_twin_does_the_same(server: Any, training: Any, tmp_path: Path) -> None:
+def test_the_async_client_does_the_same(server: Any, training: Any, tmp_path: Path) -> None:
     training.cuts = [0, 3, 1]
 
     async def nap(seconds: float) -> None:

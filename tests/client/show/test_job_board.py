@@ -53,7 +53,7 @@ def drawn(board: JobBoard, width: int = 100, **options: Any) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
 
 
-def test_a_running_job_shows_where_it_stands_and_its_curves(info: JobInfo) -> None:
+def test_a_running_job_shows_its_progress_and_curves(info: JobInfo) -> None:
     board = JobBoard(info)
     for event in (RUNNING, epoch(1, 0.5), epoch(2, 0.7), epoch(3, 0.9), HALF_WAY):
         board.take(event)
@@ -73,7 +73,7 @@ def test_a_narrow_terminal_is_not_overrun(width: int, info: JobInfo) -> None:
     assert all(len(line) <= width for line in drawn(board, width).splitlines())
 
 
-def test_an_epoch_that_a_resumed_attempt_tells_again_is_drawn_once(info: JobInfo) -> None:
+def test_an_epoch_that_a_resumed_attempt_repeats_is_drawn_once(info: JobInfo) -> None:
     board = JobBoard(info)
     for event in (RUNNING, epoch(1, 0.5), epoch(2, 0.6), JobState("running", 2, AT), epoch(2, 0.9), HALF_WAY):
         board.take(event)
@@ -82,7 +82,7 @@ def test_an_epoch_that_a_resumed_attempt_tells_again_is_drawn_once(info: JobInfo
     assert "attempt 2 of 3" in text
 
 
-def test_a_job_that_nobody_takes_says_what_may_be_missing(info: JobInfo) -> None:
+def test_a_job_that_no_worker_takes_says_what_may_be_missing(info: JobInfo) -> None:
     now = [0.0]
     board = JobBoard(info, clock=lambda: now[0])
     assert "worker" not in drawn(board)
@@ -128,7 +128,7 @@ def test_a_phase_without_epochs_has_its_own_share(info: JobInfo) -> None:
     assert "load\N{REPLACEMENT CHARACTER}[2Jing" in drawn(board)
 
 
-def test_figures_that_mean_nothing_yet_or_no_longer_are_not_shown(info: JobInfo) -> None:
+def test_figures_that_are_not_valid_yet_or_any_more_are_hidden(info: JobInfo) -> None:
     board = JobBoard(info)
     board.take(RUNNING)
     board.take(JobProgress(2, 4, 0, 9, 0.0, 0.0, 17.0, "caching"))
@@ -142,7 +142,7 @@ def test_figures_that_mean_nothing_yet_or_no_longer_are_not_shown(info: JobInfo)
         assert not any(word in text for word in ("epoch", "step", "%", "loss", "accuracy"))
 
 
-def test_each_phase_of_the_training_shows_how_far_it_is(info: JobInfo) -> None:
+def test_each_phase_of_the_training_shows_its_progress(info: JobInfo) -> None:
     board = JobBoard(info)
     board.take(RUNNING)
     for phase in TRAINING:
@@ -169,7 +169,7 @@ def test_a_phase_of_a_newer_server_is_shown_as_plain_text(info: JobInfo) -> None
         ("signing", "signing"),
     ],
 )
-def test_a_list_of_jobs_says_the_phase_and_the_epoch_where_there_is_one(
+def test_a_list_of_jobs_shows_the_phase_and_the_epoch_if_there_is_one(
     phase: str | None, words: str, info: JobInfo
 ) -> None:
     progress = JobProgress(2, 4, 1, 2, 0.5, 0.5, None, phase)
@@ -219,7 +219,7 @@ def test_in_a_terminal_the_board_is_live(
     assert "warning: few \N{REPLACEMENT CHARACTER}[2Jimages" in err
 
 
-def test_nobody_and_a_callable(info: JobInfo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_report_and_a_callable(info: JobInfo, capsys: pytest.CaptureFixture[str]) -> None:
     heard: list[JobEvent] = []
     for progress in (False, heard.append):
         with watching(progress, info) as report:

@@ -7,7 +7,7 @@ import pytest
 from lensmount_client._show.progress import reporting
 
 
-def test_a_callable_is_told_itself() -> None:
+def test_a_callable_gets_the_events_itself() -> None:
     told = []
     with reporting(lambda done, total: told.append((done, total)), 2) as report:
         report(1, 2)
@@ -15,7 +15,7 @@ def test_a_callable_is_told_itself() -> None:
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_nothing_is_drawn_where_no_terminal_is(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_drawn_without_a_terminal(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
     with reporting(progress, None) as report:
         report(1, None)
     out, err = capsys.readouterr()

@@ -21,7 +21,7 @@ def test_the_lowest_is_the_smallest_bar_and_the_highest_the_tallest(values: list
     assert sparkline(values) == drawn
 
 
-def test_more_values_than_room_are_averaged() -> None:
+def test_more_values_than_the_width_are_averaged() -> None:
     assert sparkline([0, 0, 5, 5, 10, 10], width=3) == "▁▅█"
     assert sparkline([None, None, 1, 2, None, 3], width=3) == " ▁█"
     assert len(sparkline(list(range(1000)), width=40)) == 40
