@@ -1,4 +1,4 @@
-"""What each way of computing a batch costs on this machine, measured; and the cheapest way for a given batch."""
+"""The measured cost of each way of computing a batch on this machine, and the cheapest way for a given batch."""
 
 from __future__ import annotations
 
@@ -25,24 +25,27 @@ class LinearCost:
         return self.fixed + self.per_image * images
 
     def towards(self, images: int, seconds: float, share: float) -> LinearCost:
-        """Nearer to what `images` took, by `share` of the way; one observation counts for at most twice the line's."""
+        """The line, moved by `share` of the way towards the `seconds` that `images` took.
+
+        One observation counts for at most twice what the line expects.
+        """
         expected = self(images)
         factor = 1 + share * (min(seconds / expected, 2.0) - 1) if expected > 0 else 1.0
         return LinearCost(self.fixed * factor, self.per_image * factor)
 
     @classmethod
     def through(cls, one: float, many: float, n: int) -> LinearCost:
-        """The line through the seconds for 1 image and for `n`; neither part below zero."""
+        """The line through the seconds for 1 image and for `n` images. Neither part is below zero."""
         per_image = max(0.0, (many - one) / (n - 1)) if n > 1 else 0.0
         return cls(max(0.0, one - per_image), per_image)
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds of one branch: merged weights made constant (`hot`), handed in at run time (`merged`), or `mixed`.
+    """Seconds of one branch: with merged weights as constants (`hot`), passed in at run time (`merged`), or `mixed`.
 
-    `merge`: computing one adapter's merged weights. `pack`: laying out one adapter's factors for a mixed batch.
-    `together`: mixed, with the factors of a steady company of adapters made constant.
+    `merge`: seconds to compute one adapter's merged weights. `pack`: seconds to lay out one adapter's factors for a
+    mixed batch. `slots`: the most adapters that one mixed run can hold.
     """
 
     hot: LinearCost
@@ -51,12 +54,11 @@ class Costs:
     mixed: LinearCost | None
     pack: float
     slots: int
-    together: LinearCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The images of one adapter in a batch: how many, whether its weights are hot, whether it can be mixed."""
+    """The images of one adapter in a batch: how many, whether the adapter is hot, and whether it can be mixed."""
 
     images: int
     hot: bool
@@ -64,15 +66,15 @@ class Group:
 
 
 def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
-    """The groups that are cheaper together, as runs of the mixed program of at most `slots` adapters each.
+    """The groups that are cheaper mixed, as runs of the mixed program with at most `slots` adapters each.
 
-    Every other group is computed alone. A group saves what it costs alone less its images in the mixed program; a run
-    is worth its fixed part where its groups save more together.
+    Every other group is computed alone. A group saves its cost alone minus the cost of its images in the mixed program.
+    A run is worth its fixed part if the savings of its groups add up to more.
     """
     if costs.mixed is None:
         return []
     savings = {
-        index: _alone(costs, group) - costs.mixed.per_image * group.images - costs.pack
+        index: cost_alone(costs, group) - costs.mixed.per_image * group.images - costs.pack
         for index, group in enumerate(groups)
         if group.mixable
     }
@@ -81,18 +83,16 @@ def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
     return [run for run in runs if sum(savings[index] for index in run) > costs.mixed.fixed]
 
 
-def company_pays(costs: Costs, groups: Sequence[Group]) -> bool:
-    """Whether groups of one company are cheaper together than each alone; tried while that cost is not known."""
-    if len(groups) < 2:
-        return False
-    alone, images = sum(_alone(costs, group) for group in groups), sum(group.images for group in groups)
-    return costs.together is None or costs.together(images) < alone
+def cost_alone(costs: Costs, group: Group) -> float:
+    """Seconds of the group in a run of its own: hot, or else merged."""
+    return costs.hot(group.images) if group.hot else costs.merge + costs.merged(group.images)
 
 
 class CostBook:
-    """`book.line("branch hot", measure)`: measured when first asked for, then kept beside the programs.
+    """`book.line("branch hot", measure)` measures at the first call, then keeps the line in a file in `folder`.
 
-    `of` names all that the figures depend on: machine, executor, precision, threads, versions. Safe from any thread.
+    `of` names everything that the figures depend on: machine, executor, precision, threads, versions. Safe from any
+    thread.
     """
 
     def __init__(self, folder: Path | None = None, of: str = "") -> None:
@@ -102,22 +102,23 @@ class CostBook:
 
     @property
     def lines(self) -> Mapping[str, LinearCost]:
-        """A copy."""
+        """A copy of all lines, by name."""
         with self._lock:
             return dict(self._lines)
 
     def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
+        """The line of this name. `measure` is called without the lock if there is none yet."""
         with self._lock:
             known = self._lines.get(name)
         if known is None:
-            found = measure()
+            measured = measure()
             with self._lock:
-                known = self._lines.setdefault(name, found)
+                known = self._lines.setdefault(name, measured)
                 self._write()
         return known
 
     def forget(self) -> None:
-        """Measure everything anew."""
+        """Delete all lines, so that everything is measured again."""
         with self._lock:
             self._lines = {}
             if self._file is not None:
@@ -126,15 +127,15 @@ class CostBook:
     def _write(self) -> None:
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            document = {name: [line.fixed, line.per_image] for name, line in sorted(self._lines.items())}
-            write_atomic(self._file, json.dumps(document, indent=1).encode())
+            pairs = {name: [line.fixed, line.per_image] for name, line in sorted(self._lines.items())}
+            write_atomic(self._file, json.dumps(pairs, indent=1).encode())
 
 
 def _read(file: Path | None) -> dict[str, LinearCost]:
-    """Nothing where the file is not there, or not what was written."""
+    """The lines in the file; none if it is missing or damaged."""
     try:
-        document = json.loads(file.read_bytes()) if file else {}
-        lines = {str(name): LinearCost(float(fixed), float(per_image)) for name, (fixed, per_image) in document.items()}
+        pairs = json.loads(file.read_bytes()) if file else {}
+        lines = {str(name): LinearCost(float(fixed), float(per_image)) for name, (fixed, per_image) in pairs.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
     sound = all(math.isfinite(x) and x >= 0 for line in lines.values() for x in (line.fixed, line.per_image))
@@ -144,10 +145,11 @@ def _read(file: Path | None) -> dict[str, LinearCost]:
 def seconds_of(
     work: Callable[[], object], rounds: int = 5, enough_s: float = 0.2, wait: Callable[[], object] = lambda: None
 ) -> float:
-    """The fastest of some rounds, after one that pays for allocations and kernels: other work on the machine only adds.
+    """The fastest of several rounds, because other work on the machine can only make a round slower.
 
-    At least two, and no further one once they took `enough_s` together. `wait` returns once the work is computed: on a
-    GPU the call itself returns as soon as its kernels are launched.
+    One more round comes first and pays for allocations and kernels. There are at least two rounds, and no further one
+    once they took `enough_s` in total. `wait` returns once the work is computed: on a GPU the call itself returns as
+    soon as its kernels are launched.
     """
     work()
     wait()
@@ -158,7 +160,3 @@ def seconds_of(
         wait()
         times.append(time.perf_counter() - started)
     return min(times)
-
-
-def _alone(costs: Costs, group: Group) -> float:
-    return costs.hot(group.images) if group.hot else costs.merge + costs.merged(group.images)

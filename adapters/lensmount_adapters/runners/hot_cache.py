@@ -1,8 +1,8 @@
-"""Which adapters have merged weights of their own: a budget in bytes, pins, and no change of place without a reason.
+"""A cache for programs with merged weights: a budget in bytes, pins, and no eviction without a clear reason.
 
-A plain least-recently-used list falls off a cliff as soon as the working set is larger than its room: every use evicts
-what is needed next (the 44-fold loss reported for 25 slots). Here a newcomer takes a place only from adapters that were
-used clearly less of late, so under a uniform load the places stay taken and the rest is served from its factors.
+A least-recently-used list collapses as soon as the working set is larger than the cache: every use evicts the entry
+that is needed next (the 44-fold loss reported for 25 slots). Here a new entry evicts only those that were used much
+less recently. Under a uniform load the entries therefore stay, and all other adapters are served from their factors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Use:
-    """Images asked for, halved every `half_life` images that anyone asks for."""
+    """Images requested for one key; `score` halves with every `half_life` images requested for any key."""
 
     score: float = 0.0
     at: float = 0.0
@@ -25,7 +25,7 @@ class _Use:
 
 @dataclass(frozen=True, slots=True)
 class Held(Generic[T]):
-    """What has a place, and the bytes that giving it up frees."""
+    """An entry, and the bytes that evicting it frees."""
 
     value: T
     nbytes: int
@@ -33,10 +33,10 @@ class Held(Generic[T]):
 
 @dataclass(slots=True)
 class HotCache(Generic[T]):
-    """`places.get(key)`; `places.wants(key, nbytes)` after it was used; `places.put(key, value, nbytes)` when made.
+    """`cache.get(key)`; `cache.record_use(key, images)`; then `put` if `cache.should_admit(key, nbytes)`.
 
-    `max_bytes` bounds all together; pinned ones are never given up. `threshold`: images of late before a place is
-    worth having; `margin`: how many times the use of the one it replaces. Safe from any thread.
+    `max_bytes` bounds all entries together. Pinned entries are never evicted. `threshold`: recent images that a key
+    needs to be admitted. `margin`: how many times as many it needs as an entry that it evicts. Safe from any thread.
     """
 
     max_bytes: int
@@ -55,7 +55,8 @@ class HotCache(Generic[T]):
             held = self._held.get(key)
             return held.value if held else None
 
-    def used(self, key: Hashable, images: float) -> None:
+    def record_use(self, key: Hashable, images: float) -> None:
+        """Count images requested for a key, whether or not it is in the cache."""
         with self._lock:
             self._images += images
             use = self._uses.setdefault(key, _Use(at=self._images))
@@ -64,8 +65,8 @@ class HotCache(Generic[T]):
             if len(self._uses) > 4 * (1024 + len(self._held)):
                 self._forget()
 
-    def wants(self, key: Hashable, nbytes: int) -> bool:
-        """Whether a place is worth making for it now: it fits beside the rest, or in place of what is used less."""
+    def should_admit(self, key: Hashable, nbytes: int) -> bool:
+        """Whether to make an entry for the key now: it is used enough, and there is room or less used entries."""
         with self._lock:
             if key in self._held:
                 return False
@@ -73,13 +74,13 @@ class HotCache(Generic[T]):
                 return False
             return self._victims(key, nbytes) is not None
 
-    def fits(self, nbytes: int) -> bool:
-        """Whether there is room without giving anything up."""
+    def has_room(self, nbytes: int) -> bool:
+        """Whether there is room without evicting anything."""
         with self._lock:
             return self._bytes + nbytes <= self.max_bytes
 
     def put(self, key: Hashable, value: T, nbytes: int) -> bool:
-        """Give it a place; False where it would have to push out what is used more, or has one already."""
+        """Add an entry. Returns False if there is one already, or if a more used one would have to be evicted."""
         with self._lock:
             victims = None if key in self._held else self._victims(key, nbytes)
             if victims is None:
@@ -91,6 +92,7 @@ class HotCache(Generic[T]):
             return True
 
     def drop(self, key: Hashable) -> None:
+        """Remove the entry, its uses and its pin."""
         with self._lock:
             held = self._held.pop(key, None)
             self._bytes -= held.nbytes if held else 0
@@ -98,6 +100,7 @@ class HotCache(Generic[T]):
             self._pins.discard(key)
 
     def pin(self, key: Hashable, pinned: bool = True) -> None:
+        """Pin or unpin a key. A pinned key is admitted without any use."""
         with self._lock:
             (self._pins.add if pinned else self._pins.discard)(key)
 
@@ -119,7 +122,7 @@ class HotCache(Generic[T]):
             return self._bytes
 
     def _victims(self, key: Hashable, nbytes: int) -> list[Hashable] | None:
-        """The least used that must go, none where it fits; None where they may not go for this one."""
+        """The least used entries to evict for the key; none if there is room, None if they may not be evicted."""
         if nbytes > self.max_bytes:
             return None
         victims: list[Hashable] = []
@@ -142,7 +145,7 @@ class HotCache(Generic[T]):
         return float(use.score * 0.5 ** ((self._images - use.at) / self.half_life))
 
     def _forget(self) -> None:
-        """Drop the least used half of what has no place, so that the list of uses is bounded."""
+        """Drop the uses of the least used half of the keys without an entry, so that their number is bounded."""
         without = sorted((k for k in self._uses if k not in self._held and k not in self._pins), key=self._score_of)
         for key in without[: len(without) // 2]:
             del self._uses[key]

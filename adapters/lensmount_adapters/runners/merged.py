@@ -27,16 +27,16 @@ class MergedRunner:
         return True
 
     def prepare(self, adapter: Adapter) -> None:
-        """Nothing to do: merging is the first image's own and takes milliseconds."""
+        """Does nothing: the adapter is merged when its first image comes, in milliseconds."""
 
     def prefetch(self, adapter: Adapter) -> None:
-        """As `prepare`."""
+        """Does nothing, like `prepare`."""
 
     def forget(self, digest: str) -> None:
-        """Nothing is held."""
+        """Does nothing: nothing is kept per adapter."""
 
     def pin(self, digest: str, pinned: bool) -> None:
-        """One adapter at a time is merged, the one that is asked for."""
+        """Does nothing: only the adapter of the current request is merged."""
 
     def scores(self, items: Sequence[Item]) -> BatchScores:
         outcome = BatchScores([torch.empty(0)] * len(items), modes={"merged": len(items)})
@@ -49,8 +49,8 @@ class MergedRunner:
             outcome.switches += switched
             outcome.swap_s += merged - started if switched else 0.0
             outcome.forward_s += time.perf_counter() - merged
-            for row, one in zip(rows, scores, strict=True):
-                outcome.scores[row] = one
+            for row, image_scores in zip(rows, scores, strict=True):
+                outcome.scores[row] = image_scores
         return outcome
 
     def rest(self) -> None:

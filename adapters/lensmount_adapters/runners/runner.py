@@ -1,9 +1,9 @@
-"""From a batch of images, each with its adapter, to scores: what the one owner of the backbone calls.
+"""The interface of a runner: it takes a batch of images, each with its adapter, and returns scores.
 
 | class | how | for |
 |---|---|---|
-| `SegmentRunner` (runners/segment_runner.py) | trunk once, then each branch or one for many | what can be traced |
-| `MergedRunner` | the whole backbone, merged in place by a swapper | everything else |
+| `SegmentRunner` (segment_runner.py) | the trunk once, then a branch per adapter or for many | traceable backbones |
+| `MergedRunner` (merged.py) | the whole backbone, merged in place by a swapper | everything else |
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class Item(Protocol):
 
 @dataclass(slots=True)
 class BatchScores:
-    """Scores [classes] for each item in turn, and where the time went, in seconds.
+    """Scores [classes] for each item in turn, and the seconds spent on switches and on everything else.
 
-    `modes` counts images by how their branch was computed: "hot", "merged", "mixed"; `switches` counts merges.
+    `modes` counts images by how their branch was computed: "hot", "merged", "mixed", or "whole" (trunk and branch in
+    one program). `switches` counts merges.
     """
 
     scores: list[Tensor]
@@ -44,57 +45,63 @@ class BatchScores:
 class Runner(Protocol):
     """Only the thread that owns the backbone calls `scores`, `rest`, `changed` and `close`.
 
-    The others are safe from any thread.
+    All other methods are safe from any thread.
     """
 
     mixes: bool  # whether a batch of several adapters is cheaper than its parts
 
     def ready(self, adapter: Adapter) -> bool:
-        """Whether the adapter's images need not wait for anything to be made."""
+        """Whether the adapter's images can be computed without making anything first."""
         ...
 
     def prepare(self, adapter: Adapter) -> None:
-        """Make what the adapter's first image would else wait for: seconds where its cut is new, else milliseconds."""
+        """Make what the adapter's first image would otherwise wait for.
+
+        This takes seconds if the cut is new, otherwise milliseconds.
+        """
         ...
 
     def prefetch(self, adapter: Adapter) -> None:
-        """As `prepare`, in the background, and its merged weights too where there is room for them."""
+        """Prepare in the background, and merge the adapter's weights too if there is room for them."""
         ...
 
     def forget(self, digest: str) -> None:
-        """Give up what is held for an adapter that left memory; it is prepared anew if it comes back."""
+        """Drop everything kept for an adapter that left memory. It is prepared again if it comes back."""
         ...
 
     def pin(self, digest: str, pinned: bool) -> None:
-        """A pinned adapter keeps its merged weights ready, whatever else is asked for."""
+        """A pinned adapter keeps its merged weights ready, whatever else is requested."""
         ...
 
     def scores(self, items: Sequence[Item]) -> BatchScores:
-        """Raises SwapError, leaving the base; whatever the forward pass raises passes through."""
+        """Compute the scores of each item.
+
+        Raises SwapError, with the base restored. Errors of the forward pass are passed on.
+        """
         ...
 
     def rest(self) -> None:
-        """Return to the base, where anything is mounted."""
+        """Return to the base if an adapter is mounted."""
         ...
 
     def changed(self) -> list[str]:
-        """Resident tensors that are not what they were at start; asked while at rest."""
+        """Names of resident tensors that differ from what they were at start. Called while at rest."""
         ...
 
     def tier(self, digest: str) -> str | None:
-        """ "hot" or "merged" where the adapter's merged weights are resident, else None."""
+        """ "hot" or "merged" if the adapter's merged weights are in memory, otherwise None."""
         ...
 
     def describe(self) -> dict[str, str]:
-        """How it computes: executor, precision and mode, for people to read."""
+        """The executor, precision and mode, for people to read."""
         ...
 
     def nbytes(self) -> dict[str, int]:
-        """Bytes held, by tier."""
+        """Bytes in memory, by tier."""
         ...
 
     def close(self) -> None:
-        """Leave the backbone as it was found."""
+        """Stop, and leave the backbone as it was at start."""
         ...
 
 

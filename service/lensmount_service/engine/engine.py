@@ -4,7 +4,7 @@ Forward passes, switches and integrity checks run in one loop, so no request can
 
 The table lists the state that several threads of a server share. The event loop parses requests, `asyncio.to_thread`
 runs the calls that may block ("requests"), decode and admit threads read images and zip files, and the engine's thread
-computes. The docstring of lensmount_adapters/runners/segment_runner.py has the same table for the runner.
+computes. The docstring of lensmount_adapters/runners/__init__.py has the same table for the runner.
 
 | attribute | threads | lock or owner |
 |---|---|---|

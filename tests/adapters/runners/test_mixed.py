@@ -17,7 +17,8 @@ from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
 from lensmount_adapters.graph.segments import Segments
-from lensmount_adapters.runners.mixed import Layout, Mixed, mixed
+from lensmount_adapters.runners.mixed import Mixed, mixed
+from lensmount_adapters.runners.mixed_layout import Layout
 
 RULE = Preprocessing(size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 MIXABLE = r"(?!head\.|transposed).*"
@@ -427,9 +428,9 @@ def test_what_finds_no_room_is_named(backbones: Callable[[str], Backbone], draw_
         narrow.pack([other.prepare(lora)])
     with pytest.raises(ValueError, match=r"found rows \[0, 2\], expected numbers from 0 to 1"):
         narrow.mask([0, 2])
-    with pytest.raises(ValueError, match=r"expected one that Layout\.of gave for this branch"):
+    with pytest.raises(ValueError, match=r"expected one that Layout\.of returned for this branch"):
         mixed(branch, Layout(), slots=2, rank=4)
-    with pytest.raises(ValueError, match=r"expected one that Layout\.of gave for this branch"):
+    with pytest.raises(ValueError, match=r"expected one that Layout\.of returned for this branch"):
         mixed(branch, Layout(weights=("elsewhere",)), slots=2, rank=4)
 
 

@@ -1,0 +1,105 @@
+"""A batch as the runner sees it: images that go through one trunk in one pass, and the share of each adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.adapter.adapter import ORIENTATIONS, Adapter
+from lensmount_adapters.inputs.images import orient
+from lensmount_adapters.runners.costs import Group
+from lensmount_adapters.runners.hot_programs import HotPrograms
+from lensmount_adapters.runners.mixed_program import Mixable
+from lensmount_adapters.runners.runner import Item, by_adapter
+from lensmount_adapters.runners.split_backbone import SplitBackbone
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """The images of one adapter in a batch."""
+
+    adapter: Adapter
+    mixable: Mixable | None  # None if the adapter cannot be mixed
+    items: list[int]  # which items of the request these are
+    rows: list[int]  # which rows of the batch's images, orientation by orientation
+
+
+class ShareFeatures(NamedTuple):
+    """The features [N, feature_dim] of a share, and how its branch was computed."""
+
+    share: Share
+    features: Tensor
+    mode: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Images [U, 3, height, width] that go through one trunk in one pass, and the shares of their adapters."""
+
+    split: SplitBackbone
+    images: Tensor
+    shares: list[Share]
+    programs: HotPrograms
+    _activations: Tensor | None = None
+
+    def activations(self) -> Tensor:
+        """What enters the branch, [U, ...]. The trunk runs at the first call; the result is kept."""
+        if self._activations is None:
+            self._activations = self.split.activations(self.images)
+        return self._activations
+
+    def group(self, share: Share) -> Group:
+        """The share as the cost model sees it."""
+        mixable = share.mixable is not None and self.split.has_room(share.mixable)
+        return Group(len(share.rows), share.adapter.digest in self.programs.cache, mixable)
+
+
+def shares_of(
+    items: Sequence[Item], group: Sequence[int], mixable: Callable[[Adapter], Mixable | None]
+) -> tuple[Tensor, list[Share]]:
+    """Distinct images [U, 3, height, width] of the items in `group`, orientation by orientation, and their shares.
+
+    The items have equal image sizes and numbers of orientations. Each adapter's images lie together.
+    """
+    turns = ORIENTATIONS[items[group[0]].adapter.manifest.preprocessing.orientations]
+    parts = by_adapter([items[index] for index in group])
+    order = [member for _, members in parts for member in members]
+    images, rows = _distinct([items[group[member]].image for member in order])
+    row_of, distinct = dict(zip(order, rows, strict=True)), len(images)
+    if len(turns) > 1:
+        images = torch.cat([orient(images, turn) for turn in turns])
+    shares = [
+        Share(
+            adapter,
+            mixable(adapter),
+            [group[member] for member in members],
+            [turn * distinct + row_of[member] for turn in range(len(turns)) for member in members],
+        )
+        for adapter, members in parts
+    ]
+    return images, shares
+
+
+def rows_of(shares: Sequence[Share]) -> list[int]:
+    """The rows of all shares, share by share."""
+    return [row for share in shares for row in share.rows]
+
+
+def take(tensor: Tensor, rows: list[int]) -> Tensor:
+    """These rows of the tensor, without a copy if they are consecutive."""
+    first, end = rows[0], rows[0] + len(rows)
+    if rows == list(range(first, end)):
+        return tensor[first:end]
+    return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
+
+
+def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """The images without repetitions, and the row of each given one."""
+    rows: dict[int, int] = {}
+    row_of = [rows.setdefault(id(image), len(rows)) for image in images]
+    distinct = {id(image): image for image in images}
+    return torch.stack(list(distinct.values())), row_of
