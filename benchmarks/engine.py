@@ -14,6 +14,9 @@ Ratios are taken within a round.
     peft       PEFT's mixed batch (`adapter_names`) of the same 16 adapters, float32
 
     python benchmarks/engine.py [--rounds 7] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
+                                [--without fused end-to-end]
+
+`--without` leaves out shortcuts of the runner (runners/shortcut.py), so that two runs show what each one gains.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import re
 import statistics
 import time
 import warnings
@@ -32,28 +34,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import peft
 import results  # type: ignore[import-not-found]
 import torch
-from moves import must_move_answer  # type: ignore[import-not-found]  # likewise
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from contenders import (  # type: ignore[import-not-found]
+    ADAPTED,
+    draw_adapters,
+    eager,
+    flops,
+    merged_network,
+    whole_openvino,
+    with_peft,
+)
+from torch import Tensor
 
-from lensmount_adapters import Adapter, Backbone, Manifest, load_backbone
-from lensmount_adapters.adapter.manifest import Factors, LinearHead
-from lensmount_adapters.delta.kinds import LowRank
-from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters import Adapter, Backbone, load_backbone
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
-from lensmount_adapters.programs.openvino import import_openvino
-from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.runners.segment_runner import SHORTCUTS, SegmentRunner
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 
-ADAPTED = {
-    "tf_efficientnet_lite0": (None, r"(blocks\.[456]\..*|conv_head)", r"(blocks\.6\..*|conv_head)"),
-    "resnet34": ("random:0", r"layer[34]\.\d+\.conv[12]", r"layer4\.2\.conv[12]"),
-}
-RANK, BATCH, CLASSES, WAITING = 8, 16, 2, 64
+BATCH, WAITING = 16, 64
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--executor", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--without", nargs="+", default=[], choices=list(SHORTCUTS), help="shortcuts to leave out")
     results.add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -101,7 +102,8 @@ def main() -> None:
         for name in options.backbones:
             executor = choose_executor(options.executor, options.precision, "cpu", options.threads, Path(cache))
             precision = str(executor.dtype).removeprefix("torch.")
-            print(f"\n{name}: {executor.name} {precision}, {options.threads} threads\n")
+            left_out = f", without {' and '.join(options.without)}" if options.without else ""
+            print(f"\n{name}: {executor.name} {precision}, {options.threads} threads{left_out}\n")
             for part in options.parts:
                 own = PARTS[part](name, executor, options)
                 results.show(own)
@@ -118,8 +120,8 @@ def throughput(name: str, executor: Executor, options: argparse.Namespace) -> li
     images = torch.randn(BATCH, 3, 224, 224)
     one = [Question(adapters[0], image) for image in images]
     mixed = [Question(adapter, image) for adapter, image in zip(adapters, images, strict=True)]
-    hot = warmed(SegmentRunner(backbone, executor, hot_bytes=2**33), [mixed, one])  # ResNet34: 200 MB per adapter
-    cold = warmed(SegmentRunner(backbone, executor, hot_bytes=0), [mixed, one])
+    hot = warmed(runner_of(backbone, executor, options, hot_bytes=2**33), [mixed, one])  # ResNet34: 200 MB per adapter
+    cold = warmed(runner_of(backbone, executor, options, hot_bytes=0), [mixed, one])
     network = merged_network(backbone, adapters[0])
     with torch.inference_mode():
         right = network(images).softmax(1)
@@ -190,8 +192,8 @@ def switching(name: str, executor: Executor, options: argparse.Namespace) -> lis
     backbone = load_backbone(name, weights)
     a, b = draw_adapters(backbone, modules, 2)
     image = torch.randn(3, 224, 224)
-    runner = warmed(SegmentRunner(backbone, executor), [[Question(a, image)], [Question(b, image)]] * 2)
-    (junction,) = runner._junctions.values()
+    runner = warmed(runner_of(backbone, executor, options), [[Question(a, image)], [Question(b, image)]] * 2)
+    (split,) = runner.splits
     touched = [torch.empty_like(backbone.tensors[delta.target.name]) for delta in a.deltas]
     originals = [backbone.tensors[delta.target.name] for delta in a.deltas]
 
@@ -200,12 +202,12 @@ def switching(name: str, executor: Executor, options: argparse.Namespace) -> lis
             target.copy_(source)
 
     def cold() -> None:
-        junction.mount(a)
-        junction.mount(b)
+        split.mount(a)
+        split.mount(b)
 
-    def two_places() -> None:
+    def look_up() -> None:
         for _ in range(100):
-            runner._places.get(a.digest)
+            runner.programs.cache.get(a.digest)
 
     watch = Stopwatch()
     watch.take(
@@ -213,7 +215,7 @@ def switching(name: str, executor: Executor, options: argparse.Namespace) -> lis
         {
             "copy": copy,
             "cold": cold,
-            "hot": two_places,
+            "hot": look_up,
             "forward": lambda: runner.scores([Question(a, image)]),
         },
     )
@@ -235,7 +237,7 @@ def fan_out(name: str, executor: Executor, options: argparse.Namespace) -> list[
     image = torch.randn(3, 224, 224)
     together = [Question(adapter, image) for adapter in adapters]
     apart = [[question] for question in together]
-    runner = warmed(SegmentRunner(backbone, executor, hot_bytes=2**31), [together, *apart])
+    runner = warmed(runner_of(backbone, executor, options, hot_bytes=2**31), [together, *apart])
     trunk, branch = flops(backbone, [delta.target.name for delta in adapters[0].deltas])
     watch = Stopwatch()
     watch.take(
@@ -265,10 +267,10 @@ def thousand(name: str, executor: Executor, options: argparse.Namespace) -> list
     backbone = load_backbone(name, weights)
     adapters = draw_adapters(backbone, modules, 1024)
     images = list(torch.randn(BATCH, 3, 224, 224))
-    probe = warmed(SegmentRunner(backbone, executor), [[Question(adapters[0], images[0])]])
-    place = next(iter(probe._junctions.values())).hot_nbytes
+    probe = warmed(runner_of(backbone, executor, options), [[Question(adapters[0], images[0])]])
+    slot = probe.splits[0].hot_nbytes
     probe.close()
-    runner = SegmentRunner(backbone, executor, hot_bytes=BATCH * place + place // 2)
+    runner = runner_of(backbone, executor, options, hot_bytes=BATCH * slot + slot // 2)
     for adapter in adapters:
         runner.prepare(adapter)
     draw = random.Random(0)
@@ -315,42 +317,9 @@ PARTS: dict[str, Callable[[str, Executor, argparse.Namespace], list[Any]]] = {
 }
 
 
-def draw_adapters(backbone: Backbone, modules: str, count: int) -> list[Adapter]:
-    """Random adapters, as small as trained ones, on the ungrouped convolutions whose module matches the expression.
-
-    The first two are shown to move a score.
-    """
-    targets = [
-        target
-        for target in backbone.targets.values()
-        if re.fullmatch(modules, target.module) and len(target.shape) == 4 and target.groups == 1
-    ]
-    adapters = []
-    for seed in range(count):
-        draw = torch.Generator().manual_seed(seed)
-        deltas = tuple(
-            LowRank(
-                target,
-                torch.randn(RANK, *target.shape[1:], generator=draw) / math.sqrt(math.prod(target.shape[1:])),
-                torch.randn(target.shape[0], RANK, 1, 1, generator=draw) * 0.5,
-                1.0,
-            )
-            for target in targets
-        )
-        head = nn.Linear(backbone.feature_dim, CLASSES)
-        manifest = Manifest(
-            name=f"random-{seed}",
-            method="lora",
-            backbone=backbone.ref,
-            preprocessing=backbone.preprocessing,
-            labels=("no", "yes"),
-            head=LinearHead(),
-            modules={target.module: Factors(rank=RANK, alpha=float(RANK)) for target in targets},
-        )
-        adapters.append(Adapter(f"sha256:{seed:064x}", 0, manifest, deltas, head.eval().requires_grad_(False)))
-    for adapter in adapters[:2]:  # the others are drawn in the same way
-        must_move_answer(backbone, adapter)
-    return adapters
+def runner_of(backbone: Backbone, executor: Executor, options: argparse.Namespace, **given: Any) -> SegmentRunner:
+    """A runner without the shortcuts that the command line leaves out."""
+    return SegmentRunner(backbone, executor, shortcuts=[n for n in SHORTCUTS if n not in options.without], **given)
 
 
 def warmed(runner: SegmentRunner, batches: Sequence[Sequence[Question]]) -> SegmentRunner:
@@ -368,84 +337,6 @@ def warmed(runner: SegmentRunner, batches: Sequence[Sequence[Question]]) -> Segm
             runner.scores(batch)
         runner.settle()
     return runner
-
-
-class Whole(nn.Module):
-    """A network as it is usually saved: the fine-tuned backbone and its classifier."""
-
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.backbone(x))
-        return logits
-
-
-def merged_network(backbone: Backbone, adapter: Adapter) -> nn.Module:
-    weights, _, _ = ADAPTED[backbone.name]
-    module = load_backbone(backbone.name, weights).module
-    state = dict(module.named_parameters())
-    with torch.no_grad():
-        for delta in adapter.deltas:
-            state[delta.target.name].add_(delta.dense())
-    return Whole(module, adapter.head).eval()
-
-
-def eager(network: nn.Module, images: Tensor) -> Tensor:
-    with torch.inference_mode():
-        scores: Tensor = network(images).softmax(1)
-        return scores
-
-
-def whole_openvino(network: nn.Module, images: Tensor, executor: Executor, threads: int) -> Callable[[], object]:
-    ov = import_openvino()
-    model = ov.convert_model(network, example_input=images)
-    model.reshape({model.inputs[0]: list(images.shape)})
-    precision = "bf16" if executor.dtype is torch.bfloat16 else "f32"
-    config = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-    }
-    compiled = ov.Core().compile_model(model, "CPU", config)
-    pixels = images.numpy()
-    return lambda: compiled(pixels)[0]
-
-
-def with_peft(name: str, backbone: Backbone, adapters: Sequence[Adapter], images: Tensor) -> Callable[[], object]:
-    """Return a function that computes the batch as PEFT does: unmerged, adapter after adapter in each layer."""
-    weights, _, _ = ADAPTED[name]
-    targets = [delta.target.module for delta in adapters[0].deltas]
-    config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
-    model: Any = load_backbone(name, weights).module
-    model = peft.get_peft_model(model, config, adapter_name="a0")
-    for number in range(1, len(adapters)):
-        model.add_adapter(f"a{number}", config)
-    model.eval()
-    names = [f"a{number}" for number in range(len(adapters))]
-
-    def work() -> Tensor:
-        with torch.inference_mode():
-            features = model(images, adapter_names=names)
-            return torch.stack([a.head(row) for a, row in zip(adapters, features, strict=True)])
-
-    return work
-
-
-def flops(backbone: Backbone, names: Sequence[str]) -> tuple[int, int]:
-    """The FLOPs of trunk and branch for one image."""
-    halves = Segments(backbone.module).halves(names)
-    assert halves.trunk is not None
-    with torch.inference_mode():
-        with FlopCounterMode(display=False) as counted:
-            activations = halves.trunk(torch.zeros(1, 3, 224, 224))
-        trunk = counted.get_total_flops()
-        with FlopCounterMode(display=False) as counted:
-            halves.branch(activations)
-    return trunk, counted.get_total_flops()
 
 
 def resident_bytes() -> int:

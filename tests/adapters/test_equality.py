@@ -1,7 +1,7 @@
 """A merged delta gives the output of the unmerged composition in float64, and PEFT's and LyCORIS's output.
 
-The reference runs the factors as layers of their own, as the papers draw them: a convolution with A, then a pointwise
-one with B. Nothing of it goes through the product B A that Lensmount writes into the weights.
+The reference runs the factors as separate layers, as in the papers: a convolution with A, then a pointwise one with B.
+It never computes the product B A that Lensmount writes into the weights.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_norm_deltas_move_affine_and_statistics(name: str) -> None:
     assert_close(merged(layer, x, {f"layer.{key}.delta": delta for key, delta in deltas.items()}), reference)
 
 
-# PEFT: its tensors under its own names, renamed into ours; no groups and no dilation, where it is known to be wrong
+# PEFT: its tensors, renamed to our names; without groups and dilation, because its results are known to be wrong there
 
 PEFT_CASES = ["linear", "linear on tokens", "conv1d", "conv2d", "conv2d pointwise", "conv2d oblong", "conv3d"]
 
@@ -190,7 +190,7 @@ def test_lycoris_gives_the_same_output(name: str, use_tucker: bool) -> None:
         assert_close(y, functional(layer)(x, layer.weight + module.get_diff_weight()[0], layer.bias))
 
 
-# The pieces of the reference
+# The parts of the reference
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:
@@ -213,7 +213,7 @@ def target_of(layer: nn.Module, parameter: str = "weight") -> Target:
 
 
 def merged(layer: nn.Module, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    """The layer's own forward after the deltas are written into it."""
+    """The layer's own forward after the deltas were written into it."""
     targets = {f"layer.{name}": target_of(layer, name) for name in floats(layer)}
     deltas = read_deltas(targets, tensors, {"layer": SCALE})
     assert {name for delta in deltas for name in delta.tensors()} == tensors.keys()
@@ -239,7 +239,7 @@ def base64(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def through(layer: nn.Module, x: Tensor, A: Tensor) -> Tensor:
-    """x through the layer with A for its weight: the same stride, padding, dilation and groups, no bias."""
+    """The layer with A as its weight, applied to x: the same stride, padding, dilation and groups, no bias."""
     return functional(layer)(x.double(), A.double(), None)
 
 

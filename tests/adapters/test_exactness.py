@@ -1,4 +1,4 @@
-"""Whatever happens between, the base comes back bit for bit, and a mounted adapter is the same bits every time."""
+"""After any operations the base is restored bit for bit, and a mounted adapter has the same bits every time."""
 
 from __future__ import annotations
 

@@ -121,6 +121,12 @@ class HotCache(Generic[T]):
         with self._lock:
             return self._bytes
 
+    @property
+    def tracked(self) -> int:
+        """How many keys have counted uses, with or without an entry."""
+        with self._lock:
+            return len(self._uses)
+
     def _victims(self, key: Hashable, nbytes: int) -> list[Hashable] | None:
         """The least used entries to evict for the key; none if there is room, None if they may not be evicted."""
         if nbytes > self.max_bytes:

@@ -1,11 +1,10 @@
-"""Which adapters of a batch are computed together, against trying every way."""
+"""Which adapters of a batch are mixed, compared with trying every way."""
 
 from __future__ import annotations
 
 import itertools
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from lensmount_adapters.runners.costs import (
     Costs,
     Group,
     LinearCost,
-    company_pays,
     mixed_groups,
     seconds_of,
 )
@@ -44,7 +42,7 @@ COSTS = Costs(
 )
 
 
-def test_one_cold_adapter_is_merged_where_a_mixed_run_is_not_worth_its_start() -> None:
+def test_one_cold_adapter_is_merged_if_a_mixed_run_is_not_worth_its_fixed_part() -> None:
     dear = Costs(COSTS.hot, COSTS.merged, COSTS.merge, LinearCost(0.02, 0.002), COSTS.pack, COSTS.slots)
 
     assert mixed_groups(dear, [Group(1, hot=False, mixable=True)]) == []
@@ -56,13 +54,13 @@ def test_many_cold_adapters_with_one_image_each_are_mixed() -> None:
     assert sorted(index for run in runs for index in run) == [0, 1, 2, 3]
 
 
-def test_hot_adapters_stay_by_themselves_where_that_is_cheaper() -> None:
+def test_hot_adapters_are_computed_alone_if_that_is_cheaper() -> None:
     runs = mixed_groups(COSTS, [Group(1, hot=True, mixable=True)] * 3 + [Group(1, hot=False, mixable=True)] * 3)
 
     assert sorted(index for run in runs for index in run) == [3, 4, 5]
 
 
-def test_what_cannot_be_mixed_is_left_alone() -> None:
+def test_adapters_that_cannot_be_mixed_are_computed_alone() -> None:
     assert mixed_groups(COSTS, [Group(1, hot=False, mixable=False)] * 16) == []
 
 
@@ -73,7 +71,7 @@ def test_without_a_mixed_program_nothing_is_mixed() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_choice_is_the_best_of_all_where_one_run_has_room(seed: int) -> None:
+def test_the_choice_is_the_cheapest_of_all_if_one_run_has_room(seed: int) -> None:
     draw = random.Random(seed)
     costs = Costs(
         hot=LinearCost(draw.random(), draw.random()),
@@ -120,7 +118,7 @@ def test_the_fastest_round_counts() -> None:
     assert len(calls) == 4
 
 
-def test_a_call_that_returns_before_it_is_computed_is_waited_for() -> None:
+def test_the_time_of_a_call_that_returns_early_includes_the_wait_for_its_result() -> None:
     """As on a GPU: the call only launches, and `wait` returns once all that was launched is done."""
     ends_at: list[float] = []
 
@@ -150,7 +148,7 @@ def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '{"a": [1]}', '{"a": [-1, 0]}', '{"a": [NaN, 0]}'])
-def test_a_damaged_book_is_measured_anew(tmp_path: Path, content: str) -> None:
+def test_a_damaged_book_is_measured_again(tmp_path: Path, content: str) -> None:
     CostBook(tmp_path, "m").line("a", lambda: LinearCost(0.001, 0.002))
     (file,) = tmp_path.iterdir()
     file.write_text(content)
@@ -158,7 +156,7 @@ def test_a_damaged_book_is_measured_anew(tmp_path: Path, content: str) -> None:
     assert CostBook(tmp_path, "m").line("a", lambda: LinearCost(0.003, 0.004)) == LinearCost(0.003, 0.004)
 
 
-def test_a_forgotten_book_is_measured_anew(tmp_path: Path) -> None:
+def test_a_forgotten_book_is_measured_again(tmp_path: Path) -> None:
     book = CostBook(tmp_path, "m")
     book.line("a", lambda: LinearCost(1.0, 1.0))
     book.forget()
@@ -167,15 +165,7 @@ def test_a_forgotten_book_is_measured_anew(tmp_path: Path) -> None:
     assert CostBook(tmp_path, "m").lines == {"a": LinearCost(2.0, 2.0)}
 
 
-def test_a_company_is_tried_and_then_taken_where_it_is_cheaper() -> None:
-    groups = [Group(2, hot=True, mixable=True), Group(1, hot=False, mixable=True)]  # alone 2.5 + 6.5 ms
-    for together, pays in ((None, True), (LinearCost(0.003, 0.0019), True), (LinearCost(0.003, 0.0021), False)):
-        costs = replace(COSTS, together=together)
-        assert company_pays(costs, groups) is pays
-        assert not company_pays(costs, groups[:1])
-
-
-def test_a_line_moves_as_a_whole_and_by_one_observation_not_far() -> None:
+def test_one_observation_moves_both_parts_of_a_line_but_not_far() -> None:
     assert LinearCost(0.002, 0.001).towards(2, 0.006, 0.1) == LinearCost(pytest.approx(0.0021), pytest.approx(0.00105))
     assert LinearCost(0.002, 0.001).towards(2, 60.0, 0.1)(2) == pytest.approx(0.0044)
     assert LinearCost(0.0, 0.0).towards(2, 60.0, 0.1) == LinearCost(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""In a mixed batch every sample gets the answer of its own adapter, whatever the others are."""
+"""In a mixed batch every sample gets the answer of its own adapter, whatever the other adapters are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ per_sample = pytest.mark.parametrize("per_sample", [False, True], ids=["concaten
 
 
 class Geometries(nn.Module):
-    """Strides, paddings and dilations that a look-up for each sample has to get right; a linear layer on channels."""
+    """Strides, paddings and dilations that a look-up per sample has to get right, and a linear layer on channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Geometries(nn.Module):
 
 
 class Twice(nn.Module):
-    """One convolution and one norm in two places, and a network that computes a table from no image at all."""
+    """One convolution and one norm that run twice, and a layer whose input does not depend on the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Twice(nn.Module):
 
 
 def randomised(backbone: Backbone) -> Backbone:
-    """The backbone with BatchNorm statistics and scales that nothing can overlook."""
+    """The backbone with BatchNorm statistics and scales that change every result if they are left out."""
     draw = torch.Generator().manual_seed(1)
     for norm in (m for m in backbone.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
         assert norm.running_mean is not None
@@ -113,7 +113,7 @@ def backbones(every_layer: Callable[..., Backbone]) -> Callable[[str], Backbone]
     return get
 
 
-def whole(backbone: Backbone) -> FunctionalBranch:
+def branch_of(backbone: Backbone) -> FunctionalBranch:
     """The backbone without a trunk."""
     return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
 
@@ -123,7 +123,7 @@ def images_for(backbone: Backbone, count: int) -> Tensor:
 
 
 def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank: int = 4, **form: bool) -> Mixed:
-    branch = whole(backbone)
+    branch = branch_of(backbone)
     return mixed(branch, union(branch, [deltas_of(backbone, parts) for parts in adapters]), slots, rank, **form)
 
 
@@ -148,7 +148,7 @@ def answers(branch: Mixed, x: Tensor, rows: Sequence[int], factors: Sequence[Ten
 
 @pytest.fixture(scope="session")
 def features64(merged64: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The backbone in float64 with one adapter's tensors in it, each the base plus its delta."""
+    """Features of the backbone in float64 with one adapter's tensors, each of them the base plus its delta."""
 
     def compute(backbone: Backbone, parts: Any | None, images: Tensor) -> Tensor:
         module = copy.deepcopy(backbone.module).double()
@@ -185,7 +185,8 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
     backbone = backbones(name)
     if method == "statistics" and not any("running" in target for target in backbone.targets):
         pytest.skip("without BatchNorm there are no statistics")
-    drawn = [draw_adapter(backbone, method, seed=seed, modules=MIXABLE, size=0.1) for seed in (1, 2, 3)]
+    size = 0.2 if name == "every_layer" else 0.1  # there, a smaller one moves a score by less than 1e-3
+    drawn = [draw_adapter(backbone, method, seed=seed, modules=MIXABLE, size=size) for seed in (1, 2, 3)]
     images, rows, before = images_for(backbone, 5), (2, 0, 3, 1, 0), digest_of_state(backbone)
     branch = branch_for(backbone, drawn, per_sample=per_sample)  # 4 slots: the last one holds the base
     factors = branch.pack([deltas_of(backbone, parts) for parts in drawn])
@@ -199,7 +200,7 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
     base = features64(backbone, None, images)
     assert_close(found[2], base[2], 1e-6)
     for sample in (0, 1, 3, 4):
-        assert (found[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter does something
+        assert (found[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter has an effect
     assert {factor.dtype for factor in factors} == {torch.float32}
     assert digest_of_state(backbone) == before
 
@@ -209,7 +210,7 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
 def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
     name: str, first: str, modules: str, per_sample: bool, draw_adapter: DrawAdapter
 ) -> None:
-    """Against merged weights handed to the parametric branch, sample by sample, float32."""
+    """Compared with merged weights passed to the functional branch, sample by sample, in float32."""
     backbone = randomised(load_backbone(name, "random:0"))
     drawn = [
         draw_adapter(backbone, method, rank=rank, seed=rank, modules=modules, size=0.1)
@@ -274,7 +275,7 @@ def test_peft_gives_a_mixed_batch_the_same_answers(per_sample: bool) -> None:
     images, rows = images_for(backbone, 6), (1, 0, 2, 3, 0, 1)
     with torch.inference_mode():
         expected = model.eval()(images, adapter_names=[[*names, "__base__"][row] for row in rows])
-    branch = whole(backbone)
+    branch = branch_of(backbone)
     branch_of_all = mixed(branch, union(branch, adapters), slots=4, rank=8, per_sample=per_sample)
 
     found = answers(branch_of_all, images, rows, branch_of_all.pack(adapters))
@@ -303,7 +304,7 @@ def test_batch_and_image_size_change_from_call_to_call(
 
 
 @per_sample
-def test_a_layer_in_two_places_is_mixed_in_both(
+def test_a_layer_that_runs_twice_is_mixed_both_times(
     per_sample: bool, draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
 ) -> None:
     backbone = seeded(Twice)
@@ -341,9 +342,9 @@ def test_a_norm_whose_scale_is_zero_can_be_adapted(
 @per_sample
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_a_hostile_neighbour_changes_no_other_answer(per_sample: bool, dtype: torch.dtype) -> None:
-    """Finite as admitted, but infinite between its two factors, and in half precision before."""
+    """Its weights are finite, but a product of its factors is infinite; in half precision even the factors are."""
     backbone = seeded(Small)
-    branch = whole(backbone)
+    branch = branch_of(backbone)
     layers = ("conv1", "pointwise", "linear1")
 
     def adapter(down: float, up: float, bias: float) -> tuple[Delta, ...]:
@@ -374,7 +375,7 @@ def test_a_hostile_neighbour_changes_no_other_answer(per_sample: bool, dtype: to
 def test_factors_of_unequal_size_survive_half_precision(
     per_sample: bool, draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
 ) -> None:
-    """Trained from B = 0, B is small beside A: as stored, this one would be zero in float16."""
+    """B starts at 0 in training, so it is small compared with A: as stored, this one would be zero in float16."""
     backbone = seeded(Small)
     parts = draw_adapter(backbone, size=1.0)
     for name, tensor in parts.tensors.items():
@@ -390,7 +391,7 @@ def test_factors_of_unequal_size_survive_half_precision(
     assert_close(found, features64(backbone, parts, images), 1e-2)
 
 
-def test_prepared_adapters_pack_to_what_their_deltas_do(
+def test_prepared_adapters_pack_to_the_same_factors_as_their_deltas(
     backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
 ) -> None:
     backbone = backbones("test_efficientnet")
@@ -408,13 +409,15 @@ def test_prepared_adapters_pack_to_what_their_deltas_do(
     assert wide.prepare(()).nbytes == 0
 
 
-def test_what_finds_no_room_is_named(backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter) -> None:
+def test_adapters_without_room_are_refused_with_the_reason(
+    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
+) -> None:
     backbone = backbones("test_efficientnet")
     lora, bias, high = (
         deltas_of(backbone, draw_adapter(backbone, method, rank=rank, modules=r"blocks\.2.*"))
         for method, rank in (("lora", 4), ("bias", 4), ("lora", 6))
     )
-    branch = whole(backbone)
+    branch = branch_of(backbone)
     narrow = mixed(branch, union(branch, [lora]), slots=2, rank=4)
     other = mixed(branch, union(branch, [lora, bias]), slots=2, rank=4)
 
@@ -434,7 +437,7 @@ def test_what_finds_no_room_is_named(backbones: Callable[[str], Backbone], draw_
         mixed(branch, Layout(weights=("elsewhere",)), slots=2, rank=4)
 
 
-def test_a_mask_is_one_where_a_slot_is_the_samples(
+def test_a_mask_is_one_in_the_columns_of_the_samples_slot(
     backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
 ) -> None:
     backbone = backbones("test_efficientnet")
@@ -443,73 +446,8 @@ def test_a_mask_is_one_where_a_slot_is_the_samples(
     assert branch.mask((2, 0)).tolist() == [[0, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0]]
 
 
-def test_a_layout_says_what_adapters_change(every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter) -> None:
-    backbone = every_layer()
-    branch = whole(backbone)
-
-    def layout(method: str, modules: str) -> Layout | None:
-        return Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, method, modules=modules)))
-
-    lora, bias, norm = (
-        layout(*given) for given in (("lora", "linear|conv2d"), ("bias", "conv2d"), ("norm", "batch_norm2d|layer_norm"))
-    )
-    assert lora == Layout(weights=("conv2d", "linear"))
-    assert bias == Layout(shifts=("conv2d",))
-    assert norm == Layout(gains=("conv2d", "layer_norm"), shifts=("conv2d", "layer_norm"))
-    both = lora | bias
-    assert both == bias | lora == Layout(weights=("conv2d", "linear"), shifts=("conv2d",))
-    assert both.covers(lora)
-    assert both.covers(bias)
-    assert not lora.covers(both)
-    assert not both.covers(norm)
-    assert both.modules == {"conv2d", "linear"}
-
-
-def test_a_transposed_convolution_cannot_be_mixed(
-    every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter
-) -> None:
-    backbone = every_layer()
-    deltas = deltas_of(backbone, draw_adapter(backbone, modules="linear|transposed2d"))
-
-    assert whole(backbone).covers(deltas)
-    assert Layout.of(whole(backbone), deltas) is None
-
-
-def test_a_layer_that_the_images_do_not_reach_cannot_be_mixed(draw_adapter: DrawAdapter) -> None:
-    backbone = seeded(Twice)
-    deltas = deltas_of(backbone, draw_adapter(backbone, rank=2, modules="conv|table"))
-
-    assert whole(backbone).covers(deltas)
-    assert Layout.of(whole(backbone), deltas) is None
-
-
-def test_a_layer_whose_weight_is_computed_from_its_tensors_cannot_be_mixed(draw_adapter: DrawAdapter) -> None:
-    class Standardised(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Linear(3, 3)
-            self.pretrained_cfg: dict[str, Any] = {}
-
-        def forward(self, x: Tensor) -> Tensor:
-            return F.linear(x.mean((2, 3)), F.normalize(self.conv.weight), self.conv.bias)
-
-    backbone = seeded(Standardised)
-    deltas = deltas_of(backbone, draw_adapter(backbone, rank=2, modules="conv"))
-
-    assert whole(backbone).covers(deltas)
-    assert Layout.of(whole(backbone), deltas) is None
-
-
-def test_there_is_nothing_to_mix_without_deltas_or_outside_of_the_branch(draw_adapter: DrawAdapter) -> None:
-    backbone = load_backbone("test_resnet", "random:0")
-    branch = functional_branch(Segments(backbone.module).halves({"layer2.0.conv1.weight"}).branch, backbone)
-
-    assert Layout.of(branch, ()) is None
-    assert Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, modules=r"layer1\..*"))) is None
-
-
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "geometries"])
-def test_openvino_runs_it_with_batch_and_image_size_free(
+def test_openvino_runs_a_mixed_branch_with_any_batch_and_image_size(
     name: str, backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
 ) -> None:
     pytest.importorskip("openvino")

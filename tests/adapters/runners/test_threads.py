@@ -1,4 +1,4 @@
-"""What several threads touch stays whole: uploads, deletions and compilation go on beside the engine's thread."""
+"""State that several threads touch stays consistent during uploads, deletions and compilation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,8 @@ from lensmount_adapters.runners.costs import CostBook, LinearCost
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.runners.split_backbone import SplitBackbone
 
-PATIENCE_S = 60.0  # for another thread that must come; a test that fails waits so long at most
-BLOCKED_S = 0.2  # a thread that has done nothing for so long waits for a lock
-
-
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return load_backbone("resnet10t", "random:0")
+PATIENCE_S = 60.0  # the longest wait for another thread, in a test that fails
+BLOCKED_S = 0.2  # a thread that has done nothing for this long is waiting for a lock
 
 
 @pytest.fixture
@@ -51,7 +46,7 @@ def runner(backbone: Backbone) -> Iterator[SegmentRunner]:
 class Meanwhile:
     """`with meanwhile(work) as other: ...; other.go()` has another thread do the work now, and waits until it is done.
 
-    `go` waits no longer than `at_most_s`: where the caller holds a lock that the work needs, the work comes after.
+    `go` waits no longer than `at_most_s`: if the caller holds a lock that the work needs, the work is done afterwards.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -92,7 +87,7 @@ def meanwhile(work: Callable[[], object]) -> Iterator[Meanwhile]:
         raise other.error
 
 
-def test_an_integrity_check_goes_on_while_an_upload_makes_the_programs_of_a_new_cut(
+def test_an_integrity_check_continues_while_an_upload_makes_the_programs_of_a_new_cut(
     runner: SegmentRunner, adapter_of: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner.prepare(adapter_of(r"layer4.*"))
@@ -100,9 +95,9 @@ def test_an_integrity_check_goes_on_while_an_upload_makes_the_programs_of_a_new_
 
     with meanwhile(lambda: runner.prepare(upload)) as other:
 
-        def hash_while_it_comes(junction: SplitBackbone) -> list[str]:
+        def hash_while_it_comes(split: SplitBackbone) -> list[str]:
             other.go()
-            return hash_all(junction)
+            return hash_all(split)
 
         monkeypatch.setattr(SplitBackbone, "changed", hash_while_it_comes)
         assert runner.changed() == []
@@ -110,7 +105,7 @@ def test_an_integrity_check_goes_on_while_an_upload_makes_the_programs_of_a_new_
     assert runner.ready(upload)
 
 
-def test_an_integrity_check_goes_on_while_an_upload_asks_for_another_pristine_clone(
+def test_an_integrity_check_continues_while_an_upload_needs_another_pristine_clone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backbone, here, digest = load_backbone("resnet10t", "random:0"), threading.current_thread(), _digest_of()
@@ -151,54 +146,55 @@ class Interrupted(OrderedDict[str, Any]):
         super().move_to_end(key, last)
 
 
-@pytest.mark.parametrize("laid_out_before", [True, False])
-def test_an_adapter_that_is_deleted_while_a_mixed_batch_is_computed_is_still_answered_rightly(
-    runner: SegmentRunner, adapter_of: Callable[..., Adapter], laid_out_before: bool
+@pytest.mark.parametrize("prepared_before", [True, False])
+def test_an_adapter_that_is_deleted_while_a_mixed_batch_is_computed_is_still_answered_correctly(
+    runner: SegmentRunner, adapter_of: Callable[..., Adapter], prepared_before: bool
 ) -> None:
     one, two = (adapter_of(r"layer4.*", seed) for seed in (1, 2))
     for adapter in (one, two):
         runner.prepare(adapter)
     runner.settle()
-    (junction,) = runner._junctions.values()
-    members = [(mixable, 1) for adapter in (one, two) if (mixable := junction.mixable(adapter)) is not None]
-    activations = junction.activations(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    expected = junction.mixed(activations, members)
+    (split,) = runner.splits
+    members = [(mixable, 1) for adapter in (one, two) if (mixable := split.mixable(adapter)) is not None]
+    activations = split.activations(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    expected = split.mixed(activations, members)
     assert (expected[0] - expected[1]).abs().max() > 1e-2
 
-    with meanwhile(lambda: junction.forget(one.digest)) as other:
-        mix = junction._mix
-        assert mix is not None
-        held = mix.prepared if laid_out_before else OrderedDict[str, Any]()
-        junction._mix = replace(mix, prepared=Interrupted(other, held))
-        found = junction.mixed(activations, members)
+    program = split.mixed_program
+    assert program is not None
+    with meanwhile(lambda: program.forget(one.digest)) as other:
+        held = program.prepared if prepared_before else OrderedDict[str, Any]()
+        program = replace(program, prepared=Interrupted(other, held))
+        factors = program.mixed.pack([program.factors_of(member) for member, _ in members])
+        features = program.run(activations, [0, 1], factors)
 
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(features, expected)
     assert len(members) == 2
 
 
 def test_what_a_program_cost_is_not_lost_while_a_new_one_is_measured(
     runner: SegmentRunner, adapter_of: Callable[..., Adapter]
 ) -> None:
-    """The engine moves the mixed line of old just when the background sets that of the new program."""
+    """The engine moves the line of the old program just when the background thread sets that of the new one."""
     runner.prepare(adapter_of(r"layer4.*"))
     runner.settle()
-    (junction,) = runner._junctions.values()
+    (split,) = runner.splits
     new = LinearCost(0.25, 0.5)
 
-    with meanwhile(lambda: junction._correct(mixed=new)) as other:
+    with meanwhile(lambda: split._correct(mixed=new)) as other:
 
         class Old(LinearCost):
             def towards(self, images: int, seconds: float, share: float) -> LinearCost:
                 other.go(BLOCKED_S)
                 return super().towards(images, seconds, share)
 
-        junction.costs = replace(junction.costs, mixed=Old(1.0, 1.0))
-        junction.learn("mixed", 4, 5.0)
+        split.costs = replace(split.costs, mixed=Old(1.0, 1.0))
+        split.learn("mixed", 4, 5.0)
 
-    assert junction.costs.mixed == new
+    assert split.costs.mixed == new
 
 
-def test_a_line_is_given_even_where_the_book_is_emptied_while_it_is_measured() -> None:
+def test_a_line_is_returned_even_if_the_book_is_emptied_while_it_is_measured() -> None:
     book = CostBook()
 
     def measure() -> LinearCost:
@@ -210,15 +206,15 @@ def test_a_line_is_given_even_where_the_book_is_emptied_while_it_is_measured() -
     with meanwhile(book.forget) as other:
 
         class Emptied(dict[str, LinearCost]):
-            """Another thread empties the book between the look whether the line is there and its going out."""
+            """Another thread empties the book between the look-up of the line and its return."""
 
             def __contains__(self, name: object) -> bool:
                 found = super().__contains__(name)
                 other.go(BLOCKED_S)
                 return found
 
-            def get(self, name: str, otherwise: Any = None) -> Any:
-                found = super().get(name, otherwise)
+            def get(self, name: str, default: Any = None) -> Any:
+                found = super().get(name, default)
                 other.go(BLOCKED_S)
                 return found
 
@@ -238,7 +234,7 @@ def test_lines_that_are_being_read_do_not_change_while_others_are_measured() -> 
     assert set(book.lines) == {"one", "two"}
 
 
-def test_two_shapes_that_come_often_at_once_get_no_more_exact_programs_than_are_kept() -> None:
+def test_two_frequent_shapes_at_once_get_no_more_exact_programs_than_are_kept() -> None:
     """The second shape reaches its count while the first one's program is still being compiled."""
     compiled, seen = threading.Event(), list[threading.Thread]()
 
@@ -262,7 +258,7 @@ def test_two_shapes_that_come_often_at_once_get_no_more_exact_programs_than_are_
     assert len(program.exact) == KEPT_EXACT
 
 
-def test_two_threads_never_clone_a_model_at_a_time() -> None:
+def test_two_threads_never_clone_a_model_at_the_same_time() -> None:
     """A new image size on the engine's thread, the adapter's own program and the exact one in the background."""
     pytest.importorskip("openvino")
     executor = openvino_module.OpenVino("cpu")
@@ -270,7 +266,7 @@ def test_two_threads_never_clone_a_model_at_a_time() -> None:
     at_it = threading.Lock()
 
     class Model:
-        """Says whether it is cloned by two at a time; each clone lets the other thread come."""
+        """Records if two threads clone it at the same time; each clone gives the other thread a chance."""
 
         def clone(self) -> Any:
             if not at_it.acquire(blocking=False):

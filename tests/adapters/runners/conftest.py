@@ -1,0 +1,135 @@
+"""What the tests of the runners share: one backbone, adapters of every kind, and scores computed by torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from lensmount_adapters import Adapter, Backbone, admit, load_backbone
+from lensmount_adapters.adapter.adapter import ORIENTATIONS
+from lensmount_adapters.adapter.heads import probabilities
+from lensmount_adapters.errors import ExecutorUnavailable
+from lensmount_adapters.inputs.images import orient
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.runners.costs import CostBook, LinearCost
+
+BOUNDS = {"float32": 2e-4, "bfloat16": 0.05}
+
+
+@dataclass(frozen=True)
+class Question:
+    adapter: Adapter
+    image: Tensor
+
+
+class GivenCosts(CostBook):
+    """A cost book with the given lines; what is not given is measured."""
+
+    def __init__(self, **given: LinearCost) -> None:
+        super().__init__()
+        self._given = given
+
+    def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
+        way = name.rpartition(": ")[2].split()[0]  # "hot", "merged" or "mixed"
+        return self._given[way] if way in self._given else super().line(name, measure)
+
+
+@pytest.fixture(scope="session")
+def given_costs() -> Callable[..., CostBook]:
+    """`given_costs(hot=LinearCost(1.0, 1.0))`: what a runner takes for the cost of a branch, by way of computing it."""
+    return GivenCosts
+
+
+@pytest.fixture(scope="session")
+def executor_of() -> Callable[..., Executor]:
+    """`executor_of("openvino bfloat16")`; skips the test on machines that do not have it."""
+
+    def choose(name: str = "eager float32") -> Executor:
+        kind, precision = name.split()
+        if kind == "openvino":
+            pytest.importorskip("openvino")
+        try:
+            return choose_executor(kind, precision, "cpu", 1, None)
+        except ExecutorUnavailable as error:
+            pytest.skip(str(error))
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    return load_backbone("resnet10t", "random:0")
+
+
+@pytest.fixture(scope="session")
+def adapters(backbone: Backbone, draw_adapter: Callable[..., Any]) -> list[Adapter]:
+    """Different methods, layers, ranks and class counts; the last layer only, half of the network, all of it."""
+    wishes: list[dict[str, Any]] = [
+        {"method": "lora", "modules": r"layer4.*", "rank": 4},
+        {"method": "lora", "modules": r"layer4.*", "rank": 3, "labels": ("x", "y", "z")},
+        {"method": "lora-tucker", "modules": r"layer4.*", "rank": 2},
+        {"method": "norm", "modules": r"layer4.*"},
+        {"method": "mixed", "modules": r"layer[34].*", "rank": 4},
+        {"method": "lora", "modules": r"layer3.*", "rank": 8},
+        {"method": "head"},
+        {"method": "statistics", "modules": r"layer4.*"},
+    ]
+    return [
+        admit(draw_adapter(backbone, seed=seed, size=0.2, **wish).dump(), backbone) for seed, wish in enumerate(wishes)
+    ]
+
+
+@pytest.fixture(scope="session")
+def same_cut(adapters: list[Adapter]) -> list[Adapter]:
+    """The adapters of the last layer alone: they share one trunk."""
+    return [adapters[n] for n in (0, 1, 2, 3, 7)]
+
+
+@pytest.fixture(scope="session")
+def questions() -> Callable[..., list[Question]]:
+    """`questions(adapters, count, size=64)`: images of noise, for each adapter in turn."""
+
+    def ask(adapters: Sequence[Adapter], count: int, size: int = 64) -> list[Question]:
+        draw = torch.Generator().manual_seed(count)
+        return [Question(adapters[n % len(adapters)], torch.randn(3, size, size, generator=draw)) for n in range(count)]
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def question() -> type[Question]:
+    """`question(adapter, image)`: one item of a batch."""
+    return Question
+
+
+@pytest.fixture(scope="session")
+def check(backbone: Backbone) -> Callable[..., None]:
+    """`check(asked, scores, "float32")`: each score is close to that of torch alone, in float64."""
+
+    def expected(adapter: Adapter, image: Tensor) -> Tensor:
+        """Base weights plus dense deltas, lent to the untouched module."""
+        module = load_backbone(backbone.name, "random:0").module.double()
+        weights = {name: tensor.double() for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+        for delta in adapter.deltas:
+            weights[delta.target.name] = weights[delta.target.name] + delta.dense().double()
+        head = {name: tensor.double() for name, tensor in adapter.head.state_dict().items()}
+        turns = ORIENTATIONS[adapter.manifest.preprocessing.orientations]
+        with torch.no_grad():
+            features = [functional_call(module, weights, (orient(image.double(), t)[None],)) for t in turns]
+            logits = torch.stack([functional_call(adapter.head, head, (each,)) for each in features]).mean(0)
+        return probabilities(adapter.manifest.head, logits)[0]
+
+    def compare(asked: Sequence[Question], scores: Sequence[Tensor], precision: str = "float32") -> None:
+        for each, score in zip(asked, scores, strict=True):
+            right = expected(each.adapter, each.image)
+            assert score.shape == right.shape
+            assert (score.double() - right).abs().max() < BOUNDS[precision]
+
+    return compare
