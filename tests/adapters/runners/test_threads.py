@@ -133,16 +133,12 @@ def _digest_of() -> Callable[[Tensor], str]:
 
 
 class Interrupted(OrderedDict[str, Any]):
-    """Lets another thread work at the worst moment: a key is in, and not yet moved to the end."""
+    """Lets another thread work at the worst moment: a key was added, and not yet moved to the end."""
 
-    def __init__(self, other: Meanwhile, held: OrderedDict[str, Any]) -> None:
-        super().__init__()
-        self._other = other
-        for key, value in held.items():
-            self[key] = value
+    other: Meanwhile
 
     def move_to_end(self, key: str, last: bool = True) -> None:
-        self._other.go(BLOCKED_S)
+        self.other.go(BLOCKED_S)
         super().move_to_end(key, last)
 
 
@@ -160,11 +156,11 @@ def test_an_adapter_that_is_deleted_while_a_mixed_batch_is_computed_is_still_ans
     expected = split.mixed(activations, members)
     assert (expected[0] - expected[1]).abs().max() > 1e-2
 
-    program = split.mixed_program
-    assert program is not None
+    assert split.mixed_program is not None
+    prepared = Interrupted(split.mixed_program.prepared if prepared_before else {})
+    program = replace(split.mixed_program, prepared=prepared)
     with meanwhile(lambda: program.forget(one.digest)) as other:
-        held = program.prepared if prepared_before else OrderedDict[str, Any]()
-        program = replace(program, prepared=Interrupted(other, held))
+        prepared.other = other
         factors = program.mixed.pack([program.factors_of(member) for member, _ in members])
         features = program.run(activations, [0, 1], factors)
 
