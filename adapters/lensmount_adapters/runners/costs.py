@@ -84,7 +84,7 @@ def mixed_groups(costs: Costs, groups: Sequence[Group]) -> list[list[int]]:
 
 
 def cost_alone(costs: Costs, group: Group) -> float:
-    """Seconds of the group in a run of its own: hot, or else merged."""
+    """Seconds of the group in a separate run: hot, or merged if the adapter is not hot."""
     return costs.hot(group.images) if group.hot else costs.merge + costs.merged(group.images)
 
 

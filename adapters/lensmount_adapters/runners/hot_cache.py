@@ -133,11 +133,11 @@ class HotCache(Generic[T]):
             return None
         victims: list[Hashable] = []
         free = self.max_bytes - self._bytes
-        own = self._score_of(key)
+        score = self._score_of(key)
         for candidate in sorted((k for k in self._held if k not in self._pins), key=self._score_of):
             if free >= nbytes:
                 break
-            if key not in self._pins and self.margin * self._score_of(candidate) > own:
+            if key not in self._pins and self.margin * self._score_of(candidate) > score:
                 return None
             free += self._held[candidate].nbytes
             victims.append(candidate)

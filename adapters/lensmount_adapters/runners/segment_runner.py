@@ -219,7 +219,7 @@ class SegmentRunner:
         for share in batch.shares:
             cache.record_use(share.adapter.digest, len(share.rows))
         results = self._features(batch, outcome)
-        for result in results:  # all programs ran first: in turn with Python, its own data would leave the CPU's caches
+        for result in results:  # after all programs, because Python's own data leaves the CPU's caches while one runs
             self._finish(result, outcome)
         for result in results:
             if cache.should_admit(result.share.adapter.digest, batch.split.hot_nbytes):

@@ -112,13 +112,13 @@ def question() -> type[Question]:
 @pytest.fixture(scope="session")
 def check(backbone: Backbone) -> Callable[..., None]:
     """`check(asked, scores, "float32")`: each score is close to that of torch alone, in float64."""
+    module = load_backbone(backbone.name, "random:0").module.double()
+    base = {name: tensor.double() for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
     def expected(adapter: Adapter, image: Tensor) -> Tensor:
-        """Base weights plus dense deltas, lent to the untouched module."""
-        module = load_backbone(backbone.name, "random:0").module.double()
-        weights = {name: tensor.double() for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-        for delta in adapter.deltas:
-            weights[delta.target.name] = weights[delta.target.name] + delta.dense().double()
+        """Base weights plus dense deltas, lent to a module that nothing else uses."""
+        deltas = {delta.target.name: delta.dense().double() for delta in adapter.deltas}
+        weights = {name: tensor + deltas[name] if name in deltas else tensor for name, tensor in base.items()}
         head = {name: tensor.double() for name, tensor in adapter.head.state_dict().items()}
         turns = ORIENTATIONS[adapter.manifest.preprocessing.orientations]
         with torch.no_grad():

@@ -130,9 +130,9 @@ def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank
 def union(branch: FunctionalBranch, adapters: Sequence[Sequence[Delta]]) -> Layout:
     layout = Layout()
     for deltas in adapters:
-        own = Layout.of(branch, deltas)
-        assert own is not None
-        layout |= own
+        added = Layout.of(branch, deltas)
+        assert added is not None
+        layout |= added
     return layout
 
 
@@ -163,11 +163,11 @@ def features64(merged64: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return compute
 
 
-def assert_close(found: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
+def assert_close(features: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
     """`bound` relative, in the largest norm."""
     assert torch.isfinite(expected).all()
-    assert found.shape == expected.shape
-    assert (found.double() - expected.double()).abs().max() <= bound * expected.double().abs().max()
+    assert features.shape == expected.shape
+    assert (features.double() - expected.double()).abs().max() <= bound * expected.double().abs().max()
 
 
 @per_sample
@@ -192,15 +192,15 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
     factors = branch.pack([deltas_of(backbone, parts) for parts in drawn])
 
     branch.module.double()
-    found = answers(branch, images.double(), rows, [factor.double() for factor in factors])
+    features = answers(branch, images.double(), rows, [factor.double() for factor in factors])
 
     adapters = [*drawn, None]
     expected = torch.cat([features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)])
-    assert_close(found, expected, 1e-6)  # factors and folded weights are rounded to float32
+    assert_close(features, expected, 1e-6)  # factors and folded weights are rounded to float32
     base = features64(backbone, None, images)
-    assert_close(found[2], base[2], 1e-6)
+    assert_close(features[2], base[2], 1e-6)
     for sample in (0, 1, 3, 4):
-        assert (found[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter has an effect
+        assert (features[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter has an effect
     assert {factor.dtype for factor in factors} == {torch.float32}
     assert digest_of_state(backbone) == before
 
@@ -225,7 +225,7 @@ def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
         activations = trunk(images_for(backbone, len(rows)))
     branch = mixed(merged, union(merged, adapters), slots=4, rank=4, per_sample=per_sample)
 
-    found = answers(branch, activations, rows, branch.pack([branch.prepare(deltas) for deltas in adapters]))
+    features = answers(branch, activations, rows, branch.pack([branch.prepare(deltas) for deltas in adapters]))
 
     bases = dict(zip(merged.inputs, merged.base, strict=True))
     for sample, row in enumerate(rows):
@@ -233,8 +233,8 @@ def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
             weights = bases | merged.merged(adapters[row])
             expected = merged.module(activations[sample : sample + 1], *weights.values())
             base = merged.module(activations[sample : sample + 1], *merged.base)
-        assert_close(found[sample : sample + 1], expected, 2e-5)
-        assert (found[sample] - base[0]).abs().max() > 1e-3 * base.abs().max()
+        assert_close(features[sample : sample + 1], expected, 2e-5)
+        assert (features[sample] - base[0]).abs().max() > 1e-3 * base.abs().max()
     assert backbone.changed() == []
 
 
@@ -278,10 +278,10 @@ def test_peft_gives_a_mixed_batch_the_same_answers(per_sample: bool) -> None:
     branch = branch_of(backbone)
     branch_of_all = mixed(branch, union(branch, adapters), slots=4, rank=8, per_sample=per_sample)
 
-    found = answers(branch_of_all, images, rows, branch_of_all.pack(adapters))
+    features = answers(branch_of_all, images, rows, branch_of_all.pack(adapters))
 
-    assert_close(found, expected)
-    assert (found[3] - found[0]).abs().max() > 1e-2 * found.abs().max()
+    assert_close(features, expected)
+    assert (features[3] - features[0]).abs().max() > 1e-2 * features.abs().max()
 
 
 @per_sample
@@ -311,10 +311,10 @@ def test_a_layer_that_runs_twice_is_mixed_both_times(
     drawn = [draw_adapter(backbone, method, rank=2, modules="conv|norm") for method in ("lora", "norm", "statistics")]
     branch, images = branch_for(backbone, drawn, per_sample=per_sample), images_for(backbone, 3)
 
-    found = answers(branch, images, (0, 1, 2), branch.pack([deltas_of(backbone, parts) for parts in drawn]))
+    features = answers(branch, images, (0, 1, 2), branch.pack([deltas_of(backbone, parts) for parts in drawn]))
 
     for sample, parts in enumerate(drawn):
-        assert_close(found[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
+        assert_close(features[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
 
 
 @per_sample
@@ -333,10 +333,10 @@ def test_a_norm_whose_scale_is_zero_can_be_adapted(
     both.manifest["modules"] = drawn[1].manifest["modules"]
     branch, images = branch_for(backbone, [drawn[0], both], per_sample=per_sample), images_for(backbone, 2)
 
-    found = answers(branch, images, (0, 1), branch.pack([deltas_of(backbone, parts) for parts in (drawn[0], both)]))
+    features = answers(branch, images, (0, 1), branch.pack([deltas_of(backbone, parts) for parts in (drawn[0], both)]))
 
     for sample, parts in enumerate((drawn[0], both)):
-        assert_close(found[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
+        assert_close(features[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
 
 
 @per_sample
@@ -386,9 +386,9 @@ def test_factors_of_unequal_size_survive_half_precision(
 
     with torch.inference_mode():
         half = [tensor.half() for tensor in (images, branch.mask((0, 0)), *factors)]
-        found = branch.module.half()(*half)
+        features = branch.module.half()(*half)
 
-    assert_close(found, features64(backbone, parts, images), 1e-2)
+    assert_close(features, features64(backbone, parts, images), 1e-2)
 
 
 def test_prepared_adapters_pack_to_the_same_factors_as_their_deltas(
@@ -402,8 +402,8 @@ def test_prepared_adapters_pack_to_the_same_factors_as_their_deltas(
     prepared = [wide.prepare(deltas) for deltas in adapters]
 
     for branch in (wide, narrow):  # of the same layout and rank
-        for found, expected in zip(branch.pack(prepared), branch.pack(adapters), strict=True):
-            assert torch.equal(found, expected)
+        for packed, expected in zip(branch.pack(prepared), branch.pack(adapters), strict=True):
+            assert torch.equal(packed, expected)
     assert [factor.shape for factor in wide.pack([])] == [factor.shape for factor in wide.pack(adapters)]
     assert prepared[0].nbytes <= sum(factor.nbytes for factor in prepared[0].factors)
     assert wide.prepare(()).nbytes == 0
@@ -463,7 +463,7 @@ def test_openvino_runs_a_mixed_branch_with_any_batch_and_image_size(
 
     for rows in ((1,), (2, 0, 1, 1, 3)):
         images = images_for(backbone, len(rows))
-        found = compiled.run((images, branch.mask(rows)), factors)
+        features = compiled.run((images, branch.mask(rows)), factors)
         adapters = [*drawn, None]
         expected = [features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)]
-        assert_close(found, torch.cat(expected), 1e-4)
+        assert_close(features, torch.cat(expected), 1e-4)

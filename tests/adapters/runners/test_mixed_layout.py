@@ -29,7 +29,8 @@ class Unreached(nn.Module):
         self.pretrained_cfg: dict[str, Any] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).mean((2, 3)) + self.table(self.positions)
+        features: Tensor = self.conv(x).mean((2, 3)) + self.table(self.positions)
+        return features
 
 
 def backbone_of(make: Callable[[], nn.Module]) -> Backbone:
