@@ -61,7 +61,8 @@ class AdapterParts:
         import safetensors.torch
 
         tensors = {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in self.tensors.items()}
-        return safetensors.torch.save(tensors, metadata={"lensmount": json.dumps(self.manifest)})
+        saved: bytes = safetensors.torch.save(tensors, metadata={"lensmount": json.dumps(self.manifest)})
+        return saved
 
 
 DrawAdapter = Callable[..., AdapterParts]
@@ -203,7 +204,8 @@ def _merged64(backbone: Backbone, parts: AdapterParts, name: str) -> torch.Tenso
         return base + parts.tensors[f"{name}.delta"].double()
     factors = parts.manifest["modules"][target.module]
     found = {part: parts.tensors.get(f"{target.module}.{part}.weight") for part in ("lora_A", "lora_mid", "lora_B")}
-    return base + factors["alpha"] / factors["rank"] * _product64(target, found)
+    scale = float(factors["alpha"] / factors["rank"])
+    return base + scale * _product64(target, found)
 
 
 def _product64(target: Target, factors: Mapping[str, torch.Tensor | None]) -> torch.Tensor:

@@ -132,7 +132,7 @@ def draw_judged() -> DrawJudged:
         scores = random.dirichlet(np.ones(len(labels)), images)
         scores[np.arange(images), answers] += 1  # now the highest by far
         scores /= scores.sum(axis=1, keepdims=True)
-        named = paths or [f"{labels[index]}/{number:03d}.png" for number, index in enumerate(truth)]
+        named = paths or [f"{labels[int(index)]}/{number:03d}.png" for number, index in enumerate(truth)]
         y, s = torch.from_numpy(truth), torch.from_numpy(scores).float()
         return ScoredPart(tuple(named), y, s, measure(y, s, labels))
 

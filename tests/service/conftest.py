@@ -13,7 +13,9 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -32,7 +34,29 @@ from lensmount_service.store.database import Database
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")
 
-MakeAdapter = Callable[..., bytes]
+# The types of the fixtures that are functions
+
+
+class MakeAdapter(Protocol):
+    def __call__(
+        self, seed: int = 1, labels: tuple[str, ...] = ("a", "b"), name: str = "task", rule: Preprocessing = RULE
+    ) -> bytes: ...
+
+
+class MakeParts(Protocol):
+    def __call__(self, own: Backbone | None = None, **settings: Any) -> AbstractContextManager[Parts]: ...
+
+
+class MakePng(Protocol):
+    def __call__(self, seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes: ...
+
+
+class MakePictures(Protocol):
+    def __call__(self, folder: Path, labels: tuple[str, ...], each: int) -> None: ...
+
+
+CompareAnswers = Callable[[Any, Any], bool]  # two JSON answers of POST /predict
+ListPublished = Callable[[TestClient], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,18 +109,18 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
 
 
 @pytest.fixture
-def make_parts(backbone: Backbone, tmp_path: Path) -> Callable[..., Parts]:
+def make_parts(backbone: Backbone, tmp_path: Path) -> MakeParts:
     """`with make_parts(max_queue=4) as parts:` opens a server's parts on `tmp_path`."""
 
-    def make(own: Backbone | None = None, **settings: object) -> object:
-        exact = {"executor": "eager", "precision": "float32"}
+    def make(own: Backbone | None = None, **settings: Any) -> AbstractContextManager[Parts]:
+        exact: dict[str, Any] = {"executor": "eager", "precision": "float32"}
         return open_parts(Settings(state=tmp_path, zoo=False, threads=1, **(exact | settings)), own or backbone)
 
-    return make  # type: ignore[return-value]
+    return make
 
 
 @pytest.fixture
-def client(make_parts: Callable[..., Parts], make_adapter: MakeAdapter) -> Iterator[TestClient]:
+def client(make_parts: MakeParts, make_adapter: MakeAdapter) -> Iterator[TestClient]:
     """The app with the adapters `cells` (a, b) and `tiles` (x, y, z) uploaded."""
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         assert client.put("/adapters/cells", content=make_adapter(1, ("a", "b"))).status_code == 201
@@ -113,7 +137,7 @@ def png(seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def make_png() -> Callable[..., bytes]:
+def make_png() -> MakePng:
     return png
 
 
@@ -121,7 +145,7 @@ def make_png() -> Callable[..., bytes]:
 def published() -> Callable[[TestClient], list[dict[str, object]]]:
     """`published(client)` lists every adapter as registered, without the tier, which changes on its own."""
 
-    def listed(client: TestClient) -> list[dict[str, object]]:
+    def listed(client: TestClient) -> list[dict[str, Any]]:
         adapters = client.get("/adapters").json()["adapters"]
         return [{key: value for key, value in adapter.items() if key != "tier"} for adapter in adapters]
 
@@ -132,9 +156,9 @@ def published() -> Callable[[TestClient], list[dict[str, object]]]:
 def same_scores() -> Callable[[dict, dict], bool]:
     """`same_scores(one, other)`: two predictions are equal except for the last bits, which depend on the tier."""
 
-    def same(one: dict, other: dict) -> bool:
+    def same(one: Any, other: Any) -> bool:
         first, second = ({p["label"]: p["score"] for p in answer["predictions"]} for answer in (one, other))
-        return first == pytest.approx(second, abs=1e-6)
+        return bool(first == pytest.approx(second, abs=1e-6))
 
     return same
 
@@ -143,9 +167,9 @@ def same_scores() -> Callable[[dict, dict], bool]:
 def other_scores() -> Callable[[dict, dict], bool]:
     """`other_scores(one, other)`: two predictions with the same labels differ by more than 1e-3 in a score."""
 
-    def differ(one: dict, other: dict) -> bool:
+    def differ(one: Any, other: Any) -> bool:
         first, second = ({p["label"]: p["score"] for p in answer["predictions"]} for answer in (one, other))
-        return max(abs(first[label] - second[label]) for label in first) > 1e-3
+        return bool(max(abs(first[label] - second[label]) for label in first) > 1e-3)
 
     return differ
 
@@ -223,7 +247,7 @@ def postgresql() -> Iterator[Callable[[], str]]:
         shutil.chown(folder, "postgres", "postgres")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    options = {"cwd": folder, "stdin": subprocess.DEVNULL, **as_user}
+    options: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL, **as_user}
     initdb = [str(binary / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "app", "-E", "UTF8", "-N"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **options)
     arguments = ["-D", str(folder / "data"), "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]

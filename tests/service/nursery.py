@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
 
     backbone = load_backbone(sys.argv[1], "random:0")
 
-    def run(kind: str, values: dict[str, object], log: str) -> None:
+    def run(kind: str, values: dict[str, Any], log: str) -> None:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
