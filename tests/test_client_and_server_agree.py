@@ -7,9 +7,12 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi.sse import EventSourceResponse
 
 import lensmount_client
 from lensmount_adapters import errors as adapters
@@ -50,7 +53,7 @@ SOURCES = {
 # Error codes
 
 OF_PROXIES_ONLY = {"request_timeout"}  # 408: proxies send the status; the server has no such code
-WORKERS_ONLY = {"link.py"}  # what a worker raises about a server, and no server sends
+WORKERS_ONLY = {"server_client.py"}  # what a worker raises about a server, and no server sends
 
 # Where every code of a server's class, and of the classes below it, belongs in the client.
 PARENTS = {
@@ -88,21 +91,22 @@ PARENTS = {
 }
 
 
-def classes(base):
+def classes(base: type[Any]) -> list[type[Any]]:
     return [base, *(finer for kind in base.__subclasses__() for finer in classes(kind))]
 
 
 ERRORS = {kind.__name__: kind for kind in [*classes(service.ServiceError), *classes(adapters.LensmountError)]}
 
 
-def declared(kind):
+def declared(kind: type[Any]) -> set[str]:
     return {kind.default_code, *vars(kind).get("finer_codes", ())}
 
 
-def raised():
+def raised() -> Iterator[tuple[Path, str, str]]:
     """(file, error class, code) of every code that is written where an error is made, also by way of a function."""
     for path, tree in SOURCES.items():
-        makers = {name: (name, None) for name in ERRORS}  # function -> error class, place of the code among arguments
+        # function -> error class, place of the code among arguments
+        makers: dict[str, tuple[str, int | None]] = {name: (name, None) for name in ERRORS}
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 for call in (call for call in ast.walk(node) if isinstance(call, ast.Call)):
@@ -129,7 +133,7 @@ def raised():
                     yield path, kind, code
 
 
-def texts(node):
+def texts(node: ast.AST) -> list[str]:
     """The texts that an expression may have as its value: one, or both of `a if test else b`."""
     if isinstance(node, ast.IfExp):
         return [*texts(node.body), *texts(node.orelse)]
@@ -139,7 +143,7 @@ def texts(node):
 RAISED = [(path, kind, code) for path, kind, code in raised() if path.name not in WORKERS_ONLY]
 
 
-def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are():
+def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None:
     found = {(path.name, kind, code) for path, kind, code in RAISED}
     assert ("registry.py", "NotFound", "alias_not_found") in found  # a keyword
     assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
@@ -149,31 +153,31 @@ def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are():
     assert len({code for _, _, code in found}) > 60
 
 
-def test_each_code_that_is_raised_is_declared_by_its_class_or_one_below():
+def test_each_code_that_is_raised_is_declared_by_its_class_or_one_below() -> None:
     for path, kind, code in RAISED:
         assert any(code in declared(finer) for finer in classes(ERRORS[kind])), f"{path.name}: {kind} with {code}"
 
 
-def test_each_code_that_a_class_declares_is_raised_somewhere():
+def test_each_code_that_a_class_declares_is_raised_somewhere() -> None:
     written = {code for _, _, code in RAISED}
     finer = {code for kind in ERRORS.values() for code in vars(kind).get("finer_codes", ())}
     assert finer <= written
 
 
-def test_no_code_has_two_statuses():
+def test_no_code_has_two_statuses() -> None:
     for kind in ERRORS.values():
         status = next((problems.STATUS[base] for base in kind.__mro__ if base in problems.STATUS), None)
         for code in declared(kind) if status is not None else ():
             assert CODES[code] == status, f"{kind.__name__}: {code}"
 
 
-def test_every_code_either_reaches_the_wire_or_is_marked_as_never_sent():
+def test_every_code_either_reaches_the_wire_or_is_marked_as_never_sent() -> None:
     everything = {code for kind in ERRORS.values() for code in declared(kind)}
     assert everything <= set(CODES) | NEVER_SENT
     assert not set(CODES) & NEVER_SENT
 
 
-def test_the_codes_that_guard_and_handlers_write_themselves_are_in_the_table():
+def test_the_codes_that_guard_and_handlers_write_themselves_are_in_the_table() -> None:
     """Every text that looks like a code in the two files that answer without an error class."""
     from lensmount_service import middleware
 
@@ -187,30 +191,30 @@ def test_the_codes_that_guard_and_handlers_write_themselves_are_in_the_table():
     assert set(problems._BY_STATUS.items()) <= {(status, code) for code, status in CODES.items()}
 
 
-def test_the_client_knows_every_code_of_the_server_and_no_other():
+def test_the_client_knows_every_code_of_the_server_and_no_other() -> None:
     assert set(CLASS_OF_CODE) == set(CODES) | OF_PROXIES_ONLY
 
 
-def test_the_class_of_a_code_lies_under_the_class_of_its_status():
+def test_the_class_of_a_code_lies_under_the_class_of_its_status() -> None:
     for code, status in CODES.items():
         assert issubclass(CLASS_OF_CODE[code], CLASS_OF_STATUS.get(status, lensmount_client.ServerFailed)), code
 
 
 @pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)
-def test_what_is_one_kind_of_error_in_the_server_is_one_kind_in_the_client(kind):
+def test_what_is_one_kind_of_error_in_the_server_is_one_kind_in_the_client(kind: Any) -> None:
     parent = getattr(lensmount_client, PARENTS[kind])
     for finer in classes(kind):
         for code in declared(finer):
             assert issubclass(CLASS_OF_CODE[code], parent), f"{finer.__name__}: {code}"
 
 
-def test_every_error_class_that_reaches_the_wire_has_its_place_in_the_client():
+def test_every_error_class_that_reaches_the_wire_has_its_place_in_the_client() -> None:
     assert set(PARENTS) | {adapters.DatasetError} >= {kind for kind in problems.STATUS if kind.__name__ in ERRORS}
     for code in declared(adapters.DatasetError):  # not its subclasses: a dataset that is too large is 413
         assert issubclass(CLASS_OF_CODE[code], lensmount_client.DatasetRejected)
 
 
-def test_the_table_in_the_docs_has_every_code_at_its_status():
+def test_the_table_in_the_docs_has_every_code_at_its_status() -> None:
     table = re.findall(r"^\| ([0-9, ]+?)(?:, an? \w+|, the \w+)? \| (.*) \|$", section("docs/api.md", "Errors"), re.M)
     documented = {
         code: {int(status) for status in statuses.split(", ")}
@@ -222,7 +226,7 @@ def test_the_table_in_the_docs_has_every_code_at_its_status():
         assert status in documented[code], code
 
 
-def section(path, title):
+def section(path: str, title: str) -> str:
     text = (ROOT / path).read_text(encoding="utf-8")
     return text.split(f"## {title}\n")[1].split("\n## ")[0]
 
@@ -230,22 +234,22 @@ def section(path, title):
 # Jobs
 
 
-def test_the_states_of_a_job():
-    assert set(_job_info.STATES) == set(jobs.STATES) == set(typing.get_args(jobs.State))
-    assert set(_job_info.ENDED) == jobs.ENDED
+def test_the_states_of_a_job() -> None:
+    assert set(_job_info.STATES) == set(records.STATES) == set(typing.get_args(records.State))
+    assert set(_job_info.ENDED) == records.ENDED
 
 
-def test_the_phases_of_a_running_job_in_their_order():
+def test_the_phases_of_a_running_job_in_their_order() -> None:
     assert _job_info.PHASES == phases.PHASES
     assert _job_info.TRAINING == run.PHASES
     assert _job_info.AFTER_TRAINING == phases.AFTER_TRAINING
     documented = re.search(r"`phase` is ([^.]*)\.", section("docs/jobs.md", "Jobs"))
     assert documented is not None
     assert tuple(re.findall(r"`(\w+)`", documented[1])) == phases.PHASES
-    assert set(adapters_cli._PHASES) == set(run.PHASES)
+    assert set(terminal._PHASES) == set(run.PHASES)
 
 
-def test_a_worker_names_no_phase_but_these_and_in_this_order():
+def test_a_worker_names_no_phase_but_these_and_in_this_order() -> None:
     told = [
         text
         for node in ast.walk(SOURCES[Path(job_run.__file__)])
@@ -264,8 +268,8 @@ def test_a_worker_names_no_phase_but_these_and_in_this_order():
     assert trained - {"epoch"} <= set(run.PHASES)  # "epoch" is a word of the progress bar
 
 
-def test_the_kinds_of_events():
-    stored = set(typing.get_args(typing.get_type_hints(jobs.Event)["kind"]))
+def test_the_kinds_of_events() -> None:
+    stored = set(typing.get_args(typing.get_type_hints(records.Event)["kind"]))
     streamed = {
         text
         for node in ast.walk(ast.parse(inspect.getsource(job_routes)))
@@ -280,15 +284,15 @@ def test_the_kinds_of_events():
     assert set(re.findall(r"`(\w+)`", documented[1])) == stored | streamed
 
 
-def test_the_media_type_of_a_stream_of_events():
-    assert job_routes.EventSourceResponse.media_type == _event_feed.EVENT_STREAM
+def test_the_media_type_of_a_stream_of_events() -> None:
+    assert EventSourceResponse.media_type == _event_feed.EVENT_STREAM
 
 
-def test_the_files_of_a_job_have_names_that_the_client_takes():
+def test_the_files_of_a_job_have_names_that_the_client_takes() -> None:
     assert [_calls_jobs.checked_file(name) for name in MEDIA_TYPES] == list(MEDIA_TYPES)
 
 
-def test_an_idempotency_key_is_the_same_for_both():
+def test_an_idempotency_key_is_the_same_for_both() -> None:
     parameter = re.search(r'alias="Idempotency-Key", pattern=r"\^(.*?)\$"', inspect.getsource(job_routes))
     assert parameter is not None
     server = re.compile(parameter[1])
@@ -299,7 +303,7 @@ def test_an_idempotency_key_is_the_same_for_both():
 # Documents
 
 
-def fields(kind):
+def fields(kind: type[Any]) -> set[str]:
     return (
         set(kind.model_fields) if hasattr(kind, "model_fields") else {field.name for field in dataclasses.fields(kind)}
     )
@@ -327,12 +331,14 @@ def fields(kind):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_document_has_the_same_fields_on_both_sides(client, server, only_client, only_server):
+def test_a_document_has_the_same_fields_on_both_sides(
+    client: Any, server: Any, only_client: Any, only_server: Any
+) -> None:
     assert fields(client) - fields(server) == only_client
     assert fields(server) - fields(client) == only_server
 
 
-def test_the_progress_of_a_job_has_the_same_fields_on_both_sides():
+def test_the_progress_of_a_job_has_the_same_fields_on_both_sides() -> None:
     written = next(
         node
         for node in ast.walk(ast.parse(inspect.getsource(job_run)))
@@ -340,7 +346,7 @@ def test_the_progress_of_a_job_has_the_same_fields_on_both_sides():
         and "seconds_left" in [text for key in node.keys if key for text in texts(key)]
         and len(node.keys) > 3
     )
-    assert {text for key in written.keys for text in texts(key)} == fields(_job_info.JobProgress)
+    assert {text for key in written.keys if key for text in texts(key)} == fields(_job_info.JobProgress)
 
 
 # References
@@ -367,14 +373,14 @@ NO_REFERENCES = [
 
 
 @pytest.mark.parametrize("text", REFERENCES)
-def test_a_reference_means_the_same_to_both(text):
+def test_a_reference_means_the_same_to_both(text: str) -> None:
     for parser in (ClientReference, ServerReference):
         found = parser.parse(text)
         assert (found.name, found.version, found.digest, found.alias) == REFERENCES[text], parser
 
 
 @pytest.mark.parametrize("text", NO_REFERENCES)
-def test_what_is_no_reference_is_none_to_both(text):
+def test_what_is_no_reference_is_none_to_both(text: Any) -> None:
     with pytest.raises(lensmount_client.InvalidInput):
         ClientReference.parse(text)
     with pytest.raises(service.RequestInvalid) as refused:
@@ -385,7 +391,7 @@ def test_what_is_no_reference_is_none_to_both(text):
 @pytest.mark.parametrize(
     "name", ["a", "9.a_b-c", "a" * 64, "", "A", "a" * 65, ".a", "a\n", "a/b", "é", *RESERVED_NAMES]
 )
-def test_a_name_is_a_name_to_both_but_for_the_reserved_ones(name):
+def test_a_name_is_a_name_to_both_but_for_the_reserved_ones(name: Any) -> None:
     assert check_name(name) == (NAME.fullmatch(name) is not None and name not in RESERVED_NAMES)
 
 
@@ -399,7 +405,7 @@ def test_a_name_is_a_name_to_both_but_for_the_reserved_ones(name):
         *((text, None) for text in (f"cells@{DIGEST}", "cells@1\n", "cells\n", "a/b", "c" * 65)),
     ],
 )
-def test_a_dataset_reference_means_the_same_to_both(text, reference):
+def test_a_dataset_reference_means_the_same_to_both(text: Any, reference: Any) -> None:
     submission = job_schemas.JobSubmission.model_construct(dataset=text)
     if reference is None:
         with pytest.raises(lensmount_client.InvalidInput):
@@ -414,18 +420,18 @@ def test_a_dataset_reference_means_the_same_to_both(text, reference):
 # Media types, headers and sizes
 
 
-def test_the_media_types_of_masks():
+def test_the_media_types_of_masks() -> None:
     assert (_calls_masks.PNG, _calls_masks.GEOJSON) == (negotiation.PNG, negotiation.GEOJSON)
 
 
-def test_a_chunk_of_an_upload_fits_into_what_the_server_takes():
+def test_a_chunk_of_an_upload_fits_into_what_the_server_takes() -> None:
     assert Settings.model_fields["max_upload_chunk_bytes"].default >= _upload.CHUNK_BYTES
 
 
 HEADERS = {"x-request-id", "etag", "retry-after", "content-type", "location"}  # that the client reads
 
 
-def test_each_header_that_the_client_reads_is_one_that_the_server_writes():
+def test_each_header_that_the_client_reads_is_one_that_the_server_writes() -> None:
     client = {
         name
         for path in (ROOT / "client" / "lensmount_client").rglob("*.py")
@@ -443,13 +449,13 @@ def test_each_header_that_the_client_reads_is_one_that_the_server_writes():
 
 
 @pytest.mark.parametrize("name", ["Idempotency-Key", "Last-Event-ID"])
-def test_each_header_that_the_client_sends_is_one_that_the_server_reads(name):
+def test_each_header_that_the_client_sends_is_one_that_the_server_reads(name: str) -> None:
     sources = "".join(inspect.getsource(module) for module in (_calls_jobs, _event_feed))
     assert f'"{name}"' in sources
     assert f'alias="{name}"' in inspect.getsource(job_routes)
 
 
-def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads():
+def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads() -> None:
     from lensmount_client._api import datasets as _calls_datasets
     from lensmount_service.routes.datasets import parse_content_range
 

@@ -55,7 +55,7 @@ def submission(**changes: Any) -> Any:
     return JobSubmission(dataset="cells", adapter="malaria", **changes)
 
 
-def test_the_table_has_every_field_of_the_training_config_with_its_default():
+def test_the_table_has_every_field_of_the_training_config_with_its_default() -> None:
     defaults = {field.name: None if field.default is MISSING else field.default for field in fields(TrainingConfig)}
     defaults |= {"head": "linear", "augmentation": None}  # objects in the config; the table has their plain words
     assert {option.name: option.default for option in TRAINING_OPTIONS} == defaults
@@ -63,7 +63,7 @@ def test_the_table_has_every_field_of_the_training_config_with_its_default():
     assert {option.name for option in TRAINING_OPTIONS if option.required} == required
 
 
-def test_these_options_and_no_others_are_missing_from_jobs_and_from_the_command():
+def test_these_options_and_no_others_are_missing_from_jobs_and_from_the_command() -> None:
     assert {option.name for option in TRAINING_OPTIONS if option.not_in_jobs} == {
         *("data", "name", "out", "backbone", "weights", "resume", "device", "threads"),
         *("augmentation", "labels", "where", "loss"),
@@ -73,7 +73,7 @@ def test_these_options_and_no_others_are_missing_from_jobs_and_from_the_command(
     }
 
 
-def test_the_server_takes_the_options_of_jobs_with_their_defaults():
+def test_the_server_takes_the_options_of_jobs_with_their_defaults() -> None:
     taken = {name: field.default for name, field in JobSubmission.model_fields.items()}
     del taken["dataset"], taken["adapter"]
     assert taken == {name: option.default for name, option in OF_JOBS.items()}
@@ -83,7 +83,7 @@ def test_the_server_takes_the_options_of_jobs_with_their_defaults():
 
 
 @pytest.mark.parametrize("option", RANGES, ids=lambda option: option.name)
-def test_server_and_training_take_the_same_lowest_and_highest_value(option):
+def test_server_and_training_take_the_same_lowest_and_highest_value(option: Any) -> None:
     def step(value: float, sign: int) -> float:
         return value + sign * (1 if option.type == "int" else 1e-9 * max(1, abs(value)))
 
@@ -112,7 +112,7 @@ def test_server_and_training_take_the_same_lowest_and_highest_value(option):
 
 
 @pytest.mark.parametrize("option", [one for one in RANGES if one.job_maximum is not None], ids=lambda one: one.name)
-def test_a_server_bounds_what_a_run_of_ones_own_may_have(option):
+def test_a_server_bounds_what_a_run_of_ones_own_may_have(option: Any) -> None:
     more = option.job_maximum + 1
     submission(**{option.name: option.job_maximum}).hyper_parameters()
     with pytest.raises(ValidationError, match="less than or equal"):
@@ -121,7 +121,7 @@ def test_a_server_bounds_what_a_run_of_ones_own_may_have(option):
 
 
 @pytest.mark.parametrize("option", [one for one in options_of_jobs() if one.choices], ids=lambda one: one.name)
-def test_server_and_training_take_the_same_words(option):
+def test_server_and_training_take_the_same_words(option: Any) -> None:
     for word in option.choices:
         assert submission(**{option.name: word}).hyper_parameters()[option.name] == word
         assert getattr(config(**{option.name: word}), option.name) == word
@@ -132,12 +132,12 @@ def test_server_and_training_take_the_same_words(option):
             config(**{option.name: wrong})
 
 
-def test_the_presets_of_augmentation_are_the_words_of_the_option():
+def test_the_presets_of_augmentation_are_the_words_of_the_option() -> None:
     assert set(TABLE["augment"].choices) == set(augment.PRESETS)
     assert set(augment_volumes.PRESETS) < set(augment.PRESETS)
 
 
-def test_what_a_job_says_of_volumes_and_texts_reaches_the_training_as_it_was_said():
+def test_what_a_job_says_of_volumes_and_texts_reaches_the_training_as_it_was_said() -> None:
     said = {"depth": 24, "depth_resize": "crop", "window": [-160, 240], "init_b_std": 0.01, "warmup": 0.2}
     said |= {"head": "text", "prompts": PROMPTS, "precision": "bf16", "file_dtype": "fp32"}
 
@@ -160,7 +160,7 @@ def test_what_a_job_says_of_volumes_and_texts_reaches_the_training_as_it_was_sai
         ({"head": "text", "prompts": {"templates": ["no place"], "classes": {}}}, "prompts, templates.0"),
     ],
 )
-def test_what_cannot_work_together_is_refused_by_both(change, found):
+def test_what_cannot_work_together_is_refused_by_both(change: dict[str, Any], found: str) -> None:
     with pytest.raises(TrainingError, match=found):
         config(**change)
     with pytest.raises((ValidationError, RequestInvalid), match=r"window|fractions|finite|template"):
@@ -170,7 +170,7 @@ def test_what_cannot_work_together_is_refused_by_both(change, found):
 KINDS = {"str": str, "regex": str, "int": int, "float": float, "bool": bool, "window": tuple[float, float]}
 
 
-def test_the_sdk_has_a_typed_field_for_each_option_of_a_job():
+def test_the_sdk_has_a_typed_field_for_each_option_of_a_job() -> None:
     hints = get_type_hints(JobOptions)
     assert list(hints) == list(OF_JOBS)
     for name, hint in hints.items():
@@ -202,7 +202,7 @@ def parameters_of(command: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("command", "options"), [(train, options_of_train()), (jobs_cli.submit, options_of_jobs())], ids=["train", "submit"]
 )
-def test_both_commands_have_a_flag_for_each_option_with_its_range_and_help(command, options):
+def test_both_commands_have_a_flag_for_each_option_with_its_range_and_help(command: Any, options: Any) -> None:
     parameters = parameters_of(command)
     for option in options:
         flag = parameters[option.name]
@@ -219,14 +219,14 @@ def test_both_commands_have_a_flag_for_each_option_with_its_range_and_help(comma
             assert str(option.default if option.default not in (None, "", False) else "") in flag.help
 
 
-def test_no_function_of_the_commands_spells_the_options_again():
+def test_no_function_of_the_commands_spells_the_options_again() -> None:
     for command in (train, jobs_cli.submit):
         own = list(inspect.signature(command, follow_wrapped=False).parameters)
         assert len(own) > 40  # what typer sees
         assert command.__code__.co_argcount < 12  # what the source says
 
 
-def test_number_formats_have_one_set_of_words_everywhere():
+def test_number_formats_have_one_set_of_words_everywhere() -> None:
     assert WORDS == ("float32", "bfloat16", "float16")
     assert ALIASES == {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
     assert FILE_DTYPES == choose.PRECISIONS == {word: getattr(torch, word) for word in WORDS}
@@ -237,7 +237,7 @@ def test_number_formats_have_one_set_of_words_everywhere():
 
 
 @pytest.mark.parametrize(("short", "word"), ALIASES.items())
-def test_a_short_word_means_the_full_one_wherever_it_is_said(short, word, tmp_path):
+def test_a_short_word_means_the_full_one_wherever_it_is_said(short: Any, word: Any, tmp_path: Path) -> None:
     settings = Settings(state=tmp_path, dtype=short, precision=short)
     assert (settings.dtype, settings.precision) == (word, word)
     assert config(file_dtype=short) == config(file_dtype=word)
@@ -248,7 +248,7 @@ def test_a_short_word_means_the_full_one_wherever_it_is_said(short, word, tmp_pa
         assert precision_of(short) is getattr(torch, word)
 
 
-def test_a_checkpoint_with_the_short_words_of_an_older_run_is_resumed(tmp_path):
+def test_a_checkpoint_with_the_short_words_of_an_older_run_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "x.checkpoint"
     save_checkpoint(path, {"settings": config().hyper_parameters() | {"precision": "bf16", "file_dtype": "fp16"}})
 
@@ -270,7 +270,7 @@ def number(text: str) -> float:
     ("command", "settings"),
     [("serve", Settings), ("worker", WorkerSettings), ("calibrate", Settings), ("gc", Settings)],
 )
-def test_the_defaults_that_the_help_shows_are_those_of_the_settings(command, settings):
+def test_the_defaults_that_the_help_shows_are_those_of_the_settings(command: str, settings: Any) -> None:
     told = {"cores - 1", "SQLite in the state folder", "state folder"}  # computed, or None in words
     compared = 0
     for name, hint in get_type_hints(getattr(service_cli, command), include_extras=True).items():
@@ -291,10 +291,10 @@ def test_the_defaults_that_the_help_shows_are_those_of_the_settings(command, set
     assert compared >= 2
 
 
-def test_the_variables_in_the_docs_have_the_defaults_of_the_settings():
+def test_the_variables_in_the_docs_have_the_defaults_of_the_settings() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     rows = re.findall(r"^\| (`LENSMOUNT_[^|]+) \| ([^|]*)\|", page, re.MULTILINE)
-    compared = {}
+    compared: dict[str, str] = {}
     for names, defaults in rows:
         first, *more = re.findall(r"`LENSMOUNT_(\w+)`|`(_\w+)`", names)
         stem = first[0].rsplit("_", 1)[0]
@@ -308,7 +308,7 @@ def test_the_variables_in_the_docs_have_the_defaults_of_the_settings():
         assert (number(shown) if shown else shown) == default, name
 
 
-def test_server_and_worker_agree_where_both_have_a_setting(tmp_path, monkeypatch):
+def test_server_and_worker_agree_where_both_have_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEASE_S", "BACKBONE", "WEIGHTS", "DEVICE", "STATE"):
         monkeypatch.delenv(f"LENSMOUNT_{name}", raising=False)
     ours, theirs = Settings.model_fields, WorkerSettings.model_fields
