@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -20,6 +21,9 @@ from lensmount_adapters.cli.evaluate import evaluate
 from lensmount_adapters.cli.train import train
 from lensmount_adapters.training import train_adapter
 from lensmount_adapters.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
 
 ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
 FLOORS = {"malaria": 0.96, "smoking": 0.94, "histology": 0.96}
@@ -92,7 +96,7 @@ def test_the_command_of_a_card_gives_the_config_it_was_made_with(
     assert seen == [made]
 
 
-def test_a_card_is_written_from_a_record_alone(zoo: ModuleType, draw_folder, tmp_path: Path) -> None:
+def test_a_card_is_written_from_a_record_alone(zoo: ModuleType, draw_folder: DrawFolder, tmp_path: Path) -> None:
     config = TrainingConfig(
         data=draw_folder(tmp_path / "shapes", disc=20, bar=20),
         name="shapes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -15,6 +16,9 @@ from lensmount_adapters.cli import terminal
 from lensmount_adapters.cli.train import train
 from lensmount_adapters.training.train_adapter import Progress
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
+
 app = typer.Typer()
 app.command("train")(train)
 run = CliRunner()
@@ -24,7 +28,7 @@ SMALL += ["--precision=fp32", "--threads=1"]
 
 
 @pytest.fixture(scope="module")
-def shapes(draw_folder, tmp_path_factory) -> Path:
+def shapes(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=20, bar=20)
 
 
