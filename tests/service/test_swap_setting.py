@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -10,8 +13,13 @@ from lensmount_service import build
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakePng
 
-def test_subtracting_serves_nearly_the_same_scores_without_clones(tmp_path, make_adapter, make_png):
+
+def test_subtracting_serves_nearly_the_same_scores_without_clones(
+    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     scores = {}
     for swap in ("exact", "subtract"):
         settings = Settings(
@@ -37,7 +45,7 @@ def test_subtracting_serves_nearly_the_same_scores_without_clones(tmp_path, make
         assert scores["subtract", seed] == pytest.approx(scores["exact", seed], abs=1e-4)
 
 
-def test_subtracting_rereads_the_weights_into_host_memory(tmp_path, monkeypatch):
+def test_subtracting_rereads_the_weights_into_host_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that has no room for clones has none for a second backbone either."""
     settings = Settings(
         state=tmp_path,
@@ -51,7 +59,7 @@ def test_subtracting_rereads_the_weights_into_host_memory(tmp_path, monkeypatch)
     backbone = load_backbone("resnet10t", "random:0")
     devices = []
 
-    def load(name, weights, device, dtype):
+    def load(name: str, weights: object, device: object, dtype: object) -> Backbone:
         devices.append(device)
         return backbone
 

@@ -8,14 +8,23 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
+from lensmount_adapters import Backbone
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.training import train_adapter
+from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.result import TrainingResult
+from lensmount_adapters.training.train_adapter import Listener, Progress
 from lensmount_service.build import open_parts
 from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.jobs.files import MEDIA_TYPES
@@ -26,6 +35,9 @@ from lensmount_service.worker.heartbeat import Heartbeat
 from lensmount_service.worker.server_client import ServerClient, require_server
 from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.worker import open_worker
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakePictures
 
 JOB = {
     "dataset": "cells",
@@ -39,7 +51,7 @@ JOB = {
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny() -> tuple[Backbone, Backbone]:
     return load_backbone("test_resnet", "random:0"), load_backbone("test_resnet", "random:0")
 
 
@@ -66,7 +78,7 @@ def serving(state, backbone, **settings):
 
 
 @pytest.fixture
-def client(tmp_path, tiny, make_pictures):
+def client(tmp_path: Path, tiny: tuple[Backbone, Backbone], make_pictures: MakePictures) -> Iterator[httpx.Client]:
     with serving(tmp_path, tiny[0], token="secret") as client:
         push(client, tmp_path, make_pictures)
         yield client
@@ -86,7 +98,7 @@ def push(client, tmp_path, make_pictures, each=10):
 def work(client, tmp_path, tiny):
     """`work()` lets a worker go through the queued jobs."""
 
-    def run(**settings):
+    def run(**settings: Any) -> None:
         values = {"token": "secret", "state": tmp_path, "server": str(client.base_url), "threads": 1, "once": True}
         with open_worker(WorkerSettings(**{**values, "retry_for_s": 5, **settings}), tiny[1]) as own:
             own.run()
@@ -100,7 +112,7 @@ def submit(client, **fields):
     return response.json()["id"]
 
 
-def job(client, job_id):
+def job(client: httpx.Client, job_id: str) -> Any:
     return client.get(f"/jobs/{job_id}").json()
 
 
@@ -109,11 +121,11 @@ def test_a_worker_reports_each_phase_once_and_in_order(client, work, monkeypatch
 
     class Recording(Heartbeat):
         @property
-        def progress(self):
+        def progress(self) -> dict[str, Any] | None:
             return self._progress
 
         @progress.setter
-        def progress(self, progress):
+        def progress(self, progress: dict[str, Any] | None) -> None:
             self._progress = progress
             if progress is not None and progress["phase"] not in phases[-1:]:
                 phases.append(progress["phase"])
@@ -152,7 +164,9 @@ def test_a_job_becomes_a_live_adapter_with_its_files_and_its_history(client, wor
     assert list((tmp_path / "worker" / "jobs").iterdir()) == []
 
 
-def test_a_worse_adapter_is_not_published_but_its_files_are_there(client, work, monkeypatch):
+def test_a_worse_adapter_is_not_published_but_its_files_are_there(
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     submit(client)
     work()
     job_id = submit(client)
@@ -193,7 +207,9 @@ def test_a_version_that_appears_during_the_comparison_is_compared_with_next(clie
     assert (found["result"]["adapter"]["version"], found["result"]["gate"]["replaced"]["version"]) == (3, 2)
 
 
-def test_a_job_that_cannot_be_trained_fails_with_its_code_and_the_worker_lives(client, work):
+def test_a_job_that_cannot_be_trained_fails_with_its_code_and_the_worker_lives(
+    client: httpx.Client, work: Callable[..., None]
+) -> None:
     broken = submit(client, group_regex="patient([0-9]+)")
     fine = submit(client)
     work()
@@ -210,15 +226,15 @@ def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(clien
     def train(config, on_progress, backbone):
         if not failures:
 
-            def listen(progress):
+            def listen(progress: Progress) -> None:
                 on_progress(progress)
                 if progress.done is not None and progress.epoch == 2:
                     until(lambda: list((tmp_path / "jobs").glob("*/checkpoint")))  # the server has one
                     failures.append(progress)
                     raise MemoryError("no more")
 
-            return real(config, listen, backbone)
-        return real(config, on_progress, backbone)
+            return train_adapter.train(config, listen, backbone)
+        return train_adapter.train(config, on_progress, backbone)
 
     monkeypatch.setattr(attempt, "train", train)
     job_id = submit(client, epochs=4)
@@ -234,7 +250,7 @@ def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(clien
 def test_a_job_whose_attempts_all_fail_has_failed(client, work, monkeypatch):
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
 
-    def train(*arguments):
+    def train(*arguments: object) -> None:
         raise RuntimeError("segment 3 exploded")
 
     monkeypatch.setattr(attempt, "train", train)
@@ -298,16 +314,20 @@ def test_a_worker_that_the_server_refuses_ends_at_its_start(client):
     require_server("http://127.0.0.1:1", None, "resnet34")  # not there yet
 
 
-def test_a_worker_whose_backbone_a_job_has_changed_ends(client, tmp_path, monkeypatch):
+def test_a_worker_whose_backbone_a_job_has_changed_ends(
+    client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone = load_backbone("test_resnet", "random:0")
 
-    def train(*arguments):
+    def train(*arguments: object) -> None:
         next(backbone.module.parameters()).data.add_(1)
         raise TrainingError("in the middle")
 
     monkeypatch.setattr(attempt, "train", train)
     first, second = submit(client), submit(client)
-    settings = WorkerSettings(token="secret", state=tmp_path, server=str(client.base_url), threads=1, once=True)
+    settings = WorkerSettings(
+        token=SecretStr("secret"), state=tmp_path, server=str(client.base_url), threads=1, once=True
+    )
     with open_worker(settings, backbone) as own:
         own.run()
         assert own.damaged
@@ -339,7 +359,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
+def test_a_wrong_start_ends_at_once_with_one_line(tmp_path: Path, case: str) -> None:
     options, line = WRONG[case]
     small = ["--backbone", "test_resnet", "--weights", "random:0"]
     ended = subprocess.run(
