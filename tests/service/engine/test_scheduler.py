@@ -6,12 +6,15 @@ import threading
 import time
 import weakref
 from collections import Counter
-from concurrent.futures import CancelledError, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, wait
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
+from lensmount_adapters import Adapter
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 
@@ -21,17 +24,17 @@ class Clock:
 
     now = 1000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
-def item(adapter, size=4, **more):
-    return QueuedImage(SimpleNamespace(digest=adapter), torch.zeros(3, size, size), **more)
+def item(adapter: str, size: int = 4, **more: Any) -> QueuedImage[str]:
+    return QueuedImage(cast(Adapter, SimpleNamespace(digest=adapter)), torch.zeros(3, size, size), **more)
 
 
 def submit(scheduler, clock, *items):
@@ -63,15 +66,15 @@ def test_a_batch_has_one_adapter_and_the_oldest_head_goes_first(clock):
     assert scheduler.waiting == 0
 
 
-def test_images_of_one_adapter_keep_their_order(clock):
-    scheduler = Scheduler(2, clock=clock)
+def test_images_of_one_adapter_keep_their_order(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(2, clock=clock)
     sent = submit(scheduler, clock, *map(item, "aaaaa"))
 
     assert [image for batch in batches(scheduler, clock) for image in batch] == sent
 
 
-def test_a_mixed_batch_is_filled_from_the_oldest_heads(clock):
-    scheduler = Scheduler(4, mix=True, clock=clock)
+def test_a_mixed_batch_is_filled_from_the_oldest_heads(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, mix=True, clock=clock)
     submit(scheduler, clock, *map(item, "abcabbba"))
 
     assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaab", "cbbb"]
@@ -84,15 +87,15 @@ def test_four_images_of_an_adapter_go_together_and_the_fifth_goes_by_its_own_age
     assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaaabbbb", "ccccdddd", "abcd"]
 
 
-def test_an_adapter_whose_turn_ends_within_a_mixed_batch_only_fills_what_the_others_leave(clock):
-    scheduler = Scheduler(4, mix=True, clock=clock)
+def test_an_adapter_whose_turn_ends_within_a_mixed_batch_only_fills_what_the_others_leave(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, mix=True, clock=clock)
     submit(scheduler, clock, *map(item, "hhhahhhhb"))
 
     assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["hhhh", "abhh", "h"]
 
 
-def test_a_mixed_batch_has_one_shape_and_one_group_and_nothing_overtakes_in_an_adapters_queue(clock):
-    scheduler = Scheduler(8, mix=True, clock=clock)
+def test_a_mixed_batch_has_one_shape_and_one_group_and_nothing_overtakes_in_an_adapters_queue(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(8, mix=True, clock=clock)
     submit(
         scheduler, clock, item("a"), item("b", 6), item("c", group="x"), item("d"), item("a", 6), item("a"), item("e")
     )
@@ -104,8 +107,8 @@ def test_a_mixed_batch_has_one_shape_and_one_group_and_nothing_overtakes_in_an_a
 
 
 @pytest.mark.parametrize("mix", [False, True])
-def test_a_hot_adapter_gives_way_after_max_batch_images_while_others_wait(clock, mix):
-    scheduler = Scheduler(16, 1000, mix=mix, clock=clock)
+def test_a_hot_adapter_gives_way_after_max_batch_images_while_others_wait(clock: Clock, mix: bool) -> None:
+    scheduler: Scheduler[str] = Scheduler(16, 1000, mix=mix, clock=clock)
     submit(scheduler, clock, *[item("h") for _ in range(400)])
     first = scheduler.next_batch()
     quiet = submit(scheduler, clock, *map(item, "abcdefghijklmnop".replace("h", "")))
@@ -126,8 +129,11 @@ def test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_howeve
 ):
     """One hot tenant keeps 200 images queued; 15 quiet tenants send an image occasionally."""
     draw = random.Random(seed)
-    scheduler = Scheduler(16, 1000, mix=mix, clock=clock)
-    batches_done, waiting, allowed, late = 0, Counter(), {}, []
+    scheduler: Scheduler[str] = Scheduler(16, 1000, mix=mix, clock=clock)
+    batches_done = 0
+    waiting: Counter[str] = Counter()
+    allowed: dict[QueuedImage[str], int] = {}
+    late: list[QueuedImage[str]] = []
     for _ in range(3000):
         while waiting["hot"] < 200:
             scheduler.submit([item("hot")])
@@ -171,8 +177,8 @@ def test_a_single_adapter_is_not_held_back(clock):
     assert [len(batch) for batch in batches(scheduler, clock, seconds=10)] == [4, 4, 4]
 
 
-def test_a_full_queue_takes_all_of_a_request_or_none(clock):
-    scheduler = Scheduler(4, 3, clock=clock)
+def test_a_full_queue_takes_all_of_a_request_or_none(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, 3, clock=clock)
     scheduler.submit([item("a"), item("b")])
     scheduler.check_room()
     with pytest.raises(QueueFull, match="found 2 images waiting, expected room for at most 3"):
@@ -199,8 +205,8 @@ def test_retry_after_is_the_time_of_the_queue_at_the_measured_rate(clock):
     assert caught.value.retry_after_s == 5
 
 
-def test_an_image_past_its_deadline_is_not_computed_and_says_so(clock):
-    scheduler = Scheduler(4, clock=clock)
+def test_an_image_past_its_deadline_is_not_computed_and_says_so(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, clock=clock)
     late = item("a", deadline=clock.now + 1)
     kept = item("a", deadline=clock.now + 1.5)
     scheduler.submit([late, kept])
@@ -237,8 +243,8 @@ def test_an_image_that_arrives_after_its_deadline_fails_at_once(clock):
     assert scheduler.waiting == 1
 
 
-def test_a_cancelled_image_leaves_the_queue_and_frees_its_room_at_once(clock):
-    scheduler = Scheduler(4, 3, clock=clock)
+def test_a_cancelled_image_leaves_the_queue_and_frees_its_room_at_once(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, 3, clock=clock)
     first, second, third = submit(scheduler, clock, *map(item, "aba"))
     assert first.future.cancel()
     assert second.future.cancel()
@@ -260,8 +266,8 @@ def test_an_image_that_was_cancelled_before_it_was_sent_takes_no_room(clock):
     assert scheduler.next_batch(block=False) == []
 
 
-def test_a_batch_waits_for_its_window_or_until_it_is_full(clock):
-    scheduler = Scheduler(3, batch_window_ms=50, clock=clock)
+def test_a_batch_waits_for_its_window_or_until_it_is_full(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(3, batch_window_ms=50, clock=clock)
     submit(scheduler, clock, *map(item, "aab"))
     assert scheduler.next_batch(block=False) == []
     submit(scheduler, clock, *map(item, "bb"))
@@ -276,15 +282,15 @@ def test_a_batch_waits_for_its_window_or_until_it_is_full(clock):
     assert names(scheduler.next_batch()) == "a"
 
 
-def test_a_window_ends_by_itself():
-    scheduler = Scheduler(batch_window_ms=5)
+def test_a_window_ends_by_itself() -> None:
+    scheduler: Scheduler[str] = Scheduler(batch_window_ms=5)
     scheduler.submit([item("a")])
 
     assert names(scheduler.next_batch()) == "a"
 
 
-def test_a_deadline_within_a_window_is_kept():
-    scheduler = Scheduler(batch_window_ms=60_000)
+def test_a_deadline_within_a_window_is_kept() -> None:
+    scheduler: Scheduler[str] = Scheduler(batch_window_ms=60_000)
     late = item("a")
     late.deadline = time.perf_counter() + 0.01
     scheduler.submit([late])
@@ -298,7 +304,7 @@ def test_a_thread_that_waits_for_a_batch_wakes_for_an_image_an_interruption_and_
     scheduler = Scheduler()
     received, taken = [], threading.Semaphore(0)
 
-    def take():
+    def take() -> None:
         while (batch := scheduler.next_batch()) is not None:
             received.append(names(batch))
             taken.release()
@@ -315,13 +321,14 @@ def test_a_thread_that_waits_for_a_batch_wakes_for_an_image_an_interruption_and_
 
     assert received == ["a", "", "b"]
     assert scheduler.closed
-    for refused in (lambda: scheduler.submit([item("a")]), scheduler.interrupt):
+    attempts: list[Callable[[], object]] = [lambda: scheduler.submit([item("a")]), scheduler.interrupt]
+    for refused in attempts:
         with pytest.raises(Unavailable, match="shutting down"):
             refused()
 
 
-def test_an_interruption_goes_before_the_images(clock):
-    scheduler = Scheduler(clock=clock)
+def test_an_interruption_goes_before_the_images(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(clock=clock)
     scheduler.submit([item("a")])
     scheduler.interrupt()
     scheduler.close()
@@ -329,8 +336,8 @@ def test_an_interruption_goes_before_the_images(clock):
     assert [scheduler.next_batch(), names(scheduler.next_batch()), scheduler.next_batch()] == [[], "a", None]
 
 
-def test_a_future_does_not_keep_its_image_alive(clock):
-    scheduler = Scheduler(clock=clock)
+def test_a_future_does_not_keep_its_image_alive(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(clock=clock)
     answered, cancelled = item("a"), item("a")
     futures = [answered.future, cancelled.future]
     images = [weakref.ref(answered.image), weakref.ref(cancelled.image)]
@@ -338,7 +345,10 @@ def test_a_future_does_not_keep_its_image_alive(clock):
     futures[1].cancel()
     gc.disable()
     try:
-        (running,) = scheduler.next_batch()
+        batch = scheduler.next_batch()
+        assert batch is not None
+        (running,) = batch
+        del batch
         running.future.set_result("done")
         del running, answered, cancelled
         assert [image() for image in images] == [None, None]
@@ -346,11 +356,12 @@ def test_a_future_does_not_keep_its_image_alive(clock):
         gc.enable()
 
 
-def test_every_image_is_answered_once_or_cancelled_while_many_threads_send_and_cancel():
-    scheduler = Scheduler(8, 64, mix=True)
-    sent, refused = [[] for _ in range(6)], Counter()
+def test_every_image_is_answered_once_or_cancelled_while_many_threads_send_and_cancel() -> None:
+    scheduler: Scheduler[str] = Scheduler(8, 64, mix=True)
+    sent: list[list[Future[str]]] = [[] for _ in range(6)]
+    refused: Counter[int] = Counter()
 
-    def send(number):
+    def send(number: int) -> None:
         draw = random.Random(number)
         for _ in range(800):
             deadline = time.perf_counter() + draw.choice((0.0, 0.001, 60.0))
@@ -364,7 +375,7 @@ def test_every_image_is_answered_once_or_cancelled_while_many_threads_send_and_c
             if draw.random() < 0.3:
                 draw.choice(sent[number]).cancel()
 
-    def compute():
+    def compute() -> None:
         while (batch := scheduler.next_batch()) is not None:
             assert 0 < len(batch) <= 8
             for image in batch:
@@ -380,7 +391,7 @@ def test_every_image_is_answered_once_or_cancelled_while_many_threads_send_and_c
     scheduler.close()
     computing.join(60)
 
-    ends = Counter()
+    ends: Counter[str] = Counter()
     for future in (future for futures in sent for future in futures):
         try:
             ends[future.result(0)] += 1
