@@ -10,7 +10,13 @@ from lensmount_service.jobs.table import jobs_using
 BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
 
 
-def states(jobs, job_id):
+def claim(jobs: JobTable, owner: str = "w") -> Lease:
+    lease = jobs.claim(owner, BACKBONE)
+    assert lease is not None
+    return lease
+
+
+def states(jobs: JobTable, job_id: str) -> list[str]:
     return [event.data["state"] for event in jobs.events(job_id)[1] if event.kind == "state"]
 
 
@@ -19,7 +25,7 @@ def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(jobs, ope
     assert (job.state, job.attempt, job.request) == ("queued", 0, request_of())
 
     worker = open_jobs()
-    lease = worker.claim("w1", BACKBONE)
+    lease = claim(worker, "w1")
     assert lease.job.id == job.id
     assert jobs.get(job.id).state == "running"
     assert jobs.get(job.id).attempt == 1
@@ -47,10 +53,10 @@ def test_cancelling_a_job_while_it_ends_gives_one_end(open_jobs, submit):
     for _ in range(10):
         jobs, worker = open_jobs(), open_jobs()
         job = submit(jobs)
-        lease = worker.claim("w", BACKBONE)
+        lease = claim(worker)
         barrier = threading.Barrier(2)
 
-        def end(lease=lease, worker=worker, barrier=barrier):
+        def end(lease: Lease = lease, worker: JobTable = worker, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             worker.finish(lease, "succeeded")
 
