@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from lensmount_service.jobs.records import DatasetPin, JobRequest
@@ -19,7 +22,7 @@ class Clock:
 
 
 @pytest.fixture
-def database(tmp_path, monkeypatch):
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     database = Database(tmp_path / "registry.sqlite3")
     monkeypatch.setattr(Clock, "now", 1000.0)
     monkeypatch.setattr(Database, "now", lambda self, connection: Clock.now)
