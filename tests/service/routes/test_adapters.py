@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi.testclient import TestClient
 
+if TYPE_CHECKING:
+    from tests.service.conftest import CompareAnswers, ListPublished, MakeAdapter, MakeParts, MakePng
 
 def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(client, make_adapter):
     data = make_adapter(5)
@@ -34,7 +38,9 @@ def test_other_bytes_create_the_next_version_and_old_versions_stay(client, make_
     assert client.get("/adapters/cells/versions/1").json()["manifest"]["labels"] == ["a", "b"]
 
 
-def test_a_form_upload_takes_its_name_from_the_field_or_from_the_manifest(client, make_adapter):
+def test_a_form_upload_takes_its_name_from_the_field_or_from_the_manifest(
+    client: TestClient, make_adapter: MakeAdapter
+) -> None:
     named = client.post("/adapters", files={"file": ("a.safetensors", make_adapter(5))}, data={"name": "mine"})
     assert (named.status_code, named.json()["name"]) == (201, "mine")
     own = client.post("/adapters", files={"file": ("a.safetensors", make_adapter(6, name="manifest-name"))})
@@ -50,7 +56,9 @@ def test_the_list_describes_each_adapter(client):
     ]
 
 
-def test_a_deleted_version_answers_410_and_its_number_is_never_used_again(client, make_adapter, make_png):
+def test_a_deleted_version_answers_410_and_its_number_is_never_used_again(
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     client.put("/adapters/cells", content=make_adapter(9))
     assert client.delete("/adapters/cells/versions/2").status_code == 204
 
@@ -69,7 +77,9 @@ def test_a_deleted_adapter_is_unknown_and_the_other_one_still_answers(client, ma
     assert client.post("/predict?adapter=tiles", content=make_png()).status_code == 200
 
 
-def test_one_file_under_two_names_outlives_the_deletion_of_one(client, make_adapter, make_png):
+def test_one_file_under_two_names_outlives_the_deletion_of_one(
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     client.put("/adapters/twin", content=make_adapter(1, ("a", "b")))
     client.delete("/adapters/cells")
 
@@ -90,7 +100,13 @@ def test_an_alias_can_be_moved_and_removed(client, make_adapter, make_png):
     assert (missing.status_code, missing.json()["code"]) == (404, "version_not_found")
 
 
-def test_everything_survives_a_restart(make_parts, make_adapter, make_png, published, same_scores):
+def test_everything_survives_a_restart(
+    make_parts: MakeParts,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    published: ListPublished,
+    same_scores: CompareAnswers,
+) -> None:
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1))
         client.put("/adapters/cells", content=make_adapter(2))
@@ -105,7 +121,9 @@ def test_everything_survives_a_restart(make_parts, make_adapter, make_png, publi
         assert again["adapter"] == answer["adapter"]
 
 
-def test_a_damaged_blob_is_never_served_and_its_upload_heals_it(make_parts, make_adapter, make_png, tmp_path):
+def test_a_damaged_blob_is_never_served_and_its_upload_heals_it(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, tmp_path: Path
+) -> None:
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         digest = client.put("/adapters/cells", content=make_adapter(1)).json()["digest"]
         client.put("/adapters/tiles", content=make_adapter(2))
@@ -122,7 +140,9 @@ def test_a_damaged_blob_is_never_served_and_its_upload_heals_it(make_parts, make
         assert client.get("/adapters/cells/file").content == make_adapter(1)
 
 
-def test_an_adapter_for_another_backbone_is_listed_but_not_served(make_parts, make_adapter, make_png):
+def test_an_adapter_for_another_backbone_is_listed_but_not_served(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     from lensmount_adapters import load_backbone
 
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
