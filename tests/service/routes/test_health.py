@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -8,7 +10,7 @@ from fastapi.testclient import TestClient
 from lensmount_adapters import ExactSwapper
 
 
-def test_live_and_ready_answer(client):
+def test_live_and_ready_answer(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "ok"}
     assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t"}
 
@@ -81,7 +83,7 @@ def test_metrics_have_standard_names_and_one_series_per_adapter(merging_client, 
     assert 'lensmount_cache_bytes{tier="memory"}' in text
 
 
-def test_the_openapi_document_names_every_route_with_examples(client):
+def test_the_openapi_document_names_every_route_with_examples(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
 
     assert {"/predict", "/adapters", "/adapters/{name}/file", "/integrity", "/limits"} <= document["paths"].keys()
@@ -91,12 +93,14 @@ def test_the_openapi_document_names_every_route_with_examples(client):
     assert client.get("/docs").status_code == 200
 
 
-def test_the_swapper_is_exact_by_default(make_parts):
+def test_the_swapper_is_exact_by_default(make_parts: MakeParts) -> None:
     with make_parts(executor="merged") as parts:
-        assert isinstance(parts.engine.runner._swapper, ExactSwapper)
+        assert isinstance(cast(MergedRunner, parts.engine.runner)._swapper, ExactSwapper)
 
 
-def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(client, make_png):
+def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(
+    client: TestClient, make_png: MakePng
+) -> None:
     for _ in range(3):
         client.post("/predict?adapter=cells", content=make_png())
 
@@ -107,5 +111,5 @@ def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(clie
     assert re.search(r'lensmount_cache_bytes{tier="hot"} \d', text)
 
 
-def test_the_limits_say_how_the_server_computes(client, make_parts):
+def test_the_limits_say_how_the_server_computes(client: TestClient, make_parts: MakeParts) -> None:
     assert client.get("/limits").json()["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
