@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -27,7 +29,7 @@ def test_integrity_answers_a_thousand_times_during_uploads_and_deletions(
     run(make_parts, draw_adapter, fresh_backbone, executor, checks=1_000)
 
 
-def run(make_parts, draw_adapter, backbone, executor, checks):
+def run(make_parts: MakeParts, draw_adapter: DrawAdapter, backbone: Backbone, executor: str, checks: int) -> None:
     files = [draw_adapter(backbone, modules=modules, seed=seed).dump() for seed, modules in enumerate(LAYERS)]
     with (
         make_parts(backbone, executor=executor) as parts,
@@ -50,7 +52,7 @@ def uploads_and_deletions(client, files):
     counts = {"uploads": 0, "deletions": 0, "refused": []}
     counting = threading.Lock()
 
-    def work(number):
+    def work(number: int) -> None:
         started.wait(60)
         for turn in itertools.count():
             if done.is_set() and turn >= len(files):
