@@ -5,16 +5,24 @@ import json
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_adapters import Backbone
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_service.build import open_parts
+from lensmount_service.build import Parts, open_parts
+from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.routes.jobs import POLL_S
 from lensmount_service.settings import Settings
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 HEADERS = {"Content-Type": "application/zip"}
 
@@ -30,13 +38,13 @@ def archive(make_png):
 
 
 @pytest.fixture
-def parts(make_parts):
+def parts(make_parts: MakeParts) -> Iterator[Parts]:
     with make_parts() as parts:
         yield parts
 
 
 @pytest.fixture
-def client(parts, archive):
+def client(parts: Parts, archive: bytes) -> Iterator[TestClient]:
     """The app with the dataset `cells`."""
     with TestClient(parts.app, base_url="http://127.0.0.1") as client:
         assert client.put("/datasets/cells", content=archive, headers=HEADERS).status_code == 201
@@ -58,26 +66,28 @@ def lease(parts, client):
     return claim(parts)
 
 
-def claim(parts):
-    return parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
+def claim(parts: Parts) -> Lease:
+    lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
+    assert lease is not None
+    return lease
 
 
-def submit(client, **fields):
+def submit(client: TestClient, **fields: Any) -> Any:
     answer = client.post("/jobs", json={"dataset": "cells", "adapter": "malaria", **fields})
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
-def refused(answer, status, code):
+def refused(answer: Response, status: int, code: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def held(lease):
+def held(lease: Lease) -> dict[str, str]:
     return {"Lensmount-Lease": lease.token}
 
 
-def stream(client, job_id, **headers):
+def stream(client: TestClient, job_id: str, **headers: str) -> list[tuple[str | None, str | None, Any]]:
     """The events of a stream until it closes: (event, id, data)."""
     events = []
     for block in client.get(f"/jobs/{job_id}/events", headers=headers).text.strip().split("\n\n"):
@@ -86,7 +96,7 @@ def stream(client, job_id, **headers):
     return events
 
 
-def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client):
+def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client: TestClient) -> None:
     answer = client.post("/jobs", json={"dataset": "cells@1", "adapter": "malaria", "alias": "prod", "epochs": 3})
     assert answer.status_code == 201
     job = answer.json()
@@ -112,7 +122,7 @@ def test_the_worker_claims_the_submitted_options_of_volumes_and_precision(client
     assert (run.precision, run.file_dtype) == ("bfloat16", "float32")
 
 
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "learning rate 0": {"learning_rate": 0},
     "a negative learning rate": {"learning_rate": -1},
     "a learning rate of 1e9": {"learning_rate": 1e9},
@@ -159,7 +169,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_hyper_parameter_out_of_its_range_is_refused_before_anything_is_queued(refusing, case):
+def test_a_hyper_parameter_out_of_its_range_is_refused_before_anything_is_queued(
+    refusing: TestClient, case: str
+) -> None:
     body = json.dumps({"dataset": "cells", "adapter": "malaria", **WRONG[case]})
     answer = refusing.post("/jobs", content=body, headers={"Content-Type": "application/json"})
     refused(answer, 422, "invalid_request")
@@ -167,12 +179,12 @@ def test_a_hyper_parameter_out_of_its_range_is_refused_before_anything_is_queued
 
 
 @pytest.mark.parametrize("body", ['{"rank": NaN}', '{"learning_rate": Infinity}', "[]", '"job"', "null", "{}"])
-def test_a_body_of_another_shape_is_refused(refusing, body):
+def test_a_body_of_another_shape_is_refused(refusing: TestClient, body: str) -> None:
     refused(refusing.post("/jobs", content=body, headers={"Content-Type": "application/json"}), 422, "invalid_request")
 
 
 @pytest.mark.parametrize("body", ["{", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", b"\xff\xfe"])
-def test_a_body_that_cannot_be_read_is_refused(refusing, body):
+def test_a_body_that_cannot_be_read_is_refused(refusing: TestClient, body: str | bytes) -> None:
     refused(refusing.post("/jobs", content=body, headers={"Content-Type": "application/json"}), 400, "bad_request")
 
 
@@ -201,7 +213,7 @@ def test_an_unknown_dataset_is_refused(client, archive, make_png):
     refused(client.post("/jobs", json={"dataset": "cells", "adapter": "malaria"}), 404, "dataset_not_found")
 
 
-def test_a_dataset_that_a_job_waits_for_cannot_be_deleted(client):
+def test_a_dataset_that_a_job_waits_for_cannot_be_deleted(client: TestClient) -> None:
     job = submit(client)
     refused(client.delete("/datasets/cells"), 409, "dataset_in_use")
     client.delete(f"/jobs/{job['id']}")
@@ -265,7 +277,7 @@ def test_an_impossible_page_is_refused(refusing, query):
     refused(refusing.get(f"/jobs?{query}"), 422, "invalid_request")
 
 
-def test_jobs_come_newest_first_in_pages(client):
+def test_jobs_come_newest_first_in_pages(client: TestClient) -> None:
     ids = [submit(client)["id"] for _ in range(3)][::-1]
     assert [job["id"] for job in client.get("/jobs?limit=2").json()["jobs"]] == ids[:2]
     assert [job["id"] for job in client.get(f"/jobs?before={ids[1]}").json()["jobs"]] == ids[2:]
@@ -303,10 +315,10 @@ def test_a_stream_resumes_where_the_client_lost_it(client, parts, lease):
         refused(answer, 422, "invalid_request")
 
 
-def test_a_stream_follows_a_job_that_runs(client, parts, lease):
+def test_a_stream_follows_a_job_that_runs(client: TestClient, parts: Parts, lease: Lease) -> None:
     jobs = parts.training.jobs
 
-    def work():
+    def work() -> None:
         for step in (1, 2):
             jobs.beat(lease, {"epoch": 1, "step": step})
             time.sleep(4 * POLL_S)
@@ -320,14 +332,14 @@ def test_a_stream_follows_a_job_that_runs(client, parts, lease):
     assert [event for event, _, _ in told][-2:] == ["state", "end"]
 
 
-def test_a_stream_ends_with_the_server(client, parts, lease):
+def test_a_stream_ends_with_the_server(client: TestClient, parts: Parts, lease: Lease) -> None:
     timer = threading.Timer(0.3, parts.training.stopping.set)
     timer.start()
     assert [event for event, _, _ in stream(client, lease.id)] == ["state", "state"]
     timer.join()
 
 
-def test_the_log_is_text_for_people(client, parts, lease):
+def test_the_log_is_text_for_people(client: TestClient, parts: Parts, lease: Lease) -> None:
     jobs = parts.training.jobs
     jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5, "validation_balanced_accuracy": 0.75, "seconds": 1.25})
     jobs.add_event(lease, "log", {"level": "warning", "message": "two images are alike"})
@@ -427,14 +439,18 @@ def test_a_publication_by_a_worker_that_lost_its_lease_is_refused(client, parts,
     assert client.get("/adapters/malaria").json()["versions"] == [1]
 
 
-def test_a_publication_under_another_name_or_alias_is_refused(client, lease, make_adapter):
+def test_a_publication_under_another_name_or_alias_is_refused(
+    client: TestClient, lease: Lease, make_adapter: MakeAdapter
+) -> None:
     for target in (f"tiles?job={lease.id}", f"malaria?job={lease.id}&alias=prod"):
         answer = client.put(f"/adapters/{target}", content=make_adapter(1), headers=held(lease))
         refused(answer, 422, "invalid_request")
     assert client.get("/adapters").json() == {"adapters": []}
 
 
-def test_a_publication_of_a_job_to_be_cancelled_is_refused(client, lease, make_adapter):
+def test_a_publication_of_a_job_to_be_cancelled_is_refused(
+    client: TestClient, lease: Lease, make_adapter: MakeAdapter
+) -> None:
     client.delete(f"/jobs/{lease.id}")
     answer = client.put(f"/adapters/malaria?job={lease.id}", content=make_adapter(1), headers=held(lease))
     refused(answer, 409, "job_cancelled")
@@ -460,7 +476,9 @@ def test_an_incomplete_publication_is_refused(client, lease, make_adapter):
         refused(answer, 422, "invalid_request")
 
 
-def test_a_refused_adapter_leaves_the_job_with_its_worker(client, parts, lease, make_adapter):
+def test_a_refused_adapter_leaves_the_job_with_its_worker(
+    client: TestClient, parts: Parts, lease: Lease, make_adapter: MakeAdapter
+) -> None:
     answer = client.put(f"/adapters/malaria?job={lease.id}", content=make_adapter(1)[:-10], headers=held(lease))
     assert answer.status_code == 422
     assert parts.training.jobs.beat(lease) is False
