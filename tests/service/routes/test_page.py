@@ -9,10 +9,11 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -28,6 +29,11 @@ from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_service.app import OPEN_PATHS
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.page import FILES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FilePayload, Page
+    from tests.conftest import DrawAdapter
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 TOKEN = "a-token-of-the-lab"
 SIZE = (75, 60)  # width, height of the posted image
@@ -142,7 +148,7 @@ def page(chromium) -> Iterator[object]:
     assert [text for text in complaints if not re.search(r"status of 4(01|15)", text)] == []
 
 
-def upload(png: bytes, name: str = "cell.png") -> dict[str, object]:
+def upload(png: bytes, name: str = "cell.png") -> FilePayload:
     return {"name": name, "mimeType": "image/png", "buffer": png}
 
 
@@ -180,7 +186,8 @@ def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
             rows = section.locator(".score")
             assert rows.locator("> span:first-child").all_text_contents() == [p["label"] for p in result["predictions"]]
             for bar, prediction in zip(rows.locator(".meter").all(), result["predictions"], strict=True):
-                assert float(bar.get_attribute("aria-valuenow")) == pytest.approx(prediction["score"], abs=1e-5)
+                shown = float(bar.get_attribute("aria-valuenow") or "nan")
+                assert shown == pytest.approx(prediction["score"], abs=1e-5)
             assert result["adapter"]["digest"][:19] in section.inner_text()
         assert page.locator("canvas:visible").count() == 0
 
@@ -236,7 +243,9 @@ def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_
         page.locator(".card").get_by_text("Pick an adapter above.").wait_for()  # no other one is picked instead
 
 
-def test_a_volume_is_named_and_scored_without_a_preview(page, make_parts, draw_adapter) -> None:
+def test_a_volume_is_named_and_scored_without_a_preview(
+    page: Page, make_parts: MakeParts, draw_adapter: DrawAdapter
+) -> None:
     volumes = load_backbone("resnet10t-3d", "random:0")
     volumes.preprocessing = volumes.preprocessing.model_copy(update={"depth": 6, "size": (32, 32)})
     voxels = io.BytesIO()
