@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import pytest
 import torch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
-from lensmount_adapters import ExactSwapper, admit, decode_image, preprocess
+from lensmount_adapters import Backbone, ExactSwapper, Preprocessing, admit, decode_image, preprocess
 from lensmount_service.web.schemas import Prediction, Predictions
 
+if TYPE_CHECKING:
+    from tests.service.conftest import CompareAnswers, MakeAdapter, MakeParts, MakePng
 
-def scores_alone(backbone, data, image):
+
+def scores_alone(backbone: Backbone, data: bytes, image: bytes) -> dict[str, float]:
     adapter = admit(data, backbone)
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
-    x = preprocess(decode_image(image), adapter.manifest.preprocessing)
+    x = preprocess(decode_image(image), cast(Preprocessing, adapter.manifest.preprocessing))
     scores = adapter.scores(backbone.features(x[None]))[0]
     swapper.unmount()
     return dict(zip(adapter.manifest.labels, scores.tolist(), strict=True))
 
 
-def test_a_raw_body_gets_the_adapters_labels_best_first(client, make_adapter, make_png, fresh_backbone):
+def test_a_raw_body_gets_the_adapters_labels_best_first(
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, fresh_backbone: Backbone
+) -> None:
     answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Content-Type": "image/png"})
 
     assert answer.status_code == 200
@@ -34,7 +43,9 @@ def test_a_raw_body_gets_the_adapters_labels_best_first(client, make_adapter, ma
     assert body["request_id"] == answer.headers["X-Request-Id"]
 
 
-def test_a_multipart_file_gets_the_same_answer_as_a_raw_body(client, make_png, same_scores):
+def test_a_multipart_file_gets_the_same_answer_as_a_raw_body(
+    client: TestClient, make_png: MakePng, same_scores: CompareAnswers
+) -> None:
     raw = client.post("/predict?adapter=cells", content=make_png()).json()
     form = client.post("/predict?adapter=cells", files={"file": ("cell.png", make_png(), "image/png")}).json()
 
@@ -58,7 +69,7 @@ def test_several_files_and_adapters_give_results_by_image_and_then_by_adapter(cl
     )
 
 
-def test_top_k_keeps_the_best_labels(client, make_png):
+def test_top_k_keeps_the_best_labels(client: TestClient, make_png: MakePng) -> None:
     every = client.post("/predict?adapter=tiles", content=make_png()).json()["predictions"]
     best = client.post("/predict?adapter=tiles&top_k=1", content=make_png()).json()["predictions"]
 
@@ -67,8 +78,12 @@ def test_top_k_keeps_the_best_labels(client, make_png):
 
 
 def test_a_version_a_digest_and_an_alias_name_the_same_bytes_after_a_newer_upload(
-    client, make_adapter, make_png, same_scores, other_scores
-):
+    client: TestClient,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    same_scores: CompareAnswers,
+    other_scores: CompareAnswers,
+) -> None:
     first = client.post("/predict?adapter=cells", content=make_png()).json()
     digest = first["adapter"]["digest"]
     client.put("/adapters/cells/aliases/prod", json={"version": 1})
@@ -83,7 +98,9 @@ def test_a_version_a_digest_and_an_alias_name_the_same_bytes_after_a_newer_uploa
         assert again["adapter"]["digest"] == digest
 
 
-def test_an_adapters_own_preprocessing_is_used(client, make_adapter, make_png, other_scores):
+def test_an_adapters_own_preprocessing_is_used(
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, other_scores: CompareAnswers
+) -> None:
     from lensmount_adapters import Preprocessing
 
     rule = Preprocessing(size=(96, 96), resize="pad", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -97,8 +114,8 @@ def test_an_adapters_own_preprocessing_is_used(client, make_adapter, make_png, o
 
 
 def test_scores_that_are_not_finite_are_refused_and_the_next_request_is_served(
-    client, make_adapter, make_png, backbone
-):
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, backbone: Backbone
+) -> None:
     import safetensors.torch
 
     from lensmount_adapters import parse_adapter
@@ -113,7 +130,9 @@ def test_scores_that_are_not_finite_are_refused_and_the_next_request_is_served(
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
 
 
-def test_a_full_queue_answers_429_with_retry_after(make_parts, make_adapter, make_png):
+def test_a_full_queue_answers_429_with_retry_after(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     from fastapi.testclient import TestClient
 
     with make_parts(max_queue=2) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
@@ -135,11 +154,12 @@ def test_responses_match_the_documented_schema_field_by_field(client, make_png):
     assert one.headers["Content-Type"] == several.headers["Content-Type"] == "application/json"
     assert Prediction.model_validate_json(one.content).model_dump() == one.json()
     assert Predictions.model_validate_json(several.content).model_dump() == several.json()
-    answers = client.app.openapi()["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]
+    document = cast(FastAPI, client.app).openapi()
+    answers = document["paths"]["/predict"]["post"]["responses"]["200"]["content"]["application/json"]
     assert {"$ref": "#/components/schemas/Prediction"} in answers["schema"]["anyOf"]
 
 
-def test_of_several_bad_images_the_first_is_named(client, make_png):
+def test_of_several_bad_images_the_first_is_named(client: TestClient, make_png: MakePng) -> None:
     files = [("file", make_png()), ("file", b"no image"), ("file", b"")]
 
     refused = client.post("/predict?adapter=cells", files=files)
