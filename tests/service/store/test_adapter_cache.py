@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from lensmount_adapters import Adapter
 from lensmount_service.store.adapter_cache import AdapterCache
 
 
@@ -20,7 +23,7 @@ class Stub:
 def test_the_least_recently_used_adapter_is_evicted_first():
     loads: list[str] = []
     evicted: list[str] = []
-    cache = AdapterCache(lambda d: (loads.append(d), Stub(d))[1], 25, lambda a: evicted.append(a.digest))
+    cache = AdapterCache(lambda d: (loads.append(d), stub(d))[1], 25, lambda a: evicted.append(a.digest))
 
     for digest in ("a", "b", "a", "c", "a", "b"):
         assert cache.get(digest).digest == digest
@@ -29,18 +32,18 @@ def test_the_least_recently_used_adapter_is_evicted_first():
     assert cache.resident() == {"a": 10, "b": 10}
 
 
-def test_concurrent_callers_share_one_load():
+def test_concurrent_callers_share_one_load() -> None:
     started, go = threading.Event(), threading.Event()
     loads: list[str] = []
 
-    def load(digest: str) -> Stub:
+    def load(digest: str) -> Adapter:
         loads.append(digest)
         started.set()
         go.wait(5)
-        return Stub(digest)
+        return stub(digest)
 
     cache = AdapterCache(load, 100)
-    found: list[Stub] = []
+    found: list[Adapter] = []
     threads = [threading.Thread(target=lambda: found.append(cache.get("a"))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -55,7 +58,7 @@ def test_concurrent_callers_share_one_load():
 def test_a_failed_load_is_not_cached():
     results = iter([ValueError("torn"), Stub("a")])
 
-    def load(_: str) -> Stub:
+    def load(_: str) -> Adapter:
         result = next(results)
         if isinstance(result, Exception):
             raise result
@@ -67,20 +70,22 @@ def test_a_failed_load_is_not_cached():
     assert cache.get("a").digest == "a"
 
 
-def test_finding_loads_nothing_and_counts_as_a_use():
-    cache = AdapterCache(Stub, 25)
+def test_finding_loads_nothing_and_counts_as_a_use() -> None:
+    cache = AdapterCache(stub, 25)
     assert cache.find("a") is None
     cache.get("a")
     cache.get("b")
-    assert cache.find("a").digest == "a"
+    found = cache.find("a")
+    assert found is not None
+    assert found.digest == "a"
     cache.get("c")
 
     assert cache.resident() == {"a": 10, "c": 10}
 
 
-def test_a_pinned_adapter_is_not_evicted():
+def test_a_pinned_adapter_is_not_evicted() -> None:
     evicted: list[str] = []
-    cache = AdapterCache(Stub, 0, lambda adapter: evicted.append(adapter.digest))
+    cache = AdapterCache(stub, 0, lambda adapter: evicted.append(adapter.digest))
     cache.get("a")
     cache.pin("a", True)
 
