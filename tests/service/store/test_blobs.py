@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,9 @@ def test_stored_bytes_come_back_under_their_digest(tmp_path):
     assert store.digests() == {digest}
 
 
-def test_the_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path, monkeypatch):
+def test_the_bytes_are_synced_before_the_rename_and_the_folder_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
@@ -31,7 +35,7 @@ def test_the_bytes_are_synced_before_the_rename_and_the_folder_after_it(tmp_path
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
     store = BlobStore(tmp_path)
 
-    def full(_):
+    def full(_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -43,7 +47,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "damage", [lambda p: p.write_bytes(b"abd"), lambda p: p.unlink(), lambda p: p.write_bytes(b"ab")]
 )
-def test_a_damaged_or_missing_blob_is_never_returned(tmp_path, damage):
+def test_a_damaged_or_missing_blob_is_never_returned(tmp_path: Path, damage: Any) -> None:
     store = BlobStore(tmp_path)
     digest = store.put(b"abc")
     damage(tmp_path / digest.removeprefix("sha256:"))
