@@ -3,6 +3,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,14 +17,14 @@ notes = sa.Table("notes", sa.MetaData(), sa.Column("number", sa.Integer, primary
 
 
 @pytest.fixture
-def table(database):
+def table(database: Database) -> sa.Table:
     database.create()
     with database.write() as connection:
         notes.create(connection)
     return notes
 
 
-def test_sqlite_writes_through_to_the_disk(tmp_path):
+def test_sqlite_writes_through_to_the_disk(tmp_path: Path) -> None:
     database = Database(tmp_path / "registry.sqlite3")
     with database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
@@ -48,7 +50,7 @@ def test_opening_an_existing_database_does_not_wait_for_a_writer(reopen, databas
         assert time.monotonic() - started < BUSY_TIMEOUT_S
 
 
-def test_a_failure_inside_a_transaction_leaves_nothing(database, table):
+def test_a_failure_inside_a_transaction_leaves_nothing(database: Database, table: sa.Table) -> None:
     def break_off() -> None:
         with database.write() as connection:
             connection.execute(table.insert().values(number=1))
@@ -93,7 +95,7 @@ def test_the_clock_of_the_database_is_about_ours(database):
         assert abs(database.now(connection) - time.time()) < 5
 
 
-def test_a_file_of_the_first_schema_keeps_its_adapters(tmp_path):
+def test_a_file_of_the_first_schema_keeps_its_adapters(tmp_path: Path) -> None:
     path = tmp_path / "registry.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.executescript(
@@ -116,7 +118,7 @@ def test_a_file_of_the_first_schema_keeps_its_adapters(tmp_path):
     database.close()
 
 
-def test_a_newer_schema_is_refused(database):
+def test_a_newer_schema_is_refused(database: Database) -> None:
     database.create()
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE lensmount_schema SET version = 99")
@@ -148,7 +150,7 @@ def test_a_file_that_is_not_a_database_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["mysql://host/name", "nonsense", ""])
-def test_another_kind_of_database_is_refused(url):
+def test_another_kind_of_database_is_refused(url: str) -> None:
     with pytest.raises(Unavailable, match="expected postgresql://"):
         Database(url)
 
@@ -161,7 +163,9 @@ def test_an_unreachable_server_is_unavailable_and_not_a_crash():
     assert refused.value.code == "store_unavailable"
 
 
-def test_a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable(tmp_path, monkeypatch):
+def test_a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lensmount_service.store.database.BUSY_TIMEOUT_S", 0.1)
     path = tmp_path / "registry.sqlite3"
     first, second = Database(path), Database(path)
@@ -190,7 +194,7 @@ def test_the_stamp_changes_with_every_commit_and_with_nothing_else(reopen, datab
     assert database.stamp() == seen[-1]
 
 
-def test_without_a_file_or_after_an_error_there_is_no_stamp_or_a_new_one(database, table):
+def test_without_a_file_or_after_an_error_there_is_no_stamp_or_a_new_one(database: Database, table: sa.Table) -> None:
     nowhere = Database("sqlite://")
     assert nowhere.stamp() is None
     nowhere.close()
