@@ -10,8 +10,8 @@ from lensmount_service.store.memo import StampedCache
 class Source:
     """Where values come from. `change` resources the value and the stamp."""
 
-    def __init__(self):
-        self.stamp: object | None = 0
+    def __init__(self) -> None:
+        self.stamp: int | None = 0
         self.value = "old"
         self.loads = 0
 
@@ -19,9 +19,9 @@ class Source:
         self.loads += 1
         return f"{key} is {self.value}"
 
-    def change(self, value):
+    def change(self, value: str) -> None:
         self.value = value
-        self.stamp += 1
+        self.stamp = (self.stamp or 0) + 1
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_missing_key_is_answered_without_reading_the_state():
     def refuse():
         raise AssertionError("the state was read, expected no read")
 
-    assert StampedCache(refuse).get("a") is None
+    assert StampedCache[str, str](refuse).get("a") is None
 
 
 def test_an_error_is_not_cached(cache, source):
