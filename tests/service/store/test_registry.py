@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,14 +13,17 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.references import Reference
 from lensmount_service.store.registry import Registry
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter
+
 
 @pytest.fixture
-def manifest(make_adapter) -> Manifest:
+def manifest(make_adapter: MakeAdapter) -> Manifest:
     return parse_adapter(make_adapter(1)).manifest
 
 
 @pytest.fixture
-def registry(database):
+def registry(database: Database) -> Registry:
     return Registry(database)
 
 
@@ -25,7 +31,9 @@ def digest(number: int) -> str:
     return f"sha256:{number:064x}"
 
 
-def test_versions_count_up_and_what_was_published_is_there_for_another_process(registry, manifest, reopen):
+def test_versions_count_up_and_what_was_published_is_there_for_another_process(
+    registry: Registry, manifest: Manifest, reopen: Callable[[], Database]
+) -> None:
     assert [registry.publish("cells", digest(n), 10, manifest)[0].version for n in (1, 2, 3)] == [1, 2, 3]
 
     other = Registry(reopen())
@@ -34,7 +42,7 @@ def test_versions_count_up_and_what_was_published_is_there_for_another_process(r
     assert other.resolve(Reference("cells", digest=digest(2))).version == 2
 
 
-def test_deleting_the_latest_brings_the_one_before_back(registry, manifest):
+def test_deleting_the_latest_brings_the_one_before_back(registry: Registry, manifest: Manifest) -> None:
     registry.publish("cells", digest(1), 10, manifest)
     registry.publish("cells", digest(2), 10, manifest)
     registry.set_alias("cells", "prod", 2)
@@ -47,7 +55,7 @@ def test_deleting_the_latest_brings_the_one_before_back(registry, manifest):
         registry.resolve(Reference("cells", alias="prod"))
 
 
-def test_a_digest_that_another_name_holds_is_not_given_up(registry, manifest):
+def test_a_digest_that_another_name_holds_is_not_given_up(registry: Registry, manifest: Manifest) -> None:
     registry.publish("cells", digest(1), 10, manifest)
     registry.publish("twin", digest(1), 10, manifest)
 
@@ -57,7 +65,7 @@ def test_a_digest_that_another_name_holds_is_not_given_up(registry, manifest):
         registry.resolve(Reference("cells"))
 
 
-def test_racing_uploads_get_numbers_of_their_own(registry, manifest):
+def test_racing_uploads_get_numbers_of_their_own(registry: Registry, manifest: Manifest) -> None:
     barrier = threading.Barrier(8)
     versions: list[int] = []
 
@@ -74,7 +82,9 @@ def test_racing_uploads_get_numbers_of_their_own(registry, manifest):
     assert sorted(versions) == list(range(1, 81))
 
 
-def test_what_another_process_publishes_deletes_or_points_at_is_answered_at_once(registry, manifest, reopen):
+def test_what_another_process_publishes_deletes_or_points_at_is_answered_at_once(
+    registry: Registry, manifest: Manifest, reopen: Callable[[], Database]
+) -> None:
     other = Registry(reopen())
     name, alias = Reference("cells"), Reference("cells", alias="prod")
     for number in (1, 2, 3):
