@@ -5,28 +5,35 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from lensmount_service.build import Parts
 from lensmount_service.errors import Unavailable
 from lensmount_service.store.blobs import BlobStore
 from lensmount_service.store.remote_blobs import RemoteBlobs
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.fixture
-def bucket(tmp_path):
+def bucket(tmp_path: Path) -> Path:
     return tmp_path / "bucket"
 
 
 @pytest.fixture
-def open_blobs(tmp_path, bucket):
+def open_blobs(tmp_path: Path, bucket: Path) -> Callable[..., RemoteBlobs]:
     """Another server's view of the same store."""
 
-    def opened(server="a", max_local_bytes=10**6):
+    def opened(server: str = "a", max_local_bytes: int = 10**6) -> RemoteBlobs:
         return RemoteBlobs(f"file://{bucket}", BlobStore(tmp_path / server), max_local_bytes)
 
     return opened
@@ -119,13 +126,15 @@ def test_an_unreachable_store_is_reported(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nonsense://host", ""])
-def test_another_kind_of_url_is_refused(tmp_path, url):
+def test_another_kind_of_url_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(Unavailable, match="expected s3://"):
         RemoteBlobs(url, BlobStore(tmp_path), 1)
 
 
-def test_a_server_whose_disk_is_empty_serves_from_the_store(make_parts, make_adapter, make_png, bucket, tmp_path):
-    def ask(parts):
+def test_a_server_whose_disk_is_empty_serves_from_the_store(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, bucket: Path, tmp_path: Path
+) -> None:
+    def ask(parts: Parts) -> tuple[Any, Any]:
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
             if not parts.catalog.entries():
                 client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
