@@ -5,18 +5,25 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from lensmount_service.store.database import Database
 from lensmount_service.store.registry import _versions
 from lensmount_service.store.similar import similar_name
 
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from tests.service.conftest import MakePng
 
-def detail(answer) -> str:
+
+def detail(answer: Response) -> str:
     assert answer.status_code in (404, 422)
-    return answer.json()["detail"]
+    return str(answer.json()["detail"])
 
 
 def test_every_kind_of_mistyped_name_gets_a_suggestion(client, make_png):
@@ -25,7 +32,7 @@ def test_every_kind_of_mistyped_name_gets_a_suggestion(client, make_png):
     with zipfile.ZipFile(archive, "w") as file:
         for number in range(12):
             file.writestr(f"{'ab'[number % 2]}/{number}.png", make_png(number))
-    zipped = {"content": archive.getvalue(), "headers": {"Content-Type": "application/zip"}}
+    zipped: dict[str, Any] = {"content": archive.getvalue(), "headers": {"Content-Type": "application/zip"}}
     client.put("/datasets/slides", **zipped).raise_for_status()
 
     def asked(adapter: str) -> str:
@@ -45,13 +52,13 @@ def test_every_kind_of_mistyped_name_gets_a_suggestion(client, make_png):
     assert "Did you mean 'epochs'?" in submitted(epoch=3)
 
 
-def test_a_deleted_adapter_is_not_suggested(client):
+def test_a_deleted_adapter_is_not_suggested(client: TestClient) -> None:
     client.delete("/adapters/cells").raise_for_status()
     assert "Did you mean" not in detail(client.get("/adapters/cels"))
 
 
 @pytest.mark.parametrize("name", ["task-05000x", "x" * 64, "task"])
-def test_ten_thousand_names_cost_little(tmp_path, name):
+def test_ten_thousand_names_cost_little(tmp_path: Path, name: str) -> None:
     database = Database(tmp_path / "registry.sqlite3")
     database.create()
     row = {"digest": "sha256:0", "size_bytes": 1, "created_at": "", "deleted": False, "manifest": "{}", "version": 1}
