@@ -8,12 +8,19 @@ import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from lensmount_adapters import parse_adapter
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from tests.service.conftest import CompareAnswers, ListPublished, MakeAdapter, MakePng
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -41,7 +48,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("case", IMAGES)
-def test_a_bad_image_is_refused_with_its_code(client, make_png, case):
+def test_a_bad_image_is_refused_with_its_code(client: TestClient, make_png: MakePng, case: str) -> None:
     data, status, code = IMAGES[case]
 
     for answer in (
@@ -52,7 +59,7 @@ def test_a_bad_image_is_refused_with_its_code(client, make_png, case):
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
 
 
-def test_a_truncated_image_is_refused(client, make_png):
+def test_a_truncated_image_is_refused(client: TestClient, make_png: MakePng) -> None:
     for cut in (60, 200, 1000):  # into the pixels
         check_problem(client.post("/predict?adapter=cells", content=make_png()[:-cut]), 422, "image_truncated")
 
@@ -72,7 +79,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("case", REFERENCES)
-def test_a_bad_reference_is_refused_with_its_code(client, make_png, case):
+def test_a_bad_reference_is_refused_with_its_code(client: TestClient, make_png: MakePng, case: str) -> None:
     reference, status, code = REFERENCES[case]
 
     check_problem(client.post("/predict", params={"adapter": reference}, content=make_png()), status, code)
@@ -84,12 +91,13 @@ def edited(data: bytes, **changes: object) -> bytes:
     import safetensors.torch
 
     file = parse_adapter(data)
-    manifest = json.loads(file.manifest.dump()) | changes.pop("manifest", {})  # type: ignore[operator]
-    tensors = dict(file.tensors) | changes.pop("tensors", {})  # type: ignore[operator]
-    return safetensors.torch.save(
+    manifest = json.loads(file.manifest.dump()) | changes.pop("manifest", {})
+    tensors = dict(file.tensors) | changes.pop("tensors", {})
+    saved: bytes = safetensors.torch.save(
         {name: tensor for name, tensor in tensors.items() if tensor is not None},
         metadata={"lensmount": json.dumps(manifest)},
     )
+    return saved
 
 
 def zip_of_pickle() -> bytes:
@@ -101,7 +109,7 @@ def zip_of_pickle() -> bytes:
 
 A = "layer4.0.conv1.lora_A.weight"
 B = "layer4.0.conv1.lora_B.weight"
-ADAPTERS = {
+ADAPTERS: dict[str, tuple[Callable[[bytes], bytes], int, str]] = {
     "another backbone's": (
         lambda data: edited(data, manifest={"backbone": {"name": "resnet10t", "fingerprint": "sha256:" + "0" * 64}}),
         409,
@@ -150,7 +158,14 @@ ADAPTERS = {
 
 
 @pytest.mark.parametrize("case", ADAPTERS)
-def test_a_bad_adapter_is_refused_and_changes_nothing(client, make_adapter, make_png, published, same_scores, case):
+def test_a_bad_adapter_is_refused_and_changes_nothing(
+    client: TestClient,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    published: ListPublished,
+    same_scores: CompareAnswers,
+    case: str,
+) -> None:
     make_bad, status, code = ADAPTERS[case]
     before = client.post("/predict?adapter=cells", content=make_png()).json()
     listed = published(client)
@@ -169,7 +184,7 @@ NAMES = ["..", "a%2F..", "UPPER", "latest", "base", "-rf", "con", "a" * 65, "a b
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bad_name_is_refused(client, make_adapter, name):
+def test_a_bad_name_is_refused(client: TestClient, make_adapter: MakeAdapter, name: str) -> None:
     answer = client.put(f"/adapters/{name}", content=make_adapter(8))
 
     assert answer.status_code in (404, 405, 422)
@@ -177,7 +192,7 @@ def test_a_bad_name_is_refused(client, make_adapter, name):
     assert [a["name"] for a in client.get("/adapters").json()["adapters"]] == ["cells", "tiles"]
 
 
-REQUESTS = {
+REQUESTS: dict[str, tuple[str, str, dict[str, Any], int, str | None]] = {
     "no adapter named": ("POST", "/predict", {}, 422, "invalid_request"),
     "top_k of zero": ("POST", "/predict?adapter=cells&top_k=0", {}, 422, "invalid_request"),
     "an unknown route": ("GET", "/nothing", {}, 404, "not_found"),
@@ -265,14 +280,14 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_a_bad_request_is_refused_with_its_code(client, make_png, case):
+def test_a_bad_request_is_refused_with_its_code(client: TestClient, make_png: MakePng, case: str) -> None:
     method, url, more, status, code = REQUESTS[case]
 
     check_problem(client.request(method, url, **more), status, code)
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
 
 
-def check_problem(answer, status, code):
+def check_problem(answer: Response, status: int, code: str | None) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     body = answer.json()
