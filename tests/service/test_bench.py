@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -12,9 +15,13 @@ import uvicorn
 
 from lensmount_client._cli.main import main
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
+
 
 @contextmanager
-def listening(app):
+def listening(app: FastAPI) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -28,7 +35,7 @@ def listening(app):
 
 
 @pytest.fixture
-def folder(tmp_path, make_png):
+def folder(tmp_path: Path, make_png: MakePng) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(3):
@@ -36,7 +43,7 @@ def folder(tmp_path, make_png):
     return folder
 
 
-def bench(capsys, *arguments):
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, Any]:
     with pytest.raises(SystemExit) as left:
         main(["bench", *arguments, "--duration", "0.5", "--warmup", "0", "--json"])
     return left.value.code, json.loads(capsys.readouterr().out)
@@ -44,7 +51,14 @@ def bench(capsys, *arguments):
 
 @pytest.mark.parametrize("pace", [["--connections", "4"], ["--rate", "40"]])
 @pytest.mark.parametrize("body", [[], ["--multipart"]])
-def test_a_real_server_answers_every_request(make_parts, make_adapter, folder, capsys, pace, body):
+def test_a_real_server_answers_every_request(
+    make_parts: MakeParts,
+    make_adapter: MakeAdapter,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    pace: list[str],
+    body: list[str],
+) -> None:
     with make_parts(token="a-token-of-its-own") as parts, listening(parts.app) as url:
         with httpx.Client(base_url=url, headers={"Authorization": "Bearer a-token-of-its-own"}) as client:
             for seed, name in enumerate(("cells", "tiles")):
