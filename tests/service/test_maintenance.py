@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from lensmount_service.build import open_parts
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_service.build import Parts, open_parts
 from lensmount_service.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter
 
 
 @pytest.fixture
@@ -18,7 +25,7 @@ def opened(tmp_path):
     """The parts of a server in plain torch, closed after all background work."""
 
     @contextmanager
-    def opened():
+    def opened() -> Iterator[Parts]:
         settings = Settings(
             backbone="resnet10t",
             weights="random:0",
@@ -39,10 +46,10 @@ def opened(tmp_path):
 
 
 @pytest.fixture
-def calibrate(tmp_path, monkeypatch):
+def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
     monkeypatch.setenv("LENSMOUNT_ZOO", "false")
 
-    def run(*options):
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
         small = ["--backbone", "resnet10t", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
         command = [sys.executable, "-m", "lensmount_client", "calibrate", "--state", str(tmp_path), *small, *options]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -63,11 +70,15 @@ def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures
     assert sorted(ways) == ["hot", "merged", "mixed"]
     assert all(line["fixed_s"] >= 0 and line["per_image_s"] >= 0 for line in document["branch"].values())
     with opened() as parts:
-        kept = {name: line.per_image for name, line in parts.engine.runner.book.lines.items()}
+        kept = {name: line.per_image for name, line in cast(SegmentRunner, parts.engine.runner).book.lines.items()}
     assert kept == {name: line["per_image_s"] for name, line in document["branch"].items()}
 
 
-def test_people_get_a_table_in_milliseconds(opened, calibrate, make_adapter):
+def test_people_get_a_table_in_milliseconds(
+    opened: Callable[[], AbstractContextManager[Parts]],
+    calibrate: Callable[..., subprocess.CompletedProcess[str]],
+    make_adapter: MakeAdapter,
+) -> None:
     with opened() as parts:
         parts.catalog.upload("cells", make_adapter(1))
 
