@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Backbone, load_backbone, tensor_digest
+from lensmount_adapters import Backbone, Preprocessing, load_backbone, tensor_digest
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.swap.exact import ExactSwapper
@@ -16,7 +17,9 @@ from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.zero_shot import write_zero_shot
-from lensmount_service.build import Parts
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeParts
 
 PROMPTS = Prompts(templates=("a photo of {}.",), classes={"red": ("red noise",), "green": ("green noise",)})
 
@@ -33,7 +36,8 @@ def files(clip: Path, tmp_path_factory: pytest.TempPathFactory, make_pictures: C
     make_pictures(root / "noise", ("green", "red"), 10)
     backbone = load_backbone("clip", clip)
     write_zero_shot(root / "texts.safetensors", "texts", PROMPTS, backbone, str(clip))
-    for name, settings in {"few": {"head": "text", "prompts": PROMPTS}, "large": {"size": 64}}.items():
+    few_and_large: dict[str, dict[str, Any]] = {"few": {"head": "text", "prompts": PROMPTS}, "large": {"size": 64}}
+    for name, settings in few_and_large.items():
         config = TrainingConfig(
             root / "noise", name, root / f"{name}.safetensors", backbone="clip", weights=str(clip), rank=4,
             shots=4, epochs=2, batch_size=4, precision="fp32", threads=1, test_fraction=0.3, **settings,
@@ -46,7 +50,7 @@ def by_hand(backbone: Backbone, data: bytes, picture: bytes) -> dict[str, float]
     """Merged into the backbone and computed directly, without a server."""
     adapter, swapper = admit(data, backbone), ExactSwapper(backbone)
     swapper.mount(adapter)
-    image = preprocess(decode_image(picture), adapter.manifest.preprocessing)
+    image = preprocess(decode_image(picture), cast(Preprocessing, adapter.manifest.preprocessing))
     scores = adapter.image_scores(backbone, image[None])[0].tolist()
     swapper.unmount()
     return dict(zip(adapter.manifest.labels, scores, strict=True))
@@ -56,7 +60,7 @@ def by_hand(backbone: Backbone, data: bytes, picture: bytes) -> dict[str, float]
 def test_adapters_of_a_clip_predict_are_swapped_and_leave_the_backbone_unchanged(
     clip: Path,
     files: dict[str, bytes],
-    make_parts: Callable[..., Parts],
+    make_parts: MakeParts,
     make_png: Callable[..., bytes],
     executor: str,
 ) -> None:
@@ -73,7 +77,7 @@ def test_adapters_of_a_clip_predict_are_swapped_and_leave_the_backbone_unchanged
         if executor == "eager":
             assert client.get("/limits").json()["engine"]["mode"] != "merged in place"
 
-        found = {}
+        found: dict[str, dict[str, float]] = {}
         for name in (*files, *files):
             answer = client.post(f"/predict?adapter={name}", content=picture)
             assert answer.status_code == 200, answer.text
@@ -98,7 +102,7 @@ def test_an_adapter_of_another_clip_is_refused(
 
 
 def test_a_vision_transformer_is_trained_and_served_at_another_size(
-    make_parts: Callable[..., Parts], make_pictures: Callable[..., None], make_png: Callable[..., bytes], tmp_path: Path
+    make_parts: MakeParts, make_pictures: Callable[..., None], make_png: Callable[..., bytes], tmp_path: Path
 ) -> None:
     make_pictures(tmp_path / "noise", ("green", "red"), 10)
     backbone = load_backbone("test_vit@224", "random:0")
