@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
 import torch
 import uvicorn
 
-from lensmount_adapters import decode_image, parse_adapter, preprocess
+from lensmount_adapters import Backbone, Preprocessing, decode_image, parse_adapter, preprocess
 from lensmount_service.server import KEEP_ALIVE_S
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 CLIENTS = 64
 TASKS = ("one", "two", "three")
@@ -38,7 +44,9 @@ def test_64_clients_get_the_scores_of_their_own_adapter_for_long(make_parts_of, 
     run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=20_000)
 
 
-def run(make_parts, make_adapter, make_png, own_backbone, requests):
+def run(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, own_backbone: Backbone, requests: int
+) -> None:
     files = {task: make_adapter(seed, LABELS) for seed, task in enumerate(TASKS, start=1)}
     images = [make_png(seed) for seed in range(8)]
     expected = {task: scores_by_hand(own_backbone, data, images) for task, data in files.items()}
@@ -63,7 +71,7 @@ def run(make_parts, make_adapter, make_png, own_backbone, requests):
     assert worst < 1e-4
 
 
-def scores_by_hand(backbone, data, images):
+def scores_by_hand(backbone: Backbone, data: bytes, images: list[bytes]) -> torch.Tensor:
     """[images, classes]: plain torch on a copy of the network, float64 deltas, one image at a time."""
     file = parse_adapter(data)
     network = copy.deepcopy(backbone.module)
@@ -74,17 +82,19 @@ def scores_by_hand(backbone, data, images):
             weight = weights[f"{module}.weight"]
             delta = (factors.alpha / factors.rank) * torch.einsum("or,ri->oi", B.flatten(1), A.flatten(1))
             weight.copy_((weight.double() + delta.view(weight.shape)).float())
-        x = [preprocess(decode_image(image), file.manifest.preprocessing)[None] for image in images]
+        x = [
+            preprocess(decode_image(image), cast(Preprocessing, file.manifest.preprocessing))[None] for image in images
+        ]
         features = torch.cat([network(one) for one in x])
         return torch.softmax(features @ file.tensors["head.weight"].T + file.tensors["head.bias"], dim=1)
 
 
-async def ask(url, images, requests):
+async def ask(url: str, images: list[bytes], requests: int) -> list[tuple[str, int, Any]]:
     answers = []
     counter = iter(range(requests))
     limits = httpx.Limits(max_connections=CLIENTS)
 
-    async def client(session):
+    async def client(session: httpx.AsyncClient) -> None:
         for number in counter:
             task = TASKS[(number * 7 + number // 5) % 3]
             image = number % len(images)
@@ -98,7 +108,7 @@ async def ask(url, images, requests):
 
 
 @contextmanager
-def listening(app):
+def listening(app: FastAPI) -> Iterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_S)
     )
