@@ -7,24 +7,31 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_service.build import Parts
 from lensmount_service.gc import collect
 from lensmount_service.maintenance import collect_garbage
 from lensmount_service.store.blobs import BlobStore
 from lensmount_service.store.registry import Registry
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
+
 
 @pytest.fixture
-def parts(make_parts):
+def parts(make_parts: MakeParts) -> Iterator[Parts]:
     with make_parts() as parts:
         yield parts
 
 
 @pytest.fixture
-def client(parts, make_adapter, make_png):
+def client(parts: Parts, make_adapter: MakeAdapter, make_png: MakePng) -> Iterator[TestClient]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for number in range(12):
@@ -36,13 +43,13 @@ def client(parts, make_adapter, make_png):
         yield client
 
 
-def gather(parts, state, older_than_s=0.0):
+def gather(parts: Parts, state: Path, older_than_s: float = 0.0) -> Any:
     training = parts.training
     blobs = BlobStore(state / "blobs")
     return collect(state, Registry(training.jobs.database), blobs, training.jobs, training.datasets, older_than_s)
 
 
-def litter(path, data=b"half"):
+def litter(path: Path, data: bytes = b"half") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     past = time.time() - 7200
@@ -54,6 +61,7 @@ def litter(path, data=b"half"):
 def test_files_that_rows_point_at_stay_and_the_others_are_removed(parts, client, tmp_path):
     job = client.post("/jobs", json={"dataset": "cells", "adapter": "cells"}).json()["id"]
     lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
+    assert lease is not None
     held = {"Lensmount-Lease": lease.token}
     for name in ("card.md", "checkpoint"):
         client.put(f"/jobs/{job}/files/{name}", content=b"x", headers=held).raise_for_status()
@@ -93,10 +101,12 @@ def test_the_checkpoint_of_a_succeeded_job_is_removed_and_that_of_a_failed_job_i
     for state in ("succeeded", "failed"):
         client.post("/jobs", json={"dataset": "cells", "adapter": "cells"})
         lease = jobs.claim("w", parts.engine.backbone.fingerprint)
+        assert lease is not None
         held = {"Lensmount-Lease": lease.token}
         client.put(f"/jobs/{lease.id}/files/checkpoint", content=b"x", headers=held).raise_for_status()
         jobs.finish(lease, state)
     gather(parts, tmp_path)
+    assert lease is not None
     assert [path.parent.name for path in (tmp_path / "jobs").glob("*/checkpoint")] == [lease.id]
 
 
@@ -106,7 +116,7 @@ def test_an_upload_whose_bytes_were_just_collected_stores_them_again(
     """The collector runs between an upload's two writes."""
     publish = Registry.publish
 
-    def collected_before(*arguments):
+    def collected_before(*arguments: Any) -> Any:
         gather(parts, tmp_path)
         return publish(*arguments)
 
@@ -115,7 +125,7 @@ def test_an_upload_whose_bytes_were_just_collected_stores_them_again(
     assert client.get("/adapters/tiles/file").content == make_adapter(2)
 
 
-def test_a_server_collects_what_is_old_when_it_starts(make_parts, tmp_path):
+def test_a_server_collects_what_is_old_when_it_starts(make_parts: MakeParts, tmp_path: Path) -> None:
     litter(tmp_path / "blobs" / ("0" * 64))
     with make_parts():
         assert list((tmp_path / "blobs").iterdir()) == []
