@@ -21,13 +21,16 @@ import threading
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
+from pydantic import SecretStr
 
 from lensmount_service.errors import Unavailable
 from lensmount_service.jobs.records import ENDED
@@ -37,6 +40,9 @@ from lensmount_service.maintenance import collect_garbage
 from lensmount_service.settings import Settings
 from lensmount_service.store.database import Database
 from lensmount_service.store.registry import Registry
+
+if TYPE_CHECKING:
+    pass
 
 BACKBONE = "test_resnet"
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -66,19 +72,22 @@ class Forks:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        assert json.loads(self._process.stdout.readline()) == {"ready": True}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+        assert json.loads(self._out.readline()) == {"ready": True}
 
-    def do(self, **command: object) -> dict[str, object]:
+    def do(self, **command: object) -> Any:
         with self._lock:
-            self._process.stdin.write(json.dumps(command) + "\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+            self._in.write(json.dumps(command) + "\n")
+            self._in.flush()
+            return json.loads(self._out.readline())
 
     def end(self) -> None:
         self._process.kill()  # its children die with it
         self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._in.close()
+        self._out.close()
 
 
 class Nursery:
@@ -88,7 +97,7 @@ class Nursery:
 
     def __init__(self, forks: Forks, state: Path, database: str | None = None) -> None:
         self.state = state
-        self.settings = Settings(state=state, zoo=False, database=database)
+        self.settings = Settings(state=state, zoo=False, database=SecretStr(database) if database else None)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -125,7 +134,7 @@ class Nursery:
         code = self._forks.do(do="wait", pid=pid, seconds=seconds)["code"]
         if code is not None:
             self._alive.discard(pid)
-        return code
+        return cast(int | None, code)
 
     def end(self) -> None:
         for pid in sorted(self._alive):
@@ -138,26 +147,26 @@ class Nursery:
 
     def _start(self, kind: str, settings: dict[str, object]) -> int:
         log = str(self.state / f"{kind}.log")
-        pid = self._forks.do(do="start", kind=kind, settings=settings, log=log)["pid"]
+        pid: int = self._forks.do(do="start", kind=kind, settings=settings, log=log)["pid"]
         self._alive.add(pid)
         return pid
 
 
 @pytest.fixture(scope="module")
-def forks():
+def forks() -> Iterator[Forks]:
     forks = Forks()
     yield forks
     forks.end()
 
 
 @pytest.fixture
-def database(request):
+def database(request: pytest.FixtureRequest) -> str | None:
     """None for SQLite in the state folder, or the URL of a fresh PostgreSQL database."""
     return request.getfixturevalue("postgresql")() if request.param == "postgresql" else None
 
 
 @pytest.fixture
-def nursery(forks, tmp_path, database):
+def nursery(forks: Forks, tmp_path: Path, database: str | None) -> Iterator[Nursery]:
     nursery = Nursery(forks, tmp_path, database)
     yield nursery
     nursery.end()
@@ -194,17 +203,17 @@ def archive(seed=0, images=12) -> bytes:
     return buffer.getvalue()
 
 
-def push(nursery, name="cells", seed=0):
+def push(nursery: Nursery, name: str = "cells", seed: int = 0) -> httpx.Response:
     headers = {"Content-Type": "application/zip"}
     return insist(lambda: nursery.http.put(f"/datasets/{name}", content=archive(seed), headers=headers))
 
 
-def submit(nursery, key=None, **changes):
+def submit(nursery: Nursery, key: str | None = None, **changes: Any) -> Any:
     headers = {"Idempotency-Key": key} if key else {}
     return insist(lambda: nursery.http.post("/jobs", json={**JOB, **changes}, headers=headers)).json()["id"]
 
 
-def job(nursery, job_id):
+def job(nursery: Nursery, job_id: str) -> Any:
     return insist(lambda: nursery.http.get(f"/jobs/{job_id}")).json()
 
 
@@ -216,14 +225,18 @@ def wait_for(nursery, job_id, holds, seconds=60):
     return found
 
 
-def ended(found):
+def has_epochs(least: int) -> Callable[[Any], bool]:
+    return lambda found: len(found["history"]) >= least
+
+
+def ended(found: Any) -> bool:
     return found["state"] in ENDED
 
 
 class Killing:
     """Kills workers and servers in random order at random moments, and restarts each at once."""
 
-    def __init__(self, nursery, workers, server_kills, worker_kills, seed):
+    def __init__(self, nursery: Nursery, workers: int, server_kills: int, worker_kills: int, seed: int) -> None:
         self.nursery = nursery
         self.rng = random.Random(seed)
         self.server = nursery.server()
@@ -231,7 +244,7 @@ class Killing:
         self.left = ["server"] * server_kills + ["worker"] * worker_kills
         self.rng.shuffle(self.left)
 
-    def run(self):
+    def run(self) -> None:
         while self.left:
             time.sleep(self.rng.expovariate(1 / BETWEEN_S))
             if self.left.pop() == "server":
@@ -243,7 +256,7 @@ class Killing:
                 self.workers[index] = self.nursery.worker()
 
 
-def survive(nursery, workers, server_kills, worker_kills, seed=0):
+def survive(nursery: Nursery, workers: int, server_kills: int, worker_kills: int, seed: int = 0) -> dict[str, int]:
     """Kill while clients submit jobs and upload datasets and adapters; then check everything."""
     started = time.monotonic()
     nursery.lease_s = 1.0
@@ -274,7 +287,7 @@ def survive(nursery, workers, server_kills, worker_kills, seed=0):
     return counts | {"seconds": round(time.monotonic() - started)}
 
 
-def waiting(nursery):
+def waiting(nursery: Nursery) -> int:
     listed = insist(lambda: nursery.http.get("/jobs?limit=50")).json()["jobs"]
     return sum(found["state"] in ("queued", "running") for found in listed)
 
@@ -318,16 +331,16 @@ def check(nursery, jobs):
     }
 
 
-def published_by(found):
+def published_by(found: Any) -> bool:
     return found["result"] is not None and found["result"]["published"]
 
 
 def check_no_orphans(nursery):
     """After `lensmount gc`, there is a database row for every file."""
     if not nursery.settings.database:
-        with sqlite3.connect(nursery.state / "registry.sqlite3") as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        connection.close()
+        with sqlite3.connect(nursery.state / "registry.sqlite3") as file:
+            assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        file.close()
     collect_garbage(nursery.settings, 0)
     with contextlib.closing(Database(nursery.settings.database_url())) as database:
         states = JobTable(database).ids()
@@ -357,7 +370,9 @@ def test_nothing_is_lost_when_workers_and_servers_are_killed(nursery, database):
 
 @both
 @pytest.mark.soak
-def test_nothing_is_lost_in_two_hundred_kills_of_workers_and_a_hundred_of_servers(nursery, database):
+def test_nothing_is_lost_in_two_hundred_kills_of_workers_and_a_hundred_of_servers(
+    nursery: Nursery, database: str | None
+) -> None:
     counts = survive(nursery, workers=3 if database else 1, server_kills=100, worker_kills=200)
     print(counts)  # noqa: T201  # the figures of the run, shown under -s
     assert counts["succeeded"] >= 50
@@ -432,7 +447,7 @@ def test_a_resumed_job_makes_the_same_adapter_as_an_undisturbed_one(nursery):
     calm = wait_for(nursery, submit(nursery, adapter="calm", epochs=16, precision="fp32"), ended)
     disturbed = submit(nursery, adapter="disturbed", epochs=16, precision="fp32")
     for epochs in (3, 8):
-        wait_for(nursery, disturbed, lambda found, epochs=epochs: len(found["history"]) >= epochs)
+        wait_for(nursery, disturbed, has_epochs(epochs))
         nursery.kill(worker)
         worker = nursery.worker()
     found = wait_for(nursery, disturbed, ended)
@@ -465,7 +480,7 @@ def lease_until(nursery, job_id):
 
 
 @sqlite
-def test_a_running_job_is_cancelled_at_its_next_step(nursery):
+def test_a_running_job_is_cancelled_at_its_next_step(nursery: Nursery) -> None:
     nursery.server()
     nursery.worker()
     push(nursery)
@@ -495,7 +510,7 @@ def test_a_server_gives_bit_exact_answers_while_a_job_trains_and_publishes(nurse
         ask()
         if joins:
             return 'lensmount_images_total{mode="whole"}' in nursery.http.get("/metrics").text
-        return nursery.http.get("/adapters/cells").json()["tier"] == "hot"
+        return bool(nursery.http.get("/adapters/cells").json()["tier"] == "hot")
 
     until(is_settled, 60)
     answers = []
