@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lensmount_service.app import OPEN_PATHS
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from tests.service.conftest import MakeParts
 
 
 @pytest.fixture
@@ -12,7 +20,7 @@ def protected(make_parts):
         yield client
 
 
-def every_route(app):
+def every_route(app: FastAPI) -> Iterator[tuple[str, str]]:
     for path, methods in app.openapi()["paths"].items():
         for method in methods:
             yield (
@@ -40,14 +48,14 @@ def test_with_the_token_any_host_name_is_served(protected):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""])
-def test_without_a_token_only_loopback_names_are_served(client, host):
+def test_without_a_token_only_loopback_names_are_served(client: TestClient, host: str) -> None:
     answer = client.get("/adapters", headers={"Host": host})
 
     assert (answer.status_code, answer.json()["code"]) == (421, "host_not_allowed")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:8000"])
-def test_loopback_names_are_served_without_a_token(client, host):
+def test_loopback_names_are_served_without_a_token(client: TestClient, host: str) -> None:
     assert client.get("/adapters", headers={"Host": host}).status_code == 200
 
 
