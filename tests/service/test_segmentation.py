@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakePng
 
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 pytest.importorskip("skimage", reason='needs scikit-image: pip install "lensmount[serve]"')
@@ -144,7 +148,7 @@ def check_forms(served: TestClient, maps: Backbone, image: bytes) -> None:
     assert integrity["changed"] == []
 
 
-def test_the_sdk_reads_the_masks_and_draws_them(served, make_png, tmp_path) -> None:
+def test_the_sdk_reads_the_masks_and_draws_them(served: TestClient, make_png: MakePng, tmp_path: Path) -> None:
     image = make_png(1, SIZE)
     handed = httpx.MockTransport(lambda request: handed_on(served, request))
     with Client("http://127.0.0.1", transport=handed) as client:
@@ -217,7 +221,7 @@ def test_masks_without_json_are_only_for_one_image_and_one_adapter(served, make_
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
-def test_an_adapter_of_labels_has_no_masks(client, make_png) -> None:
+def test_an_adapter_of_labels_has_no_masks(client: TestClient, make_png: MakePng) -> None:
     answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Accept": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
     answer = client.post("/predict?adapter=cells", content=make_png(), headers={"Accept": "text/html"})
