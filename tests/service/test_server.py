@@ -10,13 +10,24 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import httpx
 import pytest
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakePng
+
 SERVE = [sys.executable, "-m", "lensmount_client", "serve"]
 SMALL = ["--backbone", "resnet10t", "--weights", "random:0", "--no-zoo", "--port", "0"]
+
+
+def stderr_of(process: subprocess.Popen[str]) -> IO[str]:
+    assert process.stderr is not None
+    return process.stderr
 
 
 @contextmanager
@@ -28,8 +39,8 @@ def serving(state, *options):
     lines: list[str] = []
     found = threading.Event()
 
-    def drain():
-        for line in process.stderr:
+    def drain() -> None:
+        for line in stderr_of(process):
             lines.append(line)
             if "url=" in line:
                 found.set()
@@ -46,8 +57,9 @@ def serving(state, *options):
         process.kill()
         process.wait()
         thread.join()
-        process.stderr.close()
-        process.stdout.close()
+        stderr_of(process).close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def test_sigterm_finishes_accepted_requests_and_exits_with_0(tmp_path, make_adapter, make_png):
@@ -69,7 +81,7 @@ def test_sigterm_finishes_accepted_requests_and_exits_with_0(tmp_path, make_adap
     assert len(answers[0].json()["results"]) == 48
 
 
-def test_acknowledged_uploads_survive_kill_9(tmp_path, make_adapter):
+def test_acknowledged_uploads_survive_kill_9(tmp_path: Path, make_adapter: MakeAdapter) -> None:
     acknowledged: dict[str, str] = {}
     for round_ in range(2):
         with serving(tmp_path) as (process, url):
@@ -111,7 +123,7 @@ WRONG_SETTINGS = ("another address without a token", "a port beyond all ports", 
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_wrong_start_ends_at_once_with_one_line(tmp_path, case):
+def test_a_wrong_start_ends_at_once_with_one_line(tmp_path: Path, case: str) -> None:
     options, line = REFUSALS[case]
 
     ended = subprocess.run(
@@ -160,19 +172,21 @@ def starting(state, *options):
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        stderr_of(process).close()
 
 
 def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path):
     with starting(tmp_path) as process:
         lines = []
-        for line in process.stderr:
+        for line in stderr_of(process):
             lines.append(line)
             if line.startswith("Ready"):
                 break
         plain = [line for line in lines if not line.startswith("20")]  # log lines begin with a time
         assert [line.split()[0] for line in plain] == ["Lensmount", "Loading", "Preparing", "Ready"]
-        url = re.search(r"Ready at (\S+):", plain[-1])[1]
+        ready = re.search(r"Ready at (\S+):", plain[-1])
+        assert ready is not None
+        url = ready[1]
         assert f"starts at {url}. " in plain[0]
         assert httpx.get(f"{url}/health/ready").status_code == 200
 
@@ -184,12 +198,12 @@ def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path):
     ]
 
 
-def test_ctrl_c_while_loading_is_one_line(tmp_path):
+def test_ctrl_c_while_loading_is_one_line(tmp_path: Path) -> None:
     with starting(tmp_path) as process:
-        first = process.stderr.readline()
+        first = stderr_of(process).readline()
         assert first.startswith("Lensmount starts at http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read().strip() == "Stopped."
+        assert stderr_of(process).read().strip() == "Stopped."
         assert process.wait(300) == 130
 
 
@@ -202,7 +216,7 @@ def test_with_json_logs_every_line_is_json(tmp_path):
             httpx.get(f"{entry['url']}/health/ready", timeout=60).status_code == 200
         )  # the request waits in the backlog
         process.send_signal(signal.SIGTERM)
-        for line in process.stderr.read().splitlines():
+        for line in stderr_of(process).read().splitlines():
             json.loads(line)
         assert process.wait(300) == 0
 
