@@ -6,24 +6,35 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from lensmount_service import supervisor
 from lensmount_service.settings import Settings
 from lensmount_service.supervisor import WorkerProcess, worker_variables
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakePictures
+
 
 @pytest.fixture(autouse=True)
-def _no_delay(monkeypatch):
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "DELAYS_S", (0.01, 0.02))
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return Settings(state=tmp_path, token="secret-token", database="postgresql://a:b@db/x", backbone="resnet10t")
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        state=tmp_path,
+        token=SecretStr("secret-token"),
+        database=SecretStr("postgresql://a:b@db/x"),
+        backbone="resnet10t",
+    )
 
 
 def child(code: str) -> tuple[str, ...]:
@@ -70,6 +81,7 @@ def test_the_worker_ends_with_the_server(settings, until):
     with WorkerProcess(settings, "http://127.0.0.1:1", child("import time; time.sleep(60)")) as worker:
         until(lambda: worker.pid is not None)
         pid = worker.pid
+        assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert worker.pid is None
@@ -82,6 +94,7 @@ def test_a_worker_that_ignores_sigterm_is_killed(settings, monkeypatch, until, t
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)) as worker:
         until(deaf.exists)
         pid = worker.pid
+        assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -129,7 +142,7 @@ def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_w
     until(lambda: not is_alive(workers[0]), 60)
 
 
-def answers(client: httpx.Client, server: subprocess.Popen) -> bool:
+def answers(client: httpx.Client, server: subprocess.Popen[bytes]) -> bool:
     assert server.poll() is None
     try:
         return client.get("/health/ready").status_code == 200
