@@ -6,7 +6,7 @@ import copy
 import gzip
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ from fastapi.testclient import TestClient
 
 from lensmount_adapters import Backbone, load_backbone, tensor_digest
 from lensmount_adapters.inputs.rules import IntensityRange
-from lensmount_service.build import Parts
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeParts
 
 nibabel: Any = pytest.importorskip("nibabel", reason="the extra 'volumes' is not installed")
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
@@ -64,7 +66,7 @@ def files(volumes: Backbone, draw_adapter: Any) -> dict[str, bytes]:
 
 @pytest.fixture(params=["eager", "openvino", "merged"])
 def client(
-    request: pytest.FixtureRequest, volumes: Backbone, files: dict[str, bytes], make_parts: Callable[..., Parts]
+    request: pytest.FixtureRequest, volumes: Backbone, files: dict[str, bytes], make_parts: MakeParts
 ) -> Iterator[TestClient]:
     if request.param == "openvino":
         pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
@@ -139,9 +141,7 @@ def test_an_adapter_of_images_is_refused_on_a_backbone_of_volumes(client: TestCl
     assert (answer.status_code, answer.json()["code"]) == (422, "preprocessing_mismatch")
 
 
-def test_a_volume_is_refused_by_an_adapter_of_images(
-    make_parts: Callable[..., Parts], make_adapter: Callable[..., bytes]
-) -> None:
+def test_a_volume_is_refused_by_an_adapter_of_images(make_parts: MakeParts, make_adapter: Callable[..., bytes]) -> None:
     flat = load_backbone("resnet10t", "random:0")
     with make_parts(flat) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1))
