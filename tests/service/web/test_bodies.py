@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import Request
@@ -10,11 +12,14 @@ from fastapi.testclient import TestClient
 from lensmount_service.errors import BodyTooLarge
 from lensmount_service.web.bodies import read_multipart, read_raw
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakeParts
 
-def request_of(chunks, headers=()):
+
+def request_of(chunks: Sequence[bytes], headers: Iterable[tuple[bytes, bytes]] = ()) -> tuple[Request, list[int]]:
     taken = []
 
-    async def receive():
+    async def receive() -> dict[str, Any]:
         taken.append(1)
         body = chunks[len(taken) - 1] if len(taken) <= len(chunks) else b""
         return {"type": "http.request", "body": body, "more_body": len(taken) < len(chunks)}
@@ -33,7 +38,7 @@ async def test_a_body_over_the_limit_is_refused_as_soon_as_it_exceeds_it():
 
 
 @pytest.mark.anyio
-async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_read():
+async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_read() -> None:
     request, taken = request_of([b"x"], [(b"content-length", b"1000000000000")])
 
     with pytest.raises(BodyTooLarge):
@@ -67,7 +72,7 @@ async def test_a_big_part_is_read_in_memory_byte_for_byte(monkeypatch):
 
 
 @pytest.fixture
-def anyio_backend():
+def anyio_backend() -> str:
     return "asyncio"
 
 
