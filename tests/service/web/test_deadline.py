@@ -8,14 +8,23 @@ import socket
 import struct
 import threading
 import time
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import ExactSwapper
+from lensmount_adapters import Adapter, Backbone, ExactSwapper
+from lensmount_adapters.runners.merged import MergedRunner
+from lensmount_service.build import Parts
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 WAIT_S = 20
 
@@ -23,25 +32,29 @@ WAIT_S = 20
 class Gate(ExactSwapper):
     """Holds the engine in its first mount until the test opens the gate."""
 
-    def __init__(self, backbone):
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
         self.reached, self.open = threading.Event(), threading.Event()
 
-    def mount(self, adapter):
+    def mount(self, adapter: Adapter) -> bool:
         self.reached.set()
         self.open.wait(WAIT_S)
         return super().mount(adapter)
 
 
+Held = Callable[..., AbstractContextManager[tuple[Parts, Gate]]]
+Listening = Callable[[FastAPI], AbstractContextManager[tuple[str, int]]]
+
+
 @pytest.fixture
-def held(make_parts, make_adapter):
+def held(make_parts: MakeParts, make_adapter: MakeAdapter) -> Held:
     """`with held(max_queue=4) as (parts, gate): ...`: the adapters cells and tiles, and an engine behind a gate."""
 
     @contextmanager
-    def opened(**settings):
+    def opened(**settings: Any) -> Iterator[tuple[Parts, Gate]]:
         with make_parts(executor="merged", **settings) as parts:
             gate = Gate(parts.engine.backbone)
-            parts.engine.runner._swapper = gate
+            cast(MergedRunner, parts.engine.runner)._swapper = gate
             parts.catalog.upload("cells", make_adapter(1, ("a", "b")))
             parts.catalog.upload("tiles", make_adapter(2, ("x", "y", "z")))
             try:
@@ -53,9 +66,9 @@ def held(make_parts, make_adapter):
 
 
 @pytest.fixture
-def listening():
+def listening() -> Listening:
     @contextmanager
-    def listen(app):
+    def listen(app: FastAPI) -> Iterator[tuple[str, int]]:
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -69,19 +82,19 @@ def listening():
     return listen
 
 
-def until(condition):
+def until(condition: Callable[[], bool]) -> None:
     give_up = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.001)
 
 
-def requests_total(page, code):
+def requests_total(page: str, code: int) -> float:
     return sum(float(value) for value in re.findall(rf'requests_total{{adapter="tiles",code="{code}"}} (\S+)', page))
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "600.5", "inf", "nan", "soon", ""])
-def test_a_timeout_is_seconds_above_0_and_at_most_600(client, make_png, timeout):
+def test_a_timeout_is_seconds_above_0_and_at_most_600(client: TestClient, make_png: MakePng, timeout: str) -> None:
     answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
@@ -119,7 +132,7 @@ def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_
     assert "lensmount_batch_size_sum 1.0" in page  # only the first request's image
 
 
-def test_an_image_that_takes_too_long_itself_answers_504_in_time(held, make_png):
+def test_an_image_that_takes_too_long_itself_answers_504_in_time(held: Held, make_png: MakePng) -> None:
     with held() as (parts, gate):
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
             late = client.post("/predict?adapter=cells&timeout=0.2", content=make_png())
