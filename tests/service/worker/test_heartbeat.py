@@ -14,11 +14,11 @@ from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerSt
 class Table:
     """A job table that answers each beat with the next line of a script, and with the last line for ever."""
 
-    def __init__(self, *script):
+    def __init__(self, *script: bool | Exception) -> None:
         self.script = list(script)
-        self.beats = []
+        self.beats: list[dict[str, Any] | None] = []
 
-    def beat(self, lease, progress=None):
+    def beat(self, lease: object, progress: dict[str, Any] | None = None) -> bool:
         self.beats.append(progress)
         line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(line, Exception):
