@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +18,16 @@ BODY = b"the archive" * 1000
 DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
 
 
+Script = list[tuple[int, bytes] | None]
+Seen = list[tuple[str, str, bytes]]
+Serve = Callable[[Script], tuple[str, Seen]]
+
+
 class Scripted(BaseHTTPRequestHandler):
     """Answers with the next line of a script: a status and a body, or None for a cut connection."""
 
-    script: list[tuple[int, bytes] | None]
-    seen: list[tuple[str, str, bytes]]
+    script: Script
+    seen: Seen
 
     def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -45,13 +53,14 @@ def serve():
     """`serve([(200, b"x"), ...])` gives the URL of a server that answers like this, and the requests it has seen."""
     servers = []
 
-    def start(script):
-        handler = type("Handler", (Scripted,), {"script": list(script), "seen": []})
+    def start(script: Script) -> tuple[str, Seen]:
+        seen: Seen = []
+        handler = type("Handler", (Scripted,), {"script": list(script), "seen": seen})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_address[1]}", handler.seen
+        return f"http://127.0.0.1:{server.server_address[1]}", seen
 
     yield start
     for server, thread in servers:
@@ -60,7 +69,7 @@ def serve():
         thread.join()
 
 
-def problem(code):
+def problem(code: str) -> bytes:
     return b'{"code": "%s", "detail": "why"}' % code.encode()
 
 
@@ -85,7 +94,7 @@ def test_a_failure_that_may_pass_is_tried_again(serve, tmp_path, first):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.zip"]
 
 
-def test_a_file_is_sent_again_from_its_beginning(serve, tmp_path):
+def test_a_file_is_sent_again_from_its_beginning(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "card.md").write_bytes(BODY)
     url, seen = serve([None, (503, b""), (204, b"")])
     with open_client(url, None, 20, always_continue) as server:
@@ -101,7 +110,7 @@ def test_a_refusal_is_raised_after_one_request_with_its_code(serve):
     assert len(seen) == 1
 
 
-def test_a_lost_lease_is_its_own_error(serve):
+def test_a_lost_lease_is_its_own_error(serve: Serve) -> None:
     url, _ = serve([(409, problem("lease_lost"))])
     with open_client(url, None, 20, always_continue) as server, pytest.raises(LeaseLost):
         server.send("/adapters/cells", b"x")
@@ -114,7 +123,7 @@ def test_a_server_that_stays_away_raises_server_away(tmp_path):
         server.fetch("/file", tmp_path / "x")
 
 
-def test_waiting_for_a_server_ends_when_the_job_does(tmp_path):
+def test_waiting_for_a_server_ends_when_the_job_does(tmp_path: Path) -> None:
     calls = iter(range(100))
 
     def check() -> None:
