@@ -130,7 +130,8 @@ def test_the_image_starts_the_server_and_stops_it_by_sigterm() -> None:
 
 
 def service(file: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / file).read_text())["services"]["lensmount"]
+    found: dict[str, Any] = yaml.safe_load((ROOT / file).read_text())["services"]["lensmount"]
+    return found
 
 
 def test_compose_needs_a_token_and_publishes_on_loopback_only() -> None:
