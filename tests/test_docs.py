@@ -10,7 +10,9 @@ import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +41,7 @@ MATCHING = {  # sample images: the adapters that examples may ask about them
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`lensmount serve` with its defaults, on a free port and a new state folder; yields its URL."""
     state = tmp_path_factory.mktemp("state")
     process = subprocess.Popen(
@@ -50,8 +52,11 @@ def server(tmp_path_factory):
     lines: list[str] = []
     ready = threading.Event()
 
-    def drain():
-        for line in process.stderr:
+    assert process.stderr is not None
+    errors = process.stderr
+
+    def drain() -> None:
+        for line in errors:
             lines.append(line)
             if "url=" in line:
                 ready.set()
@@ -68,20 +73,20 @@ def server(tmp_path_factory):
         process.terminate()
         code = process.wait(300)
         thread.join()
-        process.stderr.close()
+        errors.close()
     assert code == 0
 
 
-def blocks(page, language):
+def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-def commands(block):
+def commands(block: str) -> list[str]:
     lines = [line.partition("   #")[0].strip() for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("make ")]
 
 
-def stories():
+def stories() -> Iterator[Any]:
     """The bash blocks of the pages, each with its commands in order; one that two pages share runs once."""
     seen = []
     for page in PAGES:
@@ -93,7 +98,7 @@ def stories():
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path: Path) -> Path:
     """A folder with the checkout's images and adapters, in which commands may write."""
     for name in ("samples", "adapters"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -101,7 +106,7 @@ def checkout(tmp_path):
 
 
 @pytest.mark.parametrize("lines", list(stories()))
-def test_the_commands_of_each_block_run_as_printed_and_answer_rightly(server, lines, checkout):
+def test_the_commands_of_each_block_run_as_printed_and_answer_rightly(server: str, lines: Any, checkout: Path) -> None:
     for line in lines:
         words = [word.replace(URL, server) for word in shlex.split(line)]
         if words[0] == "curl":
@@ -119,7 +124,7 @@ def test_the_commands_of_each_block_run_as_printed_and_answer_rightly(server, li
         check_answers(line, ran.stdout, checkout)
 
 
-def check_answers(line, printed, folder):
+def check_answers(line: str, printed: str, folder: Path) -> None:
     """Every sample image that a command asks about gets its right label."""
     found = {}
     if line.startswith("curl"):
@@ -136,7 +141,7 @@ def check_answers(line, printed, folder):
     assert found == {name: RIGHT[name] for name in found}
 
 
-def test_no_example_asks_an_adapter_about_images_that_it_was_not_trained_on():
+def test_no_example_asks_an_adapter_about_images_that_it_was_not_trained_on() -> None:
     """In all pages and in all code: a line that names a sample image and an adapter names a matching pair."""
     asked = []
     folders = [ROOT / name for name in ("docs", "recipes", "samples", "service", "adapters", "client")]
@@ -152,7 +157,7 @@ def test_no_example_asks_an_adapter_about_images_that_it_was_not_trained_on():
 
 
 @pytest.mark.parametrize(("page", "number"), [(page, n) for page in PAGES for n in range(len(blocks(page, "python")))])
-def test_each_python_block_runs_as_printed(server, page, number):
+def test_each_python_block_runs_as_printed(server: str, page: Any, number: Any) -> None:
     code = blocks(page, "python")[number].replace(URL, server)
 
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -162,7 +167,7 @@ def test_each_python_block_runs_as_printed(server, page, number):
 
 
 @pytest.mark.parametrize("sample", [name for name in RIGHT if re.split(r"[-.]", name)[0] in TASK])
-def test_each_sample_image_gets_the_right_answer(server, sample):
+def test_each_sample_image_gets_the_right_answer(server: str, sample: str) -> None:
     from lensmount_client import Client
 
     with Client(server) as client:
@@ -171,13 +176,13 @@ def test_each_sample_image_gets_the_right_answer(server, sample):
         assert client.integrity().ok
 
 
-def anchors(page):
+def anchors(page: Path) -> set[str]:
     """The names that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_links_between_the_pages_lead_somewhere():
+def test_links_between_the_pages_lead_somewhere() -> None:
     folders = [ROOT / name for name in ("docs", "recipes", "samples")]
     pages = [
         ROOT / "README.md",
@@ -191,7 +196,7 @@ def test_links_between_the_pages_lead_somewhere():
             assert not anchor or anchor in anchors(there), f"{page.name} -> {target}#{anchor}"
 
 
-def test_the_index_of_decisions_leads_to_each_record():
+def test_the_index_of_decisions_leads_to_each_record() -> None:
     text = (ROOT / "docs/decisions.md").read_text()
     records = re.findall(r"^###? (.+)$", text, re.MULTILINE)
     listed = dict(re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", text))
