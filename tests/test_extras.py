@@ -43,7 +43,7 @@ ARGUMENTS = {
 }
 
 
-def run_without(blocked, tmp_path, *arguments):
+def run_without(blocked: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", BLOCKER + "main(sys.argv[2:])", blocked, *arguments],
         capture_output=True,
@@ -53,25 +53,25 @@ def run_without(blocked, tmp_path, *arguments):
     )
 
 
-def distributions(extra):
+def distributions(extra: str) -> set[str]:
     """The names on PyPI that an extra lists, without those of other extras."""
     lines = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
-    return {re.match(r"[A-Za-z0-9._-]+", line)[0].lower() for line in lines} - {"lensmount"}
+    return {found[0].lower() for line in lines if (found := re.match(r"[A-Za-z0-9._-]+", line))} - {"lensmount"}
 
 
 @pytest.mark.parametrize("extra", _extras.MODULES)
-def test_the_table_of_modules_is_that_of_pyproject(extra):
+def test_the_table_of_modules_is_that_of_pyproject(extra: str) -> None:
     of = packages_distributions()
     listed = {name.lower().replace("_", "-") for module in _extras.MODULES[extra] for name in of[module]}
     assert listed == {name.replace("_", "-") for name in distributions(extra)} - ON_DEMAND
 
 
-def test_every_extra_for_users_is_in_the_table():
+def test_every_extra_for_users_is_in_the_table() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(_extras.MODULES) == set(project["optional-dependencies"]) - {"dev", "bench"}
 
 
-def test_every_command_of_another_package_is_tried_here():
+def test_every_command_of_another_package_is_tried_here() -> None:
     assert ARGUMENTS.keys() == LAZY_COMMANDS.keys()
 
 
@@ -90,7 +90,7 @@ print(json.dumps(told))
 """
 
 
-def modules_of(command):
+def modules_of(command: str) -> list[str]:
     """All that its extras bring but pydantic, which the base install has because typer needs it."""
     return [name for name in _extras.modules_of(LAZY_COMMANDS[command].extra) if name != "pydantic"]
 
@@ -116,7 +116,7 @@ def test_a_command_without_any_one_of_its_packages_is_one_line(command, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path):
+def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path: Path) -> None:
     assert run_without("torch", tmp_path, "sizes", "resnet10t").stderr == (
         'this command needs: pip install "lensmount[train]" (torch is missing)\n'
     )
@@ -129,7 +129,7 @@ EVERYTHING = ",".join(name for modules in _extras.MODULES.values() for name in m
 
 
 @pytest.mark.parametrize("command", LAZY_COMMANDS)
-def test_the_help_of_every_command_needs_no_extra(command, tmp_path):
+def test_the_help_of_every_command_needs_no_extra(command: str, tmp_path: Path) -> None:
     ended = run_without(EVERYTHING, tmp_path, command, "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
 
@@ -142,10 +142,10 @@ def test_the_help_of_every_command_needs_no_extra(command, tmp_path):
         ("joblib", 'pip install "lensmount[train]" (joblib is missing)'),
     ],
 )
-def test_the_line_names_the_extras_of_the_command_and_of_the_module(module, line):
+def test_the_line_names_the_extras_of_the_command_and_of_the_module(module: str, line: str) -> None:
     assert _extras.needs(module, "train") == f"this command needs: {line}"
 
 
-def test_a_module_of_ours_that_is_missing_is_a_fault_and_no_extra():
+def test_a_module_of_ours_that_is_missing_is_a_fault_and_no_extra() -> None:
     assert _extras.is_ours(ModuleNotFoundError("no", name="lensmount_adapters.nothing"))
     assert not _extras.is_ours(ModuleNotFoundError("no", name="torch"))
