@@ -24,12 +24,12 @@ MAY_IMPORT = {
 }
 
 
-def modules(package):
+def modules(package: str) -> list[Path]:
     return sorted(FOLDERS[package].rglob("*.py"))
 
 
 @pytest.mark.parametrize("package", ["lensmount_adapters", "lensmount_client"])
-def test_all_is_the_sorted_table_of_contents(package):
+def test_all_is_the_sorted_table_of_contents(package: str) -> None:
     module = importlib.import_module(package)
 
     names = [name for name in module.__all__ if not name.startswith("__")]
@@ -38,7 +38,7 @@ def test_all_is_the_sorted_table_of_contents(package):
 
 
 @pytest.mark.parametrize("package", FOLDERS)
-def test_arrows_go_one_way(package):
+def test_arrows_go_one_way(package: str) -> None:
     for path in modules(package):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -48,7 +48,7 @@ def test_arrows_go_one_way(package):
             assert ours <= MAY_IMPORT[package], f"{path.name} imports {ours}"
 
 
-def test_the_service_takes_only_the_version_from_the_client():
+def test_the_service_takes_only_the_version_from_the_client() -> None:
     for path in modules("lensmount_service"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lensmount_client"):
@@ -56,14 +56,14 @@ def test_the_service_takes_only_the_version_from_the_client():
 
 
 @pytest.mark.parametrize("package", FOLDERS)
-def test_every_module_opens_with_its_idea(package):
+def test_every_module_opens_with_its_idea(package: str) -> None:
     for path in modules(package):
         text = path.read_text()
         if text.strip():
             assert ast.get_docstring(ast.parse(text)), path
 
 
-def test_no_check_is_an_assert_that_python_o_would_drop():
+def test_no_check_is_an_assert_that_python_o_would_drop() -> None:
     """`assert` may only tell the type checker what it cannot see from a signature."""
     allowed = re.compile(r"assert (isinstance\(|[\w.]+ is not None)")
     for package in FOLDERS:
@@ -73,7 +73,7 @@ def test_no_check_is_an_assert_that_python_o_would_drop():
                     assert allowed.match(ast.unparse(node)), f"{path}:{node.lineno}"
 
 
-def test_nothing_reads_a_pickle():
+def test_nothing_reads_a_pickle() -> None:
     for package in FOLDERS:
         for path in modules(package):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -82,7 +82,7 @@ def test_nothing_reads_a_pickle():
                 assert called != "torch.load" or "weights_only=True" in ast.unparse(node), path
 
 
-def test_importing_the_library_sets_nothing_in_torch():
+def test_importing_the_library_sets_nothing_in_torch() -> None:
     script = (
         "import torch; before = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()); "
         "import lensmount_adapters, lensmount_service.server; "
@@ -91,7 +91,7 @@ def test_importing_the_library_sets_nothing_in_torch():
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
-def test_the_library_s_names_for_python_are_those_for_the_type_checker():
+def test_the_library_s_names_for_python_are_those_for_the_type_checker() -> None:
     tree = ast.parse((FOLDERS["lensmount_adapters"] / "__init__.py").read_text())
     typed = {
         alias.name: (node.module or "").removeprefix("lensmount_adapters.")
@@ -115,14 +115,14 @@ SLOW = ("torch", "timm", "sklearn", "numpy", "matplotlib")
 @pytest.mark.parametrize(
     "module", ["lensmount_adapters", "lensmount_adapters.cli.train", "lensmount_adapters.cli.recipe"]
 )
-def test_importing_a_command_does_not_import_torch(module):
+def test_importing_a_command_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {SLOW} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout.strip()) == (0, "[]"), ended.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "recipe", "zero-shot", "sizes"])
-def test_the_help_of_a_command_does_not_import_torch(command):
+def test_the_help_of_a_command_does_not_import_torch(command: str) -> None:
     script = (
         "import atexit, sys; from lensmount_client._cli.main import main; "
         f"atexit.register(lambda: print([name for name in {SLOW} if name in sys.modules])); "
