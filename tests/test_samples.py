@@ -24,7 +24,7 @@ def pixels(path: Path) -> np.ndarray:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all sample images, drawn again by the script."""
     folder = tmp_path_factory.mktemp("drawn")
-    script = [sys.executable, "-W", "error", SAMPLES / "draw.py", "--out", folder]
+    script = [sys.executable, "-W", "error", str(SAMPLES / "draw.py"), "--out", str(folder)]
     subprocess.run(script, check=True, timeout=300, capture_output=True)
     return folder
 
