@@ -67,7 +67,7 @@ def nothing_moves(
 
 # Changes to a valid adapter. Each takes the parts and breaks them; the table has the expected error
 
-Break = Callable[[Any], None]
+Break = Callable[[Any], object]
 
 
 def tensor(name: str, value: torch.Tensor) -> Break:

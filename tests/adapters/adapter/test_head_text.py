@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,8 @@ def test_the_head_of_the_seed_malaria_is_two_linear_layers_with_norm_activation_
 
     assert isinstance(head, nn.Sequential)
     assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.LeakyReLU, nn.Dropout, nn.Linear]
-    assert (head[2].negative_slope, head[3].p) == (0.1, 0.5)
+    slope, dropout = cast(nn.LeakyReLU, head[2]), cast(nn.Dropout, head[3])
+    assert (slope.negative_slope, dropout.p) == (0.1, 0.5)
     assert sum(p.numel() for p in head.parameters()) == (512 * 256 + 256) + 2 * 256 + (256 * 2 + 2)
 
 

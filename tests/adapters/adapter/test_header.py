@@ -18,7 +18,7 @@ from lensmount_adapters.errors import AdapterError, AdapterMalformed, AdapterToo
 
 A = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 B = {"dtype": "F16", "shape": [4], "data_offsets": [24, 32]}
-GOOD = {"__metadata__": {"lensmount": "{}"}, "a.weight": A, "b": B}
+GOOD: dict[str, Any] = {"__metadata__": {"lensmount": "{}"}, "a.weight": A, "b": B}
 BODY = bytes(range(32))
 
 

@@ -52,7 +52,7 @@ def by_formula(spec: HeadSpec, t: dict[str, Tensor], x: Tensor) -> Tensor:
         return x @ t["weight"].T + t["bias"]
     if isinstance(spec, CosineHead):
         z = x @ t["projection"].T if spec.projected else x
-        cosine = (z @ t["prototypes"].T) / z.norm(dim=1, keepdim=True) / t["prototypes"].norm(dim=1)
+        cosine: Tensor = (z @ t["prototypes"].T) / z.norm(dim=1, keepdim=True) / t["prototypes"].norm(dim=1)
         return math.exp(float(t["logit_scale"])) * cosine
     h = x @ t["0.weight"].T + t["0.bias"]
     h = (h - t["1.running_mean"]) / (t["1.running_var"] + 1e-5).sqrt() * t["1.weight"] + t["1.bias"]
@@ -133,4 +133,5 @@ def test_the_seed_s_mlp_can_be_described() -> None:
     block = [BatchNormLayer(features=256), LeakyReluLayer(negative_slope=0.1), DropoutLayer(p=0.5)]
     first, last = LinearLayer(in_features=512, out_features=256), LinearLayer(in_features=256, out_features=2)
     head = build_head(MlpHead(layers=(first, *block, last)), 512, 2)
+    assert isinstance(head, nn.Sequential)
     assert [type(layer) for layer in head] == [nn.Linear, nn.BatchNorm1d, nn.LeakyReLU, nn.Dropout, nn.Linear]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lensmount_adapters import Manifest
+from lensmount_adapters import Manifest, Preprocessing
 from lensmount_adapters.adapter.manifest import CosineHead, MlpHead, check_name
 from lensmount_adapters.errors import AdapterInvalid
 
@@ -30,6 +30,7 @@ def parse(**changes: object) -> Manifest:
 def test_missing_fields_get_their_defaults() -> None:
     manifest = parse()
     assert manifest.labels == ("parasitised", "uninfected")
+    assert isinstance(manifest.preprocessing, Preprocessing)
     assert manifest.preprocessing.resize == "squash"
     assert manifest.head.activation == "softmax"
     assert manifest.scales() == {"layer3.0.conv1": 1.5}
@@ -129,7 +130,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 def test_a_manifest_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        parse().name = "other"  # type: ignore[misc]
+        parse().name = "other"
 
 
 @pytest.mark.parametrize("name", ["malaria", "a", "0", "a.b_c-d", "a" * 64])
