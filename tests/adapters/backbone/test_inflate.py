@@ -244,7 +244,8 @@ def file_of(backbone: Backbone, tensors: dict[str, Tensor], rank: int, alpha: fl
         "modules": {"0": {"rank": rank, "alpha": alpha}},
     }
     head = {"head.weight": torch.ones(2, backbone.feature_dim), "head.bias": torch.zeros(2)}
-    return safetensors.torch.save(tensors | head, metadata={"lensmount": json.dumps(manifest)})
+    saved: bytes = safetensors.torch.save(tensors | head, metadata={"lensmount": json.dumps(manifest)})
+    return saved
 
 
 def test_the_dtype_is_that_of_serving_and_the_fingerprint_that_of_float32(small: Pair) -> None:
