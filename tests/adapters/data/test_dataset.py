@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
 
 RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
@@ -49,7 +53,7 @@ def test_the_digest_does_not_depend_on_the_folder_s_location_but_on_every_byte(d
     assert read_folder(root).digest != read_folder(tmp_path / "elsewhere").digest
 
 
-def test_the_first_group_of_the_expression_names_the_slide(draw_folder, tmp_path: Path) -> None:
+def test_the_first_group_of_the_expression_names_the_slide(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=4, b=2)
 
     folder = read_folder(root, r"^(.+_s\d+)_")
@@ -57,7 +61,9 @@ def test_the_first_group_of_the_expression_names_the_slide(draw_folder, tmp_path
     assert [s.group for s in folder.samples] == ["a_s00", "a_s00", "a_s01", "a_s01", "b_s00", "b_s00"]
 
 
-def test_an_expression_that_misses_a_file_is_refused_with_the_file_named(draw_folder, tmp_path: Path) -> None:
+def test_an_expression_that_misses_a_file_is_refused_with_the_file_named(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
 
     with pytest.raises(DatasetError, match=r"does not match 'b_s00_00\.png'"):
@@ -94,7 +100,7 @@ def test_files_that_are_not_images_are_ignored_and_named(draw_folder, tmp_path: 
     assert "a/Thumbs.db" in folder.notes[0]
 
 
-def test_unreadable_and_truncated_images_are_listed_together(draw_folder, tmp_path: Path) -> None:
+def test_unreadable_and_truncated_images_are_listed_together(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=3, b=3)
     whole = root / "a" / "a_s00_00.png"
     whole.write_bytes(whole.read_bytes()[:900])
@@ -109,7 +115,7 @@ def test_unreadable_and_truncated_images_are_listed_together(draw_folder, tmp_pa
     assert "b/text.png" in str(caught.value)
 
 
-def test_byte_identical_images_share_a_group_even_across_slides(draw_folder, tmp_path: Path) -> None:
+def test_byte_identical_images_share_a_group_even_across_slides(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=6, b=2)
     shutil.copy(root / "a" / "a_s00_00.png", root / "a" / "a_s02_99.png")
 
@@ -130,7 +136,7 @@ def test_one_image_in_two_classes_is_reported(draw_folder, tmp_path: Path) -> No
     assert any("two classes" in note and "a and b" in note for note in read_folder(root).notes)
 
 
-def test_pixels_are_those_that_serving_would_see(draw_folder, tmp_path: Path) -> None:
+def test_pixels_are_those_that_serving_would_see(draw_folder: DrawFolder, tmp_path: Path) -> None:
     folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
 
     pixels = normalise(read_pixels(folder, folder.samples, RULE), RULE)
@@ -162,7 +168,7 @@ def pack(root: Path, target: Path, below: str = "", more: dict[str, bytes] | Non
     return target
 
 
-def test_a_zip_of_a_folder_is_the_folder(draw_folder, tmp_path: Path) -> None:
+def test_a_zip_of_a_folder_is_the_folder(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", **{"a b": 5, "a": 5, "é": 3})
     (root / "a" / "deep").mkdir()
     shutil.move(root / "a" / "a_s00_00.png", root / "a" / "deep" / "a_s00_00.png")
@@ -205,7 +211,7 @@ LABELS = "path,label,group,split\nimages/1.png,dog,p2,test\nimages/2.png,cat,p1,
 
 
 @pytest.fixture
-def labelled(draw_folder, tmp_path: Path) -> Path:
+def labelled(draw_folder: DrawFolder, tmp_path: Path) -> Path:
     root = draw_folder(tmp_path / "labelled", images=3)
     for number, path in enumerate(sorted((root / "images").iterdir()), start=1):
         path.rename(root / "images" / f"{number}.png")
@@ -237,7 +243,7 @@ def test_other_labels_on_the_same_images_change_the_digest(labelled: Path) -> No
     assert read_folder(labelled).digest != before
 
 
-def test_labels_that_are_the_folders_give_the_digest_of_the_folders(draw_folder, tmp_path: Path) -> None:
+def test_labels_that_are_the_folders_give_the_digest_of_the_folders(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     before = read_folder(root)
     rows = [f'{{"path": "{s.path}", "label": "{before.classes[s.label]}"}}' for s in reversed(before.samples)]
@@ -270,7 +276,7 @@ def test_two_files_of_labels_and_a_single_label_are_refused(labelled: Path) -> N
         read_folder(labelled)
 
 
-def test_a_damaged_image_in_a_zip_is_listed_like_one_on_disk(draw_folder, tmp_path: Path) -> None:
+def test_a_damaged_image_in_a_zip_is_listed_like_one_on_disk(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     (root / "b" / "b_s00_00.png").write_bytes(b"not an image")
     folder = read_folder(pack(root, tmp_path / "d.zip"))

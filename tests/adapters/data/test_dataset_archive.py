@@ -10,6 +10,7 @@ import struct
 import time
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from lensmount_adapters.data.dataset import list_folder, read_folder
 from lensmount_adapters.data.dataset_archive import ArchiveWriter, DatasetArchive, DatasetLimits, write_dataset_archive
 from lensmount_adapters.data.zip_reader import open_archive
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -65,7 +69,7 @@ def test_the_bytes_of_an_archive_never_change() -> None:
     assert digest == "sha256:27d971358bb69f46f228b45d7ae9806c912ac115cd4dafd8f138dde2a811c242"
 
 
-def test_the_archive_reads_back_as_the_same_dataset(draw_folder, tmp_path: Path) -> None:
+def test_the_archive_reads_back_as_the_same_dataset(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=4, bee=3)
     written(root, tmp_path / "d.zip")
 
@@ -85,7 +89,7 @@ def test_the_archive_reads_back_as_the_same_dataset(draw_folder, tmp_path: Path)
     }
 
 
-def test_labels_groups_and_parts_are_kept(draw_folder, tmp_path: Path) -> None:
+def test_labels_groups_and_parts_are_kept(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", x=6)
     paths = sorted(path.relative_to(root).as_posix() for path in (root / "x").iterdir())
     rows = [f"{path},{'ab'[index % 2]},g{index},{('train', 'test')[index > 3]}" for index, path in enumerate(paths)]
@@ -99,7 +103,7 @@ def test_labels_groups_and_parts_are_kept(draw_folder, tmp_path: Path) -> None:
     assert found.report["groups"] == 6
 
 
-def test_zipfile_agrees_with_what_is_written(draw_folder, tmp_path: Path) -> None:
+def test_zipfile_agrees_with_what_is_written(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=3, bee=3)
     written(root, tmp_path / "d.zip")
 
@@ -147,21 +151,23 @@ def test_an_entry_beyond_4_gib_is_written_and_found(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("counts", [{"a": 1, "b": 5}, {"a": 1, "b": 1}])
-def test_zip_09_a_class_of_one_image_is_too_small(draw_folder, tmp_path: Path, counts: dict[str, int]) -> None:
+def test_zip_09_a_class_of_one_image_is_too_small(
+    draw_folder: DrawFolder, tmp_path: Path, counts: dict[str, int]
+) -> None:
     with pytest.raises(DatasetError, match=r"found 1 image\(s\) of 'a', expected at least 2") as caught:
         written(draw_folder(tmp_path / "d", **counts), tmp_path / "out")
 
     assert caught.value.code == "dataset_too_small"
 
 
-def test_zip_09_too_many_classes_are_too_large(draw_folder, tmp_path: Path) -> None:
+def test_zip_09_too_many_classes_are_too_large(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2, c=2)
 
     with pytest.raises(DatasetTooLarge, match="found 3 classes, expected at most 2"):
         written(root, tmp_path / "out", DatasetLimits(max_classes=2))
 
 
-def test_zip_10_a_few_unreadable_images_are_left_out_and_listed(draw_folder, tmp_path: Path) -> None:
+def test_zip_10_a_few_unreadable_images_are_left_out_and_listed(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=150, b=150)
     for number in (1, 7, 30):
         (root / "a" / f"a_s{number // 2:02d}_{number:02d}.png").write_bytes(b"\x89PNG damaged")
@@ -176,7 +182,7 @@ def test_zip_10_a_few_unreadable_images_are_left_out_and_listed(draw_folder, tmp
     assert len(read_folder(tmp_path / "out.zip")) == 297
 
 
-def test_zip_10_more_than_one_percent_unreadable_is_refused(draw_folder, tmp_path: Path) -> None:
+def test_zip_10_more_than_one_percent_unreadable_is_refused(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=10, b=10)
     (root / "a" / "a_s00_00.png").write_bytes(b"\x89PNG damaged")
 
@@ -187,7 +193,7 @@ def test_zip_10_more_than_one_percent_unreadable_is_refused(draw_folder, tmp_pat
     assert written(root, tmp_path / "out", DatasetLimits(max_unreadable_fraction=0.05)).images == 19
 
 
-def test_an_admission_can_be_stopped(draw_folder, tmp_path: Path) -> None:
+def test_an_admission_can_be_stopped(draw_folder: DrawFolder, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 

@@ -6,12 +6,15 @@ import io
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from lensmount_adapters.data.dataset import list_folder
 from lensmount_adapters.data.dataset_archive import DatasetLimits, write_dataset_archive
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
 
 
 def report_on(root: Path) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def state(root: Path, rows: dict[str, str]) -> None:
     (root / "labels.csv").write_text("path,label,split,group\n" + "\n".join(lines))
 
 
-def test_a_clean_dataset_is_described_without_warnings(draw_folder, tmp_path: Path) -> None:
+def test_a_clean_dataset_is_described_without_warnings(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=24, bee=30)
     Image.open(root / "ant" / "ant_s00_00.png").resize((80, 50)).rotate(90).save(root / "bee" / "wide.jpg")
     (root / "notes.txt").write_text("x")
@@ -56,7 +59,7 @@ def test_a_clean_dataset_is_described_without_warnings(draw_folder, tmp_path: Pa
     assert report["warnings"] == []
 
 
-def test_copies_and_look_alikes_are_counted_apart(draw_folder, tmp_path: Path) -> None:
+def test_copies_and_look_alikes_are_counted_apart(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=24, bee=24)
     shutil.copy(root / "ant" / "ant_s00_00.png", root / "ant" / "copy.png")
     nearly(root / "ant" / "ant_s01_02.png", root / "ant" / "near.jpg")
@@ -93,7 +96,7 @@ def test_zip_13_an_image_in_two_stated_parts_is_suspected_of_leaking(draw_folder
         assert report["splits"] == {"train": 48, "validation": 1, "test": 0}
 
 
-def test_a_group_in_two_stated_parts_is_suspected_of_leaking(draw_folder, tmp_path: Path) -> None:
+def test_a_group_in_two_stated_parts_is_suspected_of_leaking(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=24, bee=24)
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     rows = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def found(images: list[Image.Image]) -> set[tuple[int, int]]:
     return {(int(i), int(j)) for block in alike([likeness_of(image) for image in images]) for i, j in block}
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "re-encoded": lambda image: jpeg(image, 75),
     "half the size": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC),
     "scaled and re-encoded": lambda image: jpeg(image.resize((87, 87), Image.Resampling.BILINEAR), 85),

@@ -132,7 +132,7 @@ def test_stated_parts_are_honoured_and_the_missing_one_is_drawn_from_the_rest() 
 
 
 def test_with_both_parts_stated_the_seed_changes_nothing() -> None:
-    splits: list[str | None] = ["train"] * 20 + ["validation"] * 4 + ["test"] * 6
+    splits: list[str | None] = [*["train"] * 20, *["validation"] * 4, *["test"] * 6]
     folder = folder_of([0, 1] * 15, splits)
 
     split = split_folder(folder, 0)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def deflated(data: bytes) -> bytes:
     return compress.compress(data) + compress.flush()
 
 
-def one_entry(name: bytes, packed: bytes, size: int, crc: int, **kwargs: int) -> bytes:
+def one_entry(name: bytes, packed: bytes, size: int, crc: int, **kwargs: Any) -> bytes:
     head = local(name, packed, size, crc, **kwargs) + packed
     directory = central(name, len(packed), size, crc, 0, **kwargs)
     return head + directory + end(1, len(directory), len(head))
@@ -81,7 +82,7 @@ def refusal(opened: Callable[..., Archive], data: bytes, **limits: int) -> str:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_good_archive_reads_as_zipfile_reads_it(opened, method: int) -> None:
+def test_a_good_archive_reads_as_zipfile_reads_it(opened: Callable[..., Archive], method: int) -> None:
     archive = opened(pack(FILES, method))
 
     assert {name: archive.read(name) for name in archive.entries} == FILES
@@ -121,7 +122,7 @@ def test_archives_of_a_stream_a_64_bit_writer_and_info_zip_are_read(opened, tmp_
         assert "b/deep" in made.folders
 
 
-def test_a_64_bit_end_record_is_read(opened) -> None:
+def test_a_64_bit_end_record_is_read(opened: Callable[..., Archive]) -> None:
     data = pack(FILES, zipfile.ZIP_STORED)
     at = data.rindex(b"PK\x05\x06")
     *_, count, size, start, _ = struct.unpack("<4s4H2LH", data[at:])
@@ -153,14 +154,14 @@ def test_zip_01_anything_but_one_complete_zip_is_malformed(opened, damage) -> No
     assert refusal(opened, damage(pack(FILES))) == "zip_malformed"
 
 
-def test_zip_01_encrypted_entries_are_refused(opened) -> None:
+def test_zip_01_encrypted_entries_are_refused(opened: Callable[..., Archive]) -> None:
     packed = deflated(b"secret")
     for flags in (0x1, 0x41, 0x2000):
         made = one_entry(b"a/1.png", packed, 6, zlib.crc32(b"secret"), flags=flags)
         assert refusal(opened, made) == "zip_encrypted"
 
 
-def test_zip_01_an_end_record_hidden_in_the_comment_is_refused(opened) -> None:
+def test_zip_01_an_end_record_hidden_in_the_comment_is_refused(opened: Callable[..., Archive]) -> None:
     data = pack(FILES)[:-2]
     hidden = end(0, 0, 0)
 
@@ -181,7 +182,7 @@ def overlapping(entries: int, unpacked: int) -> bytes:
     return heads + packed + directory + end(entries, len(directory), len(heads) + len(packed))
 
 
-def test_zip_02_overlapping_entries_are_refused(opened) -> None:
+def test_zip_02_overlapping_entries_are_refused(opened: Callable[..., Archive]) -> None:
     bomb = overlapping(200, 1_000_000)
     assert len(bomb) < 30_000
 
@@ -190,7 +191,7 @@ def test_zip_02_overlapping_entries_are_refused(opened) -> None:
     assert refusal(opened, overlapping(200, 20)) == "zip_overlap"
 
 
-def test_zip_02_entries_that_share_one_header_are_refused(opened) -> None:
+def test_zip_02_entries_that_share_one_header_are_refused(opened: Callable[..., Archive]) -> None:
     packed, crc = deflated(b"same"), zlib.crc32(b"same")
     head = local(b"a/1.png", packed, 4, crc) + packed
     directory = central(b"b/1.png", len(packed), 4, crc, 0) + central(b"a/1.png", len(packed), 4, crc, 0)
@@ -198,7 +199,7 @@ def test_zip_02_entries_that_share_one_header_are_refused(opened) -> None:
     assert refusal(opened, head + directory + end(2, len(directory), len(head))) == "zip_overlap"
 
 
-def test_zip_02_data_that_reach_into_the_directory_are_refused(opened) -> None:
+def test_zip_02_data_that_reach_into_the_directory_are_refused(opened: Callable[..., Archive]) -> None:
     head = local(b"a/1.png", b"x" * 60, 60, 0, method=0)
     directory = central(b"a/1.png", 60, 60, 0, 0, method=0)
 
@@ -224,7 +225,7 @@ def test_zip_03_a_count_beyond_the_directory_is_refused_at_once(opened) -> None:
     assert refusal(opened, lying) == "zip_malformed"
 
 
-def test_zip_03_an_entry_over_the_limit_is_not_read(opened) -> None:
+def test_zip_03_an_entry_over_the_limit_is_not_read(opened: Callable[..., Archive]) -> None:
     archive = opened(pack({"a/1.png": random.Random(0).randbytes(5000)}), max_entry_bytes=4999)
 
     with pytest.raises(DatasetTooLarge):
@@ -247,7 +248,7 @@ def test_zip_04_reading_stops_one_byte_after_the_declared_size(opened, monkeypat
     real = zlib.decompressobj
 
     class Watched:
-        def __init__(self, *args: int) -> None:
+        def __init__(self, *args: Any) -> None:
             self._inner = real(*args)
 
         def decompress(self, data: bytes, most: int) -> bytes:
@@ -267,7 +268,9 @@ def test_zip_04_reading_stops_one_byte_after_the_declared_size(opened, monkeypat
     assert sum(held) == 1001
 
 
-def test_zip_04_two_sizes_for_one_entry_and_stored_sizes_that_differ_are_refused(opened) -> None:
+def test_zip_04_two_sizes_for_one_entry_and_stored_sizes_that_differ_are_refused(
+    opened: Callable[..., Archive],
+) -> None:
     data = b"x" * 100
     packed, crc = deflated(data), zlib.crc32(data)
     head = local(b"a/1.png", packed, 90, crc) + packed
@@ -305,7 +308,7 @@ def test_bytes_that_fail_their_checksum_or_are_not_deflate_are_refused(opened) -
         "a/" + "n" * 300 + ".png",
     ],
 )
-def test_zip_05_bad_paths_are_refused(opened, name: str) -> None:
+def test_zip_05_bad_paths_are_refused(opened: Callable[..., Archive], name: str) -> None:
     raw = name.encode()
 
     assert refusal(opened, one_entry(raw, b"", 0, 0, method=0)) == "zip_bad_path"
@@ -319,7 +322,7 @@ def test_zip_05_a_nul_and_a_name_that_is_not_the_utf8_it_claims_are_refused(open
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
-def test_zip_06_links_and_devices_are_refused(opened, kind: int) -> None:
+def test_zip_06_links_and_devices_are_refused(opened: Callable[..., Archive], kind: int) -> None:
     entry = zipfile.ZipInfo("a/2.png")
     entry.external_attr = (kind | 0o644) << 16
 
@@ -350,11 +353,11 @@ def test_zip_07_names_that_are_equal_on_some_system_are_refused(opened, names: t
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_zip_12_other_compression_methods_are_refused(opened, method: int) -> None:
+def test_zip_12_other_compression_methods_are_refused(opened: Callable[..., Archive], method: int) -> None:
     assert refusal(opened, pack(FILES, method)) == "zip_method_not_supported"
 
 
-def test_zip_12_zstd_and_patched_data_are_refused(opened) -> None:
+def test_zip_12_zstd_and_patched_data_are_refused(opened: Callable[..., Archive]) -> None:
     assert refusal(opened, one_entry(b"a/1.png", b"x", 1, 0, method=93)) == "zip_method_not_supported"
     assert refusal(opened, one_entry(b"a/1.png", b"x", 1, 0, flags=0x20)) == "zip_method_not_supported"
 
@@ -366,7 +369,7 @@ def test_a_local_header_that_disagrees_with_the_directory_is_refused(opened) -> 
     assert refusal(opened, data.replace(b"PK\x03\x04", b"PK\x03\x05", 1)) == "zip_malformed"
 
 
-def test_many_threads_read_one_archive(opened) -> None:
+def test_many_threads_read_one_archive(opened: Callable[..., Archive]) -> None:
     files = {f"a/{number}.png": random.Random(number).randbytes(3000) for number in range(50)}
     archive = opened(pack(files))
 
@@ -377,7 +380,9 @@ def test_many_threads_read_one_archive(opened) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_mutated_archive_is_refused_or_read_and_nothing_else_happens(opened, seed: int) -> None:
+def test_a_mutated_archive_is_refused_or_read_and_nothing_else_happens(
+    opened: Callable[..., Archive], seed: int
+) -> None:
     draw = random.Random(seed)
     wide = io.BytesIO()
     with zipfile.ZipFile(wide, "w", zipfile.ZIP_DEFLATED) as archive:
