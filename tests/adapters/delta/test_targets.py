@@ -16,7 +16,7 @@ def targets_of(name: str) -> dict[str, Target]:
     """The targets of a timm model without weights, listed independently of `Backbone`."""
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0)
-    kinds = {
+    kinds: dict[type[torch.nn.Module], Layer] = {
         torch.nn.Linear: Layer.LINEAR,
         torch.nn.Conv2d: Layer.CONV,
         torch.nn.LayerNorm: Layer.NORM,
