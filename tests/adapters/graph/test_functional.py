@@ -264,7 +264,8 @@ class Unusual(nn.Module):
     def forward(self, x: Tensor, scale: float = 1.0, mask: Tensor | None = None) -> Tensor:
         x = self.second(self.shared(F.relu(self.first(self.shared(self.before(x))))))
         x = self.alone(self.one(x)) + self.alone(self.two(x))
-        return self.mirrored(x).mean((2, 3)) * scale
+        mirrored: Tensor = self.mirrored(x)
+        return mirrored.mean((2, 3)) * scale
 
 
 @pytest.fixture
