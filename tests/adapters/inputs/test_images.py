@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import random
 import struct
@@ -12,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -192,7 +193,11 @@ def test_all_eight_exif_orientations_of_an_image_give_the_same_image(kind: str) 
         7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
         8: lambda a: a.transpose(1, 0, 2)[:, ::-1],
     }
-    lossless = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    lossless_options: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
+    lossless = lossless_options.get(kind, {})
     for orientation, turned in stored.items():
         exif = Image.Exif()
         exif[0x0112] = orientation

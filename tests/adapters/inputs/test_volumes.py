@@ -26,7 +26,7 @@ nibabel: Any = pytest.importorskip("nibabel", reason="the extra 'volumes' is not
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
 
 VOXELS = np.random.default_rng(0).integers(-500, 1500, (5, 24, 20)).astype(np.int16)  # [slices, height, width]
-HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+HALVES: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
 def npy(voxels: np.ndarray) -> bytes:
