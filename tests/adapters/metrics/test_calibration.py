@@ -42,7 +42,7 @@ def test_error_and_bins_are_those_of_the_definition(classes: int, images: int) -
     assert [bin_.count for bin_ in found.bins] == [count for count, _, _ in rows]
     for bin_, (count, confidence, accuracy) in zip(found.bins, rows, strict=True):
         if count:
-            assert (bin_.confidence, bin_.accuracy) == (pytest.approx(confidence), pytest.approx(accuracy))
+            assert (bin_.confidence, bin_.accuracy) == pytest.approx((confidence, accuracy))
         else:
             assert (bin_.confidence, bin_.accuracy) == (None, None)
 

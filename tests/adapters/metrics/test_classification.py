@@ -23,7 +23,7 @@ def test_two_classes_counted_by_hand() -> None:
     assert found.balanced_accuracy == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found.confusion == ((3, 1), (1, 1))
     well, ill = found.classes
-    assert (well.precision, well.recall, well.count) == (pytest.approx(3 / 4), pytest.approx(3 / 4), 4)
+    assert (well.precision, well.recall, well.count) == pytest.approx((3 / 4, 3 / 4, 4))
     assert (ill.precision, ill.recall, ill.f1, ill.count) == (0.5, 0.5, 0.5, 2)
     # of the 8 pairs (ill, well) the ill one scores higher in 4 + 2
     assert found.auroc == pytest.approx(6 / 8)

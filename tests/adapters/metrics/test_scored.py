@@ -8,6 +8,9 @@ import torch
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged
+
 LABELS = ["oak", "elm", "ash"]
 TRUTH = torch.tensor([0, 0, 1, 2, 2])
 SCORES = torch.tensor([[0.1, 0.8, 0.1], [0.9, 0.0, 0.1], [0.6, 0.3, 0.1], [0.8, 0.1, 0.1], [0.2, 0.2, 0.6]])
