@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import safetensors.torch
@@ -25,6 +25,9 @@ from lensmount_adapters.recipe.recipe import load_recipe, read_recipe, recipes_f
 from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.train_adapter import Progress
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
+
 SMALL: dict[str, Any] = {
     "size": 32, "epochs": 2, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "group_regex": r"^(.+_s\d+)_",
     "validation_fraction": 0.2, "test_fraction": 0.25,
@@ -35,7 +38,7 @@ run = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def data(draw_folder, tmp_path_factory) -> Path:
+def data(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     draw_folder(root / "malaria-nih", Parasitized=16, Uninfected=16)
     draw_folder(root / "smoking", smoking=16, notsmoking=16)
@@ -43,7 +46,7 @@ def data(draw_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def resnet34_weights(draw_folder, tmp_path_factory) -> Path:
+def resnet34_weights(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ResNet34 after a short supervised training on drawn shapes, since its ImageNet weights are on the hub only."""
     folder = tmp_path_factory.mktemp("pretrained")
     backbone = load_backbone("resnet34", "random:0")
