@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import html
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.report.card import CardTexts, duration, method_of, model_card, plain
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged, DrawManifest
 
 DIGEST = "sha256:" + "12" * 32
 
@@ -55,7 +59,7 @@ def test_without_any_metrics_the_card_has_no_such_section(draw_manifest) -> None
     assert "## Data" in card
 
 
-def test_an_adapter_without_a_record_has_a_card_too(draw_manifest) -> None:
+def test_an_adapter_without_a_record_has_a_card_too(draw_manifest: DrawManifest) -> None:
     card = model_card(draw_manifest(["oak", "elm"], training={}, description="", license=""), DIGEST, 20_000)
 
     assert "| file | 20,000 bytes |" in card
@@ -98,7 +102,7 @@ def test_escaping_does_not_change_ordinary_words() -> None:
     assert html.unescape(plain("&lt;").replace("\\", "")) == "<"
 
 
-def test_many_classes_give_a_card_of_one_screen_or_two(draw_manifest, draw_judged) -> None:
+def test_many_classes_give_a_card_of_one_screen_or_two(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     labels = [f"species {number}" for number in range(200)]
 
     card = model_card(draw_manifest(labels), DIGEST, 20_000, {"test": draw_judged(labels, images=400, wrong=30)})
@@ -108,7 +112,7 @@ def test_many_classes_give_a_card_of_one_screen_or_two(draw_manifest, draw_judge
     assert "and 180 more" in card
 
 
-def test_the_method_and_the_duration_in_words(draw_manifest) -> None:
+def test_the_method_and_the_duration_in_words(draw_manifest: DrawManifest) -> None:
     assert method_of(draw_manifest(["a", "b"])) == "lora, rank 4, linear head"
     assert method_of(draw_manifest(["a", "b"], modules={}, method="head")) == "head, linear head"
     mixed = {"a": {"rank": 2, "alpha": 4.0}, "b": {"rank": 8, "alpha": 16.0}}

@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections import Counter
 from html.parser import HTMLParser
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from PIL import Image
 
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.report.html import html_report
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged, DrawManifest
 
 DIGEST = "sha256:" + "12" * 32
 VOID = {"meta", "img", "br"}
@@ -243,7 +247,9 @@ def test_thumbnails_are_small_and_a_missing_or_broken_file_is_reported(draw_mani
     assert page.text.count("image not available") == 3
 
 
-def test_two_hundred_classes_are_summarised_in_a_small_page(draw_manifest, draw_judged) -> None:
+def test_two_hundred_classes_are_summarised_in_a_small_page(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     labels = [f"species {number}" for number in range(200)]
     scored = draw_judged(labels, images=1000, wrong=100)
 
@@ -262,7 +268,7 @@ def test_two_hundred_classes_are_summarised_in_a_small_page(draw_manifest, draw_
     assert ((alpha > 0) == (confusion > 0)).all()
 
 
-def test_a_page_of_two_hundred_images_takes_little_time(draw_manifest, draw_judged) -> None:
+def test_a_page_of_two_hundred_images_takes_little_time(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     labels = ["oak", "elm", "ash"]
     manifest, scored = draw_manifest(labels, epochs=40), draw_judged(labels, images=200, wrong=60)
     started = time.process_time()

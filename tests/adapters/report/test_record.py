@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lensmount_adapters.report.record import flatten, read_record
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawManifest
 
 def test_the_record_of_a_run_is_read(draw_manifest) -> None:
     record = read_record(draw_manifest(["oak", "elm"]))

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ import lensmount_adapters
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.write import ReportContext, tables, write_metrics, write_run_report
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged, DrawManifest
 
 DIGEST = "sha256:" + "12" * 32
 LABELS = ["oak", "elm", "ash"]
@@ -36,7 +40,7 @@ def test_the_tables_show_the_metrics_of_every_class_and_the_confusion() -> None:
     for table in tables("test", measure(TRUTH, SCORES, LABELS)):
         console.print(table)
 
-    text = console.file.getvalue()
+    text = cast(io.StringIO, console.file).getvalue()
     assert "6 images, accuracy 0.8333, balanced accuracy 0.8889" in text
     assert all(word in text for word in ("oak", "elm", "ash", "precision", "recall", "F1", "AUROC", "confusion matrix"))
     assert "0.6667" in text  # elm: two of three predictions are correct
@@ -48,8 +52,8 @@ def test_the_tables_show_labels_literally(draw_judged) -> None:
     for table in tables("test", draw_judged(["[red]oak", "[/elm]"]).metrics):
         console.print(table)
 
-    assert console.file.getvalue().count("[red]oak") == 3
-    assert console.file.getvalue().count("[/elm]") == 3
+    assert cast(io.StringIO, console.file).getvalue().count("[red]oak") == 3
+    assert cast(io.StringIO, console.file).getvalue().count("[/elm]") == 3
 
 
 def test_metrics_are_written_as_strict_json_and_as_a_figure_without_a_display(tmp_path: Path, monkeypatch) -> None:
@@ -117,7 +121,7 @@ def test_a_run_without_any_scored_part_writes_no_figure(draw_manifest, tmp_path:
     assert json.loads(paths[0].read_text())["metrics"] == {}
 
 
-def test_two_hundred_classes_are_written(draw_manifest, draw_judged, tmp_path: Path) -> None:
+def test_two_hundred_classes_are_written(draw_manifest: DrawManifest, draw_judged: DrawJudged, tmp_path: Path) -> None:
     labels = [f"species {number}" for number in range(200)]
 
     paths = write_run_report(
