@@ -60,7 +60,8 @@ class Geometries(nn.Module):
         x = self.padded_pointwise(self.tensorflow_depthwise(self.tensorflow_pointwise(x).relu()))
         x = self.pointwise1d(self.last(x.permute(0, 2, 3, 1)).relu().flatten(1, 2).transpose(1, 2))  # [N, 6, L]
         x = self.conv3d(x.unflatten(2, (1, 2, -1)))  # [N, 4, 1, 1, L]
-        return self.before(self.bare_norm(x.mean((2, 3))[:, :, :2]).flatten(1))
+        answer: Tensor = self.before(self.bare_norm(x.mean((2, 3))[:, :, :2]).flatten(1))
+        return answer
 
 
 class Twice(nn.Module):
@@ -75,7 +76,8 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(F.relu(self.norm(self.conv(x)))))
-        return x.mean((2, 3)) + self.table(self.positions)
+        answer: Tensor = x.mean((2, 3)) + self.table(self.positions)
+        return answer
 
 
 def randomised(backbone: Backbone) -> Backbone:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, admit, load_backbone
+from lensmount_adapters.backbone import fingerprint
 from lensmount_adapters.backbone import model as backbone_module
 from lensmount_adapters.programs import openvino as openvino_module
 from lensmount_adapters.programs.choose import choose_executor
@@ -129,7 +130,7 @@ def test_an_integrity_check_continues_while_an_upload_needs_another_pristine_clo
 
 
 def _digest_of() -> Callable[[Tensor], str]:
-    return backbone_module.tensor_digest
+    return fingerprint.tensor_digest
 
 
 class Interrupted(OrderedDict[str, Any]):
