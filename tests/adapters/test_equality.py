@@ -10,7 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -92,13 +92,13 @@ def test_a_tucker_delta_equals_its_three_layers(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.layer().bias is not None])
 def test_a_bias_delta_is_added_to_every_position(name: str) -> None:
     layer, x = build(name)
-    delta = normal(len(layer.bias))
+    delta = normal(len(layer.get_parameter("bias")))
     spatial = ones(target_of(layer)) if target_of(layer).layer is not Layer.LINEAR else ()
     reference = base64(layer, x) + delta.double().view(-1, *spatial)
     assert_close(merged(layer, x, {"layer.bias.delta": delta}), reference)
 
 
-NORMS = {
+NORMS: dict[str, tuple[Callable[[], Any], tuple[int, ...], list[int] | None]] = {
     "layer norm": (lambda: nn.LayerNorm(12), (3, 5, 12), [2]),
     "group norm": (lambda: nn.GroupNorm(1, 6), (3, 6, 5, 4), [1, 2, 3]),
     "batch norm 1d": (lambda: nn.BatchNorm1d(6), (5, 6), None),
@@ -120,7 +120,7 @@ def test_norm_deltas_move_affine_and_statistics(name: str) -> None:
     else:
         mean, var = x.double().mean(axes, keepdim=True), x.double().var(axes, correction=0, keepdim=True)
     weight, bias = (after[key] if name == "layer norm" else channelwise(after[key], x) for key in ("weight", "bias"))
-    reference = (x.double() - mean) / (var + layer.eps).sqrt() * weight + bias
+    reference = (x.double() - mean) / (var + cast(float, layer.eps)).sqrt() * weight + bias
     assert_close(merged(layer, x, {f"layer.{key}.delta": delta for key, delta in deltas.items()}), reference)
 
 
@@ -136,7 +136,7 @@ def test_peft_merged_and_unmerged_gives_the_same_output(name: str) -> None:
     layer, x = build(name)
     config = peft.LoraConfig(r=RANK, lora_alpha=SCALE * RANK, target_modules=["layer"], init_lora_weights=False)
     base = nn.ModuleDict({"layer": layer})
-    base.forward = lambda x: base["layer"](x)  # type: ignore[method-assign]
+    base.forward = lambda x: base["layer"](x)
     model: Any = peft.get_peft_model(base, config).eval()
     stored = peft.get_peft_model_state_dict(model)
     ours = {key.removeprefix("base_model.model."): tensor.clone() for key, tensor in stored.items()}
@@ -234,8 +234,8 @@ def floats(layer: nn.Module) -> dict[str, Tensor]:
 
 
 def base64(layer: nn.Module, x: Tensor) -> Tensor:
-    bias = None if layer.bias is None else layer.bias.detach().double()
-    return functional(layer)(x.double(), layer.weight.detach().double(), bias)
+    bias = None if layer.bias is None else layer.get_parameter("bias").detach().double()
+    return functional(layer)(x.double(), layer.get_parameter("weight").detach().double(), bias)
 
 
 def through(layer: nn.Module, x: Tensor, A: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ def pointwise(layer: nn.Module, hidden: Tensor, B: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(hidden, B.double())
     convolution = (F.conv1d, F.conv2d, F.conv3d)[hidden.ndim - 3]
-    return convolution(hidden, B.double(), groups=layer.groups)
+    return convolution(hidden, B.double(), groups=cast(int, layer.groups))
 
 
 def functional(layer: nn.Module) -> Callable[..., Tensor]:
