@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.training.augment import PRESETS, Augmentation, augment, cut_mix, mix, orient, preset
+from lensmount_adapters.inputs.images import orient
+from lensmount_adapters.training.augment import PRESETS, Augmentation, augment, cut_mix, mix, preset
 
 
 def pixels(n: int = 8, side: int = 24) -> torch.Tensor:

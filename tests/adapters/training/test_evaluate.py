@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from lensmount_adapters import Preprocessing
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import read_folder
@@ -21,6 +23,9 @@ from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.train_adapter import train
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
+
 SLIDES = r"^(.+_s\d+)_"
 
 
@@ -30,7 +35,7 @@ def shapes(draw_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(shapes: Path, backbone: Backbone, tmp_path_factory) -> TrainingResult:
+def trained(shapes: Path, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return train(
         TrainingConfig(
             data=shapes,
@@ -69,6 +74,7 @@ def test_scores_are_those_of_the_mounted_adapter_one_image_at_a_time(
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
     rule = adapter.manifest.preprocessing
+    assert isinstance(rule, Preprocessing)
     images = [preprocess(decode_image((shapes / path).read_bytes()), rule)[None] for path in found.paths]
     expected = torch.cat([adapter.scores(backbone.features(image)) for image in images])
     swapper.unmount()
@@ -111,7 +117,7 @@ def test_a_zip_of_the_folder_gives_the_recorded_test_part_and_the_same_figures(
 
 
 def test_a_folder_with_other_classes_is_refused(
-    trained: TrainingResult, draw_folder, backbone: Backbone, tmp_path: Path
+    trained: TrainingResult, draw_folder: DrawFolder, backbone: Backbone, tmp_path: Path
 ) -> None:
     root = draw_folder(tmp_path / "d", disc=2, cross=2)
 

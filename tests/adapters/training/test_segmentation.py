@@ -9,6 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from lensmount_adapters import Backbone
+from lensmount_adapters.backbone.fingerprint import BackboneRef
+
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 
 from lensmount_adapters import Adapter, Preprocessing, load_backbone
@@ -34,7 +37,7 @@ RULE = Preprocessing(size=(64, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def backbone(request: pytest.FixtureRequest):
+def backbone(request: pytest.FixtureRequest) -> Backbone:
     return load_backbone(request.param, "random:0")
 
 
@@ -107,7 +110,7 @@ def test_the_network_equals_monais_own_and_so_does_its_trace(backbone) -> None:
     assert (backbone.dense, backbone.feature_dim) == (True, 16)
 
 
-def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone, small_backbone) -> None:
+def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone: Backbone, small_backbone: Backbone) -> None:
     odd = RULE.model_copy(update={"size": (64, 72)})
     with pytest.raises(AdapterInvalid, match="multiples of 32"):
         admit(adapter_file(backbone, "head", odd), backbone)

@@ -128,12 +128,13 @@ def test_only_factors_and_head_are_trained_and_counted(backbone: Backbone) -> No
 def test_the_average_follows_the_formula(backbone: Backbone) -> None:
     adapter = adapter_for(backbone, "head")
     average = Average(adapter, 0.5)
-    expected = adapter.head.bias.detach().clone()
+    bias = adapter.head.get_parameter("bias")
+    expected = bias.detach().clone()
     for step in range(1, 8):
         with torch.no_grad():
-            adapter.head.bias += 1
+            bias.add_(1)
         average.update()
         decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * adapter.head.bias.detach()
+        expected = decay * expected + (1 - decay) * bias.detach()
 
     torch.testing.assert_close(average.tensors["head.bias"], expected)
