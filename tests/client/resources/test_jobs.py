@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def hurried(url: str, **options: Any) -> Client:
     return Client(url, sleep=lambda seconds: None, **options)
 
 
-def kinds(events: list[JobEvent]) -> list[str]:
+def kinds(events: Sequence[JobEvent]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
@@ -285,7 +286,7 @@ def test_a_failed_job_raises_with_its_code_and_can_be_retried(server: Any, train
 def test_a_job_that_the_gate_refused_is_not_an_error(server: Any, training: Any) -> None:
     gate = {"passed": False, "reason": "worse", "margin": 0.01, "forced": False, "balanced_accuracy": 0.9}
     replaced = {"name": "cats", "version": 2, "digest": "sha256:1", "balanced_accuracy": 0.95}
-    result = {"published": False, "adapter": None, "gate": {**gate, "replaced": replaced}, "files": []}
+    result: dict[str, Any] = {"published": False, "adapter": None, "gate": {**gate, "replaced": replaced}, "files": []}
     training.outcome = {"state": "succeeded", "result": result}
     with Client(server.url) as client:
         job = client.jobs.submit("pets", "cats").wait()
