@@ -68,7 +68,8 @@ def test_a_running_job_shows_its_progress_and_curves(info: JobInfo) -> None:
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_a_narrow_terminal_is_not_overrun(width: int, info: JobInfo) -> None:
     board = JobBoard(info)
-    for event in (RUNNING, *(epoch(number, number / 100) for number in range(1, 90)), HALF_WAY):
+    events: list[JobEvent] = [RUNNING, *(epoch(number, number / 100) for number in range(1, 90)), HALF_WAY]
+    for event in events:
         board.take(event)
     assert all(len(line) <= width for line in drawn(board, width).splitlines())
 
