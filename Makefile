@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
-.PHONY: install serve test test-avx2 check format options bench gpu zoo samples soak help
+.PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak help
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -30,6 +30,9 @@ serve: $(STAMP)  ## serve the shipped adapters at http://127.0.0.1:8000 (PORT=..
 
 test: $(STAMP)  ## run the complete test suite
 	$(BIN)/python -m pytest
+
+quick: $(STAMP)  ## run the fast tests in two processes: no browser, no PostgreSQL, no network
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak and not gpu and not browser and not postgresql"
 
 test-avx2: $(STAMP)  ## run the same suite with AVX2 only: no AVX-512, AMX or bfloat16
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest

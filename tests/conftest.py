@@ -1,4 +1,4 @@
-"""Fixtures for all folders of tests: which marks run, random adapter files, and what they must do to weights.
+"""Fixtures for all folders of tests: random adapter files, and what they must do to weights.
 
 torch is imported inside the fixtures, because the client's tests run without it.
 """
@@ -27,23 +27,18 @@ if TYPE_CHECKING:
     from lensmount_adapters import Adapter, Backbone, Delta, ExactSwapper, Target
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device.
-
-    This asks for markers, not keywords: keywords include folder names, and a checkout may lie in a folder named gpu.
-    """
-    asked_for_soak = "soak" in str(config.getoption("markexpr"))
-    for item in items:
-        if item.get_closest_marker("soak") and not asked_for_soak:
-            item.add_marker(pytest.mark.skip(reason="full-length run: pytest -m soak"))
-        if item.get_closest_marker("gpu") and not _has_cuda():
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_module_at(Path(__file__).with_name("marks.py")), "marks")
 
 
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+def _module_at(path: Path) -> Any:
+    """Tests are imported file by file and are no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # Random adapter files
@@ -86,13 +81,7 @@ _GENTLE: WeakKeyDictionary[Backbone, float] = WeakKeyDictionary()
 @functools.cache
 def _moves() -> Any:
     """benchmarks/moves.py: benchmarks ask the same of what they draw, and are no package."""
-    path = Path(__file__).parent.parent / "benchmarks" / "moves.py"
-    spec = importlib.util.spec_from_file_location("moves", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _module_at(Path(__file__).parent.parent / "benchmarks" / "moves.py")
 
 
 @pytest.fixture(scope="session")

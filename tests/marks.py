@@ -1,0 +1,100 @@
+"""Which tests run: the marks soak, gpu, slow, browser and postgresql, and the one list of what is slow.
+
+conftest.py registers this file as a plugin. It asks for markers, not keywords: keywords include folder names, and a
+checkout may lie in a folder named gpu.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+# Files, and tests `file::name` with all their parameters, that `make quick` leaves out. A test belongs here if it takes
+# more than a second on an idle machine, a file if most of its seconds are in such tests.
+SLOW = frozenset(
+    {
+        "adapters/cli/test_train.py",
+        "adapters/graph/test_functional.py",
+        "adapters/programs/test_executor.py",
+        "adapters/recipe/test_carry_out.py",
+        "adapters/runners/test_mixed.py",
+        "adapters/runners/test_segment_runner.py",
+        "adapters/runners/test_threads.py",
+        "adapters/swap/test_exact.py",
+        "adapters/test_exactness.py",
+        "adapters/test_random_weights.py",
+        "adapters/test_zoo.py",
+        "adapters/training/test_evaluate.py",
+        "adapters/training/test_search.py",
+        "adapters/training/test_segmentation.py",
+        "adapters/training/test_text_prototypes.py",
+        "adapters/training/test_train_adapter.py",
+        "client/bench/test_load.py",
+        "client/test_package.py",
+        "service/routes/test_integrity.py",
+        "service/test_bench.py",
+        "service/test_calibrate.py",
+        "service/test_clip.py",
+        "service/test_crosstalk.py",
+        "service/test_kills.py",
+        "service/test_recipe.py",
+        "service/test_segmentation.py",
+        "service/test_server.py",
+        "service/test_supervisor.py",
+        "service/test_swap_setting.py",
+        "service/test_volumes.py",
+        "service/worker/test_worker.py",
+        "test_benchmarks_gpu.py",
+        "test_docker.py",
+        "test_docs.py",
+        "test_extras.py",
+        "test_samples.py",
+    }
+)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file that is slow as a whole is not even imported where no slow test may run."""
+    if "not slow" in str(config.getoption("markexpr")) and _relative(collection_path) in SLOW:
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest takes out what -m does not ask for
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device."""
+    asked_for_soak = "soak" in str(config.getoption("markexpr")).replace("not soak", "")
+    for item in items:
+        file = _relative(item.path)
+        if file in SLOW or f"{file}::{getattr(item, 'originalname', item.name)}" in SLOW:
+            item.add_marker(pytest.mark.slow)
+        if "chromium" in _fixtures(item):
+            item.add_marker(pytest.mark.browser)
+        if "postgresql" in {*_fixtures(item), *_parameters(item)}:
+            item.add_marker(pytest.mark.postgresql)
+        if item.get_closest_marker("soak") and not asked_for_soak:
+            item.add_marker(pytest.mark.skip(reason="full-length run: pytest -m soak"))
+        if item.get_closest_marker("gpu") and not _has_cuda():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else path.as_posix()
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
+def _parameters(item: pytest.Item) -> set[str]:
+    call = getattr(item, "callspec", None)
+    return {value for value in call.params.values() if isinstance(value, str)} if call else set()
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
