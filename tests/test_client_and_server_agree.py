@@ -147,7 +147,7 @@ def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None
     found = {(path.name, kind, code) for path, kind, code in RAISED}
     assert ("registry.py", "NotFound", "alias_not_found") in found  # a keyword
     assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
-    assert ("jobs.py", "JobConflict", "job_not_finished") in found  # a local variable
+    assert ("table.py", "JobConflict", "job_not_finished") in found  # a local variable
     assert ("header.py", "AdapterMalformed", "empty_tensor") in found  # by way of a function, a keyword
     assert ("zip_reader.py", "ArchiveInvalid", "zip_overlap") in found  # by way of a function, its first argument
     assert len({code for _, _, code in found}) > 60
