@@ -17,7 +17,7 @@ from fastapi.sse import EventSourceResponse
 import lensmount_client
 from lensmount_adapters import errors as adapters
 from lensmount_adapters.adapter.manifest import RESERVED_NAMES, check_name
-from lensmount_adapters.cli import terminal as adapters_cli
+from lensmount_adapters.cli import terminal
 from lensmount_adapters.training import loop as run
 from lensmount_adapters.training.schedule import EpochRecord
 from lensmount_client._api import jobs as _calls_jobs
@@ -32,8 +32,7 @@ from lensmount_client._resources import job_events as _event_feed
 from lensmount_client._types import jobs as _job_info
 from lensmount_client._types import results as _results
 from lensmount_service import errors as service
-from lensmount_service.jobs import phases
-from lensmount_service.jobs import records as jobs
+from lensmount_service.jobs import phases, records
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.routes import jobs as job_routes
 from lensmount_service.settings import Settings
@@ -260,7 +259,7 @@ def test_a_worker_names_no_phase_but_these_and_in_this_order() -> None:
     trained = {
         text
         for path, tree in SOURCES.items()
-        if path.parent.name == "lensmount_adapters"
+        if "lensmount_adapters" in path.parts
         for node in ast.walk(tree)
         if isinstance(node, ast.keyword) and node.arg == "phase"
         for text in texts(node.value)
@@ -464,6 +463,6 @@ def test_a_chunk_says_where_it_belongs_in_the_words_that_the_server_reads() -> N
     assert parse_content_range(written[1].format(first=5, last=9, total=20)) == (5, 9, 20)
 
 
-def test_the_etag_that_the_server_writes_is_the_digest_that_the_client_reads():
+def test_the_etag_that_the_server_writes_is_the_digest_that_the_client_reads() -> None:
     response = _response.Response(200, {"etag": f'"{DIGEST}"'}, b"")
     assert read.etag_of(response) == DIGEST

@@ -96,7 +96,7 @@ def modules_of(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.needs_all])
-def test_a_command_without_any_one_of_its_packages_is_one_line(command, tmp_path):
+def test_a_command_without_any_one_of_its_packages_is_one_line(command: str, tmp_path: Path) -> None:
     """In one process, which also shows that nothing of the extra is imported before it is looked for."""
     entry = LAZY_COMMANDS[command]
     arguments = [",".join(modules_of(command)), command, *ARGUMENTS[command]]

@@ -183,7 +183,7 @@ def test_the_sdk_has_a_typed_field_for_each_option_of_a_job() -> None:
             assert kind == KINDS[option.type], name
 
 
-def test_the_clients_copy_and_the_tables_of_the_docs_are_what_make_options_writes():
+def test_the_clients_copy_and_the_tables_of_the_docs_are_what_make_options_writes() -> None:
     assert (ROOT / training_options_copy.CLIENT).read_text() == training_options_copy.client_module()
     for name, options in training_options_copy.TABLES.items():
         page = (ROOT / name).read_text()

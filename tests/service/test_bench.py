@@ -72,7 +72,9 @@ def test_a_real_server_answers_every_request(
     assert sum(served) == document["requests"]
 
 
-def test_refused_requests_are_counted_by_their_code(make_parts, make_adapter, folder, capsys):
+def test_refused_requests_are_counted_by_their_code(
+    make_parts: MakeParts, make_adapter: MakeAdapter, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with make_parts(max_queue=1) as parts, listening(parts.app) as url:
         with httpx.Client(base_url=url) as client:
             client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()

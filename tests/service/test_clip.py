@@ -17,6 +17,7 @@ from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.zero_shot import write_zero_shot
+from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeParts

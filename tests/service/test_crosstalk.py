@@ -28,19 +28,23 @@ LABELS = ("a", "b", "c")
 
 
 @pytest.fixture(params=["eager", "openvino", "merged"])
-def make_parts_of(request, make_parts):
+def make_parts_of(request: pytest.FixtureRequest, make_parts: MakeParts) -> MakeParts:
     """A server of each kind in float32, whose hot weights have room for only one adapter."""
     if request.param == "openvino":
         pytest.importorskip("openvino")
     return partial(make_parts, executor=request.param, hot_bytes=12_000_000)
 
 
-def test_64_clients_get_the_scores_of_their_own_adapter(make_parts_of, make_adapter, make_png, fresh_backbone):
+def test_64_clients_get_the_scores_of_their_own_adapter(
+    make_parts_of: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, fresh_backbone: Backbone
+) -> None:
     run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=3_000)
 
 
 @pytest.mark.soak
-def test_64_clients_get_the_scores_of_their_own_adapter_for_long(make_parts_of, make_adapter, make_png, fresh_backbone):
+def test_64_clients_get_the_scores_of_their_own_adapter_for_long(
+    make_parts_of: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, fresh_backbone: Backbone
+) -> None:
     run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=20_000)
 
 

@@ -58,7 +58,9 @@ def litter(path: Path, data: bytes = b"half") -> Path:
     return path
 
 
-def test_files_that_rows_point_at_stay_and_the_others_are_removed(parts, client, tmp_path):
+def test_files_that_rows_point_at_stay_and_the_others_are_removed(
+    parts: Parts, client: TestClient, tmp_path: Path
+) -> None:
     job = client.post("/jobs", json={"dataset": "cells", "adapter": "cells"}).json()["id"]
     lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
     assert lease is not None
@@ -86,7 +88,9 @@ def test_files_that_rows_point_at_stay_and_the_others_are_removed(parts, client,
     assert client.get("/datasets/cells/file").status_code == 200
 
 
-def test_a_young_file_may_belong_to_a_write_in_progress_and_stays(parts, client, tmp_path):
+def test_a_young_file_may_belong_to_a_write_in_progress_and_stays(
+    parts: Parts, client: TestClient, tmp_path: Path
+) -> None:
     young = tmp_path / "blobs" / ("0" * 64)
     young.write_bytes(b"x")
     assert gather(parts, tmp_path, 3600).total == 0
@@ -95,8 +99,8 @@ def test_a_young_file_may_belong_to_a_write_in_progress_and_stays(parts, client,
 
 
 def test_the_checkpoint_of_a_succeeded_job_is_removed_and_that_of_a_failed_job_is_kept_for_a_retry(
-    parts, client, tmp_path
-):
+    parts: Parts, client: TestClient, tmp_path: Path
+) -> None:
     jobs = parts.training.jobs
     for state in ("succeeded", "failed"):
         client.post("/jobs", json={"dataset": "cells", "adapter": "cells"})
@@ -111,8 +115,8 @@ def test_the_checkpoint_of_a_succeeded_job_is_removed_and_that_of_a_failed_job_i
 
 
 def test_an_upload_whose_bytes_were_just_collected_stores_them_again(
-    parts, client, make_adapter, monkeypatch, tmp_path
-):
+    parts: Parts, client: TestClient, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The collector runs between an upload's two writes."""
     publish = Registry.publish
 
@@ -131,7 +135,7 @@ def test_a_server_collects_what_is_old_when_it_starts(make_parts: MakeParts, tmp
         assert list((tmp_path / "blobs").iterdir()) == []
 
 
-def test_the_command_reports_what_it_removed(make_parts, tmp_path):
+def test_the_command_reports_what_it_removed(make_parts: MakeParts, tmp_path: Path) -> None:
     with make_parts() as parts:
         assert parts
     litter(tmp_path / "blobs" / ("0" * 64))
@@ -141,7 +145,7 @@ def test_the_command_reports_what_it_removed(make_parts, tmp_path):
     assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0}
 
 
-def test_an_unsupported_database_is_one_line(tmp_path):
+def test_an_unsupported_database_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--database", "mysql://x"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 78
@@ -149,7 +153,7 @@ def test_an_unsupported_database_is_one_line(tmp_path):
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_collecting_twice_has_the_effect_of_once(make_parts, tmp_path):
+def test_collecting_twice_has_the_effect_of_once(make_parts: MakeParts, tmp_path: Path) -> None:
     with make_parts() as parts:
         assert parts
     from lensmount_service.settings import Settings

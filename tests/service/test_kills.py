@@ -176,7 +176,9 @@ both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=Tr
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
-def insist(ask, accept=(200, 201), seconds=120):
+def insist(
+    ask: Callable[[], httpx.Response], accept: Collection[int] = (200, 201), seconds: float = 120
+) -> httpx.Response:
     """Repeat `ask()` until its response has an accepted status, as a client with retries does."""
     end = time.monotonic() + seconds
     while True:
@@ -189,7 +191,7 @@ def insist(ask, accept=(200, 201), seconds=120):
         time.sleep(0.02)
 
 
-def archive(seed=0, images=12) -> bytes:
+def archive(seed: int = 0, images: int = 12) -> bytes:
     """Two classes of small images, blue and red."""
     buffer = io.BytesIO()
     draw = np.random.default_rng(seed)
@@ -217,7 +219,7 @@ def job(nursery: Nursery, job_id: str) -> Any:
     return insist(lambda: nursery.http.get(f"/jobs/{job_id}")).json()
 
 
-def wait_for(nursery, job_id, holds, seconds=60):
+def wait_for(nursery: Nursery, job_id: str, holds: Callable[[Any], bool], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not holds(found := job(nursery, job_id)):
         assert time.monotonic() < end, f"{found}\n{nursery.log()}"
@@ -292,7 +294,7 @@ def waiting(nursery: Nursery) -> int:
     return sum(found["state"] in ("queued", "running") for found in listed)
 
 
-def check(nursery, jobs):
+def check(nursery: Nursery, jobs: dict[str, Any]) -> dict[str, int]:
     """Every job has ended, none is published twice, and each adapter is complete and answers."""
     codes = Counter(found["error"]["code"] for found in jobs.values() if found["error"])
     assert codes.keys() <= {"worker_lost"}, f"{codes}\n{nursery.log()}"
@@ -335,7 +337,7 @@ def published_by(found: Any) -> bool:
     return found["result"] is not None and found["result"]["published"]
 
 
-def check_no_orphans(nursery):
+def check_no_orphans(nursery: Nursery) -> None:
     """After `lensmount gc`, there is a database row for every file."""
     if not nursery.settings.database:
         with sqlite3.connect(nursery.state / "registry.sqlite3") as file:
@@ -363,7 +365,7 @@ DATASETS = sa.text("SELECT digest FROM datasets WHERE NOT deleted")
 
 
 @both
-def test_nothing_is_lost_when_workers_and_servers_are_killed(nursery, database):
+def test_nothing_is_lost_when_workers_and_servers_are_killed(nursery: Nursery, database: str | None) -> None:
     counts = survive(nursery, workers=3 if database else 1, server_kills=5, worker_kills=10)
     assert counts["succeeded"] >= 1
 
@@ -378,7 +380,7 @@ def test_nothing_is_lost_in_two_hundred_kills_of_workers_and_a_hundred_of_server
     assert counts["succeeded"] >= 50
 
 
-def stop_between_transactions(nursery, pid):
+def stop_between_transactions(nursery: Nursery, pid: int) -> None:
     """Stop the process outside a transaction: inside, it would hold SQLite's lock, and nobody could claim its job."""
     database = Database(nursery.settings.database_url())
     try:
@@ -394,7 +396,7 @@ def stop_between_transactions(nursery, pid):
 
 
 @both
-def test_a_zombie_publishes_nothing_and_continues_with_other_jobs(nursery):
+def test_a_zombie_publishes_nothing_and_continues_with_other_jobs(nursery: Nursery) -> None:
     server, zombie = nursery.server(), nursery.worker()
     assert server
     push(nursery)
@@ -415,7 +417,9 @@ def test_a_zombie_publishes_nothing_and_continues_with_other_jobs(nursery):
 
 
 @both
-def test_sigterm_gives_the_job_back_within_five_seconds_and_another_worker_resumes_from_the_last_epoch(nursery):
+def test_sigterm_gives_the_job_back_within_five_seconds_and_another_worker_resumes_from_the_last_epoch(
+    nursery: Nursery,
+) -> None:
     nursery.server()
     first = nursery.worker()
     push(nursery)
@@ -440,7 +444,7 @@ def test_sigterm_gives_the_job_back_within_five_seconds_and_another_worker_resum
 
 
 @sqlite
-def test_a_resumed_job_makes_the_same_adapter_as_an_undisturbed_one(nursery):
+def test_a_resumed_job_makes_the_same_adapter_as_an_undisturbed_one(nursery: Nursery) -> None:
     nursery.server()
     push(nursery)
     worker = nursery.worker()
@@ -459,7 +463,7 @@ def test_a_resumed_job_makes_the_same_adapter_as_an_undisturbed_one(nursery):
 
 
 @sqlite
-def test_a_worker_outlasts_a_server_that_is_away(nursery, until):
+def test_a_worker_outlasts_a_server_that_is_away(nursery: Nursery, until) -> None:
     server = nursery.server()
     nursery.worker()
     push(nursery)
@@ -473,7 +477,7 @@ def test_a_worker_outlasts_a_server_that_is_away(nursery, until):
     assert (found["state"], found["attempt"]) == ("succeeded", 1)
 
 
-def lease_until(nursery, job_id):
+def lease_until(nursery: Nursery, job_id: str):
     """When the job's lease expires, in seconds since the epoch, read while there is no server."""
     with contextlib.closing(Database(nursery.settings.database_url())) as database, database.read() as connection:
         return connection.execute(sa.select(job_table.c.lease_until).where(job_table.c.id == job_id)).scalar_one()
@@ -493,20 +497,22 @@ def test_a_running_job_is_cancelled_at_its_next_step(nursery: Nursery) -> None:
 
 
 @sqlite
-def test_a_server_gives_bit_exact_answers_while_a_job_trains_and_publishes(nursery, until):
+def test_a_server_gives_bit_exact_answers_while_a_job_trains_and_publishes(nursery: Nursery, until) -> None:
     nursery.server()
     nursery.worker()
     push(nursery)
     wait_for(nursery, submit(nursery, adapter="cells"), ended)
     image = zipfile.ZipFile(io.BytesIO(archive())).read("red/0.png")
 
-    def ask():
+    def ask() -> tuple[str, str]:
         response = nursery.http.post("/predict?adapter=cells@1", content=image).json()
         return str(response["predictions"]), response["adapter"]["digest"]
 
     joins = nursery.http.get("/limits").json()["engine"]["executor"] == "openvino"
 
-    def is_settled():  # each way of computing has its own last bits; wait for the last one that the server switches to
+    def is_settled() -> (
+        bool
+    ):  # each way of computing has its own last bits; wait for the last one that the server switches to
         ask()
         if joins:
             return 'lensmount_images_total{mode="whole"}' in nursery.http.get("/metrics").text

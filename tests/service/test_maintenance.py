@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def opened(tmp_path):
+def opened(tmp_path: Path) -> Callable[[], AbstractContextManager[Parts]]:
     """The parts of a server in plain torch, closed after all background work."""
 
     @contextmanager
@@ -57,7 +57,11 @@ def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return run
 
 
-def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(opened, calibrate, make_adapter):
+def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(
+    opened: Callable[[], AbstractContextManager[Parts]],
+    calibrate: Callable[..., subprocess.CompletedProcess[str]],
+    make_adapter: MakeAdapter,
+) -> None:
     with opened() as parts:
         parts.catalog.upload("cells", make_adapter(1))
 
@@ -89,7 +93,9 @@ def test_people_get_a_table_in_milliseconds(
     assert ": hot: 1 image " in result.stdout
 
 
-def test_a_missing_executor_is_one_line_with_the_fix(calibrate):
+def test_a_missing_executor_is_one_line_with_the_fix(
+    calibrate: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     result = calibrate("--executor", "cudagraphs")
 
     assert result.returncode == 78

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import FastAPI
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def protected(make_parts):
+def protected(make_parts: MakeParts):
     with make_parts(token="secret") as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         yield client
 
@@ -30,7 +30,7 @@ def every_route(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}])
-def test_every_route_except_health_and_docs_requires_the_token(protected, headers):
+def test_every_route_except_health_and_docs_requires_the_token(protected, headers: dict[str, Any]) -> None:
     asked = list(every_route(protected.app))
 
     assert len(asked) >= 30
@@ -43,7 +43,7 @@ def test_every_route_except_health_and_docs_requires_the_token(protected, header
             assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_with_the_token_any_host_name_is_served(protected):
+def test_with_the_token_any_host_name_is_served(protected) -> None:
     assert protected.get("/limits", headers={"Authorization": "Bearer secret"}).status_code == 200
 
 
@@ -59,13 +59,13 @@ def test_loopback_names_are_served_without_a_token(client: TestClient, host: str
     assert client.get("/adapters", headers={"Host": host}).status_code == 200
 
 
-def test_a_page_of_another_site_is_refused(client):
+def test_a_page_of_another_site_is_refused(client: TestClient) -> None:
     refused = client.post("/predict?adapter=cells", content=b"", headers={"Origin": "https://evil.example"})
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
     assert client.get("/adapters", headers={"Origin": "http://localhost:8000"}).status_code == 200
 
 
-def test_the_server_chooses_the_request_id(client):
+def test_the_server_chooses_the_request_id(client: TestClient) -> None:
     first = client.get("/limits", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
     second = client.get("/limits").headers["X-Request-Id"]
 

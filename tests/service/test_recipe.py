@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,10 @@ from lensmount_adapters.recipe.carry_out import Plan, carry_out
 from lensmount_adapters.recipe.helix import draw_helix, write_helices
 from lensmount_adapters.recipe.masks import base_weights
 from lensmount_adapters.recipe.recipe import load_recipe, recipe_names
+from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakeParts
+    pass
 
 SMALL = {"size": 32, "epochs": 1, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "test_fraction": 0.25}
 FEW = (("group_regex", None), ("shots", 4), ("validation_fraction", 0.2))

@@ -48,7 +48,9 @@ def maps() -> Backbone:
     return small("monai_unet")
 
 
-def make_segmentation(backbone: Backbone, seed: int, labels: tuple[str, ...] = ("nucleus",), tucker: bool = False):
+def make_segmentation(
+    backbone: Backbone, seed: int, labels: tuple[str, ...] = ("nucleus",), tucker: bool = False
+) -> bytes:
     """An adapter file with a delta on every convolution, even transposed ones. Its masks are neither empty nor full."""
     generator = torch.Generator().manual_seed(seed)
     tensors, modules = {}, {}
@@ -115,7 +117,7 @@ def decoded(size: list[int], counts: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["monai_unet", "monai_basic_unet"])
-def test_masks_equal_those_of_a_dense_network_in_every_format(name, make_png, tmp_path) -> None:
+def test_masks_equal_those_of_a_dense_network_in_every_format(name: str, make_png: MakePng, tmp_path: Path) -> None:
     backbone = small(name)
     with serving(backbone, tmp_path) as client:
         check_forms(client, backbone, make_png(1, SIZE))
@@ -171,7 +173,7 @@ def handed_on(served: TestClient, request: httpx.Request) -> httpx.Response:
     return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
-def test_the_sdk_reports_an_adapter_without_masks(client, make_png) -> None:
+def test_the_sdk_reports_an_adapter_without_masks(client: TestClient, make_png: MakePng) -> None:
     handed = httpx.MockTransport(lambda request: handed_on(client, request))
     with Client("http://127.0.0.1", transport=handed) as sdk:
         with pytest.raises(UnexpectedResponse, match="has no masks"):
@@ -180,7 +182,7 @@ def test_the_sdk_reports_an_adapter_without_masks(client, make_png) -> None:
             sdk.mask_png(make_png(), "cells")
 
 
-def test_several_images_and_adapters_share_one_response(served, make_png) -> None:
+def test_several_images_and_adapters_share_one_response(served: TestClient, make_png: MakePng) -> None:
     files = [("file", (f"{seed}.png", make_png(seed, SIZE))) for seed in range(2)]
     alone = served.post("/predict?adapter=two", content=make_png(1, SIZE)).json()
     results = served.post("/predict?adapter=plain,two", files=files).json()["results"]
@@ -201,18 +203,20 @@ def test_several_images_and_adapters_share_one_response(served, make_png) -> Non
         ("image/png;q=0, */*", "application/json"),
     ],
 )
-def test_accept_chooses_the_format(served, make_png, accept, kind) -> None:
+def test_accept_chooses_the_format(served: TestClient, make_png: MakePng, accept: str, kind: str) -> None:
     answer = served.post("/predict?adapter=plain", content=make_png(1, SIZE), headers={"Accept": accept})
     assert answer.headers["content-type"] == kind
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "image/png;q=0", "nonsense;;q=x", ",;,"])
-def test_an_accept_header_that_excludes_every_format_is_refused(served, make_png, accept) -> None:
+def test_an_accept_header_that_excludes_every_format_is_refused(
+    served: TestClient, make_png: MakePng, accept: str
+) -> None:
     answer = served.post("/predict?adapter=plain", content=make_png(1, SIZE), headers={"Accept": accept})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
-def test_masks_without_json_are_only_for_one_image_and_one_adapter(served, make_png) -> None:
+def test_masks_without_json_are_only_for_one_image_and_one_adapter(served: TestClient, make_png: MakePng) -> None:
     headers = {"Accept": "image/png"}
     files = [("file", (f"{seed}.png", make_png(seed, SIZE))) for seed in range(2)]
     answer = served.post("/predict?adapter=plain", files=files, headers=headers)
@@ -229,7 +233,7 @@ def test_an_adapter_of_labels_has_no_masks(client: TestClient, make_png: MakePng
     assert "segmentation" not in answer.json()
 
 
-def test_an_image_and_its_masks_are_rotated_as_its_exif_says(served) -> None:
+def test_an_image_and_its_masks_are_rotated_as_its_exif_says(served: TestClient) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
     upright, turned = io.BytesIO(), io.BytesIO()
     Image.fromarray(pixels).save(upright, "PNG")

@@ -31,7 +31,7 @@ def stderr_of(process: subprocess.Popen[str]) -> IO[str]:
 
 
 @contextmanager
-def serving(state, *options):
+def serving(state: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process on a free port; yields the process and its URL."""
     process = subprocess.Popen(
         [*SERVE, *SMALL, "--state", str(state), *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -62,7 +62,9 @@ def serving(state, *options):
             process.stdout.close()
 
 
-def test_sigterm_finishes_accepted_requests_and_exits_with_0(tmp_path, make_adapter, make_png):
+def test_sigterm_finishes_accepted_requests_and_exits_with_0(
+    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     with serving(tmp_path, "--max-batch", "1") as (process, url):
         httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
         files = [("file", (f"{i}.png", make_png(i, (1200, 1000)))) for i in range(48)]
@@ -89,7 +91,7 @@ def test_acknowledged_uploads_survive_kill_9(tmp_path: Path, make_adapter: MakeA
             assert acknowledged.items() <= listed.items()
             enough = len(acknowledged) + 5
 
-            def kill(process=process, enough=enough):
+            def kill(process: subprocess.Popen[str] = process, enough: int = enough) -> None:
                 while len(acknowledged) < enough:  # then the next upload is in progress
                     time.sleep(0.001)
                 process.kill()
@@ -138,7 +140,7 @@ def test_a_wrong_start_ends_at_once_with_one_line(tmp_path: Path, case: str) -> 
     assert not (case in WRONG_SETTINGS and progress)
 
 
-def test_a_taken_port_is_one_line(tmp_path):
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = subprocess.run(
@@ -149,7 +151,7 @@ def test_a_taken_port_is_one_line(tmp_path):
     assert f"127.0.0.1:{port}: Address already in use. Fix: choose another port with --port" in line
 
 
-def test_a_taken_port_is_reported_before_torch_is_imported():
+def test_a_taken_port_is_reported_before_torch_is_imported() -> None:
     script = (
         "import atexit, sys; from lensmount_client._cli.main import main; "
         "atexit.register(lambda: print('torch' in sys.modules)); "
@@ -162,7 +164,7 @@ def test_a_taken_port_is_reported_before_torch_is_imported():
 
 
 @contextmanager
-def starting(state, *options):
+def starting(state: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A server process whose output is read line by line."""
     process = subprocess.Popen(
         [*SERVE, *SMALL, "--state", str(state), *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -175,7 +177,7 @@ def starting(state, *options):
         stderr_of(process).close()
 
 
-def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path):
+def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path: Path) -> None:
     with starting(tmp_path) as process:
         lines = []
         for line in stderr_of(process):
@@ -207,7 +209,7 @@ def test_ctrl_c_while_loading_is_one_line(tmp_path: Path) -> None:
         assert process.wait(300) == 130
 
 
-def test_with_json_logs_every_line_is_json(tmp_path):
+def test_with_json_logs_every_line_is_json(tmp_path: Path) -> None:
     with starting(tmp_path, "--log-format", "json") as process:
         for line in process.stderr:
             if (entry := json.loads(line))["event"] == "serving":
@@ -221,7 +223,9 @@ def test_with_json_logs_every_line_is_json(tmp_path):
         assert process.wait(300) == 0
 
 
-def test_a_slow_client_that_disconnects_leaves_nothing_behind(tmp_path, make_adapter, make_png):
+def test_a_slow_client_that_disconnects_leaves_nothing_behind(
+    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     with serving(tmp_path) as (_, url):
         httpx.put(f"{url}/adapters/cells", content=make_adapter(1)).raise_for_status()
         host, port = url.removeprefix("http://").split(":")

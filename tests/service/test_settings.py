@@ -14,16 +14,16 @@ def test_an_address_beyond_loopback_needs_a_token(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_needs_no_token(host):
+def test_loopback_needs_no_token(host: str) -> None:
     assert Settings(host=host).token is None
 
 
-def test_an_empty_token_is_refused():
+def test_an_empty_token_is_refused() -> None:
     with pytest.raises(ValidationError, match="empty token"):
         Settings(host="0.0.0.0", token=SecretStr(" "))
 
 
-def test_variables_apply_where_no_flag_is_given(monkeypatch):
+def test_variables_apply_where_no_flag_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENSMOUNT_PORT", "9000")
     monkeypatch.setenv("LENSMOUNT_MAX_BATCH", "4")
 

@@ -6,9 +6,8 @@ import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,6 +18,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.supervisor import WorkerProcess, worker_variables
 
 if TYPE_CHECKING:
+    pass
     from tests.service.conftest import MakePictures
 
 
@@ -44,30 +44,30 @@ def child(code: str) -> tuple[str, ...]:
 class Log:
     """The supervisor's log: what it has reported at the levels warning and error."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.events = []
 
-    def warning(self, event, **fields):
+    def warning(self, event, **fields: Any) -> None:
         self.events.append((event, fields))
 
     error = warning
 
 
 @pytest.fixture
-def log(monkeypatch):
+def log(monkeypatch: pytest.MonkeyPatch):
     log = Log()
     monkeypatch.setattr(supervisor, "log", log)
     return log
 
 
-def test_a_worker_that_crashes_is_restarted(settings, until, tmp_path):
+def test_a_worker_that_crashes_is_restarted(settings: Settings, until, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(1)"
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)):
         until(lambda: starts.exists() and len(starts.read_text()) >= 3)
 
 
-def test_a_worker_that_cannot_start_is_not_restarted(settings, log, until, tmp_path):
+def test_a_worker_that_cannot_start_is_not_restarted(settings: Settings, log, until, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(78)"
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)) as worker:
@@ -77,7 +77,7 @@ def test_a_worker_that_cannot_start_is_not_restarted(settings, log, until, tmp_p
     assert starts.read_text() == "x"
 
 
-def test_the_worker_ends_with_the_server(settings, until):
+def test_the_worker_ends_with_the_server(settings: Settings, until) -> None:
     with WorkerProcess(settings, "http://127.0.0.1:1", child("import time; time.sleep(60)")) as worker:
         until(lambda: worker.pid is not None)
         pid = worker.pid
@@ -87,7 +87,9 @@ def test_the_worker_ends_with_the_server(settings, until):
     assert worker.pid is None
 
 
-def test_a_worker_that_ignores_sigterm_is_killed(settings, monkeypatch, until, tmp_path):
+def test_a_worker_that_ignores_sigterm_is_killed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, until, tmp_path: Path
+) -> None:
     monkeypatch.setattr(supervisor, "TERMINATE_S", 0.2)
     deaf = tmp_path / "deaf"
     code = f"import signal, time; signal.signal(15, signal.SIG_IGN); open({str(deaf)!r}, 'w'); time.sleep(60)"
@@ -99,7 +101,7 @@ def test_a_worker_that_ignores_sigterm_is_killed(settings, monkeypatch, until, t
         os.kill(pid, 0)
 
 
-def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(settings):
+def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(settings: Settings) -> None:
     values = worker_variables(settings, "http://127.0.0.1:8000")
     assert values["LENSMOUNT_TOKEN"] == "secret-token"
     assert values["LENSMOUNT_DATABASE"] == "postgresql://a:b@db/x"
@@ -111,8 +113,8 @@ def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(setti
 
 
 def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_when_it_is_killed(
-    tmp_path, make_pictures, until
-):
+    tmp_path: Path, make_pictures: MakePictures, until
+) -> None:
     make_pictures(tmp_path / "images", ("a", "b"), 10)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import load_backbone
+from lensmount_adapters import Backbone, load_backbone
 from lensmount_service import build
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings

@@ -15,7 +15,7 @@ import transformers
 from PIL import Image
 from torch.nn import functional as F
 
-from lensmount_adapters import Backbone, Preprocessing, load_backbone
+from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.backbone.clip import random_image_tower
 from lensmount_adapters.delta.initial import fresh_low_rank
 from lensmount_adapters.delta.kinds import LowRank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -13,13 +14,16 @@ from lensmount_adapters.cli.evaluate import evaluate
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
+
 app = typer.Typer()
 app.command("evaluate")(evaluate)
 run = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def shapes(draw_folder, tmp_path_factory) -> Path:
+def shapes(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=20, bar=20)
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 RULE = Preprocessing(size=(32, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 
 
-def test_classes_are_the_sorted_folder_names_and_samples_are_in_path_order(draw_folder, tmp_path: Path) -> None:
+def test_classes_are_the_sorted_folder_names_and_samples_are_in_path_order(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
     root = draw_folder(tmp_path / "d", zebra=3, ant=2)
 
     folder = read_folder(root)
@@ -34,7 +36,7 @@ def test_classes_are_the_sorted_folder_names_and_samples_are_in_path_order(draw_
     assert folder.labels().tolist() == [0, 0, 1, 1, 1]
 
 
-def test_a_sample_has_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> None:
+def test_a_sample_has_the_sha256_of_its_file(draw_folder: DrawFolder, tmp_path: Path) -> None:
     folder = read_folder(draw_folder(tmp_path / "d", a=2, b=2))
 
     sample = folder.samples[0]
@@ -42,7 +44,9 @@ def test_a_sample_has_the_sha256_of_its_file(draw_folder, tmp_path: Path) -> Non
     assert sample.digest == hashlib.sha256((folder.root / sample.path).read_bytes()).hexdigest()
 
 
-def test_the_digest_does_not_depend_on_the_folder_s_location_but_on_every_byte(draw_folder, tmp_path: Path) -> None:
+def test_the_digest_does_not_depend_on_the_folder_s_location_but_on_every_byte(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     shutil.copytree(root, tmp_path / "elsewhere")
     assert read_folder(root).digest == read_folder(tmp_path / "elsewhere").digest
@@ -73,7 +77,7 @@ def test_an_expression_that_misses_a_file_is_refused_with_the_file_named(
 
 
 def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with_a_fix(
-    draw_folder, tmp_path: Path
+    draw_folder: DrawFolder, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError, match="found no folder"):
         read_folder(tmp_path / "nowhere")
@@ -89,7 +93,7 @@ def test_no_folder_no_classes_one_class_and_an_empty_class_are_each_refused_with
         read_folder(root)
 
 
-def test_files_that_are_not_images_are_ignored_and_named(draw_folder, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_ignored_and_named(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "a" / ".hidden.png").write_bytes(b"x")
@@ -129,7 +133,7 @@ def test_byte_identical_images_share_a_group_even_across_slides(draw_folder: Dra
     assert "byte-identical" in folder.notes[0]
 
 
-def test_one_image_in_two_classes_is_reported(draw_folder, tmp_path: Path) -> None:
+def test_one_image_in_two_classes_is_reported(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     shutil.copy(root / "a" / "a_s00_00.png", root / "b" / "copy.png")
 
@@ -145,7 +149,9 @@ def test_pixels_are_those_that_serving_would_see(draw_folder: DrawFolder, tmp_pa
     assert torch.equal(pixels, torch.stack(expected))
 
 
-def test_labels_of_an_adapter_order_the_classes_and_unknown_classes_are_refused(draw_folder, tmp_path: Path) -> None:
+def test_labels_of_an_adapter_order_the_classes_and_unknown_classes_are_refused(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
 
     folder = read_folder(root, classes=["c", "b", "a"])
@@ -184,7 +190,7 @@ def test_a_zip_of_a_folder_is_the_folder(draw_folder: DrawFolder, tmp_path: Path
         assert torch.equal(read_pixels(found, found.samples, RULE), read_pixels(folder, folder.samples, RULE))
 
 
-def test_zip_08_system_files_and_nested_zips_are_ignored(draw_folder, tmp_path: Path) -> None:
+def test_zip_08_system_files_and_nested_zips_are_ignored(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=2, b=2)
     more = {"__MACOSX/a/._1.png": b"x", "cells/.DS_Store": b"x", "cells/a/Thumbs.db": b"x", "cells/a/inner.zip": b"PK"}
 
@@ -198,7 +204,7 @@ def test_zip_08_system_files_and_nested_zips_are_ignored(draw_folder, tmp_path: 
     assert "2 file(s) were ignored" in read_folder(zipped).notes[0]
 
 
-def test_one_class_in_a_top_folder_is_still_one_class(draw_folder, tmp_path: Path) -> None:
+def test_one_class_in_a_top_folder_is_still_one_class(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", a=3)
 
     with pytest.raises(DatasetError, match=r"one class folder \(a\)") as caught:

@@ -39,7 +39,7 @@ def pack(root: Path, target: Path, method: int, backwards: bool) -> Path:
     return target
 
 
-def test_equal_contents_give_equal_bytes_from_a_folder_or_any_zip(draw_folder, tmp_path: Path) -> None:
+def test_equal_contents_give_equal_bytes_from_a_folder_or_any_zip(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=4, bee=3)
 
     ways = [

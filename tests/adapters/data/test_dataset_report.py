@@ -76,14 +76,16 @@ def test_copies_and_look_alikes_are_counted_apart(draw_folder: DrawFolder, tmp_p
     assert codes(report) == {"duplicates"}
 
 
-def test_one_image_under_two_labels_is_a_conflict_as_copy_and_as_look_alike(draw_folder, tmp_path: Path) -> None:
+def test_one_image_under_two_labels_is_a_conflict_as_copy_and_as_look_alike(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
     for how in (shutil.copy, nearly):
         root = draw_folder(tmp_path / how.__name__, ant=24, bee=24)
         how(root / "ant" / "ant_s00_00.png", root / "bee" / "same.jpg")
         assert "label_conflict" in codes(report_on(root))
 
 
-def test_zip_13_an_image_in_two_stated_parts_is_suspected_of_leaking(draw_folder, tmp_path: Path) -> None:
+def test_zip_13_an_image_in_two_stated_parts_is_suspected_of_leaking(draw_folder: DrawFolder, tmp_path: Path) -> None:
     for how in (shutil.copy, nearly):
         root = draw_folder(tmp_path / how.__name__, ant=24, bee=24)
         how(root / "ant" / "ant_s00_00.png", root / "ant" / "same.jpg")
@@ -108,7 +110,7 @@ def test_a_group_in_two_stated_parts_is_suspected_of_leaking(draw_folder: DrawFo
     assert codes(report_on(root)) == {"leakage_suspected"}
 
 
-def test_small_uneven_classes_and_parts_without_a_class_are_warnings(draw_folder, tmp_path: Path) -> None:
+def test_small_uneven_classes_and_parts_without_a_class_are_warnings(draw_folder: DrawFolder, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "d", ant=31, bee=3)
     Image.new("RGB", (20, 90), (200, 10, 10)).save(root / "ant" / "tiny.png")
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))

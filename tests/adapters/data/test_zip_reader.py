@@ -88,7 +88,9 @@ def test_a_good_archive_reads_as_zipfile_reads_it(opened: Callable[..., Archive]
     assert {name: archive.read(name) for name in archive.entries} == FILES
 
 
-def test_archives_of_a_stream_a_64_bit_writer_and_info_zip_are_read(opened, tmp_path: Path) -> None:
+def test_archives_of_a_stream_a_64_bit_writer_and_info_zip_are_read(
+    opened: Callable[..., Archive], tmp_path: Path
+) -> None:
     class Pipe(io.RawIOBase):  # zipfile then writes sizes after the data
         written = b""
 
@@ -150,7 +152,7 @@ def test_a_64_bit_end_record_is_read(opened: Callable[..., Archive]) -> None:
         lambda data: data[:-12] + b"\1\0" + data[-10:],  # fewer entries here than in all
     ],
 )
-def test_zip_01_anything_but_one_complete_zip_is_malformed(opened, damage) -> None:
+def test_zip_01_anything_but_one_complete_zip_is_malformed(opened: Callable[..., Archive], damage: Any) -> None:
     assert refusal(opened, damage(pack(FILES))) == "zip_malformed"
 
 
@@ -206,7 +208,9 @@ def test_zip_02_data_that_reach_into_the_directory_are_refused(opened: Callable[
     assert refusal(opened, head + directory + end(1, len(directory), len(head))) == "zip_overlap"
 
 
-def test_zip_03_ratio_total_and_count_are_decided_from_the_directory(opened, monkeypatch) -> None:
+def test_zip_03_ratio_total_and_count_are_decided_from_the_directory(
+    opened: Callable[..., Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(zlib, "decompressobj", lambda *_: pytest.fail("unpacked before it was checked"))
 
     assert refusal(opened, pack({"a/1.png": bytes(10_000_000)})) == "zip_too_large"
@@ -217,7 +221,7 @@ def test_zip_03_ratio_total_and_count_are_decided_from_the_directory(opened, mon
         opened(pack({f"a/{i}": b"" for i in range(5000)}), max_entries=4999)
 
 
-def test_zip_03_a_count_beyond_the_directory_is_refused_at_once(opened) -> None:
+def test_zip_03_a_count_beyond_the_directory_is_refused_at_once(opened: Callable[..., Archive]) -> None:
     data = pack(FILES)
     at = data.rindex(b"PK\x05\x06")
     lying = data[: at + 8] + struct.pack("<HH", 60_000, 60_000) + data[at + 12 :]
@@ -233,7 +237,9 @@ def test_zip_03_an_entry_over_the_limit_is_not_read(opened: Callable[..., Archiv
 
 
 @pytest.mark.parametrize("declared", [1, 999, 1001, 100_000])
-def test_zip_04_a_wrong_declared_size_is_refused_when_the_entry_is_read(opened, declared: int) -> None:
+def test_zip_04_a_wrong_declared_size_is_refused_when_the_entry_is_read(
+    opened: Callable[..., Archive], declared: int
+) -> None:
     data = random.Random(0).randbytes(1000)
     archive = opened(one_entry(b"a/1.png", deflated(data), declared, zlib.crc32(data)))
 
@@ -243,7 +249,9 @@ def test_zip_04_a_wrong_declared_size_is_refused_when_the_entry_is_read(opened, 
     assert caught.value.code == "zip_size_mismatch"
 
 
-def test_zip_04_reading_stops_one_byte_after_the_declared_size(opened, monkeypatch) -> None:
+def test_zip_04_reading_stops_one_byte_after_the_declared_size(
+    opened: Callable[..., Archive], monkeypatch: pytest.MonkeyPatch
+) -> None:
     held: list[int] = []
     real = zlib.decompressobj
 
@@ -282,7 +290,7 @@ def test_zip_04_two_sizes_for_one_entry_and_stored_sizes_that_differ_are_refused
     assert refusal(opened, head + directory + end(1, len(directory), len(head))) == "zip_size_mismatch"
 
 
-def test_bytes_that_fail_their_checksum_or_are_not_deflate_are_refused(opened) -> None:
+def test_bytes_that_fail_their_checksum_or_are_not_deflate_are_refused(opened: Callable[..., Archive]) -> None:
     data = b"y" * 100
     for packed, crc in ((deflated(data), 1), (b"\xff" * 40, zlib.crc32(data))):
         with pytest.raises(ArchiveInvalid) as caught:
@@ -314,7 +322,7 @@ def test_zip_05_bad_paths_are_refused(opened: Callable[..., Archive], name: str)
     assert refusal(opened, one_entry(raw, b"", 0, 0, method=0)) == "zip_bad_path"
 
 
-def test_zip_05_a_nul_and_a_name_that_is_not_the_utf8_it_claims_are_refused(opened) -> None:
+def test_zip_05_a_nul_and_a_name_that_is_not_the_utf8_it_claims_are_refused(opened: Callable[..., Archive]) -> None:
     assert refusal(opened, one_entry(b"a/x\0.png", b"", 0, 0, method=0)) == "zip_bad_path"
     assert refusal(opened, one_entry(b"a/\xff.png", b"", 0, 0, flags=0x800, method=0)) == "zip_bad_path"
     assert "a/é.png" in opened(one_entry("a/é.png".encode(), b"", 0, 0, method=0)).entries
@@ -343,7 +351,9 @@ def test_zip_06_links_and_devices_are_refused(opened: Callable[..., Archive], ki
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_zip_07_names_that_are_equal_on_some_system_are_refused(opened, names: tuple[str, str]) -> None:
+def test_zip_07_names_that_are_equal_on_some_system_are_refused(
+    opened: Callable[..., Archive], names: tuple[str, str]
+) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in names:
@@ -362,7 +372,7 @@ def test_zip_12_zstd_and_patched_data_are_refused(opened: Callable[..., Archive]
     assert refusal(opened, one_entry(b"a/1.png", b"x", 1, 0, flags=0x20)) == "zip_method_not_supported"
 
 
-def test_a_local_header_that_disagrees_with_the_directory_is_refused(opened) -> None:
+def test_a_local_header_that_disagrees_with_the_directory_is_refused(opened: Callable[..., Archive]) -> None:
     data = pack({"a/1.png": b"hello"}, zipfile.ZIP_STORED)
 
     assert refusal(opened, data.replace(b"a/1.png", b"b/2.png", 1)) == "zip_malformed"

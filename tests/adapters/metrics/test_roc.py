@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,11 @@ from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.roc import roc_curves
 from lensmount_adapters.metrics.scored import ScoredPart
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged
 
-def test_the_area_under_a_curve_is_its_auroc(draw_judged) -> None:
+
+def test_the_area_under_a_curve_is_its_auroc(draw_judged: DrawJudged) -> None:
     scored = draw_judged([f"c{n}" for n in range(5)], images=80, wrong=30)
 
     curves = roc_curves(scored)
@@ -22,7 +27,7 @@ def test_the_area_under_a_curve_is_its_auroc(draw_judged) -> None:
         assert np.trapezoid(y, x) == pytest.approx(curve.auroc)
 
 
-def test_two_classes_give_one_curve_and_many_classes_the_lowest_ones(draw_judged) -> None:
+def test_two_classes_give_one_curve_and_many_classes_the_lowest_ones(draw_judged: DrawJudged) -> None:
     many = draw_judged([f"c{n}" for n in range(30)], images=300, wrong=90)
 
     assert [curve.label for curve in roc_curves(draw_judged(["oak", "elm"]))] == ["elm"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
 
 if TYPE_CHECKING:
-    from tests.adapters.conftest import DrawJudged
+    pass
 
 LABELS = ["oak", "elm", "ash"]
 TRUTH = torch.tensor([0, 0, 1, 2, 2])

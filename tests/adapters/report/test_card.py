@@ -23,7 +23,7 @@ def tables_of(card: str) -> list[list[list[str]]]:
     return [[re.split(r"(?<!\\)\|", line)[1:-1] for line in block.strip().splitlines()] for block in blocks]
 
 
-def test_a_card_gives_the_metrics_of_the_test_part(draw_manifest, draw_judged) -> None:
+def test_a_card_gives_the_metrics_of_the_test_part(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     test = draw_judged(["oak", "elm"], images=40, wrong=4)
 
     card = model_card(
@@ -41,7 +41,9 @@ def test_a_card_gives_the_metrics_of_the_test_part(draw_manifest, draw_judged) -
     assert "Best epoch 5 of 5, 1 min 23 s in bf16 on 2 CPU thread(s), torch 2.99." in card
 
 
-def test_without_parts_the_card_gives_the_record_s_metrics(draw_manifest, draw_judged) -> None:
+def test_without_parts_the_card_gives_the_record_s_metrics(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     manifest = draw_manifest(["oak", "elm"])
     figures = {"test": draw_judged(["oak", "elm"]).metrics.to_json()}
     manifest = manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}})
@@ -52,7 +54,7 @@ def test_without_parts_the_card_gives_the_record_s_metrics(draw_manifest, draw_j
     assert "calibration" not in card
 
 
-def test_without_any_metrics_the_card_has_no_such_section(draw_manifest) -> None:
+def test_without_any_metrics_the_card_has_no_such_section(draw_manifest: DrawManifest) -> None:
     card = model_card(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {})
 
     assert "accuracy" not in card
@@ -66,7 +68,7 @@ def test_an_adapter_without_a_record_has_a_card_too(draw_manifest: DrawManifest)
     assert "## " not in card
 
 
-def test_the_texts_beyond_the_record_are_placed_in_order(draw_manifest) -> None:
+def test_the_texts_beyond_the_record_are_placed_in_order(draw_manifest: DrawManifest) -> None:
     texts = CardTexts("Trees", "Read this.", "Photographs (CC0).", "tree", "Leaves only.", "    lensmount train ...")
 
     card = model_card(draw_manifest(["oak", "elm"]), DIGEST, 20_000, texts=texts)
@@ -85,7 +87,9 @@ def test_the_texts_beyond_the_record_are_placed_in_order(draw_manifest) -> None:
 @pytest.mark.parametrize(
     "label", ["<script>alert(1)</script>", "a|b", "**bold**", "[x](javascript:alert(1))", "`", "&lt;"]
 )
-def test_no_label_is_read_as_markup_or_breaks_a_table(label: str, draw_manifest, draw_judged) -> None:
+def test_no_label_is_read_as_markup_or_breaks_a_table(
+    label: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     labels = [label, "elm"]
 
     card = model_card(draw_manifest(labels), DIGEST, 20_000, {"test": draw_judged(labels)})

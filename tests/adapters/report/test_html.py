@@ -66,7 +66,9 @@ def image_file(path: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_page_shows_metrics_charts_mistakes_cost_and_how_it_was_made(draw_manifest, draw_judged) -> None:
+def test_a_page_shows_metrics_charts_mistakes_cost_and_how_it_was_made(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     labels = ["oak", "elm", "ash"]
     test = draw_judged(labels, images=60, wrong=6)
 
@@ -88,7 +90,9 @@ def test_a_page_shows_metrics_charts_mistakes_cost_and_how_it_was_made(draw_mani
     assert page.text.count("oak, AUROC") == 2  # the title that is read aloud and the legend
 
 
-def test_nothing_is_loaded_from_elsewhere_and_no_script_can_run(draw_manifest, draw_judged) -> None:
+def test_nothing_is_loaded_from_elsewhere_and_no_script_can_run(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     text = html_report(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {"test": draw_judged(["oak", "elm"])}, image_file)
 
     page = Page(text)
@@ -114,7 +118,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("words", HOSTILE)
 def test_hostile_labels_paths_records_notes_and_reasons_are_shown_as_text(
-    words: str, draw_manifest, draw_judged
+    words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
 ) -> None:
     labels = [words, "elm"]
     manifest = draw_manifest(labels, description=words, license=words)
@@ -138,13 +142,15 @@ def test_hostile_labels_paths_records_notes_and_reasons_are_shown_as_text(
 
 
 @pytest.mark.parametrize("words", HOSTILE)
-def test_a_hostile_name_of_a_part_is_shown_as_text(words: str, draw_manifest, draw_judged) -> None:
+def test_a_hostile_name_of_a_part_is_shown_as_text(
+    words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 9, {words: draw_judged(["oak", "elm"])}, image_file))
 
     assert f"images of the part {' '.join(words.split())} classified correctly" in page.text
 
 
-def test_every_image_has_a_text_and_every_table_a_caption(draw_manifest, draw_judged) -> None:
+def test_every_image_has_a_text_and_every_table_a_caption(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     for labels in (["oak", "elm"], [f"species {number}" for number in range(30)]):
         page = Page(html_report(draw_manifest(labels), DIGEST, 20_000, {"test": draw_judged(labels, 90)}, image_file))
 
@@ -159,7 +165,9 @@ def test_every_image_has_a_text_and_every_table_a_caption(draw_manifest, draw_ju
         assert page.all("html")[0]["lang"] == "en"
 
 
-def test_without_validation_only_the_curves_of_training_are_drawn(draw_manifest, draw_judged) -> None:
+def test_without_validation_only_the_curves_of_training_are_drawn(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     manifest = draw_manifest(["oak", "elm"])
     history = [
         line | {"validation_loss": None, "validation_balanced_accuracy": None} for line in manifest.training["history"]
@@ -172,7 +180,9 @@ def test_without_validation_only_the_curves_of_training_are_drawn(draw_manifest,
     assert "validation: from" not in page.text
 
 
-def test_without_a_test_part_validation_is_shown_and_named(draw_manifest, draw_judged) -> None:
+def test_without_a_test_part_validation_is_shown_and_named(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     page = Page(
         html_report(draw_manifest(["oak", "elm"]), DIGEST, 9, {"validation": draw_judged(["oak", "elm"])}, image_file)
     )
@@ -182,7 +192,7 @@ def test_without_a_test_part_validation_is_shown_and_named(draw_manifest, draw_j
     assert "Worst mistakes (validation part)" in page.text
 
 
-def test_without_any_part_the_page_says_that_the_accuracy_is_unknown(draw_manifest) -> None:
+def test_without_any_part_the_page_says_that_the_accuracy_is_unknown(draw_manifest: DrawManifest) -> None:
     page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {}, image_file))
 
     assert "its accuracy on new images is unknown" in page.text
@@ -190,7 +200,7 @@ def test_without_any_part_the_page_says_that_the_accuracy_is_unknown(draw_manife
     assert "Worst mistakes" not in page.text
 
 
-def test_without_a_record_the_scored_part_is_shown_anyway(draw_manifest, draw_judged) -> None:
+def test_without_a_record_the_scored_part_is_shown_anyway(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     manifest = draw_manifest(["oak", "elm"], training={})
 
     page = Page(html_report(manifest, DIGEST, 20_000, {"all": draw_judged(["oak", "elm"])}, image_file))
@@ -200,7 +210,7 @@ def test_without_a_record_the_scored_part_is_shown_anyway(draw_manifest, draw_ju
     assert "Compared with full fine-tuning" not in page.text
 
 
-def test_one_epoch_is_a_dot(draw_manifest) -> None:
+def test_one_epoch_is_a_dot(draw_manifest: DrawManifest) -> None:
     page = Page(html_report(draw_manifest(["oak", "elm"], epochs=1), DIGEST, 20_000, {}, image_file))
 
     assert "Loss over 1 epoch" in page.text
@@ -210,7 +220,9 @@ def test_one_epoch_is_a_dot(draw_manifest) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"), [(0, "All images were classified correctly."), (1, "1 misclassified image.")]
 )
-def test_no_mistake_and_one_mistake_read_well(wrong: int, words: str, draw_manifest, draw_judged) -> None:
+def test_no_mistake_and_one_mistake_read_well(
+    wrong: int, words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     scored = draw_judged(["oak", "elm"], wrong=wrong)
 
     page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {"test": scored}, image_file))
@@ -219,7 +231,7 @@ def test_no_mistake_and_one_mistake_read_well(wrong: int, words: str, draw_manif
     assert len(page.all("img")) == wrong
 
 
-def test_a_part_of_one_class_has_no_curve_and_says_so(draw_manifest, draw_judged) -> None:
+def test_a_part_of_one_class_has_no_curve_and_says_so(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     scored = draw_judged(["oak", "elm"], images=1, wrong=0)
 
     page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {"test": scored}, image_file))
@@ -227,7 +239,9 @@ def test_a_part_of_one_class_has_no_curve_and_says_so(draw_manifest, draw_judged
     assert "No ROC curve: all images are of one class" in page.text
 
 
-def test_thumbnails_are_small_and_a_missing_or_broken_file_is_reported(draw_manifest, draw_judged) -> None:
+def test_thumbnails_are_small_and_a_missing_or_broken_file_is_reported(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
     def read(path: str) -> bytes:
         if path == "gone":
             raise FileNotFoundError(path)

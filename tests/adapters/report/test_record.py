@@ -10,9 +10,11 @@ import pytest
 from lensmount_adapters.report.record import flatten, read_record
 
 if TYPE_CHECKING:
+    pass
     from tests.adapters.conftest import DrawManifest
 
-def test_the_record_of_a_run_is_read(draw_manifest) -> None:
+
+def test_the_record_of_a_run_is_read(draw_manifest: DrawManifest) -> None:
     record = read_record(draw_manifest(["oak", "elm"]))
 
     assert (record.data_name, record.images, record.best_epoch, record.seconds) == ("wood", 20, 5, 83.2)
@@ -23,7 +25,9 @@ def test_the_record_of_a_run_is_read(draw_manifest) -> None:
     assert record.run["precision"] == "bf16"
 
 
-def test_full_fine_tuning_counts_the_backbone_and_a_head_at_four_bytes_per_parameter(draw_manifest) -> None:
+def test_full_fine_tuning_counts_the_backbone_and_a_head_at_four_bytes_per_parameter(
+    draw_manifest: DrawManifest,
+) -> None:
     record = read_record(draw_manifest(["oak", "elm"]))
 
     assert record.full_parameters == 100_000
@@ -33,7 +37,7 @@ def test_full_fine_tuning_counts_the_backbone_and_a_head_at_four_bytes_per_param
 
 
 @pytest.mark.parametrize("odd", [None, "text", 7, -1, 1e300, [], [[]], {}, {"a": {"b": [1, {"c": 2}]}}, True, 10**400])
-def test_no_odd_value_of_any_field_raises(odd: object, draw_manifest) -> None:
+def test_no_odd_value_of_any_field_raises(odd: object, draw_manifest: DrawManifest) -> None:
     good = draw_manifest(["oak", "elm"])
     for key in good.training:
         training = {**good.training, key: odd}

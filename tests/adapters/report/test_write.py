@@ -46,7 +46,7 @@ def test_the_tables_show_the_metrics_of_every_class_and_the_confusion() -> None:
     assert "0.6667" in text  # elm: two of three predictions are correct
 
 
-def test_the_tables_show_labels_literally(draw_judged) -> None:
+def test_the_tables_show_labels_literally(draw_judged: DrawJudged) -> None:
     console = Console(file=io.StringIO(), width=120)
 
     for table in tables("test", draw_judged(["[red]oak", "[/elm]"]).metrics):
@@ -56,7 +56,9 @@ def test_the_tables_show_labels_literally(draw_judged) -> None:
     assert cast(io.StringIO, console.file).getvalue().count("[/elm]") == 3
 
 
-def test_metrics_are_written_as_strict_json_and_as_a_figure_without_a_display(tmp_path: Path, monkeypatch) -> None:
+def test_metrics_are_written_as_strict_json_and_as_a_figure_without_a_display(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
 
     paths = write_metrics(tmp_path / "out", {"metrics": SCORED.metrics.to_json()}, {"test": SCORED})
@@ -79,13 +81,13 @@ def test_a_set_of_one_class_is_drawn_without_curves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", [r"$\frac$", "_hidden", "樫", "x" * 256, "\u202eoak", "100 %"])
-def test_the_figure_shows_labels_literally(label: str, draw_judged, tmp_path: Path) -> None:
+def test_the_figure_shows_labels_literally(label: str, draw_judged: DrawJudged, tmp_path: Path) -> None:
     write_metrics(tmp_path, {}, {"test": draw_judged(["elm", label])})
 
     assert (tmp_path / "metrics.png").stat().st_size > 5000
 
 
-def test_a_run_writes_metrics_figure_card_and_page(draw_manifest, tmp_path: Path) -> None:
+def test_a_run_writes_metrics_figure_card_and_page(draw_manifest: DrawManifest, tmp_path: Path) -> None:
     parts = {"validation": SCORED, "test": SCORED}
 
     paths = write_run_report(tmp_path / "out", draw_manifest(LABELS), DIGEST, 20_000, parts, no_image)
@@ -102,7 +104,7 @@ def test_a_run_writes_metrics_figure_card_and_page(draw_manifest, tmp_path: Path
     assert "5 of 6 held-out images classified correctly" in paths[3].read_text()
 
 
-def test_the_page_shows_gate_and_notes(draw_manifest, tmp_path: Path) -> None:
+def test_the_page_shows_gate_and_notes(draw_manifest: DrawManifest, tmp_path: Path) -> None:
     gate = {"passed": False, "reason": "worse than trees@3", "margin": 0.01, "replaced": {"version": 3}}
 
     context = ReportContext(gate=gate, notes=["2 copies"])
@@ -114,7 +116,7 @@ def test_the_page_shows_gate_and_notes(draw_manifest, tmp_path: Path) -> None:
     assert "<bdi>2 copies</bdi>" in page
 
 
-def test_a_run_without_any_scored_part_writes_no_figure(draw_manifest, tmp_path: Path) -> None:
+def test_a_run_without_any_scored_part_writes_no_figure(draw_manifest: DrawManifest, tmp_path: Path) -> None:
     paths = write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 20_000, {}, no_image)
 
     assert [path.name for path in paths] == ["metrics.json", "card.md", "report.html"]
@@ -132,7 +134,9 @@ def test_two_hundred_classes_are_written(draw_manifest: DrawManifest, draw_judge
     assert len(tables("test", draw_judged(labels, 400, 40).metrics)) == 2  # a matrix of 200 columns is unreadable
 
 
-def test_a_path_that_is_not_utf_8_is_written_with_escapes(draw_manifest, draw_judged, tmp_path: Path) -> None:
+def test_a_path_that_is_not_utf_8_is_written_with_escapes(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged, tmp_path: Path
+) -> None:
     scored = draw_judged(LABELS, images=3, wrong=1, paths=["odd\udcff.png", "b", "c"])
 
     write_run_report(tmp_path, draw_manifest(LABELS), DIGEST, 20_000, {"test": scored}, no_image)

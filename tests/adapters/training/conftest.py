@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import Listener, Progress
 
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
+
 SLIDES = r"^(.+_s\d+)_"
 
 
@@ -23,7 +27,7 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def shapes(draw_folder, tmp_path_factory) -> Path:
+def shapes(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=24, bar=24)
 
 

@@ -30,7 +30,7 @@ SLIDES = r"^(.+_s\d+)_"
 
 
 @pytest.fixture(scope="module")
-def shapes(draw_folder, tmp_path_factory) -> Path:
+def shapes(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_folder(tmp_path_factory.mktemp("shapes") / "shapes", disc=20, bar=20)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import Listener, train
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawFolder
 
 CtrlC = Callable[[int], Listener]
 SameTensors = Callable[[Path, Path], bool]
@@ -110,7 +114,7 @@ def test_without_a_validation_part_the_last_epoch_is_kept(config: TrainingConfig
 
 
 def test_a_rare_class_counts_as_much_as_a_common_one(
-    draw_folder, config: TrainingConfig, backbone: Backbone, tmp_path: Path
+    draw_folder: DrawFolder, config: TrainingConfig, backbone: Backbone, tmp_path: Path
 ) -> None:
     root = draw_folder(tmp_path / "uneven", disc=40, bar=8)
     config = replace(config, data=root, method="head", epochs=3, average=0.0, augment="none", label_smoothing=0.0)

@@ -28,7 +28,9 @@ from lensmount_adapters.training.schedule import (
         ([None, None], 0, 2),
     ],
 )
-def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(accuracies, images, kept):
+def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
+    accuracies: list[float] | list[None], images: int, kept: int
+) -> None:
     history = [EpochRecord(n, 0.5, 0.5, None, accuracy) for n, accuracy in enumerate(accuracies, start=1)]
 
     best = [n for n in range(1, len(history) + 1) if is_best_so_far(history[:n], images)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import torch
 from PIL import Image, ImageOps
 
 from lensmount_adapters import Backbone
-from lensmount_adapters.backbone.fingerprint import BackboneRef
 
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 
@@ -47,7 +47,9 @@ class Asked:
     image: torch.Tensor
 
 
-def adapter_file(backbone, method: str, rule: Preprocessing = RULE, labels: tuple[str, ...] = ("nucleus",)) -> bytes:
+def adapter_file(
+    backbone: Backbone, method: str, rule: Preprocessing = RULE, labels: tuple[str, ...] = ("nucleus",)
+) -> bytes:
     """Adapt every convolution as training would, but with random B, because a delta of zero would show nothing."""
     chosen = select_targets(backbone.name, backbone.targets, method)
     made = TrainableAdapter(backbone, chosen, rank=2, alpha=2.0, head=SegmentationHead(), classes=len(labels), seed=1)
@@ -64,7 +66,7 @@ def adapter_file(backbone, method: str, rule: Preprocessing = RULE, labels: tupl
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-tucker"])
-def test_every_convolution_is_adapted_by_the_formula_and_restored_bit_for_bit(backbone, method) -> None:
+def test_every_convolution_is_adapted_by_the_formula_and_restored_bit_for_bit(backbone: Backbone, method: str) -> None:
     convolutions = {n for n, t in backbone.targets.items() if t.layer.startswith("conv") and n.endswith(".weight")}
     adapter = admit(adapter_file(backbone, method), backbone)
     assert {delta.target.name for delta in adapter.deltas} == convolutions
@@ -94,7 +96,7 @@ def test_every_convolution_is_adapted_by_the_formula_and_restored_bit_for_bit(ba
     assert torch.equal(backbone.features(images), plain)
 
 
-def test_the_network_equals_monais_own_and_so_does_its_trace(backbone) -> None:
+def test_the_network_equals_monais_own_and_so_does_its_trace(backbone: Backbone) -> None:
     from monai.networks.nets import BasicUNet, UNet
 
     if backbone.name == "monai_unet":
@@ -133,7 +135,7 @@ def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone: Backbone, s
         ({"modules": {"x": Factors(rank=1, alpha=1.0)}}, ""),
     ],
 )
-def test_a_manifest_for_masks_must_cover_the_whole_image(changes, match) -> None:
+def test_a_manifest_for_masks_must_cover_the_whole_image(changes: dict[str, Any], match: str) -> None:
     ref = {"name": "monai_unet", "fingerprint": "sha256:" + "ab" * 32}
     document = Manifest(
         name="m", method="head", backbone=ref, preprocessing=RULE, labels=("a",), head=SegmentationHead()
@@ -146,7 +148,7 @@ def test_a_manifest_for_masks_must_cover_the_whole_image(changes, match) -> None
         assert Manifest.parse(changed).dump() == changed
 
 
-def test_maps_of_rotated_images_are_rotated_back_before_they_are_averaged(backbone) -> None:
+def test_maps_of_rotated_images_are_rotated_back_before_they_are_averaged(backbone: Backbone) -> None:
     rule = RULE.model_copy(update={"orientations": 8})
     adapter = admit(adapter_file(backbone, "lora", rule), backbone)
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -172,7 +174,7 @@ def test_maps_of_rotated_images_are_rotated_back_before_they_are_averaged(backbo
 
 
 @pytest.mark.parametrize("size", [(75, 60), (60, 75), (64, 64), (301, 20)])
-def test_the_inner_box_is_where_pillow_puts_a_padded_image(size) -> None:
+def test_the_inner_box_is_where_pillow_puts_a_padded_image(size: tuple[int, int]) -> None:
     rule = RULE.model_copy(update={"resize": "pad"})
     padded = np.array(ImageOps.pad(Image.new("L", size, 255), (64, 64), Image.Resampling.NEAREST, color=0))
     rows, columns = np.nonzero(padded)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ import typer
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from lensmount_adapters import Preprocessing, load_backbone
+from lensmount_adapters import load_backbone
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.cli.zero_shot import zero_shot

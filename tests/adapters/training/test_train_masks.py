@@ -36,7 +36,7 @@ def blobs(root: Path, count: int = 16) -> Path:
     return root
 
 
-def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path) -> None:
+def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path: Path) -> None:
     config = TrainingConfig(
         data=blobs(tmp_path / "blobs"), name="blobs", out=tmp_path / "base.safetensors", backbone="monai_unet",
         weights="random:0", head="segmentation", labels=("blob",), size=64, epochs=4, batch_size=4, average=0.0,
@@ -59,7 +59,7 @@ def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path) -> None:
     assert len(admit(own.out.read_bytes(), trained_base).deltas) == 23
 
 
-def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_path) -> None:
+def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_path: Path) -> None:
     folder = blobs(tmp_path / "blobs", 2)
     with pytest.raises(DatasetError, match="columns file and modality"):
         read_mask_folder(folder, ("blob",), "modality=x")

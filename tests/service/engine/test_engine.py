@@ -80,7 +80,9 @@ def test_it_switches_only_when_the_adapter_changes(
     assert torch.equal(answers[0].scores, answers[2].scores)
 
 
-def test_a_full_queue_refuses_and_says_when_to_try_again(backbone, metrics, cells, image):
+def test_a_full_queue_refuses_and_says_when_to_try_again(
+    backbone: Backbone, metrics: Metrics, cells: Adapter, image: torch.Tensor
+) -> None:
     gate = Gate(backbone)
     with Engine(backbone, MergedRunner(backbone, gate), metrics, max_batch=1, max_queue=2) as engine:
         futures = [engine.submit(cells, image)]
@@ -137,7 +139,9 @@ class Mixing(MergedRunner):
     mixes = True
 
 
-def test_an_adapter_that_fails_does_not_fail_the_others_of_its_batch(fresh_backbone, metrics, cells, tiles, image):
+def test_an_adapter_that_fails_does_not_fail_the_others_of_its_batch(
+    fresh_backbone: Backbone, metrics: Metrics, cells: Adapter, tiles: Adapter, image: torch.Tensor
+) -> None:
     broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
     gate = Gate(fresh_backbone)
     with Engine(fresh_backbone, Mixing(fresh_backbone, gate), metrics) as engine:
@@ -167,7 +171,9 @@ class BreakingDelta:
         raise MemoryError
 
 
-def test_a_merge_that_fails_fails_only_its_batch_and_restores_the_base(fresh_backbone, metrics, cells, tiles, image):
+def test_a_merge_that_fails_fails_only_its_batch_and_restores_the_base(
+    fresh_backbone: Backbone, metrics: Metrics, cells: Adapter, tiles: Adapter, image: torch.Tensor
+) -> None:
     broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
     with Engine(fresh_backbone, MergedRunner(fresh_backbone, ExactSwapper(fresh_backbone)), metrics) as engine:
         before = engine.submit(cells, image).result(10)
@@ -188,7 +194,9 @@ def test_a_forward_that_fails_does_not_end_the_engine(
         assert engine.submit(cells, image).result(10).scores.shape == (2,)
 
 
-def test_stopping_finishes_accepted_images_and_refuses_new_ones(backbone, metrics, cells, image):
+def test_stopping_finishes_accepted_images_and_refuses_new_ones(
+    backbone: Backbone, metrics: Metrics, cells: Adapter, image: torch.Tensor
+) -> None:
     engine = Engine(backbone, MergedRunner(backbone, ExactSwapper(backbone)), metrics, max_batch=2)
     with engine:
         futures = engine.submit_many([(cells, image)] * 7)
@@ -199,7 +207,9 @@ def test_stopping_finishes_accepted_images_and_refuses_new_ones(backbone, metric
     assert all(future.result(0).scores.shape == (2,) for future in futures)
 
 
-def test_a_stop_that_runs_out_of_time_leaves_the_backbone_to_the_engines_thread(backbone, metrics, cells, image):
+def test_a_stop_that_runs_out_of_time_leaves_the_backbone_to_the_engines_thread(
+    backbone: Backbone, metrics: Metrics, cells: Adapter, image: torch.Tensor
+) -> None:
     """The thread that stops the engine must not unmount the adapter of a batch that is still being computed."""
     closed_by, gate = [], Gate(backbone)
 

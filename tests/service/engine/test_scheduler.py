@@ -37,7 +37,7 @@ def item(adapter: str, size: int = 4, **more: Any) -> QueuedImage[str]:
     return QueuedImage(cast(Adapter, SimpleNamespace(digest=adapter)), torch.zeros(3, size, size), **more)
 
 
-def submit(scheduler, clock, *items):
+def submit(scheduler: Scheduler[str], clock: Clock, *items: QueuedImage[str]) -> list[QueuedImage[str]]:
     """Submit one image after the other, a millisecond apart."""
     for image in items:
         clock.now += 0.001
@@ -45,11 +45,11 @@ def submit(scheduler, clock, *items):
     return list(items)
 
 
-def names(batch):
+def names(batch: Sequence[QueuedImage[str]] | None) -> str:
     return "".join(image.adapter.digest for image in batch)
 
 
-def batches(scheduler, clock, seconds=1.0):
+def batches(scheduler: Scheduler[str], clock: Clock, seconds: float = 1.0) -> list[list[QueuedImage[str]]]:
     """The remaining batches, each computed in `seconds`."""
     taken = []
     while batch := scheduler.next_batch(block=False):
@@ -58,7 +58,7 @@ def batches(scheduler, clock, seconds=1.0):
     return taken
 
 
-def test_a_batch_has_one_adapter_and_the_oldest_head_goes_first(clock):
+def test_a_batch_has_one_adapter_and_the_oldest_head_goes_first(clock: Clock) -> None:
     scheduler = Scheduler(3, clock=clock)
     submit(scheduler, clock, *map(item, "abbaab"))
 
@@ -80,7 +80,7 @@ def test_a_mixed_batch_is_filled_from_the_oldest_heads(clock: Clock) -> None:
     assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaab", "cbbb"]
 
 
-def test_four_images_of_an_adapter_go_together_and_the_fifth_goes_by_its_own_age(clock):
+def test_four_images_of_an_adapter_go_together_and_the_fifth_goes_by_its_own_age(clock: Clock) -> None:
     scheduler = Scheduler(8, mix=True, clock=clock)
     submit(scheduler, clock, *map(item, "abcdabcdabcdabcdabcd"))
 
@@ -125,8 +125,8 @@ def test_a_hot_adapter_gives_way_after_max_batch_images_while_others_wait(clock:
 @pytest.mark.parametrize("mix", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_however_many_images_they_have(
-    clock, mix, seed
-):
+    clock: Clock, mix: bool, seed: Any
+) -> None:
     """One hot tenant keeps 200 images queued; 15 quiet tenants send an image occasionally."""
     draw = random.Random(seed)
     scheduler: Scheduler[str] = Scheduler(16, 1000, mix=mix, clock=clock)
@@ -159,7 +159,9 @@ def test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_howeve
 
 
 @pytest.mark.parametrize(("max_turn_s", "turn"), [(1000.0, 4), (2.5, 3)])
-def test_a_turn_of_many_small_batches_ends_after_max_batch_images_or_max_turn_s(clock, max_turn_s, turn):
+def test_a_turn_of_many_small_batches_ends_after_max_batch_images_or_max_turn_s(
+    clock: Clock, max_turn_s: float, turn: int
+) -> None:
     scheduler = Scheduler(4, max_turn_s=max_turn_s, clock=clock)
     submit(
         scheduler, clock, *[item("h", 4 + number % 2) for number in range(12)]
@@ -170,7 +172,7 @@ def test_a_turn_of_many_small_batches_ends_after_max_batch_images_or_max_turn_s(
     assert order == "h" * turn + "q" + "h" * (12 - turn)
 
 
-def test_a_single_adapter_is_not_held_back(clock):
+def test_a_single_adapter_is_not_held_back(clock: Clock) -> None:
     scheduler = Scheduler(4, clock=clock)
     submit(scheduler, clock, *map(item, "a" * 12))
 
@@ -190,7 +192,7 @@ def test_a_full_queue_takes_all_of_a_request_or_none(clock: Clock) -> None:
     assert sorted(names(batch) for batch in batches(scheduler, clock)) == ["a", "b", "c"]
 
 
-def test_retry_after_is_the_time_of_the_queue_at_the_measured_rate(clock):
+def test_retry_after_is_the_time_of_the_queue_at_the_measured_rate(clock: Clock) -> None:
     scheduler = Scheduler(4, 10, clock=clock)
     for _ in range(100):  # 4 images in 2 s, and idle time that does not count
         scheduler.submit([item("a") for _ in range(4)])
@@ -219,7 +221,7 @@ def test_an_image_past_its_deadline_is_not_computed_and_says_so(clock: Clock) ->
     assert scheduler.waiting == 0
 
 
-def test_images_past_their_deadline_free_their_room_while_a_batch_is_computed(clock):
+def test_images_past_their_deadline_free_their_room_while_a_batch_is_computed(clock: Clock) -> None:
     scheduler = Scheduler(1, 2, clock=clock)
     scheduler.submit([item("a")])
     scheduler.next_batch()
@@ -234,7 +236,7 @@ def test_images_past_their_deadline_free_their_room_while_a_batch_is_computed(cl
     assert all(isinstance(image.future.exception(0), DeadlineExceeded) for image in late)
 
 
-def test_an_image_that_arrives_after_its_deadline_fails_at_once(clock):
+def test_an_image_that_arrives_after_its_deadline_fails_at_once(clock: Clock) -> None:
     scheduler = Scheduler(clock=clock)
     late = item("a", deadline=clock.now - 1)
     scheduler.submit([late, item("b")])
@@ -256,7 +258,7 @@ def test_a_cancelled_image_leaves_the_queue_and_frees_its_room_at_once(clock: Cl
     assert wait([first.future, second.future, third.future], 0).done == {first.future, second.future}
 
 
-def test_an_image_that_was_cancelled_before_it_was_sent_takes_no_room(clock):
+def test_an_image_that_was_cancelled_before_it_was_sent_takes_no_room(clock: Clock) -> None:
     scheduler = Scheduler(clock=clock)
     gone = item("a")
     gone.future.cancel()
@@ -300,7 +302,7 @@ def test_a_deadline_within_a_window_is_kept() -> None:
     assert isinstance(late.future.exception(0), DeadlineExceeded)
 
 
-def test_a_thread_that_waits_for_a_batch_wakes_for_an_image_an_interruption_and_the_end():
+def test_a_thread_that_waits_for_a_batch_wakes_for_an_image_an_interruption_and_the_end() -> None:
     scheduler = Scheduler()
     received, taken = [], threading.Semaphore(0)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lensmount_service.jobs.records import DatasetPin, JobRequest
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.database import Database
 
 BACKBONE = "sha256:" + "b" * 64
 REQUEST = JobRequest(DatasetPin("cells", 1, "sha256:" + "d" * 64), "malaria", BACKBONE, {"epochs": 2})
@@ -16,23 +19,23 @@ REQUEST = JobRequest(DatasetPin("cells", 1, "sha256:" + "d" * 64), "malaria", BA
 class Clock:
     time = 1_000_000.0
 
-    def __call__(self, _):
+    def __call__(self, _: object) -> float:
         return self.time
 
-    def forward(self, seconds):
+    def forward(self, seconds: float) -> None:
         self.time += seconds
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def open_jobs(reopen, clock, monkeypatch):
+def open_jobs(reopen: Callable[[], Database], clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobTable]:
     """`open_jobs()` opens the same job table as another process would, with the same fake clock."""
 
-    def open_again(**options):
+    def open_again(**options: Any) -> JobTable:
         database = reopen()
         monkeypatch.setattr(database, "now", clock)
         return JobTable(database, lease_s=30, **options)
@@ -41,7 +44,7 @@ def open_jobs(reopen, clock, monkeypatch):
 
 
 @pytest.fixture
-def jobs(open_jobs):
+def jobs(open_jobs: Callable[..., JobTable]) -> JobTable:
     return open_jobs()
 
 

@@ -7,11 +7,12 @@ import threading
 import pytest
 
 from lensmount_service.errors import JobConflict, NotFound, QueueFull, RequestInvalid
+from lensmount_service.jobs.table import JobTable
 
 BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
 
 
-def test_a_queued_job_is_cancelled_at_once_and_a_running_one_by_its_worker(jobs, submit):
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_by_its_worker(jobs, submit) -> None:
     queued, running = submit(jobs), submit(jobs, priority=1)
     lease = jobs.claim("w", BACKBONE)
     assert lease.id == running.id
@@ -26,7 +27,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_by_its_worker(jobs,
     assert jobs.get(running.id).state == "cancelled"
 
 
-def test_a_job_that_ended_cannot_be_cancelled(jobs, submit):
+def test_a_job_that_ended_cannot_be_cancelled(jobs, submit) -> None:
     job = submit(jobs)
     jobs.finish(jobs.claim("w", BACKBONE), "succeeded")
     with pytest.raises(JobConflict) as refused:
@@ -34,7 +35,7 @@ def test_a_job_that_ended_cannot_be_cancelled(jobs, submit):
     assert refused.value.code == "job_finished"
 
 
-def test_a_failed_job_can_be_retried_and_a_succeeded_one_cannot(jobs, submit):
+def test_a_failed_job_can_be_retried_and_a_succeeded_one_cannot(jobs, submit) -> None:
     job = submit(jobs)
     for state, code in (("queued", "job_not_finished"), ("running", "job_not_finished"), ("succeeded", "job_finished")):
         if state == "running":
@@ -49,11 +50,11 @@ def test_a_failed_job_can_be_retried_and_a_succeeded_one_cannot(jobs, submit):
         assert refused.value.code == code
 
 
-def test_the_same_key_and_body_is_the_same_job_even_a_hundred_times_at_once(open_jobs, request_of):
+def test_the_same_key_and_body_is_the_same_job_even_a_hundred_times_at_once(open_jobs, request_of) -> None:
     tables = [open_jobs() for _ in range(5)]
     made: list[tuple[str, bool]] = []
 
-    def ask(jobs):
+    def ask(jobs: JobTable) -> None:
         for _ in range(20):
             job, created = jobs.submit(request_of(), key="k", request_digest="sha256:1")
             made.append((job.id, created))
@@ -68,14 +69,14 @@ def test_the_same_key_and_body_is_the_same_job_even_a_hundred_times_at_once(open
     assert sum(created for _, created in made) == 1
 
 
-def test_the_same_key_with_another_body_is_refused(jobs, request_of):
+def test_the_same_key_with_another_body_is_refused(jobs, request_of) -> None:
     jobs.submit(request_of(), key="k", request_digest="sha256:1")
     with pytest.raises(RequestInvalid) as refused:
         jobs.submit(request_of(), key="k", request_digest="sha256:2")
     assert refused.value.code == "idempotency_key_reuse"
 
 
-def test_a_job_beyond_the_limit_is_refused(open_jobs, submit):
+def test_a_job_beyond_the_limit_is_refused(open_jobs, submit) -> None:
     jobs = open_jobs(max_queued=2)
     submit(jobs)
     submit(jobs)
@@ -86,8 +87,8 @@ def test_a_job_beyond_the_limit_is_refused(open_jobs, submit):
     submit(jobs)
 
 
-def test_a_check_that_fails_leaves_no_job(jobs, request_of):
-    def gone(_):
+def test_a_check_that_fails_leaves_no_job(jobs, request_of) -> None:
+    def gone(_: object) -> None:
         raise NotFound("gone", code="dataset_not_found")
 
     with pytest.raises(NotFound):
@@ -95,7 +96,7 @@ def test_a_check_that_fails_leaves_no_job(jobs, request_of):
     assert jobs.list() == []
 
 
-def test_the_list_is_newest_first_in_pages(jobs, submit):
+def test_the_list_is_newest_first_in_pages(jobs, submit) -> None:
     ids = [submit(jobs).id for _ in range(5)][::-1]
     jobs.cancel(ids[0])
     assert [job.id for job in jobs.list(limit=2)] == ids[:2]
@@ -106,7 +107,7 @@ def test_the_list_is_newest_first_in_pages(jobs, submit):
     assert refused.value.code == "job_not_found"
 
 
-def test_events_count_from_one_and_can_be_read_after_the_last_one_seen(jobs, submit):
+def test_events_count_from_one_and_can_be_read_after_the_last_one_seen(jobs, submit) -> None:
     job = submit(jobs)
     lease = jobs.claim("w", BACKBONE)
     jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5})
@@ -121,7 +122,7 @@ def test_events_count_from_one_and_can_be_read_after_the_last_one_seen(jobs, sub
     assert [e.number for e in jobs.events(job.id, after=2)[1]] == [3, 4]
 
 
-def test_the_history_has_each_epoch_once_if_a_second_attempt_repeated_it(jobs, clock, submit):
+def test_the_history_has_each_epoch_once_if_a_second_attempt_repeated_it(jobs, clock, submit) -> None:
     submit(jobs)
     lease = jobs.claim("w", BACKBONE)
     for epoch in (1, 2, 3):
@@ -132,7 +133,7 @@ def test_the_history_has_each_epoch_once_if_a_second_attempt_repeated_it(jobs, c
     assert jobs.histories([lease.id])[lease.id] == ({"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4})
 
 
-def test_an_unknown_id_is_not_found(jobs):
+def test_an_unknown_id_is_not_found(jobs) -> None:
     for ask in (jobs.get, jobs.events, jobs.cancel, jobs.retry):
         with pytest.raises(NotFound) as refused:
             ask("nothing")

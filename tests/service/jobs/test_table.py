@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 from lensmount_service.errors import JobConflict
-from lensmount_service.jobs.table import jobs_using
+from lensmount_service.jobs.records import Lease
+from lensmount_service.jobs.table import JobTable, jobs_using
 
 BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
 
@@ -20,7 +21,7 @@ def states(jobs: JobTable, job_id: str) -> list[str]:
     return [event.data["state"] for event in jobs.events(job_id)[1] if event.kind == "state"]
 
 
-def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(jobs, open_jobs, submit, request_of):
+def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(jobs, open_jobs, submit, request_of) -> None:
     job = submit(jobs)
     assert (job.state, job.attempt, job.request) == ("queued", 0, request_of())
 
@@ -37,7 +38,7 @@ def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(jobs, ope
     assert states(jobs, job.id) == ["queued", "running", "succeeded"]
 
 
-def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs, submit):
+def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs, submit) -> None:
     job = submit(jobs)
     with jobs.database.read() as connection:
         assert jobs_using(connection, "cells") == [job.id]
@@ -49,7 +50,7 @@ def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs, subm
         assert jobs_using(connection, "cells") == []
 
 
-def test_cancelling_a_job_while_it_ends_gives_one_end(open_jobs, submit):
+def test_cancelling_a_job_while_it_ends_gives_one_end(open_jobs, submit) -> None:
     for _ in range(10):
         jobs, worker = open_jobs(), open_jobs()
         job = submit(jobs)

@@ -30,7 +30,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
     database.close()
 
 
-def test_a_worker_counts_while_it_reports_and_only_for_its_backbone(database):
+def test_a_worker_counts_while_it_reports_and_only_for_its_backbone(database: Database) -> None:
     workers = WorkerTable(database)
     assert workers.count(BACKBONE) == 0
     workers.note("one", BACKBONE)
@@ -43,7 +43,7 @@ def test_a_worker_counts_while_it_reports_and_only_for_its_backbone(database):
     assert workers.count(BACKBONE) == 0
 
 
-def test_a_training_worker_counts_by_its_lease(database):
+def test_a_training_worker_counts_by_its_lease(database: Database) -> None:
     workers, jobs = WorkerTable(database), JobTable(database, lease_s=60)
     jobs.submit(JobRequest(DatasetPin("cells", 1, "sha256:0"), "malaria", BACKBONE))
     workers.note("one", BACKBONE)
@@ -55,7 +55,7 @@ def test_a_training_worker_counts_by_its_lease(database):
     assert workers.count(BACKBONE) == 0
 
 
-def test_the_record_of_a_killed_worker_is_removed_in_the_end(database):
+def test_the_record_of_a_killed_worker_is_removed_in_the_end(database: Database) -> None:
     workers = WorkerTable(database)
     workers.note("killed", BACKBONE)
     Clock.now += KEPT_S + 1

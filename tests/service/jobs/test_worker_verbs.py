@@ -12,18 +12,18 @@ from lensmount_service.jobs.records import Published
 BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
 
 
-def test_jobs_are_claimed_by_priority_and_then_in_order(jobs, submit):
+def test_jobs_are_claimed_by_priority_and_then_in_order(jobs, submit) -> None:
     first, second, urgent = submit(jobs), submit(jobs), submit(jobs, priority=5)
 
     assert [jobs.claim("w", BACKBONE).id for _ in range(3)] == [urgent.id, first.id, second.id]
 
 
-def test_a_worker_with_another_backbone_claims_nothing(jobs, submit):
+def test_a_worker_with_another_backbone_claims_nothing(jobs, submit) -> None:
     submit(jobs)
     assert jobs.claim("w", "sha256:" + "c" * 64) is None
 
 
-def test_a_silent_workers_job_is_claimed_again_and_the_first_worker_is_refused(jobs, clock, submit):
+def test_a_silent_workers_job_is_claimed_again_and_the_first_worker_is_refused(jobs, clock, submit) -> None:
     job = submit(jobs)
     zombie = jobs.claim("w1", BACKBONE)
     clock.forward(29)
@@ -46,7 +46,7 @@ def test_a_silent_workers_job_is_claimed_again_and_the_first_worker_is_refused(j
     assert jobs.get(job.id).state == "succeeded"
 
 
-def test_a_heartbeat_keeps_the_job_and_shows_its_progress(jobs, clock, submit):
+def test_a_heartbeat_keeps_the_job_and_shows_its_progress(jobs, clock, submit) -> None:
     submit(jobs)
     lease = jobs.claim("w1", BACKBONE)
     for _ in range(5):
@@ -56,7 +56,7 @@ def test_a_heartbeat_keeps_the_job_and_shows_its_progress(jobs, clock, submit):
     assert jobs.get(lease.id).progress == {"epoch": 1}
 
 
-def test_a_worker_that_was_silent_too_long_continues_if_nobody_has_claimed_its_job(jobs, clock, submit):
+def test_a_worker_that_was_silent_too_long_continues_if_nobody_has_claimed_its_job(jobs, clock, submit) -> None:
     submit(jobs)
     lease = jobs.claim("w1", BACKBONE)
     clock.forward(100)
@@ -64,7 +64,7 @@ def test_a_worker_that_was_silent_too_long_continues_if_nobody_has_claimed_its_j
     assert jobs.claim("w2", BACKBONE) is None
 
 
-def test_a_job_whose_worker_dies_three_times_has_failed(jobs, clock, submit):
+def test_a_job_whose_worker_dies_three_times_has_failed(jobs, clock, submit) -> None:
     job = submit(jobs, max_attempts=3)
     for attempt in (1, 2, 3):
         assert jobs.claim("w", BACKBONE).job.attempt == attempt
@@ -76,14 +76,14 @@ def test_a_job_whose_worker_dies_three_times_has_failed(jobs, clock, submit):
     assert jobs.events(job.id)[1][-1].data["error"]["code"] == "worker_lost"
 
 
-def test_an_attempt_that_was_given_back_does_not_count_and_is_claimed_at_once(jobs, submit):
+def test_an_attempt_that_was_given_back_does_not_count_and_is_claimed_at_once(jobs, submit) -> None:
     job = submit(jobs, max_attempts=1)
     jobs.give_back(jobs.claim("w1", BACKBONE))
     lease = jobs.claim("w2", BACKBONE)
     assert (lease.id, lease.job.attempt) == (job.id, 1)
 
 
-def test_a_failed_attempt_is_tried_again_after_its_delay_and_the_last_one_fails_the_job(jobs, clock, submit):
+def test_a_failed_attempt_is_tried_again_after_its_delay_and_the_last_one_fails_the_job(jobs, clock, submit) -> None:
     job = submit(jobs, max_attempts=2)
     jobs.try_again(jobs.claim("w", BACKBONE), ("server_away", "no answer"), 10)
     assert jobs.claim("w", BACKBONE) is None
@@ -93,7 +93,7 @@ def test_a_failed_attempt_is_tried_again_after_its_delay_and_the_last_one_fails_
 
 
 @pytest.mark.parametrize("end", ["give_back", "try_again", "die"])
-def test_a_job_to_be_cancelled_is_never_claimed_again(jobs, clock, end, submit):
+def test_a_job_to_be_cancelled_is_never_claimed_again(jobs, clock, end: str, submit) -> None:
     job = submit(jobs)
     lease = jobs.claim("w", BACKBONE)
     jobs.cancel(job.id)
@@ -107,12 +107,12 @@ def test_a_job_to_be_cancelled_is_never_claimed_again(jobs, clock, end, submit):
     assert jobs.get(job.id).state == "cancelled"
 
 
-def test_a_hundred_jobs_and_four_workers_run_each_job_once(open_jobs, submit):
+def test_a_hundred_jobs_and_four_workers_run_each_job_once(open_jobs, submit) -> None:
     jobs = open_jobs()
     wanted = {submit(jobs).id for _ in range(100)}
     ran: list[str] = []
 
-    def work():
+    def work() -> None:
         own = open_jobs()
         while (lease := own.claim("w", BACKBONE)) is not None:
             ran.append(lease.id)
@@ -126,7 +126,7 @@ def test_a_hundred_jobs_and_four_workers_run_each_job_once(open_jobs, submit):
     assert sorted(ran) == sorted(wanted)
 
 
-def test_a_publication_ends_the_job_in_the_same_transaction_and_happens_once(jobs, clock, submit):
+def test_a_publication_ends_the_job_in_the_same_transaction_and_happens_once(jobs, clock, submit) -> None:
     job = submit(jobs)
     lease = jobs.claim("w", BACKBONE)
     jobs.store_outcome(lease, {"published": False, "seconds": 3})
@@ -144,7 +144,7 @@ def test_a_publication_ends_the_job_in_the_same_transaction_and_happens_once(job
             jobs.publication(connection, job.id, "0" * 32)
 
 
-def test_a_publication_of_a_job_to_be_cancelled_is_refused(jobs, submit):
+def test_a_publication_of_a_job_to_be_cancelled_is_refused(jobs, submit) -> None:
     job = submit(jobs)
     lease = jobs.claim("w", BACKBONE)
     jobs.cancel(job.id)

@@ -9,7 +9,10 @@ from fastapi.testclient import TestClient
 if TYPE_CHECKING:
     from tests.service.conftest import CompareAnswers, ListPublished, MakeAdapter, MakeParts, MakePng
 
-def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(client, make_adapter):
+
+def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(
+    client: TestClient, make_adapter: MakeAdapter
+) -> None:
     data = make_adapter(5)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
 
@@ -21,14 +24,16 @@ def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(clie
     assert back.headers["ETag"] == f'"{digest}"'
 
 
-def test_the_same_bytes_again_create_no_new_version(client, make_adapter):
+def test_the_same_bytes_again_create_no_new_version(client: TestClient, make_adapter: MakeAdapter) -> None:
     again = client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
 
     assert (again.status_code, again.json()["version"]) == (200, 1)
     assert client.get("/adapters/cells").json()["versions"] == [1]
 
 
-def test_other_bytes_create_the_next_version_and_old_versions_stay(client, make_adapter):
+def test_other_bytes_create_the_next_version_and_old_versions_stay(
+    client: TestClient, make_adapter: MakeAdapter
+) -> None:
     old = client.get("/adapters/cells/file").content
     assert client.put("/adapters/cells", content=make_adapter(9)).json()["version"] == 2
 
@@ -47,7 +52,7 @@ def test_a_form_upload_takes_its_name_from_the_field_or_from_the_manifest(
     assert (own.status_code, own.json()["name"]) == (201, "manifest-name")
 
 
-def test_the_list_describes_each_adapter(client):
+def test_the_list_describes_each_adapter(client: TestClient) -> None:
     listed = client.get("/adapters").json()["adapters"]
 
     assert [(a["name"], a["labels"], a["status"], a["method"]) for a in listed] == [
@@ -68,7 +73,7 @@ def test_a_deleted_version_answers_410_and_its_number_is_never_used_again(
     assert client.put("/adapters/cells", content=make_adapter(9)).json()["version"] == 3
 
 
-def test_a_deleted_adapter_is_unknown_and_the_other_one_still_answers(client, make_png):
+def test_a_deleted_adapter_is_unknown_and_the_other_one_still_answers(client: TestClient, make_png: MakePng) -> None:
     assert client.delete("/adapters/cells").status_code == 204
 
     gone = client.post("/predict?adapter=cells", content=make_png())
@@ -87,7 +92,7 @@ def test_one_file_under_two_names_outlives_the_deletion_of_one(
     assert client.post("/predict?adapter=twin", content=make_png()).status_code == 200
 
 
-def test_an_alias_can_be_moved_and_removed(client, make_adapter, make_png):
+def test_an_alias_can_be_moved_and_removed(client: TestClient, make_adapter: MakeAdapter, make_png: MakePng) -> None:
     client.put("/adapters/cells", content=make_adapter(9))
     assert client.put("/adapters/cells/aliases/prod", json={"version": 1}).json()["version"] == 1
     assert client.put("/adapters/cells/aliases/prod", json={"version": 2}).json()["version"] == 2

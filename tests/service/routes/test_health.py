@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import ExactSwapper
+from lensmount_adapters import Backbone, ExactSwapper
+from lensmount_adapters.runners.merged import MergedRunner
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 
 def test_live_and_ready_answer(client: TestClient) -> None:
@@ -15,7 +19,7 @@ def test_live_and_ready_answer(client: TestClient) -> None:
     assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t"}
 
 
-def test_ready_answers_503_once_the_engine_has_stopped(make_parts):
+def test_ready_answers_503_once_the_engine_has_stopped(make_parts: MakeParts) -> None:
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         parts.engine.stop()
         answer = client.get("/health/ready")
@@ -25,8 +29,8 @@ def test_ready_answers_503_once_the_engine_has_stopped(make_parts):
 
 
 def test_integrity_is_ok_after_switches_and_finds_one_changed_weight(
-    make_parts, make_adapter, make_png, fresh_backbone
-):
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, fresh_backbone: Backbone
+) -> None:
     with make_parts(fresh_backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         for seed in (1, 2):
             client.put(f"/adapters/task{seed}", content=make_adapter(seed))
@@ -42,7 +46,7 @@ def test_integrity_is_ok_after_switches_and_finds_one_changed_weight(
         assert "lensmount_restore_mismatch_total 1.0" in client.get("/metrics").text
 
 
-def test_limits_are_the_ones_that_apply(make_parts, make_adapter):
+def test_limits_are_the_ones_that_apply(make_parts: MakeParts, make_adapter: MakeAdapter) -> None:
     with make_parts(max_files=3) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         limits = client.get("/limits").json()
 
@@ -53,7 +57,7 @@ def test_limits_are_the_ones_that_apply(make_parts, make_adapter):
 
 
 @pytest.fixture
-def merging_client(make_parts, make_adapter):
+def merging_client(make_parts: MakeParts, make_adapter: MakeAdapter) -> Iterator[TestClient]:
     """The app with the adapters `cells` and `tiles`, only one of which is merged in place at a time."""
     with make_parts(executor="merged") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
@@ -61,7 +65,7 @@ def merging_client(make_parts, make_adapter):
         yield client
 
 
-def test_metrics_have_standard_names_and_one_series_per_adapter(merging_client, make_png):
+def test_metrics_have_standard_names_and_one_series_per_adapter(merging_client: TestClient, make_png: MakePng) -> None:
     client = merging_client
     client.post("/predict?adapter=cells", content=make_png())
     client.post("/predict?adapter=tiles", content=make_png())

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
+
+if TYPE_CHECKING:
+    from tests.conftest import DrawAdapter
+    from tests.service.conftest import MakeParts
+
+    from lensmount_adapters import Backbone
 
 LAYERS = ("layer4.*", "layer3.*", "layer2.*", "layer1.*", "conv1.6", "conv1.3", "conv1.0")  # each has its own cut
 UPLOADERS = 2
 
 
 @pytest.mark.parametrize("executor", ["eager", "merged"])
-def test_integrity_answers_during_uploads_and_deletions(make_parts, draw_adapter, fresh_backbone, executor):
+def test_integrity_answers_during_uploads_and_deletions(
+    make_parts: MakeParts, draw_adapter: DrawAdapter, fresh_backbone: Backbone, executor: str
+) -> None:
     run(make_parts, draw_adapter, fresh_backbone, executor, checks=30)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("executor", ["eager", "merged"])
 def test_integrity_answers_a_thousand_times_during_uploads_and_deletions(
-    make_parts, draw_adapter, fresh_backbone, executor
-):
+    make_parts: MakeParts, draw_adapter: DrawAdapter, fresh_backbone: Backbone, executor: str
+) -> None:
     run(make_parts, draw_adapter, fresh_backbone, executor, checks=1_000)
 
 
@@ -46,7 +53,7 @@ def run(make_parts: MakeParts, draw_adapter: DrawAdapter, backbone: Backbone, ex
 
 
 @contextmanager
-def uploads_and_deletions(client, files):
+def uploads_and_deletions(client: TestClient, files):
     """Upload every file repeatedly and delete every second one, from several threads."""
     done, started = threading.Event(), threading.Barrier(UPLOADERS + 1)
     counts = {"uploads": 0, "deletions": 0, "refused": []}

@@ -28,7 +28,7 @@ HEADERS = {"Content-Type": "application/zip"}
 
 
 @pytest.fixture
-def archive(make_png):
+def archive(make_png: MakePng) -> bytes:
     """The bytes of a zip file of class folders."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -52,7 +52,7 @@ def client(parts: Parts, archive: bytes) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def refusing(backbone, tmp_path_factory):
+def refusing(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """One app for all tests of refused jobs."""
     settings = Settings(state=tmp_path_factory.mktemp("refusing"), zoo=False, threads=1)
     with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
@@ -60,7 +60,7 @@ def refusing(backbone, tmp_path_factory):
 
 
 @pytest.fixture
-def lease(parts, client):
+def lease(parts: Parts, client: TestClient) -> Lease:
     """The lease of a claimed job for the adapter `malaria`."""
     client.post("/jobs", json={"dataset": "cells", "adapter": "malaria"})
     return claim(parts)
@@ -111,7 +111,7 @@ def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(client
     assert client.get("/jobs").json() == {"jobs": [job]}
 
 
-def test_the_worker_claims_the_submitted_options_of_volumes_and_precision(client, parts):
+def test_the_worker_claims_the_submitted_options_of_volumes_and_precision(client: TestClient, parts: Parts) -> None:
     options = {"depth": 24, "depth_resize": "crop", "window": [-160, 240], "init_b_std": 0.5, "warmup": 0}
     job = submit(client, **options, precision="bf16", file_dtype="fp32")
     lease = claim(parts)
@@ -192,20 +192,20 @@ def test_a_body_that_cannot_be_read_is_refused(refusing: TestClient, body: str |
     "fields",
     [{"method": "magic"}, {"augment": "wild"}, {"method": "lora+lora-tucker"}, {"head": "mlp"}, {"head": "text"}],
 )
-def test_options_that_contradict_each_other_are_refused(client, fields):
+def test_options_that_contradict_each_other_are_refused(client: TestClient, fields: dict[str, Any]) -> None:
     answer = client.post("/jobs", json={"dataset": "cells", "adapter": "malaria", **fields})
     refused(answer, 422, "invalid_request")
 
 
 @pytest.mark.parametrize("field", ["adapter", "alias", "dataset"])
 @pytest.mark.parametrize("name", ["", "A", "../x", "a/b", "a b", "\u00e9"])
-def test_an_invalid_name_is_refused(refusing, field, name):
+def test_an_invalid_name_is_refused(refusing: TestClient, field: str, name: str) -> None:
     answer = refusing.post("/jobs", json={"dataset": "cells", "adapter": "malaria", field: name})
     assert answer.status_code == 422
     assert answer.json()["code"] in ("invalid_name", "invalid_reference")
 
 
-def test_an_unknown_dataset_is_refused(client, archive, make_png):
+def test_an_unknown_dataset_is_refused(client: TestClient, archive: bytes, make_png: MakePng) -> None:
     refused(client.post("/jobs", json={"dataset": "tiles", "adapter": "malaria"}), 404, "dataset_not_found")
     refused(client.post("/jobs", json={"dataset": "cells@2", "adapter": "malaria"}), 404, "dataset_not_found")
     refused(client.post("/jobs", json={"dataset": "cells@0", "adapter": "malaria"}), 422, "invalid_reference")
@@ -220,8 +220,8 @@ def test_a_dataset_that_a_job_waits_for_cannot_be_deleted(client: TestClient) ->
     assert client.delete("/datasets/cells").status_code == 204
 
 
-def test_the_same_idempotency_key_gives_the_same_job_and_with_another_body_an_error(client):
-    def ask(**fields):
+def test_the_same_idempotency_key_gives_the_same_job_and_with_another_body_an_error(client: TestClient) -> None:
+    def ask(**fields: Any) -> Response:
         body = {"dataset": "cells", "adapter": "malaria", **fields}
         return client.post("/jobs", json=body, headers={"Idempotency-Key": "k-1"})
 
@@ -233,12 +233,12 @@ def test_the_same_idempotency_key_gives_the_same_job_and_with_another_body_an_er
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a b", "caf\u00e9".encode("latin-1")])
-def test_an_invalid_idempotency_key_is_refused(refusing, key):
+def test_an_invalid_idempotency_key_is_refused(refusing: TestClient, key: str | bytes) -> None:
     answer = refusing.post("/jobs", json={"dataset": "cells", "adapter": "m"}, headers={"Idempotency-Key": key})
     refused(answer, 422, "invalid_request")
 
 
-def test_one_queued_job_too_many_is_refused_with_a_time_to_try_again(make_parts, archive):
+def test_one_queued_job_too_many_is_refused_with_a_time_to_try_again(make_parts: MakeParts, archive: bytes) -> None:
     with make_parts(max_queued_jobs=1) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/datasets/cells", content=archive, headers=HEADERS)
         submit(client)
@@ -247,7 +247,7 @@ def test_one_queued_job_too_many_is_refused_with_a_time_to_try_again(make_parts,
         assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_cancelling_and_retrying_depend_on_the_state(client, parts):
+def test_cancelling_and_retrying_depend_on_the_state(client: TestClient, parts: Parts) -> None:
     job = submit(client)
     path = f"/jobs/{job['id']}"
     refused(client.post(f"{path}/retry"), 409, "job_not_finished")
@@ -265,7 +265,7 @@ def test_cancelling_and_retrying_depend_on_the_state(client, parts):
 
 
 @pytest.mark.parametrize("ask", ["get", "delete"])
-def test_an_unknown_job_is_not_found(client, ask):
+def test_an_unknown_job_is_not_found(client: TestClient, ask: str) -> None:
     refused(client.request(ask, f"/jobs/{'0' * 32}"), 404, "job_not_found")
     refused(client.request(ask, "/jobs/nothing"), 422, "invalid_request")
     for path in ("events", "log", "files", "files/card.md"):
@@ -273,7 +273,7 @@ def test_an_unknown_job_is_not_found(client, ask):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "state=lost", "before=x"])
-def test_an_impossible_page_is_refused(refusing, query):
+def test_an_impossible_page_is_refused(refusing: TestClient, query: str) -> None:
     refused(refusing.get(f"/jobs?{query}"), 422, "invalid_request")
 
 
@@ -285,7 +285,7 @@ def test_jobs_come_newest_first_in_pages(client: TestClient) -> None:
     assert [job["id"] for job in client.get("/jobs?state=queued").json()["jobs"]] == ids[1:]
 
 
-def test_a_stream_has_every_event_and_ends_with_the_job(client, parts, lease):
+def test_a_stream_has_every_event_and_ends_with_the_job(client: TestClient, parts: Parts, lease: Lease) -> None:
     jobs = parts.training.jobs
     jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5})
     jobs.add_event(lease, "log", {"level": "info", "message": "hello"})
@@ -306,7 +306,7 @@ def test_a_stream_has_every_event_and_ends_with_the_job(client, parts, lease):
     assert told[5][2] == {"state": "failed"}
 
 
-def test_a_stream_resumes_where_the_client_lost_it(client, parts, lease):
+def test_a_stream_resumes_where_the_client_lost_it(client: TestClient, parts: Parts, lease: Lease) -> None:
     parts.training.jobs.finish(lease, "succeeded")
     assert [number for _, number, _ in stream(client, lease.id, **{"Last-Event-ID": "2"})] == ["3", None]
     assert [event for event, _, _ in stream(client, lease.id, **{"Last-Event-ID": "3"})] == ["end"]
@@ -355,7 +355,7 @@ def test_the_log_is_text_for_people(client: TestClient, parts: Parts, lease: Lea
     ]
 
 
-def test_the_history_is_part_of_the_job(client, parts, lease):
+def test_the_history_is_part_of_the_job(client: TestClient, parts: Parts, lease: Lease) -> None:
     parts.training.jobs.add_event(lease, "epoch", {"epoch": 1, "loss": 0.5})
     assert client.get(f"/jobs/{lease.id}").json()["history"] == [{"epoch": 1, "loss": 0.5}]
     assert client.get("/jobs").json()["jobs"][0]["history"] == [{"epoch": 1, "loss": 0.5}]
@@ -364,7 +364,7 @@ def test_the_history_is_part_of_the_job(client, parts, lease):
 # For workers
 
 
-def test_a_worker_uploads_files_and_all_but_the_checkpoint_are_public(client, lease):
+def test_a_worker_uploads_files_and_all_but_the_checkpoint_are_public(client: TestClient, lease: Lease) -> None:
     path = f"/jobs/{lease.id}/files"
     for name in ("card.md", "report.html", "checkpoint"):
         assert client.put(f"{path}/{name}", content=b"<p>hello", headers=held(lease)).status_code == 204
@@ -380,7 +380,9 @@ def test_a_worker_uploads_files_and_all_but_the_checkpoint_are_public(client, le
     refused(client.get(f"{path}/metrics.json"), 404, "file_not_found")
 
 
-def test_a_worker_without_the_lease_stores_nothing(client, parts, lease, tmp_path):
+def test_a_worker_without_the_lease_stores_nothing(
+    client: TestClient, parts: Parts, lease: Lease, tmp_path: Path
+) -> None:
     path = f"/jobs/{lease.id}/files/card.md"
     refused(client.put(path, content=b"x"), 422, "invalid_request")
     refused(client.put(path, content=b"x", headers={"Lensmount-Lease": "0" * 32}), 409, "lease_lost")
@@ -392,7 +394,7 @@ def test_a_worker_without_the_lease_stores_nothing(client, parts, lease, tmp_pat
     assert list((tmp_path / "jobs").rglob("*.*")) == []
 
 
-def test_a_file_over_the_limit_stores_nothing(make_parts, archive, tmp_path):
+def test_a_file_over_the_limit_stores_nothing(make_parts: MakeParts, archive: bytes, tmp_path: Path) -> None:
     with make_parts(max_job_file_bytes=1024) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/datasets/cells", content=archive, headers=HEADERS)
         submit(client)
@@ -402,7 +404,9 @@ def test_a_file_over_the_limit_stores_nothing(make_parts, archive, tmp_path):
         assert list((tmp_path / "jobs").rglob("*.*")) == []
 
 
-def test_a_publication_creates_the_version_sets_the_alias_and_ends_the_job(client, parts, make_adapter, tmp_path):
+def test_a_publication_creates_the_version_sets_the_alias_and_ends_the_job(
+    client: TestClient, parts: Parts, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
     job = submit(client, adapter="malaria", alias="prod")
     lease = claim(parts)
     client.put(f"/jobs/{lease.id}/files/checkpoint", content=b"x", headers=held(lease))
@@ -423,7 +427,9 @@ def test_a_publication_creates_the_version_sets_the_alias_and_ends_the_job(clien
     assert not (tmp_path / "jobs" / lease.id / "checkpoint").exists()
 
 
-def test_a_publication_by_a_worker_that_lost_its_lease_is_refused(client, parts, lease, make_adapter):
+def test_a_publication_by_a_worker_that_lost_its_lease_is_refused(
+    client: TestClient, parts: Parts, lease: Lease, make_adapter: MakeAdapter
+) -> None:
     parts.training.jobs.give_back(lease)
     heir = claim(parts)
     for token in (lease.token, "0" * 32):
@@ -456,7 +462,9 @@ def test_a_publication_of_a_job_to_be_cancelled_is_refused(
     refused(answer, 409, "job_cancelled")
 
 
-def test_a_publication_is_refused_if_the_gate_compared_with_another_version(client, parts, lease, make_adapter):
+def test_a_publication_is_refused_if_the_gate_compared_with_another_version(
+    client: TestClient, parts: Parts, lease: Lease, make_adapter: MakeAdapter
+) -> None:
     parts.training.jobs.store_outcome(lease, {"gate": {"replaced": None}})
     there = client.put("/adapters/malaria", content=make_adapter(1)).json()
     put = f"/adapters/malaria?job={lease.id}"
@@ -465,7 +473,7 @@ def test_a_publication_is_refused_if_the_gate_compared_with_another_version(clie
     assert client.put(put, content=make_adapter(2), headers=held(lease)).status_code == 201
 
 
-def test_an_incomplete_publication_is_refused(client, lease, make_adapter):
+def test_an_incomplete_publication_is_refused(client: TestClient, lease: Lease, make_adapter: MakeAdapter) -> None:
     for target, headers in (
         (f"malaria?job={lease.id}", {}),
         ("malaria", held(lease)),
@@ -484,7 +492,7 @@ def test_a_refused_adapter_leaves_the_job_with_its_worker(
     assert parts.training.jobs.beat(lease) is False
 
 
-def test_a_queued_job_reports_how_many_workers_could_claim_it(client, parts):
+def test_a_queued_job_reports_how_many_workers_could_claim_it(client: TestClient, parts: Parts) -> None:
     job = submit(client)
     assert job["workers"] == 0
     workers, fingerprint = WorkerTable(parts.training.jobs.database), parts.engine.backbone.fingerprint

@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -44,7 +44,7 @@ def page_files() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(client, path) -> None:
+def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(client: TestClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == FILES[path][1]
@@ -60,7 +60,7 @@ def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(client, pa
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_the_page_needs_no_token_and_everything_else_does(make_parts) -> None:
+def test_the_page_needs_no_token_and_everything_else_does(make_parts: MakeParts) -> None:
     assert FILES.keys() <= OPEN_PATHS
     with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         assert client.get("/").status_code == 200
@@ -87,7 +87,9 @@ def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -
 
 
 @pytest.mark.parametrize("path", DOCS_FILES)
-def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a_token(make_parts, path) -> None:
+def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a_token(
+    make_parts: MakeParts, path: str
+) -> None:
     with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         response = client.get(path)
         assert (response.status_code, response.headers["Content-Type"]) == (200, DOCS_FILES[path][2])
@@ -97,7 +99,7 @@ def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a
         assert client.get(path, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
 
 
-def test_there_is_no_second_docs_page_that_loads_from_elsewhere(client) -> None:
+def test_there_is_no_second_docs_page_that_loads_from_elsewhere(client: TestClient) -> None:
     for path in ("/redoc", "/docs/oauth2-redirect"):
         assert client.get(path).status_code == 404, path
 
@@ -135,7 +137,7 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture
-def page(chromium) -> Iterator[object]:
+def page(chromium: Browser) -> Iterator[object]:
     """A tab. Every error that the browser reports fails the test, except for expected responses of 401 and 415."""
     complaints: list[str] = []
     context = chromium.new_context()
@@ -153,7 +155,7 @@ def upload(png: bytes, name: str = "cell.png") -> FilePayload:
 
 
 def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
-    page, make_parts, make_adapter, make_png
+    page: object, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
     nasty = "<img src=x onerror=alert(1)>.png"
     with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
@@ -209,7 +211,7 @@ BRING = """([kind, name, bytes]) => {
 
 
 def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_phone_shows_it_all(
-    page, make_parts, make_adapter, make_png
+    page: object, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
     with make_parts() as parts, listening(parts.app) as url:
         for seed, name in enumerate(("cells", "tiles")):
@@ -283,7 +285,7 @@ def make_segmentation(backbone: Backbone) -> bytes:
     return dump_adapter(manifest, tensors, torch.float32)
 
 
-def test_masks_are_drawn_over_the_image_pixel_by_pixel(page, make_parts: Callable, make_png) -> None:
+def test_masks_are_drawn_over_the_image_pixel_by_pixel(page: object, make_parts: Callable, make_png: MakePng) -> None:
     pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
     maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
     png = make_png(1, SIZE)
@@ -313,14 +315,16 @@ def test_masks_are_drawn_over_the_image_pixel_by_pixel(page, make_parts: Callabl
         assert np.count_nonzero(canvas_pixels(page)[..., 3]) == sum(counts[1::2]) == told[1]["area"]
 
 
-def canvas_pixels(page) -> np.ndarray:
+def canvas_pixels(page: Page) -> np.ndarray:
     """uint8 [height, width, 4], as in the browser."""
     script = "c => JSON.stringify([...c.getContext('2d').getImageData(0, 0, c.width, c.height).data])"
     flat = json.loads(page.locator("canvas").evaluate(script))
     return np.array(flat, np.uint8).reshape(SIZE[1], SIZE[0], 4)
 
 
-def test_docs_works_without_the_internet_and_can_send_a_request(page, make_parts, make_adapter) -> None:
+def test_docs_works_without_the_internet_and_can_send_a_request(
+    page: object, make_parts: MakeParts, make_adapter: MakeAdapter
+) -> None:
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     with make_parts() as parts, listening(parts.app) as url:

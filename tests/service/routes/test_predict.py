@@ -52,7 +52,9 @@ def test_a_multipart_file_gets_the_same_answer_as_a_raw_body(
     assert same_scores(form, raw)
 
 
-def test_several_files_and_adapters_give_results_by_image_and_then_by_adapter(client, make_png):
+def test_several_files_and_adapters_give_results_by_image_and_then_by_adapter(
+    client: TestClient, make_png: MakePng
+) -> None:
     files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
 
     results = client.post("/predict?adapter=cells,tiles", files=files).json()["results"]
@@ -145,7 +147,7 @@ def test_a_full_queue_answers_429_with_retry_after(
         assert client.post("/predict?adapter=cells", files=files[:2]).status_code == 200
 
 
-def test_responses_match_the_documented_schema_field_by_field(client, make_png):
+def test_responses_match_the_documented_schema_field_by_field(client: TestClient, make_png: MakePng) -> None:
     """The route writes its JSON itself, so only this test compares it with the schema."""
     files = [("file", ("one.png", make_png(1))), ("file", ("two.png", make_png(2)))]
     one = client.post("/predict?adapter=cells", content=make_png())
@@ -168,8 +170,12 @@ def test_of_several_bad_images_the_first_is_named(client: TestClient, make_png: 
 
 
 def test_a_repeated_request_reads_neither_database_nor_disk_until_something_is_published(
-    make_parts, make_adapter, make_png, same_scores, monkeypatch
-):
+    make_parts: MakeParts,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    same_scores: CompareAnswers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from fastapi.testclient import TestClient
 
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:

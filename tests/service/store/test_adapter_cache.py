@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -20,7 +19,11 @@ class Stub:
         return 10
 
 
-def test_the_least_recently_used_adapter_is_evicted_first():
+def stub(digest: str) -> Adapter:
+    return cast("Adapter", Stub(digest))
+
+
+def test_the_least_recently_used_adapter_is_evicted_first() -> None:
     loads: list[str] = []
     evicted: list[str] = []
     cache = AdapterCache(lambda d: (loads.append(d), stub(d))[1], 25, lambda a: evicted.append(a.digest))
@@ -55,8 +58,8 @@ def test_concurrent_callers_share_one_load() -> None:
     assert len({id(adapter) for adapter in found}) == 1
 
 
-def test_a_failed_load_is_not_cached():
-    results = iter([ValueError("torn"), Stub("a")])
+def test_a_failed_load_is_not_cached() -> None:
+    results = iter([ValueError("torn"), stub("a")])
 
     def load(_: str) -> Adapter:
         result = next(results)

@@ -11,7 +11,7 @@ from lensmount_service.errors import StorageFull, Unavailable
 from lensmount_service.store.blobs import BlobStore
 
 
-def test_stored_bytes_come_back_under_their_digest(tmp_path):
+def test_stored_bytes_come_back_under_their_digest(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
     digest = store.put(b"abc")
 
@@ -32,7 +32,7 @@ def test_the_bytes_are_synced_before_the_rename_and_the_folder_after_it(
     assert calls == ["fsync", "replace", "fsync"]
 
 
-def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = BlobStore(tmp_path)
 
     def full(_: object) -> None:

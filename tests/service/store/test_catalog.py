@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_adapters import Adapter
 from lensmount_service.store.adapter_cache import AdapterCache
+from lensmount_service.store.registry import Version
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakeParts
 
 
 def recorded_pins(runner):
@@ -12,11 +20,11 @@ def recorded_pins(runner):
     pins = set()
     pin, forget = runner.pin, runner.forget
 
-    def record_pin(digest, pinned):
+    def record_pin(digest, pinned) -> None:
         (pins.add if pinned else pins.discard)(digest)
         pin(digest, pinned)
 
-    def record_forget(digest):
+    def record_forget(digest) -> None:
         pins.discard(digest)
         forget(digest)
 
@@ -24,7 +32,7 @@ def recorded_pins(runner):
     return pins
 
 
-def test_a_pinned_name_pins_its_latest_version(make_parts, make_adapter):
+def test_a_pinned_name_pins_its_latest_version(make_parts: MakeParts, make_adapter: MakeAdapter) -> None:
     with (
         make_parts(pinned="cells, tiles", hot_bytes=1) as parts,
         TestClient(parts.app, base_url="http://127.0.0.1") as client,
@@ -40,14 +48,14 @@ def test_a_pinned_name_pins_its_latest_version(make_parts, make_adapter):
 
 
 def test_of_two_uploads_at_once_to_a_pinned_name_the_one_published_last_is_pinned(
-    make_parts, make_adapter, monkeypatch
-):
+    make_parts: MakeParts, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second upload runs completely between the publication of the first and its end."""
     with make_parts(pinned="cells", hot_bytes=1) as parts:
         pins = recorded_pins(parts.engine.runner)
         put, files = AdapterCache.put, [make_adapter(3)]
 
-        def put_later(cache, adapter):
+        def put_later(cache: AdapterCache, adapter: Adapter) -> None:
             if files:
                 parts.catalog.upload("cells", files.pop())
             put(cache, adapter)
@@ -60,13 +68,15 @@ def test_of_two_uploads_at_once_to_a_pinned_name_the_one_published_last_is_pinne
         assert pins == {latest.digest}
 
 
-def test_a_version_that_is_published_during_the_warm_up_stays_pinned(make_parts, make_adapter, monkeypatch):
+def test_a_version_that_is_published_during_the_warm_up_stays_pinned(
+    make_parts: MakeParts, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with make_parts(pinned="cells", hot_bytes=1) as parts:
         pins = recorded_pins(parts.engine.runner)
         first, _ = parts.catalog.upload("cells", make_adapter(1))
         status = parts.catalog.status
 
-        def status_later(version):
+        def status_later(version: Version) -> Any:
             monkeypatch.undo()
             parts.catalog.upload("cells", make_adapter(3))
             return status(version)
@@ -79,7 +89,9 @@ def test_a_version_that_is_published_during_the_warm_up_stays_pinned(make_parts,
         assert pins == {latest.digest}
 
 
-def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(make_parts, make_adapter):
+def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(
+    make_parts: MakeParts, make_adapter: MakeAdapter
+) -> None:
     with make_parts(pinned="cells", hot_bytes=1) as parts:
         pins = recorded_pins(parts.engine.runner)
         version, _ = parts.catalog.upload("cells", make_adapter(1))
@@ -90,7 +102,7 @@ def test_a_pinned_adapter_that_is_deleted_and_uploaded_again_is_pinned_again(mak
         assert pins == {version.digest}
 
 
-def test_adapters_are_warm_before_their_first_request(make_parts, make_adapter):
+def test_adapters_are_warm_before_their_first_request(make_parts: MakeParts, make_adapter: MakeAdapter) -> None:
     with make_parts() as parts:
         parts.catalog.upload("cells", make_adapter(1))
         finish(parts.engine.runner)
@@ -103,7 +115,7 @@ def test_adapters_are_warm_before_their_first_request(make_parts, make_adapter):
         finish(parts.engine.runner)
 
 
-def finish(runner):
+def finish(runner) -> None:
     """Close the runner after its background work, which may have started further work."""
     for _ in range(2):
         runner.settle()

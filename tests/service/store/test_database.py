@@ -32,7 +32,7 @@ def test_sqlite_writes_through_to_the_disk(tmp_path: Path) -> None:
     database.close()
 
 
-def test_creating_the_tables_twice_or_from_many_threads_has_one_effect(reopen):
+def test_creating_the_tables_twice_or_from_many_threads_has_one_effect(reopen: Callable[[], Database]) -> None:
     databases = [reopen() for _ in range(4)]
     threads = [threading.Thread(target=database.create) for database in databases for _ in range(2)]
     for thread in threads:
@@ -42,7 +42,9 @@ def test_creating_the_tables_twice_or_from_many_threads_has_one_effect(reopen):
     assert Registry(databases[0]).entries() == []
 
 
-def test_opening_an_existing_database_does_not_wait_for_a_writer(reopen, database):
+def test_opening_an_existing_database_does_not_wait_for_a_writer(
+    reopen: Callable[[], Database], database: Database
+) -> None:
     database.create()
     with reopen().write():
         started = time.monotonic()
@@ -62,7 +64,9 @@ def test_a_failure_inside_a_transaction_leaves_nothing(database: Database, table
         assert connection.execute(sa.select(table)).all() == []
 
 
-def test_writers_take_turns_so_that_what_one_read_is_still_true_when_it_writes(reopen, database, table):
+def test_writers_take_turns_so_that_what_one_read_is_still_true_when_it_writes(
+    reopen: Callable[[], Database], database: Database, table: sa.Table
+) -> None:
     def count_up() -> None:
         own = reopen()
         for _ in range(20):
@@ -79,7 +83,9 @@ def test_writers_take_turns_so_that_what_one_read_is_still_true_when_it_writes(r
         assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 80
 
 
-def test_a_reader_sees_one_snapshot_and_does_not_wait_for_a_writer(reopen, database, table):
+def test_a_reader_sees_one_snapshot_and_does_not_wait_for_a_writer(
+    reopen: Callable[[], Database], database: Database, table: sa.Table
+) -> None:
     with database.read() as reading:
         assert reading.execute(sa.select(table)).all() == []
         with reopen().write() as writing:
@@ -90,7 +96,7 @@ def test_a_reader_sees_one_snapshot_and_does_not_wait_for_a_writer(reopen, datab
         assert len(reading.execute(sa.select(table)).all()) == 1
 
 
-def test_the_clock_of_the_database_is_about_ours(database):
+def test_the_clock_of_the_database_is_about_ours(database: Database) -> None:
     with database.read() as connection:
         assert abs(database.now(connection) - time.time()) < 5
 
@@ -127,7 +133,7 @@ def test_a_newer_schema_is_refused(database: Database) -> None:
         Registry(database)
 
 
-def test_a_newer_sqlite_file_from_before_the_schema_table_is_refused(tmp_path):
+def test_a_newer_sqlite_file_from_before_the_schema_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "registry.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -139,7 +145,7 @@ def test_a_newer_sqlite_file_from_before_the_schema_table_is_refused(tmp_path):
     database.close()
 
 
-def test_a_file_that_is_not_a_database_is_refused(tmp_path):
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "registry.sqlite3"
     path.write_bytes(b"not a database at all" * 100)
 
@@ -155,7 +161,7 @@ def test_another_kind_of_database_is_refused(url: str) -> None:
         Database(url)
 
 
-def test_an_unreachable_server_is_unavailable_and_not_a_crash():
+def test_an_unreachable_server_is_unavailable_and_not_a_crash() -> None:
     pytest.importorskip("psycopg")
     database = Database("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(Unavailable) as refused, database.read():
@@ -176,7 +182,9 @@ def test_a_writer_that_holds_the_lock_is_waited_for_and_then_unavailable(
     second.close()
 
 
-def test_the_stamp_changes_with_every_commit_and_with_nothing_else(reopen, database, table):
+def test_the_stamp_changes_with_every_commit_and_with_nothing_else(
+    reopen: Callable[[], Database], database: Database, table: sa.Table
+) -> None:
     other = reopen()
     seen = [database.stamp()]
     for number, writer in enumerate((database, other, database, other)):

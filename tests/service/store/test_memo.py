@@ -34,14 +34,14 @@ def cache(source):
     return StampedCache(lambda: source.stamp, max_entries=3)
 
 
-def test_a_value_is_loaded_once_while_nothing_changes(cache, source):
+def test_a_value_is_loaded_once_while_nothing_changes(cache, source) -> None:
     assert cache.get("a") is None
     assert [cache.get_or_load("a", source.load) for _ in range(3)] == ["a is old"] * 3
     assert cache.get("a") == "a is old"
     assert source.loads == 1
 
 
-def test_after_a_change_it_is_loaded_again(cache, source):
+def test_after_a_change_it_is_loaded_again(cache, source) -> None:
     cache.get_or_load("a", source.load)
     cache.get_or_load("b", source.load)
     source.change("new")
@@ -51,7 +51,7 @@ def test_after_a_change_it_is_loaded_again(cache, source):
     assert cache.get("b") is None
 
 
-def test_a_change_during_a_load_is_not_missed(cache, source):
+def test_a_change_during_a_load_is_not_missed(cache, source) -> None:
     def load(key):
         value = source.load(key)
         source.change("new")
@@ -62,7 +62,7 @@ def test_a_change_during_a_load_is_not_missed(cache, source):
     assert cache.get_or_load("a", source.load) == "a is new"
 
 
-def test_with_an_unknown_state_every_value_is_loaded(cache, source):
+def test_with_an_unknown_state_every_value_is_loaded(cache, source) -> None:
     cache.get_or_load("a", source.load)
     source.stamp = None
 
@@ -71,20 +71,20 @@ def test_with_an_unknown_state_every_value_is_loaded(cache, source):
     assert source.loads == 3
 
 
-def test_a_missing_key_is_answered_without_reading_the_state():
-    def refuse():
+def test_a_missing_key_is_answered_without_reading_the_state() -> None:
+    def refuse() -> None:
         raise AssertionError("the state was read, expected no read")
 
     assert StampedCache[str, str](refuse).get("a") is None
 
 
-def test_an_error_is_not_cached(cache, source):
+def test_an_error_is_not_cached(cache, source) -> None:
     with pytest.raises(ZeroDivisionError):
         cache.get_or_load("a", lambda _: 1 // 0)
     assert cache.get_or_load("a", source.load) == "a is old"
 
 
-def test_the_cache_stays_within_its_bound(cache, source):
+def test_the_cache_stays_within_its_bound(cache, source) -> None:
     for key in "abcdefg":
         cache.get_or_load(key, source.load)
 
@@ -92,7 +92,7 @@ def test_the_cache_stays_within_its_bound(cache, source):
     assert cache.get("g") == "g is old"
 
 
-def test_no_thread_reads_a_value_that_was_outdated_before_it_asked():
+def test_no_thread_reads_a_value_that_was_outdated_before_it_asked() -> None:
     """One thread counts up and eight read: each value lies between the counts before and after the read."""
     now = 0
     cache: StampedCache[int, int] = StampedCache(lambda: now)

@@ -101,7 +101,7 @@ def test_what_another_process_publishes_deletes_or_points_at_is_answered_at_once
         registry.resolve(name)
 
 
-def test_a_version_is_cached_until_anything_is_committed(tmp_path, manifest):
+def test_a_version_is_cached_until_anything_is_committed(tmp_path: Path, manifest: Manifest) -> None:
     database = Database(tmp_path / "registry.sqlite3")
     registry = Registry(database)
     registry.publish("cells", digest(1), 10, manifest)

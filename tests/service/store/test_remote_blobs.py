@@ -39,7 +39,7 @@ def open_blobs(tmp_path: Path, bucket: Path) -> Callable[..., RemoteBlobs]:
     return opened
 
 
-def test_a_file_put_by_one_server_is_read_by_another(open_blobs, tmp_path):
+def test_a_file_put_by_one_server_is_read_by_another(open_blobs: Callable[..., RemoteBlobs], tmp_path: Path) -> None:
     first, second = open_blobs("a"), open_blobs("b")
     assert first.put(b"abc") == ABC
     assert (first.tier(ABC), second.tier(ABC)) == ("file", "remote")
@@ -49,7 +49,9 @@ def test_a_file_put_by_one_server_is_read_by_another(open_blobs, tmp_path):
     assert BlobStore(tmp_path / "b").get(ABC) == b"abc"
 
 
-def test_files_beyond_the_limit_leave_the_disk_the_least_recently_read_first(open_blobs):
+def test_files_beyond_the_limit_leave_the_disk_the_least_recently_read_first(
+    open_blobs: Callable[..., RemoteBlobs],
+) -> None:
     blobs = open_blobs(max_local_bytes=250)
     digests = []
     for letter in b"abc":
@@ -63,7 +65,9 @@ def test_files_beyond_the_limit_leave_the_disk_the_least_recently_read_first(ope
     assert [blobs.tier(digest) for digest in digests] == ["file", "file", "remote"]
 
 
-def test_a_file_damaged_on_disk_is_read_again_from_the_store(open_blobs, tmp_path):
+def test_a_file_damaged_on_disk_is_read_again_from_the_store(
+    open_blobs: Callable[..., RemoteBlobs], tmp_path: Path
+) -> None:
     blobs = open_blobs()
     blobs.put(b"abc")
     (tmp_path / "a" / ABC.removeprefix("sha256:")).write_bytes(b"abd")
@@ -73,7 +77,9 @@ def test_a_file_damaged_on_disk_is_read_again_from_the_store(open_blobs, tmp_pat
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"abd"), lambda path: path.unlink()])
-def test_a_lost_or_damaged_file_of_the_store_is_never_returned(open_blobs, bucket, damage):
+def test_a_lost_or_damaged_file_of_the_store_is_never_returned(
+    open_blobs: Callable[..., RemoteBlobs], bucket: Path, damage: Any
+) -> None:
     open_blobs("a").put(b"abc")
     damage(bucket / ABC.removeprefix("sha256:"))
 
@@ -82,7 +88,9 @@ def test_a_lost_or_damaged_file_of_the_store_is_never_returned(open_blobs, bucke
     assert caught.value.code == "adapter_corrupt"
 
 
-def test_a_delete_reaches_folder_and_store_and_may_be_repeated(open_blobs, bucket):
+def test_a_delete_reaches_folder_and_store_and_may_be_repeated(
+    open_blobs: Callable[..., RemoteBlobs], bucket: Path
+) -> None:
     blobs = open_blobs()
     blobs.put(b"abc")
     blobs.delete(ABC)
@@ -91,7 +99,9 @@ def test_a_delete_reaches_folder_and_store_and_may_be_repeated(open_blobs, bucke
     assert blobs.tier(ABC) == "remote"
 
 
-def test_orphans_are_removed_from_the_store_too_but_not_with_a_foreign_database(open_blobs, bucket):
+def test_orphans_are_removed_from_the_store_too_but_not_with_a_foreign_database(
+    open_blobs: Callable[..., RemoteBlobs], bucket: Path
+) -> None:
     blobs = open_blobs()
     other = blobs.put(b"other")
     blobs.put(b"abc")
@@ -106,7 +116,7 @@ def test_orphans_are_removed_from_the_store_too_but_not_with_a_foreign_database(
     assert not blobs.holds(ABC)
 
 
-def test_an_unreachable_store_is_reported(tmp_path, monkeypatch):
+def test_an_unreachable_store_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lensmount_service.store.remote_blobs.RETRIES", 0)
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -156,7 +166,9 @@ def test_a_server_whose_disk_is_empty_serves_from_the_store(
     assert still["digest"] == listed["digest"] == f"sha256:{path.name}"
 
 
-def test_an_upload_that_the_store_rejects_is_not_published(make_parts, make_adapter, bucket):
+def test_an_upload_that_the_store_rejects_is_not_published(
+    make_parts: MakeParts, make_adapter: MakeAdapter, bucket: Path
+) -> None:
     with (
         make_parts(blobs=f"file://{bucket}") as parts,
         TestClient(parts.app, base_url="http://127.0.0.1") as client,
@@ -170,7 +182,7 @@ def test_an_upload_that_the_store_rejects_is_not_published(make_parts, make_adap
         assert client.put("/adapters/cells", content=make_adapter(1)).status_code == 201
 
 
-def test_the_command_refuses_a_url_that_is_not_a_store(tmp_path):
+def test_the_command_refuses_a_url_that_is_not_a_store(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--blobs", "nonsense"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 78

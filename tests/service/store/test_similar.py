@@ -26,7 +26,7 @@ def detail(answer: Response) -> str:
     return str(answer.json()["detail"])
 
 
-def test_every_kind_of_mistyped_name_gets_a_suggestion(client, make_png):
+def test_every_kind_of_mistyped_name_gets_a_suggestion(client: TestClient, make_png: MakePng) -> None:
     client.put("/adapters/cells/aliases/production", json={"version": 1}).raise_for_status()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

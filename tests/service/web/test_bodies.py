@@ -13,6 +13,7 @@ from lensmount_service.errors import BodyTooLarge
 from lensmount_service.web.bodies import read_multipart, read_raw
 
 if TYPE_CHECKING:
+    pass
     from tests.service.conftest import MakeAdapter, MakeParts
 
 
@@ -29,7 +30,7 @@ def request_of(chunks: Sequence[bytes], headers: Iterable[tuple[bytes, bytes]] =
 
 
 @pytest.mark.anyio
-async def test_a_body_over_the_limit_is_refused_as_soon_as_it_exceeds_it():
+async def test_a_body_over_the_limit_is_refused_as_soon_as_it_exceeds_it() -> None:
     request, taken = request_of([b"x" * 1000] * 1000)
 
     with pytest.raises(BodyTooLarge):
@@ -47,15 +48,15 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
 
 
 @pytest.mark.anyio
-async def test_a_body_at_the_limit_is_read_completely():
+async def test_a_body_at_the_limit_is_read_completely() -> None:
     request, _ = request_of([b"ab", b"cd"])
 
     assert await read_raw(request, 4) == b"abcd"
 
 
 @pytest.mark.anyio
-async def test_a_big_part_is_read_in_memory_byte_for_byte(monkeypatch):
-    def refuse(*_, **__):
+async def test_a_big_part_is_read_in_memory_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a temporary file was opened, expected none")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # used when a part is spooled to disk
@@ -76,7 +77,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def test_an_upload_over_the_limit_answers_413_and_the_server_continues(make_parts, make_adapter):
+def test_an_upload_over_the_limit_answers_413_and_the_server_continues(
+    make_parts: MakeParts, make_adapter: MakeAdapter
+) -> None:
     size = len(make_adapter(1))
     with make_parts(max_adapter_bytes=size, max_image_bytes=1024) as parts:
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:

@@ -102,14 +102,16 @@ def test_a_timeout_is_seconds_above_0_and_at_most_600(client: TestClient, make_p
 
 
 @pytest.mark.parametrize("timeout", ["30.5", "600"])
-def test_a_result_in_time_is_returned(client, make_png, timeout):
+def test_a_result_in_time_is_returned(client: TestClient, make_png: MakePng, timeout: str) -> None:
     answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
 
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("stated", [True, False])
-def test_images_that_wait_too_long_answer_504_and_are_never_computed(held, make_png, stated):
+def test_images_that_wait_too_long_answer_504_and_are_never_computed(
+    held: Held, make_png: MakePng, stated: bool
+) -> None:
     """The timeout is stated in the request or comes from the server's settings."""
     with held(request_timeout_s=60 if stated else 0.2) as (parts, gate):
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
@@ -144,7 +146,9 @@ def test_an_image_that_takes_too_long_itself_answers_504_in_time(held: Held, mak
 
 
 @pytest.mark.parametrize("abruptly", [False, True])
-def test_a_client_that_disconnects_leaves_the_queue_and_frees_its_room_at_once(held, listening, make_png, abruptly):
+def test_a_client_that_disconnects_leaves_the_queue_and_frees_its_room_at_once(
+    held: Held, listening: Listening, make_png: MakePng, abruptly: bool
+) -> None:
     with held(max_queue=4) as (parts, gate), listening(parts.app) as address:
         url = f"http://{address[0]}:{address[1]}"
         answers = []
@@ -185,7 +189,9 @@ def test_a_client_that_disconnects_leaves_the_queue_and_frees_its_room_at_once(h
     assert "lensmount_batch_size_sum 2.0" in page
 
 
-def test_a_connection_serves_one_request_after_the_other(listening, make_parts, make_adapter, make_png):
+def test_a_connection_serves_one_request_after_the_other(
+    listening: Listening, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
     """Watching for a disconnect does not consume the next request, even if it arrives before the response."""
     with make_parts() as parts, listening(parts.app) as address:
         parts.catalog.upload("cells", make_adapter(1))

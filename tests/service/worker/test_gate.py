@@ -14,6 +14,7 @@ from lensmount_adapters.training.train_adapter import train
 from lensmount_service.worker.gate import NewAdapter, Replaced, accuracy_of, decide
 
 if TYPE_CHECKING:
+    pass
     from tests.service.conftest import MakeAdapter, MakePictures
 
 OLD = Replaced("malaria", 3, "sha256:" + "0" * 64)
@@ -41,7 +42,7 @@ def test_a_new_adapter_passes_unless_it_is_worse_by_more_than_the_margin(
     assert "version 3" in verdict.reason
 
 
-def test_force_publishes_a_worse_adapter_and_says_so(candidate):
+def test_force_publishes_a_worse_adapter_and_says_so(candidate: Callable[[float | None], NewAdapter]) -> None:
     verdict = decide(candidate(0.5), OLD, 0.9, margin=0.01, force=True)
     assert (verdict.passed, verdict.forced) == (True, True)
     assert "worse by more than the margin" in verdict.reason
@@ -53,13 +54,17 @@ def test_the_first_of_its_name_passes(candidate: Callable[[float | None], NewAda
     assert (verdict.passed, verdict.replaced) == (True, None)
 
 
-def test_an_old_version_for_another_backbone_is_not_compared_with(candidate):
+def test_an_old_version_for_another_backbone_is_not_compared_with(
+    candidate: Callable[[float | None], NewAdapter],
+) -> None:
     verdict = decide(candidate(0.5), OLD, None, margin=0.01, force=False)
     assert verdict.passed
     assert "another backbone" in verdict.reason
 
 
-def test_without_a_figure_for_the_old_or_the_new_adapter_it_does_not_pass(candidate):
+def test_without_a_figure_for_the_old_or_the_new_adapter_it_does_not_pass(
+    candidate: Callable[[float | None], NewAdapter],
+) -> None:
     assert not decide(candidate(0.9), OLD, "the labels differ", margin=0.01, force=False).passed
     assert not decide(candidate(None), OLD, 0.5, margin=0.01, force=False).passed
 
@@ -80,7 +85,9 @@ def test_a_verdict_is_plain_json(candidate: Callable[[float | None], NewAdapter]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, backbone, make_pictures):
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, backbone: Backbone, make_pictures: MakePictures
+) -> tuple[Path, TrainingResult]:
     """A folder of images and the result of training on it."""
     folder = tmp_path_factory.mktemp("gate")
     make_pictures(folder / "data", ("a", "b"), 10)
@@ -108,7 +115,9 @@ def test_the_accuracy_of_an_adapter_on_its_own_test_part_is_the_one_it_was_train
     assert accuracy_of(result.path.read_bytes(), candidate, data, backbone) == result.test.balanced_accuracy
 
 
-def test_labels_in_another_order_are_compared_and_other_labels_are_refused(trained, backbone, make_adapter):
+def test_labels_in_another_order_are_compared_and_other_labels_are_refused(
+    trained: tuple[Path, TrainingResult], backbone: Backbone, make_adapter: MakeAdapter
+) -> None:
     data, result = trained
     candidate = NewAdapter(result.manifest, "test", 0.5)
     rule = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -121,7 +130,9 @@ def test_labels_in_another_order_are_compared_and_other_labels_are_refused(train
     assert "labels differ" in str(other)
 
 
-def test_an_adapter_of_another_backbone_has_no_accuracy(trained, make_adapter):
+def test_an_adapter_of_another_backbone_has_no_accuracy(
+    trained: tuple[Path, TrainingResult], make_adapter: MakeAdapter
+) -> None:
     data, result = trained
     candidate = NewAdapter(result.manifest, "test", 0.5)
     assert accuracy_of(make_adapter(3), candidate, data, load_backbone("test_resnet", "random:0")) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,9 @@ def raises(kind, heartbeat):
     return is_raised
 
 
-def test_it_beats_by_itself_and_writes_each_progress_once(beating, until):
+def test_it_beats_by_itself_and_writes_each_progress_once(
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+) -> None:
     with beating(False) as (heartbeat, table):
         heartbeat.progress = {"epoch": 1}
         until(lambda: len(table.beats) >= 4)
@@ -62,14 +65,18 @@ def test_it_beats_by_itself_and_writes_each_progress_once(beating, until):
     assert table.beats.count({"epoch": 1}) == 1
 
 
-def test_a_cancelled_job_a_lost_lease_and_a_stopping_worker_raise_different_errors(beating, until):
+def test_a_cancelled_job_a_lost_lease_and_a_stopping_worker_raise_different_errors(
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+) -> None:
     with beating(False, True) as (heartbeat, _):
         until(raises(JobCancelled, heartbeat))
     with beating(False, stopping=lambda: True) as (heartbeat, _), pytest.raises(WorkerStopping):
         heartbeat.check()
 
 
-def test_after_a_lost_lease_it_beats_no_more(beating, until):
+def test_after_a_lost_lease_it_beats_no_more(
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+) -> None:
     with beating(False, LeaseLost("gone")) as (heartbeat, table):
         until(raises(LeaseLost, heartbeat))
         until(lambda: not heartbeat.is_running)
@@ -77,13 +84,17 @@ def test_after_a_lost_lease_it_beats_no_more(beating, until):
         assert raises(LeaseLost, heartbeat)()
 
 
-def test_a_database_that_is_away_does_not_stop_the_job(beating, until):
+def test_a_database_that_is_away_does_not_stop_the_job(
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+) -> None:
     with beating(Unavailable("locked"), Unavailable("locked"), False) as (heartbeat, table):
         until(lambda: len(table.beats) >= 4)
         heartbeat.check()
 
 
-def test_a_progress_that_could_not_be_written_is_written_with_the_next_beat(beating, until):
+def test_a_progress_that_could_not_be_written_is_written_with_the_next_beat(
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+) -> None:
     with beating(Unavailable("locked"), False) as (heartbeat, table):
         heartbeat.progress = {"epoch": 1}
         until(lambda: table.beats.count({"epoch": 1}) >= 2)

@@ -49,7 +49,7 @@ class Scripted(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def serve():
+def serve() -> Iterator[Serve]:
     """`serve([(200, b"x"), ...])` gives the URL of a server that answers like this, and the requests it has seen."""
     servers = []
 
@@ -77,7 +77,7 @@ def always_continue() -> None:
     """The job is still ours."""
 
 
-def test_a_file_is_fetched_completely_and_checked(serve, tmp_path):
+def test_a_file_is_fetched_completely_and_checked(serve: Serve, tmp_path: Path) -> None:
     url, seen = serve([(200, BODY)])
     with open_client(url, "secret", 5, always_continue) as server:
         server.fetch("/datasets/cells/file", tmp_path / "cells.zip", params={"digest": DIGEST}, digest=DIGEST)
@@ -86,7 +86,7 @@ def test_a_file_is_fetched_completely_and_checked(serve, tmp_path):
 
 
 @pytest.mark.parametrize("first", [None, (503, problem("store_unavailable")), (200, BODY[:-1]), (502, b"<html>")])
-def test_a_failure_that_may_pass_is_tried_again(serve, tmp_path, first):
+def test_a_failure_that_may_pass_is_tried_again(serve: Serve, tmp_path: Path, first: Any) -> None:
     url, seen = serve([first, (200, BODY)])
     with open_client(url, None, 20, always_continue) as server:
         server.fetch("/file", tmp_path / "cells.zip", digest=DIGEST)
@@ -102,7 +102,7 @@ def test_a_file_is_sent_again_from_its_beginning(serve: Serve, tmp_path: Path) -
     assert [body for _, _, body in seen] == [BODY] * 3
 
 
-def test_a_refusal_is_raised_after_one_request_with_its_code(serve):
+def test_a_refusal_is_raised_after_one_request_with_its_code(serve: Serve) -> None:
     url, seen = serve([(422, problem("adapter_invalid"))])
     with open_client(url, None, 20, always_continue) as server, pytest.raises(ServerRefused) as refused:
         server.send("/adapters/cells", b"x")
@@ -116,7 +116,7 @@ def test_a_lost_lease_is_its_own_error(serve: Serve) -> None:
         server.send("/adapters/cells", b"x")
 
 
-def test_a_server_that_stays_away_raises_server_away(tmp_path):
+def test_a_server_that_stays_away_raises_server_away(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with open_client(url, None, 0.3, always_continue) as server, pytest.raises(ServerAway):

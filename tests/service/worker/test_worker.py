@@ -56,7 +56,7 @@ def tiny() -> tuple[Backbone, Backbone]:
 
 
 @contextmanager
-def serving(state, backbone, **settings):
+def serving(state: Path, backbone: Backbone, **settings: Any) -> Iterator[httpx.Client]:
     """A server on a free port, in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         own = Settings(state=state, zoo=False, threads=1, **settings)
@@ -84,7 +84,7 @@ def client(tmp_path: Path, tiny: tuple[Backbone, Backbone], make_pictures: MakeP
         yield client
 
 
-def push(client, tmp_path, make_pictures, each=10):
+def push(client: httpx.Client, tmp_path: Path, make_pictures: MakePictures, each: int = 10) -> None:
     make_pictures(tmp_path / "images", ("a", "b"), each)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -95,7 +95,7 @@ def push(client, tmp_path, make_pictures, each=10):
 
 
 @pytest.fixture
-def work(client, tmp_path, tiny):
+def work(client: httpx.Client, tmp_path: Path, tiny: tuple[Backbone, Backbone]) -> Callable[..., None]:
     """`work()` lets a worker go through the queued jobs."""
 
     def run(**settings: Any) -> None:
@@ -106,7 +106,7 @@ def work(client, tmp_path, tiny):
     return run
 
 
-def submit(client, **fields):
+def submit(client: httpx.Client, **fields: Any) -> Any:
     response = client.post("/jobs", json={**JOB, "adapter": "malaria", **fields})
     assert response.status_code == 201, response.text
     return response.json()["id"]
@@ -116,7 +116,9 @@ def job(client: httpx.Client, job_id: str) -> Any:
     return client.get(f"/jobs/{job_id}").json()
 
 
-def test_a_worker_reports_each_phase_once_and_in_order(client, work, monkeypatch):
+def test_a_worker_reports_each_phase_once_and_in_order(
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     phases = []
 
     class Recording(Heartbeat):
@@ -137,7 +139,9 @@ def test_a_worker_reports_each_phase_once_and_in_order(client, work, monkeypatch
     assert phases == [phase for phase in PHASES if phase in ("training", *AFTER_TRAINING)]
 
 
-def test_a_job_becomes_a_live_adapter_with_its_files_and_its_history(client, work, tmp_path):
+def test_a_job_becomes_a_live_adapter_with_its_files_and_its_history(
+    client: httpx.Client, work: Callable[..., None], tmp_path: Path
+) -> None:
     job_id = submit(client, alias="prod", description="red or green", license="CC0")
     work()
     found = job(client, job_id)
@@ -184,7 +188,9 @@ def test_a_worse_adapter_is_not_published_but_its_files_are_there(
     assert job(client, forced)["result"]["adapter"]["version"] == 2
 
 
-def test_a_version_that_appears_during_the_comparison_is_compared_with_next(client, work, monkeypatch):
+def test_a_version_that_appears_during_the_comparison_is_compared_with_next(
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     submit(client)
     work()
     other = client.get("/adapters/malaria/file").content
@@ -193,7 +199,7 @@ def test_a_version_that_appears_during_the_comparison_is_compared_with_next(clie
     rival = client.get("/adapters/other/file").content
     compared = []
 
-    def accuracy(data, *arguments):
+    def accuracy(data: bytes, *arguments: object) -> float:
         compared.append(data)
         if len(compared) == 1:
             client.put("/adapters/malaria", content=rival).raise_for_status()
@@ -219,11 +225,13 @@ def test_a_job_that_cannot_be_trained_fails_with_its_code_and_the_worker_lives(
     assert job(client, fine)["state"] == "succeeded"
 
 
-def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(client, work, monkeypatch, until, tmp_path):
+def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch, until, tmp_path: Path
+) -> None:
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
-    real, failures = attempt.train, []
+    failures: list[Progress] = []
 
-    def train(config, on_progress, backbone):
+    def train(config: TrainingConfig, on_progress: Listener, backbone: Backbone) -> TrainingResult:
         if not failures:
 
             def listen(progress: Progress) -> None:
@@ -247,7 +255,9 @@ def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(clien
     assert "resuming from the checkpoint" in log
 
 
-def test_a_job_whose_attempts_all_fail_has_failed(client, work, monkeypatch):
+def test_a_job_whose_attempts_all_fail_has_failed(
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
 
     def train(*arguments: object) -> None:
@@ -261,10 +271,12 @@ def test_a_job_whose_attempts_all_fail_has_failed(client, work, monkeypatch):
     assert found["error"] == {"code": "attempt_failed", "message": "RuntimeError: segment 3 exploded"}
 
 
-def test_a_checkpoint_that_does_not_fit_is_ignored(client, work, monkeypatch):
+def test_a_checkpoint_that_does_not_fit_is_ignored(
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch = ServerClient.fetch
 
-    def damaged(self, path, target, **options):
+    def damaged(self, path: Path, target, **options: str) -> None:
         if path.endswith("/checkpoint"):
             target.write_bytes(b"not a checkpoint")
         else:
@@ -277,7 +289,9 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(client, work, monkeypatch):
     assert "starting from the first epoch" in client.get(f"/jobs/{job_id}/log").text
 
 
-def test_an_archive_is_fetched_once_and_the_cache_keeps_its_limit(client, work, tmp_path):
+def test_an_archive_is_fetched_once_and_the_cache_keeps_its_limit(
+    client: httpx.Client, work: Callable[..., None], tmp_path: Path
+) -> None:
     for _ in range(2):
         submit(client)
     work()
@@ -289,7 +303,9 @@ def test_an_archive_is_fetched_once_and_the_cache_keeps_its_limit(client, work, 
     assert list((tmp_path / "worker" / "datasets").iterdir()) == []
 
 
-def test_without_a_test_part_the_gate_compares_on_the_validation_part(client, work):
+def test_without_a_test_part_the_gate_compares_on_the_validation_part(
+    client: httpx.Client, work: Callable[..., None]
+) -> None:
     job_id = submit(client, test_fraction=0.0)
     work()
     found = job(client, job_id)
@@ -297,14 +313,16 @@ def test_without_a_test_part_the_gate_compares_on_the_validation_part(client, wo
     assert found["result"]["gate"]["balanced_accuracy"] == found["result"]["metrics"]["validation"]["balanced_accuracy"]
 
 
-def test_a_job_of_a_worker_with_a_wrong_token_does_not_fail_but_waits_for_another_worker(client, work):
+def test_a_job_of_a_worker_with_a_wrong_token_does_not_fail_but_waits_for_another_worker(
+    client: httpx.Client, work: Callable[..., None]
+) -> None:
     job_id = submit(client)
     work(token="wrong", retry_for_s=0)
     assert (job(client, job_id)["state"], job(client, job_id)["error"]) == ("queued", None)
     assert "unauthorized" in client.get(f"/jobs/{job_id}/log").text
 
 
-def test_a_worker_that_the_server_refuses_ends_at_its_start(client):
+def test_a_worker_that_the_server_refuses_ends_at_its_start(client: httpx.Client) -> None:
     url = str(client.base_url)
     require_server(url, "secret", "test_resnet")
     with pytest.raises(Unauthorized):
@@ -334,7 +352,7 @@ def test_a_worker_whose_backbone_a_job_has_changed_ends(
     assert [job(client, job_id)["state"] for job_id in (first, second)] == ["failed", "queued"]
 
 
-def test_the_exit_status_for_a_database_that_is_away_allows_a_restart(tmp_path):
+def test_the_exit_status_for_a_database_that_is_away_allows_a_restart(tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     command = [sys.executable, "-m", "lensmount_client", "worker", "--backbone", "test_resnet", "--weights", "random:0"]
     away = ["--state", str(tmp_path), "--database", "postgresql://nobody@127.0.0.1:1/none"]
@@ -344,7 +362,9 @@ def test_the_exit_status_for_a_database_that_is_away_allows_a_restart(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["RETRY_FOR_S", "PATIENCE_S"])
-def test_the_retry_time_can_be_set_by_its_variable_and_by_the_older_one(monkeypatch, name):
+def test_the_retry_time_can_be_set_by_its_variable_and_by_the_older_one(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     assert WorkerSettings().retry_for_s == 600
     monkeypatch.setenv(f"LENSMOUNT_{name}", "7.5")
     assert WorkerSettings().retry_for_s == 7.5
