@@ -388,7 +388,7 @@ def test_what_is_no_reference_is_none_to_both(text: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "9.a_b-c", "a" * 64, "", "A", "a" * 65, ".a", "a\n", "a/b", "é", *RESERVED_NAMES]
+    "name", ["a", "9.a_b-c", "a" * 64, "", "A", "a" * 65, ".a", "a\n", "a/b", "é", *sorted(RESERVED_NAMES)]
 )
 def test_a_name_is_a_name_to_both_but_for_the_reserved_ones(name: Any) -> None:
     assert check_name(name) == (NAME.fullmatch(name) is not None and name not in RESERVED_NAMES)
