@@ -15,7 +15,7 @@ from lensmount_adapters import Backbone, load_backbone
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
-    "test_resnet", "test_vit", "test_efficientnet", "test_byobnet", "test_convnext", "resnet10t", "resnet10t-3d",
+    "test_resnet", "test_vit", "test_efficientnet", "test_convnext", "mobilenetv2_035", "resnet10t", "resnet10t-3d",
     "mobilenetv3_small_050", "monai_unet", "monai_basic_unet",
 )  # fmt: skip
 LARGE = ("resnet34", "vgg16", "tf_efficientnet_lite0", "clip")

@@ -34,7 +34,7 @@ def network(request: pytest.FixtureRequest) -> Pair:
 
 @pytest.fixture(scope="module")
 def small() -> Pair:
-    flat = load_backbone("test_byobnet", "random:0")
+    flat = load_backbone("mobilenetv2_035", "random:0")
     return flat, inflate(flat)
 
 
@@ -257,7 +257,7 @@ def test_the_dtype_is_that_of_serving_and_the_fingerprint_that_of_float32(small:
 
 
 def test_the_flat_backbone_does_not_change(digest_of_state: Callable[[Backbone], str]) -> None:
-    flat = load_backbone("test_byobnet", "random:3")
+    flat = load_backbone("mobilenetv2_035", "random:3")
     before, x = digest_of_state(flat), noise(1, 3, 40, 40)
     features = flat.features(x)
     volumes = inflate(flat)
@@ -305,7 +305,7 @@ def test_a_network_that_mixes_all_positions_is_refused_with_the_fix(name: str, r
 
 
 def test_a_backbone_with_an_adapter_on_it_is_refused(draw_adapter: Any) -> None:
-    flat = load_backbone("test_byobnet", "random:0")
+    flat = load_backbone("mobilenetv2_035", "random:0")
     ExactSwapper(flat).mount(admit(draw_adapter(flat).dump(), flat))
     with pytest.raises(BackboneError, match=r"found an adapter on it, expected the base\. Fix: unmount it first"):
         inflate(flat)
@@ -318,4 +318,4 @@ def test_a_volume_backbone_is_not_inflated_again(small: Pair) -> None:
 
 def test_rounded_weights_are_refused() -> None:
     with pytest.raises(BackboneError, match=r"found weights in torch\.bfloat16, expected float32"):
-        inflate(load_backbone("test_byobnet", "random:0", dtype=torch.bfloat16))
+        inflate(load_backbone("mobilenetv2_035", "random:0", dtype=torch.bfloat16))
