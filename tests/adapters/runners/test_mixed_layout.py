@@ -54,7 +54,7 @@ def test_a_layout_says_what_adapters_change(every_layer: Callable[..., Backbone]
     branch = branch_of(backbone)
 
     def layout(method: str, modules: str) -> Layout | None:
-        return Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, method, modules=modules, size=1.0)))
+        return Layout.of(branch, deltas_of(backbone, draw_adapter(backbone, method, modules=modules, size=1.0, seed=1)))
 
     lora, bias, norm = (
         layout(*given) for given in (("lora", "linear|conv2d"), ("bias", "conv2d"), ("norm", "batch_norm2d|layer_norm"))
