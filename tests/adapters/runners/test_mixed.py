@@ -215,8 +215,8 @@ def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
     """Compared with merged weights passed to the functional branch, sample by sample, in float32."""
     backbone = randomised(load_backbone(name, "random:0"))
     drawn = [
-        draw_adapter(backbone, method, rank=rank, seed=rank, modules=modules, size=0.1)
-        for method, rank in (("mixed", 2), ("lora", 4), ("bias", 1), ("norm", 3))
+        draw_adapter(backbone, method, rank=rank, seed=rank, modules=modules, size=size)
+        for method, rank, size in (("mixed", 2, 0.1), ("lora", 4, 0.1), ("bias", 1, 0.1), ("norm", 3, 0.4))
     ]
     adapters = [deltas_of(backbone, parts) for parts in drawn]
     halves = Segments(backbone.module).halves({first})
@@ -329,15 +329,16 @@ def test_a_norm_whose_scale_is_zero_can_be_adapted(
     backbone = every_layer()
     nn.init.zeros_(backbone.module.get_submodule("batch_norm2d").weight)  # type: ignore[arg-type]  # typed as a module
     backbone = Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
-    drawn = [draw_adapter(backbone, method, modules="conv2d|batch_norm2d") for method in ("norm", "lora")]
+    norm = draw_adapter(backbone, "norm", modules="conv2d|batch_norm2d")
+    lora = draw_adapter(every_layer(), "lora", modules="conv2d|batch_norm2d")  # behind a scale of zero it has no effect
     both = draw_adapter(backbone, "norm", modules="conv2d|batch_norm2d", seed=1)
-    both.tensors |= {name: tensor for name, tensor in drawn[1].tensors.items() if "lora" in name}
-    both.manifest["modules"] = drawn[1].manifest["modules"]
-    branch, images = branch_for(backbone, [drawn[0], both], per_sample=per_sample), images_for(backbone, 2)
+    both.tensors |= {name: tensor for name, tensor in lora.tensors.items() if "lora" in name}
+    both.manifest["modules"] = lora.manifest["modules"]
+    branch, images = branch_for(backbone, [norm, both], per_sample=per_sample), images_for(backbone, 2)
 
-    features = answers(branch, images, (0, 1), branch.pack([deltas_of(backbone, parts) for parts in (drawn[0], both)]))
+    features = answers(branch, images, (0, 1), branch.pack([deltas_of(backbone, parts) for parts in (norm, both)]))
 
-    for sample, parts in enumerate((drawn[0], both)):
+    for sample, parts in enumerate((norm, both)):
         assert_close(features[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
 
 
