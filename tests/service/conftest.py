@@ -55,6 +55,18 @@ class MakePictures(Protocol):
     def __call__(self, folder: Path, labels: tuple[str, ...], each: int) -> None: ...
 
 
+class Until(Protocol):
+    def __call__(self, condition: Callable[[], object], seconds: float = 30) -> None: ...
+
+
+class DrawImages(Protocol):
+    def __call__(self, seed: int = 0, **counts: int) -> dict[str, bytes]: ...
+
+
+class Zip(Protocol):
+    def __call__(self, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes: ...
+
+
 CompareAnswers = Callable[[Any, Any], bool]  # two JSON answers of POST /predict
 ListPublished = Callable[[TestClient], list[dict[str, Any]]]
 
@@ -153,7 +165,7 @@ def published() -> Callable[[TestClient], list[dict[str, object]]]:
 
 
 @pytest.fixture(scope="session")
-def same_scores() -> Callable[[dict, dict], bool]:
+def same_scores() -> CompareAnswers:
     """`same_scores(one, other)`: two predictions are equal except for the last bits, which depend on the tier."""
 
     def same(one: Any, other: Any) -> bool:
@@ -164,7 +176,7 @@ def same_scores() -> Callable[[dict, dict], bool]:
 
 
 @pytest.fixture(scope="session")
-def other_scores() -> Callable[[dict, dict], bool]:
+def other_scores() -> CompareAnswers:
     """`other_scores(one, other)`: two predictions with the same labels differ by more than 1e-3 in a score."""
 
     def differ(one: Any, other: Any) -> bool:
@@ -190,7 +202,7 @@ def make_pictures() -> Callable[[Path, tuple[str, ...], int], None]:
 
 
 @pytest.fixture(scope="session")
-def until() -> Callable[..., None]:
+def until() -> Until:
     """`until(lambda: path.exists(), seconds=20)` polls until the condition is true; it fails after `seconds`."""
 
     def wait(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -203,7 +215,7 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def images(make_png: Callable[..., bytes]) -> Callable[..., dict[str, bytes]]:
+def images(make_png: MakePng) -> DrawImages:
     """`images(seed, a=3, b=2)` gives file names and PNGs, all different."""
 
     def draw(seed: int = 0, **counts: int) -> dict[str, bytes]:
@@ -214,7 +226,7 @@ def images(make_png: Callable[..., bytes]) -> Callable[..., dict[str, bytes]]:
 
 
 @pytest.fixture(scope="session")
-def zipped() -> Callable[..., bytes]:
+def zipped() -> Zip:
     """`zipped({"a/0.png": png})` gives the bytes of a zip file."""
 
     def pack(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:

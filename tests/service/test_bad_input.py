@@ -86,7 +86,7 @@ def test_a_bad_reference_is_refused_with_its_code(client: TestClient, make_png: 
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
 
 
-def edited(data: bytes, **changes: object) -> bytes:
+def edited(data: bytes, **changes: Any) -> bytes:
     """The file with changed tensors or manifest fields, as anyone could write it with the safetensors library."""
     import safetensors.torch
 

@@ -17,7 +17,6 @@ from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.zero_shot import write_zero_shot
-from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeParts
@@ -93,7 +92,7 @@ def test_adapters_of_a_clip_predict_are_swapped_and_leave_the_backbone_unchanged
 
 
 def test_an_adapter_of_another_clip_is_refused(
-    files: dict[str, bytes], make_clip: Callable[..., Path], make_parts: Callable[..., Parts], tmp_path: Path
+    files: dict[str, bytes], make_clip: Callable[..., Path], make_parts: MakeParts, tmp_path: Path
 ) -> None:
     other = load_backbone("clip", make_clip(tmp_path / "other", seed=1))
     with make_parts(other) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:

@@ -42,7 +42,7 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.registry import Registry
 
 if TYPE_CHECKING:
-    pass
+    from tests.service.conftest import Until
 
 BACKBONE = "test_resnet"
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -463,7 +463,7 @@ def test_a_resumed_job_makes_the_same_adapter_as_an_undisturbed_one(nursery: Nur
 
 
 @sqlite
-def test_a_worker_outlasts_a_server_that_is_away(nursery: Nursery, until) -> None:
+def test_a_worker_outlasts_a_server_that_is_away(nursery: Nursery, until: Until) -> None:
     server = nursery.server()
     nursery.worker()
     push(nursery)
@@ -477,10 +477,11 @@ def test_a_worker_outlasts_a_server_that_is_away(nursery: Nursery, until) -> Non
     assert (found["state"], found["attempt"]) == ("succeeded", 1)
 
 
-def lease_until(nursery: Nursery, job_id: str):
+def lease_until(nursery: Nursery, job_id: str) -> float:
     """When the job's lease expires, in seconds since the epoch, read while there is no server."""
     with contextlib.closing(Database(nursery.settings.database_url())) as database, database.read() as connection:
-        return connection.execute(sa.select(job_table.c.lease_until).where(job_table.c.id == job_id)).scalar_one()
+        query = sa.select(job_table.c.lease_until).where(job_table.c.id == job_id)
+        return float(connection.execute(query).scalar_one())
 
 
 @sqlite
@@ -497,7 +498,7 @@ def test_a_running_job_is_cancelled_at_its_next_step(nursery: Nursery) -> None:
 
 
 @sqlite
-def test_a_server_gives_bit_exact_answers_while_a_job_trains_and_publishes(nursery: Nursery, until) -> None:
+def test_a_server_gives_bit_exact_answers_while_a_job_trains_and_publishes(nursery: Nursery, until: Until) -> None:
     nursery.server()
     nursery.worker()
     push(nursery)

@@ -39,7 +39,7 @@ def opened(tmp_path: Path) -> Callable[[], AbstractContextManager[Parts]]:
         with open_parts(settings) as parts:
             yield parts
             for _ in range(2):  # finished work may start further work
-                parts.engine.runner.settle()
+                cast(SegmentRunner, parts.engine.runner).settle()
             parts.engine.runner.close()
 
     return opened

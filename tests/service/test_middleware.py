@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi import FastAPI
@@ -10,12 +10,11 @@ from fastapi.testclient import TestClient
 from lensmount_service.app import OPEN_PATHS
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from tests.service.conftest import MakeParts
 
 
 @pytest.fixture
-def protected(make_parts: MakeParts):
+def protected(make_parts: MakeParts) -> Iterator[TestClient]:
     with make_parts(token="secret") as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         yield client
 
@@ -30,8 +29,8 @@ def every_route(app: FastAPI) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}])
-def test_every_route_except_health_and_docs_requires_the_token(protected, headers: dict[str, Any]) -> None:
-    asked = list(every_route(protected.app))
+def test_every_route_except_health_and_docs_requires_the_token(protected: TestClient, headers: dict[str, Any]) -> None:
+    asked = list(every_route(cast(FastAPI, protected.app)))
 
     assert len(asked) >= 30
     for method, path in asked:
@@ -43,7 +42,7 @@ def test_every_route_except_health_and_docs_requires_the_token(protected, header
             assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_with_the_token_any_host_name_is_served(protected) -> None:
+def test_with_the_token_any_host_name_is_served(protected: TestClient) -> None:
     assert protected.get("/limits", headers={"Authorization": "Bearer secret"}).status_code == 200
 
 

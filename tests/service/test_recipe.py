@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,9 @@ from lensmount_adapters.recipe.carry_out import Plan, carry_out
 from lensmount_adapters.recipe.helix import draw_helix, write_helices
 from lensmount_adapters.recipe.masks import base_weights
 from lensmount_adapters.recipe.recipe import load_recipe, recipe_names
-from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
-    pass
+    from tests.service.conftest import MakeParts
 
 SMALL = {"size": 32, "epochs": 1, "batch_size": 8, "precision": "fp32", "cache_trunk": "off", "test_fraction": 0.25}
 FEW = (("group_regex", None), ("shots", 4), ("validation_fraction", 0.2))
@@ -136,7 +134,7 @@ def test_every_recipe_is_tried() -> None:
 
 @pytest.mark.parametrize("executor", ["eager", "merged"])
 def test_a_recipes_adapters_predict_are_swapped_and_leave_the_backbone_unchanged(
-    carried_out: Served, make_parts: Callable[..., Parts], executor: str
+    carried_out: Served, make_parts: MakeParts, executor: str
 ) -> None:
     backbone = carried_out.backbone
     before = {name: tensor_digest(tensor) for name, tensor in backbone.tensors.items()}

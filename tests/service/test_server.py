@@ -193,7 +193,7 @@ def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path: Path)
         assert httpx.get(f"{url}/health/ready").status_code == 200
 
         process.send_signal(signal.SIGINT)
-        rest = process.stderr.read().splitlines()
+        rest = stderr_of(process).read().splitlines()
         assert process.wait(300) == 0
     assert [line for line in rest if not line.startswith("20")] == [
         "Stopping after accepted requests are finished. Press Ctrl-C again to stop at once."
@@ -211,7 +211,7 @@ def test_ctrl_c_while_loading_is_one_line(tmp_path: Path) -> None:
 
 def test_with_json_logs_every_line_is_json(tmp_path: Path) -> None:
     with starting(tmp_path, "--log-format", "json") as process:
-        for line in process.stderr:
+        for line in stderr_of(process):
             if (entry := json.loads(line))["event"] == "serving":
                 break
         assert (

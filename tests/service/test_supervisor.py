@@ -18,8 +18,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.supervisor import WorkerProcess, worker_variables
 
 if TYPE_CHECKING:
-    pass
-    from tests.service.conftest import MakePictures
+    from tests.service.conftest import MakePictures, Until
 
 
 @pytest.fixture(autouse=True)
@@ -45,29 +44,31 @@ class Log:
     """The supervisor's log: what it has reported at the levels warning and error."""
 
     def __init__(self) -> None:
-        self.events = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
 
-    def warning(self, event, **fields: Any) -> None:
+    def warning(self, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
 
     error = warning
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch):
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
     monkeypatch.setattr(supervisor, "log", log)
     return log
 
 
-def test_a_worker_that_crashes_is_restarted(settings: Settings, until, tmp_path: Path) -> None:
+def test_a_worker_that_crashes_is_restarted(settings: Settings, until: Until, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(1)"
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)):
         until(lambda: starts.exists() and len(starts.read_text()) >= 3)
 
 
-def test_a_worker_that_cannot_start_is_not_restarted(settings: Settings, log, until, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_is_not_restarted(
+    settings: Settings, log: Log, until: Until, tmp_path: Path
+) -> None:
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x'); raise SystemExit(78)"
     with WorkerProcess(settings, "http://127.0.0.1:1", child(code)) as worker:
@@ -77,7 +78,7 @@ def test_a_worker_that_cannot_start_is_not_restarted(settings: Settings, log, un
     assert starts.read_text() == "x"
 
 
-def test_the_worker_ends_with_the_server(settings: Settings, until) -> None:
+def test_the_worker_ends_with_the_server(settings: Settings, until: Until) -> None:
     with WorkerProcess(settings, "http://127.0.0.1:1", child("import time; time.sleep(60)")) as worker:
         until(lambda: worker.pid is not None)
         pid = worker.pid
@@ -88,7 +89,7 @@ def test_the_worker_ends_with_the_server(settings: Settings, until) -> None:
 
 
 def test_a_worker_that_ignores_sigterm_is_killed(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, until, tmp_path: Path
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, until: Until, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(supervisor, "TERMINATE_S", 0.2)
     deaf = tmp_path / "deaf"
@@ -113,7 +114,7 @@ def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(setti
 
 
 def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_when_it_is_killed(
-    tmp_path: Path, make_pictures: MakePictures, until
+    tmp_path: Path, make_pictures: MakePictures, until: Until
 ) -> None:
     make_pictures(tmp_path / "images", ("a", "b"), 10)
     archive = io.BytesIO()
@@ -132,9 +133,9 @@ def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_w
             headers = {"Content-Type": "application/zip"}
             client.put("/datasets/cells", content=archive.getvalue(), headers=headers).raise_for_status()
             job = {"dataset": "cells", "adapter": "cells", "method": "norm", "epochs": 2, "size": 32}
-            path = f"/jobs/{client.post('/jobs', json=job).json()['id']}"
-            until(lambda: client.get(path).json()["state"] not in ("queued", "running"), 120)
-            assert client.get(path).json()["state"] == "succeeded", (tmp_path / "log").read_text()
+            url = f"/jobs/{client.post('/jobs', json=job).json()['id']}"
+            until(lambda: client.get(url).json()["state"] not in ("queued", "running"), 120)
+            assert client.get(url).json()["state"] == "succeeded", (tmp_path / "log").read_text()
         workers = children(server.pid)
         assert len(workers) == 1
         assert os.getpriority(os.PRIO_PROCESS, workers[0]) >= 10

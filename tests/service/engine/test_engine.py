@@ -142,7 +142,9 @@ class Mixing(MergedRunner):
 def test_an_adapter_that_fails_does_not_fail_the_others_of_its_batch(
     fresh_backbone: Backbone, metrics: Metrics, cells: Adapter, tiles: Adapter, image: torch.Tensor
 ) -> None:
-    broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
+    broken = replace(
+        tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], cast(Delta, BreakingDelta(tiles.deltas[-1])))
+    )
     gate = Gate(fresh_backbone)
     with Engine(fresh_backbone, Mixing(fresh_backbone, gate), metrics) as engine:
         first = engine.submit(cells, image)
@@ -174,7 +176,9 @@ class BreakingDelta:
 def test_a_merge_that_fails_fails_only_its_batch_and_restores_the_base(
     fresh_backbone: Backbone, metrics: Metrics, cells: Adapter, tiles: Adapter, image: torch.Tensor
 ) -> None:
-    broken = replace(tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], BreakingDelta(tiles.deltas[-1])))
+    broken = replace(
+        tiles, digest="sha256:broken", deltas=(*tiles.deltas[:-1], cast(Delta, BreakingDelta(tiles.deltas[-1])))
+    )
     with Engine(fresh_backbone, MergedRunner(fresh_backbone, ExactSwapper(fresh_backbone)), metrics) as engine:
         before = engine.submit(cells, image).result(10)
         with pytest.raises(Unavailable) as caught:

@@ -46,6 +46,7 @@ def submit(scheduler: Scheduler[str], clock: Clock, *items: QueuedImage[str]) ->
 
 
 def names(batch: Sequence[QueuedImage[str]] | None) -> str:
+    assert batch is not None
     return "".join(image.adapter.digest for image in batch)
 
 
@@ -59,7 +60,7 @@ def batches(scheduler: Scheduler[str], clock: Clock, seconds: float = 1.0) -> li
 
 
 def test_a_batch_has_one_adapter_and_the_oldest_head_goes_first(clock: Clock) -> None:
-    scheduler = Scheduler(3, clock=clock)
+    scheduler: Scheduler[str] = Scheduler(3, clock=clock)
     submit(scheduler, clock, *map(item, "abbaab"))
 
     assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaa", "bbb"]
@@ -81,7 +82,7 @@ def test_a_mixed_batch_is_filled_from_the_oldest_heads(clock: Clock) -> None:
 
 
 def test_four_images_of_an_adapter_go_together_and_the_fifth_goes_by_its_own_age(clock: Clock) -> None:
-    scheduler = Scheduler(8, mix=True, clock=clock)
+    scheduler: Scheduler[str] = Scheduler(8, mix=True, clock=clock)
     submit(scheduler, clock, *map(item, "abcdabcdabcdabcdabcd"))
 
     assert [names(batch) for batch in batches(scheduler, clock, 0.01)] == ["aaaabbbb", "ccccdddd", "abcd"]
@@ -148,6 +149,7 @@ def test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_howeve
             waiting[tenant] += 1
         if draw.random() < 0.5:
             batch = scheduler.next_batch()
+            assert batch is not None
             batches_done += 1
             clock.now += draw.random()
             for image in batch:
@@ -162,7 +164,7 @@ def test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_howeve
 def test_a_turn_of_many_small_batches_ends_after_max_batch_images_or_max_turn_s(
     clock: Clock, max_turn_s: float, turn: int
 ) -> None:
-    scheduler = Scheduler(4, max_turn_s=max_turn_s, clock=clock)
+    scheduler: Scheduler[str] = Scheduler(4, max_turn_s=max_turn_s, clock=clock)
     submit(
         scheduler, clock, *[item("h", 4 + number % 2) for number in range(12)]
     )  # consecutive images do not fit into one batch
@@ -173,7 +175,7 @@ def test_a_turn_of_many_small_batches_ends_after_max_batch_images_or_max_turn_s(
 
 
 def test_a_single_adapter_is_not_held_back(clock: Clock) -> None:
-    scheduler = Scheduler(4, clock=clock)
+    scheduler: Scheduler[str] = Scheduler(4, clock=clock)
     submit(scheduler, clock, *map(item, "a" * 12))
 
     assert [len(batch) for batch in batches(scheduler, clock, seconds=10)] == [4, 4, 4]
@@ -193,7 +195,7 @@ def test_a_full_queue_takes_all_of_a_request_or_none(clock: Clock) -> None:
 
 
 def test_retry_after_is_the_time_of_the_queue_at_the_measured_rate(clock: Clock) -> None:
-    scheduler = Scheduler(4, 10, clock=clock)
+    scheduler: Scheduler[str] = Scheduler(4, 10, clock=clock)
     for _ in range(100):  # 4 images in 2 s, and idle time that does not count
         scheduler.submit([item("a") for _ in range(4)])
         scheduler.next_batch()
@@ -222,7 +224,7 @@ def test_an_image_past_its_deadline_is_not_computed_and_says_so(clock: Clock) ->
 
 
 def test_images_past_their_deadline_free_their_room_while_a_batch_is_computed(clock: Clock) -> None:
-    scheduler = Scheduler(1, 2, clock=clock)
+    scheduler: Scheduler[str] = Scheduler(1, 2, clock=clock)
     scheduler.submit([item("a")])
     scheduler.next_batch()
     late = [item("a", deadline=clock.now + 1), item("b", deadline=clock.now + 1)]
@@ -237,7 +239,7 @@ def test_images_past_their_deadline_free_their_room_while_a_batch_is_computed(cl
 
 
 def test_an_image_that_arrives_after_its_deadline_fails_at_once(clock: Clock) -> None:
-    scheduler = Scheduler(clock=clock)
+    scheduler: Scheduler[str] = Scheduler(clock=clock)
     late = item("a", deadline=clock.now - 1)
     scheduler.submit([late, item("b")])
 
@@ -259,7 +261,7 @@ def test_a_cancelled_image_leaves_the_queue_and_frees_its_room_at_once(clock: Cl
 
 
 def test_an_image_that_was_cancelled_before_it_was_sent_takes_no_room(clock: Clock) -> None:
-    scheduler = Scheduler(clock=clock)
+    scheduler: Scheduler[str] = Scheduler(clock=clock)
     gone = item("a")
     gone.future.cancel()
     scheduler.submit([gone])
@@ -303,7 +305,7 @@ def test_a_deadline_within_a_window_is_kept() -> None:
 
 
 def test_a_thread_that_waits_for_a_batch_wakes_for_an_image_an_interruption_and_the_end() -> None:
-    scheduler = Scheduler()
+    scheduler: Scheduler[str] = Scheduler()
     received, taken = [], threading.Semaphore(0)
 
     def take() -> None:

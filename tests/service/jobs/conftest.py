@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from lensmount_service.jobs.records import DatasetPin, JobRequest
+from lensmount_service.jobs.records import DatasetPin, Job, JobRequest
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.store.database import Database
 
 BACKBONE = "sha256:" + "b" * 64
 REQUEST = JobRequest(DatasetPin("cells", 1, "sha256:" + "d" * 64), "malaria", BACKBONE, {"epochs": 2})
+
+# The types of the fixtures that are functions
+
+OpenJobs = Callable[..., JobTable]
+RequestOf = Callable[..., JobRequest]
+Submit = Callable[..., Job]
 
 
 class Clock:
@@ -32,7 +38,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def open_jobs(reopen: Callable[[], Database], clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobTable]:
+def open_jobs(reopen: Callable[[], Database], clock: Clock, monkeypatch: pytest.MonkeyPatch) -> OpenJobs:
     """`open_jobs()` opens the same job table as another process would, with the same fake clock."""
 
     def open_again(**options: Any) -> JobTable:
@@ -44,17 +50,17 @@ def open_jobs(reopen: Callable[[], Database], clock: Clock, monkeypatch: pytest.
 
 
 @pytest.fixture
-def jobs(open_jobs: Callable[..., JobTable]) -> JobTable:
+def jobs(open_jobs: OpenJobs) -> JobTable:
     return open_jobs()
 
 
 @pytest.fixture
-def request_of():
+def request_of() -> RequestOf:
     """`request_of(priority=5)` is a job request for `BACKBONE`."""
     return lambda **changes: replace(REQUEST, **changes)
 
 
 @pytest.fixture
-def submit(request_of):
+def submit(request_of: RequestOf) -> Submit:
     """`submit(jobs, priority=5)` gives the new job."""
     return lambda jobs, **changes: jobs.submit(request_of(**changes))[0]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from lensmount_service.errors import JobConflict
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable, jobs_using
+
+if TYPE_CHECKING:
+    from tests.service.jobs.conftest import OpenJobs, RequestOf, Submit
 
 BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
 
@@ -21,7 +25,9 @@ def states(jobs: JobTable, job_id: str) -> list[str]:
     return [event.data["state"] for event in jobs.events(job_id)[1] if event.kind == "state"]
 
 
-def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(jobs, open_jobs, submit, request_of) -> None:
+def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(
+    jobs: JobTable, open_jobs: OpenJobs, submit: Submit, request_of: RequestOf
+) -> None:
     job = submit(jobs)
     assert (job.state, job.attempt, job.request) == ("queued", 0, request_of())
 
@@ -38,7 +44,7 @@ def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(jobs, ope
     assert states(jobs, job.id) == ["queued", "running", "succeeded"]
 
 
-def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs, submit) -> None:
+def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs: JobTable, submit: Submit) -> None:
     job = submit(jobs)
     with jobs.database.read() as connection:
         assert jobs_using(connection, "cells") == [job.id]
@@ -50,7 +56,7 @@ def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs, subm
         assert jobs_using(connection, "cells") == []
 
 
-def test_cancelling_a_job_while_it_ends_gives_one_end(open_jobs, submit) -> None:
+def test_cancelling_a_job_while_it_ends_gives_one_end(open_jobs: OpenJobs, submit: Submit) -> None:
     for _ in range(10):
         jobs, worker = open_jobs(), open_jobs()
         job = submit(jobs)

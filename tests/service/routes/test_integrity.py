@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -53,10 +54,10 @@ def run(make_parts: MakeParts, draw_adapter: DrawAdapter, backbone: Backbone, ex
 
 
 @contextmanager
-def uploads_and_deletions(client: TestClient, files):
+def uploads_and_deletions(client: TestClient, files: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """Upload every file repeatedly and delete every second one, from several threads."""
     done, started = threading.Event(), threading.Barrier(UPLOADERS + 1)
-    counts = {"uploads": 0, "deletions": 0, "refused": []}
+    counts: dict[str, Any] = {"uploads": 0, "deletions": 0, "refused": []}
     counting = threading.Lock()
 
     def work(number: int) -> None:

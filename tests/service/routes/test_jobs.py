@@ -7,7 +7,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -234,7 +234,9 @@ def test_the_same_idempotency_key_gives_the_same_job_and_with_another_body_an_er
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a b", "caf\u00e9".encode("latin-1")])
 def test_an_invalid_idempotency_key_is_refused(refusing: TestClient, key: str | bytes) -> None:
-    answer = refusing.post("/jobs", json={"dataset": "cells", "adapter": "m"}, headers={"Idempotency-Key": key})
+    answer = refusing.post(
+        "/jobs", json={"dataset": "cells", "adapter": "m"}, headers=cast(Any, {"Idempotency-Key": key})
+    )
     refused(answer, 422, "invalid_request")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -59,7 +60,7 @@ def test_concurrent_callers_share_one_load() -> None:
 
 
 def test_a_failed_load_is_not_cached() -> None:
-    results = iter([ValueError("torn"), stub("a")])
+    results: Iterator[Adapter | Exception] = iter([ValueError("torn"), stub("a")])
 
     def load(_: str) -> Adapter:
         result = next(results)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Adapter
+from lensmount_adapters.runners.runner import Runner
+from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.store.adapter_cache import AdapterCache
 from lensmount_service.store.registry import Version
 
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts
 
 
-def recorded_pins(runner):
+def recorded_pins(runner: Any) -> set[str]:
     """The digests that the runner is told to pin, kept up to date."""
-    pins = set()
+    pins: set[str] = set()
     pin, forget = runner.pin, runner.forget
 
-    def record_pin(digest, pinned) -> None:
+    def record_pin(digest: str, pinned: bool) -> None:
         (pins.add if pinned else pins.discard)(digest)
         pin(digest, pinned)
 
-    def record_forget(digest) -> None:
+    def record_forget(digest: str) -> None:
         pins.discard(digest)
         forget(digest)
 
@@ -109,14 +111,15 @@ def test_adapters_are_warm_before_their_first_request(make_parts: MakeParts, mak
     with make_parts() as parts:
         assert parts.catalog.tiers() == {"cells": "file"}
         parts.catalog.warm()
-        parts.engine.runner.settle()
-        parts.engine.runner.settle()
+        runner = cast(SegmentRunner, parts.engine.runner)
+        runner.settle()
+        runner.settle()
         assert parts.catalog.tiers() == {"cells": "hot"}
         finish(parts.engine.runner)
 
 
-def finish(runner) -> None:
+def finish(runner: Runner) -> None:
     """Close the runner after its background work, which may have started further work."""
     for _ in range(2):
-        runner.settle()
+        cast(SegmentRunner, runner).settle()
     runner.close()

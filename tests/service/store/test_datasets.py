@@ -11,13 +11,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lensmount_service.errors import DatasetInUse, NotFound, Unavailable, VersionDeleted
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
+
+if TYPE_CHECKING:
+    from tests.service.conftest import DrawImages, Zip
 
 
 @pytest.fixture
@@ -35,7 +38,9 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def test_a_dataset_that_a_job_needs_is_not_deleted(database: Database, images, zipped, tmp_path: Path) -> None:
+def test_a_dataset_that_a_job_needs_is_not_deleted(
+    database: Database, images: DrawImages, zipped: Zip, tmp_path: Path
+) -> None:
     users: list[str] = []
 
     def in_use(connection: Any, name: str, version: int | None) -> list[str]:
@@ -58,7 +63,7 @@ def test_a_dataset_that_a_job_needs_is_not_deleted(database: Database, images, z
 
 
 def test_a_version_is_required_within_another_transaction(
-    database: Database, store: DatasetStore, images, zipped, tmp_path: Path
+    database: Database, store: DatasetStore, images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     admit(store, "cells", zipped(images(a=2, b=2)), tmp_path)
 
@@ -73,7 +78,7 @@ def test_a_version_is_required_within_another_transaction(
 
 
 def test_two_stores_on_one_database_see_the_same(
-    reopen: Callable[[], Database], images, zipped, tmp_path: Path
+    reopen: Callable[[], Database], images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     one, other = (DatasetStore(reopen(), tmp_path / "datasets") for _ in range(2))
 
@@ -85,7 +90,9 @@ def test_two_stores_on_one_database_see_the_same(
         assert digest_of(file.read()) == admitted.digest
 
 
-def test_many_uploads_at_once_make_one_version_each(store: DatasetStore, images, zipped, tmp_path: Path) -> None:
+def test_many_uploads_at_once_make_one_version_each(
+    store: DatasetStore, images: DrawImages, zipped: Zip, tmp_path: Path
+) -> None:
     sent = []
     for seed in range(4):
         (tmp_path / f"{seed}.zip").write_bytes(zipped(images(seed % 2, a=2, b=2)))
@@ -109,7 +116,7 @@ def test_many_uploads_at_once_make_one_version_each(store: DatasetStore, images,
 
 
 def test_orphans_are_files_that_no_version_needs_and_only_old_ones_are_removed(
-    store: DatasetStore, images, zipped, tmp_path: Path
+    store: DatasetStore, images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     data = zipped(images(1, a=2, b=2))
     kept, _ = admit(store, "cells", data, tmp_path)
@@ -131,7 +138,7 @@ def test_orphans_are_files_that_no_version_needs_and_only_old_ones_are_removed(
 
 
 def test_a_failing_disk_is_reported_and_leaves_nothing(
-    store: DatasetStore, images, zipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DatasetStore, images: DrawImages, zipped: Zip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(folder: Path) -> None:
         raise OSError(5, "Input/output error")
@@ -184,7 +191,7 @@ for cycle in range(kills):
 
 
 def test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible(
-    images, zipped, tmp_path: Path
+    images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     (tmp_path / "zips").mkdir()
     for seed in range(5):

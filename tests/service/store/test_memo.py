@@ -8,14 +8,14 @@ from lensmount_service.store.memo import StampedCache
 
 
 class Source:
-    """Where values come from. `change` resources the value and the stamp."""
+    """Where values come from. `change` replaces the value and increments the stamp."""
 
     def __init__(self) -> None:
         self.stamp: int | None = 0
         self.value = "old"
         self.loads = 0
 
-    def load(self, key):
+    def load(self, key: str) -> str:
         self.loads += 1
         return f"{key} is {self.value}"
 
@@ -25,23 +25,23 @@ class Source:
 
 
 @pytest.fixture
-def source():
+def source() -> Source:
     return Source()
 
 
 @pytest.fixture
-def cache(source):
+def cache(source: Source) -> StampedCache[str, str]:
     return StampedCache(lambda: source.stamp, max_entries=3)
 
 
-def test_a_value_is_loaded_once_while_nothing_changes(cache, source) -> None:
+def test_a_value_is_loaded_once_while_nothing_changes(cache: StampedCache[str, str], source: Source) -> None:
     assert cache.get("a") is None
     assert [cache.get_or_load("a", source.load) for _ in range(3)] == ["a is old"] * 3
     assert cache.get("a") == "a is old"
     assert source.loads == 1
 
 
-def test_after_a_change_it_is_loaded_again(cache, source) -> None:
+def test_after_a_change_it_is_loaded_again(cache: StampedCache[str, str], source: Source) -> None:
     cache.get_or_load("a", source.load)
     cache.get_or_load("b", source.load)
     source.change("new")
@@ -51,8 +51,8 @@ def test_after_a_change_it_is_loaded_again(cache, source) -> None:
     assert cache.get("b") is None
 
 
-def test_a_change_during_a_load_is_not_missed(cache, source) -> None:
-    def load(key):
+def test_a_change_during_a_load_is_not_missed(cache: StampedCache[str, str], source: Source) -> None:
+    def load(key: str) -> str:
         value = source.load(key)
         source.change("new")
         return value
@@ -62,7 +62,7 @@ def test_a_change_during_a_load_is_not_missed(cache, source) -> None:
     assert cache.get_or_load("a", source.load) == "a is new"
 
 
-def test_with_an_unknown_state_every_value_is_loaded(cache, source) -> None:
+def test_with_an_unknown_state_every_value_is_loaded(cache: StampedCache[str, str], source: Source) -> None:
     cache.get_or_load("a", source.load)
     source.stamp = None
 
@@ -78,13 +78,13 @@ def test_a_missing_key_is_answered_without_reading_the_state() -> None:
     assert StampedCache[str, str](refuse).get("a") is None
 
 
-def test_an_error_is_not_cached(cache, source) -> None:
+def test_an_error_is_not_cached(cache: StampedCache[str, str], source: Source) -> None:
     with pytest.raises(ZeroDivisionError):
-        cache.get_or_load("a", lambda _: 1 // 0)
+        cache.get_or_load("a", lambda _: str(1 // 0))
     assert cache.get_or_load("a", source.load) == "a is old"
 
 
-def test_the_cache_stays_within_its_bound(cache, source) -> None:
+def test_the_cache_stays_within_its_bound(cache: StampedCache[str, str], source: Source) -> None:
     for key in "abcdefg":
         cache.get_or_load(key, source.load)
 

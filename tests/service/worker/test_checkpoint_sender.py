@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
 from lensmount_service.worker.heartbeat import WorkerStopping
 from lensmount_service.worker.server_client import ServerAway
+
+if TYPE_CHECKING:
+    from tests.service.conftest import Until
 
 
 def test_only_the_latest_checkpoint_is_sent_if_epochs_are_faster_than_sending(tmp_path: Path) -> None:
@@ -36,7 +39,7 @@ def test_only_the_latest_checkpoint_is_sent_if_epochs_are_faster_than_sending(tm
     assert sent == [tmp_path] * 2
 
 
-def test_a_checkpoint_that_cannot_be_sent_stops_nothing(tmp_path: Path, until) -> None:
+def test_a_checkpoint_that_cannot_be_sent_stops_nothing(tmp_path: Path, until: Until) -> None:
     calls = []
 
     def send(path: Path) -> None:
@@ -73,7 +76,8 @@ def test_a_stopping_worker_waits_for_a_checkpoint_that_is_offered_as_the_one_bef
     tmp_path: Path, repetition: Any
 ) -> None:
     """The offers race with the end of the first send, where the sender finds out whether there is another offer."""
-    sent, first_done, offered, stopping = [], threading.Event(), threading.Event(), threading.Event()
+    sent: list[Path] = []
+    first_done, offered, stopping = threading.Event(), threading.Event(), threading.Event()
 
     def send(path: Path) -> None:
         if sent:
@@ -103,7 +107,7 @@ def test_a_stopping_worker_waits_for_a_checkpoint_that_is_offered_as_the_one_bef
     assert sent == [tmp_path] * 2
 
 
-def test_leaving_ends_the_thread_and_drops_what_was_not_sent(tmp_path: Path, until) -> None:
+def test_leaving_ends_the_thread_and_drops_what_was_not_sent(tmp_path: Path, until: Until) -> None:
     with CheckpointSender(tmp_path, lambda path: None) as sender:
         pass
     until(lambda: not sender.is_running)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from lensmount_service.errors import LeaseLost, Unavailable
+from lensmount_service.jobs import records
+from lensmount_service.jobs.worker_verbs import JobQueue
 from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
+
+if TYPE_CHECKING:
+    from tests.service.conftest import Until
 
 
 class Table:
@@ -36,16 +41,18 @@ def beating() -> Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]]:
     """`with beating(False, True) as (heartbeat, table): ...`"""
 
     @contextmanager
-    def start(*script, stopping=lambda: False):
+    def start(
+        *script: bool | Exception, stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Heartbeat, Table]]:
         table = Table(*script)
-        with Heartbeat(table, Lease(), 0.02, stopping) as heartbeat:
+        with Heartbeat(cast(JobQueue, table), cast(records.Lease, Lease()), 0.02, stopping) as heartbeat:
             yield heartbeat, table
 
     return start
 
 
-def raises(kind, heartbeat):
-    def is_raised():
+def raises(kind: type[Exception], heartbeat: Heartbeat) -> Callable[[], bool]:
+    def is_raised() -> bool:
         try:
             heartbeat.check()
         except kind:
@@ -56,7 +63,7 @@ def raises(kind, heartbeat):
 
 
 def test_it_beats_by_itself_and_writes_each_progress_once(
-    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until: Until
 ) -> None:
     with beating(False) as (heartbeat, table):
         heartbeat.progress = {"epoch": 1}
@@ -66,7 +73,7 @@ def test_it_beats_by_itself_and_writes_each_progress_once(
 
 
 def test_a_cancelled_job_a_lost_lease_and_a_stopping_worker_raise_different_errors(
-    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until: Until
 ) -> None:
     with beating(False, True) as (heartbeat, _):
         until(raises(JobCancelled, heartbeat))
@@ -75,7 +82,7 @@ def test_a_cancelled_job_a_lost_lease_and_a_stopping_worker_raise_different_erro
 
 
 def test_after_a_lost_lease_it_beats_no_more(
-    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until: Until
 ) -> None:
     with beating(False, LeaseLost("gone")) as (heartbeat, table):
         until(raises(LeaseLost, heartbeat))
@@ -85,7 +92,7 @@ def test_after_a_lost_lease_it_beats_no_more(
 
 
 def test_a_database_that_is_away_does_not_stop_the_job(
-    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until: Until
 ) -> None:
     with beating(Unavailable("locked"), Unavailable("locked"), False) as (heartbeat, table):
         until(lambda: len(table.beats) >= 4)
@@ -93,7 +100,7 @@ def test_a_database_that_is_away_does_not_stop_the_job(
 
 
 def test_a_progress_that_could_not_be_written_is_written_with_the_next_beat(
-    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until
+    beating: Callable[..., AbstractContextManager[tuple[Heartbeat, Table]]], until: Until
 ) -> None:
     with beating(Unavailable("locked"), False) as (heartbeat, table):
         heartbeat.progress = {"epoch": 1}

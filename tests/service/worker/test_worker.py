@@ -37,7 +37,7 @@ from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.worker import open_worker
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakePictures
+    from tests.service.conftest import MakePictures, Until
 
 JOB = {
     "dataset": "cells",
@@ -119,7 +119,7 @@ def job(client: httpx.Client, job_id: str) -> Any:
 def test_a_worker_reports_each_phase_once_and_in_order(
     client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    phases = []
+    phases: list[str] = []
 
     class Recording(Heartbeat):
         @property
@@ -226,7 +226,7 @@ def test_a_job_that_cannot_be_trained_fails_with_its_code_and_the_worker_lives(
 
 
 def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(
-    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch, until, tmp_path: Path
+    client: httpx.Client, work: Callable[..., None], monkeypatch: pytest.MonkeyPatch, until: Until, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
     failures: list[Progress] = []
@@ -276,7 +276,7 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(
 ) -> None:
     fetch = ServerClient.fetch
 
-    def damaged(self, path: Path, target, **options: str) -> None:
+    def damaged(self: ServerClient, path: str, target: Path, **options: Any) -> None:
         if path.endswith("/checkpoint"):
             target.write_bytes(b"not a checkpoint")
         else:
