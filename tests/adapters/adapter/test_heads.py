@@ -130,7 +130,7 @@ def test_tensors_that_do_not_fit_are_refused(change: dict[str, Tensor | None], c
 
 def test_the_seed_s_mlp_can_be_described() -> None:
     """Malaria, part 4: 512-256-2 with BatchNorm, LeakyReLU 0.1 and Dropout 0.5 after VGG16's 512 features."""
-    block = [BatchNormLayer(features=256), LeakyReluLayer(negative_slope=0.1), DropoutLayer(p=0.5)]
+    block = (BatchNormLayer(features=256), LeakyReluLayer(negative_slope=0.1), DropoutLayer(p=0.5))
     first, last = LinearLayer(in_features=512, out_features=256), LinearLayer(in_features=256, out_features=2)
     head = build_head(MlpHead(layers=(first, *block, last)), 512, 2)
     assert isinstance(head, nn.Sequential)

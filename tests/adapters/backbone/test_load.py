@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from lensmount_adapters import load_backbone
+from lensmount_adapters import Preprocessing, load_backbone
 from lensmount_adapters.backbone.load import choose_device, weights_from
 from lensmount_adapters.errors import BackboneError
 
@@ -34,6 +34,7 @@ def test_preprocessing_is_that_of_the_model() -> None:
     for name in (NAME, "test_vit", "resnet10t"):
         expected = timm.data.resolve_data_config({}, model=timm.create_model(name))
         rule = load_backbone(name, "random:0").preprocessing
+        assert isinstance(rule, Preprocessing)
         assert (3, *rule.size) == expected["input_size"]
         assert (rule.mean, rule.std) == (expected["mean"], expected["std"])
         assert (rule.interpolation, rule.crop_fraction) == (expected["interpolation"], expected["crop_pct"])

@@ -26,6 +26,8 @@ def model_and_images(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
 def test_folded_halves_compute_what_the_module_computes(name: str, adapted: str) -> None:
     module, images = model_and_images(name)
     for norm in (m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.normal_(std=0.1)
         norm.running_var.uniform_(0.5, 2)
         norm.weight.data.uniform_(0.5, 1.5)
@@ -61,7 +63,7 @@ def test_out_of_place_leaves_the_shared_layers_as_they_are() -> None:
 
     branch = out_of_place(halves.branch)
 
-    assert module.layer4[0].act1.inplace
+    assert module.get_submodule("layer4.0.act1").inplace
     assert not branch.get_submodule("layer4.0.act1").inplace
     assert halves.trunk is not None
     with torch.inference_mode():

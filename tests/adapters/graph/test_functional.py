@@ -302,6 +302,7 @@ def test_a_layer_that_cannot_be_rewritten_is_not_covered(unusual: Backbone, draw
 def test_casting_trunk_and_branch_leaves_the_backbone_as_it_is(unusual: Backbone) -> None:
     trunk, branch = frozen(Segments(unusual.module).halves({"two.weight"}).branch), full_branch(unusual)
     shared = branch.module.get_submodule("mirrored").weight
+    assert isinstance(shared, Tensor)
     assert shared.data_ptr() == unusual.tensors["mirrored.weight"].data_ptr()  # it shares the backbone's memory
 
     for module in (trunk, branch.module):

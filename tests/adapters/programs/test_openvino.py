@@ -35,7 +35,7 @@ def tracings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     def counted(function: object, *given: object, **options: object) -> object:
         traced.append(function)
-        return trace(function, *given, **options)  # type: ignore[no-untyped-call]  # torch's
+        return trace(function, *given, **options)
 
     monkeypatch.setattr(torch.jit, "trace", counted)
     return traced

@@ -33,7 +33,7 @@ class Timed:
     def compile(self, module: Any, inputs: Any, weights: Any, key: str) -> Timed:
         return self
 
-    def bind(self, weights: Any) -> Timed:
+    def bind(self, weights: Any, shapes: Any = ()) -> Timed:
         return self
 
     def run(self, inputs: Any, weights: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from lensmount_adapters.training.config import TrainingConfig
     ],
 )
 def test_a_config_that_cannot_work_is_refused_when_it_is_created(
-    config: TrainingConfig, change: dict[str, object], message: str
+    config: TrainingConfig, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         replace(config, **change)

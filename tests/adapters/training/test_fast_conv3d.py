@@ -34,5 +34,5 @@ def test_other_depths_strides_and_kernels_are_left_to_torch() -> None:
     x, weight = torch.randn(1, 2, 6, 5, 5), torch.randn(2, 2, 3, 3, 3)
     for options in ({"stride": 2, "padding": 1}, {"padding": "valid"}, {"dilation": 2, "padding": 2}, {}):
         with SlicewiseConv3d():
-            found = F.conv3d(x, weight, **options)  # type: ignore[arg-type]  # options of several types
-        assert torch.equal(found, F.conv3d(x, weight, **options))  # type: ignore[arg-type]
+            found = F.conv3d(x, weight, **options)
+        assert torch.equal(found, F.conv3d(x, weight, **options))

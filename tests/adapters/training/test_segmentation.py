@@ -18,6 +18,7 @@ from lensmount_adapters import Adapter, Preprocessing, load_backbone
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
 from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest, SegmentationHead
+from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.backbone.target import Layer
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import AdapterInvalid
@@ -136,7 +137,7 @@ def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone: Backbone, s
     ],
 )
 def test_a_manifest_for_masks_must_cover_the_whole_image(changes: dict[str, Any], match: str) -> None:
-    ref = {"name": "monai_unet", "fingerprint": "sha256:" + "ab" * 32}
+    ref = BackboneRef(name="monai_unet", fingerprint="sha256:" + "ab" * 32)
     document = Manifest(
         name="m", method="head", backbone=ref, preprocessing=RULE, labels=("a",), head=SegmentationHead()
     )

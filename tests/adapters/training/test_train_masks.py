@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,7 @@ def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path: Path) -> None:
     )  # fmt: skip
     result = train_segmentation(own, backbone=trained_base)
     assert result.record["data"]["images"] == 8
+    assert result.test is not None
     assert result.record["metrics"]["test"]["dice"] == result.test.dice
     assert len(admit(own.out.read_bytes(), trained_base).deltas) == 23
 
@@ -68,7 +70,7 @@ def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_pat
     (folder / "masks" / "01.png").unlink()
     with pytest.raises(DatasetError, match=r"no mask for 01.png"):
         read_mask_folder(folder, ("blob",))
-    common = {"data": folder, "name": "x", "out": tmp_path / "x.safetensors"}
+    common: dict[str, Any] = {"data": folder, "name": "x", "out": tmp_path / "x.safetensors"}
     with pytest.raises(TrainingError, match="head segmentation only"):
         TrainingConfig(**common, where="a=b")
     masks = TrainingConfig(**common, head="segmentation", backbone="monai_unet", weights="random:0")

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from lensmount_adapters import load_backbone
+from lensmount_adapters import Preprocessing, load_backbone
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.cli.zero_shot import zero_shot
@@ -48,7 +48,9 @@ def test_with_one_text_per_class_scores_equal_logits_per_image_of_transformers(f
     image = Image.fromarray((pixels * 255).byte().numpy())
 
     adapter = admit((tmp_path / "a.safetensors").read_bytes(), backbone)
-    found = adapter.image_logits(backbone, preprocess(image, adapter.manifest.preprocessing)[None])
+    rule = adapter.manifest.preprocessing
+    assert isinstance(rule, Preprocessing)
+    found = adapter.image_logits(backbone, preprocess(image, rule)[None])
 
     model = transformers.CLIPModel.from_pretrained(folder).eval()
     processor = transformers.CLIPProcessor(

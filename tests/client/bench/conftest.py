@@ -37,7 +37,8 @@ class ScriptedServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
-            while head := b"".join(itertools.takewhile(bytes.strip, stream)):
+            while lines := list(itertools.takewhile(bytes.strip, stream)):
+                head = b"".join(lines)
                 length = int(re.search(rb"Content-Length: (\d+)", head)[1])  # type: ignore[index]  # a test would fail
                 self.requests.append(head + b"\r\n" + stream.read(length))
                 answer = self.answer(len(self.requests) - 1)

@@ -57,7 +57,9 @@ def test_a_multipart_body_is_a_form_with_one_file(scripted: Any, post: Poster) -
     image = b"\x00\r\n--\xff" * 9
     post(Body.multipart(image, 'a"b\r\n.jpg'))
     message = email.message_from_bytes(scripted.requests[0].partition(b"\r\n")[2])
-    (part,) = message.get_payload()  # type: ignore[misc]  # a list, of a multipart message
+    parts = message.get_payload()
+    assert isinstance(parts, list)  # of a multipart message
+    (part,) = parts
     assert message.get_content_type() == "multipart/form-data"
     assert (part.get_param("name", header="content-disposition"), part.get_filename()) == ("file", "a_b__.jpg")  # type: ignore[union-attr]
     assert part.get_payload(decode=True) == image  # type: ignore[union-attr]

@@ -107,9 +107,11 @@ def test_a_closed_loop_keeps_all_connections_busy_and_opens_no_more(scripted: An
 
 
 def test_an_impossible_load_is_refused() -> None:
+    right: dict[str, Any] = {"base_url": "http://x", "targets": TARGETS, "bodies": IMAGE}
+    wrong: dict[str, Any]
     for wrong in ({"connections": 0}, {"rate": 0.0}, {"duration_s": 0.0}, {"warmup_s": -1.0}, {"targets": []}):
         with pytest.raises(InvalidInput, match="expected"):
-            Load(**({"base_url": "http://x", "targets": TARGETS, "bodies": IMAGE} | wrong)).run()  # type: ignore[arg-type]
+            Load(**(right | wrong)).run()
 
 
 def test_an_unreachable_server_is_an_error_of_each_request() -> None:

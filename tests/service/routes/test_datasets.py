@@ -8,7 +8,7 @@ import random
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,11 +16,15 @@ from fastapi.testclient import TestClient
 from lensmount_service.build import Parts
 from lensmount_service.store.datasets import DatasetStore
 
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeParts
+
+DrawImages = Callable[..., dict[str, bytes]]
 Zip = Callable[..., bytes]
 
 
 @pytest.fixture
-def parts(make_parts: Callable[..., Any]) -> Iterator[Parts]:
+def parts(make_parts: MakeParts) -> Iterator[Parts]:
     with make_parts(max_upload_chunk_bytes=4096, max_dataset_bytes=2**20, max_dataset_classes=20) as parts:
         yield parts
 
@@ -43,7 +47,7 @@ def put_chunk(api: TestClient, name: str, data: bytes, first: int, last: int, di
     )
 
 
-def test_a_zip_becomes_a_version_with_a_report_and_reads_back(api: TestClient, images, zipped) -> None:
+def test_a_zip_becomes_a_version_with_a_report_and_reads_back(api: TestClient, images: DrawImages, zipped: Zip) -> None:
     files = images(a=3, b=2) | {"a/.DS_Store": b"x", "b/notes.txt": b"x"}
 
     answer = api.put("/datasets/cells", content=zipped(files))
@@ -66,7 +70,9 @@ def test_a_zip_becomes_a_version_with_a_report_and_reads_back(api: TestClient, i
         assert {name: archive.read(name) for name in archive.namelist() if name != "manifest.jsonl"} == images(a=3, b=2)
 
 
-def test_equal_contents_are_the_same_version_and_other_contents_the_next(api: TestClient, images, zipped) -> None:
+def test_equal_contents_are_the_same_version_and_other_contents_the_next(
+    api: TestClient, images: DrawImages, zipped: Zip
+) -> None:
     first = api.put("/datasets/cells", content=zipped(images(a=2, b=2)))
     packed_otherwise = {f"top/{name}": data for name, data in reversed(images(a=2, b=2).items())}
 
@@ -81,7 +87,7 @@ def test_equal_contents_are_the_same_version_and_other_contents_the_next(api: Te
     assert api.get("/datasets/cells").json() == back.json()
 
 
-def test_a_labels_file_sets_labels_groups_and_splits(api: TestClient, images, zipped) -> None:
+def test_a_labels_file_sets_labels_groups_and_splits(api: TestClient, images: DrawImages, zipped: Zip) -> None:
     files = images(cells=6)
     rows = [f"{name},{'xy'[i % 2]},g{i},{'test' if i > 3 else 'train'}" for i, name in enumerate(files)]
 
@@ -94,7 +100,7 @@ def test_a_labels_file_sets_labels_groups_and_splits(api: TestClient, images, zi
     assert info["report"]["groups"] == 6
 
 
-def bad_archives(images: Callable[..., dict[str, bytes]], zipped: Zip) -> dict[str, tuple[bytes, int, str]]:
+def bad_archives(images: DrawImages, zipped: Zip) -> dict[str, tuple[bytes, int, str]]:
     good = images(a=2, b=2)
     link = zipfile.ZipInfo("a/9.png")
     link.external_attr = 0o120777 << 16
@@ -136,7 +142,7 @@ def bad_archives(images: Callable[..., dict[str, bytes]], zipped: Zip) -> dict[s
 
 
 def test_an_invalid_dataset_is_refused_with_its_code_and_leaves_nothing(
-    api: TestClient, images, zipped, tmp_path: Path
+    api: TestClient, images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     for case, (data, status, code) in bad_archives(images, zipped).items():
         answer = api.put("/datasets/cells", content=data)
@@ -149,7 +155,7 @@ def test_an_invalid_dataset_is_refused_with_its_code_and_leaves_nothing(
     assert [path for path in (tmp_path / "datasets").rglob("*") if path.is_file()] == []
 
 
-def test_a_refusal_leaves_the_previous_version_in_place(api: TestClient, images, zipped) -> None:
+def test_a_refusal_leaves_the_previous_version_in_place(api: TestClient, images: DrawImages, zipped: Zip) -> None:
     info = api.put("/datasets/cells", content=zipped(images(a=2, b=2))).json()
 
     assert api.put("/datasets/cells", content=b"no zip").status_code == 422
@@ -173,7 +179,7 @@ def test_bad_names_are_refused_on_every_route(api: TestClient, name: str) -> Non
     assert api.get(f"/datasets/{name}").status_code in (200, 404)  # ".." resolves to the list
 
 
-def test_unknown_datasets_and_versions_are_not_found(api: TestClient, images, zipped) -> None:
+def test_unknown_datasets_and_versions_are_not_found(api: TestClient, images: DrawImages, zipped: Zip) -> None:
     api.put("/datasets/cells", content=zipped(images(a=2, b=2)))
 
     for method, path in (
@@ -192,7 +198,7 @@ def test_unknown_datasets_and_versions_are_not_found(api: TestClient, images, zi
 
 
 def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
-    api: TestClient, images, zipped, tmp_path: Path
+    api: TestClient, images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     for seed in (1, 2):
         api.put("/datasets/cells", content=zipped(images(seed, a=2, b=2)))
@@ -211,7 +217,9 @@ def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
     assert api.put("/datasets/cells", content=zipped(images(2, a=2, b=2))).json()["version"] == 3
 
 
-def test_a_damaged_file_is_not_served_and_an_upload_repairs_it(api: TestClient, images, zipped, tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_served_and_an_upload_repairs_it(
+    api: TestClient, images: DrawImages, zipped: Zip, tmp_path: Path
+) -> None:
     data = zipped(images(a=2, b=2))
     info = api.put("/datasets/cells", content=data).json()
     path = tmp_path / "datasets" / f"{info['digest'].removeprefix('sha256:')}.zip"
@@ -227,7 +235,7 @@ def test_a_damaged_file_is_not_served_and_an_upload_repairs_it(api: TestClient, 
 # In chunks
 
 
-def test_an_upload_in_chunks_resumes_where_it_stopped(api: TestClient, images, zipped) -> None:
+def test_an_upload_in_chunks_resumes_where_it_stopped(api: TestClient, images: DrawImages, zipped: Zip) -> None:
     data = zipped(images(a=3, b=3))
     where = f"/datasets/cells/uploads/{digest_of(data)}"
     draw = random.Random(0)
@@ -251,7 +259,7 @@ def test_an_upload_in_chunks_resumes_where_it_stopped(api: TestClient, images, z
 
 
 def test_the_same_archive_again_costs_one_byte(
-    api: TestClient, images, zipped, monkeypatch: pytest.MonkeyPatch
+    api: TestClient, images: DrawImages, zipped: Zip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = zipped(images(a=2, b=2))
     first = api.put("/datasets/cells", content=data).json()
@@ -265,7 +273,7 @@ def test_the_same_archive_again_costs_one_byte(
 
 
 def test_an_upload_that_was_complete_when_the_server_died_is_finished_by_its_last_byte(
-    api: TestClient, parts: Parts, images, zipped
+    api: TestClient, parts: Parts, images: DrawImages, zipped: Zip
 ) -> None:
     data = zipped(images(a=2, b=2))
     digest, end = digest_of(data), len(data) - 1
@@ -277,7 +285,7 @@ def test_an_upload_that_was_complete_when_the_server_died_is_finished_by_its_las
 
 
 def test_an_admission_that_a_shutdown_ends_keeps_its_bytes_for_the_next_start(
-    api: TestClient, parts: Parts, images, zipped, tmp_path: Path
+    api: TestClient, parts: Parts, images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     data = zipped(images(a=2, b=2))
     store = parts.training.datasets
@@ -296,7 +304,7 @@ def test_an_admission_that_a_shutdown_ends_keeps_its_bytes_for_the_next_start(
 
 
 def test_bytes_that_do_not_match_the_digest_are_refused_and_dropped(
-    api: TestClient, images, zipped, tmp_path: Path
+    api: TestClient, images: DrawImages, zipped: Zip, tmp_path: Path
 ) -> None:
     data = zipped(images(a=2, b=2))[:4000]
     digest = f"sha256:{'1' * 64}"
@@ -340,7 +348,7 @@ def test_chunks_and_totals_over_the_limits_are_refused(api: TestClient) -> None:
     assert api.get("/limits").json()["max_upload_chunk_bytes"] == 4096
 
 
-def test_no_mutation_of_a_good_zip_is_a_server_error(api: TestClient, images, zipped) -> None:
+def test_no_mutation_of_a_good_zip_is_a_server_error(api: TestClient, images: DrawImages, zipped: Zip) -> None:
     good = zipped(images(a=2, b=2) | {"labels.csv": b"path,label\na/0.png,x\na/1.png,x\nb/0.png,y\nb/1.png,y\n"})
     assert api.put("/datasets/cells", content=good).status_code == 201
     draw = random.Random(5)

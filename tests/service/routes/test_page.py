@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -125,7 +125,7 @@ def listening(app: FastAPI) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[object]:
+def chromium() -> Iterator[Browser]:
     browsers = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
     if not browsers:
         pytest.skip("needs Chromium: apt-get install chromium")
@@ -137,7 +137,7 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[object]:
+def page(chromium: Browser) -> Iterator[Page]:
     """A tab. Every error that the browser reports fails the test, except for expected responses of 401 and 415."""
     complaints: list[str] = []
     context = chromium.new_context()
@@ -155,7 +155,7 @@ def upload(png: bytes, name: str = "cell.png") -> FilePayload:
 
 
 def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
-    page: object, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
     nasty = "<img src=x onerror=alert(1)>.png"
     with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
@@ -211,7 +211,7 @@ BRING = """([kind, name, bytes]) => {
 
 
 def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_phone_shows_it_all(
-    page: object, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
     with make_parts() as parts, listening(parts.app) as url:
         for seed, name in enumerate(("cells", "tiles")):
@@ -285,7 +285,7 @@ def make_segmentation(backbone: Backbone) -> bytes:
     return dump_adapter(manifest, tensors, torch.float32)
 
 
-def test_masks_are_drawn_over_the_image_pixel_by_pixel(page: object, make_parts: Callable, make_png: MakePng) -> None:
+def test_masks_are_drawn_over_the_image_pixel_by_pixel(page: Page, make_parts: MakeParts, make_png: MakePng) -> None:
     pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
     maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
     png = make_png(1, SIZE)
@@ -300,7 +300,7 @@ def test_masks_are_drawn_over_the_image_pixel_by_pixel(page: object, make_parts:
         page.locator("canvas:visible").wait_for()
         # The server's own PNG of the same masks is an independent way to the same pixels.
         palette = Image.open(io.BytesIO(drawn))
-        assert len(np.unique(palette)) > 1
+        assert len(np.unique(np.asarray(palette))) > 1
         expected = np.array(palette.convert("RGBA"))
         expected[np.array(palette) == 0] = 0
         assert np.array_equal(canvas_pixels(page), expected)
@@ -323,7 +323,7 @@ def canvas_pixels(page: Page) -> np.ndarray:
 
 
 def test_docs_works_without_the_internet_and_can_send_a_request(
-    page: object, make_parts: MakeParts, make_adapter: MakeAdapter
+    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter
 ) -> None:
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
