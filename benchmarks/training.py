@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
+from training_tables import show  # type: ignore[import-not-found]
+from training_tasks import METHODS, RACERS, SHORT, TASKS, Run  # type: ignore[import-not-found]
 
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
@@ -54,70 +54,7 @@ from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.training_data import TrainingData, load_training_data
 
 DEFAULT_OUT = Path(__file__).parent / "training.jsonl"
-RACERS = ("ours", "ours, short", "peft")
-METHODS = ("full", "head", "bias", "norm", "lora", "lora-tucker", "lora+norm")
 FULL_RATE = 5e-4
-SHORT = ", short"  # two thirds of the epochs, 3 views
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """One set of images: its folder and the settings shared by all contenders."""
-
-    folder: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-SLIDE, TILE = r"^(.*?)_?[tT]hin", r"^(.+_g\d+)_"
-PARTS = {"validation_fraction": 0.1, "test_fraction": 0.2}
-
-TASKS = {
-    # small enough to run every contender
-    "malaria": Benchmark(
-        "malaria-nih",
-        {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 12},
-    ),
-    "smoking": Benchmark("smoking", {"augment": "photo", "resize": "crop", "size": 224, "epochs": 8}),
-    # recipes for accuracy: those of the zoo, and one for the grey cells
-    "malaria-recipe": Benchmark(
-        "malaria-nih",
-        PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 12},
-    ),
-    "smoking-recipe": Benchmark("smoking", PARTS | {"augment": "photo", "resize": "crop", "size": 288, "epochs": 8}),
-    "histology-recipe": Benchmark(
-        "histology-lc25000-lung",
-        PARTS
-        | {"group_regex": TILE, "augment": "tissue", "cutmix": 1.0}
-        | {"resize": "crop", "size": 224, "epochs": 24, "learning_rate": 2e-3, "cache_trunk": "off"},
-    ),
-    "histology-quick": Benchmark(  # a third of the time
-        "histology-lc25000-lung",
-        PARTS | {"group_regex": TILE, "augment": "microscopy", "resize": "crop", "size": 224, "epochs": 10},
-    ),
-    "histology-shipped": Benchmark(  # the shipped adapter's own split, with seed 0
-        "histology-lc25000-lung",
-        {"validation_fraction": 0.05, "test_fraction": 0.15, "group_regex": TILE, "augment": "microscopy"}
-        | {"resize": "crop", "size": 224, "epochs": 10},
-    ),
-    "gray50-recipe": Benchmark(
-        "malaria-nih-gray50",
-        PARTS | {"group_regex": SLIDE, "augment": "microscopy", "size": 160, "epochs": 6},
-    ),
-}
-
-
-@dataclass
-class Run:
-    """The result of one training: wall time in seconds, balanced accuracies, sizes."""
-
-    task: str
-    contender: str
-    seed: int
-    seconds: float
-    validation: float
-    test: float
-    parameters: int
-    file_bytes: int
 
 
 def main() -> None:
@@ -139,7 +76,7 @@ def main() -> None:
             contenders = list(RACERS) if options.what == "race" else options.methods
             seeds = range(options.rounds if options.what == "race" else options.seeds)
             run_all(task, contenders, seeds, options)
-    show(load(options.out))
+    show(load(options.out))  # type: ignore[no-untyped-call]  # typed in its own file
 
 
 def run_all(task: str, contenders: Sequence[str], seeds: Sequence[int], options: argparse.Namespace) -> None:
@@ -391,66 +328,6 @@ def transforms(config: TrainingConfig, task: TrainingData, augmented: bool) -> C
     last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(rule.mean), list(rule.std))]
     composed: Callable[[Any], Tensor] = v2.Compose([*shape, *last])
     return composed
-
-
-def show(runs: list[Run]) -> None:
-    for task in TASKS:
-        own = [run for run in runs if run.task == task]
-        show_race(task, [run for run in own if run.contender in RACERS])
-        show_table(task, [run for run in own if run.contender not in RACERS])
-
-
-def show_race(task: str, runs: list[Run]) -> None:
-    rounds = [
-        (mine, half, peer)
-        for mine in runs
-        for half in runs
-        for peer in runs
-        if (mine.contender, half.contender, peer.contender) == ("ours", "ours, short", "peft")
-        and mine.seed == half.seed == peer.seed
-    ]
-    if not rounds:
-        return
-    epochs = TASKS[task].settings["epochs"]
-    print(f"\n{task}: ours against PEFT in a plain loop, {len(rounds)} seeds, {epochs} epochs\n")
-    print("| figure | min | median | max |\n|---|---:|---:|---:|")
-    rows = {
-        "PEFT, s": [p.seconds for _, _, p in rounds],
-        "ours, s": [m.seconds for m, _, _ in rounds],
-        "ours, short, s": [h.seconds for _, h, _ in rounds],
-        "PEFT / ours": [p.seconds / m.seconds for m, _, p in rounds],
-        "PEFT / ours, short": [p.seconds / h.seconds for _, h, p in rounds],
-        "PEFT, balanced accuracy on validation": [p.validation for _, _, p in rounds],
-        "ours": [m.validation for m, _, _ in rounds],
-        "ours, short": [h.validation for _, h, _ in rounds],
-        "PEFT, balanced accuracy on test": [p.test for _, _, p in rounds],
-        "ours on test": [m.test for m, _, _ in rounds],
-        "ours, short, on test": [h.test for _, h, _ in rounds],
-    }
-    for name, values in rows.items():
-        digits = 3 if max(values) <= 1 else 1
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"| {name} | {low:.{digits}f} | {middle:.{digits}f} | {high:.{digits}f} |")
-
-
-def show_table(task: str, runs: list[Run]) -> None:
-    if not runs:
-        return
-    settings = re.sub(
-        r"[{}']", "", str({k: v for k, v in TASKS[task].settings.items() if k not in ("group_regex", *PARTS)})
-    )
-    print(f"\n{task}: every method ({settings})\n")
-    print("| method | balanced accuracy, test: mean (min to max) | trained parameters | file | seconds |")
-    print("|---|---|---:|---:|---:|")
-    for method in (name + length for name in METHODS for length in ("", SHORT)):
-        own = [run for run in runs if run.contender == method]
-        if own:
-            found = [run.test for run in own]
-            size = own[0].file_bytes / 1e6
-            print(
-                f"| {method} | {statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f}), {len(own)} seeds "
-                f"| {own[0].parameters:,} | {size:.2f} MB | {statistics.median(run.seconds for run in own):.0f} |"
-            )
 
 
 if __name__ == "__main__":

@@ -131,3 +131,24 @@ def test_the_help_of_a_command_does_not_import_torch(command: str) -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip().splitlines()[-1] == "[]"
+
+
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_PARAMETERS = 400, 60, 8
+
+
+def test_no_source_file_or_function_is_too_long_and_none_has_too_many_parameters() -> None:
+    found: list[str] = []
+    for path in [
+        p for folder in (*FOLDERS.values(), ROOT / "benchmarks", ROOT / "samples") for p in folder.rglob("*.py")
+    ]:
+        text = path.read_text()
+        if text.count("\n") > MOST_LINES:
+            found.append(f"{path.name}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                parameters = [argument for argument in given if argument.arg not in ("self", "cls")]
+                if lines > MOST_LINES_OF_A_FUNCTION or len(parameters) > MOST_PARAMETERS:
+                    found.append(f"{path.name}:{node.lineno} {node.name}: {lines} lines, {len(parameters)} parameters")
+    assert found == []

@@ -197,6 +197,11 @@ def _warnings(
                 f"{balance['smallest'][:80]!r} has {fewest} image(s): figures on its test part will be rough",
             )
         )
+    return warnings + _warnings_about_parts(images, report) + _warnings_about_sizes(images)
+
+
+def _warnings_about_parts(images: list[ImageFacts], report: dict[str, Any]) -> list[tuple[str, str]]:
+    warnings: list[tuple[str, str]] = []
     if splits := report["splits"]:
         by_part: dict[str | None, set[str]] = defaultdict(set)
         for image in images:
@@ -204,10 +209,14 @@ def _warnings(
         for part in ("validation", "test"):
             if splits[part] and len(by_part[part]) < len(report["classes"]):
                 warnings.append(("split_incomplete", f"the stated {part} part lacks a class"))
-    smallest = min(images, key=lambda image: min(image.width, image.height))
-    if min(smallest.width, smallest.height) < _SMALL_SIDE:
-        warnings.append(("small_images", f"the smallest image has {smallest.width} x {smallest.height} pixels"))
     return warnings
+
+
+def _warnings_about_sizes(images: list[ImageFacts]) -> list[tuple[str, str]]:
+    smallest = min(images, key=lambda image: min(image.width, image.height))
+    if min(smallest.width, smallest.height) >= _SMALL_SIDE:
+        return []
+    return [("small_images", f"the smallest image has {smallest.width} x {smallest.height} pixels")]
 
 
 def _groups_in_two_parts(images: list[ImageFacts]) -> list[str]:
