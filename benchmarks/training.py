@@ -76,7 +76,7 @@ def main() -> None:
             contenders = list(RACERS) if options.what == "race" else options.methods
             seeds = range(options.rounds if options.what == "race" else options.seeds)
             run_all(task, contenders, seeds, options)
-    show(load(options.out))  # type: ignore[no-untyped-call]  # typed in its own file
+    show(load(options.out))
 
 
 def run_all(task: str, contenders: Sequence[str], seeds: Sequence[int], options: argparse.Namespace) -> None:
@@ -87,7 +87,8 @@ def run_all(task: str, contenders: Sequence[str], seeds: Sequence[int], options:
         for contender in contenders if seed % 2 == 0 else reversed(contenders):
             if (task, contender, seed) in done:
                 continue
-            run = CONTENDERS.get(contender, ours)(task, contender, seed, options, backbone)
+            train_one: Callable[..., Run] = CONTENDERS.get(contender, ours)
+            run = train_one(task, contender, seed, options, backbone)
             with options.out.open("a") as file:
                 file.write(json.dumps(run.__dict__) + "\n")
             print(f"{task} {contender} seed {seed}: {run.seconds:.1f} s, test {run.test:.4f}", flush=True)
