@@ -135,7 +135,7 @@ NOT_MORE = r"(?!longer|more|less|fewer|worse|better|larger|smaller|faster|slower
 
 # A pattern, what to write instead, and an example that the pattern finds. White space of any kind matches one space.
 WORDS = [
-    (r"\bcures?\b", "Fix: ... / fix", "found 3 rows. Fix: leave --resume out"),
+    (r"\bcures?\b", "Fix: ... / fix", "found 3 rows. Cure: leave --resume out"),
     (r"\banew\b", "again", "measures anew"),
     (r"\bfor want of\b", "because ... is missing", "no accuracy, for want of weights"),
     (r"\bto be had\b", "available", "the weights are not to be had"),
@@ -383,13 +383,13 @@ def test_ordinary_english_is_left_alone(text: str) -> None:
     ("reader", "source", "lines"),
     [
         (python, '"""Says\nit anew.\n"""\n', [2]),
-        (python, 'raise E("found 3 "\n        "rows. Fix: "\n        "none")\n', [2]),
+        (python, 'raise E("found 3 "\n        "rows. Cure: "\n        "none")\n', [2]),
         (python, "x = 1  # for\n# want of it\npictures = picture['beside']\n", [1]),
         (python, 'f"found {picture or anew} rows, {"a"} beside"\n', [1]),
         (markdown, "# Run\n```bash\npicture anew  # the picture\n```\nIt runs\nanew: [x](anew.md).\n", [3, 6]),
         (html, '<p class="picture">\n{{ picture }}anew</p><img alt="a picture">', [2, 2]),
         (READERS[".js"], "const picture = `a ${picture} anew`; // anew\n/* beside\n*/", [1, 1, 2]),
-        (READERS["Makefile"], 'picture:  ## anew\n\techo "Fix: none" picture\n', [1, 2]),
+        (READERS["Makefile"], 'picture:  ## anew\n\techo "Cure: none" picture\n', [1, 2]),
     ],
     ids=["docstring", "joined strings", "comments", "f-string", "Markdown", "HTML", "JavaScript", "Makefile"],
 )
