@@ -32,7 +32,7 @@ def moves_answer(backbone: Backbone, adapter: Adapter, side: int = SIDE) -> floa
 def gentle(backbone: Backbone, side: int = SIDE) -> float:
     """A power of two that brings a head of normal weights to logits of about 2 and less: softmax still answers there.
 
-    At logits of 8 and more every score is 0 or 1, whatever an adapter does. A power of two is the same on every
+    At logits of 8 and more every score is 0 or 1 and no adapter can change it. A power of two is the same on every
     processor, though the features differ in their last bits.
     """
     features = backbone.features(_noise(backbone, side))

@@ -21,7 +21,7 @@ RULE = Preprocessing(size=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """A smooth random picture at quality 90."""
+    """A smooth random image at quality 90."""
     colours = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)

@@ -1,4 +1,4 @@
-"""One hot adapter: images a second next to the merged network in plain torch, and next to the card's limit."""
+"""One hot adapter: images per second compared with the merged network in plain torch, and next to the card's limit."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def ask(bench: Bench, url: str, adapters: Sequence[str], connections: Sequence[i
 def load_of(
     bench: Bench, url: str, adapters: Sequence[str], connections: int, seconds: float, warm_up_s: float
 ) -> float:
-    """Requests a second. One client process is an upper limit on what can be asked."""
+    """Requests per second. One client process is an upper limit on what can be asked."""
     load = Load(
         url,
         [Target(name, f"/predict?adapter={name}") for name in adapters],

@@ -31,5 +31,5 @@ def measure(bench: Bench) -> None:
         optimiser.step()
 
     step_ms, host_ms = bench.clock.host_ms(step, 20), bench.clock.enqueue_ms(step, 20)
-    bench.row(f"{network.name}: LoRA, {count} images a step", 1e3 * count / step_ms, "images/s")
+    bench.row(f"{network.name}: LoRA, {count} images per step", 1e3 * count / step_ms, "images/s")
     bench.row(f"{network.name}: the host's share of a step", host_ms / step_ms, "times", goals.HOST_SHARE)
