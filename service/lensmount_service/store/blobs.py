@@ -62,7 +62,7 @@ class BlobStore:
         digest = digest_of(data)
         path = self._path(digest)
         try:
-            if not path.exists() or digest_of(path.read_bytes()) != digest:  # an upload repairs a damaged file
+            if not _is_intact(path, digest):  # an upload repairs a damaged file
                 write_atomic(path, data)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -126,6 +126,13 @@ class BlobStore:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise ValueError(f"not a digest: {digest[:80]!r}")
         return self._folder / digest.removeprefix("sha256:")
+
+
+def _is_intact(path: Path, digest: str) -> bool:
+    try:
+        return digest_of(path.read_bytes()) == digest
+    except FileNotFoundError:  # never written, or deleted by another thread at this moment
+        return False
 
 
 def mtime_of(path: Path) -> float:

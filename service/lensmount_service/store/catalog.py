@@ -71,9 +71,7 @@ class Catalog:
         self._blobs.put(data)
         with self._writing:
             version, created = (publish or self._publish)(name, adapter)
-            if not self._blobs.holds(
-                adapter.digest
-            ):  # deleted between the two writes, or by a `gc` that saw no row for it
+            if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
         self._cache.put(adapter)

@@ -55,3 +55,21 @@ def test_a_damaged_or_missing_blob_is_never_returned(tmp_path: Path, damage: Any
     with pytest.raises(Unavailable) as caught:
         store.get(digest)
     assert caught.value.code == "adapter_corrupt"
+
+
+def test_a_file_that_is_deleted_while_it_is_uploaded_again_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlobStore(tmp_path)
+    digest = store.put(b"abc")
+    read_bytes = Path.read_bytes
+
+    def deleted_first(path: Path) -> bytes:
+        monkeypatch.undo()
+        store.delete(digest)  # another thread deletes the file between the check and the reading
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", deleted_first)
+
+    assert store.put(b"abc") == digest
+    assert store.get(digest) == b"abc"
