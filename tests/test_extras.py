@@ -75,6 +75,8 @@ def test_every_command_of_another_package_is_tried_here() -> None:
     assert ARGUMENTS.keys() == LAZY_COMMANDS.keys()
 
 
+SERVICE = "lensmount_service.cli"
+
 ONE_BY_ONE = """
 import contextlib, io, json
 
@@ -95,11 +97,15 @@ def modules_of(command: str) -> list[str]:
     return [name for name in _extras.modules_of(LAZY_COMMANDS[command].extra) if name != "pydantic"]
 
 
+FOR_THE_FLAGS = ("pydantic_settings", "platformdirs")  # the service's commands read their flags from the settings
+
+
 @pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.needs_all])
 def test_a_command_without_any_one_of_its_packages_is_one_line(command: str, tmp_path: Path) -> None:
     """In one process, which also shows that nothing of the extra is imported before it is looked for."""
     entry = LAZY_COMMANDS[command]
-    arguments = [",".join(modules_of(command)), command, *ARGUMENTS[command]]
+    modules = [name for name in modules_of(command) if entry.module != SERVICE or name not in FOR_THE_FLAGS]
+    arguments = [",".join(modules), command, *ARGUMENTS[command]]
     ended = subprocess.run(
         [sys.executable, "-c", BLOCKER + ONE_BY_ONE, *arguments],
         capture_output=True,
@@ -109,7 +115,7 @@ def test_a_command_without_any_one_of_its_packages_is_one_line(command: str, tmp
     )
     assert ended.stderr == ""
     told = json.loads(ended.stdout)
-    assert told.keys() == set(modules_of(command))
+    assert told.keys() == set(modules)
     for module, answer in told.items():
         line = f'this command needs: pip install "lensmount[{entry.extra}]" ({module} is missing)\n'
         assert answer == [78 if command == "worker" else 2, "", line], module
@@ -128,10 +134,21 @@ def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path: Path) -> None:
 EVERYTHING = ",".join(name for modules in _extras.MODULES.values() for name in modules if name != "pydantic")
 
 
-@pytest.mark.parametrize("command", LAZY_COMMANDS)
-def test_the_help_of_every_command_needs_no_extra(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.module != SERVICE])
+def test_the_help_of_a_training_command_needs_no_extra(command: str, tmp_path: Path) -> None:
     ended = run_without(EVERYTHING, tmp_path, command, "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", FOR_THE_FLAGS)
+@pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.module == SERVICE])
+def test_a_service_command_without_the_packages_of_its_flags_is_one_line(
+    command: str, module: str, tmp_path: Path
+) -> None:
+    entry = LAZY_COMMANDS[command]
+    ended = run_without(module, tmp_path, command, "--help")
+    line = f'this command needs: pip install "lensmount[{entry.extra}]" ({module} is missing)\n'
+    assert (ended.returncode, ended.stderr) == (entry.missing_status, line)
 
 
 @pytest.mark.parametrize(

@@ -36,5 +36,5 @@ def test_a_mistyped_backbone_or_recipe_says_what_was_meant() -> None:
         load_backbone("resnet34x", "random:0")
     with pytest.raises(BackboneError, match=r"Did you mean 'clip'\?"):
         load_backbone("clipp", "random:0")
-    with pytest.raises(TrainingError, match=r"Did you mean 'malaria-vgg16'\? Fix: `lensmount recipe --list`"):
+    with pytest.raises(TrainingError, match=r"Did you mean 'malaria-vgg16'\? Fix: see `lensmount recipe --list`"):
         load_recipe("malaria-vgg")

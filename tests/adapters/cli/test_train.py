@@ -123,4 +123,4 @@ def test_the_help_names_the_required_options() -> None:
 
     assert result.exit_code == 0
     assert "--data" in result.output
-    assert "Folder with one folder of images" in " ".join(result.output.replace("│", " ").split())
+    assert "a folder with one subfolder per class" in " ".join(result.output.replace("│", " ").split())

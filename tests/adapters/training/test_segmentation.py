@@ -124,7 +124,7 @@ def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone: Backbone, s
     with pytest.raises(AdapterInvalid, match="expected a segmentation head"):
         admit(dump_adapter(manifest, tensors, torch.float32), backbone)
     elsewhere = manifest.model_copy(update={"backbone": small_backbone.ref, "head": SegmentationHead()})
-    with pytest.raises(AdapterInvalid, match="one vector a picture"):
+    with pytest.raises(AdapterInvalid, match="one vector per image"):
         admit(dump_adapter(elsewhere, tensors, torch.float32), small_backbone)
 
 

@@ -29,7 +29,11 @@ def test_a_name_that_ends_in_3d_is_the_inflated_backbone_with_the_same_weights()
     x = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(found.features(x[:, :, None]), flat.features(x), rtol=1e-4, atol=1e-5)
     assert load_backbone("resnet10t-3d5", "random:0").tensors["layer1.0.conv1.weight"].shape[2:] == (5, 3, 3)
-    for name, message in (("resnet10t-3d2", "odd"), ("no_such-3d", "no timm model"), ("resnet10t-3d3-3d3", "volumes")):
+    for name, message in (
+        ("resnet10t-3d2", "odd"),
+        ("no_such-3d", "no timm model"),
+        ("resnet10t-3d3-3d3", "volume backbone"),
+    ):
         with pytest.raises(BackboneError, match=message):
             load_backbone(name, "random:0")
 

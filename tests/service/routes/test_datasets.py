@@ -148,7 +148,7 @@ def test_an_invalid_dataset_is_refused_with_its_code_and_leaves_nothing(
         answer = api.put("/datasets/cells", content=data)
         assert (answer.status_code, answer.json()["code"]) == (status, code), case
         if case.startswith("ZIP-11"):
-            assert ", row " in answer.json()["detail"], case
+            assert "row " in answer.json()["detail"], case
         assert str(tmp_path) not in answer.text, case
 
     assert api.get("/datasets").json() == {"datasets": []}
