@@ -1,4 +1,4 @@
-"""The rooms of each package: which may import which, how deep they stand, and that no imports form a circle."""
+"""The rooms of each package: which may import which, on how many floors, and that no imports form a circle."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_no_imports_form_a_circle(modules: dict[str, set[str]]) -> None:
     TopologicalSorter(rooms_of(modules)).prepare()
 
 
-def test_rooms_stand_on_at_most_nine_floors(modules: dict[str, set[str]]) -> None:
+def test_there_are_at_most_nine_floors_of_rooms(modules: dict[str, set[str]]) -> None:
     rooms = rooms_of(modules)
     floor: dict[str, int] = {}
     for room in TopologicalSorter(rooms).static_order():
