@@ -51,7 +51,7 @@ class MakePng(Protocol):
     def __call__(self, seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes: ...
 
 
-class MakePictures(Protocol):
+class MakeImages(Protocol):
     def __call__(self, folder: Path, labels: tuple[str, ...], each: int) -> None: ...
 
 
@@ -187,8 +187,8 @@ def other_scores() -> CompareAnswers:
 
 
 @pytest.fixture(scope="session")
-def make_pictures() -> Callable[[Path, tuple[str, ...], int], None]:
-    """`make_pictures(folder, ("a", "b"), 10)` fills class folders with images that differ in colour."""
+def make_images() -> Callable[[Path, tuple[str, ...], int], None]:
+    """`make_images(folder, ("a", "b"), 10)` fills class folders with images that differ in colour."""
 
     def make(folder: Path, labels: tuple[str, ...], each: int) -> None:
         for index, label in enumerate(labels):

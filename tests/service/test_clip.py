@@ -30,10 +30,10 @@ def clip(make_clip: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def files(clip: Path, tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., None]) -> dict[str, bytes]:
+def files(clip: Path, tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., None]) -> dict[str, bytes]:
     """A zero-shot adapter, a LoRA adapter on q, k and v that starts from texts, and one at twice the input size."""
     root = tmp_path_factory.mktemp("adapters")
-    make_pictures(root / "noise", ("green", "red"), 10)
+    make_images(root / "noise", ("green", "red"), 10)
     backbone = load_backbone("clip", clip)
     write_zero_shot(root / "texts.safetensors", "texts", PROMPTS, backbone, str(clip))
     few_and_large: dict[str, dict[str, Any]] = {"few": {"head": "text", "prompts": PROMPTS}, "large": {"size": 64}}
@@ -102,9 +102,9 @@ def test_an_adapter_of_another_clip_is_refused(
 
 
 def test_a_vision_transformer_is_trained_and_served_at_another_size(
-    make_parts: MakeParts, make_pictures: Callable[..., None], make_png: Callable[..., bytes], tmp_path: Path
+    make_parts: MakeParts, make_images: Callable[..., None], make_png: Callable[..., bytes], tmp_path: Path
 ) -> None:
-    make_pictures(tmp_path / "noise", ("green", "red"), 10)
+    make_images(tmp_path / "noise", ("green", "red"), 10)
     backbone = load_backbone("test_vit@224", "random:0")
     config = TrainingConfig(
         tmp_path / "noise", "noise", tmp_path / "noise.safetensors", backbone="test_vit@224", weights="random:0",

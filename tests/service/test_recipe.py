@@ -67,7 +67,7 @@ class Served:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def carried_out(request: Any, tmp_path_factory: Any, make_pictures: Any, make_png: Any) -> Served:
+def carried_out(request: Any, tmp_path_factory: Any, make_images: Any, make_png: Any) -> Served:
     """A recipe's backbone, the files of two of its runs, their labels, and an input to post."""
     name, case = request.param, CASES[request.param]
     if case.extra:
@@ -81,7 +81,7 @@ def carried_out(request: Any, tmp_path_factory: Any, make_pictures: Any, make_pn
         write_blobs(root / case.images)
         sent = (root / case.images / "images" / "0.png").read_bytes()
     else:
-        make_pictures(root / case.images, case.labels, 10)
+        make_images(root / case.images, case.labels, 10)
     recipe = load_recipe(name)
     weights = case.weights or str(_weights(recipe.backbone, root / "weights.safetensors"))
     if weights == "clip":

@@ -18,7 +18,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.supervisor import WorkerProcess, worker_variables
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakePictures, Until
+    from tests.service.conftest import MakeImages, Until
 
 
 @pytest.fixture(autouse=True)
@@ -114,9 +114,9 @@ def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(setti
 
 
 def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_when_it_is_killed(
-    tmp_path: Path, make_pictures: MakePictures, until: Until
+    tmp_path: Path, make_images: MakeImages, until: Until
 ) -> None:
-    make_pictures(tmp_path / "images", ("a", "b"), 10)
+    make_images(tmp_path / "images", ("a", "b"), 10)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted((tmp_path / "images").rglob("*.png")):

@@ -80,7 +80,8 @@ def test_the_shell_completes_commands_and_options(line: str, words: set[str]) ->
     assert words <= set(done.stdout.split())
 
 
-def test_the_completion_script_is_shown_and_can_be_installed(lensmount: Any) -> None:
+def test_the_completion_script_is_shown_and_can_be_installed(lensmount: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))  # make runs its commands in sh
     code, out, err = lensmount("--show-completion", "bash")
     assert (code, err) == (0, "")
     assert "complete -o default -F _lensmount_completion lensmount" in out

@@ -15,7 +15,7 @@ from lensmount_service.worker.gate import NewAdapter, Replaced, accuracy_of, dec
 
 if TYPE_CHECKING:
     pass
-    from tests.service.conftest import MakeAdapter, MakePictures
+    from tests.service.conftest import MakeAdapter, MakeImages
 
 OLD = Replaced("malaria", 3, "sha256:" + "0" * 64)
 
@@ -86,11 +86,11 @@ def test_a_verdict_is_plain_json(candidate: Callable[[float | None], NewAdapter]
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, backbone: Backbone, make_pictures: MakePictures
+    tmp_path_factory: pytest.TempPathFactory, backbone: Backbone, make_images: MakeImages
 ) -> tuple[Path, TrainingResult]:
     """A folder of images and the result of training on it."""
     folder = tmp_path_factory.mktemp("gate")
-    make_pictures(folder / "data", ("a", "b"), 10)
+    make_images(folder / "data", ("a", "b"), 10)
     config = TrainingConfig(
         folder / "data",
         "new",

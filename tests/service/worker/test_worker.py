@@ -37,7 +37,7 @@ from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.worker import open_worker
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakePictures, Until
+    from tests.service.conftest import MakeImages, Until
 
 JOB = {
     "dataset": "cells",
@@ -78,14 +78,14 @@ def serving(state: Path, backbone: Backbone, **settings: Any) -> Iterator[httpx.
 
 
 @pytest.fixture
-def client(tmp_path: Path, tiny: tuple[Backbone, Backbone], make_pictures: MakePictures) -> Iterator[httpx.Client]:
+def client(tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages) -> Iterator[httpx.Client]:
     with serving(tmp_path, tiny[0], token="secret") as client:
-        push(client, tmp_path, make_pictures)
+        push(client, tmp_path, make_images)
         yield client
 
 
-def push(client: httpx.Client, tmp_path: Path, make_pictures: MakePictures, each: int = 10) -> None:
-    make_pictures(tmp_path / "images", ("a", "b"), each)
+def push(client: httpx.Client, tmp_path: Path, make_images: MakeImages, each: int = 10) -> None:
+    make_images(tmp_path / "images", ("a", "b"), each)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for path in sorted((tmp_path / "images").rglob("*.png")):
