@@ -17,9 +17,7 @@ from lensmount_client._files.adapter_file import read_adapter_file
 from lensmount_client._reference import Reference
 from lensmount_client._types.results import VersionInfo
 
-app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="List, upload, download and inspect adapters."
-)
+app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name on the server.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", help="One version only.")]

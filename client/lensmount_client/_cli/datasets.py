@@ -24,11 +24,7 @@ from lensmount_client._cli.terminal import (
 from lensmount_client._files.dataset_zip import counted
 from lensmount_client._types.datasets import Dataset
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Upload folders of labelled images for training, and show the server's report on them.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 SHOWN_EXAMPLES = 3
 

@@ -31,11 +31,7 @@ from lensmount_client._resources.job import Job
 from lensmount_client._show.sparkline import sparkline
 from lensmount_client._types.jobs import STATES, JobInfo
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Train adapters on the server: submit jobs, watch and cancel them, download their results.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 FAILED, NOT_PUBLISHED, INTERRUPTED = 1, 3, 130
 REPORT = "report.html"

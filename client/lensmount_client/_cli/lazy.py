@@ -1,4 +1,4 @@
-"""Commands of the other packages: listed here, imported only when used."""
+"""Every command: listed here with one line of help, imported only when used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 from lensmount_client._cli.extras import is_ours, missing_module, needs
 from lensmount_client._cli.terminal import print_error
@@ -17,20 +17,36 @@ from lensmount_client._cli.terminal import print_error
 
 @dataclass(frozen=True)
 class LazyEntry:
-    """The plain function `function` of `module`, with typer annotations. pip must install `extra` for it.
+    """`function` of `module`: a plain function with typer annotations, or a typer.Typer with a group of commands.
 
-    `needs_all` is False if the command does most of its work without some packages of its extra.
+    pip must install `extra` for it, if any. `needs_all` is False if the command does most of its work without some
+    packages of its extra.
     """
 
     module: str
     function: str
     help: str
-    extra: str
+    extra: str = ""
     needs_all: bool = True
     missing_status: int = 2  # the exit status if a package is not installed
 
 
-LAZY_COMMANDS = {
+CLIENT_COMMANDS = {
+    "predict": LazyEntry("lensmount_client._cli.predict", "predict", "Label images."),
+    "bench": LazyEntry("lensmount_client._cli.bench", "bench", "Load-test a running server."),
+    "adapters": LazyEntry("lensmount_client._cli.adapters", "app", "List, upload, download and inspect adapters."),
+    "datasets": LazyEntry(
+        "lensmount_client._cli.datasets",
+        "app",
+        "Upload folders of labelled images for training, and show the server's report on them.",
+    ),
+    "jobs": LazyEntry(
+        "lensmount_client._cli.jobs",
+        "app",
+        "Train adapters on the server: submit jobs, watch and cancel them, download their results.",
+    ),
+}
+LAZY_COMMANDS = {  # of the other packages
     "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),
     "worker": LazyEntry(
         "lensmount_service.cli", "worker", "Train a server's jobs on this machine.", "serve,train", missing_status=78
@@ -86,12 +102,18 @@ class LazyCommand(TyperCommand):
     def _load(self) -> Any:
         entry = self._entry
         try:
-            function: Callable[..., Any] = getattr(import_module(entry.module), entry.function)
+            found = getattr(import_module(entry.module), entry.function)
         except ModuleNotFoundError as error:
+            if not entry.extra:
+                raise
             print_error(needs(str(error.name), entry.extra))
             raise typer.Exit(entry.missing_status) from error
+        if isinstance(found, typer.Typer):
+            group = get_group(found)
+            group.name, group.help = self.name, entry.help
+            return group
         app = typer.Typer(add_completion=False)
-        app.command(self.name, help=function.__doc__ or entry.help)(function)
+        app.command(self.name, help=found.__doc__ or entry.help)(found)
         command = get_command(app)
         command.callback = _guarded(command.callback, entry)
         return command
@@ -120,9 +142,9 @@ def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[
 
 
 class LazyGroup(TyperGroup):
-    """The commands of the client, followed by those of `LAZY_COMMANDS`."""
+    """The commands of the client, followed by those of the other packages."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name, entry in LAZY_COMMANDS.items():
+        for name, entry in (CLIENT_COMMANDS | LAZY_COMMANDS).items():
             self.add_command(LazyCommand(name, entry))

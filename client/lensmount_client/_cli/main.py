@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from lensmount_client._cli import adapters, bench, datasets, jobs, predict
 from lensmount_client._cli.extras import is_ours, needs
 from lensmount_client._cli.lazy import LazyGroup
 from lensmount_client._cli.terminal import described, print_error
@@ -25,11 +24,6 @@ app = typer.Typer(
     "To train on your own images: `lensmount serve --with-worker`, then "
     "`lensmount jobs submit --data DIR --adapter NAME --watch`.",
 )
-app.command("predict")(predict.predict)
-app.command("bench")(bench.bench)
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(jobs.app, name="jobs")
 
 
 @app.callback()
