@@ -10,7 +10,7 @@ import pytest
 
 GROUND = {
     "lensmount_adapters": {"atomic", "dtypes", "errors", "lazy", "machine", "patterns", "strict", "suggestion"},
-    "lensmount_client": {"_errors", "_reference", "_version"},
+    "lensmount_client": {"_advice", "_errors", "_reference", "_version"},
     "lensmount_service": {"background_thread", "errors", "logs", "metrics"},
 }
 """Files at the top of a package that every room may import."""

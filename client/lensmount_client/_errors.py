@@ -72,6 +72,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lensmount_client._advice import for_python
+
 if TYPE_CHECKING:
     from lensmount_client._types.jobs import JobInfo
 
@@ -200,7 +202,8 @@ class ProblemError(LensmountError):
         return self.problem.retry_after_s
 
     def __str__(self) -> str:
-        return self.problem.detail or self.problem.title
+        """The server's words, with calls of this SDK in place of routes; `problem.detail` has the routes."""
+        return for_python(self.problem.detail) or self.problem.title
 
 
 # fmt: off

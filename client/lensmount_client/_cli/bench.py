@@ -12,6 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from lensmount_client._advice import for_command_line
 from lensmount_client._bench.connection import Body
 from lensmount_client._bench.load import Load, Mix, Target
 from lensmount_client._bench.summary import Figures, Summary
@@ -126,7 +127,7 @@ def bench(
 
 def _print_problems(summary: Summary) -> None:
     for code, count in summary.all.errors.items():
-        print_error(f"{count:,} {code}: {summary.messages[code]}")
+        print_error(f"{count:,} {code}: {for_command_line(summary.messages[code])}")
     if summary.busy > BUSY:
         print_note(f"this tool used {summary.busy:.0%} of a core, so the figures also measure the tool")
     if not summary.all.requests:
@@ -206,7 +207,7 @@ def _document(load: Load, summary: Summary, multipart: bool) -> dict[str, Any]:
         "tool_share_of_a_core": round(summary.busy, 4),
         **_plain(summary.all),
         "adapters": {name: _plain(figures) for name, figures in summary.targets.items()},
-        "messages": dict(summary.messages),
+        "messages": {code: for_command_line(text) for code, text in summary.messages.items()},
     }
 
 

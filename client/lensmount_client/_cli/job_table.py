@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from lensmount_client._advice import for_command_line
 from lensmount_client._cli.terminal import cell, file_size
 from lensmount_client._show.job_board import JobBoard
 from lensmount_client._types.jobs import Gate, JobInfo
@@ -33,7 +34,7 @@ def _rows(info: JobInfo) -> Iterator[tuple[str, str]]:
     if info.started_at and info.finished_at:
         yield "time", str(timedelta(seconds=round((info.finished_at - info.started_at).total_seconds())))
     if info.error:
-        yield "error", f"{info.error.message} ({info.error.code})"
+        yield "error", f"{for_command_line(info.error.message)} ({info.error.code})"
     result = info.result
     if result is None:
         return

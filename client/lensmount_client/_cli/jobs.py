@@ -17,6 +17,7 @@ from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import (
     age,
     cell,
+    described,
     file_size,
     print_error,
     print_json,
@@ -282,7 +283,7 @@ def watch_until_it_ends(job_id: str, server: ServerOptions, timeout_s: float | N
             print_note(f"Cancel it:   {again('cancel', job.id, server)}")
             raise typer.Exit(INTERRUPTED) from None
         except JobEnded as error:
-            print_error(f"{error} ({error.code})")
+            print_error(described(error))
             if job.state == "failed":
                 print_note(f"Show its log: {again('logs', job.id, server)}")
                 print_note(f"Try again:    {again('retry', job.id, server)}")

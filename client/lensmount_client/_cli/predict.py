@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from lensmount_client import _errors as e
+from lensmount_client._advice import for_command_line
 from lensmount_client._async_client import AsyncClient
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.results_file import ResultsFile, row_of
@@ -181,7 +182,7 @@ class PredictRun:
             {
                 "file": str(outcome.input),
                 "code": outcome.error.code,
-                "message": str(outcome.error),
+                "message": for_command_line(str(outcome.error)),
                 "request_id": outcome.error.request_id,
             }
             for outcome in self.failures

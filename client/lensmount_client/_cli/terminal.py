@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from lensmount_client._advice import for_command_line
 from lensmount_client._errors import LensmountError, LocalError
 from lensmount_client._show.text import printable
 
@@ -48,7 +49,7 @@ def described(error: LensmountError) -> str:
     if isinstance(error, LocalError):
         return str(error)
     request = f", request {error.request_id}" if error.request_id else ""
-    return f"{error} ({error.code}{request})"
+    return f"{for_command_line(str(error))} ({error.code}{request})"
 
 
 def age(moment: datetime, now: datetime | None = None) -> str:

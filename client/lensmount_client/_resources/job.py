@@ -8,6 +8,7 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Protocol
 
+from lensmount_client._advice import for_python
 from lensmount_client._api import jobs as endpoints
 from lensmount_client._errors import DownloadMismatch, InvalidInput, JobCancelled, JobFailed
 from lensmount_client._http.download import Download, download_target
@@ -62,7 +63,7 @@ class JobView:
         """Raise JobFailed or JobCancelled."""
         info = self.info
         if info.state == "failed":
-            reason = info.error.message if info.error else "the server gives no reason"
+            reason = for_python(info.error.message) if info.error else "the server gives no reason"
             raise JobFailed(
                 f"job {info.id} failed after {info.attempt} of {info.max_attempts} attempts: {reason}", info
             )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from lensmount_client._advice import for_command_line
 from lensmount_client._show.sparkline import BARS, PLAIN_BARS, sparkline
 from lensmount_client._types.jobs import (
     AFTER_TRAINING,
@@ -108,7 +109,7 @@ class JobBoard:
         self.take(event)
         if isinstance(event, JobState):
             again = f", attempt {event.attempt} of {self._info.max_attempts}" if event.attempt > 1 else ""
-            reason = f": {event.error.message}" if event.error else ""
+            reason = f": {for_command_line(event.error.message)}" if event.error else ""
             return f"job {self._info.id} {event.state}{again}{reason}"
         if isinstance(event, JobLog):
             return f"{event.level}: {event.message}" if event.level in ("warning", "error") else None
