@@ -1,0 +1,176 @@
+"""A small server that keeps the wire contract, in memory and behind a real socket."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.client.tiny_training import HangUp, TinyTraining
+from tests.client.wire import FINGERPRINT, MANIFEST, digest_of, problem
+
+
+class TinyServer:
+    """Keeps pushed files in memory and answers with the image's own bytes as the label.
+
+    Images that begin with b"bad" are refused; `gate` may hold a request back.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.files: dict[str, list[bytes]] = {"malaria": [b"malaria file"], "smoking": [b"smoking file"]}
+        self.aliases: dict[str, dict[str, int]] = {"malaria": {"prod": 1}, "smoking": {}}
+        self.images: list[bytes] = []
+        self.gate: Callable[[bytes], object] = lambda image: None
+        self.training = TinyTraining()
+
+    def answer(self, method: str, target: str, body: bytes, headers: Any) -> tuple[int, Any, dict[str, str]]:
+        """Status, document or bytes, further headers."""
+        url = urlsplit(target)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        match method, url.path.strip("/").split("/"):
+            case "POST", ["predict"]:
+                return self.predict(query, body)
+            case "GET", ["adapters"]:
+                return 200, {"adapters": [self.info(name) for name in self.files]}, {}
+            case "PUT", ["adapters", name]:
+                known = self.files.setdefault(name, [])
+                self.aliases.setdefault(name, {})
+                status = 200 if body in known else 201
+                if status == 201:
+                    known.append(body)
+                return status, self.identity(name, known.index(body) + 1), {}
+            case "PUT", ["adapters", name, "aliases", alias]:
+                self.aliases[name][alias] = json.loads(body)["version"]
+                return 200, self.identity(name, self.aliases[name][alias]) | {"alias": alias}, {}
+            case "DELETE", ["adapters", name, "aliases", alias]:
+                del self.aliases[name][alias]
+                return 204, b"", {}
+            case _, ["adapters", name, *_] if name not in self.files:
+                return problem(404, "adapter_not_found", f"no adapter is called {name}")
+            case "GET", ["adapters", name]:
+                return 200, self.info(name) | {"manifest": MANIFEST}, {}
+            case "GET", ["adapters", name, "versions", version]:
+                content = self.files[name][int(version) - 1]
+                document = {"size_bytes": len(content), "created_at": "2026-01-02T03:04:05Z", "manifest": MANIFEST}
+                return 200, self.identity(name, int(version)) | document, {}
+            case "GET", ["adapters", name, "file"]:
+                content = self.files[name][int(query.get("version", len(self.files[name]))) - 1]
+                return 200, content, {"ETag": f'"{digest_of(content)}"'}
+            case "DELETE", ["adapters", name, *_]:
+                del self.files[name]
+                return 204, b"", {}
+            case "GET", ["health", "ready"]:
+                return 200, {"status": "ok"}, {}
+            case "GET", ["limits"]:
+                return 200, {"max_image_bytes": 1000}, {}
+            case "GET", ["integrity"]:
+                return 200, {"ok": True, "tensors": 3}, {}
+            case _, ["datasets", *where]:
+                return self.training.datasets(method, where, query, body, headers)
+            case _, ["jobs", *where]:
+                return self.training.jobs(method, where, query, body, headers)
+        return problem(404, "not_found", "nothing here")
+
+    def predict(self, query: dict[str, str], image: bytes) -> tuple[int, Any, dict[str, str]]:
+        self.images.append(image)
+        self.gate(image)
+        names = [re.split("[@:]", reference)[0] for reference in query["adapter"].split(",")]
+        for name in names:
+            if name not in self.files:
+                return problem(404, "adapter_not_found", f"no adapter is called {name}")
+        if image.startswith(b"bad"):
+            return problem(422, "image_truncated", "the image ends after 3 bytes")
+        results = [self.prediction(name, image.decode(errors="replace")[:20]) for name in names]
+        if len(results) == 1:
+            return 200, results[0], {}
+        listed = [result | {"image": {"index": 0, "name": None}} for result in results]
+        return 200, {"results": listed, "request_id": "r-1"}, {}
+
+    def prediction(self, name: str, label: str) -> dict[str, Any]:
+        return {
+            "adapter": self.identity(name, len(self.files[name])),
+            "backbone": {"name": "tiny", "fingerprint": FINGERPRINT},
+            "predictions": [{"label": label, "score": 0.75}, {"label": "other", "score": 0.25}],
+            "request_id": "r-1",
+            "timing_ms": {"queue": 0.1, "decode": 1.0, "swap": 0.0, "forward": 4, "total": 5.1},
+        }
+
+    def identity(self, name: str, version: int) -> dict[str, Any]:
+        return {"name": name, "version": version, "digest": digest_of(self.files[name][version - 1])}
+
+    def info(self, name: str) -> dict[str, Any]:
+        latest = len(self.files[name])
+        return self.identity(name, latest) | {
+            "size_bytes": len(self.files[name][-1]),
+            "created_at": "2026-01-02T03:04:05Z",
+            "method": "lora",
+            "labels": MANIFEST["labels"],
+            "backbone": MANIFEST["backbone"],
+            "aliases": self.aliases[name],
+            "versions": list(range(1, latest + 1)),
+            "status": "ready",
+        }
+
+
+@contextmanager
+def served() -> Iterator[TinyServer]:
+    """A TinyServer behind a real socket; `server.url` is its address."""
+    tiny = TinyServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                status, document, headers = tiny.answer(self.command, self.path, body, self.headers)
+            except HangUp:
+                self.close_connection = True
+                return
+            if isinstance(document, Iterator):
+                self.stream(document)
+                return
+            content = document if isinstance(document, bytes) else json.dumps(document).encode()
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", "X-Request-Id": "r-1", **headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def stream(self, events: Iterator[bytes]) -> None:
+            """Without a length and in chunks, so that a client sees whether the end is the end."""
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for event in events:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+            except HangUp:
+                self.close_connection = True
+            else:
+                self.wfile.write(b"0\r\n\r\n")
+
+        do_GET = do_POST = do_PUT = do_DELETE = do  # noqa: N815  http.server looks for these names
+
+        def log_message(self, *arguments: object) -> None:
+            """Tests read better without an access log."""
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that was interrupted hangs up in the middle."""
+
+    with Quiet(("127.0.0.1", 0), Handler) as http:
+        tiny.url = f"http://127.0.0.1:{http.server_port}"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield tiny
+        http.shutdown()
+        thread.join()

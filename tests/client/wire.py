@@ -1,0 +1,27 @@
+"""The pieces of many responses of the tiny server, in the form of the real one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+FINGERPRINT = "sha256:" + "f" * 64
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def problem(status: int, code: str, detail: str) -> tuple[int, Any, dict[str, str]]:
+    document = {"type": f"urn:lensmount:problem:{code}", "title": code, "status": status, "detail": detail}
+    headers = {"Content-Type": "application/problem+json"}
+    return status, document | {"code": code, "request_id": "r-2"}, headers
+
+
+MANIFEST: dict[str, Any] = {
+    "method": "lora",
+    "labels": ["parasitized", "uninfected"],
+    "backbone": {"name": "tiny", "fingerprint": FINGERPRINT},
+    "training": {"metrics": {"test": {"accuracy": 0.9512}, "images": 2600}},
+    "license": "CC0-1.0",
+}
