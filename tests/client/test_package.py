@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import subprocess
 import sys
 
@@ -84,30 +83,6 @@ def test_the_public_names_are_these_and_the_complete_error_tree() -> None:
         return {error.__name__}.union(*map(tree, error.__subclasses__()))
 
     assert set(lensmount_client.__all__) == NOT_ERRORS | tree(lensmount_client.LensmountError)
-
-
-def test_the_drawn_error_tree_is_the_real_one() -> None:
-    from lensmount_client import _errors
-
-    drawn: dict[str, str] = {}
-    above: list[str] = []
-    for line in (_errors.__doc__ or "").splitlines():
-        words = re.findall(r"\w+", line)
-        if line[:4].strip() or not words or not isinstance(getattr(_errors, words[0], None), type):
-            continue
-        branch = line.find("── ")  # a class with others below it, or else a row of classes without any
-        depth = (branch - 5) // 4 + 1 if branch > 0 else 0
-        if branch > 0 or not drawn:
-            above[depth:] = [words[0]]
-            drawn[words[0]] = above[depth - 1] if depth else "Exception"
-        else:
-            drawn |= dict.fromkeys(words, above[-1])
-    real = {
-        name: error.__bases__[0].__name__
-        for name, error in vars(_errors).items()
-        if isinstance(error, type) and issubclass(error, Exception)
-    }
-    assert drawn == real
 
 
 def test_importing_the_client_loads_nothing_heavy_and_works_without_torch() -> None:

@@ -11,20 +11,9 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("pushed")
 CLI = [sys.executable, "-c", "from lensmount_client._cli.main import main; main()"]
 ID = "ab" + "0" * 30
-
-
-@pytest.fixture(autouse=True)
-def folder(server: Any, lensmount: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Two classes, pushed as `pets`."""
-    monkeypatch.setenv("LENSMOUNT_URL", server.url)
-    folder = tmp_path / "pets"
-    for name in ("cat/a.png", "dog/b.png"):
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_bytes(name.encode())
-    lensmount("datasets", "push", str(folder))
-    return folder
 
 
 def not_published() -> dict[str, Any]:
@@ -52,107 +41,17 @@ def test_submit_says_how_to_watch(server: Any, lensmount: Any) -> None:
     assert err == f"Watch it: lensmount jobs watch ac000000 --url {server.url}/\n"
 
 
-def test_every_option_reaches_the_server_and_omitted_ones_are_not_sent(
-    server: Any, lensmount: Any, tmp_path: Path
-) -> None:
-    from lensmount_client import JobOptions
-
-    texts = tmp_path / "prompts.toml"
-    texts.write_text('templates = ["a photo of {}."]\n[classes]\ncat = ["a cat"]\n')
-
-    said = {
-        "alias": "prod",
-        "method": "lora+norm",
-        "rank": 4,
-        "alpha": 8.0,
-        "init_std": 0.01,
-        "init_b_std": 0.02,
-        "prompts": {"templates": ["a photo of {}."], "classes": {"cat": ["a cat"]}},
-        "warmup": 0.2,
-        "precision": "bf16",
-        "depth": 24,
-        "depth_resize": "crop",
-        "window": [-160.0, 240.0],
-        "file_dtype": "float32",
-        "head": "mlp:256",
-        "targets": "layer4",
-        "epochs": 3,
-        "shots": 16,
-        "seed": 7,
-        "size": 64,
-        "resize": "crop",
-        "augment": "microscopy",
-        "group_regex": "^(.)",
-        "validation_fraction": 0.2,
-        "test_fraction": 0.1,
-        "batch_size": 8,
-        "learning_rate": 0.01,
-        "weight_decay": 0.0,
-        "label_smoothing": 0.0,
-        "class_weights": "none",
-        "mixup": 0.2,
-        "cutmix": 1.0,
-        "average": 0.9,
-        "patience": 3,
-        "auto": True,
-        "max_file_bytes": 10**6,
-        "max_seconds": 60.0,
-        "orientations": 8,
-        "cache_trunk": "off",
-        "views": 4,
-        "description": "cats, not dogs",
-        "license": "CC0-1.0",
-        "priority": -5,
-        "max_attempts": 1,
-        "margin": 0.05,
-        "force": True,
-    }
-    assert set(said) == set(JobOptions.__annotations__)
-    flags = {"validation_fraction": "--val-fraction", "learning_rate": "--lr"}
-    arguments = []
-    for name, value in said.items():
-        arguments.append(flags.get(name, f"--{name.replace('_', '-')}"))
-        words = [str(texts)] if name == "prompts" else map(str, value) if isinstance(value, list) else [str(value)]
-        arguments += [] if value is True else words
-    assert lensmount("jobs", "submit", "--dataset", "pets@1", "--adapter", "cats", *arguments)[0] == 0
-    assert lensmount("jobs", "submit", "--dataset", "pets", "--adapter", "cats")[0] == 0
-    assert server.training.bodies == [
-        {"dataset": "pets@1", "adapter": "cats", **said},
-        {"dataset": "pets", "adapter": "cats"},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (None, "cannot be read"),
-        ("templates = [", "found text that is not TOML"),
-        ("\udcff", "found text that is not TOML"),
-    ],
-)
-def test_unreadable_prompts_are_reported_before_anything_is_sent(
-    server: Any, lensmount: Any, tmp_path: Path, text: str | None, words: str
-) -> None:
-    texts = tmp_path / "prompts.toml"
-    if text is not None:
-        texts.write_bytes(text.encode(errors="surrogateescape"))
-    code, _, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--head", "text", "--prompts", str(texts))
-    assert code == 2
-    assert words in err
-    assert server.training.bodies == []
-
-
 def test_a_key_makes_a_repeated_command_one_job(lensmount: Any) -> None:
     command = ("jobs", "submit", "-d", "pets", "-a", "cats", "--json", "--key", "nightly")
     assert json.loads(lensmount(*command)[1])["id"] == json.loads(lensmount(*command)[1])["id"]
 
 
-def test_data_is_pushed_first_and_the_job_bound_to_its_version(server: Any, lensmount: Any, folder: Path) -> None:
-    (folder / "dog" / "c.png").write_bytes(b"new")
-    code, _, err = lensmount("jobs", "submit", "--data", str(folder), "-a", "cats")
+def test_data_is_pushed_first_and_the_job_bound_to_its_version(server: Any, lensmount: Any, pushed: Path) -> None:
+    (pushed / "dog" / "c.png").write_bytes(b"new")
+    code, _, err = lensmount("jobs", "submit", "--data", str(pushed), "-a", "cats")
     assert code == 0
     assert err.startswith("dataset pets@2: 3 images\n")
-    assert lensmount("jobs", "submit", "--data", str(folder), "--dataset", "zoo", "-a", "cats")[0] == 0
+    assert lensmount("jobs", "submit", "--data", str(pushed), "--dataset", "zoo", "-a", "cats")[0] == 0
     assert [body["dataset"] for body in server.training.bodies] == ["pets@2", "zoo@1"]
 
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lensmount_client._cli.terminal import age, file_size
-from lensmount_client._show.text import printable
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -21,7 +20,3 @@ def test_an_age_is_shown_in_a_suitable_unit(seconds: int, text: str) -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1_234_567, "1.2 MB"), (5 * 10**9, "5.0 GB")])
 def test_a_size_is_shown_in_a_suitable_unit(size: int, text: str) -> None:
     assert file_size(size) == text
-
-
-def test_nothing_that_moves_a_cursor_is_printed() -> None:
-    assert printable("a\x1b[2J\r\nb") == "a\N{REPLACEMENT CHARACTER}[2J" + "\N{REPLACEMENT CHARACTER}" * 2 + "b"

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import gc
-import json
-import pickle
 
-import httpx
 import pytest
+from tests.client.answers import refused
 
 import lensmount_client
-from lensmount_client import LensmountError, ProblemError, UnexpectedResponse
+from lensmount_client import ProblemError, UnexpectedResponse
 from lensmount_client._errors import CLASS_OF_CODE
 from lensmount_client._http.problem import error_of
-from lensmount_client._http.response import Response
 
 CONTRACT = {
     400: "bad_request multipart_malformed multipart_truncated",
@@ -48,14 +45,9 @@ ANOTHER_NAME = {(409, "job_cancelled"): "CancelRequested"}  # JobCancelled is wh
 CODES = [(status, code) for status, codes in CONTRACT.items() for code in codes.split()]
 
 
-def answer(status: int, document: object = None, *, body: bytes | None = None, **headers: str) -> Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(status, httpx.Headers(named), json.dumps(document).encode() if body is None else body)
-
-
 @pytest.mark.parametrize(("status", "code"), CODES)
 def test_each_code_of_the_contract_becomes_the_class_of_its_name(status: int, code: str) -> None:
-    error = error_of(answer(status, {"code": code, "detail": "found x", "request_id": "r-9"}), 0.0)
+    error = error_of(refused(status, {"code": code, "detail": "found x", "request_id": "r-9"}), 0.0)
     assert isinstance(error, ProblemError)
     assert type(error).__name__ == "".join(word.title() for word in code.split("_"))
     assert (error.code, error.status, error.request_id, str(error)) == (code, status, "r-9", "found x")
@@ -63,17 +55,13 @@ def test_each_code_of_the_contract_becomes_the_class_of_its_name(status: int, co
 
 @pytest.mark.parametrize(("status", "code"), ANOTHER_NAME)
 def test_a_code_whose_name_is_taken_becomes_a_class_of_another_name(status: int, code: str) -> None:
-    error = error_of(answer(status, {"code": code}), 0.0)
+    error = error_of(refused(status, {"code": code}), 0.0)
     assert type(error).__name__ == ANOTHER_NAME[status, code]
     assert error.code == code
 
 
 def test_the_table_holds_the_contract_and_nothing_else() -> None:
     assert set(CLASS_OF_CODE) == {code for _, code in [*CODES, *ANOTHER_NAME]}
-
-
-def test_every_class_of_the_table_states_its_code() -> None:
-    assert {code: error.code for code, error in CLASS_OF_CODE.items()} == {code: code for code in CLASS_OF_CODE}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +80,7 @@ def test_every_class_of_the_table_states_its_code() -> None:
 )
 def test_the_class_for_an_image_or_an_adapter_catches_every_code_about_one(code: str, parents: list[str]) -> None:
     status = next(status for status, known in CODES if known == code)
-    error = error_of(answer(status, {"code": code}), 0.0)
+    error = error_of(refused(status, {"code": code}), 0.0)
     assert [kind.__name__ for kind in type(error).__mro__[1:-5]] == parents
 
 
@@ -102,7 +90,7 @@ def test_a_subclass_that_a_caller_makes_takes_no_code_from_ours() -> None:
 
     assert Mine.code == "queue_full"
     for code in ("queue_full", "brand_new"):
-        assert not isinstance(error_of(answer(429, {"code": code}), 0.0), Mine)
+        assert not isinstance(error_of(refused(429, {"code": code}), 0.0), Mine)
     del Mine
     gc.collect()  # else the test of the public names finds it among the subclasses
 
@@ -128,7 +116,7 @@ def test_a_subclass_that_a_caller_makes_takes_no_code_from_ours() -> None:
     ],
 )
 def test_the_codes_of_a_newer_server_fall_back_by_prefix_and_status(status: int, code: str, name: str) -> None:
-    assert type(error_of(answer(status, {"code": code}), 0.0)) is getattr(lensmount_client, name)
+    assert type(error_of(refused(status, {"code": code}), 0.0)) is getattr(lensmount_client, name)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +124,7 @@ def test_the_codes_of_a_newer_server_fall_back_by_prefix_and_status(status: int,
     [b"<html>nginx</html>", b"", b"[]", b"null", b'{"detail": "Not Found"}', b'{"code": 5}', b"\xff\xfe", b"[" * 9999],
 )
 def test_the_response_of_a_proxy_is_an_error_by_its_status(body: bytes) -> None:
-    error = error_of(answer(503, body=body, content_type="text/html", retry_after="3"), 0.0)
+    error = error_of(refused(503, body=body, content_type="text/html", retry_after="3"), 0.0)
     assert isinstance(error, lensmount_client.Unavailable)
     assert (error.code, error.retry_after_s) == ("http_503", 3.0)
     assert "text/html" in str(error)
@@ -144,50 +132,36 @@ def test_the_response_of_a_proxy_is_an_error_by_its_status(body: bytes) -> None:
 
 
 def test_a_redirect_is_not_followed_and_says_where_to() -> None:
-    error = error_of(answer(307, body=b"", location="https://elsewhere/"), 0.0)
+    error = error_of(refused(307, body=b"", location="https://elsewhere/"), 0.0)
     assert isinstance(error, UnexpectedResponse)
     assert "https://elsewhere/" in str(error)
 
 
 @pytest.mark.parametrize("value", [-1, "5", True, None, [], float("nan"), float("inf"), 10**400])
 def test_a_hostile_retry_after_in_the_body_is_ignored(value: object) -> None:
-    error = error_of(answer(429, {"code": "queue_full", "retry_after_s": value}), 0.0)
+    error = error_of(refused(429, {"code": "queue_full", "retry_after_s": value}), 0.0)
     assert isinstance(error, ProblemError)
     assert error.retry_after_s is None
 
 
 def test_the_header_takes_precedence_over_the_body() -> None:
-    error = error_of(answer(429, {"code": "queue_full", "retry_after_s": 9}, retry_after="2"), 0.0)
+    error = error_of(refused(429, {"code": "queue_full", "retry_after_s": 9}, retry_after="2"), 0.0)
     assert isinstance(error, ProblemError)
     assert error.retry_after_s == 2.0
 
 
 def test_odd_fields_of_a_problem_are_dropped_not_raised() -> None:
     document = {"code": "invalid_request", "title": 5, "detail": [], "errors": "x", "limit": 3, "request_id": {}}
-    error = error_of(answer(422, document, x_request_id="r-3"), 0.0)
+    error = error_of(refused(422, document, x_request_id="r-3"), 0.0)
     assert isinstance(error, ProblemError)
     assert (error.problem.errors, error.problem.limit, error.request_id) == ((), {}, "r-3")
     assert str(error) == "Unprocessable Entity"
 
 
 def test_other_members_of_a_problem_are_kept() -> None:
-    error = error_of(answer(409, {"code": "upload_offset_mismatch", "received": 7, "title": "x"}), 0.0)
+    error = error_of(refused(409, {"code": "upload_offset_mismatch", "received": 7, "title": "x"}), 0.0)
     assert isinstance(error, lensmount_client.UploadOffsetMismatch)
     assert (error.received, dict(error.problem.more)) == (7, {"received": 7})
-    odd = error_of(answer(409, {"code": "upload_offset_mismatch", "received": True}), 0.0)
+    odd = error_of(refused(409, {"code": "upload_offset_mismatch", "received": True}), 0.0)
     assert isinstance(odd, lensmount_client.UploadOffsetMismatch)
     assert odd.received is None
-
-
-@pytest.mark.parametrize("code", CLASS_OF_CODE)
-def test_every_error_that_a_server_names_survives_pickling(code: str) -> None:
-    error = error_of(answer(422, {"code": code, "detail": "found x"}), 0.0)
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), again.code) == (CLASS_OF_CODE[code], "found x", code)
-
-
-def test_errors_survive_pickling() -> None:
-    said_no = error_of(answer(404, {"code": "adapter_not_found", "detail": "none", "request_id": "r"}), 0.0)
-    for error in (said_no, UnexpectedResponse("odd", "r"), lensmount_client.InvalidInput("gone")):
-        again: LensmountError = pickle.loads(pickle.dumps(error))
-        assert (type(again), str(again), again.request_id) == (type(error), str(error), error.request_id)

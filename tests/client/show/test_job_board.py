@@ -14,7 +14,6 @@ from rich.console import Console
 
 from lensmount_client import JobEnd, JobEpoch, JobError, JobEvent, JobInfo, JobLog, JobProgress, JobState
 from lensmount_client._api.read_jobs import job_of
-from lensmount_client._cli.job_table import outcome
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._show.job_board import NO_WORKER_SEEN, JobBoard, watching
 from lensmount_client._types.jobs import AFTER_TRAINING, TRAINING
@@ -158,23 +157,6 @@ def test_a_phase_of_a_newer_server_is_shown_as_plain_text(info: JobInfo) -> None
     assert drawn(board).splitlines()[0].split("  ")[:2] == ["cats", "signing [the] file"]
     assert not any(word in drawn(board) for word in ("━", "epoch", "%", "accuracy"))
     assert board.line(JobProgress(4, 4, 9, 9, 0.5, 0.5, None, "signing")) is None
-
-
-@pytest.mark.parametrize(
-    ("phase", "words"),
-    [
-        ("training", "training epoch 2/4"),
-        ("caching", "caching epoch 2/4"),
-        (None, "training epoch 2/4"),
-        ("publishing", "publishing"),
-        ("signing", "signing"),
-    ],
-)
-def test_a_list_of_jobs_shows_the_phase_and_the_epoch_if_there_is_one(
-    phase: str | None, words: str, info: JobInfo
-) -> None:
-    progress = JobProgress(2, 4, 1, 2, 0.5, 0.5, None, phase)
-    assert outcome(replace(info, state="running", progress=progress)) == words
 
 
 STORY: list[JobEvent] = [

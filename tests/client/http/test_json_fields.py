@@ -1,0 +1,40 @@
+"""What is wrong with a JSON response is said with the path of the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from tests.client.answers import answering, good, mocked
+
+from lensmount_client import UnexpectedResponse
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"adapter": None}, "adapter: found None, expected an object"),
+        ({"adapter": {"name": "malaria", "version": "3"}}, "adapter.version: found '3', expected a whole number"),
+        ({"adapter": {"name": "malaria", "version": True}}, "adapter.version: found True"),
+        ({"adapter": {"name": "malaria", "version": 3}}, "without adapter.digest"),
+        ({"predictions": []}, r"without predictions\[0\]"),
+        ({"predictions": {}}, "predictions: found {}, expected a list"),
+        ({"predictions": [{"label": 1, "score": 0.1}]}, r"predictions\[0\].label"),
+        ({"predictions": [{"label": "x", "score": "high"}]}, r"predictions\[0\].score"),
+        ({"timing_ms": {"total": None}}, "timing_ms.total"),
+        ({"request_id": 7}, "request_id: found 7"),
+    ],
+)
+def test_a_wrong_field_of_a_response_is_named_by_its_path(changes: dict[str, Any], message: str) -> None:
+    handle, _ = answering(good(**changes))
+    with mocked(handle) as client, pytest.raises(UnexpectedResponse, match=message):
+        client.predict(b"pixels", adapter="malaria")
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"", b"[]", b"null", b"\xff", b"[" * 9999, b'{"a": 1e999}'])
+def test_an_html_page_instead_of_a_prediction_is_a_typed_error(body: bytes) -> None:
+    handle, _ = answering(httpx.Response(200, content=body, headers={"X-Request-Id": "r-7"}))
+    with mocked(handle) as client, pytest.raises(UnexpectedResponse) as caught:
+        client.predict(b"pixels", adapter="malaria")
+    assert caught.value.request_id == "r-7"
