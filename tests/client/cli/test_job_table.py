@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.client.job_answers import DOCUMENT
 
-from lensmount_client import JobInfo, JobProgress
+from lensmount_client import JobError, JobInfo, JobProgress
 from lensmount_client._api.read_jobs import job_of
-from lensmount_client._cli.job_table import outcome
+from lensmount_client._cli.job_table import described_job, outcome, percent
 from lensmount_client._http.json_fields import JsonFields
 
 
@@ -33,3 +36,47 @@ def test_a_list_of_jobs_shows_the_phase_and_the_epoch_if_there_is_one(
 ) -> None:
     progress = JobProgress(2, 4, 1, 2, 0.5, 0.5, None, phase)
     assert outcome(replace(info, state="running", progress=progress)) == words
+
+
+RESULT = {"published": True, "adapter": {"name": "cats", "version": 3, "digest": "sha256:1"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "queued"}, ""),
+        ({"state": "failed", "error": {"code": "worker_lost", "message": "killed"}}, "worker_lost"),
+        ({"state": "succeeded", "result": RESULT}, "published cats@3"),
+        ({"state": "succeeded", "result": RESULT, "alias": "prod"}, "published cats@3 as cats:prod"),
+        ({"state": "succeeded", "result": {"published": False, "adapter": None}}, "not published"),
+    ],
+)
+def test_the_outcome_of_a_job_is_a_few_words(changes: dict[str, Any], words: str) -> None:
+    assert outcome(job_of(JsonFields({**DOCUMENT, **changes}, "", None))) == words
+
+
+@pytest.mark.parametrize(
+    ("passed", "forced", "verdict"), [(True, False, "passed"), (False, True, "forced"), (False, False, "refused")]
+)
+def test_the_table_says_what_the_gate_decided(passed: bool, forced: bool, verdict: str) -> None:
+    gate = {"passed": passed, "forced": forced, "reason": "0.90 of 0.94", "margin": 0.01, "balanced_accuracy": 0.9}
+    metrics = {"test": {"accuracy": 0.9, "balanced_accuracy": 0.875}}
+    document = {**DOCUMENT, "state": "succeeded", "result": {**RESULT, "gate": gate, "metrics": metrics}}
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(described_job(job_of(JsonFields(document, "", None))))
+    text = capture.get()
+    assert f"{verdict}: 0.90 of 0.94" in text
+    assert "balanced accuracy 87.5%, accuracy 90.0%" in text
+
+
+def test_text_of_the_server_cannot_move_the_cursor(info: JobInfo) -> None:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(described_job(replace(info, adapter="a", error=JobError("x", "\x1b[2Jkilled"))))
+    assert "\x1b[2J" not in capture.get()
+    assert "[2Jkilled (x)" in capture.get()
+
+
+def test_a_share_is_a_percentage_with_one_digit() -> None:
+    assert [percent(value) for value in (None, 0.0, 0.8766)] == ["", "0.0%", "87.7%"]

@@ -1,3 +1,5 @@
+"""`lensmount jobs`: what each command prints, sends and exits with."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Ages and sizes in the terminal."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

@@ -1,3 +1,5 @@
+"""An error response becomes an exception of its class."""
+
 from __future__ import annotations
 
 import gc

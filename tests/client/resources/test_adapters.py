@@ -1,3 +1,5 @@
+"""Adapters by both clients: push, pull, aliases, delete."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Datasets by both clients: push, report, pull, delete."""
+
 from __future__ import annotations
 
 import asyncio

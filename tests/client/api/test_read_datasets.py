@@ -1,0 +1,67 @@
+"""A dataset and the server's report on it, read into the types of the SDK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lensmount_client import DatasetWarning, UnexpectedResponse
+from lensmount_client._api.read_datasets import dataset_of
+from lensmount_client._http.json_fields import JsonFields
+
+REPORT: dict[str, Any] = {
+    "images": 5,
+    "classes": {"cat": 2, "dog": 3},
+    "splits": None,
+    "duplicates": {"files": 1},
+    "near_duplicates": {"pairs": 4, "across_splits": 2, "across_classes": 3},
+    "unreadable": {"files": 6},
+    "ignored": {"files": 7},
+    "warnings": [{"code": "few_images", "message": "cat has 2 images"}],
+    "of_a_newer_server": [1],
+}
+DOCUMENT: dict[str, Any] = {
+    "name": "pets",
+    "version": 3,
+    "digest": "sha256:00",
+    "size_bytes": 70,
+    "created_at": "2026-01-02T03:04:05Z",
+    "images": 5,
+    "classes": {"cat": 2, "dog": 3},
+    "report": REPORT,
+}
+
+
+def fields(**changes: Any) -> JsonFields:
+    return JsonFields({**DOCUMENT, "report": {**REPORT, **changes}}, "", None)
+
+
+def test_each_count_of_the_report_has_its_field() -> None:
+    report = dataset_of(fields()).report
+    assert (report.images, report.classes, report.splits) == (5, {"cat": 2, "dog": 3}, None)
+    near = (report.near_duplicates, report.near_duplicates_across_splits, report.near_duplicates_across_classes)
+    assert (report.duplicates, *near, report.unreadable, report.ignored) == (1, 4, 2, 3, 6, 7)
+    assert report.warnings == (DatasetWarning("few_images", "cat has 2 images"),)
+    assert dataset_of(fields(splits={"train": 4, "test": 1})).report.splits == {"train": 4, "test": 1}
+
+
+def test_the_complete_response_is_kept_with_what_was_not_sent() -> None:
+    dataset = dataset_of(fields(), {".txt": 2})
+    assert dataset.reference == "pets@3"
+    assert dataset.raw["report"] == dataset.report.raw == REPORT
+    assert dataset.left_out == {".txt": 2}
+    assert dataset_of(fields()).left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warnings": [{"code": "x"}]}, r"without report.warnings\[0\].message"),
+        ({"classes": {"cat": -0.5}}, "report.classes.cat: found -0.5, expected a whole number"),
+        ({"duplicates": 1}, "report.duplicates: found 1, expected an object"),
+    ],
+)
+def test_a_wrong_field_of_the_report_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnexpectedResponse, match=message):
+        dataset_of(fields(**changes))
