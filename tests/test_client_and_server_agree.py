@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from lensmount_service.routes import jobs as job_routes
 from lensmount_service.settings import Settings
 from lensmount_service.store.references import Reference as ServerReference
 from lensmount_service.web import job_schemas, negotiation, problems, schemas
-from lensmount_service.web.problems import CODES, NEVER_SENT
+from lensmount_service.web.problems import CODES
 from lensmount_service.worker import attempt as job_run
 from lensmount_service.worker import gate
 
@@ -52,7 +51,6 @@ SOURCES = {
 # Error codes
 
 OF_PROXIES_ONLY = {"request_timeout"}  # 408: proxies send the status; the server has no such code
-WORKERS_ONLY = {"server_client.py"}  # what a worker raises about a server, and no server sends
 
 # Where every code of a server's class, and of the classes below it, belongs in the client.
 PARENTS = {
@@ -101,113 +99,11 @@ def declared(kind: type[Any]) -> set[str]:
     return {kind.default_code, *vars(kind).get("finer_codes", ())}
 
 
-Makers = dict[str, tuple[str, int | None]]  # function -> error class, place of the code among its arguments
-
-
-def makers_of(tree: ast.Module) -> Makers:
-    """The functions that make an error with the code that they are given."""
-    makers: Makers = {}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        names = [argument.arg for argument in node.args.args]
-        if "code" not in [*names, *(argument.arg for argument in node.args.kwonlyargs)]:
-            continue
-        for call in errors_with_a_code_named_code(node):
-            makers[node.name] = (ast.unparse(call.func), names.index("code") if "code" in names else None)
-    return makers
-
-
-def errors_with_a_code_named_code(node: ast.AST) -> list[ast.Call]:
-    return [
-        call
-        for call in ast.walk(node)
-        if isinstance(call, ast.Call)
-        and ast.unparse(call.func) in ERRORS
-        and any(word.arg == "code" and ast.unparse(word.value) == "code" for word in call.keywords)
-    ]
-
-
-def raised() -> Iterator[tuple[Path, str, str]]:
-    """(file, error class, code) of every code that is written where an error is made, also by way of a function."""
-    of_file = {path: makers_of(tree) for path, tree in SOURCES.items()}
-    shared = {name: maker for makers in of_file.values() for name, maker in makers.items() if name[0] != "_"}
-    for path, tree in SOURCES.items():
-        makers: Makers = {name: (name, None) for name in ERRORS} | shared | of_file[path]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name not in of_file[path]:  # the code is a local variable
-                for call in errors_with_a_code_named_code(node):
-                    for assigned in ast.walk(node):
-                        if isinstance(assigned, ast.Assign) and ast.unparse(assigned.targets[0]) == "code":
-                            for code in texts(assigned.value):
-                                yield path, ast.unparse(call.func), code
-        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-            kind, place = makers.get(ast.unparse(call.func), (None, None))
-            if kind is None:
-                continue
-            given = [word.value for word in call.keywords if word.arg == "code"]
-            given += call.args[place : place + 1] if place is not None else []
-            for value in given:
-                for code in texts(value):
-                    yield path, kind, code
-
-
 def texts(node: ast.AST) -> list[str]:
     """The texts that an expression may have as its value: one, or both of `a if test else b`."""
     if isinstance(node, ast.IfExp):
         return [*texts(node.body), *texts(node.orelse)]
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
-
-
-RAISED = [(path, kind, code) for path, kind, code in raised() if path.name not in WORKERS_ONLY]
-
-
-def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None:
-    found = {(path.name, kind, code) for path, kind, code in RAISED}
-    assert ("registry.py", "NotFound", "alias_not_found") in found  # a keyword
-    assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
-    assert ("client_verbs.py", "JobConflict", "job_not_finished") in found  # a local variable
-    assert ("header.py", "AdapterMalformed", "empty_tensor") in found  # by way of a function, a keyword
-    assert ("zip_directory.py", "ArchiveInvalid", "zip_encrypted") in found  # by way of another file's function
-    assert len({code for _, _, code in found}) > 60
-
-
-def test_each_code_that_is_raised_is_declared_by_its_class_or_one_below() -> None:
-    for path, kind, code in RAISED:
-        assert any(code in declared(finer) for finer in classes(ERRORS[kind])), f"{path.name}: {kind} with {code}"
-
-
-def test_each_code_that_a_class_declares_is_raised_somewhere() -> None:
-    written = {code for _, _, code in RAISED}
-    finer = {code for kind in ERRORS.values() for code in vars(kind).get("finer_codes", ())}
-    assert finer <= written
-
-
-def test_no_code_has_two_statuses() -> None:
-    for kind in ERRORS.values():
-        status = next((problems.STATUS[base] for base in kind.__mro__ if base in problems.STATUS), None)
-        for code in declared(kind) if status is not None else ():
-            assert CODES[code] == status, f"{kind.__name__}: {code}"
-
-
-def test_every_code_either_reaches_the_wire_or_is_marked_as_never_sent() -> None:
-    everything = {code for kind in ERRORS.values() for code in declared(kind)}
-    assert everything <= set(CODES) | NEVER_SENT
-    assert not set(CODES) & NEVER_SENT
-
-
-def test_the_codes_that_guard_and_handlers_write_themselves_are_in_the_table() -> None:
-    """Every text that looks like a code in the two files that answer without an error class."""
-    from lensmount_service import middleware
-
-    for module in (middleware, problems):
-        tree = ast.parse(inspect.getsource(module))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):  # (code, why)
-                assert all(code in CODES for code in texts(node.value.elts[0]))
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "problem":
-                assert all(code in CODES or code in NEVER_SENT for code in texts(node.args[1]))
-    assert set(problems._BY_STATUS.items()) <= {(status, code) for code, status in CODES.items()}
 
 
 def test_the_client_knows_every_code_of_the_server_and_no_other() -> None:
