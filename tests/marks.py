@@ -83,7 +83,7 @@ SLOW = frozenset(
         "service/test_clip.py",
         "service/test_crosstalk.py",
         "service/test_gc.py",
-        "service/test_kills.py",
+        "service/kills/test_kills.py",
         "service/test_maintenance.py",
         "service/test_middleware.py",
         "service/test_recipe.py",

@@ -1,7 +1,7 @@
 """Nothing is lost: servers and workers are killed at random moments, and everything acknowledged is still there.
 
 The servers and workers are real processes: the real uvicorn, the real worker loop, a tiny backbone. The full-length run
-is `pytest -m soak tests/service/test_kills.py`.
+is `pytest -m soak tests/service/kills`.
 """
 
 from __future__ import annotations
