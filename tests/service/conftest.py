@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import shutil
@@ -13,7 +14,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.store.database import Database
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32"}
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")
 
 # The types of the fixtures that are functions
@@ -91,6 +93,7 @@ def fresh_backbone() -> Backbone:
 def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) -> MakeAdapter:
     """`make_adapter(seed=1, labels=("a", "b"))` gives a valid adapter file that moves a score by 1e-3 or more."""
 
+    @functools.cache
     def make(
         seed: int = 1, labels: tuple[str, ...] = ("a", "b"), name: str = "task", rule: Preprocessing = RULE
     ) -> bytes:
@@ -125,8 +128,7 @@ def make_parts(backbone: Backbone, tmp_path: Path) -> MakeParts:
     """`with make_parts(max_queue=4) as parts:` opens a server's parts on `tmp_path`."""
 
     def make(own: Backbone | None = None, **settings: Any) -> AbstractContextManager[Parts]:
-        exact: dict[str, Any] = {"executor": "eager", "precision": "float32"}
-        return open_parts(Settings(state=tmp_path, zoo=False, threads=1, **(exact | settings)), own or backbone)
+        return open_parts(Settings(state=tmp_path, zoo=False, threads=1, **(EXACT | settings)), own or backbone)
 
     return make
 
@@ -134,7 +136,22 @@ def make_parts(backbone: Backbone, tmp_path: Path) -> MakeParts:
 @pytest.fixture
 def client(make_parts: MakeParts, make_adapter: MakeAdapter) -> Iterator[TestClient]:
     """The app with the adapters `cells` (a, b) and `tiles` (x, y, z) uploaded."""
-    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+    with make_parts() as parts, _with_two_adapters(parts, make_adapter) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared_client(make_adapter: MakeAdapter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Like `client`, but one app for all tests of a module that do not depend on what the others leave there."""
+    settings = Settings(state=tmp_path_factory.mktemp("shared"), zoo=False, threads=1, **EXACT)
+    with open_parts(settings, load_backbone("resnet10t", "random:0")) as parts:
+        with _with_two_adapters(parts, make_adapter) as client:
+            yield client
+
+
+@contextmanager
+def _with_two_adapters(parts: Parts, make_adapter: MakeAdapter) -> Iterator[TestClient]:
+    with TestClient(parts.app, base_url="http://127.0.0.1") as client:
         assert client.put("/adapters/cells", content=make_adapter(1, ("a", "b"))).status_code == 201
         assert client.put("/adapters/tiles", content=make_adapter(2, ("x", "y", "z"))).status_code == 201
         yield client

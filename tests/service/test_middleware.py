@@ -47,25 +47,25 @@ def test_with_the_token_any_host_name_is_served(protected: TestClient) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""])
-def test_without_a_token_only_loopback_names_are_served(client: TestClient, host: str) -> None:
-    answer = client.get("/adapters", headers={"Host": host})
+def test_without_a_token_only_loopback_names_are_served(shared_client: TestClient, host: str) -> None:
+    answer = shared_client.get("/adapters", headers={"Host": host})
 
     assert (answer.status_code, answer.json()["code"]) == (421, "host_not_allowed")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:8000"])
-def test_loopback_names_are_served_without_a_token(client: TestClient, host: str) -> None:
-    assert client.get("/adapters", headers={"Host": host}).status_code == 200
+def test_loopback_names_are_served_without_a_token(shared_client: TestClient, host: str) -> None:
+    assert shared_client.get("/adapters", headers={"Host": host}).status_code == 200
 
 
-def test_a_page_of_another_site_is_refused(client: TestClient) -> None:
-    refused = client.post("/predict?adapter=cells", content=b"", headers={"Origin": "https://evil.example"})
+def test_a_page_of_another_site_is_refused(shared_client: TestClient) -> None:
+    refused = shared_client.post("/predict?adapter=cells", content=b"", headers={"Origin": "https://evil.example"})
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
-    assert client.get("/adapters", headers={"Origin": "http://localhost:8000"}).status_code == 200
+    assert shared_client.get("/adapters", headers={"Origin": "http://localhost:8000"}).status_code == 200
 
 
-def test_the_server_chooses_the_request_id(client: TestClient) -> None:
-    first = client.get("/limits", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
-    second = client.get("/limits").headers["X-Request-Id"]
+def test_the_server_chooses_the_request_id(shared_client: TestClient) -> None:
+    first = shared_client.get("/limits", headers={"X-Request-Id": "mine"}).headers["X-Request-Id"]
+    second = shared_client.get("/limits").headers["X-Request-Id"]
 
     assert len({first, second, "mine"}) == 3

@@ -44,8 +44,8 @@ def page_files() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(client: TestClient, path: str) -> None:
-    response = client.get(path)
+def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(shared_client: TestClient, path: str) -> None:
+    response = shared_client.get(path)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == FILES[path][1]
     policy = response.headers["Content-Security-Policy"]
@@ -53,11 +53,11 @@ def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(client: Te
     assert "unsafe" not in policy
     assert (response.headers["X-Content-Type-Options"], response.headers["Cache-Control"]) == ("nosniff", "no-cache")
 
-    head = client.head(path)
+    head = shared_client.head(path)
     assert (head.status_code, head.headers["ETag"]) == (200, response.headers["ETag"])
-    again = client.get(path, headers={"If-None-Match": response.headers["ETag"]})
+    again = shared_client.get(path, headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+    assert shared_client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
 def test_the_page_needs_no_token_and_everything_else_does(make_parts: MakeParts) -> None:
@@ -99,9 +99,9 @@ def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a
         assert client.get(path, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
 
 
-def test_there_is_no_second_docs_page_that_loads_from_elsewhere(client: TestClient) -> None:
+def test_there_is_no_second_docs_page_that_loads_from_elsewhere(shared_client: TestClient) -> None:
     for path in ("/redoc", "/docs/oauth2-redirect"):
-        assert client.get(path).status_code == 404, path
+        assert shared_client.get(path).status_code == 404, path
 
 
 # In Chromium

@@ -23,7 +23,6 @@ from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 WAIT_S = 20
@@ -94,16 +93,18 @@ def requests_total(page: str, code: int) -> float:
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "600.5", "inf", "nan", "soon", ""])
-def test_a_timeout_is_seconds_above_0_and_at_most_600(client: TestClient, make_png: MakePng, timeout: str) -> None:
-    answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
+def test_a_timeout_is_seconds_above_0_and_at_most_600(
+    shared_client: TestClient, make_png: MakePng, timeout: str
+) -> None:
+    answer = shared_client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert answer.json()["errors"][0]["pointer"] == "/query/timeout"
 
 
 @pytest.mark.parametrize("timeout", ["30.5", "600"])
-def test_a_result_in_time_is_returned(client: TestClient, make_png: MakePng, timeout: str) -> None:
-    answer = client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
+def test_a_result_in_time_is_returned(shared_client: TestClient, make_png: MakePng, timeout: str) -> None:
+    answer = shared_client.post("/predict", params={"adapter": "cells", "timeout": timeout}, content=make_png())
 
     assert answer.status_code == 200
 
