@@ -96,6 +96,8 @@ SLOW = frozenset(
         "service/test_volumes.py",
         "service/web/test_deadline.py",
         "service/web/test_job_schemas.py",
+        "service/web/test_openapi.py::test_the_openapi_document_names_every_route_with_examples",
+        "service/web/test_schemas.py::test_responses_match_the_documented_schema_field_by_field",
         "service/worker/test_worker.py",
         "test_benchmarks_gpu.py",
         "test_docker.py",

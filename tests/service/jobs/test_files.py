@@ -1,0 +1,109 @@
+"""A job's files are complete or not there, and only the worker with the lease can write them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lensmount_service.errors import LeaseLost, NotFound, StorageFull
+from lensmount_service.jobs.files import CHECKPOINT, JobFiles
+from lensmount_service.jobs.records import Lease
+from lensmount_service.jobs.table import JobTable
+
+if TYPE_CHECKING:
+    from tests.service.jobs.conftest import Submit
+
+BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
+
+
+@pytest.fixture
+def files(jobs: JobTable, tmp_path: Path) -> JobFiles:
+    return JobFiles(tmp_path / "jobs", jobs)
+
+
+@pytest.fixture
+def lease(jobs: JobTable, submit: Submit) -> Lease:
+    submit(jobs)
+    return claim(jobs)
+
+
+def claim(jobs: JobTable) -> Lease:
+    lease = jobs.claim("w", BACKBONE)
+    assert lease is not None
+    return lease
+
+
+def receive(files: JobFiles, lease: Lease, name: str, *chunks: bytes) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    asyncio.run(files.receive(lease.id, lease.token, name, body()))
+
+
+def test_a_received_file_is_listed_with_its_size_and_digest_and_replaced_by_the_next(
+    files: JobFiles, lease: Lease
+) -> None:
+    receive(files, lease, "card.md", b"first")
+    receive(files, lease, "card.md", b"sec", b"ond")
+    assert files.path(lease.id, "card.md").read_bytes() == b"second"
+    (listed,) = files.list(lease.id)
+    assert (listed.name, listed.size_bytes) == ("card.md", 6)
+    assert listed.digest == f"sha256:{hashlib.sha256(b'second').hexdigest()}"
+
+
+def test_the_checkpoint_is_not_listed_and_can_be_dropped_twice(files: JobFiles, lease: Lease) -> None:
+    receive(files, lease, CHECKPOINT, b"x")
+    assert files.list(lease.id) == ()
+    assert files.path(lease.id, CHECKPOINT).read_bytes() == b"x"
+    for _ in range(2):
+        files.drop_checkpoint(lease.id)
+    with pytest.raises(NotFound, match="found no file checkpoint"):
+        files.path(lease.id, CHECKPOINT)
+
+
+@pytest.mark.parametrize("name", ["secrets.txt", "..", "../card.md", ""])
+def test_a_name_that_no_job_file_has_is_refused(files: JobFiles, lease: Lease, name: str) -> None:
+    with pytest.raises(NotFound) as refused:
+        receive(files, lease, name, b"x")
+    assert refused.value.code == "file_not_found"
+    with pytest.raises(NotFound):
+        files.path(lease.id, name)
+
+
+def test_a_worker_that_loses_its_lease_while_it_sends_overwrites_nothing(
+    files: JobFiles, jobs: JobTable, lease: Lease, tmp_path: Path
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"of the first worker"
+        jobs.give_back(lease)
+        heir = claim(jobs)
+
+        async def own() -> AsyncIterator[bytes]:
+            yield b"of the second worker"
+
+        await files.receive(heir.id, heir.token, "card.md", own())
+
+    with pytest.raises(LeaseLost):
+        asyncio.run(files.receive(lease.id, lease.token, "card.md", body()))
+    assert [path.read_bytes() for path in (tmp_path / "jobs").rglob("*.*")] == [b"of the second worker"]
+
+
+def test_a_full_disk_leaves_the_earlier_file(
+    files: JobFiles, lease: Lease, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    receive(files, lease, "card.md", b"earlier")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageFull):
+        receive(files, lease, "card.md", b"later")
+    assert [path.read_bytes() for path in (tmp_path / "jobs").rglob("*.*")] == [b"earlier"]
