@@ -92,7 +92,7 @@ SLOW = frozenset(
         "service/test_segmentation.py",
         "service/test_server.py",
         "service/test_supervisor.py",
-        "service/test_swap_setting.py",
+        "service/test_build.py",
         "service/test_volumes.py",
         "service/web/test_deadline.py",
         "service/web/test_job_schemas.py",
