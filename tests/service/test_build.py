@@ -1,20 +1,24 @@
-"""`--swap subtract` serves without clones, and /integrity reports that it drifts."""
+"""A server's parts follow its settings: how adapters are switched, where files are kept, which zoo is loaded."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_service import build
-from lensmount_service.build import open_parts
+from lensmount_service.build import open_blobs, open_parts, zoo_folder
+from lensmount_service.errors import Unavailable
 from lensmount_service.settings import Settings
+from lensmount_service.store.blobs import BlobStore
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakeAdapter, MakePng
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
 
 def test_subtracting_serves_nearly_the_same_scores_without_clones(
@@ -67,3 +71,35 @@ def test_subtracting_rereads_the_weights_into_host_memory(tmp_path: Path, monkey
         monkeypatch.setattr(build, "load_backbone", load)
         assert backbone.base(["conv1.0.weight"]).keys() == {"conv1.0.weight"}
     assert devices == ["cpu"]
+
+
+def test_adapters_are_switched_exactly_unless_the_settings_say_otherwise(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    with make_parts(executor="merged") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        for seed in (1, 2):
+            client.put(f"/adapters/task{seed}", content=make_adapter(seed)).raise_for_status()
+            client.post(f"/predict?adapter=task{seed}", content=make_png()).raise_for_status()
+        assert client.get("/integrity").json()["ok"]
+        assert parts.engine.backbone.bytes_resident()[1] > 0  # clones of the weights that adapters change
+
+
+def test_adapter_files_are_kept_on_disk_or_in_the_store_of_the_url(tmp_path: Path) -> None:
+    pytest.importorskip("obstore")
+    assert isinstance(open_blobs(Settings(state=tmp_path)), BlobStore)
+    remote = open_blobs(Settings(state=tmp_path, blobs=SecretStr(f"file://{tmp_path}/bucket")))
+    digest = remote.put(b"abc")
+    assert [path.name for path in (tmp_path / "bucket").iterdir()] == [digest.removeprefix("sha256:")]
+
+
+def test_a_store_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lensmount_service.store.remote_blobs", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(Unavailable, match=r"the package obstore. Fix: pip install \"lensmount\[s3\]\""):
+        open_blobs(Settings(state=tmp_path, blobs=SecretStr("s3://bucket")))
+
+
+def test_the_zoo_of_a_checkout_holds_adapter_files_with_their_cards() -> None:
+    adapters = {path.stem for path in zoo_folder().glob("*.safetensors")}
+    assert adapters
+    assert adapters <= {path.stem for path in zoo_folder().glob("*.md")}

@@ -145,14 +145,6 @@ def test_the_command_reports_what_it_removed(make_parts: MakeParts, tmp_path: Pa
     assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0}
 
 
-def test_an_unsupported_database_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--database", "mysql://x"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 78
-    assert "expected postgresql://" in ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1
-
-
 def test_collecting_twice_has_the_effect_of_once(make_parts: MakeParts, tmp_path: Path) -> None:
     with make_parts() as parts:
         assert parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -50,7 +51,9 @@ def test_events_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+def test_a_traceback_shows_no_local_variables(
+    capsys: pytest.CaptureFixture[str], log_format: Literal["text", "json"]
+) -> None:
     logs.configure(Settings(log_level="error", log_format=log_format))
 
     def fail() -> None:

@@ -91,13 +91,3 @@ def test_people_get_a_table_in_milliseconds(
     assert result.returncode == 0, result.stderr
     assert "executor eager" in result.stdout
     assert ": hot: 1 image " in result.stdout
-
-
-def test_a_missing_executor_is_one_line_with_the_fix(
-    calibrate: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    result = calibrate("--executor", "cudagraphs")
-
-    assert result.returncode == 78
-    assert result.stderr.count("\n") == 1
-    assert "Fix" in result.stderr

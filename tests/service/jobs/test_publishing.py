@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lensmount_adapters import Adapter, Manifest, Preprocessing
-from lensmount_adapters.adapter.manifest import BackboneRef, LinearHead
+from lensmount_adapters.adapter.manifest import LinearHead
+from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_service.errors import JobConflict, LeaseLost, RequestInvalid
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Backbone, ExactSwapper
-from lensmount_adapters.runners.merged import MergedRunner
+from lensmount_adapters import Backbone
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
@@ -85,11 +84,6 @@ def test_metrics_have_standard_names_and_one_series_per_adapter(merging_client: 
         assert line in text
     assert 'lensmount_build_info{backbone="resnet10t"' in text
     assert 'lensmount_cache_bytes{tier="memory"}' in text
-
-
-def test_the_swapper_is_exact_by_default(make_parts: MakeParts) -> None:
-    with make_parts(executor="merged") as parts:
-        assert isinstance(cast(MergedRunner, parts.engine.runner)._swapper, ExactSwapper)
 
 
 def test_hot_adapters_and_how_their_images_were_computed_are_in_the_metrics(

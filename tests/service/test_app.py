@@ -1,0 +1,68 @@
+"""The application: its lifespan runs the engine, and it ends the jobs whose last worker is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_service import app
+from lensmount_service.build import Parts
+from lensmount_service.errors import Unavailable
+from lensmount_service.jobs.records import DatasetPin, JobRequest
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, Until
+
+
+@pytest.fixture
+def parts(make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+    monkeypatch.setattr(app, "REAP_S", 0.01)
+    with make_parts() as parts:
+        yield parts
+
+
+def test_the_engine_runs_from_the_start_of_the_app_to_its_end(
+    parts: Parts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    assert not parts.engine.accepting
+    with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
+        assert parts.engine.accepting
+        assert not parts.training.stopping.is_set()
+    assert parts.training.stopping.is_set()
+    assert not parts.engine.accepting
+
+
+def test_a_job_whose_last_worker_is_gone_ends_without_another_worker(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    jobs, fingerprint = parts.training.jobs, parts.engine.backbone.fingerprint
+    pin = DatasetPin("cells", 1, "sha256:" + "d" * 64)
+    job, _ = jobs.submit(JobRequest(pin, "malaria", fingerprint, max_attempts=1))
+    with TestClient(parts.app, base_url="http://127.0.0.1"):
+        assert jobs.claim("w", fingerprint) is not None
+        now = jobs.database.now
+        monkeypatch.setattr(jobs.database, "now", lambda connection: now(connection) + 2 * jobs.lease_s)
+        until(lambda: jobs.get(job.id).state == "failed")
+    error = jobs.get(job.id).error
+    assert error is not None
+    assert error[0] == "worker_lost"
+
+
+def test_a_database_that_is_away_for_a_moment_does_not_end_the_search_for_lost_jobs(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    asked = []
+
+    def away() -> None:
+        asked.append("reap")
+        raise Unavailable("the database is away", code="store_unavailable")
+
+    monkeypatch.setattr(parts.training.jobs, "reap", away)
+    with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        until(lambda: len(asked) >= 3)
+        assert client.get("/health/live").status_code == 200
