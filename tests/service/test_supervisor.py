@@ -124,7 +124,16 @@ def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_w
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "lensmount_client", "serve", "--with-worker", "--port", str(port), "--no-zoo"]
-    options = ["--backbone", "test_resnet", "--weights", "random:0", "--state", str(tmp_path / "state")]
+    options = [
+        "--backbone",
+        "test_resnet",
+        "--weights",
+        "random:0",
+        "--executor",
+        "eager",
+        "--state",
+        str(tmp_path / "state"),
+    ]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen([*command, *options], stdout=log, stderr=log)
     try:

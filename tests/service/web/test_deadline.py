@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper
-from lensmount_adapters.runners.merged import MergedRunner
+from lensmount_service import build
 from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
@@ -46,14 +46,20 @@ Listening = Callable[[FastAPI], AbstractContextManager[tuple[str, int]]]
 
 
 @pytest.fixture
-def held(make_parts: MakeParts, make_adapter: MakeAdapter) -> Held:
+def held(make_parts: MakeParts, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch) -> Held:
     """`with held(max_queue=4) as (parts, gate): ...`: the adapters cells and tiles, and an engine behind a gate."""
 
     @contextmanager
     def opened(**settings: Any) -> Iterator[tuple[Parts, Gate]]:
+        gates: list[Gate] = []
+
+        def swapper(backbone: Backbone) -> Gate:
+            gates.append(Gate(backbone))
+            return gates[-1]
+
+        monkeypatch.setattr(build, "ExactSwapper", swapper)
         with make_parts(executor="merged", **settings) as parts:
-            gate = Gate(parts.engine.backbone)
-            cast(MergedRunner, parts.engine.runner)._swapper = gate
+            (gate,) = gates
             parts.catalog.upload("cells", make_adapter(1, ("a", "b")))
             parts.catalog.upload("tiles", make_adapter(2, ("x", "y", "z")))
             try:
