@@ -27,7 +27,6 @@ from PIL import Image
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_service.app import OPEN_PATHS
-from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.page import FILES
 
 if TYPE_CHECKING:
@@ -84,24 +83,6 @@ def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -
         )
         for target in re.findall(r'(?:href|src|from) ?=? ?"([^"]+)"', text):
             assert target in ("docs",) or f"/page/{Path(target).name}" in FILES, f"{name} -> {target}"
-
-
-@pytest.mark.parametrize("path", DOCS_FILES)
-def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a_token(
-    make_parts: MakeParts, path: str
-) -> None:
-    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
-        response = client.get(path)
-        assert (response.status_code, response.headers["Content-Type"]) == (200, DOCS_FILES[path][2])
-        policy = response.headers["Content-Security-Policy"]
-        assert policy.startswith("default-src 'none'; script-src 'self'; ")
-        assert "unsafe" not in policy
-        assert client.get(path, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
-
-
-def test_there_is_no_second_docs_page_that_loads_from_elsewhere(shared_client: TestClient) -> None:
-    for path in ("/redoc", "/docs/oauth2-redirect"):
-        assert shared_client.get(path).status_code == 404, path
 
 
 # In Chromium

@@ -126,12 +126,3 @@ def test_a_worker_whose_backbone_a_job_has_changed_ends(
         own.run()
         assert own.damaged
     assert [job(client, job_id)["state"] for job_id in (first, second)] == ["failed", "queued"]
-
-
-@pytest.mark.parametrize("name", ["RETRY_FOR_S", "PATIENCE_S"])
-def test_the_retry_time_can_be_set_by_its_variable_and_by_the_older_one(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    assert WorkerSettings().retry_for_s == 600
-    monkeypatch.setenv(f"LENSMOUNT_{name}", "7.5")
-    assert WorkerSettings().retry_for_s == 7.5

@@ -1,0 +1,40 @@
+"""GET /docs: every file comes from this server; test_page.py opens the page in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from lensmount_adapters import Backbone
+from lensmount_service.build import open_parts
+from lensmount_service.routes.docs import FILES
+from lensmount_service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def protected(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """An app whose clients need a token, asked without one."""
+    token = SecretStr("a-token-of-the-lab")
+    settings = Settings(state=tmp_path_factory.mktemp("docs"), zoo=False, threads=1, token=token, executor="eager")
+    with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_the_files_of_docs_are_served_locally_with_a_strict_policy_and_without_a_token(
+    protected: TestClient, path: str
+) -> None:
+    response = protected.get(path)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, FILES[path][2])
+    policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; ")
+    assert "unsafe" not in policy
+    assert protected.get(path, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
+
+
+def test_there_is_no_second_docs_page_that_loads_from_elsewhere(shared_client: TestClient) -> None:
+    for path in ("/redoc", "/docs/oauth2-redirect"):
+        assert shared_client.get(path).status_code == 404, path
