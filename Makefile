@@ -48,7 +48,7 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 options: $(STAMP)  ## write the client's copy of the training and job options
-	$(BIN)/python -m lensmount_adapters.training.options_copy
+	$(BIN)/python -m lensmount_adapters.options.copies
 
 bench: $(STAMP)  ## measure every serving figure into benchmarks/results.json (about 20 minutes)
 	@$(BIN)/python -c "import litserve" 2>/dev/null || $(BIN)/uv pip install -q -c constraints.txt -e ".[dev,bench]" || true

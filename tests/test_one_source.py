@@ -19,17 +19,17 @@ from typer.main import get_command
 from lensmount_adapters.cli.train import train
 from lensmount_adapters.dtypes import ALIASES, WORDS
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.programs import choose
-from lensmount_adapters.training import augment, augment_volumes
-from lensmount_adapters.training import options_copy as training_options_copy
-from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
-from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
-from lensmount_adapters.training.options import (
+from lensmount_adapters.options import copies
+from lensmount_adapters.options.table import (
     JOB_OPTIONS,
     TRAINING_OPTIONS,
     options_of_jobs,
     options_of_train,
 )
+from lensmount_adapters.programs import choose
+from lensmount_adapters.training import augment, augment_volumes
+from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
+from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
 from lensmount_adapters.training.precision import PRECISIONS, precision_of
 from lensmount_client import JobOptions
 from lensmount_client._cli import jobs as jobs_cli
@@ -184,10 +184,10 @@ def test_the_sdk_has_a_typed_field_for_each_option_of_a_job() -> None:
 
 
 def test_the_clients_copy_and_the_tables_of_the_docs_are_what_make_options_writes() -> None:
-    assert (ROOT / training_options_copy.CLIENT).read_text() == training_options_copy.client_module()
-    for name, options in training_options_copy.TABLES.items():
+    assert (ROOT / copies.CLIENT).read_text() == copies.client_module()
+    for name, options in copies.TABLES.items():
         page = (ROOT / name).read_text()
-        assert training_options_copy.with_table(page, options) == page, f"{name}: run `make options`"
+        assert copies.with_table(page, options) == page, f"{name}: run `make options`"
         for option in options:
             assert f"| `{option.name}` |" in page
     assert [str(option) for option in copy.OPTIONS] == [str(option) for option in options_of_jobs()]

@@ -17,9 +17,9 @@ GROUND = {
 
 MAY_IMPORT = {
     "lensmount_adapters": {
-        "cli": "recipe training report backbone",
+        "cli": "recipe training options report backbone",
         "recipe": "training report metrics adapter backbone",
-        "training": "report data metrics graph programs swap adapter delta backbone inputs",
+        "training": "options report data metrics graph programs swap adapter delta backbone inputs",
         "runners": "graph programs swap adapter delta backbone inputs",
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
@@ -29,6 +29,7 @@ MAY_IMPORT = {
         "data": "inputs",
         "backbone": "inputs",
         "programs": "",
+        "options": "",
         "inputs": "",
         "metrics": "",
     },

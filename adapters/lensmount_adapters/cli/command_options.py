@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from lensmount_adapters.training.option import Option
+from lensmount_adapters.options.option import Option
 
 TYPES: dict[str, Any] = {
     "str": str,

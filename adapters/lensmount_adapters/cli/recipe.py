@@ -11,7 +11,7 @@ import typer
 
 from lensmount_adapters.cli.command_options import with_options
 from lensmount_adapters.cli.terminal import fail, progress_bar
-from lensmount_adapters.training.option import Option
+from lensmount_adapters.options.option import Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

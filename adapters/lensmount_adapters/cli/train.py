@@ -10,7 +10,7 @@ import typer
 
 from lensmount_adapters.cli.command_options import with_options
 from lensmount_adapters.cli.terminal import fail, progress_bar
-from lensmount_adapters.training.options import options_of_train
+from lensmount_adapters.options.table import options_of_train
 
 if TYPE_CHECKING:
     from lensmount_adapters.training.result import TrainingResult

@@ -16,10 +16,10 @@ from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.delta.targets import parse_method
 from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.options.table import TRAINING_OPTIONS
 from lensmount_adapters.training.augment import Augmentation, preset
 from lensmount_adapters.training.augment_volumes import VolumeAugmentation, volume_preset
 from lensmount_adapters.training.json_values import as_json
-from lensmount_adapters.training.options import TRAINING_OPTIONS
 from lensmount_adapters.training.prompts import Prompts, prompts_of
 
 FILE_DTYPES: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
@@ -31,7 +31,7 @@ class TrainingConfig:
 
     >>> train(TrainingConfig(Path("cells"), "malaria", Path("malaria.safetensors")))  # doctest: +SKIP
 
-    training/options.py has the allowed range or words of each field.
+    options/table.py has the allowed range or words of each field.
 
     Model: `targets` None uses the backbone's preset. `alpha` None is twice the rank. `init_std` None draws A Kaiming
     uniform, a number draws it from N(0, init_std^2). B is zero, or drawn from N(0, init_b_std^2). `head` may be text

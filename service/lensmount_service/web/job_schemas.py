@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.options.option import Option
+from lensmount_adapters.options.table import JOB_OPTIONS, options_of_jobs
 from lensmount_adapters.patterns import compile_pattern
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.option import Option
-from lensmount_adapters.training.options import JOB_OPTIONS, options_of_jobs
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import DatasetPin, Event, Job, State, iso

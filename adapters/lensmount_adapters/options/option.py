@@ -1,6 +1,6 @@
 """One option of a training run or a job: its name, its type, its default, its range and its help text.
 
-This module is pure data. training/options_copy.py copies its class to `lensmount_client/_types/training_options.py`.
+This module is pure data. options/copies.py copies its class to `lensmount_client/_types/training_options.py`.
 """
 
 from __future__ import annotations

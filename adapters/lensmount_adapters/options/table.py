@@ -9,7 +9,7 @@ them with the tables. The client may not import this package, so `make options` 
 from __future__ import annotations
 
 from lensmount_adapters.dtypes import ALIASES, BFLOAT16, FLOAT16, FLOAT32
-from lensmount_adapters.training.option import Option
+from lensmount_adapters.options.option import Option
 
 TRAINING, DATA, VOLUMES, SEARCH, MACHINE = "Training", "Data", "Volumes", "Search (--auto)", "Machine"
 PUBLISHING, QUEUE = "Publishing", "Queue"
