@@ -39,6 +39,7 @@ from torchvision.transforms import v2
 from training_tables import show  # type: ignore[import-not-found]
 from training_tasks import METHODS, RACERS, SHORT, TASKS, Run  # type: ignore[import-not-found]
 
+from lensmount_adapters.augmentation.images import Augmentation, augment, cut_mix, mix
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.weights import create
@@ -46,7 +47,6 @@ from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.training.augment import Augmentation, augment, cut_mix, mix
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
 from lensmount_adapters.training.schedule import learning_rate_at

@@ -16,6 +16,7 @@ import typer
 from pydantic import ValidationError
 from typer.main import get_command
 
+from lensmount_adapters.augmentation import images, volumes
 from lensmount_adapters.cli.train import train
 from lensmount_adapters.dtypes import ALIASES, WORDS
 from lensmount_adapters.errors import TrainingError
@@ -27,7 +28,6 @@ from lensmount_adapters.options.table import (
     options_of_train,
 )
 from lensmount_adapters.programs import choose
-from lensmount_adapters.training import augment, augment_volumes
 from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
 from lensmount_adapters.training.precision import PRECISIONS, precision_of
@@ -133,8 +133,8 @@ def test_server_and_training_take_the_same_words(option: Any) -> None:
 
 
 def test_the_presets_of_augmentation_are_the_words_of_the_option() -> None:
-    assert set(TABLE["augment"].choices) == set(augment.PRESETS)
-    assert set(augment_volumes.PRESETS) < set(augment.PRESETS)
+    assert set(TABLE["augment"].choices) == set(images.PRESETS)
+    assert set(volumes.PRESETS) < set(images.PRESETS)
 
 
 def test_what_a_job_says_of_volumes_and_texts_reaches_the_training_as_it_was_said() -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "lensmount_adapters": {
         "cli": "recipe training options report backbone",
         "recipe": "training report metrics adapter backbone",
-        "training": "options report data metrics graph programs swap adapter delta backbone inputs",
+        "training": "options augmentation report data metrics graph programs swap adapter delta backbone inputs",
         "runners": "graph programs swap adapter delta backbone inputs",
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "adapter": "delta backbone inputs",
         "delta": "backbone",
         "data": "inputs",
+        "augmentation": "inputs",
         "backbone": "inputs",
         "programs": "",
         "options": "",

@@ -11,14 +11,14 @@ import torch
 
 from lensmount_adapters.adapter.head_text import parse_head
 from lensmount_adapters.adapter.manifest import HeadSpec, LinearHead, SegmentationHead, check_name
+from lensmount_adapters.augmentation.images import Augmentation, preset
+from lensmount_adapters.augmentation.volumes import VolumeAugmentation, volume_preset
 from lensmount_adapters.backbone.load import DEFAULT_BACKBONE
 from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.delta.targets import parse_method
 from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.options.table import TRAINING_OPTIONS
-from lensmount_adapters.training.augment import Augmentation, preset
-from lensmount_adapters.training.augment_volumes import VolumeAugmentation, volume_preset
 from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.prompts import Prompts, prompts_of
 

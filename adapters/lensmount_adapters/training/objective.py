@@ -18,10 +18,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from lensmount_adapters.augmentation.images import cut_mix, mix
 from lensmount_adapters.data.dataset import digest_of_samples
 from lensmount_adapters.inputs.rules import InputRule
 from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.training.augment import cut_mix, mix
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.schedule import EpochRecord, fit_temperature, is_best_so_far
 from lensmount_adapters.training.trainable import TrainableAdapter

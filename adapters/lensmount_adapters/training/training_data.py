@@ -8,14 +8,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from lensmount_adapters.augmentation.images import Augmentation
+from lensmount_adapters.augmentation.volumes import VolumeAugmentation
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, read_folder, read_pixels
 from lensmount_adapters.data.split import Split, few_shot, split_folder
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.inputs.rules import InputRule, IntensityRange, VolumePreprocessing
-from lensmount_adapters.training.augment import Augmentation
-from lensmount_adapters.training.augment_volumes import VolumeAugmentation
 from lensmount_adapters.training.config import TrainingConfig, require
 from lensmount_adapters.training.views import TrainingImages
 

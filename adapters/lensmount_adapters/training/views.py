@@ -17,11 +17,11 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from lensmount_adapters.augmentation.images import Augmentation, augment
+from lensmount_adapters.augmentation.volumes import VolumeAugmentation, augment_volumes
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import InputRule
-from lensmount_adapters.training.augment import Augmentation, augment
-from lensmount_adapters.training.augment_volumes import VolumeAugmentation, augment_volumes
 from lensmount_adapters.training.trainable import TrainableAdapter
 
 OnProgress = Callable[[int, int], None]  # images done, images in total

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lensmount_adapters.adapter.manifest import LinearHead
+from lensmount_adapters.augmentation.images import Augmentation, preset
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.training.augment import Augmentation, preset
 from lensmount_adapters.training.trainable import TrainableAdapter
 from lensmount_adapters.training.views import CachedViews, FreshViews, TrainingImages, affordable_views
 

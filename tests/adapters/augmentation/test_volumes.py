@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lensmount_adapters.augmentation.volumes import VolumeAugmentation, augment_volumes
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.training.augment_volumes import VolumeAugmentation, augment_volumes
 
 
 def test_each_volume_is_flipped_or_not_and_the_same_generator_state_gives_the_same_volumes() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lensmount_adapters.augmentation.images import PRESETS, Augmentation, augment, cut_mix, mix, preset
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.images import orient
-from lensmount_adapters.training.augment import PRESETS, Augmentation, augment, cut_mix, mix, preset
 
 
 def pixels(n: int = 8, side: int = 24) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Augmentation presets for volumes: they keep the slices in order and vary each volume of a batch independently.
 
-The presets have the names of those for images (augment.py), so that one word works for both: "photo" for volumes with a
+The presets have the names of those for images (images.py), so that one word works for both: "photo" for volumes with a
 fixed orientation, "microscopy" for volumes without one. Randomness comes from the generator that is passed in.
 """
 

@@ -1,0 +1,1 @@
+"""How training images and volumes are varied: presets and their computation on whole batches."""
