@@ -44,11 +44,11 @@ from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.weights import create
 from lensmount_adapters.delta.targets import select_targets
+from lensmount_adapters.fast_convolutions.depthwise import UnstridedDepthwise
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
 from lensmount_adapters.training.schedule import learning_rate_at
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.training_data import TrainingData, load_training_data

@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "lensmount_adapters": {
         "cli": "recipe training options report backbone",
         "recipe": "training report metrics adapter backbone",
-        "training": "options augmentation report data metrics graph programs swap adapter delta backbone inputs",
+        "training": (
+            "options augmentation fast_convolutions report data metrics "
+            "graph programs swap adapter delta backbone inputs"
+        ),
         "runners": "graph programs swap adapter delta backbone inputs",
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
@@ -31,6 +34,7 @@ MAY_IMPORT = {
         "backbone": "inputs",
         "programs": "",
         "options": "",
+        "fast_convolutions": "",
         "inputs": "",
         "metrics": "",
     },

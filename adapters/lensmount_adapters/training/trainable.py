@@ -18,11 +18,11 @@ from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.delta.targets import Selection
 from lensmount_adapters.errors import BackboneError
+from lensmount_adapters.fast_convolutions.conv3d import SlicewiseConv3d
+from lensmount_adapters.fast_convolutions.depthwise import UnstridedDepthwise
 from lensmount_adapters.graph.fold import fold_batch_norms, out_of_place
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.cast import channels_last
-from lensmount_adapters.training.fast_conv3d import SlicewiseConv3d
-from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
 
 # Milliseconds per image for EfficientNet-Lite0's trunk in bfloat16 on one core, with 1, 4, 16 and 32 images per pass:
 # 5.3, 3.0, 3.6, 5.2 at 160 pixels; 18.7, 23.7, 38, 42 at 384 pixels.

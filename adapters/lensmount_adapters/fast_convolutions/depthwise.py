@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensmount_adapters.training.fast_convolution import FastConvolution
+from lensmount_adapters.fast_convolutions.mode import FastConvolution
 
 
 class UnstridedDepthwise(FastConvolution):

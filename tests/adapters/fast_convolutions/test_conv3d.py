@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lensmount_adapters.training.fast_conv3d import SlicewiseConv3d
+from lensmount_adapters.fast_convolutions.conv3d import SlicewiseConv3d
 
 
 @pytest.mark.parametrize(("depth", "stride", "groups"), [(3, 1, 1), (3, 2, 8), (1, 2, 1), (5, 1, 2)])

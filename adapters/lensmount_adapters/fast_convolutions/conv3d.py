@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lensmount_adapters.training.fast_convolution import FastConvolution
+from lensmount_adapters.fast_convolutions.mode import FastConvolution
 
 
 class SlicewiseConv3d(FastConvolution):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lensmount_adapters.training.fast_depthwise import UnstridedDepthwise
+from lensmount_adapters.fast_convolutions.depthwise import UnstridedDepthwise
 
 
 @pytest.mark.parametrize(("stride", "kernel"), [(2, 5), (2, 3), ((2, 1), 3)])
