@@ -23,6 +23,7 @@ SLOW = frozenset(
         "adapters/backbone/test_resized_vit.py::test_an_invalid_size_and_a_network_that_takes_any_size_are_refused",
         "adapters/cli/test_evaluate.py",
         "adapters/cli/test_train.py",
+        "adapters/cli/test_zero_shot.py::test_the_command_writes_an_adapter_from_a_file_of_texts",
         "adapters/data/test_dataset_archive.py::test_more_than_65535_files_are_written_and_read",
         "adapters/graph/test_fold.py",
         "adapters/graph/test_functional.py",

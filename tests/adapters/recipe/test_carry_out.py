@@ -156,43 +156,6 @@ def test_the_command_prints_our_figures_next_to_those_of_the_source(
     assert document["reported"][0]["trained_parameters"] == 464_898
 
 
-@pytest.mark.parametrize("words", [[], ["--list"]])
-def test_without_a_name_it_lists_the_recipes_with_one_line_each(words: list[str]) -> None:
-    result = run.invoke(app, words)
-
-    assert result.exit_code == 0
-    listed = [line.split()[0] for line in result.stdout.splitlines()]
-    assert {"histology-plip", "malaria-vgg16", "smoking-resnet34"} <= set(listed)
-    assert listed == sorted(listed)
-
-
-REFUSED = {
-    "an unknown recipe": (["nothing"], "found no recipe 'nothing'"),
-    "no data": (["smoking-resnet34", "--data", "nowhere"], "Fix: give --data DIR, where DIR holds smoking/"),
-    "no weights": (["smoking-resnet34", "--weights", "nowhere.safetensors"], "found no weights file"),
-    "an unknown run": (
-        ["smoking-resnet34", "--runs", "best"],
-        "found no run of smoking-resnet34 'best', expected seed",
-    ),
-    "an unknown set": (["smoking-resnet34", "--images", "cats"], "found no image set of smoking-resnet34 'cats'"),
-    "an unknown setting": (["smoking-resnet34", "--weights=random:0", "--set", "epoch=1"], "found setting 'epoch'"),
-    "a bare word": (["smoking-resnet34", "--set", "augment=none"], "Fix: put text in quotes"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_refused_recipe_is_one_line_with_a_fix(case: str, data: Path, tmp_path: Path) -> None:
-    words, message = REFUSED[case]
-    words = words if "--data" in words else [*words, "--data", str(data)]
-
-    result = run.invoke(app, [*words, "--out", str(tmp_path / "out")])
-
-    assert result.exit_code == 1
-    assert result.stderr.startswith("Error: ")
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
-
-
 def test_missing_weights_are_reported_with_a_fix(data: Path, tmp_path: Path) -> None:
     text = (recipes_folder() / "smoking-resnet34.toml").read_text()
     (tmp_path / "own.toml").write_text(text.replace('["hub"]', '["nowhere.safetensors"]'))

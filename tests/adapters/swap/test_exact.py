@@ -93,29 +93,6 @@ def test_a_real_network_with_an_adapter_equals_the_network_with_merged_weights(
     assert (adapter.scores(backbone.features(images)) - expected).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("orientations", "turned"),
-    [
-        (1, lambda x: [x]),
-        (2, lambda x: [x, x.flip(-1)]),
-        (4, lambda x: [x.rot90(k, (-2, -1)) for k in range(4)]),
-        (8, lambda x: [y for k in range(4) for y in (x.rot90(k, (-2, -1)), x.rot90(k, (-2, -1)).flip(-1))]),
-    ],
-)
-def test_logits_are_averaged_over_the_orientations_of_the_manifest(
-    every_layer: Any, draw_adapter: Callable[..., Any], orientations: int, turned: Callable[[Tensor], list[Tensor]]
-) -> None:
-    backbone, parts = every_layer(), draw_adapter(every_layer())
-    parts.manifest["preprocessing"]["orientations"] = orientations
-    adapter = admit(parts.dump(), backbone)
-    ExactSwapper(backbone).mount(adapter)
-    images = torch.randn(2, 3, 16, 16)
-
-    expected = torch.stack([adapter.logits(backbone.features(x)) for x in turned(images)]).double().mean(0)
-
-    torch.testing.assert_close(adapter.image_logits(backbone, images).double(), expected, rtol=1e-5, atol=1e-6)
-
-
 def test_mounting_the_mounted_adapter_does_nothing(every_layer: Any, draw_adapter: Callable[..., Any]) -> None:
     backbone = every_layer()
     swapper, data = ExactSwapper(backbone), draw_adapter(backbone).dump()

@@ -22,7 +22,6 @@ from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.backbone.target import Layer
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import inner_box
 from lensmount_adapters.metrics.masks import dice, measure_masks
 from lensmount_adapters.programs.choose import choose_executor
@@ -32,8 +31,6 @@ from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.trainable import TrainableAdapter
 
 NETWORKS = ("monai_unet", "monai_basic_unet")
-
-
 RULE = Preprocessing(size=(64, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -95,22 +92,6 @@ def test_every_convolution_is_adapted_by_the_formula_and_restored_bit_for_bit(ba
     swapper.unmount()
     assert all(torch.equal(backbone.tensors[name], tensor) for name, tensor in before.items())
     assert torch.equal(backbone.features(images), plain)
-
-
-def test_the_network_equals_monais_own_and_so_does_its_trace(backbone: Backbone) -> None:
-    from monai.networks.nets import BasicUNet, UNet
-
-    if backbone.name == "monai_unet":
-        stock = UNet(2, 3, 16, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2)
-    else:
-        stock = BasicUNet(2, 3, 16, act=("LeakyReLU", {"negative_slope": 0.1}))
-    stock.load_state_dict(backbone.module.state_dict())
-    images = torch.rand(2, 3, 64, 96)
-    with torch.no_grad():
-        expected = stock.eval()(images)
-        assert torch.equal(backbone.module(images), expected)
-        assert torch.equal(Segments(backbone.module).halves_at(None).branch(images), expected)
-    assert (backbone.dense, backbone.feature_dim) == (True, 16)
 
 
 def test_admission_refuses_heads_and_sizes_that_do_not_fit(backbone: Backbone, small_backbone: Backbone) -> None:

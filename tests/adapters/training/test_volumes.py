@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.inputs.rules import IntensityRange, Preprocessing, VolumePreprocessing
-from lensmount_adapters.recipe.helix import draw_helix, write_helices
+from lensmount_adapters.recipe.helix import write_helices
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.train_adapter import train
@@ -64,16 +63,6 @@ def test_a_manifest_from_before_volumes_is_read_and_written_as_before() -> None:
     assert Manifest.parse(new.dump()).preprocessing == volume
     with pytest.raises(ValueError, match="lower below upper"):
         IntensityRange(lower=1, upper=1)
-
-
-def test_slices_of_both_hands_start_alike_and_then_differ() -> None:
-    left, right = (draw_helix(hand, 5) for hand in (False, True))
-
-    assert left.shape == (16, 64, 64)
-    assert left.dtype == np.uint8
-    assert np.array_equal(left[0], right[0])  # the same positions and noise before anything has moved
-    assert not np.array_equal(left[1], right[1])
-    assert np.array_equal(left, draw_helix(False, 5))
 
 
 def test_an_adapter_of_volumes_is_trained_from_a_folder_and_evaluates_to_the_recorded_figures(tmp_path: Path) -> None:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from lensmount_adapters import Preprocessing, load_backbone
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import parse_adapter
-from lensmount_adapters.cli.zero_shot import zero_shot
 from lensmount_adapters.inputs.images import preprocess
 from lensmount_adapters.recipe.carry_out import Plan, carry_out
 from lensmount_adapters.recipe.recipe import load_recipe
-from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.zero_shot import write_zero_shot
 
 SINGLE = Prompts(templates=("a photo of {}.",), classes={"disc": ("a disc",), "bar": ("a bar",)})
-
-app = typer.Typer()
-app.command("zero-shot")(zero_shot)
-run = CliRunner()
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +69,3 @@ def test_zero_shot_uses_no_label(folder: Path, draw_folder: Callable[..., Path],
     assert all(torch.equal(files[0].tensors[name], tensor) for name, tensor in files[1].tensors.items())
     assert files[0].manifest.head == files[1].manifest.head
     assert files[0].manifest.head.temperature == 1.0
-
-
-def test_the_command_writes_an_adapter_from_a_file_of_texts(folder: Path, shapes: Path, tmp_path: Path) -> None:
-    words = tmp_path / "prompts.toml"
-    words.write_text('templates = ["a photo of {}."]\n[classes]\ndisc = ["a disc"]\nbar = ["a bar"]\n')
-    out = tmp_path / "shapes.safetensors"
-    arguments = ["--prompts", str(words), "--name", "shapes", "--out", str(out), "--weights", str(folder)]
-
-    shown = run.invoke(app, arguments)
-    document = json.loads(run.invoke(app, [*arguments, "--json"]).stdout)
-
-    assert shown.exit_code == 0, shown.output
-    assert f"Wrote {out} (" in shown.stdout
-    assert document["labels"] == ["disc", "bar"]
-    assert evaluate(out, shapes, split="all").metrics.count == 48

@@ -1,0 +1,59 @@
+"""The tensors of a file become deltas of the right kind, and those that do not fit are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from lensmount_adapters import Backbone
+from lensmount_adapters.delta.kinds import (
+    Additive,
+    Delta,
+    GroupedLowRank,
+    LowRank,
+    TransposedLowRank,
+    Tucker,
+)
+from lensmount_adapters.delta.read import read_deltas
+from lensmount_adapters.errors import AdapterInvalid
+
+
+@pytest.fixture(scope="module")
+def backbone(every_layer: Callable[..., Backbone]) -> Backbone:
+    return every_layer()
+
+
+def deltas_of(backbone: Backbone, parts: Any) -> tuple[Delta, ...]:
+    tensors = {name: tensor for name, tensor in parts.tensors.items() if not name.startswith("head.")}
+    scales = {module: factors["alpha"] / factors["rank"] for module, factors in parts.manifest["modules"].items()}
+    return read_deltas(backbone.targets, tensors, scales)
+
+
+def test_each_layer_gets_its_class(backbone: Backbone, draw_adapter: Callable[..., Any]) -> None:
+    kinds = {d.target.module: type(d) for d in deltas_of(backbone, draw_adapter(backbone))}
+    assert kinds["linear"] is kinds["conv2d"] is kinds["conv3d"] is LowRank
+    assert kinds["depthwise"] is kinds["grouped"] is kinds["conv1d"] is GroupedLowRank
+    assert kinds["transposed1d"] is kinds["transposed2d"] is kinds["transposed3d"] is TransposedLowRank
+    shared = {d.target.module: type(d) for d in deltas_of(backbone, draw_adapter(backbone, "lora-shared"))}
+    assert shared["depthwise"] is LowRank
+    tucker = {d.target.module: type(d) for d in deltas_of(backbone, draw_adapter(backbone, "lora-tucker"))}
+    assert tucker["conv3d"] is tucker["grouped"] is Tucker
+    assert {type(d) for d in deltas_of(backbone, draw_adapter(backbone, "norm"))} == {Additive}
+
+
+def test_reading_stored_tensors_gives_the_same_tensors_back(
+    backbone: Backbone, draw_adapter: Callable[..., Any]
+) -> None:
+    parts = draw_adapter(backbone, "mixed")
+    written = {name: tensor for delta in deltas_of(backbone, parts) for name, tensor in delta.tensors().items()}
+    assert written.keys() == {name for name in parts.tensors if not name.startswith("head.")}
+    assert all(torch.equal(parts.tensors[name], tensor) for name, tensor in written.items())
+
+
+def test_an_error_names_the_layer_and_the_found_and_expected_shapes(backbone: Backbone) -> None:
+    tensors = {"conv2d.lora_A.weight": torch.ones(8, 4, 3, 3), "conv2d.lora_B.weight": torch.ones(8, 8, 1, 1)}
+    with pytest.raises(AdapterInvalid, match=r"conv2d: found lora_A .*\[8, 4, 3, 3\], expected \[8, 3, 3, 3\].*Fix"):
+        read_deltas(backbone.targets, tensors, {"conv2d": 1.0})
