@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 
 from lensmount_adapters import Backbone, load_backbone
+from lensmount_adapters.backbone.monai_networks import build
+from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 
 NETWORKS = ("monai_unet", "monai_basic_unet")
@@ -32,3 +36,14 @@ def test_the_network_equals_monais_own_and_so_does_its_trace(backbone: Backbone)
         assert torch.equal(backbone.module(images), expected)
         assert torch.equal(Segments(backbone.module).halves_at(None).branch(images), expected)
     assert (backbone.dense, backbone.feature_dim) == (True, 16)
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "monai.networks", None)  # as if it were not installed
+    with pytest.raises(BackboneError, match=r'need monai.*pip install "lensmount\[monai\]"'):
+        build("monai_unet")
+
+
+def test_an_image_must_be_a_multiple_of_the_step_and_gives_features_for_every_pixel(backbone: Backbone) -> None:
+    assert backbone.size_step == 32
+    assert backbone.features(torch.zeros(1, 3, 32, 64)).shape == (1, 16, 32, 64)

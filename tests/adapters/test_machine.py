@@ -1,0 +1,60 @@
+"""What the machine can compute is asked from torch, and an environment that masks instructions is respected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from lensmount_adapters import machine
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`processor(avx512_bf16=True)`: torch reports these capabilities, and no variable masks them."""
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def report(**capabilities: Any) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+    return report
+
+
+def test_a_cpu_computes_bfloat16_if_one_of_its_instruction_sets_does(processor: Callable[..., None]) -> None:
+    processor(cpu_name="one", avx512_bf16=False, amx_bf16=True)
+    assert machine.computes_bfloat16(CPU)
+    processor(cpu_name="two", avx512_bf16=False, avx2=True)
+    assert not machine.computes_bfloat16(CPU)
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_a_masked_processor_computes_no_bfloat16(
+    name: str, processor: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor(cpu_name="one", amx_bf16=True)
+    monkeypatch.setenv(name, "avx2")
+    assert machine.masks_bfloat16()
+    assert not machine.computes_bfloat16(CPU)
+    monkeypatch.setenv(name, "AVX512_CORE_AMX")
+    assert machine.computes_bfloat16(CPU)
+
+
+def test_the_name_of_a_cpu_changes_with_its_instruction_sets(processor: Callable[..., None]) -> None:
+    processor(cpu_name="one", amx_bf16=True)
+    with_amx = machine.device_name(CPU)
+    processor(cpu_name="one", amx_bf16=False)
+    assert with_amx.startswith("cpu one ")
+    assert machine.device_name(CPU).startswith("cpu one ")
+    assert machine.device_name(CPU) != with_amx
+    assert machine.device_name(torch.device("meta")) == "meta"
+
+
+def test_returning_memory_to_the_system_is_allowed_at_any_time() -> None:
+    kept = torch.arange(1000)
+    machine.release_memory()
+    assert int(kept.sum()) == 499_500
