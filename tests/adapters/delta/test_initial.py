@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from lensmount_adapters import Backbone
-from lensmount_adapters.backbone.target import Layer
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.initial import fresh_additive, fresh_low_rank, fresh_tucker
-from lensmount_adapters.delta.kinds import (
-    Delta,
-)
+from lensmount_adapters.delta.kinds import Delta, GroupedLowRank, LowRank, TransposedLowRank
 from lensmount_adapters.delta.read import read_deltas
 
 
@@ -38,3 +36,49 @@ def test_a_fresh_delta_is_zero_and_trainable_and_reads_back(backbone: Backbone) 
             again.dense().sum().backward()
             trained = [tensor for name, tensor in tensors.items() if name.endswith(("lora_B.weight", ".delta"))]
             assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in trained)
+
+
+CONV = Target("conv.weight", (6, 4, 3, 3), Layer.CONV)
+
+
+def test_a_is_uniform_within_the_bound_of_a_linear_layer_or_normal_with_the_given_spread() -> None:
+    """Kaiming uniform as nn.Linear has it: the bound is one over the root of the inputs, here 4 * 3 * 3."""
+    draw = torch.Generator().manual_seed(0)
+    uniform = fresh_low_rank(CONV, 200, 1.0, draw).tensors()["conv.lora_A.weight"]
+    normal = fresh_low_rank(CONV, 200, 1.0, draw, std=0.25).tensors()["conv.lora_A.weight"]
+
+    assert uniform.abs().max() <= 1 / 6
+    assert float(uniform.std()) == pytest.approx((1 / 6) / 3**0.5, rel=0.05)
+    assert float(normal.std()) == pytest.approx(0.25, rel=0.05)
+
+
+@pytest.mark.parametrize("fresh", [fresh_low_rank, fresh_tucker])
+def test_b_is_drawn_with_the_spread_that_is_asked_for(fresh: Callable[..., Delta]) -> None:
+    drawn = fresh(CONV, 500, 1.0, torch.Generator().manual_seed(0), None, 0.5).tensors()["conv.lora_B.weight"]
+
+    assert float(drawn.std()) == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "A", "B"),
+    [
+        (Target("a.weight", (6, 4), Layer.LINEAR), LowRank, (2, 4), (6, 2)),
+        (CONV, LowRank, (2, 4, 3, 3), (6, 2, 1, 1)),
+        (Target("a.weight", (6, 2, 3), Layer.CONV, groups=3), GroupedLowRank, (6, 2, 3), (6, 2, 1)),
+        (Target("a.weight", (4, 2, 3), Layer.CONV_TRANSPOSED, groups=3), TransposedLowRank, (4, 2, 3), (6, 2, 1)),
+    ],
+    ids=lambda value: value.layer if isinstance(value, Target) else "",
+)
+def test_the_kind_and_the_shapes_follow_the_layer(
+    target: Target, kind: type[Delta], A: tuple[int, ...], B: tuple[int, ...]
+) -> None:
+    delta = fresh_low_rank(target, 2, 1.0, torch.Generator().manual_seed(0))
+
+    assert type(delta) is kind
+    assert [tuple(tensor.shape) for tensor in delta.tensors().values()] == [A, B]
+
+
+def test_the_same_generator_draws_the_same_delta() -> None:
+    one, other = (fresh_low_rank(CONV, 2, 1.0, torch.Generator().manual_seed(3)).tensors() for _ in range(2))
+
+    assert all(torch.equal(one[name], other[name]) for name in one)

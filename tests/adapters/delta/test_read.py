@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from lensmount_adapters import Backbone
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import (
     Additive,
     Delta,
@@ -57,3 +59,37 @@ def test_an_error_names_the_layer_and_the_found_and_expected_shapes(backbone: Ba
     tensors = {"conv2d.lora_A.weight": torch.ones(8, 4, 3, 3), "conv2d.lora_B.weight": torch.ones(8, 8, 1, 1)}
     with pytest.raises(AdapterInvalid, match=r"conv2d: found lora_A .*\[8, 4, 3, 3\], expected \[8, 3, 3, 3\].*Fix"):
         read_deltas(backbone.targets, tensors, {"conv2d": 1.0})
+
+
+SMALL = {
+    target.name: target for target in (Target("a.weight", (4, 3), Layer.LINEAR), Target("a.bias", (4,), Layer.LINEAR))
+}
+FACTORS = {"a.lora_A.weight": torch.ones(2, 3), "a.lora_B.weight": torch.ones(4, 2)}
+
+
+def test_deltas_are_in_the_order_of_the_targets_and_scaled() -> None:
+    deltas = read_deltas(SMALL, {"a.bias.delta": torch.ones(4), **FACTORS}, {"a": 0.5})
+
+    assert [delta.target.name for delta in deltas] == ["a.weight", "a.bias"]
+    assert torch.equal(deltas[0].dense(), torch.full((4, 3), 0.5 * 2))  # a row of B times a column of A, of rank 2
+    assert torch.equal(deltas[1].dense(), torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "code"),
+    [
+        ({"a.lora_A.weight": torch.ones(2, 3)}, "adapter_incomplete"),
+        ({"b.lora_A.weight": torch.ones(2, 3)}, "adapter_unknown_target"),
+        ({"a.weight": torch.ones(4, 3)}, "adapter_unknown_target"),
+        ({**FACTORS, "a.weight.delta": torch.ones(4, 3)}, "adapter_unknown_target"),
+    ],
+)
+def test_tensors_that_belong_to_no_delta_are_refused_with_a_code(tensors: dict[str, Tensor], code: str) -> None:
+    with pytest.raises(AdapterInvalid) as caught:
+        read_deltas(SMALL, tensors, {"a": 0.5})
+    assert caught.value.code == code
+
+
+def test_factors_without_a_scale_are_incomplete() -> None:
+    with pytest.raises(AdapterInvalid, match="no entry under `modules`"):
+        read_deltas(SMALL, FACTORS, {})
