@@ -1,11 +1,21 @@
-"""Names in a zip file: decoded by their flag, and distinct on every system."""
+"""Names in a zip file: decoded by their flag, inside of the folder, and distinct on every system."""
 
 from __future__ import annotations
+
+import io
+import stat
+import zipfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lensmount_adapters.data.zip_names import check_names, decode_name
+from lensmount_adapters.data.zip_reader import Archive
 from lensmount_adapters.errors import ArchiveInvalid
+
+if TYPE_CHECKING:
+    from tests.adapters.data.conftest import Zips
 
 UTF8 = 0x0800
 
@@ -43,3 +53,69 @@ def test_names_that_collide_on_some_system_are_refused(names: list[str], message
         check_names(names)
 
     assert caught.value.code == "zip_duplicate_name"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x.png",
+        "a/../../x.png",
+        "/etc/x.png",
+        "C:/x.png",
+        "c:x.png",
+        "a\\x.png",
+        "a/b\nx.png",
+        "a//x.png",
+        "./x.png",
+        "a/./x.png",
+        "..",
+        "",
+        "a/" + "n" * 300 + ".png",
+    ],
+)
+def test_zip_05_bad_paths_are_refused(zips: type[Zips], refusal: Callable[..., str], name: str) -> None:
+    raw = name.encode()
+
+    assert refusal(zips.one_entry(raw, b"", 0, 0, method=0)) == "zip_bad_path"
+
+
+def test_zip_05_a_nul_and_a_name_that_is_not_the_utf8_it_claims_are_refused(
+    zips: type[Zips], refusal: Callable[..., str], opened: Callable[..., Archive]
+) -> None:
+    assert refusal(zips.one_entry(b"a/x\0.png", b"", 0, 0, method=0)) == "zip_bad_path"
+    assert refusal(zips.one_entry(b"a/\xff.png", b"", 0, 0, flags=0x800, method=0)) == "zip_bad_path"
+    assert "a/é.png" in opened(zips.one_entry("a/é.png".encode(), b"", 0, 0, method=0)).entries
+    assert "a/é.png" in opened(zips.one_entry(b"a/\x82.png", b"", 0, 0, method=0)).entries  # code page 437
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_zip_06_links_and_devices_are_refused(zips: type[Zips], refusal: Callable[..., str], kind: int) -> None:
+    entry = zipfile.ZipInfo("a/2.png")
+    entry.external_attr = (kind | 0o644) << 16
+
+    assert refusal(zips.with_entry(entry, b"/etc/passwd")) == "zip_symlink"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/1.png", "a/1.png"),
+        ("a/1.png", "a/1.PNG"),
+        ("Cats/1.png", "cats/2.png"),
+        ("a/straße.png", "a/STRASSE.png"),
+        ("a/\u00e9.png", "a/e\u0301.png"),
+        ("a", "a/1.png"),
+        ("a/1.png/x.png", "a/1.png"),
+        ("a/", "a/"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zip_07_names_that_are_equal_on_some_system_are_refused(
+    refusal: Callable[..., str], names: tuple[str, str]
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+
+    assert refusal(buffer.getvalue()) == "zip_duplicate_name"
