@@ -16,8 +16,8 @@ TESTS = Path(__file__).parent
 # more than a second of processor time, a file if most of its seconds are in such tests.
 SLOW = frozenset(
     {
-        "adapters/adapter/test_admission.py::test_3000_mutated_files_are_admitted_or_refused_and_nothing_else",
         "adapters/adapter/test_admission.py::test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served",
+        "adapters/adapter/test_hostile_files.py::test_3000_mutated_files_are_admitted_or_refused_and_nothing_else",
         "adapters/backbone/test_clip.py::test_a_seed_gives_the_vit_b_32_of_openai_untrained",
         "adapters/backbone/test_inflate.py",
         "adapters/backbone/test_resized_vit.py::test_an_invalid_size_and_a_network_that_takes_any_size_are_refused",
