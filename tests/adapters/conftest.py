@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from torch import nn
 
 from lensmount_adapters import Backbone, Manifest, load_backbone
 from lensmount_adapters.metrics.classification import measure
@@ -40,6 +41,27 @@ def device(request: pytest.FixtureRequest) -> str:
 def small_backbone() -> Backbone:
     """A real timm model of 0.4 MB: plain and depthwise convolutions, BatchNorm, squeeze and excitation with biases."""
     return load_backbone("test_efficientnet", "random:0")
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[[Backbone], Backbone]:
+    """The backbone with BatchNorm statistics and scales that change every result if they are left out."""
+
+    def draw_norms(backbone: Backbone) -> Backbone:
+        draw = torch.Generator().manual_seed(1)
+        for norm in (m for m in backbone.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_(std=0.1, generator=draw)
+            norm.running_var.uniform_(0.5, 2, generator=draw)
+            norm.weight.data.uniform_(0.5, 1.5, generator=draw)
+            norm.bias.data.normal_(std=0.1, generator=draw)
+        for name, tensor in backbone.module.named_parameters():
+            if name.endswith(".gamma"):  # a layer scale starts at a millionth
+                tensor.data.uniform_(0.5, 1.5, generator=draw)
+        return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
+
+    return draw_norms
 
 
 @pytest.fixture(scope="session")

@@ -40,22 +40,6 @@ METHODS = ("lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics", "
 DrawAdapter = Callable[..., Any]
 
 
-def randomised(backbone: Backbone) -> Backbone:
-    """The backbone with BatchNorm statistics and scales that have a visible effect."""
-    draw = torch.Generator().manual_seed(1)
-    for norm in (m for m in backbone.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.normal_(std=0.1, generator=draw)
-        norm.running_var.uniform_(0.5, 2, generator=draw)
-        norm.weight.data.uniform_(0.5, 1.5, generator=draw)
-        norm.bias.data.normal_(std=0.1, generator=draw)
-    for name, tensor in backbone.module.named_parameters():
-        if name.endswith(".gamma"):  # layer scales are initialised to a millionth
-            tensor.data.uniform_(0.5, 1.5, generator=draw)
-    return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
-
-
 def full_branch(backbone: Backbone) -> FunctionalBranch:
     """The backbone without a trunk."""
     return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
@@ -89,7 +73,7 @@ def assert_close(found: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
 
 @pytest.mark.parametrize(("name", "first", "modules"), MODELS)
 def test_trunk_and_branch_give_the_backbone_s_features_with_and_without_an_adapter(
-    name: str, first: str, modules: str, draw_adapter: DrawAdapter
+    name: str, first: str, modules: str, draw_adapter: DrawAdapter, randomised: Callable[[Backbone], Backbone]
 ) -> None:
     backbone = randomised(load_backbone(name, "random:0"))
     adapter = admit(draw_adapter(backbone, "mixed", modules=modules, size=0.1).dump(), backbone)
@@ -120,6 +104,7 @@ def test_every_kind_of_delta_gives_what_mounting_gives(
     every_layer: Callable[..., Backbone],
     draw_adapter: DrawAdapter,
     digest_of_state: Callable[[Backbone], str],
+    randomised: Callable[[Backbone], Backbone],
 ) -> None:
     backbone = randomised(every_layer() if name == "every_layer" else load_backbone(name, "random:0"))
     if method == "statistics" and not any("running" in target for target in backbone.targets):
@@ -145,6 +130,7 @@ def test_merged_weights_are_the_folded_ones_computed_in_float64(
     every_layer: Callable[..., Backbone],
     draw_adapter: DrawAdapter,
     merged64: Callable[..., Tensor],
+    randomised: Callable[[Backbone], Backbone],
 ) -> None:
     backbone = randomised(every_layer())
     parts = draw_adapter(backbone, method)
@@ -180,7 +166,10 @@ def test_merged_weights_are_the_folded_ones_computed_in_float64(
 
 @pytest.mark.parametrize("method", ["lora", "mixed"])
 def test_merged_writes_into_the_buffers_it_is_given(
-    method: str, every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter
+    method: str,
+    every_layer: Callable[..., Backbone],
+    draw_adapter: DrawAdapter,
+    randomised: Callable[[Backbone], Backbone],
 ) -> None:
     backbone = randomised(every_layer())
     deltas = admit(draw_adapter(backbone, method).dump(), backbone).deltas
@@ -197,7 +186,7 @@ def test_merged_writes_into_the_buffers_it_is_given(
 
 
 def test_base_is_never_written_and_stays_what_it_is_while_an_adapter_is_mounted(
-    every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter
+    every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter, randomised: Callable[[Backbone], Backbone]
 ) -> None:
     backbone = randomised(every_layer())
     first, second = (admit(draw_adapter(backbone, "mixed", seed=seed).dump(), backbone) for seed in (1, 2))
@@ -229,7 +218,7 @@ def test_a_norm_whose_scale_is_zero_can_still_be_adapted(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_trunk_and_branch_of_a_half_precision_backbone_are_float32(
-    dtype: torch.dtype, draw_adapter: DrawAdapter
+    dtype: torch.dtype, draw_adapter: DrawAdapter, randomised: Callable[[Backbone], Backbone]
 ) -> None:
     """Its weights are exact in float32, so only the arithmetic is finer."""
     half = randomised(
@@ -269,7 +258,7 @@ class Unusual(nn.Module):
 
 
 @pytest.fixture
-def unusual() -> Backbone:
+def unusual(randomised: Callable[[Backbone], Backbone]) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = Unusual()
@@ -322,29 +311,8 @@ def test_a_delta_of_a_layer_before_the_branch_is_not_covered(draw_adapter: DrawA
     )
 
 
-def test_layers_name_the_graph_nodes_that_compute_them(every_layer: Callable[..., Backbone]) -> None:
-    backbone = every_layer()
-    branch = full_branch(backbone)
-    nodes = {node.name: node for node in branch.module.graph.nodes}
-
-    for layer in branch.layers.values():
-        assert layer.inputs == tuple(name for name in branch.inputs if name.rpartition(".")[0] == layer.module)
-        assert layer.layer == backbone.targets[layer.inputs[0]].layer
-        assert {nodes[name].op for name in layer.nodes} == {"call_function"}
-    depthwise = branch.layers["depthwise"]
-    assert nodes[depthwise.nodes[0]].target is F.conv2d
-    assert depthwise.geometry == {"stride": (1, 1), "padding": (2, 2), "dilation": (2, 2), "groups": 8}
-    assert branch.layers["linear"].geometry == {}
-    conv = branch.layers["conv2d"]
-    assert conv.norm is not None
-    assert conv.norm.name == "batch_norm2d"
-    assert "batch_norm2d" not in branch.layers
-    inputs = [node.op for node in branch.module.graph.nodes][: 1 + len(branch.inputs)]
-    assert set(inputs) == {"placeholder"}  # before everything else, as the arguments of forward
-
-
 def test_gain_and_shift_are_the_layer_without_its_weight(
-    every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter
+    every_layer: Callable[..., Backbone], draw_adapter: DrawAdapter, randomised: Callable[[Backbone], Backbone]
 ) -> None:
     backbone = randomised(every_layer())
     deltas = admit(draw_adapter(backbone, "mixed", seed=2).dump(), backbone).deltas
@@ -362,7 +330,9 @@ def test_gain_and_shift_are_the_layer_without_its_weight(
         branch.gain_and_shift(branch.layers["linear"], deltas)
 
 
-def test_the_trunk_writes_neither_its_images_nor_the_backbone(digest_of_state: Callable[[Backbone], str]) -> None:
+def test_the_trunk_writes_neither_its_images_nor_the_backbone(
+    digest_of_state: Callable[[Backbone], str], randomised: Callable[[Backbone], Backbone]
+) -> None:
     backbone = randomised(load_backbone("test_resnet", "random:0"))  # with activations in place
     halves = Segments(backbone.module).halves({"layer3.0.conv1.weight"})
     assert halves.trunk is not None
@@ -382,7 +352,9 @@ def test_the_trunk_writes_neither_its_images_nor_the_backbone(digest_of_state: C
 
 @pytest.mark.filterwarnings("ignore")  # tracing warns that Python values become constants
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
-def test_openvino_runs_a_branch_with_weights_as_inputs(name: str, draw_adapter: DrawAdapter) -> None:
+def test_openvino_runs_a_branch_with_weights_as_inputs(
+    name: str, draw_adapter: DrawAdapter, randomised: Callable[[Backbone], Backbone]
+) -> None:
     openvino = pytest.importorskip("openvino")
     backbone = randomised(load_backbone(name, "random:0"))
     adapter = admit(draw_adapter(backbone, "mixed", modules=BACKBONE, size=0.1).dump(), backbone)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from lensmount_adapters import Adapter, Backbone, admit, load_backbone
+from lensmount_adapters import Adapter, Backbone, Preprocessing, admit, load_backbone
 from lensmount_adapters.adapter.adapter import ORIENTATIONS
 from lensmount_adapters.adapter.heads import probabilities
+from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.errors import ExecutorUnavailable
+from lensmount_adapters.graph.functional import FunctionalBranch, functional_branch
+from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import orient
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.costs import CostBook, LinearCost
+from lensmount_adapters.runners.mixed import Mixed, mixed
+from lensmount_adapters.runners.mixed_layout import Layout
 
 BOUNDS = {"float32": 2e-4, "bfloat16": 0.05}
 
@@ -39,6 +45,88 @@ class GivenCosts(CostBook):
     def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
         way = name.rpartition(": ")[2].split()[0]  # "hot", "merged" or "mixed"
         return self._given[way] if way in self._given else super().line(name, measure)
+
+
+class Mixing:
+    """Mixed branches of a whole backbone, and what they answer."""
+
+    @staticmethod
+    def branch_of(backbone: Backbone) -> FunctionalBranch:
+        """The backbone without a trunk."""
+        return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
+
+    @staticmethod
+    def images_for(backbone: Backbone, count: int) -> Tensor:
+        return torch.randn(count, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
+
+    @staticmethod
+    def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank: int = 4, **form: bool) -> Mixed:
+        branch = Mixing.branch_of(backbone)
+        return mixed(
+            branch, Mixing.union(branch, [Mixing.deltas_of(backbone, parts) for parts in adapters]), slots, rank, **form
+        )
+
+    @staticmethod
+    def union(branch: FunctionalBranch, adapters: Sequence[Sequence[Delta]]) -> Layout:
+        layout = Layout()
+        for deltas in adapters:
+            added = Layout.of(branch, deltas)
+            assert added is not None
+            layout |= added
+        return layout
+
+    @staticmethod
+    def deltas_of(backbone: Backbone, parts: Any) -> tuple[Delta, ...]:
+        return admit(parts.dump(), backbone).deltas
+
+    @staticmethod
+    def answers(branch: Mixed, x: Tensor, rows: Sequence[int], factors: Sequence[Tensor]) -> Tensor:
+        with torch.inference_mode():
+            features: Tensor = branch.module(x, branch.mask(rows), *factors)
+        return features
+
+    @staticmethod
+    def assert_close(features: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
+        """`bound` relative, in the largest norm."""
+        assert torch.isfinite(expected).all()
+        assert features.shape == expected.shape
+        assert (features.double() - expected.double()).abs().max() <= bound * expected.double().abs().max()
+
+
+@pytest.fixture(scope="session")
+def mixing() -> type[Mixing]:
+    """`mixing.branch_for(backbone, adapters)`: one branch for samples of all of these adapters."""
+    return Mixing
+
+
+@pytest.fixture(scope="session")
+def seeded(randomised: Callable[[Backbone], Backbone]) -> Callable[[Callable[[], nn.Module]], Backbone]:
+    """`seeded(Small)`: a module with random weights as the backbone of images of 16 x 16 pixels."""
+
+    def make(module: Callable[[], nn.Module]) -> Backbone:
+        rule = Preprocessing(size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return randomised(Backbone(module.__name__, module(), rule, torch.float32))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def features64(merged64: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Features of the backbone in float64 with one adapter's tensors, each of them the base plus its delta."""
+
+    def compute(backbone: Backbone, parts: Any | None, images: Tensor) -> Tensor:
+        module = copy.deepcopy(backbone.module).double()
+        live = module.state_dict()
+        if parts is not None:
+            for delta in Mixing.deltas_of(backbone, parts):
+                live[delta.target.name].copy_(merged64(backbone, parts, delta.target.name))
+        with torch.inference_mode():
+            features: Tensor = module(images.double())
+        return features
+
+    return compute
 
 
 @pytest.fixture(scope="session")

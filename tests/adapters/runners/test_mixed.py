@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,15 +12,17 @@ from timm.layers import create_conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensmount_adapters import Backbone, Preprocessing, admit, load_backbone
+from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.delta.read import read_deltas
-from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
+from lensmount_adapters.graph.functional import frozen, functional_branch
 from lensmount_adapters.graph.segments import Segments
-from lensmount_adapters.runners.mixed import Mixed, mixed
+from lensmount_adapters.runners.mixed import mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 
-RULE = Preprocessing(size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+if TYPE_CHECKING:
+    from tests.adapters.runners.conftest import Mixing
+
 MIXABLE = r"(?!head\.|transposed).*"
 SMALL = ("test_efficientnet", "test_resnet", "test_vit", "test_convnext", "every_layer", "geometries")
 METHODS = ("lora", "lora-shared", "lora-tucker", "bias", "norm", "statistics", "mixed")
@@ -64,46 +66,12 @@ class Geometries(nn.Module):
         return answer
 
 
-class Twice(nn.Module):
-    """One convolution and one norm that run twice, and a layer whose input does not depend on the image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
-        self.table = nn.Linear(2, 3)
-        self.register_buffer("positions", torch.tensor([[0.5, 1.0]]))
-        self.pretrained_cfg: dict[str, Any] = {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(F.relu(self.norm(self.conv(x)))))
-        answer: Tensor = x.mean((2, 3)) + self.table(self.positions)
-        return answer
-
-
-def randomised(backbone: Backbone) -> Backbone:
-    """The backbone with BatchNorm statistics and scales that change every result if they are left out."""
-    draw = torch.Generator().manual_seed(1)
-    for norm in (m for m in backbone.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.normal_(std=0.1, generator=draw)
-        norm.running_var.uniform_(0.5, 2, generator=draw)
-        norm.weight.data.uniform_(0.5, 1.5, generator=draw)
-        norm.bias.data.normal_(std=0.1, generator=draw)
-    for name, tensor in backbone.module.named_parameters():
-        if name.endswith(".gamma"):  # a layer scale starts at a millionth
-            tensor.data.uniform_(0.5, 1.5, generator=draw)
-    return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
-
-
-def seeded(make: Callable[[], nn.Module]) -> Backbone:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return randomised(Backbone(make.__name__, make(), RULE, torch.float32))
-
-
 @pytest.fixture(scope="module")
-def backbones(every_layer: Callable[..., Backbone]) -> Callable[[str], Backbone]:
+def backbones(
+    every_layer: Callable[..., Backbone],
+    seeded: Callable[[Callable[[], nn.Module]], Backbone],
+    randomised: Callable[[Backbone], Backbone],
+) -> Callable[[str], Backbone]:
     made = {"every_layer": lambda: randomised(every_layer()), "geometries": lambda: seeded(Geometries)}
     kept: dict[str, Backbone] = {}
 
@@ -113,63 +81,6 @@ def backbones(every_layer: Callable[..., Backbone]) -> Callable[[str], Backbone]
         return kept[name]
 
     return get
-
-
-def branch_of(backbone: Backbone) -> FunctionalBranch:
-    """The backbone without a trunk."""
-    return functional_branch(Segments(backbone.module).halves(set(backbone.targets)).branch, backbone)
-
-
-def images_for(backbone: Backbone, count: int) -> Tensor:
-    return torch.randn(count, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
-
-
-def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank: int = 4, **form: bool) -> Mixed:
-    branch = branch_of(backbone)
-    return mixed(branch, union(branch, [deltas_of(backbone, parts) for parts in adapters]), slots, rank, **form)
-
-
-def union(branch: FunctionalBranch, adapters: Sequence[Sequence[Delta]]) -> Layout:
-    layout = Layout()
-    for deltas in adapters:
-        added = Layout.of(branch, deltas)
-        assert added is not None
-        layout |= added
-    return layout
-
-
-def deltas_of(backbone: Backbone, parts: Any) -> tuple[Delta, ...]:
-    return admit(parts.dump(), backbone).deltas
-
-
-def answers(branch: Mixed, x: Tensor, rows: Sequence[int], factors: Sequence[Tensor]) -> Tensor:
-    with torch.inference_mode():
-        features: Tensor = branch.module(x, branch.mask(rows), *factors)
-    return features
-
-
-@pytest.fixture(scope="session")
-def features64(merged64: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Features of the backbone in float64 with one adapter's tensors, each of them the base plus its delta."""
-
-    def compute(backbone: Backbone, parts: Any | None, images: Tensor) -> Tensor:
-        module = copy.deepcopy(backbone.module).double()
-        live = module.state_dict()
-        if parts is not None:
-            for delta in deltas_of(backbone, parts):
-                live[delta.target.name].copy_(merged64(backbone, parts, delta.target.name))
-        with torch.inference_mode():
-            features: Tensor = module(images.double())
-        return features
-
-    return compute
-
-
-def assert_close(features: Tensor, expected: Tensor, bound: float = 1e-5) -> None:
-    """`bound` relative, in the largest norm."""
-    assert torch.isfinite(expected).all()
-    assert features.shape == expected.shape
-    assert (features.double() - expected.double()).abs().max() <= bound * expected.double().abs().max()
 
 
 @per_sample
@@ -183,24 +94,25 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
     draw_adapter: DrawAdapter,
     features64: Callable[..., Tensor],
     digest_of_state: Callable[[Backbone], str],
+    mixing: type[Mixing],
 ) -> None:
     backbone = backbones(name)
     if method == "statistics" and not any("running" in target for target in backbone.targets):
         pytest.skip("without BatchNorm there are no statistics")
     size = 0.2 if name == "every_layer" else 0.1  # there, a smaller one moves a score by less than 1e-3
     drawn = [draw_adapter(backbone, method, seed=seed, modules=MIXABLE, size=size) for seed in (1, 2, 3)]
-    images, rows, before = images_for(backbone, 5), (2, 0, 3, 1, 0), digest_of_state(backbone)
-    branch = branch_for(backbone, drawn, per_sample=per_sample)  # 4 slots: the last one holds the base
-    factors = branch.pack([deltas_of(backbone, parts) for parts in drawn])
+    images, rows, before = mixing.images_for(backbone, 5), (2, 0, 3, 1, 0), digest_of_state(backbone)
+    branch = mixing.branch_for(backbone, drawn, per_sample=per_sample)  # 4 slots: the last one holds the base
+    factors = branch.pack([mixing.deltas_of(backbone, parts) for parts in drawn])
 
     branch.module.double()
-    features = answers(branch, images.double(), rows, [factor.double() for factor in factors])
+    features = mixing.answers(branch, images.double(), rows, [factor.double() for factor in factors])
 
     adapters = [*drawn, None]
     expected = torch.cat([features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)])
-    assert_close(features, expected, 1e-6)  # factors and folded weights are rounded to float32
+    mixing.assert_close(features, expected, 1e-6)  # factors and folded weights are rounded to float32
     base = features64(backbone, None, images)
-    assert_close(features[2], base[2], 1e-6)
+    mixing.assert_close(features[2], base[2], 1e-6)
     for sample in (0, 1, 3, 4):
         assert (features[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter has an effect
     assert {factor.dtype for factor in factors} == {torch.float32}
@@ -210,7 +122,13 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
 @per_sample
 @pytest.mark.parametrize(("name", "first", "modules"), LARGE)
 def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
-    name: str, first: str, modules: str, per_sample: bool, draw_adapter: DrawAdapter
+    name: str,
+    first: str,
+    modules: str,
+    per_sample: bool,
+    draw_adapter: DrawAdapter,
+    mixing: type[Mixing],
+    randomised: Callable[[Backbone], Backbone],
 ) -> None:
     """Compared with merged weights passed to the functional branch, sample by sample, in float32."""
     backbone = randomised(load_backbone(name, "random:0"))
@@ -218,16 +136,16 @@ def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
         draw_adapter(backbone, method, rank=rank, seed=rank, modules=modules, size=size)
         for method, rank, size in (("mixed", 2, 0.1), ("lora", 4, 0.1), ("bias", 1, 0.1), ("norm", 3, 0.4))
     ]
-    adapters = [deltas_of(backbone, parts) for parts in drawn]
+    adapters = [mixing.deltas_of(backbone, parts) for parts in drawn]
     halves = Segments(backbone.module).halves({first})
     assert halves.trunk is not None
     trunk, merged = frozen(halves.trunk), functional_branch(halves.branch, backbone)
     rows = (3, 1, 0, 2, 1)
     with torch.inference_mode():
-        activations = trunk(images_for(backbone, len(rows)))
-    branch = mixed(merged, union(merged, adapters), slots=4, rank=4, per_sample=per_sample)
+        activations = trunk(mixing.images_for(backbone, len(rows)))
+    branch = mixed(merged, mixing.union(merged, adapters), slots=4, rank=4, per_sample=per_sample)
 
-    features = answers(branch, activations, rows, branch.pack([branch.prepare(deltas) for deltas in adapters]))
+    features = mixing.answers(branch, activations, rows, branch.pack([branch.prepare(deltas) for deltas in adapters]))
 
     bases = dict(zip(merged.inputs, merged.base, strict=True))
     for sample, row in enumerate(rows):
@@ -235,7 +153,7 @@ def test_a_branch_behind_a_trunk_mixes_adapters_of_all_methods_and_ranks(
             weights = bases | merged.merged(adapters[row])
             expected = merged.module(activations[sample : sample + 1], *weights.values())
             base = merged.module(activations[sample : sample + 1], *merged.base)
-        assert_close(features[sample : sample + 1], expected, 2e-5)
+        mixing.assert_close(features[sample : sample + 1], expected, 2e-5)
         assert (features[sample] - base[0]).abs().max() > 1e-3 * base.abs().max()
     assert backbone.changed() == []
 
@@ -255,7 +173,9 @@ class Small(nn.Module):
 
 
 @per_sample
-def test_peft_gives_a_mixed_batch_the_same_answers(per_sample: bool) -> None:
+def test_peft_gives_a_mixed_batch_the_same_answers(
+    per_sample: bool, mixing: type[Mixing], seeded: Callable[[Callable[[], nn.Module]], Backbone]
+) -> None:
     import peft
 
     backbone = seeded(Small)
@@ -274,80 +194,26 @@ def test_peft_gives_a_mixed_batch_the_same_answers(per_sample: bool) -> None:
         tensors = {key.removeprefix("base_model.model."): tensor.clone() for key, tensor in stored.items()}
         scale = model.peft_config[name].lora_alpha / model.peft_config[name].r
         adapters.append(read_deltas(backbone.targets, tensors, dict.fromkeys(layers, scale)))
-    images, rows = images_for(backbone, 6), (1, 0, 2, 3, 0, 1)
+    images, rows = mixing.images_for(backbone, 6), (1, 0, 2, 3, 0, 1)
     with torch.inference_mode():
         expected = model.eval()(images, adapter_names=[[*names, "__base__"][row] for row in rows])
-    branch = branch_of(backbone)
-    branch_of_all = mixed(branch, union(branch, adapters), slots=4, rank=8, per_sample=per_sample)
+    branch = mixing.branch_of(backbone)
+    branch_of_all = mixed(branch, mixing.union(branch, adapters), slots=4, rank=8, per_sample=per_sample)
 
-    features = answers(branch_of_all, images, rows, branch_of_all.pack(adapters))
+    features = mixing.answers(branch_of_all, images, rows, branch_of_all.pack(adapters))
 
-    assert_close(features, expected)
+    mixing.assert_close(features, expected)
     assert (features[3] - features[0]).abs().max() > 1e-2 * features.abs().max()
 
 
 @per_sample
-def test_batch_and_image_size_change_from_call_to_call(
-    per_sample: bool,
-    backbones: Callable[[str], Backbone],
-    draw_adapter: DrawAdapter,
-    features64: Callable[..., Tensor],
-) -> None:
-    backbone = backbones("test_efficientnet")
-    drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE, size=0.1) for seed in (1, 2)]
-    branch = branch_for(backbone, drawn, slots=2, per_sample=per_sample)
-    factors = branch.pack([deltas_of(backbone, parts) for parts in drawn])
-
-    for count, size in ((1, 64), (7, 64), (2, 96)):
-        images = torch.randn(count, 3, size, size + 32)
-        rows = [sample % 2 for sample in range(count)]
-        expected = [features64(backbone, drawn[row], images[i : i + 1]) for i, row in enumerate(rows)]
-        assert_close(answers(branch, images, rows, factors), torch.cat(expected))
-
-
-@per_sample
-def test_a_layer_that_runs_twice_is_mixed_both_times(
-    per_sample: bool, draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
-) -> None:
-    backbone = seeded(Twice)
-    drawn = [draw_adapter(backbone, method, rank=2, modules="conv|norm") for method in ("lora", "norm", "statistics")]
-    branch, images = branch_for(backbone, drawn, per_sample=per_sample), images_for(backbone, 3)
-
-    features = answers(branch, images, (0, 1, 2), branch.pack([deltas_of(backbone, parts) for parts in drawn]))
-
-    for sample, parts in enumerate(drawn):
-        assert_close(features[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
-
-
-@per_sample
-def test_a_norm_whose_scale_is_zero_can_be_adapted(
-    per_sample: bool,
-    every_layer: Callable[..., Backbone],
-    draw_adapter: DrawAdapter,
-    features64: Callable[..., Tensor],
-) -> None:
-    backbone = every_layer()
-    nn.init.zeros_(backbone.module.get_submodule("batch_norm2d").weight)  # type: ignore[arg-type]  # typed as a module
-    backbone = Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
-    norm = draw_adapter(backbone, "norm", modules="conv2d|batch_norm2d")
-    lora = draw_adapter(every_layer(), "lora", modules="conv2d|batch_norm2d")  # behind a scale of zero it has no effect
-    both = draw_adapter(backbone, "norm", modules="conv2d|batch_norm2d", seed=1)
-    both.tensors |= {name: tensor for name, tensor in lora.tensors.items() if "lora" in name}
-    both.manifest["modules"] = lora.manifest["modules"]
-    branch, images = branch_for(backbone, [norm, both], per_sample=per_sample), images_for(backbone, 2)
-
-    features = answers(branch, images, (0, 1), branch.pack([deltas_of(backbone, parts) for parts in (norm, both)]))
-
-    for sample, parts in enumerate((norm, both)):
-        assert_close(features[sample : sample + 1], features64(backbone, parts, images[sample : sample + 1]))
-
-
-@per_sample
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_a_hostile_neighbour_changes_no_other_answer(per_sample: bool, dtype: torch.dtype) -> None:
+def test_a_hostile_neighbour_changes_no_other_answer(
+    per_sample: bool, dtype: torch.dtype, mixing: type[Mixing], seeded: Callable[[Callable[[], nn.Module]], Backbone]
+) -> None:
     """Its weights are finite, but a product of its factors is infinite; in half precision even the factors are."""
     backbone = seeded(Small)
-    branch = branch_of(backbone)
+    branch = mixing.branch_of(backbone)
     layers = ("conv1", "pointwise", "linear1")
 
     def adapter(down: float, up: float, bias: float) -> tuple[Delta, ...]:
@@ -360,9 +226,9 @@ def test_a_hostile_neighbour_changes_no_other_answer(per_sample: bool, dtype: to
 
     quiet = adapter(0.1, 0.1, 0.5)
     hostile = [adapter(3e38, 1e-38, 0.0), adapter(1e-38, 3e38, 3e38), adapter(1e30, 1e8, -3e38)]
-    layout = union(branch, [quiet])
+    layout = mixing.union(branch, [quiet])
     alone, together = (mixed(branch, layout, slots=4, rank=2, per_sample=per_sample) for _ in range(2))
-    images, rows = images_for(backbone, 2), (0, 0)
+    images, rows = mixing.images_for(backbone, 2), (0, 0)
     results = []
     for one, adapters in ((alone, [quiet]), (together, [quiet, *hostile])):
         module = copy.deepcopy(one.module).to(dtype)
@@ -376,7 +242,11 @@ def test_a_hostile_neighbour_changes_no_other_answer(per_sample: bool, dtype: to
 
 @per_sample
 def test_factors_of_unequal_size_survive_half_precision(
-    per_sample: bool, draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
+    per_sample: bool,
+    draw_adapter: DrawAdapter,
+    features64: Callable[..., Tensor],
+    mixing: type[Mixing],
+    seeded: Callable[[Callable[[], nn.Module]], Backbone],
 ) -> None:
     """B starts at 0 in training, so it is small compared with A: as stored, this one would be zero in float16."""
     backbone = seeded(Small)
@@ -384,23 +254,23 @@ def test_factors_of_unequal_size_survive_half_precision(
     for name, tensor in parts.tensors.items():
         if "lora" in name:
             tensor *= 1e8 if "lora_A" in name else 1e-8
-    branch, images = branch_for(backbone, [parts], per_sample=per_sample), images_for(backbone, 2)
-    factors = branch.pack([deltas_of(backbone, parts)])
+    branch, images = mixing.branch_for(backbone, [parts], per_sample=per_sample), mixing.images_for(backbone, 2)
+    factors = branch.pack([mixing.deltas_of(backbone, parts)])
 
     with torch.inference_mode():
         half = [tensor.half() for tensor in (images, branch.mask((0, 0)), *factors)]
         features = branch.module.half()(*half)
 
-    assert_close(features, features64(backbone, parts, images), 1e-2)
+    mixing.assert_close(features, features64(backbone, parts, images), 1e-2)
 
 
 def test_prepared_adapters_pack_to_the_same_factors_as_their_deltas(
-    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
+    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter, mixing: type[Mixing]
 ) -> None:
     backbone = backbones("test_efficientnet")
     drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE) for seed in (1, 2)]
-    adapters = [deltas_of(backbone, parts) for parts in drawn]
-    wide, narrow = (branch_for(backbone, drawn, slots=slots, per_sample=slots == 2) for slots in (4, 2))
+    adapters = [mixing.deltas_of(backbone, parts) for parts in drawn]
+    wide, narrow = (mixing.branch_for(backbone, drawn, slots=slots, per_sample=slots == 2) for slots in (4, 2))
 
     prepared = [wide.prepare(deltas) for deltas in adapters]
 
@@ -413,16 +283,16 @@ def test_prepared_adapters_pack_to_the_same_factors_as_their_deltas(
 
 
 def test_adapters_without_room_are_refused_with_the_reason(
-    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
+    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter, mixing: type[Mixing]
 ) -> None:
     backbone = backbones("test_efficientnet")
     lora, bias, high = (
-        deltas_of(backbone, draw_adapter(backbone, method, rank=rank, modules=r"blocks\.2.*"))
+        mixing.deltas_of(backbone, draw_adapter(backbone, method, rank=rank, modules=r"blocks\.2.*"))
         for method, rank in (("lora", 4), ("bias", 4), ("lora", 6))
     )
-    branch = branch_of(backbone)
-    narrow = mixed(branch, union(branch, [lora]), slots=2, rank=4)
-    other = mixed(branch, union(branch, [lora, bias]), slots=2, rank=4)
+    branch = mixing.branch_of(backbone)
+    narrow = mixed(branch, mixing.union(branch, [lora]), slots=2, rank=4)
+    other = mixed(branch, mixing.union(branch, [lora, bias]), slots=2, rank=4)
 
     with pytest.raises(ValueError, match="deltas that this layout has no room for"):
         narrow.pack([bias])
@@ -441,32 +311,39 @@ def test_adapters_without_room_are_refused_with_the_reason(
 
 
 def test_a_mask_is_one_in_the_columns_of_the_samples_slot(
-    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter
+    backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter, mixing: type[Mixing]
 ) -> None:
     backbone = backbones("test_efficientnet")
-    branch = branch_for(backbone, [draw_adapter(backbone, modules="conv_stem", rank=2)], slots=3, rank=2)
+    branch = mixing.branch_for(backbone, [draw_adapter(backbone, modules="conv_stem", rank=2)], slots=3, rank=2)
 
     assert branch.mask((2, 0)).tolist() == [[0, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "geometries"])
 def test_openvino_runs_a_mixed_branch_with_any_batch_and_image_size(
-    name: str, backbones: Callable[[str], Backbone], draw_adapter: DrawAdapter, features64: Callable[..., Tensor]
+    name: str,
+    backbones: Callable[[str], Backbone],
+    draw_adapter: DrawAdapter,
+    features64: Callable[..., Tensor],
+    mixing: type[Mixing],
 ) -> None:
     pytest.importorskip("openvino")
     from lensmount_adapters.programs.openvino import OpenVino
 
     backbone = backbones(name)
     drawn = [draw_adapter(backbone, "mixed", seed=seed, modules=MIXABLE, size=0.1) for seed in (1, 2, 3)]
-    branch = branch_for(backbone, drawn)
-    example, factors = images_for(backbone, 2), branch.pack([deltas_of(backbone, parts) for parts in drawn])
+    branch = mixing.branch_for(backbone, drawn)
+    example, factors = (
+        mixing.images_for(backbone, 2),
+        branch.pack([mixing.deltas_of(backbone, parts) for parts in drawn]),
+    )
     compiled = OpenVino("cpu", torch.float32, threads=1).compile(
         branch.module, (example, branch.mask((0, 0))), branch.pack([]), key=""
     )
 
     for rows in ((1,), (2, 0, 1, 1, 3)):
-        images = images_for(backbone, len(rows))
+        images = mixing.images_for(backbone, len(rows))
         features = compiled.run((images, branch.mask(rows)), factors)
         adapters = [*drawn, None]
         expected = [features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)]
-        assert_close(features, torch.cat(expected), 1e-4)
+        mixing.assert_close(features, torch.cat(expected), 1e-4)
