@@ -1,0 +1,110 @@
+"""Programs are compiled once, in the background, and dropped together with those derived from them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from torch import Tensor
+
+from lensmount_adapters.runners.hot_programs import HotPrograms
+
+PATIENCE_S = 60.0  # the longest wait for the background thread, in a test that fails
+
+
+@dataclass
+class Program:
+    nbytes: int = 10
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+
+@pytest.fixture
+def programs() -> Iterator[HotPrograms]:
+    programs = HotPrograms(max_bytes=100)
+    for key in "abcd":
+        programs.cache.pin(key)  # admitted without any use
+    yield programs
+    programs.close()
+
+
+def test_a_program_is_made_once_and_then_found(programs: HotPrograms) -> None:
+    made: list[str] = []
+    program, may_end = Program(), threading.Event()
+
+    def compile_it() -> Program:
+        made.append(threading.current_thread().name)
+        assert may_end.wait(PATIENCE_S)
+        return program
+
+    for _ in range(3):
+        programs.make("a", compile_it)  # returns at once, so also while the first is being compiled
+    may_end.set()
+    programs.settle()
+    programs.make("a", compile_it)
+    programs.settle()
+
+    assert programs.cache.get("a") is program
+    assert len(made) == 1
+    assert made[0] != threading.current_thread().name
+
+
+def test_a_program_that_is_given_up_while_it_is_compiled_is_not_kept(programs: HotPrograms) -> None:
+    may_end = threading.Event()
+
+    def compile_it() -> Program:
+        assert may_end.wait(PATIENCE_S)
+        return Program()
+
+    programs.make("a", compile_it)
+    programs.give_up("a")
+    may_end.set()
+    programs.settle()
+
+    assert programs.cache.get("a") is None
+    assert programs.cache.nbytes == 0
+
+
+def test_derived_programs_are_given_up_with_the_one_they_come_from(programs: HotPrograms) -> None:
+    def derived(key: Hashable) -> tuple[Hashable, ...]:
+        return ("b",) if key == "a" else ()
+
+    programs.derive(derived)
+    for key in ("b", "c"):
+        programs.make(key, Program)
+    programs.settle()
+    assert programs.is_hot("a")  # by its derived program
+    assert not programs.is_hot("d")
+
+    programs.give_up("a")
+
+    assert not programs.is_hot("a")
+    assert programs.is_hot("c")
+
+
+def test_an_error_is_logged_and_the_program_can_be_made_again(
+    programs: HotPrograms, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Program:
+        raise RuntimeError("no compiler")
+
+    with caplog.at_level(logging.ERROR):
+        programs.make("a", fail)
+        programs.settle()
+    assert "no compiler" in caplog.text
+
+    programs.make("a", Program)
+    programs.settle()
+    assert programs.cache.get("a") is not None
+
+
+def test_after_closing_nothing_more_is_made(programs: HotPrograms) -> None:
+    programs.close()
+
+    programs.make("a", Program)
+
+    assert programs.cache.get("a") is None
