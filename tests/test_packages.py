@@ -133,6 +133,34 @@ def test_the_help_of_a_command_does_not_import_torch(command: str) -> None:
     assert ended.stdout.strip().splitlines()[-1] == "[]"
 
 
+TESTS = ROOT / "tests"
+FOLDER_OF_TESTS = {"lensmount_adapters": TESTS / "adapters"}
+"""Packages of which every module has a test file of its name: `tests/<package>/<room>/test_<module>.py`."""
+
+WITHOUT_TESTS = {
+    "lensmount_adapters": frozenset({"config.py", "segmentation_training.py"}),  # old locations that import one name
+    "lensmount_client": frozenset[str](),
+    "lensmount_service": frozenset[str](),
+}
+"""Modules that only declare things, relative to their package; the reason is beside them."""
+
+
+def file_of_tests(module: Path, package: str) -> Path:
+    """Where the tests of a module are. `_room/_module.py` of the client has its tests in `room/test_module.py`."""
+    *rooms, name = module.relative_to(FOLDERS[package]).parts
+    return FOLDER_OF_TESTS[package].joinpath(*(room.lstrip("_") for room in rooms), f"test_{name.lstrip('_')}")
+
+
+@pytest.mark.parametrize("package", FOLDER_OF_TESTS)
+def test_the_tests_of_a_module_are_in_the_file_of_its_name(package: str) -> None:
+    found = {
+        module.relative_to(FOLDERS[package]).as_posix()
+        for module in modules(package)
+        if module.name not in ("__init__.py", "__main__.py") and not file_of_tests(module, package).is_file()
+    }
+    assert found == WITHOUT_TESTS[package]  # one that has tests now leaves the list
+
+
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_PARAMETERS = 400, 60, 8
 
 
@@ -152,3 +180,21 @@ def test_no_source_file_or_function_is_too_long_and_none_has_too_many_parameters
                 if lines > MOST_LINES_OF_A_FUNCTION or len(parameters) > MOST_PARAMETERS:
                     found.append(f"{path.name}:{node.lineno} {node.name}: {lines} lines, {len(parameters)} parameters")
     assert found == []
+
+
+LONG_TESTS = frozenset(
+    {
+        "test_client_and_server_agree.py",
+        "client/conftest.py",
+        "client/resources/test_jobs.py",
+        "service/engine/test_scheduler.py",
+        "service/routes/test_jobs.py",
+        "service/test_kills.py",
+    }
+)
+"""Files of tests that are to be split; this list only ever gets shorter."""
+
+
+def test_no_file_of_tests_is_too_long() -> None:
+    lines = {path.relative_to(TESTS).as_posix(): path.read_text().count("\n") for path in TESTS.rglob("*.py")}
+    assert {name for name, count in lines.items() if count > MOST_LINES} <= LONG_TESTS
