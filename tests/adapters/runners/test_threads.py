@@ -31,8 +31,8 @@ BLOCKED_S = 0.2  # a thread that has done nothing for this long is waiting for a
 def adapter_of(backbone: Backbone, draw_adapter: Callable[..., Any]) -> Callable[..., Adapter]:
     """`adapter_of(r"layer4.*", seed=1)`: a low-rank adapter of these modules."""
 
-    def make(modules: str, seed: int = 0) -> Adapter:
-        return admit(draw_adapter(backbone, modules=modules, seed=seed).dump(), backbone)
+    def make(modules: str, seed: int = 0, rank: int = 4) -> Adapter:
+        return admit(draw_adapter(backbone, modules=modules, seed=seed, rank=rank).dump(), backbone)
 
     return make
 
@@ -169,26 +169,51 @@ def test_an_adapter_that_is_deleted_while_a_mixed_batch_is_computed_is_still_ans
     assert len(members) == 2
 
 
+class AtTheGate(CostBook):
+    """Measures nothing; a mixed line that is asked for in the background is given once the gate is open."""
+
+    def __init__(self, mixed: LinearCost) -> None:
+        super().__init__()
+        self.mixed = mixed
+        self.arrived, self.gate = threading.Event(), threading.Event()
+        self.background: threading.Thread | None = None
+
+    def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
+        if threading.current_thread() is not self.background:
+            return LinearCost(1.0, 1.0)
+        self.arrived.set()
+        assert self.gate.wait(PATIENCE_S)
+        return self.mixed
+
+
 def test_what_a_program_cost_is_not_lost_while_a_new_one_is_measured(
-    runner: SegmentRunner, adapter_of: Callable[..., Adapter]
+    backbone: Backbone, adapter_of: Callable[..., Adapter]
 ) -> None:
     """The engine moves the line of the old program just when the background thread sets that of the new one."""
+    book = AtTheGate(LinearCost(0.25, 0.5))
+    executor = choose_executor("eager", "float32", backbone.device, 1, None)
+    runner = SegmentRunner(backbone, executor, max_batch=4, book=book)
     runner.prepare(adapter_of(r"layer4.*"))
     runner.settle()
     (split,) = runner.splits
-    new = LinearCost(0.25, 0.5)
+    assert split.mixable(adapter_of(r"layer4.*", rank=8)) is not None
+    assert split.must_grow()
+    book.background = threading.Thread(target=split.grow)
+    book.background.start()
+    assert book.arrived.wait(PATIENCE_S)  # the new program is made and its line is about to be set
 
-    with meanwhile(lambda: split._correct(mixed=new)) as other:
+    class Old(LinearCost):
+        def towards(self, images: int, seconds: float, share: float) -> LinearCost:
+            book.gate.set()
+            book.background.join(BLOCKED_S)
+            return super().towards(images, seconds, share)
 
-        class Old(LinearCost):
-            def towards(self, images: int, seconds: float, share: float) -> LinearCost:
-                other.go(BLOCKED_S)
-                return super().towards(images, seconds, share)
+    split.costs = replace(split.costs, mixed=Old(1.0, 1.0))
+    split.learn("mixed", 4, 5.0)
+    book.background.join(PATIENCE_S)
+    runner.close()
 
-        split.costs = replace(split.costs, mixed=Old(1.0, 1.0))
-        split.learn("mixed", 4, 5.0)
-
-    assert split.costs.mixed == new
+    assert split.costs.mixed == book.mixed
 
 
 def test_a_line_is_returned_even_if_the_book_is_emptied_while_it_is_measured() -> None:
@@ -200,23 +225,25 @@ def test_a_line_is_returned_even_if_the_book_is_emptied_while_it_is_measured() -
 
     assert book.line("branch hot", measure) == LinearCost(0.25, 0.5)
 
+
+def test_a_line_is_returned_even_if_the_book_is_emptied_while_it_is_looked_up() -> None:
+    book = CostBook()
+    book.line("branch merged", lambda: LinearCost(0.125, 0.25))
+
     with meanwhile(book.forget) as other:
 
-        class Emptied(dict[str, LinearCost]):
-            """Another thread empties the book between the look-up of the line and its return."""
+        class Name(str):
+            """Another thread empties the book whenever this name is compared with the names of the lines."""
 
-            def __contains__(self, name: object) -> bool:
-                found = super().__contains__(name)
+            __slots__ = ()
+            __hash__ = str.__hash__
+
+            def __eq__(self, name: object) -> bool:
                 other.go(BLOCKED_S)
-                return found
+                return super().__eq__(name)
 
-            def get(self, name: str, default: Any = None) -> Any:
-                found = super().get(name, default)
-                other.go(BLOCKED_S)
-                return found
-
-        book._lines = Emptied({"branch merged": LinearCost(0.125, 0.25)})
-        assert book.line("branch merged", lambda: LinearCost(0.0, 0.0)) == LinearCost(0.125, 0.25)
+        assert book.line(Name("branch merged"), lambda: LinearCost(0.0, 0.0)) == LinearCost(0.125, 0.25)
+    assert book.lines == {}
 
 
 def test_lines_that_are_being_read_do_not_change_while_others_are_measured() -> None:
@@ -276,10 +303,10 @@ def test_two_threads_never_clone_a_model_at_the_same_time() -> None:
                 at_it.release()
 
     compiled = executor.compile(torch.fx.symbolic_trace(_double), (torch.zeros(1, 3),), (torch.ones(3),), "test")
-    real = compiled._model
+    real = compiled.bind((torch.ones(3),)).model
     model = Model()
-    with meanwhile(lambda: executor.with_constants(model, {1: torch.ones(3)}, frozenset())) as other:
-        executor.request(model, [(1, 3), (3,)])
+    with meanwhile(lambda: executor.with_constants(model, {}, frozenset())) as other:
+        executor.request(model, [(1, 3)])
 
     assert overlaps == []
 
