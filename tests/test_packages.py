@@ -142,7 +142,7 @@ WITHOUT_TESTS = {
     "lensmount_client": frozenset[str](),
     "lensmount_service": frozenset[str](),
 }
-"""Modules that only declare things, relative to their package; the reason is beside them."""
+"""Modules that only declare things, relative to their package; each has its reason."""
 
 
 def file_of_tests(module: Path, package: str) -> Path:

@@ -1,4 +1,4 @@
-"""Files that are no adapter, or that try to be more than one, are refused unread and change nothing."""
+"""A file that is not an adapter, or that is more than one, is refused unread and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are no image, or too much of one, are refused with an ImageError and its code, and with nothing else."""
+"""A file that is not an image, or is too large, is refused with an ImageError and its code, and with nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of a recipe stand next to those of Otsu's threshold, and one row shows the means over seeds."""
+"""Masks of a recipe are compared with those of Otsu's threshold, and one row shows the means over seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our figures stand next to those of the source: means over seeds, the range, and the classes of the first seed."""
+"""Our figures are listed with those of the source: means over seeds, the range, and the classes of the first seed."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 from lensmount_adapters.runners import mixed_ops
 
 SLOTS, RANK, ROWS = 3, 2, (2, 0, 2, 1)
-GEOMETRY = {"stride": (2, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
+GEOMETRY: dict[str, Any] = {"stride": (2, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 inf = float("inf")
 
 

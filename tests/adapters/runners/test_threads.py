@@ -198,19 +198,19 @@ def test_what_a_program_cost_is_not_lost_while_a_new_one_is_measured(
     (split,) = runner.splits
     assert split.mixable(adapter_of(r"layer4.*", rank=8)) is not None
     assert split.must_grow()
-    book.background = threading.Thread(target=split.grow)
-    book.background.start()
+    book.background = growing = threading.Thread(target=split.grow)
+    growing.start()
     assert book.arrived.wait(PATIENCE_S)  # the new program is made and its line is about to be set
 
     class Old(LinearCost):
         def towards(self, images: int, seconds: float, share: float) -> LinearCost:
             book.gate.set()
-            book.background.join(BLOCKED_S)
+            growing.join(BLOCKED_S)
             return super().towards(images, seconds, share)
 
     split.costs = replace(split.costs, mixed=Old(1.0, 1.0))
     split.learn("mixed", 4, 5.0)
-    book.background.join(PATIENCE_S)
+    growing.join(PATIENCE_S)
     runner.close()
 
     assert split.costs.mixed == book.mixed
