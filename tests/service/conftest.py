@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import fastapi.dependencies.models
 import numpy as np
 import pytest
 import torch
@@ -78,15 +79,31 @@ def _quiet_logs() -> None:
     logs.configure(Settings(log_level="error"))
 
 
+@pytest.fixture(autouse=True)
+def _free_closed_apps() -> Iterator[None]:
+    """FastAPI remembers the last 4,096 route functions, and with each the app's runner: 80 to 110 MB an app."""
+    yield
+    for cached in vars(fastapi.dependencies.models).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:
-    return load_backbone("resnet10t", "random:0")
+    return _small_backbone()
 
 
 @pytest.fixture
 def fresh_backbone() -> Backbone:
     """A backbone that a test may damage."""
-    return load_backbone("resnet10t", "random:0")
+    return _small_backbone()
+
+
+def _small_backbone() -> Backbone:
+    """A runner measures its programs at the size of the backbone's rule: here at 64 instead of 176 pixels."""
+    backbone = load_backbone("resnet10t", "random:0")
+    backbone.preprocessing = RULE
+    return backbone
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +143,23 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
 @pytest.fixture
 def make_parts(backbone: Backbone, tmp_path: Path) -> MakeParts:
     """`with make_parts(max_queue=4) as parts:` opens a server's parts on `tmp_path`."""
+    return functools.partial(_open_at, tmp_path, backbone)
+
+
+@pytest.fixture(scope="module")
+def make_shared_parts(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> MakeParts:
+    """Like `make_parts`, for the fixtures of a module. Each call opens a new state folder."""
 
     def make(own: Backbone | None = None, **settings: Any) -> AbstractContextManager[Parts]:
-        return open_parts(Settings(state=tmp_path, zoo=False, threads=1, **(EXACT | settings)), own or backbone)
+        return _open_at(tmp_path_factory.mktemp("shared"), backbone, own, **settings)
 
     return make
+
+
+def _open_at(
+    state: Path, backbone: Backbone, own: Backbone | None = None, **settings: Any
+) -> AbstractContextManager[Parts]:
+    return open_parts(Settings(state=state, zoo=False, threads=1, **(EXACT | settings)), own or backbone)
 
 
 @pytest.fixture
@@ -141,12 +170,10 @@ def client(make_parts: MakeParts, make_adapter: MakeAdapter) -> Iterator[TestCli
 
 
 @pytest.fixture(scope="module")
-def shared_client(make_adapter: MakeAdapter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def shared_client(make_adapter: MakeAdapter, make_shared_parts: MakeParts) -> Iterator[TestClient]:
     """Like `client`, but one app for all tests of a module that do not depend on what the others leave there."""
-    settings = Settings(state=tmp_path_factory.mktemp("shared"), zoo=False, threads=1, **EXACT)
-    with open_parts(settings, load_backbone("resnet10t", "random:0")) as parts:
-        with _with_two_adapters(parts, make_adapter) as client:
-            yield client
+    with make_shared_parts(_small_backbone()) as parts, _with_two_adapters(parts, make_adapter) as client:
+        yield client
 
 
 @contextmanager

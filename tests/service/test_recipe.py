@@ -92,8 +92,9 @@ def carried_out(request: Any, tmp_path_factory: Any, make_images: Any, make_png:
     files = [root / "out" / outcome.file for outcome in carry_out(recipe, plan)]
     used = base_weights(files[0]) if case.runs[0] == "base" else weights
     backbone = load_backbone(recipe.backbone, used)
-    if case.images == "helix":  # what its programs are tried out on
-        backbone.preprocessing = backbone.preprocessing.model_copy(update={"depth": 16, "size": (32, 32)})
+    small = {"depth": 16, "size": (32, 32)} if case.images == "helix" else {"size": (64, 64)}
+    if case.weights != "clip":  # the size at which its programs are measured
+        backbone.preprocessing = backbone.preprocessing.model_copy(update=small)
     return Served(backbone, [path.read_bytes() for path in files], case.labels, sent)
 
 

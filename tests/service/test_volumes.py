@@ -64,14 +64,14 @@ def files(volumes: Backbone, draw_adapter: Any) -> dict[str, bytes]:
     return found
 
 
-@pytest.fixture(params=["eager", "openvino", "merged"])
+@pytest.fixture(scope="module", params=["eager", "openvino", "merged"])
 def client(
-    request: pytest.FixtureRequest, volumes: Backbone, files: dict[str, bytes], make_parts: MakeParts
+    request: pytest.FixtureRequest, volumes: Backbone, files: dict[str, bytes], make_shared_parts: MakeParts
 ) -> Iterator[TestClient]:
     if request.param == "openvino":
         pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
     with (
-        make_parts(volumes, executor=request.param) as parts,
+        make_shared_parts(volumes, executor=request.param) as parts,
         TestClient(parts.app, base_url="http://127.0.0.1") as client,
     ):
         for name in ("lung", "bone"):
@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[Callable[[Callable[..., bytes]], bytes], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("client", ["eager"], indirect=True)
+@pytest.mark.parametrize("client", ["eager"], indirect=True, scope="module")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_invalid_volume_is_refused_with_its_code(
     client: TestClient, make_png: Callable[..., bytes], name: str
@@ -134,7 +134,7 @@ def test_an_invalid_volume_is_refused_with_its_code(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-@pytest.mark.parametrize("client", ["eager"], indirect=True)
+@pytest.mark.parametrize("client", ["eager"], indirect=True, scope="module")
 def test_an_adapter_of_images_is_refused_on_a_backbone_of_volumes(client: TestClient, files: dict[str, bytes]) -> None:
     answer = client.put("/adapters/flat", content=files["flat"])
 

@@ -36,7 +36,7 @@ RULE = Preprocessing(size=(64, 64), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    return load_backbone(request.param, "random:0")
+    return Backbone(request.param, load_backbone(request.param, "random:0").module, RULE, torch.float32)
 
 
 @dataclass
