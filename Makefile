@@ -29,14 +29,14 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP)  ## serve the shipped adapters at http://127.0.0.1:8000 (PORT=...)
 	@exec $(BIN)/lensmount serve --port $(PORT)
 
-test: $(STAMP)  ## run the complete test suite, in JOBS=2 processes
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+test: $(STAMP)  ## run the complete test suite, in JOBS=2 processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 quick: $(STAMP)  ## run the fast tests in two processes: no browser, no PostgreSQL, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak and not gpu and not browser and not postgresql"
 
 test-avx2: $(STAMP)  ## run the same suite with AVX2 only: no AVX-512, AMX or bfloat16
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(STAMP)  ## check formatting, lint and types; changes nothing
 	$(BIN)/ruff format --check .
