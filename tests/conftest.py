@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(_module_at(Path(__file__).with_name("marks.py")), "marks")
+    for plugin in ("marks", "memory"):
+        config.pluginmanager.register(_module_at(Path(__file__).with_name(f"{plugin}.py")), plugin)
 
 
 def _module_at(path: Path) -> Any:

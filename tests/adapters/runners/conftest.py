@@ -136,15 +136,16 @@ def given_costs() -> Callable[..., CostBook]:
 
 
 @pytest.fixture(scope="session")
-def executor_of() -> Callable[..., Executor]:
-    """`executor_of("openvino bfloat16")`; skips the test on machines that do not have it."""
+def executor_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Executor]:
+    """`executor_of("openvino bfloat16")`; skips the test on machines that do not have it. Conversions are made once."""
+    cache = tmp_path_factory.mktemp("programs")
 
     def choose(name: str = "eager float32") -> Executor:
         kind, precision = name.split()
         if kind == "openvino":
             pytest.importorskip("openvino")
         try:
-            return choose_executor(kind, precision, "cpu", 1, None)
+            return choose_executor(kind, precision, "cpu", 1, cache)
         except ExecutorUnavailable as error:
             pytest.skip(str(error))
 
@@ -153,7 +154,10 @@ def executor_of() -> Callable[..., Executor]:
 
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:
-    return load_backbone("resnet10t", "random:0")
+    """Its rule has 64 instead of 176 pixels, because a runner measures its programs at this size."""
+    backbone = load_backbone("resnet10t", "random:0")
+    backbone.preprocessing = backbone.preprocessing.model_copy(update={"size": (64, 64)})
+    return backbone
 
 
 @pytest.fixture(scope="session")
