@@ -146,7 +146,9 @@ def compiled(backbone: Backbone, adapters: list[Adapter], options: argparse.Name
         asked = [Question(adapters[0], image) for image in images]
         runners = {way: SegmentRunner(backbone, executor, hot_bytes=2**33) for way, executor in executors.items()}
         for way, runner in runners.items():
-            warmed(runner, [asked, asked[:1]])
+            for _ in range(3):  # without joined programs there is nothing that only many batches justify
+                runner.scores(asked)
+                runner.settle()
             print(f"{way}: {executors[way].name} {executors[way].dtype}")
         for few in (asked[:1], asked):
             ways: Ways = {way: _work(runner, few) for way, runner in runners.items()}
