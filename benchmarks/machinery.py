@@ -15,8 +15,10 @@ taken within a round and is time without / time with: above 1, the piece gains.
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,13 +26,13 @@ from typing import Any
 import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import results  # type: ignore[import-not-found]
 import torch
-from contenders import ADAPTED, draw_adapters  # type: ignore[import-not-found]
+from contenders import ADAPTED, draw_adapters, merged_network  # type: ignore[import-not-found]
 from engine import BATCH, Question, Stopwatch, resident_bytes, warmed  # type: ignore[import-not-found]
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, load_backbone
 from lensmount_adapters.delta import addmm
+from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.choose import choose_executor
-from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.segment_runner import SHORTCUTS, SegmentRunner
 
 Ways = dict[str, Callable[[], object]]
@@ -135,26 +137,20 @@ class _NoKernels(addmm.KernelCache):
 
 
 def compiled(backbone: Backbone, adapters: list[Adapter], options: argparse.Namespace) -> list[Any]:
-    """`--executor compile` against `--executor eager`, both in the best precision that they have here."""
+    """The merged network as one program of `--executor compile` and of `--executor eager`, in the same precision."""
     images = torch.randn(BATCH, 3, 224, 224)
+    graph = Segments(merged_network(backbone, adapters[0])).halves(()).trunk  # the complete network
     rows: list[Any] = []
     with TemporaryDirectory() as cache:
-        executors: dict[str, Executor] = {
-            way: choose_executor(name, "auto", "cpu", options.threads, Path(cache))
-            for way, name in (("with", "compile"), ("without", "eager"))
-        }
-        asked = [Question(adapters[0], image) for image in images]
-        runners = {way: SegmentRunner(backbone, executor, hot_bytes=2**33) for way, executor in executors.items()}
-        for way, runner in runners.items():
-            for _ in range(3):  # without joined programs there is nothing that only many batches justify
-                runner.scores(asked)
-                runner.settle()
-            print(f"{way}: {executors[way].name} {executors[way].dtype}")
-        for few in (asked[:1], asked):
-            ways: Ways = {way: _work(runner, few) for way, runner in runners.items()}
-            rows += _compared(f"{backbone.name}, compile: {len(few)} image(s) of one adapter", ways, options)
-        for runner in runners.values():
-            runner.close()
+        programs = {}
+        for way, name in (("with", "compile"), ("without", "eager")):
+            started = time.perf_counter()
+            executor = choose_executor(name, "float32", "cpu", options.threads, Path(cache))
+            programs[way] = executor.compile(graph, (images[:2],), (), "network").bind(())
+            print(f"{name} {executor.dtype}: ready after {time.perf_counter() - started:.0f} s")
+        for few in (images[:1], images):
+            ways: Ways = {way: partial(program, few) for way, program in programs.items()}
+            rows += _compared(f"{backbone.name}, compile: {len(few)} image(s)", ways, options)
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -328,6 +329,8 @@ def test_openvino_runs_a_mixed_branch_with_any_batch_and_image_size(
     mixing: type[Mixing],
 ) -> None:
     pytest.importorskip("openvino")
+    if name == "geometries" and "ONEDNN_MAX_CPU_ISA" in os.environ:
+        pytest.skip("OpenVINO 2026.4 crashes on this network if AVX-512 is masked on a processor that has it")
     from lensmount_adapters.programs.openvino import OpenVino
 
     backbone = backbones(name)
