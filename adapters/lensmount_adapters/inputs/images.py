@@ -2,21 +2,22 @@
 
 The rules:
 
-- PNG, JPEG, WebP and TIFF are read. The format is recognised by content, not by file name.
-- An image has one frame. A phone's JPEG with a preview is read as its first frame.
-- EXIF orientation is applied.
-- Grey is repeated into three channels. 16-bit grey is scaled to 8 bits by value * 255 / 65535, rounded (Pillow alone
-  would clip it at 255).
-- Transparent pixels are blended over white. CMYK is converted to RGB. ICC profiles are ignored.
-- 32-bit and floating-point pixels are refused.
+- PNG, JPEG, WebP, TIFF, BMP, GIF, JPEG 2000 and AVIF are read, HEIC with the extra `heif`, DICOM with the extra
+  `dicom`. The format is recognised by content, not by file name.
+- An image has one frame. A phone's JPEG with a preview is read as its first frame. Reduced copies and masks inside a
+  TIFF are not frames.
+- The orientation tag is applied. All other metadata is passed over, however odd it is, and so are ICC profiles.
+- Grey is repeated into three channels. A sample of b bits is scaled to 8 bits by value * 255 / (2^b - 1), rounded: 16
+  bits are divided by 65535 and 12 bits by 4095.
+- Transparent pixels are blended over white. CMYK and L*a*b* are converted to RGB.
+- Signed, floating-point and 32-bit samples are refused.
 - A file whose pixel data is incomplete is refused (Pillow alone fills a short PNG with black).
 """
 
 from __future__ import annotations
 
 import io
-import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,18 +25,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge, ImageUnsupported
+from lensmount_adapters.inputs import formats
+from lensmount_adapters.inputs.dicom import decode_dicom
+from lensmount_adapters.inputs.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from lensmount_adapters.inputs.gif import ENOUGH, count_frames
+from lensmount_adapters.inputs.heif import decode_heif
+from lensmount_adapters.inputs.jpeg2000 import decode_jpeg2000
+from lensmount_adapters.inputs.jpeg_header import jpeg_frame, without_metadata
+from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
+from lensmount_adapters.inputs.limits import check_frames
+from lensmount_adapters.inputs.orientation import orientation_of, upright
+from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits, to_rgb
+from lensmount_adapters.inputs.png import decode_png
 from lensmount_adapters.inputs.rules import Preprocessing
-
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """Limits of an image, checked against its header before its pixels are read."""
-
-    max_image_bytes: int = 32 * 2**20
-    max_pixels: int = 40_000_000
-    max_side: int = 16_384
+from lensmount_adapters.inputs.tiff import decode_tiff
 
 
 def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
@@ -48,32 +51,31 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         raise ImageInvalid("found an empty body, expected the bytes of an image", code="image_empty")
     if len(data) > limits.max_image_bytes:
         raise ImageTooLarge(f"found {len(data)} bytes, expected at most {limits.max_image_bytes}")
+    found = formats.recognise(data)
+    if found.name is None:
+        raise ImageUnsupported(f"found {found.words}, expected {formats.EXPECTED}. Fix: {found.way_out}")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image, limits)
-            if image.format == "PNG":
-                _check_png_is_complete(data, image.size)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
-    except ImageError:
+        return _DECODERS[found.name](data, limits)
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise ImageUnsupported(
-            "found bytes of another format, expected a PNG, JPEG, WebP or TIFF image. Fix: convert the file to PNG"
-        ) from error
+        raise ImageInvalid(f"found {found.words} whose header is damaged. Fix: send the file again") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
             f"found more pixels than the limit, expected at most {limits.max_pixels}. Fix: scale the image down"
         ) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's plugins may raise anything on hostile bytes; none of it may become a 500
-        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        raise ImageInvalid(
-            f"the decoder failed with {type(error).__name__}: {str(error)[:120]}. Fix: check that the file is complete",
-            code="image_truncated" if truncated else "image_invalid",
+    except ImportError as error:
+        raise ImageUnsupported(
+            f"found {found.words}, which this installation does not read, because {error.name} is missing. "
+            "Fix: pip install 'lensmount[torch]' where images are decoded"
         ) from error
+    except Exception as error:  # decoders may raise anything on hostile bytes; none of it may become a 500
+        said = "" if found.name == formats.DICOM else f": {str(error)[:120]}"  # it may quote what is private
+        truncated = "truncated" in said.lower() or isinstance(error, EOFError)
+        raise ImageInvalid(
+            f"the decoder of {found.words} failed with {type(error).__name__}{said}. Fix: check that the file is complete",
+            code="image_truncated" if truncated else "image_invalid",
+        ) from (None if found.name == formats.DICOM else error)
 
 
 def preprocess(image: Image.Image, rule: Preprocessing) -> Tensor:
@@ -142,82 +144,76 @@ def _centre_box(size: tuple[int, int], rule: Preprocessing) -> tuple[float, floa
     return left, top, left + box_width, top + box_height
 
 
-def _check_size(image: Image.Image, limits: ImageLimits) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageInvalid(f"found an image of {width} x {height}, expected at least 1 x 1")
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        raise ImageTooLarge(
-            f"found an image of {width} x {height}, expected at most {limits.max_pixels} pixels "
-            f"and {limits.max_side} per side. Fix: scale it down before sending"
-        )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # phones append a preview to a JPEG
-        raise ImageTooLarge(f"found {frames} frames, expected one. Fix: send one frame", code="image_too_many_frames")
+# The formats that Pillow reads by itself
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        grey = np.array(image, dtype=np.uint32)
-        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ImageInvalid(
-            f"found 32-bit pixels (mode {image.mode}), expected 8 or 16 bits. Fix: save as 8-bit RGB",
-            code="unsupported_color_mode",
-        )
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _decode_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
+    try:
+        return _by_pillow(data, limits, "JPEG")
+    except (ImageError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception:
+        kind, bits, height, width, components = jpeg_frame(data)
+        limits.check_size(width, height)
+        if bits != 8:
+            return _deep_jpeg(data, bits, components)
+        if kind in (0xC3, 0xC7, 0xCB, 0xCF):
+            raise refused_samples("a lossless JPEG (process 14)", "save it as PNG") from None
+        return _by_pillow(without_metadata(data), limits, "JPEG")
 
 
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+def _deep_jpeg(data: bytes, bits: int, components: int) -> Image.Image:
+    """Decode a JPEG of 12 bits, which Pillow does not read."""
+    import imagecodecs
+
+    if bits != 12 or components not in (1, 3):
+        raise refused_samples(f"a JPEG of {components} channels of {bits} bits", "save it as PNG")
+    return image_of(to_8_bits(np.asarray(imagecodecs.jpeg8_decode(data)), bits))
 
 
-def _check_png_is_complete(data: bytes, size: tuple[int, int]) -> None:
-    """Refuse a PNG whose compressed data has fewer bytes than its rows need (PNG specification, sections 9 and 10)."""
-    header = data[16:29]  # IHDR: width, height, depth, colour, compression, filter, interlace
-    bits = header[8] * _PNG_CHANNELS.get(header[9], 0)
-    width, height = size
-    passes = _ADAM7 if header[12] else ((0, 0, 1, 1),)
-    expected = 0
-    for x, y, step_x, step_y in passes:
-        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
-        if columns > 0 and rows > 0:
-            expected += rows * (1 + (columns * bits + 7) // 8)
-    inflate = zlib.decompressobj()
-    inflated = 0
-    for chunk in _png_idat(data):
-        pending = chunk
-        while pending and inflated <= expected:
-            inflated += len(inflate.decompress(pending, 1 << 20))
-            pending = inflate.unconsumed_tail
-    if inflated < expected:
-        raise ImageInvalid(
-            f"found a PNG that ends after {inflated} of {expected} bytes of pixels. Fix: send the whole file",
-            code="image_truncated",
-        )
+def _decode_webp(data: bytes, limits: ImageLimits) -> Image.Image:
+    return _by_pillow(data, limits, "WEBP")
 
 
-def _png_idat(data: bytes) -> list[bytes]:
-    """Return the bodies of the IDAT chunks. Their checksums are verified here, because Pillow ignores them."""
-    chunks: list[bytes] = []
-    position = 8
-    while position + 8 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        if kind == b"IDAT":
-            body, checksum = (
-                data[position + 8 : position + 8 + length],
-                data[position + 8 + length : position + 12 + length],
-            )
-            if len(checksum) == 4 and zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-                raise ImageInvalid("found a PNG whose data fails its checksum. Fix: send the file again")
-            chunks.append(body)
-        position += 12 + length
-    return chunks
+def _decode_bmp(data: bytes, limits: ImageLimits) -> Image.Image:
+    return _by_pillow(data, limits, "BMP")
 
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jfif")
+def _decode_gif(data: bytes, limits: ImageLimits) -> Image.Image:
+    frames = count_frames(data)
+    number = f"{frames} frames" if frames < ENOUGH else f"{ENOUGH} or more frames"
+    check_frames(frames, f"an animated GIF of {number}", "save the one frame that counts as PNG")
+    return _by_pillow(data, limits, "GIF")
+
+
+def _decode_avif(data: bytes, limits: ImageLimits) -> Image.Image:
+    """An AVIF is turned as its own boxes say. Its EXIF block is hidden from Pillow, which fails on an odd one."""
+    end = data.find(b"mdat")
+    head = data[: end if end >= 0 else 65_536]
+    return _by_pillow(head.replace(b"Exif\0", b"free\0") + data[len(head) :], limits, "AVIF")
+
+
+def _by_pillow(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=(name,)) as opened:
+        limits.check_size(*opened.size)
+        frames = 1 if opened.format in ("MPO", "GIF") else getattr(opened, "n_frames", 1)  # phones append a preview
+        check_frames(frames, f"{frames} frames", "save the one frame that counts as PNG")
+        opened.load()
+        orientation = orientation_of(opened.info.get("exif"), opened.info.get("xmp"))
+        image = to_rgb(opened)
+        image.info.clear()  # nothing may turn it a second time
+        return upright(image, orientation)
+
+
+_DECODERS: dict[str, Callable[[bytes, ImageLimits], Image.Image]] = {
+    formats.PNG: decode_png,
+    formats.JPEG: _decode_jpeg,
+    formats.WEBP: _decode_webp,
+    formats.TIFF: decode_tiff,
+    formats.BMP: _decode_bmp,
+    formats.GIF: _decode_gif,
+    formats.JPEG2000: decode_jpeg2000,
+    formats.AVIF: _decode_avif,
+    formats.HEIF: decode_heif,
+    formats.DICOM: decode_dicom,
+}

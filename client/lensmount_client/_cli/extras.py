@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 MODULES = {  # import names; a test compares them with pyproject.toml
-    "torch": ("torch", "torchvision", "timm", "safetensors", "PIL", "numpy"),
+    "torch": ("torch", "torchvision", "timm", "safetensors", "PIL", "numpy", "imagecodecs"),
     "train": ("sklearn", "matplotlib", "jinja2"),
     "serve": (
         "fastapi",
@@ -28,6 +28,8 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "s3": ("obstore",),
     "clip": ("transformers",),
     "monai": ("monai",),
+    "heif": ("pillow_heif",),
+    "dicom": ("pydicom",),
     "volumes": ("nibabel", "tifffile"),
 }
 INCLUDES = {"train": ("torch",), "serve": ("torch",)}

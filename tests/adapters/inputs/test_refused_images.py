@@ -82,10 +82,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
     "random bytes": (lambda: random.Random(0).randbytes(999), ImageUnsupported, "unsupported_image_format"),
     **{
         f"a {kind}": (other_format(kind), ImageUnsupported, "unsupported_image_format")
-        for kind in ("GIF", "BMP", "EPS", "ICO", "PPM", "TGA", "PDF", "JPEG2000")
+        for kind in ("EPS", "ICO", "PPM", "TGA", "PDF")
     },
     "an SVG": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', ImageUnsupported, "unsupported_image_format"),
-    "a DICOM file": (dicom_like, ImageUnsupported, "unsupported_image_format"),
+    "a DICOM file without pixels": (dicom_like, ImageInvalid, "image_invalid"),
     "a numpy file": (lambda: b"\x93NUMPY\x01\0" + bytes(120), ImageUnsupported, "unsupported_image_format"),
     "a header of 30,000 x 30,000": (lambda: png(30_000, 30_000, b""), ImageTooLarge, "image_too_large"),
     "a header of 12,000 x 12,000": (lambda: png(12_000, 12_000, b""), ImageTooLarge, "image_too_large"),
@@ -97,13 +97,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
     "a JPEG cut": (lambda: save(colours(), "JPEG")[:-100], ImageInvalid, "image_truncated"),
     "a WebP cut": (lambda: save(colours(), "WEBP")[:-50], ImageInvalid, "image_invalid"),
     "a TIFF cut": (lambda: save(colours(), "TIFF")[:4000], ImageInvalid, "image_truncated"),
-    "a header with a bad CRC": (lambda: bad_crc(b"IHDR"), ImageUnsupported, "unsupported_image_format"),
+    "a header with a bad CRC": (lambda: bad_crc(b"IHDR"), ImageInvalid, "image_invalid"),
     "data with a bad CRC": (lambda: bad_crc(b"IDAT"), ImageInvalid, "image_invalid"),
-    "a metadata bomb": (
-        lambda: png(8, 8, bytes(72), before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000)))),
-        ImageInvalid,
-        "image_invalid",
-    ),
     "floating-point pixels": (
         lambda: save(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"),
         ImageInvalid,
@@ -118,6 +113,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
     "an animated WebP": (lambda: frames("WEBP"), ImageTooLarge, "image_too_many_frames"),
     "a TIFF of four pages": (lambda: frames("TIFF"), ImageTooLarge, "image_too_many_frames"),
 }
+
+
+def metadata_bomb() -> bytes:
+    """64 grey pixels behind a text chunk that inflates to 50 MB."""
+    return png(8, 8, bytes(72), before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))))
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -145,7 +145,7 @@ def test_a_jpeg_that_lost_its_end_is_refused(lost: int) -> None:
         lambda: png(100, 100, bytes(100_000_000)),  # far more bytes than its rows need
         lambda: b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"k\0v") * 10_000,
         lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0",  # a TIFF whose page chain is a circle
-        REFUSED["a metadata bomb"][0],
+        metadata_bomb,
     ],
     ids=["30,000 x 30,000", "surplus rows", "10,000 chunks", "a circle of pages", "a metadata bomb"],
 )
@@ -157,12 +157,13 @@ def test_a_bomb_is_refused_or_read_within_a_second(build: Callable[[], bytes]) -
     assert time.perf_counter() - start < 1
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF"])
 def test_500_mutations_give_an_image_or_an_image_error_and_nothing_else(kind: str) -> None:
     rng = random.Random(kind)
     exif = Image.Exif()
     exif[0x0112] = 6
-    seeds = [save(colours(24, 16), kind, exif=exif), save(colours(24, 16).convert("L"), kind)]
+    options = {"exif": exif} if kind in ("PNG", "JPEG", "WEBP", "TIFF") else {}
+    seeds = [save(colours(24, 16), kind, **options), save(colours(24, 16).convert("L"), kind)]
     outcomes = {"image": 0, "refused": 0}
     for _ in range(500):
         mutant = bytearray(rng.choice(seeds))

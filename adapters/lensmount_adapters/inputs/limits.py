@@ -1,0 +1,32 @@
+"""How many bytes and pixels an image may have, checked against its header before its pixels are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lensmount_adapters.errors import ImageInvalid, ImageTooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """Limits of an image, checked against its header before its pixels are read."""
+
+    max_image_bytes: int = 32 * 2**20
+    max_pixels: int = 40_000_000
+    max_side: int = 16_384
+
+    def check_size(self, width: int, height: int) -> None:
+        """Check an image's size in pixels. Raises ImageInvalid (no pixels) and ImageTooLarge."""
+        if width < 1 or height < 1:
+            raise ImageInvalid(f"found an image of {width} x {height}, expected at least 1 x 1")
+        if width * height > self.max_pixels or max(width, height) > self.max_side:
+            raise ImageTooLarge(
+                f"found an image of {width} x {height}, expected at most {self.max_pixels} pixels "
+                f"and {self.max_side} per side. Fix: scale it down before sending"
+            )
+
+
+def check_frames(frames: int, what: str, way_out: str) -> None:
+    """Raise ImageTooLarge (`image_too_many_frames`) if `what`, such as "an animated GIF", has more than one frame."""
+    if frames > 1:
+        raise ImageTooLarge(f"found {what}, expected one frame. Fix: {way_out}", code="image_too_many_frames")
