@@ -73,7 +73,8 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         said = "" if found.name == formats.DICOM else f": {str(error)[:120]}"  # it may quote what is private
         truncated = "truncated" in said.lower() or isinstance(error, EOFError)
         raise ImageInvalid(
-            f"the decoder of {found.words} failed with {type(error).__name__}{said}. Fix: check that the file is complete",
+            f"the decoder of {found.words} failed with {type(error).__name__}{said}. "
+            "Fix: check that the file is complete",
             code="image_truncated" if truncated else "image_invalid",
         ) from (None if found.name == formats.DICOM else error)
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from lensmount_adapters.errors import ImageInvalid
-from lensmount_adapters.inputs.jpeg_header import jpeg_size
 from lensmount_adapters.inputs.jpeg2000 import jpeg2000_samples
+from lensmount_adapters.inputs.jpeg_header import jpeg_size
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.pixels import refused_samples
 from lensmount_adapters.inputs.tiff_page import TiffPage

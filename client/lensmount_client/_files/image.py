@@ -9,10 +9,8 @@ from typing import Any
 
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import read_file
+from lensmount_client._files.png import png_of_array, png_of_image
 from lensmount_client._types.inputs import ImageInput
-
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # PNG stores these without loss
-ORIENTATION = 0x0112  # the EXIF tag that says which way is up
 
 
 def image_bytes(source: ImageInput) -> bytes:
@@ -20,8 +18,11 @@ def image_bytes(source: ImageInput) -> bytes:
 
     * a path (str or Path) or a binary file object: its bytes as they are, from the file's current position
     * bytes: as they are
-    * a PIL image of mode 1, L, LA, P, RGB or RGBA: encoded as PNG, without loss, keeping its orientation
-    * a numpy array of dtype uint8 and shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA): as PNG.
+    * a PIL image: encoded as PNG, without loss, keeping its orientation. CMYK, LAB, YCbCr, HSV and premultiplied
+      alpha are converted as the server converts them. Refused: 32-bit pixels (modes I and F), and an image whose
+      samples PIL has cut or left without a range (a 16-bit RGB PNG, a 12-bit TIFF). Send their path instead.
+    * a numpy array of dtype uint8, uint16 or bool and shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA):
+      as PNG of 8 or 16 bits. The range is that of the dtype, so 65535 is white for uint16.
       Nothing is scaled or guessed: float pixels and other shapes are refused.
     * a numpy array of numbers and shape [slices, H, W] or [slices, H, W, 3], H and W above 4: a volume, as .npy
     """
@@ -30,9 +31,9 @@ def image_bytes(source: ImageInput) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         return _filled(bytes(source), "bytes")
     if _is_a(source, "PIL.Image", "Image"):
-        return _png_of_image(source)
+        return png_of_image(source)
     if _is_a(source, "numpy", "ndarray"):
-        return _npy_of_array(source) if _is_volume(source) else _png_of_array(source)
+        return _npy_of_array(source) if _is_volume(source) else png_of_array(source)
     if hasattr(source, "read"):
         return _read(source)
     raise InvalidInput(
@@ -79,48 +80,3 @@ def _is_a(value: object, module: str, name: str) -> bool:
     """isinstance without an import: if the value exists, its module is loaded."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name, ()))
-
-
-def _png_of_image(image: Any) -> bytes:
-    if image.mode not in MODES:
-        raise InvalidInput(
-            f"image: found a PIL image of mode {image.mode}, expected one of {', '.join(MODES)}. "
-            "Fix: image.convert('RGB'), if colours are what you need"
-        )
-    if 0 in image.size:
-        raise InvalidInput(f"image: found {image.width} x {image.height} pixels, expected at least one")
-    buffer = io.BytesIO()
-    try:
-        image.save(buffer, "PNG", **_orientation(image))
-    except (OSError, ValueError, SyntaxError) as error:  # PIL decodes only now and may find that the file is damaged
-        raise InvalidInput(f"image: the PIL image cannot be encoded ({error})") from error
-    return buffer.getvalue()
-
-
-def _orientation(image: Any) -> dict[str, Any]:
-    """Only the EXIF tag that changes how the image is shown; the others may be private."""
-    orientation = image.getexif().get(ORIENTATION)
-    if orientation is None:
-        return {}
-    from PIL import Image
-
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    return {"exif": exif}
-
-
-def _png_of_array(array: Any) -> bytes:
-    if array.dtype.name != "uint8":
-        raise InvalidInput(
-            f"image: found an array of {array.dtype.name}, expected uint8 in 0..255. "
-            "Fix: for floats in 0..1, (array * 255).round().astype('uint8')"
-        )
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
-        raise InvalidInput(f"image: found shape {array.shape}, expected channels last. Fix: array.transpose(1, 2, 0)")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
-        raise InvalidInput(f"image: found shape {array.shape}, expected [H, W], [H, W, 3] or [H, W, 4]")
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise InvalidInput("an array is sent as PNG, which needs Pillow. Fix: pip install pillow") from error
-    return _png_of_image(Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array))

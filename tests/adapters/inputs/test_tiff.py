@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.adapters.inputs.tiff_by_hand import packed, simple, tags_of, tiff
 
 from lensmount_adapters import decode_image
 from lensmount_adapters.errors import ImageError, ImageInvalid
-from tests.adapters.inputs.tiff_by_hand import packed, simple, tags_of, tiff, tiff_of_pages
 
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
 imagecodecs: Any = pytest.importorskip("imagecodecs", reason="the extra 'torch' is not installed")
@@ -175,7 +175,7 @@ def test_grey_with_alpha_is_blended_over_white_also_if_white_is_zero() -> None:
 def test_an_image_that_is_transparent_everywhere_is_refused_with_the_way_out() -> None:
     samples = drawn(4, 8)
     samples[..., 3] = 0
-    with pytest.raises(ImageInvalid, match="transparent everywhere .* Fix: remove the alpha channel"):
+    with pytest.raises(ImageInvalid, match=r"transparent everywhere .* Fix: remove the alpha channel"):
         decode_image(simple(samples, 8, 2, more={338: (3, [2])}))
     assert np.array_equal(np.asarray(decode_image(simple(samples[..., :3], 8, 2))), samples[..., :3])
 

@@ -1,0 +1,162 @@
+"""What predict(PIL image) and predict(array) send shows the server the same pixels as the file, or is refused."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.adapters.inputs.tiff_by_hand import simple
+
+from lensmount_adapters import decode_image
+from lensmount_client import InvalidInput
+from lensmount_client._files.image import image_bytes
+
+imagecodecs: Any = pytest.importorskip("imagecodecs", reason="the extra 'torch' is not installed")
+DRAWN = np.random.default_rng(0).integers(0, 256, (20, 30, 4)).astype(np.uint8)
+DEEP = np.random.default_rng(1).integers(0, 65_536, (20, 30, 4)).astype(np.uint16)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(samples: np.ndarray) -> bytes:
+    """A PNG by libpng."""
+    encoded: bytes = imagecodecs.png_encode(np.ascontiguousarray(samples))
+    return encoded
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def files() -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for mode, kind in itertools.product(("1", "L", "LA", "P", "RGB", "RGBA", "CMYK"), ("PNG", "TIFF", "JPEG", "WEBP")):
+        image = Image.fromarray(DRAWN).convert("RGB" if mode in ("P", "CMYK") else mode).convert(mode)
+        if mode in {"JPEG": ("LA", "P", "RGBA"), "WEBP": ("1", "CMYK", "LA", "P"), "PNG": ("CMYK",)}.get(kind, ()):
+            continue
+        found[f"{kind} {mode}"] = saved(image, kind)
+        for orientation in (3, 6) if kind != "BMP" else ():
+            found[f"{kind} {mode} turned {orientation}"] = saved(image, kind, exif=turned(orientation))
+    for mode in ("L", "P", "RGB"):
+        image = Image.fromarray(DRAWN[..., :3]).convert(mode)
+        found |= {f"{kind} {mode}": saved(image, kind) for kind in ("BMP", "GIF")}
+        found[f"PNG {mode} with a transparent colour"] = saved(
+            image, "PNG", transparency={"RGB": (1, 2, 3)}.get(mode, 3)
+        )
+    found |= {f"JPEG2000 {mode}": saved(Image.fromarray(DRAWN).convert(mode), "JPEG2000") for mode in ("L", "RGB")}
+    found["AVIF"] = saved(Image.fromarray(DRAWN[..., :3]), "AVIF")
+    found["TIFF LAB"] = saved(Image.frombytes("LAB", (30, 20), DRAWN[..., :3].tobytes()), "TIFF")
+    found |= {f"PNG of 16 bits, {c} channels": png(DEEP[..., :c].squeeze()) for c in (1, 2, 3, 4)}
+    for bits, order, photometric in itertools.product((1, 2, 4, 8, 12, 16), "<>", (0, 1)):
+        samples = DEEP[..., 0] >> (16 - bits)
+        found[f"TIFF of {bits} bits {order} {photometric}"] = simple(samples, bits, photometric, order)
+        more = {274: (3, [6])}
+        found[f"TIFF of {bits} bits {order} {photometric}, turned"] = simple(
+            samples, bits, photometric, order, more=more
+        )
+    for extra, bits in itertools.product((0, 1, 2), (8, 16)):
+        samples = (DEEP >> (16 - bits)).copy()
+        samples[..., :3] = np.minimum(samples[..., :3], samples[..., 3:])
+        found[f"TIFF RGB of {bits} bits with a fourth sample {extra}"] = simple(
+            samples, bits, 2, more={338: (3, [extra])}
+        )
+    for colours in (DRAWN[0, :16, :3].astype(int) * 257, DEEP[0, :16, :3].astype(int)):
+        palette = {320: (3, colours.T.ravel().tolist())}
+        found[f"TIFF palette {colours[0, 0]}"] = simple(DEEP[..., 0] >> 12, 4, 3, more=palette)
+    return found
+
+
+FILES = files()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_an_image_that_pil_opened_shows_the_server_the_pixels_of_its_file_or_is_refused(
+    name: str, is_loaded: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(FILES[name])
+    expected = np.asarray(decode_image(FILES[name]))
+    try:
+        with Image.open(path) as image:
+            if is_loaded:
+                image.load()
+            sent = image_bytes(image)
+    except InvalidInput as error:
+        assert "Fix: send the file itself" in str(error)
+        assert np.array_equal(np.asarray(decode_image(image_bytes(path))), expected)
+    except Image.UnidentifiedImageError:
+        pass  # PIL itself does not read it
+    else:
+        assert np.array_equal(np.asarray(decode_image(sent)), expected)
+
+
+def test_most_images_that_pil_opened_are_sent() -> None:
+    refused = 0
+    for data in FILES.values():
+        try:
+            image_bytes(Image.open(io.BytesIO(data)))
+        except (InvalidInput, Image.UnidentifiedImageError):
+            refused += 1
+    assert refused < len(FILES) / 3
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (20, 30, 3), (20, 30, 4)])
+def test_a_uint16_array_shows_the_server_the_pixels_of_its_16_bit_file(shape: tuple[int, ...]) -> None:
+    array = DEEP[..., : shape[2] if len(shape) == 3 else 1].reshape(shape)
+    of_file = decode_image(png(array.squeeze(-1) if shape[-1] == 1 else array))
+    for same in (array, array.astype(">u2"), array[::-1][::-1]):
+        assert np.array_equal(np.asarray(decode_image(image_bytes(same))), np.asarray(of_file))
+
+
+def test_an_array_of_true_and_false_is_white_and_black() -> None:
+    array = DRAWN[..., 0] > 100
+    expected = np.where(array[..., None], 255, 0).repeat(3, axis=2)
+    assert np.array_equal(np.asarray(decode_image(image_bytes(array))), expected)
+
+
+def test_both_byte_orders_of_a_16_bit_pil_image_are_the_same() -> None:
+    little = Image.fromarray(DEEP[..., 0])
+    big = Image.frombytes("I;16B", little.size, DEEP[..., 0].astype(">u2").tobytes())
+    assert decode_image(image_bytes(big)).tobytes() == decode_image(image_bytes(little)).tobytes()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [DEEP.astype(np.int32) - 9, DRAWN.astype(np.int8), DEEP.astype(np.int64)],
+    ids=lambda array: array.dtype.name,
+)
+def test_the_advice_about_an_array_without_a_range_works(source: np.ndarray) -> None:
+    with pytest.raises(InvalidInput, match=f"{source.dtype.name}, expected uint8 in 0..255 or uint16") as caught:
+        image_bytes(source)
+    advice = str(caught.value).partition("for example ")[2]
+    seen = np.asarray(Image.open(io.BytesIO(image_bytes(eval(advice, {"numpy": np, "array": source})))))
+    assert (seen.min(), seen.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_the_advice_about_a_pil_image_of_32_bits_works(mode: str) -> None:
+    image = Image.fromarray(DEEP[..., 0].astype(np.int32)).convert(mode)
+    with pytest.raises(InvalidInput, match=f"32-bit pixels .mode {mode}") as caught:
+        image_bytes(image)
+    advice = str(caught.value).partition("for example ")[2]
+    seen = np.asarray(Image.open(io.BytesIO(image_bytes(eval(advice, {"numpy": np, "image": image})))))
+    assert (seen.min(), seen.max()) == (0, 255)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # PIL's own, when it opens the image
+def test_odd_exif_of_a_pil_image_does_not_keep_it_from_being_sent() -> None:
+    data = saved(Image.fromarray(DRAWN[..., :3]), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12")
+    image = Image.open(io.BytesIO(data))
+    assert decode_image(image_bytes(image)).tobytes() == decode_image(data).tobytes()
