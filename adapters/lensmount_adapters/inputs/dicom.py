@@ -47,7 +47,7 @@ def decode_dicom(data: bytes, limits: ImageLimits) -> Image.Image:
     if _DEFLATED in data[:2048]:
         raise ImageInvalid(f"found a DICOM file whose tags are deflated, expected plain tags. Fix: {_EXPORT}")
     file: Any = pydicom.filereader.read_partial(
-        io.BytesIO(data), stop_when=_counted(), force=True, specific_tags=list(_TAGS)
+        io.BytesIO(data), stop_when=_counted(), force=True, specific_tags=[pydicom.tag.Tag(name) for name in _TAGS]
     )
     if "PixelData" not in file or "Rows" not in file or "Columns" not in file:
         raise ImageInvalid("found a DICOM file without an image, expected pixels. Fix: choose the file of the image")

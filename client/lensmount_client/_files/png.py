@@ -1,4 +1,4 @@
-"""PIL images and arrays as PNG, so that the server sees the same pixels as in their file, or a refusal with a way out."""
+"""PIL images and arrays as PNG: the server sees the pixels of their file, or they are refused with a way out."""
 
 from __future__ import annotations
 
