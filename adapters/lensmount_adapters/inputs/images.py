@@ -31,7 +31,7 @@ from lensmount_adapters.inputs.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from lensmount_adapters.inputs.gif import ENOUGH, count_frames
 from lensmount_adapters.inputs.heif import decode_heif
 from lensmount_adapters.inputs.jpeg2000 import decode_jpeg2000
-from lensmount_adapters.inputs.jpeg_header import jpeg_frame, without_metadata
+from lensmount_adapters.inputs.jpeg_header import jpeg_frame, metadata_of, without_metadata
 from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
 from lensmount_adapters.inputs.limits import check_frames
 from lensmount_adapters.inputs.orientation import orientation_of, upright
@@ -154,13 +154,12 @@ def _decode_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
     except (ImageError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
     except Exception:
-        kind, bits, height, width, components = jpeg_frame(data)
+        _, bits, height, width, components = jpeg_frame(data)
         limits.check_size(width, height)
         if bits != 8:
             return _deep_jpeg(data, bits, components)
-        if kind in (0xC3, 0xC7, 0xCB, 0xCF):
-            raise refused_samples("a lossless JPEG (process 14)", "save it as PNG") from None
-        return _by_pillow(without_metadata(data), limits, "JPEG")
+        image = _by_pillow(without_metadata(data), limits, "JPEG")
+        return upright(image, orientation_of(*metadata_of(data)))
 
 
 def _deep_jpeg(data: bytes, bits: int, components: int) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lensmount_adapters.errors import ImageInvalid
 
 _ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
-_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # 0xF7: JPEG-LS
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
 _NEEDED_APPS = {0xE0, 0xEE}  # JFIF and Adobe, which say what the colours are
 
@@ -28,6 +28,18 @@ def jpeg_frame(data: bytes) -> tuple[int, int, int, int, int]:
 def jpeg_size(data: bytes) -> tuple[int, int, int]:
     """Return height, width and components. Raises ImageInvalid."""
     return jpeg_frame(data)[2:]
+
+
+def metadata_of(data: bytes) -> tuple[bytes | None, bytes | None]:
+    """Return the first EXIF block and the first XMP packet, or None for each that is not there."""
+    exif = xmp = None
+    for marker, start, end in _segments(data):
+        body = data[start + 4 : end]
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            exif = exif or body
+        elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            xmp = xmp or body
+    return exif, xmp
 
 
 def without_metadata(data: bytes) -> bytes:

@@ -128,7 +128,9 @@ def test_a_thousand_pngs_with_one_odd_chunk_are_read_and_turned_rightly() -> Non
 
 
 def test_an_animated_png_is_refused_with_its_number_and_a_way_out() -> None:
-    with pytest.raises(ImageTooLarge, match=r"an animated PNG of 3 frames, expected one frame. Fix: save the one frame"):
+    with pytest.raises(
+        ImageTooLarge, match=r"an animated PNG of 3 frames, expected one frame. Fix: save the one frame"
+    ):
         decode_image(png(drawn(8, 2), 8, 2, chunk(b"acTL", struct.pack(">II", 3, 0))))
 
 
