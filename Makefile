@@ -47,7 +47,7 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-options: $(STAMP)  ## write the client's copy of the training and job options
+options: $(STAMP)  ## write the client's copies: options, and which files are data
 	$(BIN)/python -m lensmount_adapters.options.copies
 
 bench: $(STAMP)  ## measure every serving figure into benchmarks/results.json (about 20 minutes)

@@ -12,14 +12,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lensmount_adapters.data.labels import LABEL_FILES, check_label, read_rows
-from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source, is_input_name, order_of
+from lensmount_adapters.data.layout import Labelled
+from lensmount_adapters.data.listing import FolderSource, Listed, Source, counted, list_source
+from lensmount_adapters.data.source import ArchiveSource
 from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 from lensmount_adapters.inputs.prepare import pixels_of
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.patterns import compile_pattern
+
+__all__ = [
+    "ImageFolder",
+    "Labelled",
+    "Listed",
+    "Sample",
+    "digest_of_samples",
+    "list_folder",
+    "read_folder",
+    "read_pixels",
+]
 
 LISTED = 10  # files named in one message
 _OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # a local file may be large
@@ -97,18 +109,20 @@ def read_folder(
     group_regex: str | None = None,
     classes: Sequence[str] | None = None,
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    class_depth: int | None = None,
 ) -> ImageFolder:
     """Read the dataset at `root`: a folder, a file of labels in a folder, or a zip file. No pixels are decoded yet.
 
-    `group_regex` is searched in each file's name. Its first group (or the whole match) names the unit that must not be
-    split between training and test: the patient, the slide, the source tile. A group stated in a file of labels takes
-    precedence, and byte-identical files also share a group.
+    `group_regex` is searched in each file's name, and if that does not match, in its path below the dataset. Its first
+    group (or the whole match) names the unit that must not be split between training and test: the patient, the slide,
+    the source tile. A group stated in a file of labels takes precedence, and byte-identical files also share a group.
+    `class_depth` is how many levels of folders name the class: 1 for `lung/1.png`, 2 for `lung/aca/1.png`.
     `classes`, if given, are the labels that the dataset may have (those of an adapter to evaluate). `suffixes` are the
     file name suffixes of the inputs (`inputs.suffixes_of`).
     Raises DatasetError if there is nothing to train on or a name does not match the expression.
     """
     try:
-        listed = list_folder(root, suffixes=suffixes)
+        listed = list_folder(root, suffixes=suffixes, class_depth=class_depth)
     except OSError as error:
         raise DatasetError(f"{root}: cannot be read ({error.strerror})") from error
     names = _expected_classes(listed, tuple(classes)) if classes is not None else listed.classes
@@ -121,41 +135,16 @@ def read_folder(
             group=_group(pattern, file.path) if file.group is None else file.group,
             digest=hashlib.sha256(_bytes(listed.source, file.path)).hexdigest(),
             split=file.split,
-            label_name=None if file.path.startswith(f"{file.label}/") else file.label,
+            label_name=None if file.path.partition("/")[0] == file.label else file.label,
         )
         for file in sorted(listed.files, key=lambda file: index[file.label])  # stable, so paths stay in order
     ]
     joined, notes = _join_duplicates(samples, names)
-    if listed.ignored:
-        notes.append(
-            f"{len(listed.ignored)} file(s) were ignored, because their suffix or folder is not that of an image: "
-            f"{_examples(listed.ignored)}"
-        )
+    notes += listed.notes
+    if listed.left_out:
+        examples = _examples((*listed.ignored, *listed.hidden))
+        notes.append(f"Files that were left out: {counted(listed.left_out)} (such as {examples})")
     return ImageFolder(root, names, joined, listed.source, tuple(notes))
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """One image file with its label and, if stated, its group and split."""
-
-    path: str
-    label: str
-    group: str | None = None
-    split: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A dataset before its files are read. The files are ordered by class, then by path.
-
-    `ignored` are files that are not images or belong to no class. `hidden` are files that operating systems leave.
-    """
-
-    source: Source
-    classes: tuple[str, ...]
-    files: tuple[Labelled, ...]
-    ignored: tuple[str, ...]
-    hidden: tuple[str, ...]
 
 
 def list_folder(
@@ -163,19 +152,22 @@ def list_folder(
     limits: ArchiveLimits | None = None,
     title: str | None = None,
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    class_depth: int | None = None,
 ) -> Listed:
     """List what `read_folder` will read. `limits` apply to a zip file; `title` is its name in messages.
 
     Raises DatasetError, OSError.
     """
     if root.is_dir():
-        return _listed(FolderSource(root), suffixes)
+        return list_source(FolderSource(root), suffixes, class_depth)
     if not root.exists():
-        raise DatasetError(f"{root}: found no folder, expected one with a subfolder of images for each class")
-    if root.suffix.lower() in (".csv", ".jsonl"):
-        return _by_labels(FolderSource(root.parent), root.name, suffixes)
-    source = ArchiveSource.open(open_archive(root, limits or _OWN_DISK), title or str(root), LABEL_FILES)
-    return _listed(source, suffixes)
+        raise DatasetError(
+            f"{root}: found no folder, expected one with a subfolder of images for each class. Fix: correct the path"
+        )
+    if root.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        return list_source(FolderSource(root.parent), suffixes, class_depth, root.name)
+    archive = open_archive(root, limits or _OWN_DISK)
+    return list_source(ArchiveSource(archive, title or str(root)), suffixes, class_depth)
 
 
 def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule) -> Tensor:
@@ -206,79 +198,6 @@ def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule)
     return pixels
 
 
-def _listed(source: Source, suffixes: tuple[str, ...]) -> Listed:
-    """List a source by its file of labels, or by its folders if it has none."""
-    label_files = [name for name in LABEL_FILES if source.has(name)]
-    if len(label_files) > 1:
-        raise DatasetError(f"{source.title}: found {' and '.join(label_files)}, expected one file of labels")
-    return _by_labels(source, label_files[0], suffixes) if label_files else _by_folders(source, suffixes)
-
-
-def _by_folders(source: Source, suffixes: tuple[str, ...]) -> Listed:
-    """Take the classes from the folders directly below the root."""
-    title, listing = source.title, source.list()
-    if not listing.folders:
-        raise DatasetError(
-            f"{title}: found no class folders, expected at least two. Fix: put the images of each class into a folder "
-            "named after it: cat/1.jpg, dog/1.jpg",
-            code="dataset_too_small",
-        )
-    if len(listing.folders) == 1:
-        raise DatasetError(
-            f"{title}: found one class folder ({listing.folders[0]}), expected at least two. "
-            "Fix: add a folder with images of another class",
-            code="dataset_too_small",
-        )
-    inputs = [path for path in listing.files if "/" in path and is_input_name(path, suffixes)]
-    files = [Labelled(path, path.split("/", 1)[0]) for path in inputs]
-    filled = {file.label for file in files}
-    if empty := [name for name in listing.folders if name not in filled]:
-        raise DatasetError(
-            f"{title}: found no images in {_examples(empty)}, expected {', '.join(sorted(suffixes))} files. "
-            "Fix: add images or remove the folder",
-            code="dataset_too_small",
-        )
-    for name in listing.folders:
-        if why := check_label(name):
-            raise DatasetError(f"{title}: {why} (a class folder's name)")
-    ignored = tuple(sorted(set(listing.files) - set(inputs), key=order_of))
-    return Listed(source, listing.folders, tuple(files), ignored, listing.hidden)
-
-
-def _by_labels(source: Source, name: str, suffixes: tuple[str, ...]) -> Listed:
-    """Take the classes from the rows of a file of labels next to the images."""
-    title = source.title
-    rows = read_rows(name, _bytes(source, name))
-    for row in rows:
-        if not is_input_name(row.path, suffixes):
-            raise DatasetError(
-                f"{name}, row {row.number}: found {row.path[:80]!r}, expected a name that ends in "
-                f"{', '.join(sorted(suffixes))}"
-            )
-        if not source.has(row.path):
-            raise DatasetError(f"{name}, row {row.number}: found no file {row.path[:80]!r} next to {name}")
-    classes = tuple(sorted({row.label for row in rows}))
-    if len(classes) < 2:
-        raise DatasetError(
-            f"{title}: found one label ({classes[0]}) in {name}, expected at least two. "
-            "Fix: add images of another class",
-            code="dataset_too_small",
-        )
-    index = {label: number for number, label in enumerate(classes)}
-    rows = sorted(rows, key=lambda row: (index[row.label], order_of(row.path)))
-    files = tuple(Labelled(row.path, row.label, row.group, row.split) for row in rows)
-    if isinstance(source, FolderSource):
-        return Listed(source, classes, files, (), ())  # a selection; the folder may contain other files
-    listing, stated = source.list(), {row.path for row in rows}
-    left = [path for path in listing.files if path not in stated and path != name]
-    if unlabelled := [path for path in left if is_input_name(path, suffixes)]:
-        raise DatasetError(
-            f"{name} (last row {max(row.number for row in rows)}): found no row for {len(unlabelled)} image(s), "
-            f"such as {unlabelled[0][:80]!r}, expected one for each. Fix: add the rows or leave the images out"
-        )
-    return Listed(source, classes, files, tuple(left), listing.hidden)
-
-
 def _bytes(source: Source, path: str) -> bytes:
     try:
         return source.read(path)
@@ -299,12 +218,11 @@ def _expected_classes(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ..
 def _group(pattern: re.Pattern[str] | None, path: str) -> str:
     if pattern is None:
         return path
-    name = path.rpartition("/")[2]
-    match = pattern.search(name)
+    match = pattern.search(path.rpartition("/")[2]) or pattern.search(path)
     if match is None:
         raise DatasetError(
-            f"--group-regex {pattern.pattern!r} does not match {name!r}, expected it to find the group in every "
-            "file name. Fix: widen the expression"
+            f"--group-regex {pattern.pattern!r} does not match {path!r}, expected it to find the group in every "
+            "file name or in every path below the dataset. Fix: widen the expression, as in patient_\\d+"
         )
     return str(match.group(1) if pattern.groups else match.group(0))
 

@@ -1,27 +1,59 @@
-"""Read a CSV or JSON-lines file that states each image's label. Every error names its row."""
+"""Read a CSV or JSON-lines file that states each image's label. Every error names its row.
+
+The client has a copy of this module (`make options` writes it), so that it and the server read the same rows.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from lensmount_adapters.errors import DatasetError
-from lensmount_adapters.strict import distinct_keys
+from lensmount_adapters.data.dialect import csv_rows, jsonl_rows, refuse_row, text_lines
+from lensmount_adapters.data.refusal import refusal
+from lensmount_adapters.data.walk import composed, listed_names
 
-LABEL_FILES = ("manifest.jsonl", "manifest.csv", "labels.csv")
+LABEL_FILES = (
+    *("manifest.jsonl", "manifest.csv", "labels.csv"),
+    *("labels.jsonl", "manifest.tsv", "labels.tsv"),
+)
 MAX_FILE_BYTES = 64 * 2**20
-MAX_LINE_CHARACTERS = 16 * 1024
 MAX_LABEL_CHARACTERS = 256  # the limit of an adapter's manifest, where labels end up
-_COLUMNS = ("path", "label", "group", "split")
+PARTS = ("train", "validation", "test")
+
+_PART_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), "test"),
+}
+# Columns by their role, the best name first. The names of the first line are ours; they win over the others.
+_COLUMNS = {
+    "path": (
+        *("path", "filepath", "filename", "file", "imagepath", "imagefile", "imagefilename", "imagename"),
+        *("image", "img", "imgpath", "imgname", "imageid", "imgid", "picture", "photo", "id"),
+    ),
+    "label": (
+        *("label", "class", "classname", "classlabel", "labelname", "category", "categoryname"),
+        *("target", "diagnosis", "dx", "groundtruth", "species"),
+    ),
+    "group": (
+        *("group", "groupid", "patient", "patientid", "subject", "subjectid", "slide", "slideid"),
+        *("case", "caseid", "participant", "participantid", "lesionid", "animalid"),
+    ),
+    "split": ("split", "part", "set", "fold", "subset", "partition"),
+}
+_ROLES = {name: role for role, names in _COLUMNS.items() for name in names}
+_SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its path relative to the file, its label, and its group and part of the split if stated."""
+    """One image: its path relative to the file, its label, and its group and part of the split if stated.
+
+    A path that the file states as absolute (`C:/data/cats/1.png`, `/data/cats/1.png`) keeps that form.
+    """
 
     number: int
     path: str
@@ -31,24 +63,40 @@ class Row:
 
 
 def read_rows(name: str, data: bytes) -> list[Row]:
-    """Read the rows of `name`. Its suffix tells the format: `.csv` with a header, or `.jsonl` with one object per line.
+    """Read the rows of `name`. Its suffix tells the format: `.csv` and `.tsv` with a header, or `.jsonl`.
 
-    Raises DatasetError (`dataset_invalid`) that names the row: not UTF-8, huge lines, missing columns or cells, a path
-    twice or outside the folder, an unknown part, a cell that a spreadsheet would execute.
+    Raises a refusal (`dataset_invalid`) that names the row: an unknown encoding, huge lines, missing columns or cells,
+    a path twice or outside the folder, an unknown part, several labels of one image, labels that differ only in case.
     """
     if len(data) > MAX_FILE_BYTES:
-        raise DatasetError(f"{name}: found {len(data)} bytes, expected at most {MAX_FILE_BYTES}")
-    lines = _lines(name, data)
+        raise refusal(f"{name}: found {len(data)} bytes, expected at most {MAX_FILE_BYTES}. Fix: split the dataset")
+    lines = text_lines(name, data)
+    if name.lower().endswith(".jsonl"):
+        table = list(jsonl_rows(name, lines))
+        keys = list(dict.fromkeys(key for _, cells in table for key in cells))
+        columns = _columns(name, table[0][0], keys, table) if table else {}
+    else:
+        table = list(csv_rows(name, lines, _role_of))
+        if not table:
+            refuse_row(name, 1, "found nothing, expected a header with the columns path and label")
+        (number, header), *table = table
+        columns = _columns(name, number, list(header), table)
+    columns = _without_other_meanings(table, columns)
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for number, cells in _jsonl(name, lines) if name.lower().endswith(".jsonl") else _csv(name, lines):
-        row = _row(name, number, cells)
+    for number, cells in table:
+        row = _row(name, number, cells, columns)
         if row.path in seen:
-            _refuse(name, number, f"found {row.path[:80]!r} again, row {seen[row.path]} already has it")
+            refuse_row(
+                name,
+                number,
+                f"found {row.path[:80]!r} again, row {seen[row.path]} already has it. Fix: remove one of the rows",
+            )
         seen[row.path] = number
         rows.append(row)
     if not rows:
-        raise DatasetError(f"{name}: found no rows, expected one for each image", code="dataset_too_small")
+        raise refusal(f"{name}: found no rows, expected one for each image", "dataset_too_small")
+    _check_labels(name, rows)
     return rows
 
 
@@ -61,120 +109,155 @@ def check_label(label: str) -> str | None:
     return "found a control character in a label" if re.search(r"[\x00-\x1f\x7f]", label) else None
 
 
-def _lines(name: str, data: bytes) -> list[str]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        _refuse(name, data.count(b"\n", 0, error.start) + 1, "found bytes that are not UTF-8. Fix: save it as UTF-8")
-    lines = text.split("\n")
-    for number, line in enumerate(lines, start=1):
-        if len(line) > MAX_LINE_CHARACTERS:
-            _refuse(name, number, f"found {len(line)} characters in one line, expected at most {MAX_LINE_CHARACTERS}")
-    return [line.removesuffix("\r") for line in lines]
+def part_of(word: str) -> str | None:
+    """The part of a split that a word names in any case: "Valid" is "validation", "test_set" is "test". Else None."""
+    words = [part for part in re.split(r"[\s_.-]+", word.lower()) if part]
+    named = [part for part in words if part not in ("set", "data", "dataset", "split", "images", "samples")]
+    joined = "".join(named)  # hold-out
+    return _PART_WORDS.get(joined)
 
 
-def _csv(name: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader((f"{line}\n" for line in lines), strict=True)
-    header: list[str] = []
-    number = 0
-    try:
-        for cells in reader:
-            start, number = number + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = _header(name, start, cells)
-                continue
-            if len(cells) != len(header):
-                _refuse(name, start, f"found {len(cells)} cells, expected the {len(header)} of the first row")
-            yield start, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise DatasetError(f"{name}, row {number + 1}: found text that is not CSV ({str(error)[:80]})") from error
-    if not header:
-        _refuse(name, 1, "found nothing, expected a header with the columns path and label")
+def _role_of(column: str) -> str | None:
+    return _ROLES.get(re.sub(r"[\s_-]+", "", column.lower()))
 
 
-def _header(name: str, number: int, cells: list[str]) -> list[str]:
-    header = [cell.strip().lower() for cell in cells]
-    if missing := [column for column in ("path", "label") if column not in header]:
-        _refuse(
+def _columns(
+    name: str, number: int, header: list[str], table: Sequence[tuple[int, dict[str, Any]]] = ()
+) -> dict[str, str]:
+    """The column of each role that the header has. Raises a refusal if it has none for the path or the label."""
+    by_role: dict[str, list[str]] = {role: [] for role in _COLUMNS}
+    for column in header:
+        if role := _role_of(column):
+            by_role[role].append(column)
+    columns: dict[str, str] = {}
+    for role, found in by_role.items():
+        exact = [column for column in found if column.lower() == role]
+        if len(found) > 1 and not exact and role == "label":
+            refuse_row(
+                name,
+                number,
+                f"found the columns {' and '.join(found)}, and each could be the label, expected one. "
+                "Fix: rename the one to use to label",
+            )
+        if found:
+            order = _COLUMNS[role]
+            columns[role] = (exact or sorted(found, key=lambda c: order.index(re.sub(r"[\s_-]+", "", c.lower()))))[0]
+    if missing := [role for role in ("path", "label") if role not in columns]:
+        if missing == ["label"] and (flags := _flag_columns(header, columns["path"], table)):
+            refuse_row(
+                name,
+                number,
+                f"found a column of 0 and 1 for each label ({listed_names(flags)}), which allows several labels of one "
+                "image, expected one column label. Fix: add a column label with the one label of each image",
+            )
+        refuse_row(
             name,
             number,
             f"found no column {' and '.join(missing)}, expected path, label and optionally group, split. "
             "Fix: name the columns in the first row, separated by commas",
         )
-    if twice := [column for column in _COLUMNS if header.count(column) > 1]:
-        _refuse(name, number, f"found the column {twice[0]} twice")
-    return header
+    return columns
 
 
-def _jsonl(name: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line, object_pairs_hook=distinct_keys)
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(
-                f"{name}, row {number}: found text that is not a JSON object ({str(error)[:80]})"
-            ) from error
-        if not isinstance(fields, dict):
-            _refuse(name, number, "found a value that is not a JSON object, expected one object per line")
-        yield number, fields
+def _flag_columns(header: list[str], path: str, table: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
+    """The columns, at least two, in which every row has 0 or 1."""
+    flags = {"0", "1", "0.0", "1.0"}
+    others = [column for column in header if column != path and column]
+    found = [c for c in others if table and all(str(cells.get(c)).strip() in flags for _, cells in table)]
+    return found if len(found) > 1 else []
 
 
-def _row(name: str, number: int, cells: dict[str, Any]) -> Row:
-    path = _text(name, number, "path", cells.get("path"))
-    label = _text(name, number, "label", cells.get("label"))
+def _without_other_meanings(table: Sequence[tuple[int, dict[str, Any]]], columns: dict[str, str]) -> dict[str, str]:
+    """Leave out a column such as `part` or `fold` whose values name no part: it may be a body part or a number."""
+    split = columns.get("split")
+    if split is None or split.lower() == "split":
+        return columns
+    values = {str(cells.get(split) or "").strip() for _, cells in table}
+    if all(not value or part_of(value) for value in values):
+        return columns
+    return {role: column for role, column in columns.items() if role != "split"}
+
+
+def _row(name: str, number: int, cells: dict[str, Any], columns: dict[str, str]) -> Row:
+    def cell(role: str) -> str | None:
+        return _text(name, number, role, cells.get(columns.get(role, role)))
+
+    path, label, split = cell("path"), cell("label"), cell("split")
     if path is None or label is None:
-        _refuse(name, number, f"found no {'path' if path is None else 'label'}, expected one in every row")
+        refuse_row(name, number, f"found no {'path' if path is None else 'label'}, expected one in every row")
     if why := check_label(label):
-        _refuse(name, number, why)
-    split = _text(name, number, "split", cells.get("split"))
-    if split is not None and split not in PARTS:
-        _refuse(name, number, f"found the split {split[:40]!r}, expected {', '.join(PARTS)} or nothing")
-    return Row(number, _path(name, number, path), label, _text(name, number, "group", cells.get("group")), split)
+        refuse_row(name, number, f"{why}. Fix: shorten or rename it")
+    if split is not None and (part := part_of(split)) is None:
+        refuse_row(
+            name, number, f"found the split {split[:40]!r}, expected {', '.join(PARTS)} or nothing. Fix: write one"
+        )
+    return Row(number, _path(name, number, path), label, cell("group"), None if split is None else part)
 
 
 def _text(name: str, number: int, what: str, value: Any) -> str | None:
-    """Return a cell as text, or None if it is empty. Numbers keep their written form."""
+    """Return a cell as text in its composed form, or None if it is empty. Numbers keep their written form."""
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
-        return (
-            str(value)
-            if abs(value) < 10**18
-            else _refuse(name, number, f"found a huge number as {what}, expected at most 18 digits")
-        )
+        if abs(value) >= 10**18:
+            refuse_row(name, number, f"found a huge number as {what}, expected at most 18 digits")
+        return str(value)
+    if isinstance(value, list) and what == "label" and len(value) > 1:
+        _refuse_several(name, number, ", ".join(map(str, value)))
     if not isinstance(value, str):
-        _refuse(name, number, f"found a {what} that is not text, expected text")
+        refuse_row(name, number, f"found a {what} that is not text, expected text")
     text = value.strip()
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
-        _refuse(name, number, f"found a control character in its {what}")
-    if text.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-]?\d+(\.\d+)?", text):
-        _refuse(
-            name,
-            number,
-            f"found a {what} that a spreadsheet would execute (it begins with {text[:1]!r}). Fix: rename it",
-        )
+        refuse_row(name, number, f"found a control character in its {what}. Fix: write it in one line of plain text")
     if len(text) > 1024:
-        _refuse(name, number, f"found {len(text)} characters as {what}, expected at most 1024")
-    return text or None
+        refuse_row(name, number, f"found {len(text)} characters as {what}, expected at most 1024")
+    return composed(text) or None
 
 
 def _path(name: str, number: int, path: str) -> str:
-    path = path.removeprefix("./")
-    if "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
-        _refuse(
-            name, number, "found a backslash or an absolute path, expected one like cats/1.png, relative to this file"
+    """The path with slashes, as a row of any system states it."""
+    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", path):
+        refuse_row(
+            name,
+            number,
+            f"found the web address {path[:80]!r}, expected the path of a file next to {name}. "
+            "Fix: download the image and write its path",
         )
-    if any(part in ("", ".", "..") for part in path.split("/")):
-        _refuse(name, number, "found an empty part, '.' or '..' in the path, expected one like cats/1.png")
-    return path
+    path = path.removeprefix("file://").replace("\\", "/")
+    drive = re.match(r"[A-Za-z]:", path)
+    start = path[: drive.end()] if drive else ""
+    root = "/" if path[len(start) :].startswith("/") else ""
+    parts = [part for part in path[len(start) :].split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        refuse_row(name, number, "found an empty path or '..' in the path, expected one like cats/1.png")
+    return start + root + "/".join(parts)
 
 
-def _refuse(name: str, number: int, message: str) -> NoReturn:
-    raise DatasetError(f"{name}, row {number}: {message}")
+def _check_labels(name: str, rows: list[Row]) -> None:
+    """Refuse several labels of one image, and labels that differ only in upper and lower case."""
+    spelled: dict[str, Row] = {}
+    for row in rows:
+        other = spelled.setdefault(row.label.casefold(), row)
+        if other.label != row.label:
+            refuse_row(
+                name,
+                row.number,
+                f"found the label {row.label[:80]!r}, and {other.label[:80]!r} in row {other.number}: they differ only "
+                "in upper and lower case, expected one spelling. Fix: spell them alike, or rename one of them",
+            )
+    labels = {row.label: row for row in rows}
+    uses = Counter(part for label in labels for part in set(_SEPARATORS.split(label)))
+    for label, row in labels.items():
+        several = [part for part in _SEPARATORS.split(label) if part]
+        reused = [part for part in several if uses[part] > 1]
+        if len(several) > 1 and ("|" in label or (";" in label and reused) or len(reused) == len(several)):
+            _refuse_several(name, row.number, label)
 
 
-PARTS = ("train", "validation", "test")
+def _refuse_several(name: str, number: int, label: str) -> None:
+    refuse_row(
+        name,
+        number,
+        f"found several labels of one image ({label[:80]}), expected one: an image has exactly one class. "
+        "Fix: keep one label in each row, or train one adapter for each label",
+    )

@@ -1,4 +1,6 @@
-"""Generate the copies of the table of options: the client's module and the tables in the docs (`make options`).
+"""Generate the copies that the client needs, and the tables in the docs (`make options`).
+
+The client gets the table of options and the rule that decides which files of a folder are data (data/listing.py).
 
 The client may not import this package. tests/test_one_source.py generates everything again and compares every byte.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -32,6 +35,7 @@ from typing import Any
 CLIENT = "client/lensmount_client/_types/training_options.py"
 TABLES = {"docs/training.md": TRAINING_OPTIONS, "docs/jobs.md": JOB_OPTIONS}
 BEGIN, END = "<!-- options: written by `make options` -->\n", "<!-- end of options -->\n"
+LISTING = ("walk", "dialect", "labels", "layout", "exports", "listing")  # modules of data/ and of the client's _files/
 INDENT, WIDTH = " " * 11, 120
 
 
@@ -70,6 +74,27 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
+def listing_module(name: str, source: str) -> str:
+    """The client's copy of a module of data/: the same code with the client's imports."""
+    origin = f"adapters/lensmount_adapters/data/{name}.py"
+    said = f'A copy of {origin} that `make options` writes. Do not edit it here.\n"""'
+    text, times = re.subn(
+        r"\s+The client has a copy of this module.*?\"\"\"", f"\n\n{said}", source, count=1, flags=re.DOTALL
+    )
+    if times != 1:
+        raise ValueError(f"{origin}: found no sentence on the client's copy in its docstring")
+    return text.replace("lensmount_adapters.data.", "lensmount_client._files.")
+
+
+def listing_modules(root: Path) -> dict[str, str]:
+    """The client's copies by their path in the checkout at `root`."""
+    sources = {name: root / f"adapters/lensmount_adapters/data/{name}.py" for name in LISTING}
+    return {
+        f"client/lensmount_client/_files/{name}.py": listing_module(name, source.read_text(encoding="utf-8"))
+        for name, source in sources.items()
+    }
+
+
 def with_table(page: str, options: Sequence[Option]) -> str:
     """The page with the table of these options between its two markers."""
     before, _, rest = page.partition(BEGIN)
@@ -96,7 +121,9 @@ def _row(option: Option) -> str:
 
 
 def write(root: Path) -> None:
-    """Write the client's module and the tables of the docs in the checkout at `root`."""
+    """Write the client's modules and the tables of the docs in the checkout at `root`."""
+    for name, text in listing_modules(root).items():
+        (root / name).write_text(text, encoding="utf-8")
     (root / CLIENT).write_text(client_module(), encoding="utf-8")
     for name, options in TABLES.items():
         page = root / name

@@ -23,8 +23,8 @@ _TABLE = "it is a table of numbers: set it from Python or in a recipe, or choose
 # fmt: off
 TRAINING_OPTIONS = (
     Option("data", "path", "", required=True,
-           help="The labelled images: a folder with one subfolder per class, a folder with a manifest.csv, or a zip of "
-                "either.",
+           help="The labelled images: a folder with one subfolder per class, a folder with a labels.csv, or a zip of "
+                "either. docs/data.md has all layouts.",
            not_in_jobs="a job names a dataset on the server"),
     Option("name", "str", "", required=True,
            help="The adapter's name, as used in requests, e.g. malaria.",
@@ -114,8 +114,11 @@ TRAINING_OPTIONS = (
            help="Average each prediction over 1, 2 (mirrored), 4 (rotated) or 8 (both) orientations, on the server "
                 "too."),
     Option("group_regex", "regex", DATA, unset="every image is its own group", longest=512,
-           help="Regular expression whose first group finds the patient, slide or source in a file name. Images of one "
-                "group stay in one split."),
+           help="Regular expression whose first group finds the patient, slide or source in a file name, or else in "
+                "its path below the dataset. Images of one group stay in one split."),
+    Option("class_depth", "int", DATA, unset="1, if the layout can be read in one way only", minimum=1, maximum=8,
+           help="How many levels of folders name the class: 1 for lung/1.png, 2 for lung/aca/1.png.",
+           not_in_jobs="the labels of a dataset are set when it is pushed: lensmount datasets push --class-depth 2"),
     Option("validation_fraction", "float", DATA, flag="--val-fraction", default=0.15, minimum=0, below=1,
            help="Fraction of the images held out to choose the best epoch."),
     Option("test_fraction", "float", DATA, default=0.15, minimum=0, below=1,

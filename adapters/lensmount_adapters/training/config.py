@@ -44,7 +44,8 @@ class TrainingConfig:
     variants of each image. `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and, for
     the trials, `max_seconds`.
 
-    Data: `size` None is the backbone's own. `orientations` above 1 averages each prediction over that many of the
+    Data: `class_depth` is how many levels of folders name the class (None: 1, if nothing else can be meant). `size`
+    None is the backbone's own. `orientations` above 1 averages each prediction over that many of the
     square's eight orientations, on the server too. `augmentation` overrides fields of the preset that `augment` names.
     `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
     (VolumePreprocessing), `resize` is for backbones of images.
@@ -79,6 +80,7 @@ class TrainingConfig:
     augment: str = "photo"
     augmentation: dict[str, Any] = field(default_factory=dict)
     group_regex: str | None = None
+    class_depth: int | None = None
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     batch_size: int = 32

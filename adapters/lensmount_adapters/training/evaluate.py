@@ -109,10 +109,11 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
 
 def _read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
     record, suffixes = manifest.training.get("split", {}), suffixes_of(manifest.preprocessing)
+    depth = record.get("class_depth")
     if split == "all":
-        folder = read_folder(data, classes=manifest.labels, suffixes=suffixes)
+        folder = read_folder(data, classes=manifest.labels, suffixes=suffixes, class_depth=depth)
         return folder, list(folder.samples)
-    folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes)
+    folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes, depth)
     return folder, reproduce_split(manifest, folder, split)
 
 

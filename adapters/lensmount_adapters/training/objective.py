@@ -225,6 +225,7 @@ class Classification(DataObjective[TrainingData]):
                 "validation_fraction": config.validation_fraction,
                 "test_fraction": config.test_fraction,
                 "group_regex": config.group_regex,
+                "class_depth": config.class_depth,
                 "groups": len({sample.group for sample in folder.samples}),
                 "shots": config.shots,
                 "parts": {

@@ -49,7 +49,7 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
     rule = preprocessing_of(config, backbone)
     require(not config.masks, "head segmentation for classes", "train_segmentation, or a recipe such as nuclei-unet")
     require(not backbone.dense, f"{backbone.name} for classes", "a backbone that returns one vector per image")
-    folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule))
+    folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule), class_depth=config.class_depth)
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:
         split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)

@@ -40,11 +40,21 @@ def push(
         typer.Argument(
             metavar="DIR",
             help="A folder with one folder of images for each class; or with a manifest.csv, labels.csv or "
-            "manifest.jsonl (path, label, optional group and split) at its top; or a zip of either.",
+            "manifest.jsonl (path, label, optional group and split) at its top; such a file; or a zip of either.",
         ),
     ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name on the server; by default that of the folder.")
+    ] = None,
+    class_depth: Annotated[
+        int | None,
+        typer.Option(
+            "--class-depth",
+            min=1,
+            max=8,
+            metavar="N",
+            help="How many levels of folders name the class: 1 for lung/1.png, 2 for lung/aca/1.png.",
+        ),
     ] = None,
     *,
     server: ServerOptions,
@@ -55,7 +65,7 @@ def push(
     resumes it.
     """
     with server.client() as client:
-        dataset = push_with_a_bar(client.datasets, path, name)
+        dataset = push_with_a_bar(client.datasets, path, name, class_depth)
     if server.json:
         print_json({**dataset.raw, "left_out": dict(dataset.left_out)})
     else:
@@ -143,10 +153,10 @@ def delete(
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
 
 
-def push_with_a_bar(datasets: Any, path: Path, name: str | None) -> Dataset:
+def push_with_a_bar(datasets: Any, path: Path, name: str | None, class_depth: int | None = None) -> Dataset:
     """Push a dataset. Ctrl-C prints that the upload can be resumed."""
     try:
-        pushed: Dataset = datasets.push(path, name, progress=True)
+        pushed: Dataset = datasets.push(path, name, progress=True, class_depth=class_depth)
     except KeyboardInterrupt:
         print_note("Stopped. The same command resumes the upload.")
         raise

@@ -67,6 +67,10 @@ def submit(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Upload this folder first, named by --dataset or after the folder."),
     ] = None,
+    class_depth: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, metavar="N", help="With --data: how many levels of its folders name the class."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch the training until it ends.")] = False,
     key: Annotated[
         str | None,
@@ -87,7 +91,7 @@ def submit(
     checked_name(adapter)  # before a folder is uploaded for it
     with server.client() as client:
         if data is not None:
-            pushed = push_with_a_bar(client.datasets, data, dataset)
+            pushed = push_with_a_bar(client.datasets, data, dataset, class_depth)
             print_note(f"dataset {pushed.reference}: {pushed.images:,} images")
             for warning in pushed.report.warnings:
                 print_note(f"warning: {warning.message} ({warning.code})")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -14,10 +13,13 @@ from types import TracebackType
 from typing import IO
 
 from lensmount_client._errors import CannotWrite, InvalidInput
+from lensmount_client._files.listing import FolderSource, Listed, Listing, Source, counted, list_source
 from lensmount_client._files.paths import IMAGE_SUFFIXES
+from lensmount_client._files.walk import order_of, passed_over_part
 from lensmount_client._show.progress import Report, no_report
 
-MANIFESTS = frozenset({"manifest.csv", "labels.csv", "manifest.jsonl"})  # at the top of the folder
+__all__ = ["Archive", "ZipSource", "counted", "open_archive"]
+
 MEMORY_BYTES = 64 * 2**20  # an archive up to this size never touches the disk
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold
 BLOCK_BYTES = 2**20
@@ -45,91 +47,108 @@ class Archive:
         return self.file.read(size_bytes)
 
 
-def open_archive(path: str | Path, report: Report = no_report) -> Archive:
-    """Open a zip as it is, or pack a folder into a temporary one: images and manifests, sorted, uncompressed.
+def open_archive(path: str | Path, report: Report = no_report, class_depth: int | None = None) -> Archive:
+    """Open a zip as it is, or pack a folder into a temporary one: its images, sorted, uncompressed.
 
-    Hidden files and files that are not images are left out and counted. The same contents give the same bytes,
+    The images are those that `lensmount train` would read, and what is left out is counted. Unless each class is a
+    folder at the top, a `manifest.jsonl` states label, group and part of each image. `path` may also be a file of
+    labels. With `class_depth`, the labels of a zip are stated in the same way. The same contents give the same bytes,
     so that an interrupted upload can resume. `report` is called with (bytes packed, None). Raises InvalidInput,
     or CannotWrite if the disk is full.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            return _pack(path, report)
+            return _pack(list_source(FolderSource(path), IMAGE_SUFFIXES, class_depth), report)
         if not path.exists():
             raise InvalidInput(f"{path}: no such file or folder")
+        if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and path.is_file():
+            folder = FolderSource(path.parent)
+            return _pack(list_source(folder, IMAGE_SUFFIXES, class_depth, path.name), report)
         if not path.is_file() or not zipfile.is_zipfile(path):
             raise InvalidInput(f"{path}: not a zip, expected a folder of images or a zip of one")
-        return _sealed(path.open("rb"), {})
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if class_depth is None:
+            return _sealed(path.open("rb"), {})
+        with zipfile.ZipFile(path) as archive:
+            return _pack(list_source(ZipSource(archive, str(path)), IMAGE_SUFFIXES, class_depth), report)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:  # ValueError: a NUL in the name
         raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _pack(folder: Path, report: Report) -> Archive:
-    left_out: Counter[str] = Counter()
+@dataclass(frozen=True, slots=True)
+class ZipSource:
+    """A zip file of the user's own, to be packed again. The server checks other zips, and far more strictly."""
+
+    archive: zipfile.ZipFile
+    title: str
+    prefix: str = ""
+
+    def list(self) -> Listing:
+        names = [name for name in self.archive.namelist() if name.startswith(self.prefix)]
+        names = [name[len(self.prefix) :] for name in names]
+        hidden = {part for name in names if (part := passed_over_part(name.removesuffix("/")))}
+        kept = [name for name in names if passed_over_part(name.removesuffix("/")) is None and name]
+        files = [name for name in kept if not name.endswith("/")]
+        folders = {name[:at] for name in kept for at, sign in enumerate(name) if sign == "/"}
+        return Listing(*(tuple(sorted(names, key=order_of)) for names in (files, folders, hidden)))
+
+    def has(self, path: str) -> bool:
+        return self.prefix + path in self.archive.NameToInfo
+
+    def size(self, path: str) -> int:
+        return self.archive.getinfo(self.prefix + path).file_size
+
+    def read(self, path: str) -> bytes:
+        return self.archive.read(self.prefix + path)
+
+    def below(self, prefix: str) -> ZipSource:
+        return ZipSource(self.archive, self.title, self.prefix + prefix)
+
+
+def _pack(listed: Listed, report: Report) -> Archive:
+    title = listed.source.title
     file: IO[bytes] = SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  the Archive closes it
     try:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, path in _files(folder, left_out):
-                _add(archive, name, path)
+            for name in sorted(labelled.path for labelled in listed.files):
+                _add(archive, name, _content(listed.source, name))
                 report(file.tell(), None)
-            if not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in archive.namelist()):
-                contents = f"only {counted(left_out)}" if left_out else "nothing"
-                raise InvalidInput(
-                    f"{folder}: found {contents}, expected images ({' '.join(sorted(IMAGE_SUFFIXES))}), "
-                    "with one folder per class, or a manifest.csv with the columns path and label"
-                )
-        return _sealed(file, dict(sorted(left_out.items())))
+            if not listed.plain:
+                _add(archive, "manifest.jsonl", _manifest(listed))
+        return _sealed(file, listed.left_out)
     except OSError as error:
         file.close()
         raise CannotWrite(
-            f"the archive of {folder} cannot be written ({error.strerror}). Fix: set TMPDIR to a folder with more space"
+            f"the archive of {title} cannot be written ({error.strerror}). Fix: set TMPDIR to a folder with more space"
         ) from error
     except BaseException:
         file.close()
         raise
 
 
-def _files(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, Path]]:
-    """Names in the archive, sorted, each with the path of its file."""
-    entries = []
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        hidden = [name for name in folders if _is_hidden(name)]
-        left_out.update({"hidden folders": len(hidden)} if hidden else {})
-        folders[:] = [name for name in folders if name not in hidden]
-        at_top = Path(parent) == folder
-        for name in files:
-            if _is_hidden(name):
-                left_out["hidden"] += 1
-            elif Path(name).suffix.lower() in IMAGE_SUFFIXES or (at_top and name in MANIFESTS):
-                path = Path(parent, name)
-                entries.append((path.relative_to(folder).as_posix(), path))
-            else:
-                left_out[Path(name).suffix.lower() or "without a suffix"] += 1
-    return iter(sorted(entries))
+def _manifest(listed: Listed) -> bytes:
+    """Label, group and part of each image, in the order of paths."""
+    rows = []
+    for labelled in sorted(listed.files, key=lambda labelled: labelled.path):
+        stated = {"group": labelled.group, "split": labelled.split}
+        row = {"path": labelled.path, "label": labelled.label} | {k: v for k, v in stated.items() if v is not None}
+        rows.append(json.dumps(row, ensure_ascii=False))
+    return ("\n".join(rows) + "\n").encode()
 
 
-def _refuse(error: OSError) -> None:
-    raise InvalidInput(f"{error.filename}: cannot be read ({error.strerror})") from error
+def _content(source: Source, name: str) -> bytes:
+    """All bytes of an image; an empty file too: the server reports it as unreadable."""
+    try:
+        return source.read(name)
+    except (OSError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{source.title}: {name}: cannot be read ({reason}). Fix: permit reading it") from error
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db")
-
-
-def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     entry = zipfile.ZipInfo(name, EPOCH)
     entry.create_system, entry.external_attr = 3, 0o100644 << 16
-    if not path.is_file():
-        raise InvalidInput(f"{path}: not a regular file (a broken link?)")
-    try:
-        content = path.read_bytes()  # empty files too: the server reports them as unreadable
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        archive.writestr(entry, content)
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"{name!r}: this file name is not UTF-8. Fix: rename the file") from error
+    archive.writestr(entry, content)
 
 
 def _sealed(file: IO[bytes], left_out: Mapping[str, int]) -> Archive:
@@ -139,8 +158,3 @@ def _sealed(file: IO[bytes], left_out: Mapping[str, int]) -> Archive:
         digest.update(block)
         size_bytes += len(block)
     return Archive(file, f"sha256:{digest.hexdigest()}", size_bytes, left_out)
-
-
-def counted(left_out: Mapping[str, int]) -> str:
-    """{".txt": 2, "hidden": 1} as "2 .txt, 1 hidden"."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item)))

@@ -7,13 +7,19 @@ import difflib
 import glob
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
+from lensmount_client._files.listing import counted
+from lensmount_client._files.walk import check_names, is_input_name, walk
 
 MAX_NAMES = 1000  # of a folder that are compared with a missing name
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what the server decodes
+IMAGE_SUFFIXES = (  # what the server decodes
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".avif", ".heic", ".heif", ".dcm", ".dicom"),
+)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -45,10 +51,12 @@ def _suggestion(path: Path) -> str:
 
 
 def find_images(where: str | Path) -> Iterator[str]:
-    """Paths in a folder (recursive, by image suffix, sorted, without hidden files), of a pattern, or of one file.
+    """Paths in a folder (recursive, by image suffix, sorted), of a pattern, or of one file.
 
-    A file that is named or matched by a pattern counts as an image, with any suffix. The search is lazy: a folder
-    of a million images is walked as the paths are consumed. Raises InvalidInput if nothing is found.
+    A folder gives the files that `datasets push` takes from it: hidden files and those that systems leave are passed
+    over, links are followed. A file that is named or matched by a pattern counts as an image, with any suffix. The
+    search is lazy: a folder of a million images is walked as the paths are consumed. Raises InvalidInput if nothing is
+    found, or for a name that is not UTF-8.
     """
     text = os.fspath(where)
     if Path(text).is_dir():
@@ -61,15 +69,23 @@ def find_images(where: str | Path) -> Iterator[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
+    left_out: Counter[str] = Counter()
     empty = True
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                empty = False
-                yield os.path.normpath(os.path.join(parent, name))  # noqa: PTH118  Path is 20 times slower
+    for found in walk(folder):
+        if found.kind in ("file", "broken") and is_input_name(found.path, IMAGE_SUFFIXES):
+            check_names([found.path])
+            empty = False
+            yield os.path.normpath(found.real)  # a broken link fails when it is read, with its name
+        elif found.kind == "hidden":
+            left_out["hidden folders" if found.path.endswith("/") else "hidden"] += 1
+        elif found.kind == "file":
+            left_out[Path(found.path).suffix.lower() or "without a suffix"] += 1
     if empty:
-        raise InvalidInput(f"{folder}: no images in this folder ({' '.join(sorted(IMAGE_SUFFIXES))})")
+        only = f"only {counted(left_out)}" if left_out else "nothing"
+        raise InvalidInput(
+            f"{folder}: found no images in this folder, {only}, expected {' '.join(sorted(IMAGE_SUFFIXES))} files. "
+            "Fix: name the files themselves if they are images"
+        )
 
 
 def _match(pattern: str) -> Iterator[str]:

@@ -24,18 +24,25 @@ class Datasets:
     def __init__(self, send: SendCall) -> None:
         self._send = send
 
-    def push(self, path: str | Path, name: str | None = None, progress: bool | Report = False) -> Dataset:
+    def push(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        progress: bool | Report = False,
+        class_depth: int | None = None,
+    ) -> Dataset:
         """Upload a folder of images, by default under its own name. The same images make no second version.
 
         `path` is a folder with one folder of images for each class, a folder with a `manifest.csv`,
-        `labels.csv` or `manifest.jsonl` (path, label, optional group and split) at its top, or a zip of
-        either. It is sent in chunks, and resumes after a lost connection or when the same push is called again.
-        `progress` draws a bar, or is called with (bytes packed, None) and then with (bytes that the server has,
-        bytes in total). The dataset's `report` says what the server found. Raises DatasetRejected, ZipTooLarge,
-        InvalidInput.
+        `labels.csv` or `manifest.jsonl` (path, label, optional group and split) at its top, such a file, or a zip
+        of either. docs/data.md has all layouts. `class_depth` is how many levels of folders name the class: 1 for
+        lung/1.png, 2 for lung/aca/1.png. The data are sent in chunks, and the upload resumes after a lost connection or
+        when the same push is called again. `progress` draws a bar, or is called with (bytes packed, None) and then with
+        (bytes that the server has, bytes in total). The dataset's `report` says what the server found. Raises
+        DatasetRejected, ZipTooLarge, InvalidInput.
         """
         name = _name_of(path, name)
-        with reporting(progress, None, "bytes") as report, open_archive(path, report) as archive:
+        with reporting(progress, None, "bytes") as report, open_archive(path, report, class_depth) as archive:
             return run_operation(upload(name, archive, report), self._send)
 
     def get(self, name: str, version: int | None = None) -> Dataset:
@@ -64,12 +71,18 @@ class AsyncDatasets:
     def __init__(self, send: AsyncSendCall) -> None:
         self._send = send
 
-    async def push(self, path: str | Path, name: str | None = None, progress: bool | Report = False) -> Dataset:
+    async def push(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        progress: bool | Report = False,
+        class_depth: int | None = None,
+    ) -> Dataset:
         """See `Datasets.push`."""
         name = _name_of(path, name)
         with (
             reporting(progress, None, "bytes") as report,
-            await asyncio.to_thread(open_archive, path, report) as archive,
+            await asyncio.to_thread(open_archive, path, report, class_depth) as archive,
         ):
             return await arun_operation(upload(name, archive, report), self._send)
 
@@ -93,6 +106,8 @@ class AsyncDatasets:
 def _name_of(path: str | Path, name: str | None) -> str:
     if name is None:
         path = Path(path).resolve()
+        if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and path.is_file():
+            path = path.parent
         name = path.stem if path.suffix.lower() == ".zip" else path.name
     return checked_name(name, "dataset name")
 

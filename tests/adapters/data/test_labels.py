@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from lensmount_adapters.data.labels import MAX_FILE_BYTES, read_rows
+from lensmount_adapters.data.labels import MAX_FILE_BYTES, part_of, read_rows
 from lensmount_adapters.errors import DatasetError
 
 
@@ -48,22 +48,21 @@ def test_json_lines_give_the_same_and_numbers_count_as_text() -> None:
     ("text", "row", "found"),
     [
         ("", 1, "expected a header"),
-        ("name,class\nx,y\n", 1, "no column path and label"),
-        ("path;label\nx;y\n", 1, "separated by commas"),
+        ("colour,size\nx,y\n", 1, "no column path and label"),
+        ("file,size\nx,y\n", 1, "separated by commas"),
+        ("image,class,category\nx,y,z\n", 1, "columns class and category, and each could be the label"),
         ("path,label,label\nx,y,z\n", 1, "column label twice"),
         ("path,label\na.png,cat\nb.png\n", 3, "found 1 cells, expected the 2"),
         ("path,label\na.png,cat,more\n", 2, "found 3 cells"),
         ("path,label\na.png,\n", 2, "no label"),
         ("path,label\n,cat\n", 2, "no path"),
-        ("path,label\na.png,=cmd()\n", 2, "spreadsheet would execute"),
-        ("path,label\na.png,cat\n@SUM(A1).png,cat\n", 3, "spreadsheet would execute"),
-        ("path,label,group\na.png,cat,+1+1\n", 2, "spreadsheet would execute"),
+        ("path,label\na.png,cat\nb.png,Cat\n", 3, "'cat' in row 2: they differ only in upper and lower case"),
+        ("path,label\na.png,cat|ring\n", 2, "several labels of one image (cat|ring)"),
+        ("path,label\na.png,cat\nhttps://x.org/1.png,dog\n", 3, "web address"),
         ("path,label\na.png,cat\na.png,dog\n", 3, "row 2 already has it"),
         ("path,label\n../a.png,cat\n", 2, "'..' in the path"),
-        ("path,label\n/a.png,cat\n", 2, "absolute path"),
-        ("path,label\nC:a.png,cat\n", 2, "absolute path"),
-        ("path,label\na\\b.png,cat\n", 2, "backslash"),
-        ("path,label,split\na.png,cat,holdout\n", 2, "expected train, validation, test"),
+        ("path,label\n..\\a.png,cat\n", 2, "'..' in the path"),
+        ("path,label,split\na.png,cat,spare\n", 2, "expected train, validation, test"),
         ("path,label\na.png,c\0t\n", 2, "control character"),
         ('path,label\na.png,"cat\n', 2, "not CSV"),
         ('path,label\na.png,"c"at\n', 2, "not CSV"),
@@ -89,6 +88,7 @@ def test_zip_11_a_csv_is_refused_with_the_row_named(text: str, row: int, found: 
         ('{"path": "a.png", "label": true}', "found a label that is not text"),
         ('{"path": "a.png", "label": 1.5}', "found a label that is not text"),
         ('{"path": "a.png", "label": ["x"]}', "found a label that is not text"),
+        ('{"path": "a.png", "label": ["x", "y"]}', "several labels of one image (x, y)"),
         ('{"path": ["a.png"], "label": "x"}', "found a path that is not text"),
         ('{"path": "a.png"}', "found no label"),
         ('{"path": "a.png", "label": "\\ud800"}', "control character"),
@@ -105,7 +105,9 @@ def test_zip_11_json_lines_are_refused_with_the_row_named(line: str, found: str)
 
 def test_zip_11_bytes_that_are_not_utf8_are_refused_with_their_row() -> None:
     assert "row 3: found bytes that are not UTF-8" in refusal("labels.csv", b"path,label\na.png,cat\nb.png,\xff\xfe\n")
-    assert "row 1" in refusal("labels.csv", "path,label\n".encode("utf-16"))
+    assert "row 2: found bytes that are not UTF-16-LE" in refusal(
+        "labels.csv", "path,label\na".encode("utf-16") + b"\x00\xd8"
+    )
 
 
 def test_zip_11_a_huge_file_and_one_without_rows_are_refused() -> None:
@@ -114,10 +116,61 @@ def test_zip_11_a_huge_file_and_one_without_rows_are_refused() -> None:
     assert "found no rows" in refusal("manifest.jsonl", "\n\n")
 
 
-def test_signed_numbers_are_labels_and_not_formulas() -> None:
-    rows = read_rows("labels.csv", b"path,label\na.png,-1\nb.png,+1\nc.png,-0.5\n")
+def test_labels_that_a_spreadsheet_would_take_for_formulas_are_labels() -> None:
+    rows = read_rows("labels.csv", b"path,label\na.png,-1\nb.png,+ve\nc.png,=pos\nd.png,@home\n-e.png,-ve\n")
 
-    assert [row.label for row in rows] == ["-1", "+1", "-0.5"]
+    assert [row.label for row in rows] == ["-1", "+ve", "=pos", "@home", "-ve"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "path"),
+    [
+        ("a\\b.png", "a/b.png"),
+        (".\\a\\b.png", "a/b.png"),
+        ("./a//b.png", "a/b.png"),
+        ("C:\\x\\b.png", "C:/x/b.png"),
+        ("/x/b.png", "/x/b.png"),
+        ("file:///x/b.png", "/x/b.png"),
+        ("e\u0301.png", "\u00e9.png"),
+    ],
+)
+def test_paths_of_any_system_get_slashes(stated: str, path: str) -> None:
+    assert read_rows("labels.csv", f"path,label\n{stated},cat\n".encode())[0].path == path
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        *((word, "train") for word in ("train", "Training", "TRAIN", "train_set", "training-data")),
+        *((word, "validation") for word in ("val", "Valid", "validation", "dev", "validation set")),
+        *((word, "test") for word in ("test", "Testing", "eval", "holdout", "hold-out", "hold_out", "test_images")),
+        *((word, None) for word in ("", "trains", "vehicle", "seg_train", "set", "data", "testis", "contest", "1")),
+    ],
+)
+def test_words_name_parts(word: str, part: str | None) -> None:
+    assert part_of(word) == part
+
+
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        ("filename,class,patient,set", "a.png,cat,7,train"),
+        ("Image_ID;Diagnosis;Patient ID;Split", "a.png;cat;7;training"),
+        ("subset\tsubject\tdx\tfile name", "train\t7\tcat\ta.png"),
+        ("path,label,group,split,id,class", "a.png,cat,7,train,x,y"),
+    ],
+)
+def test_columns_have_the_names_that_people_use(head: str, line: str) -> None:
+    row = read_rows("labels.csv", f"{head}\n{line}\n".encode())[0]
+
+    assert (row.path, row.label, row.group, row.split) == ("a.png", "cat", "7", "train")
+
+
+@pytest.mark.parametrize("label", ["Carcinoma, NOS", "a/b", "rock; paper", "x, y"])
+def test_a_sign_in_one_name_does_not_make_it_several_labels(label: str) -> None:
+    rows = f'path,label\n1.png,"{label}"\n2.png,"{label}"\n3.png,"Adenoma, NOS"\n4.png,other\n'
+
+    assert read_rows("labels.csv", rows.encode())[0].label == label
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "manifest.jsonl"])

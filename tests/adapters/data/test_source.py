@@ -24,14 +24,14 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         for name, data in FILES.items():
             archive.writestr(top + name, data)
-    return ArchiveSource.open(open_archive(tmp_path / "d.zip"), "d.zip", ("labels.csv",))
+    return ArchiveSource(open_archive(tmp_path / "d.zip"), "d.zip").below(top)
 
 
 def test_files_are_listed_folder_by_folder_and_hidden_ones_apart(source: Source) -> None:
     listing = source.list()
 
     assert listing.files == ("a/1.png", "a/deep/2.png", "a b/3.png", "notes.txt")
-    assert listing.folders == ("a", "a b")
+    assert listing.folders == ("a", "a/deep", "a b")
     assert listing.hidden == ("a/.DS_Store",)
 
 
@@ -43,13 +43,15 @@ def test_files_are_found_measured_and_read_by_their_listed_path(source: Source) 
     assert not source.has("a/9.png")
 
 
-def zipped(path: Path, *names: str) -> ArchiveSource:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
+def test_folders_are_those_of_files_and_of_entries_and_what_is_passed_over_is_named_once(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name in ("a/b/1.png", "__MACOSX/a/._1.png", "__MACOSX/a/._2.png", "a/@eaDir/x/1.png", "a/.x"):
             archive.writestr(name, b"x")
-    return ArchiveSource.open(open_archive(path), "d.zip", ("labels.csv",))
+        for name in ("empty/deep/", ".git/", "a/"):
+            archive.writestr(name, b"")
 
+    listing = ArchiveSource(open_archive(tmp_path / "d.zip"), "d.zip").list()
 
-def test_a_single_class_folder_is_not_a_top_folder(tmp_path: Path) -> None:
-    assert zipped(tmp_path / "1.zip", "a/1.png", "a/deep/2.png").list().folders == ("a",)
-    assert zipped(tmp_path / "2.zip", "top/labels.csv", "top/1.png").list().files == ("1.png", "labels.csv")
+    assert listing.files == ("a/b/1.png",)
+    assert listing.folders == ("a", "a/b", "empty", "empty/deep")
+    assert listing.hidden == (".git/", "__MACOSX/", "a/.x", "a/@eaDir/")

@@ -54,9 +54,14 @@ def test_files_left_out_are_counted_by_kind(folder: Path) -> None:
 
 @pytest.mark.parametrize("manifest", ["manifest.csv", "labels.csv", "manifest.jsonl"])
 def test_a_manifest_at_the_top_travels_with_the_images(manifest: str, folder: Path) -> None:
-    (folder / manifest).write_text("path,label\n")
+    rows = {
+        "manifest.jsonl": '{"path": "cat/b.png", "label": "x", "split": "test"}\n'
+        '{"path": "dog/deep/c.jpg", "label": "y"}\n'
+    }
+    (folder / manifest).write_text(rows.get(manifest, "label,path,split\ny,dog/deep/c.jpg,\nx,cat/b.png,test\n"))
     with open_archive(folder) as archive:
-        assert manifest in names(archive)
+        assert names(archive) == ["cat/b.png", "dog/deep/c.jpg", "manifest.jsonl"]
+        assert zipfile.ZipFile(archive.file).read("manifest.jsonl").decode() == rows["manifest.jsonl"]
 
 
 def test_the_bytes_depend_on_names_and_contents_alone(folder: Path, tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def empty_folder(path: Path) -> None:
 
 def only_text(path: Path) -> None:
     path.mkdir()
-    (path / "a.bmp").write_bytes(b"x")
+    (path / "a.svg").write_bytes(b"x")
 
 
 def manifest_alone(path: Path) -> None:
@@ -111,16 +116,17 @@ def no_zip(path: Path) -> None:
 
 def broken_link(path: Path) -> None:
     path.mkdir()
-    (path / "a.png").symlink_to("nowhere.png")
+    (path / "a").mkdir()
+    (path / "a" / "a.png").symlink_to("nowhere.png")
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda path: None, "no such file or folder"),
-        (empty_folder, "found nothing, expected images"),
-        (only_text, r"found only 1 \.bmp, expected images"),
-        (manifest_alone, "expected images"),
+        (empty_folder, "found no class folders and no images, expected images"),
+        (only_text, "found no class folders and no images, expected images"),
+        (manifest_alone, r"manifest\.csv: found no rows"),
         (no_zip, "not a zip"),
         (broken_link, "broken link"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,10 @@ def test_names_are_those_of_the_folder_or_zip_and_checked_before_sending(server:
 
 
 def test_a_refusal_of_the_server_is_a_typed_error(server: Any, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"x")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        archive.writestr("a.png", b"x")
     with Client(server.url) as client, pytest.raises(DatasetTooSmall):
-        client.datasets.push(tmp_path, name="pets")
+        client.datasets.push(tmp_path / "pets.zip")
 
 
 def test_get_list_delete_and_pull(server: Any, folder: Path, tmp_path: Path) -> None:

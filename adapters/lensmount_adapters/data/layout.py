@@ -1,0 +1,311 @@
+"""Recognise how a folder states classes and parts: by class folders, parts above or below them, wrapping folders.
+
+What can be read in two ways is refused with both readings. The client has a copy of this module (`make options` writes
+it), so that it and the server find the same classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lensmount_adapters.data.labels import check_label, part_of
+from lensmount_adapters.data.refusal import refusal
+from lensmount_adapters.data.walk import listed_names, order_of
+
+_WRAPPINGS = 3  # folders around the data that are passed through
+_IMAGES = frozenset(
+    {"image", "images", "img", "imgs", "jpegimages", "input", "inputs", "photos", "original", "originals"}
+)
+_MASKS = frozenset(
+    {
+        *("mask", "masks", "label", "labels", "gt", "groundtruth", "annotation", "annotations", "annots", "target"),
+        *("targets", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "manual", "truth"),
+    }
+)
+_MASK_FILE = re.compile(
+    r"^(.+?)[ _.-]*(mask|masks|seg|segmentation|gt|groundtruth|label)(?:[ _.-]?\d*)$", re.IGNORECASE
+)
+_UNITS = frozenset(
+    {
+        *("patient", "patients", "pat", "subject", "sub", "case", "slide", "scan", "session", "visit", "day", "batch"),
+        *("video", "clip", "series", "study", "site", "animal", "mouse", "plate", "well", "roi", "tile", "person"),
+    }
+)
+_RANKS = frozenset({"grade", "stage", "type", "class", "level", "score", "category", "degree", "birads"})
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One image file with its label and, if stated, its group and split."""
+
+    path: str
+    label: str
+    group: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The labelled files, and sentences for the user. `plain`: the label is the folder at the top of each path."""
+
+    files: tuple[Labelled, ...]
+    notes: tuple[str, ...] = ()
+    plain: bool = True
+
+
+def wrapping(inputs: Iterable[str], stops: Iterable[str], class_depth: int | None = None) -> str:
+    """The folder below which the data begin, as `data/cells/`, or "".
+
+    A folder is passed through if all images are in it and it has no image itself. It is not if a file of `stops` is in
+    it or above it: labels and annotations are at the root of the data.
+    """
+    inputs, stops = list(inputs), list(stops)
+    prefix = ""
+    for _ in range(_WRAPPINGS):
+        below = [path[len(prefix) :] for path in inputs]
+        tops = {path.partition("/")[0] for path in below if "/" in path}
+        if len(tops) != 1 or any("/" not in path for path in below):
+            break
+        (top,) = tops
+        inner = f"{prefix}{top}/"
+        if any(path.rpartition("/")[0] + "/" == prefix or (not prefix and "/" not in path) for path in stops):
+            break
+        labelled = any(path.startswith(inner) and "/" not in path[len(inner) :] for path in stops)
+        flat = any(path.count("/") == 1 for path in below)
+        deep_enough = class_depth is None or min(path.count("/") for path in below) > class_depth
+        groups = all(_words(path.split("/")[1]) & _UNITS for path in below)  # patient_01 is no class
+        if not labelled and (flat or groups or part_of(top) or not deep_enough):
+            break
+        prefix = inner
+    return prefix
+
+
+def by_folders(title: str, inputs: Sequence[str], folders: Sequence[str], class_depth: int | None = None) -> Layout:
+    """Take the classes from the names of folders. `inputs` are images and `folders` all folders below the root.
+
+    `class_depth` is how many levels of folders name the class: 1 for `lung/1.png`, 2 for `lung/aca/1.png`. None: 1,
+    but a layout that can be read in two ways is refused. Raises a refusal with both readings and the way out.
+    """
+    tops = sorted({path.partition("/")[0] for path in folders})
+    if not tops or not any("/" in path for path in inputs):
+        _refuse_flat(title, inputs, tops)
+    inputs = [path for path in inputs if "/" in path]
+    if class_depth is None:
+        _refuse_masks(title, inputs)
+    parts = {top: part_of(top) for top in tops}
+    if all(parts.values()) and _may_be_parts(title, inputs, class_depth):
+        return _with_two_classes(title, _in_parts(title, inputs, folders, class_depth))
+    if class_depth is None:
+        _refuse_some_parts(title, inputs, parts)
+    if class_depth in (None, 1) and len(tops) > 1 and (layout := _with_parts_below(inputs)):
+        return layout
+    if len(tops) == 1 and class_depth is None:
+        _refuse_one_class(title, tops[0])
+    labels = _labels(title, {path: path for path in inputs}, folders, class_depth)
+    files = tuple(Labelled(path, labels[path]) for path in inputs)
+    return _with_two_classes(title, Layout(files, (), class_depth is None))
+
+
+def _with_two_classes(title: str, layout: Layout) -> Layout:
+    labels = {file.label for file in layout.files}
+    if len(labels) < 2:
+        _refuse_one_class(title, *labels)
+    return layout
+
+
+def _refuse_one_class(title: str, name: str) -> NoReturn:
+    raise refusal(
+        f"{title}: found one class folder ({name}), expected at least two. "
+        "Fix: add a folder with images of another class",
+        "dataset_too_small",
+    )
+
+
+def _labels(title: str, inner: dict[str, str], folders: Iterable[str], class_depth: int | None) -> dict[str, str]:
+    """The label of each path by its `inner` path, the one below its part. Refuses folders without an image."""
+    depth = class_depth or 1
+    if class_depth is None:
+        _refuse_nested(title, sorted(set(inner.values()), key=order_of))
+    labels: dict[str, str] = {}
+    for path, below in inner.items():
+        names = below.split("/")[:-1]
+        if len(names) < depth:
+            raise refusal(
+                f"{title}: found {path} with {len(names)} folder(s) around it, expected {depth}, because --class-depth "
+                f"is {depth}. Fix: move it into a folder of its class, or choose another --class-depth"
+            )
+        labels[path] = "/".join(names[:depth])
+    filled = {"/".join(names[: number + 1]) for names in map(_names, inner.values()) for number in range(len(names))}
+    empty = [name for name in folders if name.count("/") < depth and name not in filled]
+    if empty:
+        raise refusal(
+            f"{title}: found no images in {listed_names(sorted(empty), 10)}, expected some in every class folder. "
+            "Fix: add images or remove the folder",
+            "dataset_too_small",
+        )
+    for label in sorted(set(labels.values())):
+        if why := check_label(label):
+            raise refusal(f"{title}: {why} (a class folder's name). Fix: rename the folder")
+    return labels
+
+
+def _names(path: str) -> list[str]:
+    return path.split("/")[:-1]
+
+
+def _may_be_parts(title: str, inputs: Sequence[str], class_depth: int | None) -> bool:
+    """Whether class folders are below the parts. Images without one are refused, unless the depth was stated."""
+    direct = [path for path in inputs if path.count("/") == 1]
+    if not direct:
+        return True
+    if class_depth == 1 and len(direct) == len(inputs):
+        return False
+    raise refusal(
+        f"{title}: found {len(direct)} image(s) such as {direct[0]} in a folder named like a part of a split, expected "
+        "a class folder between them. Fix: put the images of each class into a folder (train/cat/1.png), leave out a "
+        "part that has no classes, or say --class-depth 1 if the folders are the classes"
+    )
+
+
+def _in_parts(title: str, inputs: Sequence[str], folders: Sequence[str], class_depth: int | None) -> Layout:
+    """Parts above class folders: `train/cat/1.png`. Each part may have folders around its classes."""
+    tops = sorted({path.partition("/")[0] for path in folders})
+    inner: dict[str, str] = {}
+    inner_folders: set[str] = set()
+    empty: list[str] = []
+    seconds = {path.split("/")[1] for path in inputs}  # one name in every part is a folder around the classes
+    for top in tops:
+        below = [path[len(top) + 1 :] for path in inputs if path.startswith(f"{top}/")]
+        if not below:
+            empty.append(top)
+            continue
+        wrapped = len(seconds) == 1 or all(part_of(path.partition("/")[0]) for path in below)
+        prefix = f"{top}/{wrapping(below, (), class_depth) if wrapped else ''}"
+        inner |= {path: path[len(prefix) :] for path in inputs if path.startswith(prefix)}
+        inner_folders |= {folder[len(prefix) :] for folder in folders if folder.startswith(prefix)}
+    if empty:
+        raise refusal(
+            f"{title}: found no images in {listed_names(empty)}, expected some in every part. "
+            "Fix: add images or remove the folder",
+            "dataset_too_small",
+        )
+    labels = _labels(title, inner, sorted(inner_folders), class_depth)
+    files = tuple(Labelled(path, labels[path], None, part_of(path.partition("/")[0])) for path in inputs)
+    stated = ", ".join(f"{top}: {part_of(top)}" for top in tops)
+    return Layout(files, (f"The parts of the split are taken from the folders as stated ({stated})",), False)
+
+
+def _with_parts_below(inputs: Sequence[str]) -> Layout | None:
+    """Parts below the class folders: `cat/train/1.png`."""
+    names = [_names(path) for path in inputs]
+    if any(len(parts) < 2 or part_of(parts[1]) is None for parts in names):
+        return None
+    if len({part_of(parts[1]) for parts in names}) < 2:
+        return None
+    files = tuple(Labelled(path, parts[0], None, part_of(parts[1])) for path, parts in zip(inputs, names, strict=True))
+    stated = ", ".join(sorted({parts[1] for parts in names}))
+    return Layout(files, (f"The parts of the split are taken from the folders in each class ({stated})",), False)
+
+
+def _refuse_flat(title: str, inputs: Sequence[str], tops: Sequence[str]) -> None:
+    fix = (
+        "Fix: put the images of each class into a folder named after it (cat/1.jpg, dog/1.jpg), or add a labels.csv "
+        "with the columns path and label"
+    )
+    if inputs:
+        raise refusal(
+            f"{title}: found {len(inputs)} image(s), but no class folders, expected at least two. {fix}",
+            "dataset_too_small",
+        )
+    found = f"no images in {listed_names(list(tops), 10)}" if tops else "no class folders and no images"
+    raise refusal(f"{title}: found {found}, expected images in at least two class folders. {fix}", "dataset_too_small")
+
+
+def _refuse_masks(title: str, inputs: Sequence[str]) -> None:
+    """Refuse folders of images and masks, and masks that lie next to their images, as classes."""
+    parents = {path.rpartition("/")[0] for path in inputs}
+    words = {_word(name) for path in inputs for name in path.split("/")[:-1]}
+    leaves = {_word(parent.rpartition("/")[2]) for parent in parents}
+    found = ""
+    if leaves <= _IMAGES | _MASKS and leaves & _IMAGES and leaves & _MASKS:
+        found = f"folders of images and of masks ({listed_names(sorted(parents))})"
+    elif not words & _MASKS:
+        stems = {path.rpartition(".")[0].lower() for path in inputs}
+        masks = [path for path in inputs if _is_mask_of(path.rpartition(".")[0].lower(), stems)]
+        if 3 * len(masks) >= len(inputs):
+            found = f"{len(masks)} masks next to their images (such as {masks[0]})"
+    if found:
+        raise refusal(
+            f"{title}: found {found}, expected folders of classes. Fix: to train masks, use images/ and masks/ with "
+            "files of the same names and train_segmentation (docs/training.md); to train classes, leave the masks out, "
+            "or say --class-depth 1 if the folders are the classes"
+        )
+
+
+def _is_mask_of(stem: str, stems: set[str]) -> bool:
+    folder, slash, name = stem.rpartition("/")
+    match = _MASK_FILE.match(name)
+    return match is not None and f"{folder}{slash}{match[1]}" in stems
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[\s_.\-\d]+", "", name.lower())
+
+
+def _refuse_some_parts(title: str, inputs: Sequence[str], parts: dict[str, str | None]) -> None:
+    """Refuse parts with class folders next to other folders, and names that only look like parts (`seg_train`)."""
+    deep = {path.partition("/")[0] for path in inputs if path.count("/") > 1}
+    named = [top for top, part in parts.items() if part and top in deep]
+    looks = [top for top in parts if top in deep and any(part_of(word) for word in re.split(r"[\s_.-]+", top))]
+    others = [top for top in parts if top not in looks]
+    if (named and others) or len(looks) == len(parts) > 1:
+        others_too = f" next to {listed_names(others)}" if others else ""
+        raise refusal(
+            f"{title}: found folders named like parts of a split ({listed_names(looks)}){others_too}, which can be "
+            "read in two ways: as parts with class folders in them, or as classes. Fix: for parts, name the folders "
+            "train, validation and test, and move all others elsewhere; for classes, say --class-depth 1"
+        )
+
+
+def _refuse_nested(title: str, inputs: Sequence[str]) -> None:
+    """Refuse class folders that contain folders which could be the classes: `lung/aca/1.png`, `lung/scc/2.png`."""
+    below: dict[str, set[str]] = {}
+    direct: set[str] = set()
+    for path in inputs:
+        top, _, rest = path.partition("/")
+        if "/" in rest:
+            below.setdefault(top, set()).add(rest.partition("/")[0])
+        else:
+            direct.add(top)
+    nested = sorted(
+        f"{top}/{name}"
+        for top, names in below.items()
+        if top not in direct and len(names) > 1 and not all(map(_is_unit, names))
+        for name in names
+    )
+    if nested:
+        tops = sorted({*below, *direct})
+        raise refusal(
+            f"{title}: found folders in the class folders ({listed_names(nested)}), which can be read in two ways: as "
+            f"{len(tops)} classes ({listed_names(tops)}), or as {len(nested)} or more ({listed_names(nested)}). "
+            "Fix: say which with --class-depth 1 or --class-depth 2 (class_depth in Python), or add a labels.csv with "
+            "the columns path and label"
+        )
+
+
+def _words(name: str) -> set[str]:
+    """The words of a name in lower case: `patient_07` and `Patient07` have the words patient and 07."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+", name)}
+
+
+def _is_unit(name: str) -> bool:
+    """Whether a folder's name is that of a patient, a slide or a session, such as `patient_07`, `S12` or `40X`."""
+    if _words(name) & _UNITS:
+        return True
+    if _words(name) & _RANKS:
+        return False
+    letters, digits = sum(map(str.isalpha, name)), sum(map(str.isdigit, name))
+    return digits >= 2 or (digits == 1 and letters <= 2) or len(name) == 1
