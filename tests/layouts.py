@@ -142,9 +142,7 @@ GOOD = {
     "names that begin a formula": same(images("+ve", "-ve", "=pos")),
     "names in other letters": same(images("é è", "猫", "<b>x</b>", "007")),
     "other files": same(CATS, {"notes.txt": "x", "cat/a.txt": "x", "x": "x"}, {".txt": 2, "without a suffix": 1}),
-    "an image next to the folders": Good(
-        CATS | {"9.png": None}, expected(CATS, first), {"images outside class folders": 1}
-    ),
+    "an image next to the folders": Good(CATS | {"9.png": None}, expected(CATS, first), {"outside class folders": 1}),
     "what systems leave": same(CATS, JUNK),
     "hidden files and folders": same(CATS, {".a.png": None, ".git/b.png": None}, {"hidden": 1, "hidden folders": 1}),
     "a vehicle called train": same(images("train", "car", "bus")),
@@ -232,7 +230,7 @@ GOOD = {
     "images without a row": Good(
         FLAT | {"8.png": None, "labels.csv": rows_of("path,label", "images/{n}.png,{label}")},
         PETS,
-        {"images without a row": 1},
+        {"not in labels.csv": 1},
     ),
     "labels in a folder around": Good(
         {f"top/{k}": v for k, v in FLAT.items()} | {"top/labels.csv": rows_of("path,label", "images/{n}.png,{label}")},

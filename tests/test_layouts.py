@@ -134,7 +134,7 @@ def test_a_layout_is_refused_by_train_and_push_in_the_same_words(name: str, tmp_
 
 def test_the_client_has_the_server_s_list_of_suffixes_and_its_rule() -> None:
     assert set(paths.IMAGE_SUFFIXES) == set(IMAGE_SUFFIXES)
-    for name, text in copies.listing_modules(ROOT).items():
+    for name, text in copies.listing_modules().items():
         assert (ROOT / name).read_text() == text, f"{name}: run `make options`"
 
 

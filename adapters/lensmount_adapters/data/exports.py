@@ -20,6 +20,8 @@ from lensmount_adapters.data.refusal import refusal
 from lensmount_adapters.data.walk import listed_names
 
 MAX_EXPORT_BYTES = 16 * 2**20
+MAX_OBJECTS = 500_000  # of a JSON file; a file of brackets alone would need much memory
+MAX_XML_BYTES = 2**18  # of the file of one image
 MAX_EXPORT_FILES = 20  # JSON and CVAT files that are looked into
 _WAY_OUT = "Fix: export it as classification folders, or write a labels.csv with the columns path and label"
 
@@ -90,7 +92,7 @@ def _part_of_file(path: str) -> str | None:
 
 
 def _json(data: bytes) -> tuple[str, list[_Image]] | None:
-    if len(data) > MAX_EXPORT_BYTES:
+    if len(data) > MAX_EXPORT_BYTES or data.count(b"{") + data.count(b"[") > MAX_OBJECTS:
         return None
     try:
         document = json.loads(data.decode("utf-8-sig"))
@@ -160,7 +162,8 @@ def _voc(paths: Sequence[str], read: Read) -> list[tuple[str, str, list[_Image]]
     """One file of Pascal VOC for each image: `<annotation><filename>...<object><name>`."""
     found = []
     for path in paths:
-        tags = _elements(read(path))
+        data = read(path)
+        tags = _elements(data) if len(data) <= MAX_XML_BYTES else []
         if tags and tags[0][0] == "annotation":
             texts = [text for tag, text, _ in tags if tag == "annotation/filename"]
             labels = frozenset(text for tag, text, _ in tags if tag == "annotation/object/name")

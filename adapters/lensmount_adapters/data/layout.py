@@ -25,9 +25,7 @@ _MASKS = frozenset(
         *("targets", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "manual", "truth"),
     }
 )
-_MASK_FILE = re.compile(
-    r"^(.+?)[ _.-]*(mask|masks|seg|segmentation|gt|groundtruth|label)(?:[ _.-]?\d*)$", re.IGNORECASE
-)
+_MASK_ENDS = ("mask", "masks", "seg", "segmentation", "gt", "groundtruth", "label")
 _UNITS = frozenset(
     {
         *("patient", "patients", "pat", "subject", "sub", "case", "slide", "scan", "session", "visit", "day", "batch"),
@@ -246,9 +244,9 @@ def _refuse_masks(title: str, inputs: Sequence[str]) -> None:
 
 
 def _is_mask_of(stem: str, stems: set[str]) -> bool:
-    folder, slash, name = stem.rpartition("/")
-    match = _MASK_FILE.match(name)
-    return match is not None and f"{folder}{slash}{match[1]}" in stems
+    """Whether `1_mask` or `1_mask_2` is the stem of a mask: there is an image with the stem `1`."""
+    whole = stem.rstrip("0123456789").rstrip(" _.-")
+    return any(whole.endswith(end) and whole.removesuffix(end).rstrip(" _.-") in stems for end in _MASK_ENDS)
 
 
 def _word(name: str) -> str:

@@ -204,7 +204,7 @@ class _Root:
         hidden = [path.removeprefix(self.prefix) for path in self.listing.hidden]
         links = [path.removeprefix(self.prefix) for path in (*self.listing.links, *self.listing.broken)]
         kinds = Counter(_suffix(path) or "without a suffix" for path in exact)
-        kinds["images without a row" if label_file else "images outside class folders"] = len(unused)
+        kinds[f"not in {label_file}" if label_file else "outside class folders"] = len(unused)
         kinds["hidden folders"] = sum(path.endswith("/") for path in hidden)
         kinds["hidden"] = len(hidden) - kinds["hidden folders"]
         kinds["links to a folder above them or to nothing"] = len(links)

@@ -12,6 +12,9 @@ from lensmount_adapters.data.zip_reader import Archive
 __all__ = ["ArchiveSource", "FolderSource", "Listing", "Source", "is_input_name", "order_of"]
 
 
+_LEVELS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveSource:
     """A zip file. `prefix` is a folder in it, with a slash at its end, below which paths begin."""
@@ -56,5 +59,6 @@ class ArchiveSource:
 
 
 def _folders_above(path: str) -> set[str]:
-    parts = path.split("/")[:-1]
+    """The folders that have a file, down to the level where layouts end. A hostile zip may have far more levels."""
+    parts = path.split("/")[:-1][:_LEVELS]
     return {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}

@@ -6,15 +6,15 @@ The client has a copy of this module (`make options` writes it), so that it and 
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from lensmount_adapters.data.refusal import refusal
 
-MAX_PATH_BYTES = 1024  # of an image below the dataset, in UTF-8; also the limit of a name in a zip
+MAX_PATH_BYTES = 255  # of an image below the dataset, in UTF-8; also the limit of a name in a zip
 
 _LEFTOVERS = frozenset(
     {
@@ -126,25 +126,25 @@ def _identity(folder: str) -> tuple[int, int]:
 
 def check_names(paths: Iterable[str]) -> None:
     """Raise a refusal for a path that is too long or no UTF-8, or for two that differ only in upper and lower case."""
-    spelled: dict[str, str] = {}
-    known: set[str] = set()
-    for path in paths:
-        size = bytes_of(path)
-        if size > MAX_PATH_BYTES:
+    ordered = sorted((path.casefold(), path) for path in paths)
+    for _, path in ordered:
+        if (size := bytes_of(path)) > MAX_PATH_BYTES:
             raise refusal(
                 f"{path}: found a path of {size} bytes below the dataset, expected at most {MAX_PATH_BYTES}. "
                 "Fix: shorten the names of the file or of its folders"
             )
-        for end in (*(match.start() for match in re.finditer("/", path)), len(path)):
-            part = path[:end]
-            if part in known:
-                continue
-            known.add(part)
-            if (other := spelled.setdefault(part.casefold(), part)) != part:
-                raise refusal(
-                    f"found {other} and {part}, which differ only in upper and lower case, expected one spelling. "
-                    "Fix: rename one of them, or join the two"
-                )
+    for (_, path), (_, following) in pairwise(ordered):  # names that differ in case are neighbours here
+        before: list[str] = []
+        for name, other in zip(path.split("/"), following.split("/"), strict=False):
+            if name != other:
+                if name.casefold() == other.casefold():
+                    first, second = ("/".join([*before, part]) for part in (name, other))
+                    raise refusal(
+                        f"found {first} and {second}, which differ only in upper and lower case, expected one "
+                        "spelling. Fix: rename one of them, or join the two"
+                    )
+                break
+            before.append(name)
 
 
 def bytes_of(path: str) -> int:

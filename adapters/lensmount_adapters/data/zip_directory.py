@@ -36,7 +36,7 @@ class ArchiveLimits:
     max_total_bytes: int = 4 * 2**30  # of all entries, unpacked
     max_entry_bytes: int = 64 * 2**20  # of one entry, checked when it is read
     max_ratio: int = 200  # unpacked bytes per packed byte
-    max_name_bytes: int = 1024
+    max_name_bytes: int = 255
 
 
 @dataclass(frozen=True, slots=True)

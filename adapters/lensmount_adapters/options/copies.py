@@ -86,12 +86,14 @@ def listing_module(name: str, source: str) -> str:
     return text.replace("lensmount_adapters.data.", "lensmount_client._files.")
 
 
-def listing_modules(root: Path) -> dict[str, str]:
-    """The client's copies by their path in the checkout at `root`."""
-    sources = {name: root / f"adapters/lensmount_adapters/data/{name}.py" for name in LISTING}
+def listing_modules() -> dict[str, str]:
+    """The client's copies by their path in the checkout."""
+    data = Path(__file__).parent.parent / "data"
     return {
-        f"client/lensmount_client/_files/{name}.py": listing_module(name, source.read_text(encoding="utf-8"))
-        for name, source in sources.items()
+        f"client/lensmount_client/_files/{name}.py": listing_module(
+            name, (data / f"{name}.py").read_text(encoding="utf-8")
+        )
+        for name in LISTING
     }
 
 
@@ -122,7 +124,8 @@ def _row(option: Option) -> str:
 
 def write(root: Path) -> None:
     """Write the client's modules and the tables of the docs in the checkout at `root`."""
-    for name, text in listing_modules(root).items():
+    for name, text in listing_modules().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
     (root / CLIENT).write_text(client_module(), encoding="utf-8")
     for name, options in TABLES.items():

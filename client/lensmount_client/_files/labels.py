@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lensmount_client._files.dialect import csv_rows, jsonl_rows, refuse_row, text_lines
@@ -45,6 +45,9 @@ _COLUMNS = {
     "split": ("split", "part", "set", "fold", "subset", "partition"),
 }
 _ROLES = {name: role for role, names in _COLUMNS.items() for name in names}
+_NO_PART = (
+    "no part"  # a column such as `part` or `fold` has a value that names no part: the column means something else
+)
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
 
 
@@ -71,20 +74,9 @@ def read_rows(name: str, data: bytes) -> list[Row]:
     if len(data) > MAX_FILE_BYTES:
         raise refusal(f"{name}: found {len(data)} bytes, expected at most {MAX_FILE_BYTES}. Fix: split the dataset")
     lines = text_lines(name, data)
-    if name.lower().endswith(".jsonl"):
-        table = list(jsonl_rows(name, lines))
-        keys = list(dict.fromkeys(key for _, cells in table for key in cells))
-        columns = _columns(name, table[0][0], keys, table) if table else {}
-    else:
-        table = list(csv_rows(name, lines, _role_of))
-        if not table:
-            refuse_row(name, 1, "found nothing, expected a header with the columns path and label")
-        (number, header), *table = table
-        columns = _columns(name, number, list(header), table)
-    columns = _without_other_meanings(table, columns)
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for number, cells in table:
+    for number, cells, columns in _table(name, lines):
         row = _row(name, number, cells, columns)
         if row.path in seen:
             refuse_row(
@@ -96,8 +88,30 @@ def read_rows(name: str, data: bytes) -> list[Row]:
         rows.append(row)
     if not rows:
         raise refusal(f"{name}: found no rows, expected one for each image", "dataset_too_small")
+    if any(row.split == _NO_PART for row in rows):
+        rows = [replace(row, split=None) for row in rows]
     _check_labels(name, rows)
     return rows
+
+
+def _table(name: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any], dict[str, str]]]:
+    """Each row with its number and the column of each role."""
+    if name.lower().endswith(".jsonl"):
+        known: dict[tuple[str, ...], dict[str, str]] = {}
+        for number, cells in jsonl_rows(name, lines):
+            keys = tuple(cells)
+            if keys not in known:
+                usual = {"path": "path", "label": "label"} if known else {}
+                known[keys] = usual | _columns(name, number, list(keys), [(number, cells)], not known)
+            yield number, cells, known[keys]
+        return
+    table = csv_rows(name, lines, _role_of)
+    number, header = next(table, (1, {}))
+    if not header:
+        refuse_row(name, 1, "found nothing, expected a header with the columns path and label")
+    columns = _columns(name, number, list(header), table)
+    for number, cells in table:
+        yield number, cells, columns
 
 
 def check_label(label: str) -> str | None:
@@ -122,9 +136,12 @@ def _role_of(column: str) -> str | None:
 
 
 def _columns(
-    name: str, number: int, header: list[str], table: Sequence[tuple[int, dict[str, Any]]] = ()
+    name: str, number: int, header: list[str], table: Iterable[tuple[int, dict[str, Any]]], required: bool = True
 ) -> dict[str, str]:
-    """The column of each role that the header has. Raises a refusal if it has none for the path or the label."""
+    """The column of each role that the header has. Raises a refusal if it has none for the path or the label.
+
+    `table` is read only to tell what a header without a label means.
+    """
     by_role: dict[str, list[str]] = {role: [] for role in _COLUMNS}
     for column in header:
         if role := _role_of(column):
@@ -142,7 +159,8 @@ def _columns(
         if found:
             order = _COLUMNS[role]
             columns[role] = (exact or sorted(found, key=lambda c: order.index(re.sub(r"[\s_-]+", "", c.lower()))))[0]
-    if missing := [role for role in ("path", "label") if role not in columns]:
+    missing = [role for role in ("path", "label") if role not in columns]
+    if missing and required:
         if missing == ["label"] and (flags := _flag_columns(header, columns["path"], table)):
             refuse_row(
                 name,
@@ -159,23 +177,14 @@ def _columns(
     return columns
 
 
-def _flag_columns(header: list[str], path: str, table: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
+def _flag_columns(header: list[str], path: str, table: Iterable[tuple[int, dict[str, Any]]]) -> list[str]:
     """The columns, at least two, in which every row has 0 or 1."""
-    flags = {"0", "1", "0.0", "1.0"}
-    others = [column for column in header if column != path and column]
-    found = [c for c in others if table and all(str(cells.get(c)).strip() in flags for _, cells in table)]
-    return found if len(found) > 1 else []
-
-
-def _without_other_meanings(table: Sequence[tuple[int, dict[str, Any]]], columns: dict[str, str]) -> dict[str, str]:
-    """Leave out a column such as `part` or `fold` whose values name no part: it may be a body part or a number."""
-    split = columns.get("split")
-    if split is None or split.lower() == "split":
-        return columns
-    values = {str(cells.get(split) or "").strip() for _, cells in table}
-    if all(not value or part_of(value) for value in values):
-        return columns
-    return {role: column for role, column in columns.items() if role != "split"}
+    found = [column for column in header if column and column != path]
+    rows = 0
+    for _, cells in table:
+        rows += 1
+        found = [column for column in found if str(cells.get(column)).strip() in ("0", "1", "0.0", "1.0")]
+    return found if rows and len(found) > 1 else []
 
 
 def _row(name: str, number: int, cells: dict[str, Any], columns: dict[str, str]) -> Row:
@@ -187,11 +196,15 @@ def _row(name: str, number: int, cells: dict[str, Any], columns: dict[str, str])
         refuse_row(name, number, f"found no {'path' if path is None else 'label'}, expected one in every row")
     if why := check_label(label):
         refuse_row(name, number, f"{why}. Fix: shorten or rename it")
-    if split is not None and (part := part_of(split)) is None:
-        refuse_row(
-            name, number, f"found the split {split[:40]!r}, expected {', '.join(PARTS)} or nothing. Fix: write one"
-        )
-    return Row(number, _path(name, number, path), label, cell("group"), None if split is None else part)
+    part = None if split is None else part_of(split)
+    if split is not None and part is None:
+        if columns["split"].lower() != "split":  # such as a body part, or the number of a fold
+            part = _NO_PART
+        else:
+            refuse_row(
+                name, number, f"found the split {split[:40]!r}, expected {', '.join(PARTS)} or nothing. Fix: write one"
+            )
+    return Row(number, _path(name, number, path), label, cell("group"), part)
 
 
 def _text(name: str, number: int, what: str, value: Any) -> str | None:

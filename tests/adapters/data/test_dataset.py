@@ -304,7 +304,7 @@ def test_zip_11_a_row_without_a_file_is_refused_and_a_file_without_a_row_is_left
     (labelled / "labels.csv").write_text("path,label\nimages/1.png,dog\nimages/2.png,cat\n")
     for root in (labelled, pack(labelled, tmp_path / "2.zip")):  # a file of labels may select
         assert len(read_folder(root)) == 2
-        assert "1 images without a row (such as images/3.png)" in read_folder(root).notes[-1]
+        assert "1 not in labels.csv (such as images/3.png)" in read_folder(root).notes[-1]
     (labelled / "labels.csv").write_text("path,label\nimages/1.txt,dog\n")
     with pytest.raises(DatasetError, match=r"row 2: found no file 'images/1\.txt' next to labels\.csv"):
         read_folder(labelled)

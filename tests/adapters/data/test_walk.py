@@ -85,10 +85,10 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ("names", "found"),
     [
         (["Cat/1.png", "cat/2.png"], "found Cat and cat, which"),
-        (["a/1.png", "a/1.PNG"], r"found a/1\.png and a/1\.PNG, which"),
+        (["a/1.png", "a/1.PNG"], r"found a/1\.PNG and a/1\.png, which"),
         (["a/b/1.png", "a/B/2.png"], "found a/b and a/B, which"),
         (["Straße/1.png", "STRASSE/2.png"], "found Straße and STRASSE"),
-        (["é" * 513], "path of 1026 bytes"),
+        (["é" * 128], "path of 256 bytes"),
         (["b\udce9.png"], "not UTF-8"),
     ],
 )
@@ -98,4 +98,4 @@ def test_names_that_another_system_cannot_tell_apart_or_hold_are_refused(names: 
 
 
 def test_other_names_pass() -> None:
-    check_names(["a/1.png", "a/2.png", "b/1.png", "A.png", "é" * 512])
+    check_names(["a/1.png", "a/2.png", "b/1.png", "A.png", "é" * 127 + "e"])
