@@ -41,6 +41,7 @@ BAD: dict[str, tuple[Files, str]] = {
         FLAT | {"labels.csv": CSV + "0.png,Cat\n1.png,cat\n2.png,dog\n"},
         r"row 3.*'cat'.*'Cat' in row 2",
     ),
+    "a deep path": (CATS | {"x/" * 33 + "1.png": None}, "found 33 folders above this name.*Fix: move it up"),
     "a long path": ({f"cat/{'x' * 130}/{'y' * 129}.png": None} | CATS, "path of 268 bytes.*Fix: shorten"),
     "several labels with bars": (
         FLAT | {"labels.csv": CSV + "0.png,cat|ring\n1.png,dog|ring\n"},

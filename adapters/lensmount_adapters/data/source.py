@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lensmount_adapters.data.listing import FolderSource, Listing, Source
-from lensmount_adapters.data.walk import is_input_name, order_of, passed_over_part
+from lensmount_adapters.data.walk import check_depth, is_input_name, order_of, passed_over_part
 from lensmount_adapters.data.zip_reader import Archive
 
 __all__ = ["ArchiveSource", "FolderSource", "Listing", "Source", "is_input_name", "order_of"]
-
-
-_LEVELS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,7 @@ class ArchiveSource:
         hidden: set[str] = set()
         folders = {path.removesuffix("/") for path in self._below(self.archive.folders)}
         for path in self._below(self.archive.entries):
+            check_depth(path)
             if part := passed_over_part(path):
                 hidden.add(part)
             else:
@@ -59,6 +57,5 @@ class ArchiveSource:
 
 
 def _folders_above(path: str) -> set[str]:
-    """The folders that have a file, down to the level where layouts end. A hostile zip may have far more levels."""
-    parts = path.split("/")[:-1][:_LEVELS]
+    parts = path.split("/")[:-1]
     return {"/".join(parts[:end]) for end in range(1, len(parts) + 1)}

@@ -15,6 +15,7 @@ from typing import Literal
 from lensmount_client._files.refusal import refusal
 
 MAX_PATH_BYTES = 255  # of an image below the dataset, in UTF-8; also the limit of a name in a zip
+MAX_FOLDERS = 32  # above one file
 
 _LEFTOVERS = frozenset(
     {
@@ -82,6 +83,7 @@ def walk(root: str) -> Iterator[Found]:
                     f"{entry.name!a}), expected one. Fix: rename one of them, or join the two folders"
                 )
             spelled[name] = entry.name
+            check_depth(prefix + name)
             found = _found(prefix + name, entry, above)
             if found.kind == "folder":
                 below.append((f"{prefix}{name}/", entry.path, (*above, _identity(entry.path))))
@@ -145,6 +147,15 @@ def check_names(paths: Iterable[str]) -> None:
                     )
                 break
             before.append(name)
+
+
+def check_depth(path: str) -> None:
+    """Raise a refusal if a file is below more than `MAX_FOLDERS` folders: no dataset is, but a hostile zip may be."""
+    if path.count("/") > MAX_FOLDERS:
+        raise refusal(
+            f"{path}: found {path.count('/')} folders above this name, expected at most {MAX_FOLDERS}. "
+            "Fix: move it up, or remove it"
+        )
 
 
 def bytes_of(path: str) -> int:
