@@ -15,17 +15,28 @@ from lensmount_adapters.data.zip_format import (
     END64_LOCATOR,
     PATCHED,
     STORED,
+    entry_title,
     malformed,
-    quoted,
     read_at,
     refuse,
     too_large,
     wide_fields,
 )
-from lensmount_adapters.data.zip_names import check_kind, check_names, decode_name
+from lensmount_adapters.data.zip_names import StoredName, check_kind, check_names, decode_names
 
-_MAX_EXTRA_BYTES = 1024  # per entry of the directory, for extra fields and comment
+_MAX_EXTRA_BYTES = 1280  # per entry of the directory on average, for its name, extra fields and comment
 _FREE_OF_RATIO = 64 * 1024  # smaller files have no ratio limit, because their number is limited
+_METHODS = {
+    1: "Shrink",
+    6: "Implode",
+    9: "Deflate64",
+    12: "bzip2",
+    14: "LZMA",
+    93: "Zstandard",
+    95: "XZ",
+    98: "PPMd",
+    99: "AES encryption",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +47,14 @@ class ArchiveLimits:
     max_total_bytes: int = 4 * 2**30  # of all entries, unpacked
     max_entry_bytes: int = 64 * 2**20  # of one entry, checked when it is read
     max_ratio: int = 200  # unpacked bytes per packed byte
-    max_name_bytes: int = 255
+    max_name_bytes: int = 1024  # of a path; each file or folder name in it has at most 255
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry as stated in the central directory."""
+    """One entry as stated in the central directory. `number` counts from 1."""
 
+    number: int
     name: str
     raw_name: bytes
     flags: int
@@ -52,15 +64,19 @@ class Record:
     size: int
     offset: int
 
+    @property
+    def title(self) -> str:
+        return entry_title(self.number, self.name)
 
-def read_directory(file: BinaryIO, limits: ArchiveLimits) -> tuple[list[Record], int]:
-    """Read and check the central directory. Returns its records and the offset where it starts."""
+
+def read_directory(file: BinaryIO, limits: ArchiveLimits) -> tuple[list[Record], int, tuple[str, ...]]:
+    """Read and check the central directory. Returns its records, the offset where it starts, and notes on names."""
     size = file.seek(0, 2)
     directory = _find_directory(file, size, limits)
-    records = _read_records(file, directory, limits)
+    records, notes = _read_records(file, directory, limits)
     _check_totals(records, limits)
     check_names([record.name for record in records])
-    return records, directory.start
+    return records, directory.start, notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,7 @@ def _find_directory(file: BinaryIO, size: int, limits: ArchiveLimits) -> _Direct
         malformed("found one part of an archive in several files, expected a single file. Fix: pack it unsplit")
     if count > limits.max_entries:
         too_large(f"found {count} entries, expected at most {limits.max_entries}")
-    max_size = count * (CENTRAL.size + limits.max_name_bytes + _MAX_EXTRA_BYTES)
+    max_size = limits.max_name_bytes + count * (CENTRAL.size + _MAX_EXTRA_BYTES)
     if directory_size > max_size and directory_size <= end:
         too_large(f"found a directory of {directory_size} bytes for {count} entries, expected at most {max_size}")
     if start + directory_size != end:
@@ -124,40 +140,55 @@ def _read_end64(file: BinaryIO, end: int) -> tuple[int, int, int, int, int, int,
     return at, disk, start_disk, here, count, size, start
 
 
-def _read_records(file: BinaryIO, directory: _Directory, limits: ArchiveLimits) -> list[Record]:
+def _read_records(file: BinaryIO, directory: _Directory, limits: ArchiveLimits) -> tuple[list[Record], tuple[str, ...]]:
+    """Return the records with their names, and notes on how names were decoded."""
     data = read_at(file, directory.start, directory.size)
-    records: list[Record] = []
+    fields: list[tuple[int, ...]] = []
+    stored: list[StoredName] = []
     at = 0
     for number in range(1, directory.count + 1):
         if at + CENTRAL.size > len(data) or data[at : at + 4] != b"PK\x01\x02":
             malformed(f"found the end of the directory at entry {number} of {directory.count}, expected more entries")
-        fields = CENTRAL.unpack_from(data, at)
-        _, _, _, flags, method, _, _, crc, packed, size, names, extras, comments, disk, _, attributes, offset = fields
+        entry = CENTRAL.unpack_from(data, at)
+        names, extras, comments = entry[10:13]
         at += CENTRAL.size
-        raw_name, extra = data[at : at + names], data[at + names : at + names + extras]
+        stored.append(StoredName(data[at : at + names], entry[3], data[at + names : at + names + extras]))
+        fields.append(entry)
         at += names + extras + comments
         if at > len(data):
             malformed(f"found the end of the directory inside entry {number} of {directory.count}")
-        if flags & ENCRYPTED:
-            refuse("zip_encrypted", f"entry {number} is encrypted. Fix: pack without a password")
-        if method not in (STORED, DEFLATED) or flags & PATCHED:
-            refuse(
-                "zip_method_not_supported",
-                f"entry {number}: found compression method {method}, expected 0 (stored) or 8 (deflate)",
-            )
-        size, packed, offset, disk = wide_fields(extra, size, packed, offset, disk)
-        if disk:
-            malformed(f"entry {number} is in another file of a split archive, expected a single file")
-        name = decode_name(raw_name, flags, number, limits.max_name_bytes)
-        check_kind(name, attributes >> 16)
-        if name.endswith("/") and size:
-            malformed(f"{quoted(name)}: found a folder with {size} bytes of data, expected none")
-        if method == STORED and packed != size:
-            refuse("zip_size_mismatch", f"{quoted(name)}: found {packed} stored bytes, expected the {size} declared")
-        records.append(Record(name, raw_name, flags, method, crc, packed, size, offset))
     if at != len(data):
         malformed(f"found {len(data) - at} bytes after the last of {directory.count} entries in the directory")
-    return records
+    names_of, notes = decode_names(stored, limits.max_name_bytes)
+    numbered = enumerate(zip(names_of, stored, fields, strict=True), start=1)
+    return [_record(number, *parts) for number, parts in numbered], notes
+
+
+def _record(number: int, name: str, stored: StoredName, fields: tuple[int, ...]) -> Record:
+    """Check one entry by itself: not encrypted, a known method, a file or a folder, sizes that agree."""
+    _, _, _, flags, method, _, _, crc, packed, size, _, _, _, disk, _, attributes, offset = fields
+    title = entry_title(number, name)
+    if flags & ENCRYPTED:
+        refuse("zip_encrypted", f"{title} is encrypted. Fix: pack without a password")
+    if method not in (STORED, DEFLATED) or flags & PATCHED:
+        known = f" ({_METHODS[method]})" if method in _METHODS else ""
+        refuse(
+            "zip_method_not_supported",
+            f"{title}: found compression method {method}{known}, expected 0 (stored) or 8 (deflate). "
+            "Fix: pack the folder again with the method Deflate",
+        )
+    size, packed, offset, disk = wide_fields(stored.extra, size, packed, offset, disk)
+    if disk:
+        malformed(f"{title} is in another file of a split archive, expected a single file. Fix: pack it unsplit")
+    check_kind(name, attributes >> 16, number)
+    if name.endswith("/") and size:
+        malformed(f"{title}: found a folder with {size} bytes of data, expected none. Fix: pack the folder again")
+    if method == STORED and packed != size:
+        refuse(
+            "zip_size_mismatch",
+            f"{title}: found {packed} stored bytes, expected the {size} declared. Fix: pack the folder again",
+        )
+    return Record(number, name, stored.raw, flags, method, crc, packed, size, offset)
 
 
 def _check_totals(records: list[Record], limits: ArchiveLimits) -> None:
@@ -167,11 +198,14 @@ def _check_totals(records: list[Record], limits: ArchiveLimits) -> None:
     for record in records:
         if record.size > max(_FREE_OF_RATIO, limits.max_ratio * record.packed):
             too_large(
-                f"{quoted(record.name)}: found {record.size} bytes packed into {record.packed}, "
-                f"expected at most {limits.max_ratio} times as many"
+                f"{record.title}: found {record.size} bytes packed into {record.packed}, "
+                f"expected at most {limits.max_ratio} times as many. Fix: pack it uncompressed (zip -0)"
             )
     if total > max(16 * _FREE_OF_RATIO, limits.max_ratio * packed):
-        too_large(f"found {total} bytes packed into {packed}, expected at most {limits.max_ratio} times as many")
+        too_large(
+            f"found {total} bytes packed into {packed}, expected at most {limits.max_ratio} times as many. "
+            "Fix: pack uncompressed (zip -0)"
+        )
 
 
 def _positions(data: bytes, pattern: bytes) -> list[int]:

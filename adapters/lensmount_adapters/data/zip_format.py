@@ -36,7 +36,7 @@ def wide_fields(extra: bytes, size: int, packed: int, offset: int, disk: int) ->
     is_wide = [size == 0xFFFFFFFF, packed == 0xFFFFFFFF, offset == 0xFFFFFFFF, disk == 0xFFFF]
     if not any(is_wide):
         return size, packed, offset, disk
-    body = _extra_field(extra, 0x0001)
+    body = extra_field(extra, 0x0001)
     values = [size, packed, offset, disk]
     at = 0
     for index, width in enumerate((8, 8, 8, 4)):
@@ -48,7 +48,8 @@ def wide_fields(extra: bytes, size: int, packed: int, offset: int, disk: int) ->
     return values[0], values[1], values[2], values[3]
 
 
-def _extra_field(extra: bytes, kind: int) -> bytes:
+def extra_field(extra: bytes, kind: int) -> bytes:
+    """Return the body of one extra field (4.5), or nothing if there is none."""
     at = 0
     while at + 4 <= len(extra):
         field, length = struct.unpack_from("<HH", extra, at)
@@ -61,6 +62,11 @@ def _extra_field(extra: bytes, kind: int) -> bytes:
 def quoted(name: str) -> str:
     """Return a name in quotes for a message, shortened to 80 characters."""
     return repr(name if len(name) <= 80 else f"{name[:77]}...")
+
+
+def entry_title(number: int, name: str) -> str:
+    """Return an entry in words for a message: by its number in the directory, from 1, and by its name."""
+    return f"entry {number} ({quoted(name)})"
 
 
 def refuse(code: str, message: str) -> NoReturn:

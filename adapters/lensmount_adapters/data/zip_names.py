@@ -5,70 +5,183 @@ from __future__ import annotations
 import re
 import stat
 import unicodedata
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
-from lensmount_adapters.data.zip_format import UTF8, malformed, quoted, refuse
+from lensmount_adapters.data.zip_code_pages import NAMES, Guess, guess_code_page
+from lensmount_adapters.data.zip_format import UTF8, entry_title, extra_field, malformed, quoted, refuse
+
+MAX_PART_BYTES = 255  # of a file or folder name, as on every common file system
+_UNICODE_PATH = 0x7075  # APPNOTE 4.6.9
+_MANY_WRONG = 0.5  # of the characters outside ASCII: then no code page gives words
 
 
-def decode_name(raw: bytes, flags: int, number: int, max_bytes: int) -> str:
-    """Decode the name of entry `number` and check that it is a path inside the archive."""
-    if len(raw) > max_bytes:
-        _bad_path(f"entry {number}: found a name of {len(raw)} bytes, expected at most {max_bytes}")
+@dataclass(frozen=True, slots=True)
+class StoredName:
+    """A name as it stands in the central directory: its bytes, the entry's flags and its extra fields."""
+
+    raw: bytes
+    flags: int = 0
+    extra: bytes = b""
+
+    def stated(self) -> str | None:
+        """The name, if its encoding is stated or certain: by the Unicode path field, or as UTF-8. None otherwise.
+
+        The field has a checksum of the short name. If it does not match, a program that does not know the field has
+        renamed the entry, and the field does not count. Raises UnicodeDecodeError if the UTF-8 flag is wrong.
+        """
+        field = extra_field(self.extra, _UNICODE_PATH)
+        if len(field) > 5 and field[0] == 1 and int.from_bytes(field[1:5], "little") == zlib.crc32(self.raw):
+            try:
+                return field[5:].decode("utf-8")
+            except UnicodeDecodeError:
+                pass  # as if there were no field
+        try:
+            return self.raw.decode("utf-8")  # macOS and others write UTF-8 without setting the flag
+        except UnicodeDecodeError:
+            if self.flags & UTF8:
+                raise
+            return None
+
+
+def decode_names(stored: Sequence[StoredName], max_bytes: int) -> tuple[list[str], tuple[str, ...]]:
+    """Decode the names of an archive's entries in their order, and return them with notes on what was guessed.
+
+    Names are in NFC. Raises ArchiveInvalid (`zip_bad_path`) that names the entry.
+    """
+    uncertain = [name.raw for name in stored if not name.flags & UTF8 and name.stated() is None]
+    guess = guess_code_page(uncertain) if uncertain else None
+    code_page = guess.code_page if guess else "cp437"
+    names = [decode_name(name, number, max_bytes, code_page) for number, name in enumerate(stored, start=1)]
+    notes: list[str] = []
+    if guess is not None:
+        first = next(name for name, kept in zip(names, stored, strict=True) if kept.raw == uncertain[0])
+        notes.append(_guessed(len(uncertain), first, guess))
+    if turned := [name for kept, name in zip(stored, names, strict=True) if _has_backslash(kept, code_page)]:
+        notes.append(
+            f"{len(turned)} name(s) in the zip have backslashes, as Compress-Archive of Windows writes them; "
+            f"they were read as folders, such as {turned[0][:80]!r}"
+        )
+    return names, tuple(notes)
+
+
+def _has_backslash(stored: StoredName, code_page: str) -> bool:
+    """Return True if the name itself has one, and not only a character of a code page whose second byte is the same."""
+    return b"\\" in stored.raw and "\\" in (stored.stated() or stored.raw.decode(code_page))
+
+
+def decode_name(stored: StoredName, number: int, max_bytes: int, code_page: str = "cp437") -> str:
+    """Decode the name of entry `number` and check that it is a path inside the archive. The result is in NFC.
+
+    Backslashes between folders, as Windows PowerShell writes them, become slashes.
+    """
     try:
-        name = raw.decode("utf-8")  # macOS writes UTF-8 without setting the flag
+        name = stored.stated()
     except UnicodeDecodeError:
-        if flags & UTF8:
-            _bad_path(f"entry {number}: found a name that is not UTF-8, although its flag says so")
-        name = raw.decode("cp437")
-    if "\\" in name or re.search(r"[\x00-\x1f\x7f]", name):
-        _bad_path(f"entry {number}: found a backslash or a control character in its name, expected folder/file")
+        shown = stored.raw.decode("utf-8", "backslashreplace")
+        _bad_path(number, shown, "found a name that is not UTF-8, although its flag says so", "pack the folder again")
+    name = unicodedata.normalize("NFC", stored.raw.decode(code_page) if name is None else name)
+    size = max(len(stored.raw), len(name.encode()))
+    if size > max_bytes:
+        _bad_path(number, name, f"found a name of {size} bytes, expected at most {max_bytes}", "shorten its folders")
+    if "\\" in name:
+        if "/" in name:
+            _bad_path(
+                number, name, "found a backslash in a name with '/', expected folder/file", "rename it without the '\\'"
+            )
+        name = name.replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        _bad_path(f"entry {number}: found an absolute path, expected one inside the archive")
-    if any(part in ("", ".", "..") for part in name.removesuffix("/").split("/")):
-        _bad_path(f"entry {number}: found an empty part, '.' or '..' in its name, expected folder/file")
+        _bad_path(number, name, "found an absolute path, expected one inside the archive", "pack the folder itself")
+    parts = name.removesuffix("/").split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        _bad_path(
+            number, name, "found an empty part, '.' or '..' in its name, expected folder/file", "pack the folder itself"
+        )
+    if not is_junk(name) and (control := re.search(r"[\x00-\x1f\x7f]", name)):
+        _bad_path(
+            number,
+            name,
+            f"found the control character {control[0]!r} in its name, expected printable characters",
+            "rename it, or leave it out of the zip",
+        )
+    if (longest := max(len(part.encode()) for part in parts)) > MAX_PART_BYTES:
+        _bad_path(
+            number,
+            name,
+            f"found a file or folder name of {longest} bytes, expected at most {MAX_PART_BYTES}",
+            "give it a shorter name",
+        )
     return name
 
 
-def check_kind(name: str, mode: int) -> None:
+def is_junk(name: str) -> bool:
+    """Return True for what macOS and others put into an archive: hidden files, `__MACOSX`, and icons of folders."""
+    parts = name.removesuffix("/").split("/")
+    return any(part.startswith(".") or part in ("__MACOSX", "Icon\r") for part in parts)
+
+
+def check_kind(name: str, mode: int, number: int = 0) -> None:
     """Accept only files and folders. `mode` is the Unix mode, the upper half of the external attributes."""
     kind = stat.S_IFMT(mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "a symbolic link" if kind == stat.S_IFLNK else "a device or another special file"
         refuse(
             "zip_symlink",
-            f"{quoted(name)} is a link or a device, expected files and folders. Fix: pack the file itself",
+            f"{entry_title(number, name)} is {what}, expected files and folders. "
+            "Fix: pack the file itself (zip without -y), or leave it out",
         )
     if kind == stat.S_IFDIR and not name.endswith("/"):
-        malformed(f"{quoted(name)}: found the mode of a folder and the name of a file, expected both to agree")
+        malformed(
+            f"{entry_title(number, name)}: found the mode of a folder and the name of a file, expected both to agree. "
+            "Fix: pack the folder again"
+        )
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Check that no name occurs twice, even ignoring case, and that no file is also a folder of another entry."""
-    spelled: dict[str, str] = {}
-    for name in names:
-        folded = _folded(name.removesuffix("/"))
-        if folded in spelled:
-            _duplicate(f"{quoted(name)} occurs twice (upper and lower case count as equal)")
-        spelled[folded] = name.removesuffix("/")
-    files = {name for name in names if not name.endswith("/")}
+    """Check that no name occurs twice, even ignoring case, and that no file is also a folder of another entry.
+
+    Files that are passed over anyway (`is_junk`) may occur twice.
+    """
+    spelled: dict[str, tuple[str, int]] = {}
+    junk = [is_junk(name) for name in names]
+    for number, name in enumerate(names, start=1):
+        if junk[number - 1]:
+            continue
+        earlier = spelled.setdefault(_folded(name.removesuffix("/")), (name.removesuffix("/"), number))
+        if earlier[1] != number:
+            why = "" if earlier[0] == name.removesuffix("/") else " (upper and lower case count as equal)"
+            _duplicate(f"{entry_title(number, name)} occurs twice: entry {earlier[1]} is {quoted(earlier[0])}{why}")
+    files = {name for name, is_left_out in zip(names, junk, strict=True) if not name.endswith("/") and not is_left_out}
     seen: set[str] = set()
-    for name in names:
-        parent = name.removesuffix("/").rpartition("/")[0]
+    for number, name in enumerate(names, start=1):
+        parent = "" if junk[number - 1] else name.removesuffix("/").rpartition("/")[0]
         while parent and parent not in seen:
             seen.add(parent)
             if parent in files:
-                _duplicate(f"{quoted(parent)} is both a file and a folder")
-            if spelled.setdefault(_folded(parent), parent) != parent:
-                _duplicate(f"{quoted(parent)} and {quoted(spelled[_folded(parent)])} differ only in case")
+                _duplicate(f"{quoted(parent)} is both a file and a folder of {entry_title(number, name)}")
+            other, at = spelled.setdefault(_folded(parent), (parent, number))
+            if other != parent:
+                _duplicate(f"{quoted(parent)} (entry {number}) and {quoted(other)} (entry {at}) differ only in case")
             parent = parent.rpartition("/")[0]
+
+
+def _guessed(count: int, first: str, guess: Guess) -> str:
+    others = f" ({', '.join(NAMES[page] for page in guess.others)} would fit as well)" if guess.others else ""
+    doubt = "" if guess.wrong < _MANY_WRONG else "; no code page gives words, so the names may be wrong"
+    return (
+        f"{count} name(s) in the zip are not UTF-8; they were read as {NAMES[guess.code_page]}{others}, "
+        f"such as {first[:80]!r}{doubt}. Fix if that is wrong: pack the folder with UTF-8 names (7-Zip: -mcu=on)"
+    )
 
 
 def _folded(name: str) -> str:
     return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
-def _bad_path(message: str) -> NoReturn:
-    refuse("zip_bad_path", message)
+def _bad_path(number: int, name: str, message: str, fix: str) -> NoReturn:
+    refuse("zip_bad_path", f"{entry_title(number, name)}: {message}. Fix: {fix}")
 
 
 def _duplicate(message: str) -> NoReturn:

@@ -18,8 +18,8 @@ from lensmount_adapters.data.zip_format import (
     ENCRYPTED,
     LOCAL,
     STORED,
+    entry_title,
     malformed,
-    quoted,
     read_at,
     refuse,
     too_large,
@@ -36,6 +36,7 @@ _CHUNK = 1 << 18
 class Entry:
     """One file of a checked archive: its name, where its packed bytes are, and what they must unpack to."""
 
+    number: int
     name: str
     start: int
     packed: int
@@ -43,18 +44,24 @@ class Entry:
     method: int
     crc: int
 
+    @property
+    def title(self) -> str:
+        return entry_title(self.number, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
     """A checked zip file. `archive = open_archive(path)`, `archive.read("cat/1.png")`.
 
-    No file handle stays open: any number of threads and forked processes may call `read`.
+    No file handle stays open: any number of threads and forked processes may call `read`. `notes` are sentences for
+    the user, about names that had to be guessed or changed.
     """
 
     path: Path
     entries: Mapping[str, Entry]
     folders: tuple[str, ...]
     limits: ArchiveLimits
+    notes: tuple[str, ...] = ()
 
     def read(self, name: str) -> bytes:
         """Return the unpacked bytes of one file. They have exactly the declared size and checksum.
@@ -66,14 +73,17 @@ class Archive:
         if entry is None:
             raise DatasetError(f"found no file {name[:80]!r} in the archive")
         if entry.size > self.limits.max_entry_bytes:
-            too_large(f"{quoted(name)}: found {entry.size} bytes, expected at most {self.limits.max_entry_bytes}")
+            too_large(
+                f"{entry.title}: found {entry.size} bytes, expected at most {self.limits.max_entry_bytes}. "
+                "Fix: leave it out, or save it smaller"
+            )
         with self.path.open("rb") as file:
             file.seek(entry.start)
             data = file.read(entry.packed) if entry.method == STORED else _inflate(file, entry)
         if len(data) != entry.size:
             _size_mismatch(entry, len(data))
         if zlib.crc32(data) != entry.crc:
-            malformed(f"{quoted(name)}: the bytes fail their checksum. Fix: pack or send the archive again")
+            malformed(f"{entry.title}: the bytes fail their checksum. Fix: pack or send the archive again")
         return data
 
 
@@ -85,10 +95,11 @@ def open_archive(path: Path, limits: ArchiveLimits | None = None) -> Archive:
     """
     limits = limits or ArchiveLimits()
     with path.open("rb") as file:
-        records, directory_start = read_directory(file, limits)
+        records, directory_start, notes = read_directory(file, limits)
         located = _locate(file, records, directory_start)
     entries = {entry.name: entry for entry in located if not entry.name.endswith("/")}
-    return Archive(path, entries, tuple(e.name.rstrip("/") for e in located if e.name.endswith("/")), limits)
+    folders = tuple(entry.name.rstrip("/") for entry in located if entry.name.endswith("/"))
+    return Archive(path, entries, folders, limits, notes)
 
 
 def _locate(file: BinaryIO, records: list[Record], directory_start: int) -> list[Entry]:
@@ -106,20 +117,18 @@ def _locate(file: BinaryIO, records: list[Record], directory_start: int) -> list
         if record.offset < end:
             _overlap(record)
         if record.offset + LOCAL.size > directory_start:
-            malformed(f"{quoted(record.name)}: found its header inside the directory, expected it before")
+            malformed(f"{record.title}: found its header inside the directory, expected it before")
         header = read_at(file, record.offset, LOCAL.size + len(record.raw_name))
         magic, _, flags, method, _, _, crc, packed, size, names, extras = LOCAL.unpack_from(header)
         if magic != b"PK\x03\x04":
-            malformed(f"{quoted(record.name)}: found no local header at the offset in the directory")
+            malformed(f"{record.title}: found no local header at the offset in the directory")
         if header[LOCAL.size :] != record.raw_name or names != len(record.raw_name) or method != record.method:
-            malformed(
-                f"{quoted(record.name)}: found a local header with another name or method, expected the directory's"
-            )
+            malformed(f"{record.title}: found a local header with another name or method, expected the directory's")
         if flags & ENCRYPTED:
-            refuse("zip_encrypted", f"{quoted(record.name)} is encrypted. Fix: pack without a password")
+            refuse("zip_encrypted", f"{record.title} is encrypted. Fix: pack without a password")
         start = record.offset + LOCAL.size + names + extras
         if start > directory_start:
-            malformed(f"{quoted(record.name)}: found its data inside the directory, expected it before")
+            malformed(f"{record.title}: found its data inside the directory, expected it before")
         if 0xFFFFFFFF in (size, packed):
             extra = read_at(file, start - extras, extras)
             size, packed, _, _ = wide_fields(extra, size, packed, 0, 0)
@@ -127,7 +136,7 @@ def _locate(file: BinaryIO, records: list[Record], directory_start: int) -> list
         end = start + record.packed
         if end > directory_start:
             _overlap(record)
-        entries[index] = Entry(record.name, start, record.packed, record.size, record.method, record.crc)
+        entries[index] = Entry(record.number, record.name, start, record.packed, record.size, record.method, record.crc)
     return [entries[index] for index in range(len(records))]
 
 
@@ -139,10 +148,10 @@ def _check_agreement(record: Record, flags: int, size: int, packed: int, crc: in
     if (size, packed) != (record.size, record.packed):
         refuse(
             "zip_size_mismatch",
-            f"{quoted(record.name)}: found {size} bytes in its local header, expected the directory's {record.size}",
+            f"{record.title}: found {size} bytes in its local header, expected the directory's {record.size}",
         )
     if crc != record.crc:
-        malformed(f"{quoted(record.name)}: found a local header with another checksum, expected the directory's")
+        malformed(f"{record.title}: found a local header with another checksum, expected the directory's")
 
 
 def _inflate(file: BinaryIO, entry: Entry) -> bytes:
@@ -162,7 +171,7 @@ def _inflate(file: BinaryIO, entry: Entry) -> bytes:
                 _size_mismatch(entry, unpacked)
     except zlib.error as error:
         raise ArchiveInvalid(
-            f"{quoted(entry.name)}: the packed bytes are damaged. Fix: pack or send the archive again",
+            f"{entry.title}: the packed bytes are damaged. Fix: pack or send the archive again",
             code="zip_malformed",
         ) from error
     if not inflate.eof or left or inflate.unused_data:
@@ -171,12 +180,12 @@ def _inflate(file: BinaryIO, entry: Entry) -> bytes:
 
 
 def _overlap(record: Record) -> NoReturn:
-    refuse("zip_overlap", f"{quoted(record.name)}: its bytes overlap another entry or the directory")
+    refuse("zip_overlap", f"{record.title}: its bytes overlap another entry or the directory")
 
 
 def _size_mismatch(entry: Entry, size: int) -> NoReturn:
     more = "more than " if size > entry.size else ""
     refuse(
         "zip_size_mismatch",
-        f"{quoted(entry.name)}: found {more}{min(size, entry.size)} bytes, expected the {entry.size} declared",
+        f"{entry.title}: found {more}{min(size, entry.size)} bytes, expected the {entry.size} declared",
     )
