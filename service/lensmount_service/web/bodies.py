@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import python_multipart  # noqa: F401  # otherwise Starlette imports it only during a request
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
 
 MAX_FIELDS = 8
+_BOUNDARY = re.compile(r""";\s*boundary\s*=\s*(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE)
+_ALLOWED = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
+_AS_FORM = "Fix: with curl, -F file=@FILE, which writes this header itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ async def read_raw(request: Request, max_bytes: int) -> bytes:
 
 
 def is_multipart(request: Request) -> bool:
-    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
 
 
 async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tuple[list[Part], dict[str, str]]:
@@ -38,8 +42,9 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
 
     Raises BodyTooLarge, MultipartMalformed, or RequestInvalid (`missing_part`, `duplicate_part`, `expected_file`).
     """
+    # The parser sees only the boundary: of other parameters, a `charset` may name a codec that decodes no text.
     parser = _Parser(
-        request.headers,
+        Headers({"content-type": f'multipart/form-data; boundary="{_boundary(request)}"'}),
         limited(request, max_bytes),
         max_files=max_files + 1,
         max_fields=MAX_FIELDS,
@@ -52,7 +57,9 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
             raise BodyTooLarge(
                 f"found more than {max_files} files or {MAX_FIELDS} fields in one request", code="batch_too_large"
             ) from error
-        raise MultipartMalformed(f"the multipart body cannot be read: {error.message[:120]}") from error
+        raise MultipartMalformed(f"the multipart body cannot be read: {error.message[:120]}. {_AS_FORM}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # on hostile part headers
+        raise MultipartMalformed(f"the headers of a part of the multipart body cannot be read. {_AS_FORM}") from error
     try:
         if not parser.complete:
             raise MultipartMalformed("the multipart body ends before its last part", code="multipart_truncated")
@@ -83,6 +90,23 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
     return parts, fields
 
 
+def _boundary(request: Request) -> str:
+    """The boundary between the parts, from the header Content-Type. Raises MultipartMalformed."""
+    stated = list(dict.fromkeys(request.headers.getlist("content-type")))
+    if len(stated) > 1:
+        raise MultipartMalformed(f"found {len(stated)} headers Content-Type, expected one. {_AS_FORM}")
+    if not stated or not is_multipart(request):
+        found = "another Content-Type" if stated else "no Content-Type"
+        raise MultipartMalformed(f"found {found}, expected multipart/form-data with a part `file`. {_AS_FORM}")
+    match = _BOUNDARY.search(stated[0])
+    boundary = (match[1] or match[2]) if match else ""
+    if not _ALLOWED.fullmatch(boundary):
+        raise MultipartMalformed(
+            f"found no boundary, or one that RFC 2046 does not allow, in the header Content-Type. {_AS_FORM}"
+        )
+    return boundary
+
+
 class _Parser(MultiPartParser):
     """Starlette's parser, which by itself does not notice a body that was cut short."""
 
@@ -101,7 +125,7 @@ class _Parser(MultiPartParser):
 async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body as it arrives. Raises BodyTooLarge as soon as the limit is exceeded."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > max_bytes):
         raise _too_large(max_bytes)
     total = 0
     async for chunk in request.stream():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -89,3 +90,116 @@ def test_an_upload_over_the_limit_answers_413_and_the_server_continues(
             assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
             assert refused.headers["Connection"] == "close"
             assert client.get("/health/ready").status_code == 200
+
+
+TYPES: dict[str, list[tuple[str, bytes]]] = {
+    "none": [],
+    "empty": [("Content-Type", b"")],
+    "spaces": [("Content-Type", b"   ")],
+    "only a semicolon": [("Content-Type", b";")],
+    "JSON": [("Content-Type", b"application/json")],
+    "JSON with an unknown charset": [("Content-Type", b"application/json; charset=nothing")],
+    "a form": [("Content-Type", b"application/x-www-form-urlencoded")],
+    "no boundary": [("Content-Type", b"multipart/form-data")],
+    "an empty boundary": [("Content-Type", b"multipart/form-data; boundary=")],
+    "a quoted empty boundary": [("Content-Type", b'multipart/form-data; boundary=""')],
+    "an open quote": [("Content-Type", b'multipart/form-data; boundary="B')],
+    "a long boundary": [("Content-Type", b"multipart/form-data; boundary=" + b"B" * 5000)],
+    "a boundary that is not ASCII": [("Content-Type", b"multipart/form-data; boundary=\xff\xfe")],
+    "a boundary in parts": [("Content-Type", b"multipart/form-data; boundary*0=B; boundary*1=C")],
+    "an encoded boundary": [("Content-Type", b"multipart/form-data; boundary*=utf-8''B%00")],
+    "a charset of bytes": [("Content-Type", b"multipart/form-data; boundary=B; charset=hex")],
+    "a charset that fails": [("Content-Type", b"multipart/form-data; boundary=B; charset=undefined")],
+    "a charset of names": [("Content-Type", b"multipart/form-data; boundary=B; charset=idna")],
+    "another multipart": [("Content-Type", b"multipart/mixed; boundary=B")],
+    "nearly multipart": [("Content-Type", b"multipart/form-dataX; boundary=B")],
+    "bytes": [("Content-Type", b"\xff\xfe\x80")],
+    "twice the same": [("Content-Type", b"multipart/form-data; boundary=B")] * 2,
+    "twice": [("Content-Type", b"multipart/form-data; boundary=B"), ("Content-Type", b"image/png")],
+    "twice, the other way round": [
+        ("Content-Type", b"image/png"),
+        ("Content-Type", b"multipart/form-data; boundary=B"),
+    ],
+}
+OTHERS: dict[str, list[tuple[str, bytes]]] = {
+    "a length of 5,000 digits": [("Content-Length", b"9" * 5000)],
+    "a negative length": [("Content-Length", b"-1")],
+    "a length in Arabic digits": [("Content-Length", "٣".encode("latin-1", "replace"))],
+    "an odd Accept": [("Accept", b"\xff;q=9,,;;image/*;q=x")],
+    "an odd language": [("Accept-Language", b"\xff")],
+    "an odd encoding of the body": [("Content-Encoding", b"\xff, gzip")],
+    "an odd range of content": [("Content-Range", b"bytes 5-1/*"), ("Content-Range", b"\xff")],
+    "an odd range": [("Range", b"bytes=9-1,x-,-"), ("Range", b"\xff")],
+    "an odd lease": [("Lensmount-Lease", b"\xff" * 32)],
+    "an odd key": [("Idempotency-Key", b"\x80\xff")],
+    "an odd token": [("Authorization", b"\xff \xfe")],
+    "an odd event": [("Last-Event-ID", b"9" * 5000)],
+    "an odd cookie": [("Cookie", b"=;=\xff")],
+    "an odd origin": [("Origin", b"http://127.0.0.1:99999999999999")],
+    "an odd condition": [("If-None-Match", b'"\xff'), ("If-Modified-Since", b"yesterday\xff"), ("If-Range", b"\xff")],
+    "odd names": [("X-Forwarded-For", b"\xff"), ("Expect", b"\xff"), ("Connection", b"\xff")],
+}
+BODIES = [b"", b"x", b'{"version": 1}', b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--B--\r\n']
+
+
+def routes_of(app: Any) -> list[tuple[str, str]]:
+    """Every method and path of the app, with values that lead nowhere."""
+    values = {"digest": f"sha256:{'0' * 64}", "job_id": "0" * 32, "version": "1"}
+    paths = app.openapi()["paths"]
+    return [
+        (method.upper(), re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], "nothing"), path))
+        for path, methods in paths.items()
+        for method in methods
+    ]
+
+
+@pytest.mark.parametrize("case", [*TYPES, *OTHERS])
+def test_no_header_of_a_request_is_a_500_on_any_route(shared_client: TestClient, case: str) -> None:
+    routes = routes_of(shared_client.app)
+    assert ("POST", "/adapters") in routes
+    assert ("POST", "/predict") in routes
+
+    for method, path in routes:
+        for body in BODIES if method in ("POST", "PUT") and case in TYPES else BODIES[1:2]:
+            request = shared_client.build_request(method, path, content=body, params={"adapter": "cells"})
+            if case in TYPES:
+                request.headers.pop("content-type", None)
+            for name, _ in (TYPES | OTHERS)[case]:
+                request.headers.pop(name, None)
+            headers = [*request.headers.raw, *((name.encode(), value) for name, value in (TYPES | OTHERS)[case])]
+            answer = shared_client.send(type(request)(method, request.url, headers=headers, content=body))
+            assert answer.status_code < 500, (method, path, body)
+
+
+def test_an_adapter_without_a_content_type_is_refused_and_the_advice_works(
+    shared_client: TestClient, make_adapter: MakeAdapter
+) -> None:
+    refused = shared_client.post("/adapters", content=make_adapter(77))
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "multipart_malformed")
+    assert "found no Content-Type, expected multipart/form-data with a part `file`" in refused.json()["detail"]
+    assert "Fix: with curl, -F file=@FILE" in refused.json()["detail"]
+    sent = shared_client.post("/adapters", files={"file": make_adapter(77)}, data={"name": "advised"})  # as -F does
+    assert sent.status_code == 201
+
+
+PARTS = {
+    "a part without a name": b"--B\r\nContent-Disposition: form-data\r\n\r\nx\r\n--B--\r\n",
+    "a part without headers": b"--B\r\n\r\nx\r\n--B--\r\n",
+    "a name of odd bytes": b'--B\r\nContent-Disposition: form-data; name="\xff\xfe"\r\n\r\nx\r\n--B--\r\n',
+    "an encoded file name": b"--B\r\nContent-Disposition: form-data; name=file; filename*=x''%ff\r\n\r\nx\r\n--B--\r\n",
+    "a file name in parts": b"--B\r\nContent-Disposition: form-data; name=file; filename*1=a\r\n\r\nx\r\n--B--\r\n",
+    "a header without a colon": b"--B\r\nContent-Disposition\r\n\r\nx\r\n--B--\r\n",
+    "a name twice": b"--B\r\nContent-Disposition: form-data; name=file; name=b\r\n\r\nx\r\n--B--\r\n",
+    "bytes before the first part": b"xx--B\r\n\r\n--B--\r\n",
+    "nothing but the end": b"--B--\r\n",
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_no_header_of_a_part_is_a_500(shared_client: TestClient, case: str) -> None:
+    for path in ("/adapters", "/predict?adapter=cells"):
+        answer = shared_client.post(
+            path, content=PARTS[case], headers={"Content-Type": "multipart/form-data; boundary=B"}
+        )
+        assert 400 <= answer.status_code < 500
