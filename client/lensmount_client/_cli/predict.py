@@ -81,6 +81,7 @@ def predict(
         if overlay is not None:
             draw(paths, adapters, overlay, server)
             return
+        require_utf8(paths if out or server.json else [])
         client = AsyncClient(server.url, token=server.token, insecure=server.insecure)
         results = ResultsFile(out) if out else None
     except e.CannotWrite as error:  # nothing has started, so the command line is wrong
@@ -98,6 +99,15 @@ def predict(
             run.report(server.json, out)
     if run.failures:
         raise typer.Exit(1)
+
+
+def require_utf8(paths: list[str]) -> None:
+    """Check that every file name can be written to a file of results. Raises InvalidInput that names the first."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise e.InvalidInput(f"{path!r}: this file name is not UTF-8. Fix: rename the file") from error
 
 
 def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOptions) -> None:

@@ -179,3 +179,21 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_resumes(server: Any, lensmount: An
     assert lensmount(*command)[0] == 0
     assert [row["label"] for row in rows(out)] == ["0", "1", "2", "3", "4", "5"]
     assert len(server.images) == 6 - len(done)
+
+
+@pytest.mark.parametrize("output", [["--out", "{folder}/r.csv"], ["--out", "{folder}/r.jsonl"], ["--json"]])
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_sent_and_renaming_helps(
+    server: Any, lensmount: Any, folder: Path, output: list[str]
+) -> None:
+    odd = folder / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes(b"cafe")
+    command = ["predict", str(folder), "-a", "malaria", *(word.format(folder=folder) for word in output)]
+
+    code, _, err = lensmount(*command, "--url", server.url)
+
+    assert code == 2
+    assert "udce9.png" in err
+    assert "this file name is not UTF-8. Fix: rename the file" in err
+    assert not (folder / "r.csv").exists()
+    odd.rename(folder / "cafe.png")
+    assert lensmount(*command, "--url", server.url)[0] == 0
