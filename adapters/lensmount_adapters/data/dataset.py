@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lensmount_adapters.data.broken_files import Unreadable, broken_files
 from lensmount_adapters.data.layout import Labelled
 from lensmount_adapters.data.listing import FolderSource, Listed, Source, counted, list_source
 from lensmount_adapters.data.source import ArchiveSource
@@ -139,7 +140,9 @@ def read_folder(
         )
         for file in sorted(listed.files, key=lambda file: index[file.label])  # stable, so paths stay in order
     ]
-    joined, notes = _join_duplicates(samples, names)
+    joined, notes = join_duplicates(samples, names)
+    if isinstance(listed.source, ArchiveSource):
+        notes.extend(listed.source.archive.notes)
     notes += listed.notes
     if listed.left_out:
         examples = _examples((*listed.ignored, *listed.hidden))
@@ -174,28 +177,32 @@ def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule)
     """Read the inputs at the backbone's size, before normalisation.
 
     Images: uint8 [N, 3, height, width]. Volumes: float32 [N, 1, depth, height, width] in [0, 1], or three channels if
-    any volume is in colour. Raises a DatasetError that lists the files that cannot be read.
+    any volume is in colour. If one cannot be read, raises a DatasetError that lists all such files of the dataset.
     """
     grey, dtype = (1, torch.float32) if isinstance(rule, VolumePreprocessing) else (3, torch.uint8)
     pixels = torch.empty(len(samples), grey, *rule.input_shape[1:], dtype=dtype)
-    broken: list[str] = []
     for index, sample in enumerate(samples):
         try:
             decoded = pixels_of(folder.read(sample.path), rule)
-        except (ImageError, DatasetError, OSError) as error:
-            broken.append(f"{sample.path} ({error})")
-            continue
+        except (ImageError, DatasetError, OSError):
+            require_readable(folder, rule)
+            raise
         if len(decoded) > pixels.shape[1]:
             pixels = pixels.expand(-1, len(decoded), *pixels.shape[2:]).contiguous()
         pixels[index] = decoded
-    if broken:
-        raise DatasetError(
-            f"{folder.root}: {len(broken)} of {len(samples)} images cannot be read:\n  "
-            + "\n  ".join(broken[:LISTED])
-            + ("\n  ..." if len(broken) > LISTED else "")
-            + "\nFix: repair or remove these files"
-        )
     return pixels
+
+
+def require_readable(folder: ImageFolder, rule: InputRule) -> None:
+    """Read every file of the dataset. Raises a DatasetError that lists all that cannot be read, and what they are."""
+    broken: list[Unreadable] = []
+    for sample in folder.samples:
+        try:
+            pixels_of(folder.read(sample.path), rule)
+        except (ImageError, DatasetError, OSError) as error:
+            broken.append(Unreadable(sample.path, str(error)))
+    if broken:
+        raise DatasetError(f"{broken_files(str(folder.root), len(folder), broken)}\nFix: repair or remove these files")
 
 
 def _bytes(source: Source, path: str) -> bytes:
@@ -227,7 +234,7 @@ def _group(pattern: re.Pattern[str] | None, path: str) -> str:
     return str(match.group(1) if pattern.groups else match.group(0))
 
 
-def _join_duplicates(samples: list[Sample], classes: Sequence[str]) -> tuple[tuple[Sample, ...], list[str]]:
+def join_duplicates(samples: list[Sample], classes: Sequence[str]) -> tuple[tuple[Sample, ...], list[str]]:
     """Give byte-identical files one group, so that no image can be in two parts, and return notes about them."""
     by_digest: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from lensmount_adapters.data.broken_files import Unreadable, broken_files
 from lensmount_adapters.data.dataset import Labelled, Listed
-from lensmount_adapters.data.dataset_report import ImageFacts, Unreadable, findings, format_of
-from lensmount_adapters.data.labels import MAX_FILE_BYTES
-from lensmount_adapters.data.near_duplicates import likeness_of
+from lensmount_adapters.data.dataset_report import findings
+from lensmount_adapters.data.image_facts import ImageFacts, facts_of
+from lensmount_adapters.data.labels import MAX_FILE_BYTES, read_rows
 from lensmount_adapters.data.zip_format import CENTRAL, END, END64, END64_LOCATOR, LOCAL, UTF8
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
@@ -83,6 +84,7 @@ def write_dataset_archive(
             "Fix: use shorter names",
             code="dataset_too_large",
         )
+    _check_reading_back(rows, images)
     writer.add(MANIFEST, rows)
     digest, size = writer.finish()
     counts = Counter(facts.label for facts in images)
@@ -97,19 +99,7 @@ def _read_image(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tupl
         raise ImageError(f"found {size} bytes, expected at most {limits.max_image_bytes}")
     data = listed.source.read(labelled.path)
     image = decode_image(data, limits)
-    facts = ImageFacts(
-        path=labelled.path,
-        label=labelled.label,
-        group=labelled.group,
-        split=labelled.split,
-        digest=hashlib.sha256(data).hexdigest(),
-        width=image.width,
-        height=image.height,
-        format=format_of(data),
-        size_bytes=len(data),
-        likeness=likeness_of(image),
-    )
-    return facts, data
+    return facts_of(data, image, labelled.path, labelled.label, labelled.group, labelled.split), data
 
 
 def _check_classes(listed: Listed, limits: DatasetLimits) -> None:
@@ -134,13 +124,28 @@ def _check_images(
     listed: Listed, images: list[ImageFacts], unreadable: list[Unreadable], limits: DatasetLimits
 ) -> None:
     if len(unreadable) > limits.max_unreadable_fraction * len(listed.files):
-        first = "; ".join(f"{file.path[:80]} ({file.reason})" for file in unreadable[:3])
         raise DatasetError(
-            f"found {len(unreadable)} of {len(listed.files)} images that cannot be read, expected at most "
-            f"{limits.max_unreadable_fraction:.1%}: {first}. Fix: repair or remove them",
+            f"{broken_files(listed.source.title, len(listed.files), unreadable)}\n"
+            f"Expected at most {limits.max_unreadable_fraction:.1%} of them. Fix: repair or remove these files",
             code="dataset_unreadable",
         )
     _check_counts(Counter(facts.label for facts in images), listed, limits, "readable ")
+
+
+def _check_reading_back(rows: bytes, images: list[ImageFacts]) -> None:
+    """Read the manifest as a job will. What a job could not read is refused now, with the name of the file."""
+    for facts in images:
+        if facts.path.casefold().split("/")[0] == MANIFEST:
+            raise DatasetError(
+                f"found the name {facts.path[:80]!r}, but {MANIFEST} is the name of the list that every stored dataset "
+                "has. Fix: rename the folder"
+            )
+        if facts.path != facts.path.strip() or facts.label != facts.label.strip():
+            raise DatasetError(
+                f"found the name {facts.path[:80]!r} with the label {facts.label[:80]!r}, expected no space at their "
+                "beginning or end. Fix: rename it"
+            )
+    read_rows(MANIFEST, rows)
 
 
 def _row(facts: ImageFacts) -> str:

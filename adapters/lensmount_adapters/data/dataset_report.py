@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from lensmount_adapters.data.broken_files import Unreadable
+from lensmount_adapters.data.data_warnings import warnings_about_groups, warnings_about_images
 from lensmount_adapters.data.dataset import Listed
+from lensmount_adapters.data.image_facts import ImageFacts
 from lensmount_adapters.data.labels import PARTS
-from lensmount_adapters.data.near_duplicates import Likeness, alike
+from lensmount_adapters.data.near_duplicates import alike
+from lensmount_adapters.data.source import ArchiveSource
+from lensmount_adapters.data.split_advice import SplitOptions, StatedImage, folder_of, split_with, why_no_split
 
 EXAMPLES = 10
 # Counting stops here: a dataset with one image in thousands of versions needs no exact count.
@@ -21,41 +26,41 @@ _FEW_IN_CLASS = 20
 _SMALL_SIDE = 32  # pixels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageFacts:
-    """The facts about one image, taken when it was read."""
+def warnings_about_look_alikes(images: list[ImageFacts]) -> list[tuple[str, str]]:
+    """Return `look_alikes_divided` if images that look alike are in different parts or have different labels."""
+    near = _near(images)
+    found: list[tuple[str, str]] = []
+    divided = [(i, j) for i, j in near.examples or [] if images[i].split != images[j].split]
+    conflicts = [(i, j) for i, j in near.examples or [] if images[i].label != images[j].label]
+    if near.across_splits:
+        found.append(
+            (
+                "look_alikes_divided",
+                f"{near.across_splits} pair(s) of images in different parts of the split look alike"
+                f"{_pair_of(images, divided)}. The figures would be too good. Fix: put such images into one group",
+            )
+        )
+    if near.across_classes:
+        found.append(
+            (
+                "label_conflict",
+                f"{near.across_classes} pair(s) of images of different classes look alike"
+                f"{_pair_of(images, conflicts)}. Fix: check their labels",
+            )
+        )
+    return found
 
-    path: str
-    label: str
-    group: str | None
-    split: str | None
-    digest: str
-    width: int
-    height: int
-    format: str
-    size_bytes: int
-    likeness: Likeness
 
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """One file that cannot be read as an image, and why."""
-
-    path: str
-    reason: str
-
-
-def format_of(data: bytes) -> str:
-    """Return the format of an image that could be decoded, by its first bytes."""
-    if data.startswith(b"\x89PNG"):
-        return "PNG"
-    if data.startswith(b"\xff\xd8"):
-        return "JPEG"
-    return "WEBP" if data.startswith(b"RIFF") else "TIFF"
+def _pair_of(images: list[ImageFacts], pairs: list[tuple[int, int]]) -> str:
+    return f", such as {images[pairs[0][0]].path[:120]} and {images[pairs[0][1]].path[:120]}" if pairs else ""
 
 
 def findings(listed: Listed, images: list[ImageFacts], unreadable: list[Unreadable]) -> dict[str, Any]:
-    """Return the report as JSON. `images` has at least one image and is in the order of paths."""
+    """Return the report as JSON. `images` has at least one image and is in the order of paths.
+
+    The warnings are about the images as they were sent, and about a job with the default options: whether it can split
+    them, and whether its split would divide groups.
+    """
     counts = Counter(image.label for image in images)
     copies, near = _copies(images), _near(images)
     sides = sorted(((p.width, p.height) for p in images), key=lambda side: (side[0] * side[1], side))
@@ -80,13 +85,28 @@ def findings(listed: Listed, images: list[ImageFacts], unreadable: list[Unreadab
             "files": len(unreadable),
             "examples": [{"path": file.path, "reason": file.reason} for file in unreadable[:EXAMPLES]],
         },
-        "ignored": {"files": len(ignored), "examples": ignored[:EXAMPLES]},
+        "ignored": {"files": len(ignored), "examples": [_plain(name) for name in ignored[:EXAMPLES]]},
         "balance": {"smallest": smallest, "largest": largest, "ratio": round(counts[largest] / counts[smallest], 3)},
     }
-    report["warnings"] = [
-        {"code": code, "message": message} for code, message in _warnings(images, copies, near, report)
-    ]
+    warnings = _warnings(images, copies, near, report) + warnings_about_images(images) + _about_default_job(images)
+    if isinstance(listed.source, ArchiveSource):
+        warnings += [("names_changed", note) for note in listed.source.archive.notes]
+    report["warnings"] = [{"code": code, "message": message} for code, message in warnings]
     return report
+
+
+def _plain(name: str) -> str:
+    """A name without control characters, such as that of `Icon\\r`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def _about_default_job(images: list[ImageFacts]) -> list[tuple[str, str]]:
+    """Warn if a job with the default options cannot split the images, or would divide groups between its parts."""
+    folder = folder_of([StatedImage(i.path, i.label, i.group, i.split, i.digest) for i in images])
+    reason = why_no_split(folder)
+    if reason is not None:
+        return [("cannot_split", reason), *warnings_about_groups(folder, None)]
+    return warnings_about_groups(folder, split_with(folder, SplitOptions()))
 
 
 @dataclass(slots=True)

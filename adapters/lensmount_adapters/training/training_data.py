@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import ValidationError
@@ -11,8 +11,9 @@ from torch import Tensor
 from lensmount_adapters.augmentation.images import Augmentation
 from lensmount_adapters.augmentation.volumes import VolumeAugmentation
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.data.dataset import ImageFolder, Sample, read_folder, read_pixels
+from lensmount_adapters.data.dataset import ImageFolder, Sample, read_folder, read_pixels, require_readable
 from lensmount_adapters.data.split import Split, few_shot, split_folder
+from lensmount_adapters.data.survey import survey_images
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.inputs.rules import InputRule, IntensityRange, VolumePreprocessing
@@ -53,6 +54,10 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:
         split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)
+    if isinstance(rule, VolumePreprocessing):
+        require_readable(folder, rule)
+    else:
+        folder = replace(folder, notes=(*folder.notes, *survey_images(folder, split)))
     augmentation = config.augmentation_rule()
     train = [folder.samples[index] for index in split.train]
     validation = [folder.samples[index] for index in split.validation]

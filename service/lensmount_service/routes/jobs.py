@@ -13,6 +13,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from lensmount_adapters.data.split_advice import SplitOptions
+from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
@@ -90,7 +92,20 @@ def _submit(
         force=submission.force,
     )
 
+    reason = training.datasets.why_no_split(
+        dataset,
+        SplitOptions(
+            hyper_parameters["seed"],
+            hyper_parameters["validation_fraction"],
+            hyper_parameters["test_fraction"],
+            hyper_parameters["shots"],
+        ),
+        hyper_parameters["group_regex"],
+    )
+
     def require_dataset(connection: sa.Connection) -> object:
+        if reason is not None:  # raised here, so that a known Idempotency-Key still gets its job
+            raise DatasetError(reason, code="dataset_too_small")
         return training.datasets.require(connection, dataset.name, dataset.version)
 
     return training.jobs.submit(request, key, digest, check=require_dataset)

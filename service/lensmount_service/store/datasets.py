@@ -22,8 +22,9 @@ import structlog
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.data.dataset import list_folder
-from lensmount_adapters.data.dataset_archive import DatasetArchive, DatasetLimits, write_dataset_archive
-from lensmount_adapters.data.zip_reader import ArchiveLimits
+from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetArchive, DatasetLimits, write_dataset_archive
+from lensmount_adapters.data.split_advice import SplitOptions, folder_of, stated_images, why_no_split
+from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
 from lensmount_service.store.database import Database, metadata
@@ -51,6 +52,8 @@ dataset_table = sa.Table(
     sa.Column("source_bytes", sa.BigInteger, nullable=False),
 )
 _datasets = dataset_table.c
+_MAX_SPLIT_IMAGES = 2000  # that are split while a client waits
+_OWN_ARCHIVES = ArchiveLimits(max_total_bytes=2**50)  # canonical archives were checked on arrival
 _CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
 
 
@@ -201,6 +204,25 @@ class DatasetStore:
         except OSError as error:
             raise _corrupt(dataset) from error
         raise _corrupt(dataset)
+
+    def why_no_split(self, dataset: Dataset, options: SplitOptions, group_regex: str | None) -> str | None:
+        """Why a job with these options would fail when it splits the dataset, or None if nothing is known against it.
+
+        Up to 2,000 images are split as the job would do it. Of more, the report knows about the default options. A
+        `group_regex` is never searched here, because a slow one would hold up the server: with one, only a class with
+        fewer images than the split has parts is found.
+        """
+        parts = 1 + (options.validation_fraction > 0) + (options.test_fraction > 0)
+        if group_regex is not None and min(dataset.classes.values()) >= parts:
+            return None
+        if dataset.images > _MAX_SPLIT_IMAGES:
+            known = [warning for warning in dataset.report["warnings"] if warning["code"] == "cannot_split"]
+            return known[0]["message"] if known and options == SplitOptions() else None
+        try:
+            manifest = open_archive(self._path(dataset.digest), _OWN_ARCHIVES).read(MANIFEST)
+        except (OSError, DatasetError) as error:
+            raise _corrupt(dataset) from error
+        return why_no_split(folder_of(stated_images(manifest)), options)
 
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete a version, or all of them. Raises NotFound, VersionDeleted, DatasetInUse."""

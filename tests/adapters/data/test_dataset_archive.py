@@ -186,7 +186,7 @@ def test_zip_10_more_than_one_percent_unreadable_is_refused(draw_folder: DrawFol
     root = draw_folder(tmp_path / "d", a=10, b=10)
     (root / "a" / "a_s00_00.png").write_bytes(b"\x89PNG damaged")
 
-    with pytest.raises(DatasetError, match=r"found 1 of 20 images that cannot be read.*a/a_s00_00\.png") as caught:
+    with pytest.raises(DatasetError, match=r"1 of 20 images cannot be read:\n  a/a_s00_00\.png") as caught:
         written(root, tmp_path / "out")
 
     assert caught.value.code == "dataset_unreadable"
@@ -217,3 +217,68 @@ def test_real_cells_are_admitted_quickly_and_keep_their_digest(tmp_path: Path) -
     assert time.perf_counter() - start < 10  # 0.3 s on an idle core
     assert (found.images, found.report["near_duplicates"]["pairs"]) == (279, 0)
     assert read_folder(tmp_path / "out.zip").digest == read_folder(root).digest
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("+ve", "-ve"),
+        ("=pos", "@neg"),
+        ("aux", "con"),
+        ("正常", "感染"),
+        ("a,b", 'say "c"'),
+        ("manifest.csv", "labels.csv"),
+        ("1e5", "0x10"),
+        ("null", "NaN"),
+        ("a" * 200, "<b>"),
+    ],
+)
+def test_what_push_accepts_a_job_reads_as_the_same_dataset(
+    draw_folder: DrawFolder, tmp_path: Path, labels: tuple[str, str]
+) -> None:
+    root = draw_folder(tmp_path / "d", ant=4, bee=4)
+    for old, new in zip(("ant", "bee"), labels, strict=True):
+        (root / old).rename(root / new)
+
+    found = written(root, tmp_path / "d.zip")
+
+    assert read_folder(tmp_path / "d.zip").classes == tuple(sorted(labels))
+    assert read_folder(tmp_path / "d.zip").digest == read_folder(root).digest
+    assert found.classes == dict.fromkeys(sorted(labels), 4)
+
+
+@pytest.mark.parametrize("name", [" ant", "ant ", "\u00a0ant", "manifest.jsonl", "Manifest.jsonl"])
+def test_a_name_that_a_job_would_read_differently_is_refused_at_once(
+    draw_folder: DrawFolder, tmp_path: Path, name: str
+) -> None:
+    root = draw_folder(tmp_path / "d", ant=4, bee=4)
+    (root / "ant").rename(root / name)
+
+    with pytest.raises(DatasetError, match=r"found the name '.*/ant_s.*Fix: rename"):
+        written(root, tmp_path / "d.zip")
+
+    (root / name).rename(root / "ant")
+    assert written(root, tmp_path / "d.zip").images == 8
+
+
+def test_zips_of_windows_and_macos_are_read_like_the_folder_that_was_packed(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
+    root = draw_folder(tmp_path / "d", ant=24, bee=24)
+    plain = written(root, tmp_path / "plain.out")
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.png"))}
+    ways = {
+        "Compress-Archive": {f"d/{name}".replace("/", "\\"): data for name, data in files.items()},
+        "Finder": {f"d/{name}": data for name, data in files.items()}
+        | {"d/Icon\r": b"", "__MACOSX/d/._Icon\r": b"x", "d/.DS_Store": b"x", "__MACOSX/d/ant/._ant_s00_00.png": b"x"},
+    }
+    for way, packed in ways.items():
+        with zipfile.ZipFile(tmp_path / f"{way}.zip", "w") as archive:
+            for name, data in packed.items():
+                archive.writestr(name, data)
+        found = written(tmp_path / f"{way}.zip", tmp_path / "out")
+        assert found.digest == plain.digest, way
+        noted = [warning["message"] for warning in found.report["warnings"] if warning["code"] == "names_changed"]
+        assert len(noted) == (1 if way == "Compress-Archive" else 0)
+        assert set(noted) <= set(read_folder(tmp_path / f"{way}.zip").notes)
+        assert found.report["ignored"]["files"] == (0 if way == "Compress-Archive" else 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -273,3 +274,39 @@ def test_a_queued_job_reports_how_many_workers_could_claim_it(
     claim(parts)
     assert api.get(f"/jobs/{job['id']}").json()["workers"] is None
     assert submit(api)["workers"] == 1
+
+
+def test_a_job_that_cannot_split_is_refused_with_the_words_of_the_report_and_the_advice_works(
+    api: TestClient, images: Callable[..., dict[str, bytes]], zipped: Callable[..., bytes]
+) -> None:
+    for name, files in {
+        "pairs": images(a=2, b=2),
+        "triples": images(a=3, b=3),
+        "one_rare": images(a=30, b=2),
+        "copies": images(a=30) | {f"b/{n}.png": data for n, data in enumerate([*images(b=1).values()] * 30)},
+    }.items():
+        report = api.put(f"/datasets/{name}", content=zipped(files), headers=HEADERS).json()["report"]
+        said = [warning["message"] for warning in report["warnings"] if warning["code"] == "cannot_split"]
+        answer = api.post("/jobs", json={"dataset": name, "adapter": "malaria"})
+
+        refused(answer, 422, "dataset_too_small")
+        assert [answer.json()["detail"]] == said
+        advice = re.search(r"validation_fraction (\S+) and test_fraction (\S+)", said[0])
+        assert advice is not None
+        fractions = {"validation_fraction": float(advice[1]), "test_fraction": float(advice[2])}
+        again = api.post("/jobs", json={"dataset": name, "adapter": "malaria", **fractions})
+        assert again.status_code == 201, name
+        # An expression is not searched by the server, so its job is accepted unless a class has too few images at all.
+        by_group = api.post("/jobs", json={"dataset": name, "adapter": "malaria", "group_regex": "^(.)"})
+        assert by_group.status_code == (422 if name in ("pairs", "one_rare") else 201), name
+
+
+def test_a_known_idempotency_key_gets_its_job_even_if_the_dataset_has_become_too_small(
+    api: TestClient, images: Callable[..., dict[str, bytes]], zipped: Callable[..., bytes]
+) -> None:
+    body, key = {"dataset": "cells", "adapter": "malaria"}, {"Idempotency-Key": "once"}
+    first = api.post("/jobs", json=body, headers=key).json()
+    assert api.put("/datasets/cells", content=zipped(images(a=2, b=2)), headers=HEADERS).status_code == 201
+
+    assert api.post("/jobs", json=body, headers=key).json()["id"] == first["id"]
+    refused(api.post("/jobs", json=body), 422, "dataset_too_small")

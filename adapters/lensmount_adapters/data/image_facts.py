@@ -1,0 +1,167 @@
+"""The facts about one image, taken when it is read: its size, its file format and metadata, and how its pixels look.
+
+The pixels are those that training sees. The traits are read from the header of the file, and a header that cannot be
+read has none: nothing in this module refuses an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from PIL import Image
+
+from lensmount_adapters.data.near_duplicates import Likeness, likeness_of
+
+_SIGNATURES = (
+    (0, b"\x89PNG", "PNG"),
+    (0, b"\xff\xd8", "JPEG"),
+    (0, b"RIFF", "WEBP"),
+    (0, b"BM", "BMP"),
+    (0, b"GIF8", "GIF"),
+    (4, b"jP  \r\n", "JPEG2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+    (4, b"ftypavi", "AVIF"),
+    (4, b"ftyp", "HEIC"),
+    (128, b"DICM", "DICOM"),
+)
+_HEADERS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # the formats whose traits Pillow reads
+_MAKE, _MODEL, _SOFTWARE, _BITS_PER_SAMPLE = 271, 272, 305, 258  # TIFF and EXIF tags
+_FLAT = 2  # levels: the noise of a compressed image of one colour
+_FRAME = 8  # levels: the noise of a compressed border of one colour
+_GREY = 3  # levels between the channels of a grey image that was stored in colour
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageFacts:
+    """The facts about one image. `darkest` and `brightest` are the extremes of all channels, 0 to 255.
+
+    `traits` are properties of the file and not of what it shows, such as {"file format": "PNG", "bits": "8"}.
+    """
+
+    path: str
+    label: str
+    group: str | None
+    split: str | None
+    digest: str
+    width: int
+    height: int
+    format: str
+    size_bytes: int
+    likeness: Likeness
+    darkest: int = 0
+    brightest: int = 255
+    is_flat: bool = False
+    is_transparent: bool = False
+    traits: Mapping[str, str] = field(default_factory=dict)
+
+
+def facts_of(
+    data: bytes, image: Image.Image, path: str, label: str, group: str | None = None, split: str | None = None
+) -> ImageFacts:
+    """Take the facts about an image from the bytes of its file and from its RGB pixels."""
+    extremes = cast(tuple[tuple[int, int], ...], image.getextrema())  # of each channel
+    lows, highs = zip(*extremes, strict=True)
+    is_flat = all(high - low <= _FLAT for low, high in extremes)
+    kind = format_of(data)
+    return ImageFacts(
+        path=path,
+        label=label,
+        group=group,
+        split=split,
+        digest=hashlib.sha256(data).hexdigest(),
+        width=image.width,
+        height=image.height,
+        format=kind,
+        size_bytes=len(data),
+        likeness=likeness_of(image),
+        darkest=min(lows),
+        brightest=max(highs),
+        is_flat=is_flat,
+        is_transparent=is_flat and _is_transparent(data),
+        traits={
+            "file format": kind,
+            "colour": "grey" if _is_grey(image) else "colour",
+            "border": "" if is_flat else _border(image),
+            **_header(data),
+        },
+    )
+
+
+def format_of(data: bytes) -> str:
+    """Return the format of an image that could be decoded, by its first bytes."""
+    return next((name for at, magic, name in _SIGNATURES if data[at : at + len(magic)] == magic), "TIFF")
+
+
+def _header(data: bytes) -> dict[str, str]:
+    """Read the traits of the file's header. Whatever is odd about it, an image with pixels is never refused."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_HEADERS) as image:
+            return {name: value for name, value in _traits(image, data).items() if value}
+    except Exception:  # a decoder may raise anything on odd metadata
+        return {}
+
+
+def _traits(image: Image.Image, data: bytes) -> dict[str, str]:
+    exif = image.getexif() if image.format != "PNG" else Image.Exif()  # of a PNG it would decode all pixels
+    tables = getattr(image, "quantization", None)
+    tags = getattr(image, "tag_v2", {})
+    bits = str(data[24]) if data.startswith(b"\x89PNG") else str(max(tags.get(_BITS_PER_SAMPLE) or (8,)))
+    return {
+        "colour mode": image.mode,
+        "bits": bits,
+        "compression": str(image.info.get("compression", "")) or ("progressive" if "progressive" in image.info else ""),
+        "JPEG quality": hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8] if tables else "",
+        "resolution": str(image.info.get("dpi", "")),
+        "camera": f"{exif.get(_MAKE, '')} {exif.get(_MODEL, '')}".strip(),
+        "software": str(exif.get(_SOFTWARE, "") or image.info.get("Software", ""))[:80],
+        "colour profile": f"{len(image.info['icc_profile'])} bytes" if image.info.get("icc_profile") else "",
+    }
+
+
+def _is_transparent(data: bytes) -> bool:
+    """Return True if no pixel of the file is visible. Called only for images of one colour."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_HEADERS) as image:
+            if "A" not in image.getbands() and "transparency" not in image.info:
+                return False
+            return bool(image.convert("RGBA").getchannel("A").getextrema() == (0, 0))
+    except Exception:  # as above
+        return False
+
+
+def _is_grey(image: Image.Image) -> bool:
+    small = np.asarray(image.resize((16, 16), Image.Resampling.NEAREST), dtype=np.int16)
+    return bool(np.ptp(small, axis=2).max() <= _GREY)
+
+
+def _border(image: Image.Image) -> str:
+    """Return the colours of the outermost pixels of the sides that have a single colour, or an empty text."""
+    width, height = image.size
+    sides = {
+        "top": (0, 0, width, 1),
+        "bottom": (0, height - 1, width, height),
+        "left": (0, 0, 1, height),
+        "right": (width - 1, 0, width, height),
+    }
+    found: dict[str, str] = {}
+    for side, box in sides.items():
+        pixels = np.asarray(image.crop(box)).reshape(-1, 3)
+        if int(np.ptp(pixels, axis=0).max()) <= _FRAME:
+            found[side] = _colour(pixels.mean(axis=0))
+    colours = set(found.values())
+    if len(found) == len(sides) and len(colours) == 1:
+        return colours.pop()
+    return ", ".join(f"{colour} {side}" for side, colour in found.items())
+
+
+def _colour(rgb: np.ndarray) -> str:
+    if rgb.max() < 24:
+        return "black"
+    if rgb.min() > 231:
+        return "white"
+    return "#" + "".join(f"{min(255, round(float(value) / 32) * 32):02x}" for value in rgb)

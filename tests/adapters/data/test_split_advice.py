@@ -1,0 +1,109 @@
+"""Whether a split is possible is known before a run, and the advice makes it possible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from lensmount_adapters.data.split import split_samples
+from lensmount_adapters.data.split_advice import (
+    SplitOptions,
+    StatedImage,
+    folder_of,
+    fractions_that_work,
+    split_with,
+    stated_images,
+    why_no_split,
+)
+from lensmount_adapters.errors import DatasetError
+
+
+def images(*counts: int, group: int = 0, split: str | None = None) -> list[StatedImage]:
+    """As many images of class "a", "b", ... as `counts` say; `group` images share one group."""
+    return [
+        StatedImage(
+            f"{label}/{n}.png", label, f"{label}{n // group}" if group else None, split, f"digest of {label}/{n}"
+        )
+        for label, count in zip("abcdefgh", counts, strict=False)
+        for n in range(count)
+    ]
+
+
+def splits(counts: Sequence[int], validation: float, test: float) -> bool:
+    """Whether the split itself succeeds, asked directly."""
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    try:
+        split_samples(labels, range(len(labels)), 0, validation, test)
+    except DatasetError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 3), (2, 40), (4, 4), (6, 6), (8, 8), (3, 90), (20, 30), (5, 5, 5, 2)])
+def test_the_reason_is_there_exactly_if_the_split_fails(counts: tuple[int, ...]) -> None:
+    reason = why_no_split(folder_of(images(*counts)))
+
+    assert (reason is None) == splits(counts, 0.15, 0.15)
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (3, 3), (2, 40), (5, 5, 5, 2)])
+def test_the_advised_fractions_and_the_advised_number_of_images_work(counts: tuple[int, ...]) -> None:
+    reason = why_no_split(folder_of(images(*counts)))
+
+    assert reason is not None
+    advice = re.search(r"--val-fraction (\S+) --test-fraction (\S+)\)", reason)
+    assert advice is not None
+    assert splits(counts, float(advice[1]), float(advice[2]))
+    enough = re.search(rf"Found {min(counts)} image\(s\) of '[a-h]', expected at least (\d+) of each class", reason)
+    assert enough is not None
+    assert splits([int(enough[1])] * len(counts), 0.15, 0.15)
+
+
+def test_copies_and_groups_count_once() -> None:
+    copies = [StatedImage(f"a/{n}.png", "a", None, None, "same") for n in range(30)]
+
+    for few in (copies + images(0, 30), images(30, group=15) + images(0, 30)):
+        reason = why_no_split(folder_of(few))
+        assert reason is not None
+        assert re.search(
+            r"Found 30 image\(s\) in [12] group\(s\) of 'a', expected at least \d+ of each class, all", reason
+        )
+
+
+def test_the_options_of_a_run_decide() -> None:
+    folder = folder_of(images(3, 3))
+
+    assert why_no_split(folder) is not None
+    assert why_no_split(folder, SplitOptions(0, 0, 0)) is None
+    assert why_no_split(folder_of(images(30, 30)), SplitOptions(shots=5)) is None
+    shots = why_no_split(folder_of(images(30, 30)), SplitOptions(shots=500))
+    assert shots is not None
+    assert "500" in shots
+    assert "no shots" in shots
+
+
+def test_a_stated_split_is_taken() -> None:
+    stated = images(4, 4, split="train") + [
+        StatedImage(f"{label}/{part}.png", label, None, part, f"{label}{part}")
+        for label in "ab"
+        for part in ("validation", "test")
+    ]
+
+    assert why_no_split(folder_of(stated)) is None
+    split = split_with(folder_of(stated), SplitOptions())
+    assert (len(split.train), len(split.validation), len(split.test)) == (8, 2, 2)
+
+
+def test_nothing_works_if_a_class_has_one_group_only_and_is_held_out() -> None:
+    assert fractions_that_work(folder_of(images(2, 2, split="test"))) is None
+    reason = why_no_split(folder_of(images(2, 2, split="test")))
+    assert reason is not None
+    assert "state another split" in reason
+
+
+def test_the_rows_of_a_manifest_are_read() -> None:
+    row = '{"path": "a/é.png", "label": "a", "group": null, "split": "test", "sha256": "00", "width": 1, "height": 1}\n'
+
+    assert stated_images(row.encode() * 2) == [StatedImage("a/é.png", "a", None, "test", "00")] * 2
