@@ -1,0 +1,326 @@
+"""Read one mask file: its stored values, turned as its image is, and the object told from the ringing of a JPEG.
+
+Values are taken as stored: the indices of a palette, not its colours; 2-bit and 4-bit greys, not scaled to 255.
+A file whose values cannot be known is refused with what it is and a way out.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from lensmount_adapters.data.mask_values import objects_of, single_channel
+from lensmount_adapters.errors import DatasetError, ImageError
+from lensmount_adapters.inputs.images import ImageLimits, decode_image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF")
+ORIENTATION, BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT = 274, 258, 262, 259, 254, 339
+_LOSSY_TIFF = {6, 7, 34892, 50001, 50002}  # JPEG, old and new, lossy DNG, WebP, JPEG XL
+_SIGNED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How an image is shown: its size (width, height) after its EXIF orientation (1 to 8) is applied."""
+
+    size: tuple[int, int]
+    orientation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """bool [labels, height, width]. `thresholded` if in-between values of a JPEG or a resized mask were divided."""
+
+    labels: np.ndarray
+    thresholded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The values [height, width], or [height, width, channels], turned by the file's own orientation."""
+
+    values: np.ndarray
+    orientation: int
+    lossy: bool
+    what: str
+    palette: np.ndarray | None = None  # [colours, 3]
+
+
+def frame_of(data: bytes) -> Frame | None:
+    """Read the frame from the header of an image file. None if Pillow does not know the format."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                turned = orientation_of(image)
+                swapped = turned >= 5 and image.format != "TIFF"  # Pillow states the turned size of a TIFF
+                return Frame(image.size[::-1] if swapped else image.size, turned)
+    except MemoryError:
+        raise
+    except Exception:  # the decoder of images says what is wrong with the file
+        return None
+
+
+def read_mask(data: bytes, frame: Frame, labels: int) -> Mask:
+    """Read the masks of `labels` labels for an image with this frame.
+
+    Raises DatasetError, without the file's name, if the file is no mask, does not fit or has values without a label.
+    """
+    stored = _stored(data, ImageLimits())
+    values = single_channel(stored.values, stored.what, lossy=stored.lossy)
+    values = _turned_as_image(values, stored, frame)
+    if stored.palette is not None:
+        _check_palette(values, stored.palette)
+    objects, thresholded = objects_of(values, labels, stored.what, lossy=stored.lossy)
+    return Mask(objects, thresholded)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. Unreadable EXIF data has none, which is 1."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # odd tags may raise anything; they must not cost the mask
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def turn(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Show pixels [height, width, ...] upright, as the EXIF orientation says."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return values[:, ::-1] if orientation in (2, 3, 6, 7) else values
+
+
+def _turned_as_image(values: np.ndarray, stored: _Stored, frame: Frame) -> np.ndarray:
+    """Apply the image's orientation to a mask that states none, if only this fits."""
+    width, height = frame.size
+    if stored.orientation == 1 and frame.orientation != 1:
+        turned = turn(values, frame.orientation)
+        fits, fits_turned = values.shape == (height, width), turned.shape == (height, width)
+        if fits and fits_turned and not np.array_equal(values, turned):
+            raise DatasetError(
+                f"found {stored.what} without an EXIF orientation, but its image has the orientation "
+                f"{frame.orientation}, and the mask fits the image both as stored and turned. Fix: save the image with "
+                "its pixels turned and without EXIF (Pillow: ImageOps.exif_transpose) if the mask was drawn on the "
+                "turned image; otherwise save the image without EXIF"
+            )
+        if fits_turned and not fits:
+            values = turned
+    if values.shape != (height, width):
+        raise DatasetError(
+            f"found {values.shape[1]} x {values.shape[0]} with 1 channel(s), expected one channel of {width} x "
+            f"{height}, as in its image. Fix: export the mask in the size of its image"
+        )
+    return values
+
+
+def _check_palette(values: np.ndarray, palette: np.ndarray) -> None:
+    """Refuse a palette in which black, the usual background, and index 0, another colour, are both in use."""
+    used = np.unique(values)
+    black = [int(index) for index in used if index < len(palette) and not palette[index].any()]
+    if black and used[0] == 0 and palette[0].any():
+        colour = "#" + bytes(palette[0].tolist()).hex()
+        raise DatasetError(
+            f"found a palette in which index 0, the background, is {colour} and black is index {black[0]}: the file "
+            "does not say which of them is background. Fix: save the mask as a grey PNG with 0 as background"
+        )
+
+
+def _stored(data: bytes, limits: ImageLimits) -> _Stored:
+    if not data:
+        raise DatasetError("found an empty file, expected a mask. Fix: export it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata, and many pixels, which are checked here
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return _pixels(image, data, limits)
+    except (DatasetError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large("more pixels than the limit", limits) from error
+    except UnidentifiedImageError as error:
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _by_tifffile(data, limits)
+        raise DatasetError(
+            f"found {_kind(data)}, a file that is not an image of a known format, expected a mask. "
+            "Fix: export it as a grey PNG"
+        ) from error
+    except Exception as error:  # Pillow's plugins may raise anything on damaged bytes
+        raise DatasetError(
+            f"found a file that is not an image that can be decoded ({type(error).__name__}: {str(error)[:80]}), "
+            "expected a mask. Fix: export it again, as a grey PNG"
+        ) from error
+
+
+def _pixels(image: Image.Image, data: bytes, limits: ImageLimits) -> _Stored:
+    what = f"a {image.format}"
+    _check_size(image.size, limits)
+    _check_frames(image, what)
+    orientation, tags = orientation_of(image), _tiff_tags(image)
+    _check_tags(image, data, tags)
+    lossy = _is_lossy(image, data, tags)
+    if image.format == "PNG":
+        _check_complete(data)
+    image.load()
+    left = orientation_of(image)  # Pillow has turned a TIFF by now
+    palette = None
+    if image.mode == "P" and image.palette is not None:
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if image.mode not in ("1", "L", "P", "I", "F", "LA", "RGB", "RGBA", "PA") and not image.mode.startswith("I;16"):
+        raise DatasetError(
+            f"found {what} with {image.mode} colours, expected one value per pixel. Fix: save it as a grey PNG"
+        )
+    values = turn(_unscaled(np.array(image), image, data, tags), left)
+    return _Stored(values, orientation, lossy, what, palette)
+
+
+def _check_complete(data: bytes) -> None:
+    """Refuse a PNG whose pixels are short or damaged, as for images: Pillow alone fills them with black."""
+    try:
+        decode_image(data)
+    except ImageError as error:
+        raise DatasetError(f"{error} (export the mask again)") from error
+
+
+def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
+    if size[0] * size[1] > limits.max_pixels or max(size) > limits.max_side:
+        raise _too_large(f"{size[0]} x {size[1]}", limits)
+
+
+def _too_large(found: str, limits: ImageLimits) -> DatasetError:
+    return DatasetError(
+        f"found {found}, expected at most {limits.max_pixels} pixels and {limits.max_side} per side. "
+        "Fix: scale the image and its mask down"
+    )
+
+
+def _check_frames(image: Image.Image, what: str) -> None:
+    """Refuse several pages, except for a phone's preview and the smaller copies of a TIFF's first page."""
+    frames = getattr(image, "n_frames", 1)
+    if frames == 1 or image.format == "MPO":
+        return
+    if image.format == "TIFF" and all(_is_smaller_copy(image, page) for page in range(1, min(frames, 64))):
+        image.seek(0)
+        return
+    raise DatasetError(
+        f"found {what} of {frames} pages, expected a mask of one page. Fix: save the page that is the mask as a file "
+        "of its own. If each page is one object, save the pages in a folder named after the image: its masks are joined"
+    )
+
+
+def _is_smaller_copy(image: Image.Image, page: int) -> bool:
+    image.seek(page)
+    return bool(int(_tiff_tags(image).get(SUBFILE, 0)) & 1)
+
+
+def _tiff_tags(image: Image.Image) -> dict[int, int]:
+    tags = getattr(image, "tag_v2", {})
+    found: dict[int, int] = {}
+    for tag in (BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT):
+        value = tags.get(tag)
+        value = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(value, int):
+            found[tag] = value
+    return found
+
+
+def _check_tags(image: Image.Image, data: bytes, tags: dict[int, int]) -> None:
+    """Refuse what Pillow would change without a word: white-is-zero values, and 16 bits in several channels."""
+    if image.format == "TIFF" and tags.get(PHOTOMETRIC) == 0:
+        raise _white_is_zero()
+    bits = data[24] if image.format == "PNG" else tags.get(BITS, 8)
+    if bits > 8 and image.mode in ("RGB", "RGBA", "LA"):
+        raise DatasetError(
+            f"found a {image.format} of {bits} bits with several channels, expected one value per pixel. "
+            "Fix: save one channel, as a grey 8-bit or 16-bit PNG"
+        )
+
+
+def _white_is_zero() -> DatasetError:
+    return DatasetError(
+        "found a TIFF in which white is 0 (an inverting LUT of ImageJ, or a fax): it does not say whether black or "
+        "white is the object. Fix: save it as a grey PNG in which the background is black (0)"
+    )
+
+
+def _is_lossy(image: Image.Image, data: bytes, tags: dict[int, int]) -> bool:
+    if image.format == "TIFF":
+        return tags.get(COMPRESSION) in _LOSSY_TIFF
+    if image.format == "WEBP":
+        return b"VP8L" not in data[12 : 1 << 16]  # the chunk of lossless pixels
+    return image.format in ("JPEG", "MPO", "JPEG2000", "AVIF")
+
+
+def _unscaled(values: np.ndarray, image: Image.Image, data: bytes, tags: dict[int, int]) -> np.ndarray:
+    """Undo what Pillow does to whole numbers: it scales 2-bit and 4-bit greys, and reads all 32-bit ones as signed."""
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    bits = (data[24] if image.format == "PNG" else tags.get(BITS, 8)) if image.mode == "L" else 8
+    if bits in (2, 4):
+        values = (values // (255 // (2**bits - 1))).astype(np.uint8)
+    signed = tags.get(SAMPLE_FORMAT) == _SIGNED
+    if image.format == "TIFF" and values.dtype == np.int32 and tags.get(BITS) == 32 and not signed:
+        return values.view(np.uint32)
+    if image.format == "TIFF" and values.dtype == np.uint8 and signed:
+        values = values.view(np.int8)
+    return values
+
+
+def _by_tifffile(data: bytes, limits: ImageLimits) -> _Stored:
+    """Read a TIFF of a kind that Pillow does not know, such as int64 and float64 as scikit-image saves its labels."""
+    try:
+        import tifffile
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            "found a TIFF of a kind that Pillow does not read, such as 64-bit values. Fix: save it as a grey 8-bit or "
+            '16-bit PNG, or pip install "lensmount[volumes]"'
+        ) from error
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            pages = len(file.pages)
+            _check_size((page.imagewidth, page.imagelength), limits)
+            if pages > 1 or page.imagedepth > 1:
+                raise DatasetError(
+                    f"found a TIFF of {max(pages, page.imagedepth)} pages, expected a mask of one page. "
+                    "Fix: save the page that is the mask as a file of its own"
+                )
+            if page.photometric == 0:
+                raise _white_is_zero()
+            tag = page.tags.get(ORIENTATION)
+            orientation = int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+            values = page.asarray()
+            if page.planarconfig == 2 and values.ndim == 3:
+                values = values.transpose(1, 2, 0)
+            lossy = int(page.compression) in _LOSSY_TIFF
+    except (DatasetError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes may raise anything
+        raise DatasetError(
+            f"found a TIFF that cannot be decoded ({type(error).__name__}: {str(error)[:80]}), expected a mask. "
+            "Fix: save it as a grey 8-bit or 16-bit PNG"
+        ) from error
+    return _Stored(turn(values, orientation), orientation, lossy, "a TIFF")
+
+
+_KINDS = (
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"{", "a JSON text"),
+    (b"<", "an XML or SVG text"),
+)
+
+
+def _kind(data: bytes) -> str:
+    return next((kind for start, kind in _KINDS if data.startswith(start)), f"bytes that begin with {data[:4].hex()}")

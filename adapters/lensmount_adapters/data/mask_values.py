@@ -1,0 +1,130 @@
+"""From the stored values of a mask to one bool map per label, or a refusal that says what the values are.
+
+The rules, for one label: every value but 0 is the object, so 0/1, 0/255 and the numbers of instances all work. Values
+between black and white, as JPEG and resizing leave them, are divided at half. For several labels, value i is label i.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lensmount_adapters.errors import DatasetError
+
+NEAR = 32  # of 255: how far from black or white the ringing of a JPEG reaches
+NOT_IDS = 8  # more values than these, most of them white, are the soft border of one object and not instances
+SHOWN = 4  # values or colours in a message
+
+
+def single_channel(values: np.ndarray, what: str, *, lossy: bool) -> np.ndarray:
+    """Return [height, width] of a mask that may have been saved in grey as several equal channels.
+
+    Raises DatasetError for colours and for transparency.
+    """
+    if values.ndim == 2:
+        return values
+    height, width, channels = values.shape
+    if channels in (2, 4):
+        alpha = values[..., -1]
+        if (alpha != alpha.flat[0]).any() or (values.dtype == np.uint8 and alpha.flat[0] != 255):
+            raise DatasetError(
+                f"found {what} of {width} x {height} with {channels} channel(s) that is transparent in places, "
+                "expected one channel of values. Fix: save the object as white (255) on black (0), without transparency"
+            )
+        values = values[..., :-1]
+    if values.shape[-1] > 3:
+        raise DatasetError(
+            f"found {width} x {height} with {channels} channel(s), expected one channel of values. "
+            "Fix: save one channel, as a grey PNG"
+        )
+    spread = np.ptp(values.astype(np.int64), axis=-1) if values.dtype.kind in "ui" else np.ptp(values, axis=-1)
+    if spread.max(initial=0) > (4 if lossy else 0):
+        colours = np.unique(values[spread > 0].reshape(-1, values.shape[-1]), axis=0)
+        shown = ", ".join("#" + "".join(f"{int(part):02x}" for part in colour) for colour in colours[:SHOWN])
+        raise DatasetError(
+            f"found {width} x {height} with {channels} channel(s) in colour, such as {shown}, expected one channel of "
+            "values. Fix: save a grey PNG in which 0 is background and value i is the i-th label"
+        )
+    return values[..., 0]
+
+
+def objects_of(values: np.ndarray, labels: int, what: str, *, lossy: bool) -> tuple[np.ndarray, bool]:
+    """Return bool [labels, height, width], and whether values between black and white were divided at half.
+
+    Raises DatasetError if values are negative, not finite, not whole, or have no label.
+    """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DatasetError(f"found {what} with values that are not finite, expected numbers. Fix: replace them by 0")
+    if values.size and values.min() < 0:
+        raise DatasetError(
+            f"found {what} with the value {values.min():g}, expected 0 for background and no value below. "
+            "Fix: replace negative values by 0"
+        )
+    if values.dtype.kind == "f":
+        whole = np.rint(values)
+        if not np.array_equal(whole, values):
+            return _soft_floats(values, labels, what)
+        values = whole.astype(np.int64)
+    if lossy:
+        return _lossy(values, labels, what)
+    if labels == 1:
+        top = _white_of_soft(values)
+        return ((values > 0) if top is None else (values > top // 2))[None], top is not None
+    if values.max() > labels:
+        raise _without_label(values, labels)
+    return values[None] == np.arange(1, labels + 1)[:, None, None], False
+
+
+def _soft_floats(values: np.ndarray, labels: int, what: str) -> tuple[np.ndarray, bool]:
+    if labels == 1 and values.max() <= 1:
+        return (values >= 0.5)[None], True
+    example = values[np.rint(values) != values][0]
+    raise DatasetError(
+        f"found {what} with values that are not whole, such as {example:.4g}, up to {values.max():.4g}, expected "
+        f"{'0 to 1' if labels == 1 else 'the number of a label'}. Fix: save whole numbers, with 0 as background"
+    )
+
+
+def _lossy(values: np.ndarray, labels: int, what: str) -> tuple[np.ndarray, bool]:
+    """Read one object of white on black from a format that changes values. The limits are in grey levels of 255."""
+    highest = int(values.max())
+    if highest == 0:
+        return np.zeros((labels, *values.shape), bool), False
+    if labels > 1:
+        raise DatasetError(
+            f"found {what}, which changes values a little, expected a format that keeps the numbers of "
+            f"{labels} labels. "
+            "Fix: export the masks as PNG"
+        )
+    between, white = np.count_nonzero((values > NEAR) & (values < 255 - NEAR)), np.count_nonzero(values >= 255 - NEAR)
+    if highest > 255 or white == 0 or between > white // 2:
+        raise DatasetError(
+            f"found {what} with {between} pixels between black and white and values up to {highest}, expected black "
+            "(0) and white (255): this format changes values, so others cannot be told apart. Fix: export it as PNG"
+        )
+    ringing = bool(((values > 0) & (values < 255)).any())
+    return (values >= 128)[None], ringing
+
+
+def _white_of_soft(values: np.ndarray) -> int | None:
+    """255 or 65535 if the mask is one white object with a soft border, None if its values are flags or instances."""
+    highest = int(values.max(initial=0))
+    if highest not in (255, 65535):
+        return None
+    edge = highest - highest // 8
+    low = values[(values > 0) & (values < edge)]
+    white = np.count_nonzero(values >= edge)
+    return highest if len(low) <= white and len(np.unique(low)) > NOT_IDS else None
+
+
+def _without_label(values: np.ndarray, labels: int) -> DatasetError:
+    found = [int(value) for value in np.unique(values) if value > labels]
+    shown = ", ".join(map(str, found[:SHOWN])) + (", ..." if len(found) > SHOWN else "")
+    if found == [255]:
+        fix = "255 often marks borders that count as nothing, or the object of a mask of one label: replace it by 0 or "
+        fix += "by the number of its label"
+    else:
+        fix = "if these are the numbers of instances, give one label, or replace each by the number of its label"
+    return DatasetError(
+        f"found the value {values.max()}, expected at most {labels}, one per label (values without a label: {shown}). "
+        f"Fix: {fix}"
+    )
