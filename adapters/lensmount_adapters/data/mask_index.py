@@ -1,0 +1,183 @@
+"""Read index.csv, which describes images by columns, in the dialects that spreadsheets write.
+
+The text may be UTF-8 or UTF-16. Cells are separated by commas, semicolons, tabs or bars, and lines end in any way.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from lensmount_adapters.errors import DatasetError
+
+INDEX = "index.csv"
+MAX_INDEX_BYTES = 64 * 2**20
+SEPARATORS = (",", ";", "\t", "|")
+FILE_COLUMNS = (
+    "file", "file_name", "filename", "image", "image_file", "image_name", "image_path", "path", "file_path", "filepath",
+    "name", "img", "image_id", "imageid", "id",
+)  # fmt: skip
+LISTED = 10
+
+
+def rows_of(name: str, data: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header of a table and its rows, each with its line number. Empty lines are passed over.
+
+    Raises DatasetError that names the file and the row: too large, not text, no CSV, another number of cells.
+    """
+    if len(data) > MAX_INDEX_BYTES:
+        raise DatasetError(f"{name}: found {len(data)} bytes, expected at most {MAX_INDEX_BYTES}. Fix: split the file")
+    text = _text(name, data)
+    stated = re.match(r"sep=(.)\r?\n|sep=(.)\r", text, re.IGNORECASE)  # a line that Excel writes and understands
+    if stated:
+        text = text[stated.end() :]
+    separators = (stated[1] or stated[2],) if stated else SEPARATORS
+    tables: list[list[tuple[int, list[str]]]] = []
+    wrong: list[DatasetError] = []
+    for separator in separators:
+        try:
+            tables.append(_cells(name, text, separator, 1 if stated else 0))
+        except DatasetError as error:
+            wrong.append(error)
+    rows = max(tables, key=lambda table: len(table[0][1]) if table else 0, default=[])  # the first wins a tie
+    if wrong and (not rows or len(rows[0][1]) == 1):
+        raise wrong[0]
+    if not rows:
+        raise DatasetError(f"{name}: found no rows, expected a header and a row for each image")
+    header = [cell.strip() for cell in rows[0][1]]
+    for number, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise DatasetError(
+                f"{name}, row {number}: found {len(cells)} cells, expected the {len(header)} of the first row. "
+                "Fix: put cells that contain the separator into double quotes"
+            )
+    return header, rows[1:]
+
+
+def select(name: str, data: bytes, images: Sequence[str], where: str) -> tuple[set[str], tuple[str, ...]]:
+    """Return the images whose row in the table has the value of `where`, "COLUMN=VALUE", and notes for the user.
+
+    `images` are paths; a row names one by its path, a part of the path, or its name with or without suffix.
+    Raises DatasetError.
+    """
+    wanted, _, value = (part.strip() for part in where.partition("="))
+    header, rows = rows_of(name, data)
+    file_column, column = _column(name, header, FILE_COLUMNS, wanted), _column(name, header, (wanted,), wanted)
+    known, chosen, strangers = _paths_by_name(images), dict[str, tuple[str, int]](), list[str]()
+    for number, cells in rows:
+        cell, found = cells[file_column].strip(), cells[column].strip()
+        matches = _matches(known, cell)
+        if len(matches) > 1:
+            raise DatasetError(
+                f"{name}, row {number}: found {cell[:80]!r}, which names {' and '.join(matches[:2])}, expected one "
+                "image. Fix: write its path"
+            )
+        if not matches:
+            strangers.append(cell)
+            continue
+        before = chosen.setdefault(matches[0], (found, number))
+        if before[0] != found:
+            raise DatasetError(
+                f"{name}, row {number}: found {wanted} {found[:40]!r} for {cell[:80]!r}, but {before[0][:40]!r} in row "
+                f"{before[1]}. Fix: keep one of the rows"
+            )
+    selected = {image for image, (found, _) in chosen.items() if found == value}
+    if not selected:
+        values = sorted({cells[column].strip() for _, cells in rows})
+        raise DatasetError(
+            f"{name}: found no image with {where}, expected one of the values of {header[column]}: "
+            f"{_listed(values) or 'none'}. Fix: choose one of them"
+            + (f", or correct names such as {strangers[0][:80]!r}, which no image has" if strangers else "")
+        )
+    return selected, _notes(name, strangers, len(images) - len(chosen))
+
+
+def _notes(name: str, strangers: list[str], without_row: int) -> tuple[str, ...]:
+    notes: list[str] = []
+    if strangers:
+        notes.append(f"{name}: {len(strangers)} row(s) name no image that is there: {_listed(strangers)}")
+    if without_row:
+        notes.append(f"{name}: {without_row} image(s) have no row and are not used")
+    return tuple(notes)
+
+
+def _text(name: str, data: bytes) -> str:
+    encoding = "utf-8-sig"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in data[:64]:
+        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{name}: found bytes that are not {encoding.removesuffix('-sig').upper()} text, expected a table. "
+            "Fix: save it as CSV UTF-8"
+        ) from error
+    if "\0" in text or data.startswith(b"PK\x03\x04"):
+        raise DatasetError(f"{name}: found a binary file, expected a table. Fix: save it as CSV UTF-8")
+    return text
+
+
+def _cells(name: str, text: str, separator: str, number: int) -> list[tuple[int, list[str]]]:
+    """The rows that are not empty, with their line numbers, after `number` lines that were read before."""
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, strict=True)
+    try:
+        return [(number + reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise DatasetError(
+            f"{name}, row {number + reader.line_num}: found text that is not CSV ({str(error)[:80]}). "
+            "Fix: save it again as CSV UTF-8"
+        ) from error
+
+
+def _column(name: str, header: list[str], wanted: Sequence[str], where: str) -> int:
+    folded = [cell.casefold().replace(" ", "_").replace("-", "_") for cell in header]
+    for column in wanted:
+        key = column.casefold().replace(" ", "_").replace("-", "_")
+        for names, asked in ((header, column), (folded, key)):
+            if names.count(asked) > 1:
+                raise DatasetError(f"{name}: found the column {asked} twice, expected it once. Fix: rename one of them")
+            if asked in names:
+                return names.index(asked)
+    raise DatasetError(
+        f"{name}: found {', '.join(header)}, expected the columns file and {where}. "
+        "Fix: name the column of file names file in the first row, and choose a column that is there"
+    )
+
+
+def _paths_by_name(images: Sequence[str]) -> dict[str, list[str]]:
+    """Each way to name an image: the ends of its path, with and without suffix."""
+    known: dict[str, list[str]] = defaultdict(list)
+    for path in images:
+        parts = path.split("/")
+        for start in range(len(parts)):
+            whole = "/".join(parts[start:])
+            for name in {_key(whole), _key(whole.rpartition(".")[0] or whole)}:
+                known[name].append(path)
+    return known
+
+
+def _matches(known: dict[str, list[str]], cell: str) -> list[str]:
+    parts = cell.replace("\\", "/").removeprefix("./").split("/")
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        if found := known.get(_key(end)):
+            exact = [path for path in found if path.endswith((end, f"{end}{PurePosixPath(path).suffix}"))]
+            return exact if len(exact) == 1 else found
+    return []
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:80] for name in names[:LISTED])
+    return shown + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
