@@ -85,6 +85,8 @@ def recipe(
         typer.echo(written[1].read_text(encoding="utf-8"))
         return
     typer.echo(f"\n{chosen.title}\n\n{table(chosen, results)}\n")
+    for note in dict.fromkeys(note for result in results for note in result.metrics.get("notes", ())):
+        typer.echo(f"Note: {note}")
     for path in written:
         typer.echo(f"Wrote {path}")
 

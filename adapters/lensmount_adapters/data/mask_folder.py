@@ -1,44 +1,60 @@
-"""A dataset of images with masks: `images/`, `masks/` with files of the same names, and `index.csv` to select by.
+"""A dataset of images with masks, in a folder or a zip file, and `index.csv` to select by.
 
-A mask is an image of the same size as its image, and 0 is background. With one label every other value is that label.
-With several labels, value i is the i-th label, as in the masks that a server returns.
+mask_pairs.py has the layouts and names, mask_file.py says how a file is read, mask_values.py what its values mean.
+With one label every value but 0 is that label. With several labels, value i is the i-th label, as in the masks that a
+server returns.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from lensmount_adapters.data.source import is_input_name, order_of
+from lensmount_adapters.data.mask_file import Frame, Mask, frame_of, read_mask
+from lensmount_adapters.data.mask_index import INDEX, select
+from lensmount_adapters.data.mask_pairs import LISTED, Pair, Pairs, find_pairs
+from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
+from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
-from lensmount_adapters.inputs.images import IMAGE_SUFFIXES, decode_image
+from lensmount_adapters.inputs.images import decode_image
 
-INDEX = "index.csv"
+_OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # a local file may be large
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedImage:
-    """One image and its mask, as paths below the dataset. `digest` covers both files."""
+    """One image and its mask, as paths below the dataset. `digest` covers all its files.
+
+    `parts` are the files of a mask that is joined from one file per object; `mask` is then the first of them.
+    """
 
     image: str
     mask: str
     digest: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        return self.parts or (self.mask,)
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFolder:
-    """A dataset of masks, as `read_mask_folder(Path("nuclei"), ("nucleus",), "modality=fluorescence")` returns it."""
+    """A dataset of masks, as `read_mask_folder(Path("nuclei"), ("nucleus",), "modality=fluorescence")` returns it.
+
+    `notes` are sentences for the user, about files that are not used. `source` None reads from the folder `root`.
+    """
 
     root: Path
     labels: tuple[str, ...]
     samples: tuple[MaskedImage, ...]
+    notes: tuple[str, ...] = ()
+    source: Source | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -47,64 +63,76 @@ class MaskFolder:
     def digest(self) -> str:
         return digest_of_masked(self.samples)
 
+    def read(self, path: str) -> bytes:
+        """Read the bytes of a file. Safe from any thread. Raises a DatasetError that names the file."""
+        return _bytes(self.source or FolderSource(self.root), path)
+
     def image(self, sample: MaskedImage) -> Image.Image:
         """Read the RGB image of a sample. Raises a DatasetError that names the file."""
         try:
-            return decode_image((self.root / sample.image).read_bytes())
-        except (ImageError, OSError) as error:
+            return decode_image(self.read(sample.image))
+        except ImageError as error:
             raise DatasetError(f"{sample.image}: {error}") from error
 
     def masks(self, sample: MaskedImage, size: tuple[int, int]) -> np.ndarray:
-        """Read the masks, bool [labels, height, width], of an image of `size` (width, height). Raises DatasetError."""
-        try:
-            with Image.open(io.BytesIO((self.root / sample.mask).read_bytes())) as image:
-                values, mask_size = np.array(image), image.size
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise DatasetError(
-                f"{sample.mask}: found a file that is not an image ({error}), expected a mask"
-            ) from error
-        if values.ndim != 2 or mask_size != size:
-            raise DatasetError(
-                f"{sample.mask}: found {mask_size[0]} x {mask_size[1]} with "
-                f"{1 if values.ndim == 2 else values.shape[-1]} channel(s), "
-                f"expected one channel of {size[0]} x {size[1]}, as in its image"
-            )
-        if len(self.labels) == 1:
-            masks: np.ndarray = (values > 0)[None]
-            return masks
-        if values.max() > len(self.labels):
-            raise DatasetError(
-                f"{sample.mask}: found the value {values.max()}, expected at most {len(self.labels)}, one per label"
-            )
-        masks = values[None] == np.arange(1, len(self.labels) + 1)[:, None, None]
-        return masks
+        """Read the masks, bool [labels, height, width], of an image of `size` (width, height), turned as the image is.
+
+        Raises a DatasetError that names the file.
+        """
+        frame = frame_of(self.read(sample.image))
+        return self.checked_mask(sample, Frame(size, 1 if frame is None else frame.orientation)).labels
+
+    def frame(self, sample: MaskedImage) -> Frame:
+        """The size of the image as shown, and its EXIF orientation. Raises a DatasetError that names the file."""
+        return frame_of(self.read(sample.image)) or Frame(self.image(sample).size, 1)
+
+    def checked_mask(self, sample: MaskedImage, frame: Frame) -> Mask:
+        """Read the mask of an image with this frame, joined from its files. Raises DatasetError that names the file."""
+        joined: Mask | None = None
+        for path in sample.mask_files:
+            try:
+                mask = read_mask(self.read(path), frame, len(self.labels))
+            except DatasetError as error:
+                raise DatasetError(f"{path}: {error}" if path not in str(error) else str(error)) from error
+            if joined is not None:
+                mask = Mask(joined.labels | mask.labels, joined.thresholded or mask.thresholded)
+            joined = mask
+        assert joined is not None  # a sample has at least one mask file
+        return joined
 
 
 def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None) -> MaskFolder:
-    """List the images with their masks. `where` "COLUMN=VALUE" keeps those whose row in index.csv has this value.
+    """List the images of a folder or zip file with their masks. No pixels are decoded yet.
 
-    Raises DatasetError if folders, the index or masks are missing, or if no image is left.
+    `where` "COLUMN=VALUE" keeps the images whose row in index.csv has this value.
+    Raises DatasetError if folders, the index or masks are missing, if an image has two masks that are not parts of one,
+    or if no image is left.
     """
-    for name in ("images", "masks"):
-        if not (root / name).is_dir():
-            raise DatasetError(
-                f"{root}: found no folder {name}, expected images/ and masks/ with files of the same names"
-            )
-    names = sorted((p.name for p in (root / "images").iterdir() if is_input_name(p.name, IMAGE_SUFFIXES)), key=order_of)
+    try:
+        source = _source(root)
+        pairs = find_pairs(str(root), source.list().files)
+    except OSError as error:
+        raise DatasetError(f"{root}: cannot be read ({error.strerror}). Fix: check the path") from error
+    images = [*(pair.image for pair in pairs.pairs), *pairs.without_mask]
+    selected, notes = set(images), _notes(pairs)
     if where is not None:
-        selected = _selected(root, where)
-        names = [name for name in names if name in selected]
-    if not names:
+        selected, of_index = _selected(source, root, images, where)
+        notes = (*notes, *of_index)
+    if not selected:
+        raise DatasetError(f"{root}: found no image, expected at least one in images/. Fix: add images and their masks")
+    if missing := [image for image in pairs.without_mask if image in selected]:
+        names = [image.rpartition("/")[2] for image in missing]
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         raise DatasetError(
-            f"{root}: found no image{f' with {where}' if where else ''}, expected at least one in images/"
+            f"{root}: found no mask for {', '.join(names[:LISTED])}{more}, expected one for each image. "
+            f"Fix: draw it (an all-black one for an image without objects) or take the image out of the dataset"
+            + (f"; no image fits {', '.join(pairs.without_image[:3])}" if pairs.without_image else "")
         )
-    masks = {Path(p.name).stem: p.name for p in (root / "masks").iterdir() if is_input_name(p.name, IMAGE_SUFFIXES)}
-    if missing := [name for name in names if Path(name).stem not in masks]:
-        raise DatasetError(f"{root}: found no mask for {missing[0]} and {len(missing) - 1} more, expected one for each")
-    return MaskFolder(root, tuple(labels), tuple(_sample(root, name, masks[Path(name).stem]) for name in names))
+    samples = tuple(_sample(source, pair) for pair in pairs.pairs if pair.image in selected)
+    return MaskFolder(root, tuple(labels), samples, notes, source)
 
 
-def digest_of_masked(samples: Sequence[MaskedImage]) -> str:
+def digest_of_masked(samples: Iterable[MaskedImage]) -> str:
     """Return the SHA-256 over the paths and digests in their order."""
     hasher = hashlib.sha256()
     for sample in samples:
@@ -112,21 +140,54 @@ def digest_of_masked(samples: Sequence[MaskedImage]) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _sample(root: Path, image: str, mask: str) -> MaskedImage:
-    hasher = hashlib.sha256((root / "images" / image).read_bytes())
-    hasher.update((root / "masks" / mask).read_bytes())
-    return MaskedImage(f"images/{image}", f"masks/{mask}", f"sha256:{hasher.hexdigest()}")
+def _source(root: Path) -> Source:
+    if root.is_dir():
+        return FolderSource(root)
+    if not root.exists():
+        raise DatasetError(f"{root}: found no such folder, expected images/ and masks/ in it. Fix: check the path")
+    return ArchiveSource.open(open_archive(root, _OWN_DISK), str(root), (INDEX,))
 
 
-def _selected(root: Path, where: str) -> set[str]:
-    column, equals, value = where.partition("=")
-    if not equals:
-        raise DatasetError(f"found where {where!r}, expected COLUMN=VALUE, such as modality=fluorescence")
+def _sample(source: Source, pair: Pair) -> MaskedImage:
+    hasher = hashlib.sha256(_bytes(source, pair.image))
+    for mask in pair.masks:
+        hasher.update(_bytes(source, mask))
+    return MaskedImage(
+        pair.image, pair.masks[0], f"sha256:{hasher.hexdigest()}", pair.masks if len(pair.masks) > 1 else ()
+    )
+
+
+def _bytes(source: Source, path: str) -> bytes:
     try:
-        rows = list(csv.DictReader((root / INDEX).read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{root}: found no readable {INDEX}, expected one to look up {where}") from error
-    if not rows or not {"file", column} <= rows[0].keys():
-        columns = ", ".join(rows[0]) if rows else "no rows"
-        raise DatasetError(f"{root / INDEX}: found {columns}, expected the columns file and {column}")
-    return {row["file"] for row in rows if row[column] == value}
+        return source.read(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}). Fix: check the file") from error
+
+
+def _notes(pairs: Pairs) -> tuple[str, ...]:
+    notes: list[str] = []
+    for files, what in (
+        (pairs.without_image, "mask(s) belong to no image and are not used"),
+        (pairs.ignored, "file(s) were ignored, because their suffix is not that of an image"),
+    ):
+        if files:
+            more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
+            notes.append(f"{len(files)} {what}: {', '.join(files[:LISTED])}{more}")
+    return tuple(notes)
+
+
+def _selected(source: Source, root: Path, images: Sequence[str], where: str) -> tuple[set[str], tuple[str, ...]]:
+    if not where.partition("=")[1]:
+        raise DatasetError(
+            f"found where {where!r}, expected COLUMN=VALUE, such as modality=fluorescence. "
+            f"Fix: give a column of {INDEX}"
+        )
+    names = [path for path in source.list().files if "/" not in path]
+    index = [path for path in names if path.casefold() == INDEX]
+    if not index:
+        like = [path for path in names if path.casefold().endswith((".csv", ".tsv", ".txt", ".xlsx", ".ods"))]
+        raise DatasetError(
+            f"{root}: found no readable {INDEX}, expected one to look up {where}. "
+            f"Fix: save the table of the images as {INDEX}" + (f" (found {', '.join(like[:3])})" if like else "")
+        )
+    return select(f"{root / index[0]}", _bytes(source, index[0]), images, where)

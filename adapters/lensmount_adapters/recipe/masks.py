@@ -51,6 +51,8 @@ def carry_out_masks(
     if base is not None and base != config.out:
         others["base"] = score_masks(admit(base.read_bytes(), backbone), backbone, result.task, "test")
     metrics = result.test.to_json() | {"beside": {name: other.to_json() for name, other in others.items()}}
+    if result.notes:
+        metrics["notes"] = list(result.notes)
     folder = config.out.with_name(f"{config.out.stem}-report")
     folder.mkdir(exist_ok=True)
     write_atomic(folder / "metrics.json", f"{json.dumps(metrics, indent=2)}\n".encode())

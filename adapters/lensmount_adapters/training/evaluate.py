@@ -14,7 +14,7 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.heads import probabilities
-from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
@@ -60,6 +60,12 @@ def evaluate(
     """
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
+    if isinstance(manifest.head, SegmentationHead):
+        raise DatasetError(
+            f"{manifest.name}: found an adapter that answers with masks, expected one that answers with classes. "
+            'Fix: read the Dice and IoU of its test part in its record (training, "metrics"), or measure it again with '
+            "score_masks in lensmount_adapters.training.train_masks"
+        )
     folder, samples = _read_samples(manifest, data, split)
     if backbone is None:
         backbone = load_backbone(manifest.backbone.name, _weights(manifest, weights), device)

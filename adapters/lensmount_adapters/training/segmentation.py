@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lensmount_adapters.augmentation.images import Augmentation, augment
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.mask_folder import MaskedImage, MaskFolder, digest_of_masked, read_mask_folder
+from lensmount_adapters.data.mask_report import check_masks
 from lensmount_adapters.data.split import Split, split_samples
 from lensmount_adapters.inputs.images import resize
 from lensmount_adapters.inputs.prepare import normalise
@@ -52,7 +53,10 @@ class MaskedTrainingImages:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskTask:
-    """Everything that a run reads, decoded once. `read_mask_task(config, backbone)` creates it."""
+    """Everything that a run reads, decoded once. `read_mask_task(config, backbone)` creates it.
+
+    `folder.notes` are sentences for the user, on its files and on what its masks show.
+    """
 
     folder: MaskFolder
     split: Split
@@ -76,13 +80,14 @@ class MaskTask:
 
 
 def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
-    """Read the images and masks, split them and decode them. Raises DatasetError, TrainingError."""
+    """Read the images and masks, check every mask, split them and decode them. Raises DatasetError, TrainingError."""
     fits = backbone.dense and isinstance(backbone.preprocessing, Preprocessing)
     require(fits, f"{backbone.name} for masks", "a backbone that returns feature maps of images, such as monai_unet")
     require(config.resize != "crop", "resize crop for masks", "squash or pad")
     require(config.cache_trunk != "on", "cache-trunk on for masks", "auto or off")
     require(config.shots is None and not config.auto, "shots or auto for masks", "neither")
     folder = read_mask_folder(config.data, config.labels or ("mask",), config.where)
+    folder = replace(folder, notes=(*folder.notes, *check_masks(folder)))
     digests = [sample.digest for sample in folder.samples]  # duplicates of an image stay in one split
     split = split_samples([0] * len(folder), digests, config.seed, config.validation_fraction, config.test_fraction)
     rule, augmentation = preprocessing_of(config, backbone), config.augmentation_rule()

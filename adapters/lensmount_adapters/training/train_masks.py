@@ -55,6 +55,11 @@ class SegmentationResult:
         return self.parts.get("test")
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about the data, such as blank masks and files that were not used."""
+        return self.task.folder.notes
+
+    @property
     def record(self) -> dict[str, Any]:
         return self.manifest.training
 

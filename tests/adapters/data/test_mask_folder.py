@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lensmount_adapters.data.mask_folder import MaskFolder, read_mask_folder
 from lensmount_adapters.errors import DatasetError
@@ -47,7 +48,7 @@ def test_with_one_label_every_value_above_zero_is_that_label(tmp_path: Path) -> 
     [
         (VALUES + 1, ("cell", "dust"), "found the value 3, expected at most 2"),
         (VALUES.T, ("cell",), "found 2 x 3 with 1 channel.*expected one channel of 3 x 2"),
-        (np.zeros((2, 3, 3), np.uint8), ("cell",), "found 3 x 2 with 3 channel"),
+        (np.eye(3, dtype=np.uint8)[VALUES] * 255, ("cell",), "found 3 x 2 with 3 channel.* such as #0000ff, #00ff00"),
     ],
     ids=["a value without a label", "another size", "colour"],
 )
@@ -79,3 +80,74 @@ def test_the_digest_changes_with_an_image_and_with_a_mask(tmp_path: Path) -> Non
         digests.add(read_mask_folder(root, ("cell",)).digest)
 
     assert len(digests) == 3
+
+
+def test_a_joined_mask_is_the_union_of_its_files_and_its_digest_covers_each(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES)
+    (root / "masks" / "0.png").unlink()
+    (root / "masks" / "0").mkdir()
+    for value in (1, 2):
+        Image.fromarray(np.where(value == VALUES, 255, 0).astype(np.uint8)).save(root / "masks" / "0" / f"{value}.png")
+    folder = read_mask_folder(root, ("cell",))
+
+    assert masks_of(folder).tolist() == [(VALUES > 0).tolist()]
+    assert folder.samples[0].mask_files == ("masks/0/1.png", "masks/0/2.png")
+    (root / "masks" / "0" / "2.png").write_bytes((root / "masks" / "0" / "1.png").read_bytes())
+    assert read_mask_folder(root, ("cell",)).digest != folder.digest
+
+
+def test_a_zip_file_has_the_same_masks_and_digest_as_its_folder(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES, VALUES[::-1].copy())
+    (root / "index.csv").write_text("file;kind\n0.png;red\n1.png;blue\n", "utf-16")
+    folder = read_mask_folder(root, ("cell", "dust"))
+    for top in ("", "top/"):
+        with zipfile.ZipFile(tmp_path / "d.zip", "w") as file:
+            for path in sorted(root.rglob("*.*")):
+                file.write(path, top + path.relative_to(root).as_posix())
+            file.writestr("__MACOSX/images/._0.png", b"junk")
+
+        zipped = read_mask_folder(tmp_path / "d.zip", ("cell", "dust"))
+
+        assert zipped.digest == folder.digest
+        assert masks_of(zipped).tolist() == masks_of(folder).tolist()
+        assert len(read_mask_folder(tmp_path / "d.zip", ("cell", "dust"), "kind=red")) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_image_and_mask_are_turned_together(orientation: int, suffix: str, tmp_path: Path) -> None:
+    root, exif = draw(tmp_path / "d"), Image.Exif()
+    exif[274] = orientation
+    mask = np.zeros((32, 32), np.uint8)  # square, so that nothing but the orientation tells how it is shown
+    mask[3:9, 5:28] = 255
+    pixels = Image.fromarray(mask).convert("RGB")
+    pixels.save(root / "images" / f"0.{suffix}", exif=exif)
+    Image.fromarray(mask).save(root / "masks" / "0.png", exif=exif)
+    folder = read_mask_folder(root, ("cell",))
+
+    shown = np.asarray(folder.image(folder.samples[0]))[..., 0] >= 128
+    upright = ImageOps.exif_transpose(Image.open(root / "masks" / "0.png"))
+    assert masks_of(folder)[0].tolist() == shown.tolist() == (np.asarray(upright) > 0).tolist()
+
+
+def test_an_image_without_a_mask_and_a_mask_without_an_image_are_each_named(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES, VALUES)
+    (root / "masks" / "1.png").rename(root / "masks" / "2.png")
+
+    with pytest.raises(DatasetError, match=r"no mask for 1\.png, .*Fix: draw it .*no image fits masks/2\.png"):
+        read_mask_folder(root, ("cell",))
+    Image.fromarray(np.zeros((2, 3), np.uint8)).save(root / "masks" / "1.png")  # the advice: an all-black one
+    folder = read_mask_folder(root, ("cell",))
+    assert folder.notes == ("1 mask(s) belong to no image and are not used: masks/2.png",)
+    assert not folder.masks(folder.samples[1], (3, 2)).any()
+
+
+def test_a_folder_or_an_index_that_is_not_there_is_refused_with_a_fix(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"found no such folder.*Fix: check the path"):
+        read_mask_folder(tmp_path / "none", ("cell",))
+    root = draw(tmp_path / "d", VALUES)
+    (root / "table.csv").write_text("file,kind\n0.png,red\n")
+    with pytest.raises(DatasetError, match=r"no readable index.csv.*Fix: save .* \(found table\.csv\)"):
+        read_mask_folder(root, ("cell",), "kind=red")
+    (root / "table.csv").rename(root / "Index.CSV")
+    assert len(read_mask_folder(root, ("cell",), "kind=red")) == 1

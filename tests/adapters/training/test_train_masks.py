@@ -16,6 +16,8 @@ from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.data.mask_folder import read_mask_folder
 from lensmount_adapters.errors import DatasetError, TrainingError
 from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.evaluate import evaluate
+from lensmount_adapters.training.segmentation import read_mask_task
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.train_masks import train_base, train_segmentation
 
@@ -59,6 +61,27 @@ def test_a_base_and_an_adapter_on_it_learn_blobs(tmp_path: Path) -> None:
     assert result.test is not None
     assert result.record["metrics"]["test"]["dice"] == result.test.dice
     assert len(admit(own.out.read_bytes(), trained_base).deltas) == 23
+    assert result.notes == ()
+    with pytest.raises(DatasetError, match=r"answers with masks.*Fix: read the Dice and IoU"):
+        evaluate(own.out, config.data, backbone=trained_base)
+
+
+def test_every_mask_is_checked_before_the_first_step_and_odd_ones_are_noted(tmp_path: Path) -> None:
+    folder = blobs(tmp_path / "blobs", 8)
+    for name in ("00", "05"):
+        Image.new("L", (64, 64)).save(folder / "masks" / f"{name}.png")
+    backbone = load_backbone("monai_unet", "random:0")
+    config = TrainingConfig(
+        data=folder, name="blobs", out=tmp_path / "x.safetensors", backbone="monai_unet", head="segmentation", size=32,
+        validation_fraction=0.25, test_fraction=0.25,
+    )  # fmt: skip
+
+    task = read_mask_task(config, backbone)
+    assert task.folder.notes == ("2 of 8 mask(s) are blank: no pixel is an object (masks/00.png, masks/05.png)",)
+    (broken,) = (sample.mask for sample in task.samples("test")[:1])  # not read in training, only measured on
+    Image.new("L", (64, 63)).save(folder / broken)
+    with pytest.raises(DatasetError, match=rf"{broken}: found 64 x 63 .*expected one channel of 64 x 64"):
+        read_mask_task(config, backbone)
 
 
 def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""Read every mask of a dataset once, before a run: all that are wrong in one message, and notes on what looks odd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensmount_adapters.data.mask_folder import MaskedImage, MaskFolder
+from lensmount_adapters.data.mask_pairs import LISTED
+from lensmount_adapters.errors import DatasetError
+
+BORDER_OF_INVERTED = 0.9  # share of the border that is object
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is kept of one mask."""
+
+    file: str
+    thresholded: bool
+    labels: tuple[bool, ...]  # whether each label has a pixel
+    full: bool
+    inverted: bool
+
+
+def check_masks(folder: MaskFolder) -> tuple[str, ...]:
+    """Decode every mask and return notes on them: blank, full and inverted ones, unused labels, divided greys.
+
+    Raises a DatasetError that lists the files that cannot be used.
+    """
+    seen: list[_Seen] = []
+    broken: list[str] = []
+    for sample in folder.samples:
+        try:
+            mask = folder.checked_mask(sample, folder.frame(sample))
+        except DatasetError as error:
+            broken.append(str(error))
+            continue
+        seen.append(_seen(sample, mask.labels, mask.thresholded))
+    if len(broken) == 1:
+        raise DatasetError(broken[0])
+    if broken:
+        raise DatasetError(
+            f"{folder.root}: {len(broken)} of {len(folder)} masks cannot be used:\n  "
+            + "\n  ".join(broken[:LISTED])
+            + ("\n  ..." if len(broken) > LISTED else "")
+        )
+    return _notes(folder, seen)
+
+
+def _seen(sample: MaskedImage, labels: np.ndarray, thresholded: bool) -> _Seen:
+    objects: np.ndarray = np.logical_or.reduce(labels)  # [height, width]
+    border = np.concatenate([objects[0], objects[-1], objects[:, 0], objects[:, -1]])
+    full = bool(objects.all())
+    inverted = not full and bool(border.mean() >= BORDER_OF_INVERTED) and bool(objects.mean() > 0.5)
+    return _Seen(sample.mask, thresholded, tuple(bool(label.any()) for label in labels), full, inverted)
+
+
+def _notes(folder: MaskFolder, seen: Sequence[_Seen]) -> tuple[str, ...]:
+    notes: list[str] = []
+    rules: tuple[tuple[Callable[[_Seen], bool], str], ...] = (
+        (lambda mask: not any(mask.labels), "mask(s) are blank: no pixel is an object"),
+        (lambda mask: mask.full, "mask(s) have no background: every pixel is an object"),
+        (
+            lambda mask: mask.inverted,
+            "mask(s) look inverted: the border is object and the middle is background. Fix: if the objects are the 0 "
+            "values, save 255 minus each value",
+        ),
+        (
+            lambda mask: mask.thresholded,
+            "mask(s) have values between black and white, as JPEG or resizing leave them; those of at least half are "
+            "object",
+        ),
+    )
+    for rule, sentence in rules:
+        if files := [mask.file for mask in seen if rule(mask)]:
+            more = ", ..." if len(files) > LISTED else ""
+            notes.append(f"{len(files)} of {len(seen)} {sentence} ({', '.join(files[:LISTED])}{more})")
+    for number, label in enumerate(folder.labels):
+        if len(folder.labels) > 1 and seen and not any(mask.labels[number] for mask in seen):
+            notes.append(f"no mask has a pixel of the label {label} (value {number + 1})")
+    return tuple(notes)
