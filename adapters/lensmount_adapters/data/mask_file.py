@@ -18,9 +18,10 @@ from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF")
-ORIENTATION, BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT = 274, 258, 262, 259, 254, 339
+ORIENTATION, BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT, DEPTH = 274, 258, 262, 259, 254, 339, 32997
 _LOSSY_TIFF = {6, 7, 34892, 50001, 50002}  # JPEG, old and new, lossy DNG, WebP, JPEG XL
 _SIGNED = 2
+MAX_TEXT_BYTES = 1 << 16  # of a PNG; one of this length may hold an orientation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def frame_of(data: bytes) -> Frame | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(_without_texts(data))) as image:
                 turned = orientation_of(image)
                 swapped = turned >= 5 and image.format != "TIFF"  # Pillow states the turned size of a TIFF
                 return Frame(image.size[::-1] if swapped else image.size, turned)
@@ -137,6 +138,7 @@ def _check_palette(values: np.ndarray, palette: np.ndarray) -> None:
 def _stored(data: bytes, limits: ImageLimits) -> _Stored:
     if not data:
         raise DatasetError("found an empty file, expected a mask. Fix: export it again")
+    data = _without_texts(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata, and many pixels, which are checked here
@@ -182,6 +184,21 @@ def _pixels(image: Image.Image, data: bytes, limits: ImageLimits) -> _Stored:
     return _Stored(values, orientation, lossy, what, palette)
 
 
+def _without_texts(data: bytes) -> bytes:
+    """A PNG without its colour profile and long texts, whose size must not cost the pixels. Other files as they are."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    kept, position = [data[:8]], 8
+    while position + 8 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        plain = data[position + 8 : end].partition(b"\0")[2][:1] == b"\0" and end - position < MAX_TEXT_BYTES
+        if kind not in (b"iCCP", b"tEXt", b"zTXt", b"iTXt") or (kind == b"iTXt" and plain):
+            kept.append(data[position:end])
+        position = end
+    return b"".join(kept)
+
+
 def _check_complete(data: bytes) -> None:
     """Refuse a PNG whose pixels are short or damaged, as for images: Pillow alone fills them with black."""
     try:
@@ -204,7 +221,7 @@ def _too_large(found: str, limits: ImageLimits) -> DatasetError:
 
 def _check_frames(image: Image.Image, what: str) -> None:
     """Refuse several pages, except for a phone's preview and the smaller copies of a TIFF's first page."""
-    frames = getattr(image, "n_frames", 1)
+    frames = max(getattr(image, "n_frames", 1), _tiff_tags(image).get(DEPTH, 1))
     if frames == 1 or image.format == "MPO":
         return
     if image.format == "TIFF" and all(_is_smaller_copy(image, page) for page in range(1, min(frames, 64))):
@@ -224,7 +241,7 @@ def _is_smaller_copy(image: Image.Image, page: int) -> bool:
 def _tiff_tags(image: Image.Image) -> dict[int, int]:
     tags = getattr(image, "tag_v2", {})
     found: dict[int, int] = {}
-    for tag in (BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT):
+    for tag in (BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT, DEPTH):
         value = tags.get(tag)
         value = value[0] if isinstance(value, tuple) and value else value
         if isinstance(value, int):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lensmount_adapters.data.mask_file import Frame, Mask, frame_of, read_mask
 from lensmount_adapters.data.mask_index import INDEX, select
-from lensmount_adapters.data.mask_pairs import LISTED, Pair, Pairs, find_pairs
+from lensmount_adapters.data.mask_pairs import LISTED, Pair, Pairs, find_pairs, wrapping_folder
 from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
 from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
@@ -110,7 +110,11 @@ def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None
     """
     try:
         source = _source(root)
-        pairs = find_pairs(str(root), source.list().files)
+        files = source.list().files
+        if wrapping := wrapping_folder(files):
+            source = _below(source, wrapping)
+            files = source.list().files
+        pairs = find_pairs(str(root), files)
     except OSError as error:
         raise DatasetError(f"{root}: cannot be read ({error.strerror}). Fix: check the path") from error
     images = [*(pair.image for pair in pairs.pairs), *pairs.without_mask]
@@ -145,7 +149,13 @@ def _source(root: Path) -> Source:
         return FolderSource(root)
     if not root.exists():
         raise DatasetError(f"{root}: found no such folder, expected images/ and masks/ in it. Fix: check the path")
-    return ArchiveSource.open(open_archive(root, _OWN_DISK), str(root), (INDEX,))
+    return ArchiveSource(open_archive(root, _OWN_DISK), str(root))
+
+
+def _below(source: Source, folder: str) -> Source:
+    if isinstance(source, ArchiveSource):
+        return ArchiveSource(source.archive, source.title, source.prefix + folder)
+    return FolderSource(Path(source.title) / folder)
 
 
 def _sample(source: Source, pair: Pair) -> MaskedImage:

@@ -51,7 +51,11 @@ def rows_of(name: str, data: bytes) -> tuple[list[str], list[tuple[int, list[str
     if not rows:
         raise DatasetError(f"{name}: found no rows, expected a header and a row for each image")
     header = [cell.strip() for cell in rows[0][1]]
+    while len(header) > 1 and not header[-1]:
+        del header[-1]  # a spreadsheet writes empty columns behind the table
     for number, cells in rows[1:]:
+        while len(cells) > len(header) and not cells[-1].strip():
+            del cells[-1]
         if len(cells) != len(header):
             raise DatasetError(
                 f"{name}, row {number}: found {len(cells)} cells, expected the {len(header)} of the first row. "

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from lensmount_adapters.data.source import is_hidden, is_input_name, order_of
+from lensmount_adapters.data.source import is_input_name, order_of
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 
@@ -26,7 +26,18 @@ IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img"})
 MASK_FOLDERS = frozenset(
     {"masks", "mask", "labels", "label", "annotations", "segmentations", "gt", "ground_truth", "groundtruth"}
 )
-_JUNK = frozenset({"thumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "system volume information"})
+_JUNK = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "icon\r",
+    }
+)
 _MARK = r"masks?|seg|segs|segmentations?|labels?|gt|ground[_-]?truth|annotations?|instances?|objects?"
 _SUFFIXED = re.compile(rf"^(?P<base>.+?)[ _.-]+(?P<mark>{_MARK})[ _.-]?(?P<number>\d*)$", re.IGNORECASE)
 _PREFIXED = re.compile(rf"^(?P<mark>{_MARK})(?:[ _.-]+(?P<base>.+)|(?P<digits>\d+))$", re.IGNORECASE)
@@ -53,6 +64,18 @@ class Pairs:
     without_mask: tuple[str, ...]
     without_image: tuple[str, ...]
     ignored: tuple[str, ...]
+
+
+def wrapping_folder(files: Iterable[str]) -> str:
+    """The folders, each with its slash, that all files lie in; "" if there is none. Archives often have one."""
+    prefix = ""
+    visible = [path for path in files if not any(map(_is_junk, path.split("/")))]
+    while tops := {path[len(prefix) :].partition("/")[:2] for path in visible}:
+        top, slash = next(iter(tops))
+        if len(tops) > 1 or not slash or top.casefold() in IMAGE_FOLDERS | MASK_FOLDERS:
+            break
+        prefix += f"{top}/"
+    return prefix
 
 
 def find_pairs(title: str, files: Iterable[str]) -> Pairs:
@@ -271,7 +294,7 @@ def _folded(name: str) -> str:
 
 
 def _is_junk(part: str) -> bool:
-    return is_hidden(part) or part.casefold() in _JUNK
+    return part.startswith(".") or part.casefold() in _JUNK
 
 
 def _ordered(pairs: Iterable[Pair]) -> tuple[Pair, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,23 +32,33 @@ def check_masks(folder: MaskFolder) -> tuple[str, ...]:
     Raises a DatasetError that lists the files that cannot be used.
     """
     seen: list[_Seen] = []
-    broken: list[str] = []
+    broken: dict[str, list[str]] = defaultdict(list)  # what was found, and the masks of which it is true
     for sample in folder.samples:
         try:
             mask = folder.checked_mask(sample, folder.frame(sample))
         except DatasetError as error:
-            broken.append(str(error))
+            file, colon, why = str(error).partition(": ")
+            broken[why if colon else str(error)].append(file if colon else sample.mask)
             continue
         seen.append(_seen(sample, mask.labels, mask.thresholded))
-    if len(broken) == 1:
-        raise DatasetError(broken[0])
     if broken:
-        raise DatasetError(
-            f"{folder.root}: {len(broken)} of {len(folder)} masks cannot be used:\n  "
-            + "\n  ".join(broken[:LISTED])
-            + ("\n  ..." if len(broken) > LISTED else "")
-        )
+        raise _unusable(folder, broken)
     return _notes(folder, seen)
+
+
+def _unusable(folder: MaskFolder, broken: Mapping[str, Sequence[str]]) -> DatasetError:
+    lines = [f"{_listed(files)}: {why}" for why, files in broken.items()]
+    if len(lines) == 1 and sum(map(len, broken.values())) == 1:
+        return DatasetError(lines[0])
+    return DatasetError(
+        f"{folder.root}: {sum(map(len, broken.values()))} of {len(folder)} masks cannot be used:\n  "
+        + "\n  ".join(lines[:LISTED])
+        + ("\n  ..." if len(lines) > LISTED else "")
+    )
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:LISTED]) + (f" and {len(files) - LISTED} more" if len(files) > LISTED else "")
 
 
 def _seen(sample: MaskedImage, labels: np.ndarray, thresholded: bool) -> _Seen:
@@ -76,8 +87,7 @@ def _notes(folder: MaskFolder, seen: Sequence[_Seen]) -> tuple[str, ...]:
     )
     for rule, sentence in rules:
         if files := [mask.file for mask in seen if rule(mask)]:
-            more = ", ..." if len(files) > LISTED else ""
-            notes.append(f"{len(files)} of {len(seen)} {sentence} ({', '.join(files[:LISTED])}{more})")
+            notes.append(f"{len(files)} of {len(seen)} {sentence} ({_listed(files)})")
     for number, label in enumerate(folder.labels):
         if len(folder.labels) > 1 and seen and not any(mask.labels[number] for mask in seen):
             notes.append(f"no mask has a pixel of the label {label} (value {number + 1})")

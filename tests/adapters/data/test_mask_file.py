@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from lensmount_adapters.data.mask_file import Frame, frame_of, read_mask, turn
 from lensmount_adapters.errors import DatasetError
+
+tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
 
 HEIGHT, WIDTH = 24, 32
 SHAPE = np.zeros((HEIGHT, WIDTH), bool)  # an L: no turn or reflection gives the same array
@@ -47,8 +50,6 @@ def grey_png(values: np.ndarray, bits: int) -> bytes:
 
 def tiff(values: np.ndarray, **options: Any) -> bytes:
     """A TIFF, written by tifffile."""
-    import tifffile
-
     file = io.BytesIO()
     tifffile.imwrite(file, values, **({"photometric": "minisblack"} | options))
     return file.getvalue()
@@ -120,15 +121,11 @@ def test_grey_png_of_few_bits_keeps_its_values_unscaled(bits: int) -> None:
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_whole_numbers_of_every_size_and_byte_order_are_read_from_tiff(dtype: type, byteorder: str) -> None:
-    pytest.importorskip("tifffile")
-
     assert same(labels_in(tiff(LABELS.astype(dtype), byteorder=byteorder)), LABELS)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_are_read_as_labels_if_they_are_whole_and_divided_at_half_if_not(dtype: type) -> None:
-    pytest.importorskip("tifffile")
-
     assert same(labels_in(tiff(LABELS.astype(dtype))), LABELS)
     assert same(shape_in(tiff((SHAPE * 255).astype(dtype))), SHAPE)
     soft = read_mask(tiff(np.where(SHAPE, 0.8, 0.25).astype(dtype)), FRAME, 1)
@@ -161,8 +158,6 @@ def test_250_instances_in_8_bits_are_all_objects() -> None:
 
 
 def test_ids_above_2_to_the_31_are_objects() -> None:
-    pytest.importorskip("tifffile")
-
     assert same(shape_in(tiff(SHAPE.astype(np.uint32) * np.uint32(4_000_000_000))), SHAPE)
 
 
@@ -253,14 +248,11 @@ def test_a_file_of_several_pages_is_refused_with_their_number(suffix: str) -> No
 
 
 def test_a_stack_that_only_tifffile_reads_is_refused_with_its_number() -> None:
-    pytest.importorskip("tifffile")
-
     with pytest.raises(DatasetError, match="of 5 pages"):
         shape_in(tiff(np.stack([SHAPE.astype(np.float64)] * 5)))
 
 
 def test_a_smaller_copy_of_the_first_page_is_no_second_mask() -> None:
-    tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(SHAPE.astype(np.uint8), photometric="minisblack")
@@ -332,6 +324,16 @@ def test_exif_that_cannot_be_read_costs_neither_frame_nor_mask() -> None:
     assert frame_of(b"no image") is None
 
 
+def test_a_huge_profile_or_text_costs_neither_frame_nor_mask() -> None:
+    texts = PngInfo()
+    texts.add_text("notes", "x" * 5_000_000, zip=True)
+    texts.add_itxt("XML:com.adobe.xmp", "y" * 5_000_000, zip=True)
+    data = saved(SHAPE * np.uint8(255), pnginfo=texts, icc_profile=bytes(5_000_000), exif=_exif(3))
+
+    assert same(shape_in(data), SHAPE[::-1, ::-1])
+    assert frame_of(data) == Frame((WIDTH, HEIGHT), 3)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_grey_that_was_saved_with_several_equal_channels_is_read(mode: str) -> None:
     assert same(shape_in(saved(Image.fromarray(SHAPE * np.uint8(255)).convert(mode))), SHAPE)
@@ -383,7 +385,6 @@ def test_colours_are_refused_with_examples_and_the_grey_of_the_advice_is_read() 
     ],
 )  # fmt: skip
 def test_what_cannot_be_known_is_refused_by_name_with_a_fix(data: object, found: str) -> None:
-    pytest.importorskip("tifffile")
     assert callable(data)
 
     assert re.search(found, refused(data()))

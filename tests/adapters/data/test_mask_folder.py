@@ -102,6 +102,7 @@ def test_a_zip_file_has_the_same_masks_and_digest_as_its_folder(tmp_path: Path) 
     folder = read_mask_folder(root, ("cell", "dust"))
     for top in ("", "top/"):
         with zipfile.ZipFile(tmp_path / "d.zip", "w") as file:
+            file.writestr("__MACOSX/._d", b"junk")
             for path in sorted(root.rglob("*.*")):
                 file.write(path, top + path.relative_to(root).as_posix())
             file.writestr("__MACOSX/images/._0.png", b"junk")

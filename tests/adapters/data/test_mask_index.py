@@ -41,6 +41,12 @@ def test_the_line_of_excel_that_states_the_separator_and_empty_lines_are_passed_
     assert select("index.csv", data, IMAGES[:1], "kind=red") == ({"images/0.png"}, ())
 
 
+def test_empty_columns_behind_the_table_are_passed_over() -> None:
+    data = b"file,kind,,\n0.png,red,,\n1.png,blue\n"
+
+    assert rows_of("index.csv", data) == (["file", "kind"], [(2, ["0.png", "red"]), (3, ["1.png", "blue"])])
+
+
 def test_a_separator_in_quotes_and_a_decimal_comma_do_not_mislead() -> None:
     text = 'file;kind;share\n0.png;"red, dark; thin";0,5\n1.png;blue;0,25\n'
 

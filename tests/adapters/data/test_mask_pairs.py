@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from lensmount_adapters.data.mask_pairs import Pair, find_pairs
+from lensmount_adapters.data.mask_pairs import Pair, find_pairs, wrapping_folder
 from lensmount_adapters.errors import DatasetError
 
 IN_FOLDERS = {
@@ -168,3 +168,20 @@ def test_one_mask_for_two_images_is_refused_and_names_with_suffix_tell_them_apar
 def test_another_layout_is_refused_with_a_fix(files: list[str], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         find_pairs("d", files)
+
+
+@pytest.mark.parametrize(
+    ("files", "folder"),
+    [
+        (["images/0.png", "masks/0.png"], ""),
+        (["set/images/0.png", "set/masks/0.png", "set/index.csv", "__MACOSX/set/._index.csv"], "set/"),
+        (["archive/a b/images/0.png", "archive/a b/masks/0.png"], "archive/a b/"),
+        (["images/0.png"], ""),
+        (["set/0.png", "set/0_mask.png"], "set/"),
+        (["set/images/0.png", "README.md"], ""),
+        ([], ""),
+    ],
+    ids=["none", "one", "two", "images alone", "side by side", "a file outside", "nothing"],
+)
+def test_folders_that_hold_everything_are_found(files: list[str], folder: str) -> None:
+    assert wrapping_folder(files) == folder

@@ -66,6 +66,11 @@ def test_all_masks_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(DatasetError, match=r"2 of 3 masks cannot be used:\n  masks/1\.png: .*\n  masks/2\.png: "):
         notes_on(root)
+    Image.fromarray(OBJECT[1:]).save(root / "masks" / "2.png")
+    with pytest.raises(
+        DatasetError, match=r"2 of 3 masks cannot be used:\n  masks/1\.png, masks/2\.png: found 20 x 15"
+    ):
+        notes_on(root)
     (root / "masks" / "2.png").unlink()
     (root / "images" / "2.png").unlink()
     with pytest.raises(DatasetError, match=r"^masks/1\.png: found 20 x 15 .*20 x 16"):
