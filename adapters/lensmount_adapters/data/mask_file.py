@@ -13,14 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from lensmount_adapters.data.mask_tiff import (
+    BITS,
+    COMPRESSION,
+    DEPTH,
+    DESCRIPTION,
+    LOSSY,
+    ORIENTATION,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    SIGNED,
+    SUBFILE,
+    check_size,
+    stated_slices,
+    tiff_values,
+    too_large,
+    white_is_zero,
+)
 from lensmount_adapters.data.mask_values import objects_of, single_channel
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF")
-ORIENTATION, BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT, DEPTH = 274, 258, 262, 259, 254, 339, 32997
-_LOSSY_TIFF = {6, 7, 34892, 50001, 50002}  # JPEG, old and new, lossy DNG, WebP, JPEG XL
-_SIGNED = 2
 MAX_TEXT_BYTES = 1 << 16  # of a PNG; one of this length may hold an orientation
 
 
@@ -76,7 +90,9 @@ def read_mask(data: bytes, frame: Frame, labels: int) -> Mask:
     values = _turned_as_image(values, stored, frame)
     if stored.palette is not None:
         _check_palette(values, stored.palette)
-    objects, thresholded = objects_of(values, labels, stored.what, lossy=stored.lossy)
+    objects, thresholded = objects_of(
+        values, labels, stored.what, lossy=stored.lossy, indexed=stored.palette is not None
+    )
     return Mask(objects, thresholded)
 
 
@@ -147,10 +163,11 @@ def _stored(data: bytes, limits: ImageLimits) -> _Stored:
     except (DatasetError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large("more pixels than the limit", limits) from error
+        raise too_large("more pixels than the limit", limits) from error
     except UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _by_tifffile(data, limits)
+            values, orientation, lossy = tiff_values(data, limits)
+            return _Stored(turn(values, orientation), orientation, lossy, "a TIFF")
         raise DatasetError(
             f"found {_kind(data)}, a file that is not an image of a known format, expected a mask. "
             "Fix: export it as a grey PNG"
@@ -164,7 +181,7 @@ def _stored(data: bytes, limits: ImageLimits) -> _Stored:
 
 def _pixels(image: Image.Image, data: bytes, limits: ImageLimits) -> _Stored:
     what = f"a {image.format}"
-    _check_size(image.size, limits)
+    check_size(image.size, limits)
     _check_frames(image, what)
     orientation, tags = orientation_of(image), _tiff_tags(image)
     _check_tags(image, data, tags)
@@ -207,24 +224,18 @@ def _check_complete(data: bytes) -> None:
         raise DatasetError(f"{error} (export the mask again)") from error
 
 
-def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
-    if size[0] * size[1] > limits.max_pixels or max(size) > limits.max_side:
-        raise _too_large(f"{size[0]} x {size[1]}", limits)
-
-
-def _too_large(found: str, limits: ImageLimits) -> DatasetError:
-    return DatasetError(
-        f"found {found}, expected at most {limits.max_pixels} pixels and {limits.max_side} per side. "
-        "Fix: scale the image and its mask down"
-    )
-
-
 def _check_frames(image: Image.Image, what: str) -> None:
     """Refuse several pages, except for a phone's preview and the smaller copies of a TIFF's first page."""
-    frames = max(getattr(image, "n_frames", 1), _tiff_tags(image).get(DEPTH, 1))
+    pages = getattr(image, "n_frames", 1)
+    description = str(getattr(image, "tag_v2", {}).get(DESCRIPTION, ""))
+    frames = max(pages, _tiff_tags(image).get(DEPTH, 1), stated_slices(description))
     if frames == 1 or image.format == "MPO":
         return
-    if image.format == "TIFF" and all(_is_smaller_copy(image, page) for page in range(1, min(frames, 64))):
+    if (
+        image.format == "TIFF"
+        and frames == pages
+        and all(_is_smaller_copy(image, page) for page in range(1, min(frames, 64)))
+    ):
         image.seek(0)
         return
     raise DatasetError(
@@ -252,7 +263,7 @@ def _tiff_tags(image: Image.Image) -> dict[int, int]:
 def _check_tags(image: Image.Image, data: bytes, tags: dict[int, int]) -> None:
     """Refuse what Pillow would change without a word: white-is-zero values, and 16 bits in several channels."""
     if image.format == "TIFF" and tags.get(PHOTOMETRIC) == 0:
-        raise _white_is_zero()
+        raise white_is_zero()
     bits = data[24] if image.format == "PNG" else tags.get(BITS, 8)
     if bits > 8 and image.mode in ("RGB", "RGBA", "LA"):
         raise DatasetError(
@@ -261,16 +272,9 @@ def _check_tags(image: Image.Image, data: bytes, tags: dict[int, int]) -> None:
         )
 
 
-def _white_is_zero() -> DatasetError:
-    return DatasetError(
-        "found a TIFF in which white is 0 (an inverting LUT of ImageJ, or a fax): it does not say whether black or "
-        "white is the object. Fix: save it as a grey PNG in which the background is black (0)"
-    )
-
-
 def _is_lossy(image: Image.Image, data: bytes, tags: dict[int, int]) -> bool:
     if image.format == "TIFF":
-        return tags.get(COMPRESSION) in _LOSSY_TIFF
+        return tags.get(COMPRESSION) in LOSSY
     if image.format == "WEBP":
         return b"VP8L" not in data[12 : 1 << 16]  # the chunk of lossless pixels
     return image.format in ("JPEG", "MPO", "JPEG2000", "AVIF")
@@ -283,49 +287,12 @@ def _unscaled(values: np.ndarray, image: Image.Image, data: bytes, tags: dict[in
     bits = (data[24] if image.format == "PNG" else tags.get(BITS, 8)) if image.mode == "L" else 8
     if bits in (2, 4):
         values = (values // (255 // (2**bits - 1))).astype(np.uint8)
-    signed = tags.get(SAMPLE_FORMAT) == _SIGNED
+    signed = tags.get(SAMPLE_FORMAT) == SIGNED
     if image.format == "TIFF" and values.dtype == np.int32 and tags.get(BITS) == 32 and not signed:
         return values.view(np.uint32)
     if image.format == "TIFF" and values.dtype == np.uint8 and signed:
         values = values.view(np.int8)
     return values
-
-
-def _by_tifffile(data: bytes, limits: ImageLimits) -> _Stored:
-    """Read a TIFF of a kind that Pillow does not know, such as int64 and float64 as scikit-image saves its labels."""
-    try:
-        import tifffile
-    except ModuleNotFoundError as error:
-        raise DatasetError(
-            "found a TIFF of a kind that Pillow does not read, such as 64-bit values. Fix: save it as a grey 8-bit or "
-            '16-bit PNG, or pip install "lensmount[volumes]"'
-        ) from error
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            pages = len(file.pages)
-            _check_size((page.imagewidth, page.imagelength), limits)
-            if pages > 1 or page.imagedepth > 1:
-                raise DatasetError(
-                    f"found a TIFF of {max(pages, page.imagedepth)} pages, expected a mask of one page. "
-                    "Fix: save the page that is the mask as a file of its own"
-                )
-            if page.photometric == 0:
-                raise _white_is_zero()
-            tag = page.tags.get(ORIENTATION)
-            orientation = int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
-            values = page.asarray()
-            if page.planarconfig == 2 and values.ndim == 3:
-                values = values.transpose(1, 2, 0)
-            lossy = int(page.compression) in _LOSSY_TIFF
-    except (DatasetError, MemoryError):
-        raise
-    except Exception as error:  # damaged bytes may raise anything
-        raise DatasetError(
-            f"found a TIFF that cannot be decoded ({type(error).__name__}: {str(error)[:80]}), expected a mask. "
-            "Fix: save it as a grey 8-bit or 16-bit PNG"
-        ) from error
-    return _Stored(turn(values, orientation), orientation, lossy, "a TIFF")
 
 
 _KINDS = (

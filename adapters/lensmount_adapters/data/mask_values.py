@@ -11,7 +11,7 @@ import numpy as np
 from lensmount_adapters.errors import DatasetError
 
 NEAR = 32  # of 255: how far from black or white the ringing of a JPEG reaches
-NOT_IDS = 8  # more values than these, most of them white, are the soft border of one object and not instances
+NOT_IDS = 8  # so many values may be flags, such as object, border and unknown
 SHOWN = 4  # values or colours in a message
 
 
@@ -47,9 +47,12 @@ def single_channel(values: np.ndarray, what: str, *, lossy: bool) -> np.ndarray:
     return values[..., 0]
 
 
-def objects_of(values: np.ndarray, labels: int, what: str, *, lossy: bool) -> tuple[np.ndarray, bool]:
+def objects_of(
+    values: np.ndarray, labels: int, what: str, *, lossy: bool, indexed: bool = False
+) -> tuple[np.ndarray, bool]:
     """Return bool [labels, height, width], and whether values between black and white were divided at half.
 
+    `lossy` formats change values; `indexed` values are indices of a palette, which are never grey.
     Raises DatasetError if values are negative, not finite, not whole, or have no label.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -67,7 +70,7 @@ def objects_of(values: np.ndarray, labels: int, what: str, *, lossy: bool) -> tu
     if lossy:
         return _lossy(values, labels, what)
     if labels == 1:
-        top = _white_of_soft(values)
+        top = None if indexed else _top_of_soft(values)
         return ((values > 0) if top is None else (values > top // 2))[None], top is not None
     if values.max() > labels:
         raise _without_label(values, labels)
@@ -105,15 +108,42 @@ def _lossy(values: np.ndarray, labels: int, what: str) -> tuple[np.ndarray, bool
     return (values >= 128)[None], ringing
 
 
-def _white_of_soft(values: np.ndarray) -> int | None:
-    """255 or 65535 if the mask is one white object with a soft border, None if its values are flags or instances."""
+def _top_of_soft(values: np.ndarray) -> int | None:
+    """The value of white if the mask is one white object with a soft border, None if its values are flags or instances.
+
+    Instances are areas of one value. The border that a JPEG or resizing leaves is a slope, where hardly four pixels in
+    a square are equal. Raises DatasetError for other slopes, such as a map of probabilities.
+    """
     highest = int(values.max(initial=0))
-    if highest not in (255, 65535):
+    if highest > 255 and highest != 65535:
         return None
-    edge = highest - highest // 8
-    low = values[(values > 0) & (values < edge)]
-    white = np.count_nonzero(values >= edge)
-    return highest if len(low) <= white and len(np.unique(low)) > NOT_IDS else None
+    top = 255 if highest <= 255 else 65535
+    near = top * NEAR // 255
+    between = (values > near) & (values < top - near)
+    count, white = np.count_nonzero(between), np.count_nonzero(values >= top - near)
+    many = len(np.unique(values)) > NOT_IDS
+    if (count == 0 and not (many and white)) or (count and _share_in_areas(values, between) >= 0.5):
+        return None
+    if white and count <= white // 2:
+        return top
+    if not many:
+        return None
+    raise DatasetError(
+        f"found {count} pixels with values between black and white that form no areas, expected black (0) and white "
+        f"({top}), or one number per instance. Fix: save the object as {top} and the rest as 0; numbers of small "
+        "instances can be saved with 16 bits"
+    )
+
+
+def _share_in_areas(values: np.ndarray, chosen: np.ndarray) -> float:
+    """The share of the chosen pixels that lie in a square of 2 x 2 pixels of one value."""
+    first = values[:-1, :-1]
+    equal = (first == values[1:, :-1]) & (first == values[:-1, 1:]) & (first == values[1:, 1:])
+    inside = np.zeros(values.shape, bool)
+    for rows in (slice(None, -1), slice(1, None)):
+        for columns in (slice(None, -1), slice(1, None)):
+            inside[rows, columns] |= equal
+    return float(inside[chosen].mean())
 
 
 def _without_label(values: np.ndarray, labels: int) -> DatasetError:

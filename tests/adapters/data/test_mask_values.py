@@ -17,17 +17,31 @@ from lensmount_adapters.errors import DatasetError
         ([0.0, 1.0, 0.0, 2.0], [0, 1, 0, 1], False),
         ([0.49, 0.5, 0.0, 1.0], [0, 1, 0, 1], True),
         ([*range(1, 10), *[255] * 9], [*[0] * 9, *[1] * 9], True),
-        ([*range(1, 10), *[255] * 8], [1] * 17, False),
-        ([*range(1, 9), *[255] * 8], [1] * 16, False),
+        ([*range(1, 8), *[255] * 8], [1] * 15, False),
         ([*range(100, 1000, 100), *[65535] * 9], [*[0] * 9, *[1] * 9], True),
+        ([0, 127, 128, 255, 255, 255, 255], [0, 0, 1, 1, 1, 1, 1], True),
+        ([0, 50, 100, 200], [0, 1, 1, 1], False),
     ],
-    ids=["whole", "ids", "whole floats", "floats", "soft", "too few white", "few values", "soft, 16 bits"],
+    ids=["whole", "ids", "whole floats", "floats", "soft", "few values", "soft, 16 bits", "few greys", "points"],
 )
 def test_one_label(values: list[float], expected: list[int], divided: bool) -> None:
     objects, thresholded = objects_of(np.array([values]), 1, "a TIFF", lossy=False)
 
     assert objects.astype(int).tolist() == [[expected]]
     assert thresholded == divided
+
+
+def test_areas_of_one_value_are_instances_and_slopes_are_not() -> None:
+    areas = np.repeat(np.repeat(np.arange(0, 256, 15).reshape(3, 6), 2, 0), 2, 1)  # 18 values, each in 2 x 2 pixels
+    slope = np.arange(0, 256, 2).reshape(8, 16)
+
+    assert (objects_of(areas, 1, "a PNG", lossy=False)[0] == (areas > 0)).all()
+    with pytest.raises(DatasetError, match=r"95 pixels .* form no areas.*Fix: save the object as 255 .* with 16 bits"):
+        objects_of(slope, 1, "a PNG", lossy=False)
+    assert (objects_of(slope, 1, "a PNG", lossy=False, indexed=True)[0] == (slope > 0)).all()
+    thresholded = np.where(slope >= 128, 255, 0)  # one advice, and the other
+    assert (objects_of(thresholded, 1, "a PNG", lossy=False)[0] == (slope >= 128)).all()
+    assert (objects_of(slope * 3, 1, "a PNG", lossy=False)[0] == (slope > 0)).all()
 
 
 @pytest.mark.parametrize(
