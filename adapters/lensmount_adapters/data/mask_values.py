@@ -11,7 +11,7 @@ import numpy as np
 from lensmount_adapters.errors import DatasetError
 
 NEAR = 32  # of 255: how far from black or white the ringing of a JPEG reaches
-NOT_IDS = 8  # so many values may be flags, such as object, border and unknown
+FLAGS = 7  # up to this number of greys may be flags, such as border and unknown
 SHOWN = 4  # values or colours in a message
 
 
@@ -118,10 +118,13 @@ def _top_of_soft(values: np.ndarray) -> int | None:
     if highest > 255 and highest != 65535:
         return None
     top = 255 if highest <= 255 else 65535
+    greys = values[(values > 0) & (values < top)]
+    if not greys.size:
+        return None
     near = top * NEAR // 255
     between = (values > near) & (values < top - near)
     count, white = np.count_nonzero(between), np.count_nonzero(values >= top - near)
-    many = len(np.unique(values)) > NOT_IDS
+    many = len(np.unique(greys)) > FLAGS
     if (count == 0 and not (many and white)) or (count and _share_in_areas(values, between) >= 0.5):
         return None
     if white and count <= white // 2:

@@ -41,7 +41,7 @@ def tiff(values: np.ndarray, **options: Any) -> bytes:
 def test_a_stack_is_refused_with_its_number_and_the_page_of_the_advice_is_read(
     dtype: type, options: dict[str, Any]
 ) -> None:
-    stack = np.stack([SHAPE & False, *[SHAPE] * 4]).astype(dtype)
+    stack: np.ndarray = np.stack([SHAPE & False, *[SHAPE] * 4]).astype(dtype)
 
     with pytest.raises(DatasetError, match=r"of 5 pages, expected a mask of one page\. Fix: save the page"):
         read_mask(tiff(stack, **options), Frame((32, 24), 1), 1)
