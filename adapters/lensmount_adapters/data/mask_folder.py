@@ -17,7 +17,7 @@ from PIL import Image
 
 from lensmount_adapters.data.mask_file import Frame, Mask, frame_of, read_mask
 from lensmount_adapters.data.mask_index import INDEX, select
-from lensmount_adapters.data.mask_pairs import LISTED, Pair, Pairs, find_pairs, wrapping_folder
+from lensmount_adapters.data.mask_pairs import LISTED, PARTS, Pair, Pairs, find_pairs, wrapping_folder
 from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
 from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
@@ -130,7 +130,11 @@ def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None
         raise DatasetError(
             f"{root}: found no mask for {', '.join(names[:LISTED])}{more}, expected one for each image. "
             f"Fix: draw it (an all-black one for an image without objects) or take the image out of the dataset"
-            + (f"; no image fits {', '.join(pairs.without_image[:3])}" if pairs.without_image else "")
+            + (
+                f"; no image fits {', '.join(pairs.without_image[:3])}: name a mask as its image, or with _mask behind"
+                if pairs.without_image
+                else ""
+            )
         )
     samples = tuple(_sample(source, pair) for pair in pairs.pairs if pair.image in selected)
     return MaskFolder(root, tuple(labels), samples, notes, source)
@@ -183,6 +187,9 @@ def _notes(pairs: Pairs) -> tuple[str, ...]:
         if files:
             more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
             notes.append(f"{len(files)} {what}: {', '.join(files[:LISTED])}{more}")
+    folders = {part for pair in pairs.pairs for part in pair.image.split("/")[:-1] if part.casefold() in PARTS}
+    if len(folders) > 1:
+        notes.append(f"the images of {', '.join(sorted(folders))} are read together and split again at random")
     return tuple(notes)
 
 

@@ -26,6 +26,7 @@ IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img"})
 MASK_FOLDERS = frozenset(
     {"masks", "mask", "labels", "label", "annotations", "segmentations", "gt", "ground_truth", "groundtruth"}
 )
+PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 _JUNK = frozenset(
     {
         "__macosx",
@@ -38,7 +39,7 @@ _JUNK = frozenset(
         "icon\r",
     }
 )
-_MARK = r"masks?|seg|segs|segmentations?|labels?|gt|ground[_-]?truth|annotations?|instances?|objects?"
+_MARK = r"(?:cp_)?masks?|seg|segs|segmentations?|labels?|gt|ground[_-]?truth|annotations?|instances?|objects?"
 _SUFFIXED = re.compile(rf"^(?P<base>.+?)[ _.-]+(?P<mark>{_MARK})[ _.-]?(?P<number>\d*)$", re.IGNORECASE)
 _PREFIXED = re.compile(rf"^(?P<mark>{_MARK})(?:[ _.-]+(?P<base>.+)|(?P<digits>\d+))$", re.IGNORECASE)
 _OF_IMAGE = re.compile(r"^(?:images?|imgs?|im|frame|photo|raw)[ _.-]?(?P<after>.+)$", re.IGNORECASE)
@@ -89,22 +90,24 @@ def find_pairs(title: str, files: Iterable[str]) -> Pairs:
     others = tuple(path for path in visible if path not in set(inputs))
     if not homes:
         return _side_by_side(title, inputs, others)
-    one_image_each = len(homes) > 1 and all(len(home.images) == 1 for home in homes.values())
-    if one_image_each:
+    names = {root.rstrip("/").rpartition("/")[2].casefold() for root in homes}
+    if len(homes) > 1 and not names <= PARTS and all(len(home.images) == 1 for home in homes.values()):
         return _folder_per_image(homes, others)
     if "" not in homes and len(homes) > 1:
-        names = [root.rstrip("/") for root in homes]
+        folders = [root.rstrip("/") for root in homes]
         raise DatasetError(
-            f"{title}: found {_listed(names)}, each with images and masks, expected one of them. "
-            f"Fix: give {title}/{names[0]} as the data, or move the images together and the masks together"
+            f"{title}: found {_listed(folders)}, each with images and masks, expected one of them. "
+            f"Fix: give {title}/{folders[0]} as the data, or move the images together and the masks together"
         )
     root = "" if "" in homes else next(iter(homes))
     home = homes[root]
+    if not home.masks and _marked(home.images):
+        return _side_by_side(title, tuple(home.images), ())
     if not home.masks:
         raise _no_masks(title, root, home.image_folders[0], others)
     home.check_one_folder_each(title, root)
-    folders = tuple(f"{root}{name}/" for name in (*home.image_folders, *home.mask_folders))
-    return _paired(title, home.images, home.masks, tuple(path for path in others if path.startswith(folders)))
+    inside = tuple(f"{root}{name}/" for name in (*home.image_folders, *home.mask_folders))
+    return _paired(title, home.images, home.masks, tuple(path for path in others if path.startswith(inside)))
 
 
 @dataclass(slots=True)
@@ -175,16 +178,24 @@ def _folder_per_image(homes: dict[str, _Home], others: tuple[str, ...]) -> Pairs
 
 def _side_by_side(title: str, inputs: Sequence[str], others: tuple[str, ...]) -> Pairs:
     """Masks lie next to their images: a file is a mask if its name without mark is that of another file."""
-    names = {_exact(_stem(path)) for path in inputs} | {_exact(path) for path in inputs}
-    masks = {path: path for path in inputs if any(_exact(base) in names for base, _ in _unmarked(_stem(path)))}
+    masks = {path: path for path in _marked(inputs)}
     images = {path: path for path in inputs if path not in masks}
     if not masks:
+        tops = sorted({path.partition("/")[0] for path in inputs if "/" in path})
+        found = f" (found the folders {_listed(tops)})" if tops else ""
         raise DatasetError(
-            f"{title}: found no folder images with images in it, expected images/ and masks/ with files of the same "
-            "names. Fix: put the images into images/ and the mask of each into masks/ under the image's name, or put "
+            f"{title}: found no folder images with images in it{found}, expected images/ and masks/ with "
+            "files of the same names. Fix: put the images into images/ and the mask of each into masks/ under the image's name, or put "
             "the mask of 000.png next to it as 000_mask.png"
         )
     return _paired(title, images, masks, others)
+
+
+def _marked(inputs: Iterable[str]) -> list[str]:
+    """The files whose name, without a mark, is that of another file."""
+    inputs = list(inputs)
+    names = {_exact(_stem(path)) for path in inputs} | {_exact(path) for path in inputs}
+    return [path for path in inputs if any(_exact(base) in names for base, _ in _unmarked(_stem(path)))]
 
 
 def _paired(title: str, images: dict[str, str], masks: dict[str, str], others: tuple[str, ...]) -> Pairs:

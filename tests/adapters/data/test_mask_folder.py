@@ -152,3 +152,16 @@ def test_a_folder_or_an_index_that_is_not_there_is_refused_with_a_fix(tmp_path: 
         read_mask_folder(root, ("cell",), "kind=red")
     (root / "table.csv").rename(root / "Index.CSV")
     assert len(read_mask_folder(root, ("cell",), "kind=red")) == 1
+
+
+def test_parts_below_images_are_read_together_with_a_note(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES, VALUES[::-1].copy())
+    for kind in ("images", "masks"):
+        for number, part in enumerate(("train", "val")):
+            (root / kind / part).mkdir()
+            (root / kind / f"{number}.png").rename(root / kind / part / f"{number}.png")
+
+    folder = read_mask_folder(root, ("cell",))
+
+    assert [sample.mask for sample in folder.samples] == ["masks/train/0.png", "masks/val/1.png"]
+    assert folder.notes == ("the images of train, val are read together and split again at random",)

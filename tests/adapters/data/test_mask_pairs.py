@@ -26,6 +26,7 @@ IN_FOLDERS = {
     "_image and _mask": ("007_image.png", "007_mask.png"),
     "two suffixes": ("0.jpg", "0.jpg.png"),
     "number in the name": ("benign (1).png", "benign (1)_mask.png"),
+    "_cp_masks of Cellpose": ("well 1.tif", "well 1_cp_masks.tif"),
     "nested": ("aachen/0.png", "aachen/0.png"),
     "nested with a mark": ("aachen/0.png", "aachen/0_labels.png"),
     "normal forms": (unicodedata.normalize("NFD", "zelle_ä.png"), unicodedata.normalize("NFC", "zelle_ä.png")),
@@ -97,6 +98,12 @@ def test_masks_next_to_their_images_are_told_by_their_mark() -> None:
     assert found.without_mask == ("normal/alone.jpg",)
 
 
+def test_masks_in_the_folder_of_the_images_are_told_by_their_mark() -> None:
+    found = find_pairs("d", ["images/0.png", "images/0_mask.png", "index.csv"])
+
+    assert found.pairs == (Pair("images/0.png", ("images/0_mask.png",)),)
+
+
 JUNK = ["._0.png", "Thumbs.db", ".DS_Store", "desktop.ini", "@eaDir/0.png", ".hidden/0.png"]
 
 
@@ -153,17 +160,21 @@ def test_one_mask_for_two_images_is_refused_and_names_with_suffix_tell_them_apar
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["cats/0.png", "dogs/0.png"], "found no folder images .*Fix: put the images into images/"),
+        (["cats/0.png", "dogs/0.png"], "found no folder images .*folders cats, dogs.*Fix: put the images into images/"),
         (["images/0.png"], "found no folder masks .*Fix: put the mask of each image"),
         (["images/0.png", "masks/0.npy"], r"masks/0\.npy, which are not images.*Fix: put .* as a PNG"),
         (["images/0.png", "masks/0.png", "gt/0.png"], "folders masks and gt, expected one of them. Fix: rename"),
         (["images/0.png", "img/0.png", "masks/0.png"], "folders images and img, expected one of them. Fix: rename"),
         (
+            ["train/images/0.png", "train/masks/0.png", "test/images/1.png", "test/masks/1.png"],
+            "found train, test, each with images and masks.*Fix: give d/train",
+        ),
+        (
             [f"{part}/{kind}/{n}.png" for part in ("train", "val") for kind in ("images", "masks") for n in "01"],
             "found train, val, each with images and masks.*Fix: give d/train",
         ),
     ],
-    ids=["classes", "no masks", "NumPy masks", "two folders of masks", "two folders of images", "parts"],
+    ids=["classes", "no masks", "NumPy masks", "two folders of masks", "two folders of images", "small parts", "parts"],
 )
 def test_another_layout_is_refused_with_a_fix(files: list[str], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
