@@ -186,7 +186,7 @@ def _pixels(image: Image.Image, data: bytes, limits: ImageLimits) -> _Stored:
     orientation, tags = orientation_of(image), _tiff_tags(image)
     _check_tags(image, data, tags)
     lossy = _is_lossy(image, data, tags)
-    if image.format == "PNG":
+    if image.format == "PNG" and image.mode not in ("LA", "RGBA"):
         _check_complete(data)
     image.load()
     left = orientation_of(image)  # Pillow has turned a TIFF by now
@@ -202,7 +202,7 @@ def _pixels(image: Image.Image, data: bytes, limits: ImageLimits) -> _Stored:
 
 
 def _without_texts(data: bytes) -> bytes:
-    """A PNG without its colour profile and long texts, whose size must not cost the pixels. Other files as they are."""
+    """A PNG without colour profile, long texts and transparent indices, which do not matter. Others as they are."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data
     kept, position = [data[:8]], 8
@@ -210,7 +210,7 @@ def _without_texts(data: bytes) -> bytes:
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
         plain = data[position + 8 : end].partition(b"\0")[2][:1] == b"\0" and end - position < MAX_TEXT_BYTES
-        if kind not in (b"iCCP", b"tEXt", b"zTXt", b"iTXt") or (kind == b"iTXt" and plain):
+        if kind not in (b"iCCP", b"tEXt", b"zTXt", b"tRNS", b"iTXt") or (kind == b"iTXt" and plain):
             kept.append(data[position:end])
         position = end
     return b"".join(kept)

@@ -184,9 +184,9 @@ def _side_by_side(title: str, inputs: Sequence[str], others: tuple[str, ...]) ->
         tops = sorted({path.partition("/")[0] for path in inputs if "/" in path})
         found = f" (found the folders {_listed(tops)})" if tops else ""
         raise DatasetError(
-            f"{title}: found no folder images with images in it{found}, expected images/ and masks/ with "
-            "files of the same names. Fix: put the images into images/ and the mask of each into masks/ under the image's name, or put "
-            "the mask of 000.png next to it as 000_mask.png"
+            f"{title}: found no folder images with images in it{found}, expected images/ and masks/ with files of the "
+            "same names. Fix: put the images into images/ and the mask of each into masks/ under the image's name, or "
+            "put the mask of 000.png next to it as 000_mask.png"
         )
     return _paired(title, images, masks, others)
 
