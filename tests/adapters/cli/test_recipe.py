@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,3 +64,15 @@ def test_a_refused_recipe_is_one_line_with_a_fix(case: str, data: Path, tmp_path
     assert result.stderr.startswith("Error: ")
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_notes_on_the_data_are_printed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = [SimpleNamespace(metrics={"notes": ["2 of 8 mask(s) are blank"]})] * 2 + [SimpleNamespace(metrics={})]
+    monkeypatch.setattr("lensmount_adapters.recipe.carry_out.carry_out", lambda *_: runs)
+    monkeypatch.setattr("lensmount_adapters.recipe.table.table", lambda *_: "a table")
+    monkeypatch.setattr("lensmount_adapters.recipe.table.write_tables", lambda *_: [tmp_path / "table.md"])
+
+    result = run.invoke(app, ["nuclei-unet", "--data", str(tmp_path)])
+
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stdout.splitlines() if "blank" in line] == ["Note: 2 of 8 mask(s) are blank"]
