@@ -141,6 +141,11 @@ GOOD = {
     "one folder in each class": same(images("cat/images", "dog/images")),
     "names that begin a formula": same(images("+ve", "-ve", "=pos")),
     "names in other letters": same(images("é è", "猫", "<b>x</b>", "007")),
+    "numbered classes": same(images("class_1", "class_2", "class_3")),
+    "numbered grades": same(images("grade1", "grade2")),
+    "patients as classes, as asked": Good(
+        images("patient_1", "patient_2"), expected(images("patient_1", "patient_2"), first), None, 1
+    ),
     "other files": same(CATS, {"notes.txt": "x", "cat/a.txt": "x", "x": "x"}, {".txt": 2, "without a suffix": 1}),
     "an image next to the folders": Good(CATS | {"9.png": None}, expected(CATS, first), {"outside class folders": 1}),
     "what systems leave": same(CATS, JUNK),

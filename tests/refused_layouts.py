@@ -41,6 +41,13 @@ BAD: dict[str, tuple[Files, str]] = {
         FLAT | {"labels.csv": CSV + "0.png,Cat\n1.png,cat\n2.png,dog\n"},
         r"row 3.*'cat'.*'Cat' in row 2",
     ),
+    "patients above the classes": (
+        images("patient_1/cat", "patient_1/dog", "patient_2/cat"),
+        "only number a part.*group",
+    ),
+    "patients as classes": (images("Patient01", "Patient02", "Patient03"), "only number a part"),
+    "folds": (images("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "only number a part"),
+    "images in pieces": (images("HAM_images_part_1", "HAM_images_part_2") | {"a.csv": CSV}, "only number a part"),
     "a deep path": (CATS | {"x/" * 33 + "1.png": None}, "found 33 folders above this name.*Fix: move it up"),
     "a long path": ({f"cat/{'x' * 130}/{'y' * 129}.png": None} | CATS, "path of 268 bytes.*Fix: shorten"),
     "several labels with bars": (

@@ -32,11 +32,11 @@ _PART_WORDS = {
 _COLUMNS = {
     "path": (
         *("path", "filepath", "filename", "file", "imagepath", "imagefile", "imagefilename", "imagename"),
-        *("image", "img", "imgpath", "imgname", "imageid", "imgid", "picture", "photo", "id"),
+        *("image", "img", "imgpath", "imgname", "imageid", "imgid", "imageindex", "picture", "photo", "id"),
     ),
     "label": (
         *("label", "class", "classname", "classlabel", "labelname", "category", "categoryname"),
-        *("target", "diagnosis", "dx", "groundtruth", "species"),
+        *("target", "diagnosis", "dx", "groundtruth", "species", "labels", "finding", "findings", "findinglabels"),
     ),
     "group": (
         *("group", "groupid", "patient", "patientid", "subject", "subjectid", "slide", "slideid"),
@@ -171,8 +171,8 @@ def _columns(
         refuse_row(
             name,
             number,
-            f"found no column {' and '.join(missing)}, expected path, label and optionally group, split. "
-            "Fix: name the columns in the first row, separated by commas",
+            f"found no column {' and '.join(missing)} in {listed_names(header)}, expected path, label and optionally "
+            "group, split. Fix: name the columns in the first row, separated by commas",
         )
     return columns
 

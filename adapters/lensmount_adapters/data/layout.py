@@ -32,6 +32,12 @@ _UNITS = frozenset(
         *("video", "clip", "series", "study", "site", "animal", "mouse", "plate", "well", "roi", "tile", "person"),
     }
 )
+_DIVISIONS = frozenset(
+    {
+        *("patient", "pat", "subject", "case", "slide", "scan", "session", "visit", "batch", "plate", "fold", "part"),
+        *("chunk", "shard", "split", "subset", "folder", "archive", "images", "imgs"),
+    }
+)
 _RANKS = frozenset({"grade", "stage", "type", "class", "level", "score", "category", "degree", "birads"})
 
 
@@ -98,6 +104,7 @@ def by_folders(title: str, inputs: Sequence[str], folders: Sequence[str], class_
         return _with_two_classes(title, _in_parts(title, inputs, folders, class_depth))
     if class_depth is None:
         _refuse_some_parts(title, inputs, parts)
+        _refuse_divisions(title, tops)
     if class_depth in (None, 1) and len(tops) > 1 and (layout := _with_parts_below(inputs)):
         return layout
     if len(tops) == 1 and class_depth is None:
@@ -265,6 +272,17 @@ def _refuse_some_parts(title: str, inputs: Sequence[str], parts: dict[str, str |
             f"{title}: found folders named like parts of a split ({listed_names(looks)}){others_too}, which can be "
             "read in two ways: as parts with class folders in them, or as classes. Fix: for parts, name the folders "
             "train, validation and test, and move all others elsewhere; for classes, say --class-depth 1"
+        )
+
+
+def _refuse_divisions(title: str, tops: Sequence[str]) -> None:
+    """Refuse folders that only divide the images, such as `patient_1`, `fold_2` or `images_003`, as classes."""
+    alike = len({_word(top) for top in tops}) == 1 and all(re.search(r"\d", top) for top in tops)
+    if len(tops) > 1 and alike and all(_words(top) & _DIVISIONS for top in tops):
+        raise refusal(
+            f"{title}: found folders that only number a part of the images ({listed_names(list(tops))}), expected "
+            "folders of classes. Fix: put the images into a folder for each class, add a labels.csv with the columns "
+            "path and label (and group for the patient), or say --class-depth 1 if the folders are the classes"
         )
 
 

@@ -191,7 +191,9 @@ class _Root:
         inputs, others = _below(self.inputs, prefix), _below(self.others, prefix)
         return _Root(self.source.below(prefix), self.listing, inputs, others, prefix)
 
-    def listed(self, files: Iterable[Labelled], notes: Iterable[str], plain: bool, label_file: str = "") -> Listed:
+    def listed(
+        self, files: Iterable[Labelled], notes: Iterable[str], plain: bool, label_file: str = "", unused_words: str = ""
+    ) -> Listed:
         """The listing of these files, with what is left out counted by kind."""
         index = {label: number for number, label in enumerate(sorted({file.label for file in files}))}
         ordered = tuple(sorted(files, key=lambda file: (index[file.label], order_of(file.path))))
@@ -204,7 +206,7 @@ class _Root:
         hidden = [path.removeprefix(self.prefix) for path in self.listing.hidden]
         links = [path.removeprefix(self.prefix) for path in (*self.listing.links, *self.listing.broken)]
         kinds = Counter(_suffix(path) or "without a suffix" for path in exact)
-        kinds[f"not in {label_file}" if label_file else "outside class folders"] = len(unused)
+        kinds[unused_words or (f"not in {label_file}" if label_file else "outside class folders")] = len(unused)
         kinds["hidden folders"] = sum(path.endswith("/") for path in hidden)
         kinds["hidden"] = len(hidden) - kinds["hidden folders"]
         kinds["links to a folder above them or to nothing"] = len(links)
@@ -254,7 +256,7 @@ def _by_export(root: _Root, kind: str, named: list[Named]) -> Listed:
             )
     _require_two(root.source.title, list(files.values()), f"{kind} export")
     said = f"The labels are those of {kind} export ({named[0].export})"
-    return root.listed(list(files.values()), [said], False)
+    return root.listed(list(files.values()), [said], False, unused_words="not in the export")
 
 
 class _Finder:
