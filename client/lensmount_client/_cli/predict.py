@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from lensmount_client._async_client import AsyncClient
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.results_file import ResultsFile, row_of
 from lensmount_client._cli.terminal import cell, described, plural, print_error, print_json, print_note, print_table
+from lensmount_client._files.listing import counted
 from lensmount_client._files.paths import find_images
 from lensmount_client._resources.many import Outcome, adapter_list
 
@@ -77,7 +79,10 @@ def predict(
     """
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
-        paths = list(dict.fromkeys(path for where in images for path in find_images(where)))
+        left_out: Counter[str] = Counter()
+        paths = list(dict.fromkeys(path for where in images for path in find_images(where, left_out)))
+        if left_out:
+            print_note(f"Files that were left out: {counted(left_out)}")
         if overlay is not None:
             draw(paths, adapters, overlay, server)
             return

@@ -27,6 +27,8 @@ from lensmount_client._files.walk import (
     walk,
 )
 
+LINKS = "links to a folder above them or to nothing"
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -209,7 +211,7 @@ class _Root:
         kinds[unused_words or (f"not in {label_file}" if label_file else "outside class folders")] = len(unused)
         kinds["hidden folders"] = sum(path.endswith("/") for path in hidden)
         kinds["hidden"] = len(hidden) - kinds["hidden folders"]
-        kinds["links to a folder above them or to nothing"] = len(links)
+        kinds[LINKS] = len(links)
         if self.prefix:
             notes = [f"The data are in the folder {self.prefix[:-1]}, which has all the images", *notes]
         return Listed(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
-from lensmount_client._files.listing import counted
+from lensmount_client._files.listing import LINKS, counted
 from lensmount_client._files.walk import check_names, is_input_name, walk
 
 MAX_NAMES = 1000  # of a folder that are compared with a missing name
@@ -50,17 +50,17 @@ def _suggestion(path: Path) -> str:
     return ""
 
 
-def find_images(where: str | Path) -> Iterator[str]:
+def find_images(where: str | Path, left_out: Counter[str] | None = None) -> Iterator[str]:
     """Paths in a folder (recursive, by image suffix, sorted), of a pattern, or of one file.
 
     A folder gives the files that `datasets push` takes from it: hidden files and those that systems leave are passed
     over, links are followed. A file that is named or matched by a pattern counts as an image, with any suffix. The
-    search is lazy: a folder of a million images is walked as the paths are consumed. Raises InvalidInput if nothing is
-    found, or for a name that is not UTF-8.
+    search is lazy: a folder of a million images is walked as the paths are consumed. `left_out` counts, by kind, what
+    is passed over. Raises InvalidInput if nothing is found, or for a name that is not UTF-8.
     """
     text = os.fspath(where)
     if Path(text).is_dir():
-        return _walk(text)
+        return _walk(text, Counter() if left_out is None else left_out)
     if Path(text).exists():
         return iter([os.path.normpath(text)])
     if glob.has_magic(text):
@@ -68,8 +68,7 @@ def find_images(where: str | Path) -> Iterator[str]:
     raise InvalidInput(f"{text}: no such file or folder")
 
 
-def _walk(folder: str) -> Iterator[str]:
-    left_out: Counter[str] = Counter()
+def _walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
     empty = True
     for found in walk(folder):
         if found.kind in ("file", "broken") and is_input_name(found.path, IMAGE_SUFFIXES):
@@ -78,6 +77,8 @@ def _walk(folder: str) -> Iterator[str]:
             yield os.path.normpath(found.real)  # a broken link fails when it is read, with its name
         elif found.kind == "hidden":
             left_out["hidden folders" if found.path.endswith("/") else "hidden"] += 1
+        elif found.kind in ("loop", "broken"):
+            left_out[LINKS] += 1
         elif found.kind == "file":
             left_out[Path(found.path).suffix.lower() or "without a suffix"] += 1
     if empty:

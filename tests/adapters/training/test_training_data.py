@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lensmount_adapters import Backbone, Preprocessing
 from lensmount_adapters.augmentation.images import Augmentation, preset
-from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.errors import DatasetError, TrainingError
 from lensmount_adapters.inputs.rules import IntensityRange, VolumePreprocessing
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.training_data import enlarged, load_training_data, preprocessing_of
@@ -47,6 +49,23 @@ def test_shots_are_images_per_class_of_the_training_part_alone(config: TrainingC
     assert few.train_labels.tolist() == [0] * 3 + [1] * 3
     assert few.validation_labels.tolist() == whole.validation_labels.tolist()
     assert few.samples("test") == whole.samples("test")
+
+
+def test_the_depth_says_which_folders_are_the_classes(
+    config: TrainingConfig, backbone: Backbone, tmp_path: Path
+) -> None:
+    for name in ("bar", "disc"):
+        shutil.copytree(config.data / name, tmp_path / "d" / "shapes" / name)
+        shutil.copytree(config.data / name, tmp_path / "d" / "more" / name)
+    run = replace(config, data=tmp_path / "d")
+
+    with pytest.raises(DatasetError, match="--class-depth 1 or --class-depth 2"):
+        load_training_data(run, backbone)
+
+    assert load_training_data(replace(run, class_depth=1), backbone).labels == ("more", "shapes")
+    names = ("more/bar", "more/disc", "shapes/bar", "shapes/disc")
+    labels = load_training_data(replace(run, class_depth=2, test_fraction=0, group_regex=None), backbone).labels
+    assert labels == names
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,31 @@ def test_push_shows_the_report_and_its_warnings(server: Any, lensmount: Any, fol
     assert "\N{REPLACEMENT CHARACTER}" not in out
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_of_two_levels_are_refused_with_a_flag_that_works(lensmount: Any, tmp_path: Path, packed: bool) -> None:
+    names = [f"{folder}/{number}.png" for folder in ("lung/aca", "lung/scc", "colon/aca") for number in range(2)]
+    for name in names:
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_bytes(name.encode())
+    source = tmp_path / "d"
+    if packed:
+        source = tmp_path / "d.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for name in names:
+                archive.write(tmp_path / "d" / name, name)
+    else:
+        code, _, err = lensmount("datasets", "push", str(source))
+        assert code == 2
+        assert "--class-depth 1 or --class-depth 2" in err
+
+    assert lensmount("datasets", "push", str(source), "--class-depth", "2")[0] == 0
+
+    lensmount("datasets", "pull", "d", "--out", str(tmp_path / "back.zip"))
+    with zipfile.ZipFile(tmp_path / "back.zip") as archive:
+        rows = map(json.loads, archive.read("manifest.jsonl").splitlines())
+        assert {row["path"]: row["label"] for row in rows} == {name: name.rpartition("/")[0] for name in names}
+
+
 def test_json_is_the_object_of_the_api_with_the_files_not_sent(lensmount: Any, folder: Path) -> None:
     pushed = json.loads(lensmount("datasets", "push", str(folder), "--name", "zoo", "--json")[1])
     assert (pushed["name"], pushed["version"], pushed["report"]["formats"]) == ("zoo", 1, {"PNG": 3})

@@ -57,6 +57,18 @@ def test_data_is_pushed_first_and_the_job_bound_to_its_version(server: Any, lens
     assert [body["dataset"] for body in server.training.bodies] == ["pets@2", "zoo@1"]
 
 
+def test_data_with_names_of_two_levels_is_pushed_with_the_depth(server: Any, lensmount: Any, tmp_path: Path) -> None:
+    for name in ("lung/aca/1.png", "lung/scc/2.png", "colon/aca/3.png", "colon/scc/4.png"):
+        (tmp_path / "lungs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lungs" / name).write_bytes(name.encode())
+    command = ("jobs", "submit", "--data", str(tmp_path / "lungs"), "-a", "cats")
+    code, _, err = lensmount(*command)
+    assert (code, server.training.bodies) == (2, [])
+    assert "--class-depth 2" in err
+    assert lensmount(*command, "--class-depth", "2")[0] == 0
+    assert [body["dataset"] for body in server.training.bodies] == ["lungs@1"]
+
+
 def test_a_watched_job_ends_with_its_results_and_the_next_commands(server: Any, lensmount: Any) -> None:
     code, out, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--watch")
     assert code == 0

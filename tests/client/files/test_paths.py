@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def names(tree: Path, where: str | Path) -> list[str]:
 
 def test_a_folder_gives_its_images_in_order_and_nothing_hidden(tree: Path) -> None:
     assert names(tree, tree) == ["a.JPG", "b.png", "deep/c.tiff"]
+
+
+def test_what_a_folder_leaves_out_is_counted_by_kind(tree: Path) -> None:
+    (tree / "again").symlink_to(tree)
+    left_out: Counter[str] = Counter()
+    assert len(list(find_images(tree, left_out))) == 3
+    assert left_out == {".txt": 1, "hidden": 1, "hidden folders": 1, "links to a folder above them or to nothing": 1}
 
 
 def test_a_pattern_gives_what_it_matches(tree: Path) -> None:
