@@ -13,7 +13,7 @@ from lensmount_adapters.data.group_names import ProposedGroups, leak_between, pr
 from lensmount_adapters.data.image_facts import ImageFacts
 from lensmount_adapters.data.metadata_probe import Tell, telling_traits
 from lensmount_adapters.data.split import Split
-from lensmount_adapters.data.split_advice import TEST, VALIDATION, as_options, fractions_that_work
+from lensmount_adapters.data.split_advice import MAX_SPLIT_IMAGES, TEST, VALIDATION, as_options, fractions_that_work
 
 _SHOWN = 3
 _DARK = {16: 64}  # bits: at least this is the brightest of 255 levels, or the image has at most 14 of its 16 bits
@@ -62,6 +62,8 @@ def warnings_about_groups(folder: ImageFolder, split: Split | None) -> list[tupl
 
 def _fractions(folder: ImageFolder, proposed: ProposedGroups) -> str:
     """The fractions that these groups need if the default ones cannot be split."""
+    if len(folder) > MAX_SPLIT_IMAGES:
+        return ""
     samples = [replace(sample, group=group) for sample, group in zip(folder.samples, proposed.groups, strict=True)]
     grouped = replace(folder, samples=join_duplicates(samples, folder.classes)[0])
     fractions = fractions_that_work(grouped)

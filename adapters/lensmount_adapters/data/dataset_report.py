@@ -16,7 +16,14 @@ from lensmount_adapters.data.image_facts import ImageFacts
 from lensmount_adapters.data.labels import PARTS
 from lensmount_adapters.data.near_duplicates import alike
 from lensmount_adapters.data.source import ArchiveSource
-from lensmount_adapters.data.split_advice import SplitOptions, StatedImage, folder_of, split_with, why_no_split
+from lensmount_adapters.data.split_advice import (
+    MAX_SPLIT_IMAGES,
+    SplitOptions,
+    StatedImage,
+    folder_of,
+    split_with,
+    why_no_split,
+)
 
 EXAMPLES = 10
 # Counting stops here: a dataset with one image in thousands of versions needs no exact count.
@@ -103,6 +110,8 @@ def _plain(name: str) -> str:
 def _about_default_job(images: list[ImageFacts]) -> list[tuple[str, str]]:
     """Warn if a job with the default options cannot split the images, or would divide groups between its parts."""
     folder = folder_of([StatedImage(i.path, i.label, i.group, i.split, i.digest) for i in images])
+    if len(images) > MAX_SPLIT_IMAGES:
+        return warnings_about_groups(folder, None)
     reason = why_no_split(folder)
     if reason is not None:
         return [("cannot_split", reason), *warnings_about_groups(folder, None)]

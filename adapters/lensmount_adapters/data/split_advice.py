@@ -14,6 +14,7 @@ from lensmount_adapters.data.split import Split, few_shot, split_folder, split_s
 from lensmount_adapters.errors import DatasetError
 
 SEED, VALIDATION, TEST = 0, 0.15, 0.15  # of a job that states nothing else
+MAX_SPLIT_IMAGES = 20_000  # of a dataset that is split only to say whether it can be: some seconds
 _SHARES = ((0.15, 0.15), (0.2, 0.2), (0.25, 0.25), (0.34, 0.33), (0.0, 0.34), (0.0, 0.5), (0.0, 0.0))
 _MANY = 64  # images of each class that are tried at most, to say how many would be enough
 
