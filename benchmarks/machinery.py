@@ -139,7 +139,8 @@ class _NoKernels(addmm.KernelCache):
 def compiled(backbone: Backbone, adapters: list[Adapter], options: argparse.Namespace) -> list[Any]:
     """The merged network as one program of `--executor compile` and of `--executor eager`, in the same precision."""
     images = torch.randn(BATCH, 3, 224, 224)
-    graph = Segments(merged_network(backbone, adapters[0])).halves(()).trunk  # the complete network
+    graph = Segments(merged_network(backbone, adapters[0])).halves(()).trunk
+    assert graph is not None  # without names, all but the last cut is trunk
     rows: list[Any] = []
     with TemporaryDirectory() as cache:
         programs = {}
