@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lensmount_adapters.errors import ImageInvalid, ImageTooLarge, ImageUnsupported
+from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge, ImageUnsupported
 from lensmount_adapters.inputs.dicom_pixels import BIG_ENDIAN, NATIVE, SUPPORTED, frame_samples
 from lensmount_adapters.inputs.limits import ImageLimits, check_frames
 from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits
@@ -36,13 +36,24 @@ _TAGS = (
     ),
 )
 _GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+_COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _MOST_ELEMENTS = 20_000
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPORT = "export it from your viewer as PNG"
 
 
 def decode_dicom(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Decode a DICOM file of one frame to an RGB image. Raises ImageError; pydicom may raise anything else."""
+    """Decode a DICOM file of one frame to an RGB image. Raises ImageError."""
+    try:
+        return _decoded(data, limits)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # pydicom may raise anything, and its words may quote what is private
+        failed = type(error).__name__
+    raise ImageInvalid(f"the decoder of a DICOM file failed with {failed}. Fix: check that the file is complete")
+
+
+def _decoded(data: bytes, limits: ImageLimits) -> Image.Image:
     pydicom = _pydicom()
     if _DEFLATED in data[:2048]:
         raise ImageInvalid(f"found a DICOM file whose tags are deflated, expected plain tags. Fix: {_EXPORT}")
@@ -117,7 +128,8 @@ def _shown(file: Any, samples: np.ndarray, stored: int, signed: bool) -> Image.I
         return image_of(to_8_bits(colours, 8 * colours.itemsize))
     if samples.ndim == 3 and samples.shape[2] == 3 and stored == 8:  # frame_samples has turned YBR into RGB
         return image_of(samples.view(np.uint8))
-    raise refused_samples(f"a DICOM file of {photometric[:20]!r} pixels of {stored} bits", _EXPORT)
+    colours = photometric if photometric in _COLOURS else "other"
+    raise refused_samples(f"a DICOM file of {colours} pixels of {stored} bits", _EXPORT)
 
 
 def _grey_table(file: Any, stored: int, signed: bool) -> np.ndarray:

@@ -82,7 +82,8 @@ def _check_length(found: int, expected: int) -> None:
 def _frame(file: Any) -> bytes:
     from pydicom.encaps import generate_frames
 
-    return next(iter(generate_frames(file.PixelData, number_of_frames=1)))
+    frame: bytes = next(iter(generate_frames(file.PixelData, number_of_frames=1)))
+    return frame
 
 
 def _rle(file: Any, shape: tuple[int, int, int]) -> np.ndarray:

@@ -70,13 +70,12 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
             "Fix: pip install 'lensmount[torch]' where images are decoded"
         ) from error
     except Exception as error:  # decoders may raise anything on hostile bytes; none of it may become a 500
-        said = "" if found.name == formats.DICOM else f": {str(error)[:120]}"  # it may quote what is private
-        truncated = "truncated" in said.lower() or isinstance(error, EOFError)
+        truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         raise ImageInvalid(
-            f"the decoder of {found.words} failed with {type(error).__name__}{said}. "
+            f"the decoder of {found.words} failed with {type(error).__name__}: {str(error)[:120]}. "
             "Fix: check that the file is complete",
             code="image_truncated" if truncated else "image_invalid",
-        ) from (None if found.name == formats.DICOM else error)
+        ) from error
 
 
 def preprocess(image: Image.Image, rule: Preprocessing) -> Tensor:

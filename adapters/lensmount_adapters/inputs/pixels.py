@@ -23,7 +23,8 @@ def to_8_bits(samples: np.ndarray, bits: int) -> np.ndarray:
     """Scale unsigned samples of `bits` bits (1 to 16) to uint8. Bits above the stated depth are ignored."""
     if bits == 8:
         return samples.astype(np.uint8, copy=False)
-    return _table(bits)[samples & ((1 << bits) - 1)]
+    scaled: np.ndarray = _table(bits)[samples & ((1 << bits) - 1)]
+    return scaled
 
 
 @lru_cache(maxsize=16)

@@ -123,7 +123,7 @@ def _coloured(page: TiffPage, samples: np.ndarray, bits: int, extra: int | None)
 
 def _palette(page: TiffPage, bits: int) -> np.ndarray:
     """Return the colours, uint8 [2^bits, 3]. Some writers put 8-bit values into the 16-bit table."""
-    colours = np.array(page.many.get(320, ()), np.uint32)
+    colours: np.ndarray = np.array(page.many.get(320, ()), np.uint32)
     if colours.size != 3 << bits:
         raise ImageInvalid(
             f"found a TIFF palette of {colours.size} values, expected {3 << bits}. Fix: {_SAVE_RGB}",

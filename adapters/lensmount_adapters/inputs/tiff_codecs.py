@@ -82,7 +82,7 @@ def _decompressed(segment: bytes, compression: int, expected: int) -> bytes | by
 def _unpacked(
     raw: bytes | bytearray | memoryview, page: TiffPage, bits: int, shape: Shape, row_bytes: int
 ) -> np.ndarray:
-    """Turn bytes into samples. The rows of samples that are no whole bytes begin on a byte each."""
+    """Turn bytes into samples. Each row begins on a byte, whatever the depth."""
     if bits == 8:
         return np.frombuffer(raw, np.uint8).reshape(shape)
     if bits == 16:

@@ -142,14 +142,14 @@ def _lost_of_tiff(image: Any) -> str:
         return "a TIFF in which 0 is white, which PIL does not invert at 16 bits"
     if not depths <= {1, 2, 4, 8} and (depths != {16} or photometric != 1 or not image.mode.startswith("I;16")):
         return f"a TIFF of {', '.join(map(str, sorted(depths)))} bits, which PIL cuts or does not scale"
-    if _is_turned_wrongly(image):
-        return "a TIFF with an orientation tag, which PIL turns wrongly while it maps the file into memory"
+    if _is_turned_incorrectly(image):
+        return "a TIFF with an orientation tag, which PIL turns incorrectly while it maps the file into memory"
     if photometric == 3 and any(value % 257 for value in tags.get(320, ())):
         return "a TIFF palette of 16-bit colours, of which PIL keeps the high byte"
     return ""
 
 
-def _is_turned_wrongly(image: Any) -> bool:
+def _is_turned_incorrectly(image: Any) -> bool:
     """True for a plain TIFF that was opened by its path and lies on its side: PIL then mixes up rows and columns."""
     if not getattr(image, "filename", "") or image.mode not in MAPPED:
         return False

@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[ImageError], str]] = {
     "rows": ({"Rows": 500}, ImageInvalid, "found 360 of 15000 bytes of pixels in a DICOM file"),
     "32 bits": ({"BitsAllocated": 32}, ImageInvalid, "a DICOM file of 32-bit samples"),
     "high bit": ({"HighBit": 15}, ImageInvalid, "do not begin at the lowest bit"),
-    "colour space": ({"PhotometricInterpretation": "HSV"}, ImageInvalid, "'HSV' pixels"),
+    "colour space": ({"PhotometricInterpretation": "HSV"}, ImageInvalid, "other pixels of 12 bits"),
 }
 
 
