@@ -32,16 +32,16 @@ def huge_png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def gif() -> bytes:
+def icon() -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "GIF")
+    Image.new("RGB", (8, 8)).save(buffer, "ICO")
     return buffer.getvalue()
 
 
 IMAGES = {
     "an empty image": (b"", 422, "image_empty"),
     "text as image": (b"this is not an image", 415, "unsupported_image_format"),
-    "a GIF": (gif(), 415, "unsupported_image_format"),
+    "an icon": (icon(), 415, "unsupported_image_format"),
     "a 30,000 x 30,000 image": (huge_png(), 413, "image_too_large"),
     "a pickle": (pickle.dumps({"a": 1}), 415, "unsupported_image_format"),
 }

@@ -24,7 +24,7 @@ from lensmount_adapters.data.image_facts import ImageFacts, facts_of
 from lensmount_adapters.data.labels import MAX_FILE_BYTES, read_rows
 from lensmount_adapters.data.zip_format import CENTRAL, END, END64, END64_LOCATOR, LOCAL, UTF8
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
-from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
 
 MANIFEST = "manifest.jsonl"
 
@@ -99,6 +99,7 @@ def _read_image(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tupl
         raise ImageError(f"found {size} bytes, expected at most {limits.max_image_bytes}")
     data = listed.source.read(labelled.path)
     image = decode_image(data, limits)
+    data = without_private_tags(data, image)
     return facts_of(data, image, labelled.path, labelled.label, labelled.group, labelled.split), data
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 PNG, JPEG, WEBP, TIFF, BMP, GIF = "PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"
 JPEG2000, AVIF, HEIF, DICOM = "JPEG2000", "AVIF", "HEIF", "DICOM"
+FORMATS = (
+    *(PNG, JPEG, WEBP, TIFF, BMP, GIF, JPEG2000, AVIF),
+    *((HEIF,) if find_spec("pillow_heif") else ()),
+    *((DICOM,) if find_spec("pydicom") else ()),
+)
+"""The names of the formats that this installation reads."""
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
     *(".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".avif", ".heic", ".heif", ".dcm", ".dicom"),

@@ -27,6 +27,7 @@ from torch import Tensor
 from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge, ImageUnsupported
 from lensmount_adapters.inputs import formats
 from lensmount_adapters.inputs.dicom import decode_dicom
+from lensmount_adapters.inputs.formats import FORMATS as FORMATS
 from lensmount_adapters.inputs.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from lensmount_adapters.inputs.gif import ENOUGH, count_frames
 from lensmount_adapters.inputs.heif import decode_heif
@@ -76,6 +77,15 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
             "Fix: check that the file is complete",
             code="image_truncated" if truncated else "image_invalid",
         ) from error
+
+
+def without_private_tags(data: bytes, image: Image.Image) -> bytes:
+    """Return bytes to keep of a file and its decoded image. A DICOM file becomes a PNG of the same pixels."""
+    if formats.recognise(data).name != formats.DICOM:
+        return data
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def preprocess(image: Image.Image, rule: Preprocessing) -> Tensor:

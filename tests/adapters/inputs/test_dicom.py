@@ -11,6 +11,7 @@ from tests.adapters.inputs.dicom_by_hand import EXPLICIT, dicom
 
 from lensmount_adapters import decode_image
 from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge
+from lensmount_adapters.inputs.images import without_private_tags
 
 pydicom: Any = pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
 ROWS, COLUMNS = 12, 15
@@ -158,3 +159,12 @@ def test_a_file_of_millions_of_tags_is_refused_at_once() -> None:
     many = b"\x09\0\x10\x10LO\0\0" * 100_000
     with pytest.raises(ImageTooLarge, match="more than 20000 tags"):
         decode_image(private[:start] + many + private[start:])
+
+
+def test_what_a_data_set_keeps_of_a_file_has_its_pixels_and_nothing_of_the_patient() -> None:
+    data = dicom(drawn(12), 12, PatientName="XyzzySecret")
+    kept = without_private_tags(data, decode_image(data))
+    assert b"Xyzzy" in data
+    assert b"Xyzzy" not in kept
+    assert decode_image(kept).tobytes() == decode_image(data).tobytes()
+    assert without_private_tags(kept, decode_image(kept)) is kept
