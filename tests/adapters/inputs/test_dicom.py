@@ -73,7 +73,12 @@ def test_rescale_and_window_are_those_of_the_standard(
     function: str, slope: float, intercept: float, centre: float, width: float
 ) -> None:
     samples = drawn(12)
-    tags = {"RescaleSlope": slope, "RescaleIntercept": intercept, "WindowCenter": centre, "WindowWidth": width}
+    tags: dict[str, Any] = {
+        "RescaleSlope": slope,
+        "RescaleIntercept": intercept,
+        "WindowCenter": centre,
+        "WindowWidth": width,
+    }
     data = dicom(samples, 12, VOILUTFunction=function, **tags)
     rule = by_the_standard(samples.astype(float) * slope + intercept, centre, width, function)
     assert np.array_equal(grey(data), rule)
@@ -129,7 +134,13 @@ def test_what_has_no_rule_is_refused_by_name(name: str) -> None:
 def test_nothing_about_the_patient_is_in_an_error_a_warning_or_a_log(caplog: pytest.LogCaptureFixture) -> None:
     """Mutants of a file whose private tags all hold one word. Warnings are errors here, so none is given either."""
     secret = "XyzzySecret"
-    tags = {"PatientName": secret, "PatientID": secret, "StudyDescription": secret, "WindowWidth": 5, "WindowCenter": 2}
+    tags: dict[str, Any] = {
+        "PatientName": secret,
+        "PatientID": secret,
+        "StudyDescription": secret,
+        "WindowWidth": 5,
+        "WindowCenter": 2,
+    }
     data = dicom(drawn(12), 12, **tags)
     assert secret.encode() in data
     rng = random.Random(0)

@@ -11,7 +11,7 @@ from lensmount_adapters.inputs.pixels import image_of, to_8_bits
 
 @pytest.mark.parametrize("bits", range(1, 17))
 def test_every_value_of_every_depth_is_scaled_and_rounded(bits: int) -> None:
-    values = np.arange(1 << bits).astype(np.uint8 if bits <= 8 else np.uint16)
+    values: np.ndarray = np.arange(1 << bits).astype(np.uint8 if bits <= 8 else np.uint16)
     assert np.array_equal(to_8_bits(values, bits), np.rint(values * 255.0 / ((1 << bits) - 1)))
 
 

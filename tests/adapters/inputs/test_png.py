@@ -43,11 +43,12 @@ def drawn(bits: int, colour: int, seed: int = 0) -> np.ndarray:
 def expected_of(samples: np.ndarray, bits: int, colour: int) -> np.ndarray:
     """The documented rule, in floating point: scaled, then blended over white."""
     if colour == 3:
-        return PALETTE[samples[..., 0]].astype(np.float64)
+        colours: np.ndarray = PALETTE[samples[..., 0]].astype(np.float64)
+        return colours
     eight = np.rint(samples * 255.0 / ((1 << bits) - 1))
-    colours = eight[..., :3] if colour in (2, 6) else eight[..., [0, 0, 0]]
+    shown = eight[..., :3] if colour in (2, 6) else eight[..., [0, 0, 0]]
     alpha = eight[..., -1:] if colour in (4, 6) else np.full_like(eight[..., :1], 255)
-    blended: np.ndarray = colours * alpha / 255 + 255 - alpha
+    blended: np.ndarray = shown * alpha / 255 + 255 - alpha
     return blended
 
 

@@ -159,7 +159,9 @@ def test_a_fourth_sample_is_alpha_only_if_the_file_says_so_or_nothing(extra: int
     more = {} if extra is None else {338: (3, [extra])}
     found = np.asarray(decode_image(simple(samples, bits, 2, more=more))).astype(int)
     colours, alpha = np.split(in_8_bits(samples, bits).astype(np.float64), [3], axis=2)
-    over_white = {0: colours, 1: colours + 255 - alpha}.get(extra, (colours * alpha + 255 * (255 - alpha)) / 255)
+    over_white = {0: colours, 1: colours + 255 - alpha}.get(
+        -1 if extra is None else extra, (colours * alpha + 255 * (255 - alpha)) / 255
+    )
     assert np.abs(found - over_white).max() <= (0 if extra == 0 else 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tests.adapters.inputs.tiff_by_hand import simple
 
 from lensmount_adapters import decode_image
@@ -90,7 +90,7 @@ def test_an_image_that_pil_opened_shows_the_server_the_pixels_of_its_file_or_is_
     path.write_bytes(FILES[name])
     expected = np.asarray(decode_image(FILES[name]))
     sent, advice = b"", "Fix: send the file itself"
-    with contextlib.suppress(Image.UnidentifiedImageError):  # of files that PIL itself does not read
+    with contextlib.suppress(UnidentifiedImageError):  # of files that PIL itself does not read
         with Image.open(path) as image:
             if is_loaded:
                 image.load()
@@ -108,7 +108,7 @@ def test_most_images_that_pil_opened_are_sent() -> None:
     for data in FILES.values():
         try:
             image_bytes(Image.open(io.BytesIO(data)))
-        except (InvalidInput, Image.UnidentifiedImageError):
+        except (InvalidInput, UnidentifiedImageError):
             refused += 1
     assert refused < len(FILES) / 3
 
