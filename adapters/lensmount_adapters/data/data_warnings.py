@@ -76,13 +76,11 @@ def _blank(images: Sequence[ImageFacts]) -> list[tuple[str, str]]:
     blank = [image for image in images if image.is_flat]
     if not blank:
         return []
-    hidden = sum(image.is_transparent for image in blank)
-    because = f" ({hidden} of them because every pixel is transparent)" if hidden else ""
     return [
         (
             "blank_images",
-            f"{len(blank)} of {len(images)} image(s) are blank: they have one colour{because}, such as "
-            f"{_such_as(blank)}. Fix: check how they were exported (the alpha channel, the channel, the region), or "
+            f"{len(blank)} of {len(images)} image(s) are blank: they have one colour, such as "
+            f"{_such_as(blank)}. Fix: check how they were exported (the channel, the region), or "
             "leave them out",
         )
     ]

@@ -56,7 +56,6 @@ class ImageFacts:
     darkest: int = 0
     brightest: int = 255
     is_flat: bool = False
-    is_transparent: bool = False
     traits: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -82,7 +81,6 @@ def facts_of(
         darkest=min(lows),
         brightest=max(highs),
         is_flat=is_flat,
-        is_transparent=is_flat and _is_transparent(data),
         traits={
             "file format": kind,
             "colour": "grey" if _is_grey(image) else "colour",
@@ -121,17 +119,6 @@ def _traits(image: Image.Image, data: bytes) -> dict[str, str]:
         "software": str(exif.get(_SOFTWARE, "") or image.info.get("Software", ""))[:80],
         "colour profile": f"{len(image.info['icc_profile'])} bytes" if image.info.get("icc_profile") else "",
     }
-
-
-def _is_transparent(data: bytes) -> bool:
-    """Return True if no pixel of the file is visible. Called only for images of one colour."""
-    try:
-        with Image.open(io.BytesIO(data), formats=_HEADERS) as image:
-            if "A" not in image.getbands() and "transparency" not in image.info:
-                return False
-            return bool(image.convert("RGBA").getchannel("A").getextrema() == (0, 0))
-    except Exception:  # as above
-        return False
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -79,14 +79,10 @@ def predict(
     """
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
-        left_out: Counter[str] = Counter()
-        paths = list(dict.fromkeys(path for where in images for path in find_images(where, left_out)))
-        if left_out:
-            print_note(f"Files that were left out: {counted(left_out)}")
+        paths = _paths(images)
         if overlay is not None:
             draw(paths, adapters, overlay, server)
             return
-        require_utf8(paths if out or server.json else [])
         client = AsyncClient(server.url, token=server.token, insecure=server.insecure)
         results = ResultsFile(out) if out else None
     except e.CannotWrite as error:  # nothing has started, so the command line is wrong
@@ -104,15 +100,6 @@ def predict(
             run.report(server.json, out)
     if run.failures:
         raise typer.Exit(1)
-
-
-def require_utf8(paths: list[str]) -> None:
-    """Check that every file name can be written to a file of results. Raises InvalidInput that names the first."""
-    for path in paths:
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise e.InvalidInput(f"{path!r}: this file name is not UTF-8. Fix: rename the file") from error
 
 
 def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOptions) -> None:
@@ -133,6 +120,15 @@ def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOpt
         table.add_row(*map(cell, (mask.label, str(mask.count), str(mask.area), f"{share:.1%}")))
     print_table(table)
     print_note(f"Wrote {overlay}")
+
+
+def _paths(images: list[str]) -> list[str]:
+    """The images in all places, each once. Prints what was left out."""
+    left_out: Counter[str] = Counter()
+    paths = list(dict.fromkeys(path for where in images for path in find_images(where, left_out)))
+    if left_out:
+        print_note(f"Files that were left out: {counted(left_out)}")
+    return paths
 
 
 @dataclass

@@ -56,20 +56,6 @@ def test_16_bits_that_are_used_are_not_dark() -> None:
     assert codes([facts(camera(16)), facts(camera(16, 1))]) == []
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_transparent_images_are_blank_and_the_warning_says_why(kind: str) -> None:
-    hidden = normal().convert("RGBA")
-    hidden.putalpha(0)
-
-    found = warnings_about_images([facts(hidden, "a/hidden.png", kind), facts(normal())])
-
-    assert [code for code, _ in found] == ["blank_images"]
-    assert "1 of 2 image(s) are blank" in found[0][1]
-    assert "(1 of them because every pixel is transparent), such as a/hidden.png" in found[0][1]
-    hidden.putalpha(255)
-    assert codes([facts(hidden, kind=kind), facts(normal())]) == []
-
-
 def test_black_and_white_images_are_blank_and_not_also_dark() -> None:
     assert codes([facts(Image.new("RGB", (40, 30), colour)) for colour in ("black", "white")]) == ["blank_images"]
 

@@ -281,4 +281,4 @@ def test_zips_of_windows_and_macos_are_read_like_the_folder_that_was_packed(
         noted = [warning["message"] for warning in found.report["warnings"] if warning["code"] == "names_changed"]
         assert len(noted) == (1 if way == "Compress-Archive" else 0)
         assert set(noted) <= set(read_folder(tmp_path / f"{way}.zip").notes)
-        assert found.report["ignored"]["files"] == (0 if way == "Compress-Archive" else 4)
+        assert found.report["ignored"]["files"] == (0 if way == "Compress-Archive" else 3)  # __MACOSX counts once

@@ -159,7 +159,7 @@ def test_blank_dark_and_told_by_files_are_reported(draw_folder: DrawFolder, tmp_
     root = draw_folder(tmp_path / "d", ant=24, bee=24)
     for path in sorted((root / "bee").iterdir()):
         Image.open(path).convert("L").save(path)
-    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(root / "ant" / "blank.png")
+    Image.new("RGBA", (40, 40), (9, 9, 9, 255)).save(root / "ant" / "blank.png")
     Image.eval(Image.open(root / "ant" / "ant_s00_00.png"), lambda value: value // 16).save(root / "ant" / "dark.png")
 
     report = report_on(root)

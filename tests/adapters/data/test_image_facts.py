@@ -26,24 +26,12 @@ def test_extremes_and_size_are_those_of_the_pixels() -> None:
     found = facts(gradient(7, 201))
 
     assert (found.darkest, found.brightest, found.width, found.height) == (7, 201, 40, 30)
-    assert (found.is_flat, found.is_transparent) == (False, False)
+    assert not found.is_flat
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_an_image_of_one_colour_is_flat_in_every_format(kind: str) -> None:
     assert facts(Image.new("RGB", (40, 30), (90, 120, 30)), kind).is_flat
-
-
-def test_pixels_that_nobody_sees_are_transparent() -> None:
-    rgba = gradient(0, 255).convert("RGBA")
-    rgba.putalpha(0)
-    half = gradient(0, 255).convert("RGBA")
-    half.putalpha(128)
-
-    for kind in ("PNG", "WEBP", "TIFF"):
-        assert facts(rgba, kind).is_transparent
-        assert not facts(half, kind).is_transparent
-    assert not facts(Image.new("RGB", (9, 9), "white")).is_transparent
 
 
 @pytest.mark.parametrize(

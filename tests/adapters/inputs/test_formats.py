@@ -88,7 +88,7 @@ UNSUPPORTED: dict[str, tuple[bytes, str]] = {
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     "zeros": (bytes(4000), "4000 zero bytes"),
     "PNG as text": (saved("PNG").replace(b"\r\n", b"\n"), "a PNG that was changed by a transfer as text"),
-    "BM text": (b"BMW is a maker of cars, and this is no picture", "text"),
+    "BM text": (b"BMW is a maker of cars, and no image here", "text"),
 }
 
 

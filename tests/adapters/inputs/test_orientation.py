@@ -1,4 +1,4 @@
-"""The orientation tag by itself: found beside any other tag, and 1 wherever it says nothing that can be meant."""
+"""The orientation tag by itself: found among any other tags, and 1 wherever it says nothing that can be meant."""
 
 from __future__ import annotations
 

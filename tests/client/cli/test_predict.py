@@ -193,7 +193,7 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_sent_and_renaming
 
     assert code == 2
     assert "udce9.png" in err
-    assert "this file name is not UTF-8. Fix: rename the file" in err
+    assert "found a name that is not UTF-8. Fix: rename the file or folder" in err
     assert not (folder / "r.csv").exists()
     odd.rename(folder / "cafe.png")
     assert lensmount(*command, "--url", server.url)[0] == 0
