@@ -6,6 +6,7 @@ one table and changing another can be one transaction.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -201,7 +202,16 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
+    """SQLite does not wait for a lock while a new file becomes WAL. A connection that meets one tries again."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     connection.execute("PRAGMA synchronous = FULL")  # acknowledged writes survive a power loss
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
