@@ -20,7 +20,7 @@ MAY_IMPORT = {
         "cli": "recipe training options report backbone",
         "recipe": "training report metrics adapter backbone",
         "training": (
-            "options augmentation fast_convolutions report data metrics "
+            "options augmentation fast_convolutions report masks data metrics "
             "graph programs swap adapter delta backbone inputs"
         ),
         "runners": "graph programs swap adapter delta backbone inputs",
@@ -29,13 +29,15 @@ MAY_IMPORT = {
         "graph": "delta backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
-        "data": "inputs",
+        "masks": "data zips inputs",
+        "data": "zips inputs",
         "augmentation": "inputs",
         "backbone": "inputs",
         "programs": "",
         "options": "",
         "fast_convolutions": "",
         "inputs": "",
+        "zips": "",
         "metrics": "",
     },
     "lensmount_client": {

@@ -18,7 +18,6 @@ from lensmount_adapters.backbone.load import choose_device
 from lensmount_adapters.backbone.pristine import Reread
 from lensmount_adapters.data.dataset_archive import DatasetLimits
 from lensmount_adapters.data.labels import MAX_FILE_BYTES
-from lensmount_adapters.data.zip_reader import ArchiveLimits
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.rules import VolumePreprocessing
@@ -28,6 +27,7 @@ from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine

@@ -16,12 +16,12 @@ from lensmount_adapters.data.broken_files import Unreadable, broken_files
 from lensmount_adapters.data.layout import Labelled
 from lensmount_adapters.data.listing import FolderSource, Listed, Source, counted, list_source
 from lensmount_adapters.data.source import ArchiveSource
-from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 from lensmount_adapters.inputs.prepare import pixels_of
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.patterns import compile_pattern
+from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 
 __all__ = [
     "ImageFolder",

@@ -22,9 +22,9 @@ from lensmount_adapters.data.dataset import Labelled, Listed
 from lensmount_adapters.data.dataset_report import findings
 from lensmount_adapters.data.image_facts import ImageFacts, facts_of
 from lensmount_adapters.data.labels import MAX_FILE_BYTES, read_rows
-from lensmount_adapters.data.zip_format import CENTRAL, END, END64, END64_LOCATOR, LOCAL, UTF8
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
+from lensmount_adapters.zips.format import CENTRAL, END, END64, END64_LOCATOR, LOCAL, UTF8
 
 MANIFEST = "manifest.jsonl"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lensmount_adapters.data.listing import FolderSource, Listing, Source
 from lensmount_adapters.data.walk import check_depth, is_input_name, order_of, passed_over_part
-from lensmount_adapters.data.zip_reader import Archive
+from lensmount_adapters.zips.reader import Archive
 
 __all__ = ["ArchiveSource", "FolderSource", "Listing", "Source", "is_input_name", "order_of"]
 

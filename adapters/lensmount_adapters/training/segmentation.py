@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from lensmount_adapters.augmentation.images import Augmentation, augment
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.data.mask_folder import MaskedImage, MaskFolder, digest_of_masked, read_mask_folder
-from lensmount_adapters.data.mask_report import check_masks
 from lensmount_adapters.data.split import Split, split_samples
 from lensmount_adapters.inputs.images import resize
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_adapters.masks.folder import MaskedImage, MaskFolder, digest_of_masked, read_mask_folder
+from lensmount_adapters.masks.report import check_masks
 from lensmount_adapters.training.config import TrainingConfig, require
 from lensmount_adapters.training.objective import Batch, DataObjective, Validated
 from lensmount_adapters.training.schedule import EpochRecord

@@ -24,8 +24,8 @@ from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.data.dataset import list_folder
 from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetArchive, DatasetLimits, write_dataset_archive
 from lensmount_adapters.data.split_advice import SplitOptions, folder_of, stated_images, why_no_split
-from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
 from lensmount_service.store.database import Database, metadata
 from lensmount_service.store.references import require_name

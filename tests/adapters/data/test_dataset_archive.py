@@ -17,8 +17,8 @@ import pytest
 from lensmount_adapters.data import dataset_archive as module
 from lensmount_adapters.data.dataset import list_folder, read_folder
 from lensmount_adapters.data.dataset_archive import ArchiveWriter, DatasetArchive, DatasetLimits, write_dataset_archive
-from lensmount_adapters.data.zip_reader import open_archive
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge
+from lensmount_adapters.zips.reader import open_archive
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawFolder

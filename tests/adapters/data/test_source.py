@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
-from lensmount_adapters.data.zip_reader import open_archive
+from lensmount_adapters.zips.reader import open_archive
 
 FILES = {"a/1.png": b"one", "a/deep/2.png": b"two", "a b/3.png": b"three", "notes.txt": b"?", "a/.DS_Store": b"x"}
 

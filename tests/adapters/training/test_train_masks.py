@@ -13,8 +13,8 @@ pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"
 
 from lensmount_adapters import load_backbone
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.data.mask_folder import read_mask_folder
 from lensmount_adapters.errors import DatasetError, TrainingError
+from lensmount_adapters.masks.folder import read_mask_folder
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.segmentation import read_mask_task

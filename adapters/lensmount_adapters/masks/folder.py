@@ -1,6 +1,6 @@
 """A dataset of images with masks, in a folder or a zip file, and `index.csv` to select by.
 
-mask_pairs.py has the layouts and names, mask_file.py says how a file is read, mask_values.py what its values mean.
+pairs.py has the layouts and names, file.py says how a file is read, values.py what its values mean.
 With one label every value but 0 is that label. With several labels, value i is the i-th label, as in the masks that a
 server returns.
 """
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lensmount_adapters.data.mask_file import Frame, Mask, frame_of, read_mask
-from lensmount_adapters.data.mask_index import INDEX, select
-from lensmount_adapters.data.mask_pairs import LISTED, PARTS, Pair, Pairs, find_pairs, wrapping_folder
 from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
-from lensmount_adapters.data.zip_reader import ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import decode_image
+from lensmount_adapters.masks.file import Frame, Mask, frame_of, read_mask
+from lensmount_adapters.masks.index import INDEX, select
+from lensmount_adapters.masks.pairs import LISTED, PARTS, Pair, Pairs, find_pairs, wrapping_folder
+from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 
 _OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # a local file may be large
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lensmount_adapters.data.mask_file import Frame, read_mask
-from lensmount_adapters.data.mask_tiff import stated_slices, tiff_values
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits
+from lensmount_adapters.masks.file import Frame, read_mask
+from lensmount_adapters.masks.tiff import stated_slices, tiff_values
 
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lensmount_adapters.data.zip_code_pages import CODE_PAGES, NAMES, guess_code_page
+from lensmount_adapters.zips.code_pages import CODE_PAGES, NAMES, guess_code_page
 
 WRITTEN = [
     ("gbk", ["正常/000.png", "感染/001.png"]),

@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from lensmount_adapters.data import zip_format
-from lensmount_adapters.data.zip_format import quoted, read_at, wide_fields
 from lensmount_adapters.errors import ArchiveInvalid
+from lensmount_adapters.zips import format as zip_format
+from lensmount_adapters.zips.format import quoted, read_at, wide_fields
 
 FULL = 0xFFFFFFFF
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lensmount_adapters.data.mask_folder import read_mask_folder
-from lensmount_adapters.data.mask_report import check_masks
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.folder import read_mask_folder
+from lensmount_adapters.masks.report import check_masks
 
 OBJECT = np.zeros((16, 20), np.uint8)
 OBJECT[5:11, 6:15] = 255

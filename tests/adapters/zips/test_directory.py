@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lensmount_adapters.data.zip_reader import Archive
 from lensmount_adapters.errors import DatasetTooLarge
+from lensmount_adapters.zips.reader import Archive
 
 if TYPE_CHECKING:
-    from tests.adapters.data.conftest import Zips
+    from tests.adapters.zips.conftest import Zips
 
 
 def test_a_64_bit_end_record_is_read(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from lensmount_adapters.data.zip_directory import ArchiveLimits, Record, read_directory
-from lensmount_adapters.data.zip_format import (
+from lensmount_adapters.errors import ArchiveInvalid, DatasetError
+from lensmount_adapters.zips.directory import ArchiveLimits, Record, read_directory
+from lensmount_adapters.zips.format import (
     DESCRIPTOR,
     ENCRYPTED,
     LOCAL,
@@ -25,7 +26,6 @@ from lensmount_adapters.data.zip_format import (
     too_large,
     wide_fields,
 )
-from lensmount_adapters.errors import ArchiveInvalid, DatasetError
 
 __all__ = ["Archive", "ArchiveLimits", "Entry", "open_archive"]
 

@@ -7,8 +7,8 @@ import itertools
 
 import pytest
 
-from lensmount_adapters.data.mask_index import rows_of, select
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.index import rows_of, select
 
 IMAGES = ["images/0.png", "images/1.png", "images/Ä b.png"]
 TABLE = [["file", "kind"], ["0.png", "red"], ["1.png", "blue"], ["Ä b.png", "red"]]

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from lensmount_adapters.data.zip_reader import Archive, ArchiveLimits, open_archive
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.zips.reader import Archive, ArchiveLimits, open_archive
 
 
 class Zips:

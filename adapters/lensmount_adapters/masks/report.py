@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensmount_adapters.data.mask_folder import MaskedImage, MaskFolder
-from lensmount_adapters.data.mask_pairs import LISTED
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.folder import MaskedImage, MaskFolder
+from lensmount_adapters.masks.pairs import LISTED
 
 BORDER_OF_INVERTED = 0.9  # share of the border that is object
 

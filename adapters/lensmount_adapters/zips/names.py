@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lensmount_adapters.data.zip_code_pages import NAMES, Guess, guess_code_page
-from lensmount_adapters.data.zip_format import UTF8, entry_title, extra_field, malformed, quoted, refuse
+from lensmount_adapters.zips.code_pages import NAMES, Guess, guess_code_page
+from lensmount_adapters.zips.format import UTF8, entry_title, extra_field, malformed, quoted, refuse
 
 MAX_PART_BYTES = 255  # of a file or folder name, as on every common file system
 _UNICODE_PATH = 0x7075  # APPNOTE 4.6.9

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lensmount_adapters.data.zip_reader import Archive
 from lensmount_adapters.errors import ArchiveInvalid, DatasetError, DatasetTooLarge
+from lensmount_adapters.zips.reader import Archive
 
 if TYPE_CHECKING:
-    from tests.adapters.data.conftest import Zips
+    from tests.adapters.zips.conftest import Zips
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lensmount_adapters.data.mask_values import objects_of, single_channel
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.values import objects_of, single_channel
 
 
 @pytest.mark.parametrize(

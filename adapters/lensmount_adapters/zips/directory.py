@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from lensmount_adapters.data.zip_format import (
+from lensmount_adapters.zips.format import (
     CENTRAL,
     DEFLATED,
     ENCRYPTED,
@@ -22,7 +22,7 @@ from lensmount_adapters.data.zip_format import (
     too_large,
     wide_fields,
 )
-from lensmount_adapters.data.zip_names import StoredName, check_kind, check_names, decode_names
+from lensmount_adapters.zips.names import StoredName, check_kind, check_names, decode_names
 
 _MAX_EXTRA_BYTES = 1280  # per entry of the directory on average, for its name, extra fields and comment
 _FREE_OF_RATIO = 64 * 1024  # smaller files have no ratio limit, because their number is limited

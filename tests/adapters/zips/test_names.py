@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lensmount_adapters.data.zip_names import StoredName, check_names, decode_name, decode_names
-from lensmount_adapters.data.zip_reader import Archive
 from lensmount_adapters.errors import ArchiveInvalid
+from lensmount_adapters.zips.names import StoredName, check_names, decode_name, decode_names
+from lensmount_adapters.zips.reader import Archive
 
 if TYPE_CHECKING:
-    from tests.adapters.data.conftest import Zips
+    from tests.adapters.zips.conftest import Zips
 
 UTF8 = 0x0800
 

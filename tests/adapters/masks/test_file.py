@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from lensmount_adapters.data.mask_file import Frame, frame_of, read_mask, turn
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.file import Frame, frame_of, read_mask, turn
 
 tifffile: Any = pytest.importorskip("tifffile", reason="the extra 'volumes' is not installed")
 

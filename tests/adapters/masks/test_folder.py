@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from lensmount_adapters.data.mask_folder import MaskFolder, read_mask_folder
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.folder import MaskFolder, read_mask_folder
 
 VALUES = np.array([[0, 1, 2], [2, 0, 1]], np.uint8)  # [height, width]
 

@@ -7,8 +7,8 @@ import unicodedata
 
 import pytest
 
-from lensmount_adapters.data.mask_pairs import Pair, find_pairs, wrapping_folder
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.pairs import Pair, find_pairs, wrapping_folder
 
 IN_FOLDERS = {
     "equal names": ("0.png", "0.png"),

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lensmount_adapters.data.mask_tiff import (
+from lensmount_adapters.errors import DatasetError, ImageError
+from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_adapters.masks.tiff import (
     BITS,
     COMPRESSION,
     DEPTH,
@@ -30,9 +32,7 @@ from lensmount_adapters.data.mask_tiff import (
     too_large,
     white_is_zero,
 )
-from lensmount_adapters.data.mask_values import objects_of, single_channel
-from lensmount_adapters.errors import DatasetError, ImageError
-from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_adapters.masks.values import objects_of, single_channel
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF")
 MAX_TEXT_BYTES = 1 << 16  # of a PNG; one of this length may hold an orientation

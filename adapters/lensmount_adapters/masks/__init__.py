@@ -1,0 +1,1 @@
+"""Images with masks: found by folders and names, read as stored, checked before the first step."""
