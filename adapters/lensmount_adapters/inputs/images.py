@@ -35,11 +35,12 @@ from lensmount_adapters.inputs.jpeg2000 import decode_jpeg2000
 from lensmount_adapters.inputs.jpeg_header import jpeg_frame, metadata_of, without_metadata
 from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
 from lensmount_adapters.inputs.limits import check_frames
-from lensmount_adapters.inputs.orientation import orientation_of, upright
+from lensmount_adapters.inputs.orientation import orientation_of, upright, within_range
 from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits, to_rgb
-from lensmount_adapters.inputs.png import decode_png
+from lensmount_adapters.inputs.png import decode_png, png_orientation
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.inputs.tiff import decode_tiff
+from lensmount_adapters.inputs.tiff_page import read_page
 
 
 def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
@@ -77,6 +78,26 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
             "Fix: check that the file is complete",
             code="image_truncated" if truncated else "image_invalid",
         ) from error
+
+
+def stated_orientation(data: bytes) -> int:
+    """Return the orientation, 1 to 8, by which `decode_image` turns the file; 1 if it has none or cannot be read."""
+    name = formats.recognise(data).name
+    try:
+        if name == formats.PNG:
+            return png_orientation(data)
+        if name == formats.JPEG:
+            return orientation_of(*metadata_of(data))
+        if name == formats.TIFF:
+            return within_range(read_page(data, ImageLimits()).one(274))
+        if name in (formats.WEBP, formats.BMP, formats.GIF):
+            with Image.open(io.BytesIO(data), formats=(name,)) as opened:
+                return orientation_of(opened.info.get("exif"), opened.info.get("xmp"))
+    except MemoryError:
+        raise
+    except Exception:  # the decoder says what is wrong with the file
+        return 1
+    return 1
 
 
 def without_private_tags(data: bytes, image: Image.Image) -> bytes:

@@ -35,7 +35,12 @@ def orientation_of(exif: bytes | None, xmp: bytes | str | None = None) -> int:
     if found is None and xmp:
         match = _XMP.search(xmp if isinstance(xmp, bytes) else xmp.encode("utf-8", "replace"))
         found = int(match[1]) if match else None
-    return found if found in _TURNS else 1
+    return within_range(found)
+
+
+def within_range(orientation: int | None) -> int:
+    """Return an orientation as it is stated if it is one, 1 to 8, and 1 otherwise."""
+    return orientation if orientation in _TURNS else 1
 
 
 def orientation_in_exif(exif: bytes) -> int | None:

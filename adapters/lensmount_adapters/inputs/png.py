@@ -66,6 +66,18 @@ def decode_png(data: bytes, limits: ImageLimits) -> Image.Image:
     return upright(image, _orientation(data, chunks))
 
 
+def png_orientation(data: bytes) -> int:
+    """Return the orientation, 1 to 8, that the chunks of a PNG state."""
+    return _orientation(data, _chunks(data))
+
+
+def check_png_is_complete(data: bytes) -> None:
+    """Raise ImageInvalid for a PNG whose pixel data is short or fails its checksums. Nothing is kept of the pixels."""
+    chunks = _chunks(data)
+    if chunks and chunks[0].kind == b"IHDR" and chunks[0].length == 13:
+        _check_is_complete(data, chunks, chunks[0].body(data))
+
+
 def _by_libpng(data: bytes, header: bytes) -> Image.Image:
     import imagecodecs
 

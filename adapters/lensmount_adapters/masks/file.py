@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lensmount_adapters.errors import DatasetError, ImageError
-from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_adapters.inputs.images import ImageLimits, stated_orientation
+from lensmount_adapters.inputs.png import check_png_is_complete
 from lensmount_adapters.masks.tiff import (
     BITS,
     COMPRESSION,
@@ -71,7 +72,7 @@ def frame_of(data: bytes) -> Frame | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(_without_texts(data))) as image:
-                turned = orientation_of(image)
+                turned = stated_orientation(data)
                 swapped = turned >= 5 and image.format != "TIFF"  # Pillow states the turned size of a TIFF
                 return Frame(image.size[::-1] if swapped else image.size, turned)
     except MemoryError:
@@ -96,8 +97,8 @@ def read_mask(data: bytes, frame: Frame, labels: int) -> Mask:
     return Mask(objects, thresholded)
 
 
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. Unreadable EXIF data has none, which is 1."""
+def _left_in_tiff(image: Image.Image) -> int:
+    """The orientation by which a loaded TIFF is still to be turned: 1 if Pillow has turned it."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except MemoryError:
@@ -154,12 +155,13 @@ def _check_palette(values: np.ndarray, palette: np.ndarray) -> None:
 def _stored(data: bytes, limits: ImageLimits) -> _Stored:
     if not data:
         raise DatasetError("found an empty file, expected a mask. Fix: export it again")
+    orientation = stated_orientation(data)
     data = _without_texts(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata, and many pixels, which are checked here
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                return _pixels(image, data, limits)
+                return _pixels(image, data, orientation, limits)
     except (DatasetError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -179,17 +181,17 @@ def _stored(data: bytes, limits: ImageLimits) -> _Stored:
         ) from error
 
 
-def _pixels(image: Image.Image, data: bytes, limits: ImageLimits) -> _Stored:
+def _pixels(image: Image.Image, data: bytes, orientation: int, limits: ImageLimits) -> _Stored:
     what = f"a {image.format}"
     check_size(image.size, limits)
     _check_frames(image, what)
-    orientation, tags = orientation_of(image), _tiff_tags(image)
+    tags = _tiff_tags(image)
     _check_tags(image, data, tags)
     lossy = _is_lossy(image, data, tags)
     if image.format == "PNG" and image.mode not in ("LA", "RGBA"):
         _check_complete(data)
     image.load()
-    left = orientation_of(image)  # Pillow has turned a TIFF by now
+    left = _left_in_tiff(image) if image.format == "TIFF" else orientation
     palette = None
     if image.mode == "P" and image.palette is not None:
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -219,7 +221,7 @@ def _without_texts(data: bytes) -> bytes:
 def _check_complete(data: bytes) -> None:
     """Refuse a PNG whose pixels are short or damaged, as for images: Pillow alone fills them with black."""
     try:
-        decode_image(data)
+        check_png_is_complete(data)
     except ImageError as error:
         raise DatasetError(f"{error} (export the mask again)") from error
 

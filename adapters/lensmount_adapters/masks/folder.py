@@ -112,7 +112,7 @@ def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None
         source = _source(root)
         files = source.list().files
         if wrapping := wrapping_folder(files):
-            source = _below(source, wrapping)
+            source = source.below(wrapping)
             files = source.list().files
         pairs = find_pairs(str(root), files)
     except OSError as error:
@@ -154,12 +154,6 @@ def _source(root: Path) -> Source:
     if not root.exists():
         raise DatasetError(f"{root}: found no such folder, expected images/ and masks/ in it. Fix: check the path")
     return ArchiveSource(open_archive(root, _OWN_DISK), str(root))
-
-
-def _below(source: Source, folder: str) -> Source:
-    if isinstance(source, ArchiveSource):
-        return ArchiveSource(source.archive, source.title, source.prefix + folder)
-    return FolderSource(Path(source.title) / folder)
 
 
 def _sample(source: Source, pair: Pair) -> MaskedImage:

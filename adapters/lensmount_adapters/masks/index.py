@@ -5,20 +5,16 @@ The text may be UTF-8 or UTF-16. Cells are separated by commas, semicolons, tabs
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from lensmount_adapters.data.dialect import csv_rows, text_lines
+from lensmount_adapters.data.walk import composed
 from lensmount_adapters.errors import DatasetError
 
 INDEX = "index.csv"
 MAX_INDEX_BYTES = 64 * 2**20
-SEPARATORS = (",", ";", "\t", "|")
 FILE_COLUMNS = (
     "file", "file_name", "filename", "image", "image_file", "image_name", "image_path", "path", "file_path", "filepath",
     "name", "img", "image_id", "imageid", "id",
@@ -33,35 +29,10 @@ def rows_of(name: str, data: bytes) -> tuple[list[str], list[tuple[int, list[str
     """
     if len(data) > MAX_INDEX_BYTES:
         raise DatasetError(f"{name}: found {len(data)} bytes, expected at most {MAX_INDEX_BYTES}. Fix: split the file")
-    text = _text(name, data)
-    stated = re.match(r"sep=(.)\r?\n|sep=(.)\r", text, re.IGNORECASE)  # a line that Excel writes and understands
-    if stated:
-        text = text[stated.end() :]
-    separators = (stated[1] or stated[2],) if stated else SEPARATORS
-    tables: list[list[tuple[int, list[str]]]] = []
-    wrong: list[DatasetError] = []
-    for separator in separators:
-        try:
-            tables.append(_cells(name, text, separator, 1 if stated else 0))
-        except DatasetError as error:
-            wrong.append(error)
-    rows = max(tables, key=lambda table: len(table[0][1]) if table else 0, default=[])  # the first wins a tie
-    if wrong and (not rows or len(rows[0][1]) == 1):
-        raise wrong[0]
-    if not rows:
+    found = list(csv_rows(name, text_lines(name, data), lambda column: column or None))
+    if not found:
         raise DatasetError(f"{name}: found no rows, expected a header and a row for each image")
-    header = [cell.strip() for cell in rows[0][1]]
-    while len(header) > 1 and not header[-1]:
-        del header[-1]  # a spreadsheet writes empty columns behind the table
-    for number, cells in rows[1:]:
-        while len(cells) > len(header) and not cells[-1].strip():
-            del cells[-1]
-        if len(cells) != len(header):
-            raise DatasetError(
-                f"{name}, row {number}: found {len(cells)} cells, expected the {len(header)} of the first row. "
-                "Fix: put cells that contain the separator into double quotes"
-            )
-    return header, rows[1:]
+    return list(found[0][1]), [(number, list(cells.values())) for number, cells in found[1:]]
 
 
 def select(name: str, data: bytes, images: Sequence[str], where: str) -> tuple[set[str], tuple[str, ...]]:
@@ -111,36 +82,6 @@ def _notes(name: str, strangers: list[str], without_row: int) -> tuple[str, ...]
     return tuple(notes)
 
 
-def _text(name: str, data: bytes) -> str:
-    encoding = "utf-8-sig"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    elif b"\0" in data[:64]:
-        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{name}: found bytes that are not {encoding.removesuffix('-sig').upper()} text, expected a table. "
-            "Fix: save it as CSV UTF-8"
-        ) from error
-    if "\0" in text or data.startswith(b"PK\x03\x04"):
-        raise DatasetError(f"{name}: found a binary file, expected a table. Fix: save it as CSV UTF-8")
-    return text
-
-
-def _cells(name: str, text: str, separator: str, number: int) -> list[tuple[int, list[str]]]:
-    """The rows that are not empty, with their line numbers, after `number` lines that were read before."""
-    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, strict=True)
-    try:
-        return [(number + reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise DatasetError(
-            f"{name}, row {number + reader.line_num}: found text that is not CSV ({str(error)[:80]}). "
-            "Fix: save it again as CSV UTF-8"
-        ) from error
-
-
 def _column(name: str, header: list[str], wanted: Sequence[str], where: str) -> int:
     folded = [cell.casefold().replace(" ", "_").replace("-", "_") for cell in header]
     for column in wanted:
@@ -179,7 +120,7 @@ def _matches(known: dict[str, list[str]], cell: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,13 +11,12 @@ are one object each: all in a folder named after the image, or numbered (000_mas
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from lensmount_adapters.data.source import is_input_name, order_of
+from lensmount_adapters.data.walk import composed, is_input_name, order_of, passed_over_part
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 
@@ -27,18 +26,6 @@ MASK_FOLDERS = frozenset(
     {"masks", "mask", "labels", "label", "annotations", "segmentations", "gt", "ground_truth", "groundtruth"}
 )
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-_JUNK = frozenset(
-    {
-        "__macosx",
-        "thumbs.db",
-        "desktop.ini",
-        "@eadir",
-        "#recycle",
-        "$recycle.bin",
-        "system volume information",
-        "icon\r",
-    }
-)
 _MARK = r"(?:cp_)?masks?|seg|segs|segmentations?|labels?|gt|ground[_-]?truth|annotations?|instances?|objects?"
 _SUFFIXED = re.compile(rf"^(?P<base>.+?)[ _.-]+(?P<mark>{_MARK})[ _.-]?(?P<number>\d*)$", re.IGNORECASE)
 _PREFIXED = re.compile(rf"^(?P<mark>{_MARK})(?:[ _.-]+(?P<base>.+)|(?P<digits>\d+))$", re.IGNORECASE)
@@ -70,7 +57,7 @@ class Pairs:
 def wrapping_folder(files: Iterable[str]) -> str:
     """The folders, each with its slash, that all files lie in; "" if there is none. Archives often have one."""
     prefix = ""
-    visible = [path for path in files if not any(map(_is_junk, path.split("/")))]
+    visible = [path for path in files if passed_over_part(path) is None]
     while tops := {path[len(prefix) :].partition("/")[:2] for path in visible}:
         top, slash = next(iter(tops))
         if len(tops) > 1 or not slash or top.casefold() in IMAGE_FOLDERS | MASK_FOLDERS:
@@ -84,7 +71,7 @@ def find_pairs(title: str, files: Iterable[str]) -> Pairs:
 
     Raises DatasetError if there is no such layout, or if an image has two masks that are not parts of one.
     """
-    visible = [path for path in files if not any(map(_is_junk, path.split("/")))]
+    visible = [path for path in files if passed_over_part(path) is None]
     inputs = [path for path in visible if is_input_name(path, IMAGE_SUFFIXES)]
     homes = _homes(inputs)
     others = tuple(path for path in visible if path not in set(inputs))
@@ -194,8 +181,8 @@ def _side_by_side(title: str, inputs: Sequence[str], others: tuple[str, ...]) ->
 def _marked(inputs: Iterable[str]) -> list[str]:
     """The files whose name, without a mark, is that of another file."""
     inputs = list(inputs)
-    names = {_exact(_stem(path)) for path in inputs} | {_exact(path) for path in inputs}
-    return [path for path in inputs if any(_exact(base) in names for base, _ in _unmarked(_stem(path)))]
+    names = {composed(_stem(path)) for path in inputs} | {composed(path) for path in inputs}
+    return [path for path in inputs if any(composed(base) in names for base, _ in _unmarked(_stem(path)))]
 
 
 def _paired(title: str, images: dict[str, str], masks: dict[str, str], others: tuple[str, ...]) -> Pairs:
@@ -244,7 +231,7 @@ class _Names:
 
     def __init__(self, images: dict[str, str]) -> None:
         folded = [_folded(name) for name in images.values()]
-        self._key: Callable[[str], str] = _folded if len(set(folded)) == len(folded) else _exact
+        self._key: Callable[[str], str] = _folded if len(set(folded)) == len(folded) else composed
         self._whole: dict[str, list[str]] = defaultdict(list)
         self._stems: dict[str, list[str]] = defaultdict(list)
         self._bare: dict[str, list[str]] = defaultdict(list)
@@ -296,16 +283,8 @@ def _stem(name: str) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def _exact(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
 def _folded(name: str) -> str:
-    return _exact(name).casefold()
-
-
-def _is_junk(part: str) -> bool:
-    return part.startswith(".") or part.casefold() in _JUNK
+    return composed(name).casefold()
 
 
 def _ordered(pairs: Iterable[Pair]) -> tuple[Pair, ...]:

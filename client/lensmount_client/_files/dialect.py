@@ -36,7 +36,13 @@ def text_lines(name: str, data: bytes) -> list[str]:
 
     UTF-8, UTF-16 and UTF-32 are recognised, and Windows-1252 if its only special bytes are Western letters.
     """
-    text = _decoded(name, data).replace("\r\n", "\n").replace("\r", "\n")
+    is_zip = data.startswith(b"PK\x03\x04")  # as an Excel workbook is
+    text = "" if is_zip else _decoded(name, data)
+    if is_zip or "\0" in text:
+        raise refusal(
+            f"{name}: found a binary file, such as an Excel workbook, expected text. Fix: save it as CSV UTF-8"
+        )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE_CHARACTERS:
