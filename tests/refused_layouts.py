@@ -49,7 +49,10 @@ BAD: dict[str, tuple[Files, str]] = {
     "folds": (images("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "only number a part"),
     "images in pieces": (images("HAM_images_part_1", "HAM_images_part_2") | {"a.csv": CSV}, "only number a part"),
     "a deep path": (CATS | {"x/" * 33 + "1.png": None}, "found 33 folders above this name.*Fix: move it up"),
-    "a long path": ({f"cat/{'x' * 130}/{'y' * 129}.png": None} | CATS, "path of 268 bytes.*Fix: shorten"),
+    "a long path": (
+        {f"cat/{'/'.join(letter * 250 for letter in 'wxyz')}/{'a' * 20}.png": None} | CATS,
+        "path of 1032 bytes.*Fix: shorten",
+    ),
     "several labels with bars": (
         FLAT | {"labels.csv": CSV + "0.png,cat|ring\n1.png,dog|ring\n"},
         "row 2: found several labels",

@@ -15,9 +15,11 @@ from tests.refused_layouts import BAD, REFUSED_AS_ZIP
 
 from lensmount_adapters.data.dataset import list_folder, read_folder
 from lensmount_adapters.data.dataset_archive import write_dataset_archive
+from lensmount_adapters.data.walk import MAX_PATH_BYTES
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 from lensmount_adapters.options import copies
+from lensmount_adapters.zips.directory import ArchiveLimits
 from lensmount_client import InvalidInput
 from lensmount_client._files import paths
 from lensmount_client._files.dataset_zip import open_archive
@@ -134,6 +136,7 @@ def test_a_layout_is_refused_by_train_and_push_in_the_same_words(name: str, tmp_
 
 def test_the_client_has_the_server_s_list_of_suffixes_and_its_rule() -> None:
     assert set(paths.IMAGE_SUFFIXES) == set(IMAGE_SUFFIXES)
+    assert ArchiveLimits().max_name_bytes == MAX_PATH_BYTES
     for name, text in copies.listing_modules().items():
         assert (ROOT / name).read_text() == text, f"{name}: run `make options`"
 

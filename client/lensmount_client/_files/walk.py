@@ -14,7 +14,7 @@ from typing import Literal
 
 from lensmount_client._files.refusal import refusal
 
-MAX_PATH_BYTES = 255  # of an image below the dataset, in UTF-8; also the limit of a name in a zip
+MAX_PATH_BYTES = 1024  # of an image below the dataset, in UTF-8; the same in a zip (ArchiveLimits.max_name_bytes)
 MAX_FOLDERS = 32  # above one file
 
 _LEFTOVERS = frozenset(

@@ -59,9 +59,7 @@ EXECUTORS = [
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_net: Any) -> Made:
     name, dtype = request.param
     if name == "compile" and "ATEN_CPU_CAPABILITY" in os.environ:
-        pytest.skip(
-            "TorchInductor steps by 16 numbers over vectors of 8 if AVX-512 is masked on a processor that has it"
-        )
+        pytest.skip("TorchInductor mixes vectors of 16 and 8 numbers if a processor with AVX-512 masks it")
     try:
         made = executor(name, dtype, tmp_path_factory.mktemp("programs"))
     except ExecutorUnavailable as error:
