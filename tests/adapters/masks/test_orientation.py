@@ -1,4 +1,4 @@
-"""A mask is turned exactly as an image with the same bytes is, wherever the orientation stands."""
+"""A mask is turned exactly as an image with the same bytes is, wherever the file states its orientation."""
 
 from __future__ import annotations
 
