@@ -16,10 +16,13 @@ TESTS = Path(__file__).parent
 # more than a second of processor time, a file if most of its seconds are in such tests.
 SLOW = frozenset(
     {
+        "adapters/adapter/test_admission.py::test_it_admits_every_method_in_every_stored_dtype",
+        "adapters/adapter/test_admission.py::test_it_refuses",
         "adapters/adapter/test_admission.py::test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served",
         "adapters/adapter/test_hostile_files.py::test_3000_mutated_files_are_admitted_or_refused_and_nothing_else",
         "adapters/backbone/test_clip.py::test_a_seed_gives_the_vit_b_32_of_openai_untrained",
         "adapters/backbone/test_inflate.py",
+        "adapters/backbone/test_weights.py::test_vgg16_loads_from_a_file_of_its_convolutions_and_gives_512_features",
         "adapters/backbone/test_resized_vit.py::test_an_invalid_size_and_a_network_that_takes_any_size_are_refused",
         "adapters/cli/test_evaluate.py",
         "adapters/cli/test_train.py",
@@ -104,6 +107,7 @@ SLOW = frozenset(
         "service/test_startup.py::test_with_json_logs_every_line_is_json",
         "service/test_supervisor.py",
         "service/test_volumes.py",
+        "service/web/test_bodies.py::test_no_header_of_a_request_is_a_500_on_any_route",
         "service/web/test_deadline.py",
         "service/web/test_job_schemas.py",
         "service/web/test_openapi.py::test_the_openapi_document_names_every_route_with_examples",

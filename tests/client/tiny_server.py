@@ -124,6 +124,7 @@ def served() -> Iterator[TinyServer]:
     tiny = TinyServer()
 
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True  # otherwise the body, a second write, waits 40 ms for an acknowledgement
         protocol_version = "HTTP/1.1"
 
         def do(self) -> None:

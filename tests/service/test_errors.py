@@ -97,7 +97,7 @@ def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None
     assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
     assert ("client_verbs.py", "JobConflict", "job_not_finished") in found  # a local variable
     assert ("header.py", "AdapterMalformed", "empty_tensor") in found  # by way of a function, a keyword
-    assert ("zip_directory.py", "ArchiveInvalid", "zip_encrypted") in found  # by way of another file's function
+    assert ("directory.py", "ArchiveInvalid", "zip_encrypted") in found  # by way of another file's function
     assert len({code for _, _, code in found}) > 60
 
 

@@ -38,7 +38,7 @@ def text_lines(name: str, data: bytes) -> list[str]:
     """
     is_zip = data.startswith(b"PK\x03\x04")  # as an Excel workbook is
     text = "" if is_zip else _decoded(name, data)
-    if is_zip or "\0" in text:
+    if is_zip or "\0" in text.partition("\n")[0]:
         raise refusal(
             f"{name}: found a binary file, such as an Excel workbook, expected text. Fix: save it as CSV UTF-8"
         )

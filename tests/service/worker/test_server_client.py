@@ -57,7 +57,7 @@ def serve() -> Iterator[Serve]:
         seen: Seen = []
         handler = type("Handler", (Scripted,), {"script": list(script), "seen": seen})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_address[1]}", seen
