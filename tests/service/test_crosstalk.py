@@ -38,7 +38,7 @@ def make_parts_of(request: pytest.FixtureRequest, make_parts: MakeParts) -> Make
 def test_64_clients_get_the_scores_of_their_own_adapter(
     make_parts_of: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, fresh_backbone: Backbone
 ) -> None:
-    run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=1_000)
+    run(make_parts_of, make_adapter, make_png, fresh_backbone, requests=340)
 
 
 @pytest.mark.soak

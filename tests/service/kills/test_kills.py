@@ -163,7 +163,7 @@ DATASETS = sa.text("SELECT digest FROM datasets WHERE NOT deleted")
 
 @both
 def test_nothing_is_lost_when_workers_and_servers_are_killed(nursery: Nursery, database: str | None) -> None:
-    counts = survive(nursery, workers=3 if database else 1, server_kills=5, worker_kills=10)
+    counts = survive(nursery, workers=3 if database else 1, server_kills=4, worker_kills=7)
     assert counts["succeeded"] >= 1
 
 
