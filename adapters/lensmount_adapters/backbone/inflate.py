@@ -49,6 +49,10 @@ class VolumeBackbone(Backbone):
             features: Tensor = self.module(volumes.to(self.device, self.dtype))
         return features.float().reshape(len(volumes), -1, self.feature_dim)
 
+    def _probe(self) -> Tensor:
+        """One slice: with 16 of them, loading ResNet10-T as a volume backbone took 1.5 s instead of 0.6 s."""
+        return self.zeros(1)[:, :, :1]
+
 
 def inflate(backbone: Backbone, depth: int | None = None, dtype: torch.dtype = torch.float32) -> VolumeBackbone:
     """Return a volume backbone that computes on each slice what `backbone` computes on an image.

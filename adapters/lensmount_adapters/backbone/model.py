@@ -107,7 +107,7 @@ class Backbone:
 
     def _count_features(self) -> tuple[int, bool]:
         """Return the number of features, and True if there is one feature vector for each pixel."""
-        probe = self.zeros(1)
+        probe = self._probe()
         features = self.features(probe)
         dense = features.shape[2:] == probe.shape[2:]
         if features.ndim != 2 and not dense:
@@ -116,6 +116,10 @@ class Backbone:
                 "input's size. Fix: choose a timm model with a pooled classifier"
             )
         return int(features.shape[1]), dense
+
+    def _probe(self) -> Tensor:
+        """A small input that has the shape of features of any other."""
+        return self.zeros(1)
 
     def zeros(self, count: int) -> Tensor:
         """Return `count` inputs of zeros, in the backbone's own size."""

@@ -20,7 +20,7 @@ from lensmount_adapters.backbone.inflate import VolumeBackbone, inflate
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 
-NETWORKS = {"resnet34": None, "vgg16": 3, "tf_efficientnet_lite0": None}  # name: depth of the kernels
+NETWORKS = {"resnet34": None, "vgg11": 3, "tf_efficientnet_lite0": None}  # name: depth of the kernels
 RULE = Preprocessing(size=(20, 20), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 Pair = tuple[Backbone, VolumeBackbone]

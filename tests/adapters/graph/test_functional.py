@@ -18,9 +18,9 @@ from lensmount_adapters.graph.segments import Segments
 # the model, the first tensor of its branch, the modules that a drawn adapter may touch
 MODELS = (
     ("resnet34", "layer3.0.conv1.weight", r"layer[34]\..*"),
-    ("vgg16", "features.24.weight", r"features\.(24|26|28)"),
+    ("vgg11", "features.16.weight", r"features\.(16|18)"),
     ("tf_efficientnet_lite0", "blocks.4.0.conv_pw.weight", r"blocks\.[456]\..*|conv_head|bn2"),
-    ("vit_base_patch32_clip_224", "blocks.6.attn.qkv.weight", r"blocks\.([6-9]|1\d)\..*"),
+    ("vit_xsmall_patch16_clip_224", "blocks.6.attn.qkv.weight", r"blocks\.[6-9]\..*"),
     ("convnext_tiny", "stages.3.blocks.0.mlp.fc1.weight", r"stages\.3\.blocks\.[012]\.(mlp|norm).*"),
     (
         "swin_tiny_patch4_window7_224",
