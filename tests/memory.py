@@ -1,4 +1,4 @@
-"""The suite's memory: unused memory is collected after a module once its process holds much.
+"""The suite's memory: unused memory is collected after a test once its process holds and took much.
 
 Compiled programs and networks are in cycles of few Python objects, which never trigger the collector on their own.
 conftest.py registers this file as a plugin.
@@ -14,16 +14,20 @@ from pathlib import Path
 
 import pytest
 
-MOST_BYTES = 1800 * 2**20  # two processes, each with room for the largest module, stay within 5 GB
+MOST_BYTES = 1500 * 2**20  # two processes, each with room for the largest module, stay within 5 GB
+GROWTH_BYTES = 200 * 2**20  # what a process has to take since the last collection: one takes up to 0.5 s
+_after_collection = 0  # bytes; pytest runs its tests in one thread
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _collect_garbage() -> Iterator[None]:
+    global _after_collection
     yield
-    if _resident_bytes() > MOST_BYTES:
+    if _resident_bytes() > max(MOST_BYTES, _after_collection + GROWTH_BYTES):
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed
+        _after_collection = _resident_bytes()
 
 
 def _resident_bytes() -> int:
