@@ -71,11 +71,28 @@ def split_folder(
     images that are not drawn are for training. Raises DatasetError as `split_samples` does, and if training would lack
     a class.
     """
-    labels = [sample.label for sample in folder.samples]
-    groups = [sample.group for sample in folder.samples]
-    stated = {
-        part: [index for index, sample in enumerate(folder.samples) if sample.split == part] for part in PARTS[1:]
-    }
+    return split_stated(
+        [sample.label for sample in folder.samples],
+        [sample.group for sample in folder.samples],
+        [sample.split for sample in folder.samples],
+        folder.classes,
+        seed,
+        validation_fraction,
+        test_fraction,
+    )
+
+
+def split_stated(
+    labels: Sequence[int],
+    groups: Sequence[Hashable],
+    parts: Sequence[str | None],
+    classes: Sequence[str],
+    seed: int,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+) -> Split:
+    """Split as `split_folder` does, from the label, the group and the stated part of each sample."""
+    stated = {part: [index for index, name in enumerate(parts) if name == part] for part in PARTS[1:]}
     if not any(stated.values()):
         return split_samples(labels, groups, seed, validation_fraction, test_fraction)
     _fractions(validation_fraction, test_fraction)
@@ -88,12 +105,12 @@ def split_folder(
         0 if stated["validation"] else validation_fraction,
         0 if stated["test"] else test_fraction,
     ).parts()
-    parts = {part: tuple(rest[index] for index in indices) for part, indices in drawn.items()}
-    split = Split(**(parts | {part: tuple(indices) for part, indices in stated.items() if indices}))
+    chosen = {part: tuple(rest[index] for index in indices) for part, indices in drawn.items()}
+    split = Split(**(chosen | {part: tuple(indices) for part, indices in stated.items() if indices}))
     if missing := set(labels) - {labels[index] for index in split.train}:
         raise DatasetError(
             f"the stated split leaves no training image of {len(missing)} of {len(set(labels))} classes, such as "
-            f"{folder.classes[min(missing)]}. Fix: state train for some of its images"
+            f"{classes[min(missing)]}. Fix: state train for some of its images"
         )
     return split
 

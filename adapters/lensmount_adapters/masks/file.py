@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, stated_orientation
 from lensmount_adapters.inputs.png import check_png_is_complete
+from lensmount_adapters.masks.colours import Colours
 from lensmount_adapters.masks.tiff import (
     BITS,
     COMPRESSION,
@@ -33,7 +34,7 @@ from lensmount_adapters.masks.tiff import (
     too_large,
     white_is_zero,
 )
-from lensmount_adapters.masks.values import objects_of, single_channel
+from lensmount_adapters.masks.values import objects_of, opaque, single_channel
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF")
 MAX_TEXT_BYTES = 1 << 16  # of a PNG; one of this length may hold an orientation
@@ -81,12 +82,15 @@ def frame_of(data: bytes) -> Frame | None:
         return None
 
 
-def read_mask(data: bytes, frame: Frame, labels: int) -> Mask:
-    """Read the masks of `labels` labels for an image with this frame.
+def read_mask(data: bytes, frame: Frame, labels: int, colours: Colours | None = None) -> Mask:
+    """Read the masks of `labels` labels for an image with this frame. With `colours` the colours are the labels.
 
     Raises DatasetError, without the file's name, if the file is no mask, does not fit or has values without a label.
     """
     stored = _stored(data, ImageLimits())
+    if colours is not None:
+        values = _turned_as_image(_labels_of_colours(stored, colours), stored, frame)
+        return Mask(values[None] == np.arange(1, labels + 1)[:, None, None])
     values = single_channel(stored.values, stored.what, lossy=stored.lossy)
     values = _turned_as_image(values, stored, frame)
     if stored.palette is not None:
@@ -95,6 +99,30 @@ def read_mask(data: bytes, frame: Frame, labels: int) -> Mask:
         values, labels, stored.what, lossy=stored.lossy, indexed=stored.palette is not None
     )
     return Mask(objects, thresholded)
+
+
+def _labels_of_colours(stored: _Stored, colours: Colours) -> np.ndarray:
+    """The number of the label [height, width] of each pixel. A grey value is the colour of three equal channels."""
+    values = stored.values
+    if stored.lossy:
+        raise DatasetError(
+            f"found {stored.what}, which changes colours a little, expected the colours of {colours.file}. "
+            "Fix: export the masks as PNG"
+        )
+    if stored.palette is not None:
+        padded = np.zeros((256, 3), np.uint8)
+        padded[: len(stored.palette)] = stored.palette
+        return colours.values(padded[values])
+    if values.ndim == 3:
+        values = opaque(values, stored.what)
+    if values.dtype.kind not in "ui" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
+        raise DatasetError(
+            f"found {stored.what} of {values.dtype} values up to {values.max():g}, expected the 8-bit colours of "
+            f"{colours.file}. Fix: remove {colours.file} if the values are the numbers of labels"
+        )
+    if values.ndim == 2:
+        values = values[..., None]
+    return colours.values(np.broadcast_to(values, (*values.shape[:2], 3)))
 
 
 def _left_in_tiff(image: Image.Image) -> int:

@@ -8,8 +8,9 @@ server returns.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from PIL import Image
 from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import decode_image
+from lensmount_adapters.masks.colours import Colours, read_colours, table_of
 from lensmount_adapters.masks.file import Frame, Mask, frame_of, read_mask
 from lensmount_adapters.masks.index import INDEX, select
-from lensmount_adapters.masks.pairs import LISTED, PARTS, Pair, Pairs, find_pairs, wrapping_folder
+from lensmount_adapters.masks.lists import lists_of, read_lists
+from lensmount_adapters.masks.pairs import LISTED, Pair, Pairs, find_pairs, wrapping_folder
 from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 
 _OWN_DISK = ArchiveLimits(max_entries=10**7, max_total_bytes=2**50, max_entry_bytes=2**30)  # a local file may be large
@@ -31,12 +34,14 @@ class MaskedImage:
     """One image and its mask, as paths below the dataset. `digest` covers all its files.
 
     `parts` are the files of a mask that is joined from one file per object; `mask` is then the first of them.
+    `part` is "train", "validation" or "test" if the dataset states it.
     """
 
     image: str
     mask: str
     digest: str
     parts: tuple[str, ...] = ()
+    part: str | None = None
 
     @property
     def mask_files(self) -> tuple[str, ...]:
@@ -48,6 +53,7 @@ class MaskFolder:
     """A dataset of masks, as `read_mask_folder(Path("nuclei"), ("nucleus",), "modality=fluorescence")` returns it.
 
     `notes` are sentences for the user, about files that are not used. `source` None reads from the folder `root`.
+    `colours` is the table of colours next to the images, if there is one.
     """
 
     root: Path
@@ -55,6 +61,7 @@ class MaskFolder:
     samples: tuple[MaskedImage, ...]
     notes: tuple[str, ...] = ()
     source: Source | None = None
+    colours: Colours | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,6 +69,10 @@ class MaskFolder:
     @property
     def digest(self) -> str:
         return digest_of_masked(self.samples)
+
+    def parts(self) -> list[str | None]:
+        """The stated part of each sample."""
+        return [sample.part for sample in self.samples]
 
     def read(self, path: str) -> bytes:
         """Read the bytes of a file. Safe from any thread. Raises a DatasetError that names the file."""
@@ -91,7 +102,7 @@ class MaskFolder:
         joined: Mask | None = None
         for path in sample.mask_files:
             try:
-                mask = read_mask(self.read(path), frame, len(self.labels))
+                mask = read_mask(self.read(path), frame, len(self.labels), self.colours)
             except DatasetError as error:
                 raise DatasetError(f"{path}: {error}" if path not in str(error) else str(error)) from error
             if joined is not None:
@@ -117,27 +128,22 @@ def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None
         pairs = find_pairs(str(root), files)
     except OSError as error:
         raise DatasetError(f"{root}: cannot be read ({error.strerror}). Fix: check the path") from error
+    pairs, notes = _listed_only(source, str(root), files, pairs)
     images = [*(pair.image for pair in pairs.pairs), *pairs.without_mask]
-    selected, notes = set(images), _notes(pairs)
+    selected, notes = set(images), (*_notes(pairs), *notes)
     if where is not None:
         selected, of_index = _selected(source, root, images, where)
         notes = (*notes, *of_index)
     if not selected:
         raise DatasetError(f"{root}: found no image, expected at least one in images/. Fix: add images and their masks")
-    if missing := [image for image in pairs.without_mask if image in selected]:
-        names = [image.rpartition("/")[2] for image in missing]
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        raise DatasetError(
-            f"{root}: found no mask for {', '.join(names[:LISTED])}{more}, expected one for each image. "
-            f"Fix: draw it (an all-black one for an image without objects) or take the image out of the dataset"
-            + (
-                f"; no image fits {', '.join(pairs.without_image[:3])}: name a mask as its image, or with _mask behind"
-                if pairs.without_image
-                else ""
-            )
-        )
-    samples = tuple(_sample(source, pair) for pair in pairs.pairs if pair.image in selected)
-    return MaskFolder(root, tuple(labels), samples, notes, source)
+    _check_all_have_masks(root, pairs, selected)
+    colours, table = None, b""
+    if name := table_of(files):
+        table = _bytes(source, name)
+        colours, of_table = read_colours(name, table, labels)
+        notes = (*notes, *of_table)
+    samples, of_parts = _in_parts([_sample(source, pair, table) for pair in pairs.pairs if pair.image in selected])
+    return MaskFolder(root, tuple(labels), samples, (*notes, *of_parts), source, colours)
 
 
 def digest_of_masked(samples: Iterable[MaskedImage]) -> str:
@@ -156,12 +162,58 @@ def _source(root: Path) -> Source:
     return ArchiveSource(open_archive(root, _OWN_DISK), str(root))
 
 
-def _sample(source: Source, pair: Pair) -> MaskedImage:
-    hasher = hashlib.sha256(_bytes(source, pair.image))
+def _listed_only(source: Source, title: str, files: Sequence[str], pairs: Pairs) -> tuple[Pairs, tuple[str, ...]]:
+    """The images that the lists of a Pascal VOC name, with their parts. All of them if there are no lists."""
+    images = [*(pair.image for pair in pairs.pairs), *pairs.without_mask]
+    lists = lists_of(files)
+    if not lists or not images:
+        return pairs, ()
+    parts, notes = read_lists(title, lists, lambda path: _bytes(source, path), images)
+    kept = tuple(replace(pair, part=parts[pair.image]) for pair in pairs.pairs if pair.image in parts)
+    hidden = "test" not in {pair.part for pair in kept}
+    missing = [image for image in pairs.without_mask if image in parts and not (hidden and parts[image] == "test")]
+    return replace(pairs, pairs=kept, without_mask=tuple(missing)), notes
+
+
+def _check_all_have_masks(root: Path, pairs: Pairs, selected: set[str]) -> None:
+    if missing := [image for image in pairs.without_mask if image in selected]:
+        names = [image.rpartition("/")[2] for image in missing]
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        raise DatasetError(
+            f"{root}: found no mask for {', '.join(names[:LISTED])}{more}, expected one for each image. "
+            f"Fix: draw it (an all-black one for an image without objects) or take the image out of the dataset"
+            + (
+                f"; no image fits {', '.join(pairs.without_image[:3])}: name a mask as its image, or with _mask behind"
+                if pairs.without_image
+                else ""
+            )
+        )
+
+
+def _in_parts(samples: Sequence[MaskedImage]) -> tuple[tuple[MaskedImage, ...], tuple[str, ...]]:
+    """Keep the stated parts if they can be a split: there are two of them, or images without one, to train on."""
+    counts = Counter(sample.part for sample in samples)
+    stated = ", ".join(f"{part}: {counts[part]}" for part in ("train", "validation", "test") if counts[part])
+    if not stated:
+        return tuple(samples), ()
+    if counts["train"] or counts[None]:
+        if len(counts) > 1:
+            return tuple(samples), (f"The parts of the split are taken as stated ({stated})",)
+        return tuple(replace(sample, part=None) for sample in samples), ()
+    note = f"The split is drawn at random, because no image is stated for training ({stated})"
+    return tuple(replace(sample, part=None) for sample in samples), (note,)
+
+
+def _sample(source: Source, pair: Pair, table: bytes) -> MaskedImage:
+    hasher = hashlib.sha256(_bytes(source, pair.image) + table)
     for mask in pair.masks:
         hasher.update(_bytes(source, mask))
     return MaskedImage(
-        pair.image, pair.masks[0], f"sha256:{hasher.hexdigest()}", pair.masks if len(pair.masks) > 1 else ()
+        pair.image,
+        pair.masks[0],
+        f"sha256:{hasher.hexdigest()}",
+        pair.masks if len(pair.masks) > 1 else (),
+        pair.part,
     )
 
 
@@ -173,7 +225,7 @@ def _bytes(source: Source, path: str) -> bytes:
 
 
 def _notes(pairs: Pairs) -> tuple[str, ...]:
-    notes: list[str] = []
+    notes = [*pairs.notes]
     for files, what in (
         (pairs.without_image, "mask(s) belong to no image and are not used"),
         (pairs.ignored, "file(s) were ignored, because their suffix is not that of an image"),
@@ -181,9 +233,6 @@ def _notes(pairs: Pairs) -> tuple[str, ...]:
         if files:
             more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
             notes.append(f"{len(files)} {what}: {', '.join(files[:LISTED])}{more}")
-    folders = {part for pair in pairs.pairs for part in pair.image.split("/")[:-1] if part.casefold() in PARTS}
-    if len(folders) > 1:
-        notes.append(f"the images of {', '.join(sorted(folders))} are read together and split again at random")
     return tuple(notes)
 
 

@@ -44,10 +44,10 @@ def select(name: str, data: bytes, images: Sequence[str], where: str) -> tuple[s
     wanted, _, value = (part.strip() for part in where.partition("="))
     header, rows = rows_of(name, data)
     file_column, column = _column(name, header, FILE_COLUMNS, wanted), _column(name, header, (wanted,), wanted)
-    known, chosen, strangers = _paths_by_name(images), dict[str, tuple[str, int]](), list[str]()
+    known, chosen, strangers = paths_by_name(images), dict[str, tuple[str, int]](), list[str]()
     for number, cells in rows:
         cell, found = cells[file_column].strip(), cells[column].strip()
-        matches = _matches(known, cell)
+        matches = matches_of(known, cell)
         if len(matches) > 1:
             raise DatasetError(
                 f"{name}, row {number}: found {cell[:80]!r}, which names {' and '.join(matches[:2])}, expected one "
@@ -97,7 +97,7 @@ def _column(name: str, header: list[str], wanted: Sequence[str], where: str) -> 
     )
 
 
-def _paths_by_name(images: Sequence[str]) -> dict[str, list[str]]:
+def paths_by_name(images: Sequence[str]) -> dict[str, list[str]]:
     """Each way to name an image: the ends of its path, with and without suffix."""
     known: dict[str, list[str]] = defaultdict(list)
     for path in images:
@@ -109,7 +109,8 @@ def _paths_by_name(images: Sequence[str]) -> dict[str, list[str]]:
     return known
 
 
-def _matches(known: dict[str, list[str]], cell: str) -> list[str]:
+def matches_of(known: dict[str, list[str]], cell: str) -> list[str]:
+    """The images that a cell may name, by the longest end of its path that one has. `known` is of `paths_by_name`."""
     parts = cell.replace("\\", "/").removeprefix("./").split("/")
     for start in range(len(parts)):
         end = "/".join(parts[start:])

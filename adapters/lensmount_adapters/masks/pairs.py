@@ -1,57 +1,54 @@
 """Find the mask files of each image by their folders and names.
 
-The layouts: `images/` and `masks/` with matching names; one folder per image with `images/` and `masks/` in it, as in
-the Data Science Bowl 2018; and masks next to their images, told by a mark in the name such as `_mask`.
+The layouts: folders of images and folders of masks, as roles.py knows them; one folder per image with `images/` and
+`masks/` in it, as in the Data Science Bowl 2018; and masks next to their images, told by a mark such as `_mask`.
+Folders above or below them may state the parts of the split. names.py has the rules for names.
 
-Names match if they are equal without suffix, or with a mark: 000_mask.png, 000_seg.png, mask_000.png, 000.jpg.png.
-Upper and lower case count only where two images differ in nothing else. Several files of one image are joined if they
-are one object each: all in a folder named after the image, or numbered (000_mask1.png, 000_mask2.png).
+Several files of one image are joined if they are one object each: all in a folder named after the image, or numbered
+(000_mask1.png, 000_mask2.png).
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from lensmount_adapters.data.walk import composed, is_input_name, order_of, passed_over_part
+from lensmount_adapters.data.walk import is_input_name, order_of, passed_over_part
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
+from lensmount_adapters.masks.names import Form, Names, are_parts, marked, no_masks
+from lensmount_adapters.masks.roles import Place, left_out, meaning_of, place_of
 
 LISTED = 10  # files named in one message
-IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img"})
-MASK_FOLDERS = frozenset(
-    {"masks", "mask", "labels", "label", "annotations", "segmentations", "gt", "ground_truth", "groundtruth"}
-)
-PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-_MARK = r"(?:cp_)?masks?|seg|segs|segmentations?|labels?|gt|ground[_-]?truth|annotations?|instances?|objects?"
-_SUFFIXED = re.compile(rf"^(?P<base>.+?)[ _.-]+(?P<mark>{_MARK})[ _.-]?(?P<number>\d*)$", re.IGNORECASE)
-_PREFIXED = re.compile(rf"^(?P<mark>{_MARK})(?:[ _.-]+(?P<base>.+)|(?P<digits>\d+))$", re.IGNORECASE)
-_OF_IMAGE = re.compile(r"^(?:images?|imgs?|im|frame|photo|raw)[ _.-]?(?P<after>.+)$", re.IGNORECASE)
-_IMAGE_LAST = re.compile(r"^(?P<before>.+?)[ _.-]+(?:images?|imgs?|im|frame|photo|raw)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and the files of its mask, as paths below the root. Several files are objects to be joined."""
+    """An image and the files of its mask, as paths below the root. Several files are objects to be joined.
+
+    `part` is "train", "validation" or "test" if a folder states it.
+    """
 
     image: str
     masks: tuple[str, ...]
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """The pairs in the order of their images.
 
-    `without_mask` are images, `without_image` are masks of no image, and `ignored` are other files.
+    `without_mask` are images, `without_image` are masks of no image, and `ignored` are other files. `notes` are
+    sentences on images and masks that are passed over.
     """
 
     pairs: tuple[Pair, ...]
     without_mask: tuple[str, ...]
     without_image: tuple[str, ...]
     ignored: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def wrapping_folder(files: Iterable[str]) -> str:
@@ -60,7 +57,7 @@ def wrapping_folder(files: Iterable[str]) -> str:
     visible = [path for path in files if passed_over_part(path) is None]
     while tops := {path[len(prefix) :].partition("/")[:2] for path in visible}:
         top, slash = next(iter(tops))
-        if len(tops) > 1 or not slash or top.casefold() in IMAGE_FOLDERS | MASK_FOLDERS:
+        if len(tops) > 1 or not slash or meaning_of(top)[0] is not None:
             break
         prefix += f"{top}/"
     return prefix
@@ -73,222 +70,228 @@ def find_pairs(title: str, files: Iterable[str]) -> Pairs:
     """
     visible = [path for path in files if passed_over_part(path) is None]
     inputs = [path for path in visible if is_input_name(path, IMAGE_SUFFIXES)]
-    homes = _homes(inputs)
-    others = tuple(path for path in visible if path not in set(inputs))
+    beside = set(no_masks(inputs))
+    notes = _passed_over(beside, "are colours, objects or a second reader's masks")
+    inputs = [path for path in inputs if path not in beside]
+    others = tuple(path for path in visible if not is_input_name(path, IMAGE_SUFFIXES))
+    places = _places(inputs)
+    homes = _homes(places)
     if not homes:
-        return _side_by_side(title, inputs, others)
-    names = {root.rstrip("/").rpartition("/")[2].casefold() for root in homes}
-    if len(homes) > 1 and not names <= PARTS and all(len(home.images) == 1 for home in homes.values()):
-        return _folder_per_image(homes, others)
+        return _side_by_side(title, places, others, notes)
+    if len(homes) > 1 and all(len(home.images) == 1 for home in homes.values()):
+        return _folder_per_image(homes, others, notes)
     if "" not in homes and len(homes) > 1:
         folders = [root.rstrip("/") for root in homes]
         raise DatasetError(
             f"{title}: found {_listed(folders)}, each with images and masks, expected one of them. "
             f"Fix: give {title}/{folders[0]} as the data, or move the images together and the masks together"
         )
-    root = "" if "" in homes else next(iter(homes))
-    home = homes[root]
-    if not home.masks and _marked(home.images):
-        return _side_by_side(title, tuple(home.images), ())
+    home = homes["" if "" in homes else next(iter(homes))]
+    notes += home.leave_out()
+    if not home.masks and marked(place.path for place in home.images):
+        return _side_by_side(title, home.images, (), notes)
     if not home.masks:
-        raise _no_masks(title, root, home.image_folders[0], others)
-    home.check_one_folder_each(title, root)
-    inside = tuple(f"{root}{name}/" for name in (*home.image_folders, *home.mask_folders))
-    return _paired(title, home.images, home.masks, tuple(path for path in others if path.startswith(inside)))
+        raise _no_masks(title, home.images[0].folder, others)
+    home.check_one_folder_each(title)
+    used = {place.path for place in (*home.images, *home.masks)} | home.skipped
+    notes += _passed_over([path for path in inputs if path not in used], "are neither below images nor below masks")
+    inside = tuple({f"{place.folder}/" for place in (*home.images, *home.masks) if place.folder})
+    return _paired(title, home.images, home.masks, tuple(path for path in others if path.startswith(inside)), notes)
+
+
+def _passed_over(paths: Iterable[str], why: str) -> tuple[str, ...]:
+    paths = sorted(paths, key=order_of)
+    return (f"{len(paths)} file(s) {why} and are not used: {_listed(paths)}",) if paths else ()
+
+
+def _places(inputs: Sequence[str]) -> list[Place]:
+    """Folders state parts of the split only if those of images do: a folder of masks may be named after `test.png`."""
+    places = [place_of(path) for path in inputs]
+    images = [place for place in places if place.role == "image"] or [place for place in places if place.role is None]
+    stated = {place.part for place in images} - {None}
+    return places if stated else [place_of(path, parts=False) for path in inputs]
 
 
 @dataclass(slots=True)
 class _Home:
-    """A folder with a folder of images and one of masks. Each file is mapped from its path to its name for pairing."""
+    """The images and the masks of a folder that has both."""
 
-    images: dict[str, str] = field(default_factory=dict)
-    masks: dict[str, str] = field(default_factory=dict)
-    image_folders: list[str] = field(default_factory=list)
-    mask_folders: list[str] = field(default_factory=list)
+    images: list[Place] = field(default_factory=list)
+    masks: list[Place] = field(default_factory=list)
+    skipped: set[str] = field(default_factory=set)
 
-    def check_one_folder_each(self, title: str, root: str) -> None:
-        for found in (self.image_folders, self.mask_folders):
-            if len(found) > 1:
-                raise DatasetError(
-                    f"{title}: found the folders {' and '.join(root + name for name in found)}, expected one of them. "
-                    "Fix: rename those that are not to be used"
-                )
+    def leave_out(self) -> tuple[str, ...]:
+        """Leave out folders that are not the label, and return notes that say so."""
+        instead = left_out({place.folder for place in self.masks})
+        self.skipped = {place.path for place in self.masks if place.folder in instead}
+        self.masks = [place for place in self.masks if place.folder not in instead]
+        return tuple(f"{folder} is not used, because {better} has the masks" for folder, better in instead.items())
+
+    def check_one_folder_each(self, title: str) -> None:
+        for places in (self.images, self.masks):
+            folders: dict[str | None, list[str]] = defaultdict(list)
+            for place in places:
+                if place.folder and place.folder not in folders[place.part]:
+                    folders[place.part].append(place.folder)
+            for found in folders.values():
+                if len(found) > 1:
+                    raise DatasetError(
+                        f"{title}: found the folders {' and '.join(found)}, expected one of them. "
+                        "Fix: rename those that are not to be used"
+                    )
 
 
-def _no_masks(title: str, root: str, images: str, others: Sequence[str]) -> DatasetError:
-    like = [path for path in others if path[len(root) :].split("/")[0].casefold() in MASK_FOLDERS]
+def _no_masks(title: str, images: str, others: Sequence[str]) -> DatasetError:
+    root = images.rpartition("/")[0]
+    like = [path for path in others if place_of(path).role == "mask"]
     instead = f" (found {_listed(like)}, which are not images)" if like else ""
     return DatasetError(
-        f"{title}: found no folder masks with images next to {root}{images}{instead}, expected images/ and masks/ with "
-        "files of the same names. Fix: put the mask of each image, as a PNG, into masks/ under the image's name"
+        f"{title}: found no folder masks with images next to {f'{root}/' if root else ''}{PurePosixPath(images).name}"
+        f"{instead}, expected images/ and masks/ with "
+        f"files of the same names. Fix: put the mask of each image, as a PNG, into masks/ under the image's name"
+        f"{_polygons(others)}"
     )
 
 
-def _homes(inputs: Sequence[str]) -> dict[str, _Home]:
-    """Find each folder that has a folder of images, by its path with a slash; "" is the root."""
+def _polygons(others: Sequence[str]) -> str:
+    if not any(path.lower().endswith(".json") for path in others):
+        return ""
+    return (
+        ". Polygons in JSON files, as LabelMe, Supervisely and COCO write them, are not read: export masks from the "
+        "tool, or draw each polygon with Pillow's ImageDraw.Draw(mask).polygon(points, fill=1)"
+    )
+
+
+def _homes(places: Sequence[Place]) -> dict[str, _Home]:
+    """Find each folder that has images, by its path with a slash; "" is the root.
+
+    Without a folder called images, the images are the files that are not below a folder of masks.
+    """
     homes: dict[str, _Home] = defaultdict(_Home)
-    masks: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
-    for path in inputs:
-        parts = path.split("/")
-        for depth, part in enumerate(parts[:-1]):
-            folder, rest = part.casefold(), "/".join(parts[depth + 1 :])
-            root = "".join(f"{name}/" for name in parts[:depth])
-            if folder in IMAGE_FOLDERS:
-                home = homes[root]
-                home.images[path] = rest
-                if part not in home.image_folders:
-                    home.image_folders.append(part)
-                break
-            if folder in MASK_FOLDERS:
-                masks[root].append((part, path, rest))
-                break
+    masks: dict[str, list[Place]] = defaultdict(list)
+    for place in places:
+        if place.role == "image":
+            homes[place.root].images.append(place)
+        elif place.role == "mask":
+            masks[place.root].append(place)
+    if not homes:
+        for place in places:
+            if place.role is None and (root := _nearest(place, masks)) is not None:
+                homes[root].images.append(_below(place, root))
+        for home in homes.values():
+            home.images = _without_common_folder(home.images)
     for root, home in homes.items():
-        for folder, path, rest in masks[root]:
-            home.masks[path] = rest
-            if folder not in home.mask_folders:
-                home.mask_folders.append(folder)
+        home.masks = masks[root]
     return dict(homes)
 
 
-def _folder_per_image(homes: dict[str, _Home], others: tuple[str, ...]) -> Pairs:
+def _nearest(place: Place, roots: Mapping[str, object]) -> str | None:
+    name = place.name.removeprefix(f"{place.part}/")
+    return max((root for root in roots if name.startswith(root)), key=len, default=None)
+
+
+def _below(place: Place, root: str) -> Place:
+    front = f"{place.part}/" if place.part else ""
+    return Place(place.path, "image", place.part, "", root, front + place.name.removeprefix(front)[len(root) :])
+
+
+def _without_common_folder(images: list[Place]) -> list[Place]:
+    """The images, if all of them are in one folder, by their names in it."""
+    names = [place.name.removeprefix(f"{place.part}/") for place in images]
+    tops = {name.partition("/")[0] for name in names}
+    if len(tops) > 1 or not all("/" in name for name in names):
+        return images
+    top = f"{tops.pop()}/"
+    return [replace(place, name=place.name.replace(top, "", 1)) for place in images]
+
+
+def _folder_per_image(homes: dict[str, _Home], others: tuple[str, ...], notes: tuple[str, ...]) -> Pairs:
     """All files in an image's folder of masks are its objects."""
     pairs: list[Pair] = []
-    missing: list[str] = []
+    missing: list[Place] = []
     for home in homes.values():
         (image,) = home.images
         if home.masks:
-            pairs.append(Pair(image, tuple(sorted(home.masks, key=order_of))))
+            objects = sorted((place.path for place in home.masks), key=order_of)
+            pairs.append(Pair(image.path, tuple(objects), image.part))
         else:
             missing.append(image)
-    return Pairs(_ordered(pairs), tuple(missing), (), others)
+    return _complete(pairs, missing, (), others, notes)
 
 
-def _side_by_side(title: str, inputs: Sequence[str], others: tuple[str, ...]) -> Pairs:
+def _side_by_side(title: str, places: Sequence[Place], others: tuple[str, ...], notes: tuple[str, ...]) -> Pairs:
     """Masks lie next to their images: a file is a mask if its name without mark is that of another file."""
-    masks = {path: path for path in _marked(inputs)}
-    images = {path: path for path in inputs if path not in masks}
+    names = set(marked(place.name for place in places))
+    masks = [place for place in places if place.name in names]
+    images = [place for place in places if place.name not in names]
     if not masks:
-        tops = sorted({path.partition("/")[0] for path in inputs if "/" in path})
+        tops = sorted({place.path.partition("/")[0] for place in places if "/" in place.path})
         found = f" (found the folders {_listed(tops)})" if tops else ""
         raise DatasetError(
             f"{title}: found no folder images with images in it{found}, expected images/ and masks/ with files of the "
             "same names. Fix: put the images into images/ and the mask of each into masks/ under the image's name, or "
-            "put the mask of 000.png next to it as 000_mask.png"
+            f"put the mask of 000.png next to it as 000_mask.png{_polygons(others)}"
         )
-    return _paired(title, images, masks, others)
+    return _paired(title, images, masks, others, notes)
 
 
-def _marked(inputs: Iterable[str]) -> list[str]:
-    """The files whose name, without a mark, is that of another file."""
-    inputs = list(inputs)
-    names = {composed(_stem(path)) for path in inputs} | {composed(path) for path in inputs}
-    return [path for path in inputs if any(composed(base) in names for base, _ in _unmarked(_stem(path)))]
-
-
-def _paired(title: str, images: dict[str, str], masks: dict[str, str], others: tuple[str, ...]) -> Pairs:
-    table = _Names(images)
-    found: dict[str, list[tuple[str, _Form]]] = defaultdict(list)  # each image's masks, and how they were found
+def _paired(
+    title: str, images: Sequence[Place], masks: Sequence[Place], others: tuple[str, ...], notes: tuple[str, ...]
+) -> Pairs:
+    table = Names({place.path: place.name for place in images})
+    found: dict[str, list[tuple[str, Form]]] = defaultdict(list)  # each image's masks, and how they were found
     lost: list[str] = []
-    for mask, name in sorted(masks.items(), key=lambda item: order_of(item[0])):
-        matches, form = table.match(name)
+    for mask in sorted(masks, key=lambda place: order_of(place.path)):
+        matches, form = table.match(mask.name)
         if len(matches) > 1:
             raise DatasetError(
-                f"{title}: found the images {' and '.join(matches[:2])} for the one mask {mask}, expected one of them. "
-                "Fix: rename one image and give it a mask of its own"
+                f"{title}: found the images {' and '.join(matches[:2])} for the one mask {mask.path}, expected one of "
+                "them. Fix: rename one image and give it a mask of its own"
             )
         if matches:
-            found[matches[0]].append((mask, form))
+            found[matches[0]].append((mask.path, form))
         else:
-            lost.append(mask)
+            lost.append(mask.path)
     for image, files in found.items():
-        if len(files) > 1 and not _are_parts([form for _, form in files]):
-            stem = PurePosixPath(image).stem
-            raise DatasetError(
-                f"{title}: found {len(files)} masks for {image}, such as {files[0][0]} and {files[1][0]}, expected "
-                f"one. Fix: remove all but one; if each is one object, name them {stem}_mask1.png, {stem}_mask2.png "
-                "and so on, and they are joined"
-            )
-    pairs = [Pair(image, tuple(mask for mask, _ in files)) for image, files in found.items()]
-    missing = tuple(sorted((image for image in images if image not in found), key=order_of))
-    return Pairs(_ordered(pairs), missing, tuple(lost), others)
+        if len(files) > 1 and not are_parts([form for _, form in files]):
+            raise _two_masks(title, image, [mask for mask, _ in files])
+    pairs = [
+        Pair(place.path, tuple(mask for mask, _ in found[place.path]), place.part)
+        for place in images
+        if place.path in found
+    ]
+    missing = [place for place in images if place.path not in found]
+    return _complete(pairs, missing, lost, others, notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a mask was found. Files of one image with the same `mark` and different `part` are objects to be joined."""
-
-    mark: str = ""
-    part: str = ""
-
-
-def _are_parts(forms: Sequence[_Form]) -> bool:
-    marks, parts = {form.mark for form in forms}, {form.part for form in forms}
-    return len(marks) == 1 and "" not in marks and len(parts) == len(forms)
+def _two_masks(title: str, image: str, masks: Sequence[str]) -> DatasetError:
+    stem = PurePosixPath(image).stem
+    return DatasetError(
+        f"{title}: found {len(masks)} masks for {image}, such as {masks[0]} and {masks[1]}, expected "
+        f"one. Fix: remove all but one; if each is one object, name them {stem}_mask1.png, {stem}_mask2.png "
+        "and so on, and they are joined"
+    )
 
 
-class _Names:
-    """Looks up images by the name of a mask. Case is ignored unless two images differ in nothing else."""
-
-    def __init__(self, images: dict[str, str]) -> None:
-        folded = [_folded(name) for name in images.values()]
-        self._key: Callable[[str], str] = _folded if len(set(folded)) == len(folded) else composed
-        self._whole: dict[str, list[str]] = defaultdict(list)
-        self._stems: dict[str, list[str]] = defaultdict(list)
-        self._bare: dict[str, list[str]] = defaultdict(list)
-        for path, name in images.items():
-            self._whole[self._key(name)].append(path)
-            self._stems[self._key(_stem(name))].append(path)
-            for bare in _bare(_stem(name)):
-                self._bare[self._key(bare)].append(path)
-
-    def match(self, name: str) -> tuple[list[str], _Form]:
-        """The images that a mask of this name may belong to, and how it was found."""
-        stem, folder = _stem(name), name.rpartition("/")[0]
-        for table, key in ((self._whole, name), (self._whole, stem), (self._stems, stem)):
-            if images := table.get(self._key(key)):
-                return images, _Form()
-        for base in (folder, *(base for base, _ in _unmarked(folder))) if folder else ():
-            if images := self._whole.get(self._key(base)) or self._stems.get(self._key(base)):
-                return images, _Form(f"folder {folder}", name)
-        for base, form in _unmarked(stem):
-            for table in (self._whole, self._stems, self._bare):
-                if images := table.get(self._key(base)):
-                    return images, form
-        return [], _Form()
-
-
-def _unmarked(stem: str) -> list[tuple[str, _Form]]:
-    """The names that an image may have whose mask has this stem, each with the mark that was taken off."""
-    folder, slash, name = stem.rpartition("/")
-    found: list[tuple[str, _Form]] = []
-    if match := _SUFFIXED.match(name):
-        found.append((match["base"], _Form(match["mark"].casefold(), match["number"])))
-    if match := _PREFIXED.match(name):
-        found.append((match["base"] or match["digits"], _Form()))
-    return [(f"{folder}{slash}{base}", form) for base, form in found]
-
-
-def _bare(stem: str) -> list[str]:
-    """The names that are left of image_000 and 000_image, so that they match mask_000 and 000_mask."""
-    folder, slash, name = stem.rpartition("/")
-    found = [match["after"] for match in [_OF_IMAGE.match(name)] if match]
-    found += [match["before"] for match in [_IMAGE_LAST.match(name)] if match]
-    return [f"{folder}{slash}{base}" for base in found]
-
-
-def _stem(name: str) -> str:
-    """The path without its suffix, if this is one of an image: 000.jpg.png has the stem 000.jpg."""
-    lower = name.lower()
-    suffix = max((suffix for suffix in IMAGE_SUFFIXES if lower.endswith(suffix)), key=len, default="")
-    return name[: len(name) - len(suffix)]
-
-
-def _folded(name: str) -> str:
-    return composed(name).casefold()
-
-
-def _ordered(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    return tuple(sorted(pairs, key=lambda pair: order_of(pair.image)))
+def _complete(
+    pairs: Sequence[Pair],
+    missing: Sequence[Place],
+    lost: Sequence[str],
+    others: tuple[str, ...],
+    notes: tuple[str, ...],
+) -> Pairs:
+    """Order the pairs. A test part without any mask, as competitions publish it, is left out with a note."""
+    if pairs and all(pair.part != "test" for pair in pairs):
+        hidden = [place.path for place in missing if place.part == "test"]
+        missing = [place for place in missing if place.part != "test"]
+        notes += _passed_over(hidden, "of the part test have no masks")
+    return Pairs(
+        tuple(sorted(pairs, key=lambda pair: order_of(pair.image))),
+        tuple(sorted((place.path for place in missing), key=order_of)),
+        tuple(lost),
+        others,
+        notes,
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

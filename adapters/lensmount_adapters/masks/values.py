@@ -23,14 +23,7 @@ def single_channel(values: np.ndarray, what: str, *, lossy: bool) -> np.ndarray:
     if values.ndim == 2:
         return values
     height, width, channels = values.shape
-    if channels in (2, 4):
-        alpha = values[..., -1]
-        if (alpha != alpha.flat[0]).any() or (values.dtype == np.uint8 and alpha.flat[0] != 255):
-            raise DatasetError(
-                f"found {what} of {width} x {height} with {channels} channel(s) that is transparent in places, "
-                "expected one channel of values. Fix: save the object as white (255) on black (0), without transparency"
-            )
-        values = values[..., :-1]
+    values = opaque(values, what)
     if values.shape[-1] > 3:
         raise DatasetError(
             f"found {width} x {height} with {channels} channel(s), expected one channel of values. "
@@ -42,9 +35,24 @@ def single_channel(values: np.ndarray, what: str, *, lossy: bool) -> np.ndarray:
         shown = ", ".join("#" + "".join(f"{int(part):02x}" for part in colour) for colour in colours[:SHOWN])
         raise DatasetError(
             f"found {width} x {height} with {channels} channel(s) in colour, such as {shown}, expected one channel of "
-            "values. Fix: save a grey PNG in which 0 is background and value i is the i-th label"
+            "values. Fix: save a grey PNG in which 0 is background and value i is the i-th label, or put "
+            "class_dict.csv with the columns name, r, g, b next to the folder of images"
         )
     return values[..., 0]
+
+
+def opaque(values: np.ndarray, what: str) -> np.ndarray:
+    """Take an alpha channel away from [height, width, channels]. Raises DatasetError if something is transparent."""
+    height, width, channels = values.shape
+    if channels in (2, 4):
+        alpha = values[..., -1]
+        if (alpha != alpha.flat[0]).any() or (values.dtype == np.uint8 and alpha.flat[0] != 255):
+            raise DatasetError(
+                f"found {what} of {width} x {height} with {channels} channel(s) that is transparent in places, "
+                "expected one channel of values. Fix: save the object as white (255) on black (0), without transparency"
+            )
+        values = values[..., :-1]
+    return values
 
 
 def objects_of(

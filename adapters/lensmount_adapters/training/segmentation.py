@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lensmount_adapters.augmentation.images import Augmentation, augment
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.data.split import Split, split_samples
+from lensmount_adapters.data.split import Split, split_stated
 from lensmount_adapters.inputs.images import resize
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
@@ -89,7 +89,8 @@ def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
     folder = read_mask_folder(config.data, config.labels or ("mask",), config.where)
     folder = replace(folder, notes=(*folder.notes, *check_masks(folder)))
     digests = [sample.digest for sample in folder.samples]  # duplicates of an image stay in one split
-    split = split_samples([0] * len(folder), digests, config.seed, config.validation_fraction, config.test_fraction)
+    parts, fractions = folder.parts(), (config.validation_fraction, config.test_fraction)
+    split = split_stated([0] * len(folder), digests, parts, ("images",), config.seed, *fractions)
     rule, augmentation = preprocessing_of(config, backbone), config.augmentation_rule()
     assert isinstance(rule, Preprocessing)
     assert isinstance(augmentation, Augmentation)

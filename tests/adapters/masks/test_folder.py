@@ -154,14 +154,33 @@ def test_a_folder_or_an_index_that_is_not_there_is_refused_with_a_fix(tmp_path: 
     assert len(read_mask_folder(root, ("cell",), "kind=red")) == 1
 
 
-def test_parts_below_images_are_read_together_with_a_note(tmp_path: Path) -> None:
-    root = draw(tmp_path / "d", VALUES, VALUES[::-1].copy())
+@pytest.mark.parametrize("layout", ["{kind}/{part}/{number}.png", "{part}/{kind}/{number}.png"])
+def test_parts_that_folders_state_are_taken_as_stated(layout: str, tmp_path: Path) -> None:
+    drawn, root = draw(tmp_path / "d", VALUES, VALUES[::-1].copy(), VALUES), tmp_path / "parts"
     for kind in ("images", "masks"):
-        for number, part in enumerate(("train", "val")):
+        for number, part in enumerate(("train", "val", "train")):
+            target = root / layout.format(kind=kind, part=part, number=number)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (drawn / kind / f"{number}.png").rename(target)
+
+    folder = read_mask_folder(root, ("cell",))
+
+    assert {sample.image[-5]: sample.part for sample in folder.samples} == {
+        "0": "train", "1": "validation", "2": "train",
+    }  # fmt: skip
+    assert folder.notes == ("The parts of the split are taken as stated (train: 2, validation: 1)",)
+
+
+def test_parts_without_one_to_train_on_are_drawn_again_with_a_note(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES, VALUES)
+    for kind in ("images", "masks"):
+        for number, part in enumerate(("val", "test")):
             (root / kind / part).mkdir()
             (root / kind / f"{number}.png").rename(root / kind / part / f"{number}.png")
 
     folder = read_mask_folder(root, ("cell",))
 
-    assert [sample.mask for sample in folder.samples] == ["masks/train/0.png", "masks/val/1.png"]
-    assert folder.notes == ("the images of train, val are read together and split again at random",)
+    assert folder.parts() == [None, None]
+    assert folder.notes == (
+        "The split is drawn at random, because no image is stated for training (validation: 1, test: 1)",
+    )

@@ -166,19 +166,104 @@ def test_one_mask_for_two_images_is_refused_and_names_with_suffix_tell_them_apar
         (["images/0.png", "masks/0.png", "gt/0.png"], "folders masks and gt, expected one of them. Fix: rename"),
         (["images/0.png", "img/0.png", "masks/0.png"], "folders images and img, expected one of them. Fix: rename"),
         (
-            ["train/images/0.png", "train/masks/0.png", "test/images/1.png", "test/masks/1.png"],
-            "found train, test, each with images and masks.*Fix: give d/train",
+            [f"{day}/{kind}/{n}.png" for day in ("mon", "tue") for kind in ("images", "masks") for n in "01"],
+            "found mon, tue, each with images and masks.*Fix: give d/mon",
         ),
-        (
-            [f"{part}/{kind}/{n}.png" for part in ("train", "val") for kind in ("images", "masks") for n in "01"],
-            "found train, val, each with images and masks.*Fix: give d/train",
-        ),
+        (["a.jpg", "a.json"], r"found no folder images.*Polygons in JSON .*ImageDraw\.Draw\(mask\)\.polygon"),
+        (["ds0/img/a.png", "ds0/ann/a.png.json", "meta.json"], r"next to ds0/img,.*Polygons in JSON"),
     ],
-    ids=["classes", "no masks", "NumPy masks", "two folders of masks", "two folders of images", "small parts", "parts"],
+    ids=[
+        "classes",
+        "no masks",
+        "NumPy masks",
+        "two folders of masks",
+        "two folders of images",
+        "two sets",
+        "LabelMe",
+        "Supervisely",
+    ],
 )
 def test_another_layout_is_refused_with_a_fix(files: list[str], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         find_pairs("d", files)
+
+
+DATASETS = {
+    "parts above": ("train/images/0.png train/masks/0.png val/images/0.png val/masks/0.png",
+                    "train 0.png validation 0.png"),
+    "one image in each part": ("train/images/a.png train/masks/a.png test/images/b.png test/masks/b.png",
+                               "train a.png test b.png"),
+    "parts below": ("images/train/0.png masks/train/0.png images/Valid/1.png masks/Valid/1.png",
+                    "train 0.png validation 1.png"),
+    "YOLO's order": ("images/train2017/7.jpg stuffthingmaps/train2017/7.png images/val2017/8.jpg "
+                     "stuffthingmaps/val2017/8.png annotations/instances_val2017.json", "train 7.png validation 8.png"),
+    "COCO-stuff": ("train2017/7.jpg val2017/8.jpg stuffthingmaps_trainval2017/train2017/7.png "
+                   "stuffthingmaps_trainval2017/val2017/8.png", "train 7.png validation 8.png"),
+    "CamVid": ("train/01_6.png train_labels/01_6_L.png val/01_7.png val_labels/01_7_L.png test/01_8.png "
+               "test_labels/01_8_L.png class_dict.csv", "train 01_6_L.png validation 01_7_L.png test 01_8_L.png"),
+    "SegNet": ("train/0.png trainannot/0.png test/1.png testannot/1.png", "train 0.png test 1.png"),
+    "Carvana": ("train/ab_01.jpg train_masks/ab_01_mask.gif train/ab_02.jpg train_masks/ab_02_mask.gif test/cd_01.jpg "
+                "train_masks.csv", "train ab_01_mask.gif train ab_02_mask.gif"),
+    "Carvana, folders twice": ("train/train/ab_01.jpg train_masks/train_masks/ab_01_mask.gif", "train ab_01_mask.gif"),
+    "ISIC 2018": ("ISIC2018_Task1-2_Training_Input/ISIC_0.jpg "
+                  "ISIC2018_Task1_Training_GroundTruth/ISIC_0_segmentation.png "
+                  "ISIC2018_Task1-2_Validation_Input/ISIC_1.jpg "
+                  "ISIC2018_Task1_Validation_GroundTruth/ISIC_1_segmentation.png",
+                  "train ISIC_0_segmentation.png validation ISIC_1_segmentation.png"),
+    "ISIC 2017": ("ISIC-2017_Training_Data/ISIC_0.jpg ISIC-2017_Training_Data/ISIC_0_superpixels.png "
+                  "ISIC-2017_Training_Part1_GroundTruth/ISIC_0_segmentation.png", "train ISIC_0_segmentation.png"),
+    "DRIVE": ("training/images/21_training.tif training/1st_manual/21_manual1.gif training/mask/21_training_mask.gif "
+              "test/images/01_test.tif test/1st_manual/01_manual1.gif test/2nd_manual/01_manual2.gif "
+              "test/mask/01_test_mask.gif", "train 21_manual1.gif test 01_manual1.gif"),
+    "HRF": ("images/01_dr.JPG manual1/01_dr.tif mask/01_dr_mask.tif", "None 01_dr.tif"),
+    "CHASE_DB1": ("Image_01L.jpg Image_01L_1stHO.png Image_01L_2ndHO.png", "None Image_01L_1stHO.png"),
+    "Cityscapes": ("leftImg8bit/train/ulm/ulm_0_leftImg8bit.png gtFine/train/ulm/ulm_0_gtFine_labelIds.png "
+                   "gtFine/train/ulm/ulm_0_gtFine_color.png gtFine/train/ulm/ulm_0_gtFine_instanceIds.png "
+                   "gtFine/train/ulm/ulm_0_gtFine_labelTrainIds.png gtFine/train/ulm/ulm_0_gtFine_polygons.json "
+                   "leftImg8bit/val/bonn/bonn_0_leftImg8bit.png gtFine/val/bonn/bonn_0_gtFine_labelIds.png",
+                   "train ulm_0_gtFine_labelIds.png validation bonn_0_gtFine_labelIds.png"),
+    "Pascal VOC": ("JPEGImages/0.jpg SegmentationClass/0.png SegmentationObject/0.png Annotations/0.xml "
+                   "ImageSets/Segmentation/train.txt", "None 0.png"),
+    "ADE20K": ("images/training/ADE_1.jpg annotations/training/ADE_1.png images/validation/ADE_2.jpg "
+               "annotations/validation/ADE_2.png", "train ADE_1.png validation ADE_2.png"),
+    "Kvasir-SEG": ("images/ck0.jpg masks/ck0.jpg kavsir_bboxes.json", "None ck0.jpg"),
+    "CVC-ClinicDB": ("Original/1.tif Ground_Truth/1.tif", "None 1.tif"),
+    "GlaS": ("train_1.bmp train_1_anno.bmp testA_1.bmp testA_1_anno.bmp Grade.csv",
+             "None train_1_anno.bmp None testA_1_anno.bmp"),
+    "Roboflow": ("train/a.jpg train/a_mask.png train/_classes.csv valid/b.jpg valid/b_mask.png",
+                 "train a_mask.png validation b_mask.png"),
+    "images at the root": ("0.png 1.png masks/0.png masks/1.png", "None 0.png None 1.png"),
+    "Data Science Bowl": ("stage1_train/k/images/k.png stage1_train/k/masks/x.png stage1_train/m/images/m.png "
+                          "stage1_train/m/masks/y.png stage1_test/t/images/t.png", "train x.png train y.png"),
+    "an image called test": ("images/test.png masks/test/1.png images/a.png masks/a.png", "None a.png None 1.png"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "expected"), DATASETS.values(), ids=DATASETS)
+def test_the_layouts_of_public_datasets_give_their_masks_and_parts(files: str, expected: str) -> None:
+    found = find_pairs("d", files.split())
+    read = [word for pair in found.pairs for word in (str(pair.part), pair.masks[0].rpartition("/")[2])]
+    wanted = expected.split()
+
+    assert sorted(zip(read[::2], read[1::2], strict=True)) == sorted(zip(wanted[::2], wanted[1::2], strict=True))
+    assert (found.without_mask, found.without_image) == ((), ())
+
+
+def test_what_a_dataset_keeps_beside_its_masks_is_named_in_a_note() -> None:
+    drive = "images/21_training.tif 1st_manual/21_manual1.gif 2nd_manual/21_manual2.gif mask/21_training_mask.gif"
+    carvana = "train/a.jpg train_masks/a_mask.gif test/b.jpg"
+    extra = "images/a.png masks/a.png overlays/a.png"
+
+    assert find_pairs("d", drive.split()).notes == (
+        "1 file(s) are colours, objects or a second reader's masks and are not used: 2nd_manual/21_manual2.gif",
+        "mask is not used, because 1st_manual has the masks",
+    )
+    assert find_pairs("d", carvana.split()).notes == (
+        "1 file(s) of the part test have no masks and are not used: test/b.jpg",
+    )
+    assert find_pairs("d", extra.split()).notes == (
+        "1 file(s) are neither below images nor below masks and are not used: overlays/a.png",
+    )
 
 
 @pytest.mark.parametrize(

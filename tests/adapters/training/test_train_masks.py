@@ -84,6 +84,25 @@ def test_every_mask_is_checked_before_the_first_step_and_odd_ones_are_noted(tmp_
         read_mask_task(config, backbone)
 
 
+def test_the_split_that_folders_state_is_taken(tmp_path: Path) -> None:
+    folder = blobs(tmp_path / "blobs", 8)
+    for kind in ("images", "masks"):
+        for number in range(8):
+            part = "test" if number in (2, 5) else "val" if number == 4 else "train"
+            target = folder / part / kind / f"{number:02d}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / kind / target.name).rename(target)
+    config = TrainingConfig(
+        data=folder, name="blobs", out=tmp_path / "x.safetensors", backbone="monai_unet", head="segmentation", size=32,
+    )  # fmt: skip
+
+    task = read_mask_task(config, load_backbone("monai_unet", "random:0"))
+
+    assert {part: [sample.image[-6:-4] for sample in task.samples(part)] for part in task.split.parts()} == {
+        "train": ["00", "01", "03", "06", "07"], "validation": ["04"], "test": ["02", "05"],
+    }  # fmt: skip
+
+
 def test_data_and_settings_that_masks_cannot_be_learned_from_are_refused(tmp_path: Path) -> None:
     folder = blobs(tmp_path / "blobs", 2)
     with pytest.raises(DatasetError, match="columns file and modality"):
