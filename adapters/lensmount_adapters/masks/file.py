@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lensmount_adapters.errors import DatasetError, ImageError
+from lensmount_adapters.inputs.formats import recognise
 from lensmount_adapters.inputs.images import ImageLimits, stated_orientation
 from lensmount_adapters.inputs.png import check_png_is_complete
 from lensmount_adapters.masks.colours import Colours
@@ -26,6 +27,7 @@ from lensmount_adapters.masks.tiff import (
     ORIENTATION,
     PHOTOMETRIC,
     SAMPLE_FORMAT,
+    SAMPLES,
     SIGNED,
     SUBFILE,
     check_size,
@@ -93,11 +95,12 @@ def read_mask(data: bytes, frame: Frame, labels: int, colours: Colours | None = 
         return Mask(values[None] == np.arange(1, labels + 1)[:, None, None])
     values = single_channel(stored.values, stored.what, lossy=stored.lossy)
     values = _turned_as_image(values, stored, frame)
+    indexed = stored.palette is not None
     if stored.palette is not None:
         _check_palette(values, stored.palette)
-    objects, thresholded = objects_of(
-        values, labels, stored.what, lossy=stored.lossy, indexed=stored.palette is not None
-    )
+        if labels == 1 and (greys := _greys(values, stored.palette)) is not None:
+            values, indexed = greys, False
+    objects, thresholded = objects_of(values, labels, stored.what, lossy=stored.lossy, indexed=indexed)
     return Mask(objects, thresholded)
 
 
@@ -168,11 +171,23 @@ def _turned_as_image(values: np.ndarray, stored: _Stored, frame: Frame) -> np.nd
     return values
 
 
+def _greys(values: np.ndarray, palette: np.ndarray) -> np.ndarray | None:
+    """The greys of a palette of greys, as in a grey image saved as GIF. None if others are in use, or two blacks."""
+    used = np.unique(values)
+    if (
+        used[-1] >= len(palette)
+        or np.ptp(palette[used], axis=1).any()
+        or ((palette[used, 0] == 0) != (used == 0)).any()
+    ):
+        return None
+    return np.asarray(palette[:, 0][values])
+
+
 def _check_palette(values: np.ndarray, palette: np.ndarray) -> None:
-    """Refuse a palette in which black, the usual background, and index 0, another colour, are both in use."""
+    """Refuse a palette in which black, the usual background, is in use with another index than 0."""
     used = np.unique(values)
     black = [int(index) for index in used if index < len(palette) and not palette[index].any()]
-    if black and used[0] == 0 and palette[0].any():
+    if black and black[0] != 0 and (used[0] != 0 or palette[0].any()):
         colour = "#" + bytes(palette[0].tolist()).hex()
         raise DatasetError(
             f"found a palette in which index 0, the background, is {colour} and black is index {black[0]}: the file "
@@ -199,7 +214,7 @@ def _stored(data: bytes, limits: ImageLimits) -> _Stored:
             values, orientation, lossy = tiff_values(data, limits)
             return _Stored(turn(values, orientation), orientation, lossy, "a TIFF")
         raise DatasetError(
-            f"found {_kind(data)}, a file that is not an image of a known format, expected a mask. "
+            f"found {recognise(data).words}, which is not read as a mask, expected one value per pixel. "
             "Fix: export it as a grey PNG"
         ) from error
     except Exception as error:  # Pillow's plugins may raise anything on damaged bytes
@@ -282,7 +297,7 @@ def _is_smaller_copy(image: Image.Image, page: int) -> bool:
 def _tiff_tags(image: Image.Image) -> dict[int, int]:
     tags = getattr(image, "tag_v2", {})
     found: dict[int, int] = {}
-    for tag in (BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLE_FORMAT, DEPTH):
+    for tag in (BITS, PHOTOMETRIC, COMPRESSION, SUBFILE, SAMPLES, SAMPLE_FORMAT, DEPTH):
         value = tags.get(tag)
         value = value[0] if isinstance(value, tuple) and value else value
         if isinstance(value, int):
@@ -294,6 +309,12 @@ def _check_tags(image: Image.Image, data: bytes, tags: dict[int, int]) -> None:
     """Refuse what Pillow would change without a word: white-is-zero values, and 16 bits in several channels."""
     if image.format == "TIFF" and tags.get(PHOTOMETRIC) == 0:
         raise white_is_zero()
+    if image.format == "TIFF" and tags.get(SAMPLES, 1) != len(image.getbands()):
+        raise DatasetError(
+            f"found a TIFF of {tags[SAMPLES]} channels that is read as {len(image.getbands())}, expected one value per "
+            "pixel. Fix: save one channel, as a grey PNG; if each channel is one object, save the channels in a "
+            "folder named after the image: its masks are joined"
+        )
     bits = data[24] if image.format == "PNG" else tags.get(BITS, 8)
     if bits > 8 and image.mode in ("RGB", "RGBA", "LA"):
         raise DatasetError(
@@ -323,18 +344,3 @@ def _unscaled(values: np.ndarray, image: Image.Image, data: bytes, tags: dict[in
     if image.format == "TIFF" and values.dtype == np.uint8 and signed:
         values = values.view(np.int8)
     return values
-
-
-_KINDS = (
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"%PDF", "a PDF"),
-    (b"PK\x03\x04", "a zip file"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"{", "a JSON text"),
-    (b"<", "an XML or SVG text"),
-)
-
-
-def _kind(data: bytes) -> str:
-    return next((kind for start, kind in _KINDS if data.startswith(start)), f"bytes that begin with {data[:4].hex()}")

@@ -96,6 +96,11 @@ def marked(inputs: Iterable[str]) -> list[str]:
     return [path for path in inputs if any(composed(base) in names for base, _ in unmarked(stem_of(path)))]
 
 
+def is_train_ids(path: str) -> bool:
+    """Whether this is a mask of Cityscapes in which 0 is road, not background."""
+    return stem_of(path).casefold().endswith("_labeltrainids")
+
+
 def no_masks(files: Iterable[str]) -> list[str]:
     """Files that common datasets keep next to the masks: Cityscapes' colours and objects, a second reader's masks.
 

@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from lensmount_adapters.data.walk import is_input_name, order_of, passed_over_part
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
-from lensmount_adapters.masks.names import Form, Names, are_parts, marked, no_masks
+from lensmount_adapters.masks.names import Form, Names, are_parts, is_train_ids, marked, no_masks
 from lensmount_adapters.masks.roles import Place, left_out, meaning_of, place_of
 
 LISTED = 10  # files named in one message
@@ -238,6 +238,11 @@ def _side_by_side(title: str, places: Sequence[Place], others: tuple[str, ...], 
 def _paired(
     title: str, images: Sequence[Place], masks: Sequence[Place], others: tuple[str, ...], notes: tuple[str, ...]
 ) -> Pairs:
+    if strange := [mask.path for mask in masks if is_train_ids(mask.path)]:
+        raise DatasetError(
+            f"{title}: found {strange[0]}, in which 0 is road and 255 is nothing, expected 0 for background. "
+            "Fix: use the files that end in _labelIds.png"
+        )
     table = Names({place.path: place.name for place in images})
     found: dict[str, list[tuple[str, Form]]] = defaultdict(list)  # each image's masks, and how they were found
     lost: list[str] = []

@@ -43,7 +43,22 @@ def check_masks(folder: MaskFolder) -> tuple[str, ...]:
         seen.append(_seen(sample, mask.labels, mask.thresholded))
     if broken:
         raise _unusable(folder, broken)
+    _check_something_to_learn(folder, seen)
     return _notes(folder, seen)
+
+
+def _check_something_to_learn(folder: MaskFolder, seen: Sequence[_Seen]) -> None:
+    if seen and len(folder.labels) == 1 and all(mask.full for mask in seen):
+        raise DatasetError(
+            f"{folder.root}: found no background in any of {len(seen)} masks: every pixel is an object, expected 0 "
+            "for background. Fix: if the values are numbers of labels, state one label for each; if one of them is the "
+            "background, replace it by 0"
+        )
+    if seen and not any(any(mask.labels) for mask in seen):
+        raise DatasetError(
+            f"{folder.root}: found no object in any of {len(seen)} masks: every pixel is background, expected objects. "
+            "Fix: export the masks again as PNG, with the object as 255; a JPEG of 0 and 1 is all black"
+        )
 
 
 def _unusable(folder: MaskFolder, broken: Mapping[str, Sequence[str]]) -> DatasetError:

@@ -11,7 +11,7 @@ from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits
 
 SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, ORIENTATION = 254, 258, 259, 262, 270, 274
-SAMPLE_FORMAT, DEPTH = 339, 32997
+SAMPLES, SAMPLE_FORMAT, DEPTH = 277, 339, 32997
 LOSSY = frozenset({6, 7, 34892, 50001, 50002})  # compressions: JPEG, old and new, lossy DNG, WebP, JPEG XL
 SIGNED = 2  # a sample format
 

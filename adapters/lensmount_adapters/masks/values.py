@@ -11,8 +11,11 @@ import numpy as np
 from lensmount_adapters.errors import DatasetError
 
 NEAR = 32  # of 255: how far from black or white the ringing of a JPEG reaches
-FLAGS = 7  # up to this number of greys may be flags, such as border and unknown
+FLAGS = 7  # up to this number of greys may be numbers of labels or of instances that form no areas
+PLATEAU = 4  # of 255: how far from black or white an even area of a JPEG may be
+CLASSES = 40  # numbers of classes next to a 255 that marks pixels without one; VOC has 20, Cityscapes 33
 SHOWN = 4  # values or colours in a message
+_VOID = "put class_dict.csv with a row for each colour (name, r, g, b) next to the images, and call this one void"
 
 
 def single_channel(values: np.ndarray, what: str, *, lossy: bool) -> np.ndarray:
@@ -31,7 +34,8 @@ def single_channel(values: np.ndarray, what: str, *, lossy: bool) -> np.ndarray:
         )
     spread = np.ptp(values.astype(np.int64), axis=-1) if values.dtype.kind in "ui" else np.ptp(values, axis=-1)
     if spread.max(initial=0) > (4 if lossy else 0):
-        colours = np.unique(values[spread > 0].reshape(-1, values.shape[-1]), axis=0)
+        colours, counts = np.unique(values[spread > 0].reshape(-1, values.shape[-1]), axis=0, return_counts=True)
+        colours = colours[np.argsort(-counts, kind="stable")]
         shown = ", ".join("#" + "".join(f"{int(part):02x}" for part in colour) for colour in colours[:SHOWN])
         raise DatasetError(
             f"found {width} x {height} with {channels} channel(s) in colour, such as {shown}, expected one channel of "
@@ -65,6 +69,12 @@ def objects_of(
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DatasetError(f"found {what} with values that are not finite, expected numbers. Fix: replace them by 0")
+    overshoots = values.dtype.kind == "f" and labels == 1 and not np.array_equal(np.rint(values), values)
+    if overshoots and (values.min() < 0 or values.max() > 1) and values.min() >= -0.5 and values.max() <= 1.5:
+        raise DatasetError(
+            f"found {what} with values from {values.min():.3g} to {values.max():.3g}, as resizing leaves them, "
+            "expected 0 to 1. Fix: cut them off with numpy's values.clip(0, 1)"
+        )
     if values.size and values.min() < 0:
         raise DatasetError(
             f"found {what} with the value {values.min():g}, expected 0 for background and no value below. "
@@ -78,6 +88,9 @@ def objects_of(
     if lossy:
         return _lossy(values, labels, what)
     if labels == 1:
+        if values.max(initial=0) > 255 and not (values % 257).any():
+            values = values // 257  # a grey of 8 bits that was scaled to 16
+        _check_flags(values)
         top = None if indexed else _top_of_soft(values)
         return ((values > 0) if top is None else (values > top // 2))[None], top is not None
     if values.max() > labels:
@@ -129,15 +142,17 @@ def _top_of_soft(values: np.ndarray) -> int | None:
     greys = values[(values > 0) & (values < top)]
     if not greys.size:
         return None
-    near = top * NEAR // 255
+    near, plateau = top * NEAR // 255, PLATEAU if top == 255 else 0
     between = (values > near) & (values < top - near)
     count, white = np.count_nonzero(between), np.count_nonzero(values >= top - near)
-    many = len(np.unique(greys)) > FLAGS
-    if (count == 0 and not (many and white)) or (count and _share_in_areas(values, between) >= 0.5):
+    few = len(np.unique(greys)) <= FLAGS
+    if _share_in_areas(values, (values > plateau) & (values < top - plateau)) >= 0.5:
+        return None
+    if top > 255 and count == 0 and few:
         return None
     if white and count <= white // 2:
         return top
-    if not many:
+    if few:
         return None
     raise DatasetError(
         f"found {count} pixels with values between black and white that form no areas, expected black (0) and white "
@@ -154,7 +169,28 @@ def _share_in_areas(values: np.ndarray, chosen: np.ndarray) -> float:
     for rows in (slice(None, -1), slice(1, None)):
         for columns in (slice(None, -1), slice(1, None)):
             inside[rows, columns] |= equal
-    return float(inside[chosen].mean())
+    return float(inside[chosen].mean()) if chosen.any() else 0.0
+
+
+def _check_flags(values: np.ndarray) -> None:
+    """Refuse areas of 128 between 0 and 255, and of small numbers next to 255: 255 or 128 may mean 'no class here'."""
+    used = np.unique(values)
+    top, others = used[-1], used[:-1][used[:-1] > 0]
+    white = 255 - PLATEAU <= top <= 255
+    if not white or not others.size or _share_in_areas(values, (values > 0) & (values < top)) < 0.5:
+        return
+    if len(others) == 1 and others[0] in (127, 128):
+        raise DatasetError(
+            f"found areas of {others[0]} between 0 and {top}, as in a trimap, where {others[0]} is unknown, expected "
+            f"one value of object. Fix: replace {others[0]} by 0 or by {top}"
+        )
+    if others[-1] <= (CLASSES if top == 255 else PLATEAU):
+        small = ", ".join(str(value) for value in others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
+        raise DatasetError(
+            f"found {top} next to small numbers ({small}): it may be an object, or mark pixels without a class, such "
+            "as the borders of Pascal VOC, expected numbers of objects only. Fix: replace it by 0, or by a number from "
+            f"{CLASSES + 1} to {254 - PLATEAU} if it is an object, or {_VOID}"
+        )
 
 
 def _without_label(values: np.ndarray, labels: int) -> DatasetError:
@@ -162,7 +198,7 @@ def _without_label(values: np.ndarray, labels: int) -> DatasetError:
     shown = ", ".join(map(str, found[:SHOWN])) + (", ..." if len(found) > SHOWN else "")
     if found == [255]:
         fix = "255 often marks borders that count as nothing, or the object of a mask of one label: replace it by 0 or "
-        fix += "by the number of its label"
+        fix += f"by the number of its label, or {_VOID}"
     else:
         fix = "if these are the numbers of instances, give one label, or replace each by the number of its label"
     return DatasetError(

@@ -345,7 +345,7 @@ def refused(data: bytes) -> str:
 def test_colours_are_refused_with_examples_and_the_grey_of_the_advice_is_read() -> None:
     colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 64]], np.uint8)
     for image in (Image.fromarray(colours[LABELS]), Image.fromarray(colours[LABELS]).convert("RGBA")):
-        assert "in colour, such as #00ff40, #ff0000" in refused(saved(image))
+        assert "in colour, such as #ff0000, #00ff40" in refused(saved(image))
     values = sum(number * (colours[LABELS] == colour).all(-1).astype(np.uint8) for number, colour in enumerate(colours))
     assert same(labels_in(saved(np.asarray(values, np.uint8))), LABELS)
 
@@ -369,8 +369,8 @@ def test_colours_are_refused_with_examples_and_the_grey_of_the_advice_is_read() 
         (lambda: saved(LABELS.T.copy()), "24 x 32 .*expected one channel of 32 x 24"),
         (lambda: b"", "empty file"),
         (lambda: saved(LABELS)[:-40], "ends after .* of 792 bytes"),
-        (lambda: b"\x93NUMPY" + bytes(99), "a NumPy array"),
-        (lambda: b'{"shapes": []}', "a JSON text"),
+        (lambda: b"\x93NUMPY" + bytes(99), "a numpy file"),
+        (lambda: b'{"shapes": []}', "JSON text"),
         (lambda: b"II*\0" + bytes(30), "TIFF"),
     ],
     ids=[

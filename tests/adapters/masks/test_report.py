@@ -75,3 +75,22 @@ def test_all_masks_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (root / "images" / "2.png").unlink()
     with pytest.raises(DatasetError, match=r"^masks/1\.png: found 20 x 15 .*20 x 16"):
         notes_on(root)
+
+
+@pytest.mark.parametrize("background", [1, 2], ids=str)
+def test_masks_without_any_background_are_refused_and_the_advice_works(background: int, tmp_path: Path) -> None:
+    values = np.where(OBJECT > 0, 3 - background, background).astype(np.uint8)
+    with pytest.raises(
+        DatasetError, match=r"no background in any of 2 masks.*Fix: if the values are numbers of labels"
+    ):
+        notes_on(draw(tmp_path / "a", {"0.png": values, "1.png": values}))
+
+    assert notes_on(tmp_path / "a", ("one", "two"))[0].startswith("2 of 2 mask(s) have no background")
+    assert notes_on(draw(tmp_path / "b", {"0.png": np.where(values == background, 0, values).astype(np.uint8)})) == ()
+
+
+def test_masks_without_any_object_are_refused_and_the_advice_works(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no object in any of 1 masks.*Fix: export the masks again as PNG"):
+        notes_on(draw(tmp_path / "a", {"0.jpg": OBJECT // 255}))  # 0 and 1 in a JPEG
+
+    assert notes_on(draw(tmp_path / "b", {"0.png": OBJECT})) == ()
