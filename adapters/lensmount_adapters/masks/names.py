@@ -16,14 +16,14 @@ from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 
 _MARK = (
     r"(?:cp_)?masks?|seg|segs|segmentations?|segmented|labels?|gt|ground[_-]?truth|annotations?|annots?|anno|instances?"
-    r"|objects?|gt(?:fine|coarse)[_-]\w+|label(?:train)?ids|matte|manual\d?|1stho"
+    r"|objects?|roi|lesion|gt(?:fine|coarse)[_-]\w+|label(?:train)?ids|matte|manual\d?|1stho"
 )
 _SUFFIXED = re.compile(rf"^(?P<base>.+?)[ _.-]+(?P<mark>{_MARK})[ _.-]?(?P<number>\d*)$", re.IGNORECASE)
 _PREFIXED = re.compile(rf"^(?P<mark>{_MARK})(?:[ _.-]+(?P<base>.+)|(?P<digits>\d+))$", re.IGNORECASE)
 _SHORT = re.compile(r"^(?P<base>.+)_(?P<mark>L)$")  # of CamVid; too short to tell a mask that lies next to its image
 _IMAGE = r"images?|imgs?|im|frame|photo|raw|leftimg8bit|training|test|sat"
 _OF_IMAGE = re.compile(rf"^(?:{_IMAGE})[ _.-]?(?P<after>.+)$", re.IGNORECASE)
-_IMAGE_LAST = re.compile(rf"^(?P<before>.+?)[ _.-]+(?:{_IMAGE})$", re.IGNORECASE)
+_IMAGE_LAST = re.compile(rf"^(?P<before>.+?)[ _.-]+(?:{_IMAGE}|0000)$", re.IGNORECASE)  # 0000 is nnU-Net's channel
 _PICTURES = re.compile(
     r"^(?P<base>.+)_(?:gt(?:fine|coarse)_(?:color|instanceids|labeltrainids)|superpixels|2ndho|manual2)$", re.IGNORECASE
 )
@@ -93,6 +93,7 @@ def marked(inputs: Iterable[str]) -> list[str]:
     """The files whose name, without a mark, is that of another file."""
     inputs = list(inputs)
     names = {composed(stem_of(path)) for path in inputs} | {composed(path) for path in inputs}
+    names |= {composed(bare) for path in inputs for bare in _bare(stem_of(path)) if not unmarked(stem_of(path))}
     return [path for path in inputs if any(composed(base) in names for base, _ in unmarked(stem_of(path)))]
 
 

@@ -17,11 +17,12 @@ from lensmount_adapters.data.labels import part_of
 Role = Literal["image", "mask"]
 
 _WORDS: dict[str, Role] = {
-    **dict.fromkeys(("image", "images", "img", "imgs", "input", "inputs", "jpegimages", "leftimg8bit"), "image"),
+    **dict.fromkeys(("image", "images", "img", "imgs", "input", "inputs", "imgdir", "jpegimages"), "image"),
+    "leftimg8bit": "image",
     **dict.fromkeys(("mask", "masks", "label", "labels", "gt", "groundtruth", "truth", "target", "targets"), "mask"),
     **dict.fromkeys(("annotation", "annotations", "annot", "annots", "seg", "segmentation", "segmentations"), "mask"),
     **dict.fromkeys(("segmentationclass", "segmentationclasspng", "segmentationobject", "stuffthingmaps"), "mask"),
-    **dict.fromkeys(("gtfine", "gtcoarse", "manual", "manual1", "manual2", "1stmanual", "2ndmanual"), "mask"),
+    **dict.fromkeys(("gtfine", "gtcoarse", "manual", "manual1", "manual2", "1stmanual", "2ndmanual", "anndir"), "mask"),
 }  # fmt: skip
 BETTER: dict[str, frozenset[str]] = {
     "segmentationclass": frozenset({"segmentationobject", "segmentationclasspng"}),
@@ -30,6 +31,10 @@ BETTER: dict[str, frozenset[str]] = {
 }
 """A folder of masks, and those that are not read next to it: numbered objects, coarser masks, a second reader's masks,
 and the field of view, which DRIVE calls `mask`."""
+_NNUNET: dict[str, tuple[Role, str]] = {
+    "imagestr": ("image", "train"), "labelstr": ("mask", "train"),
+    "imagests": ("image", "test"), "labelsts": ("mask", "test"),
+}  # fmt: skip
 _NOISE = re.compile(r"(stage|set|v)?\d*|set|data|full")
 
 
@@ -76,6 +81,8 @@ def meaning_of(folder: str) -> tuple[Role | None, str | None]:
     """The role and the part of the split that the name of a folder states; `train_labels` states both."""
     if role := _WORDS.get(plain(folder)):
         return role, None
+    if both := _NNUNET.get(plain(folder)):
+        return both
     words = [word for word in re.split(r"[\s_.-]+", re.sub(r"annot$", "_annot", folder.casefold())) if word]
     parts = [(word, part) for word in words if (part := part_of(word.rstrip("0123456789")))]
     stuff = any(word.startswith("stuffthingmap") for word in words)

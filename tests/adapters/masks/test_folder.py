@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.masks.folder import MaskFolder, read_mask_folder
@@ -184,3 +184,53 @@ def test_parts_without_one_to_train_on_are_drawn_again_with_a_note(tmp_path: Pat
     assert folder.notes == (
         "The split is drawn at random, because no image is stated for training (validation: 1, test: 1)",
     )
+
+
+def test_files_of_one_class_each_are_refused_and_the_joined_mask_of_the_advice_is_read(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES)
+    for name, value in (("cup", 1), ("disc", 2)):
+        Image.fromarray(np.where(value == VALUES, 255, 0).astype(np.uint8)).save(root / "masks" / f"0_{name}.png")
+    (root / "masks" / "0.png").unlink()
+    with pytest.raises(DatasetError, match=r"no mask for 0\.png.*join them into one mask in which value i is the i-th"):
+        read_mask_folder(root, ("cup", "disc"))
+
+    Image.fromarray(VALUES).save(root / "masks" / "0.png")
+    assert masks_of(read_mask_folder(root, ("cup", "disc"))).tolist() == [
+        (VALUES == 1).tolist(),
+        (VALUES == 2).tolist(),
+    ]
+
+
+def test_polygons_are_refused_and_the_drawing_of_the_advice_is_read(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "d" / "a.png")
+    (tmp_path / "d" / "a.json").write_text(
+        '{"shapes": [{"label": "cell", "points": [[4, 4], [20, 4], [20, 15], [4, 15]]}]}'
+    )
+    with pytest.raises(
+        DatasetError, match=r"Polygons in JSON .*Fix|Fix: .*Polygons in JSON files, as LabelMe"
+    ) as caught:
+        read_mask_folder(tmp_path / "d", ("cell",))
+    assert "ImageDraw.Draw(mask).polygon(points, fill=1)" in str(caught.value)
+
+    mask = Image.new("L", (30, 20))
+    ImageDraw.Draw(mask).polygon([(4, 4), (20, 4), (20, 15), (4, 15)], fill=1)
+    mask.save(tmp_path / "d" / "a_mask.png")
+    folder = read_mask_folder(tmp_path / "d", ("cell",))
+    assert folder.masks(folder.samples[0], (30, 20)).sum() == 17 * 12
+
+
+def test_the_voc_border_is_void_by_the_table_that_the_advice_asks_for(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d")
+    values = np.kron(np.array([[0, 0, 255, 15, 15]], np.uint8), np.ones((8, 6), np.uint8))
+    mask = Image.fromarray(values)
+    mask.putpalette([0, 0, 0, *[192, 128, 128] * 254, 224, 224, 192])
+    Image.new("RGB", mask.size).save(root / "images" / "0.png")
+    mask.save(root / "masks" / "0.png")
+    with pytest.raises(
+        DatasetError, match=r"255 next to small numbers \(15\).*put class_dict\.csv .* call this one void"
+    ):
+        masks_of(read_mask_folder(root, ("person",)))
+
+    (root / "class_dict.csv").write_text("name,r,g,b\nperson,192,128,128\nvoid,224,224,192\n")
+    assert masks_of(read_mask_folder(root, ("person",))).tolist() == [(values == 15).tolist()]

@@ -16,6 +16,8 @@ from lensmount_adapters.masks.roles import left_out, meaning_of, place_of
         ("1st_manual", "mask", None),
         ("SegmentationClass", "mask", None),
         ("train", None, "train"),
+        ("labelsTr", "mask", "train"),
+        ("img_dir", "image", None),
         ("val2017", None, "validation"),
         ("stage1_train", None, "train"),
         ("Test_v2", None, "test"),
