@@ -34,7 +34,7 @@ class Colours:
     """Colours as 0xRRGGBB, ascending, with the number of each one's label, from 1; 0 is background."""
 
     file: str
-    codes: np.ndarray  # int64 [colours]
+    codes: np.ndarray  # uint32 [colours]
     numbers: np.ndarray  # int64 [colours]
 
     def values(self, pixels: np.ndarray) -> np.ndarray:
@@ -42,7 +42,8 @@ class Colours:
 
         Raises DatasetError if a colour is not in the table.
         """
-        codes = pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+        red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+        codes = (red << 16) | (green << 8) | blue  # [height, width]
         places = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
         known = self.codes[places] == codes
         strange = np.unique(codes[~known & (codes != 0)])
@@ -101,7 +102,7 @@ def read_colours(name: str, data: bytes, labels: Sequence[str]) -> tuple[Colours
     elif others := [label for label in names if _key(label) not in asked]:
         notes = (f"{name}: {len(others)} class(es) are not among the labels and count as background: "
                  f"{', '.join(others[:10])}",)  # fmt: skip
-    codes = np.array(sorted(classes), np.int64)
+    codes = np.array(sorted(classes), np.uint32)
     return Colours(name, codes, np.array([asked.get(_key(classes[code]), 0) for code in sorted(classes)])), notes
 
 

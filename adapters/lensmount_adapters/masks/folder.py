@@ -184,7 +184,8 @@ def _check_all_have_masks(root: Path, pairs: Pairs, selected: set[str]) -> None:
             f"Fix: draw it (an all-black one for an image without objects) or take the image out of the dataset"
             + (
                 f"; no image fits {', '.join(pairs.without_image[:3])}: name a mask as its image, or with _mask "
-                "behind. If each file has one class (_disc, _cup), join them into one mask in which value i is the i-th label"
+                "behind. If each file has one class (_disc, _cup), join them into one mask in which value i is the "
+                "i-th label"
                 if pairs.without_image
                 else ""
             )

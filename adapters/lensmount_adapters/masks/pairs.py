@@ -88,6 +88,9 @@ def find_pairs(title: str, files: Iterable[str]) -> Pairs:
         )
     home = homes["" if "" in homes else next(iter(homes))]
     notes += home.leave_out()
+    table = Names({place.path: place.name for place in home.images})
+    if not any(table.match(place.name)[0] for place in home.masks):
+        home.masks = _without_common_folder(home.masks)
     if not home.masks and marked(place.path for place in home.images):
         return _side_by_side(title, home.images, (), notes)
     if not home.masks:
@@ -186,8 +189,9 @@ def _homes(places: Sequence[Place]) -> dict[str, _Home]:
 
 
 def _nearest(place: Place, roots: Mapping[str, object]) -> str | None:
-    name = place.name.removeprefix(f"{place.part}/")
-    return max((root for root in roots if name.startswith(root)), key=len, default=None)
+    folders = place.name.removeprefix(f"{place.part}/").split("/")[:-1]
+    above = ("".join(f"{name}/" for name in folders[:depth]) for depth in range(len(folders), -1, -1))
+    return next((root for root in above if root in roots), None)
 
 
 def _below(place: Place, root: str) -> Place:
@@ -195,14 +199,14 @@ def _below(place: Place, root: str) -> Place:
     return Place(place.path, "image", place.part, "", root, front + place.name.removeprefix(front)[len(root) :])
 
 
-def _without_common_folder(images: list[Place]) -> list[Place]:
-    """The images, if all of them are in one folder, by their names in it."""
-    names = [place.name.removeprefix(f"{place.part}/") for place in images]
+def _without_common_folder(places: list[Place]) -> list[Place]:
+    """Name the files by their names in the one folder that has them all, if there is one."""
+    names = [place.name.removeprefix(f"{place.part}/") for place in places]
     tops = {name.partition("/")[0] for name in names}
-    if len(tops) > 1 or not all("/" in name for name in names):
-        return images
-    top = f"{tops.pop()}/"
-    return [replace(place, name=place.name.replace(top, "", 1)) for place in images]
+    if len(tops) != 1 or not all("/" in name for name in names):
+        return places
+    top = tops.pop()
+    return [replace(place, name=place.name.replace(f"{top}/", "", 1)) for place in places]
 
 
 def _folder_per_image(homes: dict[str, _Home], others: tuple[str, ...], notes: tuple[str, ...]) -> Pairs:

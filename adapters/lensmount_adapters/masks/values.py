@@ -174,10 +174,11 @@ def _share_in_areas(values: np.ndarray, chosen: np.ndarray) -> float:
 
 def _check_flags(values: np.ndarray) -> None:
     """Refuse areas of 128 between 0 and 255, and of small numbers next to 255: 255 or 128 may mean 'no class here'."""
-    used = np.unique(values)
-    top, others = used[-1], used[:-1][used[:-1] > 0]
-    white = 255 - PLATEAU <= top <= 255
-    if not white or not others.size or _share_in_areas(values, (values > 0) & (values < top)) < 0.5:
+    top = int(values.max(initial=0))
+    if not 255 - PLATEAU <= top <= 255:
+        return
+    others = np.unique(values[(values > 0) & (values < top)])
+    if not others.size or _share_in_areas(values, (values > 0) & (values < top)) < 0.5:
         return
     if len(others) == 1 and others[0] in (127, 128):
         raise DatasetError(

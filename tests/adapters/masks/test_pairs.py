@@ -240,6 +240,10 @@ DATASETS = {
                   "train 7_mask.png train 8_mask.png validation 9_mask.png"),
     "Massachusetts roads": ("tiff/train/7.tiff tiff/train_labels/7.tif tiff/val/8.tiff tiff/val_labels/8.tif",
                             "train 7.tif validation 8.tif"),
+    "Oxford pets": ("images/a_1.jpg images/b_1.jpg annotations/trimaps/a_1.png annotations/trimaps/b_1.png "
+                    "annotations/xmls/a_1.xml", "None a_1.png None b_1.png"),
+    "one folder on both sides": ("images/ulm/0.png masks/ulm/0.png", "None 0.png"),
+    "a folder of objects": ("images/0.png masks/0_masks/a.png", "None a.png"),
     "images at the root": ("0.png 1.png masks/0.png masks/1.png", "None 0.png None 1.png"),
     "Data Science Bowl": ("stage1_train/k/images/k.png stage1_train/k/masks/x.png stage1_train/m/images/m.png "
                           "stage1_train/m/masks/y.png stage1_test/t/images/t.png", "train x.png train y.png"),
