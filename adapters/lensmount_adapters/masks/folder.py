@@ -200,10 +200,24 @@ def _in_parts(samples: Sequence[MaskedImage]) -> tuple[tuple[MaskedImage, ...], 
         return tuple(samples), ()
     if counts["train"] or counts[None]:
         if len(counts) > 1:
-            return tuple(samples), (f"The parts of the split are taken as stated ({stated})",)
+            notes = (f"The parts of the split are taken as stated ({stated})",)
+            return tuple(samples), (*notes, *_divided(samples))
         return tuple(replace(sample, part=None) for sample in samples), ()
     note = f"The split is drawn at random, because no image is stated for training ({stated})"
     return tuple(replace(sample, part=None) for sample in samples), (note,)
+
+
+def _divided(samples: Sequence[MaskedImage]) -> tuple[str, ...]:
+    """A note on images that a stated split has in two parts."""
+    first: dict[str, MaskedImage] = {}
+    twice = [
+        f"{before.image} and {sample.image}"
+        for sample in samples
+        if (before := first.setdefault(sample.digest, sample)).part != sample.part
+    ]
+    if not twice:
+        return ()
+    return (f"{len(twice)} image(s) are in two parts of the split, with the same mask: {', '.join(twice[:LISTED])}",)
 
 
 def _sample(source: Source, pair: Pair, table: bytes) -> MaskedImage:

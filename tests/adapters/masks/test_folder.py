@@ -234,3 +234,15 @@ def test_the_voc_border_is_void_by_the_table_that_the_advice_asks_for(tmp_path: 
 
     (root / "class_dict.csv").write_text("name,r,g,b\nperson,192,128,128\nvoid,224,224,192\n")
     assert masks_of(read_mask_folder(root, ("person",))).tolist() == [(values == 15).tolist()]
+
+
+def test_an_image_that_is_in_two_stated_parts_is_noted(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        draw(tmp_path / "d" / part, VALUES, VALUES)
+    Image.new("RGB", (3, 2), (0, 0, 9)).save(tmp_path / "d" / "val" / "images" / "1.png")
+
+    notes = read_mask_folder(tmp_path / "d", ("cell",)).notes
+
+    assert notes[1] == (
+        "1 image(s) are in two parts of the split, with the same mask: train/images/0.png and val/images/0.png"
+    )
