@@ -83,6 +83,11 @@ def tiff_values(data: bytes, limits: ImageLimits) -> tuple[np.ndarray, int, bool
             f"found a TIFF that cannot be decoded ({type(error).__name__}: {str(error)[:80]}), expected a mask. "
             "Fix: save it as a grey 8-bit or 16-bit PNG"
         ) from error
+    if values.ndim not in (2, 3) or values.shape[:2] != (page.imagelength, page.imagewidth) or not values.size:
+        raise DatasetError(
+            f"found a TIFF of {page.imagewidth} x {page.imagelength} whose pixels are missing, expected a mask. "
+            "Fix: export it again, as a grey 8-bit or 16-bit PNG"
+        )
     if values.dtype.kind not in "uif":
         raise DatasetError(f"found a TIFF of {values.dtype} values, expected whole numbers. Fix: save a grey PNG")
     return values, orientation, lossy

@@ -87,3 +87,20 @@ def test_values_are_read_as_stored(dtype: type, orientation: int, compression: s
 def test_what_cannot_be_read_is_refused_with_a_fix(data: Any, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         tiff_values(data(), ImageLimits())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.int64])
+def test_a_damaged_tiff_is_read_or_refused_with_a_fix_and_no_other_error(dtype: type) -> None:
+    data, random, messages = tiff(SHAPE.astype(dtype)), np.random.default_rng(0), list[str]()
+    for place in range(4, 260):
+        for value in (0, int(random.integers(1, 256))):
+            damaged = data[:place] + bytes([value]) + data[place + 1 :]
+            try:
+                read_mask(damaged, Frame((32, 24), 1), 1)
+            except DatasetError as error:
+                messages.append(str(error))
+
+    assert all("Fix: " in message for message in messages)
+    assert (
+        any("pixels are missing" in message for message in messages) or dtype is np.uint8
+    )  # Pillow reads uint8 and refuses such a file itself
