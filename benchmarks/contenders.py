@@ -84,7 +84,8 @@ def merged_network(backbone: Backbone, adapter: Adapter) -> nn.Module:
     state = dict(module.named_parameters())
     with torch.no_grad():
         for delta in adapter.deltas:
-            state[delta.target.name].add_(delta.dense())
+            weight = state[delta.target.name]
+            weight.copy_(delta.merged(weight))
     return Whole(module, adapter.head).eval()
 
 

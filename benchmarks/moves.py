@@ -16,11 +16,11 @@ SIDE = 64  # pixels and slices; enough for every backbone that takes inputs of a
 def moves_answer(backbone: Backbone, adapter: Adapter, side: int = SIDE) -> float:
     """The largest change of a score in [0, 1] by the adapter's deltas, its head on both sides, on two images of noise.
 
-    The module is lent its weights plus the dense deltas; nothing is mounted and no program of Lensmount's runs.
+    The module is lent its merged weights; nothing is mounted and no program of Lensmount's runs.
     """
     images = _noise(backbone, side)
     base = {name: tensor.clone() for name, tensor in backbone.base([d.target.name for d in adapter.deltas]).items()}
-    moved = {d.target.name: base[d.target.name] + d.dense().to(base[d.target.name]) for d in adapter.deltas}
+    moved = {d.target.name: d.merged(base[d.target.name]).to(base[d.target.name]) for d in adapter.deltas}
     with torch.inference_mode():
         before, after = (
             adapter.scores(torch.func.functional_call(backbone.module, weights, (images,)).float())

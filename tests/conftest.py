@@ -118,6 +118,8 @@ def _draw_adapter(
     for number, target in enumerate(backbone.targets.values(), start=seed):
         if not re.fullmatch(modules, target.module) or (method == "mixed" and number % 3 == 0):
             continue
+        if target.layer == "parameter":
+            continue  # draw_wide_adapter has those
         if len(target.shape) > 1 and method.startswith(("lora", "mixed")):
             way = LOW_RANK[number // 3 % 3] if method == "mixed" else method
             drawn = _draw_factors(target, rank, way, draw)

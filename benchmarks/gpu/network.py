@@ -112,7 +112,7 @@ def merged_network(backbone: Backbone, adapter: Adapter) -> nn.Sequential:
     with torch.no_grad():
         for delta in adapter.deltas:
             weight = parameters[delta.target.name]
-            weight.add_(delta.dense().to(weight))
+            weight.copy_(delta.merged(weight))
     return nn.Sequential(module, copy.deepcopy(adapter.head)).eval()
 
 

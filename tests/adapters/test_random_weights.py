@@ -32,7 +32,8 @@ def test_noise_on_any_target_moves_the_features(name: str) -> None:
     assert moved.keys() == backbone.targets.keys() - cancelled(backbone)
     for target, size in moved.items():
         gate = re.search(r"\.(se|attn|attn_last)\.(conv_reduce|conv_expand|fc1|fc2)\.", target)
-        assert size > (LEAST_GATE if gate else LEAST), f"{target} moves the features of {name} by {size:.1e} only"
+        small = gate or target.endswith("cls_token")  # timm draws class tokens of a millionth
+        assert size > (LEAST_GATE if small else LEAST), f"{target} moves the features of {name} by {size:.1e} only"
 
 
 def test_the_networks_above_are_those_that_tests_and_benchmarks_draw() -> None:

@@ -76,7 +76,7 @@ def expected(backbone: Backbone, data: bytes, image: bytes) -> np.ndarray:
     adapter = admit(data, backbone)
     dense = {name: tensor.double() for name, tensor in backbone.tensors.items()}
     for delta in adapter.deltas:
-        dense[delta.target.name] = dense[delta.target.name] + delta.dense().double()
+        dense[delta.target.name] = delta.merged(backbone.tensors[delta.target.name]).double()
     picture = decode_image(image)
     pixels = preprocess(picture, RULE)[None].double()
     with torch.no_grad():

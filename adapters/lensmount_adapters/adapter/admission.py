@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,8 +14,10 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import load_head
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.delta.read import read_deltas
+from lensmount_adapters.delta.sizes import full_rank
 from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, BackboneMismatch
 
 HEAD_ONLY = "head"
@@ -28,7 +31,7 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
     limits = limits or Limits()
     file = parse_adapter(data, limits)
     _check_backbone(file.manifest, backbone)
-    _check_limits(file.manifest, limits)
+    _check_limits(file.manifest, backbone, limits)
     _check_finite(file.tensors)
     head = {name: tensor for name, tensor in file.tensors.items() if name.startswith("head.")}
     factors = {name: tensor.to(backbone.device) for name, tensor in file.tensors.items() if name not in head}
@@ -81,13 +84,17 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
         )
 
 
-def _check_limits(manifest: Manifest, limits: Limits) -> None:
+def _check_limits(manifest: Manifest, backbone: Backbone, limits: Limits) -> None:
+    """Check the number of labels, and that no rank is above both the limit and the layer's own."""
     if len(manifest.labels) > limits.max_classes:
         raise AdapterTooLarge(f"found {len(manifest.labels)} labels, expected at most {limits.max_classes}")
+    layers = {target.path: target for target in backbone.targets.values()}
     for module, factors in manifest.modules.items():
-        if factors.rank > limits.max_rank:
+        own = full_rank(layers[module]) if module in layers else 1
+        if factors.rank > max(limits.max_rank, own):
             raise AdapterTooLarge(
-                f"{module}: found rank {factors.rank}, expected at most {limits.max_rank}",
+                f"{module[:120]}: found rank {factors.rank}, expected at most {max(limits.max_rank, own)}: the layer's "
+                f"own rank is {own}. Fix: store the product as a full delta <module>.weight.delta",
                 code="rank_too_large",
             )
 
@@ -96,14 +103,15 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise AdapterInvalid(
-                f"{name}: found NaN or infinity, expected finite values. Fix: train with a lower learning rate",
+                f"{name}: found NaN or infinity, expected finite values. Fix: train with a lower learning rate, or "
+                "write the file with lensmount_adapters.write_adapter, which keeps in float32 what overflows float16",
                 code="adapter_not_finite",
             )
 
 
 def _check_modules(manifest: Manifest, deltas: tuple[Delta, ...]) -> None:
     """Check that each module in the manifest has factors, and that their rank is the manifest's."""
-    ranks = {delta.target.module: delta.rank for delta in deltas if delta.rank is not None}
+    ranks = {delta.target.path: delta.rank for delta in deltas if delta.rank is not None}
     for module, factors in manifest.modules.items():
         if module not in ranks:
             raise AdapterInvalid(
@@ -125,9 +133,12 @@ def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backb
     for delta in deltas:
         name = delta.target.name
         base = bases[name]
-        dense = delta.dense()
-        if not torch.isfinite(dense).all():
-            raise AdapterInvalid(f"{name}: the factors' product is not finite", code="adapter_not_finite")
+        exact = delta.merged(base)
+        if not torch.isfinite(exact).all():
+            raise AdapterInvalid(
+                f"{name}: the merged weights are not finite. Fix: lower alpha, or the factors or scales of this tensor",
+                code="adapter_not_finite",
+            )
         merged = torch.empty_like(base)
         delta.write(base, merged)
         if not torch.isfinite(merged).all():
@@ -138,16 +149,30 @@ def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backb
             )
         if name.endswith("running_var") and (merged < 0).any():
             raise AdapterInvalid(f"{name}: found a merged variance below zero", code="adapter_invalid")
-        if delta.rank is not None and dense.norm() > limits.max_delta_ratio * base.float().norm():
-            raise AdapterInvalid(
-                f"{name}: found a delta {dense.norm() / base.float().norm():.1f} times as large as the weight, "
-                f"expected at most {limits.max_delta_ratio:g} times. Fix: lower alpha or the learning rate",
-                code="adapter_norm_limit",
-            )
+        if base.ndim > 1:
+            _check_ratio(delta.target, exact - base.float(), base.float(), limits.max_delta_ratio)
         effective = effective or not torch.equal(merged, base)
     if not effective and manifest.method != HEAD_ONLY:
         raise AdapterInvalid(
             "found no delta that changes any weight, expected at least one. "
             f"Fix: for a head on the bare backbone use method {HEAD_ONLY!r}",
             code="adapter_no_effect",
+        )
+
+
+def _check_ratio(target: Target, delta: Tensor, base: Tensor, max_ratio: float) -> None:
+    """Check that a delta is at most `max_ratio` times as large as its weight, or no larger than a new weight.
+
+    The second half is for weights of zero or close to it, such as class tokens: a ratio to these says nothing. The
+    rows of a new layer have length 1, so that its outputs are as large as its inputs; the elements of a new parameter,
+    which is added to activations or multiplies them, have size 1.
+    """
+    new = math.sqrt(base.numel() if target.layer is Layer.PARAMETER else len(base))
+    size, allowed = float(delta.norm()), max(max_ratio * float(base.norm()), new)
+    if size > allowed:
+        ratio = f"{size / float(base.norm()):.1f} times as large as the weight" if base.any() else "for a weight of 0"
+        raise AdapterInvalid(
+            f"{target.name}: found a delta of size {size:.3g}, {ratio}, expected at most {max_ratio:g} times or "
+            f"{new:.3g}, the size of a new weight. Fix: lower alpha or the learning rate",
+            code="adapter_norm_limit",
         )

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from lensmount_adapters.adapter.header import Limits, read_header
 from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.adapter.rounding import rounded
+from lensmount_adapters.adapter.schema import check_version, version_needed
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed
 
@@ -52,19 +55,25 @@ def parse_adapter(data: bytes, limits: Limits | None = None) -> AdapterFile:
         name: list(entry.shape) for name, entry in header.entries.items()
     }:
         raise AdapterMalformed("the safetensors library reads other tensors than the header lists")
-    return AdapterFile(digest_of(data), len(data), Manifest.parse(header.metadata[METADATA_KEY]), tensors)
+    manifest = Manifest.parse(header.metadata[METADATA_KEY])
+    check_version(manifest, tensors)
+    return AdapterFile(digest_of(data), len(data), manifest, tensors)
 
 
 def dump_adapter(manifest: Manifest, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> bytes:
     """The bytes of an adapter file. Equal contents give equal bytes and so equal digests.
 
-    BatchNorm statistics and cosine scales stay in float32; everything else is stored as `dtype`.
+    Tensors are stored as `dtype`. A tensor that would lose more than `dtype` rounds off (its eps: 1e-3 of float16)
+    stays in float32, and the manifest says so under `training.kept_float32`. BatchNorm statistics and scales are always
+    float32. The schema version is the lowest that holds the contents. Raises AdapterInvalid (`unsupported_dtype`) for
+    what the file cannot hold.
     """
-    stored = {
-        name: tensor.detach().to("cpu", torch.float32 if _needs_range(name) else dtype).contiguous()
-        for name, tensor in tensors.items()
-    }
-    data: bytes = safetensors.torch.save(stored, metadata={METADATA_KEY: manifest.dump()})
+    stored, kept = rounded(tensors, dtype)
+    changed: dict[str, Any] = {"schema_version": version_needed(manifest, stored)}
+    if kept.errors:
+        changed["training"] = {**manifest.training, "kept_float32": kept.text}
+    written = manifest.model_copy(update=changed)
+    data: bytes = safetensors.torch.save(stored, metadata={METADATA_KEY: written.dump()})
     return data
 
 
@@ -75,7 +84,3 @@ def write_adapter(
     data = dump_adapter(manifest, tensors, dtype)
     write_atomic(path, data)
     return digest_of(data)
-
-
-def _needs_range(name: str) -> bool:
-    return name.endswith(("running_var.delta", "running_mean.delta", "running_var", "running_mean", "logit_scale"))

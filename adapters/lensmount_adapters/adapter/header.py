@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed, AdapterTooLarge, AdapterUnsupported
 from lensmount_adapters.strict import parse_json
 
+_FIX_DTYPE = "Fix: convert a float64 tensor with .float(), leave out counts such as num_batches_tracked"
 ITEM_SIZE = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -25,9 +26,11 @@ class Limits:
     max_header_bytes: int = 2**20
     max_tensors: int = 4096
     max_name_bytes: int = 256
-    max_rank: int = 256
+    max_rank: int = 256  # or the layer's own rank, if that is higher
     max_classes: int = 10_000
-    max_delta_ratio: float = 10.0  # Frobenius norm of a low-rank delta relative to its backbone weight's
+    max_delta_ratio: float = (
+        10.0  # Frobenius norm of a delta relative to its weight's; that of a new weight is always allowed
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ def _entry(name: str, fields: object, limits: Limits) -> TensorEntry:
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
         raise AdapterInvalid(
-            f"{shown_name}: found dtype {str(dtype)[:20]!r}, expected F32, F16 or BF16", code="unsupported_dtype"
+            f"{shown_name}: found dtype {str(dtype)[:20]!r}, expected F32, F16 or BF16. {_FIX_DTYPE}",
+            code="unsupported_dtype",
         )
     if not _integers(shape) or len(shape) > 5:
         _malformed(f"{shown_name}: found a shape that is not a list of at most 5 whole numbers")

@@ -103,10 +103,13 @@ MAX_MASKS = 32  # labels of a segmentation: each is a map of scores as large as 
 
 
 class Factors(Strict):
-    """Rank and alpha of one module's low-rank delta; its scale is `alpha / rank`."""
+    """Rank and alpha of one module's low-rank delta; its scale is `alpha / rank`.
 
-    rank: Annotated[int, Field(ge=1, le=1024)]
-    alpha: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+    A negative alpha subtracts what a positive one adds. Admission compares the rank with the layer's own.
+    """
+
+    rank: Count
+    alpha: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
     @property
     def scale(self) -> float:
@@ -116,7 +119,7 @@ class Factors(Strict):
 class Manifest(Strict):
     """An adapter file's description of itself. `Manifest.parse(text)` reads it, `manifest.dump()` writes it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1  # adapter/schema.py; `dump_adapter` writes the lowest that holds the file
     name: Name
     method: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     backbone: BackboneRef

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import torch
+from timm.layers import RmsNorm, RmsNorm2d
 from torch import Tensor, nn
 
 from lensmount_adapters.backbone import weights as weight_sources
@@ -164,23 +165,22 @@ def _nbytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _targets(module: nn.Module) -> dict[str, Target]:
-    """List what adapters may change: weights of linear layers and convolutions, biases, norms, BatchNorm statistics."""
+    """List what adapters may change: every parameter in floating point, and BatchNorm's statistics."""
     targets: dict[str, Target] = {}
     for path, layer_module in module.named_modules():
         layer = _layer(layer_module)
-        if layer is None:
-            continue
-        tensors = dict(layer_module.named_parameters(recurse=False))
+        tensors: dict[str, Tensor] = dict(layer_module.named_parameters(recurse=False))
         if layer is Layer.BATCH_NORM:
-            tensors |= {name: b for name, b in layer_module.named_buffers(recurse=False) if b.is_floating_point()}
-        groups = int(getattr(layer_module, "groups", 1))
+            tensors |= dict(layer_module.named_buffers(recurse=False))
+        groups = int(getattr(layer_module, "groups", 1)) if layer in (Layer.CONV, Layer.CONV_TRANSPOSED) else 1
         for name, tensor in tensors.items():
-            full = f"{path}.{name}"
-            targets[full] = Target(full, tuple(tensor.shape), layer, groups)
+            if tensor.is_floating_point():
+                full = f"{path}.{name}" if path else name
+                targets[full] = Target(full, tuple(tensor.shape), layer, groups)
     return targets
 
 
-def _layer(module: nn.Module) -> Layer | None:
+def _layer(module: nn.Module) -> Layer:
     match module:
         case nn.Linear():
             return Layer.LINEAR
@@ -192,6 +192,8 @@ def _layer(module: nn.Module) -> Layer | None:
             return Layer.BATCH_NORM
         case nn.LayerNorm() | nn.GroupNorm() | nn.InstanceNorm1d() | nn.InstanceNorm2d() | nn.InstanceNorm3d():
             return Layer.NORM
+        case nn.RMSNorm() | RmsNorm() | RmsNorm2d():
+            return Layer.NORM
         case nn.PReLU():
             return Layer.OTHER
-    return None
+    return Layer.PARAMETER

@@ -15,6 +15,7 @@ class Layer(StrEnum):
     NORM = "norm"
     BATCH_NORM = "batch_norm"
     OTHER = "other"
+    PARAMETER = "parameter"  # a position embedding, class token, layer scale, table, or packed attention weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Target:
     @property
     def module(self) -> str:
         return self.name.rpartition(".")[0]
+
+    @property
+    def path(self) -> str:
+        """The name without ".weight": what the factors of a weight are called after in the file, and in `modules`."""
+        return self.name.removesuffix(".weight")
 
     @property
     def out_features(self) -> int:

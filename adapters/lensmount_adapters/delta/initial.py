@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.backbone.target import Layer, Target
-from lensmount_adapters.delta.kinds import Additive, Delta, GroupedLowRank, LowRank, TransposedLowRank, Tucker
+from lensmount_adapters.delta.kinds import Additive, GroupedLowRank, LowRank, Sum, TransposedLowRank, Tucker
 
 
 def fresh_low_rank(
     target: Target, rank: int, scale: float, generator: torch.Generator, std: float | None = None, b_std: float = 0.0
-) -> Delta:
+) -> Sum:
     """A new low-rank delta for training. A is random and B is zero, so the delta is zero.
 
     If `std` is None, A is drawn as `torch.nn.Linear` draws its weight (Kaiming uniform); otherwise from N(0, std^2). If

@@ -6,7 +6,9 @@
 | `GroupedLowRank` | Conv with groups, separate factors per group | `s * B_g @ A_g` |
 | `TransposedLowRank` | ConvTranspose1d/2d/3d, with or without groups | `s * A_g @ B_g^T` |
 | `Tucker` | Linear-free Conv, CP/Tucker form 1x1, kxk, 1x1 | `s * einsum(B, mid, A)` |
-| `Additive` | any vector: bias, norm affine, BatchNorm statistics | the tensor itself |
+| `Additive` | any tensor: bias, norm, BatchNorm statistics, a whole matrix or kernel, a token | the tensor itself |
+
+Each of them is a `Sum`. delta/scaled.py has the one kind that is not.
 
 A convolution's delta is a matrix product of the flattened factors, never a convolution of kernels: the product is 14
 times faster and gives the same bits. Sources: LoRA, arXiv 2106.09685; CP/Tucker form, LyCORIS (arXiv 2309.14859) and
@@ -44,12 +46,20 @@ class Delta(Protocol):
         """The stored tensors under their names in the adapter file."""
         ...
 
-    def dense(self) -> Tensor:
-        """The delta as one float32 tensor of the target's shape, differentiable with respect to the stored tensors."""
+    def merged(self, base: Tensor) -> Tensor:
+        """`base + delta` in float32, a new tensor, differentiable with respect to the stored tensors."""
         ...
 
     def write(self, base: Tensor, live: Tensor) -> None:
         """Write `base + delta` into `live`, computed in float32 and rounded once to the dtype of `live`."""
+        ...
+
+
+class Sum(Delta, Protocol):
+    """A delta that does not depend on the base."""
+
+    def dense(self) -> Tensor:
+        """The delta as one float32 tensor of the target's shape, differentiable with respect to the stored tensors."""
         ...
 
 
@@ -58,8 +68,20 @@ def planned(delta: Delta, base: Tensor, live: Tensor) -> Callable[[], None]:
     return delta.planned(base, live) if isinstance(delta, LowRank) else partial(delta.write, base, live)
 
 
+class _Added(ABC):
+    """What every `Sum` has in common."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def dense(self) -> Tensor: ...
+
+    def merged(self, base: Tensor) -> Tensor:
+        return base.float() + self.dense()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Factored:
+class _Factored(_Added):
     """Two factors and their scale, which is `alpha / rank`."""
 
     target: Target
@@ -72,7 +94,7 @@ class _Factored:
         return self.B.shape[1]
 
     def tensors(self) -> dict[str, Tensor]:
-        return {f"{self.target.module}.lora_A.weight": self.A, f"{self.target.module}.lora_B.weight": self.B}
+        return {f"{self.target.path}.lora_A.weight": self.A, f"{self.target.path}.lora_B.weight": self.B}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +122,7 @@ class LowRank(_Factored):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _BlockLowRank(_Factored, ABC):
+class _BlockLowRank(_Factored):
     """A weight of `n` blocks, each the product of its own two factors; the base of the two classes below."""
 
     @abstractmethod
@@ -148,7 +170,7 @@ class TransposedLowRank(_BlockLowRank):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tucker:
+class Tucker(_Added):
     """LoRA on a ConvNd weight in CP/Tucker form: pointwise to `r` channels, kxk on `r` channels, pointwise to `out`.
 
     A: [r, in/groups, *1], mid: [r, r, *k], B: [out, r, *1].
@@ -165,11 +187,11 @@ class Tucker:
         return self.B.shape[1]
 
     def tensors(self) -> dict[str, Tensor]:
-        module = self.target.module
+        path = self.target.path
         return {
-            f"{module}.lora_A.weight": self.A,
-            f"{module}.lora_mid.weight": self.mid,
-            f"{module}.lora_B.weight": self.B,
+            f"{path}.lora_A.weight": self.A,
+            f"{path}.lora_mid.weight": self.mid,
+            f"{path}.lora_B.weight": self.B,
         }
 
     def dense(self) -> Tensor:
@@ -186,8 +208,8 @@ class Tucker:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Additive:
-    """A full delta, added without factors: BitFit's bias, norm affine parameters, BatchNorm running statistics."""
+class Additive(_Added):
+    """A full delta, without factors: BitFit's bias, norms, BatchNorm statistics, whole matrices and kernels."""
 
     target: Target
     delta: Tensor
@@ -206,7 +228,7 @@ class Additive:
         live.copy_(base.float() + self.delta.float())
 
 
-def low_rank(target: Target, A: Tensor, B: Tensor, scale: float) -> Delta:
+def low_rank(target: Target, A: Tensor, B: Tensor, scale: float) -> Sum:
     """The low-rank delta of the class that matches the target's layer and the factors' shapes.
 
     Raises AdapterInvalid (`adapter_shape_mismatch`) if the factors do not fit the backbone.
@@ -214,14 +236,14 @@ def low_rank(target: Target, A: Tensor, B: Tensor, scale: float) -> Delta:
     rank, ndim = _rank(target, B), len(target.shape)
     ones = (1,) * (ndim - 2)
     kernel = target.shape[2:]
-    _expect(target, "lora_B", B, (target.out_features, rank, *ones))
+    expect_shape(target, "lora_B", B, (target.out_features, rank, *ones))
     if target.layer is Layer.CONV_TRANSPOSED:
-        _expect(target, "lora_A", A, (target.shape[0], rank, *kernel))
+        expect_shape(target, "lora_A", A, (target.shape[0], rank, *kernel))
         return TransposedLowRank(target, A, B, scale)
     if target.groups > 1 and A.shape[0] == target.groups * rank:
-        _expect(target, "lora_A", A, (target.groups * rank, target.shape[1], *kernel))
+        expect_shape(target, "lora_A", A, (target.groups * rank, target.shape[1], *kernel))
         return GroupedLowRank(target, A, B, scale)
-    _expect(target, "lora_A", A, (rank, *target.shape[1:]))
+    expect_shape(target, "lora_A", A, (rank, *target.shape[1:]))
     return LowRank(target, A, B, scale)
 
 
@@ -229,26 +251,21 @@ def tucker(target: Target, A: Tensor, mid: Tensor, B: Tensor, scale: float) -> T
     """The CP/Tucker delta. Raises AdapterInvalid if it does not fit the backbone."""
     if target.layer is not Layer.CONV:
         raise AdapterInvalid(
-            f"{target.module}: found lora_mid for a {target.layer} layer, expected a convolution. "
+            f"{target.path}: found lora_mid for a {target.layer} layer, expected a convolution. "
             "Fix: use method lora for this layer",
             code="adapter_shape_mismatch",
         )
     rank = _rank(target, B)
     ones = (1,) * (len(target.shape) - 2)
-    _expect(target, "lora_B", B, (target.out_features, rank, *ones))
-    _expect(target, "lora_mid", mid, (rank, rank, *target.shape[2:]))
-    _expect(target, "lora_A", A, (rank, target.shape[1], *ones))
+    expect_shape(target, "lora_B", B, (target.out_features, rank, *ones))
+    expect_shape(target, "lora_mid", mid, (rank, rank, *target.shape[2:]))
+    expect_shape(target, "lora_A", A, (rank, target.shape[1], *ones))
     return Tucker(target, A, mid, B, scale)
 
 
 def additive(target: Target, delta: Tensor) -> Additive:
     """The full delta. Raises AdapterInvalid if it does not fit the backbone."""
-    if len(target.shape) != 1:
-        raise AdapterInvalid(
-            f"{target.name}: found a full delta for a weight of shape {list(target.shape)}, expected low-rank factors",
-            code="adapter_unknown_target",
-        )
-    _expect(target, "delta", delta, target.shape)
+    expect_shape(target, "delta", delta, target.shape)
     return Additive(target, delta)
 
 
@@ -260,17 +277,18 @@ def _matrix(factor: Tensor) -> Tensor:
 def _rank(target: Target, B: Tensor) -> int:
     if B.ndim != len(target.shape) or B.shape[1] == 0:
         raise AdapterInvalid(
-            f"{target.module}: found lora_B of shape {list(B.shape)}, expected {len(target.shape)} dimensions "
+            f"{target.path}: found lora_B of shape {list(B.shape)}, expected {len(target.shape)} dimensions "
             "and a rank of at least 1",
             code="adapter_shape_mismatch",
         )
     return B.shape[1]
 
 
-def _expect(target: Target, part: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+def expect_shape(target: Target, part: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Check the shape of one stored tensor. Raises AdapterInvalid (`adapter_shape_mismatch`)."""
     if tuple(tensor.shape) != shape:
         raise AdapterInvalid(
-            f"{target.module}: found {part} of shape {list(tensor.shape)}, expected {list(shape)} for the backbone's "
+            f"{target.path}: found {part} of shape {list(tensor.shape)}, expected {list(shape)} for the backbone's "
             f"{target.layer} weight {list(target.shape)}. Fix: train the adapter for this backbone",
             code="adapter_shape_mismatch",
         )

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import Delta, additive, low_rank, tucker
+from lensmount_adapters.delta.scaled import scaled
 from lensmount_adapters.errors import AdapterInvalid
+
+FACTORS = ("lora_A", "lora_B", "lora_mid")  # <path>.lora_A.weight, where <path> is the target's name without .weight
+WHOLE = ("delta", "row_scale", "column_scale")  # <name>.delta
+_WITH_FACTORS = frozenset({Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED})
 
 
 def read_deltas(
@@ -16,58 +21,83 @@ def read_deltas(
 ) -> tuple[Delta, ...]:
     """Group the file's tensors, without `head.*`, into deltas in the order of the targets.
 
-    `scales` maps each low-rank module to `alpha / rank`. Raises AdapterInvalid for a tensor that belongs to no target
+    `scales` maps each path with factors to `alpha / rank`. Raises AdapterInvalid for a tensor that belongs to no target
     (`adapter_unknown_target`), for incomplete factors (`adapter_incomplete`) and for shapes that do not fit.
     """
-    modules = {target.module: target for target in targets.values() if target.name.endswith(".weight")}
-    deltas: dict[str, Delta] = {}
+    with_factors = {target.path: target for target in targets.values() if _may_have_factors(target)}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.endswith(".delta") and name.removesuffix(".delta") in targets:
-            target = targets[name.removesuffix(".delta")]
-            deltas[target.name] = additive(target, tensor)
+        whole, _, part = name.rpartition(".")
+        if part in WHOLE and whole in targets:
+            parts.setdefault(whole, {})[part] = tensor
             continue
-        module, _, part = name.removesuffix(".weight").rpartition(".")
-        if not name.endswith(".weight") or part not in FACTORS or module not in modules:
+        path, _, part = name.removesuffix(".weight").rpartition(".")
+        if not name.endswith(".weight") or part not in FACTORS or path not in with_factors:
             raise AdapterInvalid(
                 f"{name[:120]!r}: found a tensor that belongs to no part of this backbone, expected "
-                "<module>.lora_A.weight, .lora_B.weight, .lora_mid.weight, <module>.<param>.delta or head.*. "
-                "Fix: check the module's name against the backbone's",
+                "<module>.lora_A.weight, .lora_B.weight, .lora_mid.weight, <module>.<param>.delta, .row_scale, "
+                ".column_scale or head.*. Fix: check the module's name against the backbone's",
                 code="adapter_unknown_target",
             )
-        parts.setdefault(module, {})[part] = tensor
-    for module, factors in parts.items():
-        target = modules[module]
-        if target.name in deltas:
-            raise AdapterInvalid(
-                f"{module}: found both factors and a full delta, expected one kind of delta for one tensor",
-                code="adapter_invalid",
-            )
-        deltas[target.name] = _factored(target, factors, scales)
-    return tuple(deltas[name] for name in targets if name in deltas)
+        parts.setdefault(with_factors[path].name, {})[part] = tensor
+    return tuple(_delta(target, parts[name], scales) for name, target in targets.items() if name in parts)
 
 
-FACTORS = ("lora_A", "lora_B", "lora_mid")
+def _may_have_factors(target: Target) -> bool:
+    """Return True for every weight, so that factors for a norm are refused as such, and for packed matrices."""
+    return target.name.endswith(".weight") or (target.layer is Layer.PARAMETER and len(target.shape) == 2)
+
+
+def _delta(target: Target, parts: Mapping[str, Tensor], scales: Mapping[str, float]) -> Delta:
+    factors = {part: tensor for part, tensor in parts.items() if part in FACTORS}
+    if factors and "delta" in parts:
+        raise AdapterInvalid(
+            f"{target.path}: found both factors and a full delta, expected one kind of delta for one tensor",
+            code="adapter_invalid",
+        )
+    inner: Delta | None = None
+    if factors:
+        inner = _factored(target, factors, scales)
+    elif "delta" in parts:
+        inner = additive(target, parts["delta"])
+    row_scale, column_scale = parts.get("row_scale"), parts.get("column_scale")
+    if row_scale is None and column_scale is None:
+        assert inner is not None  # a target has an entry only if a tensor belongs to it
+        return inner
+    if not _is_layer_or_matrix(target):
+        raise AdapterInvalid(
+            f"{target.name}: found a scale for a {target.layer} tensor of shape {list(target.shape)}, expected the "
+            "weight of a linear layer or convolution. Fix: store it as a full delta",
+            code="adapter_unknown_target",
+        )
+    return scaled(target, inner, row_scale, column_scale)
 
 
 def _factored(target: Target, factors: Mapping[str, Tensor], scales: Mapping[str, float]) -> Delta:
     if not {"lora_A", "lora_B"} <= factors.keys():
         raise AdapterInvalid(
-            f"{target.module}: found {', '.join(sorted(factors))}, expected lora_A and lora_B together",
+            f"{target.path}: found {', '.join(sorted(factors))}, expected lora_A and lora_B together",
             code="adapter_incomplete",
         )
-    if target.layer not in (Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED):
+    if not _is_layer_or_matrix(target):
         raise AdapterInvalid(
-            f"{target.module}: found low-rank factors for a {target.layer} layer, expected a linear layer or a "
+            f"{target.path}: found low-rank factors for a {target.layer} layer, expected a linear layer or a "
             "convolution. Fix: store it as a full delta",
             code="adapter_unknown_target",
         )
-    if target.module not in scales:
+    if target.path not in scales:
         raise AdapterInvalid(
-            f"{target.module}: found factors but no entry under `modules` in the manifest, expected its rank and alpha",
+            f"{target.path}: found factors but no entry under `modules` in the manifest, expected its rank and alpha",
             code="adapter_incomplete",
         )
-    A, B, scale = factors["lora_A"], factors["lora_B"], scales[target.module]
+    A, B, scale = factors["lora_A"], factors["lora_B"], scales[target.path]
     if "lora_mid" in factors:
         return tucker(target, A, factors["lora_mid"], B, scale)
     return low_rank(target, A, B, scale)
+
+
+def _is_layer_or_matrix(target: Target) -> bool:
+    """Return True for the weight of a linear layer or convolution, and for a matrix that no layer owns."""
+    if target.layer is Layer.PARAMETER:
+        return len(target.shape) == 2
+    return target.layer in _WITH_FACTORS and target.name.endswith(".weight")

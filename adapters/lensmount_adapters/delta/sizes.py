@@ -24,6 +24,11 @@ def full_size(target: Target) -> int:
     return math.prod(target.shape)
 
 
+def full_rank(target: Target) -> int:
+    """The rank of the weight itself as a matrix [out, in/g * K]: factors of this rank can store any delta of it."""
+    return min(target.out_features, math.prod(target.shape[1:]))
+
+
 def low_rank_size(target: Target, rank: int) -> int:
     """The size of kxk+1x1, the tensors of `fresh_low_rank`, for any layer that LoRA supports (K = 1 if linear)."""
     return rank * _per_rank(target)

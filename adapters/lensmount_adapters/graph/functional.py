@@ -101,7 +101,7 @@ class FunctionalBranch:
 
         def live(name: str) -> Any:
             base = self.unfolded.get(name)
-            return base + by_tensor[name].dense() if base is not None and name in by_tensor else base
+            return by_tensor[name].merged(base) if base is not None and name in by_tensor else base
 
         mean, var, gamma, beta = (live(f"{layer.norm.name}.{name}") for name in NORM_TENSORS)
         return gain_and_shift(live(f"{layer.module}.bias"), mean, var, gamma, beta, layer.norm.eps)

@@ -192,6 +192,10 @@ def _plain_call(node: fx.Node, layer: Any) -> _PlainCall | None:
         return _PlainCall(_TRANSPOSED[kind], affine, {name: getattr(layer, name) for name in names})
     if kind is nn.LayerNorm:
         return _PlainCall(F.layer_norm, affine, {"normalized_shape": layer.normalized_shape, "eps": layer.eps})
+    if kind is nn.RMSNorm:
+        return _PlainCall(F.rms_norm, ("weight",), {"normalized_shape": layer.normalized_shape, "eps": layer.eps})
+    if kind is nn.Embedding and layer.max_norm is None:
+        return _PlainCall(F.embedding, ("weight",), {})
     if kind is nn.GroupNorm:
         return _PlainCall(F.group_norm, affine, {"num_groups": layer.num_groups, "eps": layer.eps})
     if kind in NORMS and layer.running_mean is not None:

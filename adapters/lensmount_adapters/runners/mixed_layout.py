@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lensmount_adapters.backbone.target import Layer
-from lensmount_adapters.delta.kinds import Delta
+from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
 from lensmount_adapters.graph.functional import FunctionalBranch
 from lensmount_adapters.graph.sites import owners, sites_of
 
@@ -29,18 +29,22 @@ class Layout:
         """What these deltas change in the branch, or None if they cannot be mixed.
 
         A ConvTranspose cannot be mixed, nor a leaf that the trace did not take apart, nor a layer that the images do
-        not reach (a network of position biases). Without any delta there is nothing to mix.
+        not reach (a network of position biases), nor a parameter that no layer owns. A weight without groups needs
+        factors: a whole matrix or kernel, or a scaled one, cannot be mixed. Without any delta there is nothing to mix.
         """
         deltas = tuple(deltas)
         if not deltas or not branch.covers(deltas):
             return None
         modules = owners(branch)
-        if sites_of(branch, {modules[delta.target.module] for delta in deltas}) is None:
+        sites = sites_of(branch, {modules[delta.target.module] for delta in deltas})
+        if sites is None:
             return None
         weights, gains, shifts = set[str](), set[str](), set[str]()
         for delta in deltas:
             module, parameter = modules[delta.target.module], delta.target.name.rpartition(".")[2]
             if delta.target.layer in (Layer.LINEAR, Layer.CONV) and parameter == "weight":
+                if sites[module].groups == 1 and not isinstance(delta, LowRank | Tucker):
+                    return None
                 weights.add(module)
                 continue
             shifts.add(module)

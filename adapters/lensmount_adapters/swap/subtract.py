@@ -6,10 +6,15 @@ has the measured drift), so after `refresh_after` switches the changed tensors a
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.delta.kinds import Delta, Sum
+from lensmount_adapters.delta.scaled import Scaled
 from lensmount_adapters.errors import SwapError
 
 
@@ -56,12 +61,18 @@ class SubtractingSwapper:
             for name, base in self._backbone.base(self._touched).items():
                 self._backbone.tensors[name].copy_(base)
 
+    def _added(self, delta: Delta) -> Tensor:
+        if not isinstance(delta, Scaled):
+            return cast(Sum, delta).dense()
+        base = self._backbone.base([delta.target.name])[delta.target.name]  # read again: a scale depends on it
+        return delta.merged(base) - base.float()
+
     def _add(self, adapter: Adapter, sign: int) -> None:
         try:
             with torch.no_grad():
                 for delta in adapter.deltas:
                     live = self._backbone.tensors[delta.target.name]
-                    live.add_(delta.dense().to(live.dtype), alpha=sign)
+                    live.add_(self._added(delta).to(live.dtype), alpha=sign)
         except BaseException as error:
             self.refresh()
             if isinstance(error, Exception):

@@ -115,9 +115,15 @@ def result_of(
         manifest=manifest,
         scored=scored,
         interrupted=interrupted,
-        notes=data.folder.notes,
+        notes=(*data.folder.notes, *_kept(manifest)),
         folder=data.folder,
     )
+
+
+def _kept(manifest: Manifest) -> tuple[str, ...]:
+    """What `dump_adapter` says of tensors that it kept in float32."""
+    kept = manifest.training.get("kept_float32")
+    return () if kept is None else (str(kept),)
 
 
 def _serve(loop: TrainingLoop, data: TrainingData, adapter: Adapter, part: str) -> Tensor:

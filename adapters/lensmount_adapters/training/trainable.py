@@ -93,7 +93,7 @@ class TrainableAdapter:
 
     def logits_of(self, activations: Tensor, precision: torch.dtype) -> Tensor:
         """`activations` to float32 logits [N, classes]. The head is in the mode of `train()` or `eval()`."""
-        live = {d.target.name: self.bases[d.target.name] + d.dense() for d in self.deltas}
+        live = {d.target.name: d.merged(self.bases[d.target.name]) for d in self.deltas}
         unstrided = UnstridedDepthwise(enabled=precision is torch.bfloat16 and self.backbone.device.type == "cpu")
         with self._autocast(precision), unstrided, self._slicewise():
             features: Tensor = functional_call(self.branch, live, (activations,))  # [N, feature_dim]

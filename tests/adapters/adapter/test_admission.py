@@ -212,7 +212,7 @@ REFUSED: dict[str, tuple[Break, type[AdapterError], str]] = {
     "a size of 10^6": (manifest("preprocessing/size", [10**6, 10**6]), AdapterInvalid, "manifest_invalid"),
     "an unknown resize": (manifest("preprocessing/resize", "stretch"), AdapterInvalid, "manifest_invalid"),
     "an unknown field": (manifest("is_admin", True), AdapterInvalid, "manifest_invalid"),
-    "a schema from the future": (manifest("schema_version", 2), AdapterInvalid, "manifest_invalid"),
+    "a schema from the future": (manifest("schema_version", 3), AdapterInvalid, "manifest_invalid"),
     "an upper-case name": (manifest("name", "Malaria"), AdapterInvalid, "manifest_invalid"),
     "a path for a name": (manifest("name", "../malaria"), AdapterInvalid, "manifest_invalid"),
     "an unknown head": (manifest("head", {"kind": "magic"}), AdapterInvalid, "manifest_invalid"),

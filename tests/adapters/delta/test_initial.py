@@ -10,7 +10,7 @@ import torch
 from lensmount_adapters import Backbone
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.initial import fresh_additive, fresh_low_rank, fresh_tucker
-from lensmount_adapters.delta.kinds import Delta, GroupedLowRank, LowRank, TransposedLowRank
+from lensmount_adapters.delta.kinds import GroupedLowRank, LowRank, Sum, TransposedLowRank
 from lensmount_adapters.delta.read import read_deltas
 
 
@@ -22,7 +22,7 @@ def backbone(every_layer: Callable[..., Backbone]) -> Backbone:
 def test_a_fresh_delta_is_zero_and_trainable_and_reads_back(backbone: Backbone) -> None:
     draw = torch.Generator().manual_seed(0)
     for target in backbone.targets.values():
-        fresh: list[Delta] = (
+        fresh: list[Sum] = (
             [fresh_additive(target)] if len(target.shape) == 1 else [fresh_low_rank(target, 2, 1.0, draw)]
         )
         if target.layer is Layer.CONV and len(target.shape) > 2:
@@ -33,7 +33,7 @@ def test_a_fresh_delta_is_zero_and_trainable_and_reads_back(backbone: Backbone) 
             tensors = {name: tensor.requires_grad_() for name, tensor in delta.tensors().items()}
             (again,) = read_deltas(backbone.targets, tensors, {target.module: 1.0})
             assert type(again) is type(delta)
-            again.dense().sum().backward()
+            again.merged(torch.zeros(target.shape)).sum().backward()
             trained = [tensor for name, tensor in tensors.items() if name.endswith(("lora_B.weight", ".delta"))]
             assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in trained)
 
@@ -53,7 +53,7 @@ def test_a_is_uniform_within_the_bound_of_a_linear_layer_or_normal_with_the_give
 
 
 @pytest.mark.parametrize("fresh", [fresh_low_rank, fresh_tucker])
-def test_b_is_drawn_with_the_spread_that_is_asked_for(fresh: Callable[..., Delta]) -> None:
+def test_b_is_drawn_with_the_spread_that_is_asked_for(fresh: Callable[..., Sum]) -> None:
     drawn = fresh(CONV, 500, 1.0, torch.Generator().manual_seed(0), None, 0.5).tensors()["conv.lora_B.weight"]
 
     assert float(drawn.std()) == pytest.approx(0.5, rel=0.05)
@@ -70,7 +70,7 @@ def test_b_is_drawn_with_the_spread_that_is_asked_for(fresh: Callable[..., Delta
     ids=lambda value: value.layer if isinstance(value, Target) else "",
 )
 def test_the_kind_and_the_shapes_follow_the_layer(
-    target: Target, kind: type[Delta], A: tuple[int, ...], B: tuple[int, ...]
+    target: Target, kind: type[Sum], A: tuple[int, ...], B: tuple[int, ...]
 ) -> None:
     delta = fresh_low_rank(target, 2, 1.0, torch.Generator().manual_seed(0))
 

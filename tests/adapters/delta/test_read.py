@@ -71,8 +71,10 @@ def test_deltas_are_in_the_order_of_the_targets_and_scaled() -> None:
     deltas = read_deltas(SMALL, {"a.bias.delta": torch.ones(4), **FACTORS}, {"a": 0.5})
 
     assert [delta.target.name for delta in deltas] == ["a.weight", "a.bias"]
-    assert torch.equal(deltas[0].dense(), torch.full((4, 3), 0.5 * 2))  # a row of B times a column of A, of rank 2
-    assert torch.equal(deltas[1].dense(), torch.ones(4))
+    assert torch.equal(
+        deltas[0].merged(torch.zeros(4, 3)), torch.full((4, 3), 0.5 * 2)
+    )  # a row of B times a column of A, of rank 2
+    assert torch.equal(deltas[1].merged(torch.zeros(4)), torch.ones(4))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,13 @@ def test_deltas_are_in_the_order_of_the_targets_and_scaled() -> None:
         ({"a.lora_A.weight": torch.ones(2, 3)}, "adapter_incomplete"),
         ({"b.lora_A.weight": torch.ones(2, 3)}, "adapter_unknown_target"),
         ({"a.weight": torch.ones(4, 3)}, "adapter_unknown_target"),
-        ({**FACTORS, "a.weight.delta": torch.ones(4, 3)}, "adapter_unknown_target"),
+        ({**FACTORS, "a.weight.delta": torch.ones(4, 3)}, "adapter_invalid"),
+        ({"a.bias.row_scale": torch.ones(4)}, "adapter_unknown_target"),
+        ({"b.weight.column_scale": torch.ones(4)}, "adapter_unknown_target"),
+        ({"a.weight.row_scale": torch.ones(3)}, "adapter_shape_mismatch"),
+        ({"a.weight.column_scale": torch.ones(4)}, "adapter_shape_mismatch"),
+        ({"a.weight.delta": torch.ones(3, 4)}, "adapter_shape_mismatch"),
+        ({"a.bias.lora_A.weight": torch.ones(2, 3)}, "adapter_unknown_target"),
     ],
 )
 def test_tensors_that_belong_to_no_delta_are_refused_with_a_code(tensors: dict[str, Tensor], code: str) -> None:

@@ -317,7 +317,7 @@ def test_gain_and_shift_are_the_layer_without_its_weight(
     backbone = randomised(every_layer())
     deltas = admit(draw_adapter(backbone, "mixed", seed=2).dump(), backbone).deltas
     branch = full_branch(backbone)
-    unfolded = {d.target.name: backbone.tensors[d.target.name] + d.dense() for d in deltas}
+    unfolded = {d.target.name: d.merged(backbone.tensors[d.target.name]) for d in deltas}
 
     for layer in (branch.layers["conv2d"], branch.layers["conv1d"], branch.layers["conv3d"]):
         gain, shift = branch.gain_and_shift(layer, deltas)

@@ -210,9 +210,9 @@ def check(backbone: Backbone) -> Callable[..., None]:
     base = {name: tensor.double() for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
     def expected(adapter: Adapter, image: Tensor) -> Tensor:
-        """Base weights plus dense deltas, lent to a module that nothing else uses."""
-        deltas = {delta.target.name: delta.dense().double() for delta in adapter.deltas}
-        weights = {name: tensor + deltas[name] if name in deltas else tensor for name, tensor in base.items()}
+        """Merged weights, lent to a module that nothing else uses."""
+        merged = {delta.target.name: delta.merged(base[delta.target.name]).double() for delta in adapter.deltas}
+        weights = base | merged
         head = {name: tensor.double() for name, tensor in adapter.head.state_dict().items()}
         turns = ORIENTATIONS[adapter.manifest.preprocessing.orientations]
         with torch.no_grad():

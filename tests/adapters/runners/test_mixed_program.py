@@ -47,7 +47,8 @@ def made(
     for each in deltas:
         module = seeded(Small).module.double()
         for delta in each:
-            module.state_dict()[delta.target.name].add_(delta.dense())
+            weight = module.state_dict()[delta.target.name]
+            weight.copy_(delta.merged(weight))
         with torch.no_grad():
             expected.append(module(mixing.images_for(backbone, 1).double()))
     return MixedProgram(branch, compiled, example[0].shape), members, expected
