@@ -51,6 +51,7 @@ SLOW = frozenset(
         "adapters/swap/test_exact.py",
         "adapters/test_equality.py::test_lycoris_gives_the_same_output",
         "adapters/test_equality.py::test_peft_merged_and_unmerged_gives_the_same_output",
+        "adapters/test_every_kind.py",
         "adapters/test_exactness.py",
         "adapters/test_random_weights.py",
         "adapters/test_zoo.py",

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
@@ -40,6 +41,7 @@ class Segments:
             self._graph = _Tracer().trace(module, _defaults(module))
         except Exception as error:  # tracing runs the model's own Python code, which may raise anything
             raise BackboneError(f"the module cannot be traced: {type(error).__name__}: {str(error)[:200]}") from error
+        _reshape_in_any_layout(self._graph)
         self._nodes = list(self._graph.nodes)
         self.cuts = _cuts(self._nodes)
 
@@ -120,6 +122,16 @@ def _cuts(nodes: list[fx.Node]) -> list[int]:
         if node.op != "get_attr":
             alive_until = max(alive_until, last_use[node])
     return cuts
+
+
+def _reshape_in_any_layout(graph: fx.Graph) -> None:
+    """Replace `x.view(sizes)` by `x.reshape(sizes)`, which gives the same values whatever the order of x in memory.
+
+    A view needs the order in which the network itself computes x, and executors put the channels last at a cut.
+    """
+    for node in graph.nodes:
+        if node.op == "call_method" and node.target == "view" and not isinstance(node.args[1], torch.dtype):
+            node.target = "reshape"
 
 
 def _owns(node: fx.Node, tensors: Iterable[str]) -> bool:

@@ -3,9 +3,11 @@
 import pytest
 import timm
 import torch
+from torch import Tensor, nn
 
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters.programs.cast import channels_last
 
 # the model, a tensor in the middle of it, and the least number of layers after which it can be cut
 MODELS = (
@@ -69,3 +71,27 @@ def test_a_module_that_cannot_be_traced_is_an_error() -> None:
 
     with pytest.raises(BackboneError, match="cannot be traced"):
         Segments(Wilful())
+
+
+class Viewed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 4, 2, stride=2)
+        self.norm = nn.Sequential(nn.LayerNorm(4), nn.Identity())
+        self.token = nn.Parameter(torch.ones(1, 1, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.embed(images).permute(0, 2, 3, 1))
+        features: Tensor = (x.view(2, -1, 4) + self.token).mean(1)
+        return features
+
+
+def test_a_view_of_what_passes_the_cut_works_with_the_channels_last() -> None:
+    """timm's ViTs view the output of their patch embedding before they add positions."""
+    module = Viewed()
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    halves = Segments(module).halves({"token"})
+    assert halves.trunk is not None
+    with torch.inference_mode():
+        passed = channels_last(halves.trunk(images))  # as executors do
+        assert torch.allclose(halves.branch(passed), module(images), atol=1e-6)
