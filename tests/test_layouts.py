@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.layouts import CATS, FLAT, GOOD, Files, Labels, images
+from tests.field_layouts import FIELD_BAD, FIELD_GOOD
+from tests.layouts import CATS, FLAT, Files, Labels, images
+from tests.layouts import GOOD as BASIC
 from tests.refused_layouts import BAD, REFUSED_AS_ZIP
 
 from lensmount_adapters.data.dataset import list_folder, read_folder
@@ -25,6 +27,7 @@ from lensmount_client._files import paths
 from lensmount_client._files.dataset_zip import open_archive
 
 ROOT = Path(__file__).parent.parent
+GOOD = {**BASIC, **FIELD_GOOD}
 
 
 def image(seed: str) -> bytes:
@@ -132,6 +135,29 @@ def test_a_layout_is_refused_by_train_and_push_in_the_same_words(name: str, tmp_
     if name not in REFUSED_AS_ZIP:
         with pytest.raises(DatasetError, match=f"(?s){found}"):
             list_folder(zipped(root, tmp_path / "d.zip"))
+
+
+@pytest.mark.parametrize("name", FIELD_BAD)
+def test_a_refusal_is_the_same_everywhere_and_its_advice_works(name: str, tmp_path: Path) -> None:
+    case = FIELD_BAD[name]
+    root = draw(tmp_path / "d", case.files)
+
+    with pytest.raises(DatasetError, match=f"(?s){case.found}") as of_train:
+        list_folder(root)
+    with pytest.raises(InvalidInput) as of_push:
+        open_archive(root)
+    with pytest.raises(DatasetError) as of_zip:
+        list_folder(zipped(root, tmp_path / "d.zip"))
+
+    assert "Fix: " in str(of_train.value)
+    assert str(of_push.value) == str(of_train.value)
+    if not case.zip_differs:
+        assert str(of_zip.value).replace("d.zip: ", "d: ") == str(of_train.value)
+
+    mended = draw(tmp_path / "mended", case.mend(case.files)) if case.mend else root
+    pushed(mended, tmp_path / "p.zip", case.depth)
+    assert list_folder(mended, class_depth=case.depth).classes == case.classes
+    assert labelled(admitted(tmp_path / "p.zip")) == labelled(list_folder(mended, class_depth=case.depth))
 
 
 def test_the_client_has_the_server_s_list_of_suffixes_and_its_rule() -> None:

@@ -38,6 +38,7 @@ _DIVISIONS = frozenset(
         *("chunk", "shard", "split", "subset", "folder", "archive", "images", "imgs"),
     }
 )
+_UNLABELLED = frozenset({"unlabeled", "unlabelled", "nolabel", "notlabeled", "notlabelled", "unannotated", "untagged"})
 _RANKS = frozenset({"grade", "stage", "type", "class", "level", "score", "category", "degree", "birads"})
 
 
@@ -63,15 +64,16 @@ class Layout:
 def wrapping(inputs: Iterable[str], stops: Iterable[str], class_depth: int | None = None) -> str:
     """The folder below which the data begin, as `data/cells/`, or "".
 
-    A folder is passed through if all images are in it and it has no image itself. It is not if a file of `stops` is in
-    it or above it: labels and annotations are at the root of the data.
+    A folder is passed through if all folders with images are in it and it has no image itself. It is not if a file of
+    `stops` is in it or above it: labels and annotations are at the root of the data.
     """
     inputs, stops = list(inputs), list(stops)
     prefix = ""
     for _ in range(_WRAPPINGS):
-        below = [path[len(prefix) :] for path in inputs]
-        tops = {path.partition("/")[0] for path in below if "/" in path}
-        if len(tops) != 1 or any("/" not in path for path in below):
+        all_below = [path[len(prefix) :] for path in inputs if path.startswith(prefix)]
+        below = [path for path in all_below if "/" in path]
+        tops = {path.partition("/")[0] for path in below}
+        if len(tops) != 1 or (len(below) < len(all_below) and len({path.split("/")[1] for path in below}) < 2):
             break
         (top,) = tops
         inner = f"{prefix}{top}/"
@@ -105,10 +107,10 @@ def by_folders(title: str, inputs: Sequence[str], folders: Sequence[str], class_
     if class_depth is None:
         _refuse_some_parts(title, inputs, parts)
         _refuse_divisions(title, tops)
-    if class_depth in (None, 1) and len(tops) > 1 and (layout := _with_parts_below(inputs)):
+    if class_depth in (None, 1) and len(tops) > 1 and (layout := _with_parts_below(title, inputs, class_depth)):
         return layout
     if len(tops) == 1 and class_depth is None:
-        _refuse_one_class(title, tops[0])
+        _refuse_one_class(title, tops[0], sorted({path.split("/")[1] for path in inputs if path.count("/") > 1}))
     labels = _labels(title, {path: path for path in inputs}, folders, class_depth)
     files = tuple(Labelled(path, labels[path]) for path in inputs)
     return _with_two_classes(title, Layout(files, (), class_depth is None))
@@ -121,12 +123,14 @@ def _with_two_classes(title: str, layout: Layout) -> Layout:
     return layout
 
 
-def _refuse_one_class(title: str, name: str) -> NoReturn:
-    raise refusal(
-        f"{title}: found one class folder ({name}), expected at least two. "
-        "Fix: add a folder with images of another class",
-        "dataset_too_small",
-    )
+def _refuse_one_class(title: str, name: str, below: Sequence[str] = ()) -> NoReturn:
+    fix = "Fix: add a folder with images of another class"
+    if len(below) > 1:
+        fix += f"; if the folders in it are the classes ({listed_names(list(below))}), say --class-depth 2"
+    elif not below:
+        fix += "; if these images are of several classes, put those of each class into a folder of its name, or add a "
+        fix += "labels.csv with the columns path and label"
+    raise refusal(f"{title}: found one class folder ({name}), expected at least two. {fix}", "dataset_too_small")
 
 
 def _labels(title: str, inner: dict[str, str], folders: Iterable[str], class_depth: int | None) -> dict[str, str]:
@@ -143,6 +147,8 @@ def _labels(title: str, inner: dict[str, str], folders: Iterable[str], class_dep
                 f"is {depth}. Fix: move it into a folder of its class, or choose another --class-depth"
             )
         labels[path] = "/".join(names[:depth])
+    if class_depth is None:
+        _refuse_unlabelled(title, sorted(set(labels.values())))
     filled = {"/".join(names[: number + 1]) for names in map(_names, inner.values()) for number in range(len(names))}
     empty = [name for name in folders if name.count("/") < depth and name not in filled]
     if empty:
@@ -199,18 +205,49 @@ def _in_parts(title: str, inputs: Sequence[str], folders: Sequence[str], class_d
         )
     labels = _labels(title, inner, sorted(inner_folders), class_depth)
     files = tuple(Labelled(path, labels[path], None, part_of(path.partition("/")[0])) for path in inputs)
+    _refuse_untrained(title, files)
     stated = ", ".join(f"{top}: {part_of(top)}" for top in tops)
     return Layout(files, (f"The parts of the split are taken from the folders as stated ({stated})",), False)
 
 
-def _with_parts_below(inputs: Sequence[str]) -> Layout | None:
+def _refuse_untrained(title: str, files: Sequence[Labelled]) -> None:
+    """Refuse a class that only the other parts have, such as the images without labels in `test/unknown`."""
+    trained = {file.label for file in files if file.split == "train"}
+    others = sorted({file.label for file in files} - trained)
+    if trained and others:
+        example = next(file.path for file in files if file.label == others[0])
+        raise refusal(
+            f"{title}: found {listed_names(others)} in other parts than training (such as {example}), which can be "
+            "read in two ways: as classes, which need images for training, or as images without labels. Fix: for "
+            "classes, add images of them for training; otherwise leave these folders out",
+            "dataset_too_small",
+        )
+
+
+def _with_parts_below(title: str, inputs: Sequence[str], class_depth: int | None) -> Layout | None:
     """Parts below the class folders: `cat/train/1.png`."""
     names = [_names(path) for path in inputs]
-    if any(len(parts) < 2 or part_of(parts[1]) is None for parts in names):
+    outside = [path for path, parts in zip(inputs, names, strict=True) if len(parts) < 2 or part_of(parts[1]) is None]
+    if len({part_of(parts[1]) for parts in names if len(parts) > 1} - {None}) < 2:
         return None
-    if len({part_of(parts[1]) for parts in names}) < 2:
-        return None
+    if outside:
+        if class_depth == 1 or 2 * len(outside) > len(inputs):
+            return None
+        raise refusal(
+            f"{title}: found parts of a split in class folders, and {len(outside)} image(s) outside them (such as "
+            f"{outside[0]}). Fix: move them into a part, or say --class-depth 1, which splits all images anew"
+        )
+    below = {parts[2] for parts in names if len(parts) > 2}
+    if class_depth is None and len(below) > 1 and not all(map(_is_unit, below)):
+        tops = sorted({parts[0] for parts in names})
+        raise refusal(
+            f"{title}: found folders in the parts of a split ({listed_names(sorted(below))}), which can be read in two "
+            f"ways: as classes that {listed_names(tops)} have in common, or as folders without a meaning in the "
+            f"classes {listed_names(tops)}. Fix: for the first, join the parts (train/{min(below)}, "
+            f"test/{min(below)}); for the second, say --class-depth 1"
+        )
     files = tuple(Labelled(path, parts[0], None, part_of(parts[1])) for path, parts in zip(inputs, names, strict=True))
+    _refuse_untrained(title, files)
     stated = ", ".join(sorted({parts[1] for parts in names}))
     return Layout(files, (f"The parts of the split are taken from the folders in each class ({stated})",), False)
 
@@ -264,15 +301,20 @@ def _refuse_some_parts(title: str, inputs: Sequence[str], parts: dict[str, str |
     """Refuse parts with class folders next to other folders, and names that only look like parts (`seg_train`)."""
     deep = {path.partition("/")[0] for path in inputs if path.count("/") > 1}
     named = [top for top, part in parts.items() if part and top in deep]
-    looks = [top for top in parts if top in deep and any(part_of(word) for word in re.split(r"[\s_.-]+", top))]
+    looks = {top: part for top in parts if top in deep and (part := _looks_like_part(top))}
     others = [top for top in parts if top not in looks]
-    if (named and others) or len(looks) == len(parts) > 1:
+    if (named and others) or len(set(looks.values())) > 1 or len(looks) == len(parts) > 1:
         others_too = f" next to {listed_names(others)}" if others else ""
         raise refusal(
-            f"{title}: found folders named like parts of a split ({listed_names(looks)}){others_too}, which can be "
-            "read in two ways: as parts with class folders in them, or as classes. Fix: for parts, name the folders "
+            f"{title}: found folders named like parts of a split ({listed_names(list(looks))}){others_too}, which can "
+            "be read in two ways: as parts with class folders in them, or as classes. Fix: for parts, name the folders "
             "train, validation and test, and move all others elsewhere; for classes, say --class-depth 1"
         )
+
+
+def _looks_like_part(name: str) -> str | None:
+    """The part that one of the words of a name stands for: `seg_train`, `train2017`, `1-test`."""
+    return part_of(name) or next((part for word in re.split(r"[\W\d_]+", name) if (part := part_of(word))), None)
 
 
 def _refuse_divisions(title: str, tops: Sequence[str]) -> None:
@@ -286,6 +328,15 @@ def _refuse_divisions(title: str, tops: Sequence[str]) -> None:
         )
 
 
+def _refuse_unlabelled(title: str, labels: Sequence[str]) -> None:
+    """Refuse `no_label` or `unlabeled` as a class: annotation tools put there what has none."""
+    if found := [label for label in labels if _word(label) in _UNLABELLED]:
+        raise refusal(
+            f"{title}: found the folder {found[0]}, which can be read in two ways: as a class, or as images without a "
+            "label. Fix: move it elsewhere, or say --class-depth 1 if it is a class"
+        )
+
+
 def _refuse_nested(title: str, inputs: Sequence[str]) -> None:
     """Refuse class folders that contain folders which could be the classes: `lung/aca/1.png`, `lung/scc/2.png`."""
     below: dict[str, set[str]] = {}
@@ -296,19 +347,23 @@ def _refuse_nested(title: str, inputs: Sequence[str]) -> None:
             below.setdefault(top, set()).add(rest.partition("/")[0])
         else:
             direct.add(top)
+    tops = sorted({*below, *direct})
+    shared = set.intersection(*below.values()) if len(below) == len(tops) > 1 and not direct else set()
+    coded = len(shared) > 1 and all(map(_is_unit, tops))  # 10253/0, 10253/1, 10254/0: patients above the classes
     nested = sorted(
         f"{top}/{name}"
         for top, names in below.items()
-        if top not in direct and len(names) > 1 and not all(map(_is_unit, names))
+        if top not in direct and len(names) > 1 and (coded or not all(map(_is_unit, names)))
         for name in names
     )
     if nested:
-        tops = sorted({*below, *direct})
+        two = "" if direct else " or --class-depth 2"
+        common = f"; if the classes are {listed_names(sorted(shared))}, move these folders to the top"
         raise refusal(
             f"{title}: found folders in the class folders ({listed_names(nested)}), which can be read in two ways: as "
             f"{len(tops)} classes ({listed_names(tops)}), or as {len(nested)} or more ({listed_names(nested)}). "
-            "Fix: say which with --class-depth 1 or --class-depth 2 (class_depth in Python), or add a labels.csv with "
-            "the columns path and label"
+            f"Fix: say which with --class-depth 1{two} (class_depth in Python)"
+            f"{common if len(shared) > 1 else ''}, or add a labels.csv with the columns path and label"
         )
 
 

@@ -6,6 +6,7 @@ A copy of adapters/lensmount_adapters/data/labels.py that `make options` writes.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -49,6 +50,11 @@ _NO_PART = (
     "no part"  # a column such as `part` or `fold` has a value that names no part: the column means something else
 )
 _SEPARATORS = re.compile(r"\s*[|;,]\s*")
+_SEVERAL = (
+    "found several labels of one image ({}), expected one: an image has exactly one class. "
+    "Fix: keep one label of each image, or train one adapter for each label"
+)
+_UNSEEN = "spaces, in characters that are not seen, or in how a number is written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,36 @@ def check_label(label: str) -> str | None:
         return "found an empty label"
     if len(label) > MAX_LABEL_CHARACTERS:
         return f"found a label of {len(label)} characters, expected at most {MAX_LABEL_CHARACTERS}"
+    if label != label.strip():
+        return f"found a space at the beginning or end of the label {label!r}"
     return "found a control character in a label" if re.search(r"[\x00-\x1f\x7f]", label) else None
+
+
+def check_labels(labels: Iterable[str]) -> tuple[str, str, str] | None:
+    """Why these labels cannot be classes, or None. The answer is (message, its label, the label that it is like).
+
+    Labels must not look alike, and none of them may be several labels in one text, such as `infected|ring`.
+    """
+    labels = list(labels)
+    spelled: dict[str, str] = {}
+    for label in labels:
+        other = spelled.setdefault(_folded(label), label)
+        if other != label:
+            how = "upper and lower case" if other.casefold() == label.casefold() else _UNSEEN
+            return f"they differ only in {how}, expected one spelling. Fix: spell them alike", label, other
+    uses = Counter(part for label in labels for part in set(_SEPARATORS.split(label)))
+    for label in labels:
+        several = [part for part in _SEPARATORS.split(label) if part]
+        reused = [part for part in several if uses[part] > 1]
+        if len(several) > 1 and ("|" in label or (";" in label and reused) or len(reused) == len(several)):
+            return _SEVERAL.format(label[:80]), label, label
+    return None
+
+
+def _folded(label: str) -> str:
+    """The label as it is seen: without case, invisible characters, differences of spaces, and the zeros of 1.0."""
+    seen = label if label.isascii() else "".join(c for c in label if unicodedata.category(c) != "Cf")
+    return re.sub(r"^([+-]?\d+)[.,]0+$", r"\1", " ".join(seen.casefold().split()))
 
 
 def part_of(word: str) -> str | None:
@@ -128,7 +163,7 @@ def part_of(word: str) -> str | None:
     words = [part for part in re.split(r"[\s_.-]+", word.lower()) if part]
     named = [part for part in words if part not in ("set", "data", "dataset", "split", "images", "samples")]
     joined = "".join(named)  # hold-out
-    return _PART_WORDS.get(joined)
+    return _PART_WORDS.get(joined) or _PART_WORDS.get(re.sub("(set|data)$", "", joined))  # trainset, testdata
 
 
 def _role_of(column: str) -> str | None:
@@ -216,7 +251,7 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
             refuse_row(name, number, f"found a huge number as {what}, expected at most 18 digits")
         return str(value)
     if isinstance(value, list) and what == "label" and len(value) > 1:
-        _refuse_several(name, number, ", ".join(map(str, value)))
+        refuse_row(name, number, _SEVERAL.format(", ".join(map(str, value))[:80]))
     if not isinstance(value, str):
         refuse_row(name, number, f"found a {what} that is not text, expected text")
     text = value.strip()
@@ -247,30 +282,12 @@ def _path(name: str, number: int, path: str) -> str:
 
 
 def _check_labels(name: str, rows: list[Row]) -> None:
-    """Refuse several labels of one image, and labels that differ only in upper and lower case."""
-    spelled: dict[str, Row] = {}
+    """Refuse several labels of one image, and labels that look alike."""
+    first: dict[str, int] = {}
     for row in rows:
-        other = spelled.setdefault(row.label.casefold(), row)
-        if other.label != row.label:
-            refuse_row(
-                name,
-                row.number,
-                f"found the label {row.label[:80]!r}, and {other.label[:80]!r} in row {other.number}: they differ only "
-                "in upper and lower case, expected one spelling. Fix: spell them alike, or rename one of them",
-            )
-    labels = {row.label: row for row in rows}
-    uses = Counter(part for label in labels for part in set(_SEPARATORS.split(label)))
-    for label, row in labels.items():
-        several = [part for part in _SEPARATORS.split(label) if part]
-        reused = [part for part in several if uses[part] > 1]
-        if len(several) > 1 and ("|" in label or (";" in label and reused) or len(reused) == len(several)):
-            _refuse_several(name, row.number, label)
-
-
-def _refuse_several(name: str, number: int, label: str) -> None:
-    refuse_row(
-        name,
-        number,
-        f"found several labels of one image ({label[:80]}), expected one: an image has exactly one class. "
-        "Fix: keep one label in each row, or train one adapter for each label",
-    )
+        first.setdefault(row.label, row.number)
+    if found := check_labels(first):
+        why, label, other = found
+        if label != other:
+            why = f"found the label {label[:80]!r}, and {other[:80]!r} in row {first[other]}: {why}"
+        refuse_row(name, first[label], why)

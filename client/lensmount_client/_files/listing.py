@@ -8,18 +8,19 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lensmount_client._files.exports import Named, read_exports
-from lensmount_client._files.labels import LABEL_FILES, Row, part_of, read_rows
+from lensmount_client._files.labels import LABEL_FILES, Row, check_label, check_labels, part_of, read_rows
 from lensmount_client._files.layout import Labelled, by_folders, wrapping
 from lensmount_client._files.refusal import Refused, refusal
 from lensmount_client._files.walk import (
     bytes_of,
     check_names,
+    check_portable,
     composed,
     is_input_name,
     listed_names,
@@ -181,6 +182,7 @@ class _Root:
     inputs: list[str]
     others: list[str]
     prefix: str = ""
+    around: frozenset[str] = frozenset()  # images that are not below the prefix
 
     @property
     def folders(self) -> list[str]:
@@ -191,7 +193,8 @@ class _Root:
         if not prefix:
             return self
         inputs, others = _below(self.inputs, prefix), _below(self.others, prefix)
-        return _Root(self.source.below(prefix), self.listing, inputs, others, prefix)
+        around = frozenset(path for path in self.inputs if not path.startswith(prefix))
+        return _Root(self.source.below(prefix), self.listing, inputs, others, prefix, around)
 
     def listed(
         self, files: Iterable[Labelled], notes: Iterable[str], plain: bool, label_file: str = "", unused_words: str = ""
@@ -199,12 +202,12 @@ class _Root:
         """The listing of these files, with what is left out counted by kind."""
         index = {label: number for number, label in enumerate(sorted({file.label for file in files}))}
         ordered = tuple(sorted(files, key=lambda file: (index[file.label], order_of(file.path))))
-        check_names(file.path for file in ordered)
-        check_names(index)
+        self._check_names(index, [file.path for file in ordered])
         stated = {file.path for file in ordered}
         unused = [path for path in self.inputs if path not in stated]
         around = [path for path in self.listing.files if not path.startswith(self.prefix)]
-        exact = [path for path in (*self.others, *around) if path != label_file]
+        unused += sorted(self.around)
+        exact = [path for path in (*self.others, *around) if path != label_file and path not in self.around]
         hidden = [path.removeprefix(self.prefix) for path in self.listing.hidden]
         links = [path.removeprefix(self.prefix) for path in (*self.listing.links, *self.listing.broken)]
         kinds = Counter(_suffix(path) or "without a suffix" for path in exact)
@@ -213,7 +216,8 @@ class _Root:
         kinds["hidden"] = len(hidden) - kinds["hidden folders"]
         kinds[LINKS] = len(links)
         if self.prefix:
-            notes = [f"The data are in the folder {self.prefix[:-1]}, which has all the images", *notes]
+            where = "next to which images are left out" if self.around else "which has all the images"
+            notes = [f"The data are in the folder {self.prefix[:-1]}, {where}", *notes]
         return Listed(
             self.source,
             tuple(index),
@@ -224,6 +228,25 @@ class _Root:
             tuple(notes),
             plain,
         )
+
+    def _check_names(self, labels: Iterable[str], paths: Sequence[str]) -> None:
+        """Refuse the names that a stored dataset, which has a manifest.jsonl, could not have."""
+        check_names(paths)
+        check_names(labels)
+        for path in paths:
+            check_portable(path)
+            if path.casefold().startswith(f"{LABEL_FILES[0]}/"):
+                raise refusal(
+                    f"{path}: found a folder called {LABEL_FILES[0]}, which is the name of the list in every stored "
+                    "dataset. Fix: rename the folder"
+                )
+        for label in labels:
+            if why := check_label(label):
+                raise refusal(f"{self.source.title}: {why}. Fix: rename it")
+        if found := check_labels(labels):
+            why, label, other = found
+            which = f"found {other[:80]!r} and {label[:80]!r}: " if label != other else ""
+            raise refusal(f"{self.source.title}: {which}{why}")
 
 
 def _by_labels(root: _Root, name: str) -> Listed:

@@ -6,6 +6,7 @@ A copy of adapters/lensmount_adapters/data/walk.py that `make options` writes. D
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +21,20 @@ MAX_FOLDERS = 32  # above one file
 _LEFTOVERS = frozenset(
     {
         *("__macosx", "icon\r"),  # macOS
-        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled"),
+        *(
+            "thumbs.db",
+            "thumbs.db:encryptable",
+            "ehthumbs.db",
+            "ehthumbs_vista.db",
+            "desktop.ini",
+            "$recycle.bin",
+            "recycler",
+            "recycled",
+        ),
         *("system volume information", "found.000"),  # Windows
         *("@eadir", "#recycle", "@recycle", "@recently-snapshot", "@tmp", "#snapshot", "lost+found"),  # storage
-        *("picasa.ini", "zbthumbnail.info", "pspbrwse.jbf"),  # programs that show photos
+        *("picasa.ini", "zbthumbnail.info", "pspbrwse.jbf", "captureone"),  # programs that show photos
+        *("__pycache__", "lost.dir", "network trash folder", "temporary items"),  # Python, Android, file servers
     }
 )
 _LEFTOVER_SUFFIXES = (".lrdata", ".lrcat", ".lrcat-data", ".xmp", ".aae", ".crdownload", ".part")
@@ -147,6 +158,21 @@ def check_names(paths: Iterable[str]) -> None:
                     )
                 break
             before.append(name)
+
+
+def check_portable(path: str) -> None:
+    """Raise a refusal for a path that a zip, a file of labels or another system would read in another way."""
+    if control := re.search(r"[\x00-\x1f\x7f]", path):
+        what = f"the control character {control[0]!r}"
+    elif "\\" in path:
+        what = "a backslash, which divides folders on Windows"
+    elif re.match("[A-Za-z]:", path):
+        what = "a letter and a colon at its beginning, which name a drive on Windows"
+    elif path != path.strip():
+        what = "a space at its beginning or end"
+    else:
+        return
+    raise refusal(f"{path!r}: found {what}, expected a path that is the same everywhere. Fix: rename it")
 
 
 def check_depth(path: str) -> None:

@@ -48,6 +48,8 @@ def test_folders_that_could_be_classes_are_refused_with_both_readings_and_both_w
         (["train/a/1.png", "train/b/2.png"], ""),
         (["a/1.png", "a/deep/2.png"], ""),
         (["top/a/1.png", "2.png"], ""),
+        (["top/a/1.png", "top/b/2.png", "preview.png"], "top/"),
+        (["x/top/a/1.png", "x/top/b/2.png", "preview.png"], ""),
     ],
 )
 def test_folders_around_the_data_are_passed_through(paths: list[str], prefix: str) -> None:
