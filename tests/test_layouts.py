@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from tests.field_layouts import FIELD_BAD, FIELD_GOOD
+from tests.field_tables import TABLES_BAD, TABLES_GOOD
 from tests.layouts import CATS, FLAT, Files, Labels, images
 from tests.layouts import GOOD as BASIC
 from tests.refused_layouts import BAD, REFUSED_AS_ZIP
@@ -27,7 +28,8 @@ from lensmount_client._files import paths
 from lensmount_client._files.dataset_zip import open_archive
 
 ROOT = Path(__file__).parent.parent
-GOOD = {**BASIC, **FIELD_GOOD}
+GOOD = {**BASIC, **FIELD_GOOD, **TABLES_GOOD}
+MENDED = {**FIELD_BAD, **TABLES_BAD}
 
 
 def image(seed: str) -> bytes:
@@ -137,9 +139,9 @@ def test_a_layout_is_refused_by_train_and_push_in_the_same_words(name: str, tmp_
             list_folder(zipped(root, tmp_path / "d.zip"))
 
 
-@pytest.mark.parametrize("name", FIELD_BAD)
+@pytest.mark.parametrize("name", MENDED)
 def test_a_refusal_is_the_same_everywhere_and_its_advice_works(name: str, tmp_path: Path) -> None:
-    case = FIELD_BAD[name]
+    case = MENDED[name]
     root = draw(tmp_path / "d", case.files)
 
     with pytest.raises(DatasetError, match=f"(?s){case.found}") as of_train:
@@ -155,9 +157,10 @@ def test_a_refusal_is_the_same_everywhere_and_its_advice_works(name: str, tmp_pa
         assert str(of_zip.value).replace("d.zip: ", "d: ") == str(of_train.value)
 
     mended = draw(tmp_path / "mended", case.mend(case.files)) if case.mend else root
+    listed = list_folder(mended, class_depth=case.depth)
     pushed(mended, tmp_path / "p.zip", case.depth)
-    assert list_folder(mended, class_depth=case.depth).classes == case.classes
-    assert labelled(admitted(tmp_path / "p.zip")) == labelled(list_folder(mended, class_depth=case.depth))
+    assert listed.classes == case.classes
+    assert labelled(list_folder(tmp_path / "p.zip")) == labelled(listed)
 
 
 def test_the_client_has_the_server_s_list_of_suffixes_and_its_rule() -> None:

@@ -16,6 +16,7 @@ from lensmount_adapters.data.refusal import refusal
 
 MAX_LINE_CHARACTERS = 16 * 1024
 DELIMITERS = ",;\t|"
+UNSEEN = "\ufeff\u200b\u2060"  # byte-order marks and empty spaces, which programs leave around cells
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -42,12 +43,15 @@ def text_lines(name: str, data: bytes) -> list[str]:
         raise refusal(
             f"{name}: found a binary file, such as an Excel workbook, expected text. Fix: save it as CSV UTF-8"
         )
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.lstrip(UNSEEN).replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE_CHARACTERS:
             refuse_row(
-                name, number, f"found {len(line)} characters in one line, expected at most {MAX_LINE_CHARACTERS}"
+                name,
+                number,
+                f"found {len(line)} characters in one line, expected at most {MAX_LINE_CHARACTERS}. "
+                "Fix: leave out the columns that have long texts",
             )
     return lines
 
@@ -110,11 +114,15 @@ def csv_rows(name: str, lines: list[str], role_of: Callable[[str], str | None]) 
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
-                header = [cell.strip().lower() for cell in cells]
+                header = [cell.strip().strip(UNSEEN).strip().lower() for cell in cells]
                 while header and not header[-1]:  # a delimiter at the end of each line
                     header.pop()
                 if twice := [cell for cell in header if role_of(cell) and header.count(cell) > 1]:
-                    refuse_row(name, start, f"found the column {twice[0][:80]} twice, expected each once")
+                    refuse_row(
+                        name,
+                        start,
+                        f"found the column {twice[0][:80]} twice, expected each once. Fix: rename or remove one",
+                    )
                 yield start, dict.fromkeys(header)
                 continue
             while len(cells) > len(header) and not cells[-1].strip():
@@ -155,7 +163,12 @@ def jsonl_rows(name: str, lines: list[str]) -> Cells:
                 "Fix: write one object per line"
             ) from error
         if not isinstance(fields, dict):
-            refuse_row(name, number, "found a value that is not a JSON object, expected one object per line")
+            refuse_row(
+                name,
+                number,
+                "found a value that is not a JSON object, expected one object per line. "
+                'Fix: write lines such as {"path": "cats/1.png", "label": "cat"}',
+            )
         yield number, fields
 
 

@@ -5,6 +5,8 @@ The client has a copy of this module (`make options` writes it), so that it and 
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -12,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lensmount_adapters.data.dialect import csv_rows, jsonl_rows, refuse_row, text_lines
+from lensmount_adapters.data.dialect import UNSEEN, csv_rows, jsonl_rows, refuse_row, text_lines
 from lensmount_adapters.data.refusal import refusal
 from lensmount_adapters.data.walk import composed, listed_names
 
@@ -54,6 +56,13 @@ _SEVERAL = (
     "found several labels of one image ({}), expected one: an image has exactly one class. "
     "Fix: keep one label of each image, or train one adapter for each label"
 )
+_FLAGS = ("0", "1", "0.0", "1.0", "true", "false")
+_MISSING = frozenset(
+    {
+        *("NaN", "nan", "NA", "N/A", "n/a", "<NA>", "NULL", "null"),
+        *("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"),
+    }
+)
 _UNSEEN = "spaces, in characters that are not seen, or in how a number is written"
 
 
@@ -93,7 +102,9 @@ def read_rows(name: str, data: bytes) -> list[Row]:
         seen[row.path] = number
         rows.append(row)
     if not rows:
-        raise refusal(f"{name}: found no rows, expected one for each image", "dataset_too_small")
+        raise refusal(
+            f"{name}: found no rows, expected one for each image. Fix: add a row for each", "dataset_too_small"
+        )
     if any(row.split == _NO_PART for row in rows):
         rows = [replace(row, split=None) for row in rows]
     _check_labels(name, rows)
@@ -114,7 +125,12 @@ def _table(name: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any], d
     table = csv_rows(name, lines, _role_of)
     number, header = next(table, (1, {}))
     if not header:
-        refuse_row(name, 1, "found nothing, expected a header with the columns path and label")
+        refuse_row(
+            name,
+            1,
+            "found nothing, expected a header with the columns path and label. "
+            "Fix: write path,label in the first row, and a row for each image",
+        )
     columns = _columns(name, number, list(header), table)
     for number, cells in table:
         yield number, cells, columns
@@ -207,18 +223,24 @@ def _columns(
             name,
             number,
             f"found no column {' and '.join(missing)} in {listed_names(header)}, expected path, label and optionally "
-            "group, split. Fix: name the columns in the first row, separated by commas",
+            f"group, split. Fix: {_way_to_columns(name)}",
         )
     return columns
 
 
+def _way_to_columns(name: str) -> str:
+    if name.lower().endswith(".jsonl"):
+        return 'name the keys so: {"path": "cats/1.png", "label": "cat"}'
+    return "name the columns so in the first row, separated by commas"
+
+
 def _flag_columns(header: list[str], path: str, table: Iterable[tuple[int, dict[str, Any]]]) -> list[str]:
-    """The columns, at least two, in which every row has 0 or 1."""
+    """The columns, at least two, in which every row has 0 or 1, or true or false."""
     found = [column for column in header if column and column != path]
     rows = 0
     for _, cells in table:
         rows += 1
-        found = [column for column in found if str(cells.get(column)).strip() in ("0", "1", "0.0", "1.0")]
+        found = [column for column in found if str(cells.get(column)).strip().lower() in _FLAGS]
     return found if rows and len(found) > 1 else []
 
 
@@ -228,7 +250,15 @@ def _row(name: str, number: int, cells: dict[str, Any], columns: dict[str, str])
 
     path, label, split = cell("path"), cell("label"), cell("split")
     if path is None or label is None:
-        refuse_row(name, number, f"found no {'path' if path is None else 'label'}, expected one in every row")
+        what = "path" if path is None else "label"
+        refuse_row(name, number, f"found no {what}, expected one in every row. Fix: write it, or remove the row")
+    if (answer := cells.get("answer")) in ("reject", "ignore"):
+        refuse_row(
+            name,
+            number,
+            f"found the answer {answer!r} of Prodigy, which says that the label does not hold, expected accepted rows. "
+            "Fix: remove the row",
+        )
     if why := check_label(label):
         refuse_row(name, number, f"{why}. Fix: shorten or rename it")
     part = None if split is None else part_of(split)
@@ -250,11 +280,21 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
         if abs(value) >= 10**18:
             refuse_row(name, number, f"found a huge number as {what}, expected at most 18 digits")
         return str(value)
-    if isinstance(value, list) and what == "label" and len(value) > 1:
+    if isinstance(value, list) and what == "label" and len(value) < 2:
+        value = value[0] if value else None
+        return _text(name, number, what, value)
+    if isinstance(value, float | bool) and what == "label":
+        value = json.dumps(value) if math.isfinite(value) else None
+        return _text(name, number, what, value)
+    if isinstance(value, list) and what == "label":
         refuse_row(name, number, _SEVERAL.format(", ".join(map(str, value))[:80]))
     if not isinstance(value, str):
-        refuse_row(name, number, f"found a {what} that is not text, expected text")
-    text = value.strip()
+        refuse_row(
+            name,
+            number,
+            f"found a {what} that is not text, expected text. Fix: write it in quotes, as in {what!r}: 'a'",
+        )
+    text = value.strip().strip(UNSEEN).strip()
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
         refuse_row(name, number, f"found a control character in its {what}. Fix: write it in one line of plain text")
     if len(text) > 1024:
@@ -277,7 +317,12 @@ def _path(name: str, number: int, path: str) -> str:
     root = "/" if path[len(start) :].startswith("/") else ""
     parts = [part for part in path[len(start) :].split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
-        refuse_row(name, number, "found an empty path or '..' in the path, expected one like cats/1.png")
+        refuse_row(
+            name,
+            number,
+            "found an empty path or '..' in the path, expected one like cats/1.png. "
+            "Fix: write the path from the folder of the file of labels on",
+        )
     return start + root + "/".join(parts)
 
 
@@ -291,3 +336,29 @@ def _check_labels(name: str, rows: list[Row]) -> None:
         if label != other:
             why = f"found the label {label[:80]!r}, and {other[:80]!r} in row {first[other]}: {why}"
         refuse_row(name, first[label], why)
+    for label, number in first.items():
+        if label in _MISSING and not name.lower().endswith(".jsonl"):
+            refuse_row(
+                name,
+                number,
+                f"found the label {label}, which programs write where a value is missing, expected a label. "
+                "Fix: write the label or remove the row; if it is a class, give it another name",
+            )
+        if re.fullmatch(r"\[\s*(['\"]).*\1\s*\]", label):
+            refuse_row(
+                name,
+                number,
+                f"found the list {label[:80]} as label, expected one label. "
+                "Fix: write the label alone, or train one adapter for each label",
+            )
+    once = sum(count == 1 for count in Counter(row.label for row in rows).values())
+    numbers = [label for label in first if re.fullmatch(r"[+-]?\d*[.,]?\d+([eE][+-]?\d+)?", label)]
+    fractions = [label for label in numbers if re.search(r"[.,]\d*[1-9]", label)]
+    if len(first) > 2 and len(numbers) == len(first) and fractions and 2 * once > len(first):
+        refuse_row(
+            name,
+            first[fractions[0]],
+            f"found the number {fractions[0]} as label, and {len(first)} such numbers that hardly repeat, expected "
+            "classes: a measurement cannot be a class. Fix: divide the numbers into a few ranges, and write the name "
+            "of its range for each image",
+        )

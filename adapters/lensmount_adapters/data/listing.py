@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from lensmount_adapters.data.exports import Named, read_exports
 from lensmount_adapters.data.labels import LABEL_FILES, Row, check_label, check_labels, part_of, read_rows
@@ -314,8 +315,13 @@ class _Finder:
                     f"{where}: found {wanted[:80]!r}, which could be each of {listed_names(found)}, expected one file. "
                     "Fix: write the whole path with its suffix"
                 )
+        if "%" in wanted and (plain := unquote(wanted)) != wanted:  # as in addresses: cat%20dog.png
+            return self.file_of(plain, where, next_to)
+        stem = ends[-1].rpartition("/")[2].rpartition(".")[0].casefold()
+        near = same or by_name.get(stem, [])
+        hint = f" (there is {near[0][:120]})" if near else ""
         raise refusal(
-            f"{where}: found no file {wanted[:80]!r} next to {next_to}. "
+            f"{where}: found no file {wanted[:80]!r} next to {next_to}{hint}. "
             "Fix: correct the path, which begins at that file's folder, or remove the row"
         )
 

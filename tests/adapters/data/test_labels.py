@@ -85,12 +85,14 @@ def test_zip_11_a_csv_is_refused_with_the_row_named(text: str, row: int, found: 
         ("[1]", "not a JSON object"),
         ("[" * 5000, "not a JSON object"),
         ('{"path": "a.png", "label": "x", "label": "y"}', "appears twice"),
-        ('{"path": "a.png", "label": true}', "found a label that is not text"),
-        ('{"path": "a.png", "label": 1.5}', "found a label that is not text"),
-        ('{"path": "a.png", "label": ["x"]}', "found a label that is not text"),
+        ('{"path": "a.png", "label": {"name": "x"}}', "found a label that is not text"),
+        ('{"path": "a.png", "label": NaN}', "found no label"),
+        ('{"path": "a.png", "label": []}', "found no label"),
+        ('{"path": "a.png", "label": "x", "answer": "reject"}', "the answer 'reject' of Prodigy"),
         ('{"path": "a.png", "label": ["x", "y"]}', "several labels of one image (x, y)"),
         ('{"path": ["a.png"], "label": "x"}', "found a path that is not text"),
         ('{"path": "a.png"}', "found no label"),
+        ('{"path": true, "label": "x"}', "found a path that is not text"),
         ('{"path": "a.png", "label": "\\ud800"}', "control character"),
         ('{"path": "a.png", "label": ' + "9" * 5000 + "}", "row 2"),
         ('{"path": "a.png", "label": ' + "9" * 50 + "}", "huge number"),
@@ -193,3 +195,21 @@ def test_mutated_files_give_rows_or_a_refusal_and_nothing_else(name: str) -> Non
 
     assert refusals
     assert all(message.startswith(name) for message in refusals)
+
+
+def test_json_values_that_are_one_label_are_read_as_json_writes_them() -> None:
+    values = [True, 1.5, ["x"], False]
+
+    rows = read_rows(
+        "manifest.jsonl", "\n".join(json.dumps({"path": f"{n}.png", "label": v}) for n, v in enumerate(values)).encode()
+    )
+
+    assert [row.label for row in rows] == ["true", "1.5", "x", "false"]
+
+
+def test_numbers_that_repeat_are_classes_and_measurements_are_not() -> None:
+    doses = "".join(f"{n}.png,{(n % 3) / 2}\n" for n in range(9))
+
+    assert {row.label for row in read_rows("labels.csv", f"path,label\n{doses}".encode())} == {"0.0", "0.5", "1.0"}
+    assert "a measurement cannot be a class" in refusal("labels.csv", "path,label\na,0.5\nb,1.25\nc,7\n")
+    assert "a measurement cannot be a class" in refusal("labels.csv", "path;label\na;0,5\nb;1,25\nc;-7e3\n")
