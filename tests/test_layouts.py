@@ -170,6 +170,17 @@ def test_the_client_has_the_server_s_list_of_suffixes_and_its_rule() -> None:
         assert (ROOT / name).read_text() == text, f"{name}: run `make options`"
 
 
+def test_how_a_layout_was_read_is_said_by_train_by_push_and_in_the_report(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", GOOD["parts in a folder"].files)
+    notes = list_folder(root).notes
+
+    with open_archive(root) as archive, (tmp_path / "out.zip").open("wb") as file:
+        of_zip = write_dataset_archive(list_folder(zipped(root, tmp_path / "d.zip")), file)
+
+    assert [note.split()[:3] for note in notes] == [["The", "data", "are"], ["The", "parts", "of"]]
+    assert archive.notes == notes == tuple(of_zip.report["notes"])
+
+
 # Links and names that a zip does not have
 
 

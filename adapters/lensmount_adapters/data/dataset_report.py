@@ -93,6 +93,7 @@ def findings(listed: Listed, images: list[ImageFacts], unreadable: list[Unreadab
             "examples": [{"path": file.path, "reason": file.reason} for file in unreadable[:EXAMPLES]],
         },
         "ignored": {"files": len(ignored), "examples": [_plain(name) for name in ignored[:EXAMPLES]]},
+        "notes": list(listed.notes),
         "balance": {"smallest": smallest, "largest": largest, "ratio": round(counts[largest] / counts[smallest], 3)},
     }
     warnings = _warnings(images, copies, near, report) + warnings_about_images(images) + _about_default_job(images)

@@ -104,10 +104,13 @@ def _find_directory(file: BinaryIO, size: int, limits: ArchiveLimits) -> _Direct
     if disk or start_disk or here != count:
         malformed("found one part of an archive in several files, expected a single file. Fix: pack it unsplit")
     if count > limits.max_entries:
-        too_large(f"found {count} entries, expected at most {limits.max_entries}")
+        too_large(f"found {count} entries, expected at most {limits.max_entries}. Fix: divide them into several zips")
     max_size = limits.max_name_bytes + count * (CENTRAL.size + _MAX_EXTRA_BYTES)
     if directory_size > max_size and directory_size <= end:
-        too_large(f"found a directory of {directory_size} bytes for {count} entries, expected at most {max_size}")
+        too_large(
+            f"found a directory of {directory_size} bytes for {count} entries, expected at most {max_size}. "
+            "Fix: pack the files again without comments"
+        )
     if start + directory_size != end:
         malformed(
             f"found the directory at {start} with {directory_size} bytes, expected it to end at {end}: "
@@ -194,7 +197,10 @@ def _record(number: int, name: str, stored: StoredName, fields: tuple[int, ...])
 def _check_totals(records: list[Record], limits: ArchiveLimits) -> None:
     total, packed = sum(record.size for record in records), sum(record.packed for record in records)
     if total > limits.max_total_bytes:
-        too_large(f"found {total} bytes unpacked, expected at most {limits.max_total_bytes}")
+        too_large(
+            f"found {total} bytes unpacked, expected at most {limits.max_total_bytes}. "
+            "Fix: save the images smaller, or divide them into several zips"
+        )
     for record in records:
         if record.size > max(_FREE_OF_RATIO, limits.max_ratio * record.packed):
             too_large(

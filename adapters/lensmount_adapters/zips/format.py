@@ -20,6 +20,7 @@ ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # 4.4.4: traditional, strong, masked heade
 DESCRIPTOR = 0x0008  # the sizes follow the data
 PATCHED = 0x0020
 UTF8 = 0x0800
+PACK_AGAIN = "Fix: pack the files again, or send the zip again if it was damaged on the way"
 
 
 def read_at(file: BinaryIO, at: int, count: int) -> bytes:
@@ -70,7 +71,8 @@ def entry_title(number: int, name: str) -> str:
 
 
 def refuse(code: str, message: str) -> NoReturn:
-    raise ArchiveInvalid(message, code=code)
+    """Refuse the zip. A message without its own fix is about damage, which packing the files again mends."""
+    raise ArchiveInvalid(message if "Fix: " in message else f"{message}. {PACK_AGAIN}", code=code)
 
 
 def malformed(message: str) -> NoReturn:

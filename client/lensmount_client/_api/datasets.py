@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lensmount_client._api.read import etag_of, nothing
 from lensmount_client._api.read_datasets import dataset_of
 from lensmount_client._http.call import Call
@@ -55,14 +53,12 @@ def upload_received(name: str, digest: str) -> Call[int]:
     return Call("GET", _upload_path(name, digest), lambda response: JsonFields.of(response).integer("received"))
 
 
-def upload_chunk(
-    name: str, digest: str, first: int, chunk: bytes, total: int, left_out: Mapping[str, int]
-) -> Call[int | Dataset]:
+def upload_chunk(name: str, digest: str, first: int, chunk: bytes, total: int) -> Call[int | Dataset]:
     """Send one chunk. Returns the number of bytes the server now has, or the dataset after the last chunk."""
 
     def read(response: Response) -> int | Dataset:
         fields = JsonFields.of(response)
-        return fields.integer("received") if response.status == 202 else dataset_of(fields, left_out)
+        return fields.integer("received") if response.status == 202 else dataset_of(fields)
 
     last = first + len(chunk) - 1
     return Call(

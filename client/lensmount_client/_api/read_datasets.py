@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
 
 
-def dataset_of(fields: JsonFields, left_out: Mapping[str, int] | None = None) -> Dataset:
+def dataset_of(fields: JsonFields) -> Dataset:
     """Raises UnexpectedResponse."""
     return Dataset(
         name=fields.string("name"),
@@ -20,7 +18,6 @@ def dataset_of(fields: JsonFields, left_out: Mapping[str, int] | None = None) ->
         classes=fields.counts("classes"),
         report=_report_of(fields.child("report")),
         raw=fields.value,
-        left_out=left_out or {},
     )
 
 
@@ -37,5 +34,6 @@ def _report_of(fields: JsonFields) -> DatasetReport:
         unreadable=fields.child("unreadable").integer("files"),
         ignored=fields.child("ignored").integer("files"),
         warnings=tuple(DatasetWarning(w.string("code"), w.string("message")) for w in fields.children("warnings")),
+        notes=fields.strings("notes") if "notes" in fields.value else (),
         raw=fields.value,
     )

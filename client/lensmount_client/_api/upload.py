@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lensmount_client._api import datasets as endpoints
 from lensmount_client._errors import BodyTooLarge, UnexpectedResponse, UploadOffsetMismatch
 from lensmount_client._files.dataset_zip import Archive
@@ -27,7 +29,7 @@ def upload(name: str, archive: Archive, report: Report, chunk_bytes: int = CHUNK
         report(at, total)
         chunk = archive.read(at, chunk_bytes)
         try:
-            result = yield endpoints.upload_chunk(name, archive.digest, at, chunk, total, archive.left_out)
+            result = yield endpoints.upload_chunk(name, archive.digest, at, chunk, total)
         except BodyTooLarge:
             if chunk_bytes <= SMALLEST_CHUNK_BYTES:
                 raise
@@ -40,7 +42,7 @@ def upload(name: str, archive: Archive, report: Report, chunk_bytes: int = CHUNK
             result = yield endpoints.upload_received(name, archive.digest)
         if isinstance(result, Dataset):
             report(total, total)
-            return result
+            return replace(result, left_out=archive.left_out, notes=archive.notes)
         setbacks += result <= at
         if setbacks > MAX_SETBACKS:
             raise UnexpectedResponse(f"received: found {result} several times, expected more after each chunk")

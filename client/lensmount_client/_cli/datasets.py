@@ -67,7 +67,7 @@ def push(
     with server.client() as client:
         dataset = push_with_a_bar(client.datasets, path, name, class_depth)
     if server.json:
-        print_json({**dataset.raw, "left_out": dict(dataset.left_out)})
+        print_json({**dataset.raw, "left_out": dict(dataset.left_out), "notes": list(dataset.notes)})
     else:
         print_table(described_dataset(dataset))
 
@@ -182,6 +182,7 @@ def described_dataset(dataset: Dataset) -> RenderableType:
         ("unreadable", *_counted(report.unreadable, "files", _reasons(raw))),
         ("ignored", *_counted(report.ignored, "files", map(str, _examples(raw, "ignored")))),
         ("not sent", counted(dataset.left_out)),
+        ("notes", *dict.fromkeys((*dataset.notes, *report.notes))),
     ]
     for word, *lines in rows:
         if any(lines):

@@ -11,9 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from lensmount_client._errors import CannotWrite, InvalidInput
+from lensmount_client._files.dialect import cell_text, safe_cell
 from lensmount_client._resources.many import Outcome
 
 COLUMNS = ("file", "adapter", "label", "score", "scores", "version", "digest", "fingerprint", "request_id")
+NAMES = ("file", "adapter", "label")  # whose first character a spreadsheet may take for the beginning of a formula
 
 
 class ResultsFile:
@@ -81,13 +83,17 @@ class ResultsFile:
 
 
 class Csv:
-    """One header line, then records. A quoted file name may contain a line break."""
+    """One header line, then records. A quoted file name may contain a line break.
+
+    Names that begin with =, +, - or @ have an apostrophe before them, as docs/data.md says.
+    """
 
     head = ",".join(COLUMNS) + "\n"
 
     def line(self, row: dict[str, Any]) -> str:
         buffer = io.StringIO()
-        cells = {**row, "scores": json.dumps(row["scores"])}
+        named = {column: safe_cell(row[column]) for column in NAMES}
+        cells = {**row, **named, "scores": json.dumps(row["scores"])}
         csv.DictWriter(buffer, COLUMNS, lineterminator="\n").writerow(cells)
         return buffer.getvalue()
 
@@ -95,7 +101,8 @@ class Csv:
         reader = csv.DictReader(file, strict=True)
         if reader.fieldnames and tuple(reader.fieldnames) != COLUMNS:
             raise ValueError(f"columns {', '.join(reader.fieldnames)}")
-        yield from reader
+        for row in reader:
+            yield row | {column: cell_text(row[column]) for column in NAMES}
 
     def complete_bytes(self, file: Iterable[bytes]) -> int:
         """The size up to the last complete record, which ends at a line break after an even number of quotes."""

@@ -33,6 +33,7 @@ class Archive:
     digest: str
     size_bytes: int
     left_out: Mapping[str, int] = field(default_factory=dict)  # files not packed, by suffix, or "hidden"
+    notes: tuple[str, ...] = ()  # how the folder was read
 
     def __enter__(self) -> Archive:
         return self
@@ -115,7 +116,7 @@ def _pack(listed: Listed, report: Report) -> Archive:
                 report(file.tell(), None)
             if not listed.plain:
                 _add(archive, "manifest.jsonl", _manifest(listed))
-        return _sealed(file, listed.left_out)
+        return _sealed(file, listed.left_out, listed.notes)
     except OSError as error:
         file.close()
         raise CannotWrite(
@@ -151,10 +152,10 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(entry, content)
 
 
-def _sealed(file: IO[bytes], left_out: Mapping[str, int]) -> Archive:
+def _sealed(file: IO[bytes], left_out: Mapping[str, int], notes: tuple[str, ...] = ()) -> Archive:
     digest, size_bytes = hashlib.sha256(), 0
     file.seek(0)
     while block := file.read(BLOCK_BYTES):
         digest.update(block)
         size_bytes += len(block)
-    return Archive(file, f"sha256:{digest.hexdigest()}", size_bytes, left_out)
+    return Archive(file, f"sha256:{digest.hexdigest()}", size_bytes, left_out, notes)

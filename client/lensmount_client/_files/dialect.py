@@ -134,11 +134,21 @@ def csv_rows(name: str, lines: list[str], role_of: Callable[[str], str | None]) 
                     f"found {len(cells)} cells, expected the {len(header)} of the first row. "
                     "Fix: put a cell that contains the delimiter into quotes",
                 )
-            yield start, dict(zip(header, cells, strict=True))
+            yield start, dict(zip(header, map(cell_text, cells), strict=True))
     except csv.Error as error:
         raise refusal(
             f"{name}, row {number + 1}: found text that is not CSV ({str(error)[:80]}). Fix: correct its quotes"
         ) from error
+
+
+def cell_text(cell: str) -> str:
+    """The text of a cell without the apostrophe that keeps a spreadsheet from running it: `'=x` means `=x`."""
+    return re.sub(r"^'(?='*[=+\-@\t\r])", "", cell)
+
+
+def safe_cell(text: str) -> str:
+    """The text as a cell that no spreadsheet runs: with an apostrophe before =, +, - or @. `cell_text` undoes it."""
+    return re.sub(r"^(?='*[=+\-@\t\r])", "'", text)
 
 
 def _columns(line: str, delimiter: str, role_of: Callable[[str], str | None]) -> tuple[int, int]:

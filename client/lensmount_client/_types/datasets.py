@@ -31,6 +31,7 @@ class DatasetReport:
     ignored: int  # files left out because they are not images
     warnings: tuple[DatasetWarning, ...]
     raw: Mapping[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()  # how the zip was read: which folders are its parts, what was passed through
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Dataset:
     report: DatasetReport
     raw: Mapping[str, Any] = field(repr=False)  # the JSON object of the HTTP API
     left_out: Mapping[str, int] = field(default_factory=dict)  # after a push: files not sent, by ".txt" or "hidden"
+    notes: tuple[str, ...] = ()  # after a push: how the folder was read, as `lensmount train` says it
 
     @property
     def reference(self) -> str:

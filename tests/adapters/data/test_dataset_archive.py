@@ -54,6 +54,7 @@ def test_equal_contents_give_equal_bytes_from_a_folder_or_any_zip(draw_folder: D
     assert len({(tmp_path / f"{number}.out").read_bytes() for number in (1, 2, 3, 4)}) == 1
     assert ways[0].digest == f"sha256:{hashlib.sha256((tmp_path / '1.out').read_bytes()).hexdigest()}"
     assert ways[0].size_bytes == (tmp_path / "1.out").stat().st_size
+    assert [way.report.pop("notes") for way in ways][2] == ["The data are in the folder top, which has all the images"]
     assert all(way.report == ways[0].report for way in ways)
 
 

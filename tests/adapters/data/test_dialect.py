@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from lensmount_adapters.data.dialect import csv_rows, jsonl_rows, text_lines
+from lensmount_adapters.data.dialect import cell_text, csv_rows, jsonl_rows, safe_cell, text_lines
 from lensmount_adapters.errors import DatasetError
 
 TEXT = "path,label\nkäse.png,größer\n"
@@ -63,6 +63,16 @@ def test_the_first_line_of_excel_and_delimiters_at_the_ends_change_nothing() -> 
     read = list(csv_rows("x.csv", ["sep=;", "path;label;;", "a.png;cat;;", ""], role))
 
     assert read[1:] == [(3, {"path": "a.png", "label": "cat"})]
+
+
+@pytest.mark.parametrize("text", ["=x", "+ve", "-ve", "@x", "'=x", "''=x", "'x'", "x", "", "'", "\t=x"])
+def test_a_cell_that_no_spreadsheet_runs_is_read_back(text: str) -> None:
+    cell = safe_cell(text)
+
+    assert not cell.startswith(("=", "+", "-", "@", "\t"))
+    assert cell_text(cell) == text
+    read = list(csv_rows("x.csv", ["path,label", f'a.png,"{cell}"'], role))
+    assert read[1][1]["label"] == text
 
 
 def test_json_lines_are_objects_with_their_numbers() -> None:

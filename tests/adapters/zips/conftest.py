@@ -110,6 +110,7 @@ def refusal(opened: Callable[..., Archive]) -> Callable[..., str]:
     def code_of(data: bytes, **limits: int) -> str:
         with pytest.raises(DatasetError) as caught:
             opened(data, **limits)
+        assert "Fix: " in str(caught.value)
         return caught.value.code
 
     return code_of

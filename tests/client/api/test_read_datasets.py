@@ -46,12 +46,15 @@ def test_each_count_of_the_report_has_its_field() -> None:
     assert dataset_of(fields(splits={"train": 4, "test": 1})).report.splits == {"train": 4, "test": 1}
 
 
-def test_the_complete_response_is_kept_with_what_was_not_sent() -> None:
-    dataset = dataset_of(fields(), {".txt": 2})
+def test_the_complete_response_is_kept() -> None:
+    dataset = dataset_of(fields())
     assert dataset.reference == "pets@3"
     assert dataset.raw["report"] == dataset.report.raw == REPORT
-    assert dataset.left_out == {".txt": 2}
-    assert dataset_of(fields()).left_out == {}
+    assert (dataset.left_out, dataset.notes, dataset.report.notes) == ({}, (), ())
+
+
+def test_the_notes_of_the_report_are_read() -> None:
+    assert dataset_of(fields(notes=["The data are in d"])).report.notes == ("The data are in d",)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_json_is_the_object_of_the_api_with_the_files_not_sent(lensmount: Any, f
     pushed = json.loads(lensmount("datasets", "push", str(folder), "--name", "zoo", "--json")[1])
     assert (pushed["name"], pushed["version"], pushed["report"]["formats"]) == ("zoo", 1, {"PNG": 3})
     assert pushed.pop("left_out") == {".txt": 1}
+    assert pushed.pop("notes") == []
     assert json.loads(lensmount("datasets", "show", "zoo", "--json")[1]) == pushed
     assert json.loads(lensmount("datasets", "list", "--json")[1]) == {"datasets": [pushed]}
 

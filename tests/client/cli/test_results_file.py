@@ -9,6 +9,7 @@ import pytest
 
 from lensmount_client import CannotWrite, InvalidInput
 from lensmount_client._cli.results_file import COLUMNS, ResultsFile
+from lensmount_client._files.labels import read_rows
 
 NASTY = ['a,"b".png', "line\nbreak.png", "=1+1.png", "é\udcff.png", "'x';.png"]
 
@@ -43,6 +44,25 @@ def test_a_kill_at_any_byte_loses_at_most_the_last_row(path: Path) -> None:
             for file in NASTY[kept:3]:
                 results.append(row(file))
         assert path.read_bytes() == whole, f"killed after byte {length}"
+
+
+FORMULAS = ["=1+1.png", "+ve", "-ve", "@x", "'=x", "''+y", "\t=z"]
+
+
+def test_no_cell_begins_a_formula_and_every_name_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    names = [*FORMULAS, "'plain'", "cat"]
+    with ResultsFile(path) as results:
+        for number, name in enumerate(names):
+            results.append(row(f"{number}.png") | {"label": name} if number else row(name) | {"label": "x"})
+
+    with path.open(newline="") as file:
+        cells = [cell for read in csv.reader(file) for cell in read]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@\t\r")]
+    with ResultsFile(path) as results:
+        assert ("=1+1.png", "malaria:prod") in results.done
+    labels = [found.label for found in read_rows("labels.csv", path.read_bytes())]
+    assert labels == ["x", *(name.strip() for name in names[1:])]
 
 
 def test_each_row_is_on_disk_as_soon_as_it_is_appended(path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_push_returns_the_report_of_the_server(server: Any, folder: Path) -> N
     assert (report.splits, report.duplicates, report.unreadable) == ({"train": 2, "test": 1}, 2, 1)
     assert report.raw["formats"] == {"PNG": 3}
     assert dataset.raw["report"] == report.raw
-    assert dataset.left_out == {".txt": 1}
+    assert (dataset.left_out, dataset.notes) == ({".txt": 1}, ())
     assert server.training.stored["pets"] == [packed(folder)]
 
 
