@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.field_layouts import Bad
-from tests.layouts import FLAT, PETS, Files, Good, rows_of, table
+from tests.layouts import FLAT, PETS, Files, Good, coco, rows_of, table
 
 ROWS = [(f"images/{n}.png", "cat" if n < 2 else "dog") for n in range(4)]
 
@@ -79,13 +79,67 @@ TABLES_GOOD = {
         },
     ),
     "the number of a fold is no part": table(rows_of("path,label,fold", "images/{n}.png,{label},{n}")),
+    "COCO: equal names in two parts": Good(
+        {f"{part}/{n}.png": None for part in ("train2017", "test") for n in range(2)}
+        | {f"annotations/{part}.json": coco(("0.png", "cat"), ("1.png", "dog")) for part in ("train", "test")},
+        {
+            f"{folder}/{n}.png": ("dog" if n else "cat", part)
+            for folder, part in (("train2017", "train"), ("test", "test"))
+            for n in range(2)
+        },
+    ),
+    "CVAT: subsets": Good(
+        FLAT
+        | {
+            "annotations.xml": "<annotations>"
+            + "".join(
+                f'<image name="{n}.png" subset="{"Test" if n % 2 else "Train"}"><tag label="{label}"/></image>'
+                for n, (_, label) in enumerate(ROWS)
+            )
+            + "</annotations>"
+        },
+        {path: (label, "test" if n % 2 else "train") for n, (path, label) in enumerate(ROWS)},
+    ),
     "commas in a label": Good(
         FLAT | {"labels.csv": rows_of("path,label", 'images/{n}.png,"Pepper, {label}"')},
         {f"images/{n}.png": (f"Pepper, {'cat' if n < 2 else 'dog'}", None) for n in range(4)},
     ),
 }
 
+EACH = json.dumps({f"{n}.png9": {"filename": f"{n}.png", "regions": []} for n in range(4)})
+
 TABLES_BAD = {
+    "VGG's annotator": Bad(
+        FLAT | {"via.json": EACH},
+        "via.json is an export of VGG's annotator VIA, which is not read",
+        ("cat", "dog"),
+        TIDY,
+    ),
+    "a JSON list of rows": Bad(
+        FLAT | {"labels.json": json.dumps([{"path": path, "label": label} for path, label in ROWS])},
+        "labels.json is a JSON list of rows, which is not read",
+        ("cat", "dog"),
+        TIDY,
+    ),
+    "a table of another name": Bad(
+        FLAT | {"train.csv": CSV}, "If train.csv has the labels, rename it to labels.csv", ("cat", "dog"), TIDY
+    ),
+    "a text list": Bad(
+        FLAT | {"train.txt": "images/0.png 0\n"}, "If train.txt has labels, write them into", ("cat", "dog"), TIDY
+    ),
+    "Roboflow's _classes.csv in each part": Bad(
+        {f"{part}/{n}.png": None for part in ("train", "valid") for n in range(2)}
+        | {f"{part}/_classes.csv": "filename, cat, dog\n0.png, 1, 0\n1.png, 0, 1\n" for part in ("train", "valid")},
+        "If train/_classes.csv has labels, write them into a labels.csv",
+        ("cat", "dog"),
+        written("path,label,split\ntrain/0.png,cat,train\ntrain/1.png,dog,train\nvalid/0.png,cat,val\n"),
+    ),
+    "images without a suffix": Bad(
+        {f"{name}/IM000{n}": b"DICM" for name in ("cat", "dog") for n in range(2)},
+        "no images by their names: 4 without a suffix",
+        ("cat", "dog"),
+        lambda files: {f"{name}.dcm": content for name, content in files.items()},
+    ),
     "decimals without quotes": bad(
         rows_of("path,label,age", "images/{n}.png,{label},3,5"), "4 cells, expected the 3", edited(",3,5", ',"3,5"')
     ),

@@ -151,7 +151,10 @@ WITHOUT_TESTS = {
             "_types/inputs.py",  # names of types
             "_files/refusal.py",  # one function
             # Copies of modules in the adapters; tests/test_layouts.py compares them and tries them on every layout.
-            *(f"_files/{name}.py" for name in ("dialect", "exports", "labels", "layout", "listing", "walk")),
+            *(
+                f"_files/{name}.py"
+                for name in (*("dialect", "exports", "finder", "labels", "layout", "listing", "other_exports", "walk"),)
+            ),
             "_cli/extras.py",  # tests/test_extras.py tries every command without its extra
         }
     ),

@@ -35,7 +35,9 @@ from typing import Any
 CLIENT = "client/lensmount_client/_types/training_options.py"
 TABLES = {"docs/training.md": TRAINING_OPTIONS, "docs/jobs.md": JOB_OPTIONS}
 BEGIN, END = "<!-- options: written by `make options` -->\n", "<!-- end of options -->\n"
-LISTING = ("walk", "dialect", "labels", "layout", "exports", "listing")  # modules of data/ and of the client's _files/
+LISTING = (  # modules of data/ and of the client's _files/
+    *("walk", "dialect", "labels", "finder", "layout", "exports", "other_exports", "listing"),
+)
 INDENT, WIDTH = " " * 11, 120
 
 

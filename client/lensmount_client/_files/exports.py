@@ -11,7 +11,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.parsers import expat
@@ -25,6 +25,10 @@ MAX_OBJECTS = 500_000  # of a JSON file; a file of brackets alone would need muc
 MAX_XML_BYTES = 2**18  # of the file of one image
 MAX_EXPORT_FILES = 20  # JSON and CVAT files that are looked into
 _WAY_OUT = "Fix: export it as classification folders, or write a labels.csv with the columns path and label"
+_NO_LABEL = (
+    "Fix: give it a label and export again, leave it out of the export, or write a labels.csv with the columns path "
+    "and label"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class _Image:
 
     name: str
     labels: frozenset[str]
+    split: str | None = None
 
 
 Read = Callable[[str], bytes]
@@ -67,7 +72,7 @@ def read_exports(title: str, files: Sequence[str], read: Read) -> tuple[str, lis
         return None
     kind = found[0][1]
     named = [
-        Named(path, image.name, _label(title, path, kind, image), _part_of_file(path))
+        Named(path, image.name, _label(title, path, kind, image), image.split or _part_of_file(path))
         for path, kind, images in found
         for image in images
     ]
@@ -80,7 +85,7 @@ def _label(title: str, path: str, kind: str, image: _Image) -> str:
     what = f"the labels {listed_names(sorted(image.labels))}" if image.labels else "no label"
     raise refusal(
         f"{title}: {path}: found {what} for {image.name[:80]} in {kind} export, expected one label for each image. "
-        f"{_WAY_OUT}"
+        f"{_WAY_OUT if image.labels else _NO_LABEL}"
     )
 
 
@@ -92,13 +97,18 @@ def _part_of_file(path: str) -> str | None:
     return parts.pop() if len(parts) == 1 else None
 
 
-def _json(data: bytes) -> tuple[str, list[_Image]] | None:
+def load_json(data: bytes) -> Any:
+    """What a JSON file states, or None if it is damaged or huge."""
     if len(data) > MAX_EXPORT_BYTES or data.count(b"{") + data.count(b"[") > MAX_OBJECTS:
         return None
     try:
-        document = json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
+
+
+def _json(data: bytes) -> tuple[str, list[_Image]] | None:
+    document = load_json(data)
     if isinstance(document, dict) and all(
         isinstance(document.get(key), list) for key in ("images", "annotations", "categories")
     ):
@@ -181,10 +191,10 @@ def _cvat(data: bytes) -> tuple[str, list[_Image]] | None:
     images: list[_Image] = []
     for tag, _, attributes in tags:
         if tag == "annotations/image":
-            images.append(_Image(attributes.get("name", ""), frozenset()))
+            images.append(_Image(attributes.get("name", ""), frozenset(), part_of(attributes.get("subset", ""))))
         elif images and tag.startswith("annotations/image/") and tag.count("/") == 2 and "label" in attributes:
             labels = images[-1].labels | {attributes["label"]}
-            images[-1] = _Image(images[-1].name, labels)
+            images[-1] = replace(images[-1], labels=labels)
     return "a CVAT", images
 
 

@@ -182,6 +182,11 @@ def part_of(word: str) -> str | None:
     return _PART_WORDS.get(joined) or _PART_WORDS.get(re.sub("(set|data)$", "", joined))  # trainset, testdata
 
 
+def looks_like_part(name: str) -> str | None:
+    """The part that one of the words of a name stands for: `seg_train`, `train2017`, `1-test`."""
+    return part_of(name) or next((part for word in re.split(r"[\W\d_]+", name) if (part := part_of(word))), None)
+
+
 def _role_of(column: str) -> str | None:
     return _ROLES.get(re.sub(r"[\s_-]+", "", column.lower()))
 

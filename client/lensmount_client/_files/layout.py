@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lensmount_client._files.labels import check_label, part_of
+from lensmount_client._files.labels import check_label, looks_like_part, part_of
 from lensmount_client._files.refusal import refusal
 from lensmount_client._files.walk import listed_names, order_of
 
@@ -302,7 +302,7 @@ def _refuse_some_parts(title: str, inputs: Sequence[str], parts: dict[str, str |
     """Refuse parts with class folders next to other folders, and names that only look like parts (`seg_train`)."""
     deep = {path.partition("/")[0] for path in inputs if path.count("/") > 1}
     named = [top for top, part in parts.items() if part and top in deep]
-    looks = {top: part for top in parts if top in deep and (part := _looks_like_part(top))}
+    looks = {top: part for top in parts if top in deep and (part := looks_like_part(top))}
     others = [top for top in parts if top not in looks]
     if (named and others) or len(set(looks.values())) > 1 or len(looks) == len(parts) > 1:
         others_too = f" next to {listed_names(others)}" if others else ""
@@ -311,11 +311,6 @@ def _refuse_some_parts(title: str, inputs: Sequence[str], parts: dict[str, str |
             "be read in two ways: as parts with class folders in them, or as classes. Fix: for parts, name the folders "
             "train, validation and test, and move all others elsewhere; for classes, say --class-depth 1"
         )
-
-
-def _looks_like_part(name: str) -> str | None:
-    """The part that one of the words of a name stands for: `seg_train`, `train2017`, `1-test`."""
-    return part_of(name) or next((part for word in re.split(r"[\W\d_]+", name) if (part := part_of(word))), None)
 
 
 def _refuse_divisions(title: str, tops: Sequence[str]) -> None:

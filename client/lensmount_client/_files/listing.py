@@ -6,17 +6,17 @@ A copy of adapters/lensmount_adapters/data/listing.py that `make options` writes
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote
 
 from lensmount_client._files.exports import Named, read_exports
-from lensmount_client._files.labels import LABEL_FILES, Row, check_label, check_labels, part_of, read_rows
+from lensmount_client._files.finder import Finder
+from lensmount_client._files.labels import LABEL_FILES, Row, check_label, check_labels, looks_like_part, read_rows
 from lensmount_client._files.layout import Labelled, by_folders, wrapping
+from lensmount_client._files.other_exports import other_export
 from lensmount_client._files.refusal import Refused, refusal
 from lensmount_client._files.walk import (
     bytes_of,
@@ -166,12 +166,26 @@ def list_source(
         whole = _Root(source, listing, inputs, others)
         if export := read_exports(source.title, others, source.read):
             return _by_export(whole, *export)
-        tables = [path for path in root.others if "/" not in path and path.lower().endswith((".csv", ".tsv", ".jsonl"))]
-        if tables:
-            hint = f"If {tables[0]} has the labels, rename it to labels{_suffix(tables[0])}"
-            raise refusal(f"{error}. {hint}", error.code) from None
+        if more := _what_else_there_is(whole, root):
+            raise refusal(f"{error}. {more}", error.code) from None
         raise
     return root.listed(layout.files, layout.notes, layout.plain)
+
+
+def _what_else_there_is(whole: _Root, root: _Root) -> str:
+    """A sentence about the files that may have the labels, or that may be the images."""
+    if not whole.inputs and whole.others:
+        kinds = Counter(_suffix(path) or "without a suffix" for path in whole.others)
+        return f"There are files that are no images by their names: {counted(kinds)}. Convert or unpack them"
+    if other := other_export(whole.others, whole.source.read):
+        return f"{other[1]} is {other[0]}, which is not read: write its labels into a labels.csv"
+    tables = [path for path in root.others if path.lower().endswith((".csv", ".tsv", ".jsonl"))]
+    if at_root := [path for path in tables if "/" not in path]:
+        return f"If {at_root[0]} has the labels, rename it to labels{_suffix(at_root[0])}"
+    tables += [path for path in root.others if path.lower().endswith((".xlsx", ".xls", ".ods", ".parquet", ".txt"))]
+    if tables:
+        return f"If {tables[0]} has labels, write them into a labels.csv next to the images' folders"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +266,7 @@ class _Root:
 
 def _by_labels(root: _Root, name: str) -> Listed:
     """Take the classes from the rows of a file of labels next to the images."""
-    find = _Finder(root.inputs, root.others)
+    find = Finder(root.inputs, root.others)
     files: list[Labelled] = []
     seen: dict[str, Row] = {}
     for row in read_rows(name, _bytes(root.source, name)):
@@ -269,12 +283,16 @@ def _by_labels(root: _Root, name: str) -> Listed:
 
 def _by_export(root: _Root, kind: str, named: list[Named]) -> Listed:
     """Take the classes from the export of an annotation tool."""
-    find = _Finder(root.inputs, root.others)
+    find = Finder(root.inputs, root.others)
     files: dict[str, Labelled] = {}
     for image in named:
         near = f"{image.export.rpartition('/')[0]}/{image.name}"
-        path = near if near in find else find.file_of(f"/{image.name.lstrip('/')}", image.export, image.export)
-        split = image.split or next((part for name in path.split("/")[:-1] if (part := part_of(name))), None)
+        path = (
+            near
+            if near in find
+            else find.file_of(f"/{image.name.lstrip('/')}", image.export, image.export, image.split)
+        )
+        split = image.split or next((part for name in path.split("/")[:-1] if (part := looks_like_part(name))), None)
         if files.setdefault(path, Labelled(path, image.label, None, split)).label != image.label:
             raise refusal(
                 f"{image.export}: found two labels for {path[:80]!r}, expected one label for each image. "
@@ -283,69 +301,6 @@ def _by_export(root: _Root, kind: str, named: list[Named]) -> Listed:
     _require_two(root.source.title, list(files.values()), f"{kind} export")
     said = f"The labels are those of {kind} export ({named[0].export})"
     return root.listed(list(files.values()), [said], False, unused_words="not in the export")
-
-
-class _Finder:
-    """Finds the one file that a row means: by its path, or by the end of it, with or without its suffix."""
-
-    def __init__(self, inputs: Iterable[str], others: Iterable[str]) -> None:
-        self._inputs, self._others = frozenset(inputs), frozenset(others)
-        self._by_name: dict[str, list[str]] | None = None
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._inputs
-
-    def file_of(self, wanted: str, where: str, next_to: str) -> str:
-        if wanted in self._inputs:
-            return wanted
-        if wanted in self._others:
-            raise refusal(
-                f"{where}: found {wanted[:80]!r}, expected an image. Fix: convert it to PNG, or remove the row"
-            )
-        ends = _ends(wanted)
-        by_name = self._names()
-        same = by_name.get(ends[-1].rpartition("/")[2].casefold(), [])
-        for end in ends:
-            found = [path for path in same if _ends_with(path, end)]
-            exact = [path for path in found if path.endswith(end) or path.rpartition(".")[0].endswith(end)]
-            if len(exact or found) == 1:
-                return (exact or found)[0]
-            if found:
-                raise refusal(
-                    f"{where}: found {wanted[:80]!r}, which could be each of {listed_names(found)}, expected one file. "
-                    "Fix: write the whole path with its suffix"
-                )
-        if "%" in wanted and (plain := unquote(wanted)) != wanted:  # as in addresses: cat%20dog.png
-            return self.file_of(plain, where, next_to)
-        stem = ends[-1].rpartition("/")[2].rpartition(".")[0].casefold()
-        near = same or by_name.get(stem, [])
-        hint = f" (there is {near[0][:120]})" if near else ""
-        raise refusal(
-            f"{where}: found no file {wanted[:80]!r} next to {next_to}{hint}. "
-            "Fix: correct the path, which begins at that file's folder, or remove the row"
-        )
-
-    def _names(self) -> dict[str, list[str]]:
-        if self._by_name is None:
-            self._by_name = {}
-            for path in sorted(self._inputs):
-                name = path.rpartition("/")[2].casefold()
-                for key in {name, name.rpartition(".")[0] or name}:
-                    self._by_name.setdefault(key, []).append(path)
-        return self._by_name
-
-
-def _ends(wanted: str) -> list[str]:
-    """What a path may mean, the longest first. Only an absolute path may lose folders at its start."""
-    bare = re.sub(r"^[A-Za-z]:", "", wanted)
-    parts = [part for part in bare.split("/") if part]
-    absolute = bare != wanted or bare.startswith("/")
-    return ["/".join(parts[start:]) for start in range(len(parts) if absolute else 1)] or [wanted]
-
-
-def _ends_with(path: str, end: str) -> bool:
-    folded, end = path.casefold(), end.casefold()
-    return any(p == end or p.endswith(f"/{end}") for p in (folded, folded.rpartition(".")[0]))
 
 
 def _require_two(title: str, files: list[Labelled], name: str) -> None:

@@ -34,7 +34,7 @@ def test_coco_gives_the_category_of_each_image_and_the_part_of_its_name() -> Non
     )
     with pytest.raises(DatasetError, match=r"a\.json: found the labels cat, dog for 1\.jpg in a COCO export"):
         read({"a.json": coco((1, 5), (1, 6), (2, 6))})
-    with pytest.raises(DatasetError, match=r"found no label for 2\.jpg.*Fix: export it as classification folders"):
+    with pytest.raises(DatasetError, match=r"found no label for 2\.jpg.*Fix: give it a label"):
         read({"a.json": coco((1, 5))})
 
 
