@@ -18,6 +18,7 @@ from tests.refused_layouts import BAD, REFUSED_AS_ZIP
 
 from lensmount_adapters.data.dataset import list_folder, read_folder
 from lensmount_adapters.data.dataset_archive import write_dataset_archive
+from lensmount_adapters.data.split import split_folder
 from lensmount_adapters.data.walk import MAX_PATH_BYTES
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
@@ -264,3 +265,47 @@ def test_a_file_of_labels_itself_is_trained_on_and_pushed(tmp_path: Path) -> Non
 
     assert labelled(admitted(tmp_path / "p.zip")) == labelled(list_folder(root / "my labels.csv"))
     assert list_folder(root / "my labels.csv").classes == ("a", "b")
+
+
+# What push accepts, a job can train
+
+ALIKE = image("the same")
+TOLD: dict[str, Files] = {
+    "one group for each class": {f"{n}.png": None for n in range(40)}
+    | {"labels.csv": "path,label,patient\n" + "".join(f"{n}.png,{'ab'[n % 2]},p{n % 2}\n" for n in range(40))},
+    "a class of copies": images("dog", each=20) | {f"cat/{n}.png": ALIKE for n in range(20)},
+    "three images of each class": images("cat", "dog", each=3),
+    "all images stated as test": images("test/cat", "test/dog", each=20),
+    "all images stated as validation": images("val/cat", "val/dog", each=20),
+    "one image for training": images("train/cat", "test/cat", "test/dog", each=20) | images("train/dog", each=1),
+    "one patient in all parts": {f"{n}.png": None for n in range(40)}
+    | {
+        "labels.csv": "path,label,patient,split\n"
+        + "".join(f"{n}.png,{'ab'[n % 2]},p,{'train' if n < 20 else 'test'}\n" for n in range(40))
+    },
+}
+CAN_TRAIN: dict[str, Files] = {
+    "thirty of each class": images("cat", "dog", each=30),
+    "all images stated as training": images("train/cat", "train/dog", each=30),
+    "a class that the test part lacks": images("train/cat", "train/dog", "val/cat", "val/dog", "test/cat", each=10),
+    "a label of 255 letters": images("x" * 255, "dog", each=30),
+}
+
+
+@pytest.mark.parametrize("name", [*TOLD, *CAN_TRAIN])
+def test_push_says_so_exactly_if_a_job_with_the_default_options_cannot_split(name: str, tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", TOLD.get(name) or CAN_TRAIN[name])
+    pushed(root, tmp_path / "p.zip", None)
+
+    with (tmp_path / "stored.zip").open("wb") as file:
+        report = write_dataset_archive(list_folder(tmp_path / "p.zip"), file).report
+
+    warned = [warning["message"] for warning in report["warnings"] if warning["code"] == "cannot_split"]
+    assert len(warned) == (name in TOLD)
+    assert all("Fix: " in message for message in warned)
+    stored = read_folder(tmp_path / "stored.zip")
+    if warned:
+        with pytest.raises(DatasetError):
+            split_folder(stored, seed=0)
+    else:
+        assert set(stored.labels().tolist()) == {stored.samples[index].label for index in split_folder(stored, 0).train}

@@ -77,22 +77,31 @@ def split_with(folder: ImageFolder, options: SplitOptions) -> Split:
 
 
 def _numbers(folder: ImageFolder, options: SplitOptions) -> str:
-    groups = Counter(label for label, _ in {(sample.label, sample.group) for sample in folder.samples})
-    counts = Counter(sample.label for sample in folder.samples)
+    """The images of the smallest class that are not stated for another part than training, and how many are enough."""
+    free = [sample for sample in folder.samples if sample.split in (None, "train")]
+    groups = Counter(label for label, _ in {(sample.label, sample.group) for sample in free})
+    counts = Counter(sample.label for sample in free)
     fewest = min(range(len(folder.classes)), key=lambda label: (groups[label], label))
     in_groups = "" if groups[fewest] == counts[fewest] else f" in {groups[fewest]} group(s)"
-    enough = _enough(len(folder.classes), options)
+    where = "" if len(free) == len(folder.samples) else " that are not stated for validation or test"
+    stated = {sample.split for sample in folder.samples}
+    enough = _enough(
+        len(folder.classes),
+        options.seed,
+        0 if "validation" in stated else options.validation_fraction,
+        0 if "test" in stated else options.test_fraction,
+    )
     each = " of each class, all in different groups" if in_groups else " of each class"
     expected = f", expected at least {enough}{each}" if enough else ""
-    return f"Found {counts[fewest]} image(s){in_groups} of {folder.classes[fewest][:80]!r}{expected}."
+    return f"Found {counts[fewest]} image(s){in_groups} of {folder.classes[fewest][:80]!r}{where}{expected}."
 
 
-def _enough(classes: int, options: SplitOptions) -> int:
+def _enough(classes: int, seed: int, validation_fraction: float, test_fraction: float) -> int:
     """The number of images of each class from which on classes of equal size can be split; 0 if it is not known."""
-    for count in range(2, _MANY):
+    for count in range(1, _MANY):
         labels = [label for label in range(min(classes, 4)) for _ in range(count)]
         try:
-            split_samples(labels, range(len(labels)), options.seed, options.validation_fraction, options.test_fraction)
+            split_samples(labels, range(len(labels)), seed, validation_fraction, test_fraction)
         except DatasetError:
             continue
         return count
@@ -121,6 +130,8 @@ def as_options(validation: float, test: float) -> str:
 
 def _cure(folder: ImageFolder, options: SplitOptions) -> str:
     fractions = fractions_that_work(folder, options)
+    if fractions is None and any(sample.split in ("validation", "test") for sample in folder.samples):
+        return "state train for images of each class, or add images of each class for training"
     if fractions is None:
         return "add images (or groups) of each class, or state another split"
     return f"add images, or train with {'no shots and ' if options.shots else ''}{as_options(*fractions)}"

@@ -100,7 +100,32 @@ def test_nothing_works_if_a_class_has_one_group_only_and_is_held_out() -> None:
     assert fractions_that_work(folder_of(images(2, 2, split="test"))) is None
     reason = why_no_split(folder_of(images(2, 2, split="test")))
     assert reason is not None
-    assert "state another split" in reason
+    assert "Found 0 image(s) of 'a' that are not stated for validation or test" in reason
+    assert "Fix: state train for images of each class" in reason
+
+
+@pytest.mark.parametrize("stated", [("test",), ("validation",), ("validation", "test")])
+@pytest.mark.parametrize("few", [0, 1, 2])
+def test_next_to_stated_parts_the_advised_number_of_images_for_training_works(stated: Sequence[str], few: int) -> None:
+    def with_train(count: int) -> list[StatedImage]:
+        held_out = [
+            StatedImage(f"{label}/{part}{n}.png", label, None, part, f"{label}{part}{n}")
+            for label in "ab"
+            for part in stated
+            for n in range(9)
+        ]
+        return held_out + images(count, count, split="train")
+
+    reason = why_no_split(folder_of(with_train(few)))
+
+    if reason is None:
+        assert stated == ("validation", "test")
+        assert few > 0
+        return
+    enough = re.search(r"Found (\d) image\(s\) of 'a' that are not stated .*, expected at least (\d+) of each", reason)
+    assert enough is not None
+    assert int(enough[1]) == few
+    assert why_no_split(folder_of(with_train(int(enough[2])))) is None
 
 
 def test_the_rows_of_a_manifest_are_read() -> None:
