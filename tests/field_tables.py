@@ -18,7 +18,7 @@ def lines(**more: Any) -> str:
 
 
 def written(text: str, name: str = "labels.csv") -> Callable[[Files], Files]:
-    """Write the file of labels anew, as a refusal advises."""
+    """Write the file of labels again, as a refusal advises."""
     return lambda files: files | {name: text}
 
 
@@ -136,7 +136,7 @@ TABLES_BAD = {
     ),
     "images without a suffix": Bad(
         {f"{name}/IM000{n}": b"DICM" for name in ("cat", "dog") for n in range(2)},
-        "no images by their names: 4 without a suffix",
+        "not those of images: 4 without a suffix",
         ("cat", "dog"),
         lambda files: {f"{name}.dcm": content for name, content in files.items()},
     ),

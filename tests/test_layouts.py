@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.refused_layouts import BAD, REFUSED_AS_ZIP
 
 from lensmount_adapters.data.dataset import list_folder, read_folder
 from lensmount_adapters.data.dataset_archive import write_dataset_archive
+from lensmount_adapters.data.listing import SPECIAL
 from lensmount_adapters.data.split import split_folder
 from lensmount_adapters.data.walk import MAX_PATH_BYTES
 from lensmount_adapters.errors import DatasetError
@@ -202,6 +205,23 @@ def test_links_to_files_and_folders_are_followed_and_a_circle_is_left_out(tmp_pa
     assert {Path(path).relative_to(root).as_posix() for path in paths.find_images(root)} == wanted
     assert left_out == dict(listed.left_out) == {"links to a folder above them or to nothing": 2}
     assert set(listed.ignored) == {"dog/again", "old.txt"}
+
+
+def test_pipes_and_sockets_are_counted_and_never_opened(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", CATS)
+    os.mkfifo(root / "cat" / "9.png")
+    os.mkfifo(root / "labels.csv")
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.open(root, os.O_RDONLY)  # the path of a socket has at most 107 bytes
+        listening.bind(f"/proc/self/fd/{here}/s")
+        os.close(here)
+    counts: Counter[str] = Counter()
+
+    listed = list_folder(root)
+
+    assert len(listed.files) == len(list(paths.find_images(root, counts))) == 4
+    assert set(listed.ignored) == {"cat/9.png", "labels.csv", "s"}
+    assert dict(listed.left_out) == pushed(root, tmp_path / "p.zip", None) == counts == {SPECIAL: 3}
 
 
 @pytest.mark.parametrize("name", ["cat/9.png", "bird"])

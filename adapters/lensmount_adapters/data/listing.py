@@ -29,7 +29,9 @@ from lensmount_adapters.data.walk import (
     walk,
 )
 
+KINDS = ("file", "folder", "hidden", "loop", "broken", "special")  # of `walk`, in the order of Listing's fields
 LINKS = "links to a folder above them or to nothing"
+SPECIAL = "pipes, sockets and devices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Listing:
     """Paths below the root, POSIX style, sorted folder by folder. `folders` are all folders below the root.
 
     `hidden` are files and folders (with a slash at the end) that are passed over: see `walk.is_passed_over`. `links`
-    are links that lead to a folder above them. `broken` are links that lead to nothing.
+    are links that lead to a folder above them. `broken` are links that lead to nothing. `special` are pipes, sockets
+    and devices, which are never opened.
     """
 
     files: tuple[str, ...]
@@ -45,6 +48,7 @@ class Listing:
     hidden: tuple[str, ...]
     links: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
+    special: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -80,10 +84,10 @@ class FolderSource:
         return str(self.root)
 
     def list(self) -> Listing:
-        kinds: dict[str, list[str]] = {kind: [] for kind in ("file", "folder", "hidden", "loop", "broken", "special")}
+        kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
         for found in walk(os.fspath(self.path_of(""))):
             kinds[found.kind].append(found.path)
-        return Listing(*(tuple(sorted(kinds[k], key=order_of)) for k in ("file", "folder", "hidden", "loop", "broken")))
+        return Listing(*(tuple(sorted(kinds[kind], key=order_of)) for kind in KINDS))
 
     def has(self, path: str) -> bool:
         return self.path_of(path).is_file()
@@ -176,7 +180,7 @@ def _what_else_there_is(whole: _Root, root: _Root) -> str:
     """A sentence about the files that may have the labels, or that may be the images."""
     if not whole.inputs and whole.others:
         kinds = Counter(_suffix(path) or "without a suffix" for path in whole.others)
-        return f"There are files that are no images by their names: {counted(kinds)}. Convert or unpack them"
+        return f"There are only files whose names are not those of images: {counted(kinds)}. Convert or unpack them"
     if other := other_export(whole.others, whole.source.read):
         return f"{other[1]} is {other[0]}, which is not read: write its labels into a labels.csv"
     tables = [path for path in root.others if path.lower().endswith((".csv", ".tsv", ".jsonl"))]
@@ -225,11 +229,13 @@ class _Root:
         exact = [path for path in (*self.others, *around) if path != label_file and path not in self.around]
         hidden = [path.removeprefix(self.prefix) for path in self.listing.hidden]
         links = [path.removeprefix(self.prefix) for path in (*self.listing.links, *self.listing.broken)]
+        special = [path.removeprefix(self.prefix) for path in self.listing.special]
         kinds = Counter(_suffix(path) or "without a suffix" for path in exact)
         kinds[unused_words or (f"not in {label_file}" if label_file else "outside class folders")] = len(unused)
         kinds["hidden folders"] = sum(path.endswith("/") for path in hidden)
         kinds["hidden"] = len(hidden) - kinds["hidden folders"]
         kinds[LINKS] = len(links)
+        kinds[SPECIAL] = len(special)
         if self.prefix:
             where = "next to which images are left out" if self.around else "which has all the images"
             notes = [f"The data are in the folder {self.prefix[:-1]}, {where}", *notes]
@@ -237,7 +243,7 @@ class _Root:
             self.source,
             tuple(index),
             ordered,
-            tuple(sorted((*unused, *exact, *links), key=order_of)),
+            tuple(sorted((*unused, *exact, *links, *special), key=order_of)),
             tuple(hidden),
             {kind: count for kind, count in sorted(kinds.items()) if count},
             tuple(notes),

@@ -236,7 +236,7 @@ def _with_parts_below(title: str, inputs: Sequence[str], class_depth: int | None
             return None
         raise refusal(
             f"{title}: found parts of a split in class folders, and {len(outside)} image(s) outside them (such as "
-            f"{outside[0]}). Fix: move them into a part, or say --class-depth 1, which splits all images anew"
+            f"{outside[0]}). Fix: move them into a part, or say --class-depth 1, which splits all images again"
         )
     below = {parts[2] for parts in names if len(parts) > 2}
     if class_depth is None and len(below) > 1 and not all(map(_is_unit, below)):
@@ -325,7 +325,7 @@ def _refuse_divisions(title: str, tops: Sequence[str]) -> None:
 
 
 def _refuse_unlabelled(title: str, labels: Sequence[str]) -> None:
-    """Refuse `no_label` or `unlabeled` as a class: annotation tools put there what has none."""
+    """Refuse `no_label` or `unlabeled` as a class: annotation tools put images without one there."""
     if found := [label for label in labels if _word(label) in _UNLABELLED]:
         raise refusal(
             f"{title}: found the folder {found[0]}, which can be read in two ways: as a class, or as images without a "

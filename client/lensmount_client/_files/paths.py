@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
-from lensmount_client._files.listing import LINKS, counted
+from lensmount_client._files.listing import LINKS, SPECIAL, counted
 from lensmount_client._files.walk import check_names, is_input_name, walk
 
 MAX_NAMES = 1000  # of a folder that are compared with a missing name
@@ -79,6 +79,8 @@ def _walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
             left_out["hidden folders" if found.path.endswith("/") else "hidden"] += 1
         elif found.kind in ("loop", "broken"):
             left_out[LINKS] += 1
+        elif found.kind == "special":
+            left_out[SPECIAL] += 1
         elif found.kind == "file":
             left_out[Path(found.path).suffix.lower() or "without a suffix"] += 1
     if empty:
