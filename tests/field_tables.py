@@ -164,6 +164,14 @@ TABLES_BAD = {
     "an error of Excel as label": bad(
         CSV.replace("0.png,cat", "0.png,#REF!"), "the label #REF!", edited("#REF!", "cat")
     ),
+    "run lengths of masks": bad(
+        "ImageId,EncodedPixels\n0.png,1 5 6 7\n", "row 1: found the columns encodedpixels of boxes or outlines", TIDY
+    ),
+    "VGG's annotator in CSV": bad(
+        "filename,file_size,region_count,region_id,region_shape_attributes,region_attributes\n0.png,9,0,0,{},{}\n",
+        "row 1: found the columns region_shape_attributes, region_attributes of boxes",
+        TIDY,
+    ),
     "measurements": bad(
         "path,label\nimages/0.png,0.132\nimages/1.png,4.5\nimages/2.png,2.25\nimages/3.png,9\n",
         "row 2: found the number 0.132.*a measurement cannot be a class",

@@ -241,7 +241,7 @@ def fields(kind: type[Any]) -> set[str]:
         (_results.VersionInfo, schemas.VersionDetail, set(), set()),
         (_results.Alias, schemas.AliasInfo, set(), set()),
         (lensmount_client.Mask, schemas.Mask, set(), set()),
-        (lensmount_client.Dataset, schemas.DatasetInfo, {"raw", "left_out"}, set()),
+        (lensmount_client.Dataset, schemas.DatasetInfo, {"raw", "left_out", "notes"}, set()),
         (lensmount_client.Problem, schemas.Problem, {"retry_after_s", "errors", "limit", "more"}, {"type"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -56,6 +56,12 @@ _SEVERAL = (
     "found several labels of one image ({}), expected one: an image has exactly one class. "
     "Fix: keep one label of each image, or train one adapter for each label"
 )
+_BOXES = frozenset(
+    {
+        *("xmin", "x_min", "bbox", "bbox_x", "encodedpixels", "encoded_pixels", "rle", "segmentation", "points"),
+        *("region_shape_attributes", "region_attributes"),  # VGG's annotator VIA
+    }
+)
 _FLAGS = ("0", "1", "0.0", "1.0", "true", "false")
 _MISSING = frozenset(
     {
@@ -216,6 +222,13 @@ def _columns(
             order = _COLUMNS[role]
             columns[role] = (exact or sorted(found, key=lambda c: order.index(re.sub(r"[\s_-]+", "", c.lower()))))[0]
     missing = [role for role in ("path", "label") if role not in columns]
+    if "label" in missing and required and (boxes := [column for column in header if column.lower() in _BOXES]):
+        refuse_row(
+            name,
+            number,
+            f"found the columns {listed_names(boxes)} of boxes or outlines, expected a label of the whole image. "
+            "Fix: write a column label with the one label of each image",
+        )
     if missing and required:
         if missing == ["label"] and (flags := _flag_columns(header, columns["path"], table)):
             refuse_row(
