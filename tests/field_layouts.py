@@ -216,10 +216,16 @@ FIELD_BAD = {
         lambda files: {f"{p[7:].split('_')[0]}/{p[7:]}": c for p, c in files.items()},
     ),
     "a space at the end of a name": Bad(
-        images("cat ", "dog"), "a space at the beginning or end.*Fix: rename", ("cat", "dog"), move("cat ", "cat")
+        images("cat ", "dog"),
+        "a space, or .* at the beginning or end.*Fix: rename",
+        ("cat", "dog"),
+        move("cat ", "cat"),
     ),
     "a space at the beginning of a name": Bad(
-        images(" cat", "dog"), "a space at the beginning or end", ("cat", "dog"), move(" cat", "cat")
+        images(" cat", "dog"), "a space, or .* at the beginning or end", ("cat", "dog"), move(" cat", "cat")
+    ),
+    "a character that is not seen at the end of a name": Bad(
+        images("cat\u200b", "dog"), "not seen, at the beginning or end", ("cat", "dog"), move("cat\u200b", "cat")
     ),
     "a name with a bar": Bad(
         images("a|b", "dog"), r"several labels of one image \(a.b\)", ("ab", "dog"), move("a|b", "ab")
@@ -238,7 +244,7 @@ FIELD_BAD = {
         images("Manifest.jsonl", "dog"), "the name of the list", ("dog", "m"), move("Manifest.jsonl", "m")
     ),
     "names that differ in what is not seen": Bad(
-        images("cat", "cat\u200b", "dog"), "characters that are not seen", ("cat", "dog"), without("cat\u200b")
+        images("cat", "c\u200bat", "dog"), "characters that are not seen", ("cat", "dog"), without("c\u200bat")
     ),
     "names that differ in spaces": Bad(
         images("big cat", "big  cat", "dog"), "differ only in spaces", ("big cat", "dog"), without("big  cat")

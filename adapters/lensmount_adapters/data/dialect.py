@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from lensmount_adapters.data.refusal import refusal
+from lensmount_adapters.data.walk import UNSEEN, bare
 
 MAX_LINE_CHARACTERS = 16 * 1024
 DELIMITERS = ",;\t|"
-UNSEEN = "\ufeff\u200b\u2060"  # byte-order marks and empty spaces, which programs leave around cells
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -114,7 +114,7 @@ def csv_rows(name: str, lines: list[str], role_of: Callable[[str], str | None]) 
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
-                header = [cell.strip().strip(UNSEEN).strip().lower() for cell in cells]
+                header = [bare(cell).lower() for cell in cells]
                 while header and not header[-1]:  # a delimiter at the end of each line
                     header.pop()
                 if twice := [cell for cell in header if role_of(cell) and header.count(cell) > 1]:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lensmount_client._files.dialect import UNSEEN, csv_rows, jsonl_rows, refuse_row, text_lines
+from lensmount_client._files.dialect import csv_rows, jsonl_rows, refuse_row, text_lines
 from lensmount_client._files.refusal import refusal
-from lensmount_client._files.walk import composed, listed_names
+from lensmount_client._files.walk import bare, composed, listed_names
 
 LABEL_FILES = (
     *("manifest.jsonl", "manifest.csv", "labels.csv"),
@@ -148,8 +148,8 @@ def check_label(label: str) -> str | None:
         return "found an empty label"
     if len(label) > MAX_LABEL_CHARACTERS:
         return f"found a label of {len(label)} characters, expected at most {MAX_LABEL_CHARACTERS}"
-    if label != label.strip():
-        return f"found a space at the beginning or end of the label {label!r}"
+    if label != bare(label):
+        return f"found a space, or a character that is not seen, at the beginning or end of the label {label!r}"
     return "found a control character in a label" if re.search(r"[\x00-\x1f\x7f]", label) else None
 
 
@@ -312,7 +312,7 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
             number,
             f"found a {what} that is not text, expected text. Fix: write it in quotes, as in {what!r}: 'a'",
         )
-    text = value.strip().strip(UNSEEN).strip()
+    text = bare(value)
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
         refuse_row(name, number, f"found a control character in its {what}. Fix: write it in one line of plain text")
     if len(text) > 1024:

@@ -16,6 +16,7 @@ from typing import Literal
 from lensmount_client._files.refusal import refusal
 
 MAX_PATH_BYTES = 1024  # of an image below the dataset, in UTF-8; the same in a zip (ArchiveLimits.max_name_bytes)
+UNSEEN = "\ufeff\u200b\u2060"  # byte-order marks and empty spaces, which programs leave around names
 MAX_FOLDERS = 32  # above one file
 
 _LEFTOVERS = frozenset(
@@ -168,11 +169,18 @@ def check_portable(path: str) -> None:
         what = "a backslash, which divides folders on Windows"
     elif re.match("[A-Za-z]:", path):
         what = "a letter and a colon at its beginning, which name a drive on Windows"
-    elif path != path.strip():
-        what = "a space at its beginning or end"
+    elif path != bare(path):
+        what = "a space, or a character that is not seen, at its beginning or end"
     else:
         return
     raise refusal(f"{path!r}: found {what}, expected a path that is the same everywhere. Fix: rename it")
+
+
+def bare(text: str) -> str:
+    """The text without spaces and characters that are not seen at its ends, as a cell of a table is read."""
+    while (shorter := text.strip().strip(UNSEEN)) != text:
+        text = shorter
+    return text
 
 
 def check_depth(path: str) -> None:
