@@ -37,7 +37,9 @@ _TAGS = (
 )
 _GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 _COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-_MOST_ELEMENTS = 20_000
+_MOST_TAGS = 20_000
+_MOST_SEQUENCE_BYTES = 1 << 18  # of a sequence that is kept; a VOI table of 65,536 entries takes half of it
+_MOST_READS = 2 * _MOST_TAGS  # a tag or an item takes at least one
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPORT = "export it from your viewer as PNG"
 
@@ -48,6 +50,8 @@ def decode_dicom(data: bytes, limits: ImageLimits) -> Image.Image:
         return _decoded(data, limits)
     except (ImageError, MemoryError):
         raise
+    except RecursionError:
+        failed = "a RecursionError, because its sequences are nested too deeply"
     except Exception as error:  # pydicom may raise anything, and its words may quote what is private
         failed = type(error).__name__
     raise ImageInvalid(f"the decoder of a DICOM file failed with {failed}. Fix: check that the file is complete")
@@ -58,8 +62,9 @@ def _decoded(data: bytes, limits: ImageLimits) -> Image.Image:
     if _DEFLATED in data[:2048]:
         raise ImageInvalid(f"found a DICOM file whose tags are deflated, expected plain tags. Fix: {_EXPORT}")
     file: Any = pydicom.filereader.read_partial(
-        io.BytesIO(data), stop_when=_counted(), force=True, specific_tags=[pydicom.tag.Tag(name) for name in _TAGS]
+        _Metered(data), force=True, specific_tags=[pydicom.tag.Tag(name) for name in _TAGS]
     )
+    _check_sequences(file)
     if "PixelData" not in file or "Rows" not in file or "Columns" not in file:
         raise ImageInvalid("found a DICOM file without an image, expected pixels. Fix: choose the file of the image")
     limits.check_size(int(file.Columns), int(file.Rows))
@@ -93,18 +98,27 @@ def _pydicom() -> Any:
     return pydicom
 
 
-def _counted() -> Any:
-    """A callback that pydicom calls before each tag. It stops a file of millions of tags."""
-    seen = 0
+class _Metered(io.BytesIO):
+    """A file that stops its reader after so many reads. It sees nested tags and empty items too, unlike a callback."""
 
-    def stop(tag: int, vr: str | None, length: int) -> bool:
-        nonlocal seen
-        seen += 1
-        if seen > _MOST_ELEMENTS:
-            raise ImageTooLarge(f"found a DICOM file of more than {_MOST_ELEMENTS} tags. Fix: {_EXPORT}")
-        return False
+    reads = 0
 
-    return stop
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MOST_READS:
+            raise ImageTooLarge(f"found a DICOM file of more than {_MOST_TAGS} tags. Fix: {_EXPORT}")
+        return super().read(size)
+
+
+def _check_sequences(file: Any) -> None:
+    """Refuse a large sequence of a stated length, which pydicom parses only when it is used."""
+    for name in (name for name in _TAGS if name.endswith("Sequence")):
+        raw = file.get_item(name)
+        if raw is not None and isinstance(raw.value, bytes) and len(raw.value) > _MOST_SEQUENCE_BYTES:
+            raise ImageTooLarge(
+                f"found a DICOM sequence of {len(raw.value)} bytes, expected at most {_MOST_SEQUENCE_BYTES}. "
+                f"Fix: {_EXPORT}"
+            )
 
 
 def _guessed_syntax(file: Any) -> str:
@@ -120,13 +134,19 @@ def _named(pydicom: Any, syntax: str) -> str:
 def _shown(file: Any, samples: np.ndarray, stored: int, signed: bool) -> Image.Image:
     photometric = str(file.get("PhotometricInterpretation", ""))
     if photometric in ("MONOCHROME1", "MONOCHROME2") and samples.ndim == 2:
+        if 8 * samples.itemsize < stored:
+            raise refused_samples(f"8-bit samples in a DICOM file of {stored} bits", _EXPORT)
         table = _grey_table(file, stored, signed)
         grey = table[samples.view(f"u{samples.itemsize}") & ((1 << stored) - 1)]
         return image_of(255 - grey if photometric == "MONOCHROME1" else grey)
     if photometric == "PALETTE COLOR" and samples.ndim == 2:
-        colours = _pydicom().pixels.apply_color_lut(samples, file)
+        if "RedPaletteColorLookupTableData" not in file:
+            raise refused_samples("a DICOM file of a segmented palette", _EXPORT)
+        colours = _pydicom().pixels.apply_color_lut(samples & ((1 << min(stored, 8 * samples.itemsize)) - 1), file)
         return image_of(to_8_bits(colours, 8 * colours.itemsize))
-    if samples.ndim == 3 and samples.shape[2] == 3 and stored == 8:  # frame_samples has turned YBR into RGB
+    if (
+        photometric in _COLOURS and samples.ndim == 3 and samples.shape[2] == 3 and stored == 8
+    ):  # frame_samples has turned YBR into RGB
         return image_of(samples.view(np.uint8))
     colours = photometric if photometric in _COLOURS else "other"
     raise refused_samples(f"a DICOM file of {colours} pixels of {stored} bits", _EXPORT)
@@ -142,8 +162,7 @@ def _grey_table(file: Any, stored: int, signed: bool) -> np.ndarray:
     slope, intercept = _number(file, "RescaleSlope", 1.0), _number(file, "RescaleIntercept", 0.0)
     window = _window(file)
     if window is None and "VOILUTSequence" in file:
-        shown = _pydicom().pixels.apply_voi((slope * values + intercept).round().astype(np.int32), file)
-        return to_8_bits(shown.astype(np.uint16), int(file.VOILUTSequence[0].LUTDescriptor[2]))
+        return _by_table(file.VOILUTSequence[0], slope * values + intercept, signed)
     if window is None:
         return to_8_bits((values + (half if signed else 0)).astype(np.uint16), stored)
     return _windowed(slope * values + intercept, *window)
@@ -160,6 +179,21 @@ def _windowed(values: np.ndarray, centre: float, width: float, function: str) ->
         shown = (values - (centre - 0.5)) / (width - 1) + 0.5
     grey: np.ndarray = np.floor(shown.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return grey
+
+
+def _by_table(item: Any, values: np.ndarray, signed: bool) -> np.ndarray:
+    """Look the values up in a VOI table (PS3.3 C.11.2.1.1). Its entries take 16 bits, or 8 where writers pack them."""
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count or 1 << 16
+    first -= (1 << 16) if signed and first >= 1 << 15 else 0
+    data = item.LUTData
+    entries = np.array(data) if not isinstance(data, bytes) else np.frombuffer(data, "<u2", len(data) // 2)
+    if isinstance(data, bytes) and bits <= 8 and len(data) in (count, count + 1):
+        entries = np.frombuffer(data, np.uint8)
+    if entries.size < count or not 1 <= bits <= 16:
+        raise ImageInvalid(f"found {entries.size} of {count} entries of {bits} bits in a VOI table. Fix: {_EXPORT}")
+    places = (values.round() - first).clip(0, count - 1).astype(np.int64)
+    return to_8_bits(entries[places].astype(np.uint16), bits)
 
 
 def _window(file: Any) -> tuple[float, float, str] | None:

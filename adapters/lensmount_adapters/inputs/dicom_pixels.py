@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lensmount_adapters.errors import ImageInvalid
+from lensmount_adapters.errors import ImageInvalid, ImageTooLarge
 from lensmount_adapters.inputs.jpeg2000 import jpeg2000_samples
-from lensmount_adapters.inputs.jpeg_header import jpeg_size
+from lensmount_adapters.inputs.jpeg_header import check_jpeg_is_whole, jpeg_size
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.pixels import refused_samples
 
@@ -21,6 +21,7 @@ _LOSSLESS_JPEG = (f"{_ROOT}.4.57", f"{_ROOT}.4.70")
 _JPEG_2000 = (f"{_ROOT}.4.90", f"{_ROOT}.4.91")
 # JPEG-LS is left out: its decoder takes ten seconds over a frame that ends too early.
 SUPPORTED = {*NATIVE, RLE, *_JPEG, *_LOSSLESS_JPEG, *_JPEG_2000}
+_MOST_FRAGMENTS = 20_000
 _EXPORT = "export it from your viewer as PNG"
 
 
@@ -35,10 +36,6 @@ def frame_samples(file: Any, syntax: str, limits: ImageLimits) -> np.ndarray:
     photometric = str(file.get("PhotometricInterpretation", ""))
     if syntax in NATIVE or syntax == RLE:
         samples = _native(file, syntax, shape) if syntax in NATIVE else _rle(file, shape)
-        if photometric in ("YBR_FULL", "YBR_FULL_422"):
-            import pydicom.pixels
-
-            samples = pydicom.pixels.convert_color_space(samples, "YBR_FULL", "RGB")
     else:
         samples = _compressed(_frame(file), syntax, shape, photometric, limits)
     if samples.shape[:2] != shape[:2] or samples.size != np.prod(shape):
@@ -46,7 +43,20 @@ def frame_samples(file: Any, syntax: str, limits: ImageLimits) -> np.ndarray:
             f"found {' x '.join(map(str, samples.shape))} samples in a DICOM file of {' x '.join(map(str, shape))}. "
             f"Fix: {_EXPORT}"
         )
+    if shape[2] == 3 and syntax not in _JPEG:  # whose decoder gives RGB
+        return _as_rgb(samples, photometric, syntax)
     return samples[..., 0] if samples.ndim == 3 and shape[2] == 1 else samples
+
+
+def _as_rgb(samples: np.ndarray, photometric: str, syntax: str) -> np.ndarray:
+    if photometric in ("YBR_FULL", "YBR_FULL_422"):
+        import pydicom.pixels
+
+        rgb: np.ndarray = pydicom.pixels.convert_color_space(samples, "YBR_FULL", "RGB")
+        return rgb
+    if photometric in ("YBR_RCT", "YBR_ICT") and syntax not in _JPEG_2000:
+        raise refused_samples("a DICOM file of the colours of JPEG 2000 without its compression", _EXPORT)
+    return samples
 
 
 def _native(file: Any, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
@@ -82,6 +92,8 @@ def _check_length(found: int, expected: int) -> None:
 def _frame(file: Any) -> bytes:
     from pydicom.encaps import generate_frames
 
+    if file.PixelData.count(b"\xfe\xff\0\xe0") > _MOST_FRAGMENTS:
+        raise ImageTooLarge(f"found a DICOM frame of more than {_MOST_FRAGMENTS} fragments. Fix: {_EXPORT}")
     frame: bytes = next(iter(generate_frames(file.PixelData, number_of_frames=1)))
     return frame
 
@@ -112,6 +124,7 @@ def _compressed(
             f"found a JPEG of {' x '.join(map(str, found))} in a DICOM file of {' x '.join(map(str, shape))}. "
             f"Fix: {_EXPORT}"
         )
+    check_jpeg_is_whole(frame)
     if syntax in _LOSSLESS_JPEG:
         return np.asarray(imagecodecs.jpegsof3_decode(frame))
     if shape[2] == 1:

@@ -30,6 +30,16 @@ def jpeg_size(data: bytes) -> tuple[int, int, int]:
     return jpeg_frame(data)[2:]
 
 
+def check_jpeg_is_whole(data: bytes) -> None:
+    """Raise ImageInvalid if no end marker follows the pixels. Decoders fill what is missing without a word."""
+    start = next((end for marker, _, end in _segments(data) if marker == _SCAN), 0)
+    if data.rfind(b"\xff\xd9", start) < 0:
+        raise ImageInvalid(
+            "found a JPEG whose end marker is missing, so its pixels are cut. Fix: send the whole file",
+            code="image_truncated",
+        )
+
+
 def metadata_of(data: bytes) -> tuple[bytes | None, bytes | None]:
     """Return the first EXIF block and the first XMP packet, or None for each that is not there."""
     exif = xmp = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,86 @@ def test_a_file_of_millions_of_tags_is_refused_at_once() -> None:
     many = b"\x09\0\x10\x10LO\0\0" * 100_000
     with pytest.raises(ImageTooLarge, match="more than 20000 tags"):
         decode_image(private[:start] + many + private[start:])
+
+
+def nested(tag: bytes, item: bytes, is_stated: bool) -> bytes:
+    """A sequence of one item, its length stated or marked by delimiters."""
+    if is_stated:
+        item = b"\xfe\xff\0\xe0" + len(item).to_bytes(4, "little") + item
+        return tag + b"SQ\0\0" + len(item).to_bytes(4, "little") + item
+    item = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + item + b"\xfe\xff\x0d\xe0\0\0\0\0"
+    return tag + b"SQ\0\0\xff\xff\xff\xff" + item + b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+PASSED_OVER, KEPT = b"\x08\0\x40\x11", b"\x28\0\x10\x30"
+TINY = b"\x09\0\x10\x10LO\2\0ab"
+HOSTILE = {
+    "a million tags in a sequence": nested(PASSED_OVER, TINY * 1_000_000, False),
+    "a million tags in a sequence that is kept": nested(KEPT, TINY * 1_000_000, False),
+    "a stated million of tags": nested(KEPT, TINY * 1_000_000, True),
+    "a million items": PASSED_OVER + b"SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\0\0\0\0" * 1_000_000,
+    "100,000 levels": (PASSED_OVER + b"SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff") * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nested_tags_take_neither_time_nor_memory(name: str, grown_mib: Any) -> None:
+    plain = dicom(drawn(12), 12, syntax=EXPLICIT)
+    start = plain.index(b"\x28\0\2\0US")
+    data = plain[:start] + HOSTILE[name] + plain[start:]
+
+    def decode() -> None:
+        with pytest.raises(ImageError, match=r"20000 tags|sequence of \d+ bytes|nested too deeply"):
+            decode_image(data)
+
+    began = time.perf_counter()
+    assert grown_mib(decode) < 60 + len(data) / 2**20
+    assert time.perf_counter() - began < 3
+
+
+def table(entries: np.ndarray, first: int, bits: int) -> Any:
+    item = pydicom.dataset.Dataset()
+    item.add_new("LUTDescriptor", "US", [len(entries) % 65_536, first, bits])
+    item.add_new("LUTData", "OW", entries.tobytes())
+    return pydicom.sequence.Sequence([item])
+
+
+@pytest.mark.parametrize(
+    ("first", "bits", "stored_as"), [(0, 16, "<u2"), (0, 12, "<u2"), (100, 16, "<u2"), (0, 8, "<u2"), (7, 8, "u1")]
+)
+def test_a_voi_table_maps_each_value(first: int, bits: int, stored_as: str) -> None:
+    entries = np.random.default_rng(bits).integers(0, 1 << bits, 3000).astype(stored_as)
+    samples = drawn(12)
+    places = np.clip(samples.astype(int) - first, 0, len(entries) - 1)
+    rule = np.rint(entries[places] * 255.0 / ((1 << bits) - 1))
+    for photometric, expected in (("MONOCHROME2", rule), ("MONOCHROME1", 255 - rule)):
+        data = dicom(samples, 12, VOILUTSequence=table(entries, first, bits), PhotometricInterpretation=photometric)
+        assert np.array_equal(grey(data), expected)
+
+
+def test_a_short_voi_table_and_a_segmented_palette_are_refused_by_name() -> None:
+    short = table(np.zeros(50, "<u2"), 0, 16)
+    short[0].LUTDescriptor = [4096, 0, 16]
+    with pytest.raises(ImageInvalid, match="found 50 of 4096 entries of 16 bits in a VOI table"):
+        decode_image(dicom(drawn(12), 12, VOILUTSequence=short))
+    with pytest.raises(ImageInvalid, match="a segmented palette"):
+        decode_image(dicom(drawn(8), 8, PhotometricInterpretation="PALETTE COLOR"))
+
+
+@pytest.mark.parametrize("stored", [9, 10, 12, 14])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_bits_above_the_stored_ones_are_no_part_of_the_sample(stored: int, signed: int) -> None:
+    """Overlays were once kept there, and signed samples repeat their sign there."""
+    samples = drawn(stored)
+    plain = grey(dicom(samples, stored, PixelRepresentation=signed))
+    above = (0xFFFF << stored) & 0xFFFF
+    assert np.array_equal(grey(dicom(samples | np.uint16(above), stored, PixelRepresentation=signed)), plain)
+
+
+@pytest.mark.parametrize("photometric", ["YBR_PARTIAL_422", "ARGB", "CMYK", "YBR_RCT"])
+def test_three_samples_of_another_colour_space_are_refused(photometric: str) -> None:
+    with pytest.raises(ImageInvalid, match="Fix: export it from your viewer as PNG"):
+        decode_image(dicom(drawn(8, 3), 8, PhotometricInterpretation=photometric))
 
 
 def test_what_a_data_set_keeps_of_a_file_has_its_pixels_and_nothing_of_the_patient() -> None:

@@ -86,6 +86,36 @@ def test_jpeg_is_read_as_libjpeg_reads_it(photometric: str) -> None:
     assert np.array_equal(np.asarray(decode_image(data)), expected)
 
 
+LOSSLESS_COLOUR = {
+    "JPEG lossless": (
+        f"{UID}.4.70",
+        lambda samples: imagecodecs.jpeg8_encode(samples, lossless=True, colorspace="RGB", outcolorspace="RGB"),
+    ),
+    "JPEG 2000": (f"{UID}.4.90", lambda samples: imagecodecs.jpeg2k_encode(samples, level=0, codecformat="j2k", mct=0)),
+    "RLE": (f"{UID}.5", lambda samples: rle(samples)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSLESS_COLOUR)
+def test_ybr_becomes_rgb_whatever_the_compression(name: str) -> None:
+    syntax, encode = LOSSLESS_COLOUR[name]
+    samples = drawn(8, 3)
+    data = dicom(samples, 8, syntax, frame=encode(samples), PhotometricInterpretation="YBR_FULL")
+    y, blue, red = (samples[..., i].astype(float) for i in range(3))  # PS3.3 C.7.6.3.1.2, solved for RGB
+    rgb = (y + 1.402 * (red - 128), y - 0.344136 * (blue - 128) - 0.714136 * (red - 128), y + 1.772 * (blue - 128))
+    found = np.asarray(decode_image(data)).astype(float)
+    assert np.abs(found - np.stack(rgb, axis=2).clip(0, 255)).max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_a_jpeg_that_lost_its_end_is_refused_and_not_filled(bits: int) -> None:
+    frame = imagecodecs.jpeg8_encode(drawn(bits), 95, bitspersample=bits)
+    syntax = f"{UID}.4.{50 if bits == 8 else 51}"
+    assert decode_image(dicom(drawn(bits), bits, syntax, frame=frame)).size == (30, 24)
+    with pytest.raises(ImageInvalid, match="Fix: send the whole file"):
+        decode_image(dicom(drawn(bits), bits, syntax, frame=frame[:-200]))
+
+
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_a_frame_of_another_size_or_cut_is_refused(name: str) -> None:
     syntax, encode = LOSSLESS[name]
