@@ -32,7 +32,14 @@ from lensmount_adapters.inputs.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from lensmount_adapters.inputs.gif import ENOUGH, count_frames
 from lensmount_adapters.inputs.heif import decode_heif
 from lensmount_adapters.inputs.jpeg2000 import decode_jpeg2000
-from lensmount_adapters.inputs.jpeg_header import jpeg_frame, metadata_of, without_metadata
+from lensmount_adapters.inputs.jpeg_header import (
+    JPEG_KINDS,
+    check_jpeg_is_whole,
+    jpeg_frame,
+    metadata_of,
+    with_stated_height,
+    without_metadata,
+)
 from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
 from lensmount_adapters.inputs.limits import check_frames
 from lensmount_adapters.inputs.orientation import orientation_of, upright, within_range
@@ -179,26 +186,33 @@ def _centre_box(size: tuple[int, int], rule: Preprocessing) -> tuple[float, floa
 
 
 def _decode_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
+    check_jpeg_is_whole(data)
     try:
         return _by_pillow(data, limits, "JPEG")
-    except (ImageError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
     except Exception:
-        _, bits, height, width, components = jpeg_frame(data)
+        data = with_stated_height(data)
+        kind, bits, height, width, components = jpeg_frame(data)
         limits.check_size(width, height)
-        if bits != 8:
-            return _deep_jpeg(data, bits, components)
-        image = _by_pillow(without_metadata(data), limits, "JPEG")
+        _check_jpeg_is_read(kind, bits, components)
+        if bits != 8:  # Pillow does not read it
+            import imagecodecs
+
+            samples = np.asarray(imagecodecs.jpeg8_decode(data))
+            image = image_of(to_8_bits(samples, bits))
+        else:
+            image = _by_pillow(without_metadata(data), limits, "JPEG")
         return upright(image, orientation_of(*metadata_of(data)))
 
 
-def _deep_jpeg(data: bytes, bits: int, components: int) -> Image.Image:
-    """Decode a JPEG of 12 bits, which Pillow does not read."""
-    import imagecodecs
-
-    if bits != 12 or components not in (1, 3):
+def _check_jpeg_is_read(kind: int, bits: int, components: int) -> None:
+    """Raise ImageInvalid for a kind of JPEG that no decoder here reads."""
+    if kind not in JPEG_KINDS:
+        raise refused_samples(f"a hierarchical or arithmetic lossless JPEG (SOF{kind - 0xC0})", "save it as PNG")
+    is_lossless = kind == 0xC3
+    if components not in (1, 3, 4) or not (bits == 8 or (components != 4 and (bits == 12 or is_lossless))):
         raise refused_samples(f"a JPEG of {components} channels of {bits} bits", "save it as PNG")
-    return image_of(to_8_bits(np.asarray(imagecodecs.jpeg8_decode(data)), bits))
 
 
 def _decode_webp(data: bytes, limits: ImageLimits) -> Image.Image:

@@ -9,6 +9,8 @@ from lensmount_adapters.errors import ImageInvalid
 _ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
+JPEG_KINDS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA}
+"""The kinds of frame that are read: baseline, extended, progressive, lossless, and two of arithmetic coding."""
 _NEEDED_APPS = {0xE0, 0xEE}  # JFIF and Adobe, which say what the colours are
 
 
@@ -38,6 +40,16 @@ def check_jpeg_is_whole(data: bytes) -> None:
             "found a JPEG whose end marker is missing, so its pixels are cut. Fix: send the whole file",
             code="image_truncated",
         )
+
+
+def with_stated_height(data: bytes) -> bytes:
+    """Return the JPEG with the height in its header that it states behind its first scan (marker DNL), if it does."""
+    for marker, start, end in _segments(data):
+        if marker in _FRAMES and data[start + 5 : start + 7] == b"\0\0":
+            stated = data.find(b"\xff\xdc\0\4", end)
+            if stated >= 0:
+                return data[: start + 5] + data[stated + 4 : stated + 6] + data[start + 7 :]
+    return data
 
 
 def metadata_of(data: bytes) -> tuple[bytes | None, bytes | None]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 TAG = 0x0112
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # type of a TIFF tag: its layout
-_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([0-9])")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

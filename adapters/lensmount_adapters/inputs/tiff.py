@@ -14,7 +14,7 @@ from lensmount_adapters.errors import ImageInvalid
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.orientation import upright
 from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits
-from lensmount_adapters.inputs.tiff_codecs import NAMES, decode_segment
+from lensmount_adapters.inputs.tiff_codecs import NAMES, NOT_READ, decode_segment
 from lensmount_adapters.inputs.tiff_page import TiffPage, read_page
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB = 0, 1, 2, 3, 5, 6, 8
@@ -62,7 +62,7 @@ def _checked_extra(page: TiffPage) -> int | None:
         raise refused_samples(f"a TIFF of {found}", _SAVE_RGB)
     extra = page.samples - _COLOURS[photometric]
     kinds = page.many.get(338, ())
-    if extra == 0 and not kinds:
+    if extra == 0:
         return None
     if extra == 1 and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
         kind = kinds[0] if kinds else (2 if photometric == _RGB else 0)  # without the tag, a fourth sample is alpha
@@ -78,7 +78,8 @@ def _assembled(data: bytes, page: TiffPage, bits: int, limits: ImageLimits) -> n
     """Decode all strips or tiles into [height, width, samples], uint8 or uint16, still of `bits` bits."""
     compression = page.one(259)
     if compression not in NAMES:
-        raise refused_samples(f"a TIFF compressed by method {compression}", "save it with LZW or without compression")
+        name = f"{NOT_READ[compression]} (method {compression})" if compression in NOT_READ else f"method {compression}"
+        raise refused_samples(f"a TIFF compressed by {name}", "save it with LZW or without compression")
     segments = page.segments(data)
     _check_lengths(data, segments, page)
     rows, columns = page.segment_size
@@ -113,7 +114,7 @@ def _coloured(page: TiffPage, samples: np.ndarray, bits: int, extra: int | None)
         pixels = np.concatenate((255 - pixels[..., :1], pixels[..., 1:]), axis=2)
     if photometric == _RGB and extra is None:
         pixels = pixels[..., :3]
-    if photometric == _YCBCR and page.one(259) != 7:
+    if photometric == _YCBCR and (page.one(259) != 7 or page.is_planar):  # otherwise the JPEG decoder has done it
         _check_ycbcr(page)
         return Image.fromarray(np.ascontiguousarray(pixels), "YCbCr").convert("RGB")
     if photometric in (_CMYK, _CIELAB):
@@ -149,6 +150,8 @@ def _four_inks_or_lab(page: TiffPage, pixels: np.ndarray, bits: int) -> Image.Im
     if page.one(262) == _CMYK:
         if page.one(332) != 1:
             raise refused_samples("a TIFF of inks that are not CMYK", _SAVE_RGB)
+        if page.many.get(336, (0, 1))[0] != 0:
+            raise refused_samples("a TIFF of CMYK inks with a range of their own", _SAVE_RGB)
         return Image.frombytes("CMYK", (width, height), pixels.tobytes()).convert("RGB")
     if bits != 8:
         raise refused_samples(f"a TIFF of L*a*b* colours of {bits} bits", _SAVE_RGB)

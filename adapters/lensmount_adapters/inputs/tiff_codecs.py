@@ -6,13 +6,15 @@ import io
 import lzma
 import math
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from lensmount_adapters.errors import ImageInvalid
 from lensmount_adapters.inputs.jpeg2000 import jpeg2000_samples
-from lensmount_adapters.inputs.jpeg_header import jpeg_size
+from lensmount_adapters.inputs.jpeg_header import JPEG_KINDS, check_jpeg_is_whole, jpeg_frame
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.pixels import refused_samples
 from lensmount_adapters.inputs.tiff_page import TiffPage
@@ -22,9 +24,15 @@ NAMES = {
     **{32773: "PackBits", 34925: "LZMA", 50000: "Zstandard", 34926: "Zstandard", 50001: "WebP", 34927: "WebP"},
     **{33005: "JPEG 2000", 34712: "JPEG 2000"},
 }
+NOT_READ = {
+    **{6: "old-style JPEG", 34887: "LERC", 50002: "JPEG XL", 52546: "JPEG XL", 22610: "JPEG XR", 34934: "JPEG XR"},
+    **{34933: "PNG", 32771: "CCITT RLE of words", 32766: "NeXT", 32809: "ThunderScan", 34676: "SGILog"},
+    **{34677: "SGILog24", 33003: "JPEG 2000 of YCbCr", 32908: "PIXAR film", 32909: "PixarLog", 33007: "ALT JPEG"},
+}
 _NONE, _JPEG, _WEBP, _JPEG2000 = 1, 7, (50001, 34927), (33005, 34712)
 _CCITT = (2, 3, 4)
 _SLACK = 512  # bytes that a writer may add after a segment's pixels
+_TAILS = (b"", b"\xff", b"\xaa", b"\x55")  # ends of fax data, in which a decoder sees different lines
 _SAVE_AGAIN = "save it with LZW or without compression"
 
 Shape = tuple[int, int, int]
@@ -119,33 +127,35 @@ def _fitting(samples: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _ccitt(segment: bytes, page: TiffPage, bits: int, shape: Shape) -> np.ndarray:
+    """Decode fax data. Its decoder leaves lines blank that are missing: bytes behind a whole strip change nothing."""
     import imagecodecs
 
     if bits != 1 or shape[2] != 1:
         raise refused_samples(f"a CCITT TIFF of {bits}-bit samples", _SAVE_AGAIN)
     rows, columns, _ = shape
-    if page.one(259) == 2:
-        lines = imagecodecs.ccittrle_decode(segment, rows, columns)
-    elif page.one(259) == 3:
-        lines = imagecodecs.ccittfax3_decode(segment, rows, columns, t4options=page.one(292))
-    else:
-        lines = imagecodecs.ccittfax4_decode(segment, rows, columns)
-    return _fitting(np.asarray(lines), shape)
+    decode: dict[int, Callable[[bytes], Any]] = {
+        2: lambda data: imagecodecs.ccittrle_decode(data, rows, columns),
+        3: lambda data: imagecodecs.ccittfax3_decode(data, rows, columns, t4options=page.one(292)),
+        4: lambda data: imagecodecs.ccittfax4_decode(data, rows, columns),
+    }
+    lines, *others = (np.asarray(decode[page.one(259)](segment + tail * (columns + 16))) for tail in _TAILS)
+    if not all(np.array_equal(lines, other) for other in others):
+        raise ImageInvalid("found a TIFF whose fax data is cut. Fix: send the whole file", code="image_truncated")
+    return _fitting(lines, shape)
 
 
 def _jpeg(segment: bytes, page: TiffPage, bits: int, shape: Shape) -> np.ndarray:
     import imagecodecs
 
-    if bits != 8:
-        raise refused_samples(f"a JPEG TIFF of {bits}-bit samples", _SAVE_AGAIN)
-    height, width, samples = jpeg_size(segment)
+    kind, depth, height, width, samples = jpeg_frame(segment)
+    if kind not in JPEG_KINDS or depth != bits or bits not in (8, 12):
+        raise refused_samples(f"a JPEG of {depth} bits in a TIFF of {bits}-bit samples", _SAVE_AGAIN)
     if samples != shape[2] or height * width > 4 * math.prod(shape[:2]):
         raise ImageInvalid(
             f"found a JPEG of {height} x {width} x {samples} in a TIFF strip or tile of "
             f"{' x '.join(map(str, shape))}. Fix: {_SAVE_AGAIN}"
         )
-    if not segment.rstrip(b"\0\xff").endswith(b"\xff\xd9") and b"\xff\xd9" not in segment[-16:]:
-        raise ImageInvalid("found a TIFF whose JPEG data is cut. Fix: send the whole file", code="image_truncated")
+    check_jpeg_is_whole(segment)
     photometric = page.one(262)
     spaces = {2: ("RGB", "RGB"), 6: ("YCBCR", "RGB"), 5: ("CMYK", "CMYK")}
     if samples == 1:

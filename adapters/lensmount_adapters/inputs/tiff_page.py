@@ -14,8 +14,9 @@ from lensmount_adapters.inputs.limits import ImageLimits, check_frames
 
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _DEFAULTS = {254: 0, 255: 1, 258: 1, 259: 1, 266: 1, 274: 1, 277: 1, 284: 1, 292: 0, 317: 1, 332: 1, 339: 1}
-_MANY = {258, 273, 279, 320, 324, 325, 330, 338, 339, 529, 530, 532}  # tags with as many values as the file says
+_MANY = {258, 273, 279, 320, 324, 325, 330, 336, 338, 339, 529, 530, 532}  # tags with as many values as the file says
 _ONE = {254, 255, 256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 317, 322, 323, 332, 34412, 50706}
+_NAMES = {256: "ImageWidth", 257: "ImageLength", 262: "PhotometricInterpretation", 323: "TileLength"}
 _RATIONALS = {529, 532}  # kept as numerator, denominator, numerator, ...
 _BYTES = {270, 347}  # ImageDescription, JPEGTables
 _WHOLE = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
@@ -37,7 +38,8 @@ class TiffPage:
         """The value of a tag, or its default by the TIFF specification. Raises ImageInvalid if it has neither."""
         value = self.ones.get(tag, _DEFAULTS.get(tag))
         if value is None:
-            raise ImageInvalid(f"found a TIFF without the tag {tag}, which it needs. Fix: save the image again")
+            name = f"{_NAMES.get(tag, 'tag')} ({tag})"
+            raise ImageInvalid(f"found a TIFF without {name}, which says how to read it. Fix: save the image again")
         return value
 
     @property

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import time
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.adapters.inputs.tiff_by_hand import packed, simple, tags_of, tiff
 
 from lensmount_adapters import decode_image
@@ -77,9 +80,80 @@ def test_a_predictor_where_readers_disagree_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("compression", [6, 34887, 34933, 50002, 65000, 0])
 def test_other_compressions_are_refused_by_number_with_a_way_out(compression: int) -> None:
-    with pytest.raises(ImageInvalid, match=f"compressed by method {compression}.* Fix: save it with LZW"):
+    with pytest.raises(ImageInvalid, match=f"compressed by .*method {compression}.* Fix: save it with LZW"):
         decode_image(of_strip(RAW, compression))
     assert np.array_equal(np.asarray(decode_image(of_strip(ENCODED[5], 5))), SAMPLES)
+
+
+FAX = {2: "tiff_ccitt", 3: "group3", 4: "group4"}
+
+
+@pytest.mark.parametrize("compression", FAX)
+@pytest.mark.parametrize("black", [0.02, 0.3, 0.9])
+def test_fax_data_that_is_cut_is_refused_and_not_left_white(compression: int, black: float) -> None:
+    lines = np.random.default_rng(0).random((60, 75)) > black
+    buffer = io.BytesIO()
+    Image.fromarray(lines).save(buffer, "TIFF", compression=FAX[compression])
+    expected = np.asarray(decode_image(buffer.getvalue()))
+    assert np.array_equal(expected[..., 0], lines * 255)
+    with Image.open(buffer) as opened:
+        tags: Any = opened.tag_v2  # type: ignore[attr-defined]  # a TIFF has it
+        offset, length, photometric = tags[273][0], tags[279][0], tags[262]
+    strip = buffer.getvalue()[offset : offset + length]
+    again = tags_of(np.zeros((60, 75, 1)), 1, photometric, compression)
+    assert np.array_equal(np.asarray(decode_image(tiff(again, [strip]))), expected)
+    for kept in (length // 4, length // 2, length - 20):
+        with pytest.raises(ImageError):
+            decode_image(tiff(again, [strip[:kept]]))
+
+
+def test_a_planar_jpeg_of_ycbcr_becomes_rgb() -> None:
+    """Each plane is a grey JPEG, so its decoder cannot do it."""
+    picture = Image.fromarray(SAMPLES[::5, ::5]).resize((30, 20))
+    planes = np.asarray(picture.convert("YCbCr")).transpose(2, 0, 1)
+    parts = [imagecodecs.jpeg8_encode(np.ascontiguousarray(plane), 100) for plane in planes]
+    tags: Any = tags_of(SAMPLES, 8, 6, 7) | {284: (3, [2]), 530: (3, [1, 1])}
+    found = np.asarray(decode_image(tiff(tags, parts))).astype(int)
+    assert np.abs(found - np.asarray(picture)).max() <= 6
+
+
+def test_a_jpeg_of_12_bits_in_a_tiff_is_scaled_by_4095() -> None:
+    samples = np.random.default_rng(1).integers(0, 4096, (20, 30, 1)).astype(np.uint16)
+    strip = imagecodecs.jpeg8_encode(samples[..., 0], 100, bitspersample=12)
+    found = np.asarray(decode_image(tiff(tags_of(samples, 12, 1, 7), [strip])))[..., 1]
+    assert np.array_equal(found, np.rint(imagecodecs.jpeg8_decode(strip) * 255.0 / 4095))
+    with pytest.raises(ImageInvalid, match="a JPEG of 12 bits in a TIFF of 8-bit samples"):
+        decode_image(tiff(tags_of(samples, 8, 1, 7), [strip]))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("planar", [1, 2])
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_layout_of_predicted_samples_is_read(order: str, planar: int, tiled: bool, bits: int) -> None:
+    """32 rows of differences for each lossless compression, written by hand."""
+    compress = {
+        5: imagecodecs.lzw_encode,
+        8: zlib.compress,
+        34925: imagecodecs.lzma_encode,
+        50000: imagecodecs.zstd_encode,
+    }
+    for compression, photometric in itertools.product(compress, (2, 5)):
+        channels = {2: 3, 5: 4}[photometric]
+        samples = np.random.default_rng(bits).integers(0, 1 << bits, (32, 48, channels)).astype(f"u{bits // 8}")
+        height, width = (16, 16) if tiled else (10, 48)
+        planes = [samples[..., c : c + 1] for c in range(channels)] if planar == 2 else [samples]
+        segments = []
+        for plane, top, left in itertools.product(planes, range(0, 32, height), range(0, 48, width)):
+            part = plane[top : top + height, left : left + width]
+            part = np.diff(part, axis=1, prepend=np.zeros_like(part[:, :1]))
+            segments.append(compress[compression](part.astype(f"{order}u{bits // 8}").tobytes()))
+        tags: Any = tags_of(samples, bits, photometric, compression) | {284: (3, [planar]), 317: (3, [2])}
+        tags |= {322: (4, [16]), 323: (4, [16])} if tiled else {278: (4, [10])}
+        eight = np.rint(samples * 255.0 / ((1 << bits) - 1)).astype(np.uint8)
+        if photometric == 5:
+            eight = np.asarray(Image.frombytes("CMYK", (48, 32), eight.tobytes()).convert("RGB"))
+        assert np.array_equal(np.asarray(decode_image(tiff(tags, segments, order, tiled))), eight)
 
 
 def test_strips_that_share_their_data_cost_no_time() -> None:

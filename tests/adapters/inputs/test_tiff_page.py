@@ -139,6 +139,28 @@ def test_channels_without_a_colour_are_refused_with_their_number(
         decode_image(simple(samples, 8, photometric, more=more))
 
 
+@pytest.mark.parametrize("photometric", [1, 2, 3])
+def test_a_tag_about_samples_that_are_not_there_costs_nothing(photometric: int) -> None:
+    samples = SAMPLES if photometric == 2 else SAMPLES[..., :1]
+    palette: Any = {320: (3, [value * 257 for value in range(256)] * 3)}
+    more: Any = {338: (3, [2])} | (palette if photometric == 3 else {})
+    found = np.asarray(decode_image(simple(samples, 8, photometric, more=more)))
+    assert np.array_equal(found, np.broadcast_to(samples, found.shape))
+
+
+def test_inks_of_an_inverted_range_are_refused() -> None:
+    inks = np.zeros((4, 5, 4), np.uint8)
+    assert decode_image(simple(inks, 8, 5, more={336: (3, [0, 255])})).getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(ImageInvalid, match=r"CMYK inks with a range of their own.* Fix: save the image as an RGB"):
+        decode_image(simple(inks, 8, 5, more={336: (3, [255, 0])}))
+
+
+def test_a_tag_that_is_missing_is_named() -> None:
+    tags = {tag: value for tag, value in tags_of(SAMPLES, 8, 2).items() if tag != 262}
+    with pytest.raises(ImageInvalid, match=r"without PhotometricInterpretation \(262\).* Fix: save the image again"):
+        decode_image(tiff(tags, [packed(SAMPLES, 8)]))
+
+
 def test_two_depths_in_one_image_are_refused() -> None:
     with pytest.raises(ImageInvalid, match="different depths"):
         decode_image(simple(SAMPLES, 8, 2, more={258: (3, [5, 6, 5])}))
