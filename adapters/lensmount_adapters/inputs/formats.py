@@ -66,6 +66,12 @@ _FRAME = "save one frame as PNG, for example with: ffmpeg -i FILE -frames:v 1 fr
 _PAGE = "export the page as PNG, for example with: pdftoppm -png -singlefile FILE page"
 _VOLUME = "use an adapter on a volume backbone, or send one slice as PNG"
 _OTHERS = {
+    b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI": (
+        "a PNG of an iPhone app (CgBI), which other readers cannot read",
+        "convert it to PNG, for example with: pngcrush -revert-iphone-optimizations FILE image.png",
+    ),
+    b"\x8aMNG": ("an animation (MNG)", "save the one frame that counts as PNG"),
+    b"\x8bJNG": ("a JNG image", _CONVERT),
     b"\x89PNG": ("a PNG that was changed by a transfer as text", "copy the file again in binary mode"),
     b"\0\0\0\x0cJXL \r\n\x87\n": ("a JPEG XL image", "convert it to PNG, for example with: djxl FILE image.png"),
     b"\xff\x0a": ("a JPEG XL image", "convert it to PNG, for example with: djxl FILE image.png"),
@@ -127,7 +133,7 @@ _NETPBM = re.compile(rb"P[1-7]\s")
 
 def _by_magic(data: bytes) -> Format | None:
     for magic, picture in _PICTURES.items():
-        if data.startswith(magic) and (magic != b"BM" or _is_bmp(data)):
+        if data.startswith(magic) and data[12:16] != b"CgBI" and (magic != b"BM" or _is_bmp(data)):
             return picture
     for magic, (words, way_out) in _OTHERS.items():
         if data.startswith(magic):

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge, ImageUnsupported
 from lensmount_adapters.inputs import formats
+from lensmount_adapters.inputs.avif import decode_avif
+from lensmount_adapters.inputs.bmp import decode_bmp
 from lensmount_adapters.inputs.dicom import decode_dicom
 from lensmount_adapters.inputs.formats import FORMATS as FORMATS
 from lensmount_adapters.inputs.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
@@ -219,22 +221,20 @@ def _decode_webp(data: bytes, limits: ImageLimits) -> Image.Image:
     return _by_pillow(data, limits, "WEBP")
 
 
-def _decode_bmp(data: bytes, limits: ImageLimits) -> Image.Image:
-    return _by_pillow(data, limits, "BMP")
-
-
 def _decode_gif(data: bytes, limits: ImageLimits) -> Image.Image:
     frames = count_frames(data)
     number = f"{frames} frames" if frames < ENOUGH else f"{ENOUGH} or more frames"
     check_frames(frames, f"an animated GIF of {number}", "save the one frame that counts as PNG")
-    return _by_pillow(data, limits, "GIF")
-
-
-def _decode_avif(data: bytes, limits: ImageLimits) -> Image.Image:
-    """An AVIF is turned as its own boxes say. Its EXIF block is hidden from Pillow, which fails on an odd one."""
-    end = data.find(b"mdat")
-    head = data[: end if end >= 0 else 65_536]
-    return _by_pillow(head.replace(b"Exif\0", b"free\0") + data[len(head) :], limits, "AVIF")
+    with Image.open(io.BytesIO(data), formats=("GIF",)) as opened:
+        limits.check_size(*opened.size)
+        opened.load()
+        frame: tuple[int, int, int, int] = opened.dispose_extent  # type: ignore[attr-defined]  # a GIF has it
+        image = to_rgb(opened)
+    if frame == (0, 0, *image.size):
+        return image
+    canvas = Image.new("RGB", image.size, "white")  # what the frame does not cover is transparent
+    canvas.paste(image.crop(frame), frame)
+    return canvas
 
 
 def _by_pillow(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
@@ -254,10 +254,10 @@ _DECODERS: dict[str, Callable[[bytes, ImageLimits], Image.Image]] = {
     formats.JPEG: _decode_jpeg,
     formats.WEBP: _decode_webp,
     formats.TIFF: decode_tiff,
-    formats.BMP: _decode_bmp,
+    formats.BMP: decode_bmp,
     formats.GIF: _decode_gif,
     formats.JPEG2000: decode_jpeg2000,
-    formats.AVIF: _decode_avif,
+    formats.AVIF: decode_avif,
     formats.HEIF: decode_heif,
     formats.DICOM: decode_dicom,
 }

@@ -50,6 +50,8 @@ def decode_png(data: bytes, limits: ImageLimits) -> Image.Image:
     frames = int.from_bytes(animation, "big")
     check_frames(frames, f"an animated PNG of {frames} frames", "save the one frame that counts as a PNG of its own")
     _check_is_complete(data, chunks, header)
+    if header[9] == 3 and not any(chunk.kind == b"PLTE" and chunk.length >= 3 for chunk in chunks):
+        raise ImageInvalid("found a PNG of palette indices without its palette. Fix: save the image again")
     kept = [chunk for chunk in chunks if chunk.kind in _NEEDED and not _is_odd(chunk, chunks, header, data)]
     has_transparency = any(chunk.kind == b"tRNS" for chunk in kept)
     if len(kept) < len(chunks):
@@ -136,12 +138,14 @@ def _compressed_pixels(data: bytes, chunks: list[_Chunk]) -> Iterator[bytes]:
 
 
 def _is_odd(chunk: _Chunk, chunks: list[_Chunk], header: bytes, data: bytes) -> bool:
-    """True for a tRNS chunk that is damaged or does not fit the colour type. libpng passes over it, Pillow fails."""
+    """True for a tRNS chunk that is damaged, late or does not fit the colour type. libpng passes over it, Pillow fails."""
     if chunk.kind != b"tRNS":
         return False
+    first_pixels = next((other.start for other in chunks if other.kind == b"IDAT"), len(data))
     colours = next((other.length // 3 for other in chunks if other.kind == b"PLTE"), 0)
     lengths = {0: (2,), 2: (6,), 3: range(1, colours + 1)}
-    return chunk.length not in lengths.get(header[9], ()) or not chunk.is_intact(data)
+    is_late = chunk.start > first_pixels
+    return is_late or chunk.length not in lengths.get(header[9], ()) or not chunk.is_intact(data)
 
 
 def _orientation(data: bytes, chunks: list[_Chunk]) -> int:
@@ -149,10 +153,10 @@ def _orientation(data: bytes, chunks: list[_Chunk]) -> int:
     xmp: bytes | None = None
     for chunk in chunks:
         if chunk.kind == b"eXIf" and chunk.is_intact(data):
-            exif = chunk.body(data)
+            exif = exif or chunk.body(data)
         elif chunk.kind in (b"tEXt", b"zTXt", b"iTXt") and chunk.length < _MOST_TEXT_BYTES:
             keyword, _, rest = chunk.body(data).partition(b"\0")
-            if keyword == b"Raw profile type exif" and exif is None:
+            if keyword in (b"Raw profile type exif", b"Raw profile type APP1") and exif is None:
                 exif = _hexadecimal(_text(chunk.kind, rest))
             elif keyword == b"XML:com.adobe.xmp":
                 xmp = _text(chunk.kind, rest)

@@ -55,6 +55,24 @@ def test_a_transparent_pixel_is_white() -> None:
     assert (found.getpixel((2, 3)), found.getpixel((0, 0))) == ((255, 255, 255), (0, 200, 0))
 
 
+@pytest.mark.parametrize("transparency", [None, 1])
+def test_what_the_frame_does_not_cover_is_white(transparency: int | None) -> None:
+    """It is transparent, as browsers show it. Pillow gives it the first colour of the palette."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (20, 30, 3)).astype(np.uint8)).quantize(60)
+    buffer = io.BytesIO()
+    small.save(buffer, "GIF", **({} if transparency is None else {"transparency": transparency}))
+    alone = np.asarray(decode_image(buffer.getvalue()))
+    data = bytearray(buffer.getvalue())
+    frame = data.index(b"\x2c\0\0\0\0\x1e\0\x14\0")
+    data[frame + 1 : frame + 5] = b"\4\0\3\0"
+    data[6:10] = b"\x28\0\x19\0"  # a canvas of 40 x 25
+    found = np.asarray(decode_image(bytes(data)))
+    assert np.array_equal(found[3:23, 4:34], alone)
+    assert (np.delete(found, np.s_[3:23], axis=0) == 255).all()
+    assert (np.delete(found, np.s_[4:34], axis=1) == 255).all()
+
+
 def test_a_million_frames_or_blocks_are_refused_at_once() -> None:
     head = b"GIF89a\1\0\1\0\0\0\0"
     frame = b"\x2c\0\0\0\0\1\0\1\0\0\2\1\0\0"

@@ -30,6 +30,20 @@ def test_a_photo_is_read_as_libheif_shows_it() -> None:
     assert np.array_equal(np.asarray(decode_image(data)), expected)
 
 
+@pytest.mark.parametrize("mode", ["RGB;10", "RGB;12", "RGBA;10", "L;10", "L;12"])
+def test_10_and_12_bits_are_scaled_by_1023_and_4095_and_not_cut(mode: str) -> None:
+    channels, bits = len(mode.split(";")[0]), int(mode.split(";")[1])
+    samples = np.random.default_rng(bits).integers(0, 1 << bits, (48, 64, channels)).astype(np.uint16)
+    if channels == 4:
+        samples[..., 3] = (1 << bits) - 1
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes(mode, (64, 48), samples.tobytes()).save(buffer, quality=-1, chroma="444")
+    stored = np.asarray(pillow_heif.open_heif(buffer.getvalue(), convert_hdr_to_8bit=False)) >> (16 - bits)
+    expected = np.rint(stored * 255.0 / ((1 << bits) - 1)).reshape(48, 64, channels)[..., :3]
+    found = np.asarray(decode_image(buffer.getvalue()))
+    assert np.array_equal(found, np.broadcast_to(expected, found.shape))
+
+
 def test_a_turned_photo_is_turned_once() -> None:
     exif = Image.Exif()
     exif[0x112] = 6

@@ -114,7 +114,7 @@ def test_a_lossless_jpeg_of_any_depth_is_scaled_and_turned(bits: int, metadata: 
     imagecodecs: Any = pytest.importorskip("imagecodecs", reason="the extra 'torch' is not installed")
     samples = np.random.default_rng(bits).integers(0, 1 << bits, (24, 40)).astype(np.uint8 if bits < 9 else np.uint16)
     data = imagecodecs.jpeg8_encode(samples, lossless=True, bitspersample=bits)
-    rule = np.rint(samples * 255.0 / ((1 << bits) - 1))
+    rule = np.rint(samples.astype(np.float64) * 255 / ((1 << bits) - 1))
     found = np.asarray(decode_image(data[:2] + metadata + data[2:]))[..., 0]
     assert np.array_equal(found, np.rot90(rule, -1) if metadata else rule)
 

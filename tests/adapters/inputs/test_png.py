@@ -86,6 +86,24 @@ def test_a_transparency_chunk_that_does_not_fit_costs_nothing(colour: int, body:
     assert np.array_equal(np.asarray(decode_image(png(samples, 8, colour, chunk(b"tRNS", body)))), plain)
 
 
+@pytest.mark.parametrize(("colour", "bits"), [(0, 2), (0, 8), (0, 16), (2, 8), (2, 16), (3, 8)])
+def test_a_transparency_chunk_behind_the_pixels_has_no_meaning_at_any_depth(colour: int, bits: int) -> None:
+    """The specification wants it before them. libpng passes over a late one, and Pillow does not."""
+    samples = drawn(bits, colour)
+    body = bytes(200) if colour == 3 else struct.pack(f">{CHANNELS[colour]}H", *samples[3, 4])
+    late = np.asarray(decode_image(png(samples, bits, colour, after=chunk(b"tRNS", body))))
+    assert np.array_equal(late, np.asarray(decode_image(png(samples, bits, colour))))
+
+
+def test_indices_without_a_palette_are_refused() -> None:
+    data = png(drawn(8, 3), 8, 3)
+    start = data.index(b"PLTE") - 4
+    without = data[:start] + data[start + 12 + 768 :]
+    for broken in (without, data[:start] + chunk(b"PLTE", b"") + data[start + 12 + 768 :]):
+        with pytest.raises(ImageInvalid, match=r"without its palette. Fix: save the image again"):
+            decode_image(broken)
+
+
 def exif(orientation: int, order: str = ">") -> bytes:
     start = b"MM\0*" if order == ">" else b"II*\0"
     return start + struct.pack(f"{order}IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
@@ -97,6 +115,14 @@ TURNING: dict[str, Any] = {
     "eXIf": chunk(b"eXIf", exif(6)),
     "eXIf of the other order": chunk(b"eXIf", exif(6, "<")),
     "ImageMagick's text": chunk(b"tEXt", f"Raw profile type exif\0\nexif\n{len(HEX) // 2}\n{HEX}\n".encode()),
+    "older text of ImageMagick": chunk(b"tEXt", f"Raw profile type APP1\0\ngeneric\n{len(HEX) // 2}\n{HEX}\n".encode()),
+    "XMP in single quotes": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation = '6' />"),
+    "XMP that disagrees": chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="3"/>')
+    + chunk(b"eXIf", exif(6)),
+    "two blocks": chunk(b"eXIf", exif(6)) + chunk(b"eXIf", exif(3)),
+    "16 MB of text": chunk(b"tEXt", b"k\0" + b"v" * (16 << 20)) + chunk(b"eXIf", exif(6)),
+    "colours of HDR": chunk(b"cICP", b"\x09\x10\0\1") + chunk(b"mDCV", bytes(24)) + chunk(b"eXIf", exif(6)),
+    "a gamma of 0": chunk(b"gAMA", bytes(4)) + chunk(b"sBIT", b"\1\1\1") + chunk(b"eXIf", exif(6)),
     "XMP alone": chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'),
     "a large profile": chunk(b"iCCP", b"icc\0\0" + BIG) + chunk(b"eXIf", exif(6)),
     "a large text": chunk(b"zTXt", b"k\0\0" + BIG) + chunk(b"eXIf", exif(6)),
