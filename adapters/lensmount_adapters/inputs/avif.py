@@ -1,4 +1,4 @@
-"""AVIF: turned by its own boxes alone, and 10 and 12 bits by the rule. Pillow cuts these to 8 bits before it converts."""
+"""AVIF: turned by its own boxes alone, and 10 and 12 bits by the rule: Pillow cuts these to 8 first."""
 
 from __future__ import annotations
 

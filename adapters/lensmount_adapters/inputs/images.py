@@ -17,6 +17,7 @@ The rules:
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -44,12 +45,14 @@ from lensmount_adapters.inputs.jpeg_header import (
 )
 from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
 from lensmount_adapters.inputs.limits import check_frames
-from lensmount_adapters.inputs.orientation import orientation_of, upright, within_range
+from lensmount_adapters.inputs.orientation import orientation_of, upright
 from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits, to_rgb
 from lensmount_adapters.inputs.png import decode_png, png_orientation
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.inputs.tiff import decode_tiff
 from lensmount_adapters.inputs.tiff_page import read_page
+
+logging.getLogger("imagecodecs").setLevel(logging.ERROR)  # its warnings are about bytes that a client sent
 
 
 def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
@@ -98,7 +101,7 @@ def stated_orientation(data: bytes) -> int:
         if name == formats.JPEG:
             return orientation_of(*metadata_of(data))
         if name == formats.TIFF:
-            return within_range(read_page(data, ImageLimits()).one(274))
+            return read_page(data, ImageLimits()).orientation
         if name in (formats.WEBP, formats.BMP, formats.GIF):
             with Image.open(io.BytesIO(data), formats=(name,)) as opened:
                 return orientation_of(opened.info.get("exif"), opened.info.get("xmp"))

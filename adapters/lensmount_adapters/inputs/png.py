@@ -138,7 +138,7 @@ def _compressed_pixels(data: bytes, chunks: list[_Chunk]) -> Iterator[bytes]:
 
 
 def _is_odd(chunk: _Chunk, chunks: list[_Chunk], header: bytes, data: bytes) -> bool:
-    """True for a tRNS chunk that is damaged, late or does not fit the colour type. libpng passes over it, Pillow fails."""
+    """True for a tRNS chunk that is damaged, late or does not fit. libpng passes over it, Pillow does not."""
     if chunk.kind != b"tRNS":
         return False
     first_pixels = next((other.start for other in chunks if other.kind == b"IDAT"), len(data))

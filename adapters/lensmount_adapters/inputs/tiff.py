@@ -33,7 +33,7 @@ def decode_tiff(data: bytes, limits: ImageLimits) -> Image.Image:
     bits = _checked_bits(page)
     extra = _checked_extra(page)
     samples = _assembled(data, page, bits, limits)
-    return upright(_coloured(page, samples, bits, extra), page.one(274))
+    return upright(_coloured(page, samples, bits, extra), page.orientation)
 
 
 def _checked_bits(page: TiffPage) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lensmount_adapters.errors import ImageInvalid, ImageTooLarge
 from lensmount_adapters.inputs.limits import ImageLimits, check_frames
+from lensmount_adapters.inputs.orientation import orientation_of, within_range
 
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _DEFAULTS = {254: 0, 255: 1, 258: 1, 259: 1, 266: 1, 274: 1, 277: 1, 284: 1, 292: 0, 317: 1, 332: 1, 339: 1}
@@ -18,7 +19,7 @@ _MANY = {258, 273, 279, 320, 324, 325, 330, 336, 338, 339, 529, 530, 532}  # tag
 _ONE = {254, 255, 256, 257, 259, 262, 266, 274, 277, 278, 284, 292, 317, 322, 323, 332, 34412, 50706}
 _NAMES = {256: "ImageWidth", 257: "ImageLength", 262: "PhotometricInterpretation", 323: "TileLength"}
 _RATIONALS = {529, 532}  # kept as numerator, denominator, numerator, ...
-_BYTES = {270, 347}  # ImageDescription, JPEGTables
+_BYTES = {270, 347, 700}  # ImageDescription, JPEGTables, XMP
 _WHOLE = (1, 3, 4, 6, 8, 9, 13, 16, 17, 18)
 _MOST_PAGES = 65_536
 _MOST_SEGMENTS = 200_000
@@ -66,6 +67,11 @@ class TiffPage:
     def is_planar(self) -> bool:
         """True if each sample has segments of its own."""
         return self.one(284) == 2 and self.samples > 1
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8: that of the tag, or that of XMP without the tag."""
+        return within_range(self.ones[274]) if 274 in self.ones else orientation_of(None, self.texts.get(700))
 
     @property
     def segment_size(self) -> tuple[int, int]:

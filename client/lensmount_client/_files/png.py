@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -16,6 +17,7 @@ CONVERTED = {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGBX": 
     "RGBa": "RGBA",
 }  # as the server converts them after it has decoded the file
 ORIENTATION = 0x0112  # the EXIF tag that says which way is up
+_XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([0-9])")  # as the server looks for it
 MAPPED = ("L", "P", "RGBX", "RGBA", "CMYK", "I;16", "I;16L", "I;16B")  # modes of files that PIL maps into memory
 _SHAPES = (1, 3, 4)  # the channels of an array
 _SEND_PATH = "send the file itself: predict(path) or predict(bytes)"
@@ -105,6 +107,10 @@ def _orientation(image: Any) -> dict[str, Any]:
     except Exception:  # PIL may raise anything on odd EXIF, which the server passes over too
         orientation = None
     if orientation is None:
+        xmp = image.info.get("xmp") or b""
+        found = _XMP.search(xmp if isinstance(xmp, bytes) else xmp.encode("utf-8", "replace"))
+        orientation = int(found[1]) if found else None
+    if orientation is None or (image.format == "AVIF" and "exif" not in image.info):  # boxes alone turn an AVIF
         return {}
     from PIL import Image
 
@@ -124,6 +130,12 @@ def _lost_by_pil(image: Any) -> str:
             return "a 16-bit PNG, of which PIL keeps the high byte"
         if image.mode in ("1", "L") and "transparency" in image.info and head[12:16] == b"IHDR" and head[24] < 8:
             return "a PNG of less than 8 bits, whose transparent grey PIL does not scale"
+    if kind == "BMP" and _head(image, 30)[28:30] == b"\x10\0":
+        return "a BMP of 16 bits, whose colours PIL rounds down"
+    if kind == "GIF" and getattr(image, "dispose_extent", (0, 0, *image.size)) != (0, 0, *image.size):
+        return "a GIF whose frame covers a part of it, of which PIL fills the rest with a colour"
+    if kind in ("HEIF", "AVIF") and _is_deep(image):
+        return "a photo of 10 or 12 bits, which PIL cuts to 8"
     if kind == "JPEG2000":
         head = _head(image, 65_536)
         size = head.find(b"\xff\x4f\xff\x51")
@@ -160,6 +172,15 @@ def _is_turned_incorrectly(image: Any) -> bool:
             return again.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) and again.tile[0][0] == "raw"
     except (OSError, ValueError, SyntaxError, IndexError):
         return False
+
+
+def _is_deep(image: Any) -> bool:
+    """True for HEIC and AVIF of more than 8 bits; an AVIF says so in the third byte of its box av1C."""
+    if image.format == "HEIF":
+        return bool(image.info.get("bit_depth", 8) > 8)
+    head = _head(image, 65_536)
+    coding = head.find(b"av1C")
+    return 0 <= coding < len(head) - 6 and bool(head[coding + 6] & 0x40)
 
 
 def _head(image: Any, length: int) -> bytes:

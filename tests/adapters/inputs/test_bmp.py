@@ -92,6 +92,7 @@ def test_without_masks_16_bits_are_555_and_the_fourth_byte_of_32_bits_has_no_mea
 @pytest.mark.parametrize(("bits", "header"), list(itertools.product((1, 4, 8, 24), HEADERS)))
 def test_palettes_and_24_bits_are_read_whatever_the_header(bits: int, header: int) -> None:
     rng = np.random.default_rng(bits)
+    colours: np.ndarray
     if bits == 24:
         colours = rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
         data = bmp([row[:, ::-1].tobytes() for row in colours[::-1]], 24, header)

@@ -190,7 +190,13 @@ def test_500_pngs_of_drawn_headers_and_data_give_an_image_or_an_image_error_and_
     for _ in range(500):
         raw = bytes(rng.choice((0, 1, 2, 3, 4, 255)) for _ in range(rng.choice((0, 8, 40, 200, 1000))))
         depth, colour = rng.choice((1, 2, 4, 8, 16, 3)), rng.choice((0, 0, 2, 3, 4, 6, 5))
-        before = rng.choice((b"", chunk(b"PLTE", rng.randbytes(12)), chunk(b"tRNS", rng.randbytes(6))))
+        before = rng.choice(
+            (
+                b"" if colour != 3 else chunk(b"PLTE", bytes(768)),
+                chunk(b"PLTE", rng.randbytes(12)),
+                chunk(b"tRNS", rng.randbytes(6)),
+            )
+        )
         data = png(rng.choice((1, 7, 8)), rng.choice((1, 5, 9)), raw, depth, colour, rng.choice((0, 1, 2)), before)
         try:
             assert decode_image(data).mode == "RGB"

@@ -150,6 +150,14 @@ def test_the_orientation_of_every_depth_is_applied_once(orientation: int) -> Non
             assert np.array_equal(found, TURNED[orientation](plain))
 
 
+@pytest.mark.parametrize(("tag", "xmp", "turned"), [(None, 6, 6), (3, 6, 3), (9, 6, 1), (6, None, 6), (1, 8, 1)])
+def test_xmp_turns_an_image_only_without_the_tag(tag: int | None, xmp: int | None, turned: int) -> None:
+    samples = drawn(3, 8)
+    more: dict[int, Any] = {} if tag is None else {274: (3, [tag])}
+    more |= {} if xmp is None else {700: (1, f"<x tiff:Orientation='{xmp}'/>".encode())}
+    assert np.array_equal(np.asarray(decode_image(simple(samples, 8, 2, more=more))), TURNED[turned](samples))
+
+
 @pytest.mark.parametrize("extra", [0, 1, 2, None])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_fourth_sample_is_alpha_only_if_the_file_says_so_or_nothing(extra: int | None, bits: int) -> None:

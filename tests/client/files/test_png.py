@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from tests.adapters.inputs.tiff_by_hand import simple
 
 from lensmount_adapters import decode_image
@@ -66,6 +68,7 @@ def files() -> dict[str, bytes]:
         found[f"TIFF of {bits} bits {order} {photometric}, turned"] = simple(
             samples, bits, photometric, order, more=more
         )
+    found |= bmps() | photos()
     for extra, bits in itertools.product((0, 1, 2), (8, 16)):
         samples = (DEEP >> (16 - bits)).copy()
         samples[..., :3] = np.minimum(samples[..., :3], samples[..., 3:])
@@ -75,6 +78,44 @@ def files() -> dict[str, bytes]:
     for colours in (DRAWN[0, :16, :3].astype(int) * 257, DEEP[0, :16, :3].astype(int)):
         palette = {320: (3, colours.T.ravel().tolist())}
         found[f"TIFF palette {colours[0, 0]}"] = simple(DEEP[..., 0] >> 12, 4, 3, more=palette)
+    return found
+
+
+def bmps() -> dict[str, bytes]:
+    """BMPs of 16 and 32 bits with masks, which PIL cannot write, and a GIF whose frame covers a part of it."""
+    found: dict[str, bytes] = {}
+    for name, bits, masks in (
+        ("555", 16, (0x7C00, 0x3E0, 0x1F, 0)),
+        ("565", 16, (0xF800, 0x7E0, 0x1F, 0)),
+        ("1555", 16, (0x7C00, 0x3E0, 0x1F, 0x8000)),
+        ("BGRA", 32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+        ("BGRX", 32, (0xFF0000, 0xFF00, 0xFF, 0)),
+    ):
+        pixels = DEEP.astype("<u2").tobytes()[: 20 * 30 * bits // 8]
+        info = struct.pack("<IiiHHIIiiII4I", 108, 30, 20, 1, bits, 3, len(pixels), 0, 0, 0, 0, *masks).ljust(108, b"\0")
+        found[f"BMP {name}"] = b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + info + pixels
+    gif = bytearray(saved(Image.fromarray(DRAWN[..., :3]).convert("P"), "GIF"))
+    gif[6:10] = struct.pack("<HH", 40, 25)
+    return found | {"GIF with a part": bytes(gif)}
+
+
+def photos() -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    picture = Image.fromarray(DRAWN[..., :3])
+    for xmp in ('tiff:Orientation="6"', "tiff:Orientation = '6'", "<tiff:Orientation>6</tiff:Orientation>"):
+        for kind in ("PNG", "JPEG", "WEBP", "AVIF"):
+            more: dict[str, Any] = {"xmp": f"<x {xmp}/>".encode()}
+            if kind == "PNG":
+                text = PngInfo()
+                text.add_itxt("XML:com.adobe.xmp", f"<x {xmp}/>")
+                more = {"pnginfo": text}
+            found[f"{kind} with {xmp}"] = saved(picture, kind, **more)
+        found[f"TIFF with {xmp}"] = simple(DRAWN[..., :3], 8, 2, more={700: (1, f"<x {xmp}/>".encode())})
+    for bits in (8, 10, 12):
+        samples = DRAWN[..., :3] if bits == 8 else DEEP[..., :3] >> (16 - bits)
+        found[f"AVIF of {bits} bits"] = imagecodecs.avif_encode(
+            np.ascontiguousarray(samples), level=90, bitspersample=bits, codec="aom"
+        )
     return found
 
 
