@@ -66,7 +66,7 @@ def test_the_table_has_every_field_of_the_training_config_with_its_default() -> 
 def test_these_options_and_no_others_are_missing_from_jobs_and_from_the_command() -> None:
     assert {option.name for option in TRAINING_OPTIONS if option.not_in_jobs} == {
         *("data", "name", "out", "backbone", "weights", "resume", "device", "threads"),
-        *("augmentation", "labels", "where", "loss", "class_depth"),
+        *("augmentation", "labels", "where", "loss", "class_depth", "max_image_bytes", "max_pixels"),
     }
     assert {option.name for option in TRAINING_OPTIONS if option.not_in_train} == {
         *("augmentation", "labels", "where", "loss"),

@@ -82,6 +82,8 @@ def worker_variables(settings: Settings, url: str) -> dict[str, str]:
         "WEIGHTS": settings.weights,
         "DEVICE": settings.device,
         "LEASE_S": str(settings.lease_s),
+        "MAX_IMAGE_BYTES": str(settings.max_image_bytes),
+        "MAX_PIXELS": str(settings.max_pixels),
         "LOG_LEVEL": settings.log_level,
         "LOG_FORMAT": settings.log_format,
         "TOKEN": settings.token.get_secret_value() if settings.token else None,

@@ -108,6 +108,8 @@ def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(setti
     assert values["LENSMOUNT_DATABASE"] == "postgresql://a:b@db/x"
     assert values["LENSMOUNT_SERVER"] == "http://127.0.0.1:8000"
     assert values["LENSMOUNT_BACKBONE"] == "resnet10t"
+    assert values["LENSMOUNT_MAX_PIXELS"] == str(settings.max_pixels)
+    assert values["LENSMOUNT_MAX_IMAGE_BYTES"] == str(settings.max_image_bytes)
     worker = WorkerProcess(settings, "http://127.0.0.1:8000")
     assert worker.variables == values
     assert "secret-token" not in " ".join(worker.command)

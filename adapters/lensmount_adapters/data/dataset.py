@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from lensmount_adapters.data.listing import FolderSource, Listed, Source, counte
 from lensmount_adapters.data.source import ArchiveSource
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
+from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import pixels_of
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.patterns import compile_pattern
@@ -73,6 +74,7 @@ class ImageFolder:
     samples: tuple[Sample, ...]
     source: Source
     notes: tuple[str, ...] = ()
+    limits: ImageLimits = field(default_factory=ImageLimits)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -111,6 +113,7 @@ def read_folder(
     classes: Sequence[str] | None = None,
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
     class_depth: int | None = None,
+    limits: ImageLimits | None = None,
 ) -> ImageFolder:
     """Read the dataset at `root`: a folder, a file of labels in a folder, or a zip file. No pixels are decoded yet.
 
@@ -119,7 +122,7 @@ def read_folder(
     the source tile. A group stated in a file of labels takes precedence, and byte-identical files also share a group.
     `class_depth` is how many levels of folders name the class: 1 for `lung/1.png`, 2 for `lung/aca/1.png`.
     `classes`, if given, are the labels that the dataset may have (those of an adapter to evaluate). `suffixes` are the
-    file name suffixes of the inputs (`inputs.suffixes_of`).
+    file name suffixes of the inputs (`inputs.suffixes_of`). `limits` hold when the images are decoded.
     Raises DatasetError if there is nothing to train on or a name does not match the expression.
     """
     try:
@@ -147,7 +150,7 @@ def read_folder(
     if listed.left_out:
         examples = _examples((*listed.ignored, *listed.hidden))
         notes.append(f"Files that were left out: {counted(listed.left_out)} (such as {examples})")
-    return ImageFolder(root, names, joined, listed.source, tuple(notes))
+    return ImageFolder(root, names, joined, listed.source, tuple(notes), limits or ImageLimits())
 
 
 def list_folder(
@@ -183,7 +186,7 @@ def read_pixels(folder: ImageFolder, samples: Sequence[Sample], rule: InputRule)
     pixels = torch.empty(len(samples), grey, *rule.input_shape[1:], dtype=dtype)
     for index, sample in enumerate(samples):
         try:
-            decoded = pixels_of(folder.read(sample.path), rule)
+            decoded = pixels_of(folder.read(sample.path), rule, folder.limits)
         except (ImageError, DatasetError, OSError):
             require_readable(folder, rule)
             raise
@@ -198,7 +201,7 @@ def require_readable(folder: ImageFolder, rule: InputRule) -> None:
     broken: list[Unreadable] = []
     for sample in folder.samples:
         try:
-            pixels_of(folder.read(sample.path), rule)
+            pixels_of(folder.read(sample.path), rule, folder.limits)
         except (ImageError, DatasetError, OSError) as error:
             broken.append(Unreadable(sample.path, str(error)))
     if broken:

@@ -26,7 +26,7 @@ def survey_images(folder: ImageFolder, split: Split) -> tuple[str, ...]:
     for index, sample in enumerate(folder.samples):
         try:
             data = folder.read(sample.path)
-            image = decode_image(data)
+            image = decode_image(data, folder.limits)
         except (ImageError, DatasetError, OSError) as error:
             broken.append(Unreadable(sample.path, str(error)))
             continue

@@ -64,7 +64,10 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     if not data:
         raise ImageInvalid("found an empty body, expected the bytes of an image", code="image_empty")
     if len(data) > limits.max_image_bytes:
-        raise ImageTooLarge(f"found {len(data)} bytes, expected at most {limits.max_image_bytes}")
+        raise ImageTooLarge(
+            f"found {len(data)} bytes, expected at most {limits.max_image_bytes}. Fix: save the image smaller, "
+            "or raise max_image_bytes (train --max-image-bytes; LENSMOUNT_MAX_IMAGE_BYTES of servers and workers)"
+        )
     found = formats.recognise(data)
     if found.name is None:
         raise ImageUnsupported(f"found {found.words}, expected {formats.EXPECTED}. Fix: {found.way_out}")

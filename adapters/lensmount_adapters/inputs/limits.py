@@ -20,9 +20,12 @@ class ImageLimits:
         if width < 1 or height < 1:
             raise ImageInvalid(f"found an image of {width} x {height}, expected at least 1 x 1")
         if width * height > self.max_pixels or max(width, height) > self.max_side:
+            way_out = "scale it down before sending"
+            if max(width, height) <= self.max_side:
+                way_out += ", or raise max_pixels (train --max-pixels; LENSMOUNT_MAX_PIXELS of servers and workers)"
             raise ImageTooLarge(
                 f"found an image of {width} x {height}, expected at most {self.max_pixels} pixels "
-                f"and {self.max_side} per side. Fix: scale it down before sending"
+                f"and {self.max_side} per side. Fix: {way_out}"
             )
 
 

@@ -62,7 +62,7 @@ def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | Non
     return PreparedInput(prepared, size)
 
 
-def pixels_of(data: bytes, rule: InputRule) -> Tensor:
+def pixels_of(data: bytes, rule: InputRule, limits: ImageLimits | None = None) -> Tensor:
     """Return the pixels that training keeps, before normalisation. Raises ImageError.
 
     Images: uint8 [3, height, width]. Volumes: float32 in [0, 1], [1, depth, height, width], or [3, ...] in colour.
@@ -70,7 +70,7 @@ def pixels_of(data: bytes, rule: InputRule) -> Tensor:
     if isinstance(rule, VolumePreprocessing):
         return window_volume(decode_volume(data), rule)
     _refuse_volume(data)
-    return torch.from_numpy(np.array(resize(decode_image(data), rule))).permute(2, 0, 1)
+    return torch.from_numpy(np.array(resize(decode_image(data, limits), rule))).permute(2, 0, 1)
 
 
 def normalise(pixels: Tensor, rule: InputRule) -> Tensor:

@@ -119,6 +119,13 @@ TRAINING_OPTIONS = (
     Option("class_depth", "int", DATA, unset="1, if the layout can be read in one way only", minimum=1, maximum=8,
            help="How many levels of folders name the class: 1 for lung/1.png, 2 for lung/aca/1.png.",
            not_in_jobs="the labels of a dataset are set when it is pushed: lensmount datasets push --class-depth 2"),
+    Option("max_image_bytes", "int", DATA, default=32 * 2**20, minimum=1024,
+           help="Largest image file in bytes. The server has a setting of the same name.",
+           not_in_jobs=_SET_BY_WORKER),
+    Option("max_pixels", "int", DATA, default=40_000_000, minimum=1,
+           help="Largest image in pixels: 50000000 for photos of 48 megapixels. The server has a setting of the same "
+                "name.",
+           not_in_jobs=_SET_BY_WORKER),
     Option("validation_fraction", "float", DATA, flag="--val-fraction", default=0.15, minimum=0, below=1,
            help="Fraction of the images held out to choose the best epoch."),
     Option("test_fraction", "float", DATA, default=0.15, minimum=0, below=1,

@@ -18,6 +18,7 @@ from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.delta.targets import parse_method
 from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.options.table import TRAINING_OPTIONS
 from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.prompts import Prompts, prompts_of
@@ -44,8 +45,9 @@ class TrainingConfig:
     variants of each image. `auto` chooses method, rank and targets by short trials, within `max_file_bytes` and, for
     the trials, `max_seconds`.
 
-    Data: `class_depth` is how many levels of folders name the class (None: 1, if nothing else can be meant). `size`
-    None is the backbone's own. `orientations` above 1 averages each prediction over that many of the
+    Data: `class_depth` is how many levels of folders name the class (None: 1, if nothing else can be meant).
+    `max_image_bytes` and `max_pixels` are the limits of one image; evaluation takes those of the training. `size` None is
+    the backbone's own. `orientations` above 1 averages each prediction over that many of the
     square's eight orientations, on the server too. `augmentation` overrides fields of the preset that `augment` names.
     `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
     (VolumePreprocessing), `resize` is for backbones of images.
@@ -81,6 +83,8 @@ class TrainingConfig:
     augmentation: dict[str, Any] = field(default_factory=dict)
     group_regex: str | None = None
     class_depth: int | None = None
+    max_image_bytes: int = ImageLimits().max_image_bytes
+    max_pixels: int = ImageLimits().max_pixels
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     batch_size: int = 32

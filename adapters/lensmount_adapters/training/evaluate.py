@@ -20,6 +20,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
 from lensmount_adapters.data.split import few_shot, split_folder
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import measure
@@ -115,11 +116,14 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
 
 def _read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
     record, suffixes = manifest.training.get("split", {}), suffixes_of(manifest.preprocessing)
-    depth = record.get("class_depth")
+    depth, usual = record.get("class_depth"), ImageLimits()
+    limits = ImageLimits(
+        record.get("max_image_bytes", usual.max_image_bytes), record.get("max_pixels", usual.max_pixels)
+    )
     if split == "all":
-        folder = read_folder(data, classes=manifest.labels, suffixes=suffixes, class_depth=depth)
+        folder = read_folder(data, classes=manifest.labels, suffixes=suffixes, class_depth=depth, limits=limits)
         return folder, list(folder.samples)
-    folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes, depth)
+    folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes, depth, limits)
     return folder, reproduce_split(manifest, folder, split)
 
 

@@ -226,6 +226,8 @@ class Classification(DataObjective[TrainingData]):
                 "test_fraction": config.test_fraction,
                 "group_regex": config.group_regex,
                 "class_depth": config.class_depth,
+                "max_image_bytes": config.max_image_bytes,
+                "max_pixels": config.max_pixels,
                 "groups": len({sample.group for sample in folder.samples}),
                 "shots": config.shots,
                 "parts": {

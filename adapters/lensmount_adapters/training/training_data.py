@@ -15,6 +15,7 @@ from lensmount_adapters.data.dataset import ImageFolder, Sample, read_folder, re
 from lensmount_adapters.data.split import Split, few_shot, split_folder
 from lensmount_adapters.data.survey import survey_images
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.inputs.rules import InputRule, IntensityRange, VolumePreprocessing
 from lensmount_adapters.training.config import TrainingConfig, require
@@ -50,7 +51,13 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
     rule = preprocessing_of(config, backbone)
     require(not config.masks, "head segmentation for classes", "train_segmentation, or a recipe such as nuclei-unet")
     require(not backbone.dense, f"{backbone.name} for classes", "a backbone that returns one vector per image")
-    folder = read_folder(config.data, config.group_regex, suffixes=suffixes_of(rule), class_depth=config.class_depth)
+    folder = read_folder(
+        config.data,
+        config.group_regex,
+        suffixes=suffixes_of(rule),
+        class_depth=config.class_depth,
+        limits=ImageLimits(config.max_image_bytes, config.max_pixels),
+    )
     split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
     if config.shots is not None:
         split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)

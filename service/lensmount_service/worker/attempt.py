@@ -153,6 +153,8 @@ class JobAttempt:
             weights=self._settings.weights,
             device=self._settings.device,
             threads=self._settings.threads,
+            max_image_bytes=self._settings.max_image_bytes,
+            max_pixels=self._settings.max_pixels,
             resume=resume,
         )
 

@@ -31,6 +31,8 @@ class WorkerSettings(BaseSettings):
         ge=1,
         validation_alias=AliasChoices("threads", "LENSMOUNT_WORKER_THREADS"),  # LENSMOUNT_THREADS is the server's
     )
+    max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_pixels: int = Field(default=40_000_000, ge=1)
     nice: int = Field(default=10, ge=0, le=19)  # a server on the same cores takes precedence
 
     lease_s: LeaseSeconds = LEASE_S

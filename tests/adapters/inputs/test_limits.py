@@ -22,6 +22,14 @@ def test_pixels_and_sides_have_limits() -> None:
             limits.check_size(*size)
 
 
+def test_a_side_has_no_setting_so_none_is_named() -> None:
+    limits = ImageLimits(max_pixels=100, max_side=50)
+    with pytest.raises(ImageTooLarge, match="raise max_pixels"):
+        limits.check_size(11, 10)
+    with pytest.raises(ImageTooLarge, match=r"Fix: scale it down before sending$"):
+        limits.check_size(51, 1)
+
+
 def test_one_frame_passes_and_two_are_named() -> None:
     check_frames(1, "a film of 1 frame", "save one frame")
     with pytest.raises(ImageTooLarge, match=r"found a film of 2 frames, expected one frame\. Fix: save one"):

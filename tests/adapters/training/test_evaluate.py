@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from PIL import Image
 
 from lensmount_adapters import Preprocessing
 from lensmount_adapters.adapter.admission import admit
@@ -104,6 +105,31 @@ def test_changed_data_are_not_accepted_as_the_recorded_test_part(
         evaluate(trained.path, tmp_path / "shapes", backbone=backbone)
 
     assert evaluate(trained.path, tmp_path / "shapes", split="all", backbone=backbone).metrics.count == 39
+
+
+def test_the_limits_of_images_are_those_of_the_training(shapes: Path, backbone: Backbone, tmp_path: Path) -> None:
+    data = shutil.copytree(shapes, tmp_path / "shapes")
+    first = sorted((data / "bar").iterdir())[0]
+    with Image.open(first) as image:
+        width, height = image.size
+    config = TrainingConfig(
+        data=data,
+        name="small",
+        out=tmp_path / "small.safetensors",
+        backbone="mobilenetv3_small_050",
+        weights="random:0",
+        method="head",
+        epochs=1,
+        size=32,
+        max_pixels=width * height,
+        threads=1,
+    )
+    result = train(config, backbone=backbone)
+    assert evaluate(result.path, data, split="all", backbone=backbone).metrics.count == 40
+
+    Image.new("L", (width, height + 1)).save(first)
+    with pytest.raises(DatasetError, match=f"{width} x {height + 1}, expected at most {width * height} pixels"):
+        evaluate(result.path, data, split="all", backbone=backbone)
 
 
 def test_a_zip_of_the_folder_gives_the_recorded_test_part_and_the_same_figures(

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lensmount_adapters import Backbone, Preprocessing
 from lensmount_adapters.augmentation.images import Augmentation, preset
@@ -66,6 +68,27 @@ def test_the_depth_says_which_folders_are_the_classes(
     names = ("more/bar", "more/disc", "shapes/bar", "shapes/disc")
     labels = load_training_data(replace(run, class_depth=2, test_fraction=0, group_regex=None), backbone).labels
     assert labels == names
+
+
+@pytest.mark.parametrize(("option", "cost"), [("max_pixels", "pixels"), ("max_image_bytes", "bytes")])
+def test_a_limit_of_images_is_raised_as_its_refusal_says(
+    config: TrainingConfig, backbone: Backbone, option: str, cost: str, tmp_path: Path
+) -> None:
+    large = shutil.copytree(config.data, tmp_path / "large")
+    first = sorted((large / "disc").iterdir())[0]
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (200, 300, 3)).astype(np.uint8)).save(first)
+    limit = 59_999 if cost == "pixels" else first.stat().st_size - 1
+    changes: dict[str, Any] = {option: limit}
+    run = replace(config, data=large, **changes)
+
+    with pytest.raises(DatasetError, match=rf"{first.name}.*at most {limit}.*Fix: .*raise {option} ") as caught:
+        load_training_data(run, backbone)
+
+    assert f"--{option.replace('_', '-')}" in str(caught.value)
+    assert len(load_training_data(replace(run, **{**changes, option: limit + 1}), backbone).folder) == len(
+        list(large.rglob("*.png"))
+    )
 
 
 @pytest.mark.parametrize(
