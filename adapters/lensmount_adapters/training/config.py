@@ -46,8 +46,8 @@ class TrainingConfig:
     the trials, `max_seconds`.
 
     Data: `class_depth` is how many levels of folders name the class (None: 1, if nothing else can be meant).
-    `max_image_bytes` and `max_pixels` are the limits of one image; evaluation takes those of the training. `size` None is
-    the backbone's own. `orientations` above 1 averages each prediction over that many of the
+    `max_image_bytes` and `max_pixels` are the limits of one image; evaluation takes those of the training. `size` None
+    is the backbone's own. `orientations` above 1 averages each prediction over that many of the
     square's eight orientations, on the server too. `augmentation` overrides fields of the preset that `augment` names.
     `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
     (VolumePreprocessing), `resize` is for backbones of images.
