@@ -67,7 +67,7 @@ BOXES = {  # anticlockwise quarter turns, and a mirror along an axis: MIAF, 7.3.
 
 
 def with_boxes(data: bytes, orientation: int) -> bytes:
-    """Add irot and imir to the properties of the first item, and move what stands behind them."""
+    """Add irot and imir to the properties of the first item, and move what is behind them."""
     turns, axis = BOXES[orientation]
     new = [b"irot" + bytes([turns])] if turns is not None else []
     new += [b"imir" + bytes([axis])] if axis is not None else []
