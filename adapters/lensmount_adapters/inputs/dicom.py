@@ -99,7 +99,7 @@ def _pydicom() -> Any:
 
 
 class _Metered(io.BytesIO):
-    """A file that stops its reader after a number of reads. It sees nested tags and empty items too, unlike a callback."""
+    """A file that stops its reader after a number of reads. It sees nested tags and empty items too."""
 
     reads = 0
 
