@@ -1,47 +1,71 @@
-"""Guess the code page of names in a zip file that are not UTF-8, by how much the decoded names look like words.
+"""Guess the code page of names in a zip file that are not UTF-8: the one in which they are the most likely words.
 
 A zip file does not say which code page its names are in: the packing program used that of its system. All names of one
-archive are in the same code page, so they are scored together. The guess is a rule and not a table of languages:
-
-1. A code page in which a name cannot be decoded is out.
-2. Every character outside ASCII is scored. An accented Latin letter is good in a word of Latin letters that is not
-   mostly accents. A Cyrillic letter is good in a word of Cyrillic letters. In both, no capital may follow a small
-   letter. A Chinese or Japanese character is good if it is one of the common ones, which their standards put first;
-   kana are good in Shift-JIS, Korean syllables in code page 949. Everything else (lines of a box, symbols, rare
-   characters, halfwidth kana) is bad.
-3. The code page with the smallest share of bad characters is taken. Of equal ones, the first of CODE_PAGES is taken:
-   code page 437 is what the format's specification states. One exception: any Korean syllable is also a common Chinese
-   character of GBK, but not the other way round. So names of six or more different Korean syllables are Korean.
+archive are in the same code page, so they are scored together. A code page in which a name cannot be decoded is out.
+The others are compared by the probability of the decoded names in the code page's language (`languages`), times the
+probability that a zip has this code page at all. Code pages that come close and read other words are stated as well.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from math import log
 
-CODE_PAGES = ("cp437", "cp850", "cp1252", "gbk", "cp932", "big5", "cp949", "cp866", "cp1251")
-NAMES = {
-    "cp437": "code page 437",
-    "cp850": "code page 850 (Western Europe)",
-    "cp1252": "Windows-1252 (Western Europe)",
-    "gbk": "GBK (simplified Chinese)",
-    "cp932": "Shift-JIS (Japanese)",
-    "big5": "Big5 (traditional Chinese)",
-    "cp949": "code page 949 (Korean)",
-    "cp866": "code page 866 (Cyrillic)",
-    "cp1251": "Windows-1251 (Cyrillic)",
+from lensmount_adapters.zips.languages import log_likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class CodePage:
+    """What people call it, the language of its names, and how common it is compared with code page 437 (1)."""
+
+    title: str
+    language: str
+    share: float
+
+
+CODE_PAGES: Mapping[str, CodePage] = {
+    "cp437": CodePage("code page 437", "western", 1),  # what the format's specification states
+    "cp850": CodePage("code page 850 (Western Europe)", "western", 0.5),
+    "cp1252": CodePage("Windows-1252 (Western Europe)", "western", 0.3),
+    "gbk": CodePage("GBK (simplified Chinese)", "simplified Chinese", 0.5),
+    "cp932": CodePage("Shift-JIS (Japanese)", "Japanese", 0.5),
+    "big5": CodePage("Big5 (traditional Chinese)", "traditional Chinese", 0.2),
+    "cp949": CodePage("code page 949 (Korean)", "Korean", 0.3),
+    "cp866": CodePage("code page 866 (Cyrillic)", "cyrillic", 0.5),
+    "cp1251": CodePage("Windows-1251 (Cyrillic)", "cyrillic", 0.3),
+    "cp852": CodePage("code page 852 (Central Europe)", "central", 0.2),
+    "cp1250": CodePage("Windows-1250 (Central Europe)", "central", 0.1),
+    "cp857": CodePage("code page 857 (Turkish)", "turkish", 0.1),
+    "cp1254": CodePage("Windows-1254 (Turkish)", "turkish", 0.05),
+    "cp737": CodePage("code page 737 (Greek)", "greek", 0.1),
+    "cp1253": CodePage("Windows-1253 (Greek)", "greek", 0.05),
+    "cp862": CodePage("code page 862 (Hebrew)", "hebrew", 0.1),
+    "cp1255": CodePage("Windows-1255 (Hebrew)", "hebrew", 0.05),
+    "cp720": CodePage("code page 720 (Arabic)", "arabic", 0.1),
+    "cp1256": CodePage("Windows-1256 (Arabic)", "arabic", 0.05),
+    "cp874": CodePage("code page 874 (Thai)", "thai", 0.1),
+    "cp775": CodePage("code page 775 (Baltic)", "baltic", 0.05),
+    "cp1257": CodePage("Windows-1257 (Baltic)", "baltic", 0.03),
+    "gb18030": CodePage("GB 18030 (Chinese)", "simplified Chinese", 0.02),
+    "koi8-r": CodePage("KOI8-R (Cyrillic)", "cyrillic", 0.02),
+    "euc_jp": CodePage("EUC-JP (Japanese)", "Japanese", 0.01),
+    "iso8859-2": CodePage("ISO 8859-2 (Central Europe)", "central", 0.01),
+    "mac-roman": CodePage("Mac OS Roman", "western", 0.01),
 }
-_COMMON = {"gbk": (0xB0, 0xD7), "cp932": (0x88, 0x97), "big5": (0xA4, 0xC6)}  # lead bytes of the first level
-_MAX_NAMES = 2000  # that are scored; the others are only decoded
-_MAX_ACCENTS = 0.7  # of the letters of a Latin word
+_MAX_NAMES = 500  # that are scored; the others are only decoded
+_CLOSE = log(100)  # a reading is also stated if it is at most this many times less probable
+_BACKSLASH = -50.0  # no program writes both separators, so one of them is half of a character
+_SHOWN = 3  # other readings
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A code page, the share of its characters outside ASCII that look wrong (0 to 1), and others that fit as well."""
+    """A code page, the share of its characters outside ASCII that are rare (0 to 1), and others that come close.
+
+    The `others` read at least one name differently.
+    """
 
     code_page: str
     wrong: float
@@ -50,65 +74,31 @@ class Guess:
 
 def guess_code_page(names: Sequence[bytes]) -> Guess:
     """Guess the code page of `names`, which are not UTF-8. Code page 437 decodes any bytes, so there is always one."""
-    distinct = list(dict.fromkeys(part for name in names for part in re.split(rb"[/.]", name) if not part.isascii()))
-    shares: dict[str, float] = {}
-    for code_page in CODE_PAGES:
+    joined = b"\n".join(names)
+    distinct = dict.fromkeys(part for part in re.split(rb"[/.\n]", joined) if not part.isascii())
+    parts = list(distinct)[:_MAX_NAMES]
+    scores: dict[str, float] = {}
+    rare: dict[str, int] = {}
+    for name, page in CODE_PAGES.items():
         try:
-            decoded = [name.decode(code_page) for name in names]
+            decoded = joined.decode(name)
         except UnicodeDecodeError:
             continue
-        scored = [_scored(part, code_page) for part in distinct[:_MAX_NAMES]]
-        shares[code_page] = sum(bad for bad, _ in scored) / max(1, sum(total for _, total in scored))
-        if any("\\" in name and "/" in name for name in decoded):
-            shares[code_page] = 1.0  # no program writes both separators, so one is half of a character
-    best = min(shares, key=lambda code_page: shares[code_page])  # the first of equal ones
-    if best in ("gbk", "big5") and shares.get("cp949") == shares[best] and _is_korean(distinct):
-        best = "cp949"
-    others = tuple(page for page in shares if page != best and shares[page] == shares[best])
-    return Guess(best, shares[best], others)
+        found = [log_likelihood(part.decode(name), page.language) for part in parts]
+        scores[name] = log(page.share) + sum(value for value, _ in found)
+        scores[name] += _BACKSLASH if _has_both_separators(decoded) else 0
+        rare[name] = sum(count for _, count in found)
+    best, *rest = sorted(scores, key=lambda name: -scores[name])  # the first of equal ones
+    readings = {b"/".join(parts).decode(best)}
+    others: list[str] = []
+    for name in rest:
+        reading = b"/".join(parts).decode(name)
+        if scores[best] - scores[name] <= _CLOSE and reading not in readings and len(others) < _SHOWN:
+            readings.add(reading)
+            others.append(name)
+    foreign = sum(not character.isascii() for part in parts for character in part.decode(best))
+    return Guess(best, rare[best] / max(1, foreign), tuple(others))
 
 
-def _is_korean(parts: Iterable[bytes]) -> bool:
-    return len({character for part in parts for character in part.decode("cp949") if not character.isascii()}) >= 6
-
-
-def _scored(part: bytes, code_page: str) -> tuple[int, int]:
-    """The number of bad characters outside ASCII in one part of a name, and the number of all of them."""
-    text = part.decode(code_page)
-    bad = total = 0
-    for word in re.findall(r"\w+|\W", text):
-        foreign = [character for character in word if ord(character) > 127]
-        scripts = {_script(character) for character in word if character.isalpha()}
-        total += len(foreign)
-        if len(scripts) > 1 or _is_odd_word(word, foreign, scripts):
-            bad += len(foreign)
-        else:
-            bad += sum(not _is_good(character, code_page) for character in foreign)
-    return bad, total
-
-
-def _script(character: str) -> str:
-    """LATIN, CYRILLIC, or EAST for all scripts of East Asia, which one word may mix."""
-    first = unicodedata.name(character, "?").split()[0]
-    return "EAST" if first.startswith(("CJK", "HIRAGANA", "KATAKANA", "HANGUL")) else first
-
-
-def _is_odd_word(word: str, foreign: list[str], scripts: set[str]) -> bool:
-    """True for a Latin word of mostly accented letters, and for a word with a capital after a small letter."""
-    if any(small.islower() and large.isupper() for small, large in pairwise(word) if not large.isascii()):
-        return True
-    letters = sum(character.isalpha() for character in word)
-    accents = sum(character.isalpha() for character in foreign)
-    return scripts == {"LATIN"} and letters > 1 and accents > _MAX_ACCENTS * letters
-
-
-def _is_good(character: str, code_page: str) -> bool:
-    script = _script(character)
-    if script != "EAST":
-        return unicodedata.category(character) in ("Lu", "Ll") and script in ("LATIN", "CYRILLIC")
-    kind = unicodedata.name(character)
-    if not kind.startswith("CJK"):
-        return code_page == {"HIR": "cp932", "KAT": "cp932", "HAN": "cp949"}[kind[:3]]
-    first, last = _COMMON.get(code_page, (0, -1))
-    raw = character.encode(code_page)
-    return first <= raw[0] <= last and (code_page != "gbk" or raw[1] >= 0xA1)
+def _has_both_separators(names: str) -> bool:
+    return "\\" in names and any("\\" in name and "/" in name for name in names.split("\n"))

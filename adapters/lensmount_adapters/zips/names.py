@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lensmount_adapters.zips.code_pages import NAMES, Guess, guess_code_page
+from lensmount_adapters.zips.code_pages import CODE_PAGES, Guess, guess_code_page
 from lensmount_adapters.zips.format import UTF8, entry_title, extra_field, malformed, quoted, refuse
 
 MAX_PART_BYTES = 255  # of a file or folder name, as on every common file system
 _UNICODE_PATH = 0x7075  # APPNOTE 4.6.9
-_MANY_WRONG = 0.5  # of the characters outside ASCII: then no code page gives words
+_MANY_WRONG = 0.25  # of the characters outside ASCII: then no code page gives words
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,7 @@ def decode_names(stored: Sequence[StoredName], max_bytes: int) -> tuple[list[str
     names = [decode_name(name, number, max_bytes, code_page) for number, name in enumerate(stored, start=1)]
     notes: list[str] = []
     if guess is not None:
-        first = next(name for name, kept in zip(names, stored, strict=True) if kept.raw == uncertain[0])
-        notes.append(_guessed(len(uncertain), first, guess))
+        notes.append(_guessed(uncertain, guess))
     if turned := [name for kept, name in zip(stored, names, strict=True) if _has_backslash(kept, code_page)]:
         notes.append(
             f"{len(turned)} name(s) in the zip have backslashes, as Compress-Archive of Windows writes them; "
@@ -167,13 +166,28 @@ def check_names(names: Sequence[str]) -> None:
             parent = parent.rpartition("/")[0]
 
 
-def _guessed(count: int, first: str, guess: Guess) -> str:
-    others = f" ({', '.join(NAMES[page] for page in guess.others)} would fit as well)" if guess.others else ""
+def _guessed(uncertain: Sequence[bytes], guess: Guess) -> str:
     doubt = "" if guess.wrong < _MANY_WRONG else "; no code page gives words, so the names may be wrong"
     return (
-        f"{count} name(s) in the zip are not UTF-8; they were read as {NAMES[guess.code_page]}{others}, "
-        f"such as {first[:80]!r}{doubt}. Fix if that is wrong: pack the folder with UTF-8 names (7-Zip: -mcu=on)"
+        f"{len(uncertain)} name(s) in the zip are not UTF-8; they were read as {CODE_PAGES[guess.code_page].title}, "
+        f"such as {_read(uncertain[0], guess.code_page)}{doubt}{_other_readings(uncertain, guess)}. "
+        "Fix if that is wrong: pack the folder with UTF-8 names (7-Zip: -mcu=on)"
     )
+
+
+def _other_readings(uncertain: Sequence[bytes], guess: Guess) -> str:
+    """What the other code pages make of a name that they read differently."""
+    readings = []
+    for page in guess.others:
+        raw = next(raw for raw in uncertain if raw.decode(page) != raw.decode(guess.code_page))
+        readings.append(
+            f"{_read(raw, page)} instead of {_read(raw, guess.code_page)} if it was {CODE_PAGES[page].title}"
+        )
+    return f". It could also be {', or '.join(readings)}" if readings else ""
+
+
+def _read(raw: bytes, code_page: str) -> str:
+    return repr(unicodedata.normalize("NFC", raw.decode(code_page))[:80])
 
 
 def _folded(name: str) -> str:

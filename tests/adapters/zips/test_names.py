@@ -74,6 +74,14 @@ def test_a_guess_is_noted_and_following_the_note_removes_it(opened: Callable[...
     assert decode_names([StoredName(name.encode(), UTF8) for name in names], 255) == (names, ())
 
 
+def test_the_note_shows_what_another_code_page_makes_of_a_name() -> None:
+    names, notes = decode_names([StoredName("lesão/1.png".encode("mac-roman"))], 255)
+
+    assert names != ["lesão/1.png"]
+    assert "It could also be " in notes[0]
+    assert f"'lesão/1.png' instead of {names[0]!r} if it was Mac OS Roman" in notes[0]
+
+
 def test_all_names_of_one_archive_are_in_one_code_page() -> None:
     names = ["Здоровый/1.png", "к/2.png", "ж/2.png"]  # a single letter alone could be anything
 
