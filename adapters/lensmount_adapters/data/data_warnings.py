@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from lensmount_adapters.data.dataset import ImageFolder, join_duplicates
-from lensmount_adapters.data.group_names import ProposedGroups, leak_between, propose_groups
+from lensmount_adapters.data.group_names import FEWEST_GROUPS, ProposedGroups, leak_between, propose_groups
 from lensmount_adapters.data.image_facts import ImageFacts
 from lensmount_adapters.data.metadata_probe import Tell, telling_traits
 from lensmount_adapters.data.split import Split
@@ -41,7 +41,7 @@ def warnings_about_groups(folder: ImageFolder, split: Split | None) -> list[tupl
         for index in indices:
             parts[index] = part
     divided, tested = leak_between(proposed.groups, parts)
-    if split is not None and not divided:
+    if split is not None and not divided and not proposed.few:
         return []
     examples = " and ".join(repr(name[:80]) for name in proposed.examples)
     leak = (
@@ -50,14 +50,27 @@ def warnings_about_groups(folder: ImageFolder, split: Split | None) -> list[tupl
         if divided
         else ""
     )
+    found = (
+        f"the names look like those of patients, slides or sources: {proposed.count} groups in {len(paths)} images, "
+        f"such as {examples}."
+    )
+    if proposed.few:
+        return [("groups_suspected", f"{found} {_one_group_is_a_class(proposed)}")]
     return [
         (
             "groups_suspected",
-            f"the names look like those of patients, slides or sources: {proposed.count} groups in {len(paths)} "
-            f"images, such as {examples}.{leak} Fix if images of one group belong together: train with group_regex "
+            f"{found}{leak} Fix if images of one group belong together: train with group_regex "
             f"{proposed.regex} (--group-regex '{proposed.regex}'){_fractions(folder, proposed)}",
         )
     ]
+
+
+def _one_group_is_a_class(proposed: ProposedGroups) -> str:
+    names = ", ".join(repr(label[:80]) for label in proposed.few[:_SHOWN])
+    return (
+        f"The images of {names} are of fewer than {FEWEST_GROUPS} groups, so training may learn the patient or the "
+        "slide instead of the class, and no split can show it. Fix: add images of other groups"
+    )
 
 
 def _fractions(folder: ImageFolder, proposed: ProposedGroups) -> str:

@@ -109,6 +109,24 @@ def test_a_divided_group_is_warned_about_and_the_proposed_expression_keeps_it_to
     assert warnings_about_groups(grouped, split) == []
 
 
+def test_a_class_of_one_patient_is_named_and_images_of_other_patients_cure_it(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", "{c}/patient_{g:02d}/{n:03d}.png")
+    for index, path in enumerate(sorted((root / "hea").rglob("*.png"))):
+        path.rename(root / "hea" / "patient_00" / f"moved{index}.png")
+
+    found = warnings_about_groups(read_folder(root), None)
+
+    assert "The images of 'hea' are of fewer than 3 groups" in found[0][1]
+    for group in range(1, 6):
+        for number in range(4):
+            path = root / "hea" / f"patient_2{group}" / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            normal(1000 + 10 * group + number).save(path)
+    for index in range(20):
+        (root / "hea" / "patient_00" / f"moved{index}.png").unlink()
+    assert "fewer than 3 groups" not in warnings_about_groups(read_folder(root), None)[0][1]
+
+
 def divided_by_hand(root: Path, form: str) -> tuple[int, int]:
     """Groups of the test part that are also in training, from the numbers that the file names were made of."""
     folder = read_folder(root)
