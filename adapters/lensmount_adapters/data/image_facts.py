@@ -30,9 +30,11 @@ _SIGNATURES = (
     (128, b"DICM", "DICOM"),
 )
 _HEADERS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # the formats whose traits Pillow reads
-_MAKE, _MODEL, _SOFTWARE, _BITS_PER_SAMPLE = 271, 272, 305, 258  # TIFF and EXIF tags
+_BITS_PER_SAMPLE, _DESCRIPTION, _MAKE, _MODEL, _SOFTWARE, _DATE, _ARTIST = 258, 270, 271, 272, 305, 306, 315  # TIFF
+_EXIF, _TAKEN, _SERIAL, _LENS = 0x8769, 36867, 42033, 42036  # EXIF tags: the private part, and three of its values
 _FLAT = 2  # levels: the noise of a compressed image of one colour
-_FRAME = 8  # levels: the noise of a compressed border of one colour
+_FRAME = 12  # levels: the noise of a compressed border of one colour
+_WIDEST = 64  # pixels of a border that are measured
 _GREY = 3  # levels between the channels of a grey image that was stored in colour
 
 
@@ -84,7 +86,7 @@ def facts_of(
         traits={
             "file format": kind,
             "colour": "grey" if _is_grey(image) else "colour",
-            "border": "" if is_flat else _border(image),
+            **({} if is_flat else _border(image)),
             **_header(data),
         },
     )
@@ -105,20 +107,40 @@ def _header(data: bytes) -> dict[str, str]:
 
 
 def _traits(image: Image.Image, data: bytes) -> dict[str, str]:
-    exif = image.getexif() if image.format != "PNG" else Image.Exif()  # of a PNG it would decode all pixels
     tables = getattr(image, "quantization", None)
     tags = getattr(image, "tag_v2", {})
     bits = str(data[24]) if data.startswith(b"\x89PNG") else str(max(tags.get(_BITS_PER_SAMPLE) or (8,)))
+    quality = repr((sorted(tables.items()), [layer[1:3] for layer in getattr(image, "layer", ())])) if tables else ""
     return {
         "colour mode": image.mode,
         "bits": bits,
         "compression": str(image.info.get("compression", "")) or ("progressive" if "progressive" in image.info else ""),
-        "JPEG quality": hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:8] if tables else "",
+        "JPEG quality": _digest(quality.encode()),
         "resolution": str(image.info.get("dpi", "")),
-        "camera": f"{exif.get(_MAKE, '')} {exif.get(_MODEL, '')}".strip(),
-        "software": str(exif.get(_SOFTWARE, "") or image.info.get("Software", ""))[:80],
-        "colour profile": f"{len(image.info['icc_profile'])} bytes" if image.info.get("icc_profile") else "",
+        "colour profile": _digest(image.info.get("icc_profile") or b""),
+        **_origin(image, tags),
     }
+
+
+def _origin(image: Image.Image, tags: Mapping[int, object]) -> dict[str, str]:
+    """What the metadata say about the camera, the program, the day and the person."""
+    # Pillow decodes all pixels of a PNG to look for EXIF behind them.
+    exif = image.getexif() if image.format != "PNG" or "exif" in image.info else Image.Exif()
+    private = exif.get_ifd(_EXIF)
+    comment = image.info.get("comment") or image.info.get("Comment") or exif.get(_DESCRIPTION) or tags.get(_DESCRIPTION)
+    found = {
+        "camera": f"{exif.get(_MAKE, '')} {exif.get(_MODEL, '')} {private.get(_SERIAL, '')}",
+        "lens": private.get(_LENS),
+        "software": exif.get(_SOFTWARE) or image.info.get("Software"),
+        "date": str(private.get(_TAKEN) or exif.get(_DATE) or "")[:10],
+        "author": exif.get(_ARTIST) or image.info.get("Author"),
+        "comment": comment.decode("latin-1") if isinstance(comment, bytes) else comment,
+    }
+    return {name: str(value or "").strip()[:80] for name, value in found.items()}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8] if data else ""
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -126,8 +148,8 @@ def _is_grey(image: Image.Image) -> bool:
     return bool(np.ptp(small, axis=2).max() <= _GREY)
 
 
-def _border(image: Image.Image) -> str:
-    """Return the colours of the outermost pixels of the sides that have a single colour, or an empty text."""
+def _border(image: Image.Image) -> dict[str, str]:
+    """Return the colours of the outermost pixels of the sides that have a single colour, and the border's width."""
     width, height = image.size
     sides = {
         "top": (0, 0, width, 1),
@@ -142,8 +164,15 @@ def _border(image: Image.Image) -> str:
             found[side] = _colour(pixels.mean(axis=0))
     colours = set(found.values())
     if len(found) == len(sides) and len(colours) == 1:
-        return colours.pop()
-    return ", ".join(f"{colour} {side}" for side, colour in found.items())
+        return {"border": colours.pop(), "border width": str(_border_width(image))}
+    return {"border": ", ".join(f"{colour} {side}" for side, colour in found.items())}
+
+
+def _border_width(image: Image.Image) -> int:
+    """How many of the topmost rows have a single colour, at most _WIDEST."""
+    rows = np.asarray(image.crop((0, 0, image.width, min(_WIDEST, image.height))))  # [rows, width, 3]
+    even = np.ptp(rows, axis=1).max(axis=1) <= _FRAME
+    return len(even) if even.all() else int(even.argmin())
 
 
 def _colour(rgb: np.ndarray) -> str:

@@ -20,6 +20,7 @@ ACCURACY = 0.9  # balanced accuracy of a rule from which on it is reported; gues
 FEWEST = 8  # distinct images of the class, and of all others: fewer can agree by chance
 _INTERVALS = 16
 _VALUES = 256  # different values of a trait; the rarer ones count as one
+_LOSSY = ("JPEG", "WEBP", "JPEG2000", "AVIF", "HEIC")
 _BYTES_APART = 1.5  # times as many bytes per pixel
 
 
@@ -108,7 +109,7 @@ def _by_bytes(
 ) -> list[Tell]:
     """Compare the bytes per pixel of compressed photographs. What an image shows matters too, so a gap must be wide."""
     density = np.array([image.size_bytes / (image.width * image.height) for image in images])
-    lossy = np.array([image.format in ("JPEG", "WEBP") for image in images])
+    lossy = np.array([image.format in _LOSSY for image in images])
     tells: list[Tell] = []
     for label in asked:
         mine, others = density[lossy & (codes == label)], density[lossy & (codes != label)]

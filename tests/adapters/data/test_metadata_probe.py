@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from lensmount_adapters.data.image_facts import facts_of
 from lensmount_adapters.data.metadata_probe import Tell, telling_traits
@@ -29,8 +30,8 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def framed(image: Image.Image, colour: str) -> Image.Image:
-    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=colour, width=2)
+def framed(image: Image.Image, colour: str, width: int = 2) -> Image.Image:
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=colour, width=width)
     return image
 
 
@@ -48,8 +49,29 @@ def png(image: Image.Image) -> bytes:
     return saved(image, "PNG")
 
 
-EXIF = Image.Exif()
-EXIF[272] = "Scope 5"
+def exif(tag: int, value: object, private: bool = False) -> Image.Exif:
+    made = Image.Exif()
+    (made.get_ifd(0x8769) if private else made)[tag] = value
+    return made
+
+
+def texts(**values: str) -> PngInfo:
+    made = PngInfo()
+    for name, value in values.items():
+        made.add_text(name, value)
+    return made
+
+
+def jpegs(first: dict[str, object], second: dict[str, object]) -> tuple[Save, Save]:
+    """JPEGs that differ by these options."""
+    return (
+        lambda image: saved(image, "JPEG", quality=90, **first),
+        lambda image: saved(image, "JPEG", quality=90, **second),
+    )
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+EXIF = exif(272, "Scope 5")
 CASES: dict[str, tuple[Save, Save, str]] = {
     "format": (lambda image: saved(image, "JPEG", quality=95), png, "file format"),
     "grey against colour": (lambda image: png(image.convert("L")), png, "colour mode"),
@@ -80,6 +102,59 @@ CASES: dict[str, tuple[Save, Save, str]] = {
         lambda image: saved(image, "TIFF"),
         "compression",
     ),
+    "maker": (*jpegs({"exif": exif(271, "Zeiss")}, {"exif": exif(271, "Leica")}), "camera"),
+    "serial number": (*jpegs({"exif": exif(42033, "12", True)}, {"exif": exif(42033, "34", True)}), "camera"),
+    "lens": (*jpegs({"exif": exif(42036, "50 mm", True)}, {"exif": exif(42036, "85 mm", True)}), "lens"),
+    "software": (*jpegs({"exif": exif(305, "ImageJ")}, {"exif": exif(305, "GIMP")}), "software"),
+    "day taken": (
+        *jpegs(
+            {"exif": exif(36867, "2021:01:02 10:11:12", True)},
+            {"exif": exif(36867, "2022:05:06 10:11:12", True)},
+        ),
+        "date",
+    ),
+    "day changed": (*jpegs({"exif": exif(306, "2021:01:02 10:11:12")}, {}), "date"),
+    "artist": (*jpegs({"exif": exif(315, "Anna")}, {"exif": exif(315, "Bert")}), "author"),
+    "JPEG comment": (*jpegs({"comment": b"CREATOR: gd-jpeg"}, {}), "comment"),
+    "subsampling": (*jpegs({"subsampling": 0}, {"subsampling": 2}), "JPEG quality"),
+    "progressive": (*jpegs({"progressive": True}, {}), "compression"),
+    "colour profile of equal length": (
+        *jpegs({"icc_profile": PROFILE}, {"icc_profile": PROFILE[:-4] + b"abcd"}),
+        "colour profile",
+    ),
+    "EXIF of a PNG": (lambda image: saved(image, "PNG", exif=EXIF), png, "camera"),
+    "software of a PNG": (lambda image: saved(image, "PNG", pnginfo=texts(Software="ImageJ")), png, "software"),
+    "comment of a PNG": (lambda image: saved(image, "PNG", pnginfo=texts(Comment="by GIMP")), png, "comment"),
+    "description of a TIFF": (
+        lambda image: saved(image, "TIFF", description="ImageJ=1.53"),
+        lambda image: saved(image, "TIFF"),
+        "comment",
+    ),
+    "quality of JPEG 2000": (
+        lambda image: saved(image, "JPEG2000", quality_mode="rates", quality_layers=[40]),
+        lambda image: saved(image, "JPEG2000", quality_mode="rates", quality_layers=[5]),
+        "bytes per pixel",
+    ),
+    "width of the border": (
+        lambda image: png(framed(image, "black")),
+        lambda image: png(framed(image, "black", 6)),
+        "border width",
+    ),
+    "a bar below": (lambda image: png(framed(image, "black", 8).crop((8, 8, 40, 40))), png, "border"),
+    "a channel of transparency": (lambda image: png(image.convert("RGBA")), png, "colour mode"),
+    "inks": (
+        lambda image: saved(image.convert("CMYK"), "JPEG"),
+        lambda image: saved(image, "JPEG"),
+        "colour mode",
+    ),
+    "16 bits": (
+        lambda image: png(Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * np.uint16(257))),
+        lambda image: png(image.convert("L")),
+        "bits",
+    ),
+    "one pixel cut off": (lambda image: png(image.crop((0, 0, 47, 40))), png, "width"),
+    "BMP": (lambda image: saved(image, "BMP"), png, "file format"),
+    "GIF": (lambda image: saved(image, "GIF"), png, "file format"),
 }
 
 
