@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.data.broken_files import Unreadable, broken_files
+from lensmount_adapters.data.group_search import group_of
 from lensmount_adapters.data.layout import Labelled
 from lensmount_adapters.data.listing import FolderSource, Listed, Source, counted, list_source
 from lensmount_adapters.data.source import ArchiveSource
@@ -136,7 +136,7 @@ def read_folder(
         Sample(
             path=file.path,
             label=index[file.label],
-            group=_group(pattern, file.path) if file.group is None else file.group,
+            group=file.group if file.group is not None else (group_of(pattern, file.path) if pattern else file.path),
             digest=hashlib.sha256(_bytes(listed.source, file.path)).hexdigest(),
             split=file.split,
             label_name=None if file.path.partition("/")[0] == file.label else file.label,
@@ -223,18 +223,6 @@ def _expected_classes(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ..
             f"{', '.join(classes)}. Fix: rename the folders after the labels"
         )
     return classes
-
-
-def _group(pattern: re.Pattern[str] | None, path: str) -> str:
-    if pattern is None:
-        return path
-    match = pattern.search(path.rpartition("/")[2]) or pattern.search(path)
-    if match is None:
-        raise DatasetError(
-            f"--group-regex {pattern.pattern!r} does not match {path!r}, expected it to find the group in every "
-            "file name or in every path below the dataset. Fix: widen the expression, as in patient_\\d+"
-        )
-    return str(match.group(1) if pattern.groups else match.group(0))
 
 
 def join_duplicates(samples: list[Sample], classes: Sequence[str]) -> tuple[tuple[Sample, ...], list[str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lensmount_adapters.data.dataset import ImageFolder, Sample, join_duplicates
+from lensmount_adapters.data.group_search import search_groups
 from lensmount_adapters.data.source import FolderSource
 from lensmount_adapters.data.split import Split, few_shot, split_folder, split_samples
 from lensmount_adapters.errors import DatasetError
@@ -21,7 +22,7 @@ _MANY = 64  # images of each class that are tried at most, to say how many would
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """The options of a run that its split depends on. `group_regex` is not among them: names are not searched here."""
+    """The options of a run that its split depends on. `group_regex` is not among them."""
 
     seed: int = SEED
     validation_fraction: float = VALIDATION
@@ -66,6 +67,27 @@ def why_no_split(folder: ImageFolder, options: SplitOptions | None = None) -> st
         reason = str(error).partition(" Fix: ")[0].rstrip(".")
         return f"{reason}. {_numbers(folder, options)} Fix: {_cure(folder, options)}"
     return None
+
+
+def why_refused(
+    images: Sequence[StatedImage], options: SplitOptions, group_regex: str | None, most: int
+) -> DatasetError | None:
+    """Return the error with which a run would end when it splits these images, or None.
+
+    `group_regex` is searched in a child process with a limit on its time. Only up to `most` images are split.
+    """
+    if group_regex is not None:
+        try:
+            found = iter(search_groups(group_regex, [image.path for image in images if image.group is None]))
+        except DatasetError as error:
+            return error
+        images = [image if image.group is not None else replace(image, group=next(found)) for image in images]
+    reason = why_no_split(folder_of(images), options) if len(images) <= most else None
+    return None if reason is None else too_small(reason)
+
+
+def too_small(reason: str) -> DatasetError:
+    return DatasetError(reason, code="dataset_too_small")
 
 
 def split_with(folder: ImageFolder, options: SplitOptions) -> Split:

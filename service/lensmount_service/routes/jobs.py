@@ -14,7 +14,6 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lensmount_adapters.data.split_advice import SplitOptions
-from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
@@ -92,7 +91,7 @@ def _submit(
         force=submission.force,
     )
 
-    reason = training.datasets.why_no_split(
+    refusal = training.datasets.refusal(
         dataset,
         SplitOptions(
             hyper_parameters["seed"],
@@ -104,8 +103,8 @@ def _submit(
     )
 
     def require_dataset(connection: sa.Connection) -> object:
-        if reason is not None:  # raised here, so that a known Idempotency-Key still gets its job
-            raise DatasetError(reason, code="dataset_too_small")
+        if refusal is not None:  # raised here, so that a known Idempotency-Key still gets its job
+            raise refusal
         return training.datasets.require(connection, dataset.name, dataset.version)
 
     return training.jobs.submit(request, key, digest, check=require_dataset)

@@ -23,7 +23,7 @@ import structlog
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.data.dataset import list_folder
 from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetArchive, DatasetLimits, write_dataset_archive
-from lensmount_adapters.data.split_advice import SplitOptions, folder_of, stated_images, why_no_split
+from lensmount_adapters.data.split_advice import SplitOptions, stated_images, too_small, why_refused
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
@@ -53,6 +53,7 @@ dataset_table = sa.Table(
 )
 _datasets = dataset_table.c
 _MAX_SPLIT_IMAGES = 2000  # that are split while a client waits
+_SEARCHES, _SEARCH_WAIT_S = 2, 10.0  # expressions of clients that are searched at a time; the others wait until they are refused
 _OWN_ARCHIVES = ArchiveLimits(max_total_bytes=2**50)  # canonical archives were checked on arrival
 _CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
 
@@ -93,6 +94,7 @@ class DatasetStore:
         self._dataset_limits = dataset_limits or DatasetLimits()
         self._in_use = in_use
         self._closing = threading.Event()
+        self._searching = threading.BoundedSemaphore(_SEARCHES)
         database.create()
 
     def close(self) -> None:
@@ -205,24 +207,28 @@ class DatasetStore:
             raise _corrupt(dataset) from error
         raise _corrupt(dataset)
 
-    def why_no_split(self, dataset: Dataset, options: SplitOptions, group_regex: str | None) -> str | None:
+    def refusal(self, dataset: Dataset, options: SplitOptions, group_regex: str | None) -> DatasetError | None:
         """Why a job with these options would fail when it splits the dataset, or None if nothing is known against it.
 
         Up to 2,000 images are split as the job would do it. Of more, the report knows about the default options. A
-        `group_regex` is never searched here, because a slow one would hold up the server: with one, only a class with
-        fewer images than the split has parts is found.
+        `group_regex` is searched in all paths, in a child process with a limit on its time (`group_search`).
         """
-        parts = 1 + (options.validation_fraction > 0) + (options.test_fraction > 0)
-        if group_regex is not None and min(dataset.classes.values()) >= parts:
-            return None
-        if dataset.images > _MAX_SPLIT_IMAGES:
+        if group_regex is None and dataset.images > _MAX_SPLIT_IMAGES:
             known = [warning for warning in dataset.report["warnings"] if warning["code"] == "cannot_split"]
-            return known[0]["message"] if known and options == SplitOptions() else None
+            return too_small(known[0]["message"]) if known and options == SplitOptions() else None
         try:
             manifest = open_archive(self._path(dataset.digest), _OWN_ARCHIVES).read(MANIFEST)
         except (OSError, DatasetError) as error:
             raise _corrupt(dataset) from error
-        return why_no_split(folder_of(stated_images(manifest)), options)
+        images, most = stated_images(manifest), _MAX_SPLIT_IMAGES
+        if group_regex is None:
+            return why_refused(images, options, None, most)
+        if not self._searching.acquire(timeout=_SEARCH_WAIT_S):
+            raise Unavailable("other jobs are being checked. Fix: submit it again later", retry_after_s=5)
+        try:
+            return why_refused(images, options, group_regex, most)
+        finally:
+            self._searching.release()
 
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete a version, or all of them. Raises NotFound, VersionDeleted, DatasetInUse."""

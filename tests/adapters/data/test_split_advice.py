@@ -16,6 +16,7 @@ from lensmount_adapters.data.split_advice import (
     split_with,
     stated_images,
     why_no_split,
+    why_refused,
 )
 from lensmount_adapters.errors import DatasetError
 
@@ -132,3 +133,13 @@ def test_the_rows_of_a_manifest_are_read() -> None:
     row = '{"path": "a/é.png", "label": "a", "group": null, "split": "test", "sha256": "00", "width": 1, "height": 1}\n'
 
     assert stated_images(row.encode() * 2) == [StatedImage("a/é.png", "a", None, "test", "00")] * 2
+
+
+def test_an_expression_is_refused_if_it_does_not_match_or_leaves_too_few_groups_and_not_otherwise() -> None:
+    few, none = (why_refused(images(30, 30), SplitOptions(), regex, 100) for regex in (r"^([^/]+)/", r"patient_\d"))
+
+    assert few is not None
+    assert (few.code, none is not None and none.code) == ("dataset_too_small", "dataset_invalid")
+    assert why_refused(images(30, 30), SplitOptions(), r"(\d+)\.png$", 100) is None
+    assert why_refused(images(30, 30), SplitOptions(), r"^([^/]+)/", 59) is None  # too many to be split
+    assert why_refused(images(30, 30, group=3), SplitOptions(), r"patient_\d", 100) is None  # stated groups come first

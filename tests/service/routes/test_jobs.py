@@ -12,6 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Backbone
+from lensmount_adapters.data.dataset import read_folder
+from lensmount_adapters.data.split import split_folder
+from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_service.build import Parts, open_parts
 from lensmount_service.jobs.records import Lease
@@ -296,9 +299,30 @@ def test_a_job_that_cannot_split_is_refused_with_the_words_of_the_report_and_the
         fractions = {"validation_fraction": float(advice[1]), "test_fraction": float(advice[2])}
         again = api.post("/jobs", json={"dataset": name, "adapter": "malaria", **fractions})
         assert again.status_code == 201, name
-        # An expression is not searched by the server, so its job is accepted unless a class has too few images at all.
-        by_group = api.post("/jobs", json={"dataset": name, "adapter": "malaria", "group_regex": "^(.)"})
-        assert by_group.status_code == (422 if name in ("pairs", "one_rare") else 201), name
+
+
+def test_a_group_regex_is_checked_when_the_job_is_submitted_with_the_words_of_training(
+    api: TestClient, images: Callable[..., dict[str, bytes]], zipped: Callable[..., bytes], tmp_path: Path
+) -> None:
+    archive = tmp_path / "cells.zip"
+    archive.write_bytes(zipped(images(a=30, b=30)))
+    api.put("/datasets/cells", content=archive.read_bytes(), headers=HEADERS)
+
+    def submitted(expression: str) -> Any:
+        return api.post("/jobs", json={"dataset": "cells", "adapter": "malaria", "group_regex": expression})
+
+    for expression in ("patient_([0-9]+)", "^[^/]+/(x)"):
+        with pytest.raises(DatasetError) as caught:
+            read_folder(archive, expression)
+        refused(submitted(expression), 422, "dataset_invalid")
+        assert submitted(expression).json()["detail"] == str(caught.value)
+    few = submitted("^([^/]+)/")  # each class is one group
+    refused(few, 422, "dataset_too_small")
+    assert "Found 30 image(s) in 1 group(s) of 'a'" in few.json()["detail"]
+    with pytest.raises(DatasetError, match=re.escape(few.json()["detail"].partition(". ")[0])):
+        split_folder(read_folder(archive, "^([^/]+)/"), 0)
+    refused(submitted("("), 422, "invalid_request")
+    assert submitted(r"(\d+)\.png$").status_code == 201
 
 
 def test_a_known_idempotency_key_gets_its_job_even_if_the_dataset_has_become_too_small(
