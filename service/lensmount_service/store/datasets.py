@@ -53,7 +53,7 @@ dataset_table = sa.Table(
 )
 _datasets = dataset_table.c
 _MAX_SPLIT_IMAGES = 2000  # that are split while a client waits
-_SEARCHES, _SEARCH_WAIT_S = 2, 10.0  # expressions of clients that are searched at a time; the others wait until they are refused
+_SEARCHES, _SEARCH_WAIT_S = 2, 10.0  # expressions of clients that are searched at a time; how long others wait
 _OWN_ARCHIVES = ArchiveLimits(max_total_bytes=2**50)  # canonical archives were checked on arrival
 _CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
 
