@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -101,7 +102,7 @@ def _header(data: bytes) -> dict[str, str]:
     """Read the traits of the file's header. Whatever is odd about it, an image with pixels is never refused."""
     try:
         with Image.open(io.BytesIO(data), formats=_HEADERS) as image:
-            return {name: value for name, value in _traits(image, data).items() if value}
+            return {name: sys.intern(value) for name, value in _traits(image, data).items() if value}
     except Exception:  # a decoder may raise anything on odd metadata
         return {}
 
