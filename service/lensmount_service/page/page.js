@@ -2,6 +2,7 @@
 
 import { AdapterList } from "./adapters.js";
 import { asProblem, get, token } from "./api.js";
+import { showDatasets } from "./datasets.js";
 import { problemBox } from "./element.js";
 import { ImageCard } from "./image_card.js";
 
@@ -16,13 +17,15 @@ let maxBytes = Infinity;
 async function load() {
   by("problem").replaceChildren();
   try {
-    const [list, ready, limits] = await Promise.all([get("adapters"), get("health/ready"), get("limits")]);
+    const paths = ["adapters", "datasets", "health/ready", "limits"];
+    const [list, { datasets }, ready, limits] = await Promise.all(paths.map(get));
     const volumes = /-3d\d*$/.test(ready.backbone);
     maxBytes = volumes ? limits.max_volume_bytes : limits.max_image_bytes;
     by("served").textContent = `Backbone ${ready.backbone}, executor ${limits.engine.executor}, ${limits.engine.precision}`;
     by("formats").textContent = (volumes ? limits.volume_formats : limits.image_formats).join(", ");
     by("token").hidden = true;
     adapters.show(list.adapters);
+    showDatasets(by("datasets-section"), by("datasets"), datasets);
     retryRefused();
   } catch (error) {
     showRefusal(error);
@@ -111,6 +114,7 @@ by("opacity").addEventListener("input", setOpacity);
 by("forget").addEventListener("click", () => {
   token.forget();
   adapters.clear();
+  showDatasets(by("datasets-section"), by("datasets"), []);
   load();
 });
 by("token").addEventListener("submit", (event) => {

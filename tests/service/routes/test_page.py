@@ -32,7 +32,7 @@ from lensmount_service.routes.page import FILES
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
     from tests.conftest import DrawAdapter
-    from tests.service.conftest import MakeAdapter, MakeParts, MakePng
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, Zip
 
 TOKEN = "a-token-of-the-lab"
 SIZE = (75, 60)  # width, height of the posted image
@@ -224,6 +224,31 @@ def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_
         page.get_by_role("button", name="Refresh").click()
         page.get_by_role("checkbox", name="tiles").wait_for(state="detached")
         page.locator(".card").get_by_text("Pick an adapter above.").wait_for()  # no other one is picked instead
+
+
+def test_datasets_are_listed_with_what_to_check(
+    page: Page, make_parts: MakeParts, make_png: MakePng, zipped: Zip
+) -> None:
+    long = f"<i>{'infected' * 12}</i>".replace("/", "-")
+    files = {f"{label}/{label[:9]} {n}.png": make_png(n) for label in ("healthy", long) for n in range(2)}
+    with make_parts() as parts, listening(parts.app) as url:
+        page.set_viewport_size({"width": 360, "height": 640})
+        page.goto(url)
+        page.get_by_text("Backbone resnet10t").wait_for()
+        assert not page.get_by_role("heading", name="Datasets").is_visible()
+
+        pushed = httpx.put(f"{url}/datasets/cells", content=zipped(files)).raise_for_status().json()
+        page.get_by_role("button", name="Refresh").click()
+        row = page.locator("#datasets > li")
+        row.get_by_text("cells").wait_for()
+        row.get_by_text("What to check").click()
+
+        warnings = [warning["message"] for warning in pushed["report"]["warnings"]]
+        assert len(warnings) >= 2  # the same images are in both classes, and they are too few to train
+        assert row.locator(".badge").inner_text() == f"{len(warnings)} warnings"
+        assert row.locator("details li").all_text_contents()[: len(warnings)] == warnings
+        assert f"{long} 2" in row.inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_a_volume_is_named_and_scored_without_a_preview(
