@@ -139,7 +139,7 @@ def _told_by_files(images: Sequence[ImageFacts]) -> list[tuple[str, str]]:
             "class_from_metadata",
             f"{first[:80]!r} can be told from the other classes without looking at the image, by the {best.trait} "
             f"alone: {best.how}"
-            + (f". The {' and the '.join(also[:_SHOWN])} tell(s) it too" if also else "")
+            + (f". So it can by the {' and the '.join(also[:_SHOWN])}" if also else "")
             + (f". The same holds for {', '.join(repr(label[:80]) for label in others[:_SHOWN])}" if others else "")
             + ". Training may learn this difference instead of the content. Fix: take or save the images of all "
             "classes in the same way (format, colour mode, size, border)",

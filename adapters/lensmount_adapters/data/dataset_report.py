@@ -177,6 +177,11 @@ def _copies(images: list[ImageFacts]) -> list[list[ImageFacts]]:
     return [group for group in by_digest.values() if len(group) > 1]
 
 
+def _those_found(*counted: tuple[int, str]) -> str:
+    """`found 3 image(s) with ..., 1 group(s) in ...`, without those that are 0."""
+    return "found " + ", ".join(f"{count} {what}" for count, what in counted if count)
+
+
 def _warnings(
     images: list[ImageFacts], copies: list[list[ImageFacts]], near: _Near, report: dict[str, Any]
 ) -> list[tuple[str, str]]:
@@ -187,9 +192,12 @@ def _warnings(
         warnings.append(
             (
                 "leakage_suspected",
-                f"{len(leaking)} image(s) have copies in two parts of the stated split, {near.across_splits} "
-                f"pair(s) across parts look alike, {len(split_groups)} group(s) are in two parts: "
-                "the validation and test figures would be too good. Fix: keep them in one part",
+                _those_found(
+                    (len(leaking), "image(s) with copies in two parts of the stated split"),
+                    (near.across_splits, "pair(s) of images in two parts that look alike"),
+                    (len(split_groups), "group(s) in two parts"),
+                )
+                + ": the validation and test figures would be too good. Fix: keep them in one part",
             )
         )
     conflicting = [group for group in copies if len({image.label for image in group}) > 1]
@@ -197,8 +205,11 @@ def _warnings(
         warnings.append(
             (
                 "label_conflict",
-                f"{len(conflicting)} image(s) have copies with another label, {near.across_classes} pair(s) of "
-                "different labels look alike. Fix: check their labels",
+                _those_found(
+                    (len(conflicting), "image(s) with copies of another label"),
+                    (near.across_classes, "pair(s) of images that look alike and have different labels"),
+                )
+                + ". Fix: check their labels",
             )
         )
     if files := report["duplicates"]["files"]:
