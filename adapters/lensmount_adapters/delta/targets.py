@@ -10,7 +10,8 @@ from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.patterns import compile_pattern
 
-METHODS = ("lora", "lora-tucker", "bias", "norm", "head")
+METHODS = ("lora", "lora-tucker", "dora", "bias", "norm", "head")
+WITH_FACTORS = frozenset({"lora", "lora-tucker", "dora"})  # a method has at most one of them
 LOW_RANK = frozenset({Layer.LINEAR, Layer.CONV, Layer.CONV_TRANSPOSED})
 NORMS = frozenset({Layer.NORM, Layer.BATCH_NORM})
 
@@ -46,11 +47,12 @@ PRESETS = (
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen targets, by the kind of their delta: low-rank (lora, lora-tucker) or full (bias, norm)."""
+    """The chosen targets, by the kind of their delta: low-rank (lora, lora-tucker, dora) or full (bias, norm)."""
 
     low_rank: tuple[Target, ...] = ()
     additive: tuple[Target, ...] = ()
     tucker: bool = False
+    dora: bool = False
 
 
 def parse_method(method: str) -> tuple[str, ...]:
@@ -60,8 +62,8 @@ def parse_method(method: str) -> tuple[str, ...]:
         raise TrainingError(
             f"found method {unknown[0]!r}, expected {', '.join(METHODS)}, or several joined by '+' like lora+norm"
         )
-    if len(set(parts)) != len(parts) or {"lora", "lora-tucker"} <= set(parts):
-        raise TrainingError(f"found method {method!r}, expected each part once and either lora or lora-tucker")
+    if len(set(parts)) != len(parts) or len(WITH_FACTORS & set(parts)) > 1:
+        raise TrainingError(f"found method {method!r}, expected each part once and one of lora, lora-tucker and dora")
     if "head" in parts and len(parts) > 1:
         raise TrainingError(f"found method {method!r}: the head trains with every method. Fix: leave 'head' out")
     return parts
@@ -79,7 +81,7 @@ def select_targets(
     """
     parts = parse_method(method)
     pattern = compile_pattern(expression, TrainingError, "--targets")
-    with_lora = bool({"lora", "lora-tucker"} & set(parts))
+    with_lora = bool(WITH_FACTORS & set(parts))
     dense = _low_rank(backbone, targets, pattern) if with_lora else ()
     additive = _additive(backbone, targets, parts, pattern, with_lora)
     if not dense and not additive and parts != ("head",):
@@ -88,7 +90,7 @@ def select_targets(
             f"--targets {expression!r} with method {method} matches nothing in {backbone}, expected module paths such "
             f"as {', '.join(layers[:: max(1, len(layers) // 5)][:6])}. Fix: widen the expression"
         )
-    return Selection(dense, additive, tucker="lora-tucker" in parts)
+    return Selection(dense, additive, tucker="lora-tucker" in parts, dora="dora" in parts)
 
 
 def _low_rank(backbone: str, targets: Mapping[str, Target], pattern: re.Pattern[str] | None) -> tuple[Target, ...]:

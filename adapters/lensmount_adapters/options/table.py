@@ -44,8 +44,8 @@ TRAINING_OPTIONS = (
            help="Resume an interrupted run after its last complete epoch.",
            not_in_jobs="a worker always resumes from the checkpoint of an earlier attempt"),
     Option("method", "str", TRAINING, default="lora", longest=64,
-           help="What to train: lora (low-rank deltas), lora-tucker, bias, norm, or head (the last layer only). Join "
-                "several with '+': lora+norm."),
+           help="What to train: lora (low-rank deltas), lora-tucker, dora (lora and a factor per output), bias, norm, "
+                "or head (the last layer only). Join several with '+': lora+norm."),
     Option("rank", "int", TRAINING, default=8, minimum=1, job_maximum=256,
            help="Rank of the low-rank deltas. A higher rank can learn more but makes the file larger."),
     Option("alpha", "float", TRAINING, unset="twice rank", above=0, job_maximum=10_000,

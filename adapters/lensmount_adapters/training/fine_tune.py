@@ -7,8 +7,10 @@ tensors differ: every tensor of the named modules instead of low-rank factors.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import safetensors.torch
+from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.file import digest_of
@@ -30,9 +32,9 @@ from lensmount_adapters.training.training_data import load_training_data
 class TrainableModules(TrainableAdapter):
     """Trains every tensor of the chosen modules as `W0 + delta`, with a full-size delta that starts at zero."""
 
-    def _read(self) -> tuple[Delta, ...]:
-        targets = self.backbone.targets
-        return tuple(Additive(targets[name.removesuffix(".delta")], delta) for name, delta in self.factors.items())
+    def _read(self, factors: Mapping[str, Tensor] | None = None) -> tuple[Delta, ...]:
+        targets, given = self.backbone.targets, self.factors if factors is None else factors
+        return tuple(Additive(targets[name.removesuffix(".delta")], delta) for name, delta in given.items())
 
 
 def fine_tune(

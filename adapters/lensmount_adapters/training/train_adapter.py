@@ -77,7 +77,8 @@ def _choose(
 def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool) -> TrainingResult:
     """Write the best epoch. Temperature and metrics come from the file's own bytes, admitted like any upload."""
     config, dtype = loop.config, FILE_DTYPES[loop.config.file_dtype]
-    adapter = admit(dump_adapter(manifest_of(loop, interrupted), loop.best, dtype), loop.backbone)
+    tensors = loop.adapter.stored(loop.best)
+    adapter = admit(dump_adapter(manifest_of(loop, interrupted), tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
-    digest = write_adapter(config.out, manifest, loop.best, dtype)
+    digest = write_adapter(config.out, manifest, tensors, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)

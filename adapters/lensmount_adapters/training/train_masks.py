@@ -76,7 +76,9 @@ def train_segmentation(
         task = read_mask_task(config, backbone)
         loop = TrainingLoop(config, backbone, Segmentation(config, task), [])
         interrupted = loop.run(on_progress or silent)
-        return _write(loop.config, manifest_of(loop, interrupted), loop.best, backbone, task, interrupted)
+        return _write(
+            loop.config, manifest_of(loop, interrupted), loop.adapter.stored(loop.best), backbone, task, interrupted
+        )
 
 
 def train_base(

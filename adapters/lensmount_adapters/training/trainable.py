@@ -13,6 +13,7 @@ from torch.func import functional_call
 from lensmount_adapters.adapter.heads import build_head, head_tensors
 from lensmount_adapters.adapter.manifest import Factors, HeadSpec
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.delta.decomposed import Decomposed, decomposed, magnitude_name
 from lensmount_adapters.delta.initial import fresh_additive, fresh_low_rank, fresh_tucker
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.delta.read import read_deltas
@@ -74,6 +75,8 @@ class TrainableAdapter:
         }
         self.deltas = self._read()
         self.bases = backbone.base(delta.target.name for delta in self.deltas)
+        if selection.dora:
+            self.deltas = tuple(self._decomposed(delta) for delta in self.deltas)
         self.trunk, self.branch, self.cut = _halves(backbone, {delta.target.name for delta in self.deltas})
         with isolated_random_state():
             torch.manual_seed(seed)
@@ -110,8 +113,18 @@ class TrainableAdapter:
         return self.factors | heads
 
     def tensors(self) -> dict[str, Tensor]:
-        """The adapter file's tensors: parameters and the head's statistics, detached but not copied."""
+        """The tensors in training: parameters and the head's statistics, detached but not copied."""
         return {name: tensor.detach() for name, tensor in (self.factors | head_tensors(self.head)).items()}
+
+    def stored(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`tensors()` of any step as the adapter file stores them: DoRA's magnitudes become row scales."""
+        stored = dict(tensors)
+        for delta in self.deltas:
+            if isinstance(delta, Decomposed):
+                (inner,) = self._read({name: tensors[name] for name in delta.inner.tensors()})
+                magnitude = stored.pop(magnitude_name(delta.target))
+                stored |= Decomposed(delta.target, inner, magnitude).stored(self.bases[delta.target.name]).tensors()
+        return stored
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy values into the tensors in place, so that the optimiser keeps its leaves."""
@@ -142,10 +155,18 @@ class TrainableAdapter:
         weights = sum(tensor.numel() for tensor in self.trunk.parameters())
         return max(1, PIECE_PIXELS // images[0, 0].numel(), min(32, weights // PIECE_WEIGHTS))
 
-    def _read(self) -> tuple[Delta, ...]:
+    def _read(self, factors: Mapping[str, Tensor] | None = None) -> tuple[Delta, ...]:
         """The deltas, as views of the leaves in `factors`."""
-        scales = {module: factors.scale for module, factors in self.modules.items()}
-        return read_deltas(self.backbone.targets, self.factors, scales)
+        scales = {module: each.scale for module, each in self.modules.items()}
+        return read_deltas(self.backbone.targets, self.factors if factors is None else factors, scales)
+
+    def _decomposed(self, delta: Delta) -> Delta:
+        """Give a low-rank delta a magnitude per output, which is trained too."""
+        if delta.rank is None:
+            return delta
+        made = decomposed(delta, self.bases[delta.target.name])
+        self.factors[magnitude_name(delta.target)] = made.magnitude.requires_grad_()
+        return made
 
     def _fresh(
         self, selection: Selection, rank: int, alpha: float, generator: torch.Generator, init: FactorInit

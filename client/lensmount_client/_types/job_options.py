@@ -11,7 +11,7 @@ class JobOptions(TypedDict, total=False):
     explains each. A test compares the fields with the server's table of options.
     """
 
-    method: str | None  # lora, lora-tucker, bias, norm, head, or several joined by "+"
+    method: str | None  # lora, lora-tucker, dora, bias, norm, head, or several joined by "+"
     rank: int | None
     alpha: float | None
     init_std: float | None  # A is drawn from N(0, init_std^2); None: Kaiming uniform

@@ -107,8 +107,8 @@ class Option:
 # fmt: off
 OPTIONS = (
     Option("method", "str", "Training", default="lora", longest=64,
-           help="What to train: lora (low-rank deltas), lora-tucker, bias, norm, or head (the last layer only). "
-                "Join several with '+': lora+norm."),
+           help="What to train: lora (low-rank deltas), lora-tucker, dora (lora and a factor per output), bias, "
+                "norm, or head (the last layer only). Join several with '+': lora+norm."),
     Option("rank", "int", "Training", default=8, minimum=1, job_maximum=256,
            help="Rank of the low-rank deltas. A higher rank can learn more but makes the file larger."),
     Option("alpha", "float", "Training", unset="twice rank", above=0, job_maximum=10000,

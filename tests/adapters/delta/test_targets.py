@@ -111,9 +111,10 @@ def test_head_alone_trains_no_backbone_tensor() -> None:
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        ("dora", "expected lora"),
+        ("magic", "expected lora"),
         ("lora+lora", "each part once"),
-        ("lora+lora-tucker", "either"),
+        ("lora+lora-tucker", "one of lora"),
+        ("dora+lora", "one of lora"),
         ("head+norm", "leave"),
     ],
 )

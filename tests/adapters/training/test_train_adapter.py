@@ -38,6 +38,40 @@ def test_an_adapter_trained_on_drawn_shapes_classifies_them(config: TrainingConf
     assert not checkpoint_path(config.out).exists()
 
 
+def test_a_dora_adapter_is_trained_resumed_and_written_with_row_scales(
+    config: TrainingConfig, backbone: Backbone, tmp_path: Path, same_tensors: SameTensors
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done and progress.epoch == 1:
+            raise KeyboardInterrupt
+
+    dora = replace(config, method="dora", epochs=2)
+    whole = train(replace(dora, out=tmp_path / "whole.safetensors"), backbone=backbone)
+    assert train(dora, stop, backbone).interrupted
+    resumed = train(replace(dora, resume=True), backbone=backbone)
+
+    file = parse_adapter(resumed.path.read_bytes())
+    assert same_tensors(whole.path, resumed.path)
+    assert file.manifest.schema_version == resumed.manifest.schema_version == 2
+    scales = {name: tensor for name, tensor in file.tensors.items() if name.endswith(".weight.row_scale")}
+    assert len(scales) == len(file.manifest.modules)
+    assert all(tensor.dtype is torch.float32 for tensor in scales.values())
+    assert not any(torch.equal(tensor, torch.ones_like(tensor)) for tensor in scales.values())
+
+
+def test_factors_too_small_for_float16_are_kept_in_float32_and_the_result_says_so(
+    config: TrainingConfig, backbone: Backbone
+) -> None:
+    result = train(replace(config, epochs=1, learning_rate=1e-6), backbone=backbone)
+
+    file = parse_adapter(result.path.read_bytes())
+    kept = {name for name, tensor in file.tensors.items() if tensor.dtype is torch.float32}
+    assert kept
+    assert all(name.endswith("lora_B.weight") for name in kept)
+    assert result.notes[-1].startswith(f"{len(kept)} tensors are stored as float32 and not as float16, in which ")
+    assert file.manifest.training["kept_float32"] == result.notes[-1]
+
+
 def test_the_resident_backbone_has_the_same_bits_before_and_after(config: TrainingConfig, backbone: Backbone) -> None:
     before = {name: tensor_digest(tensor) for name, tensor in backbone.module.state_dict().items()}
 

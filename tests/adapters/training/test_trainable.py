@@ -70,7 +70,7 @@ def test_b_can_be_drawn_too_and_then_training_does_not_start_at_the_backbone(bac
     )
 
 
-@pytest.mark.parametrize("method", ["lora", "lora-tucker", "bias", "norm", "head", "lora+norm"])
+@pytest.mark.parametrize("method", ["lora", "lora-tucker", "dora", "bias", "norm", "head", "dora+norm"])
 def test_training_changes_no_backbone_tensor_not_even_batchnorm_buffers(backbone: Backbone, method: str) -> None:
     before = {name: tensor_digest(tensor) for name, tensor in backbone.module.state_dict().items()}
     adapter = adapter_for(backbone, method)
@@ -82,7 +82,7 @@ def test_training_changes_no_backbone_tensor_not_even_batchnorm_buffers(backbone
     assert not any(module.training for module in backbone.module.modules())
 
 
-@pytest.mark.parametrize("method", ["lora", "lora-tucker", "bias", "norm", "lora+norm"])
+@pytest.mark.parametrize("method", ["lora", "lora-tucker", "dora", "bias", "norm", "lora+norm", "dora+norm"])
 def test_the_merged_adapter_serves_the_logits_that_were_trained(backbone: Backbone, method: str) -> None:
     adapter = adapter_for(backbone, method, None if method != "lora-tucker" else "conv")
     train_a_little(adapter)
@@ -98,7 +98,7 @@ def test_the_merged_adapter_serves_the_logits_that_were_trained(backbone: Backbo
     with torch.no_grad():
         trained = adapter.logits(images(), torch.float32)
 
-    served = admit(dump_adapter(manifest, adapter.tensors(), torch.float32), backbone)
+    served = admit(dump_adapter(manifest, adapter.stored(adapter.tensors()), torch.float32), backbone)
     swapper = ExactSwapper(backbone)
     swapper.mount(served)
     found = served.logits(backbone.features(images()))
@@ -115,6 +115,21 @@ def test_the_rank_of_a_depthwise_delta_is_limited_to_full_rank_and_its_scale_is_
 
     assert {factors.rank for factors in adapter.modules.values()} == {1}
     assert {factors.scale for factors in adapter.modules.values()} == {2.0}
+
+
+def test_dora_trains_a_magnitude_per_output_and_stores_it_as_a_row_scale(backbone: Backbone) -> None:
+    adapter = adapter_for(backbone, "dora")
+    new = adapter.logits(images(), torch.float32)
+    torch.testing.assert_close(new, adapter.head(backbone.features(images()).clone()), rtol=1e-4, atol=1e-5)
+    magnitudes = {name: t.detach().clone() for name, t in adapter.factors.items() if name.endswith(".magnitude")}
+    assert magnitudes.keys() == {f"{module}.weight.magnitude" for module in adapter.modules}
+
+    train_a_little(adapter)
+
+    assert not any(torch.equal(adapter.factors[name], before) for name, before in magnitudes.items())
+    stored = adapter.stored(adapter.tensors())
+    assert {name for name in stored if name.endswith("row_scale")} == {f"{m}.weight.row_scale" for m in adapter.modules}
+    assert not any(name.endswith("magnitude") for name in stored)
 
 
 def test_only_factors_and_head_are_trained_and_counted(backbone: Backbone) -> None:
