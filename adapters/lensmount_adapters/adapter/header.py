@@ -59,7 +59,10 @@ def read_header(data: bytes, limits: Limits) -> Header:
     """
     _sniff(data)
     if len(data) > limits.max_file_bytes:
-        raise AdapterTooLarge(f"found {len(data)} bytes, expected at most {limits.max_file_bytes}")
+        raise AdapterTooLarge(
+            f"found {len(data)} bytes, expected at most {limits.max_file_bytes}. "
+            "Fix: write the file in float16, or replace full deltas by low-rank factors"
+        )
     if len(data) < 8:
         _malformed(f"found {len(data)} bytes, expected at least the 8 of the header's length")
     length = int.from_bytes(data[:8], "little")

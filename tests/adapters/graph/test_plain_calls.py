@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from lensmount_adapters import Backbone
+from lensmount_adapters import Backbone, Preprocessing
+from lensmount_adapters.delta.read import read_deltas
 from lensmount_adapters.graph.functional import FunctionalBranch, functional_branch
 from lensmount_adapters.graph.plain_calls import PlainCalls, tensors_of_calls
 from lensmount_adapters.graph.segments import Segments
@@ -110,3 +112,41 @@ def test_tensors_of_layers_that_are_no_plain_call_are_not_listed(traced: fx.Grap
     assert "odd.weight" not in listed
     assert "norm.num_batches_tracked" not in listed
     assert {"conv.weight", "norm.running_var", "linear.weight", "gain"} <= set(listed)
+
+
+class Positions(nn.Module):
+    """Tokens with positions from a table, RMSNorm, and a scale that no layer owns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 6, 4, stride=4)
+        self.positions = nn.Embedding(16, 6)
+        self.register_buffer("order", torch.arange(16))
+        self.norm = nn.RMSNorm(6)
+        self.gamma = nn.Parameter(torch.full((6,), 0.5))
+        self.pretrained_cfg: Any = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images).flatten(2).transpose(1, 2) + self.positions(self.order)
+        features: Tensor = (self.gamma * self.norm(tokens)).mean(1)
+        return features
+
+
+def test_tables_rms_norms_and_parameters_without_a_layer_are_inputs_of_the_branch() -> None:
+    torch.manual_seed(0)
+    rule = Preprocessing(size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    backbone = Backbone("positions", Positions(), rule, torch.float32)
+    assert backbone.targets["norm.weight"].layer == "norm"
+    assert backbone.targets.keys() == dict(backbone.module.named_parameters()).keys()
+    added = {name: torch.randn(target.shape) for name, target in backbone.targets.items()}
+    deltas = read_deltas(backbone.targets, {f"{name}.delta": tensor for name, tensor in added.items()}, {})
+
+    branch = full_branch(backbone)
+
+    assert branch.covers(deltas)
+    images = torch.randn(2, 3, 16, 16)
+    merged = branch.merged(deltas)
+    found = branch.module(images, *(merged[name] for name in branch.inputs))
+    weights = {name: backbone.tensors[name] + tensor for name, tensor in added.items()}
+    expected = torch.func.functional_call(backbone.module, weights, (images,))
+    assert torch.allclose(found, expected, atol=1e-5)
