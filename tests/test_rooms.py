@@ -27,7 +27,7 @@ MAY_IMPORT = {
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
         "graph": "delta backbone",
-        "foreign": "adapter delta backbone inputs",
+        "foreign": "adapter delta backbone zips inputs",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
         "masks": "data zips inputs",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
 from lensmount_adapters.foreign.fused import joined, third_of
+from lensmount_adapters.foreign.head import given_head
 from lensmount_adapters.foreign.module import ForeignModule, Method
 from lensmount_adapters.foreign.names import HEAD, Names, Place, suggestion
 from lensmount_adapters.foreign.parts import merged
@@ -108,8 +109,13 @@ def method_of(config: Mapping[str, Any]) -> Method:
     return METHODS[kind]
 
 
-def read_peft(tensors: Mapping[str, Tensor], config: Mapping[str, Any], backbone: Backbone) -> Reading:
-    """Read a file of PEFT for the backbone.
+def read_peft(
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    backbone: Backbone,
+    head: Mapping[str, Tensor] | None = None,
+) -> Reading:
+    """Read a file of PEFT for the backbone. `head` is the classifier that training started from, if it is known.
 
     Raises AdapterUnsupported for a method that cannot be imported, AdapterInvalid (`adapter_unknown_target`) with all
     tensors that belong to no module, and what the methods raise.
@@ -125,7 +131,9 @@ def read_peft(tensors: Mapping[str, Tensor], config: Mapping[str, Any], backbone
             "folder with save_pretrained(path, selected_adapters=[...]), and import them one by one"
         )
     reading.notes += _notes(names)
-    _read_head(groups.pop((HEAD, None), {}), config, method, reading)
+    if (HEAD, None) in groups:
+        started = given_head(head, backbone) if head else {}
+        _read_head(groups.pop((HEAD, None)), started, config, method, reading)
     if method.name == "VeRA" and "vera_A" not in shared:
         weights = [backbone.tensors[f"{path}.weight"] for path, _ in groups if f"{path}.weight" in backbone.targets]
         shared |= vera_projections(config, [weight for weight in weights if weight.ndim == 2])
@@ -205,16 +213,17 @@ def _slot(held: _Held, place: Place, tensor: Tensor) -> None:
         held.parts[place.part] = tensor
 
 
-def _read_head(held: object, config: Mapping[str, Any], method: Method, reading: Reading) -> None:
+def _read_head(
+    held: _Held, started: Mapping[str, Tensor], config: Mapping[str, Any], method: Method, reading: Reading
+) -> None:
     """Take the trained classifier. One that is itself adapted needs the classifier that training started from."""
-    if not isinstance(held, _Held):
-        return
-    weight, bias = held.whole.get("weight", held.base.get("weight")), held.whole.get("bias")
+    known = {**(started if held.parts else {}), **held.base, **held.whole}
+    weight, bias = known.get("weight"), known.get("bias")
     if weight is None or weight.ndim != 2:
         raise AdapterUnsupported(
             f"{held.theirs}: found {method.name} of the classifier itself, and not the classifier that it starts from, "
             "which only the trained network has. Expected the classifier as a whole. Fix: train with "
-            f"modules_to_save=[{held.theirs!r}], or merge with PEFT and run `lensmount adapters extract`"
+            f"modules_to_save=[{held.theirs!r}], or put the first classifier beside the adapter as head.safetensors"
         )
     weight = weight.double()
     if held.parts:

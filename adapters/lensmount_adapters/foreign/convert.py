@@ -1,0 +1,203 @@
+"""Turn an adapter of another tool into an adapter file for one backbone, exactly, with a report on every tensor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.admission import HEAD_ONLY, admit
+from lensmount_adapters.adapter.file import dump_adapter
+from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import AdapterTooLarge
+from lensmount_adapters.foreign.head import head_of, labels_of
+from lensmount_adapters.foreign.lycoris import other_padding, read_lycoris
+from lensmount_adapters.foreign.names import HEAD
+from lensmount_adapters.foreign.parts import merged
+from lensmount_adapters.foreign.peft import Reading, read_peft
+from lensmount_adapters.foreign.report import Matched, MatchReport
+from lensmount_adapters.foreign.source import Source, read_source
+from lensmount_adapters.inputs.rules import InputRule
+
+_RECORDED = 64  # modules, names and notes that the manifest keeps; the report itself has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The bytes of the adapter file, and what became of the other tool's file."""
+
+    data: bytes
+    report: MatchReport
+
+
+def convert(
+    what: Path | bytes | Source,
+    backbone: Backbone,
+    *,
+    name: str,
+    labels: Sequence[str] = (),
+    preprocessing: InputRule | None = None,
+    limits: Limits | None = None,
+    description: str = "",
+) -> Converted:
+    """Read a folder, a zip file or one file of PEFT, LyCORIS or kohya's scripts as an adapter for the backbone.
+
+    Without `labels` the classes are called by their numbers. `preprocessing` is the backbone's own if it is None.
+    Raises an AdapterError that says what was found, what was expected and how to fix it. Nothing is left out without a
+    word: each tensor is part of a delta or of the head, or is listed in the report as ignored.
+    """
+    source = what if isinstance(what, Source) else read_source(what)
+    limits = limits or Limits()
+    reading = _read(source, backbone)
+    head = head_of(reading.head, source.head, backbone, reading.notes)
+    classes = labels_of(labels, len(head["weight"]), reading.notes)
+    tensors, modules = _stored(reading)
+    tensors |= {f"head.{part}": tensor for part, tensor in head.items()}
+    manifest = Manifest(
+        name=name,
+        method=_method(source, reading),
+        backbone=backbone.ref,
+        preprocessing=preprocessing or backbone.preprocessing,
+        labels=classes,
+        head=LinearHead(),
+        modules=modules,
+        description=description,
+    )
+    dtype = torch.float32 if _size(tensors, 4) <= limits.max_file_bytes else torch.float16
+    first = dump_adapter(manifest, tensors, dtype)
+    _check_size(first, limits)
+    report = _report(source, reading, admit(first, backbone, limits), backbone, dtype)
+    record = {"import": {**_shortened(report.as_json()), "source_digest": source.digest}}
+    data = dump_adapter(manifest.model_copy(update={"training": record}), tensors, dtype)
+    return Converted(data, report)
+
+
+def _read(source: Source, backbone: Backbone) -> Reading:
+    if source.tool == "peft":
+        reading = read_peft(source.tensors, source.config, backbone, source.head)
+        warned = reading.deltas if reading.method in ("LoHa", "LoKr") else {}
+    else:
+        read = read_lycoris(source.tensors, backbone)
+        methods = sorted({each.method for each in read.values()})
+        reading = Reading(", ".join(methods), {path: dict(each.deltas) for path, each in read.items()})
+        _spread(reading, source.tensors)
+        warned = reading.deltas
+    reading.notes += source.notes
+    if warning := other_padding(backbone, warned):
+        reading.notes.append(warning)
+    return reading
+
+
+def _spread(reading: Reading, tensors: Mapping[str, Tensor]) -> None:
+    """Note which tensors of a LyCORIS file each module took: those whose name holds its path, the longest first."""
+    flattened = sorted(((path.replace(".", "_"), path) for path in reading.deltas), key=lambda pair: -len(pair[0]))
+    for name in tensors:
+        flat = name.replace(".", "_")
+        path = next((path for flat_path, path in flattened if f"{flat_path}_" in flat), "")
+        reading.sources[path].append(name)
+
+
+def _stored(reading: Reading) -> tuple[dict[str, Tensor], dict[str, Factors]]:
+    """The tensors under their names in an adapter file, and rank and alpha of each module; alpha = rank."""
+    tensors: dict[str, Tensor] = {}
+    modules: dict[str, Factors] = {}
+    for path, deltas in reading.deltas.items():
+        for part, tensor in deltas.items():
+            tensors[f"{path}.{part}"] = tensor
+        if "lora_B.weight" in deltas:
+            rank = deltas["lora_B.weight"].shape[1]
+            modules[path] = Factors(rank=rank, alpha=float(rank))
+    return tensors, modules
+
+
+def _method(source: Source, reading: Reading) -> str:
+    if not reading.deltas:
+        return HEAD_ONLY
+    words = re.sub(r"[^a-z0-9]+", "-", reading.method.lower()).strip("-")
+    return f"{source.tool}-{words}"[:64]
+
+
+def _size(tensors: Mapping[str, Tensor], item: int) -> int:
+    return sum(tensor.numel() for tensor in tensors.values()) * item + 2**20  # and the header
+
+
+def _check_size(data: bytes, limits: Limits) -> None:
+    if len(data) > limits.max_file_bytes:
+        raise AdapterTooLarge(
+            f"found an adapter of {len(data)} bytes as float16, expected at most {limits.max_file_bytes}: its changes "
+            "are no products of small factors. Fix: merge it with the tool that wrote it, save the whole network, and "
+            f"run `lensmount adapters extract FILE --max-bytes {limits.max_file_bytes}`"
+        )
+
+
+def _report(source: Source, reading: Reading, adapter: Adapter, backbone: Backbone, dtype: torch.dtype) -> MatchReport:
+    """Compare each weight as it is served with a merge of the file in float64."""
+    served = {delta.target.name: delta for delta in adapter.deltas}
+    base = backbone.base(served)
+    worst: dict[str, float] = dict.fromkeys(reading.deltas, 0.0)
+    for path, deltas in reading.deltas.items():
+        for target, exact in _exact(path, deltas, base).items():
+            live = served[target].merged(base[target]).to("cpu", torch.float64)
+            worst[path] = max(worst[path], float((live - exact).norm() / exact.norm().clamp(min=1e-30)))
+    matched = [
+        Matched(path, _form(deltas), _rank(deltas), worst[path], tuple(sorted(reading.sources.get(path, ()))))
+        for path, deltas in sorted(reading.deltas.items())
+    ]
+    if reading.head:
+        matched.append(Matched("head", "head", None, 0.0, tuple(sorted(reading.sources.get(HEAD, ())))))
+    total = sum(tensor.numel() for tensor in source.tensors.values())
+    ignored = sum(source.tensors[name].numel() for name in reading.ignored)
+    return MatchReport(
+        tool={"peft": "PEFT", "lycoris": "LyCORIS"}[source.tool],
+        method=reading.method,
+        labels=adapter.manifest.labels,
+        stored_as=str(dtype).removeprefix("torch."),
+        share=1 - ignored / max(1, total),
+        error=max(worst.values(), default=0.0),
+        matched=tuple(matched),
+        ignored=dict(reading.ignored),
+        notes=tuple(reading.notes),
+    )
+
+
+def _exact(path: str, deltas: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The merged tensors of one module in float64."""
+    if "delta" in deltas:
+        return {path: base[path].to("cpu", torch.float64) + deltas["delta"]}
+    exact: dict[str, Tensor] = {}
+    if any(part.startswith(("weight.", "lora_")) for part in deltas):
+        exact[f"{path}.weight"] = merged(deltas, base[f"{path}.weight"].cpu())
+    for part, delta in deltas.items():
+        name = f"{path}.{part.removesuffix('.delta')}"
+        if part.endswith(".delta") and part != "weight.delta":
+            exact[name] = base[name].to("cpu", torch.float64) + delta
+    return exact
+
+
+def _form(deltas: Mapping[str, Tensor]) -> str:
+    if any(part.endswith("_scale") for part in deltas):
+        return "scaled"
+    if "lora_mid.weight" in deltas:
+        return "tucker"
+    return "low-rank" if "lora_B.weight" in deltas else "full"
+
+
+def _rank(deltas: Mapping[str, Tensor]) -> int | None:
+    return deltas["lora_B.weight"].shape[1] if "lora_B.weight" in deltas else None
+
+
+def _shortened(report: dict[str, Any]) -> dict[str, Any]:
+    """The report as the manifest keeps it: without the labels, which it has, and with a part of long lists."""
+    short = {key: value for key, value in report.items() if key not in ("labels", "matched", "ignored")}
+    short["modules"] = len(report["matched"])
+    short["ignored"] = dict(list(report["ignored"].items())[:_RECORDED])
+    short["notes"] = list(report["notes"][:_RECORDED])
+    return short

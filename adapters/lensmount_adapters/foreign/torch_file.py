@@ -1,0 +1,143 @@
+"""Tensors in a file of torch.save that comes from outside: no code runs, and no more memory is taken than the file has.
+
+torch's reader with `weights_only` runs no code of the file, but some of what it may call allocates any amount of memory
+(`bytearray(10**12)`). So the pickle is looked through first, and only what a state dict needs is let through.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.errors import AdapterMalformed, AdapterTooLarge, AdapterUnsupported
+
+_NEEDED = frozenset(
+    {
+        "collections OrderedDict",
+        "torch Size",
+        "torch.nn.parameter Parameter",
+        "torch._utils _rebuild_parameter",
+        "torch._utils _rebuild_tensor",
+        "torch._utils _rebuild_tensor_v2",
+        "torch.storage UntypedStorage",
+        *(
+            f"torch {kind}Storage"
+            for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
+        ),
+    }
+)
+_PICKLES_OF_OLD_FILES = 5  # before 1.6: a magic number, the version, the system, the object, the storages
+_ENTRIES = ("state_dict", "model_state_dict", "model", "module", "ema_model", "state_dict_ema")
+MAX_PICKLE_BYTES = 64 * 2**20
+
+
+def read_torch(data: bytes, max_bytes: int) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors by name, and notes on what was passed over.
+
+    Raises AdapterUnsupported for other objects than tensors, AdapterTooLarge for more than `max_bytes` of them, and
+    AdapterMalformed for a damaged file.
+    """
+    _check_pickles(data, max_bytes)
+    try:
+        contents = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch's reader raises errors of many kinds on a damaged file
+        raise AdapterMalformed(
+            f"found a damaged file of torch.save ({type(error).__name__}), expected tensors by name. "
+            "Fix: copy or download it again"
+        ) from error
+    state, notes = _state_dict(contents)
+    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise AdapterUnsupported(
+            f"found a file of torch.save with a {type(contents).__name__}, expected tensors by name. "
+            "Fix: save model.state_dict(), or the adapter with save_pretrained"
+        )
+    if others := [str(name)[:60] for name in state if name not in tensors]:
+        notes.append(f"left out {len(others)} entries that are no tensors, such as {others[0]!r}")
+    _check_tensors(tensors, max_bytes)
+    return tensors, notes
+
+
+def _state_dict(contents: object) -> tuple[Mapping[str, Any], list[str]]:
+    """Find the state dict in a training script's or Lightning's checkpoint."""
+    if not isinstance(contents, Mapping):
+        return {}, []
+    if any(isinstance(value, Tensor) for value in contents.values()):
+        return contents, []
+    for key in _ENTRIES:
+        inner = contents.get(key)
+        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+            others = ", ".join(sorted(str(name)[:40] for name in contents if name != key)[:6])
+            return inner, [f"took the entry {key!r} of the checkpoint" + (f" and left out {others}" if others else "")]
+    return {}, []
+
+
+def _check_pickles(data: bytes, max_bytes: int) -> None:
+    """Refuse what a state dict does not need, before anything is unpickled."""
+    for pickle in _pickles(data, max_bytes):
+        try:
+            for opcode, argument, _ in pickletools.genops(pickle):
+                if opcode.name == "GLOBAL" and argument not in _NEEDED:
+                    raise _whole_object(str(argument))
+                if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
+                    raise _whole_object("another kind")
+        except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
+            raise AdapterMalformed(
+                "found a damaged pickle, expected a file of torch.save. Fix: copy or download it again"
+            ) from error
+
+
+def _pickles(data: bytes, max_bytes: int) -> Iterator[io.BytesIO]:
+    """The streams to look through: data.pkl of a zip file, or the pickles at the start of an older file."""
+    if not data.startswith(b"PK\x03\x04"):
+        stream = io.BytesIO(data)
+        for _ in range(_PICKLES_OF_OLD_FILES):
+            yield stream
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > max_bytes:
+                raise AdapterTooLarge(
+                    f"found a file of torch.save that unpacks to more than {max_bytes} bytes. "
+                    "Fix: save the adapter alone"
+                )
+            pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
+            if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
+                raise AdapterUnsupported(
+                    f"found {len(pickles)} pickles in a zip file, expected one, as torch.save writes it. "
+                    "Fix: save model.state_dict()"
+                )
+            yield io.BytesIO(archive.read(pickles[0]))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise AdapterMalformed(
+            "found a damaged zip file, expected a file of torch.save. Fix: copy or download it again"
+        ) from error
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], max_bytes: int) -> None:
+    """A tensor may claim any shape over a few stored bytes; what it would take as a copy is counted."""
+    if odd := [name for name, tensor in tensors.items() if tensor.layout is not torch.strided or tensor.is_quantized]:
+        raise AdapterUnsupported(
+            f"{odd[0][:120]}: found a sparse or quantised tensor, expected a dense one. Fix: save it with .to_dense()"
+        )
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if total > max_bytes:
+        raise AdapterTooLarge(
+            f"found tensors of {total} bytes, expected at most {max_bytes}. Fix: save the adapter alone"
+        )
+
+
+def _whole_object(what: str) -> AdapterUnsupported:
+    return AdapterUnsupported(
+        f"found an object of {what.replace(' ', '.')[:100]} in a file of torch.save, expected tensors only: to read "
+        "other objects can run code. Fix: save model.state_dict(), or the adapter with save_pretrained"
+    )
