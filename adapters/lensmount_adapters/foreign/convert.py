@@ -91,9 +91,20 @@ def _read(source: Source, backbone: Backbone) -> Reading:
         _spread(reading, source.tensors)
         warned = reading.deltas
     reading.notes += source.notes
+    if reading.method == "OFT" and (kernels := [path for path in reading.deltas if _has_kernel(backbone, path)]):
+        reading.notes.append(
+            f"{', '.join(kernels[:4])}: PEFT computes OFT of a convolution in training as if it had no padding and a "
+            "stride of 1, and merges it as its paper says. The merged weights are imported; the network in training "
+            "gave other values"
+        )
     if warning := other_padding(backbone, warned):
         reading.notes.append(warning)
     return reading
+
+
+def _has_kernel(backbone: Backbone, path: str) -> bool:
+    shape = backbone.targets[f"{path}.weight"].shape if f"{path}.weight" in backbone.targets else ()
+    return any(size > 1 for size in shape[2:])
 
 
 def _spread(reading: Reading, tensors: Mapping[str, Tensor]) -> None:

@@ -113,7 +113,7 @@ class Names:
         if last in SHARED:
             return Place("", last, "")
         stems = list(_stripped(plain))
-        found = [(stem, place) for stem in stems if (place := self._known(stem, ".base_layer." in f".{name}"))]
+        found = [(stem, place) for stem in stems if (place := self._known(stem, ".base_layer.weight" in f".{name}"))]
         if not found:
             owner = re.split(r"\.(?:lora|hada|lokr)_", stems[-1])[0]
             return f"no module of this backbone.{did_you_mean(owner, sorted(self.paths))}"

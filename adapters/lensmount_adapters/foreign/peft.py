@@ -17,7 +17,7 @@ from lensmount_adapters.foreign.head import given_head
 from lensmount_adapters.foreign.module import ForeignModule, Method
 from lensmount_adapters.foreign.names import HEAD, Names, Place, suggestion
 from lensmount_adapters.foreign.parts import merged
-from lensmount_adapters.foreign.peft_config import for_module
+from lensmount_adapters.foreign.peft_config import for_module, number
 from lensmount_adapters.foreign.peft_low_rank import MERGE, AdaLoRA, DeLoRA, LoRA, MiSS, VBLoRA, VeRA, vera_projections
 from lensmount_adapters.foreign.peft_orthogonal import BOFT, HRA, OFT, RoAd
 from lensmount_adapters.foreign.peft_products import GraLoRA, HiRA, LoHa, LoKr, RandLoRA
@@ -73,6 +73,9 @@ _ROUTERS = {
 }
 """Options of LoRA that make it another method."""
 
+_IN_ATTENTION = (
+    ".base_layer.out_proj.lora_B"  # of torch.nn.MultiheadAttention; see Multihead.merge in PEFT 0.13 to 0.21
+)
 _STATISTICS = ("running_mean", "running_var")
 _UNDILATED = (LoRA, HiRA)  # PEFT computes their part of a convolution without its dilation
 
@@ -124,12 +127,6 @@ def read_peft(
     reading = Reading(method.name)
     names = Names.of(backbone)
     groups, shared = _grouped(tensors, names, reading)
-    if len(names.adapters) > 1:
-        listed = ", ".join(sorted(names.adapters))[:200]
-        raise AdapterUnsupported(
-            f"found {len(names.adapters)} adapters in one file ({listed}), expected one. Fix: save each into its own "
-            "folder with save_pretrained(path, selected_adapters=[...]), and import them one by one"
-        )
     reading.notes += _notes(names)
     if (HEAD, None) in groups:
         started = given_head(head, backbone) if head else {}
@@ -142,6 +139,11 @@ def read_peft(
     read: dict[str, dict[int | None, dict[str, Tensor]]] = defaultdict(dict)
     for (path, third), held in groups.items():
         own = for_module(config, held.theirs)
+        if any(_IN_ATTENTION in name for name in held.names):
+            own["lora_alpha"] = 2 * number(own, "lora_alpha", 8)
+            reading.notes.append(
+                f"{path}: PEFT adds its change of an attention's out_proj twice, and so does the import"
+            )
         layer = layers.get(path, nn.Identity())
         read[path][third] = _read(backbone, path, third, held, (method, own, shared, layer), reading)
     for path, thirds in read.items():
@@ -180,9 +182,16 @@ def _grouped(
             reading.sources[""].append(name)
         else:
             held = groups.setdefault((place.path, place.third), _Held(place.theirs))
-            _slot(held, place, tensor)
+            if _slot(held, place, tensor):
+                unknown[name] = f"{place.path}, which another tensor of the file changes as well"
             held.names.append(name)
             reading.sources[place.path].append(name)
+    if len(names.adapters) > 1:
+        listed = ", ".join(sorted(names.adapters))[:200]
+        raise AdapterUnsupported(
+            f"found {len(names.adapters)} adapters in one file ({listed}), expected one. Fix: save each into its own "
+            "folder with save_pretrained(path, selected_adapters=[...]), and import them one by one"
+        )
     if unknown:
         raise AdapterInvalid(
             f"found {len(unknown)} tensors that belong to no module: {suggestion(unknown)}. Expected names of this "
@@ -204,13 +213,18 @@ def _ignorable(name: str) -> str:
     return ""
 
 
-def _slot(held: _Held, place: Place, tensor: Tensor) -> None:
+def _slot(held: _Held, place: Place, tensor: Tensor) -> bool:
+    """Put the tensor in its place. Return True if there is another one already.
+
+    Whole tensors are saved twice with bias="all": `fc.modules_to_save.bias` comes first, and `fc.bias` replaces it.
+    """
     if place.base and place.part == "weight":
-        held.base[place.part] = tensor
-    elif place.part in ("", "weight", "bias", *_STATISTICS):
-        held.whole[place.part] = tensor
+        slots = held.base
     else:
-        held.parts[place.part] = tensor
+        slots = held.whole if place.part in ("", "weight", "bias", *_STATISTICS) else held.parts
+    taken = slots is held.parts and place.part in slots
+    slots[place.part] = tensor
+    return taken
 
 
 def _read_head(
