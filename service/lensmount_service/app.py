@@ -16,7 +16,7 @@ from lensmount_service.errors import ServiceError
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
-from lensmount_service.routes import adapters, datasets, health, jobs
+from lensmount_service.routes import adapters, datasets, health, imports, jobs
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
@@ -74,7 +74,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     problems.install(app)
     app.state.context = context
     app.include_router(predict_router(context))
-    for routes in (adapters, datasets, jobs, health):
+    for routes in (adapters, imports, datasets, jobs, health):
         app.include_router(routes.router)
     app.include_router(docs_router())
     app.include_router(page_router())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
@@ -17,7 +18,7 @@ from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.errors import AdapterTooLarge
+from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge
 from lensmount_adapters.foreign.head import head_of, labels_of
 from lensmount_adapters.foreign.lycoris import other_padding, read_lycoris
 from lensmount_adapters.foreign.names import HEAD
@@ -46,22 +47,23 @@ def convert(
     labels: Sequence[str] = (),
     preprocessing: InputRule | None = None,
     limits: Limits | None = None,
-    description: str = "",
+    origin: str = "",
 ) -> Converted:
     """Read a folder, a zip file or one file of PEFT, LyCORIS or kohya's scripts as an adapter for the backbone.
 
     Without `labels` the classes are called by their numbers. `preprocessing` is the backbone's own if it is None.
+    `origin` is where the file came from, in the user's words; the manifest keeps it.
     Raises an AdapterError that says what was found, what was expected and how to fix it. Nothing is left out without a
     word: each tensor is part of a delta or of the head, or is listed in the report as ignored.
     """
     source = what if isinstance(what, Source) else read_source(what)
     limits = limits or Limits()
-    reading = _read(source, backbone)
+    reading = _checked_read(source, backbone)
     head = head_of(reading.head, source.head, backbone, reading.notes)
-    classes = labels_of(labels, len(head["weight"]), reading.notes)
+    classes = labels_of(labels or source.labels, len(head["weight"]), reading.notes)
     tensors, modules = _stored(reading)
     tensors |= {f"head.{part}": tensor for part, tensor in head.items()}
-    manifest = Manifest(
+    manifest = _manifest(
         name=name,
         method=_method(source, reading),
         backbone=backbone.ref,
@@ -69,15 +71,40 @@ def convert(
         labels=classes,
         head=LinearHead(),
         modules=modules,
-        description=description,
+        description=f"Imported from {tool_of(source)}.",
     )
     dtype = torch.float32 if _size(tensors, 4) <= limits.max_file_bytes else torch.float16
     first = dump_adapter(manifest, tensors, dtype)
     _check_size(first, limits)
     report = _report(source, reading, admit(first, backbone, limits), backbone, dtype)
-    record = {"import": {**_shortened(report.as_json()), "source_digest": source.digest}}
+    record = {"import": {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}}
     data = dump_adapter(manifest.model_copy(update={"training": record}), tensors, dtype)
     return Converted(data, report)
+
+
+def _manifest(**fields: Any) -> Manifest:
+    """The manifest. Raises AdapterInvalid (`manifest_invalid`) for what an adapter file cannot hold."""
+    try:
+        return Manifest(**fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:120] or "labels"
+        raise AdapterInvalid(
+            f"{where}: {first['msg']}. Fix: give distinct labels of 1 to 256 characters, and a name like cells-2",
+            code="manifest_invalid",
+        ) from error
+
+
+def _checked_read(source: Source, backbone: Backbone) -> Reading:
+    """Read the file. What torch refuses in an arithmetic that the checks let through is refused as the file's fault."""
+    try:
+        return _read(source, backbone)
+    except (RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
+        reason = str(error).partition("\n")[0][:160]
+        raise AdapterInvalid(
+            f"found tensors or options that do not fit together ({reason}), expected those of one adapter. "
+            "Fix: save the adapter again with the tool that wrote it"
+        ) from error
 
 
 def _read(source: Source, backbone: Backbone) -> Reading:
@@ -129,6 +156,11 @@ def _stored(reading: Reading) -> tuple[dict[str, Tensor], dict[str, Factors]]:
     return tensors, modules
 
 
+def tool_of(source: Source) -> str:
+    """The tool that wrote the file, in words."""
+    return "PEFT" if source.tool == "peft" else "LyCORIS or kohya's scripts"
+
+
 def _method(source: Source, reading: Reading) -> str:
     if not reading.deltas:
         return HEAD_ONLY
@@ -167,7 +199,7 @@ def _report(source: Source, reading: Reading, adapter: Adapter, backbone: Backbo
     total = sum(tensor.numel() for tensor in source.tensors.values())
     ignored = sum(source.tensors[name].numel() for name in reading.ignored)
     return MatchReport(
-        tool={"peft": "PEFT", "lycoris": "LyCORIS"}[source.tool],
+        tool=tool_of(source),
         method=reading.method,
         labels=adapter.manifest.labels,
         stored_as=str(dtype).removeprefix("torch."),

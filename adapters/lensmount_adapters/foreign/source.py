@@ -31,6 +31,7 @@ MAX_BYTES = 512 * 2**20  # of everything that is read
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_TENSORS = 20_000
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+LABELS = "labels.json"
 HEADS = ("head.safetensors", "head.bin", "head.pth", "head.pt")
 _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
@@ -39,13 +40,15 @@ _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 class Source:
     """An adapter of another tool: its tensors, PEFT's options, and the head that was given with it.
 
-    `digest` is the SHA-256 of the file with the weights. `notes` say what was chosen or passed over.
+    `labels` are those of a labels.json beside it. `digest` is the SHA-256 of the file with the weights. `notes` say
+    what was chosen or passed over.
     """
 
     tool: Literal["peft", "lycoris"]
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any] = field(default_factory=dict)
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
     digest: str = ""
     notes: tuple[str, ...] = ()
 
@@ -175,7 +178,8 @@ def _from_files(files: _Files, max_bytes: int = MAX_BYTES) -> Source:
     source = _from_bytes(data, config, max_bytes)
     heads = [name for name in files.names if PurePosixPath(name).name in HEADS]
     head = read_tensors(files.read(heads[0]), max_bytes)[0] if heads else {}
-    return Source(source.tool, source.tensors, source.config, head, source.digest, (*source.notes, *notes))
+    labels = next((_labels(files.read(name)) for name in files.names if PurePosixPath(name).name == LABELS), ())
+    return Source(source.tool, source.tensors, source.config, head, labels, source.digest, (*source.notes, *notes))
 
 
 def _weights(files: _Files, folder: PurePosixPath, is_peft: bool) -> str:
@@ -192,6 +196,18 @@ def _weights(files: _Files, folder: PurePosixPath, is_peft: bool) -> str:
             "Fix: import the folder that save_pretrained wrote, or one file"
         )
     return others[0]
+
+
+def _labels(data: bytes) -> tuple[str, ...]:
+    try:
+        value = parse_json(data[: MAX_CONFIG_BYTES + 1].decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise AdapterInvalid(
+            f"{LABELS}: found no strict JSON ({str(error)[:120]}). Fix: write a list of names"
+        ) from error
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise AdapterInvalid(f"{LABELS}: found no list of texts, expected one name for each class. Fix: write it so")
+    return tuple(value)
 
 
 def _config(data: bytes) -> Mapping[str, Any]:

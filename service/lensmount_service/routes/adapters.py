@@ -10,8 +10,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
+from lensmount_service.routes.imports import as_foreign
 from lensmount_service.store.catalog import Catalog, Publish
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Entry, Version
@@ -88,7 +90,10 @@ async def post_adapter(context: Context, request: Request, response: Response) -
         raise RequestInvalid(f"found the field {min(unknown)[:40]!r}, expected only `file` and `name`")
     data = parts[0].data
     limits = context.catalog.limits
-    name = fields.get("name") or (await asyncio.to_thread(parse_adapter, data, limits)).manifest.name
+    try:
+        name = fields.get("name") or (await asyncio.to_thread(parse_adapter, data, limits)).manifest.name
+    except AdapterError as error:
+        raise await asyncio.to_thread(as_foreign, error, data) from error
     require_name(name)
     return await _upload(context.catalog, name, data, response)
 
@@ -151,7 +156,10 @@ async def delete_alias(context: Context, name: str, alias: str) -> None:
 async def _upload(
     catalog: Catalog, name: str, data: bytes, response: Response, publish: Publish | None = None
 ) -> AdapterRef:
-    version, created = await asyncio.to_thread(catalog.upload, name, data, publish)
+    try:
+        version, created = await asyncio.to_thread(catalog.upload, name, data, publish)
+    except AdapterError as error:
+        raise await asyncio.to_thread(as_foreign, error, data) from error
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{version.digest}"'
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"

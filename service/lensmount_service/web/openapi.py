@@ -60,6 +60,11 @@ def adapter_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}}
 
 
+def import_body() -> dict[str, Any]:
+    content = {kind: {"schema": _BINARY} for kind in ("application/zip", "application/octet-stream")}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def dataset_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/zip": {"schema": _BINARY}}}}
 

@@ -134,6 +134,38 @@ class AliasInfo(AdapterRef):
     alias: str
 
 
+class ImportedModule(BaseModel):
+    """One module of the backbone that an imported file changes, or its head."""
+
+    module: str = Field(examples=["layer4.0.conv1"])
+    form: str = Field(description="low-rank, tucker, scaled, full or head")
+    rank: int | None
+    error: float = Field(description="Relative error of the merged weight as stored, against a merge in float64")
+    tensors: list[str] = Field(description="Names in the file")
+
+
+class ImportReport(BaseModel):
+    """What became of every tensor of an imported file."""
+
+    tool: str = Field(examples=["PEFT"])
+    method: str = Field(examples=["LoRA"])
+    labels: list[str]
+    stored_as: str = Field(examples=["float32"])
+    share: float = Field(description="The part of the file's numbers that became deltas or the head")
+    error: float = Field(description="The largest error of a module")
+    matched: list[ImportedModule]
+    ignored: dict[str, str] = Field(description="Names of tensors without effect, each with the reason")
+    notes: list[str] = Field(description="What was assumed, such as a prefix that was stripped")
+    unproven: str = Field(description="What the file cannot prove")
+
+
+class Imported(BaseModel):
+    """The new version, or null after a dry run, and the report."""
+
+    adapter: AdapterRef | None
+    report: ImportReport
+
+
 class AdapterList(BaseModel):
     adapters: list[AdapterInfo]
 
