@@ -30,9 +30,9 @@ def torch_file(contents: object, old: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def _numpy(**arrays: np.ndarray) -> bytes:  # type: ignore[type-arg]  # any dtype
+def _numpy(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
