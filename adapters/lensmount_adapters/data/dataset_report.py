@@ -44,7 +44,8 @@ def warnings_about_look_alikes(images: list[ImageFacts]) -> list[tuple[str, str]
             (
                 "look_alikes_divided",
                 f"{near.across_splits} pair(s) of images in different parts of the split look alike"
-                f"{_pair_of(images, divided)}. The figures would be too good. Fix: put such images into one group",
+                f"{_turned(near.turned_splits)}{_pair_of(images, divided)}. "
+                "The figures would be too good. Fix: put such images into one group",
             )
         )
     if near.across_classes:
@@ -52,10 +53,14 @@ def warnings_about_look_alikes(images: list[ImageFacts]) -> list[tuple[str, str]
             (
                 "label_conflict",
                 f"{near.across_classes} pair(s) of images of different classes look alike"
-                f"{_pair_of(images, conflicts)}. Fix: check their labels",
+                f"{_turned(near.turned_classes)}{_pair_of(images, conflicts)}. Fix: check their labels",
             )
         )
     return found
+
+
+def _turned(pairs: int) -> str:
+    return f" ({pairs} of them are mirrored or turned)" if pairs else ""
 
 
 def _pair_of(images: list[ImageFacts], pairs: list[tuple[int, int]]) -> str:
@@ -126,6 +131,8 @@ class _Near:
     pairs: int = 0
     across_splits: int = 0
     across_classes: int = 0
+    turned_splits: int = 0  # of those across splits, the ones of which one image is mirrored or turned
+    turned_classes: int = 0
     examples: list[tuple[int, int]] | None = None
 
     def to_json(self, images: list[ImageFacts]) -> dict[str, Any]:
@@ -154,6 +161,9 @@ def _near(images: list[ImageFacts]) -> _Near:
         near.pairs += len(block)
         near.across_classes += int(conflicting.sum())
         near.across_splits += int(leaking.sum())
+        turned = block[:, 2] > 0
+        near.turned_classes += int((conflicting & turned).sum())
+        near.turned_splits += int((leaking & turned).sum())
         serious = conflicting | leaking
         chosen = np.concatenate([np.flatnonzero(serious)[:EXAMPLES], np.flatnonzero(~serious)[:EXAMPLES]])
         shown += [(not serious[row], int(i[row]), int(j[row])) for row in chosen]
@@ -194,7 +204,10 @@ def _warnings(
                 "leakage_suspected",
                 _those_found(
                     (len(leaking), "image(s) with copies in two parts of the stated split"),
-                    (near.across_splits, "pair(s) of images in two parts that look alike"),
+                    (
+                        near.across_splits,
+                        f"pair(s) of images in two parts that look alike{_turned(near.turned_splits)}",
+                    ),
                     (len(split_groups), "group(s) in two parts"),
                 )
                 + ": the validation and test figures would be too good. Fix: keep them in one part",
@@ -207,7 +220,10 @@ def _warnings(
                 "label_conflict",
                 _those_found(
                     (len(conflicting), "image(s) with copies of another label"),
-                    (near.across_classes, "pair(s) of images that look alike and have different labels"),
+                    (
+                        near.across_classes,
+                        f"pair(s) of images that look alike and have different labels{_turned(near.turned_classes)}",
+                    ),
                 )
                 + ". Fix: check their labels",
             )

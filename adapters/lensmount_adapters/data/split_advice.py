@@ -60,13 +60,20 @@ def folder_of(images: Sequence[StatedImage]) -> ImageFolder:
 
 def why_no_split(folder: ImageFolder, options: SplitOptions | None = None) -> str | None:
     """Return why a run with these options cannot split the dataset and what to do instead, or None if it can."""
-    options = options or SplitOptions()
     try:
-        split_with(folder, options)
+        advised_split(folder, options or SplitOptions())
+    except DatasetError as error:
+        return str(error)
+    return None
+
+
+def advised_split(folder: ImageFolder, options: SplitOptions) -> Split:
+    """Split as `split_with` does. The DatasetError says which numbers or fractions would work."""
+    try:
+        return split_with(folder, options)
     except DatasetError as error:
         reason = str(error).partition(" Fix: ")[0].rstrip(".")
-        return f"{reason}. {_numbers(folder, options)} Fix: {_cure(folder, options)}"
-    return None
+        raise too_small(f"{reason}. {_numbers(folder, options)} Fix: {_cure(folder, options)}") from error
 
 
 def why_refused(

@@ -12,7 +12,8 @@ from lensmount_adapters.augmentation.images import Augmentation
 from lensmount_adapters.augmentation.volumes import VolumeAugmentation
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, read_folder, read_pixels, require_readable
-from lensmount_adapters.data.split import Split, few_shot, split_folder
+from lensmount_adapters.data.split import Split
+from lensmount_adapters.data.split_advice import SplitOptions, advised_split
 from lensmount_adapters.data.survey import survey_images
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.limits import ImageLimits
@@ -58,9 +59,8 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
         class_depth=config.class_depth,
         limits=ImageLimits(config.max_image_bytes, config.max_pixels),
     )
-    split = split_folder(folder, config.seed, config.validation_fraction, config.test_fraction)
-    if config.shots is not None:
-        split = few_shot(split, [sample.label for sample in folder.samples], config.shots, config.seed)
+    fractions = config.validation_fraction, config.test_fraction
+    split = advised_split(folder, SplitOptions(config.seed, *fractions, config.shots))
     if isinstance(rule, VolumePreprocessing):
         require_readable(folder, rule)
     else:

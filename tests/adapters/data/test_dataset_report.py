@@ -86,6 +86,25 @@ def test_one_image_under_two_labels_is_a_conflict_as_copy_and_as_look_alike(
         assert "label_conflict" in codes(report_on(root))
 
 
+def test_mirrored_and_turned_copies_of_another_label_and_part_are_counted(
+    draw_folder: DrawFolder, tmp_path: Path
+) -> None:
+    root = draw_folder(tmp_path / "d", ant=24, bee=24)
+    for number, way in enumerate([Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_90]):
+        image = Image.open(root / "ant" / f"ant_s00_0{number}.png")
+        image.transpose(way).save(root / "bee" / f"copy{number}.png")
+    nearly(root / "ant" / "ant_s01_02.png", root / "bee" / "same.jpg")
+    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.*g"))
+    state(root, {path: f"{path[:3]},{'test' if 'copy' in path else 'train'}" for path in paths})
+
+    said = {warning["code"]: warning["message"] for warning in report_on(root)["warnings"]}
+
+    assert (
+        "3 pair(s) of images that look alike and have different labels (2 of them are mirror" in said["label_conflict"]
+    )
+    assert "2 pair(s) of images in two parts that look alike (2 of them are mirrored" in said["leakage_suspected"]
+
+
 def test_zip_13_an_image_in_two_stated_parts_is_suspected_of_leaking(draw_folder: DrawFolder, tmp_path: Path) -> None:
     for how in (shutil.copy, nearly):
         root = draw_folder(tmp_path / how.__name__, ant=24, bee=24)

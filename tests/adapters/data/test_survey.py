@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lensmount_adapters.data.dataset import read_folder
 from lensmount_adapters.data.split import split_folder
@@ -70,6 +71,17 @@ def test_look_alikes_in_two_parts_are_counted(draw_folder: DrawFolder, tmp_path:
     notes = survey(root)
 
     assert any("pair(s) of images in different parts of the split look alike, such as ant/" in note for note in notes)
+
+
+def test_mirrored_copies_in_two_parts_are_counted_as_such(draw_folder: DrawFolder, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path / "d", ant=24, bee=24)
+    for path in sorted((root / "ant").glob("*.png"))[:12]:
+        ImageOps.mirror(Image.open(path)).save(path.with_name(f"again_s{path.name[5:]}"))
+
+    (note,) = (note for note in survey(root) if "in different parts of the split look alike" in note)
+
+    (pairs, turned) = re.findall(r"(\d+) (?:pair|of them are mirrored or turned)", note)
+    assert 0 < int(pairs) == int(turned) <= 12
 
 
 def test_blank_and_dark_images_are_named(draw_folder: DrawFolder, tmp_path: Path) -> None:

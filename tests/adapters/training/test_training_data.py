@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,23 @@ def test_shots_are_images_per_class_of_the_training_part_alone(config: TrainingC
     assert few.train_labels.tolist() == [0] * 3 + [1] * 3
     assert few.validation_labels.tolist() == whole.validation_labels.tolist()
     assert few.samples("test") == whole.samples("test")
+
+
+def test_a_split_that_is_impossible_is_refused_with_numbers_and_fractions_that_work(
+    config: TrainingConfig, backbone: Backbone, tmp_path: Path
+) -> None:
+    for name in ("bar", "disc"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for path in sorted((config.data / name).iterdir())[:3]:
+            shutil.copy(path, tmp_path / "few" / name)
+    few = replace(config, data=tmp_path / "few", group_regex=None, validation_fraction=0.15, test_fraction=0.15)
+
+    with pytest.raises(DatasetError, match=r"Found 3 image\(s\) of 'bar', expected at least 6 of each class") as caught:
+        load_training_data(few, backbone)
+
+    validation, test = re.findall(r"_fraction (\S+) ", str(caught.value))
+    better = replace(few, validation_fraction=float(validation), test_fraction=float(test))
+    assert load_training_data(better, backbone).labels == ("bar", "disc")
 
 
 def test_the_depth_says_which_folders_are_the_classes(
