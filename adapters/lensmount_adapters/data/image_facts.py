@@ -33,6 +33,7 @@ _SIGNATURES = (
 _HEADERS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # the formats whose traits Pillow reads
 _BITS_PER_SAMPLE, _DESCRIPTION, _MAKE, _MODEL, _SOFTWARE, _DATE, _ARTIST = 258, 270, 271, 272, 305, 306, 315  # TIFF
 _EXIF, _TAKEN, _SERIAL, _LENS = 0x8769, 36867, 42033, 42036  # EXIF tags: the private part, and three of its values
+_LUMINANCE = 3688  # the sum of the table of ITU-T T.81, K.1, which is that of quality 50
 _FLAT = 2  # levels: the noise of a compressed image of one colour
 _FRAME = 12  # levels: the noise of a compressed border of one colour
 _WIDEST = 64  # pixels of a border that are measured
@@ -108,19 +109,28 @@ def _header(data: bytes) -> dict[str, str]:
 
 
 def _traits(image: Image.Image, data: bytes) -> dict[str, str]:
-    tables = getattr(image, "quantization", None)
     tags = getattr(image, "tag_v2", {})
     bits = str(data[24]) if data.startswith(b"\x89PNG") else str(max(tags.get(_BITS_PER_SAMPLE) or (8,)))
-    quality = repr((sorted(tables.items()), [layer[1:3] for layer in getattr(image, "layer", ())])) if tables else ""
     return {
         "colour mode": image.mode,
         "bits": bits,
         "compression": str(image.info.get("compression", "")) or ("progressive" if "progressive" in image.info else ""),
-        "JPEG quality": _digest(quality.encode()),
+        "JPEG quality": _quality(image),
         "resolution": str(image.info.get("dpi", "")),
         "colour profile": _digest(image.info.get("icc_profile") or b""),
         **_origin(image, tags),
     }
+
+
+def _quality(image: Image.Image) -> str:
+    """The quality of a JPEG as libjpeg counts it, 1 to 100, and a code of its tables and its subsampling."""
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return ""
+    scale = 100 * sum(tables[min(tables)]) / _LUMINANCE  # percent: jpeg_quality_scaling, the other way round
+    quality = 100 - scale / 2 if scale <= 100 else 5000 / scale
+    settings = sorted(tables.items()), [layer[1:3] for layer in getattr(image, "layer", ())]
+    return f"about {quality:.0f} (settings {_digest(repr(settings).encode())})"
 
 
 def _origin(image: Image.Image, tags: Mapping[int, object]) -> dict[str, str]:

@@ -246,8 +246,8 @@ def _decode_gif(data: bytes, limits: ImageLimits) -> Image.Image:
 def _by_pillow(data: bytes, limits: ImageLimits, name: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=(name,)) as opened:
         limits.check_size(*opened.size)
-        frames = 1 if opened.format in ("MPO", "GIF") else getattr(opened, "n_frames", 1)  # phones append a preview
-        check_frames(frames, f"{frames} frames", "save the one frame that counts as PNG")
+        frames = getattr(opened, "n_frames", 1) if name == "WEBP" else 1  # phones append a preview to a JPEG
+        check_frames(frames, f"an animated WebP of {frames} frames", "save the one frame that counts as PNG")
         opened.load()
         orientation = orientation_of(opened.info.get("exif"), opened.info.get("xmp"))
         image = to_rgb(opened)

@@ -17,6 +17,9 @@ from lensmount_adapters.errors import ImageInvalid
 
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 TO_8_BITS = "numpy.interp(image, (image.min(), image.max()), (0, 255)).round().astype('uint8')"
+_WITH_GAPS = "numpy.interp(image, (numpy.nanmin(image), numpy.nanmax(image)), (0, 255))"  # NaN stays NaN
+FLOATS_TO_8_BITS = f"numpy.nan_to_num({_WITH_GAPS}).round().astype('uint8')"
+COMPLEX_TO_8_BITS = TO_8_BITS.replace("image", "numpy.abs(image)")
 
 
 def to_8_bits(samples: np.ndarray, bits: int) -> np.ndarray:
@@ -72,9 +75,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def refused_samples(found: str, way_out: str = "", **details: Any) -> ImageInvalid:
-    """The error about samples that have no rule to become 8 bits, such as "a TIFF of signed 16-bit samples"."""
-    way_out = way_out or f"choose the range that should be seen and save it as 8 bits, for example {TO_8_BITS}"
+def refused_samples(found: str, way_out: str = "", scaled: str = TO_8_BITS, **details: Any) -> ImageInvalid:
+    """The error about samples that have no rule to become 8 bits, such as "a TIFF of signed 16-bit samples".
+
+    `way_out` is what to do; without it, it is the line of numpy in `scaled`.
+    """
+    way_out = way_out or f"choose the range that should be seen and save it as 8 bits, for example {scaled}"
     return ImageInvalid(
         f"found {found}, expected unsigned samples of 1 to 16 bits. Fix: {way_out}",
         code="unsupported_color_mode",

@@ -13,7 +13,14 @@ from PIL import Image
 from lensmount_adapters.errors import ImageInvalid
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.orientation import upright
-from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits
+from lensmount_adapters.inputs.pixels import (
+    COMPLEX_TO_8_BITS,
+    FLOATS_TO_8_BITS,
+    TO_8_BITS,
+    image_of,
+    refused_samples,
+    to_8_bits,
+)
 from lensmount_adapters.inputs.tiff_codecs import NAMES, NOT_READ, decode_segment
 from lensmount_adapters.inputs.tiff_page import TiffPage, read_page
 
@@ -21,6 +28,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB = 0, 1, 2
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3}
 _PHOTOMETRICS = {4: "a mask", 9: "ICC L*a*b* colours", 10: "ITU L*a*b* colours", 32844: "LogL", 32845: "LogLuv"}
 _SAMPLE_FORMATS = {2: "signed", 3: "floating-point", 5: "complex whole-number", 6: "complex"}
+_SCALED = {2: TO_8_BITS, 3: FLOATS_TO_8_BITS, 5: COMPLEX_TO_8_BITS, 6: COMPLEX_TO_8_BITS}
 _YCBCR_NUMBERS = {529: [0.299, 0.587, 0.114], 532: [0.0, 255.0, 128.0, 255.0, 128.0, 255.0]}
 _PREMULTIPLIED = 1
 _SAVE_RGB = "save the image as an RGB or grey TIFF, or as PNG"
@@ -46,7 +54,7 @@ def _checked_bits(page: TiffPage) -> int:
         )
     bits, kind = depths.pop(), formats.pop()
     if kind in _SAMPLE_FORMATS:
-        raise refused_samples(f"a TIFF of {_SAMPLE_FORMATS[kind]} {bits}-bit samples")
+        raise refused_samples(f"a TIFF of {_SAMPLE_FORMATS[kind]} {bits}-bit samples", scaled=_SCALED[kind])
     if kind not in (1, 4) or not 1 <= bits <= 16:
         raise refused_samples(
             f"a TIFF of {bits}-bit samples" + (f" of the format {kind}" if kind not in (1, 4) else "")

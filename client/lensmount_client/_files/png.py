@@ -22,6 +22,9 @@ MAPPED = ("L", "P", "RGBX", "RGBA", "CMYK", "I;16", "I;16L", "I;16B")  # modes o
 _SHAPES = (1, 3, 4)  # the channels of an array
 _SEND_PATH = "send the file itself: predict(path) or predict(bytes)"
 _TO_8_BITS = "numpy.interp(array, (array.min(), array.max()), (0, 255)).round().astype('uint8')"
+_WITH_GAPS = "numpy.interp(array, (numpy.nanmin(array), numpy.nanmax(array)), (0, 255))"  # NaN stays NaN
+_FLOATS_TO_8_BITS = f"numpy.nan_to_num({_WITH_GAPS}).round().astype('uint8')"
+_COMPLEX_TO_8_BITS = _TO_8_BITS.replace("array", "numpy.abs(array)")
 
 
 def png_of_image(image: Any) -> bytes:
@@ -46,11 +49,11 @@ def png_of_image(image: Any) -> bytes:
 def png_of_array(array: Any) -> bytes:
     """Encode an array of uint8, uint16 or bool as PNG of 8 or 16 bits. Raises InvalidInput."""
     if array.dtype.name not in ("uint8", "uint16", "bool"):
-        is_float = array.dtype.kind == "f"
-        floats = ", or for floats in 0..1, (array * 255).round().astype('uint8')" if is_float else ""
+        scaled = {"f": _FLOATS_TO_8_BITS, "c": _COMPLEX_TO_8_BITS}.get(array.dtype.kind, _TO_8_BITS)
+        floats = ", or for floats in 0..1, (array * 255).round().astype('uint8')" if array.dtype.kind == "f" else ""
         raise InvalidInput(
             f"image: found an array of {array.dtype.name}, expected uint8 in 0..255 or uint16 in 0..65535. "
-            f"Fix: choose the range that should be seen, for example {_TO_8_BITS}{floats}"
+            f"Fix: choose the range that should be seen, for example {scaled}{floats}"
         )
     if array.ndim == 3 and array.shape[0] in _SHAPES and array.shape[2] not in _SHAPES:
         raise InvalidInput(f"image: found shape {array.shape}, expected channels last. Fix: array.transpose(1, 2, 0)")
@@ -85,10 +88,11 @@ def _in_a_mode_of_png(image: Any) -> Any:
         return image.convert("I;16") if image.mode != "I;16B" else _swapped(image)
     if image.mode == "I" and image.format == "PNG":  # older versions of PIL open a 16-bit PNG so
         return image.convert("I;16")
+    scaled = _FLOATS_TO_8_BITS if image.mode == "F" else _TO_8_BITS
     bits = "32-bit pixels" if image.mode in ("I", "F") else "pixels"
     raise InvalidInput(
         f"image: found a PIL image of {bits} (mode {image.mode}), expected one of {', '.join((*MODES, *CONVERTED))}. "
-        f"Fix: choose the range that should be seen, for example {_TO_8_BITS.replace('array', 'numpy.asarray(image)')}"
+        f"Fix: choose the range that should be seen, for example {scaled.replace('array', 'numpy.asarray(image)')}"
     )
 
 

@@ -52,6 +52,13 @@ def test_a_stripe_at_one_side_is_a_border() -> None:
     assert facts(image).traits["border"] == "white bottom"
 
 
+@pytest.mark.parametrize("quality", [25, 50, 70, 90, 95])
+def test_the_quality_of_a_jpeg_is_said_in_the_numbers_that_people_know(quality: int) -> None:
+    said = facts(gradient(0, 200), "JPEG", quality=quality).traits["JPEG quality"]
+
+    assert said.startswith(f"about {quality} (settings ")
+
+
 def test_the_header_gives_mode_bits_and_colour() -> None:
     grey16 = facts(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50))
 

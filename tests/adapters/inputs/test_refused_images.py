@@ -115,6 +115,14 @@ REFUSED: dict[str, tuple[Callable[[], bytes], type[ImageError], str]] = {
 }
 
 
+def test_the_advice_about_an_animated_webp_works() -> None:
+    with pytest.raises(ImageTooLarge, match=r"an animated WebP of 4 frames.* Fix: save the one frame .* as PNG"):
+        decode_image(frames("WEBP"))
+
+    one = save(Image.open(io.BytesIO(frames("WEBP", lossless=True))))
+    assert np.array_equal(np.asarray(decode_image(one)), np.asarray(colours()))
+
+
 def metadata_bomb() -> bytes:
     """64 grey pixels behind a text chunk that inflates to 50 MB."""
     return png(8, 8, bytes(72), before=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))))

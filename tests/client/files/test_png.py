@@ -174,15 +174,18 @@ def test_both_byte_orders_of_a_16_bit_pil_image_are_the_same() -> None:
     assert decode_image(image_bytes(big)).tobytes() == decode_image(image_bytes(little)).tobytes()
 
 
+WITH_A_GAP = np.where(DEEP[0, 0, 0] == DEEP, np.nan, DEEP).astype(np.float32)
+
+
 @pytest.mark.parametrize(
     "source",
-    [DEEP.astype(np.int32) - 9, DRAWN.astype(np.int8), DEEP.astype(np.int64)],
+    [DEEP.astype(np.int32) - 9, DRAWN.astype(np.int8), DEEP.astype(np.int64), DEEP * (1 + 2j), WITH_A_GAP],
     ids=lambda array: array.dtype.name,
 )
 def test_the_advice_about_an_array_without_a_range_works(source: np.ndarray) -> None:
     with pytest.raises(InvalidInput, match=f"{source.dtype.name}, expected uint8 in 0..255 or uint16") as caught:
         image_bytes(source)
-    advice = str(caught.value).partition("for example ")[2]
+    advice = str(caught.value).partition("for example ")[2].partition(", or for floats")[0]
     seen = np.asarray(Image.open(io.BytesIO(image_bytes(eval(advice, {"numpy": np, "array": source})))))
     assert (seen.min(), seen.max()) == (0, 255)
 
