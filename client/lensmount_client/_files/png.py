@@ -42,7 +42,7 @@ def png_of_image(image: Any) -> bytes:
     except InvalidInput:
         raise
     except (OSError, ValueError, SyntaxError) as error:  # PIL decodes only now and may find that the file is damaged
-        raise InvalidInput(f"image: the PIL image cannot be encoded ({error})") from error
+        raise InvalidInput(f"image: the PIL image cannot be encoded ({error}). Fix: {_SEND_PATH}") from error
     return buffer.getvalue()
 
 
@@ -130,7 +130,9 @@ def _lost_by_pil(image: Any) -> str:
         return _lost_of_tiff(image)
     if kind == "PNG":
         head = _head(image, 29)
-        if head[12:16] == b"IHDR" and head[24] == 16 and head[25] != 0:
+        clear = image.info.get("transparency")  # the samples of a transparent colour keep their 16 bits
+        is_deep = head[12:16] == b"IHDR" and head[24] == 16 and head[25] != 0
+        if is_deep or (isinstance(clear, tuple) and max(clear) > 255):
             return "a 16-bit PNG, of which PIL keeps the high byte"
         if image.mode in ("1", "L") and "transparency" in image.info and head[12:16] == b"IHDR" and head[24] < 8:
             return "a PNG of less than 8 bits, whose transparent grey PIL does not scale"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from tests.adapters.inputs.tiff_by_hand import simple
 
@@ -142,6 +144,38 @@ def test_an_image_that_pil_opened_shows_the_server_the_pixels_of_its_file_or_is_
     sent = sent or image_bytes(path)
     assert "Fix: send the file itself" in advice
     assert np.array_equal(np.asarray(decode_image(sent)), expected)
+
+
+def test_a_transparent_colour_of_16_bits_is_refused_even_if_the_file_cannot_be_reached_any_more() -> None:
+    clear = DEEP[2, 2, :3].astype(">u2").tobytes()
+    deep = png(DEEP[..., :3])
+    chunk = struct.pack(">I", 6) + b"tRNS" + clear + struct.pack(">I", zlib.crc32(b"tRNS" + clear))
+    image = Image.open(io.BytesIO(deep[:33] + chunk + deep[33:]))
+    image.load()  # PIL closes the file
+
+    with pytest.raises(InvalidInput, match=r"found a PIL image from a 16-bit PNG.* Fix: send the file itself"):
+        image_bytes(image)
+
+
+def test_a_file_that_pil_opens_and_cannot_decode_is_to_be_sent_itself() -> None:
+    data = saved(Image.fromarray(DRAWN[..., :3]), "PNG")
+    with pytest.raises(InvalidInput, match=r"cannot be encoded \(.*\)\. Fix: send the file itself"):
+        image_bytes(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_the_advice_of_the_docs_about_an_array_of_a_pil_image_gives_the_pixels_of_the_file() -> None:
+    tried = 0
+    for name, data in FILES.items():
+        if not re.match("(PNG|JPEG|WEBP|TIFF|GIF|BMP) (1|L|LA|P|RGB|RGBA)( turned| with a transparent|$)", name):
+            continue  # other colours than those of the screen
+        image = Image.open(io.BytesIO(data))
+        with contextlib.suppress(InvalidInput):  # the SDK says that PIL has changed it
+            image_bytes(image)
+            array = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+            seen = np.asarray(decode_image(image_bytes(array)))
+            assert np.array_equal(seen, np.asarray(decode_image(data))), name
+            tried += 1
+    assert tried >= 30
 
 
 def test_most_images_that_pil_opened_are_sent() -> None:
