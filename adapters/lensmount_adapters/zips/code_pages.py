@@ -3,13 +3,14 @@
 A zip file does not say which code page its names are in: the packing program used that of its system. All names of one
 archive are in the same code page, so they are scored together. A code page in which a name cannot be decoded is out.
 The others are compared by the probability of the decoded names in the code page's language (`languages`), times the
-probability that a zip has this code page at all. Code pages that come close and read other words are stated as well.
+probability that a zip has this code page at all. Code pages that come close and read other words are stated as well,
+and so are words that are far more likely in another code page: an archive that was packed on two systems may mix them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -56,6 +57,7 @@ CODE_PAGES: Mapping[str, CodePage] = {
 }
 _MAX_NAMES = 500  # that are scored; the others are only decoded
 _CLOSE = log(100)  # a reading is also stated if it is at most this many times less probable
+_ODD = log(400)  # a word that is this many times more probable in another code page may be of that one
 _BACKSLASH = -50.0  # no program writes both separators, so one of them is half of a character
 _SHOWN = 3  # other readings
 
@@ -64,12 +66,13 @@ _SHOWN = 3  # other readings
 class Guess:
     """A code page, the share of its characters outside ASCII that are rare (0 to 1), and others that come close.
 
-    The `others` read at least one name differently.
+    The `others` read at least one name differently. `odd` are words that are far more probable in another code page.
     """
 
     code_page: str
     wrong: float
     others: tuple[str, ...]
+    odd: tuple[tuple[bytes, str], ...] = ()
 
 
 def guess_code_page(names: Sequence[bytes]) -> Guess:
@@ -97,7 +100,23 @@ def guess_code_page(names: Sequence[bytes]) -> Guess:
             readings.add(reading)
             others.append(name)
     foreign = sum(not character.isascii() for part in parts for character in part.decode(best))
-    return Guess(best, rare[best] / max(1, foreign), tuple(others))
+    return Guess(best, rare[best] / max(1, foreign), tuple(others), tuple(_odd(parts, best)))
+
+
+def _odd(parts: Sequence[bytes], best: str) -> Iterator[tuple[bytes, str]]:
+    """Yield the words that another code page makes far more probable, also one that cannot decode all the names."""
+    for part in parts:
+        rivals = {name: value for name, page in CODE_PAGES.items() if (value := _score(part, name, page)) is not None}
+        rival = max(rivals, key=lambda name: rivals[name])
+        if rivals[rival] - rivals[best] > _ODD and part.decode(rival) != part.decode(best):
+            yield part, rival
+
+
+def _score(part: bytes, name: str, page: CodePage) -> float | None:
+    try:
+        return log(page.share) + log_likelihood(part.decode(name), page.language)[0]
+    except UnicodeDecodeError:
+        return None
 
 
 def _has_both_separators(names: str) -> bool:

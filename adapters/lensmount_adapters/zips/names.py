@@ -57,7 +57,8 @@ def decode_names(stored: Sequence[StoredName], max_bytes: int) -> tuple[list[str
     names = [decode_name(name, number, max_bytes, code_page) for number, name in enumerate(stored, start=1)]
     notes: list[str] = []
     if guess is not None:
-        notes.append(_guessed(uncertain, guess))
+        others = sum(not name.raw.isascii() for name in stored) - len(uncertain)
+        notes.append(_guessed(uncertain, guess, others))
     if turned := [name for kept, name in zip(stored, names, strict=True) if _has_backslash(kept, code_page)]:
         notes.append(
             f"{len(turned)} name(s) in the zip have backslashes, as Compress-Archive of Windows writes them; "
@@ -166,8 +167,17 @@ def check_names(names: Sequence[str]) -> None:
             parent = parent.rpartition("/")[0]
 
 
-def _guessed(uncertain: Sequence[bytes], guess: Guess) -> str:
+def _guessed(uncertain: Sequence[bytes], guess: Guess, others: int) -> str:
+    """The note on names that were guessed. `others` is the number of names outside ASCII that were not."""
     doubt = "" if guess.wrong < _MANY_WRONG else "; no code page gives words, so the names may be wrong"
+    if others:
+        doubt += f"; {others} other name(s) are UTF-8, so the zip mixes encodings"
+    if guess.odd:
+        part, page = guess.odd[0]
+        doubt += (
+            f"; the zip may mix code pages: {_read(part, guess.code_page)} would be {_read(part, page)} in "
+            f"{CODE_PAGES[page].title}"
+        )
     return (
         f"{len(uncertain)} name(s) in the zip are not UTF-8; they were read as {CODE_PAGES[guess.code_page].title}, "
         f"such as {_read(uncertain[0], guess.code_page)}{doubt}{_other_readings(uncertain, guess)}. "

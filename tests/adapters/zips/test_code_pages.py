@@ -76,6 +76,39 @@ def test_a_reading_that_is_nearly_as_likely_is_stated(code_page: str, words: lis
     assert len({tuple(names) for names in read}) == len(read)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("cp866", "инфекция"), ("cp1252", "größe")),
+        (("cp1251", "Здоровый"), ("cp866", "больной")),
+        (("gbk", "正常细胞"), ("cp949", "고양이")),
+        (("cp437", "größe"), ("cp866", "кошка")),
+        (("cp852", "złośliwy"), ("cp1250", "łagodny")),
+        (("cp932", "ソース"), ("cp1251", "норма")),
+    ],
+)
+def test_words_of_two_code_pages_in_one_zip_are_said_to_be_so(one: tuple[str, str], other: tuple[str, str]) -> None:
+    guess = guess_code_page([f"{word}/1.png".encode(code_page) for code_page, word in (one, other)])
+
+    read = {word.encode(page).decode(guess.code_page, "replace") == word for page, word in (one, other)}
+    assert False in read
+    assert guess.odd
+    assert all(part.decode(page) != part.decode(guess.code_page) for part, page in guess.odd)
+
+
+def test_words_of_one_code_page_are_rarely_said_to_be_of_two() -> None:
+    zips = [
+        [f"{word}/1.png".encode(code_page) for word in words.split() if not word.isascii()]
+        for code_page, lists in RIGHT.items()
+        for words in [*lists.split("|"), lists.replace("|", " ")]
+    ]
+
+    said = [names for names in zips if guess_code_page(names).odd]
+
+    assert len(said) <= 2  # kana of half width
+    assert len(zips) > 130
+
+
 def test_bytes_of_no_language_are_said_to_be_doubtful() -> None:
     assert guess_code_page(["░▒▓█▄▀■".encode("cp437")]).wrong > 0.25
 

@@ -34,6 +34,9 @@ def named(raw: bytes, flags: int = 0, extra: bytes = b"") -> str:
     return decode_names([StoredName(raw, flags, extra)], 255)[0][0]
 
 
+WORDS = ("норма/1.png", "инфекция/1.png", "größe/1.png")
+
+
 def test_names_are_utf8_or_in_a_code_page() -> None:
     assert named("a/é.png".encode(), UTF8) == "a/é.png"
     assert named("a/é.png".encode()) == "a/é.png"
@@ -72,6 +75,20 @@ def test_a_guess_is_noted_and_following_the_note_removes_it(opened: Callable[...
     assert "2 name(s) in the zip are not UTF-8; they were read as GBK (simplified Chinese)" in notes[0]
     assert "Fix if that is wrong: pack the folder with UTF-8 names" in notes[0]
     assert decode_names([StoredName(name.encode(), UTF8) for name in names], 255) == (names, ())
+
+
+def test_a_zip_that_mixes_utf8_with_a_code_page_or_two_code_pages_is_said_to_do_so() -> None:
+    utf8, dos, windows = (name.encode(page) for name, page in zip(WORDS, ("utf-8", "cp866", "cp1252"), strict=True))
+
+    read, notes = decode_names([StoredName(utf8), StoredName(dos)], 255)
+
+    assert read == list(WORDS[:2])
+    assert "1 name(s) in the zip are not UTF-8" in notes[0]
+    assert "1 other name(s) are UTF-8, so the zip mixes encodings" in notes[0]
+    (note,) = decode_names([StoredName(dos), StoredName(windows)], 255)[1]
+    assert "may mix code pages" in note
+    assert "would be 'größe' in Windows-1252" in note
+    assert not decode_names([StoredName(name.encode()) for name in WORDS], 255)[1]  # the advice
 
 
 def test_the_note_shows_what_another_code_page_makes_of_a_name() -> None:
