@@ -27,26 +27,27 @@ expression, paths = json.load(sys.stdin)
 pattern = re.compile(expression)
 def group(path):
     match = pattern.search(path.rpartition("/")[2]) or pattern.search(path)
-    return None if match is None else str(match.group(1 if pattern.groups else 0))
+    return match and next((found for found in match.groups() if found is not None), match.group())
 json.dump([group(path) for path in paths], sys.stdout)
 """
 
 
 def group_of(pattern: re.Pattern[str], path: str) -> str:
-    """Return the group of an image: the first group of `pattern` in its file name, or else in its path.
+    """Return the group of an image: the first group of `pattern` that matches in its file name, or else in its path.
 
-    Without a group in the expression, the whole match counts. Raises DatasetError if nothing matches.
+    Without such a group, the whole match counts. Raises DatasetError if nothing matches.
     """
     match = pattern.search(path.rpartition("/")[2]) or pattern.search(path)
     if match is None:
         raise no_match(pattern.pattern, path)
-    return str(match.group(1) if pattern.groups else match.group(0))
+    return str(next((found for found in match.groups() if found is not None), match.group()))
 
 
 def no_match(expression: str, path: str) -> DatasetError:
     return DatasetError(
         f"--group-regex {expression!r} does not match {path!r}, expected it to find the group in every "
-        "file name or in every path below the dataset. Fix: widen the expression, as in patient_\\d+"
+        "file name or in every path below the dataset. Fix: write one that fits this name too, or state the groups in "
+        "the column 'group' of a labels.csv and leave --group-regex out"
     )
 
 

@@ -73,6 +73,8 @@ def advised_split(folder: ImageFolder, options: SplitOptions) -> Split:
         return split_with(folder, options)
     except DatasetError as error:
         reason = str(error).partition(" Fix: ")[0].rstrip(".")
+        if options.shots is not None and why_no_split(folder, replace(options, shots=None)) is None:
+            raise too_small(f"{reason}. Fix: choose fewer shots (--shots), or add images") from error
         raise too_small(f"{reason}. {_numbers(folder, options)} Fix: {_cure(folder, options)}") from error
 
 

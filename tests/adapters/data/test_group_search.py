@@ -18,13 +18,20 @@ def test_the_child_finds_what_training_finds(expression: str) -> None:
     assert search_groups(expression, PATHS) == [group_of(re.compile(expression), path) for path in PATHS]
 
 
-def test_a_path_without_a_match_is_refused_with_the_words_of_training_and_a_wider_expression_works() -> None:
+def test_of_several_alternatives_the_group_of_the_one_that_matches_counts() -> None:
+    paths = ["a/patient_1.png", "a/slide_7.png", "b/slide_8.png", "b/x.png"]
+
+    assert search_groups(r"patient_(\d+)|slide_(\d+)|[^/]+$", paths) == ["1", "7", "8", "x.png"]
+
+
+def test_a_path_without_a_match_is_refused_with_the_words_of_training_and_the_advice_works() -> None:
     with pytest.raises(DatasetError) as caught:
         group_of(re.compile("patient_1"), PATHS[1])
 
     with pytest.raises(DatasetError, match=re.escape(str(caught.value))):
         search_groups("patient_1", PATHS)
-    assert search_groups(r"patient_\d+", PATHS) == ["patient_1", "patient_2"]  # the advice
+    assert "Fix: write one that fits this name too, or state the groups" in str(caught.value)
+    assert search_groups(r"patient_1|patient_2", PATHS) == ["patient_1", "patient_2"]
 
 
 def test_an_exponential_expression_is_stopped_and_one_without_the_repetition_works() -> None:
