@@ -52,6 +52,7 @@ TABLES_GOOD = {
     "a byte-order mark before the second column": table(CSV.replace("label", "\ufefflabel")),
     "spaces that are not seen": table(rows_of("path,\u00a0label\u200b", "images/{n}.png,{label}\u200b")),
     "a number and a name of the class": table(rows_of("path,class_id,class", "images/{n}.png,7,{label}")),
+    "APTOS 2019: id_code, diagnosis": Good(FLAT | {"labels.csv": rows_of("id_code,diagnosis", "{n},{label}")}, PETS),
     "ISIC: lesion_id, image_id, dx": Good(
         FLAT | {"labels.csv": rows_of("lesion_id,image_id,dx,age", "L{n},{n},{label},80.0")}, PETS
     ),

@@ -30,6 +30,11 @@ BAD: dict[str, tuple[Files, str]] = {
         images("train/images", "train/masks", "test/images", "test/masks"),
         "train_segmentation",
     ),
+    "images and masks in a folder of annotations": (images("images", "annotations/trimaps"), "train_segmentation"),
+    "images of several classes in folders that look like parts": (
+        {f"train/{name}.{number}.jpg": None for name in ("cat", "dog") for number in range(2)} | images("test1"),
+        "found 6 image.* in a folder named like a part of a split.*train/cat/1.png",
+    ),
     "images and masks in classes": (images("cat/images", "cat/masks", "dog/images", "dog/masks"), "train_segmentation"),
     "masks next to their images": (
         CATS | {name.replace(".png", "_mask.png"): None for name in CATS},

@@ -23,6 +23,7 @@ _MASKS = frozenset(
     {
         *("mask", "masks", "label", "labels", "gt", "groundtruth", "annotation", "annotations", "annots", "target"),
         *("targets", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "manual", "truth"),
+        *("trimap", "trimaps"),
     }
 )
 _MASK_ENDS = ("mask", "masks", "seg", "segmentation", "gt", "groundtruth", "label")
@@ -102,6 +103,8 @@ def by_folders(title: str, inputs: Sequence[str], folders: Sequence[str], class_
     if class_depth is None:
         _refuse_masks(title, inputs)
     parts = {top: part_of(top) for top in tops}
+    if class_depth is None and len(tops) > 1 and all(map(looks_like_part, tops)):
+        _may_be_parts(title, inputs, class_depth)  # train/cat.0.jpg, test1/1.jpg
     if all(parts.values()) and _may_be_parts(title, inputs, class_depth):
         return _with_two_classes(title, _in_parts(title, inputs, folders, class_depth))
     if class_depth is None:
@@ -270,9 +273,9 @@ def _refuse_masks(title: str, inputs: Sequence[str]) -> None:
     """Refuse folders of images and masks, and masks that lie next to their images, as classes."""
     parents = {path.rpartition("/")[0] for path in inputs}
     words = {_word(name) for path in inputs for name in path.split("/")[:-1]}
-    leaves = {_word(parent.rpartition("/")[2]) for parent in parents}
+    roles = {_role(parent) for parent in parents}
     found = ""
-    if leaves <= _IMAGES | _MASKS and leaves & _IMAGES and leaves & _MASKS:
+    if roles == {"images", "masks"}:
         found = f"folders of images and of masks ({listed_names(sorted(parents))})"
     elif not words & _MASKS:
         stems = {path.rpartition(".")[0].lower() for path in inputs}
@@ -285,6 +288,14 @@ def _refuse_masks(title: str, inputs: Sequence[str]) -> None:
             "files of the same names and train_segmentation (docs/training.md); to train classes, leave the masks out, "
             "or say --class-depth 1 if the folders are the classes"
         )
+
+
+def _role(folder: str) -> str:
+    """What a folder with images has by its name: "images", "masks" (also `annotations/trimaps`) or "" if unknown."""
+    names = [_word(name) for name in folder.split("/")]
+    if names[-1] in _MASKS or names[0] in _MASKS:
+        return "masks"
+    return "images" if names[-1] in _IMAGES else ""
 
 
 def _is_mask_of(stem: str, stems: set[str]) -> bool:

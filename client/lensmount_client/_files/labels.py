@@ -35,7 +35,7 @@ _PART_WORDS = {
 _COLUMNS = {
     "path": (
         *("path", "filepath", "filename", "file", "imagepath", "imagefile", "imagefilename", "imagename"),
-        *("image", "img", "imgpath", "imgname", "imageid", "imgid", "imageindex", "picture", "photo", "id"),
+        *("image", "img", "imgpath", "imgname", "imageid", "imgid", "idcode", "imageindex", "picture", "photo", "id"),
     ),
     "label": (
         *("label", "class", "classname", "classlabel", "labelname", "category", "categoryname"),
