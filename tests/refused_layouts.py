@@ -35,6 +35,10 @@ BAD: dict[str, tuple[Files, str]] = {
         {f"train/{name}.{number}.jpg": None for name in ("cat", "dog") for number in range(2)} | images("test1"),
         "found 6 image.* in a folder named like a part of a split.*train/cat/1.png",
     ),
+    "two kinds of images in parts": (
+        images("trainA", "trainB", "testA", "testB"),
+        "in a folder named like a part of a split",
+    ),
     "images and masks in classes": (images("cat/images", "cat/masks", "dog/images", "dog/masks"), "train_segmentation"),
     "masks next to their images": (
         CATS | {name.replace(".png", "_mask.png"): None for name in CATS},

@@ -189,8 +189,9 @@ def part_of(word: str) -> str | None:
 
 
 def looks_like_part(name: str) -> str | None:
-    """The part that one of the words of a name stands for: `seg_train`, `train2017`, `1-test`."""
-    return part_of(name) or next((part for word in re.split(r"[\W\d_]+", name) if (part := part_of(word))), None)
+    """The part that one of the words of a name stands for: `seg_train`, `train2017`, `1-test`, `trainA`."""
+    words = re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", name)
+    return part_of(name) or next((part for word in words if (part := part_of(word))), None)
 
 
 def _role_of(column: str) -> str | None:
