@@ -114,8 +114,8 @@ TRAINING_OPTIONS = (
            help="Average each prediction over 1, 2 (mirrored), 4 (rotated) or 8 (both) orientations, on the server "
                 "too."),
     Option("group_regex", "regex", DATA, unset="every image is its own group", longest=512,
-           help="Regular expression whose first group finds the patient, slide or source in a file name, or else in "
-                "its path below the dataset. Images of one group stay in one split."),
+           help="Regular expression; the first group that matches is the patient, slide or source in a file name, "
+                "or else in its path below the dataset. Images of one group stay in one split."),
     Option("class_depth", "int", DATA, unset="1, if the layout can be read in one way only", minimum=1, maximum=8,
            help="How many levels of folders name the class: 1 for lung/1.png, 2 for lung/aca/1.png.",
            not_in_jobs="the labels of a dataset are set when it is pushed: lensmount datasets push --class-depth 2"),

@@ -176,8 +176,8 @@ OPTIONS = (
            help="Average each prediction over 1, 2 (mirrored), 4 (rotated) or 8 (both) orientations, on the "
                 "server too."),
     Option("group_regex", "regex", "Data", unset="every image is its own group", longest=512,
-           help="Regular expression whose first group finds the patient, slide or source in a file name, or else"
-                " in its path below the dataset. Images of one group stay in one split."),
+           help="Regular expression; the first group that matches is the patient, slide or source in a file "
+                "name, or else in its path below the dataset. Images of one group stay in one split."),
     Option("validation_fraction", "float", "Data", default=0.15, minimum=0, below=1, flag="--val-fraction",
            help="Fraction of the images held out to choose the best epoch."),
     Option("test_fraction", "float", "Data", default=0.15, minimum=0, below=1,
