@@ -214,16 +214,14 @@ def _warnings(
             )
         )
     conflicting = [group for group in copies if len({image.label for image in group}) > 1]
+    turned = _turned(near.turned_classes)
     if conflicting or near.across_classes:
         warnings.append(
             (
                 "label_conflict",
                 _those_found(
                     (len(conflicting), "image(s) with copies of another label"),
-                    (
-                        near.across_classes,
-                        f"pair(s) of images that look alike and have different labels{_turned(near.turned_classes)}",
-                    ),
+                    (near.across_classes, f"pair(s) of images that look alike and have different labels{turned}"),
                 )
                 + ". Fix: check their labels",
             )
