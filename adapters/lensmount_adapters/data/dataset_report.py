@@ -234,6 +234,12 @@ def _warnings(
         warnings.append(("many_near_duplicates", f"more than {MAX_PAIRS} pairs look alike; counting stopped there"))
     if files := report["unreadable"]["files"]:
         warnings.append(("unreadable", f"{files} image(s) cannot be read and were left out"))
+    return [*warnings, *_about_counts(report), *_warnings_about_parts(images, report), *_warnings_about_sizes(images)]
+
+
+def _about_counts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Warnings about few images, and about classes of very different size."""
+    warnings: list[tuple[str, str]] = []
     balance = report["balance"]
     if balance["ratio"] >= _MANY_IN_LARGEST:
         warnings.append(
@@ -252,7 +258,7 @@ def _warnings(
                 f"{balance['smallest'][:80]!r} has {fewest} image(s): figures on its test part will be rough",
             )
         )
-    return warnings + _warnings_about_parts(images, report) + _warnings_about_sizes(images)
+    return warnings
 
 
 def _warnings_about_parts(images: list[ImageFacts], report: dict[str, Any]) -> list[tuple[str, str]]:
