@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +47,8 @@ class TinyServer:
                 if status == 201:
                     known.append(body)
                 return status, self.identity(name, known.index(body) + 1), {}
+            case "POST", ["adapters", name, "import"]:
+                return self.imported(name, query, body)
             case "PUT", ["adapters", name, "aliases", alias]:
                 self.aliases[name][alias] = json.loads(body)["version"]
                 return 200, self.identity(name, self.aliases[name][alias]) | {"alias": alias}, {}
@@ -91,6 +95,23 @@ class TinyServer:
             return 200, results[0], {}
         listed = [result | {"image": {"index": 0, "name": None}} for result in results]
         return 200, {"results": listed, "request_id": "r-1"}, {}
+
+    def imported(self, name: str, query: dict[str, str], body: bytes) -> tuple[int, Any, dict[str, str]]:
+        """The zip file is kept as the adapter; its entries become the notes of the report."""
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            notes = [f"{entry}: {len(archive.read(entry))}" for entry in archive.namelist()]
+            labels = json.loads(archive.read("labels.json")) if "labels.json" in archive.namelist() else ["0", "1"]
+        module = {"module": "up", "form": "low-rank", "rank": 4, "error": 1e-8, "tensors": ["up.lora_A.weight"]}
+        report = {
+            **{"tool": "PEFT", "method": "LoRA", "labels": labels, "stored_as": "float32", "share": 0.5, "error": 1e-8},
+            **{"matched": [module, {**module, "module": "head", "form": "head", "rank": None}]},
+            **{"ignored": {"counter": "a counter"}, "unproven": "the weights", "notes": [*notes, json.dumps(query)]},
+        }
+        if "dry_run" in query:
+            return 200, {"adapter": None, "report": report}, {}
+        self.files.setdefault(name, []).append(body)
+        self.aliases.setdefault(name, {})
+        return 201, {"adapter": self.identity(name, len(self.files[name])), "report": report}, {}
 
     def prediction(self, name: str, label: str) -> dict[str, Any]:
         return {

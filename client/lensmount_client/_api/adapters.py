@@ -13,10 +13,15 @@ from lensmount_client._types.results import (
     AdapterId,
     AdapterInfo,
     Alias,
+    Imported,
+    ImportedModule,
+    ImportReport,
     VersionInfo,
 )
 
 BYTES = "application/octet-stream"
+IMPORT_S = 600.0  # a conversion takes seconds; it waits for those before it
+MAX_SOURCE = 1024  # characters
 
 
 def list_adapters() -> Call[list[AdapterInfo]]:
@@ -54,6 +59,46 @@ def push(name: str, content: bytes, digest: str) -> Call[AdapterId]:
         return pushed
 
     return Call("PUT", _adapter_path(name), read, content=content, content_type=BYTES)
+
+
+def import_(name: str, content: bytes, *, preprocessing: str | None, source: str, dry_run: bool) -> Call[Imported]:
+    """`content` is a zip file with the adapter, and with labels.json and head.safetensors if they were given."""
+
+    def read(response: Response) -> Imported:
+        fields = JsonFields.of(response)
+        adapter = fields.child_or_none("adapter")
+        return Imported(None if adapter is None else read_adapter_id(adapter), _report(fields.child("report")))
+
+    params = {"source": source[:MAX_SOURCE]} if source else {}
+    params |= {} if preprocessing is None else {"preprocessing": preprocessing}
+    params |= {"dry_run": "true"} if dry_run else {}
+    path = f"{_adapter_path(name)}/import"
+    return Call("POST", path, read, params=params, content=content, content_type="application/zip", read_s=IMPORT_S)
+
+
+def _report(fields: JsonFields) -> ImportReport:
+    ignored = fields.child("ignored")
+    return ImportReport(
+        tool=fields.string("tool"),
+        method=fields.string("method"),
+        labels=fields.strings("labels"),
+        stored_as=fields.string("stored_as"),
+        share=fields.number("share"),
+        error=fields.number("error"),
+        matched=tuple(
+            ImportedModule(
+                module=each.string("module"),
+                form=each.string("form"),
+                rank=each.integer_or_none("rank"),
+                error=each.number("error"),
+                tensors=each.strings("tensors"),
+            )
+            for each in fields.children("matched")
+        ),
+        ignored={name: ignored.string(name) for name in ignored.value},
+        notes=fields.strings("notes"),
+        unproven=fields.string("unproven"),
+    )
 
 
 def pull(name: str, version: int | None, download: Download) -> Call[AdapterFile]:

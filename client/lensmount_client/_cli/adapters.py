@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,9 @@ from lensmount_client._cli.terminal import cell, file_size, print_json, print_li
 from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
 from lensmount_client._files.adapter_file import read_adapter_file
+from lensmount_client._files.paths import read_file
 from lensmount_client._reference import Reference
-from lensmount_client._types.results import VersionInfo
+from lensmount_client._types.results import ImportReport, VersionInfo
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,6 +63,82 @@ def push(
         print_json(jsonable(pushed))
     else:
         print_line(f"{pushed.name}@{pushed.version}  {pushed.digest}")
+
+
+@app.command("import")
+@with_options
+def import_(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A folder of PEFT's save_pretrained, or a file of PEFT or LyCORIS.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its name on the server; by default that of the folder or file.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B|FILE", help="The classes in the order of the classifier, or a file with one a line."),
+    ] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='Fields that differ from the backbone\'s own, like {"resize": "squash"}.'),
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The classifier's weight and bias, for an adapter without one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be imported; store nothing.")] = False,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Import an adapter of PEFT, LyCORIS or kohya's scripts, exactly or not at all, with a report on every tensor."""
+    with server.client() as client:
+        imported = client.adapters.import_(
+            path, name, labels=_labels(labels), preprocessing=_rule(preprocessing), head=head, dry_run=dry_run
+        )
+    if server.json:
+        print_json(jsonable(imported))
+        return
+    adapter = imported.adapter
+    print_line(
+        "dry run: nothing is stored" if adapter is None else f"{adapter.name}@{adapter.version}  {adapter.digest}"
+    )
+    for line in _report_lines(imported.report):
+        print_line(line)
+
+
+def _labels(text: str | None) -> list[str]:
+    """Names with commas between them, or those in a file, one a line."""
+    if text is None:
+        return []
+    if Path(text).is_file():
+        lines = read_file(text).decode("utf-8", "replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    return [label.strip() for label in text.split(",")]
+
+
+def _rule(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f'--preprocessing: found no JSON ({error}). Fix: write it like {{"resize": "squash"}}, in single quotes'
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidInput('--preprocessing: found no object. Fix: write it like {"resize": "squash"}')
+    return value
+
+
+def _report_lines(report: ImportReport) -> Iterator[str]:
+    yield (
+        f"{report.tool} {report.method}: {len(report.matched)} modules, {report.share:.1%} of the file's numbers, "
+        f"largest relative error {report.error:.1e}, stored as {report.stored_as}"
+    )
+    yield f"labels: {', '.join(report.labels[:12])}{' and others' if len(report.labels) > 12 else ''}"
+    for name, reason in report.ignored.items():
+        yield f"ignored {name}: {reason}"
+    yield from report.notes
+    yield report.unproven
 
 
 @app.command()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lensmount_client._api import adapters as endpoints
+from lensmount_client._files.foreign_adapter import foreign_name, packed
 from lensmount_client._files.paths import read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, SendCall
 from lensmount_client._reference import checked_name
-from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo, Alias, VersionInfo
+from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo, Alias, Imported, VersionInfo
 
 
 class Adapters:
@@ -36,6 +41,27 @@ class Adapters:
         Raises AdapterRejected if the server rejects the adapter, AdapterMismatch if it received different bytes.
         """
         return self._send(_push_call(path, name))
+
+    def import_(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        labels: Sequence[str] = (),
+        preprocessing: Mapping[str, Any] | None = None,
+        head: str | Path | None = None,
+        source: str | None = None,
+        dry_run: bool = False,
+    ) -> Imported:
+        """Import an adapter of PEFT, LyCORIS or kohya's scripts: a folder that save_pretrained wrote, or a file.
+
+        The server converts it for its backbone. `name` is by default that of the folder or file. `labels` name the
+        classes in the order of the classifier's rows. `preprocessing` gives fields of the rule that differ from the
+        backbone's own, such as {"resize": "squash"}. `head` is a file with the classifier, for an adapter without one.
+        `source` is where the adapter came from, by default the path. A dry run returns the report and stores nothing.
+        Raises AdapterRejected with what the file is and which command helps.
+        """
+        return self._send(_import_call(path, name, labels, preprocessing, head, source, dry_run=dry_run))
 
     def pull(self, name: str, path: str | Path, version: int | None = None) -> AdapterFile:
         """Download to a file, or as NAME.safetensors into a folder. An existing file is replaced only by a complete
@@ -79,6 +105,21 @@ class AsyncAdapters:
         """See `Adapters.push`."""
         return await self._send(await asyncio.to_thread(_push_call, path, name))
 
+    async def import_(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        labels: Sequence[str] = (),
+        preprocessing: Mapping[str, Any] | None = None,
+        head: str | Path | None = None,
+        source: str | None = None,
+        dry_run: bool = False,
+    ) -> Imported:
+        """See `Adapters.import_`."""
+        call = functools.partial(_import_call, path, name, labels, preprocessing, head, source, dry_run=dry_run)
+        return await self._send(await asyncio.to_thread(call))
+
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> AdapterFile:
         """See `Adapters.pull`."""
         with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
@@ -99,6 +140,23 @@ class AsyncAdapters:
     async def list(self) -> builtins.list[AdapterInfo]:
         """See `Adapters.list`."""
         return await self._send(endpoints.list_adapters())
+
+
+def _import_call(
+    path: str | Path,
+    name: str | None,
+    labels: Sequence[str],
+    preprocessing: Mapping[str, Any] | None,
+    head: str | Path | None,
+    source: str | None,
+    *,
+    dry_run: bool,
+) -> Call[Imported]:
+    name = checked_name(foreign_name(Path(path)) if name is None else name)
+    rule = None if preprocessing is None else json.dumps(dict(preprocessing))
+    content = packed(Path(path), labels, None if head is None else Path(head))
+    origin = str(path) if source is None else source
+    return endpoints.import_(name, content, preprocessing=rule, source=origin, dry_run=dry_run)
 
 
 def _push_call(path: str | Path, name: str | None) -> Call[AdapterId]:

@@ -104,6 +104,48 @@ class AdapterFile(DownloadedFile):
 
 
 @dataclass(frozen=True)
+class ImportedModule:
+    """One module of the backbone that an imported file changes, or its head.
+
+    `form` is low-rank, tucker, scaled, full or head. `error` is the relative error of the merged weight as stored.
+    """
+
+    module: str
+    form: str
+    rank: int | None
+    error: float
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of every tensor of an imported file: each is in `matched` or in `ignored`, with the reason.
+
+    `share` is the part of the file's numbers that became deltas or the head, from 0 to 1, and `error` the largest error
+    of a module. `unproven` says what the file cannot prove.
+    """
+
+    tool: str
+    method: str
+    labels: tuple[str, ...]
+    stored_as: str
+    share: float
+    error: float
+    matched: tuple[ImportedModule, ...]
+    ignored: Mapping[str, str]
+    notes: tuple[str, ...]
+    unproven: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The new version, or None after a dry run, and the report on the file."""
+
+    adapter: AdapterId | None
+    report: ImportReport
+
+
+@dataclass(frozen=True)
 class Health:
     """The server is ready for requests. `report` is its complete response."""
 

@@ -30,9 +30,9 @@ def torch_file(contents: object, old: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def _numpy(**arrays: np.ndarray) -> bytes:
+def _arrays() -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, a=np.ones(2))
     return buffer.getvalue()
 
 
@@ -95,7 +95,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "torch.export": (lambda: zipped(model__archive_format=b"pt2"), "a program of torch.export"),
     "a pickle": (lambda: pickle.dumps({"model": [1, 2]}), "a pickle of Python objects"),
     "a pickle of protocol 2": (lambda: pickle.dumps(range(3), 2), "a pickle of Python objects"),
-    "npz": (lambda: _numpy(a=np.ones(2)), r"arrays of NumPy \(.npz\)"),
+    "npz": (_arrays, r"arrays of NumPy \(.npz\)"),
     "npy": (_array, r"an array of NumPy \(.npy\)"),
     "Keras": (lambda: zipped(config_dot_json=b"{}", model_dot_weights_dot_h5=b""), "a model of Keras"),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(40), "an HDF5 file"),

@@ -113,3 +113,34 @@ def test_an_alias_is_set_moved_and_removed(server: Any, lensmount: Any, adapter_
     assert lensmount("adapters", "alias", "pets", "prod", "--remove") == (0, "removed pets:prod\n", "")
     assert server.aliases["pets"] == {}
     assert lensmount("adapters", "alias", "pets", "prod", "--remove", "--version", "1")[0] == 2
+
+
+def test_import_prints_the_version_and_the_report(lensmount: Any, tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    path.write_bytes(b"weights")
+    names = tmp_path / "names.txt"
+    names.write_text("oak\n\nelm, or wych\n")
+
+    code, out, _ = lensmount("adapters", "import", str(path), "--labels", str(names))
+    assert code == 0
+    assert out.startswith("style@1  sha256:")
+    assert "PEFT LoRA: 2 modules, 50.0% of the file's numbers, largest relative error 1.0e-08" in out
+    assert "labels: oak, elm, or wych" in out
+    assert "ignored counter: a counter" in out
+
+    code, out, _ = lensmount("adapters", "import", str(path), "--name", "dry", "--labels", "a, b", "--dry-run")
+    assert (code, out.splitlines()[0]) == (0, "dry run: nothing is stored")
+    document = json.loads(lensmount("adapters", "import", str(path), "--dry-run", "--json")[1])
+    assert (document["adapter"], document["report"]["labels"]) == (None, ["0", "1"])
+
+
+@pytest.mark.parametrize("rule", ["pad", "[1]", "{resize: pad}"])
+def test_preprocessing_that_is_no_object_is_refused_with_an_example(rule: str, lensmount: Any, tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    path.write_bytes(b"weights")
+
+    code, _, error = lensmount("adapters", "import", str(path), "--preprocessing", rule)
+
+    assert code != 0
+    assert '{"resize": "squash"}' in error.replace("\n", " ")
+    assert lensmount("adapters", "import", str(path), "--preprocessing", '{"resize": "squash"}')[0] == 0

@@ -101,3 +101,45 @@ def test_the_async_client_does_the_same(server: Any, tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert (tmp_path / "again").read_bytes() == b"weights"
+
+
+def test_import_sends_the_folder_and_returns_the_version_and_the_report(server: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "oaks"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+
+    with Client(server.url) as client:
+        imported = client.adapters.import_(folder, labels=["oak", "elm"], preprocessing={"resize": "pad"}, source="hub")
+
+    assert imported.adapter is not None
+    assert (imported.adapter.name, imported.adapter.version) == ("oaks", 1)
+    report = imported.report
+    assert (report.tool, report.method, report.labels, report.share) == ("PEFT", "LoRA", ("oak", "elm"), 0.5)
+    assert [(each.module, each.form, each.rank) for each in report.matched] == [
+        ("up", "low-rank", 4),
+        ("head", "head", None),
+    ]
+    assert report.ignored == {"counter": "a counter"}
+    assert report.notes[-1] == '{"source": "hub", "preprocessing": "{\\"resize\\": \\"pad\\"}"}'
+
+
+def test_a_dry_run_stores_nothing_by_either_client(server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    path.write_bytes(b"weights")
+
+    async def import_it() -> object:
+        async with AsyncClient(server.url) as client:
+            return await client.adapters.import_(path, dry_run=True)
+
+    with Client(server.url) as client:
+        assert client.adapters.import_(path, dry_run=True) == asyncio.run(import_it())
+    assert "style" not in server.files
+
+
+def test_import_refuses_a_name_that_no_adapter_may_have(server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "My Style.safetensors"
+    path.write_bytes(b"weights")
+
+    with Client(server.url) as client, pytest.raises(InvalidInput, match="adapter name"):
+        client.adapters.import_(path)
