@@ -50,6 +50,7 @@ ANY: dict[str, Config] = {
     "LoKr, effective convolution": partial(peft.LoKrConfig, r=2, alpha=4, use_effective_conv2d=True),
     "HRA": partial(peft.HRAConfig, r=4, init_weights=False),
     "HRA, orthonormal": partial(peft.HRAConfig, r=4, apply_GS=True, init_weights=False),
+    "OFT on kernels": partial(peft.OFTConfig, oft_block_size=8, r=0),
     "IA3": partial(peft.IA3Config, feedforward_modules=[]),
     "HiRA": partial(peft.HiraConfig, r=4),
 }

@@ -1,4 +1,4 @@
-"""The classifier of an imported adapter, from its file or from one beside it, and the names of its classes."""
+"""The classifier of an imported adapter, from its file or from one next to it, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def head_of(
     if not head:
         raise AdapterInvalid(
             "found no classifier in the file, expected one: an adapter answers with its own classes. Fix: train with "
-            "modules_to_save=['fc'] or what the classifier is called, or put the classifier's weight and bias beside "
+            "modules_to_save=['fc'] or what the classifier is called, or put the classifier's weight and bias next to "
             "the adapter as head.safetensors, and import the folder",
             code="head_missing",
         )

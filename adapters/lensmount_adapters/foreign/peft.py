@@ -237,7 +237,7 @@ def _read_head(
         raise AdapterUnsupported(
             f"{held.theirs}: found {method.name} of the classifier itself, and not the classifier that it starts from, "
             "which only the trained network has. Expected the classifier as a whole. Fix: train with "
-            f"modules_to_save=[{held.theirs!r}], or put the first classifier beside the adapter as head.safetensors"
+            f"modules_to_save=[{held.theirs!r}], or put the first classifier next to the adapter as head.safetensors"
         )
     weight = weight.double()
     if held.parts:

@@ -98,7 +98,7 @@ class RandLoRA:
         weights = matrix(module, "randlora_lambda")
         rank, bases = weights.shape
         gamma = take(module, "randlora_gamma", bases, short)
-        projections = {**module.shared, **module.parts}  # PEFT 0.21 stores a second copy with each layer
+        projections = {**module.shared, **module.parts}  # PEFT 0.21 also stores a copy with each layer
         A, B = cube(projections, "randlora_A"), cube(projections, "randlora_B")
         if A.shape[0] != rank or A.shape[2] < short or B.shape[0] < long or B.shape[1] < bases or B.shape[2] != rank:
             raise misfit(module, "randlora_A, randlora_B", f"shapes {list(A.shape)} and {list(B.shape)}")

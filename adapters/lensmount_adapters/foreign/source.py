@@ -40,7 +40,7 @@ _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 class Source:
     """An adapter of another tool: its tensors, PEFT's options, and the head that was given with it.
 
-    `labels` are those of a labels.json beside it. `digest` is the SHA-256 of the file with the weights. `notes` say
+    `labels` are those of a labels.json next to it. `digest` is the SHA-256 of the file with the weights. `notes` say
     what was chosen or passed over.
     """
 

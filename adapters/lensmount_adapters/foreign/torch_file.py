@@ -61,7 +61,7 @@ def read_torch(data: bytes, max_bytes: int) -> tuple[dict[str, Tensor], list[str
             "Fix: save model.state_dict(), or the adapter with save_pretrained"
         )
     if others := [str(name)[:60] for name in state if name not in tensors]:
-        notes.append(f"left out {len(others)} entries that are no tensors, such as {others[0]!r}")
+        notes.append(f"left out {len(others)} entries other than tensors, such as {others[0]!r}")
     _check_tensors(tensors, max_bytes)
     return tensors, notes
 

@@ -76,7 +76,9 @@ def import_(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="A,B|FILE", help="The classes in the order of the classifier, or a file with one a line."),
+        typer.Option(
+            metavar="A,B|FILE", help="The classes in the order of the classifier, or a file with one per line."
+        ),
     ] = None,
     preprocessing: Annotated[
         str | None,
@@ -106,7 +108,7 @@ def import_(
 
 
 def _labels(text: str | None) -> list[str]:
-    """Names with commas between them, or those in a file, one a line."""
+    """Names with commas between them, or those in a file, one per line."""
     if text is None:
         return []
     if Path(text).is_file():

@@ -20,8 +20,8 @@ _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 def packed(path: Path, labels: Sequence[str] = (), head: Path | None = None) -> bytes:
     """The bytes of a zip file with the adapter: a folder's config and weights, or one file.
 
-    A file that is named like PEFT's takes the config beside it along; a zip file goes as it is, unless labels or a head
-    are added to it. Raises InvalidInput for a folder without weights, and for what cannot be read.
+    A file that is named like PEFT's takes the config next to it along. A zip file goes as it is, unless labels or a
+    head are added to it. Raises InvalidInput for a folder without weights, and for what cannot be read.
     """
     if not labels and head is None and _is_zip(path):
         return read_file(path)
@@ -72,7 +72,7 @@ def _file(path: Path) -> dict[str, bytes]:
 
 
 def _is_zip(path: Path) -> bool:
-    """Return True for a zip file that is no file of torch.save, which is one as well."""
+    """Return True for a zip file, but not for a file of torch.save, which is one as well."""
     return path.is_file() and path.suffix not in _ENDINGS and read_file(path)[:4] == b"PK\x03\x04"
 
 

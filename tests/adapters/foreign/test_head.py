@@ -13,7 +13,7 @@ BACKBONE = backbone_of(network())
 OWN = {"weight": torch.ones(3, 8).double(), "bias": torch.zeros(3).double()}
 
 
-def test_the_file_s_own_classifier_comes_before_one_beside_it() -> None:
+def test_the_file_s_own_classifier_comes_before_one_next_to_it() -> None:
     notes: list[str] = []
 
     assert head_of(OWN, {"weight": torch.zeros(3, 8)}, BACKBONE, notes) == OWN
@@ -21,7 +21,7 @@ def test_the_file_s_own_classifier_comes_before_one_beside_it() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "fc.", "classifier.", "module.fc.", "base_model.model.head."])
-def test_a_classifier_beside_the_adapter_is_found_under_any_usual_name(prefix: str) -> None:
+def test_a_classifier_next_to_the_adapter_is_found_under_any_usual_name(prefix: str) -> None:
     tensors = {f"{prefix}weight": torch.ones(3, 8), f"{prefix}bias": torch.ones(3), "up.weight": torch.ones(16, 12)}
 
     head = given_head(tensors, BACKBONE)

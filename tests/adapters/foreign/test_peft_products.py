@@ -34,6 +34,9 @@ CASES: dict[str, Callable[..., peft.PeftConfig]] = {
     "LoKr, effective convolution": partial(
         peft.LoKrConfig, r=1, alpha=5, target_modules=ALL, use_effective_conv2d=True, **FC
     ),
+    "LoKr, effective convolution of a square layer": partial(
+        peft.LoKrConfig, r=2, alpha=4, target_modules=["dilated"], use_effective_conv2d=True, **FC
+    ),
     "LoKr, patterns": partial(peft.LoKrConfig, r=2, alpha=5, rank_pattern={"up": 1}, target_modules=ALL, **FC),
     "HiRA": partial(peft.HiraConfig, r=3, target_modules=ALL, **FC),
     "GraLoRA": partial(peft.GraloraConfig, r=4, gralora_k=2, target_modules=LINEAR, **FC),

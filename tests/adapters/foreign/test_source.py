@@ -42,7 +42,7 @@ def _as_bin(folder: Path, target: Path) -> Path:
 
 WAYS: dict[str, Callable[[Path, Path], Path | bytes]] = {
     "the folder": lambda folder, _: folder,
-    "the file beside its config": lambda folder, _: folder / "adapter_model.safetensors",
+    "the file next to its config": lambda folder, _: folder / "adapter_model.safetensors",
     "a zip file": lambda folder, temp: _zip(folder, temp / "a.zip"),
     "the bytes of a zip file": lambda folder, temp: _zip(folder, temp / "a.zip").read_bytes(),
     "a zip file with a folder": lambda folder, temp: _zip(folder, temp / "a.zip", "oak/"),
@@ -97,7 +97,7 @@ def test_several_adapters_side_by_side_are_refused_with_their_folders() -> None:
         read_source(data)
 
 
-def test_a_head_beside_the_adapter_is_read(folder: Path, tmp_path: Path) -> None:
+def test_a_head_next_to_the_adapter_is_read(folder: Path, tmp_path: Path) -> None:
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     save_file({"weight": torch.ones(3, 8)}, tmp_path / "head.safetensors")

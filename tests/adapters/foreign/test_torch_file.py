@@ -45,7 +45,7 @@ def test_what_is_passed_over_is_said() -> None:
 
     assert notes == [
         "took the entry 'state_dict' of the checkpoint and left out epoch",
-        "left out 1 entries that are no tensors, such as 'version'",
+        "left out 1 entries other than tensors, such as 'version'",
     ]
 
 

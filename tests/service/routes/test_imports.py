@@ -99,7 +99,7 @@ def test_labels_and_a_head_may_be_in_the_zip_file(shared_client: TestClient, fol
     assert report["labels"] == ["x, y", "b", "c"]
 
 
-def test_a_file_of_lycoris_is_imported_with_the_head_beside_it(shared_client: TestClient, backbone: Backbone) -> None:
+def test_a_file_of_lycoris_is_imported_with_the_head_next_to_it(shared_client: TestClient, backbone: Backbone) -> None:
     target = backbone.targets["layer4.0.conv2.weight"]
     up, down = torch.randn(target.shape[0], 2, 1, 1) * 0.01, torch.randn(2, *target.shape[1:]) * 0.01
     name = "lycoris_layer4_0_conv2"
@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[dict[str, str], int, str]] = {
     "another number of labels": ({"labels": "a,b"}, 422, "head_mismatch"),
     "a label twice": ({"labels": "a,a,b"}, 422, "manifest_invalid"),
     "an empty label": ({"labels": "a,,b"}, 422, "manifest_invalid"),
-    "preprocessing that is no JSON": ({"preprocessing": "pad"}, 422, "preprocessing_mismatch"),
+    "preprocessing without JSON": ({"preprocessing": "pad"}, 422, "preprocessing_mismatch"),
     "an unknown field of preprocessing": ({"preprocessing": '{"crop": 1}'}, 422, "preprocessing_mismatch"),
     "a size that the rule does not have": ({"preprocessing": '{"size": [8, 8]}'}, 422, "preprocessing_mismatch"),
 }
