@@ -28,7 +28,8 @@ from lensmount_adapters.foreign.report import Matched, MatchReport
 from lensmount_adapters.foreign.source import Source, read_source
 from lensmount_adapters.inputs.rules import InputRule
 
-_RECORDED = 64  # modules, names and notes that the manifest keeps; the report itself has them all
+RECORD_BYTES = 32 * 1024  # kept free for the report in the manifest
+_RECORDED = 32  # names and notes that the manifest keeps; the report itself has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,11 @@ def convert(
         modules=modules,
         description=f"Imported from {tool_of(source)}.",
     )
-    dtype = torch.float32 if _size(tensors, 4) <= limits.max_file_bytes else torch.float16
-    first = dump_adapter(manifest, tensors, dtype)
-    _check_size(first, limits)
+    room = limits.max_file_bytes - RECORD_BYTES
+    dtype, first = torch.float32, dump_adapter(manifest, tensors, torch.float32)
+    if len(first) > room:
+        dtype, first = torch.float16, dump_adapter(manifest, tensors, torch.float16)
+    _check_size(first, room)
     report = _report(source, reading, admit(first, backbone, limits), backbone, dtype)
     record = {"import": {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}}
     data = dump_adapter(manifest.model_copy(update={"training": record}), tensors, dtype)
@@ -168,16 +171,12 @@ def _method(source: Source, reading: Reading) -> str:
     return f"{source.tool}-{words}"[:64]
 
 
-def _size(tensors: Mapping[str, Tensor], item: int) -> int:
-    return sum(tensor.numel() for tensor in tensors.values()) * item + 2**20  # and the header
-
-
-def _check_size(data: bytes, limits: Limits) -> None:
-    if len(data) > limits.max_file_bytes:
+def _check_size(data: bytes, room: int) -> None:
+    if len(data) > room:
         raise AdapterTooLarge(
-            f"found an adapter of {len(data)} bytes as float16, expected at most {limits.max_file_bytes}: its changes "
+            f"found an adapter of {len(data)} bytes as float16, expected at most {room}: its changes "
             "are no products of small factors. Fix: merge it with the tool that wrote it, save the whole network, and "
-            f"run `lensmount adapters extract FILE --max-bytes {limits.max_file_bytes}`"
+            f"run `lensmount adapters extract FILE --max-bytes {room}`"
         )
 
 
@@ -241,6 +240,6 @@ def _shortened(report: dict[str, Any]) -> dict[str, Any]:
     """The report as the manifest keeps it: without the labels, which it has, and with a part of long lists."""
     short = {key: value for key, value in report.items() if key not in ("labels", "matched", "ignored")}
     short["modules"] = len(report["matched"])
-    short["ignored"] = dict(list(report["ignored"].items())[:_RECORDED])
-    short["notes"] = list(report["notes"][:_RECORDED])
+    short["ignored"] = {name[:120]: reason for name, reason in list(report["ignored"].items())[:_RECORDED]}
+    short["notes"] = [note[:400] for note in report["notes"][:_RECORDED]]
     return short
