@@ -148,7 +148,7 @@ def main() -> None:
                     continue
                 live, merged = error(backbone, net, config(target_modules=chosen, modules_to_save=[classifier]))
                 row.append(f"{live:.0e}" if live < 1e-4 else f"{merged:.0e} (merged; live differs by {live:.0e})")
-            except (LensmountError, ValueError, RuntimeError, TypeError) as refusal:
+            except (LensmountError, ValueError, RuntimeError, TypeError, StopIteration) as refusal:
                 row.append(f"{type(refusal).__name__}: {str(refusal)[:100]}")
         kind = "norms" if method == "LN_TUNING" else "linear" if method in LINEAR else "linear and convolution"
         print(f"| {method} | {kind} | " + " | ".join(row) + " |", flush=True)
