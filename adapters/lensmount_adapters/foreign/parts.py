@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from lensmount_adapters.adapter.schema import MAX_RANK_OF_VERSION_1
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
 from lensmount_adapters.foreign.module import ForeignModule
 
-MIXED_RANK = 256  # up to this rank, factors are kept even where their product is smaller: mixed batches need factors
+MIXED_RANK = MAX_RANK_OF_VERSION_1  # up to it, factors stay even if their product is smaller: mixed batches need them
 
 
 def take(module: ForeignModule, part: str, *shape: int) -> Tensor:

@@ -1,0 +1,229 @@
+"""A network that was fine-tuned as a whole becomes an adapter: low-rank factors of what changed, and its classifier.
+
+For each weight with two or more dimensions, the change `D = fine-tuned - base` is replaced by its best approximation of
+a chosen rank; biases, norms, statistics, tokens and position embeddings are kept exactly. Source: kohya's
+extract_lora_from_models.py; arXiv 2106.09685, section 7, shows why a few ranks are often enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.adapter.admission import HEAD_ONLY, admit
+from lensmount_adapters.adapter.file import dump_adapter
+from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest
+from lensmount_adapters.adapter.rounding import rounded
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.errors import AdapterInvalid
+from lensmount_adapters.foreign.budget import Budget
+from lensmount_adapters.foreign.checkpoint import Checkpoint
+from lensmount_adapters.foreign.fitted import Fitted, fit
+from lensmount_adapters.foreign.parts import MIXED_RANK
+from lensmount_adapters.foreign.spectrum import Spectrum
+from lensmount_adapters.inputs.rules import InputRule
+
+METHOD = "extracted"
+UNRELATED = 0.9  # |D| / |W| of weights that do not come from the base is about 1.4
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the adapter says about itself. `weights` says where the base came from, as in `lensmount train`."""
+
+    name: str
+    labels: tuple[str, ...] = ()
+    preprocessing: InputRule | None = None
+    weights: str | None = None
+    license: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One changed tensor. `change` is |D| / |W|; `error` is |D - stored| / |D| of what the file holds."""
+
+    name: str
+    shape: tuple[int, ...]
+    rank: int | None  # None: the whole change is stored; 0: none of it
+    change: float | None  # None: W is 0
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractReport:
+    """`error` is |D - stored| / |D| over all changed tensors; `notes` are sentences for the user."""
+
+    layers: tuple[LayerReport, ...]
+    unchanged: int
+    error: float
+    size_bytes: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extracted:
+    """The bytes of the adapter file, its manifest, its report, and the fine-tuned weights in the backbone's names."""
+
+    data: bytes
+    manifest: Manifest
+    report: ExtractReport
+    fitted: Fitted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Changes:
+    """What differs from the base, in float64: matrices by their spectrum, and tensors that are stored whole."""
+
+    base: Mapping[str, Tensor]
+    all: Mapping[str, Tensor]
+    spectra: Mapping[str, Spectrum]
+
+    def tensors(self, backbone: Backbone, ranks: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, Factors]]:
+        """The tensors of the adapter file, and the manifest's `modules`."""
+        tensors: dict[str, Tensor] = {}
+        modules: dict[str, Factors] = {}
+        for name, D in self.all.items():
+            rank = ranks.get(name)
+            if rank == 0:
+                continue
+            if rank is None or _is_larger(rank, _matrix(D)):
+                tensors[f"{name}.delta"] = D
+                continue
+            path, ones = backbone.targets[name].path, [1] * (D.ndim - 2)
+            B, A = self.spectra[name].factors(_matrix(D), rank)
+            tensors[f"{path}.lora_A.weight"] = A.reshape(rank, *D.shape[1:])
+            tensors[f"{path}.lora_B.weight"] = B.reshape(len(D), rank, *ones)
+            modules[path] = Factors(rank=rank, alpha=rank)
+        return tensors, modules
+
+
+def extract(
+    checkpoint: Checkpoint, backbone: Backbone, budget: Budget, words: Words, dtype: torch.dtype = torch.float16
+) -> Extracted:
+    """Return the adapter whose merged weights come closest to those of the checkpoint.
+
+    Raises AdapterInvalid if the checkpoint is of another network or the labels are not as many as its classes, and
+    AdapterTooLarge if the budget is smaller than what is stored exactly.
+    """
+    fitted = fit(checkpoint, backbone)
+    changes = _changes(checkpoint, backbone, fitted)
+    manifest = _manifest(checkpoint, backbone, words, len(fitted.head_weight))
+    head = {"head.weight": fitted.head_weight, "head.bias": fitted.head_bias}
+
+    def file(ranks: Mapping[str, int]) -> tuple[bytes, Manifest, ExtractReport]:
+        tensors, modules = changes.tensors(backbone, ranks)
+        layers = _layers(backbone, changes, rounded(tensors, dtype)[0])
+        error = _whole_error(changes, layers)
+        training = {**manifest.training, "extraction": {"error": error, "changed_tensors": len(layers)}}
+        method = METHOD if tensors else HEAD_ONLY
+        written = manifest.model_copy(update={"method": method, "modules": modules, "training": training})
+        data = dump_adapter(written, {**tensors, **head}, dtype)
+        unchanged = len(backbone.tensors) - len(layers)
+        return data, written, ExtractReport(layers, unchanged, error, len(data), (*fitted.notes, *_notes(layers)))
+
+    data, written, report = file(budget.ranks(changes.spectra, lambda ranks: len(file(ranks)[0]), dtype.itemsize))
+    admit(data, backbone, Limits(max_file_bytes=max(len(data), Limits().max_file_bytes)))
+    return Extracted(data, written, report, fitted)
+
+
+def _changes(checkpoint: Checkpoint, backbone: Backbone, fitted: Fitted) -> _Changes:
+    base = {name: own.detach().to("cpu", torch.float64) for name, own in backbone.base(backbone.tensors).items()}
+    changed = {name: D for name, W in base.items() if (D := fitted.weights[name].double() - W).any()}
+    if fixed := next((name for name in changed if name not in backbone.targets), None):
+        raise AdapterInvalid(
+            f"{checkpoint.file}: {fixed}: found another value than the backbone's, expected the same: an adapter "
+            "cannot change this tensor. Fix: train with it as it is",
+            code="adapter_unknown_target",
+        )
+    spectra = {name: Spectrum.of(_matrix(D)) for name, D in changed.items() if _takes_factors(backbone.targets[name])}
+    return _Changes(base, changed, spectra)
+
+
+def _manifest(checkpoint: Checkpoint, backbone: Backbone, words: Words, classes: int) -> Manifest:
+    labels = words.labels or checkpoint.labels
+    if len(labels) != classes:
+        found = f"{len(labels)} labels" if labels else "no names for them"
+        raise AdapterInvalid(
+            f"{checkpoint.file}: found a classifier of {classes} classes and {found}, expected one name for each. "
+            "Fix: --labels with all names in the order of the training, as in --labels cat,dog, or --labels FILE",
+            code="head_mismatch",
+        )
+    training = {"extracted_from": checkpoint.file, "entry": checkpoint.key, "weights": words.weights}
+    return Manifest(
+        name=words.name,
+        method=METHOD,
+        backbone=backbone.ref,
+        preprocessing=words.preprocessing or backbone.preprocessing,
+        labels=labels,
+        head=LinearHead(),
+        training=training,
+        license=words.license,
+        description=words.description,
+    )
+
+
+def _takes_factors(target: Target) -> bool:
+    """Return True for the weight of a linear layer or convolution and for a matrix that no layer owns."""
+    if target.layer is Layer.PARAMETER:
+        return len(target.shape) == 2
+    return target.layer in (Layer.LINEAR, Layer.CONV) and target.name.endswith(".weight")
+
+
+def _matrix(D: Tensor) -> Tensor:
+    return D.flatten(1)
+
+
+def _is_larger(rank: int, D: Tensor) -> bool:
+    """Return True if factors are too many for mixed batches, and larger than their product."""
+    return rank > MIXED_RANK and rank * sum(D.shape) >= D.numel()
+
+
+def _layers(backbone: Backbone, changes: _Changes, stored: Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
+    layers = []
+    for name, D in changes.all.items():
+        path, rank, found = backbone.targets[name].path, None, stored.get(f"{name}.delta")
+        kept = None if found is None else found.double()
+        if kept is None:
+            B, A = stored.get(f"{path}.lora_B.weight"), stored.get(f"{path}.lora_A.weight")
+            rank = 0 if B is None else B.shape[1]
+            kept = (
+                (B.double().flatten(1) @ A.double().flatten(1)).view(D.shape)
+                if B is not None and A is not None
+                else 0 * D
+            )
+        size = float(changes.base[name].norm())
+        change = float(D.norm()) / size if size else None
+        layers.append(LayerReport(name, tuple(D.shape), rank, change, float((D - kept).norm() / D.norm())))
+    return tuple(layers)
+
+
+def _whole_error(changes: _Changes, layers: tuple[LayerReport, ...]) -> float:
+    """Of all changed tensors together: a layer counts as much as it changed."""
+    squares = {layer.name: float(changes.all[layer.name].square().sum()) for layer in layers}
+    lost = sum(squares[layer.name] * layer.error**2 for layer in layers)
+    return math.sqrt(lost / sum(squares.values())) if layers else 0.0
+
+
+def _notes(layers: tuple[LayerReport, ...]) -> list[str]:
+    """What a user should know before relying on the adapter."""
+    if not layers:
+        return ["the network's weights are those of the backbone: the adapter is a classifier alone"]
+    matrices = [layer.change or 0.0 for layer in layers if len(layer.shape) > 1]
+    if matrices and sorted(matrices)[len(matrices) // 2] > UNRELATED:
+        return [
+            "half of the weights changed by more than 90 % of their size: the network was probably not fine-tuned from "
+            "these weights, and low ranks will not hold it. Give the base that it was trained from with --base and "
+            "--weights"
+        ]
+    return []

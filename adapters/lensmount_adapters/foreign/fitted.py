@@ -1,0 +1,165 @@
+"""A checkpoint's tensors under the names of the backbone, with the classifier apart; or why it is another network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
+from lensmount_adapters.foreign.checkpoint import Checkpoint
+
+PREFIXES = (
+    "base_model.model.",
+    "_orig_mod.",
+    "module.",
+    "model.",
+    "timm_model.",
+    "backbone.",
+    "encoder.",
+    "net.",
+    "network.",
+    "state_dict.",
+    "ema_model.",
+)
+"""What training tools put in front of a network's own names; several may follow each other."""
+
+ADDED = ("vision_model.",)  # transformers 5 leaves it out of a CLIPVisionModel
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """`weights` has every floating-point tensor of the backbone; the head is [classes, features] and [classes]."""
+
+    weights: Mapping[str, Tensor]
+    head_weight: Tensor
+    head_bias: Tensor
+    notes: tuple[str, ...]
+
+
+def fit(checkpoint: Checkpoint, backbone: Backbone) -> Fitted:
+    """Match every tensor of the checkpoint to one of the backbone or of its classifier.
+
+    Raises AdapterInvalid (`adapter_unknown_target`, `adapter_shape_mismatch`, `head_missing`, `head_mismatch`).
+    """
+    matched: dict[str, Tensor] = {}
+    rest: dict[str, Tensor] = {}
+    stripped: Counter[str] = Counter()
+    for name, tensor in checkpoint.tensors.items():
+        own, prefix = without_prefixes(name, backbone.tensors)
+        if not tensor.is_floating_point():
+            continue  # a count, such as num_batches_tracked, or a table of indices
+        stripped[prefix] += own in backbone.tensors
+        target = matched if own in backbone.tensors else rest
+        if own in target:
+            raise AdapterInvalid(
+                f"{checkpoint.file}: found two tensors that stand for {own}, expected one. Fix: save one state dict",
+                code="adapter_unknown_target",
+            )
+        target[own] = tensor
+    _check_names(checkpoint, backbone, matched, rest)
+    _check_shapes(backbone, matched)
+    _check_finite(checkpoint, {**matched, **rest})
+    weight, bias, head = _head(checkpoint, backbone, rest)
+    said = [f"{prefix!r} in front of {count} names was left out" for prefix, count in stripped.items() if prefix]
+    return Fitted(matched, weight, bias, (*checkpoint.notes, *said, f"the classifier is {head}"))
+
+
+def without_prefixes(name: str, known: Container[str]) -> tuple[str, str]:
+    """Return the name as the backbone has it, and what was in front of it. An unknown name keeps its last part."""
+    own, prefix = name, ""
+    while True:
+        if whole := next((f"{added}{own}" for added in ("", *ADDED) if f"{added}{own}" in known), ""):
+            return whole, prefix
+        first = next((each for each in PREFIXES if own.startswith(each)), "")
+        if not first:
+            return own, prefix
+        own, prefix = own.removeprefix(first), prefix + first
+
+
+def _check_names(
+    checkpoint: Checkpoint, backbone: Backbone, matched: Mapping[str, Tensor], rest: Mapping[str, Tensor]
+) -> None:
+    missing = [name for name in backbone.tensors if name not in matched]
+    if missing:
+        arch = f" (it says arch {checkpoint.arch!r})" if checkpoint.arch not in ("", backbone.name) else ""
+        fix = f"--base {checkpoint.arch}" if arch else "--base NAME with the network that was trained"
+        raise AdapterInvalid(
+            f"{checkpoint.file}{arch}: found no {_listed(missing)}, expected all {len(backbone.tensors)} tensors of "
+            f"{backbone.name}; it has {_listed(list(rest)) or 'no others'}. Fix: {fix}",
+            code="adapter_unknown_target",
+        )
+
+
+def _check_shapes(backbone: Backbone, matched: Mapping[str, Tensor]) -> None:
+    for name, own in backbone.tensors.items():
+        found, expected = tuple(matched[name].shape), tuple(own.shape)
+        if found != expected:
+            raise AdapterInvalid(
+                f"{name}: found shape {list(found)}, expected {list(expected)} for {backbone.name}"
+                f"{_reason(name, found, expected, backbone)}",
+                code="adapter_shape_mismatch",
+            )
+
+
+def _reason(name: str, found: tuple[int, ...], expected: tuple[int, ...], backbone: Backbone) -> str:
+    if "pos" in name:
+        return f": it was trained on images of another size. Fix: --base {backbone.name.partition('@')[0]}@SIZE"
+    if len(found) >= 3 and found[:1] + found[2:] == expected[:1] + expected[2:]:
+        return (
+            f": it was trained on images of {found[1]} channels, and {backbone.name} takes {expected[1]}. "
+            "Fix: train it with in_chans=3; an image of one channel is read as three equal ones"
+        )
+    return ". Fix: --base NAME with the network that was trained"
+
+
+def _check_finite(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise AdapterInvalid(
+                f"{checkpoint.file}: {name}: found NaN or infinity, expected finite weights. Fix: take an earlier "
+                "checkpoint of the training",
+                code="adapter_not_finite",
+            )
+
+
+def _head(checkpoint: Checkpoint, backbone: Backbone, rest: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, str]:
+    """The classifier: the one linear layer behind the backbone. Returns its weight, bias and name."""
+    if not rest:
+        raise AdapterInvalid(
+            f"{checkpoint.file}: found only the weights of {backbone.name}, expected its classifier as well. "
+            "Fix: save the network with its classifier, which answers with the labels",
+            code="head_missing",
+        )
+    matrices = [name for name, tensor in rest.items() if _is_matrix(tensor)]
+    stem = matrices[0].removesuffix("weight") if len(matrices) == 1 else ""
+    if not stem.endswith(".") or not rest.keys() <= {f"{stem}weight", f"{stem}bias"}:
+        raise AdapterUnsupported(
+            f"{checkpoint.file}: found {_listed(list(rest))} behind {backbone.name}, expected one linear classifier "
+            "such as fc.weight and fc.bias: what happens between several layers is not in the file. Fix: train it "
+            "with one linear layer as the classifier"
+        )
+    weight = rest[f"{stem}weight"].flatten(1).float()
+    if weight.shape[1] != backbone.feature_dim:
+        raise AdapterInvalid(
+            f"{checkpoint.file}: {stem}weight: found {weight.shape[1]} inputs, expected {backbone.feature_dim}, the "
+            f"features of {backbone.name}. Fix: --base NAME with the network that was trained",
+            code="head_mismatch",
+        )
+    bias = rest.get(f"{stem}bias", torch.zeros(len(weight))).float()
+    return weight, bias, stem.removesuffix(".")
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    """Return True for [a, b] and for the weight [a, b, 1, 1] of a convolution at one point."""
+    return tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(name[:100] for name in names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

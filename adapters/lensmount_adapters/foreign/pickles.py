@@ -1,0 +1,77 @@
+"""Read what `torch.save` wrote, without running any code of the file: tensors, containers, numbers and texts."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from lensmount_adapters.errors import AdapterMalformed, AdapterTooLarge, AdapterUnsupported
+
+MAX_BYTES = 16 * 2**30  # of a file, and of what it unpacks to
+_SCALAR = numpy._core.multiarray.scalar  # type: ignore[attr-defined]  # how numpy pickles a number, such as a metric
+_HARMLESS = [
+    argparse.Namespace,  # the options of timm's training script
+    numpy.dtype,
+    *(type(numpy.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
+]
+_ERRORS = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, MemoryError)
+
+
+def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Return the contents of a .pt, .pth, .bin, .ckpt or .pth.tar file, with tensors on the CPU.
+
+    Raises AdapterTooLarge before memory is taken, AdapterUnsupported for objects other than tensors and plain values,
+    and AdapterMalformed for a damaged file.
+    """
+    _check_size(path, max_bytes)
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, str(error)) from error
+    except _ERRORS as error:
+        raise AdapterMalformed(
+            f"{path.name}: found a damaged file ({str(error).partition(chr(10))[0][:160]}), expected what torch.save "
+            "writes. Fix: copy or download it again"
+        ) from error
+
+
+def _check_size(path: Path, max_bytes: int) -> None:
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = max(size, sum(entry.file_size for entry in archive.infolist()))
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise AdapterMalformed(
+                f"{path.name}: found a damaged zip archive ({str(error)[:120]}), expected what torch.save writes. "
+                "Fix: copy or download it again"
+            ) from error
+    if size > max_bytes:
+        raise AdapterTooLarge(
+            f"{path.name}: found {size} bytes, expected at most {max_bytes}. Fix: save the weights alone, without the "
+            "optimizer, as safetensors"
+        )
+
+
+def _refusal(path: Path, message: str) -> AdapterUnsupported | AdapterMalformed:
+    found = re.search(r"GLOBAL ([\w.]+)", message)
+    if found is None:
+        return AdapterMalformed(
+            f"{path.name}: found a pickle that cannot be read, expected what torch.save writes. Fix: save the "
+            "network's state_dict() with safetensors.torch.save_file"
+        )
+    return AdapterUnsupported(
+        f"{path.name}: found an object of {found[1][:100]} in it, expected tensors and plain values only: to read "
+        "other objects can run code. Fix: open the file where it was written and save the network's state_dict() with "
+        "torch.save or safetensors.torch.save_file"
+    )
