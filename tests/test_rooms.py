@@ -17,7 +17,7 @@ GROUND = {
 
 MAY_IMPORT = {
     "lensmount_adapters": {
-        "cli": "recipe training options report backbone",
+        "cli": "recipe training options report foreign adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
             "options augmentation fast_convolutions report masks data metrics "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -48,17 +50,21 @@ def load_backbone(
         meant = did_you_mean(name, (*timm.list_models(f"{name[:2]}*"), "clip", *monai_networks.NETWORKS))
         raise BackboneError(f"found no timm model named {name!r}, expected one such as {close}, or {known}.{meant}")
     module = weight_sources.create(name, weights)
-    cfg = weight_sources.config_of(module)
-    height, width = cfg["input_size"][1:]
-    preprocessing = Preprocessing(
+    preprocessing = preprocessing_of(weight_sources.config_of(module))
+    return Backbone(name, module.to(device), preprocessing, dtype)
+
+
+def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing that timm describes. Raises KeyError, ValueError or TypeError if it describes none."""
+    height, width = config["input_size"][1:]
+    return Preprocessing(
         size=(height, width),
         resize="crop",
-        crop_fraction=float(cfg["crop_pct"]),
-        interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
-        mean=tuple(cfg["mean"]),
-        std=tuple(cfg["std"]),
+        crop_fraction=float(config["crop_pct"]),
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
     )
-    return Backbone(name, module.to(device), preprocessing, dtype)
 
 
 def _is_known(name: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,21 @@ class Fitted:
     head_weight: Tensor
     head_bias: Tensor
     notes: tuple[str, ...]
+
+    @contextmanager
+    def mounted(self, backbone: Backbone) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Inside, the backbone has these weights; yields the function from preprocessed images to logits."""
+        base = backbone.base(backbone.tensors)
+        weight, bias = self.head_weight.to(backbone.device), self.head_bias.to(backbone.device)
+        try:
+            with torch.no_grad():
+                for name, tensor in self.weights.items():
+                    backbone.tensors[name].copy_(tensor)
+            yield lambda images: backbone.features(images) @ weight.mT + bias
+        finally:
+            with torch.no_grad():
+                for name, tensor in base.items():
+                    backbone.tensors[name].copy_(tensor)
 
 
 def fit(checkpoint: Checkpoint, backbone: Backbone) -> Fitted:

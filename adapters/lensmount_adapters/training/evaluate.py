@@ -67,11 +67,11 @@ def evaluate(
             'Fix: read the Dice and IoU of its test part in its record (training, "metrics"), or measure it again with '
             "score_masks in lensmount_adapters.training.train_masks"
         )
-    folder, samples = _read_samples(manifest, data, split)
+    folder, samples = read_samples(manifest, data, split)
     if backbone is None:
         backbone = load_backbone(manifest.backbone.name, _weights(manifest, weights), device)
     admitted = admit(raw, backbone)
-    logits = _serve(admitted, backbone, folder, samples, on_progress)
+    logits = serve(admitted, backbone, folder, samples, on_progress)
     scores = probabilities(manifest.head, logits)
     truth = torch.tensor([sample.label for sample in samples])
     scored = ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
@@ -114,7 +114,8 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
     return samples
 
 
-def _read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
+def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:
+    """The images of a part of the recorded split, or "all", with the adapter's labels. Raises DatasetError."""
     record, suffixes = manifest.training.get("split", {}), suffixes_of(manifest.preprocessing)
     depth, usual = record.get("class_depth"), ImageLimits()
     limits = ImageLimits(
@@ -127,13 +128,14 @@ def _read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFold
     return folder, reproduce_split(manifest, folder, split)
 
 
-def _serve(
+def serve(
     adapter: Adapter,
     backbone: Backbone,
     folder: ImageFolder,
     samples: Sequence[Sample],
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
+    """Logits [N, classes] of the samples, with the adapter mounted."""
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
     try:

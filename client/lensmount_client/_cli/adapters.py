@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
@@ -19,7 +20,7 @@ from lensmount_client._files.paths import read_file
 from lensmount_client._reference import Reference
 from lensmount_client._types.results import ImportReport, VersionInfo
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(name="adapters", cls=LazySubgroup, no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name on the server.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", help="One version only.")]

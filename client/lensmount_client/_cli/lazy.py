@@ -80,6 +80,12 @@ LAZY_COMMANDS = {  # of the other packages
         "train",
         needs_all=False,
     ),
+    "adapters extract": LazyEntry(
+        "lensmount_adapters.cli.extract",
+        "extract",
+        "Make an adapter of a network that was fine-tuned as a whole.",
+        "torch",
+    ),
 }
 
 
@@ -147,4 +153,16 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, entry in (CLIENT_COMMANDS | LAZY_COMMANDS).items():
-            self.add_command(LazyCommand(name, entry))
+            if " " not in name:
+                self.add_command(LazyCommand(name, entry))
+
+
+class LazySubgroup(TyperGroup):
+    """The commands of a group of the client, followed by those of the other packages, such as "adapters extract"."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in LAZY_COMMANDS.items():
+            group, _, command = name.partition(" ")
+            if command and group == self.name:
+                self.add_command(LazyCommand(command, entry))

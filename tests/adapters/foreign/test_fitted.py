@@ -126,3 +126,18 @@ def test_the_name_that_the_checkpoint_gives_itself_is_the_advice(backbone: Backb
 
     with pytest.raises(AdapterInvalid, match=r"it says arch 'test_vit'.*Fix: --base test_vit"):
         fit(Checkpoint("a", state, arch="test_vit"), backbone)
+
+
+def test_mounting_gives_the_network_s_logits_and_restores_the_backbone(
+    backbone: Backbone, state: dict[str, Tensor]
+) -> None:
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    network.load_state_dict(state)
+    images = torch.randn(2, *backbone.preprocessing.input_shape)
+
+    with fit(Checkpoint("a", state), backbone).mounted(backbone) as logits:
+        found = logits(images)
+
+    with torch.no_grad():
+        assert torch.allclose(found, network(images), rtol=1e-5, atol=1e-6)
+    assert backbone.changed() == []
