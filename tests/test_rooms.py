@@ -17,7 +17,7 @@ GROUND = {
 
 MAY_IMPORT = {
     "lensmount_adapters": {
-        "cli": "recipe training options report foreign adapter backbone inputs",
+        "cli": "recipe training options report compose foreign changes adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
             "options augmentation fast_convolutions report masks data metrics "
@@ -27,7 +27,9 @@ MAY_IMPORT = {
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
         "graph": "delta backbone",
-        "foreign": "adapter delta backbone zips inputs",
+        "compose": "changes adapter delta backbone",
+        "foreign": "changes adapter delta backbone zips inputs",
+        "changes": "adapter backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
         "masks": "data zips inputs",

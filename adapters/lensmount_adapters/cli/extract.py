@@ -16,7 +16,7 @@ from lensmount_adapters.options.option import Option
 
 if TYPE_CHECKING:
     from lensmount_adapters.backbone.model import Backbone
-    from lensmount_adapters.foreign.budget import Budget
+    from lensmount_adapters.changes.budget import Budget
     from lensmount_adapters.foreign.checkpoint import Checkpoint
     from lensmount_adapters.foreign.extract import Extracted
     from lensmount_adapters.inputs.rules import Preprocessing
@@ -106,8 +106,8 @@ def _extracted(finetuned: Path, asked: Asked) -> tuple[Extracted, Comparison | N
 
 
 def _budget(asked: Asked) -> Budget:
+    from lensmount_adapters.changes.budget import Energy, MaxBytes, SameRank
     from lensmount_adapters.errors import TrainingError
-    from lensmount_adapters.foreign.budget import Energy, MaxBytes, SameRank
 
     given = {"--rank": asked.rank, "--energy": asked.energy, "--max-bytes": asked.max_bytes}
     named = [flag for flag, value in given.items() if value is not None]

@@ -7,27 +7,23 @@ extract_lora_from_models.py; arXiv 2106.09685, section 7, shows why a few ranks 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lensmount_adapters.adapter.admission import HEAD_ONLY, admit
 from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
-from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest
+from lensmount_adapters.adapter.manifest import LinearHead, Manifest
 from lensmount_adapters.adapter.rounding import rounded
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.changes.budget import Budget
+from lensmount_adapters.changes.changes import Changes, LayerReport
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.foreign.budget import Budget
 from lensmount_adapters.foreign.checkpoint import Checkpoint
 from lensmount_adapters.foreign.fitted import Fitted, fit
-from lensmount_adapters.foreign.parts import MIXED_RANK
-from lensmount_adapters.foreign.spectrum import Spectrum
 from lensmount_adapters.inputs.rules import InputRule
 
 METHOD = "extracted"
@@ -44,17 +40,6 @@ class Words:
     weights: str | None = None
     license: str = ""
     description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerReport:
-    """One changed tensor. `change` is |D| / |W|; `error` is |D - stored| / |D| of what the file holds."""
-
-    name: str
-    shape: tuple[int, ...]
-    rank: int | None  # None: the whole change is stored; 0: none of it
-    change: float | None  # None: W is 0
-    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +66,6 @@ class Extracted:
     fitted: Fitted
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Changes:
-    """What differs from the base, in float64: matrices by their spectrum, and tensors that are stored whole."""
-
-    base: Mapping[str, Tensor]
-    all: Mapping[str, Tensor]
-    spectra: Mapping[str, Spectrum]
-
-    def tensors(self, backbone: Backbone, ranks: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, Factors]]:
-        """The tensors of the adapter file, and the manifest's `modules`."""
-        tensors: dict[str, Tensor] = {}
-        modules: dict[str, Factors] = {}
-        for name, D in self.all.items():
-            rank = ranks.get(name)
-            if rank == 0:
-                continue
-            if rank is None or _is_larger(rank, _matrix(D)):
-                tensors[f"{name}.delta"] = D
-                continue
-            path, ones = backbone.targets[name].path, [1] * (D.ndim - 2)
-            B, A = self.spectra[name].factors(_matrix(D), rank)
-            tensors[f"{path}.lora_A.weight"] = A.reshape(rank, *D.shape[1:])
-            tensors[f"{path}.lora_B.weight"] = B.reshape(len(D), rank, *ones)
-            modules[path] = Factors(rank=rank, alpha=rank)
-        return tensors, modules
-
-
 def extract(
     checkpoint: Checkpoint, backbone: Backbone, budget: Budget, words: Words, dtype: torch.dtype = torch.float16
 ) -> Extracted:
@@ -122,9 +80,9 @@ def extract(
     head = {"head.weight": fitted.head_weight, "head.bias": fitted.head_bias}
 
     def file(ranks: Mapping[str, int]) -> tuple[bytes, Manifest, ExtractReport]:
-        tensors, modules = changes.tensors(backbone, ranks)
-        layers = _layers(backbone, changes, rounded(tensors, dtype)[0])
-        error = _whole_error(changes, layers)
+        tensors, modules = changes.stored(ranks)
+        layers = changes.layers(rounded(tensors, dtype)[0])
+        error = changes.error(layers)
         training = {**manifest.training, "extraction": {"error": error, "changed_tensors": len(layers)}}
         method = METHOD if tensors else HEAD_ONLY
         written = manifest.model_copy(update={"method": method, "modules": modules, "training": training})
@@ -137,17 +95,16 @@ def extract(
     return Extracted(data, written, report, fitted)
 
 
-def _changes(checkpoint: Checkpoint, backbone: Backbone, fitted: Fitted) -> _Changes:
-    base = {name: own.detach().to("cpu", torch.float64) for name, own in backbone.base(backbone.tensors).items()}
-    changed = {name: D for name, W in base.items() if (D := fitted.weights[name].double() - W).any()}
+def _changes(checkpoint: Checkpoint, backbone: Backbone, fitted: Fitted) -> Changes:
+    base = {name: own.detach().to("cpu") for name, own in backbone.base(backbone.tensors).items()}
+    changed = {name: D for name, W in base.items() if (D := fitted.weights[name].double() - W.double()).any()}
     if fixed := next((name for name in changed if name not in backbone.targets), None):
         raise AdapterInvalid(
             f"{checkpoint.file}: {fixed}: found another value than the backbone's, expected the same: an adapter "
             "cannot change this tensor. Fix: train with it as it is",
             code="adapter_unknown_target",
         )
-    spectra = {name: Spectrum.of(_matrix(D)) for name, D in changed.items() if _takes_factors(backbone.targets[name])}
-    return _Changes(base, changed, spectra)
+    return Changes.of(backbone, changed)
 
 
 def _manifest(checkpoint: Checkpoint, backbone: Backbone, words: Words, classes: int) -> Manifest:
@@ -171,48 +128,6 @@ def _manifest(checkpoint: Checkpoint, backbone: Backbone, words: Words, classes:
         license=words.license,
         description=words.description,
     )
-
-
-def _takes_factors(target: Target) -> bool:
-    """Return True for the weight of a linear layer or convolution and for a matrix that no layer owns."""
-    if target.layer is Layer.PARAMETER:
-        return len(target.shape) == 2
-    return target.layer in (Layer.LINEAR, Layer.CONV) and target.name.endswith(".weight")
-
-
-def _matrix(D: Tensor) -> Tensor:
-    return D.flatten(1)
-
-
-def _is_larger(rank: int, D: Tensor) -> bool:
-    """Return True if factors are too many for mixed batches, and larger than their product."""
-    return rank > MIXED_RANK and rank * sum(D.shape) >= D.numel()
-
-
-def _layers(backbone: Backbone, changes: _Changes, stored: Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
-    layers = []
-    for name, D in changes.all.items():
-        path, rank, found = backbone.targets[name].path, None, stored.get(f"{name}.delta")
-        kept = None if found is None else found.double()
-        if kept is None:
-            B, A = stored.get(f"{path}.lora_B.weight"), stored.get(f"{path}.lora_A.weight")
-            rank = 0 if B is None else B.shape[1]
-            kept = (
-                (B.double().flatten(1) @ A.double().flatten(1)).view(D.shape)
-                if B is not None and A is not None
-                else 0 * D
-            )
-        size = float(changes.base[name].norm())
-        change = float(D.norm()) / size if size else None
-        layers.append(LayerReport(name, tuple(D.shape), rank, change, float((D - kept).norm() / D.norm())))
-    return tuple(layers)
-
-
-def _whole_error(changes: _Changes, layers: tuple[LayerReport, ...]) -> float:
-    """Of all changed tensors together: a layer counts as much as it changed."""
-    squares = {layer.name: float(changes.all[layer.name].square().sum()) for layer in layers}
-    lost = sum(squares[layer.name] * layer.error**2 for layer in layers)
-    return math.sqrt(lost / sum(squares.values())) if layers else 0.0
 
 
 def _notes(layers: tuple[LayerReport, ...]) -> list[str]:

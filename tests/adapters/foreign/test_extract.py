@@ -11,8 +11,8 @@ from tests.adapters.foreign.tuned_networks import LABELS, difference, logits_of,
 from torch import nn
 
 from lensmount_adapters import Backbone, load_backbone, parse_adapter
+from lensmount_adapters.changes.budget import Energy, MaxBytes, SameRank
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.foreign.budget import Energy, MaxBytes, SameRank
 from lensmount_adapters.foreign.checkpoint import Checkpoint
 from lensmount_adapters.foreign.extract import Words, extract
 

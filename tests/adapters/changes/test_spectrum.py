@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lensmount_adapters.foreign.spectrum import Spectrum
+from lensmount_adapters.changes.spectrum import Spectrum
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (1, 9), (9, 1)], ids=str)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from lensmount_adapters.changes.spectrum import Spectrum
 from lensmount_adapters.errors import AdapterTooLarge, TrainingError
-from lensmount_adapters.foreign.spectrum import Spectrum
 
 Ranks = dict[str, int]
 SizeOf = Callable[[Ranks], int]

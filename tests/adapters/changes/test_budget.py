@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lensmount_adapters.changes.budget import Energy, MaxBytes, SameRank
+from lensmount_adapters.changes.spectrum import Spectrum
 from lensmount_adapters.errors import AdapterTooLarge, TrainingError
-from lensmount_adapters.foreign.budget import Energy, MaxBytes, SameRank
-from lensmount_adapters.foreign.spectrum import Spectrum
 
 SPECTRA = {
     "large": Spectrum.of(torch.diag(torch.tensor([8.0, 4.0, 2.0, 1.0]).double())),

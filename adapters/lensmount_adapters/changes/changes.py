@@ -1,0 +1,98 @@
+"""The change of each weight between a backbone and another network, and the tensors of an adapter file that hold it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from lensmount_adapters.adapter.manifest import Factors
+from lensmount_adapters.adapter.schema import MAX_RANK_OF_VERSION_1
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.backbone.target import Layer, Target
+from lensmount_adapters.changes.budget import Ranks
+from lensmount_adapters.changes.spectrum import Spectrum
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One changed tensor. `change` is |D| / |W|; `error` is |D - stored| / |D| of what the file holds."""
+
+    name: str
+    shape: tuple[int, ...]
+    rank: int | None  # None: the whole change is stored; 0: none of it
+    change: float | None  # None: W is 0
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """`changed`: `D = new - base` in float64 by the names of the backbone's targets; `sizes`: the norms of the base."""
+
+    targets: Mapping[str, Target]
+    sizes: Mapping[str, float]
+    changed: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, backbone: Backbone, changed: Mapping[str, Tensor]) -> Changes:
+        sizes = {name: float(own.detach().double().norm()) for name, own in backbone.base(changed).items()}
+        return cls(backbone.targets, sizes, changed)
+
+    @cached_property
+    def spectra(self) -> dict[str, Spectrum]:
+        """Of the changes that factors can hold. The others, such as biases and tokens, are always stored whole."""
+        return {
+            name: Spectrum.of(D.flatten(1)) for name, D in self.changed.items() if takes_factors(self.targets[name])
+        }
+
+    def stored(self, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Factors]]:
+        """The tensors of the adapter file, and the manifest's `modules`. A rank of 0 leaves the weight as it is."""
+        tensors: dict[str, Tensor] = {}
+        modules: dict[str, Factors] = {}
+        for name, D in self.changed.items():
+            rank = ranks.get(name)
+            if rank is None or _is_larger(rank, D.flatten(1)):
+                tensors[f"{name}.delta"] = D
+            elif rank > 0:
+                B, A = self.spectra[name].factors(D.flatten(1), rank)
+                path = self.targets[name].path
+                tensors[f"{path}.lora_A.weight"] = A.reshape(rank, *D.shape[1:])
+                tensors[f"{path}.lora_B.weight"] = B.reshape(len(D), rank, *[1] * (D.ndim - 2))
+                modules[path] = Factors(rank=rank, alpha=rank)
+        return tensors, modules
+
+    def layers(self, stored: Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
+        """What each changed tensor loses in the stored tensors, which have an alpha equal to the rank."""
+        return tuple(self._layer(name, D, stored) for name, D in self.changed.items())
+
+    def error(self, layers: tuple[LayerReport, ...]) -> float:
+        """`|D - stored| / |D|` over all tensors together: a layer counts as much as it changed."""
+        squares = {layer.name: float(self.changed[layer.name].square().sum()) for layer in layers}
+        lost = sum(squares[layer.name] * layer.error**2 for layer in layers)
+        return math.sqrt(lost / sum(squares.values())) if layers else 0.0
+
+    def _layer(self, name: str, D: Tensor, stored: Mapping[str, Tensor]) -> LayerReport:
+        path, rank, kept = self.targets[name].path, None, stored.get(f"{name}.delta")
+        if kept is None:
+            B, A = stored.get(f"{path}.lora_B.weight"), stored.get(f"{path}.lora_A.weight")
+            rank = 0 if B is None else B.shape[1]
+            if B is not None and A is not None:
+                kept = (B.double().flatten(1) @ A.double().flatten(1)).view(D.shape)
+        error = 1.0 if kept is None else float((D - kept.double()).norm() / D.norm())
+        size = self.sizes[name]
+        return LayerReport(name, tuple(D.shape), rank, float(D.norm()) / size if size else None, error)
+
+
+def takes_factors(target: Target) -> bool:
+    """Return True for the weight of a linear layer or convolution and for a matrix that no layer owns."""
+    if target.layer is Layer.PARAMETER:
+        return len(target.shape) == 2
+    return target.layer in (Layer.LINEAR, Layer.CONV) and target.name.endswith(".weight")
+
+
+def _is_larger(rank: int, D: Tensor) -> bool:
+    """Return True if factors are too many for mixed batches, and larger than their product."""
+    return rank > MAX_RANK_OF_VERSION_1 and rank * sum(D.shape) >= D.numel()
