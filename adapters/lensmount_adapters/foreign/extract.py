@@ -7,7 +7,6 @@ extract_lora_from_models.py; arXiv 2106.09685, section 7, shows why a few ranks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest import LinearHead, Manifest
 from lensmount_adapters.adapter.rounding import rounded
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.changes.budget import Budget
+from lensmount_adapters.changes.budget import Budget, Ranks
 from lensmount_adapters.changes.changes import Changes, LayerReport
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.foreign.checkpoint import Checkpoint
@@ -79,7 +78,7 @@ def extract(
     manifest = _manifest(checkpoint, backbone, words, len(fitted.head_weight))
     head = {"head.weight": fitted.head_weight, "head.bias": fitted.head_bias}
 
-    def file(ranks: Mapping[str, int]) -> tuple[bytes, Manifest, ExtractReport]:
+    def file(ranks: Ranks) -> tuple[bytes, Manifest, ExtractReport]:
         tensors, modules = changes.stored(ranks)
         layers = changes.layers(rounded(tensors, dtype)[0])
         error = changes.error(layers)
