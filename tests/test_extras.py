@@ -41,6 +41,7 @@ ARGUMENTS = {
     "recipe": ["--list"],
     "zero-shot": ["--prompts", "p.toml", "--name", "a", "--out", "a.safetensors"],
     "sizes": ["resnet10t"],
+    "adapters compose": ["a.safetensors:0.7", "b.safetensors:0.3"],
     "adapters extract": [__file__, "--rank", "4"],
     "serve": ["--port", "0", "--state", "DIR"],
     "worker": ["--once", "--state", "DIR"],

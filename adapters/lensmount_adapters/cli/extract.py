@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lensmount_adapters.cli.command_options import with_options
+from lensmount_adapters.cli.made_adapter import (
+    FILE_OPTIONS,
+    SIZE_OPTIONS,
+    budget_of,
+    checked,
+    dtype_of,
+    file_to_write,
+)
 from lensmount_adapters.cli.terminal import fail
 from lensmount_adapters.options.option import Option
 
@@ -26,17 +34,12 @@ LAYERS_SHOWN = 12
 OPTIONS = (
     Option("base", "str", "", metavar="NAME", unset="as the checkpoint says", help="The backbone."),
     Option("weights", "str", "", help="The weights that it was trained from: FILE, 'hub' or 'random:SEED'."),
-    Option("rank", "int", "", help="The rank of each layer's change."),
-    Option("energy", "float", "", help="The share of each layer's change to keep, such as 0.99."),
-    Option("max_bytes", "int", "", help="The size of the file in bytes; layers that changed more get more of it."),
+    *SIZE_OPTIONS,
     Option("labels", "str", "", help="cat,dog or a text file with a label in each line, in the order of the training."),
     Option("name", "str", "", unset="that of the file", help="The adapter's name."),
-    Option("out", "path", "", unset="NAME.safetensors here", help="The adapter file to write."),
     Option("key", "str", "", unset="the usual one", help="The entry with the weights, such as state_dict_ema."),
-    Option("data", "path", "", help="Folder with one folder of images per label: measures the change of accuracy."),
-    Option("file_dtype", "str", "", default="float16", help="float16, bfloat16 or float32."),
     Option("license", "str", "", default="", help="Licence of the adapter, kept in the file."),
-    Option("device", "str", "", default="cpu", help="cpu or cuda."),
+    *FILE_OPTIONS,
 )
 
 
@@ -91,7 +94,7 @@ def _extracted(finetuned: Path, asked: Asked) -> tuple[Extracted, Comparison | N
     from lensmount_adapters.foreign.extract import Words
     from lensmount_adapters.foreign.extract import extract as run
 
-    budget, dtype = _budget(asked), _dtype(asked.file_dtype)
+    budget, dtype = _budget(asked), dtype_of(asked.file_dtype)
     checkpoint = read_checkpoint(finetuned, asked.key)
     backbone = load_backbone(_base(checkpoint, asked.base), weights_from(asked.weights), asked.device)
     words = Words(
@@ -106,59 +109,23 @@ def _extracted(finetuned: Path, asked: Asked) -> tuple[Extracted, Comparison | N
 
 
 def _budget(asked: Asked) -> Budget:
-    from lensmount_adapters.changes.budget import Energy, MaxBytes, SameRank
     from lensmount_adapters.errors import TrainingError
 
-    given = {"--rank": asked.rank, "--energy": asked.energy, "--max-bytes": asked.max_bytes}
-    named = [flag for flag, value in given.items() if value is not None]
-    if len(named) != 1:
+    budget = budget_of(asked.rank, asked.energy, asked.max_bytes)
+    if budget is None:
         raise TrainingError(
-            f"found {' and '.join(named) or 'no size of the adapter'}, expected one of --rank, --energy and "
-            "--max-bytes. Fix: --energy 0.99"
+            "found no size of the adapter, expected one of --rank, --energy and --max-bytes. Fix: --energy 0.99"
         )
-    if asked.rank is not None:
-        return SameRank(asked.rank)
-    return Energy(asked.energy) if asked.energy is not None else MaxBytes(asked.max_bytes or 0)
-
-
-def _dtype(word: str) -> Any:
-    import torch
-
-    from lensmount_adapters.dtypes import WORDS
-    from lensmount_adapters.errors import TrainingError
-
-    if word not in WORDS:
-        raise TrainingError(f"found --file-dtype {word!r}, expected {', '.join(WORDS)}. Fix: --file-dtype float16")
-    return getattr(torch, word)
+    return budget
 
 
 def _name(finetuned: Path, name: str | None) -> str:
-    from lensmount_adapters.adapter.manifest import check_name
-    from lensmount_adapters.errors import TrainingError
-
     usual = re.sub(r"[^a-z0-9._-]+", "-", finetuned.resolve().name.lower().partition(".")[0]).strip("-._")[:64]
-    name = name or usual
-    if not check_name(name):
-        raise TrainingError(
-            f"found the name {name[:80]!r}, expected up to 64 lower-case letters, digits, dots, dashes and "
-            "underscores. Fix: --name my-adapter"
-        )
-    return name
+    return checked(name or usual)
 
 
 def _out(finetuned: Path, name: str, out: Path | None) -> Path:
-    """The file to write, which must be none of the network's own."""
-    from lensmount_adapters.errors import TrainingError
-
-    out = Path(f"{name}.safetensors") if out is None else out
-    if not out.parent.is_dir():
-        raise TrainingError(f"found no folder {out.parent} for {out.name}. Fix: make it first, or choose another --out")
-    own = [finetuned, *finetuned.iterdir()] if finetuned.is_dir() else [finetuned]
-    if out.exists() and any(path.exists() and out.samefile(path) for path in own):
-        raise TrainingError(
-            f"found {out} among the network's own files, expected another one. Fix: --out {name}-adapter.safetensors"
-        )
-    return out
+    return file_to_write(name, out, [finetuned, *(finetuned.iterdir() if finetuned.is_dir() else ())])
 
 
 def _base(checkpoint: Checkpoint, base: str | None) -> str:

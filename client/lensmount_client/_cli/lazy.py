@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,7 @@ class LazyEntry:
     extra: str = ""
     needs_all: bool = True
     missing_status: int = 2  # the exit status if a package is not installed
+    around: tuple[str, str] = ("", "")  # module and context manager that changes the options before the command runs
 
 
 CLIENT_COMMANDS = {
@@ -79,6 +81,13 @@ LAZY_COMMANDS = {  # of the other packages
         "Count the parameters and bytes that adapters of a backbone need.",
         "train",
         needs_all=False,
+    ),
+    "adapters compose": LazyEntry(
+        "lensmount_adapters.cli.compose",
+        "compose",
+        "Make a new adapter from several on one backbone.",
+        "torch",
+        around=("lensmount_client._cli.pulled", "pulled"),
     ),
     "adapters extract": LazyEntry(
         "lensmount_adapters.cli.extract",
@@ -137,7 +146,8 @@ def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[
             print_error(needs(missing, entry.extra))
             raise typer.Exit(entry.missing_status)
         try:
-            return function(*arguments, **options) if function is not None else None
+            with _around(entry, options) as changed:
+                return function(*arguments, **changed) if function is not None else None
         except ModuleNotFoundError as error:
             if is_ours(error):
                 raise
@@ -145,6 +155,14 @@ def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[
             raise typer.Exit(entry.missing_status) from error
 
     return call
+
+
+def _around(entry: LazyEntry, options: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
+    module, name = entry.around
+    if not module:
+        return nullcontext(options)
+    around: AbstractContextManager[dict[str, Any]] = getattr(import_module(module), name)(options)
+    return around
 
 
 class LazyGroup(TyperGroup):

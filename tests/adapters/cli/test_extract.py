@@ -128,8 +128,8 @@ def test_the_network_s_own_file_is_never_replaced(tmp_path: Path, monkeypatch: p
     for finetuned in ("model.safetensors", "."):
         refused = run.invoke(app, [finetuned, *BASE, *NAMES, "--rank", "1", "--out", "model.safetensors"])
         assert refused.exit_code == 1
-        assert "among the network's own files" in refused.output
-    advised = run.invoke(app, ["model.safetensors", *BASE, *NAMES, "--rank", "1", "--out", "model-adapter.safetensors"])
+        assert "among the files that are read" in refused.output
+    advised = run.invoke(app, ["model.safetensors", *BASE, *NAMES, "--rank", "1", "--out", "model-new.safetensors"])
 
     assert advised.exit_code == 0, advised.output
     assert Path("model.safetensors").read_bytes() == before
