@@ -19,6 +19,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed, AdapterTooLarge, AdapterUnsupported
@@ -111,7 +112,7 @@ def _state_dict(path: Path, contents: Any, key: str | None) -> tuple[Mapping[str
     if _is_state_dict(contents):
         if key:
             raise AdapterInvalid(f"{path.name}: found no entry {key!r}, it is one state dict. Fix: leave --key out")
-        return _tensors(contents), "", ()
+        return _tensors(path, contents), "", ()
     entries = [str(name) for name, value in contents.items() if _is_state_dict(value)]
     known = ", ".join(entries) or f"only {', '.join(map(str, contents))[:160] or 'nothing'}"
     if key is not None and key not in entries:
@@ -126,7 +127,7 @@ def _state_dict(path: Path, contents: Any, key: str | None) -> tuple[Mapping[str
         )
     others = [name for name in entries if name != taken]
     note = f"took {taken!r}; {', '.join(map(repr, others))} is there too: --key {others[0]}" if others else ""
-    return _tensors(contents[taken]), taken, (note,) if note else ()
+    return _tensors(path, contents[taken]), taken, (note,) if note else ()
 
 
 def _is_state_dict(value: object) -> bool:
@@ -136,8 +137,15 @@ def _is_state_dict(value: object) -> bool:
     return 2 * sum(isinstance(item, Tensor) for item in value.values()) > len(value)
 
 
-def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+def _tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            raise AdapterUnsupported(
+                f"{path.name}: {name[:120]}: found a sparse or quantised tensor, expected a dense one. Fix: save "
+                "it with .to_dense() or .dequantize()"
+            )
+    return tensors
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
