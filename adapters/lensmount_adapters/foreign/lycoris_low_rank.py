@@ -108,13 +108,14 @@ class LoKr:
         rows, columns = out // w1.shape[0], inputs // w1.shape[1]
         if "lokr_w2" in module.parts:
             w2 = take(module, "lokr_w2", rows, columns, *kernel)
-            return {"weight.delta": torch.kron((s or 1.0) * _padded(w1, kernel), w2)}
+            return {"weight.delta": (s or 1.0) * torch.kron(_padded(w1, kernel), w2)}
         if "lokr_t2" in module.parts:
             a = take(module, "lokr_w2_a", -1, rows)  # [r, rows]
             b = take(module, "lokr_w2_b", a.shape[0], columns)
             t = take(module, "lokr_t2", a.shape[0], a.shape[0], *kernel)
             w2 = torch.einsum("ij...,ip,jr->pr...", t, a, b)
-            return {"weight.delta": torch.kron((s or scale(module, a.shape[0])) * _padded(w1, kernel), w2)}
+            w1 = (s or scale(module, a.shape[0])) * w1
+            return {"weight.delta": torch.kron(_padded(w1, kernel), w2.contiguous())}
         a = take(module, "lokr_w2_a", rows, -1)  # [rows, r]
         b = take(module, "lokr_w2_b", a.shape[1], columns, *kernel)
         s = s or scale(module, a.shape[1])

@@ -18,6 +18,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "square linear": (lambda: nn.Linear(12, 12, bias=False), (2, 5, 12)),
     "conv1d": (lambda: nn.Conv1d(6, 8, 3), (2, 6, 11)),
     "conv2d": (lambda: nn.Conv2d(6, 8, (3, 2), stride=2, padding=1), (2, 6, 9, 9)),
+    "conv2d wide": (lambda: nn.Conv2d(16, 16, 3), (1, 16, 5, 5)),
     "conv2d 1x1": (lambda: nn.Conv2d(6, 8, 1, bias=False), (2, 6, 5, 5)),
     "conv2d groups": (lambda: nn.Conv2d(6, 8, 3, groups=2), (2, 6, 9, 9)),
     "conv2d depthwise": (lambda: nn.Conv2d(6, 6, 3, groups=6), (2, 6, 9, 9)),

@@ -80,6 +80,7 @@ LOKR = [
     {"lora_dim": 1, "decompose_both": True, "factor": 4},
     {"lora_dim": 100, "alpha": 7},  # both full: the scale is 1 whatever alpha says
     {"lora_dim": 1, "use_tucker": True},
+    {"lora_dim": 3, "use_tucker": True, "factor": 2},
     {"lora_dim": 1, "use_scalar": True},
     {"lora_dim": 1, "full_matrix": True},
     {"lora_dim": 1, "unbalanced_factorization": True, "alpha": 3},
