@@ -36,11 +36,11 @@ class LoCon:
             down = take(module, "lora_down.weight", rank, module.weight[0].numel())
             return factors(module, up, down)
         ones = [1] * len(kernel)
-        return {
-            "lora_A.weight": take(module, "lora_down.weight", rank, inputs, *ones),
-            "lora_mid.weight": take(module, "lora_mid.weight", rank, rank, *kernel),
-            "lora_B.weight": up.reshape(out, rank, *ones),
-        }
+        down = take(module, "lora_down.weight", rank, inputs, *ones)
+        mid = take(module, "lora_mid.weight", rank, rank, *kernel)
+        if not kernel:
+            return factors(module, up @ mid, down)
+        return {"lora_A.weight": down, "lora_mid.weight": mid, "lora_B.weight": up.reshape(out, rank, *ones)}
 
     def _check_groups(self, module: ForeignModule, rank: int) -> None:
         """Refuse factors of all inputs for a weight of groups, as PEFT and kohya's scripts train them."""

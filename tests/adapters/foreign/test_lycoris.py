@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 from lycoris import LycorisNetwork, create_lycoris
+from tests.adapters.foreign.lycoris_layers import LAYERS, foreign
 from torch import nn
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.errors import AdapterError, AdapterUnsupported
-from lensmount_adapters.foreign.lycoris import is_lycoris, other_padding, read_lycoris
+from lensmount_adapters.foreign.lycoris import READS, is_lycoris, method_of, other_padding, read_lycoris
 from lensmount_adapters.foreign.parts import merged
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
@@ -158,3 +160,32 @@ def test_strided_convolutions_that_pad_like_tensorflow_are_warned_about() -> Non
 
     assert warning.startswith("conv_stem, blocks.1.0.conv_dw: these strided convolutions")
     assert other_padding(backbone, ["conv_head", "bn1"]) == ""
+
+
+@pytest.mark.parametrize("method", READS)
+def test_parts_of_any_shape_are_read_or_refused_with_an_error_of_ours(method: str) -> None:
+    """3 x 400 random files: the right shapes for some parts, any shapes for the others, each part left out at times."""
+    draw = random.Random(method)
+    sizes = (0, 1, 1, 2, 2, 3, 4, 6, 8, 12, 54)
+    for name in ("linear", "conv2d", "conv2d groups"):
+        layer = LAYERS[name][0]()
+        likely = [*layer.weight.shape, layer.weight[0].numel(), 2, 2]
+        refusals = []
+        for _ in range(400):
+            parts = {}
+            for part in sorted(READS[method] | {"dora_scale"}):
+                shape = [
+                    draw.choice(likely if draw.random() < 0.8 else sizes)
+                    for _ in range(draw.choice((0, 1, 2, 2, 2, 3, 4)))
+                ]
+                if draw.random() < 0.7:
+                    parts[part] = torch.rand(shape)
+            module = foreign(layer, parts)
+            try:
+                deltas = method_of(module).read(module)
+            except AdapterError as refusal:
+                refusals.append(str(refusal))
+            else:
+                assert merged(deltas, module.weight).shape == module.weight.shape
+        assert refusals
+        assert all("Fix: " in refusal for refusal in refusals)

@@ -44,6 +44,16 @@ def test_tucker_stays_in_three_factors(name: str) -> None:
     assert difference(LoConModule, name, lora_dim=3, alpha=2, use_tucker=True) < CLOSE
 
 
+def test_a_middle_factor_of_a_linear_layer_is_multiplied_out() -> None:
+    up, mid, down = torch.randn(8, 3).double(), torch.randn(3, 3).double(), torch.randn(3, 12).double()
+    module = foreign(LAYERS["linear"][0](), {"lora_up.weight": up, "lora_mid.weight": mid, "lora_down.weight": down})
+
+    deltas = LoCon().read(module)
+
+    assert set(deltas) == {"lora_A.weight", "lora_B.weight"}
+    assert torch.allclose(merged(deltas, module.weight), module.weight + up @ mid @ down)
+
+
 @pytest.mark.parametrize("name", GROUPED)
 def test_dylora_is_lora_with_all_its_blocks(name: str) -> None:
     layer, module, _ = trained(DyLoraModule, name, lora_dim=4, alpha=3, block_size=2)
