@@ -17,6 +17,8 @@ from lensmount_adapters.backbone.target import Target
 from lensmount_adapters.delta.kinds import Delta, GroupedLowRank, LowRank, Sum, TransposedLowRank, Tucker
 from lensmount_adapters.delta.scaled import Scaled, by_input, by_output
 
+MAX_ALPHA = 1e6  # of a manifest
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
@@ -62,7 +64,7 @@ def weighted_sum(deltas: Sequence[tuple[Delta, float]], base: Tensor) -> Stored:
 
 def _one(delta: Delta, weight: float) -> Stored | None:
     """One delta times its weight in the same form, or None if this form cannot be multiplied."""
-    if isinstance(delta, _FACTORED):
+    if isinstance(delta, _FACTORED) and abs(weight * delta.scale * delta.rank) <= MAX_ALPHA:
         return Stored(delta.tensors(), _factors(delta, weight))
     if isinstance(delta, Scaled) and weight == 1:
         inner = delta.inner

@@ -7,6 +7,7 @@ extract_lora_from_models.py; arXiv 2106.09685, section 7, shows why a few ranks 
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -115,18 +116,19 @@ def _manifest(checkpoint: Checkpoint, backbone: Backbone, words: Words, classes:
             "Fix: --labels with all names in the order of the training, as in --labels cat,dog, or --labels FILE",
             code="head_mismatch",
         )
-    training = {"extracted_from": checkpoint.file, "entry": checkpoint.key, "weights": words.weights}
-    return Manifest(
-        name=words.name,
-        method=METHOD,
-        backbone=backbone.ref,
-        preprocessing=words.preprocessing or backbone.preprocessing,
-        labels=labels,
-        head=LinearHead(),
-        training=training,
-        license=words.license,
-        description=words.description,
-    )
+    preprocessing = words.preprocessing or backbone.preprocessing
+    document = {
+        "name": words.name,
+        "method": METHOD,
+        "backbone": backbone.ref.model_dump(),
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "labels": list(labels),
+        "head": LinearHead().model_dump(),
+        "training": {"extracted_from": checkpoint.file, "entry": checkpoint.key, "weights": words.weights},
+        "license": words.license,
+        "description": words.description,
+    }
+    return Manifest.parse(json.dumps(document))
 
 
 def _notes(layers: tuple[LayerReport, ...]) -> list[str]:

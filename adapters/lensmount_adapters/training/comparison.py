@@ -15,7 +15,7 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample
 from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
-from lensmount_adapters.training.evaluate import read_samples, serve
+from lensmount_adapters.training.evaluate import read_samples, require_classes, serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Images:
 
     @classmethod
     def of(cls, data: Path, manifest: Manifest) -> Images:
-        """All images of the folder. Raises DatasetError."""
+        """All images of the folder. Raises DatasetError, also for an adapter that answers with masks."""
+        require_classes(manifest)
         folder, samples = read_samples(manifest, data, "all")
         return cls(folder, tuple(samples), manifest)
 

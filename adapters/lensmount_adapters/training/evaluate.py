@@ -61,12 +61,7 @@ def evaluate(
     """
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
-    if isinstance(manifest.head, SegmentationHead):
-        raise DatasetError(
-            f"{manifest.name}: found an adapter that answers with masks, expected one that answers with classes. "
-            'Fix: read the Dice and IoU of its test part in its record (training, "metrics"), or measure it again with '
-            "score_masks in lensmount_adapters.training.train_masks"
-        )
+    require_classes(manifest)
     folder, samples = read_samples(manifest, data, split)
     if backbone is None:
         backbone = load_backbone(manifest.backbone.name, _weights(manifest, weights), device)
@@ -112,6 +107,16 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
             f"{manifest.name}: found an empty {part} part in the training record, expected images. Fix: use --split all"
         )
     return samples
+
+
+def require_classes(manifest: Manifest) -> None:
+    """Raise DatasetError for an adapter that answers with masks."""
+    if isinstance(manifest.head, SegmentationHead):
+        raise DatasetError(
+            f"{manifest.name}: found an adapter that answers with masks, expected one that answers with classes. "
+            'Fix: read the Dice and IoU of its test part in its record (training, "metrics"), or measure it again with '
+            "score_masks in lensmount_adapters.training.train_masks"
+        )
 
 
 def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:

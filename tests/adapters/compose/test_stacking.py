@@ -94,6 +94,16 @@ def test_a_weighted_sum_is_exact_in_the_form_that_it_can_have(case: str) -> None
     assert torch.allclose(change(found, base), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_an_alpha_beyond_the_manifest_s_goes_into_the_factor() -> None:
+    delta = low(2, 1e3)
+
+    stored = weighted_sum([(delta, 1e4)], torch.zeros(CONV.shape))
+
+    assert stored.factors == Factors(rank=2, alpha=2)
+    (found,) = read_back(CONV, stored.tensors, stored.factors)
+    assert torch.allclose(change(found, torch.zeros(CONV.shape)), 1e4 * delta.dense().double(), rtol=1e-5)
+
+
 def read_back(target: Target, tensors: dict[str, Tensor], factors: Factors | None) -> tuple[Delta, ...]:
     return read_deltas({target.name: target}, tensors, {} if factors is None else {target.path: factors.scale})
 

@@ -131,6 +131,14 @@ def test_labels_that_are_not_as_many_as_the_classes_are_refused(
         extract(Checkpoint("a", network.state_dict()), backbone, SameRank(1), Words("tuned", labels))
 
 
+@pytest.mark.parametrize("labels", [("a", "a", "b"), ("a", "", "b"), ("a", "b\n", "c"), ("a", "b", "c" * 300)], ids=str)
+def test_labels_that_no_adapter_may_have_are_refused(
+    backbone: Backbone, network: nn.Module, labels: tuple[str, ...]
+) -> None:
+    with pytest.raises(AdapterInvalid, match=r"manifest, .*Fix: "):
+        extract(Checkpoint("a", network.state_dict()), backbone, SameRank(1), Words("tuned", labels))
+
+
 def test_the_labels_of_the_checkpoint_are_taken_if_none_are_given(backbone: Backbone, network: nn.Module) -> None:
     checkpoint = Checkpoint("a", network.state_dict(), labels=("x", "y", "z"))
 

@@ -38,3 +38,8 @@ def test_folders_of_other_labels_are_refused(
 ) -> None:
     with pytest.raises(DatasetError):
         Images.of(draw_folder(tmp_path / "shapes", disc=2, bar=2), draw_manifest(["oak", "elm"]))
+
+
+def test_masks_are_not_compared(draw_manifest: Callable[..., Manifest], tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="found an adapter that answers with masks"):
+        Images.of(tmp_path, draw_manifest(["nucleus"], head={"kind": "segmentation"}))
