@@ -45,7 +45,9 @@ class Changes:
     def spectra(self) -> dict[str, Spectrum]:
         """Of the changes that factors can hold. The others, such as biases and tokens, are always stored whole."""
         return {
-            name: Spectrum.of(D.flatten(1)) for name, D in self.changed.items() if takes_factors(self.targets[name])
+            name: Spectrum.of(D.flatten(1), self.sizes[name])
+            for name, D in self.changed.items()
+            if takes_factors(self.targets[name])
         }
 
     def stored(self, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Factors]]:
@@ -66,24 +68,33 @@ class Changes:
 
     def layers(self, stored: Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
         """What each changed tensor loses in the stored tensors, which have an alpha equal to the rank."""
-        return tuple(self._layer(name, D, stored) for name, D in self.changed.items())
+        return tuple(self._layer(name, stored) for name in self.changed)
 
     def error(self, layers: tuple[LayerReport, ...]) -> float:
-        """`|D - stored| / |D|` over all tensors together: a layer counts as much as it changed."""
-        squares = {layer.name: float(self.changed[layer.name].square().sum()) for layer in layers}
-        lost = sum(squares[layer.name] * layer.error**2 for layer in layers)
-        return math.sqrt(lost / sum(squares.values())) if layers else 0.0
+        """`|D - stored| / |D|` over all matrices and kernels, where each counts as much as it changed relative to W.
 
-    def _layer(self, name: str, D: Tensor, stored: Mapping[str, Tensor]) -> LayerReport:
-        path, rank, kept = self.targets[name].path, None, stored.get(f"{name}.delta")
-        if kept is None:
-            B, A = stored.get(f"{path}.lora_B.weight"), stored.get(f"{path}.lora_A.weight")
-            rank = 0 if B is None else B.shape[1]
-            if B is not None and A is not None:
-                kept = (B.double().flatten(1) @ A.double().flatten(1)).view(D.shape)
+        Everything else is stored whole, up to the rounding of the file's number format.
+        """
+        matrices = [layer for layer in layers if takes_factors(self.targets[layer.name]) and layer.change]
+        changed = sum((layer.change or 0) ** 2 for layer in matrices)
+        lost = sum((layer.error * (layer.change or 0)) ** 2 for layer in matrices)
+        return math.sqrt(lost / changed) if changed else 0.0
+
+    def layer(self, name: str, kept: Tensor | None, rank: int | None = None) -> LayerReport:
+        """The report on one tensor, of whose change `kept` is stored."""
+        D, size = self.changed[name], self.sizes[name]
         error = 1.0 if kept is None else float((D - kept.double()).norm() / D.norm())
-        size = self.sizes[name]
         return LayerReport(name, tuple(D.shape), rank, float(D.norm()) / size if size else None, error)
+
+    def _layer(self, name: str, stored: Mapping[str, Tensor]) -> LayerReport:
+        whole, path = stored.get(f"{name}.delta"), self.targets[name].path
+        B, A = stored.get(f"{path}.lora_B.weight"), stored.get(f"{path}.lora_A.weight")
+        if whole is not None:
+            return self.layer(name, whole)
+        if B is None or A is None:
+            return self.layer(name, None, 0)
+        product = B.double().flatten(1) @ A.double().flatten(1)
+        return self.layer(name, product.view(self.changed[name].shape), B.shape[1])
 
 
 def takes_factors(target: Target) -> bool:

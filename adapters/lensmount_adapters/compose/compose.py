@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +40,8 @@ class Source:
 class Composed:
     """The bytes of the new adapter file, and the adapter as admitted.
 
-    `error` is |D - stored| / |D| over all tensors, where D is the merged change in float64. `notes` are sentences for
-    the user.
+    `error` is |D - stored| / |D| over all matrices and kernels, where D is the merged change in float64. `notes` are
+    sentences for the user.
     """
 
     data: bytes
@@ -79,17 +78,17 @@ def compose(
         update = {"modules": dict(modules), "method": METHOD if tensors else HEAD_ONLY}
         return dump_adapter(manifest.model_copy(update=update), {**tensors, **own_head}, dtype)
 
+    changes = Changes.of(backbone, {target: D for target, D in merged.items() if D.any()})
     if budget is None:
         data = file(*_exact(merging, by_target, merged, base))
     else:
-        changes = Changes.of(backbone, {target: D for target, D in merged.items() if D.any()})
 
         def size_of(ranks: Ranks) -> int:
             return len(file(*changes.stored(ranks)))
 
         data = file(*changes.stored(budget.ranks(changes.spectra, size_of, dtype.itemsize)))
     adapter = admit(data, backbone, Limits(max_file_bytes=max(len(data), Limits().max_file_bytes)))
-    return Composed(data, adapter, _error(adapter, merged, base), _notes(sources, of_head))
+    return Composed(data, adapter, _error(adapter, changes, base), _notes(sources, of_head))
 
 
 def _by_target(sources: Sequence[Source], backbone: Backbone) -> dict[str, list[tuple[Delta, float]]]:
@@ -161,11 +160,9 @@ def _check_variances(merged: Mapping[str, Tensor], base: Mapping[str, Tensor], s
             )
 
 
-def _error(adapter: Adapter, merged: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> float:
-    stored = {delta.target.name: change(delta, base[delta.target.name]) for delta in adapter.deltas}
-    whole = sum(float(D.square().sum()) for D in merged.values())
-    lost = sum(float((D - stored[target] if target in stored else D).square().sum()) for target, D in merged.items())
-    return math.sqrt(lost / whole) if whole else 0.0
+def _error(adapter: Adapter, changes: Changes, base: Mapping[str, Tensor]) -> float:
+    kept = {delta.target.name: change(delta, base[delta.target.name]) for delta in adapter.deltas}
+    return changes.error(tuple(changes.layer(name, kept.get(name)) for name in changes.changed))
 
 
 def _notes(sources: Sequence[Source], of_head: Adapter) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """`error` is |D - stored| / |D| over all changed tensors; `notes` are sentences for the user."""
+    """`error` is |D - stored| / |D| over all changed matrices and kernels; `notes` are sentences for the user."""
 
     layers: tuple[LayerReport, ...]
     unchanged: int
