@@ -51,8 +51,8 @@ class Energy:
 class MaxBytes:
     """The ranks that keep most of the change in a file of at most this size.
 
-    The singular values of all layers, each relative to its weight's norm, are taken in the order of their square for
-    each byte that they cost, so that a layer that changed more gets more.
+    The singular values of all layers are taken in the order of their square for each byte that they cost, so that a
+    layer that changed more gets more.
     """
 
     max_bytes: int
@@ -78,11 +78,7 @@ class MaxBytes:
 def _most_useful(spectra: Mapping[str, Spectrum], free: int, item_size: int) -> Ranks:
     ranks = dict.fromkeys(spectra, 0)
     costs = {name: sum(spectrum.shape) * item_size for name, spectrum in spectra.items()}
-    offers = [
-        ((float(value) / spectrum.size) ** 2 / costs[name], name)
-        for name, spectrum in spectra.items()
-        for value in spectrum.values
-    ]
+    offers = [(float(s) ** 2 / costs[name], name) for name, spectrum in spectra.items() for s in spectrum.values]
     for _, name in sorted(offers, reverse=True):
         cost = costs[name] + (0 if ranks[name] else _bytes_in_header(name))
         if cost <= free:

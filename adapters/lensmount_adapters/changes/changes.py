@@ -45,9 +45,7 @@ class Changes:
     def spectra(self) -> dict[str, Spectrum]:
         """Of the changes that factors can hold. The others, such as biases and tokens, are always stored whole."""
         return {
-            name: Spectrum.of(D.flatten(1), self.sizes[name])
-            for name, D in self.changed.items()
-            if takes_factors(self.targets[name])
+            name: Spectrum.of(D.flatten(1)) for name, D in self.changed.items() if takes_factors(self.targets[name])
         }
 
     def stored(self, ranks: Ranks) -> tuple[dict[str, Tensor], dict[str, Factors]]:
@@ -71,14 +69,15 @@ class Changes:
         return tuple(self._layer(name, stored) for name in self.changed)
 
     def error(self, layers: tuple[LayerReport, ...]) -> float:
-        """`|D - stored| / |D|` over all matrices and kernels, where each counts as much as it changed relative to W.
+        """`|D - stored| / |D|` over all matrices and kernels together.
 
-        Everything else is stored whole, up to the rounding of the file's number format.
+        Everything else is stored whole, up to the rounding of the file's number format. Statistics of BatchNorm can
+        change by more than all weights, so they would hide what the weights lose.
         """
-        matrices = [layer for layer in layers if takes_factors(self.targets[layer.name]) and layer.change]
-        changed = sum((layer.change or 0) ** 2 for layer in matrices)
-        lost = sum((layer.error * (layer.change or 0)) ** 2 for layer in matrices)
-        return math.sqrt(lost / changed) if changed else 0.0
+        errors = {layer.name: layer.error for layer in layers if takes_factors(self.targets[layer.name])}
+        squares = {name: float(self.changed[name].square().sum()) for name in errors}
+        lost = sum(squares[name] * error**2 for name, error in errors.items())
+        return math.sqrt(lost / sum(squares.values())) if errors else 0.0
 
     def layer(self, name: str, kept: Tensor | None, rank: int | None = None) -> LayerReport:
         """The report on one tensor, of whose change `kept` is stored."""

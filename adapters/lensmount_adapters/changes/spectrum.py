@@ -17,24 +17,20 @@ SMALLEST = 1e-7
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spectrum:
-    """`values` [n]: singular values of D, the largest first; `vectors`: its singular vectors on the shorter side.
-
-    `size` is the norm of the weight that changed, 1 if it is zero: what a change means depends on it.
-    """
+    """`values` [n]: singular values of D, the largest first; `vectors`: its singular vectors on the shorter side."""
 
     values: Tensor
     vectors: Tensor  # [min(out, columns), n]
     shape: tuple[int, int]  # of D
-    size: float = 1.0
 
     @classmethod
-    def of(cls, D: Tensor, size: float = 1.0) -> Spectrum:
+    def of(cls, D: Tensor) -> Spectrum:
         """Of a matrix [out, columns] in float64 that is not zero."""
         squares, vectors = torch.linalg.eigh(D.mT @ D if _is_tall(D) else D @ D.mT)  # the smallest first
         values = squares.flip(0).clamp(min=0).sqrt()
         count = int((values > SMALLEST * values[0]).sum())
         kept = vectors.flip(1)[:, :count].contiguous()
-        return cls(values[:count], kept, (D.shape[0], D.shape[1]), size or 1.0)
+        return cls(values[:count], kept, (D.shape[0], D.shape[1]))
 
     def factors(self, D: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """B [out, rank] and A [rank, columns] with `B @ A` closest to D; each rank is as long in B as in A."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,23 +12,8 @@ from torch import Tensor
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
 from lensmount_adapters.foreign.checkpoint import Checkpoint
+from lensmount_adapters.foreign.names import Names
 
-PREFIXES = (
-    "base_model.model.",
-    "_orig_mod.",
-    "module.",
-    "model.",
-    "timm_model.",
-    "backbone.",
-    "encoder.",
-    "net.",
-    "network.",
-    "state_dict.",
-    "ema_model.",
-)
-"""What training tools put in front of a network's own names; several may follow each other."""
-
-ADDED = ("vision_model.",)  # transformers 5 leaves it out of a CLIPVisionModel
 NAMES_SHOWN = 6
 
 
@@ -61,41 +45,54 @@ class Fitted:
 def fit(checkpoint: Checkpoint, backbone: Backbone) -> Fitted:
     """Match every tensor of the checkpoint to one of the backbone or of its classifier.
 
-    Raises AdapterInvalid (`adapter_unknown_target`, `adapter_shape_mismatch`, `head_missing`, `head_mismatch`).
+    Prefixes of training tools are left out, and names of transformers and torchvision are read as timm's. Raises
+    AdapterInvalid (`adapter_unknown_target`, `adapter_shape_mismatch`, `head_missing`, `head_mismatch`).
     """
-    matched: dict[str, Tensor] = {}
+    names = Names.of(backbone)
+    pieces: dict[str, dict[int | None, Tensor]] = {}
     rest: dict[str, Tensor] = {}
-    stripped: Counter[str] = Counter()
     for name, tensor in checkpoint.tensors.items():
-        own, prefix = without_prefixes(name, backbone.tensors)
         if not tensor.is_floating_point():
             continue  # a count, such as num_batches_tracked, or a table of indices
-        stripped[prefix] += own in backbone.tensors
-        target = matched if own in backbone.tensors else rest
-        if own in target:
+        place = names.place(name)
+        if isinstance(place, str):
+            rest[name] = tensor
+            continue
+        own = f"{place.path}.{place.part}" if place.part else place.path
+        if own not in backbone.tensors:
+            rest[f"{place.theirs}.{place.part}"] = tensor
+            continue
+        thirds = pieces.setdefault(own, {})
+        if place.third in thirds:
             raise AdapterInvalid(
                 f"{checkpoint.file}: found two tensors that stand for {own}, expected one. Fix: save one state dict",
                 code="adapter_unknown_target",
             )
-        target[own] = tensor
+        thirds[place.third] = tensor
+    matched = {own: _whole(own, thirds) for own, thirds in pieces.items()}
     _check_names(checkpoint, backbone, matched, rest)
     _check_shapes(backbone, matched)
     _check_finite(checkpoint, {**matched, **rest})
     weight, bias, head = _head(checkpoint, backbone, rest)
-    said = [f"{prefix!r} in front of {count} names was left out" for prefix, count in stripped.items() if prefix]
+    said = [f"{', '.join(map(repr, sorted(names.prefixes)))} in front of names was left out"] if names.prefixes else []
+    if names.translated:
+        theirs, ours = next(iter(names.translated.items()))
+        said.append(f"names of another library are read as timm's, such as {theirs} as {ours}")
     return Fitted(matched, weight, bias, (*checkpoint.notes, *said, f"the classifier is {head}"))
 
 
-def without_prefixes(name: str, known: Container[str]) -> tuple[str, str]:
-    """Return the name as the backbone has it, and what was in front of it. An unknown name keeps its last part."""
-    own, prefix = name, ""
-    while True:
-        if whole := next((f"{added}{own}" for added in ("", *ADDED) if f"{added}{own}" in known), ""):
-            return whole, prefix
-        first = next((each for each in PREFIXES if own.startswith(each)), "")
-        if not first:
-            return own, prefix
-        own, prefix = own.removeprefix(first), prefix + first
+def _whole(name: str, thirds: Mapping[int | None, Tensor]) -> Tensor:
+    """A tensor, or the rows of q, k and v in one. Two of three stay two, whose shape is then refused."""
+    if len(thirds) == 1:
+        return next(iter(thirds.values()))
+    if len({tensor.shape[1:] for tensor in thirds.values()}) > 1 or not all(tensor.ndim for tensor in thirds.values()):
+        shapes = ", ".join(str(list(tensor.shape)) for tensor in thirds.values())
+        raise AdapterInvalid(
+            f"{name}: found parts of shapes {shapes}, expected "
+            "queries, keys and values of one size. Fix: --base NAME with the network that was trained",
+            code="adapter_shape_mismatch",
+        )
+    return torch.cat([thirds[third] for third in sorted(thirds, key=lambda third: third or 0)])
 
 
 def _check_names(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.errors import AdapterError, AdapterInvalid
 from lensmount_adapters.foreign.checkpoint import Checkpoint
-from lensmount_adapters.foreign.fitted import fit, without_prefixes
+from lensmount_adapters.foreign.fitted import fit
 
 Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -41,21 +42,54 @@ def test_prefixes_of_training_tools_are_left_out_and_named(
     assert all(torch.equal(tensor, state[name]) for name, tensor in found.weights.items())
     assert torch.equal(found.head_weight, state["fc.weight"])
     assert torch.equal(found.head_bias, state["fc.bias"])
-    assert f"{len(backbone.tensors)} names" in found.notes[0] if prefix else found.notes == ("the classifier is fc",)
+    said = (f"{prefix!r} in front of names was left out",) if prefix else ()
+    assert found.notes == (*said, "the classifier is fc")
 
 
-def test_a_prefix_that_is_part_of_a_name_stays() -> None:
-    known = ("encoder.conv.weight", "conv.bias")
+def as_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """timm's ViT in the names of transformers 4."""
+    names = {
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+    }
+    found = {}
+    for name, tensor in state.items():
+        if match := re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name):
+            for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                found[f"vit.encoder.layer.{match[1]}.attention.attention.{part}.{match[2]}"] = rows
+        elif match := re.fullmatch(r"blocks\.(\d+)\.(.+)\.(weight|bias)", name):
+            found[f"vit.encoder.layer.{match[1]}.{names[match[2]]}.{match[3]}"] = tensor
+        else:
+            name = name.replace("patch_embed.proj", "vit.embeddings.patch_embeddings.projection")
+            name = name.replace("cls_token", "vit.embeddings.cls_token")
+            name = name.replace("pos_embed", "vit.embeddings.position_embeddings")
+            found[re.sub("^head", "classifier", re.sub("^norm", "vit.layernorm", name))] = tensor
+    return found
 
-    assert without_prefixes("model.encoder.conv.weight", known) == ("encoder.conv.weight", "model.")
-    assert without_prefixes("module.encoder.conv.bias", known) == ("conv.bias", "module.encoder.")
+
+def test_a_network_of_transformers_is_read_in_timm_s_names() -> None:
+    vit = load_backbone("test_vit", "random:0")
+    state = dict(tuned(vit).state_dict())
+
+    found = fit(Checkpoint("a", as_transformers(state)), vit)
+
+    assert found.weights.keys() == vit.tensors.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.weights.items())
+    assert torch.equal(found.head_weight, state["head.weight"])
+    assert any(note.startswith("names of another library are read as timm's") for note in found.notes)
 
 
-def test_what_transformers_5_leaves_out_of_clip_is_put_back() -> None:
-    known = ("vision_model.encoder.layers.0.q_proj.weight",)
+@pytest.mark.parametrize("shape", [(64, 32), (64,), ()], ids=str)
+def test_queries_and_keys_of_two_sizes_are_refused(shape: tuple[int, ...]) -> None:
+    vit = load_backbone("test_vit", "random:0")
+    state = as_transformers(dict(tuned(vit).state_dict()))
+    state["vit.encoder.layer.0.attention.attention.key.weight"] = torch.ones(shape)
 
-    assert without_prefixes("encoder.layers.0.q_proj.weight", known)[0] == known[0]
-    assert without_prefixes("model.vision_model.encoder.layers.0.q_proj.weight", known)[0] == known[0]
+    with pytest.raises(AdapterInvalid, match=r"blocks\.0\.attn\.qkv\.weight: found parts of shapes"):
+        fit(Checkpoint("a", state), vit)
 
 
 @pytest.mark.parametrize("name", ["head", "classifier", "head.fc", "fc.1", "my_classifier"])
