@@ -140,12 +140,17 @@ def _is_state_dict(value: object) -> bool:
 def _tensors(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     for name, tensor in tensors.items():
-        if tensor.layout is not torch.strided or tensor.is_quantized:
+        if tensor.layout is not torch.strided or tensor.is_quantized or _is_expanded(tensor):
             raise AdapterUnsupported(
-                f"{path.name}: {name[:120]}: found a sparse or quantised tensor, expected a dense one. Fix: save "
-                "it with .to_dense() or .dequantize()"
+                f"{path.name}: {name[:120]}: found a sparse, quantised or expanded tensor, expected a dense one. Fix: "
+                "save it with .to_dense(), .dequantize() or .contiguous()"
             )
     return tensors
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    """Return True for a tensor that would take more memory than the file has for it."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

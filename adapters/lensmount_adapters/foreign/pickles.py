@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import pickletools
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy
 import torch
@@ -16,6 +18,7 @@ import torch
 from lensmount_adapters.errors import AdapterMalformed, AdapterTooLarge, AdapterUnsupported
 
 MAX_BYTES = 16 * 2**30  # of a file, and of what it unpacks to
+_PICKLES_OF_OLD_FILES = 5  # before torch 1.6: a magic number, the version, the system, the object, the storages
 _SCALAR = numpy._core.multiarray.scalar  # type: ignore[attr-defined]  # how numpy pickles a number, such as a metric
 _HARMLESS = [
     argparse.Namespace,  # the options of timm's training script
@@ -34,6 +37,7 @@ def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     and AdapterMalformed for a damaged file.
     """
     _check_size(path, max_bytes)
+    _check_pickles(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about sparse tensors
@@ -63,6 +67,31 @@ def _check_size(path: Path, max_bytes: int) -> None:
             f"{path.name}: found {size} bytes, expected at most {max_bytes}. Fix: save the weights alone, without the "
             "optimizer, as safetensors"
         )
+
+
+def _check_pickles(path: Path) -> None:
+    """Refuse a bytearray, which torch lets through and which may be of any size. torch itself refuses what is damaged."""
+    try:
+        for stream in _pickles(path):
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL" and str(argument).endswith(" bytearray"):
+                    raise _refusal(path, "GLOBAL builtins.bytearray")
+    except (ValueError, IndexError, OverflowError, UnicodeDecodeError, zipfile.BadZipFile, RuntimeError, EOFError):
+        return
+
+
+def _pickles(path: Path) -> Iterator[IO[bytes]]:
+    """data.pkl of a zip file, or the pickles at the start of an older file."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as stream:
+            for _ in range(_PICKLES_OF_OLD_FILES):
+                yield stream
+        return
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pkl"):
+                with archive.open(name) as stream:
+                    yield stream
 
 
 def _refusal(path: Path, message: str) -> AdapterUnsupported | AdapterMalformed:

@@ -108,7 +108,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a list": ([1, 2], "found a list, expected a state dict"),
     "no weights": ({"epoch": 1, "lr": 0.1}, "found only epoch, lr"),
     "nothing": ({}, "found only nothing"),
-    "a sparse tensor": ({"fc.weight": torch.eye(3).to_sparse()}, "fc.weight: found a sparse or quantised tensor"),
+    "a sparse tensor": ({"fc.weight": torch.eye(3).to_sparse()}, "fc.weight: found a sparse, quantised or expanded"),
+    "an expanded tensor": ({"fc.weight": torch.ones(1).expand(10**6, 10**6)}, "found a sparse, quantised or expanded"),
 }
 
 

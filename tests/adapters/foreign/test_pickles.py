@@ -53,6 +53,22 @@ def test_other_objects_are_named_and_not_built(tmp_path: Path, contents: Any, na
     assert "\x1b" not in str(refusal.value)
 
 
+class Huge:
+    """A pickle that asks for a terabyte of zeros, as a hostile file may."""
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return bytearray, (10**12,)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "the format before torch 1.6"])
+def test_memory_that_a_file_asks_for_is_not_given(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "huge.pt"
+    torch.save({"a": Huge()}, path, _use_new_zipfile_serialization=zipped)
+
+    with pytest.raises(AdapterUnsupported, match=r"found an object of builtins\.bytearray"):
+        load_pickle(path)
+
+
 def test_the_advice_for_a_whole_network_works(tmp_path: Path) -> None:
     network = nn.Linear(2, 2)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
