@@ -17,7 +17,7 @@ GROUND = {
 
 MAY_IMPORT = {
     "lensmount_adapters": {
-        "cli": "recipe training options report compose foreign changes adapter backbone inputs",
+        "cli": "recipe training export options report compose foreign changes adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
             "options augmentation fast_convolutions report masks data metrics "
@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
         "graph": "delta backbone",
+        "export": "adapter delta backbone inputs",
         "compose": "changes adapter delta backbone",
         "foreign": "changes adapter delta backbone zips inputs",
         "changes": "adapter backbone",

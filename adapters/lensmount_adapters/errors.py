@@ -17,6 +17,7 @@ LensmountError
 │   │   └── VolumeTooLarge
 │   └── ImageInvalid            empty, truncated, or not decodable
 │       └── VolumeInvalid
+├── ExportError                 an adapter that a format cannot hold; the message names one that can
 ├── SwapError                   a merge failed; the base weights are restored
 ├── IntegrityError              resident weights that changed since the start
 ├── DatasetError                data that cannot be trained on
@@ -95,6 +96,11 @@ class AdapterInvalid(AdapterError):
 
 class BackboneMismatch(AdapterError):
     default_code = "backbone_mismatch"
+
+
+class ExportError(LensmountError):
+    default_code = "export_not_possible"
+    finer_codes: ClassVar[tuple[str, ...]] = ("export_unavailable",)  # a library is not installed
 
 
 class ImageError(LensmountError):

@@ -76,6 +76,15 @@ class Backbone:
         """
         return self.pristine.values(names)
 
+    def originals(self) -> dict[str, Tensor]:
+        """Copy the original values of all tensors, whatever is mounted. Unlike with `base`, no clone is kept.
+
+        Raises IntegrityError as `base` does. Safe from any thread: each copy is compared with its digest.
+        """
+        copies = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        written = [name for name, copied in copies.items() if tensor_digest(copied) != self._digests[name]]
+        return copies | {name: base.clone() for name, base in self.base(written).items()}
+
     def keep_clones(self) -> None:
         """Make `base` return clones, which are made on first access. The default; mounting in place needs it."""
         self.pristine = Clones(self.tensors, self._check_unchanged)

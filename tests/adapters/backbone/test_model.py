@@ -88,3 +88,16 @@ def test_resident_bytes_are_counted(backbone: Backbone) -> None:
     assert backbone.bytes_resident() == (weights, 0)
     backbone.base(["conv_head.weight"])
     assert backbone.bytes_resident() == (weights, backbone.tensors["conv_head.weight"].nbytes)
+
+
+def test_the_originals_are_copied_whatever_is_mounted_and_no_clone_is_kept(small_backbone: Backbone) -> None:
+    backbone = small_backbone.twin()
+    before = {name: tensor.clone() for name, tensor in backbone.tensors.items()}
+    written = "blocks.1.0.conv_exp.weight"
+    backbone.base([written])
+    backbone.tensors[written].zero_()
+
+    originals = backbone.originals()
+
+    assert all(torch.equal(originals[name], tensor) for name, tensor in before.items())
+    assert list(backbone.pristine.kept()) == [written]

@@ -1,0 +1,1 @@
+"""Adapters that leave: one small class per format, each with the same logits as here, or a refusal by name."""

@@ -1,0 +1,82 @@
+"""Shared by the tests of exports: small networks, adapters on them, and the logits that an export has to give."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
+
+DrawOn = Callable[..., Adapter]
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[[str], Backbone]:
+    """`small("test_vit")`: a small timm network with random weights, the same for every test."""
+    return functools.cache(lambda name: load_backbone(name, "random:0"))
+
+
+@pytest.fixture(scope="session")
+def draw_on(draw_adapter: Callable[..., Any]) -> DrawOn:
+    """`draw_on(backbone, "mixed", temperature=2.0, preprocessing={...})`: a random adapter of another manifest."""
+
+    def draw(
+        backbone: Backbone,
+        method: str = "mixed",
+        temperature: float = 1.7,
+        preprocessing: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Adapter:
+        parts = draw_adapter(backbone, method, **options)
+        parts.manifest["head"]["temperature"] = temperature
+        parts.manifest["preprocessing"] |= preprocessing or {}
+        return admit(parts.dump(), backbone)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def images() -> Callable[[Adapter], Tensor]:
+    """`images(adapter)`: two random inputs of its size."""
+    draw = torch.Generator().manual_seed(7)
+    return lambda adapter: torch.randn(2, *adapter.manifest.preprocessing.input_shape, generator=draw)
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[[Adapter, Backbone, Tensor], Tensor]:
+    """`served(adapter, backbone, images)`: the logits of the mounted adapter, divided by its temperature."""
+
+    def compute(adapter: Adapter, backbone: Backbone, images: Tensor) -> Tensor:
+        swapper = ExactSwapper(backbone)
+        swapper.mount(adapter)
+        try:
+            return adapter.image_logits(backbone, images).clone() / adapter.manifest.head.temperature
+        finally:
+            swapper.unmount()
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def error_of() -> Callable[[Tensor, Tensor], float]:
+    """`error_of(found, expected)`: the largest difference, relative to the largest expected number."""
+    return lambda found, expected: float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.fixture(scope="session")
+def base_of() -> Callable[..., nn.Module]:
+    """`base_of(backbone, classes)`: what a user of timm has: the backbone's weights, and a new classifier."""
+
+    def make(backbone: Backbone, classes: int) -> nn.Module:
+        import timm
+
+        model: nn.Module = timm.create_model(backbone.name, num_classes=classes)
+        model.load_state_dict(backbone.module.state_dict(), strict=False)
+        return model.eval()
+
+    return make
