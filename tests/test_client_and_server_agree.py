@@ -77,6 +77,7 @@ PARENTS = {
     adapters.AdapterMalformed: "AdapterMalformed",
     adapters.AdapterInvalid: "AdapterRejected",
     adapters.BackboneMismatch: "Conflict",
+    adapters.ExportError: "Unprocessable",
     adapters.ImageUnsupported: "UnsupportedImageFormat",
     adapters.ImageTooLarge: "ImageTooLarge",
     adapters.ImageInvalid: "ImageRejected",

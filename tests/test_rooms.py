@@ -27,7 +27,7 @@ MAY_IMPORT = {
         "report": "adapter data metrics delta backbone inputs",
         "swap": "adapter delta backbone",
         "graph": "delta backbone",
-        "export": "adapter delta backbone inputs",
+        "export": "programs adapter delta backbone inputs",
         "compose": "changes adapter delta backbone",
         "foreign": "changes adapter delta backbone zips inputs",
         "changes": "adapter backbone",

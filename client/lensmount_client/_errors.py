@@ -36,8 +36,9 @@
         │   └── UnsupportedImageFormat
         │         UnsupportedVolumeFormat
         ├── Unprocessable           422
-        │   │ DigestMismatch, DuplicatePart, ExpectedFile, IdempotencyKeyReuse, InvalidName, InvalidReference,
-        │   │ InvalidRequest, MissingPart, SingleImageRequired, TooManyRegions, TrainingFailed
+        │   │ DigestMismatch, DuplicatePart, ExpectedFile, ExportNotPossible, ExportUnavailable, IdempotencyKeyReuse,
+        │   │ InvalidName, InvalidReference, InvalidRequest, MissingPart, SingleImageRequired, TooManyRegions,
+        │   │ TrainingFailed
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
@@ -283,6 +284,9 @@ class Unprocessable(ProblemError, status=422): """The server understood the requ
 class DigestMismatch(Unprocessable, code="digest_mismatch"): """The bytes that arrived do not have the stated digest."""
 class DuplicatePart(Unprocessable, code="duplicate_part"): """The multipart body has a part twice."""
 class ExpectedFile(Unprocessable, code="expected_file"): """A multipart field has text instead of a file."""
+class ExportNotPossible(Unprocessable, code="export_not_possible"):
+    """The format cannot hold the adapter. The message names one that can."""
+class ExportUnavailable(Unprocessable, code="export_unavailable"): """The server lacks a library for this format."""
 class IdempotencyKeyReuse(Unprocessable, code="idempotency_key_reuse"): """The key belongs to another job."""
 class InvalidName(Unprocessable, code="invalid_name"): """Adapter names match `[a-z0-9][a-z0-9._-]{0,63}`."""
 class InvalidReference(Unprocessable, code="invalid_reference"):

@@ -12,12 +12,16 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import ExportError
 from lensmount_adapters.export.lycoris import Lycoris
+from lensmount_adapters.export.onnx import Onnx
+from lensmount_adapters.export.openvino import OpenVino
 from lensmount_adapters.export.peft import Peft
 from lensmount_adapters.export.target import Target
 from lensmount_adapters.export.timm import Timm
+from lensmount_adapters.export.torchscript import TorchScript
 from lensmount_adapters.suggestion import did_you_mean
 
-TARGETS: dict[str, Target] = {target.name: target for target in (Peft(), Lycoris(), Timm())}
+_TARGETS: tuple[Target, ...] = (Peft(), Lycoris(), Timm(), Onnx(), OpenVino(), TorchScript())
+TARGETS = {target.name: target for target in _TARGETS}
 
 
 @dataclass(frozen=True, slots=True)

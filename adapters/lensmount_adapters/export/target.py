@@ -74,7 +74,7 @@ def description(adapter: Adapter) -> dict[str, Any]:
 
 def write_description(adapter: Adapter, folder: Path, how_to_load: str, notes: list[str]) -> None:
     """Write lensmount.json, and a README.md with the lines of code that load the files."""
-    text = json.dumps(description(adapter), indent=2, ensure_ascii=False)
+    text = json.dumps(description(adapter) | {"notes": notes}, indent=2, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     backbone = adapter.manifest.backbone
     lines = [

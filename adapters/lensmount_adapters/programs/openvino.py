@@ -15,7 +15,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.machine import masks_bfloat16
 from lensmount_adapters.programs.executor import Program
+from lensmount_adapters.programs.tracing import converting
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 CAPABILITIES = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
@@ -39,8 +39,6 @@ KEPT_EXACT, EXACT_AFTER, MOST_SEEN = 1, 64, 256  # exact requests kept, calls be
 KEPT_REQUESTS = 16  # per program: two per image size that it is compiled for
 
 Shapes = tuple[tuple[int, ...], ...]
-
-_converting = threading.Lock()  # `catch_warnings` changes the filters of the whole process
 
 
 class OpenVino:
@@ -150,14 +148,13 @@ class OpenVino:
     def _converted(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
         example = tuple(torch.clone(tensor.detach().float().cpu()) for tensor in (*inputs, *weights))
         copied = copy.deepcopy(module).eval().requires_grad_(False)
-        with _converting, warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # torch.jit.trace is deprecated
+        with converting():
             try:
                 # checking the trace takes half of the time; tracing the module instead of a function is slower too
                 traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's
                     lambda *inputs: copied(*inputs), example, check_trace=False, strict=False
                 )
-                model = _from_torch(traced, example)
+                model = from_torch(traced, example)
             except Exception as error:  # tracing runs the model's own code, and OpenVINO raises errors of many kinds
                 raise BackboneError(
                     f"OpenVINO cannot convert this backbone: {' '.join(str(error).split())[:400]}. "
@@ -325,7 +322,7 @@ class OpenVinoProgram:
         return request
 
 
-def _from_torch(traced: Any, example: tuple[Tensor, ...]) -> Any:
+def from_torch(traced: Any, example: tuple[Tensor, ...]) -> Any:
     """What `openvino.convert_model` returns, operation by operation, in half of its time.
 
     Processor time, one core, in turn: EfficientNet-Lite0 1.24 s became 0.56 s, ResNet34 0.71 s became 0.31 s.

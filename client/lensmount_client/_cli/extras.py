@@ -23,6 +23,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
         "platformdirs",
     ),
     "openvino": ("openvino",),
+    "onnx": ("onnxscript", "onnxruntime"),
     "llvm": ("llvmlite",),
     "postgres": ("psycopg",),
     "s3": ("obstore",),

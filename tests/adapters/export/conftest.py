@@ -80,3 +80,50 @@ def base_of() -> Callable[..., nn.Module]:
         return model.eval()
 
     return make
+
+
+@pytest.fixture(
+    scope="session",
+    params=["test_resnet-8-linear", "test_vit-1-cosine", "test_efficientnet-2-mlp", "resnet10t-3d-1-linear"],
+)
+def graph_case(request: pytest.FixtureRequest, small: Any, draw_adapter: Any) -> tuple[Adapter, Backbone]:
+    """A network with an adapter on it that only a format of graphs holds: turned inputs, other heads, volumes."""
+    name, orientations, kind = str(request.param).rsplit("-", 2)
+    backbone: Backbone = small(name)
+    parts = draw_adapter(backbone, "lora", labels=("a", "b", "c"))
+    size = {"size": [64, 64], "depth": 4} if name.endswith("3d") else {}
+    parts.manifest["preprocessing"] |= {"orientations": int(orientations)} | size
+    weight, width = parts.tensors.pop("head.weight"), backbone.feature_dim
+    bias = parts.tensors.pop("head.bias")
+    parts.manifest["head"], head = {
+        "linear": ({"kind": "linear"}, {"weight": weight, "bias": bias}),
+        "cosine": ({"kind": "cosine", "dim": width}, {"prototypes": weight, "logit_scale": torch.tensor(2.0)}),
+        "mlp": (
+            {
+                "kind": "mlp",
+                "activation": "sigmoid",
+                "layers": [
+                    {"type": "leaky_relu", "negative_slope": 0.1},
+                    {"type": "dropout", "p": 0.5},
+                    {"type": "linear", "in_features": width, "out_features": 3},
+                ],
+            },
+            {"2.weight": weight, "2.bias": bias},
+        ),
+    }[kind]
+    parts.manifest["head"]["temperature"] = 1.7
+    parts.tensors |= {f"head.{word}": tensor for word, tensor in head.items()}
+    return admit(parts.dump(), backbone), backbone
+
+
+@pytest.fixture
+def graph_outputs(images: Any, served: Any) -> Callable[[Adapter, Backbone], tuple[Tensor, Tensor, Tensor]]:
+    """`graph_outputs(adapter, backbone)`: five inputs, another number than it is traced with, logits and scores."""
+
+    def compute(adapter: Adapter, backbone: Backbone) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.cat([images(adapter), images(adapter), images(adapter)])[:5]
+        logits = served(adapter, backbone, x)
+        softmax = adapter.manifest.head.activation == "softmax"
+        return x, logits, logits.softmax(1) if softmax else logits.sigmoid()
+
+    return compute

@@ -46,6 +46,7 @@ def test_the_description_has_what_a_program_needs_and_the_readme_what_a_person_n
     assert found["backbone"] == {"name": "test_resnet", "fingerprint": backbone.fingerprint}
     assert found["preprocessing"] == adapter.manifest.preprocessing.model_dump(mode="json")
     assert found["temperature_applied"] == 2.0
+    assert found["notes"] == ["mind the gap"]
     readme = (tmp_path / "README.md").read_text("utf-8")
     assert backbone.fingerprint in readme
     assert "```python\nload()\n```" in readme
