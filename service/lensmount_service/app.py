@@ -25,6 +25,7 @@ from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
 from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.exports import Exports
 from lensmount_service.web import problems
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,8 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work."""
     decoders = ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode")
     admissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit")
-    context = AppContext(engine, catalog, metrics, settings, training, decoders, admissions)
+    exports = Exports(settings.state / "exports", catalog, settings.export_bytes)
+    context = AppContext(engine, catalog, metrics, settings, training, exports, decoders, admissions)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +60,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
             training.stopping.set()
             training.datasets.close()
             await asyncio.to_thread(engine.stop, settings.drain_timeout_s)
+        exports.close()
         decoders.shutdown(cancel_futures=True)
         admissions.shutdown(cancel_futures=True)
 

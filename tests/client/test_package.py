@@ -41,6 +41,7 @@ NOT_ERRORS = {
     "DatasetWarning",
     "Datasets",
     "DownloadedFile",
+    "Export",
     "Gate",
     "Health",
     "ImportReport",

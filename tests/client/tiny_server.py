@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.client.tiny_training import HangUp, TinyTraining
-from tests.client.wire import FINGERPRINT, MANIFEST, digest_of, problem
+from tests.client.wire import FINGERPRINT, MANIFEST, digest_of, problem, stored_zip
 
 
 class TinyServer:
@@ -65,6 +65,11 @@ class TinyServer:
                 return 200, self.identity(name, int(version)) | document, {}
             case "GET", ["adapters", name, "file"]:
                 content = self.files[name][int(query.get("version", len(self.files[name]))) - 1]
+                return 200, content, {"ETag": f'"{digest_of(content)}"'}
+            case "GET", ["adapters", name, "export"]:
+                if query["to"] == "lycoris":
+                    return problem(422, "export_not_possible", "lycoris: found a batch norm. Fix: export to timm")
+                content = stored_zip(**{"lensmount.json": '{"notes": ["mind the gap"]}', "model.bin": query["to"]})
                 return 200, content, {"ETag": f'"{digest_of(content)}"'}
             case "DELETE", ["adapters", name, *_]:
                 del self.files[name]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from typing import Any
 
 FINGERPRINT = "sha256:" + "f" * 64
@@ -10,6 +12,15 @@ FINGERPRINT = "sha256:" + "f" * 64
 
 def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def stored_zip(**files: str) -> bytes:
+    """A zip of uncompressed files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
 
 
 def problem(status: int, code: str, detail: str) -> tuple[int, Any, dict[str, str]]:

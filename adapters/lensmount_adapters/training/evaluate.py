@@ -12,10 +12,10 @@ from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.adapter.backbone_of import backbone_of
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
-from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
 from lensmount_adapters.data.split import few_shot, split_folder
@@ -64,7 +64,7 @@ def evaluate(
     require_classes(manifest)
     folder, samples = read_samples(manifest, data, split)
     if backbone is None:
-        backbone = load_backbone(manifest.backbone.name, _weights(manifest, weights), device)
+        backbone = backbone_of(manifest, weights, device)
     admitted = admit(raw, backbone)
     logits = serve(admitted, backbone, folder, samples, on_progress)
     scores = probabilities(manifest.head, logits)
@@ -153,13 +153,3 @@ def serve(
         )
     finally:
         swapper.unmount()
-
-
-def _weights(manifest: Manifest, asked: str | Path | None) -> str | Path | None:
-    """The weights asked for, or those of the record. Admission compares fingerprints in either case."""
-    recorded = manifest.training.get("weights")
-    if asked is None and isinstance(recorded, str):
-        asked = recorded
-    if asked is None or str(asked).startswith(("hub", "pypi", "random:")):
-        return asked
-    return Path(asked)

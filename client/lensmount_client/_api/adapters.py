@@ -13,6 +13,7 @@ from lensmount_client._types.results import (
     AdapterId,
     AdapterInfo,
     Alias,
+    DownloadedFile,
     Imported,
     ImportedModule,
     ImportReport,
@@ -22,6 +23,8 @@ from lensmount_client._types.results import (
 BYTES = "application/octet-stream"
 IMPORT_S = 600.0  # a conversion takes seconds; it waits for those before it
 MAX_SOURCE = 1024  # characters
+EXPORT_S = 600.0  # the server's own limit
+MAX_EXPORT_BYTES = 16 * 2**30
 
 
 def list_adapters() -> Call[list[AdapterInfo]]:
@@ -108,6 +111,19 @@ def pull(name: str, version: int | None, download: Download) -> Call[AdapterFile
 
     params = {} if version is None else {"version": checked_version(version)}
     return Call("GET", f"{_adapter_path(name)}/file", read, params=params, sink=download)
+
+
+def export(name: str, to: str, version: int | None, download: Download) -> Call[DownloadedFile]:
+    """A zip, which the server makes in seconds or minutes."""
+    params: dict[str, str | int] = {"to": to}
+    if version is not None:
+        params["version"] = checked_version(version)
+
+    def read(response: Response) -> DownloadedFile:
+        return download.finish(etag_of(response), response.request_id)
+
+    path = f"{_adapter_path(name)}/export"
+    return Call("GET", path, read, params=params, sink=download, limit_bytes=MAX_EXPORT_BYTES, read_s=EXPORT_S)
 
 
 def delete(name: str, version: int | None) -> Call[None]:

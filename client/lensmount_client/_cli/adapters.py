@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,6 +163,44 @@ def pull(
         print_json(jsonable(pulled) | {"path": str(pulled.path)})
     else:
         print_line(f"{pulled.path}  {file_size(pulled.size_bytes)}  {pulled.digest}")
+
+
+@app.command()
+@with_options
+def export(
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A name on the server, or a .safetensors file here.")
+    ],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="peft, lycoris, timm, onnx, openvino or torchscript.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="A new folder; by default NAME-FORMAT here.")
+    ] = None,
+    version: Version = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="For a FILE: the backbone's weights, FILE, hub or random:SEED."),
+    ] = None,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Write an adapter in the format of another tool, with the same logits. A FILE needs the extra torch here."""
+    if what.endswith(".safetensors") or Path(what).is_file():
+        if version is not None:
+            raise InvalidInput("found --version with a file, expected a name on the server. Fix: leave --version out")
+        export_file = import_module("lensmount_adapters.cli.export").export_file  # an extra, imported only when used
+        document = export_file(Path(what), to, out, weights, server.json)
+    else:
+        if weights is not None:
+            raise InvalidInput("found --weights with a name, expected a file. Fix: leave --weights out")
+        with server.client() as client:
+            document = jsonable(client.adapters.export(what, to, out, version))
+    document["path"] = str(document["path"])
+    if server.json:
+        print_json(document)
+        return
+    print_line(f"{document['path']}  {', '.join(document['files'])}")
+    for note in document["notes"]:
+        print_line(f"Note: {note}")
 
 
 @app.command()

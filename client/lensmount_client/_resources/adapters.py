@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lensmount_client._api import adapters as endpoints
+from lensmount_client._files.exported import ExportFolder
 from lensmount_client._files.foreign_adapter import foreign_name, packed
 from lensmount_client._files.paths import read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, SendCall
 from lensmount_client._reference import checked_name
-from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo, Alias, Imported, VersionInfo
+from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo, Alias, Export, Imported, VersionInfo
 
 
 class Adapters:
@@ -69,6 +70,15 @@ class Adapters:
         """
         with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
             return self._send(endpoints.pull(name, version, download))
+
+    def export(self, name: str, to: str, out: str | Path | None = None, version: int | None = None) -> Export:
+        """Download it in another tool's format, into a new folder, by default NAME-FORMAT here.
+
+        `to`: peft, lycoris, timm, onnx, openvino or torchscript. Raises ExportNotPossible, which names a format that
+        can hold the adapter, or InvalidInput for a folder with files.
+        """
+        with ExportFolder(_export_folder(name, to, out)) as folder, Download(folder.zip_path) as download:
+            return folder.unpack(self._send(endpoints.export(name, to, version, download)), to)
 
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete one version, or the adapter with all its versions and aliases."""
@@ -125,6 +135,12 @@ class AsyncAdapters:
         with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
             return await self._send(endpoints.pull(name, version, download))
 
+    async def export(self, name: str, to: str, out: str | Path | None = None, version: int | None = None) -> Export:
+        """See `Adapters.export`."""
+        with ExportFolder(_export_folder(name, to, out)) as folder, Download(folder.zip_path) as download:
+            zipped = await self._send(endpoints.export(name, to, version, download))
+            return await asyncio.to_thread(folder.unpack, zipped, to)
+
     async def delete(self, name: str, version: int | None = None) -> None:
         """See `Adapters.delete`."""
         return await self._send(endpoints.delete(name, version))
@@ -157,6 +173,10 @@ def _import_call(
     content = packed(Path(path), labels, None if head is None else Path(head))
     origin = str(path) if source is None else source
     return endpoints.import_(name, content, preprocessing=rule, source=origin, dry_run=dry_run)
+
+
+def _export_folder(name: str, to: str, out: str | Path | None) -> Path:
+    return Path(f"{checked_name(name)}-{checked_name(to, 'format')}") if out is None else Path(out)
 
 
 def _push_call(path: str | Path, name: str | None) -> Call[AdapterId]:

@@ -145,6 +145,16 @@ class Imported:
     report: ImportReport
 
 
+class Export:
+    """An adapter in the format of another tool: a folder, its files, and what to know about them."""
+
+    path: Path
+    to: str
+    digest: str  # of the zip that the server sent
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Health:
     """The server is ready for requests. `report` is its complete response."""

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Iterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
 from lensmount_service.routes.imports import as_foreign
+from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Catalog, Publish
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Entry, Version
 from lensmount_service.web.bodies import read_multipart, read_raw
+from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form
 from lensmount_service.web.schemas import (
     AdapterDetail,
@@ -29,6 +33,8 @@ from lensmount_service.web.schemas import (
     BackboneInfo,
     VersionDetail,
 )
+
+CHUNK_BYTES = 2**18
 
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
@@ -126,6 +132,29 @@ async def get_file(
     return Response(data, media_type="application/octet-stream", headers=headers)
 
 
+@router.get("/{name}/export", response_class=Response, summary="Download it in the format of another tool")
+async def get_export(
+    context: Context,
+    request: Request,
+    name: str,
+    to: Annotated[str, Query(max_length=40, description="peft, lycoris, timm, onnx, openvino or torchscript")],
+    version: Annotated[int | None, Query(ge=1, le=999_999_999)] = None,
+) -> Response:
+    """A zip, which has the adapter's logits divided by its temperature. Its README.md says how to load it.
+
+    The first request for an adapter in a format takes seconds, and exports are made one after the other.
+    """
+    async with deadline(request, MAX_REQUEST_TIMEOUT_S):
+        snapshot = await asyncio.to_thread(context.catalog.resolve, Reference(name, version))
+        exported = await context.exports.open(snapshot, to)
+    headers = {
+        "ETag": f'"{exported.digest}"',
+        "Content-Length": str(exported.size_bytes),
+        "Content-Disposition": f'attachment; filename="{snapshot.version.name}-{to}.zip"',
+    }
+    return StreamingResponse(_chunks(exported.file), media_type="application/zip", headers=headers)
+
+
 @router.get("/{name}/versions/{version}", summary="One version")
 async def get_version(context: Context, name: str, version: VersionNumber) -> VersionDetail:
     stored = await asyncio.to_thread(context.catalog.version, Reference(name, version))
@@ -151,6 +180,14 @@ async def put_alias(context: Context, name: str, alias: str, target: AliasTarget
 @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
 async def delete_alias(context: Context, name: str, alias: str) -> None:
     await asyncio.to_thread(context.catalog.delete_alias, name, alias)
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The bytes of an open file, from its start; a slow client takes no more than one chunk of memory."""
+    with file:
+        file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 async def _upload(

@@ -18,6 +18,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.settings import Settings
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.exports import Exports
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class AppContext:
     metrics: Metrics
     settings: Settings
     training: Training
+    exports: Exports
     decoders: Executor
     admissions: Executor
 

@@ -144,3 +144,25 @@ def test_preprocessing_that_is_no_object_is_refused_with_an_example(rule: str, l
     assert code != 0
     assert '{"resize": "squash"}' in error.replace("\n", " ")
     assert lensmount("adapters", "import", str(path), "--preprocessing", '{"resize": "squash"}')[0] == 0
+
+
+def test_export_writes_a_folder_and_prints_the_notes(lensmount: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    assert lensmount("adapters", "export", "malaria", "--to", "timm", "--out", str(out)) == (
+        0,
+        f"{out}  lensmount.json, model.bin\nNote: mind the gap\n",
+        "",
+    )
+    again = lensmount("adapters", "export", "malaria", "--to", "timm", "--out", str(out))
+    assert again[0] == 2
+    assert "Fix: choose another with --out" in again[2]
+    document = json.loads(lensmount("adapters", "export", "malaria", "--to", "peft", "--out", f"{out}2", "--json")[1])
+    assert (document["path"], document["to"], document["notes"]) == (f"{out}2", "peft", ["mind the gap"])
+
+
+def test_export_of_a_file_or_of_a_name_has_its_own_options(lensmount: Any, adapter_file: Path) -> None:
+    code, _, err = lensmount("adapters", "export", str(adapter_file), "--to", "peft", "--version", "2")
+    assert (code, "Fix: leave --version out" in err) == (2, True)
+    code, _, err = lensmount("adapters", "export", "malaria", "--to", "peft", "--weights", "hub")
+    assert (code, "Fix: leave --weights out" in err) == (2, True)

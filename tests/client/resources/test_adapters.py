@@ -11,7 +11,15 @@ import httpx
 import pytest
 from tests.client.wire import digest_of
 
-from lensmount_client import AdapterMismatch, AdapterNotFound, AsyncClient, Client, InvalidInput
+from lensmount_client import (
+    AdapterMismatch,
+    AdapterNotFound,
+    AsyncClient,
+    Client,
+    Export,
+    ExportNotPossible,
+    InvalidInput,
+)
 
 
 def test_list_and_get_return_all_that_the_server_knows(server: Any) -> None:
@@ -143,3 +151,27 @@ def test_import_refuses_a_name_that_no_adapter_may_have(server: Any, tmp_path: P
 
     with Client(server.url) as client, pytest.raises(InvalidInput, match="adapter name"):
         client.adapters.import_(path)
+
+
+def test_export_unpacks_what_the_server_sends_by_both_clients(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def exported() -> Export:
+        async with AsyncClient(server.url) as client:
+            return await client.adapters.export("malaria", "peft", tmp_path / "there")
+
+    monkeypatch.chdir(tmp_path)
+    with Client(server.url) as client:
+        here = client.adapters.export("malaria", "timm")
+        with pytest.raises(ExportNotPossible, match="Fix: export to timm"):
+            client.adapters.export("malaria", "lycoris")
+    there = asyncio.run(exported())
+
+    assert (here.path, here.files, here.notes) == (
+        Path("malaria-timm"),
+        ("lensmount.json", "model.bin"),
+        ("mind the gap",),
+    )
+    assert (tmp_path / "malaria-timm" / "model.bin").read_text() == "timm"
+    assert (there.path / "model.bin").read_text() == "peft"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["malaria-timm", "there"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,3 +159,19 @@ def test_an_adapter_for_another_backbone_is_listed_but_not_served(
             assert client.get("/adapters/cells").json()["status"] == "backbone_mismatch"
             refused = client.post("/predict?adapter=cells", content=make_png())
             assert (refused.status_code, refused.json()["code"]) == (409, "backbone_mismatch")
+
+
+def test_an_export_is_a_zip_with_its_digest_and_an_unknown_format_is_refused(client: TestClient) -> None:
+    answer = client.get("/adapters/cells/export?to=timm")
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/zip")
+    assert answer.headers["ETag"] == f'"sha256:{hashlib.sha256(answer.content).hexdigest()}"'
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    assert 'filename="cells-timm.zip"' in answer.headers["Content-Disposition"]
+    names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+    assert names == ["README.md", "config.json", "lensmount.json", "model.safetensors"]
+    refused = client.get("/adapters/cells/export?to=tensorflow")
+    assert (refused.status_code, refused.json()["code"]) == (422, "export_not_possible")
+    assert "expected peft, lycoris, timm" in refused.json()["detail"]
+    assert client.get("/adapters/none/export?to=peft").status_code == 404
+    assert client.get("/adapters/cells/export").json()["code"] == "invalid_request"
