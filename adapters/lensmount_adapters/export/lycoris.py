@@ -17,6 +17,7 @@ from lensmount_adapters.export.merged import merged_tensors
 from lensmount_adapters.export.target import GRAPHS, cannot_hold, linear_head, write_description
 
 PREFIX = "lycoris_"
+WITH_FACTORS = (Layer.LINEAR, Layer.CONV)
 WITH_DIFFERENCE = {Layer.LINEAR: ("diff", "diff_b"), Layer.CONV: ("diff", "diff_b"), Layer.NORM: ("w_norm", "b_norm")}
 
 
@@ -71,7 +72,7 @@ def _tensors(adapter: Adapter, backbone: Backbone) -> tuple[dict[str, Tensor], l
     full: list[Delta] = []
     for path, together in by_module.items():
         first = together[0]
-        if len(together) == 1 and isinstance(first, LowRank | Tucker) and first.target.name == f"{path}.weight":
+        if len(together) == 1 and isinstance(first, LowRank | Tucker) and first.target.layer in WITH_FACTORS:
             tensors |= _named(path, _factors(first, alphas[path]))
         else:
             full += together

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import hashlib
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -49,8 +49,12 @@ class Exports:
                 f"found {MAX_WAITING} exports that wait, expected fewer. Fix: try again later", retry_after_s=10
             )
         self._waiting += 1
+        future = self._maker.submit(self._open, snapshot, to)
         try:
-            return await asyncio.wrap_future(self._maker.submit(self._open, snapshot, to))
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_close)  # it may have been made already
+            raise
         finally:
             self._waiting -= 1
 
@@ -90,3 +94,8 @@ class Exports:
                 total += path.stat().st_size
                 if total > self._max_bytes:
                     path.unlink()
+
+
+def _close(unclaimed: Future[ExportedFile]) -> None:
+    if not unclaimed.cancelled() and unclaimed.exception() is None:
+        unclaimed.result().file.close()
