@@ -194,6 +194,7 @@ if TYPE_CHECKING:
         ImportReport,
         Integrity,
         Prediction,
+        PushedAdapter,
         Score,
         VersionInfo,
     )
@@ -334,6 +335,7 @@ __all__ = [
     "PreprocessingMismatch",
     "Problem",
     "ProblemError",
+    "PushedAdapter",
     "QueueFull",
     "RankTooLarge",
     "Replaced",

@@ -26,7 +26,7 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_types.jobs": "DatasetId Gate JobEnd JobEpoch JobError JobEvent JobFile JobInfo JobLog JobProgress JobResult "
     "JobState Replaced",
     "_types.results": "AdapterFile AdapterId AdapterInfo Alias Backbone DownloadedFile Export Health Imported "
-    "ImportedModule ImportReport Integrity Prediction Score VersionInfo",
+    "ImportedModule ImportReport Integrity Prediction PushedAdapter Score VersionInfo",
     "_version": "__version__",
 }
 

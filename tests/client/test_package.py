@@ -66,6 +66,7 @@ NOT_ERRORS = {
     "Segmentation",
     "Outcome",
     "Prediction",
+    "PushedAdapter",
     "Problem",
     "Replaced",
     "RetryPolicy",

@@ -13,6 +13,7 @@ from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import load_head
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
+from lensmount_adapters.adapter.precision import rounding_between
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import Delta
@@ -43,11 +44,8 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
 
 
 def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
-    if manifest.backbone != backbone.ref:
-        raise BackboneMismatch(
-            f"found an adapter for {manifest.backbone.name} ({manifest.backbone.fingerprint[:19]}...), expected "
-            f"{backbone.name} ({backbone.fingerprint[:19]}...). Fix: serve it on its own backbone or train it again"
-        )
+    if not backbone.fits(manifest.backbone):
+        raise mismatch(manifest, backbone)
     if type(manifest.preprocessing) is not type(backbone.preprocessing):
         raise AdapterInvalid(
             f"preprocessing: found a {type(manifest.preprocessing).__name__} ({manifest.preprocessing}), expected a "
@@ -82,6 +80,28 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
             "features",
             code="head_mismatch",
         )
+
+
+def mismatch(manifest: Manifest, backbone: Backbone) -> BackboneMismatch:
+    """Why the adapter does not fit the backbone, and what helps: other weights, another precision, another network."""
+    made_for, rounding = manifest.backbone, rounding_between(manifest, backbone)
+    if made_for.fingerprint == backbone.fingerprint:
+        return BackboneMismatch(
+            f"found an adapter for {made_for.name}, another network with the weights of {backbone.name}, expected "
+            f"{backbone.name}. Fix: serve it on {made_for.name} with these weights"
+        )
+    found = f"found an adapter for {made_for.name} ({made_for.fingerprint[:19]}...)"
+    expected = f"expected {backbone.name} ({backbone.fingerprint[:19]}...)"
+    if rounding is not None:
+        rounded, precise = ("those here", "its own") if rounding.here else ("its own", "those here")
+        return BackboneMismatch(
+            f"{found}, {expected}: the same weights, {rounded} are {precise} rounded to {rounding.dtype}. Fix: accept "
+            "the difference with `lensmount adapters push FILE --accept-rounded-backbone`, which measures it, or load "
+            "the weights that the adapter was made for"
+        )
+    of_half = next((word for word, own in backbone.rounded_fingerprints.items() if own == backbone.fingerprint), None)
+    hint = f"load the weights as they were before they were stored in {of_half}, " if of_half else ""
+    return BackboneMismatch(f"{found}, {expected}. Fix: {hint}serve it on its own backbone or train it again")
 
 
 def _check_limits(manifest: Manifest, backbone: Backbone, limits: Limits) -> None:

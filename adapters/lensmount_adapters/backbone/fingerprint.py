@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 
 import torch
@@ -16,8 +17,13 @@ from lensmount_adapters.strict import Strict
 
 def fingerprint_of(module: nn.Module) -> str:
     """Return the SHA-256 over name, dtype, shape and bytes of every floating-point tensor, before any cast."""
+    return fingerprint_of_tensors(float_tensors(module))
+
+
+def fingerprint_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the fingerprint of a module with these floating-point tensors."""
     hasher = hashlib.sha256()
-    for name, tensor in sorted(float_tensors(module).items()):
+    for name, tensor in sorted(tensors.items()):
         hasher.update(f"{name} {tensor.dtype} {list(tensor.shape)} {tensor_digest(tensor)}\n".encode())
     return f"sha256:{hasher.hexdigest()}"
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 
+import timm
 import torch
 from timm.layers import RmsNorm, RmsNorm2d
 from torch import Tensor, nn
 
 from lensmount_adapters.backbone import weights as weight_sources
-from lensmount_adapters.backbone.fingerprint import BackboneRef, fingerprint_of, float_tensors, tensor_digest
+from lensmount_adapters.backbone.fingerprint import (
+    BackboneRef,
+    fingerprint_of,
+    fingerprint_of_tensors,
+    float_tensors,
+    tensor_digest,
+)
+from lensmount_adapters.backbone.names import architecture_of
 from lensmount_adapters.backbone.pristine import Clones, Pristine, Unwritten
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.errors import BackboneError, IntegrityError
@@ -49,6 +58,34 @@ class Backbone:
     @property
     def ref(self) -> BackboneRef:
         return BackboneRef(name=self.name, fingerprint=self.fingerprint)
+
+    def fits(self, made_for: BackboneRef) -> bool:
+        """Return True if an adapter for `made_for` computes here what it was trained to.
+
+        The fingerprint decides, whatever the name. Only the name of another timm architecture does not fit: some of
+        them share their tensors and compute otherwise, such as a ViT with GELU and one with QuickGELU.
+        """
+        if made_for.fingerprint != self.fingerprint or made_for.name == self.name:
+            return made_for.fingerprint == self.fingerprint
+        other = architecture_of(made_for.name)
+        return other == architecture_of(self.name) or not timm.is_model(other)
+
+    @cached_property
+    def rounded_fingerprints(self) -> Mapping[str, str]:
+        """The fingerprints of these weights rounded to float16 and bfloat16, by the name of the dtype.
+
+        They recognise the same weights that were stored in another precision. Empty unless the weights are resident in
+        float32.
+        """
+        if self.dtype is not torch.float32:
+            return {}
+        originals = self.originals()
+        return {
+            str(dtype).removeprefix("torch."): fingerprint_of_tensors(
+                {name: tensor.to(dtype).to(tensor.dtype) for name, tensor in originals.items()}
+            )
+            for dtype in (torch.float16, torch.bfloat16)
+        }
 
     @property
     def device(self) -> torch.device:

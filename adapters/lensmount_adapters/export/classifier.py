@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.merged import merged_module
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.weights import config_of
-from lensmount_adapters.export.merged import merged_module
 from lensmount_adapters.export.target import GRAPHS, cannot_hold, linear_head
 
 TOLERANCE = 1e-4  # of the largest logit: how far timm's logits may be from the adapter's on one random image

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.merged import merged_tensors
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
-from lensmount_adapters.export.merged import merged_tensors
 from lensmount_adapters.export.target import GRAPHS, cannot_hold, linear_head, write_description
 
 PREFIX = "lycoris_"
@@ -100,7 +100,8 @@ def _differences(deltas: list[Delta], adapter: Adapter, backbone: Backbone) -> d
     names = [delta.target.name for delta in deltas]
     for delta in deltas:
         _check_target(delta.target, backbone.targets)
-    merged, bases = merged_tensors(adapter, backbone), backbone.base(names)
+    bases = backbone.base(delta.target.name for delta in adapter.deltas)
+    merged = merged_tensors(adapter, bases, backbone.device)
     tensors: dict[str, Tensor] = {}
     for path, layer in {delta.target.module: delta.target.layer for delta in deltas}.items():
         for part, word in zip(("weight", "bias"), WITH_DIFFERENCE[layer], strict=True):

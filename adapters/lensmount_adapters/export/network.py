@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.adapter.adapter import ORIENTATIONS, Adapter
+from lensmount_adapters.adapter.merged import merged_module
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.export.merged import merged_module
 from lensmount_adapters.inputs.images import orient
 
 INPUT, OUTPUTS = "images", ("logits", "scores")

@@ -16,6 +16,7 @@ from torch import Tensor
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
 from lensmount_adapters.metrics.scored import ScoredPart
@@ -155,6 +156,7 @@ def _record(loop: TrainingLoop, interrupted: bool) -> dict[str, Any]:
         **loop.objective.record(),
         "hyper_parameters": config.hyper_parameters(),
         "weights": config.weights,
+        ROUNDED: dict(loop.backbone.rounded_fingerprints),
         "epochs": {"asked": loop.epochs, "run": len(loop.history), "best": loop.best_epoch},
         "interrupted": interrupted,
         "history": [asdict(record) for record in loop.history],

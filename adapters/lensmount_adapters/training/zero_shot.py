@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lensmount_adapters.adapter.file import write_adapter
 from lensmount_adapters.adapter.manifest import Manifest, check_name
+from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.dtypes import FLOAT32
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
@@ -45,7 +46,11 @@ def write_zero_shot(
         preprocessing=backbone.preprocessing,
         labels=tuple(prompts.classes),
         head=head.spec,
-        training={"weights": weights, "prompts": prompts.model_dump(mode="json")},
+        training={
+            "weights": weights,
+            ROUNDED: dict(backbone.rounded_fingerprints),
+            "prompts": prompts.model_dump(mode="json"),
+        },
         license=license,
         description=description,
     )

@@ -10,13 +10,13 @@ from lensmount_client._http.response import Response
 from lensmount_client._reference import Reference, checked_name, checked_version
 from lensmount_client._types.results import (
     AdapterFile,
-    AdapterId,
     AdapterInfo,
     Alias,
     DownloadedFile,
     Imported,
     ImportedModule,
     ImportReport,
+    PushedAdapter,
     VersionInfo,
 )
 
@@ -53,15 +53,17 @@ def get_version(name: str, version: int) -> Call[VersionInfo]:
     return Call("GET", f"{_adapter_path(name)}/versions/{checked_version(version)}", read)
 
 
-def push(name: str, content: bytes, digest: str) -> Call[AdapterId]:
-    """`digest` is that of `content`. The server must return the same."""
+def push(name: str, content: bytes, digest: str, *, accept_rounded_backbone: bool = False) -> Call[PushedAdapter]:
+    """`digest` is that of `content`. The server must return the same, unless it may change the file and says so."""
 
-    def read(response: Response) -> AdapterId:
-        pushed = read_adapter_id(JsonFields.of(response))
-        Reference(name, digest=digest).check(pushed, response.request_id)
-        return pushed
+    def read(response: Response) -> PushedAdapter:
+        fields = JsonFields.of(response)
+        pushed, note = read_adapter_id(fields), fields.string_or_none("note")
+        Reference(name, digest=digest if note is None else None).check(pushed, response.request_id)
+        return PushedAdapter(pushed.name, pushed.version, pushed.digest, note)
 
-    return Call("PUT", _adapter_path(name), read, content=content, content_type=BYTES)
+    params = {"accept_rounded_backbone": "true"} if accept_rounded_backbone else {}
+    return Call("PUT", _adapter_path(name), read, params=params, content=content, content_type=BYTES)
 
 
 def import_(name: str, content: bytes, *, preprocessing: str | None, source: str, dry_run: bool) -> Call[Imported]:

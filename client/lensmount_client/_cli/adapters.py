@@ -55,16 +55,25 @@ def push(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name on the server; by default that of the file.")
     ] = None,
+    accept_rounded_backbone: Annotated[
+        bool,
+        typer.Option(
+            "--accept-rounded-backbone",
+            help="Also take one that was made for the server's weights in another precision, and say what it changes.",
+        ),
+    ] = False,
     *,
     server: ServerOptions,
 ) -> None:
     """Upload an adapter. Uploading the same bytes again does not make a new version."""
     with server.client() as client:
-        pushed = client.adapters.push(file, name)
+        pushed = client.adapters.push(file, name, accept_rounded_backbone=accept_rounded_backbone)
     if server.json:
-        print_json(jsonable(pushed))
+        print_json({word: value for word, value in jsonable(pushed).items() if value is not None})
     else:
         print_line(f"{pushed.name}@{pushed.version}  {pushed.digest}")
+        if pushed.note:
+            print_line(f"Note: {pushed.note}")
 
 
 @app.command("import")

@@ -19,7 +19,15 @@ from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, SendCall
 from lensmount_client._reference import checked_name
-from lensmount_client._types.results import AdapterFile, AdapterId, AdapterInfo, Alias, Export, Imported, VersionInfo
+from lensmount_client._types.results import (
+    AdapterFile,
+    AdapterInfo,
+    Alias,
+    Export,
+    Imported,
+    PushedAdapter,
+    VersionInfo,
+)
 
 
 class Adapters:
@@ -36,12 +44,16 @@ class Adapters:
         """One version with its manifest. Raises VersionNotFound, or VersionDeleted."""
         return self._send(endpoints.get_version(name, version))
 
-    def push(self, path: str | Path, name: str | None = None) -> AdapterId:
+    def push(
+        self, path: str | Path, name: str | None = None, *, accept_rounded_backbone: bool = False
+    ) -> PushedAdapter:
         """Upload a file, by default under its own name without the suffix. The same bytes make no second version.
 
+        With `accept_rounded_backbone`, an adapter that was made for the server's weights in another precision is
+        changed into one for the server's; `note` says how much its logits change.
         Raises AdapterRejected if the server rejects the adapter, AdapterMismatch if it received different bytes.
         """
-        return self._send(_push_call(path, name))
+        return self._send(_push_call(path, name, accept_rounded_backbone))
 
     def import_(
         self,
@@ -111,9 +123,11 @@ class AsyncAdapters:
         """See `Adapters.version`."""
         return await self._send(endpoints.get_version(name, version))
 
-    async def push(self, path: str | Path, name: str | None = None) -> AdapterId:
+    async def push(
+        self, path: str | Path, name: str | None = None, *, accept_rounded_backbone: bool = False
+    ) -> PushedAdapter:
         """See `Adapters.push`."""
-        return await self._send(await asyncio.to_thread(_push_call, path, name))
+        return await self._send(await asyncio.to_thread(_push_call, path, name, accept_rounded_backbone))
 
     async def import_(
         self,
@@ -179,7 +193,8 @@ def _export_folder(name: str, to: str, out: str | Path | None) -> Path:
     return Path(f"{checked_name(name)}-{checked_name(to, 'format')}") if out is None else Path(out)
 
 
-def _push_call(path: str | Path, name: str | None) -> Call[AdapterId]:
+def _push_call(path: str | Path, name: str | None, accept_rounded_backbone: bool) -> Call[PushedAdapter]:
     name = checked_name(Path(path).stem if name is None else name)
     content = read_file(path)
-    return endpoints.push(name, content, f"sha256:{hashlib.sha256(content).hexdigest()}")
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return endpoints.push(name, content, digest, accept_rounded_backbone=accept_rounded_backbone)

@@ -19,6 +19,13 @@ class AdapterId:
 
 
 @dataclass(frozen=True)
+class PushedAdapter(AdapterId):
+    """A version that was pushed. `note` says what the server changed in the file and what that costs, if anything."""
+
+    note: str | None = None
+
+
+@dataclass(frozen=True)
 class Backbone:
     """The network in memory. The fingerprint covers all its weights."""
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
@@ -28,6 +29,7 @@ from lensmount_service.web.schemas import (
     AdapterInfo,
     AdapterList,
     AdapterRef,
+    AdapterUploaded,
     AliasInfo,
     AliasTarget,
     BackboneInfo,
@@ -51,7 +53,8 @@ async def list_adapters(context: Context) -> AdapterList:
 @router.put(
     "/{name}",
     status_code=201,
-    responses={200: {"model": AdapterRef, "description": "The latest version already has these bytes."}},
+    response_model_exclude_none=True,
+    responses={200: {"model": AdapterUploaded, "description": "The latest version already has these bytes."}},
     openapi_extra=adapter_body(),
     summary="Upload an adapter",
 )
@@ -62,9 +65,13 @@ async def put_adapter(
     response: Response,
     job: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None,
     alias: str | None = None,
+    accept_rounded_backbone: bool = False,
     lease: Annotated[str | None, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")] = None,
-) -> AdapterRef:
+) -> AdapterUploaded:
     """Send the raw safetensors file as the body. It is checked before anything is stored; a refusal changes nothing.
+
+    `accept_rounded_backbone`: a file for the same weights in another precision becomes one for the weights here. Its
+    digest is then another one, and `note` says how much the logits change.
 
     `job` and `alias` are for workers and need the header Lensmount-Lease. The version, its alias and the end of the
     job are then one transaction, and a job publishes at most once.
@@ -77,7 +84,8 @@ async def put_adapter(
         )
     data = await read_raw(request, context.settings.max_adapter_bytes)
     if job is None or lease is None:
-        return await _upload(context.catalog, name, data, response)
+        accept = accept_rounded_backbone
+        return await _upload(context.catalog, name, data, response, accept_rounded_backbone=accept)
     publish = partial(context.training.publisher.publish, job, lease, alias)
     return await _upload(context.catalog, name, data, response, publish)
 
@@ -85,11 +93,12 @@ async def put_adapter(
 @router.post(
     "",
     status_code=201,
-    responses={200: {"model": AdapterRef, "description": "The latest version already has these bytes."}},
+    response_model_exclude_none=True,
+    responses={200: {"model": AdapterUploaded, "description": "The latest version already has these bytes."}},
     openapi_extra=adapter_form(),
     summary="Upload an adapter as a form",
 )
-async def post_adapter(context: Context, request: Request, response: Response) -> AdapterRef:
+async def post_adapter(context: Context, request: Request, response: Response) -> AdapterUploaded:
     """Send a multipart form with the part `file` and optionally the field `name` (default: the manifest's name)."""
     parts, fields = await read_multipart(request, context.settings.max_adapter_bytes + 64 * 1024, 1)
     if unknown := fields.keys() - {"name"}:
@@ -191,16 +200,24 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 async def _upload(
-    catalog: Catalog, name: str, data: bytes, response: Response, publish: Publish | None = None
-) -> AdapterRef:
+    catalog: Catalog,
+    name: str,
+    data: bytes,
+    response: Response,
+    publish: Publish | None = None,
+    *,
+    accept_rounded_backbone: bool = False,
+) -> AdapterUploaded:
+    upload = partial(catalog.upload, accept_rounded_backbone=accept_rounded_backbone)
     try:
-        version, created = await asyncio.to_thread(catalog.upload, name, data, publish)
+        version, created = await asyncio.to_thread(upload, name, data, publish)
     except AdapterError as error:
         raise await asyncio.to_thread(as_foreign, error, data) from error
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{version.digest}"'
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"
-    return _ref(version)
+    note = note_of(version.manifest) if accept_rounded_backbone else None
+    return AdapterUploaded(**_ref(version).model_dump(), note=note)
 
 
 def _ref(version: Version) -> AdapterRef:

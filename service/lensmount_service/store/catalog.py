@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.adapter.admission import admit, mismatch
 from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.adapter.rebind import rebound
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.runners.runner import Runner
@@ -61,12 +62,17 @@ class Catalog:
         self._writing = threading.Lock()  # no delete between the insert of a row and the check that its file exists
         self._observing = threading.Lock()  # the metrics show the sum that was computed last
 
-    def upload(self, name: str, data: bytes, publish: Publish | None = None) -> tuple[Version, bool]:
+    def upload(
+        self, name: str, data: bytes, publish: Publish | None = None, *, accept_rounded_backbone: bool = False
+    ) -> tuple[Version, bool]:
         """Check, store and publish an adapter. Returns its version, and True if the version is new.
 
-        A refusal changes nothing that is served. `publish` inserts the row, by default `Registry.publish`.
+        A refusal changes nothing that is served. `publish` inserts the row, by default `Registry.publish`. With
+        `accept_rounded_backbone`, a file for the same weights in another precision becomes one for the weights here.
         """
         require_name(name)
+        if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
+            data = moved.data
         adapter = admit(data, self.backbone, self.limits)
         self._blobs.put(data)
         with self._writing:
@@ -83,18 +89,15 @@ class Catalog:
     def resolve(self, reference: Reference) -> Snapshot:
         """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
         version = self._registry.resolve(reference)
-        if version.manifest.backbone != self.backbone.ref:
-            raise BackboneMismatch(
-                f"{version.name!r} version {version.version} was made for {version.manifest.backbone.name}, "
-                f"but this server runs {self.backbone.name}. "
-                f"Fix: start a server with --backbone {version.manifest.backbone.name}"
-            )
+        if not self.backbone.fits(version.manifest.backbone):
+            why = mismatch(version.manifest, self.backbone)
+            raise BackboneMismatch(f"{version.name!r} version {version.version}: {why}")
         return Snapshot(version, self._cache.get(version.digest))
 
     def resolve_cached(self, reference: Reference) -> Snapshot | None:
         """The result of `resolve` if all of it is in memory, or None. Never blocks, so an event loop may call it."""
         version = self._registry.resolve_cached(reference)
-        if version is None or version.manifest.backbone != self.backbone.ref:
+        if version is None or not self.backbone.fits(version.manifest.backbone):
             return None
         adapter = self._cache.find(version.digest)
         return None if adapter is None else Snapshot(version, adapter)
@@ -133,7 +136,7 @@ class Catalog:
         self._registry.delete_alias(name, alias)
 
     def status(self, version: Version) -> str:
-        return "ready" if version.manifest.backbone == self.backbone.ref else "backbone_mismatch"
+        return "ready" if self.backbone.fits(version.manifest.backbone) else "backbone_mismatch"
 
     def tier(self, version: Version) -> str:
         """Where a version is: hot or merged (merged weights in memory), memory (factors in memory), file or remote."""

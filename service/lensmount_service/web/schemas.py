@@ -17,6 +17,12 @@ class AdapterRef(BaseModel):
     digest: str = Field(examples=[_DIGEST])
 
 
+class AdapterUploaded(AdapterRef):
+    """The version that an upload made, or the latest one if that has the same bytes."""
+
+    note: str | None = Field(default=None, description="What was changed in the file, and what that costs.")
+
+
 class BackboneInfo(BaseModel):
     name: str = Field(examples=["tf_efficientnet_lite0"])
     fingerprint: str = Field(examples=[_DIGEST])

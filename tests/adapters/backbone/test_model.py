@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lensmount_adapters import Backbone, load_backbone
+from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.backbone.target import Layer
 
 NAME = "test_efficientnet"
@@ -101,3 +102,19 @@ def test_the_originals_are_copied_whatever_is_mounted_and_no_clone_is_kept(small
 
     assert all(torch.equal(originals[name], tensor) for name, tensor in before.items())
     assert list(backbone.pristine.kept()) == [written]
+
+
+def test_the_fingerprint_decides_what_fits_whatever_the_tag_of_the_weights() -> None:
+    backbone = load_backbone("test_resnet", "random:0")
+    other = load_backbone("test_resnet", "random:1")
+
+    assert backbone.fits(BackboneRef(name="test_resnet.r160_in1k", fingerprint=backbone.fingerprint))
+    assert backbone.fits(BackboneRef(name="our-own-name", fingerprint=backbone.fingerprint))
+    assert not backbone.fits(other.ref)
+
+
+def test_another_architecture_with_the_same_tensors_does_not_fit() -> None:
+    """QuickGELU and GELU have no tensors, so both networks have one fingerprint and compute different features."""
+    backbone = load_backbone("vit_tiny_patch16_224", "random:0")
+
+    assert not backbone.fits(BackboneRef(name="vit_small_patch16_224", fingerprint=backbone.fingerprint))

@@ -175,3 +175,22 @@ def test_export_unpacks_what_the_server_sends_by_both_clients(
     assert (tmp_path / "malaria-timm" / "model.bin").read_text() == "timm"
     assert (there.path / "model.bin").read_text() == "peft"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["malaria-timm", "there"]
+
+
+def test_push_takes_another_digest_only_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"weights")
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url.query, "ascii"))
+        note = {"note": "changed by 1e-4"} if asked[-1] else {}
+        return httpx.Response(201, json={"name": "a", "version": 1, "digest": digest_of(b"other")} | note)
+
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        pushed = client.adapters.push(path, accept_rounded_backbone=True)
+        with pytest.raises(AdapterMismatch):
+            client.adapters.push(path)
+
+    assert (pushed.digest, pushed.note) == (digest_of(b"other"), "changed by 1e-4")
+    assert asked == ["accept_rounded_backbone=true", ""]

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import safetensors.torch
+import torch
 from fastapi.testclient import TestClient
 
 if TYPE_CHECKING:
@@ -175,3 +178,38 @@ def test_an_export_is_a_zip_with_its_digest_and_an_unknown_format_is_refused(cli
     assert "expected peft, lycoris, timm" in refused.json()["detail"]
     assert client.get("/adapters/none/export?to=peft").status_code == 404
     assert client.get("/adapters/cells/export").json()["code"] == "invalid_request"
+
+
+def test_an_adapter_for_the_same_weights_in_another_precision_is_accepted_when_asked(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    from lensmount_adapters import Backbone, load_backbone
+
+    whole = load_backbone("resnet10t", "random:0")
+    half = load_backbone("resnet10t", "random:1").module
+    half.load_state_dict({name: tensor.half().float() for name, tensor in whole.tensors.items()}, strict=False)
+    rounded = Backbone("resnet10t", half, whole.preprocessing, torch.float32)
+    data = edited(make_adapter(5), {"training": {"backbone_rounded": dict(whole.rounded_fingerprints)}})
+    with make_parts(rounded) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        refused = client.put("/adapters/new", content=data)
+        accepted = client.put("/adapters/new?accept_rounded_backbone=true", content=data)
+
+        assert (refused.status_code, refused.json()["code"]) == (409, "backbone_mismatch")
+        assert "--accept-rounded-backbone" in refused.json()["detail"]
+        assert accepted.status_code == 201
+        assert "the logits change by" in accepted.json()["note"]
+        assert accepted.json()["digest"] != f"sha256:{hashlib.sha256(data).hexdigest()}"
+        assert client.post("/predict?adapter=new", content=make_png()).status_code == 200
+        assert client.get("/adapters/new").json()["status"] == "ready"
+        again = client.put("/adapters/new?accept_rounded_backbone=true", content=data)
+        assert (again.status_code, again.json()["digest"]) == (200, accepted.json()["digest"])
+
+
+def edited(data: bytes, manifest: dict[str, Any]) -> bytes:
+    """The adapter file with other fields in its manifest."""
+    length = int.from_bytes(data[:8], "little")
+    document = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["lensmount"])
+    saved: bytes = safetensors.torch.save(
+        safetensors.torch.load(data), metadata={"lensmount": json.dumps(document | manifest)}
+    )
+    return saved

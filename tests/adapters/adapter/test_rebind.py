@@ -1,0 +1,72 @@
+"""An adapter moves to the same weights in another precision when asked: its deltas stay, and the change is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lensmount_adapters import Backbone, ExactSwapper, admit, load_backbone, parse_adapter
+from lensmount_adapters.adapter.precision import RECORD
+from lensmount_adapters.adapter.rebind import note_of, rebound
+from lensmount_adapters.errors import BackboneMismatch
+
+
+@pytest.fixture(scope="module")
+def precise() -> Backbone:
+    return load_backbone("test_resnet", "random:0")
+
+
+@pytest.fixture(scope="module")
+def rounded(precise: Backbone) -> Backbone:
+    module = load_backbone("test_resnet", "random:1").module
+    module.load_state_dict({name: tensor.half().float() for name, tensor in precise.tensors.items()}, strict=False)
+    return Backbone(precise.name, module, precise.preprocessing, torch.float32)
+
+
+def logits(data: bytes, backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
+    adapter = admit(data, backbone)
+    swapper = ExactSwapper(backbone)
+    swapper.mount(adapter)
+    found = adapter.image_logits(backbone, x).clone()
+    swapper.unmount()
+    return found
+
+
+@pytest.mark.parametrize("to_precise", [True, False])
+def test_the_refusal_says_how_to_accept_and_the_accepted_file_is_served(
+    to_precise: bool, precise: Backbone, rounded: Backbone, draw_adapter: Any
+) -> None:
+    made_for, here = (rounded, precise) if to_precise else (precise, rounded)
+    parts = draw_adapter(made_for, "lora")
+    parts.manifest["training"] = {RECORD: dict(made_for.rounded_fingerprints)}
+    data = parts.dump()
+    with pytest.raises(BackboneMismatch, match=r"rounded to float16\. Fix: .*--accept-rounded-backbone"):
+        admit(data, here)
+
+    moved = rebound(data, here)
+
+    assert moved is not None
+    x = torch.randn(4, *here.preprocessing.input_shape, generator=torch.Generator().manual_seed(5))
+    before, after = logits(data, made_for, x), logits(moved.data, here, x)
+    change = float((after - before).abs().max() / before.abs().max())
+    assert change / 5 < moved.change < 5 * change  # measured on other inputs
+    file, old = parse_adapter(moved.data), parse_adapter(data)
+    assert file.manifest.backbone == here.ref
+    assert file.manifest.training["rebound"]["backbone"] == made_for.ref.model_dump()
+    assert all(torch.equal(file.tensors[name], tensor) for name, tensor in old.tensors.items())
+    assert f"logits change by {moved.change:.2g}" in str(note_of(file.manifest))
+
+
+def test_a_file_that_fits_stays_and_one_of_other_weights_is_refused(
+    precise: Backbone, rounded: Backbone, draw_adapter: Any
+) -> None:
+    data = draw_adapter(precise, "lora").dump()
+
+    assert rebound(data, precise) is None
+    assert note_of(parse_adapter(data).manifest) is None
+    with pytest.raises(BackboneMismatch, match="Fix: load the weights as they were before they were stored"):
+        rebound(data, rounded)  # the file has no record of rounded fingerprints, so nothing can be proved
+    with pytest.raises(BackboneMismatch, match=r"Fix: serve it on its own backbone or train it again"):
+        rebound(data, load_backbone("test_resnet", "random:1"))
