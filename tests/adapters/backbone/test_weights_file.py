@@ -51,7 +51,7 @@ def test_the_prefix_of_a_wrapper_is_stripped_and_said(
 
 def test_real_wrappers_write_names_that_are_read(model: nn.Module, plain: str, tmp_path: Path) -> None:
     wrapped = {
-        "compiled": nn.Module.state_dict(torch.compile(model)),  # type: ignore[arg-type]  # an OptimizedModule
+        "compiled": dict(torch.compile(model).state_dict()),  # type: ignore[attr-defined]  # an OptimizedModule
         "averaged": torch.optim.swa_utils.AveragedModel(model).state_dict(),
         "parallel": nn.DataParallel(model).state_dict(),
     }
