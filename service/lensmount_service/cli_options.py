@@ -24,7 +24,7 @@ HELP = {
     "token": "Bearer token that clients must send.",
     "state": "The server's state folder.",
     "backbone": "timm name, NAME@448, or clip.",
-    "weights": "FILE.safetensors, hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.",
+    "weights": "FILE (safetensors, .pth), hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.",
     "device": "cpu, cuda, cuda:N or auto.",
     "executor": "auto, eager, openvino, compile, cudagraphs, or merged: in place.",
     "precision": "Arithmetic: auto, float32, bfloat16 or float16.",
