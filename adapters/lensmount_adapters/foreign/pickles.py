@@ -70,7 +70,7 @@ def _check_size(path: Path, max_bytes: int) -> None:
 
 
 def _check_pickles(path: Path) -> None:
-    """Refuse a bytearray, which torch lets through and which may be of any size. torch itself refuses what is damaged."""
+    """Refuse a bytearray, which torch reads and which may be of any size. torch itself refuses what is damaged."""
     try:
         for stream in _pickles(path):
             for opcode, argument, _ in pickletools.genops(stream):

@@ -152,6 +152,7 @@ class Imported:
     report: ImportReport
 
 
+@dataclass(frozen=True)
 class Export:
     """An adapter in the format of another tool: a folder, its files, and what to know about them."""
 

@@ -112,7 +112,9 @@ def test_samples_without_a_rule_are_refused_by_name_and_the_advice_works(bits: i
         decode_image(data)
     assert caught.value.code == "unsupported_color_mode"
     advice = str(caught.value).partition("for example ")[2]
-    image = (SAMPLES.astype(np.int16) * 100 - 5000).astype({3: np.float32, 6: np.complex64}.get(kind, np.int16))
+    image: np.ndarray = (SAMPLES.astype(np.int16) * 100 - 5000).astype(
+        {3: np.float32, 6: np.complex64}.get(kind, np.int16)
+    )
     if kind == 3:
         image[0, 0, 0] = np.nan  # no value was measured
     array = eval(advice, {"numpy": np, "image": image})
