@@ -29,6 +29,7 @@ SLOW = frozenset(
         "adapters/cli/test_zero_shot.py::test_the_command_writes_an_adapter_from_a_file_of_texts",
         "adapters/data/test_dataset_archive.py::test_more_than_65535_files_are_written_and_read",
         "adapters/export/test_classifier.py::test_a_network_without_its_layers_before_the_classifier_is_refused",
+        "adapters/export/test_lycoris.py::test_the_readme_makes_the_backbone_s_network",
         "adapters/export/test_network.py::test_a_segmentation_gives_a_map_per_label",
         "adapters/export/test_onnx.py",
         "adapters/graph/test_fold.py",

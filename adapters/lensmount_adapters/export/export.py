@@ -72,5 +72,6 @@ def target_of(to: str) -> Target:
     """The format of this name. Raises ExportError."""
     if to not in TARGETS:
         expected = ", ".join(TARGETS)
-        raise ExportError(f"found the format {to[:40]!r}, expected {expected}.{did_you_mean(to, TARGETS)}")
+        meant = did_you_mean(to, TARGETS)
+        raise ExportError(f"found the format {to[:40]!r}, expected {expected}. Fix: choose one of these.{meant}")
     return TARGETS[to]

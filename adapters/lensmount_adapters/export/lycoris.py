@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import safetensors.torch
+import timm
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from lensmount_adapters.adapter.merged import merged_tensors
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
-from lensmount_adapters.export.target import GRAPHS, cannot_hold, linear_head, write_description
+from lensmount_adapters.export.target import GRAPHS, base_weights, cannot_hold, linear_head, write_description
 
 PREFIX = "lycoris_"
 WITH_FACTORS = (Layer.LINEAR, Layer.CONV)
@@ -38,8 +39,7 @@ class Lycoris:
         notes.append("head.safetensors holds the linear head, which has no place in a LyCORIS file")
         load = (
             "import safetensors.torch\nimport timm\nimport torch\nfrom lycoris import create_lycoris_from_weights\n\n"
-            f"model = timm.create_model({backbone.name!r}, pretrained=True, num_classes=0).eval()"
-            "  # the weights with the fingerprint above\n"
+            f"model = {_call(backbone.name)}.eval()\n{base_weights(adapter)}\n"
             f'network, _ = create_lycoris_from_weights(1.0, "{adapter.manifest.name}.safetensors", model)\n'
             "network.merge_to(1.0)\n"
             'head = safetensors.torch.load_file("head.safetensors")\n'
@@ -47,6 +47,15 @@ class Lycoris:
         )
         write_description(adapter, folder, load, notes)
         return notes
+
+
+def _call(name: str) -> str:
+    """The call that makes the backbone's network, as Python: timm's, or ours for a network that timm does not have."""
+    network, _, side = name.partition("@")
+    if not timm.is_model(network):
+        return f"lensmount_adapters.load_backbone({name!r}, ...).module"
+    size = f", img_size={side}" if side else ""
+    return f"timm.create_model({network!r}, pretrained=True, num_classes=0{size})"
 
 
 def _check_names(deltas: Iterable[Delta], backbone: Backbone) -> None:

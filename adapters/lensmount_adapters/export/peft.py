@@ -18,7 +18,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.target import Layer
 from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
 from lensmount_adapters.export.classifier import classified
-from lensmount_adapters.export.target import write_description
+from lensmount_adapters.export.target import base_weights, write_description
 
 PREFIX = "base_model.model."
 NO_LORA = "dummy-target-modules"  # PEFT's own word for a LoRA without targets
@@ -56,7 +56,7 @@ class Peft:
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         load = (
             "import peft\nimport timm\n\n"
-            f"base = {network.call(pretrained=True)}  # the weights with the fingerprint above\n"
+            f"base = {network.call(pretrained=True)}\n{base_weights(adapter)}\n"
             f"model = peft.PeftModel.from_pretrained(base, {f'{adapter.manifest.name}-peft'!r}).eval()"
         )
         write_description(adapter, folder, load, notes)

@@ -72,6 +72,12 @@ def description(adapter: Adapter) -> dict[str, Any]:
     }
 
 
+def base_weights(adapter: Adapter) -> str:
+    """A comment for lines that load a base model of timm: which weights it must have, and where they are."""
+    name = adapter.manifest.backbone.name
+    return f"# its weights must be those of lensmount_adapters.load_backbone({name!r}, ...).module"
+
+
 def write_description(adapter: Adapter, folder: Path, how_to_load: str, notes: list[str]) -> None:
     """Write lensmount.json, and a README.md with the lines of code that load the files."""
     text = json.dumps(description(adapter) | {"notes": notes}, indent=2, ensure_ascii=False)

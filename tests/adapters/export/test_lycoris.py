@@ -68,3 +68,22 @@ def test_batch_norms_are_refused_with_a_format_that_holds_them(
 
     with pytest.raises(ExportError, match=r"batch norm.*Fix: export to timm"):
         Lycoris().write(draw_on(backbone, method), backbone, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("test_vit@128", "timm.create_model('test_vit', pretrained=True, num_classes=0, img_size=128).eval()"),
+        ("clip", "lensmount_adapters.load_backbone('clip', ...).module.eval()"),
+    ],
+)
+def test_the_readme_makes_the_backbone_s_network(
+    name: str, call: str, tmp_path: Path, small: Any, draw_on: Any
+) -> None:
+    if name == "clip":
+        pytest.importorskip("transformers")
+    backbone: Backbone = small(name)
+
+    Lycoris().write(draw_on(backbone, "head"), backbone, tmp_path)
+
+    assert call in (tmp_path / "README.md").read_text()
