@@ -144,6 +144,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "bench": ("cell.png",),
     **dict.fromkeys(("adapters list", "datasets list", "jobs list"), ()),
     **dict.fromkeys(("adapters push", "adapters pull", "adapters delete", "adapters inspect"), ("a",)),
+    "adapters import": ("a",),
     "adapters export": ("a", "--to", "peft"),
     "adapters alias": ("malaria", "prod"),
     **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),
