@@ -202,7 +202,7 @@ def _show(out: Path, extracted: Extracted, comparison: Comparison | None, as_jso
         )
     console.print(
         f"Wrote {out} ({report.size_bytes / 1e6:.2f} MB, {len(report.layers)} changed tensors, "
-        f"{report.error:.2%} of their change is left out)",
+        f"{report.error:.2%} of the change of matrices and kernels is left out)",
         markup=False,
         soft_wrap=True,
     )
