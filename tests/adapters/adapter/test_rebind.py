@@ -70,3 +70,15 @@ def test_a_file_that_fits_stays_and_one_of_other_weights_is_refused(
         rebound(data, rounded)  # the file has no record of rounded fingerprints, so nothing can be proved
     with pytest.raises(BackboneMismatch, match=r"Fix: serve it on its own backbone or train it again"):
         rebound(data, load_backbone("test_resnet", "random:1"))
+
+
+def test_an_adapter_fits_by_the_fingerprint_under_another_tag_of_the_same_network(
+    precise: Backbone, draw_adapter: Any
+) -> None:
+    parts = draw_adapter(precise, "lora")
+    parts.manifest["backbone"]["name"] = "test_resnet.r160_in1k"
+
+    assert admit(parts.dump(), precise).manifest.backbone.name == "test_resnet.r160_in1k"
+    parts.manifest["backbone"]["name"] = "test_efficientnet"
+    with pytest.raises(BackboneMismatch, match=r"another network with the weights of test_resnet.*Fix: serve it on"):
+        admit(parts.dump(), precise)
