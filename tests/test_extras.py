@@ -143,8 +143,9 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "predict": ("cell.png", "--adapter", "malaria"),
     "bench": ("cell.png",),
     **dict.fromkeys(("adapters list", "datasets list", "jobs list"), ()),
-    **dict.fromkeys(("adapters push", "adapters pull", "adapters delete", "adapters inspect"), ("a",)),
-    "adapters import": ("a",),
+    **dict.fromkeys(
+        ("adapters push", "adapters pull", "adapters delete", "adapters import", "adapters inspect"), ("a",)
+    ),
     "adapters export": ("a", "--to", "peft"),
     "adapters alias": ("malaria", "prod"),
     **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),
