@@ -17,6 +17,7 @@ import lensmount_client
 from lensmount_adapters import errors as adapters
 from lensmount_adapters.adapter.manifest import RESERVED_NAMES, check_name
 from lensmount_adapters.cli import terminal
+from lensmount_adapters.foreign.report import MatchReport
 from lensmount_adapters.training import loop as run
 from lensmount_adapters.training.schedule import EpochRecord
 from lensmount_client._api import jobs as _calls_jobs
@@ -241,6 +242,10 @@ def fields(kind: type[Any]) -> set[str]:
         (_results.AdapterInfo, schemas.AdapterDetail, set(), {"tier"}),
         (_results.VersionInfo, schemas.VersionDetail, set(), set()),
         (_results.Alias, schemas.AliasInfo, set(), set()),
+        (_results.Imported, schemas.Imported, set(), set()),
+        (_results.ImportReport, schemas.ImportReport, set(), set()),
+        (_results.ImportedModule, schemas.ImportedModule, set(), set()),
+        (_results.ImportReport, MatchReport, set(), set()),
         (lensmount_client.Mask, schemas.Mask, set(), set()),
         (lensmount_client.Dataset, schemas.DatasetInfo, {"raw", "left_out", "notes"}, set()),
         (lensmount_client.Problem, schemas.Problem, {"retry_after_s", "errors", "limit", "more"}, {"type"}),

@@ -24,7 +24,7 @@ from lensmount_adapters.foreign.lycoris import other_padding, read_lycoris
 from lensmount_adapters.foreign.names import HEAD
 from lensmount_adapters.foreign.parts import merged
 from lensmount_adapters.foreign.peft import Reading, read_peft
-from lensmount_adapters.foreign.report import Matched, MatchReport
+from lensmount_adapters.foreign.report import UNPROVEN, Matched, MatchReport
 from lensmount_adapters.foreign.source import Source, read_source
 from lensmount_adapters.inputs.rules import InputRule
 
@@ -72,7 +72,7 @@ def convert(
         labels=classes,
         head=LinearHead(),
         modules=modules,
-        description=f"Imported from {tool_of(source)}.",
+        description=f"Imported from {tool_of(source)}, {reading.method}. {UNPROVEN}.",
     )
     room = limits.max_file_bytes - RECORD_BYTES
     dtype, first = torch.float32, dump_adapter(manifest, tensors, torch.float32)

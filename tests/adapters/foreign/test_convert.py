@@ -30,6 +30,7 @@ from lensmount_adapters import Backbone, ExactSwapper, Limits, Preprocessing, ad
 from lensmount_adapters.errors import AdapterError, AdapterInvalid, AdapterTooLarge
 from lensmount_adapters.foreign.convert import RECORD_BYTES, convert
 from lensmount_adapters.foreign.source import Source
+from lensmount_adapters.report.card import model_card
 
 FC: dict[str, Any] = {"modules_to_save": ["fc"]}
 ALL = [*LINEAR, *CONVOLUTIONS]
@@ -105,7 +106,9 @@ def test_the_manifest_says_what_was_done_and_what_cannot_be_proved(tmp_path: Pat
 
     converted = convert(tmp_path, backbone_of(net), name="norms", labels=["a", "b", "c"])
 
-    record = parse_adapter(converted.data).manifest.training["import"]
+    manifest = parse_adapter(converted.data).manifest
+    record = manifest.training["import"]
+    assert "compare the accuracy with the original" in model_card(manifest, None, len(converted.data))
     assert record["tool"] == "PEFT"
     assert "does not name the weights that it was trained on" in record["unproven"]
     assert list(record["ignored"]) == ["base_model.model.norm.ln_tuning_layers.num_batches_tracked"]

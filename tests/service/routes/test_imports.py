@@ -19,6 +19,9 @@ from tests.adapters.foreign.foreign_files import FILES
 from tests.adapters.foreign.peft_networks import randomise
 
 from lensmount_adapters import Backbone, Preprocessing, decode_image, preprocess
+from lensmount_client._api.adapters import import_
+from lensmount_client._files.foreign_adapter import packed
+from lensmount_client._http.response import Response
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakePng
@@ -196,6 +199,22 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(shared_client: TestC
     answer = shared_client.post("/adapters/big/import", content=b"", headers={"Content-Length": str(limit + 1)})
 
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+def test_what_the_client_packs_and_reads_is_what_the_server_takes_and_sends(
+    shared_client: TestClient, folder: Path, tmp_path: Path
+) -> None:
+    head = tmp_path / "classifier.pth"
+    torch.save({"weight": torch.ones(3, 512), "bias": torch.ones(3)}, head)
+    call = import_("packed", packed(folder, ["a", "b, c", "d"], head), preprocessing=None, source="here", dry_run=False)
+
+    answer = shared_client.request(call.method, call.path, params=dict(call.params), content=call.content)
+    imported = call.read(Response(answer.status_code, answer.headers, answer.content))
+
+    assert imported.adapter is not None
+    assert (imported.adapter.name, imported.report.labels) == ("packed", ("a", "b, c", "d"))
+    assert "left out the head file" in " ".join(imported.report.notes)
+    assert imported.report.matched[-1].form == "head"
 
 
 def test_the_report_lists_every_tensor(shared_client: TestClient, folder: Path) -> None:
