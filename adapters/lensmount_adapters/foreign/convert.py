@@ -18,12 +18,12 @@ from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge
+from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.foreign.head import head_of, labels_of
 from lensmount_adapters.foreign.lycoris import other_padding, read_lycoris
 from lensmount_adapters.foreign.names import HEAD
 from lensmount_adapters.foreign.parts import merged
-from lensmount_adapters.foreign.peft import Reading, read_peft
+from lensmount_adapters.foreign.peft import Reading, read_peft, too_large
 from lensmount_adapters.foreign.report import UNPROVEN, Matched, MatchReport
 from lensmount_adapters.foreign.source import Source, read_source
 from lensmount_adapters.inputs.rules import InputRule
@@ -59,7 +59,8 @@ def convert(
     """
     source = what if isinstance(what, Source) else read_source(what)
     limits = limits or Limits()
-    reading = _checked_read(source, backbone)
+    room = limits.max_file_bytes - RECORD_BYTES
+    reading = _checked_read(source, backbone, room)
     head = head_of(reading.head, source.head, backbone, reading.notes)
     classes = labels_of(labels or source.labels, len(head["weight"]), reading.notes)
     tensors, modules = _stored(reading)
@@ -74,11 +75,11 @@ def convert(
         modules=modules,
         description=f"Imported from {tool_of(source)}, {reading.method}. {UNPROVEN}.",
     )
-    room = limits.max_file_bytes - RECORD_BYTES
     dtype, first = torch.float32, dump_adapter(manifest, tensors, torch.float32)
     if len(first) > room:
         dtype, first = torch.float16, dump_adapter(manifest, tensors, torch.float16)
-    _check_size(first, room)
+    if len(first) > room:
+        raise too_large(str(len(first)), room)
     report = _report(source, reading, admit(first, backbone, limits), backbone, dtype)
     record = {"import": {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}}
     data = dump_adapter(manifest.model_copy(update={"training": record}), tensors, dtype)
@@ -98,11 +99,11 @@ def _manifest(**fields: Any) -> Manifest:
         ) from error
 
 
-def _checked_read(source: Source, backbone: Backbone) -> Reading:
+def _checked_read(source: Source, backbone: Backbone, max_bytes: int) -> Reading:
     """Read the file. What torch refuses in an arithmetic that the checks let through is refused as the file's fault."""
     try:
-        return _read(source, backbone)
-    except (RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
+        return _read(source, backbone, max_bytes)
+    except (RuntimeError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = str(error).partition("\n")[0][:160]
         raise AdapterInvalid(
             f"found tensors or options that do not fit together ({reason}), expected those of one adapter. "
@@ -110,9 +111,9 @@ def _checked_read(source: Source, backbone: Backbone) -> Reading:
         ) from error
 
 
-def _read(source: Source, backbone: Backbone) -> Reading:
+def _read(source: Source, backbone: Backbone, max_bytes: int) -> Reading:
     if source.tool == "peft":
-        reading = read_peft(source.tensors, source.config, backbone, source.head)
+        reading = read_peft(source.tensors, source.config, backbone, source.head, max_bytes)
         warned = reading.deltas if reading.method in ("LoHa", "LoKr") else {}
     else:
         read = read_lycoris(source.tensors, backbone)
@@ -171,15 +172,6 @@ def _method(source: Source, reading: Reading) -> str:
     return f"{source.tool}-{words}"[:64]
 
 
-def _check_size(data: bytes, room: int) -> None:
-    if len(data) > room:
-        raise AdapterTooLarge(
-            f"found an adapter of {len(data)} bytes as float16, expected at most {room}: its changes "
-            "are no products of small factors. Fix: merge it with the tool that wrote it, save the whole network, and "
-            f"run `lensmount adapters extract FILE --max-bytes {room}`"
-        )
-
-
 def _report(source: Source, reading: Reading, adapter: Adapter, backbone: Backbone, dtype: torch.dtype) -> MatchReport:
     """Compare each weight as it is served with a merge of the file in float64."""
     served = {delta.target.name: delta for delta in adapter.deltas}
@@ -195,6 +187,8 @@ def _report(source: Source, reading: Reading, adapter: Adapter, backbone: Backbo
     ]
     if reading.head:
         matched.append(Matched("head", "head", None, 0.0, tuple(sorted(reading.sources.get(HEAD, ())))))
+    if reading.sources.get(""):
+        matched.append(Matched("all", "shared", None, 0.0, tuple(sorted(reading.sources[""]))))
     total = sum(tensor.numel() for tensor in source.tensors.values())
     ignored = sum(source.tensors[name].numel() for name in reading.ignored)
     return MatchReport(

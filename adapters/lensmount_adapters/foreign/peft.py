@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
+from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, AdapterUnsupported
 from lensmount_adapters.foreign.fused import joined, third_of
 from lensmount_adapters.foreign.head import given_head
 from lensmount_adapters.foreign.module import ForeignModule, Method
@@ -90,6 +90,22 @@ class Reading:
     sources: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     ignored: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    max_bytes: int | None = None
+
+    def check_size(self, deltas: Iterable[Mapping[str, Tensor]]) -> None:
+        """Raise AdapterTooLarge as soon as the deltas of the modules so far need more than `max_bytes` in float16."""
+        size = 2 * sum(tensor.numel() for module in deltas for tensor in module.values())
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise too_large(f"more than {self.max_bytes}", self.max_bytes)
+
+
+def too_large(size: str, max_bytes: int) -> AdapterTooLarge:
+    """The refusal of changes that are too large even in float16."""
+    return AdapterTooLarge(
+        f"found changes of {size} bytes in float16, expected at most {max_bytes}: not all are products of small "
+        "factors. Fix: merge it with the tool that wrote it, save the whole network, and run "
+        f"`lensmount adapters extract FILE --max-bytes {max_bytes}`"
+    )
 
 
 def method_of(config: Mapping[str, Any]) -> Method:
@@ -117,14 +133,17 @@ def read_peft(
     config: Mapping[str, Any],
     backbone: Backbone,
     head: Mapping[str, Tensor] | None = None,
+    max_bytes: int | None = None,
 ) -> Reading:
     """Read a file of PEFT for the backbone. `head` is the classifier that training started from, if it is known.
+
+    Deltas that need more than `max_bytes` in float16 raise AdapterTooLarge before all of them are computed.
 
     Raises AdapterUnsupported for a method that cannot be imported, AdapterInvalid (`adapter_unknown_target`) with all
     tensors that belong to no module, and what the methods raise.
     """
     method = method_of(config)
-    reading = Reading(method.name)
+    reading = Reading(method.name, max_bytes=max_bytes)
     names = Names.of(backbone)
     groups, shared = _grouped(tensors, names, reading)
     reading.notes += _notes(names)
@@ -146,10 +165,18 @@ def read_peft(
             )
         layer = layers.get(path, nn.Identity())
         read[path][third] = _read(backbone, path, third, held, (method, own, shared, layer), reading)
+        reading.check_size(deltas for thirds in read.values() for deltas in thirds.values())
     for path, thirds in read.items():
+        if None in thirds and len(thirds) > 1:
+            raise AdapterInvalid(
+                f"{path}: found changes of the whole layer and of its thirds for queries, keys or values, expected one "
+                "of the two. Fix: save the adapter again with the tool that wrote it"
+            )
         whole = thirds[None] if None in thirds else joined(thirds, _base(backbone, f"{path}.weight"))
         if whole:
             reading.deltas[path] = whole
+        else:
+            reading.ignored |= dict.fromkeys(reading.sources[path], "equal to the backbone's own")
     return reading
 
 
@@ -261,6 +288,10 @@ def _read(
     """The deltas of one module, or of one third of a fused one."""
     method, config, shared, layer = how
     if f"{path}.weight" not in backbone.targets:  # a parameter that no module owns
+        if held.whole.keys() != {""} or held.parts:
+            raise AdapterUnsupported(
+                f"{path}: found {', '.join(held.names)[:200]}, expected the trained parameter as a whole. {MERGE}"
+            )
         return {"delta": _difference(held.whole[""], _base(backbone, path), path)}
     module = _module(backbone, path, third, held)
     deltas: dict[str, Tensor] = {}

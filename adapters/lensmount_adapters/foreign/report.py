@@ -16,8 +16,9 @@ UNPROVEN = (
 class Matched:
     """One module of the backbone that the file changes.
 
-    `form` is low-rank, tucker, scaled, full or head; `rank` is that of the factors. `tensors` are names in the file.
-    `error` is the relative error of the merged weight as stored, in Frobenius norms, against a merge in float64.
+    `form` is low-rank, tucker, scaled, full, head, or shared for what all modules use; `rank` is that of the factors.
+    `tensors` are names in the file. `error` is the relative error of the merged weight as stored, in Frobenius norms,
+    against a merge in float64.
     """
 
     module: str

@@ -114,7 +114,8 @@ class AdapterFile(DownloadedFile):
 class ImportedModule:
     """One module of the backbone that an imported file changes, or its head.
 
-    `form` is low-rank, tucker, scaled, full or head. `error` is the relative error of the merged weight as stored.
+    `form` is low-rank, tucker, scaled, full, head, or shared for what all modules use. `error` is the relative error of
+    the merged weight as stored.
     """
 
     module: str

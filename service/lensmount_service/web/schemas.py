@@ -144,7 +144,7 @@ class ImportedModule(BaseModel):
     """One module of the backbone that an imported file changes, or its head."""
 
     module: str = Field(examples=["layer4.0.conv1"])
-    form: str = Field(description="low-rank, tucker, scaled, full or head")
+    form: str = Field(description="low-rank, tucker, scaled, full, head, or shared by all modules")
     rank: int | None
     error: float = Field(description="Relative error of the merged weight as stored, against a merge in float64")
     tensors: list[str] = Field(description="Names in the file")

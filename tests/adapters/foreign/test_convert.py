@@ -116,15 +116,19 @@ def test_the_manifest_says_what_was_done_and_what_cannot_be_proved(tmp_path: Pat
     assert json.loads(json.dumps(converted.report.as_json()))["share"] < 1
 
 
-def test_every_tensor_of_the_file_is_in_the_report(tmp_path: Path) -> None:
-    net, _ = trained(CASES["LoRA"](), tmp_path)
-    tensors, _ = saved(tmp_path)
+@pytest.mark.parametrize("kind", ["LoRA", "VeRA", "raw"])
+def test_every_tensor_of_the_file_is_in_the_report(kind: str, tmp_path: Path) -> None:
+    vera = partial(peft.VeraConfig, r=4, target_modules=LINEAR, **FC)
+    config_of = {"LoRA": CASES["LoRA"], "raw": CASES["DoRA"], "VeRA": vera}
+    net, model = trained(config_of[kind](), tmp_path)
+    tensors, config = saved(tmp_path)
+    tensors = model.state_dict() if kind == "raw" else tensors
 
-    report = convert(tmp_path, backbone_of(net), name="x").report
+    report = convert(Source("peft", tensors, config), backbone_of(net), name="x").report
 
     told = {name for each in report.matched for name in each.tensors} | set(report.ignored)
     assert told == set(tensors)
-    assert "original_module" in str(report)
+    assert ("equal to the backbone's own" in report.ignored.values()) == (kind == "raw")
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from peft.utils.peft_types import PeftType
 from tests.adapters.foreign.peft_networks import LINEAR, backbone_of, network, saved, trained
 
-from lensmount_adapters.errors import AdapterError, AdapterInvalid, AdapterUnsupported
+from lensmount_adapters import load_backbone
+from lensmount_adapters.errors import AdapterError, AdapterInvalid, AdapterTooLarge, AdapterUnsupported
 from lensmount_adapters.foreign.peft import METHODS, REFUSED, method_of, read_peft
 
 
@@ -113,6 +114,35 @@ def test_a_file_for_another_network_of_the_same_names_is_refused_by_shape(tmp_pa
 def test_statistics_of_another_size_are_refused(name: str) -> None:
     with pytest.raises(AdapterInvalid, match=r"norm.*found .*of shape"):
         read_peft({name: torch.ones(5)}, {"peft_type": "LORA"}, backbone_of(network()))
+
+
+def test_a_parameter_of_no_module_is_read_as_a_whole_only() -> None:
+    backbone = load_backbone("test_vit", "random:0")
+    whole = torch.ones(backbone.targets["pos_embed"].shape)
+
+    reading = read_peft({"pos_embed": whole}, {"peft_type": "LORA"}, backbone)
+
+    assert torch.equal(reading.deltas["pos_embed"]["delta"], whole.double() - backbone.tensors["pos_embed"].double())
+    with pytest.raises(AdapterUnsupported, match="expected the trained parameter as a whole"):
+        read_peft({"pos_embed.lora_A.weight": whole}, {"peft_type": "LORA"}, backbone)
+
+
+def test_a_layer_and_its_thirds_in_one_file_are_refused() -> None:
+    backbone = load_backbone("test_vit", "random:0")
+    weight = torch.ones(backbone.targets["blocks.0.attn.qkv.weight"].shape)
+    tensors = {"blocks.0.attn.qkv.weight": weight, "vit.layers.0.attention.q_proj.weight": weight.chunk(3)[0]}
+
+    with pytest.raises(AdapterInvalid, match=r"qkv: found changes of the whole layer and of its thirds"):
+        read_peft(tensors, {"peft_type": "LORA"}, backbone)
+
+
+def test_changes_that_are_too_large_are_refused_before_all_are_computed(tmp_path: Path) -> None:
+    net, _ = trained(peft.OFTConfig(oft_block_size=4, r=0, target_modules=LINEAR, modules_to_save=["fc"]), tmp_path)
+    tensors, config = saved(tmp_path)
+
+    with pytest.raises(AdapterTooLarge, match="found changes of more than 500 bytes"):
+        read_peft(tensors, config, backbone_of(net), max_bytes=500)
+    assert read_peft(tensors, config, backbone_of(net), max_bytes=800).deltas.keys() == set(LINEAR)
 
 
 def test_two_tensors_for_one_place_are_refused() -> None:
