@@ -39,7 +39,7 @@ class Found:
         return f"found {self.words}, expected an adapter file of Lensmount. {self.fix}"
 
 
-PEFT_FILE = Found("an adapter of PEFT", _IMPORT.format("FOLDER, with adapter_config.json in it"), True)
+PEFT_FILE = Found("an adapter of PEFT", _IMPORT.format("FOLDER (the folder that also holds adapter_config.json)"), True)
 PEFT_ZIP = Found("a zip file with an adapter of PEFT", _IMPORT.format("FILE.zip"), True)
 LYCORIS_FILE = Found("an adapter of LyCORIS or kohya's scripts", _IMPORT.format("FILE"), True)
 TORCH_FILE = Found(

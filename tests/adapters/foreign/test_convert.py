@@ -119,7 +119,7 @@ def test_the_manifest_says_what_was_done_and_what_cannot_be_proved(tmp_path: Pat
 @pytest.mark.parametrize("kind", ["LoRA", "VeRA", "raw"])
 def test_every_tensor_of_the_file_is_in_the_report(kind: str, tmp_path: Path) -> None:
     vera = partial(peft.VeraConfig, r=4, target_modules=LINEAR, **FC)
-    config_of = {"LoRA": CASES["LoRA"], "raw": CASES["DoRA"], "VeRA": vera}
+    config_of: dict[str, Callable[..., peft.PeftConfig]] = {"LoRA": CASES["LoRA"], "raw": CASES["DoRA"], "VeRA": vera}
     net, model = trained(config_of[kind](), tmp_path)
     tensors, config = saved(tmp_path)
     tensors = model.state_dict() if kind == "raw" else tensors
