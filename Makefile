@@ -29,8 +29,10 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP)  ## serve the shipped adapters at http://127.0.0.1:8000 (PORT=...)
 	@exec $(BIN)/lensmount serve --port $(PORT)
 
-test: $(STAMP)  ## run the complete test suite, in JOBS=2 processes of one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+test: $(STAMP)  ## run the complete test suite, in JOBS=2 processes of one thread each; fresh ones for each half, for 5 GB
+	@failed=0; for half in "tests/adapters" "tests --ignore tests/adapters"; do \
+	  OMP_NUM_THREADS=1 MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $$half || failed=1; \
+	done; exit $$failed
 
 quick: $(STAMP)  ## run the fast tests in two processes: no browser, no PostgreSQL, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak and not gpu and not browser and not postgresql"

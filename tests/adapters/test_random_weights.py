@@ -18,7 +18,7 @@ SMALL = (
     "test_resnet", "test_vit", "test_efficientnet", "test_convnext", "mobilenetv2_035", "resnet10t", "resnet10t-3d",
     "mobilenetv3_small_050", "monai_unet", "monai_basic_unet",
 )  # fmt: skip
-LARGE = ("resnet34", "vgg16", "tf_efficientnet_lite0", "clip")
+LARGE = ("resnet34", "vgg11", "vgg16", "tf_efficientnet_lite0", "vit_tiny_patch16_224", "clip")
 LEAST = 1e-4  # of the features' size, for noise of 10 % on one tensor; float32 rounds at 1e-7
 LEAST_GATE = 1e-6  # squeeze and excitation sees means over whole maps, and in an untrained network these are small
 
