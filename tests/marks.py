@@ -52,6 +52,7 @@ SLOW = frozenset(
         "adapters/runners/test_end_to_end.py",
         "adapters/runners/test_fused.py",
         "adapters/runners/test_mixed.py",
+        "adapters/runners/test_mixed_behind_trunk.py",
         "adapters/runners/test_mixed_graph.py::test_batch_and_image_size_change_from_call_to_call",
         "adapters/runners/test_segment_runner.py",
         "adapters/runners/test_split_backbone.py",
