@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from lensmount_adapters import Backbone, admit, load_backbone
 from lensmount_adapters.changes.budget import Budget, Energy, MaxBytes, SameRank
 from lensmount_adapters.data.dataset import read_folder, read_pixels
-from lensmount_adapters.foreign.checkpoint import Checkpoint
-from lensmount_adapters.foreign.extract import Words, extract
+from lensmount_adapters.extract.checkpoint import Checkpoint
+from lensmount_adapters.extract.extract import Words, extract
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import InputRule
 from lensmount_adapters.training.answer import predict_samples

@@ -35,7 +35,7 @@ SLOW = frozenset(
         "adapters/export/test_openvino.py",
         "adapters/export/test_peft.py",
         "adapters/export/test_torchscript.py",
-        "adapters/foreign/test_extract.py",
+        "adapters/extract/test_extract.py",
         "adapters/graph/test_fold.py",
         "adapters/graph/test_functional.py",
         "adapters/graph/test_segments.py",

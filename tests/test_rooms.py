@@ -17,7 +17,7 @@ GROUND = {
 
 MAY_IMPORT = {
     "lensmount_adapters": {
-        "cli": "recipe training export options report compose foreign changes adapter backbone inputs",
+        "cli": "recipe training export options report compose extract foreign changes adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
             "options augmentation fast_convolutions report masks data metrics "
@@ -29,7 +29,8 @@ MAY_IMPORT = {
         "graph": "delta backbone",
         "export": "programs adapter delta backbone inputs",
         "compose": "changes adapter delta backbone",
-        "foreign": "changes adapter delta backbone zips inputs",
+        "extract": "foreign changes adapter backbone inputs",
+        "foreign": "adapter delta backbone zips inputs",
         "changes": "adapter backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",

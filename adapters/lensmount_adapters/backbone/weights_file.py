@@ -7,9 +7,7 @@ is: it is the one prefix behind which all tensors of the network are.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
-from lensmount_adapters.errors import BackboneError, WeightsMismatch
+from lensmount_adapters.backbone.pickles import load_pickle
+from lensmount_adapters.errors import AdapterError, BackboneError, WeightsMismatch
 
 USUAL = ("state_dict", "model", "model_state_dict", "weights", "params")
 _COMPILED = "_orig_mod."
@@ -60,12 +58,9 @@ def _load(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(9)
     try:
-        if start[8:9] == b"{":
-            return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the options in timm's own checkpoint
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError) as error:
-        why = " ".join(str(error).split())[:160]
+        return safetensors.torch.load_file(path) if start[8:9] == b"{" else load_pickle(path)
+    except (safetensors.SafetensorError, OSError, ValueError, AdapterError) as error:
+        why = " ".join(str(error).partition(" Fix: ")[0].split())[:240]
         raise WeightsMismatch(
             f"{path}: found a file that is not safetensors or a checkpoint of tensors ({why}). Fix: save the weights "
             "with safetensors.torch.save_file(model.state_dict(), FILE)"

@@ -25,8 +25,8 @@ from lensmount_adapters.options.option import Option
 if TYPE_CHECKING:
     from lensmount_adapters.backbone.model import Backbone
     from lensmount_adapters.changes.budget import Budget
-    from lensmount_adapters.foreign.checkpoint import Checkpoint
-    from lensmount_adapters.foreign.extract import Extracted
+    from lensmount_adapters.extract.checkpoint import Checkpoint
+    from lensmount_adapters.extract.extract import Extracted
     from lensmount_adapters.inputs.rules import Preprocessing
     from lensmount_adapters.training.comparison import Comparison
 
@@ -90,9 +90,9 @@ def extract(
 
 def _extracted(finetuned: Path, asked: Asked) -> tuple[Extracted, Comparison | None]:
     from lensmount_adapters.backbone.load import load_backbone, weights_from
-    from lensmount_adapters.foreign.checkpoint import read_checkpoint
-    from lensmount_adapters.foreign.extract import Words
-    from lensmount_adapters.foreign.extract import extract as run
+    from lensmount_adapters.extract.checkpoint import read_checkpoint
+    from lensmount_adapters.extract.extract import Words
+    from lensmount_adapters.extract.extract import extract as run
 
     budget, dtype = _budget(asked), dtype_of(asked.file_dtype)
     checkpoint = read_checkpoint(finetuned, asked.key)

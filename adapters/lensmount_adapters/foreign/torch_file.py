@@ -7,14 +7,14 @@ torch's reader with `weights_only` runs no code of the file, but some of what it
 from __future__ import annotations
 
 import io
-import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lensmount_adapters.backbone.pickles import DAMAGED, called_by
 from lensmount_adapters.errors import AdapterMalformed, AdapterTooLarge, AdapterUnsupported
 
 _NEEDED = frozenset(
@@ -32,7 +32,6 @@ _NEEDED = frozenset(
         ),
     }
 )
-_PICKLES_OF_OLD_FILES = 5  # before 1.6: a magic number, the version, the system, the object, the storages
 _ENTRIES = ("state_dict", "model_state_dict", "model", "module", "ema_model", "state_dict_ema")
 MAX_PICKLE_BYTES = 64 * 2**20
 
@@ -43,7 +42,7 @@ def read_torch(data: bytes, max_bytes: int) -> tuple[dict[str, Tensor], list[str
     Raises AdapterUnsupported for other objects than tensors, AdapterTooLarge for more than `max_bytes` of them, and
     AdapterMalformed for a damaged file.
     """
-    _check_pickles(data, max_bytes)
+    _check_calls(data, max_bytes)
     try:
         contents = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
@@ -80,47 +79,34 @@ def _state_dict(contents: object) -> tuple[Mapping[str, Any], list[str]]:
     return {}, []
 
 
-def _check_pickles(data: bytes, max_bytes: int) -> None:
+def _check_calls(data: bytes, max_bytes: int) -> None:
     """Refuse what a state dict does not need, before anything is unpickled."""
-    for pickle in _pickles(data, max_bytes):
-        try:
-            for opcode, argument, _ in pickletools.genops(pickle):
-                if opcode.name == "GLOBAL" and argument not in _NEEDED:
-                    raise _whole_object(str(argument))
-                if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-                    raise _whole_object("another kind")
-        except (ValueError, IndexError, OverflowError, UnicodeDecodeError) as error:
-            raise AdapterMalformed(
-                "found a damaged pickle, expected a file of torch.save. Fix: copy or download it again"
-            ) from error
-
-
-def _pickles(data: bytes, max_bytes: int) -> Iterator[io.BytesIO]:
-    """The streams to look through: data.pkl of a zip file, or the pickles at the start of an older file."""
-    if not data.startswith(b"PK\x03\x04"):
-        stream = io.BytesIO(data)
-        for _ in range(_PICKLES_OF_OLD_FILES):
-            yield stream
-        return
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > max_bytes:
-                raise AdapterTooLarge(
-                    f"found a file of torch.save that unpacks to more than {max_bytes} bytes. "
-                    "Fix: save the adapter alone"
-                )
-            pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
-            if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
-                raise AdapterUnsupported(
-                    f"found {len(pickles)} pickles in a zip file, expected one, as torch.save writes it. "
-                    "Fix: save model.state_dict()"
-                )
-            yield io.BytesIO(archive.read(pickles[0]))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        if data.startswith(b"PK\x03\x04"):
+            _check_entries(data, max_bytes)
+        for call in called_by(io.BytesIO(data)):
+            if call not in _NEEDED:
+                raise _whole_object(call)
+    except DAMAGED as error:
         raise AdapterMalformed(
-            "found a damaged zip file, expected a file of torch.save. Fix: copy or download it again"
+            f"found a damaged file of torch.save ({type(error).__name__}), expected tensors by name. "
+            "Fix: copy or download it again"
         ) from error
+
+
+def _check_entries(data: bytes, max_bytes: int) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > max_bytes:
+        raise AdapterTooLarge(
+            f"found a file of torch.save that unpacks to more than {max_bytes} bytes. Fix: save the adapter alone"
+        )
+    pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
+    if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
+        raise AdapterUnsupported(
+            f"found {len(pickles)} pickles in a zip file, expected one, as torch.save writes it. "
+            "Fix: save model.state_dict()"
+        )
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], max_bytes: int) -> None:

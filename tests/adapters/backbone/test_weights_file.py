@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -119,3 +120,20 @@ def test_other_objects_are_refused_and_no_code_runs(tmp_path: Path) -> None:
         load_backbone(NAME, f"{path}#ema")
     with pytest.raises(BackboneError, match=r"found no weights file .*none\.pt#ema"):
         load_backbone(NAME, str(tmp_path / "none.pt#ema"))
+
+
+class Huge:
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return bytearray, (10**12,)
+
+
+def test_metrics_of_a_training_script_are_read_and_memory_that_a_file_asks_for_is_not_given(
+    model: nn.Module, plain: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pth.tar"
+    torch.save({"state_dict": model.state_dict(), "metric": np.float64(0.9)}, path)
+    assert load_backbone(NAME, path).fingerprint == plain
+
+    torch.save({"state_dict": model.state_dict(), "metric": Huge()}, path)
+    with pytest.raises(WeightsMismatch, match=r"found an object of builtins\.bytearray"):
+        load_backbone(NAME, path)

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 import typer
-from tests.adapters.foreign.tuned_networks import LABELS, tuned
+from tests.adapters.extract.tuned_networks import LABELS, tuned
 from typer.testing import CliRunner
 
 from lensmount_adapters import load_backbone, parse_adapter

@@ -22,8 +22,8 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.changes.budget import Budget, Ranks
 from lensmount_adapters.changes.changes import Changes, LayerReport
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.foreign.checkpoint import Checkpoint
-from lensmount_adapters.foreign.fitted import Fitted, fit
+from lensmount_adapters.extract.checkpoint import Checkpoint
+from lensmount_adapters.extract.fitted import Fitted, fit
 from lensmount_adapters.inputs.rules import InputRule
 
 METHOD = "extracted"

@@ -16,7 +16,7 @@ from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 
 from lensmount_adapters.errors import AdapterError, AdapterMalformed, AdapterUnsupported
-from lensmount_adapters.foreign.checkpoint import read_checkpoint
+from lensmount_adapters.extract.checkpoint import read_checkpoint
 
 STATE = {"fc.weight": torch.ones(3, 4), "fc.bias": torch.zeros(3)}
 

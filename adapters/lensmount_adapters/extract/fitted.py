@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
-from lensmount_adapters.foreign.checkpoint import Checkpoint
+from lensmount_adapters.extract.checkpoint import Checkpoint
 from lensmount_adapters.foreign.names import Names
 
 NAMES_SHOWN = 6

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from tests.adapters.foreign.tuned_networks import tuned
+from tests.adapters.extract.tuned_networks import tuned
 from torch import Tensor
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.errors import AdapterError, AdapterInvalid
-from lensmount_adapters.foreign.checkpoint import Checkpoint
-from lensmount_adapters.foreign.fitted import fit
+from lensmount_adapters.extract.checkpoint import Checkpoint
+from lensmount_adapters.extract.fitted import fit
 
 Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 

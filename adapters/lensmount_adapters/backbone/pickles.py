@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pickle
 import pickletools
 import re
@@ -27,6 +28,17 @@ _HARMLESS = [
     _SCALAR,
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
 ]
+_OTHER_CALLS = frozenset({"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"})
+DAMAGED = (
+    ValueError,
+    IndexError,
+    OverflowError,
+    UnicodeDecodeError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+)
 _ERRORS = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, MemoryError)
 
 
@@ -37,7 +49,7 @@ def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     and AdapterMalformed for a damaged file.
     """
     _check_size(path, max_bytes)
-    _check_pickles(path)
+    _check_calls(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about sparse tensors
@@ -69,29 +81,40 @@ def _check_size(path: Path, max_bytes: int) -> None:
         )
 
 
-def _check_pickles(path: Path) -> None:
+def called_by(file: IO[bytes]) -> Iterator[str]:
+    """Look through the pickles of a file of torch.save, without running them, and yield what each would call.
+
+    A call is "torch._utils _rebuild_tensor_v2", or "another kind" if newer pickles compute its name. Raises one of
+    DAMAGED for a file that is none of torch.save.
+    """
+    for pickled in _pickles(file):
+        for opcode, argument, _ in pickletools.genops(pickled):
+            if opcode.name == "GLOBAL":
+                yield str(argument)
+            elif opcode.name in _OTHER_CALLS:
+                yield "another kind"
+
+
+def _pickles(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The .pkl entries of a zip file, or the pickles at the start of an older file."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith(".pkl"):
+                    with archive.open(name) as pickled:
+                        yield pickled
+        return
+    file.seek(0)
+    for _ in range(_PICKLES_OF_OLD_FILES):
+        yield file
+
+
+def _check_calls(path: Path) -> None:
     """Refuse a bytearray, which torch reads and which may be of any size. torch itself refuses what is damaged."""
-    try:
-        for stream in _pickles(path):
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "GLOBAL" and str(argument).endswith(" bytearray"):
-                    raise _refusal(path, "GLOBAL builtins.bytearray")
-    except (ValueError, IndexError, OverflowError, UnicodeDecodeError, zipfile.BadZipFile, RuntimeError, EOFError):
-        return
-
-
-def _pickles(path: Path) -> Iterator[IO[bytes]]:
-    """data.pkl of a zip file, or the pickles at the start of an older file."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            for _ in range(_PICKLES_OF_OLD_FILES):
-                yield stream
-        return
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".pkl"):
-                with archive.open(name) as stream:
-                    yield stream
+    with contextlib.suppress(*DAMAGED), path.open("rb") as file:
+        for call in called_by(file):
+            if call.endswith(" bytearray"):
+                raise _refusal(path, "GLOBAL builtins.bytearray")
 
 
 def _refusal(path: Path, message: str) -> AdapterUnsupported | AdapterMalformed:

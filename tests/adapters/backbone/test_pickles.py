@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from lensmount_adapters.backbone.pickles import load_pickle
 from lensmount_adapters.errors import AdapterMalformed, AdapterTooLarge, AdapterUnsupported
-from lensmount_adapters.foreign.pickles import load_pickle
 
 
 class Callback:

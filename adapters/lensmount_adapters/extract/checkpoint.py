@@ -22,8 +22,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from lensmount_adapters.backbone.pickles import MAX_BYTES, load_pickle
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed, AdapterTooLarge, AdapterUnsupported
-from lensmount_adapters.foreign.pickles import MAX_BYTES, load_pickle
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model_best.pth.tar", "last.ckpt")
 _USUAL = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params")

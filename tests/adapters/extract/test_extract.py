@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from tests.adapters.foreign.tuned_networks import LABELS, difference, logits_of, served, tuned
+from tests.adapters.extract.tuned_networks import LABELS, difference, logits_of, served, tuned
 from torch import nn
 
 from lensmount_adapters import Backbone, load_backbone, parse_adapter
 from lensmount_adapters.changes.budget import Energy, MaxBytes, SameRank
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.foreign.checkpoint import Checkpoint
-from lensmount_adapters.foreign.extract import Words, extract
+from lensmount_adapters.extract.checkpoint import Checkpoint
+from lensmount_adapters.extract.extract import Words, extract
 
 WORDS = Words("tuned", LABELS)
 
