@@ -24,6 +24,7 @@ from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
+from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
 from lensmount_service.web import problems
@@ -34,6 +35,7 @@ OPEN_PATHS = frozenset(
     {"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES}
 )  # served without a token
 
+MAX_SEARCHES = 16  # jobs with an expression for groups that wait for a search, those in progress included
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
 DESCRIPTION = """One frozen backbone stays resident; small adapters are switched on and off with bit-exact results.
@@ -47,7 +49,8 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     decoders = ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode")
     admissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit")
     exports = Exports(settings.state / "exports", catalog, settings.export_bytes)
-    context = AppContext(engine, catalog, metrics, settings, training, exports, decoders, admissions)
+    searches = BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES)
+    context = AppContext(engine, catalog, metrics, settings, training, exports, decoders, admissions, searches)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +66,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         exports.close()
         decoders.shutdown(cancel_futures=True)
         admissions.shutdown(cancel_futures=True)
+        searches.close()
 
     app = FastAPI(
         title="Lensmount",

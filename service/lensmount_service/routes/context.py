@@ -16,6 +16,7 @@ from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.settings import Settings
+from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
@@ -38,7 +39,7 @@ class AppContext:
     """The parts of one server that its handlers use.
 
     `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
-    other cores.
+    other cores. `searches` submits the jobs whose expression for groups is searched in a dataset.
     """
 
     engine: Engine
@@ -49,6 +50,7 @@ class AppContext:
     exports: Exports
     decoders: Executor
     admissions: Executor
+    searches: BoundedPool
 
 
 async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread

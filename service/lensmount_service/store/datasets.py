@@ -53,7 +53,6 @@ dataset_table = sa.Table(
 )
 _datasets = dataset_table.c
 _MAX_SPLIT_IMAGES = 2000  # that are split while a client waits
-_SEARCHES, _SEARCH_WAIT_S = 2, 10.0  # expressions of clients that are searched at a time; how long others wait
 _OWN_ARCHIVES = ArchiveLimits(max_total_bytes=2**50)  # canonical archives were checked on arrival
 _CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
 
@@ -94,7 +93,6 @@ class DatasetStore:
         self._dataset_limits = dataset_limits or DatasetLimits()
         self._in_use = in_use
         self._closing = threading.Event()
-        self._searching = threading.BoundedSemaphore(_SEARCHES)
         database.create()
 
     def close(self) -> None:
@@ -211,7 +209,8 @@ class DatasetStore:
         """Why a job with these options would fail when it splits the dataset, or None if nothing is known against it.
 
         Up to 2,000 images are split as the job would do it. Of more, the report knows about the default options. A
-        `group_regex` is searched in all paths, in a child process with a limit on its time (`group_search`).
+        `group_regex` is searched in all paths, in a child process with a limit on its time (`group_search`), for which
+        this thread waits.
         """
         if group_regex is None and dataset.images > _MAX_SPLIT_IMAGES:
             known = [warning for warning in dataset.report["warnings"] if warning["code"] == "cannot_split"]
@@ -221,14 +220,7 @@ class DatasetStore:
         except (OSError, DatasetError) as error:
             raise _corrupt(dataset) from error
         images, most = stated_images(manifest), _MAX_SPLIT_IMAGES
-        if group_regex is None:
-            return why_refused(images, options, None, most)
-        if not self._searching.acquire(timeout=_SEARCH_WAIT_S):
-            raise Unavailable("other jobs are being checked. Fix: submit it again later", retry_after_s=5)
-        try:
-            return why_refused(images, options, group_regex, most)
-        finally:
-            self._searching.release()
+        return why_refused(images, options, group_regex, most)
 
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete a version, or all of them. Raises NotFound, VersionDeleted, DatasetInUse."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from lensmount_adapters.export.export import export_zip, target_of
-from lensmount_service.errors import QueueFull, StorageFull, Unavailable
+from lensmount_service.errors import StorageFull, Unavailable
+from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog, Snapshot
 
 MAX_WAITING = 16  # requests for an export, the one that is made included
@@ -34,8 +35,7 @@ class Exports:
         self._folder = folder
         self._catalog = catalog
         self._max_bytes = max_bytes
-        self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-export")
-        self._waiting = 0  # of the event loop's thread
+        self._maker = BoundedPool("exports", threads=1, most=MAX_WAITING)
         shutil.rmtree(folder, ignore_errors=True)
 
     async def open(self, snapshot: Snapshot, to: str) -> ExportedFile:
@@ -44,22 +44,10 @@ class Exports:
         Raises ExportError, QueueFull, StorageFull or Unavailable.
         """
         target_of(to)
-        if self._waiting >= MAX_WAITING:
-            raise QueueFull(
-                f"found {MAX_WAITING} exports that wait, expected fewer. Fix: try again later", retry_after_s=10
-            )
-        self._waiting += 1
-        future = self._maker.submit(self._open, snapshot, to)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(_close)  # it may have been made already
-            raise
-        finally:
-            self._waiting -= 1
+        return await self._maker.run(partial(self._open, snapshot, to), _close)
 
     def close(self) -> None:
-        self._maker.shutdown(cancel_futures=True)
+        self._maker.close()
 
     def _open(self, snapshot: Snapshot, to: str) -> ExportedFile:
         path = self._folder / f"{snapshot.version.digest.removeprefix('sha256:')}-{to}.zip"

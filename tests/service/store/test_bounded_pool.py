@@ -1,0 +1,76 @@
+"""Slow work that clients ask for leaves the threads of other routes free, and only so much of it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from lensmount_service.errors import QueueFull
+from lensmount_service.store.bounded_pool import BoundedPool
+
+MANY = 40  # more than the threads of asyncio.to_thread
+
+
+@pytest.fixture
+def free() -> Iterator[threading.Event]:
+    """What the work of the tests waits for; set at the latest when a test ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_waiting_work_takes_none_of_the_threads_that_other_requests_use(free: threading.Event) -> None:
+    async def scenario() -> tuple[str, list[bool]]:
+        pool = BoundedPool("tests", threads=2, most=MANY)
+        waiting = [asyncio.ensure_future(pool.run(lambda: free.wait(30))) for _ in range(MANY)]
+        await asyncio.sleep(0)
+        other = await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 20)
+        free.set()
+        results = await asyncio.gather(*waiting)
+        pool.close()
+        return other, results
+
+    assert asyncio.run(scenario()) == ("answered", [True] * MANY)
+
+
+def test_more_than_may_wait_are_refused_and_one_that_gives_up_makes_room(free: threading.Event) -> None:
+    async def scenario() -> None:
+        pool = BoundedPool("tests", threads=1, most=2)
+        first, second = (asyncio.ensure_future(pool.run(lambda: free.wait(30))) for _ in range(2))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull, match=r"found 2 tests that wait, expected fewer\. Fix: try again later"):
+            await pool.run(lambda: True)
+
+        second.cancel()
+        await asyncio.wait([second])
+        third = asyncio.ensure_future(pool.run(lambda: True))
+        free.set()
+        assert list(await asyncio.gather(first, third)) == [True, True]
+        pool.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_made_for_a_request_that_gave_up_is_handed_over(free: threading.Event) -> None:
+    made: list[bool] = []
+
+    async def scenario() -> None:
+        pool = BoundedPool("tests", threads=1, most=2)
+        started = threading.Event()
+
+        def work() -> bool:
+            started.set()
+            return free.wait(30)
+
+        request = asyncio.ensure_future(pool.run(work, lambda future: made.append(future.result())))
+        await asyncio.to_thread(started.wait, 20)
+        request.cancel()
+        await asyncio.wait([request])
+        free.set()
+        pool.close()
+
+    asyncio.run(scenario())
+    assert made == [True]
