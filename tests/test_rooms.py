@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import grimp
 import pytest
@@ -116,3 +118,10 @@ def test_every_room_says_what_it_is_for_in_one_line(package: str) -> None:
     for room in MAY_IMPORT[package]:
         docstring = importlib.import_module(f"{package}.{room}").__doc__ or ""
         assert docstring.partition("\n")[0].endswith("."), room
+
+
+def test_contributing_lists_the_rooms_and_what_they_may_import() -> None:
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    listed = dict(re.findall(r"^  (\w+)/ .*? -> (.+)$", text, re.MULTILINE))
+    rows = {room: set() if words == "(nothing)" else set(words.split()) for room, words in listed.items()}
+    assert rows == {room: set(words.split()) for room, words in MAY_IMPORT["lensmount_adapters"].items()}
