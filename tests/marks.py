@@ -6,54 +6,67 @@ checkout may lie in a folder named gpu.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 TESTS = Path(__file__).parent
 
-# Files, and tests `file::name` with all their parameters, that `make quick` leaves out. A test belongs here if it takes
-# more than a second of processor time, a file if most of its seconds are in such tests.
+# Folders, files, and tests `file::name` with all their parameters, that `make quick` leaves out. A test belongs here if
+# it takes more than a second of processor time, a file if most of its seconds are in such tests, a folder if its tests
+# import PEFT, LyCORIS or ONNX, which each process of the suite would load.
 SLOW = frozenset(
     {
+        "adapters/adapter/test_admission.py::test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served",
         "adapters/adapter/test_admission.py::test_it_admits_every_method_in_every_stored_dtype",
         "adapters/adapter/test_admission.py::test_it_refuses",
-        "adapters/adapter/test_admission.py::test_a_size_that_the_backbone_cannot_compute_is_refused_before_it_is_served",
         "adapters/adapter/test_hostile_files.py::test_3000_mutated_files_are_admitted_or_refused_and_nothing_else",
         "adapters/backbone/test_clip.py::test_a_seed_gives_the_vit_b_32_of_openai_untrained",
         "adapters/backbone/test_inflate.py",
-        "adapters/backbone/test_weights.py::test_vgg16_loads_from_a_file_of_its_convolutions_and_gives_512_features",
+        "adapters/backbone/test_monai_networks.py::test_the_network_equals_monais_own_and_so_does_its_trace",
         "adapters/backbone/test_resized_vit.py::test_an_invalid_size_and_a_network_that_takes_any_size_are_refused",
+        "adapters/backbone/test_weights.py::test_vgg16_loads_from_a_file_of_its_convolutions_and_gives_512_features",
+        "adapters/backbone/test_weights_file.py::test_real_wrappers_write_names_that_are_read",
+        "adapters/cli/test_compose.py",
         "adapters/cli/test_evaluate.py",
+        "adapters/cli/test_extract.py",
         "adapters/cli/test_train.py",
         "adapters/cli/test_zero_shot.py::test_the_command_writes_an_adapter_from_a_file_of_texts",
+        "adapters/compose",
         "adapters/data/test_dataset_archive.py::test_more_than_65535_files_are_written_and_read",
-        "adapters/export/test_classifier.py::test_a_network_without_its_layers_before_the_classifier_is_refused",
-        "adapters/export/test_lycoris.py::test_the_readme_makes_the_backbone_s_network",
-        "adapters/export/test_network.py::test_a_segmentation_gives_a_map_per_label",
-        "adapters/export/test_onnx.py",
-        "adapters/export/test_openvino.py",
-        "adapters/export/test_peft.py",
-        "adapters/export/test_torchscript.py",
-        "adapters/extract/test_extract.py",
+        "adapters/data/test_group_search.py::test_an_exponential_expression_is_stopped_and_one_without_the_repetition_works",
+        "adapters/data/test_near_duplicates.py::test_cells_of_one_kind_are_not_copies_but_their_copies_are_found",
+        "adapters/data/test_near_duplicates.py::test_ten_thousand_images_are_compared_in_seconds",
+        "adapters/delta/test_addmm_kernel.py::test_a_row_has_the_same_bits_alone_and_in_any_group_of_rows",
+        "adapters/export",
+        "adapters/extract",
+        "adapters/foreign",
         "adapters/graph/test_fold.py",
         "adapters/graph/test_functional.py",
         "adapters/graph/test_segments.py",
+        "adapters/inputs/test_tiff.py::test_each_tiff_that_was_written_by_hand_is_equal_to_its_array_at_every_depth",
+        "adapters/inputs/test_tiff_page.py::test_one_odd_tag_of_any_kind_costs_neither_the_pixels_nor_the_orientation",
+        "adapters/programs/test_choose.py::test_auto_measures_once_and_saves_its_choice",
         "adapters/programs/test_executor.py",
         "adapters/programs/test_inductor.py",
         "adapters/programs/test_openvino.py",
         "adapters/recipe/test_carry_out.py",
         "adapters/recipe/test_recipe.py::test_malaria_gives_rank_5_to_the_three_convolutions_of_block_5",
         "adapters/recipe/test_recipe.py::test_malaria_has_the_head_of_its_source",
+        "adapters/recipe/test_recipe.py::test_malaria_is_compared_with_two_convolutions_and_two_dense_layers_in_full",
+        "adapters/recipe/test_recipe.py::test_smoking_trains_as_many_parameters_as_its_source",
         "adapters/recipe/test_recipe.py::test_the_weights_of_vgg16_next_to_the_checkout_fit",
         "adapters/report/test_html.py::test_two_hundred_classes_are_summarised_in_a_small_page",
         "adapters/report/test_size_table.py::test_the_suffix_selects_the_format",
         "adapters/report/test_write.py::test_two_hundred_classes_are_written",
+        "adapters/runners/test_batch.py::test_an_image_that_several_adapters_ask_for_is_in_the_batch_once",
         "adapters/runners/test_end_to_end.py",
         "adapters/runners/test_fused.py",
+        "adapters/runners/test_merged.py::test_every_item_gets_the_scores_of_its_own_adapter_in_its_place",
         "adapters/runners/test_mixed.py",
         "adapters/runners/test_mixed_behind_trunk.py",
         "adapters/runners/test_mixed_graph.py::test_batch_and_image_size_change_from_call_to_call",
+        "adapters/runners/test_runner.py::test_rows_are_grouped_by_adapter_in_order_of_appearance",
         "adapters/runners/test_segment_runner.py",
         "adapters/runners/test_split_backbone.py",
         "adapters/runners/test_threads.py",
@@ -64,6 +77,7 @@ SLOW = frozenset(
         "adapters/test_exactness.py",
         "adapters/test_random_weights.py",
         "adapters/test_zoo.py",
+        "adapters/training/test_checkpoint.py::test_resuming_with_another_setting_is_refused_and_the_setting_is_named",
         "adapters/training/test_evaluate.py",
         "adapters/training/test_loop.py",
         "adapters/training/test_search.py",
@@ -74,20 +88,24 @@ SLOW = frozenset(
         "adapters/training/test_trainable.py",
         "adapters/training/test_volumes.py",
         "adapters/training/test_zero_shot.py",
+        "adapters/zips/test_directory.py::test_zip_12_other_compression_methods_are_refused",
         "client/bench/test_load.py",
+        "client/cli/test_bench.py::test_failures_are_counted_by_code_shown_once_and_are_exit_status_1",
+        "client/cli/test_jobs.py::test_list_show_logs_and_the_shapes_of_json",
         "client/cli/test_main.py::test_help_of_every_client_command_explains_its_options",
         "client/cli/test_predict.py::test_ctrl_c_ends_cleanly_and_the_next_run_resumes",
         "client/resources/test_datasets.py::test_get_list_delete_and_pull",
         "client/resources/test_jobs.py::test_list_is_newest_first_by_state_and_in_pages",
         "client/test_package.py",
+        "service/engine/test_engine.py::test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first",
         "service/jobs/test_worker_verbs.py::test_a_hundred_jobs_and_four_workers_run_each_job_once",
         "service/kills/test_kills.py",
         "service/kills/test_one_job.py",
-        "service/routes/test_imports.py",
         "service/routes/test_adapters.py",
         "service/routes/test_datasets.py::test_no_mutation_of_a_good_zip_is_a_server_error",
         "service/routes/test_docs.py",
         "service/routes/test_health.py",
+        "service/routes/test_imports.py",
         "service/routes/test_integrity.py",
         "service/routes/test_jobs.py",
         "service/routes/test_jobs_of_workers.py",
@@ -95,6 +113,7 @@ SLOW = frozenset(
         "service/routes/test_predict.py",
         "service/store/test_catalog.py",
         "service/store/test_datasets.py::test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible",
+        "service/store/test_exports.py",
         "service/store/test_remote_blobs.py",
         "service/store/test_similar.py::test_a_deleted_adapter_is_not_suggested",
         "service/store/test_similar.py::test_every_kind_of_mistyped_name_gets_a_suggestion",
@@ -118,6 +137,7 @@ SLOW = frozenset(
         "service/test_startup.py::test_with_json_logs_every_line_is_json",
         "service/test_supervisor.py",
         "service/test_volumes.py",
+        "service/web/test_bodies.py::test_an_adapter_without_a_content_type_is_refused_and_the_advice_works",
         "service/web/test_bodies.py::test_no_header_of_a_request_is_a_500_on_any_route",
         "service/web/test_deadline.py",
         "service/web/test_job_schemas.py",
@@ -138,7 +158,7 @@ SLOW = frozenset(
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A file that is slow as a whole is not even imported where no slow test may run."""
-    if "not slow" in str(config.getoption("markexpr")) and _relative(collection_path) in SLOW:
+    if "not slow" in str(config.getoption("markexpr")) and _is_slow(_relative(collection_path)):
         return True
     return None
 
@@ -149,7 +169,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     asked_for_soak = "soak" in str(config.getoption("markexpr")).replace("not soak", "")
     for item in items:
         file = _relative(item.path)
-        if file in SLOW or f"{file}::{getattr(item, 'originalname', item.name)}" in SLOW:
+        if _is_slow(file) or f"{file}::{getattr(item, 'originalname', item.name)}" in SLOW:
             item.add_marker(pytest.mark.slow)
         if "chromium" in _fixtures(item):
             item.add_marker(pytest.mark.browser)
@@ -159,6 +179,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="full-length run: pytest -m soak"))
         if item.get_closest_marker("gpu") and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _is_slow(path: str) -> bool:
+    return path in SLOW or any(folder.as_posix() in SLOW for folder in PurePosixPath(path).parents)
 
 
 def _relative(path: Path) -> str:

@@ -32,7 +32,7 @@ def test_two_applications_in_one_process_have_their_own_contexts() -> None:
 
 
 def test_a_context_cannot_be_changed() -> None:
-    context = AppContext(*[NOTHING] * 8)
+    context = AppContext(*[NOTHING] * len(dataclasses.fields(AppContext)))
     with pytest.raises(dataclasses.FrozenInstanceError):
         context.engine = NOTHING  # type: ignore[misc]  # that is the point
 
