@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from lensmount_client import Client, InsecureTransport, InvalidSettings, Timeout
@@ -98,3 +100,14 @@ def test_timeouts_are_above_zero(timeout: float | Timeout) -> None:
 
 def test_the_token_does_not_show_in_a_repr() -> None:
     assert "hunter2" not in repr(Settings.resolve(token="hunter2", environ={}))
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:8000", "http://gpu-box:8000", "https://gpu-box:8000"])
+def test_certificates_are_checked_wherever_tls_can_occur(url: str) -> None:
+    assert Settings.resolve(url, environ={}).httpx_options()["verify"] is True
+
+
+def test_without_tls_no_certificates_are_read_and_none_would_be_trusted() -> None:
+    context = Settings.resolve("http://127.0.0.1:8000", environ={}).httpx_options()["verify"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.get_ca_certs() == []
