@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,6 @@ from lensmount_adapters import errors as adapters
 from lensmount_service import errors as service
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = {
-    path: ast.parse(path.read_text(encoding="utf-8"))
-    for package in ("service/lensmount_service", "adapters/lensmount_adapters")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
 WORKERS_ONLY = {"server_client.py"}  # what a worker raises about a server, and no server sends
 
 
@@ -28,6 +24,15 @@ ERRORS = {kind.__name__: kind for kind in [*classes(service.ServiceError), *clas
 
 def declared(kind: type[Any]) -> set[str]:
     return {kind.default_code, *vars(kind).get("finer_codes", ())}
+
+
+@cache
+def sources() -> dict[Path, ast.Module]:
+    return {
+        path: ast.parse(path.read_text(encoding="utf-8"))
+        for package in ("service/lensmount_service", "adapters/lensmount_adapters")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
 
 
 Makers = dict[str, tuple[str, int | None]]  # function -> error class, place of the code among its arguments
@@ -59,9 +64,9 @@ def errors_with_a_code_named_code(node: ast.AST) -> list[ast.Call]:
 
 def raised() -> Iterator[tuple[Path, str, str]]:
     """(file, error class, code) of every code that is written where an error is made, also by way of a function."""
-    of_file = {path: makers_of(tree) for path, tree in SOURCES.items()}
+    of_file = {path: makers_of(tree) for path, tree in sources().items()}
     shared = {name: maker for makers in of_file.values() for name, maker in makers.items() if name[0] != "_"}
-    for path, tree in SOURCES.items():
+    for path, tree in sources().items():
         makers: Makers = {name: (name, None) for name in ERRORS} | shared | of_file[path]
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name not in of_file[path]:  # the code is a local variable
@@ -88,11 +93,13 @@ def texts(node: ast.AST) -> list[str]:
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
-RAISED = [(path, kind, code) for path, kind, code in raised() if path.name not in WORKERS_ONLY]
+@cache  # three seconds: the file is read by a test, not while pytest collects
+def raised_by_the_server() -> list[tuple[Path, str, str]]:
+    return [(path, kind, code) for path, kind, code in raised() if path.name not in WORKERS_ONLY]
 
 
 def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None:
-    found = {(path.name, kind, code) for path, kind, code in RAISED}
+    found = {(path.name, kind, code) for path, kind, code in raised_by_the_server()}
     assert ("registry.py", "NotFound", "alias_not_found") in found  # a keyword
     assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
     assert ("client_verbs.py", "JobConflict", "job_not_finished") in found  # a local variable
@@ -102,11 +109,11 @@ def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None
 
 
 def test_each_code_that_is_raised_is_declared_by_its_class_or_one_below() -> None:
-    for path, kind, code in RAISED:
+    for path, kind, code in raised_by_the_server():
         assert any(code in declared(finer) for finer in classes(ERRORS[kind])), f"{path.name}: {kind} with {code}"
 
 
 def test_each_code_that_a_class_declares_is_raised_somewhere() -> None:
-    written = {code for _, _, code in RAISED}
+    written = {code for _, _, code in raised_by_the_server()}
     finer = {code for kind in ERRORS.values() for code in vars(kind).get("finer_codes", ())}
     assert finer <= written
