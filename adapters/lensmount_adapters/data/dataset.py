@@ -128,7 +128,7 @@ def read_folder(
     try:
         listed = list_folder(root, suffixes=suffixes, class_depth=class_depth)
     except OSError as error:
-        raise DatasetError(f"{root}: cannot be read ({error.strerror})") from error
+        raise DatasetError(f"{root}: cannot be read ({error.strerror}). Fix: permit reading it") from error
     names = _expected_classes(listed, tuple(classes)) if classes is not None else listed.classes
     index = {name: number for number, name in enumerate(names)}
     pattern = compile_pattern(group_regex, DatasetError, "--group-regex")
@@ -212,7 +212,9 @@ def _bytes(source: Source, path: str) -> bytes:
     try:
         return source.read(path)
     except OSError as error:
-        raise DatasetError(f"{source.title}: {path[:80]!r} cannot be read ({error.strerror})") from error
+        raise DatasetError(
+            f"{source.title}: {path[:80]!r} cannot be read ({error.strerror}). Fix: permit reading it"
+        ) from error
 
 
 def _expected_classes(listed: Listed, classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -106,7 +106,9 @@ def _read_image(listed: Listed, labelled: Labelled, limits: ImageLimits) -> tupl
 def _check_classes(listed: Listed, limits: DatasetLimits) -> None:
     if len(listed.classes) > limits.max_classes:
         raise DatasetTooLarge(
-            f"found {len(listed.classes)} classes, expected at most {limits.max_classes}", code="dataset_too_large"
+            f"found {len(listed.classes)} classes, expected at most {limits.max_classes}. "
+            "Fix: leave classes out, or join those that are alike",
+            code="dataset_too_large",
         )
     _check_counts(Counter(labelled.label for labelled in listed.files), listed, limits, "")
 

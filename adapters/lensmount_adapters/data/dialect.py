@@ -170,7 +170,7 @@ def jsonl_rows(name: str, lines: list[str]) -> Cells:
         except (ValueError, RecursionError) as error:
             raise refusal(
                 f"{name}, row {number}: found text that is not a JSON object ({str(error)[:80]}). "
-                "Fix: write one object per line"
+                "Fix: write one object per line, with each key once"
             ) from error
         if not isinstance(fields, dict):
             refuse_row(

@@ -297,7 +297,9 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         if abs(value) >= 10**18:
-            refuse_row(name, number, f"found a huge number as {what}, expected at most 18 digits")
+            refuse_row(
+                name, number, f"found a huge number as {what}, expected at most 18 digits. Fix: put it in quotes"
+            )
         return str(value)
     if isinstance(value, list) and what == "label" and len(value) < 2:
         value = value[0] if value else None
@@ -317,7 +319,7 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
         refuse_row(name, number, f"found a control character in its {what}. Fix: write it in one line of plain text")
     if len(text) > 1024:
-        refuse_row(name, number, f"found {len(text)} characters as {what}, expected at most 1024")
+        refuse_row(name, number, f"found {len(text)} characters as {what}, expected at most 1024. Fix: shorten it")
     return composed(text) or None
 
 

@@ -118,14 +118,15 @@ def split_stated(
 def few_shot(split: Split, labels: Sequence[int], shots: int, seed: int) -> Split:
     """Return the split with `shots` training images of each class, drawn from `seed`. The other parts stay the same."""
     if shots < 1:
-        raise DatasetError(f"found --shots {shots}, expected at least 1")
+        raise DatasetError(f"found --shots {shots}, expected at least 1. Fix: state a positive number")
     order = np.random.default_rng(seed).permutation(np.array(split.train))
     kept: list[int] = []
     for label in sorted(set(labels)):
         candidates = [int(index) for index in order if labels[int(index)] == label]
         if len(candidates) < shots:
             raise DatasetError(
-                f"found {len(candidates)} training images of class {label}, expected {shots} for --shots"
+                f"found {len(candidates)} training images of class {label}, expected {shots} for --shots. "
+                f"Fix: state --shots {len(candidates)}, or add images of this class"
             )
         kept.extend(candidates[:shots])
     return Split(tuple(sorted(kept)), split.validation, split.test)
@@ -135,7 +136,7 @@ def _fractions(validation: float, test: float) -> dict[str, float]:
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise DatasetError(
             f"found validation and test fractions {validation:g} and {test:g}, expected each from 0 to below 1 and "
-            "something left to train on"
+            "something left to train on. Fix: choose smaller fractions"
         )
     return {"train": 1 - validation - test, "validation": validation, "test": test}
 
