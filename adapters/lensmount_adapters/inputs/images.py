@@ -62,7 +62,9 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     """
     limits = limits or ImageLimits()
     if not data:
-        raise ImageInvalid("found an empty body, expected the bytes of an image", code="image_empty")
+        raise ImageInvalid(
+            "found an empty body, expected the bytes of an image. Fix: send the file", code="image_empty"
+        )
     if len(data) > limits.max_image_bytes:
         raise ImageTooLarge(
             f"found {len(data)} bytes, expected at most {limits.max_image_bytes}. Fix: save the image smaller, "

@@ -104,7 +104,10 @@ def jpeg2000_samples(
     if samples.ndim == 3 and samples.shape[2] != components:
         raise refused_samples("a JPEG 2000 image with a palette", _SAVE_PNG)
     if size is not None and samples.shape[:2] != size:
-        raise ImageInvalid(f"found a JPEG 2000 image of {samples.shape[:2]} where {size} was expected")
+        raise ImageInvalid(
+            f"found a JPEG 2000 image of {' x '.join(map(str, samples.shape[:2]))}, expected "
+            f"{' x '.join(map(str, size))} as the file states. Fix: {_SAVE_PNG}"
+        )
     return samples, depth
 
 

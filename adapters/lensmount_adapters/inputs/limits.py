@@ -18,7 +18,9 @@ class ImageLimits:
     def check_size(self, width: int, height: int) -> None:
         """Check an image's size in pixels. Raises ImageInvalid (no pixels) and ImageTooLarge."""
         if width < 1 or height < 1:
-            raise ImageInvalid(f"found an image of {width} x {height}, expected at least 1 x 1")
+            raise ImageInvalid(
+                f"found an image of {width} x {height}, expected at least 1 x 1. Fix: save the image again"
+            )
         if width * height > self.max_pixels or max(width, height) > self.max_side:
             way_out = "scale it down before sending"
             if max(width, height) <= self.max_side:

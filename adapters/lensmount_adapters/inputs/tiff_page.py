@@ -93,7 +93,10 @@ class TiffPage:
         if not lengths and len(offsets) == expected == 1:
             lengths = (len(data) - offsets[0],)  # old writers leave the length out
         if expected > _MOST_SEGMENTS:
-            raise ImageTooLarge(f"found a TIFF of {expected} strips or tiles, expected at most {_MOST_SEGMENTS}")
+            raise ImageTooLarge(
+                f"found a TIFF of {expected} strips or tiles, expected at most {_MOST_SEGMENTS}. "
+                "Fix: save it with larger strips"
+            )
         segments = list(zip(offsets, lengths, strict=False))[:expected]
         missing = expected - sum(offset > 0 and length > 0 for offset, length in segments)
         if missing:
@@ -130,7 +133,9 @@ def read_page(data: bytes, limits: ImageLimits) -> TiffPage:
     limits.check_size(first.width, first.height)
     rows, columns = first.segment_size
     if rows < 1 or columns < 1:
-        raise ImageInvalid(f"found a TIFF of tiles of {columns} x {rows}, expected at least 1 x 1")
+        raise ImageInvalid(
+            f"found a TIFF of tiles of {columns} x {rows}, expected at least 1 x 1. Fix: save it in strips"
+        )
     if first.is_tiled:
         limits.check_size(columns, rows)
     return first
@@ -171,7 +176,10 @@ def _pages(data: bytes) -> list[TiffPage]:
             )
         seen.add(at)
         if len(seen) > _MOST_PAGES:
-            raise ImageTooLarge(f"found more than {_MOST_PAGES} frames, expected one", code="image_too_many_frames")
+            raise ImageTooLarge(
+                f"found more than {_MOST_PAGES} frames, expected one. Fix: save the one frame that counts by itself",
+                code="image_too_many_frames",
+            )
         entries = _unpack(order + ("Q" if is_big else "H"), data, at)
         at += 8 if is_big else 2
         size = 20 if is_big else 12

@@ -53,7 +53,10 @@ class VolumeLimits:
         """
         sides = " x ".join(map(str, shape))
         if min(shape) < 1:
-            raise VolumeInvalid(f"found a volume of {sides}, expected at least one voxel along each axis")
+            raise VolumeInvalid(
+                f"found a volume of {sides}, expected at least one voxel along each axis. "
+                "Fix: save the volume with its slices"
+            )
         if math.prod(shape) > self.max_voxels or shape[0] > self.max_slices or max(shape[1:]) > self.max_side:
             raise VolumeTooLarge(
                 f"found a volume of {sides}, expected at most {self.max_voxels} voxels, {self.max_slices} slices and "
@@ -69,9 +72,14 @@ def decode_volume(data: bytes, limits: VolumeLimits | None = None) -> np.ndarray
     """
     limits = limits or VolumeLimits()
     if not data:
-        raise VolumeInvalid("found an empty body, expected the bytes of a volume", code="volume_empty")
+        raise VolumeInvalid(
+            "found an empty body, expected the bytes of a volume. Fix: send the file", code="volume_empty"
+        )
     if len(data) > limits.max_volume_bytes:
-        raise VolumeTooLarge(f"found {len(data)} bytes, expected at most {limits.max_volume_bytes}")
+        raise VolumeTooLarge(
+            f"found {len(data)} bytes, expected at most {limits.max_volume_bytes}. "
+            "Fix: scale the volume down, or save it compressed (.nii.gz)"
+        )
     decode = _decoder_of(data)
     try:
         with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
@@ -171,12 +179,16 @@ def _decode_npy(data: bytes, limits: VolumeLimits) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise VolumeInvalid(f"found .npy version {version}, expected (1, 0) or (2, 0), which have plain numbers")
+        raise VolumeInvalid(
+            f"found .npy version {version}, expected (1, 0) or (2, 0), which have plain numbers. "
+            "Fix: write it with numpy.save"
+        )
     shape, is_fortran, dtype = readers[version](file)
     _check_numbers(dtype)
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != COLOURS) or (len(shape) == 3 and shape[2] <= 4):
         raise VolumeInvalid(
-            f"found an array of shape {list(shape)}, expected [slices, height, width] or [slices, height, width, 3]"
+            f"found an array of shape {list(shape)}, expected [slices, height, width] or [slices, height, width, 3]. "
+            "Fix: put the slices first, for example with numpy.stack(slices)"
         )
     limits.check(shape)
     _check_length(len(data) - file.tell(), math.prod(shape) * dtype.itemsize)
@@ -211,17 +223,25 @@ def _decode_nifti(data: bytes, limits: VolumeLimits) -> np.ndarray:
     head = file.read(544)  # NIfTI-2's header and the extension flag after it
     length = _nifti_length(head)
     if length is None:
-        raise VolumeUnsupported("found a gzip file of another format, expected NIfTI inside")
+        raise VolumeUnsupported(
+            "found a gzip file of another format, expected NIfTI inside. Fix: unpack it, and send a volume"
+        )
     kind: Any = nibabel.Nifti1Image if length == 348 else nibabel.Nifti2Image
     header = kind.header_class(head[:length])
     _check_numbers(header.get_data_dtype())
     shape = tuple(int(side) for side in header.get_data_shape())
     if len(shape) < 3 or math.prod(shape[3:]) != 1:
-        raise VolumeInvalid(f"found a NIfTI image of shape {list(shape)}, expected three dimensions")
+        raise VolumeInvalid(
+            f"found a NIfTI image of shape {list(shape)}, expected three dimensions. "
+            "Fix: save one volume of them, for example image.slicer[..., 0] of nibabel"
+        )
     limits.check(tuple(reversed(shape[:3])))
     start = int(header.get_data_offset())
     if not length < start <= limits.max_volume_bytes:
-        raise VolumeInvalid(f"found voxels that start at byte {start} by the header, expected them after the header")
+        raise VolumeInvalid(
+            f"found voxels that start at byte {start} by the header, expected them after the header. "
+            "Fix: save it again, for example with nibabel"
+        )
     size = start + math.prod(shape) * header.get_data_dtype().itemsize
     content = head[:size] + file.read(max(0, size - len(head)))
     _check_length(len(content) - start, size - start)
@@ -250,7 +270,7 @@ def _decode_tiff(data: bytes, limits: VolumeLimits) -> np.ndarray:
             if page.shape != first.shape or page.dtype != first.dtype:
                 raise VolumeInvalid(
                     f"found pages of shape {list(first.shape)} {first.dtype} and {list(page.shape)} {page.dtype}, "
-                    "expected the same shape and type on every page"
+                    "expected the same shape and type on every page. Fix: save the slices with one shape and type"
                 )
             _check_page(page)
             _check_segments(data, page, limits)
@@ -273,7 +293,7 @@ def _count_pages(data: bytes, most: int) -> int:
             )
         seen.add(at)
         if len(seen) > most:
-            raise VolumeTooLarge(f"found more than {most} pages, expected at most that many")
+            raise VolumeTooLarge(f"found more than {most} pages, expected at most that many. Fix: leave slices out")
         (tags,) = struct.unpack_from(order + count, data, at)
         next_at = at + struct.calcsize(count) + tags * step
         if next_at + struct.calcsize(pointer) > len(data):
@@ -284,12 +304,21 @@ def _count_pages(data: bytes, most: int) -> int:
 
 def _check_page(page: Any) -> None:
     if page.dtype is None:
-        raise VolumeInvalid(f"found pages of {page.bitspersample} bits, expected integers or floating-point numbers")
+        raise VolumeInvalid(
+            f"found pages of {page.bitspersample} bits, expected integers or floating-point numbers. "
+            "Fix: save it with 8, 16 or 32 bits"
+        )
     _check_numbers(page.dtype)
     if page.axes not in ("YX", "YXS") or (page.axes == "YXS" and page.shape[2] != COLOURS):
-        raise VolumeInvalid(f"found pages of shape {list(page.shape)} ({page.axes}), expected grey or RGB")
+        raise VolumeInvalid(
+            f"found pages of shape {list(page.shape)} ({page.axes}), expected grey or RGB. "
+            "Fix: save one channel, or three as RGB"
+        )
     if int(page.photometric) not in (1, 2):
-        raise VolumeUnsupported(f"found pages of {page.photometric.name} pixels, expected MINISBLACK (grey) or RGB")
+        raise VolumeUnsupported(
+            f"found pages of {page.photometric.name} pixels, expected MINISBLACK (grey) or RGB. "
+            "Fix: save them so, for example with photometric='minisblack' of tifffile"
+        )
     if int(page.compression) not in (1, 8, 32946):
         raise VolumeUnsupported(
             f"found pages compressed by {page.compression.name}, expected none or deflate. "
@@ -301,7 +330,9 @@ def _check_segments(data: bytes, page: Any, limits: VolumeLimits) -> None:
     """Check that strips or tiles lie within the file and are complete. The library fills missing bytes with zeros."""
     chunk = math.prod(page.chunks) * page.dtype.itemsize
     if chunk > limits.max_voxels * page.dtype.itemsize:
-        raise VolumeTooLarge(f"found tiles of {' x '.join(map(str, page.chunks))}, expected smaller ones")
+        raise VolumeTooLarge(
+            f"found tiles of {' x '.join(map(str, page.chunks))}, expected smaller ones. Fix: save it in strips"
+        )
     available = 0
     for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
         if offset + size > len(data):
@@ -313,7 +344,8 @@ def _check_segments(data: bytes, page: Any, limits: VolumeLimits) -> None:
         inflated = len(inflate.decompress(data[offset : offset + size], chunk + 1))
         if inflated > chunk:
             raise VolumeInvalid(
-                f"found a strip that inflates to more than its {chunk} bytes, expected at most that many"
+                f"found a strip that inflates to more than its {chunk} bytes, expected at most that many. "
+                "Fix: save it again"
             )
         available += inflated
     _check_length(available, page.nbytes)
@@ -322,7 +354,8 @@ def _check_segments(data: bytes, page: Any, limits: VolumeLimits) -> None:
 def _check_numbers(dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biuf":
         raise VolumeInvalid(
-            f"found values of type {dtype}, expected integers or floating-point numbers",
+            f"found values of type {dtype}, expected integers or floating-point numbers. "
+            "Fix: save real numbers, for example of the type float32",
             code="volume_invalid",
         )
 
