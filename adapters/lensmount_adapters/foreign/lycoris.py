@@ -10,7 +10,7 @@
 | `on_input` | IA3 | a factor for each row or column |
 | `diff`, `diff_b`, `w_norm` | full, norm | full |
 | `dora_scale` and those of any method | DoRA | a factor for each row or column |
-| `lambda_layer` | T-LoRA | refused |
+| `lambda_layer` | T-LoRA | low rank 2 r |
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from lensmount_adapters.foreign.lycoris_dora import DoRA
 from lensmount_adapters.foreign.lycoris_low_rank import GLoRA, LoCon, LoHa, LoKr
 from lensmount_adapters.foreign.lycoris_names import grouped
 from lensmount_adapters.foreign.lycoris_orthogonal import OFT
-from lensmount_adapters.foreign.lycoris_whole import IA3, Full, Norm, TLoRA
+from lensmount_adapters.foreign.lycoris_tlora import TLoRA
+from lensmount_adapters.foreign.lycoris_whole import IA3, Full, Norm
 from lensmount_adapters.foreign.module import ForeignModule, Method
 
 METHODS: Mapping[str, Method] = {

@@ -1,4 +1,4 @@
-"""The methods of LyCORIS that store whole tensors: full differences, norms and IA3; and T-LoRA, which is refused."""
+"""The methods of LyCORIS that store whole tensors: full differences, norms and IA3."""
 
 from __future__ import annotations
 
@@ -47,20 +47,6 @@ class IA3:
             )
         part, count = ("column", inputs) if on_input else ("row", out)
         return {f"weight.{part}_scale": 1 + take(module, "weight", count)}
-
-
-class TLoRA:
-    """T-LoRA subtracts the factors that training started from, and its file does not hold these."""
-
-    name = "T-LoRA"
-    reads = frozenset({"q_layer.weight", "p_layer.weight", "lambda_layer", "alpha"})
-
-    def read(self, module: ForeignModule) -> dict[str, Tensor]:
-        raise AdapterUnsupported(
-            f"{module.name}: found T-LoRA, expected a fixed change of the weight. It is the difference from the "
-            "factors that training started from, and the file does not hold these. Fix: merge it with LyCORIS "
-            "(network.merge_to()), save the whole network, and run `lensmount adapters extract`"
-        )
 
 
 def _bias(module: ForeignModule, part: str) -> dict[str, Tensor]:

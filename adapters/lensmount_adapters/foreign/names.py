@@ -24,13 +24,17 @@ PREFIXES = (
 """Wrappers around a network: PEFT, torch.compile, DDP, Lightning, transformers' TimmWrapper, EMA, FSDP."""
 
 HEADS = ("fc", "classifier", "head", "head.fc", "heads.head", "heads")
-SHARED = ("vera_A", "vera_B", "vblora_vector_bank", "randlora_A", "randlora_B")
-"""Tensors of PEFT that belong to no module."""
+SHARED = (
+    *("vera_A", "vera_B", "pvera_A", "pvera_B", "vblora_vector_bank", "randlora_A", "randlora_B", "unilora_theta_d"),
+    *("tinylora_v", "frod_V", "frod_s_indices", "frod_s_size"),
+)
+"""Tensors of PEFT that belong to no module, and those before the name of a group of modules: `tinylora_v.0`."""
 
 _WRAPPED = re.compile(
     r"\.((?:lora|hada|lokr|oft|boft|hra|ia3|miss|bone|shira|vera|vblora|randlora|fourierft|waveft|c3a|delora|hira|gralora"
-    r"|road|adamss|frod|lily|deft|glora|psoft|tinylora|unilora|beft|osf|peanut|pvera|trainable_tokens)_\w+"
-    r"|ln_tuning_layers|modules_to_save|ranknum)\.(?!weight$|bias$|running_mean$|running_var$|num_batches_tracked$)([^.]+)"
+    r"|road|frod_lambda|deft|glora|unilora|beft|osf|peanut|supertuning|pvera|trainable_tokens)_\w+"
+    r"|tinylora_[ABP]|ln_tuning_layers|modules_to_save|ranknum)\.(?!(?:weight|bias|running_mean|running_var|num_batches_tracked"
+    r"|X|Xd|Xu|zeros|[USV]_low|\d+\.weight|\w+_prior|expert_weights)$)([^.]+)"
 )
 _VIT = (
     (r"(?:vit\.)?layers\.(\d+)\.attention\.q_proj", r"blocks.\1.attn.qkv", 0),
@@ -110,7 +114,7 @@ class Names:
         plain, adapters = _unwrapped(name)
         self.adapters |= adapters
         last = plain.removeprefix("base_model.")
-        if last in SHARED:
+        if last.partition(".")[0] in SHARED:
             return Place("", last, "")
         stems = list(_stripped(plain))
         found = [(stem, place) for stem in stems if (place := self._known(stem, ".base_layer.weight" in f".{name}"))]

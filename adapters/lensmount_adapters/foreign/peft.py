@@ -18,60 +18,11 @@ from lensmount_adapters.foreign.module import ForeignModule, Method
 from lensmount_adapters.foreign.names import HEAD, Names, Place, suggestion
 from lensmount_adapters.foreign.parts import merged
 from lensmount_adapters.foreign.peft_config import for_module, number
-from lensmount_adapters.foreign.peft_low_rank import MERGE, AdaLoRA, DeLoRA, LoRA, MiSS, VBLoRA, VeRA, vera_projections
-from lensmount_adapters.foreign.peft_orthogonal import BOFT, HRA, OFT, RoAd
-from lensmount_adapters.foreign.peft_products import GraLoRA, HiRA, LoHa, LoKr, RandLoRA
-from lensmount_adapters.foreign.peft_whole import C3A, IA3, FourierFT, SHiRA, Whole
-
-METHODS: Mapping[str, Method] = {
-    "LORA": LoRA(),
-    "ADALORA": AdaLoRA(),
-    "VERA": VeRA(),
-    "VBLORA": VBLoRA(),
-    "MISS": MiSS(),
-    "DELORA": DeLoRA(),
-    "LOHA": LoHa(),
-    "LOKR": LoKr(),
-    "HIRA": HiRA(),
-    "GRALORA": GraLoRA(),
-    "RANDLORA": RandLoRA(),
-    "OFT": OFT(),
-    "BOFT": BOFT(),
-    "HRA": HRA(),
-    "ROAD": RoAd(),
-    "IA3": IA3(),
-    "SHIRA": SHiRA(),
-    "FOURIERFT": FourierFT(),
-    "C3A": C3A(),
-    "LN_TUNING": Whole(),
-}
-"""`peft_type` in adapter_config.json -> the method that reads the file. PEFT before 0.16 wrote BONE for MISS."""
-
-_INPUT = "it decides for each input what to add, so no fixed change of the weights does the same"
-_TOKENS = "it adds tokens or modules to the network and changes no weight"
-_OTHER = "its formula is not read here"
-REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(("XLORA", "POLY", "PVERA", "MONTECLORA", "SHADOW"), _INPUT),
-    **dict.fromkeys(("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"), _TOKENS),
-    **dict.fromkeys(("CPT", "CARTRIDGE", "ADAPTION_PROMPT"), _TOKENS),
-    "TRAINABLE_TOKENS": "it changes rows of a text embedding, and a vision backbone has none",
-    **dict.fromkeys(("WAVEFT", "FROD", "GLORA", "PSOFT", "TINYLORA", "UNILORA", "ADAMSS", "LILY"), _OTHER),
-    **dict.fromkeys(("DEFT", "BEFT", "OSF", "PEANUT", "SUPERTUNING"), _OTHER),
-}
-"""`peft_type` -> why such a file is refused."""
-
-_ROUTERS = {
-    "alora_invocation_tokens": "aLoRA",
-    "arrow_config": "Arrow",
-    "monteclora_config": "MonteCLoRA",
-    "kasa_config": "KaSA",
-    "velora_config": "VeLoRA",
-    "use_qalora": "QALoRA",
-    "use_bdlora": "BD-LoRA",
-    "layer_replication": "layer replication",
-    "trainable_token_indices": "trainable tokens",
-}
-"""Options of LoRA that make it another method."""
+from lensmount_adapters.foreign.peft_low_rank import MERGE, LoRA, vera_projections
+from lensmount_adapters.foreign.peft_methods import method_of
+from lensmount_adapters.foreign.peft_products import HiRA
+from lensmount_adapters.foreign.peft_shared import AS_LORA
+from lensmount_adapters.foreign.peft_whole import Whole
 
 _IN_ATTENTION = (
     ".base_layer.out_proj.lora_B"  # of torch.nn.MultiheadAttention; see Multihead.merge in PEFT 0.13 to 0.21
@@ -108,26 +59,6 @@ def too_large(size: str, max_bytes: int) -> AdapterTooLarge:
     )
 
 
-def method_of(config: Mapping[str, Any]) -> Method:
-    """The method of a file. Raises AdapterUnsupported with the reason for one that cannot be imported."""
-    kind = str(config.get("peft_type", "")).upper().removeprefix("PEFTTYPE.")
-    kind = "MISS" if kind == "BONE" else kind
-    if kind in REFUSED:
-        fix = MERGE if REFUSED[kind] == _OTHER else "Fix: train with LoRA, or with another method of docs/adapters.md"
-        raise AdapterUnsupported(
-            f"found {kind} of PEFT: {REFUSED[kind]}, expected a method that changes weights. {fix}"
-        )
-    if kind not in METHODS:
-        raise AdapterUnsupported(
-            f"adapter_config.json: found peft_type {kind[:40]!r}, expected one of {', '.join(METHODS)}. {MERGE}"
-        )
-    if special := next((name for option, name in _ROUTERS.items() if config.get(option)), None):
-        raise AdapterUnsupported(
-            f"found LoRA with {special}, expected plain LoRA: this option makes another method of it. {MERGE}"
-        )
-    return METHODS[kind]
-
-
 def read_peft(
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
@@ -150,14 +81,20 @@ def read_peft(
     if (HEAD, None) in groups:
         started = given_head(head, backbone) if head else {}
         _read_head(groups.pop((HEAD, None)), started, config, method, reading)
+    if shared and not any(held.parts for held in groups.values()):
+        raise AdapterUnsupported(
+            f"found {method.name} of PEFT with {', '.join(sorted(shared))[:120]} alone, which all layers share, "
+            f"expected tensors that say what each layer takes of it. {AS_LORA}"
+        )
     if method.name == "VeRA" and "vera_A" not in shared:
         weights = [backbone.tensors[f"{path}.weight"] for path, _ in groups if f"{path}.weight" in backbone.targets]
         shared |= vera_projections(config, [weight for weight in weights if weight.ndim == 2])
         reading.notes.append("the shared projections are not in the file; they are drawn again from its seed")
     layers = dict(backbone.module.named_modules())
+    places = _places(groups, layers)
     read: dict[str, dict[int | None, dict[str, Tensor]]] = defaultdict(dict)
     for (path, third), held in groups.items():
-        own = for_module(config, held.theirs)
+        own = {**for_module(config, held.theirs), "module": held.theirs, "place": places.get((path, third))}
         if any(_IN_ATTENTION in name for name in held.names):
             own["lora_alpha"] = 2 * number(own, "lora_alpha", 8)
             reading.notes.append(
@@ -178,6 +115,20 @@ def read_peft(
         else:
             reading.ignored |= dict.fromkeys(reading.sources[path], "equal to the backbone's own")
     return reading
+
+
+def _places(
+    groups: Mapping[tuple[str, int | None], _Held], layers: Mapping[str, nn.Module]
+) -> dict[tuple[str, int | None], tuple[int, int]]:
+    """Which of the adapted layers each one is, in the order of the network, and how many there are.
+
+    Nothing is returned if thirds of a layer are adapted: other libraries order queries, keys and values differently.
+    """
+    adapted = {path for (path, _), held in groups.items() if held.parts}
+    if any(third is not None for _, third in groups):
+        return {}
+    ordered = [path for path in layers if path in adapted]
+    return {(path, None): (number, len(ordered)) for number, path in enumerate(ordered)}
 
 
 @dataclass(slots=True)
@@ -237,6 +188,8 @@ def _ignorable(name: str) -> str:
         return "a counter of batches, which does not change what the network computes"
     if name.rpartition(".")[2] == "n_averaged" or ".ranknum." in name:
         return "a counter of the training"
+    if ".lora_velora_embed" in name or ".lora_monteclora_sampler." in name:
+        return "it takes part in training alone"
     return ""
 
 

@@ -38,7 +38,7 @@ class LoRA:
         B = take(module, "lora_B.weight", out, -1)  # [out, r]
         rank = B.shape[1]
         A = take(module, "lora_A.weight", rank, module.weight[0].numel())  # [r, in * k]
-        s = number(module.config, "lora_alpha", 8) / (math.sqrt(rank) if flag(module.config, "use_rslora") else rank)
+        s = self.scale(module, rank)
         B, A = _from_changed_base(module, s, s * B, A)
         deltas = factors(module, B, A)
         if "lora_B.bias" in module.parts:
@@ -47,6 +47,10 @@ class LoRA:
             lengths = merged(deltas, module.weight).flatten(1).norm(dim=1)
             deltas["weight.row_scale"] = take(module, "lora_magnitude_vector", out) / lengths
         return deltas
+
+    def scale(self, module: ForeignModule, rank: int) -> float:
+        root = math.sqrt(rank) if flag(module.config, "use_rslora") else rank
+        return number(module.config, "lora_alpha", 8) / root
 
 
 def _from_changed_base(module: ForeignModule, s: float, B: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The methods of PEFT that scale rows or columns, or write single numbers, frequencies or circulant tiles of a weight.
 
-Sources: IA3, arXiv 2205.05638; SHiRA, arXiv 2406.13175; FourierFT, arXiv 2405.03003; C3A, arXiv 2407.19342.
+Sources: IA3, arXiv 2205.05638; SHiRA, arXiv 2406.13175; Super-Tuning, arXiv 2607.09287; FourierFT, arXiv 2405.03003;
+C3A, arXiv 2407.19342; BEFT, arXiv 2509.15974.
 """
 
 from __future__ import annotations
@@ -53,6 +54,47 @@ class SHiRA:
         return {"weight.delta": delta.index_put((rows, columns), values, accumulate=True)}
 
 
+class SuperTuning:
+    """Single elements of the weight by their places in its rows one after the other, and LoRA if the file has it."""
+
+    name = "Super-Tuning"
+    reads = frozenset(
+        {
+            "supertuning_values",
+            "supertuning_indices",
+            "supertuning_lora_A.weight",
+            "supertuning_lora_B.weight",
+        }
+    )
+
+    def read(self, module: ForeignModule) -> dict[str, Tensor]:
+        out, inputs = linear(module, self.name)
+        values = take(module, "supertuning_values", -1)
+        places = take(module, "supertuning_indices", len(values)).long()
+        if int(places.min()) < 0 or int(places.max()) >= out * inputs:
+            raise misfit(module, "supertuning_indices", f"places up to {int(places.max())}")
+        delta = torch.zeros(out * inputs, dtype=torch.float64)
+        delta = delta.index_put((places,), values, accumulate=True).reshape(out, inputs)
+        if "supertuning_lora_B.weight" in module.parts:
+            B = take(module, "supertuning_lora_B.weight", out, -1)
+            A = take(module, "supertuning_lora_A.weight", B.shape[1], inputs)
+            delta = delta + number(module.config, "lora_alpha") / B.shape[1] * (B @ A)
+        return {"weight.delta": delta}
+
+
+class BEFT:
+    """A vector that is added to the bias."""
+
+    name = "BEFT"
+    reads = frozenset({"beft_bias"})
+
+    def read(self, module: ForeignModule) -> dict[str, Tensor]:
+        out, _ = linear(module, self.name)
+        if module.bias is None:
+            raise lacks_bias(module)
+        return {"bias.delta": take(module, "beft_bias", 1, out).flatten()}
+
+
 class FourierFT:
     """`scaling * Re(ifft2(S))`: S holds the file's numbers at places that a seed determines."""
 
@@ -101,10 +143,14 @@ class Whole:
             deltas["weight.delta"] = take(module, "weight", *module.weight.shape) - module.weight
         if "bias" in module.parts:
             if module.bias is None:
-                raise AdapterInvalid(
-                    f"{module.name}: found a bias, but the backbone's module has none. Fix: import it for the backbone "
-                    "that it was trained on",
-                    code="adapter_shape_mismatch",
-                )
+                raise lacks_bias(module)
             deltas["bias.delta"] = take(module, "bias", *module.bias.shape) - module.bias
         return deltas
+
+
+def lacks_bias(module: ForeignModule) -> AdapterInvalid:
+    return AdapterInvalid(
+        f"{module.name}: found a bias, but the backbone's module has none. Fix: import it for the backbone "
+        "that it was trained on",
+        code="adapter_shape_mismatch",
+    )

@@ -1,4 +1,4 @@
-"""Full differences, norms and IA3 against the live layers of LyCORIS, and the refusal of T-LoRA."""
+"""Full differences, norms and IA3 against the live layers of LyCORIS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 from lycoris.modules.full import FullModule
 from lycoris.modules.ia3 import IA3Module
 from lycoris.modules.norms import NormModule
-from lycoris.modules.tlora import TLoraModule
 from tests.adapters.foreign.lycoris_layers import GROUPED, LAYERS, UNGROUPED, difference, stored, trained, with_deltas
 
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
@@ -37,14 +36,6 @@ def test_ia3_on_the_inputs_of_groups_is_refused() -> None:
     layer, module, _ = trained(IA3Module, "conv2d groups", train_on_input=True)
 
     with pytest.raises(AdapterUnsupported, match="IA3 on the inputs of a convolution with 2 groups"):
-        with_deltas(layer, stored(module))
-
-
-@pytest.mark.parametrize("name", ["linear", "conv2d"])
-def test_t_lora_is_refused_because_its_file_lacks_what_it_subtracts(name: str) -> None:
-    layer, module, _ = trained(TLoraModule, name, lora_dim=2)
-
-    with pytest.raises(AdapterUnsupported, match=r"T-LoRA.*lensmount adapters extract"):
         with_deltas(layer, stored(module))
 
 

@@ -1,57 +1,17 @@
-"""Which files of PEFT are read, and which are refused by the method's name with the reason."""
+"""Whole files of PEFT: every tensor becomes part of a change, or the file is refused with the reason."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import peft
 import pytest
 import torch
-from peft.utils.peft_types import PeftType
 from tests.adapters.foreign.peft_networks import LINEAR, backbone_of, network, saved, trained
 
 from lensmount_adapters import load_backbone
 from lensmount_adapters.errors import AdapterError, AdapterInvalid, AdapterTooLarge, AdapterUnsupported
-from lensmount_adapters.foreign.peft import METHODS, REFUSED, method_of, read_peft
-
-
-@pytest.mark.parametrize("kind", [kind.value for kind in PeftType])
-def test_every_method_of_the_library_is_read_or_refused_by_its_name(kind: str) -> None:
-    if kind in METHODS:
-        assert method_of({"peft_type": kind}) is METHODS[kind]
-        return
-    with pytest.raises(AdapterUnsupported, match=f"found {kind} of PEFT: .* Fix: "):
-        method_of({"peft_type": kind})
-
-
-def test_no_method_is_both_read_and_refused() -> None:
-    assert METHODS.keys() & REFUSED.keys() == set()
-
-
-@pytest.mark.parametrize("kind", ["TOMORROW", "", "lora?"])
-def test_an_unknown_method_is_refused_with_the_known_ones(kind: str) -> None:
-    with pytest.raises(AdapterUnsupported, match="expected one of LORA, ADALORA"):
-        method_of({"peft_type": kind})
-
-
-def test_bone_is_the_old_name_of_miss() -> None:
-    assert method_of({"peft_type": "BONE"}) is METHODS["MISS"]
-
-
-OPTIONS: list[tuple[str, Any, str]] = [
-    ("alora_invocation_tokens", [1, 2], "aLoRA"),
-    ("arrow_config", {"top_k": 2}, "Arrow"),
-    ("layer_replication", [[0, 2]], "layer replication"),
-    ("use_qalora", True, "QALoRA"),
-    ("monteclora_config", {"rho": 1}, "MonteCLoRA"),
-]
-
-
-@pytest.mark.parametrize(("option", "value", "word"), OPTIONS)
-def test_options_that_make_another_method_of_lora_are_refused(option: str, value: object, word: str) -> None:
-    with pytest.raises(AdapterUnsupported, match=f"LoRA with {word}"):
-        method_of({"peft_type": "LORA", option: value})
+from lensmount_adapters.foreign.peft import read_peft
 
 
 def test_all_tensors_that_belong_to_no_module_are_listed_at_once() -> None:
