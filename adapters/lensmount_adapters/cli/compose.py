@@ -81,7 +81,7 @@ def compose(
         list[str],
         typer.Argument(
             metavar="ADAPTER:WEIGHT...",
-            help="Adapter files, or names on the server at LENSMOUNT_URL: a.safetensors:0.7 malaria:0.3.",
+            help="Adapter files, or names on a server (--url): a.safetensors:0.7 malaria:0.3.",
         ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -30,7 +29,7 @@ class LazyEntry:
     extra: str = ""
     needs_all: bool = True
     missing_status: int = 2  # the exit status if a package is not installed
-    around: tuple[str, str] = ("", "")  # module and context manager that changes the options before the command runs
+    wrapper: tuple[str, str] = ("", "")  # module and function that makes a command with more options of this one
 
 
 CLIENT_COMMANDS = {
@@ -87,7 +86,7 @@ LAZY_COMMANDS = {  # of the other packages
         "compose",
         "Make a new adapter from several on one backbone.",
         "torch",
-        around=("lensmount_client._cli.pulled", "pulled"),
+        wrapper=("lensmount_client._cli.pulled", "from_server"),
     ),
     "adapters extract": LazyEntry(
         "lensmount_adapters.cli.extract",
@@ -128,7 +127,9 @@ class LazyCommand(TyperCommand):
             group.name, group.help = self.name, entry.help
             return group
         app = typer.Typer(add_completion=False)
-        app.command(self.name, help=found.__doc__ or entry.help)(found)
+        module, wrapper = entry.wrapper
+        command_of_app = getattr(import_module(module), wrapper)(found) if module else found
+        app.command(self.name, help=found.__doc__ or entry.help)(command_of_app)
         command = get_command(app)
         command.callback = _guarded(command.callback, entry)
         return command
@@ -146,8 +147,7 @@ def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[
             print_error(needs(missing, entry.extra))
             raise typer.Exit(entry.missing_status)
         try:
-            with _around(entry, options) as changed:
-                return function(*arguments, **changed) if function is not None else None
+            return function(*arguments, **options) if function is not None else None
         except ModuleNotFoundError as error:
             if is_ours(error):
                 raise
@@ -155,14 +155,6 @@ def _guarded(function: Callable[..., Any] | None, entry: LazyEntry) -> Callable[
             raise typer.Exit(entry.missing_status) from error
 
     return call
-
-
-def _around(entry: LazyEntry, options: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
-    module, name = entry.around
-    if not module:
-        return nullcontext(options)
-    around: AbstractContextManager[dict[str, Any]] = getattr(import_module(module), name)(options)
-    return around
 
 
 class LazyGroup(TyperGroup):

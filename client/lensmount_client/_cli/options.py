@@ -18,10 +18,9 @@ PANEL = "Server"
 
 
 @dataclass(frozen=True)
-class ServerOptions:
-    """The flags of every command that talks to a server: which server, and in which form to print its response."""
+class Address:
+    """The flags that say which server a command talks to."""
 
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")] = False
     url: Annotated[
         str,
         typer.Option(
@@ -51,6 +50,13 @@ class ServerOptions:
         return "" if known else f" --url {self.url}"
 
 
+@dataclass(frozen=True)
+class ServerOptions(Address):
+    """The flags of every command of the client: which server, and in which form to print its response."""
+
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")] = False
+
+
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Present a command to typer as if it listed each field of its dataclass parameters as a parameter.
 
@@ -66,7 +72,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name in classes:
-            parameters.extend(_parameters_of(classes[parameter.name]))
+            parameters.extend(parameters_of(classes[parameter.name]))
         else:
             parameters.append(keyword(parameter, hints[parameter.name]))
 
@@ -100,7 +106,8 @@ def jsonable(result: Any) -> dict[str, Any]:
     return document
 
 
-def _parameters_of(options_class: Any) -> Iterator[inspect.Parameter]:
+def parameters_of(options_class: Any) -> Iterator[inspect.Parameter]:
+    """The fields of a dataclass of flags as parameters that typer reads."""
     hints = get_type_hints(options_class, include_extras=True)
     for field in fields(options_class):
         default = inspect.Parameter.empty if field.default is MISSING else field.default
