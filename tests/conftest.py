@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for plugin in ("marks", "memory"):
+    for plugin in ("marks", "memory", "promises"):
         config.pluginmanager.register(_module_at(Path(__file__).with_name(f"{plugin}.py")), plugin)
 
 

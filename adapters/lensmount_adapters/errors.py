@@ -90,6 +90,7 @@ class AdapterInvalid(AdapterError):
         "manifest_invalid",
         "manifest_missing",
         "preprocessing_mismatch",
+        "trust_mismatch",
         "unsupported_dtype",
     )
 

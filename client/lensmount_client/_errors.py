@@ -42,7 +42,8 @@
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
-        │   │   │ ManifestInvalid, ManifestMissing, PreprocessingMismatch, UnsupportedDtype
+        │   │   │ ManifestInvalid, ManifestMissing, PreprocessingMismatch, TrustMismatch,
+        │   │   │ UnsupportedDtype
         │   │   └── AdapterMalformed
         │   │         AdapterEmpty, EmptyTensor
         │   ├── DatasetRejected     the dataset
@@ -315,6 +316,8 @@ class ManifestInvalid(AdapterRejected, code="manifest_invalid"): """The manifest
 class ManifestMissing(AdapterRejected, code="manifest_missing"): """The file has no manifest."""
 class PreprocessingMismatch(AdapterRejected, code="preprocessing_mismatch"):
     """The adapter needs other preprocessing."""
+class TrustMismatch(AdapterRejected, code="trust_mismatch"):
+    """The calibration and thresholds in the file are not those of this adapter."""
 class UnsupportedDtype(AdapterRejected, code="unsupported_dtype"): """A tensor is not F32, F16 or BF16."""
 
 class AdapterMalformed(AdapterRejected, code="adapter_malformed"): """The safetensors file is malformed."""

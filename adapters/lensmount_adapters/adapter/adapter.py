@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
+from lensmount_adapters.adapter.trust_check import AdapterTrust
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.inputs.images import orient, turn_back
@@ -25,6 +26,7 @@ class Adapter:
     manifest: Manifest
     deltas: tuple[Delta, ...]
     head: nn.Module
+    trust: AdapterTrust | None = None
 
     def logits(self, features: Tensor) -> Tensor:
         """Features [N, feature_dim] of the mounted backbone to logits [N, classes], float32."""
@@ -62,7 +64,8 @@ class Adapter:
         return probabilities(self.manifest.head, self.image_logits(backbone, images))
 
     def nbytes(self) -> int:
-        """The bytes of the factors and the head in memory."""
+        """The bytes of the factors, the head and the statistics of trust in memory."""
         tensors = [tensor for delta in self.deltas for tensor in delta.tensors().values()]
         tensors += self.head.state_dict().values()
-        return sum(tensor.nbytes for tensor in tensors)
+        statistics = self.trust.statistics if self.trust is not None else None
+        return sum(tensor.nbytes for tensor in tensors) + (statistics.nbytes if statistics is not None else 0)

@@ -14,6 +14,7 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import load_head
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.adapter.precision import rounding_between
+from lensmount_adapters.adapter.trust_check import PREFIX, load_trust
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.target import Layer, Target
 from lensmount_adapters.delta.kinds import Delta
@@ -35,12 +36,17 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
     _check_limits(file.manifest, backbone, limits)
     _check_finite(file.tensors)
     head = {name: tensor for name, tensor in file.tensors.items() if name.startswith("head.")}
-    factors = {name: tensor.to(backbone.device) for name, tensor in file.tensors.items() if name not in head}
+    trust = load_trust(file.manifest, file.tensors)
+    factors = {
+        name: tensor.to(backbone.device)
+        for name, tensor in file.tensors.items()
+        if name not in head and not name.startswith(PREFIX)
+    }
     deltas = read_deltas(backbone.targets, factors, file.manifest.scales())
     _check_modules(file.manifest, deltas)
     _check_merged(file.manifest, deltas, backbone, limits)
     module = load_head(file.manifest.head, backbone.feature_dim, len(file.manifest.labels), head)
-    return Adapter(file.digest, file.size_bytes, file.manifest, deltas, module.to(backbone.device))
+    return Adapter(file.digest, file.size_bytes, file.manifest, deltas, module.to(backbone.device), trust)
 
 
 def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:

@@ -17,6 +17,8 @@ from lensmount_adapters.adapter.header import Limits, read_header
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.rounding import rounded
 from lensmount_adapters.adapter.schema import check_version, version_needed
+from lensmount_adapters.adapter.trust import UNSEALED
+from lensmount_adapters.adapter.trust_check import sealed
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed
 
@@ -65,10 +67,12 @@ def dump_adapter(manifest: Manifest, tensors: Mapping[str, Tensor], dtype: torch
 
     Tensors are stored as `dtype`. A tensor that would lose more than `dtype` rounds off (its eps: 1e-3 of float16)
     stays in float32, and the manifest says so under `training.kept_float32`. BatchNorm statistics and scales are always
-    float32. The schema version is the lowest that holds the contents. Raises AdapterInvalid (`unsupported_dtype`) for
-    what the file cannot hold.
+    float32. The schema version is the lowest that holds the contents. A new trust block is tied to them. Raises
+    AdapterInvalid (`unsupported_dtype`) for what the file cannot hold.
     """
     stored, kept = rounded(tensors, dtype)
+    if manifest.trust is not None and manifest.trust.of == UNSEALED:
+        manifest = sealed(manifest, stored)
     changed: dict[str, Any] = {"schema_version": version_needed(manifest, stored)}
     if kept.errors:
         changed["training"] = {**manifest.training, "kept_float32": kept.text}

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from lensmount_adapters.adapter.trust import Trust
 from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.inputs.rules import InputRule, Preprocessing
@@ -132,6 +133,7 @@ class Manifest(Strict):
     training: dict[str, Any] = Field(default_factory=dict)
     license: Text = ""
     description: Text = ""
+    trust: Trust | None = None  # left out of the JSON if None, as in files of before it
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -178,7 +180,8 @@ class Manifest(Strict):
 
     def dump(self) -> str:
         """The manifest as JSON with sorted keys: equal manifests give equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+        document = self.model_dump(mode="json", exclude={"trust"} if self.trust is None else None)
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     def scales(self) -> dict[str, float]:
         """The scale of each module's low-rank delta."""

@@ -17,6 +17,7 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.merged import merged_module
 from lensmount_adapters.adapter.precision import Rounding, rounding_between
+from lensmount_adapters.adapter.trust_check import PREFIX, without_trust
 from lensmount_adapters.backbone.model import Backbone
 
 RECORD = "rebound"  # of the training record
@@ -46,16 +47,19 @@ def rebound(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Re
     if rounding is None:
         admit(data, backbone, limits)  # raises the mismatch
         return None
-    moved = manifest.model_copy(update={"backbone": backbone.ref})
-    adapter = admit(_dump(moved, file.tensors), backbone, limits)
+    moved = without_trust(manifest.model_copy(update={"backbone": backbone.ref}))
+    tensors = {name: tensor for name, tensor in file.tensors.items() if not name.startswith(PREFIX)}
+    adapter = admit(_dump(moved, tensors), backbone, limits)
     change = _change(adapter, backbone, rounding)
     record: dict[str, Any] = {
         "backbone": manifest.backbone.model_dump(mode="json"),
         "precision": rounding.dtype,
         "change_of_logits": float(f"{change:.2g}"),
     }
+    if manifest.trust is not None:
+        record["trust_dropped"] = True
     moved = moved.model_copy(update={"training": manifest.training | {RECORD: record}})
-    return Rebound(_dump(moved, file.tensors), change)
+    return Rebound(_dump(moved, tensors), change)
 
 
 def note_of(manifest: Manifest) -> str | None:
@@ -63,9 +67,10 @@ def note_of(manifest: Manifest) -> str | None:
     record = manifest.training.get(RECORD)
     if not isinstance(record, dict) or not isinstance(record.get("change_of_logits"), float):
         return None
+    dropped = "; what its answers are worth is not known there" if record.get("trust_dropped") is True else ""
     return (
         f"accepted on the same weights in another precision ({str(record.get('precision'))[:20]}): "
-        f"on random inputs the logits change by {record['change_of_logits']:.2g} of the largest"
+        f"on random inputs the logits change by {record['change_of_logits']:.2g} of the largest{dropped}"
     )
 
 

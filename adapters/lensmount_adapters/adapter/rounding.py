@@ -17,7 +17,15 @@ from torch import Tensor
 from lensmount_adapters.errors import AdapterInvalid
 
 STORED = (torch.float32, torch.float16, torch.bfloat16)
-_EXACT = ("row_scale", "column_scale", "running_var", "running_mean", "logit_scale")  # few numbers; a loss would show
+_EXACT = (  # few numbers; a loss would show
+    "row_scale",
+    "column_scale",
+    "running_var",
+    "running_mean",
+    "logit_scale",
+    "trust.scales",
+    "trust.residual",
+)
 _READ = (*STORED, torch.float64)
 
 

@@ -15,6 +15,7 @@ from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import head_tensors
 from lensmount_adapters.adapter.manifest import Factors, Manifest
+from lensmount_adapters.adapter.trust_check import without_trust
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.changes.budget import Budget, Ranks
 from lensmount_adapters.changes.changes import Changes
@@ -140,7 +141,7 @@ def _manifest(sources: Sequence[Source], of_head: Manifest, name: str, merging: 
     }
     recipe = " + ".join(f"{source.weight:g} x {source.adapter.manifest.name}" for source in sources)
     licences = dict.fromkeys(source.adapter.manifest.license for source in sources if source.adapter.manifest.license)
-    return of_head.model_copy(
+    return without_trust(of_head).model_copy(
         update={
             "name": name,
             "training": training,
@@ -167,9 +168,15 @@ def _error(adapter: Adapter, changes: Changes, base: Mapping[str, Tensor]) -> fl
 
 def _notes(sources: Sequence[Source], of_head: Adapter) -> tuple[str, ...]:
     others = [s.name for s in sources if s.adapter.manifest.preprocessing != of_head.manifest.preprocessing]
-    if not others:
-        return ()
-    return (
-        f"{', '.join(others)}: trained with other preprocessing than {of_head.manifest.name}, and the new adapter has "
-        "that of the latter",
-    )
+    notes = []
+    if others:
+        notes.append(
+            f"{', '.join(others)}: trained with other preprocessing than {of_head.manifest.name}, and the new adapter "
+            "has that of the latter"
+        )
+    if of_head.trust is not None:
+        notes.append(
+            f"{of_head.manifest.name}: its calibration and thresholds are left out, since they were measured without "
+            "the other adapters"
+        )
+    return tuple(notes)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lensmount_adapters import Backbone, ExactSwapper, admit, load_backbone, parse_adapter
+from lensmount_adapters import Backbone, ExactSwapper, admit, dump_adapter, load_backbone, parse_adapter
 from lensmount_adapters.adapter.precision import RECORD
 from lensmount_adapters.adapter.rebind import note_of, rebound
 from lensmount_adapters.errors import BackboneMismatch
@@ -82,3 +82,12 @@ def test_an_adapter_fits_by_the_fingerprint_under_another_tag_of_the_same_networ
     parts.manifest["backbone"]["name"] = "test_efficientnet"
     with pytest.raises(BackboneMismatch, match=r"another network with the weights of test_resnet.*Fix: serve it on"):
         admit(parts.dump(), precise)
+
+
+def test_promises_do_not_move_to_weights_that_they_were_not_measured_with(
+    precise: Backbone, rounded: Backbone, draw_adapter: Any, draw_trust: Any
+) -> None:
+    moved = rebound(dump_adapter(*draw_trust(rounded, draw_adapter(rounded, "lora"))), precise)
+    assert moved is not None
+    assert admit(moved.data, precise).trust is None
+    assert "what its answers are worth is not known there" in str(note_of(parse_adapter(moved.data).manifest))

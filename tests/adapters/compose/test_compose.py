@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from tests.adapters.compose.drawn import adapter, live_weights, low_rank
 from torch import Tensor
 
-from lensmount_adapters import Adapter, Backbone, ExactSwapper, load_backbone
+from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, dump_adapter, load_backbone
 from lensmount_adapters.changes.budget import Energy, SameRank
 from lensmount_adapters.compose.compose import Source, compose
 from lensmount_adapters.compose.merging import Dare, Linear, Merging, Ties
@@ -184,3 +184,15 @@ def test_other_preprocessing_of_a_source_is_said(backbone: Backbone) -> None:
     assert found.notes == (
         "other: trained with other preprocessing than usual, and the new adapter has that of the latter",
     )
+
+
+def test_a_composition_promises_nothing_and_a_note_says_so(
+    backbone: Backbone, draw_adapter: Callable[..., Any], draw_trust: Callable[..., Any]
+) -> None:
+    measured = admit(dump_adapter(*draw_trust(backbone, draw_adapter(backbone))), backbone)
+    other = admit(draw_adapter(backbone, seed=1).dump(), backbone)
+    made = compose([Source("one", 0.5, measured), Source("two", 0.5, other)], backbone, "both")
+    assert measured.trust is not None
+    assert made.adapter.trust is None
+    assert any("calibration and thresholds are left out" in note for note in made.notes)
+    assert not compose([Source("two", 1, other), Source("one", 0.5, measured)], backbone, "both").notes
