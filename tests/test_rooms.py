@@ -20,6 +20,7 @@ GROUND = {
 MAY_IMPORT = {
     "lensmount_adapters": {
         "cli": "recipe training export options report compose extract foreign changes adapter backbone inputs",
+        "explain": "graph adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
             "options augmentation fast_convolutions report masks data metrics "

@@ -10,6 +10,7 @@ LensmountError
 │   ├── AdapterMalformed        not a well-formed safetensors file
 │   ├── AdapterInvalid          well formed, but not a valid adapter
 │   └── BackboneMismatch        made for another backbone
+├── ExplainError                what no method can explain, or an unknown label
 ├── ImageError                  a refused image or volume
 │   ├── ImageUnsupported        not a supported format
 │   │   └── VolumeUnsupported
@@ -102,6 +103,11 @@ class BackboneMismatch(AdapterError):
 class ExportError(LensmountError):
     default_code = "export_not_possible"
     finer_codes: ClassVar[tuple[str, ...]] = ("export_unavailable",)  # a library is not installed
+
+
+class ExplainError(LensmountError):
+    default_code = "explanation_not_possible"
+    finer_codes: ClassVar[tuple[str, ...]] = ("label_not_found",)
 
 
 class ImageError(LensmountError):

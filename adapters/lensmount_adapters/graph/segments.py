@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from timm.models._features_fx import get_notrace_functions, get_notrace_modules
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from lensmount_adapters.errors import BackboneError
 
@@ -69,6 +69,26 @@ class Segments:
             return Halves(None, self._assemble(self._graph))
         return Halves(self._front(cut), self._back(cut), self._nodes[cut].name)
 
+    def part(self, start: int | None, end: int) -> fx.GraphModule:
+        """From what leaves the cut `start`, or from the images, to what leaves the later cut `end`."""
+        return self._front(end) if start is None else self._back(start, end)
+
+    def shapes(self, images: Tensor) -> dict[int, torch.Size]:
+        """The shape of what leaves each cut for these images."""
+        found: dict[int, torch.Size] = {}
+
+        class Recorder(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                value = super().run_node(n)
+                if (cut := numbers.get(n.name)) is not None:
+                    found[cut] = value.shape
+                return value
+
+        numbers = {self._nodes[cut].name: cut for cut in self.cuts}
+        with torch.inference_mode():
+            Recorder(self._assemble(self._graph)).run(images)
+        return found
+
     def _front(self, cut: int) -> fx.GraphModule:
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
@@ -77,15 +97,17 @@ class Segments:
         graph.output(copies[self._nodes[cut]])
         return self._assemble(graph)
 
-    def _back(self, cut: int) -> fx.GraphModule:
+    def _back(self, cut: int, end: int | None = None) -> fx.GraphModule:
         graph = fx.Graph()
         copies = {self._nodes[cut]: graph.placeholder("activations")}
-        after = self._nodes[cut + 1 :]
+        after = self._nodes[cut + 1 :] if end is None else self._nodes[cut + 1 : end + 1]
         for node in self._nodes[:cut]:
             if node.op == "get_attr" and not set(after).isdisjoint(node.users):  # both halves read it
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         for node in after:
             copies[node] = graph.node_copy(node, copies.__getitem__)
+        if end is not None:
+            graph.output(copies[self._nodes[end]])
         return self._assemble(graph)
 
     def _assemble(self, graph: fx.Graph) -> fx.GraphModule:

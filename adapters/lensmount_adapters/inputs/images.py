@@ -165,6 +165,19 @@ def inner_box(size: tuple[int, int], rule: Preprocessing) -> tuple[int, int, int
     return left, top, left + inner_width, top + inner_height
 
 
+def shown_box(size: tuple[int, int], rule: Preprocessing) -> tuple[float, float, float, float]:
+    """Return which part of an image of `size` (width, height) the input shows: left, top, right, bottom in its pixels.
+
+    With "crop" it is a part of the image. With "pad" it is larger than the image by the border.
+    """
+    if rule.resize == "crop":
+        return _centre_box(size, rule)
+    height, width = rule.size
+    left, top, right, bottom = inner_box(size, rule)
+    across, down = size[0] / (right - left), size[1] / (bottom - top)  # pixels of the image for each of the input
+    return -left * across, -top * down, (width - left) * across, (height - top) * down
+
+
 def orient(pixels: Tensor, orientation: int) -> Tensor:
     """Turn a square image [..., H, W] into one of its eight orientations.
 

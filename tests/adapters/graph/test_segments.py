@@ -95,3 +95,19 @@ def test_a_view_of_what_passes_the_cut_works_with_the_channels_last() -> None:
     with torch.inference_mode():
         passed = channels_last(halves.trunk(images))  # as executors do
         assert torch.allclose(halves.branch(passed), module(images), atol=1e-6)
+
+
+def test_a_part_between_two_cuts_is_what_both_halves_share() -> None:
+    module, images = model_and_images("resnet10t")
+    segments = Segments(module)
+    start, end = segments.cuts[3], segments.cuts[-4]
+
+    with torch.inference_mode():
+        front = segments.part(None, start)(images)
+        middle = segments.part(start, end)(front)
+        result = segments.halves_at(end).branch(middle)
+
+        assert torch.equal(middle, segments.part(None, end)(images))
+        assert torch.equal(result, module(images))
+        assert segments.shapes(images)[end] == middle.shape
+        assert sorted(segments.shapes(images)) == segments.cuts
