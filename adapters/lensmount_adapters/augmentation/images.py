@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from lensmount_adapters.augmentation.degrade import degrade
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.images import orient
 
@@ -28,8 +29,9 @@ class Augmentation:
     `zoom`: range of scale factors about the centre (instead of a crop). `shift`: largest shift, as a share of the side.
     `orientations`: 1 (unchanged), 2 (mirrored) or 8 (the square's four rotations, each mirrored). `degrees`: further
     rotation in either direction. `jitter`: brightness, contrast and saturation vary by this factor. `tint`: each colour
-    channel varies by this factor on its own. `erase`: probability of one grey rectangle of 2 to 20 % of the image.
-    `padding`: what fills the areas that a rotation or a shift uncovers, "reflection" or "zeros" (black).
+    channel varies by this factor on its own. `hue`: largest turn of the colour circle in degrees. `erase`: probability
+    of one grey rectangle of 2 to 20 % of the image. `degrade`: probability of a smaller image, compressed as JPEG
+    (degrade.py). `padding`: what fills the areas that a rotation or a shift uncovers, "reflection" or "zeros" (black).
     """
 
     area: float = 1.0
@@ -40,18 +42,25 @@ class Augmentation:
     degrees: float = 0.0
     jitter: float = 0.0
     tint: float = 0.0
+    hue: float = 0.0
     erase: float = 0.0
+    degrade: float = 0.0
     padding: str = "reflection"
 
 
 _MICROSCOPY = Augmentation(zoom=(0.85, 1.1), aspect=1.05, shift=0.08, orientations=8, jitter=0.25, tint=0.05)
 
+_PLAIN = {
+    "photo": Augmentation(area=0.5, aspect=1.28, orientations=2, degrees=10, jitter=0.25, tint=0.05),
+    "microscopy": _MICROSCOPY,
+    "tissue": replace(_MICROSCOPY, area=0.4, tint=0.1),  # every part of a tile shows the class, and stains vary
+}
+
 PRESETS: Mapping[str, Augmentation] = MappingProxyType(
     {
         "none": Augmentation(),
-        "photo": Augmentation(area=0.5, aspect=1.28, orientations=2, degrees=10, jitter=0.25, tint=0.05),
-        "microscopy": _MICROSCOPY,
-        "tissue": replace(_MICROSCOPY, area=0.4, tint=0.1),  # every part of a tile shows the class, and stains vary
+        **_PLAIN,
+        **{f"{name}-robust": replace(rule, jitter=0.4, hue=20, degrade=0.5) for name, rule in _PLAIN.items()},
     }
 )
 
@@ -70,9 +79,13 @@ def augment(pixels: Tensor, rule: Augmentation, size: tuple[int, int], generator
     The generator is on the CPU whatever device the pixels are on, so every device gets the same images.
     """
     draw = _Draws(len(pixels), pixels.device, generator)
+    if rule.degrade:
+        pixels = degrade(pixels, rule.degrade, generator)
     x = pixels.to(torch.float32) / 255
     x = _geometry(x, rule, size, draw)
     x, masks = x[:, :3], x[:, 3:]
+    if rule.hue:
+        x = _turn_hue(x, rule.hue, draw)
     if rule.jitter or rule.tint:
         x = _colour(x, rule, draw)
     if rule.erase:
@@ -173,6 +186,14 @@ def _colour(x: Tensor, rule: Augmentation, draw: _Draws) -> Tensor:
     grey = x.mean(dim=1, keepdim=True)
     x = grey.lerp(x, draw.factor(1, rule.jitter))
     return (x * draw.factor(3, rule.tint)).clamp_(0, 1)
+
+
+def _turn_hue(x: Tensor, degrees: float, draw: _Draws) -> Tensor:
+    """Turn the colours [N, 3, H, W] of each image about the grey axis of the RGB cube (Rodrigues' formula)."""
+    angle = (draw.uniform(-1, 1) * math.radians(degrees)).view(-1, 1, 1)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=x.device) / math.sqrt(3)
+    turn = torch.eye(3, device=x.device) * angle.cos() + cross * angle.sin() + (1 - angle.cos()) / 3  # [N, 3, 3]
+    return torch.einsum("nij,njhw->nihw", turn, x).clamp_(0, 1)
 
 
 def _erase(x: Tensor, probability: float, draw: _Draws) -> Tensor:

@@ -104,9 +104,11 @@ TRAINING_OPTIONS = (
     Option("resize", "str", DATA, default="squash", choices=("squash", "crop", "pad"),
            help="How an image is fitted to the input size: squash (stretch the whole image), crop (keep the centre) or "
                 "pad (keep the whole image and add black borders)."),
-    Option("augment", "str", DATA, default="photo", choices=("photo", "microscopy", "tissue", "none"),
+    Option("augment", "str", DATA, default="photo", choices=(
+               "photo", "microscopy", "tissue", "photo-robust", "microscopy-robust", "tissue-robust", "none"),
            help="How training images are varied: photo (fixed orientation), microscopy (any orientation), tissue (any "
-                "orientation, with crops and stain changes) or none."),
+                "orientation, with crops and stain changes) or none. With -robust, half of them are also scaled down "
+                "and compressed, and brightness and hue vary more."),
     Option("augmentation", "table", "",
            help="Changes to single fields of the preset chosen by `augment`.",
            not_in_jobs=_TABLE, not_in_train=_TABLE),

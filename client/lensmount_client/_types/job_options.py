@@ -37,7 +37,9 @@ class JobOptions(TypedDict, total=False):
     shots: int | None  # images per class
     size: int | None  # pixels
     resize: Literal["squash", "crop", "pad"] | None
-    augment: Literal["photo", "microscopy", "tissue", "none"] | None
+    augment: (
+        Literal["photo", "microscopy", "tissue", "photo-robust", "microscopy-robust", "tissue-robust", "none"] | None
+    )
     orientations: Literal[1, 2, 4, 8] | None  # rotations and reflections, averaged when predicting
     group_regex: str | None
     validation_fraction: float | None

@@ -169,9 +169,11 @@ OPTIONS = (
     Option("resize", "str", "Data", default="squash", choices=("squash", "crop", "pad"),
            help="How an image is fitted to the input size: squash (stretch the whole image), crop (keep the "
                 "centre) or pad (keep the whole image and add black borders)."),
-    Option("augment", "str", "Data", default="photo", choices=("photo", "microscopy", "tissue", "none"),
+    Option("augment", "str", "Data", default="photo",
+           choices=("photo", "microscopy", "tissue", "photo-robust", "microscopy-robust", "tissue-robust", "none"),
            help="How training images are varied: photo (fixed orientation), microscopy (any orientation), tissue"
-                " (any orientation, with crops and stain changes) or none."),
+                " (any orientation, with crops and stain changes) or none. With -robust, half of them are also "
+                "scaled down and compressed, and brightness and hue vary more."),
     Option("orientations", "int", "Data", default=1, choices=(1, 2, 4, 8), wording="{} orientations",
            help="Average each prediction over 1, 2 (mirrored), 4 (rotated) or 8 (both) orientations, on the "
                 "server too."),

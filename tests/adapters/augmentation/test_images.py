@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -112,6 +115,33 @@ def test_mixup_blends_images_and_targets_by_the_same_share() -> None:
 def test_eight_orientations_of_an_image_that_is_not_square_are_refused() -> None:
     with pytest.raises(TrainingError, match="square"):
         augment(torch.zeros(2, 3, 20, 30, dtype=torch.uint8), preset("microscopy"), (20, 30), seeded(0))
+
+
+def hue_angle(colour: torch.Tensor) -> float:
+    """The angle of a colour in the plane of its chroma, in degrees (Hanbury 2008)."""
+    red, green, blue = colour.tolist()
+    return math.degrees(math.atan2(math.sqrt(3) / 2 * (green - blue), red - (green + blue) / 2))
+
+
+def test_each_image_s_hue_turns_by_its_own_angle_up_to_the_largest_and_grey_stays_grey() -> None:
+    colour, grey = torch.tensor([160, 100, 120], dtype=torch.uint8), torch.full((3,), 77, dtype=torch.uint8)
+    x = torch.stack([colour] * 50 + [grey] * 2)[:, :, None, None].expand(-1, 3, 8, 8)
+
+    turned = augment(x, Augmentation(hue=20), (8, 8), seeded(0))[:, :, 4, 4]
+
+    angles = [hue_angle(each) - hue_angle(colour) for each in turned[:50]]
+    assert -20 < min(angles) < -15
+    assert 15 < max(angles) < 20
+    torch.testing.assert_close(turned.mean(1), x[:, :, 0, 0].float().mean(1) / 255, atol=1e-5, rtol=0)
+    torch.testing.assert_close(turned[50:], torch.full((2, 3), 77 / 255), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["photo", "microscopy", "tissue"])
+def test_a_robust_preset_moves_images_as_the_plain_one_does(name: str) -> None:
+    plain, robust = preset(name), preset(f"{name}-robust")
+    assert replace(robust, jitter=plain.jitter, hue=0, degrade=0) == plain
+    assert robust.degrade > 0
+    assert robust.jitter > 0.3, "a brightness of 0.7 is among them"
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
