@@ -31,7 +31,10 @@ def rows_of(name: str, data: bytes) -> tuple[list[str], list[tuple[int, list[str
         raise DatasetError(f"{name}: found {len(data)} bytes, expected at most {MAX_INDEX_BYTES}. Fix: split the file")
     found = list(csv_rows(name, text_lines(name, data), lambda column: column or None))
     if not found:
-        raise DatasetError(f"{name}: found no rows, expected a header and a row for each image")
+        raise DatasetError(
+            f"{name}: found no rows, expected a header and a row for each image. "
+            "Fix: write a header and a row for each image"
+        )
     return list(found[0][1]), [(number, list(cells.values())) for number, cells in found[1:]]
 
 
