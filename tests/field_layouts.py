@@ -45,6 +45,18 @@ INTEL = {
     "seg_pred/seg_pred/1.png": None,
     "seg_pred/seg_pred/2.png": None,
 }
+
+
+def kaggle(*folders: str) -> dict[str, tuple[str, str | None]]:
+    """Two images of each class in each folder, with the part that the folder begins with."""
+    return {
+        f"{folder}/{label}/{n}.png": (label, folder.partition("_")[0].replace("training", "train").partition("/")[0])
+        for folder in folders
+        for label in ("cat", "dog")
+        for n in range(2)
+    }
+
+
 MVTEC = images("train/good", "test/good", "test/broken")
 
 
@@ -74,6 +86,18 @@ FIELD_GOOD = {
     "Imagenette": Good(
         parts("train", "val", classes=("n01440764", "n02102040"), below="imagenette2/"),
         expected(parts("train", "val", classes=("n01440764", "n02102040")), split_of),
+    ),
+    "Kaggle's cats and dogs: each part in a folder of its own name": Good(
+        parts("training_set/training_set", "test_set/test_set"),
+        kaggle("training_set/training_set", "test_set/test_set"),
+    ),
+    "each part in a folder of its own name, in a folder and once more": Good(
+        parts("training_set/training_set/training_set", "test_set/test_set", below="archive/dataset/"),
+        kaggle("training_set/training_set/training_set", "test_set/test_set"),
+    ),
+    "one part in a folder of its own name": Good(
+        parts("train/Training", "test"),
+        kaggle("train/Training", "test"),
     ),
     "MNIST as PNG": Good(
         parts("training", "testing", classes=("0", "1", "2"), below="mnist_png/"),

@@ -197,8 +197,8 @@ def _in_parts(title: str, inputs: Sequence[str], folders: Sequence[str], class_d
         if not below:
             empty.append(top)
             continue
-        wrapped = len(seconds) == 1 or all(part_of(path.partition("/")[0]) for path in below)
-        prefix = f"{top}/{wrapping(below, (), class_depth) if wrapped else ''}"
+        again = _same_part_again(top, below, class_depth)
+        prefix = f"{top}/{again or (wrapping(below, (), class_depth) if len(seconds) == 1 else '')}"
         inner |= {path: path[len(prefix) :] for path in inputs if path.startswith(prefix)}
         inner_folders |= {folder[len(prefix) :] for folder in folders if folder.startswith(prefix)}
     if empty:
@@ -212,6 +212,16 @@ def _in_parts(title: str, inputs: Sequence[str], folders: Sequence[str], class_d
     _refuse_untrained(title, files)
     stated = ", ".join(f"{top}: {part_of(top)}" for top in tops)
     return Layout(files, (f"The parts of the split are taken from the folders as stated ({stated})",), False)
+
+
+def _same_part_again(top: str, below: Sequence[str], class_depth: int | None) -> str:
+    """The folders in a part that only name it again, as Kaggle's `training_set/training_set/cats`, or ""."""
+    again = below[0].partition("/")[0] + "/"
+    if part_of(again[:-1]) != part_of(top):
+        return ""
+    if not all(path.startswith(again) and path.count("/") > (class_depth or 1) for path in below):
+        return ""
+    return again + _same_part_again(top, [path.removeprefix(again) for path in below], class_depth)
 
 
 def _refuse_untrained(title: str, files: Sequence[Labelled]) -> None:
