@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ from lensmount_adapters.data.dataset import Labelled, Listed
 from lensmount_adapters.data.dataset_report import findings
 from lensmount_adapters.data.image_facts import ImageFacts, facts_of
 from lensmount_adapters.data.labels import MAX_FILE_BYTES, read_rows
+from lensmount_adapters.data.split import MIN_CLASS_IMAGES, check_classes
 from lensmount_adapters.errors import DatasetError, DatasetTooLarge, ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
 from lensmount_adapters.zips.format import CENTRAL, END, END64, END64_LOCATOR, LOCAL, UTF8
@@ -34,7 +35,7 @@ class DatasetLimits:
     """Limits of a dataset, in addition to the limits of its archive."""
 
     max_classes: int = 1000
-    min_class_images: int = 2
+    min_class_images: int = MIN_CLASS_IMAGES
     max_unreadable_fraction: float = 0.01
     image: ImageLimits = field(default_factory=ImageLimits)
 
@@ -110,17 +111,12 @@ def _check_classes(listed: Listed, limits: DatasetLimits) -> None:
             "Fix: leave classes out, or join those that are alike",
             code="dataset_too_large",
         )
-    _check_counts(Counter(labelled.label for labelled in listed.files), listed, limits, "")
+    _check_counts(listed.files, listed, limits, "")
 
 
-def _check_counts(counts: Counter[str], listed: Listed, limits: DatasetLimits, which: str) -> None:
-    fewest = min(listed.classes, key=lambda name: counts[name])
-    if counts[fewest] < limits.min_class_images:
-        raise DatasetError(
-            f"found {counts[fewest]} {which}image(s) of {fewest[:80]!r}, expected at least {limits.min_class_images} "
-            "of each class. Fix: add images or leave the class out",
-            code="dataset_too_small",
-        )
+def _check_counts(files: Iterable[Labelled | ImageFacts], listed: Listed, limits: DatasetLimits, which: str) -> None:
+    counts = Counter(file.label for file in files)
+    check_classes({name: counts[name] for name in listed.classes}, limits.min_class_images, which)
 
 
 def _check_images(
@@ -132,7 +128,7 @@ def _check_images(
             f"Expected at most {limits.max_unreadable_fraction:.1%} of them. Fix: repair or remove these files",
             code="dataset_unreadable",
         )
-    _check_counts(Counter(facts.label for facts in images), listed, limits, "readable ")
+    _check_counts(images, listed, limits, "readable ")
 
 
 def _row(facts: ImageFacts) -> str:

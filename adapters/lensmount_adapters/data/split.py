@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lensmount_adapters.data.dataset import ImageFolder
 
 
+MIN_CLASS_IMAGES = 2  # one to train on and one to measure with; the same for a push, a job and a training run
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """The sample indices of each part, ascending."""
@@ -26,6 +29,17 @@ class Split:
 
     def parts(self) -> dict[str, tuple[int, ...]]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def check_classes(counts: Mapping[str, int], fewest: int = MIN_CLASS_IMAGES, which: str = "") -> None:
+    """Raise a DatasetError (`dataset_too_small`) if a class has fewer images than `fewest`."""
+    label = min(counts, key=lambda name: (counts[name], name))
+    if counts[label] < fewest:
+        raise DatasetError(
+            f"found {counts[label]} {which}image(s) of {label[:80]!r}, expected at least {fewest} "
+            "of each class. Fix: add images or leave the class out",
+            code="dataset_too_small",
+        )
 
 
 def split_samples(

@@ -11,7 +11,7 @@ from pathlib import Path
 from lensmount_adapters.data.dataset import ImageFolder, Sample, join_duplicates
 from lensmount_adapters.data.group_search import search_groups
 from lensmount_adapters.data.source import FolderSource
-from lensmount_adapters.data.split import Split, few_shot, split_folder, split_samples
+from lensmount_adapters.data.split import Split, check_classes, few_shot, split_folder, split_samples
 from lensmount_adapters.errors import DatasetError
 
 SEED, VALIDATION, TEST = 0, 0.15, 0.15  # of a job that states nothing else
@@ -68,7 +68,11 @@ def why_no_split(folder: ImageFolder, options: SplitOptions | None = None) -> st
 
 
 def advised_split(folder: ImageFolder, options: SplitOptions) -> Split:
-    """Split as `split_with` does. The DatasetError says which numbers or fractions would work."""
+    """Split as `split_with` does. The DatasetError says which numbers or fractions would work.
+
+    A class of one image is refused in the words of a push: with any fractions nothing could measure it.
+    """
+    check_classes(folder.counts())
     try:
         return split_with(folder, options)
     except DatasetError as error:

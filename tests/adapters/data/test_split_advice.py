@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from tests.test_layouts import draw
 
+from lensmount_adapters.data.dataset import list_folder, read_folder
+from lensmount_adapters.data.dataset_archive import write_dataset_archive
 from lensmount_adapters.data.split import split_samples
 from lensmount_adapters.data.split_advice import (
     SplitOptions,
     StatedImage,
+    advised_split,
     folder_of,
     fractions_that_work,
     split_with,
@@ -147,3 +153,20 @@ def test_an_expression_is_refused_if_it_does_not_match_or_leaves_too_few_groups_
     assert why_refused(images(30, 30), SplitOptions(), r"(\d+)\.png$", 100) is None
     assert why_refused(images(30, 30), SplitOptions(), r"^([^/]+)/", 59) is None  # too many to be split
     assert why_refused(images(30, 30, group=3), SplitOptions(), r"patient_\d", 100) is None  # stated groups come first
+
+
+def test_a_class_of_one_image_is_refused_in_the_same_words_by_push_training_and_a_job(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", {f"{name}.png": None for name in ("cat/0", "cat/1", "dog/0")})
+    with pytest.raises(DatasetError, match=r"found 1 image\(s\) of 'dog', .* Fix: add images or leave") as of_push:
+        write_dataset_archive(list_folder(root), io.BytesIO())
+    for options in (SplitOptions(), SplitOptions(0, 0.0, 0.0), SplitOptions(0, 0.0, 0.0, 1)):
+        with pytest.raises(DatasetError) as of_training:
+            advised_split(read_folder(root), options)
+        assert str(of_training.value) == str(of_push.value) == why_no_split(read_folder(root), options)
+        assert of_training.value.code == of_push.value.code == "dataset_too_small"
+
+    draw(root, {"dog/1.png": None})
+    with (tmp_path / "packed.zip").open("wb") as file:
+        write_dataset_archive(list_folder(root), file)
+    for accepted in (root, tmp_path / "packed.zip"):
+        assert len(advised_split(read_folder(accepted), SplitOptions(0, 0.0, 0.0)).train) == 4
