@@ -23,8 +23,9 @@ from lensmount_adapters.foreign.head import head_of, labels_of
 from lensmount_adapters.foreign.lycoris import other_padding, read_lycoris
 from lensmount_adapters.foreign.names import HEAD
 from lensmount_adapters.foreign.parts import merged
-from lensmount_adapters.foreign.peft import Reading, read_peft, too_large
+from lensmount_adapters.foreign.peft import Reading, read_peft
 from lensmount_adapters.foreign.report import UNPROVEN, Matched, MatchReport
+from lensmount_adapters.foreign.room import too_large
 from lensmount_adapters.foreign.source import Source, read_source
 from lensmount_adapters.inputs.rules import InputRule
 
@@ -116,7 +117,7 @@ def _read(source: Source, backbone: Backbone, max_bytes: int) -> Reading:
         reading = read_peft(source.tensors, source.config, backbone, source.head, max_bytes)
         warned = reading.deltas if reading.method in ("LoHa", "LoKr") else {}
     else:
-        read = read_lycoris(source.tensors, backbone)
+        read = read_lycoris(source.tensors, backbone, max_bytes)
         methods = sorted({each.method for each in read.values()})
         reading = Reading(", ".join(methods), {path: dict(each.deltas) for path, each in read.items()})
         _spread(reading, source.tensors)

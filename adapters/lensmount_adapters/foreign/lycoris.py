@@ -30,6 +30,7 @@ from lensmount_adapters.foreign.lycoris_orthogonal import OFT
 from lensmount_adapters.foreign.lycoris_tlora import TLoRA
 from lensmount_adapters.foreign.lycoris_whole import IA3, Full, Norm
 from lensmount_adapters.foreign.module import ForeignModule, Method
+from lensmount_adapters.foreign.room import Room
 
 METHODS: Mapping[str, Method] = {
     "lora_up.weight": LoCon(),
@@ -66,14 +67,22 @@ def is_lycoris(names: Iterable[str]) -> bool:
     return any(name.endswith(telling) for name in names)
 
 
-def read_lycoris(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Read]:
+def read_lycoris(tensors: Mapping[str, Tensor], backbone: Backbone, max_bytes: int | None = None) -> dict[str, Read]:
     """Return path of a module -> its method and deltas, for a whole file.
 
-    Raises AdapterInvalid or AdapterUnsupported with the module and the reason; nothing is left out.
+    Deltas that need more than `max_bytes` in float16 raise AdapterTooLarge before all of them are computed. Raises
+    AdapterInvalid or AdapterUnsupported with the module and the reason; nothing is left out.
     """
     paths = [name.removesuffix(".weight") for name in backbone.targets if name.endswith(".weight")]
     modules = grouped(tensors, PARTS, paths)
-    return {path: _read(foreign_module(backbone, path, parts)) for path, parts in modules.items()}
+    room = Room(max_bytes)
+    read: dict[str, Read] = {}
+    for path, parts in modules.items():
+        module = foreign_module(backbone, path, parts)
+        method = method_of(module)
+        read[path] = Read(method.name, method.read(module))
+        room.take(read[path].deltas)
+    return read
 
 
 def foreign_module(backbone: Backbone, path: str, parts: Mapping[str, Tensor]) -> ForeignModule:
@@ -118,8 +127,3 @@ def other_padding(backbone: Backbone, paths: Iterable[str]) -> str:
 
 def _pads_like_tensorflow(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv2dSame" and max(getattr(module, "stride", (1,))) > 1
-
-
-def _read(module: ForeignModule) -> Read:
-    method = method_of(module)
-    return Read(method.name, method.read(module))

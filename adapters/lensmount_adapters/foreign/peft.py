@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.errors import AdapterInvalid, AdapterTooLarge, AdapterUnsupported
+from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
 from lensmount_adapters.foreign.fused import joined, third_of
 from lensmount_adapters.foreign.head import given_head
 from lensmount_adapters.foreign.module import ForeignModule, Method
@@ -23,6 +23,7 @@ from lensmount_adapters.foreign.peft_methods import method_of
 from lensmount_adapters.foreign.peft_products import HiRA
 from lensmount_adapters.foreign.peft_shared import AS_LORA
 from lensmount_adapters.foreign.peft_whole import Whole
+from lensmount_adapters.foreign.room import Room
 
 _IN_ATTENTION = (
     ".base_layer.out_proj.lora_B"  # of torch.nn.MultiheadAttention; see Multihead.merge in PEFT 0.13 to 0.21
@@ -41,22 +42,6 @@ class Reading:
     sources: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     ignored: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    max_bytes: int | None = None
-
-    def check_size(self, deltas: Iterable[Mapping[str, Tensor]]) -> None:
-        """Raise AdapterTooLarge as soon as the deltas of the modules so far need more than `max_bytes` in float16."""
-        size = 2 * sum(tensor.numel() for module in deltas for tensor in module.values())
-        if self.max_bytes is not None and size > self.max_bytes:
-            raise too_large(f"more than {self.max_bytes}", self.max_bytes)
-
-
-def too_large(size: str, max_bytes: int) -> AdapterTooLarge:
-    """The refusal of changes that are too large even in float16."""
-    return AdapterTooLarge(
-        f"found changes of {size} bytes in float16, expected at most {max_bytes}: not all are products of small "
-        "factors. Fix: merge it with the tool that wrote it, save the whole network, and run "
-        f"`lensmount adapters extract FILE --max-bytes {max_bytes}`"
-    )
 
 
 def read_peft(
@@ -74,7 +59,7 @@ def read_peft(
     tensors that belong to no module, and what the methods raise.
     """
     method = method_of(config)
-    reading = Reading(method.name, max_bytes=max_bytes)
+    reading, room = Reading(method.name), Room(max_bytes)
     names = Names.of(backbone)
     groups, shared = _grouped(tensors, names, reading)
     reading.notes += _notes(names)
@@ -102,7 +87,7 @@ def read_peft(
             )
         layer = layers.get(path, nn.Identity())
         read[path][third] = _read(backbone, path, third, held, (method, own, shared, layer), reading)
-        reading.check_size(deltas for thirds in read.values() for deltas in thirds.values())
+        room.take(read[path][third])
     for path, thirds in read.items():
         if None in thirds and len(thirds) > 1:
             raise AdapterInvalid(

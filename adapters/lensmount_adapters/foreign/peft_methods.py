@@ -78,7 +78,7 @@ VARIANTS: Mapping[str, Method] = {"kasa_config": KaSA(), "use_bdlora": BDLoRA()}
 _ROUTERS = {
     "alora_invocation_tokens": f"aLoRA, expected plain LoRA: {_INPUT}",
     "arrow_config": f"Arrow, expected plain LoRA: {_INPUT}",
-    "use_qalora": "QALoRA, expected LoRA of unquantised weights: its base is a network of GPTQ, which is no backbone",
+    "use_qalora": "QALoRA, expected LoRA of unquantised weights: its base is a network that GPTQ has rounded",
     "layer_replication": "layer replication, expected plain LoRA: its network has other layers than the backbone",
     "trainable_token_indices": "trainable tokens, expected plain LoRA: a vision backbone has no text embedding",
 }

@@ -17,7 +17,7 @@ from lensmount_client._reference import Reference
 
 
 def from_server(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of a server, from which it takes those of its `adapters` that are no files."""
+    """The command with the options of a server, from which it takes the `adapters` that are not files."""
 
     @wraps(command)
     def run(**options: Any) -> None:
