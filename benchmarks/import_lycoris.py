@@ -37,6 +37,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "LoKr, both products": {"algo": "lokr", "linear_dim": 2, "decompose_both": True, "factor": 16},
     "LoKr, whole": {"algo": "lokr", "linear_dim": 10_000, "factor": 8},
     "GLoRA": {"algo": "glora", "linear_dim": 4},
+    "T-LoRA": {"algo": "tlora", "linear_dim": 4},
     "full, with norms": {"algo": "full", "train_norm": True},
     "diagonal OFT": {"algo": "diag-oft", "linear_dim": 8, "constraint": 0.5, "rescaled": True},
     "BOFT": {"algo": "boft", "linear_dim": 42},
@@ -47,12 +48,13 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="methods whose names contain this")
     parser.add_argument("--backbones", nargs="+", default=["resnet34", "tf_efficientnet_lite0", "vit_tiny_patch16_224"])
     options = parser.parse_args()
     logging.getLogger("LyCORIS").setLevel(logging.ERROR)
     backbones = [randomised(load_backbone(name, "random:0")) for name in options.backbones]
     print(f"| method | {' | '.join(options.backbones)} |\n|---|{'---:|' * len(backbones)}")
-    for name, algorithm in ALGORITHMS.items():
+    for name, algorithm in ((name, algorithm) for name, algorithm in ALGORITHMS.items() if options.only in name):
         print(f"| {name} | {' | '.join(error(backbone, algorithm) for backbone in backbones)} |", flush=True)
 
 
@@ -86,6 +88,8 @@ def write(network: nn.Module, path: Path, algorithm: dict[str, Any]) -> None:
     skipped = [name for name, module in network.named_modules() if pads_like_tensorflow(module)]
     if algorithm["algo"] == "glora" or algorithm.get("train_on_input"):
         skipped += grouped  # LyCORIS' own formula fails there
+    if algorithm["algo"] == "tlora":  # and its network there
+        skipped += grouped + [name for name, module in network.named_modules() if max(kernel(module)) > 1]
     LycorisNetwork.apply_preset({"exclude_name": skipped})
     live = create_lycoris(network, 1.0, warn_on_unmatched=False, **algorithm)
     live.apply_to()
@@ -97,6 +101,10 @@ def write(network: nn.Module, path: Path, algorithm: dict[str, Any]) -> None:
 
 def pads_like_tensorflow(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv2dSame" and max(getattr(module, "stride", (1,))) > 1
+
+
+def kernel(module: nn.Module) -> tuple[int, ...]:
+    return module.kernel_size if isinstance(module, nn.Conv2d) else (1,)
 
 
 def adapter_file(backbone: Backbone, path: Path) -> bytes:

@@ -21,6 +21,7 @@ from typing import Any
 import peft
 import timm
 import torch
+from peft.tuners.lora.config import BdLoraConfig
 from torch import Tensor, nn
 
 from lensmount_adapters import Backbone, ExactSwapper, Limits, admit, load_backbone
@@ -77,6 +78,23 @@ LINEAR: dict[str, Config] = {
     "DeLoRA": partial(peft.DeloraConfig, r=4),
     "GraLoRA": partial(peft.GraloraConfig, r=8, gralora_k=4),
     "GraLoRA, hybrid": partial(peft.GraloraConfig, r=8, gralora_k=4, hybrid_r=4),
+    "KaSA": partial(LORA, kasa_config=peft.KasaConfig()),
+    "VeLoRA": partial(LORA, velora_config=peft.VeloraConfig()),
+    "MonteCLoRA": partial(LORA, monteclora_config=peft.MontecloraConfig()),
+    "BD-LoRA": partial(LORA, use_bdlora=BdLoraConfig(target_modules_bd_a=["fc1"], nblocks=2, match_strict=False)),
+    "WaveFT, db1": partial(peft.WaveFTConfig, n_frequency=200, scaling=5.0),
+    "WaveFT, db4": partial(peft.WaveFTConfig, n_frequency=200, scaling=5.0, wavelet_family="db4"),
+    "GLoRA": partial(peft.GloraConfig, r=4),
+    "DEFT": partial(peft.DeftConfig, r=4),
+    "DEFT, qr": partial(peft.DeftConfig, r=4, decomposition_method="qr"),
+    "PEANuT": partial(peft.PeanutConfig, r=4, depth=1),
+    "OSF": partial(peft.OSFConfig, effective_rank=150),
+    "FRoD": partial(peft.FrodConfig, progressbar=False),
+    "Super-Tuning": partial(peft.SupertuningConfig, sparsity=0.99),
+    "BEFT": peft.BeftConfig,
+    "PVeRA": partial(peft.PveraConfig, r=16),
+    "TinyLoRA": partial(peft.TinyLoraConfig, r=4, u=8),
+    "UniLoRA": partial(peft.UniLoraConfig, r=4, theta_d_length=500, save_indices=True),
 }
 
 
@@ -137,7 +155,7 @@ def main() -> None:
     built = {name: network(name) for name in arguments.networks.split(",")}
     print("| method | layers | " + " | ".join(built) + " |\n|---|---|" + "---|" * len(built))
     for method, config in [*ANY.items(), *LINEAR.items(), ("LN_TUNING", peft.LNTuningConfig)]:
-        if arguments.only not in method:
+        if not any(part in method for part in arguments.only.split(",")):
             continue
         row = []
         for backbone, net, classifier in built.values():
