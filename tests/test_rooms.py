@@ -23,11 +23,12 @@ MAY_IMPORT = {
         "explain": "graph adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
-            "options augmentation fast_convolutions report masks data metrics "
+            "options augmentation fast_convolutions report masks data trust metrics "
             "graph programs swap adapter delta backbone inputs"
         ),
         "runners": "graph programs swap adapter delta backbone inputs",
         "report": "adapter data metrics delta backbone inputs",
+        "trust": "adapter metrics",
         "swap": "adapter delta backbone",
         "graph": "delta backbone",
         "export": "programs adapter delta backbone inputs",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 BINS = 15
@@ -37,6 +38,13 @@ class Calibration:
         return {"expected_calibration_error": self.error, "bins": [asdict(entry) for entry in self.bins]}
 
 
+def bins_of(confidence: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
+    """The number of the bin of equal width that holds each confidence [N] in [0, 1]."""
+    edges = np.linspace(0, 1, bins + 1)
+    found: NDArray[np.int64] = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    return found
+
+
 def calibration(truth: Tensor, scores: Tensor, bins: int = BINS) -> Calibration:
     """Compare confidence with accuracy in bins of equal width, for class indices `truth` [N] and `scores` [N, classes].
 
@@ -46,7 +54,7 @@ def calibration(truth: Tensor, scores: Tensor, bins: int = BINS) -> Calibration:
     confidence = s.max(axis=1)  # [N]
     correct = s.argmax(axis=1) == y  # [N]
     edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)  # [N]
+    bin_of = bins_of(confidence, bins)  # [N]
     filled, error = [], 0.0
     for index in range(bins):
         inside = bin_of == index

@@ -23,7 +23,7 @@ from lensmount_adapters.data.dataset import digest_of_samples
 from lensmount_adapters.inputs.rules import InputRule
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.schedule import EpochRecord, fit_temperature, is_best_so_far
+from lensmount_adapters.training.schedule import EpochRecord, is_best_so_far
 from lensmount_adapters.training.trainable import TrainableAdapter
 from lensmount_adapters.training.training_data import TrainingData
 from lensmount_adapters.training.views import (
@@ -34,6 +34,7 @@ from lensmount_adapters.training.views import (
     Views,
     affordable_views,
 )
+from lensmount_adapters.trust.scaling import fit_temperature
 
 VALIDATION_BATCH = 64
 

@@ -26,8 +26,8 @@ from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.precision import precision_name
-from lensmount_adapters.training.schedule import fit_temperature
 from lensmount_adapters.training.training_data import TrainingData
+from lensmount_adapters.trust.scaling import fit_temperature
 
 
 @dataclass(frozen=True, slots=True)

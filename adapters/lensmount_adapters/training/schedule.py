@@ -1,14 +1,10 @@
-"""The schedule of a run: its length, its learning rate, early stopping, the epoch to keep and its temperature."""
+"""The schedule of a run: its length, its learning rate, early stopping, and the epoch to keep."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +58,6 @@ def has_stalled(history: Sequence[EpochRecord], patience: int | None) -> bool:
     if patience is None or len(accuracies) <= patience:
         return False
     return max(accuracies[-patience:]) <= max(accuracies[:-patience])
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T in [0.2, 5] for which `softmax(logits / T)` has the lowest log loss (arXiv 1706.04599).
-
-    The labels are smoothed as in Platt 1999 (one doubtful image in `n + 2` of a class), because twenty images that are
-    all classified correctly do not prove certainty.
-    """
-    classes = logits.shape[1]
-    doubt = classes / ((classes - 1) * (len(labels) / classes + 2)) if classes > 1 else 0.0
-    candidates = torch.logspace(math.log10(0.2), math.log10(5), 201, dtype=torch.float64)
-    losses = [float(F.cross_entropy(logits.double() / t, labels, label_smoothing=doubt)) for t in candidates]
-    return round(float(candidates[losses.index(min(losses))]), 4)
 
 
 def _validation_accuracies(history: Sequence[EpochRecord]) -> list[float]:

@@ -1,15 +1,13 @@
-"""The schedule of a run: length, learning rate, early stopping, the epoch to keep, and its temperature."""
+"""The schedule of a run: length, learning rate, early stopping, and the epoch to keep."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from lensmount_adapters.training.schedule import (
     EpochRecord,
     automatic_epochs,
-    fit_temperature,
     has_stalled,
     is_best_so_far,
     learning_rate_at,
@@ -67,19 +65,3 @@ def test_a_run_has_stalled_when_its_last_epochs_did_not_improve(
     history = [EpochRecord(i, 0.1, 0.9, 0.1, accuracy) for i, accuracy in enumerate(accuracies, start=1)]
 
     assert has_stalled(history, patience) is stalled
-
-
-def test_the_fitted_temperature_is_the_one_that_scaled_the_logits() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20_000, 3, generator=generator) * 2
-    labels = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-
-    assert fit_temperature(logits * 2.5, labels) == pytest.approx(2.5, rel=0.05)
-
-
-def test_twenty_correct_predictions_do_not_make_the_scores_certain() -> None:
-    labels = torch.tensor([0, 1] * 10)
-    logits = torch.nn.functional.one_hot(labels, 2).float() * 4
-
-    confidence = (logits / fit_temperature(logits, labels)).softmax(1).amax(1)
-    assert confidence.tolist() == pytest.approx([11 / 12] * 20, abs=0.01)
