@@ -239,7 +239,16 @@ def _check_jpeg_is_read(kind: int, bits: int, components: int) -> None:
 
 
 def _decode_webp(data: bytes, limits: ImageLimits) -> Image.Image:
+    """What the frame of an animation does not cover is transparent, also where the file says that nothing is.
+
+    libwebp composes it so. Pillow keeps the alpha channel only if the flag of the header is set, and leaves black.
+    """
+    if data[12:16] == b"VP8X" and len(data) > 20 and data[20] & _WEBP_ANIMATION:
+        data = data[:20] + bytes([data[20] | _WEBP_ALPHA]) + data[21:]
     return _by_pillow(data, limits, "WEBP")
+
+
+_WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10  # flags of the first byte of VP8X
 
 
 def _decode_gif(data: bytes, limits: ImageLimits) -> Image.Image:

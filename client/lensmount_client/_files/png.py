@@ -140,6 +140,8 @@ def _lost_by_pil(image: Any) -> str:
         return "a BMP of 16 bits, whose colours PIL rounds down"
     if kind == "GIF" and getattr(image, "dispose_extent", (0, 0, *image.size)) != (0, 0, *image.size):
         return "a GIF whose frame covers a part of it, of which PIL fills the rest with a colour"
+    if kind == "WEBP" and _is_part_of_webp(image):
+        return "a WebP whose frame covers a part of it, of which PIL fills the rest with black"
     if kind in ("HEIF", "AVIF") and _is_deep(image):
         return "a photo of 10 or 12 bits, which PIL cuts to 8"
     if kind == "JPEG2000":
@@ -178,6 +180,21 @@ def _is_turned_incorrectly(image: Any) -> bool:
             return again.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) and again.tile[0][0] == "raw"
     except (OSError, ValueError, SyntaxError, IndexError):
         return False
+
+
+def _is_part_of_webp(image: Any) -> bool:
+    """True for a WebP animation of one frame without an alpha flag that is smaller than its canvas, or has an alpha."""
+    head = _head(image, 65_536)
+    frame = head.find(b"ANMF")
+    if head[12:16] != b"VP8X" or len(head) < 30 or head[20] & 0x12 != 0x02 or image.n_frames > 1:
+        return False
+    covers = head[frame + 8 : frame + 14] == bytes(6) and head[frame + 14 : frame + 20] == head[24:30]
+    return frame < 0 or not covers or head[frame + 24 : frame + 28] == b"ALPH" or _has_alpha(head[frame + 24 :])
+
+
+def _has_alpha(chunk: bytes) -> bool:
+    """Whether a lossless WebP says so itself, in bit 28 behind its signature."""
+    return chunk[:4] == b"VP8L" and bool(int.from_bytes(chunk[9:13], "little") >> 28 & 1)
 
 
 def _is_deep(image: Any) -> bool:

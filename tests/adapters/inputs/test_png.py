@@ -13,7 +13,7 @@ import pytest
 from lensmount_adapters import decode_image
 from lensmount_adapters.errors import ImageInvalid, ImageTooLarge
 
-pytest.importorskip("imagecodecs", reason="the extra 'torch' is not installed")
+imagecodecs: Any = pytest.importorskip("imagecodecs", reason="the extra 'torch' is not installed")
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 PALETTE = np.random.default_rng(5).integers(0, 256, (256, 3)).astype(np.uint8)
@@ -168,3 +168,17 @@ def test_a_16_bit_png_that_lost_rows_is_refused() -> None:
     with pytest.raises(ImageInvalid) as caught:
         decode_image(bytes(data))
     assert caught.value.code == "image_truncated"
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["the image is the frame", "the frame is another image"])
+def test_a_png_with_one_frame_of_animation_is_the_image_that_libpng_shows(is_first: bool) -> None:
+    """A frame behind the image may be smaller than it and have an offset. It is not the image."""
+    samples, frame = drawn(8, 2), zlib.compress(b"\0" * 4 * 13)
+    count = chunk(b"acTL", struct.pack(">II", 1, 0))
+    whole = chunk(b"fcTL", struct.pack(">5I2H2B", 0, 17, 13, 0, 0, 1, 10, 0, 0))
+    part = chunk(b"fcTL", struct.pack(">5I2H2B", 0, 4, 4, 3, 2, 1, 10, 1, 0))
+    behind = part + chunk(b"fdAT", struct.pack(">I", 1) + frame)
+    data = png(samples, 8, 2, count + whole) if is_first else png(samples, 8, 2, count, behind)
+
+    assert np.array_equal(np.asarray(decode_image(data)), imagecodecs.png_decode(data))
+    assert np.array_equal(imagecodecs.png_decode(data), samples)

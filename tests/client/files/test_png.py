@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+from tests.adapters.inputs.test_webp import animation
+from tests.adapters.inputs.test_webp import drawn as webp_frame
 from tests.adapters.inputs.tiff_by_hand import simple
 
 from lensmount_adapters import decode_image
@@ -239,3 +241,19 @@ def test_odd_exif_of_a_pil_image_does_not_keep_it_from_being_sent() -> None:
     data = saved(Image.fromarray(DRAWN[..., :3]), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12")
     image = Image.open(io.BytesIO(data))
     assert decode_image(image_bytes(image)).tobytes() == decode_image(data).tobytes()
+
+
+@pytest.mark.parametrize("with_alpha", [False, True])
+@pytest.mark.parametrize(("at", "canvas"), [((0, 0), (14, 10)), ((4, 6), (30, 20))])
+def test_a_webp_of_one_frame_is_sent_with_its_pixels_or_asks_for_the_file(
+    at: tuple[int, int], canvas: tuple[int, int], with_alpha: bool
+) -> None:
+    for flags in (0, 0x10):
+        data = animation(webp_frame(with_alpha), at, canvas, flags)
+        if not flags and (with_alpha or canvas != (14, 10)):
+            with pytest.raises(InvalidInput, match=r"a WebP whose frame covers a part.* Fix: send the file itself"):
+                image_bytes(Image.open(io.BytesIO(data)))
+            assert image_bytes(data) == data
+        else:
+            sent = image_bytes(Image.open(io.BytesIO(data)))
+            assert decode_image(sent).tobytes() == decode_image(data).tobytes()
