@@ -44,7 +44,7 @@ from lensmount_adapters.inputs.jpeg_header import (
     without_metadata,
 )
 from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
-from lensmount_adapters.inputs.limits import check_frames
+from lensmount_adapters.inputs.limits import above_pillow, check_frames
 from lensmount_adapters.inputs.orientation import orientation_of, upright
 from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits, to_rgb
 from lensmount_adapters.inputs.png import decode_png, png_orientation
@@ -80,9 +80,7 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ImageInvalid(f"found {found.words} whose header is damaged. Fix: send the file again") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(
-            f"found more pixels than the limit, expected at most {limits.max_pixels}. Fix: scale the image down"
-        ) from error
+        raise ImageTooLarge(f"{above_pillow(error, limits.max_pixels)}. Fix: scale the image down") from error
     except ImportError as error:
         raise ImageUnsupported(
             f"found {found.words}, which this installation does not read, because {error.name} is missing. "

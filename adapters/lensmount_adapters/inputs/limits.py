@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from PIL import Image
 
 from lensmount_adapters.errors import ImageInvalid, ImageTooLarge
 
@@ -23,12 +26,31 @@ class ImageLimits:
             )
         if width * height > self.max_pixels or max(width, height) > self.max_side:
             way_out = "scale it down before sending"
-            if max(width, height) <= self.max_side:
+            if max(width, height) <= self.max_side and width * height <= pillow_pixels():
                 way_out += ", or raise max_pixels (train --max-pixels; LENSMOUNT_MAX_PIXELS of servers and workers)"
             raise ImageTooLarge(
                 f"found an image of {width} x {height}, expected at most {self.max_pixels} pixels "
                 f"and {self.max_side} per side. Fix: {way_out}"
             )
+
+
+def pillow_pixels() -> float:
+    """The most pixels that Pillow opens: twice its warning limit. It has no limit if a program has removed it."""
+    return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float("inf")
+
+
+def above_pillow(error: Exception, max_pixels: int) -> str:
+    """What was found and expected where Pillow has refused an image, with the limit that holds.
+
+    `error` is its DecompressionBombError, or its warning at half of that where warnings are errors. Their text begins
+    with the number of pixels.
+    """
+    most = pillow_pixels() / (2 if isinstance(error, Warning) else 1)
+    found = re.search(r"\((\d+) pixels\)", str(error))
+    words = f"an image of {found[1]} pixels" if found else "more pixels than the limit"
+    if most <= max_pixels:
+        return f"found {words}, expected at most {most:.0f}, the limit of Pillow, which reads this format"
+    return f"found {words}, expected at most {max_pixels}"
 
 
 def check_frames(frames: int, what: str, way_out: str) -> None:

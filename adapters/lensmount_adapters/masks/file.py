@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.formats import recognise
 from lensmount_adapters.inputs.images import ImageLimits, stated_orientation
+from lensmount_adapters.inputs.limits import above_pillow
 from lensmount_adapters.inputs.png import check_png_is_complete
 from lensmount_adapters.masks.colours import Colours
 from lensmount_adapters.masks.tiff import (
@@ -33,7 +34,6 @@ from lensmount_adapters.masks.tiff import (
     check_size,
     stated_slices,
     tiff_values,
-    too_large,
     white_is_zero,
 )
 from lensmount_adapters.masks.values import objects_of, opaque, single_channel
@@ -84,12 +84,15 @@ def frame_of(data: bytes) -> Frame | None:
         return None
 
 
-def read_mask(data: bytes, frame: Frame, labels: int, colours: Colours | None = None) -> Mask:
+def read_mask(
+    data: bytes, frame: Frame, labels: int, colours: Colours | None = None, limits: ImageLimits | None = None
+) -> Mask:
     """Read the masks of `labels` labels for an image with this frame. With `colours` the colours are the labels.
 
-    Raises DatasetError, without the file's name, if the file is no mask, does not fit or has values without a label.
+    Of `limits`, which are those of images, the pixels and the sides count. Raises DatasetError, without the file's
+    name, if the file is no mask, does not fit or has values without a label.
     """
-    stored = _stored(data, ImageLimits())
+    stored = _stored(data, limits or ImageLimits())
     if colours is not None:
         values = _turned_as_image(_labels_of_colours(stored, colours), stored, frame)
         return Mask(values[None] == np.arange(1, labels + 1)[:, None, None])
@@ -208,7 +211,9 @@ def _stored(data: bytes, limits: ImageLimits) -> _Stored:
     except (DatasetError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise too_large("more pixels than the limit", limits) from error
+        raise DatasetError(
+            f"{above_pillow(error, limits.max_pixels)}. Fix: scale the image and its mask down"
+        ) from error
     except UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             values, orientation, lossy = tiff_values(data, limits)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 
 from lensmount_adapters.data.source import ArchiveSource, FolderSource, Source
 from lensmount_adapters.errors import DatasetError, ImageError
-from lensmount_adapters.inputs.images import decode_image
+from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_adapters.masks.colours import Colours, read_colours, table_of
 from lensmount_adapters.masks.file import Frame, Mask, frame_of, read_mask
 from lensmount_adapters.masks.index import INDEX, select
@@ -53,7 +53,7 @@ class MaskFolder:
     """A dataset of masks, as `read_mask_folder(Path("nuclei"), ("nucleus",), "modality=fluorescence")` returns it.
 
     `notes` are sentences for the user, about files that are not used. `source` None reads from the folder `root`.
-    `colours` is the table of colours next to the images, if there is one.
+    `colours` is the table of colours next to the images, if there is one. `limits` hold for images and masks.
     """
 
     root: Path
@@ -62,6 +62,7 @@ class MaskFolder:
     notes: tuple[str, ...] = ()
     source: Source | None = None
     colours: Colours | None = None
+    limits: ImageLimits = field(default_factory=ImageLimits)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,7 +82,7 @@ class MaskFolder:
     def image(self, sample: MaskedImage) -> Image.Image:
         """Read the RGB image of a sample. Raises a DatasetError that names the file."""
         try:
-            return decode_image(self.read(sample.image))
+            return decode_image(self.read(sample.image), self.limits)
         except ImageError as error:
             raise DatasetError(f"{sample.image}: {error}") from error
 
@@ -102,7 +103,7 @@ class MaskFolder:
         joined: Mask | None = None
         for path in sample.mask_files:
             try:
-                mask = read_mask(self.read(path), frame, len(self.labels), self.colours)
+                mask = read_mask(self.read(path), frame, len(self.labels), self.colours, self.limits)
             except DatasetError as error:
                 raise DatasetError(f"{path}: {error}" if path not in str(error) else str(error)) from error
             if joined is not None:
@@ -112,10 +113,12 @@ class MaskFolder:
         return joined
 
 
-def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None) -> MaskFolder:
+def read_mask_folder(
+    root: Path, labels: Sequence[str], where: str | None = None, limits: ImageLimits | None = None
+) -> MaskFolder:
     """List the images of a folder or zip file with their masks. No pixels are decoded yet.
 
-    `where` "COLUMN=VALUE" keeps the images whose row in index.csv has this value.
+    `where` "COLUMN=VALUE" keeps the images whose row in index.csv has this value. `limits` hold when files are decoded.
     Raises DatasetError if folders, the index or masks are missing, if an image has two masks that are not parts of one,
     or if no image is left.
     """
@@ -143,7 +146,7 @@ def read_mask_folder(root: Path, labels: Sequence[str], where: str | None = None
         colours, of_table = read_colours(name, table, labels)
         notes = (*notes, *of_table)
     samples, of_parts = _in_parts([_sample(source, pair, table) for pair in pairs.pairs if pair.image in selected])
-    return MaskFolder(root, tuple(labels), samples, (*notes, *of_parts), source, colours)
+    return MaskFolder(root, tuple(labels), samples, (*notes, *of_parts), source, colours, limits or ImageLimits())
 
 
 def digest_of_masked(samples: Iterable[MaskedImage]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits
+from lensmount_adapters.inputs.limits import pillow_pixels
 
 SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, ORIENTATION = 254, 258, 259, 262, 270, 274
 SAMPLES, SAMPLE_FORMAT, DEPTH = 277, 339, 32997
@@ -19,14 +20,13 @@ SIGNED = 2  # a sample format
 def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     """Raise DatasetError if a mask of this size (width, height) is over a limit of images."""
     if size[0] * size[1] > limits.max_pixels or max(size) > limits.max_side:
-        raise too_large(f"{size[0]} x {size[1]}", limits)
-
-
-def too_large(found: str, limits: ImageLimits) -> DatasetError:
-    return DatasetError(
-        f"found {found}, expected at most {limits.max_pixels} pixels and {limits.max_side} per side. "
-        "Fix: scale the image and its mask down"
-    )
+        way_out = "scale the image and its mask down"
+        if max(size) <= limits.max_side and size[0] * size[1] <= pillow_pixels():
+            way_out += ", or raise max_pixels of the training's config"
+        raise DatasetError(
+            f"found {size[0]} x {size[1]}, expected at most {limits.max_pixels} pixels and {limits.max_side} per side. "
+            f"Fix: {way_out}"
+        )
 
 
 def white_is_zero() -> DatasetError:

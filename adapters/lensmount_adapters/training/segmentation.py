@@ -16,6 +16,7 @@ from lensmount_adapters.augmentation.images import Augmentation, augment
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.split import Split, split_stated
 from lensmount_adapters.inputs.images import resize
+from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.masks.folder import MaskedImage, MaskFolder, digest_of_masked, read_mask_folder
@@ -86,7 +87,8 @@ def read_mask_task(config: TrainingConfig, backbone: Backbone) -> MaskTask:
     require(config.resize != "crop", "resize crop for masks", "squash or pad")
     require(config.cache_trunk != "on", "cache-trunk on for masks", "auto or off")
     require(config.shots is None and not config.auto, "shots or auto for masks", "neither")
-    folder = read_mask_folder(config.data, config.labels or ("mask",), config.where)
+    limits = ImageLimits(config.max_image_bytes, config.max_pixels)
+    folder = read_mask_folder(config.data, config.labels or ("mask",), config.where, limits)
     folder = replace(folder, notes=(*folder.notes, *check_masks(folder)))
     digests = [sample.digest for sample in folder.samples]  # duplicates of an image stay in one split
     parts, fractions = folder.parts(), (config.validation_fraction, config.test_fraction)

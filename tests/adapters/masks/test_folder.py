@@ -10,7 +10,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.masks.folder import MaskFolder, read_mask_folder
+from lensmount_adapters.masks.report import check_masks
 
 VALUES = np.array([[0, 1, 2], [2, 0, 1]], np.uint8)  # [height, width]
 
@@ -246,3 +248,22 @@ def test_an_image_that_is_in_two_stated_parts_is_noted(tmp_path: Path) -> None:
     assert notes[1] == (
         "1 image(s) are in two parts of the split, with the same mask: train/images/0.png and val/images/0.png"
     )
+
+
+def test_the_limits_of_images_hold_for_images_and_masks_and_raising_them_works(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES)
+    low, high = ImageLimits(max_pixels=5), ImageLimits(max_pixels=6)
+    folder = read_mask_folder(root, ("cell",), limits=low)
+
+    with pytest.raises(DatasetError, match=r"images/0\.png: found an image of 3 x 2, .* or raise max_pixels"):
+        folder.image(folder.samples[0])
+    with pytest.raises(DatasetError, match=r"masks/0\.png: found 3 x 2, .* or raise max_pixels of the training's"):
+        check_masks(folder)
+    short = read_mask_folder(root, ("cell",), limits=ImageLimits(max_image_bytes=50))
+    with pytest.raises(DatasetError, match=r"images/0\.png: found \d+ bytes, expected at most 50.*max_image_bytes"):
+        short.image(short.samples[0])
+
+    raised = read_mask_folder(root, ("cell",), limits=high)
+    assert raised.image(raised.samples[0]).size == (3, 2)
+    assert check_masks(raised) == ()
+    assert raised.digest == folder.digest

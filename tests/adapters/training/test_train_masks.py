@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_every_mask_is_checked_before_the_first_step_and_odd_ones_are_noted(tmp_
     Image.new("L", (64, 63)).save(folder / broken)
     with pytest.raises(DatasetError, match=rf"{broken}: found 64 x 63 .*expected one channel of 64 x 64"):
         read_mask_task(config, backbone)
+
+
+def test_the_limits_of_the_config_hold_for_images_and_masks(tmp_path: Path) -> None:
+    backbone = load_backbone("monai_unet", "random:0")
+    config = TrainingConfig(
+        data=blobs(tmp_path / "blobs", 8), name="blobs", out=tmp_path / "x.safetensors", backbone="monai_unet",
+        head="segmentation", size=32, max_pixels=64 * 64 - 1,
+    )  # fmt: skip
+    with pytest.raises(DatasetError, match=r"found 64 x 64, expected at most 4095 pixels.* or raise max_pixels"):
+        read_mask_task(config, backbone)
+
+    assert len(read_mask_task(replace(config, max_pixels=64 * 64), backbone).folder) == 8
 
 
 def test_the_split_that_folders_state_is_taken(tmp_path: Path) -> None:
