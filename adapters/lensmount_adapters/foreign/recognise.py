@@ -18,7 +18,7 @@ MAX_HEADER_BYTES = 16 * 2**20  # of a safetensors file; a network of 10,000 tens
 MAX_ENTRIES = 4096  # of a zip file, whose names are read
 CONFIG = "adapter_config.json"
 _IMPORT = "Fix: lensmount adapters import {}"
-_EXTRACT = "lensmount adapters extract FILE --base NAME --rank 16 --labels A,B"
+EXTRACT = "lensmount adapters extract FILE --base NAME --rank 16 --labels A,B"
 _RESAVE = "Fix: save the tensors with safetensors.torch.save_file(model.state_dict(), FILE), and import that"
 _EXPORTED = (
     "Fix: it holds a program without named weights; import or extract from the checkpoint that it was exported from"
@@ -44,14 +44,14 @@ PEFT_ZIP = Found("a zip file with an adapter of PEFT", _IMPORT.format("FILE.zip"
 LYCORIS_FILE = Found("an adapter of LyCORIS or kohya's scripts", _IMPORT.format("FILE"), True)
 TORCH_FILE = Found(
     "a file of torch.save (.bin, .pt, .pth, .ckpt)",
-    _IMPORT.format(f"FILE, if it is an adapter; for the weights of a whole network {_EXTRACT}"),
+    _IMPORT.format(f"FILE, if it is an adapter; for the weights of a whole network {EXTRACT}"),
     True,
 )
 CONFIG_ALONE = Found(
     f"PEFT's {CONFIG} without the weights",
     _IMPORT.format("FOLDER, the folder that also holds adapter_model.safetensors"),
 )
-NETWORK = Found("the weights of a whole network", f"Fix: {_EXTRACT}")
+NETWORK = Found("the weights of a whole network", f"Fix: {EXTRACT}")
 DIFFUSERS = Found(
     "an adapter for an image generator (diffusers), whose modules no backbone here has",
     "Fix: import an adapter of an image classifier",

@@ -27,7 +27,7 @@ def read_file(path: str | Path) -> bytes:
     path = Path(path)
     try:
         if path.is_dir():
-            raise InvalidInput(f"{path}: found a folder, expected a file")
+            raise InvalidInput(f"{path}: found a folder, expected a file. Fix: name one of the files in it")
         if path.exists() and not path.is_file():
             raise InvalidInput(f"{path}: not a regular file")
         content = path.read_bytes()

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lensmount_client._api import adapters as endpoints
+from lensmount_client._errors import InvalidInput
 from lensmount_client._files.exported import ExportFolder
-from lensmount_client._files.foreign_adapter import foreign_name, packed
+from lensmount_client._files.foreign_adapter import CONFIG, foreign_name, packed
 from lensmount_client._files.paths import read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
@@ -195,6 +196,11 @@ def _export_folder(name: str, to: str, out: str | Path | None) -> Path:
 
 def _push_call(path: str | Path, name: str | None, accept_rounded_backbone: bool) -> Call[PushedAdapter]:
     name = checked_name(Path(path).stem if name is None else name)
+    if (Path(path) / CONFIG).is_file():
+        raise InvalidInput(
+            f"{path}: found a folder with an adapter of PEFT, expected a file. Fix: lensmount adapters import {path}, "
+            f"or client.adapters.import_({str(path)!r})"
+        )
     content = read_file(path)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return endpoints.push(name, content, digest, accept_rounded_backbone=accept_rounded_backbone)

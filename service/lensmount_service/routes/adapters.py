@@ -16,7 +16,7 @@ from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
-from lensmount_service.routes.imports import as_foreign
+from lensmount_service.routes.imports import SMALLER, as_foreign
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Catalog, Publish
 from lensmount_service.store.references import Reference, require_name
@@ -82,7 +82,7 @@ async def put_adapter(
             "found only some of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
             "Fix: upload without them, then PUT /adapters/{name}/aliases/{alias}"
         )
-    data = await read_raw(request, context.settings.max_adapter_bytes)
+    data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     if job is None or lease is None:
         accept = accept_rounded_backbone
         return await _upload(context.catalog, name, data, response, accept_rounded_backbone=accept)
@@ -100,7 +100,7 @@ async def put_adapter(
 )
 async def post_adapter(context: Context, request: Request, response: Response) -> AdapterUploaded:
     """Send a multipart form with the part `file` and optionally the field `name` (default: the manifest's name)."""
-    parts, fields = await read_multipart(request, context.settings.max_adapter_bytes + 64 * 1024, 1)
+    parts, fields = await read_multipart(request, context.settings.max_adapter_bytes + 64 * 1024, 1, SMALLER)
     if unknown := fields.keys() - {"name"}:
         raise RequestInvalid(f"found the field {min(unknown)[:40]!r}, expected only `file` and `name`")
     data = parts[0].data

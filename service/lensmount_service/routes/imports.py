@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from lensmount_adapters.errors import AdapterError
 from lensmount_adapters.foreign.convert import Converted, convert
-from lensmount_adapters.foreign.recognise import recognise
+from lensmount_adapters.foreign.recognise import EXTRACT, recognise
 from lensmount_adapters.foreign.rule import rule_of
 from lensmount_adapters.foreign.source import read_source
 from lensmount_service.routes.context import Context
@@ -21,6 +21,7 @@ from lensmount_service.web.openapi import PROBLEMS, import_body
 from lensmount_service.web.schemas import AdapterRef, Imported, ImportReport
 
 MAX_LABELS = 1000  # in the query; more of them fit into a labels.json in the zip file
+SMALLER = f"send the adapter alone; the weights of a whole network become an adapter with `{EXTRACT}`"
 UNPACKED = 2  # times max_adapter_bytes: what a body may unpack to
 
 router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
@@ -51,7 +52,7 @@ async def import_adapter(
     weight and bias) and `labels.json`. `dry_run` returns the report and stores nothing.
     """
     require_name(name)
-    data = await read_raw(request, context.settings.max_adapter_bytes)
+    data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     work = partial(_converted, context.catalog, data, name, _split(labels), preprocessing, source)
     converted = await asyncio.get_running_loop().run_in_executor(context.admissions, work)
     report = ImportReport.model_validate(converted.report.as_json())

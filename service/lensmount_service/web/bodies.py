@@ -14,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
 
 MAX_FIELDS = 8
+SEND_LESS = "send less"
 _BOUNDARY = re.compile(r""";\s*boundary\s*=\s*(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE)
 _ALLOWED = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 _AS_FORM = "Fix: with curl, -F file=@FILE, which writes this header itself"
@@ -27,9 +28,9 @@ class Part:
     name: str | None
 
 
-async def read_raw(request: Request, max_bytes: int) -> bytes:
-    """The complete body. Raises BodyTooLarge as soon as the limit is exceeded, before the rest is read."""
-    chunks = [chunk async for chunk in limited(request, max_bytes)]
+async def read_raw(request: Request, max_bytes: int, fix: str = SEND_LESS) -> bytes:
+    """The complete body. Raises BodyTooLarge with `fix` as soon as the limit is exceeded, before the rest is read."""
+    chunks = [chunk async for chunk in limited(request, max_bytes, fix)]
     return b"".join(chunks)
 
 
@@ -37,7 +38,9 @@ def is_multipart(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
 
 
-async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tuple[list[Part], dict[str, str]]:
+async def read_multipart(
+    request: Request, max_bytes: int, max_files: int, fix: str = SEND_LESS
+) -> tuple[list[Part], dict[str, str]]:
     """The parts named `file`, in order, and the plain fields.
 
     Raises BodyTooLarge, MultipartMalformed, or RequestInvalid (`missing_part`, `duplicate_part`, `expected_file`).
@@ -45,7 +48,7 @@ async def read_multipart(request: Request, max_bytes: int, max_files: int) -> tu
     # The parser sees only the boundary: of other parameters, a `charset` may name a codec that decodes no text.
     parser = _Parser(
         Headers({"content-type": f'multipart/form-data; boundary="{_boundary(request)}"'}),
-        limited(request, max_bytes),
+        limited(request, max_bytes, fix),
         max_files=max_files + 1,
         max_fields=MAX_FIELDS,
         max_part_size=4096,
@@ -122,18 +125,18 @@ class _Parser(MultiPartParser):
             file.close()
 
 
-async def limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives. Raises BodyTooLarge as soon as the limit is exceeded."""
+async def limited(request: Request, max_bytes: int, fix: str = SEND_LESS) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives. Raises BodyTooLarge as soon as the limit is exceeded; `fix` is what helps."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > max_bytes):
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, fix)
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > max_bytes:
-            raise _too_large(max_bytes)
+            raise _too_large(max_bytes, fix)
         yield chunk
 
 
-def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Fix: send less; GET /limits shows every limit")
+def _too_large(max_bytes: int, fix: str) -> BodyTooLarge:
+    return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Fix: {fix}; GET /limits shows every limit")

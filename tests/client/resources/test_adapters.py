@@ -54,6 +54,18 @@ def test_push_refuses_names_and_files_before_sending(server: Any, tmp_path: Path
             client.adapters.push(tmp_path / "none.safetensors")
 
 
+def test_push_of_a_folder_of_peft_names_the_command_that_imports_it(server: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "oaks"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"oaks file")
+
+    with Client(server.url) as client:
+        with pytest.raises(InvalidInput, match=r"adapter of PEFT.*Fix: lensmount adapters import .*oaks, or client"):
+            client.adapters.push(folder)
+        assert client.adapters.import_(folder, labels=["a", "b"]).adapter
+
+
 def test_push_notices_when_other_bytes_arrived(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"weights")

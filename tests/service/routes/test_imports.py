@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,25 @@ import peft
 import pytest
 import timm
 import torch
+import typer
 from fastapi.testclient import TestClient
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from tests.adapters.foreign.foreign_files import FILES
 from tests.adapters.foreign.peft_networks import randomise
+from typer.testing import CliRunner
 
 from lensmount_adapters import Backbone, Preprocessing, decode_image, preprocess
+from lensmount_adapters.cli.extract import extract
 from lensmount_client._api.adapters import import_
 from lensmount_client._files.foreign_adapter import packed
 from lensmount_client._http.response import Response
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakePng
+
+
+EXTRACT = typer.Typer()
+EXTRACT.command("extract")(extract)
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +207,43 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(shared_client: TestC
     answer = shared_client.post("/adapters/big/import", content=b"", headers={"Content-Length": str(limit + 1)})
 
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "float16", "checkpoint"])
+def test_a_whole_network_sent_as_an_adapter_names_extract_and_what_that_writes_is_accepted(
+    kind: str, shared_client: TestClient, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = timm.create_model("resnet10t", num_classes=2)
+    network.load_state_dict(dict(backbone.tensors), strict=False)
+    network.fc.weight.data.normal_()
+    network = network.half() if kind == "float16" else network
+    file = tmp_path / "whole"
+    (torch.save if kind == "checkpoint" else save_file)(network.state_dict(), file)
+    refused = shared_client.put("/adapters/whole", content=file.read_bytes()).json()["detail"]
+    found = re.search(r"lensmount adapters extract (FILE --base NAME --rank 16 --labels A,B)", refused)
+
+    assert found, refused
+    monkeypatch.chdir(tmp_path)
+    words = [{"FILE": str(file), "NAME": "resnet10t"}.get(word, word) for word in found[1].split()]
+    extracted = CliRunner().invoke(EXTRACT, [*words, "--weights", "random:0", "--out", "whole-adapter.safetensors"])
+    assert extracted.exit_code == 0, extracted.output
+    made = shared_client.put(f"/adapters/whole-{kind}", content=(tmp_path / "whole-adapter.safetensors").read_bytes())
+    assert made.status_code == 201, made.json()
+
+
+@pytest.mark.parametrize("send", ["put", "form", "import"])
+def test_a_body_over_the_limit_names_what_helps_with_a_whole_network(send: str, shared_client: TestClient) -> None:
+    """A network of 32-bit numbers is often larger than any adapter may be, and so it is not even read."""
+    method, path = {"put": ("PUT", "/adapters/big"), "form": ("POST", "/adapters")}.get(
+        send, ("POST", "/adapters/big/import")
+    )
+    limit = shared_client.get("/limits").json()["max_adapter_bytes"]
+    headers = {"Content-Length": str(2 * limit), "Content-Type": "multipart/form-data; boundary=x"}
+
+    answer = shared_client.request(method, path, content=b"", headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert "`lensmount adapters extract FILE --base NAME --rank 16 --labels A,B`" in answer.json()["detail"]
 
 
 def test_what_the_client_packs_and_reads_is_what_the_server_takes_and_sends(
