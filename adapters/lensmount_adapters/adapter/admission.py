@@ -55,19 +55,20 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
     if type(manifest.preprocessing) is not type(backbone.preprocessing):
         raise AdapterInvalid(
             f"preprocessing: found a {type(manifest.preprocessing).__name__} ({manifest.preprocessing}), expected a "
-            f"{type(backbone.preprocessing).__name__} for {backbone.name}",
+            f"{type(backbone.preprocessing).__name__} for {backbone.name}. Fix: serve it on a backbone for such "
+            "inputs, or train it again on this one",
             code="preprocessing_mismatch",
         )
     if backbone.fixed_size and manifest.preprocessing.size != backbone.preprocessing.size:
         raise AdapterInvalid(
             f"preprocessing: found size {list(manifest.preprocessing.size)}, expected "
-            f"{list(backbone.preprocessing.size)}: {backbone.name} accepts this size only",
+            f"{list(backbone.preprocessing.size)}: {backbone.name} accepts this size only. Fix: train at this size",
             code="preprocessing_mismatch",
         )
     if any(side % backbone.size_step for side in manifest.preprocessing.size):
         raise AdapterInvalid(
             f"preprocessing: found size {list(manifest.preprocessing.size)}, expected multiples of "
-            f"{backbone.size_step}: {backbone.name} accepts no others",
+            f"{backbone.size_step}: {backbone.name} accepts no others. Fix: train at such a size",
             code="preprocessing_mismatch",
         )
     shape, usual_shape = manifest.preprocessing.input_shape, backbone.preprocessing.input_shape
@@ -83,7 +84,7 @@ def _check_backbone(manifest: Manifest, backbone: Backbone) -> None:
         output, accepted = ("maps", "a segmentation") if backbone.dense else ("one vector per image", "any other")
         raise AdapterInvalid(
             f"head: found a {manifest.head.kind} head, expected {accepted} head: {backbone.name} gives {output} of "
-            "features",
+            "features. Fix: serve it on the backbone that it was trained on",
             code="head_mismatch",
         )
 
@@ -113,7 +114,9 @@ def mismatch(manifest: Manifest, backbone: Backbone) -> BackboneMismatch:
 def _check_limits(manifest: Manifest, backbone: Backbone, limits: Limits) -> None:
     """Check the number of labels, and that no rank is above both the limit and the layer's own."""
     if len(manifest.labels) > limits.max_classes:
-        raise AdapterTooLarge(f"found {len(manifest.labels)} labels, expected at most {limits.max_classes}")
+        raise AdapterTooLarge(
+            f"found {len(manifest.labels)} labels, expected at most {limits.max_classes}. Fix: train with fewer classes"
+        )
     layers = {target.path: target for target in backbone.targets.values()}
     for module, factors in manifest.modules.items():
         own = full_rank(layers[module]) if module in layers else 1
@@ -142,12 +145,13 @@ def _check_modules(manifest: Manifest, deltas: tuple[Delta, ...]) -> None:
         if module not in ranks:
             raise AdapterInvalid(
                 f"{module[:120]!r}: the manifest gives a rank, but the file has no factors for it, "
-                "expected lora_A and lora_B",
+                "expected lora_A and lora_B. Fix: add the factors, or remove the module from the manifest",
                 code="adapter_incomplete",
             )
         if ranks[module] != factors.rank:
             raise AdapterInvalid(
-                f"{module}: the manifest says rank {factors.rank}, the factors have rank {ranks[module]}",
+                f"{module}: the manifest says rank {factors.rank}, the factors have rank {ranks[module]}, expected the "
+                f"same. Fix: write rank {ranks[module]} into the manifest, and the alpha that goes with it",
                 code="adapter_shape_mismatch",
             )
 
@@ -174,7 +178,11 @@ def _check_merged(manifest: Manifest, deltas: tuple[Delta, ...], backbone: Backb
                 code="adapter_overflow",
             )
         if name.endswith("running_var") and (merged < 0).any():
-            raise AdapterInvalid(f"{name}: found a merged variance below zero", code="adapter_invalid")
+            raise AdapterInvalid(
+                f"{name}: found a merged variance below zero, expected none. Fix: store the difference between the "
+                "trained variance and the backbone's, in float32",
+                code="adapter_invalid",
+            )
         if base.ndim > 1:
             _check_ratio(delta.target, exact - base.float(), base.float(), limits.max_delta_ratio)
         effective = effective or not torch.equal(merged, base)

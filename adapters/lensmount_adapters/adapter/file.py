@@ -52,11 +52,15 @@ def parse_adapter(data: bytes, limits: Limits | None = None) -> AdapterFile:
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, AttributeError, KeyError) as error:
-        raise AdapterMalformed(f"the safetensors library refuses the file: {error}") from error
+        raise AdapterMalformed(
+            f"the safetensors library refuses the file: {error}. Fix: write it with that library"
+        ) from error
     if {name: list(tensor.shape) for name, tensor in tensors.items()} != {
         name: list(entry.shape) for name, entry in header.entries.items()
     }:
-        raise AdapterMalformed("the safetensors library reads other tensors than the header lists")
+        raise AdapterMalformed(
+            "the safetensors library reads other tensors than the header lists. Fix: write the file with that library"
+        )
     manifest = Manifest.parse(header.metadata[METADATA_KEY])
     check_version(manifest, tensors)
     return AdapterFile(digest_of(data), len(data), manifest, tensors)

@@ -70,14 +70,15 @@ def read_header(data: bytes, limits: Limits) -> Header:
         _malformed(f"the header claims {length} bytes, the file has {len(data) - 8} left; the file may be cut short")
     if length > limits.max_header_bytes:
         raise AdapterTooLarge(
-            f"found a header of {length} bytes, expected at most {limits.max_header_bytes}",
+            f"found a header of {length} bytes, expected at most {limits.max_header_bytes}. Fix: store fewer tensors, "
+            "or less under `training` in the manifest",
             code="adapter_header_too_large",
         )
     tensors = _parse(data[8 : 8 + length])
     metadata = _metadata(tensors.pop("__metadata__", {}))
     if len(tensors) > limits.max_tensors:
         raise AdapterTooLarge(
-            f"found {len(tensors)} tensors, expected at most {limits.max_tensors}",
+            f"found {len(tensors)} tensors, expected at most {limits.max_tensors}. Fix: adapt fewer modules",
             code="adapter_too_many_tensors",
         )
     if not tensors:
@@ -87,6 +88,7 @@ def read_header(data: bytes, limits: Limits) -> Header:
     return Header(entries, metadata, 8 + length)
 
 
+_REWRITE = "Fix: download or copy the file again; if that does not help, write it with the safetensors library"
 _OTHER_FORMATS = (
     (b"PK\x03\x04", "a zip archive (a .pt, .bin or .npz file)"),
     (b"\x80", "a pickle"),
@@ -115,9 +117,9 @@ def _parse(text: bytes) -> dict[str, Any]:
     try:
         value = parse_json(text.decode("utf-8"), parse_int=_natural)
     except UnicodeDecodeError as error:
-        raise AdapterMalformed(f"found a header that is not UTF-8 (byte {error.start})") from error
+        raise AdapterMalformed(f"found a header that is not UTF-8 (byte {error.start}). {_REWRITE}") from error
     except (ValueError, RecursionError) as error:
-        raise AdapterMalformed(f"found a header that is not strict JSON: {str(error)[:160]}") from error
+        raise AdapterMalformed(f"found a header that is not strict JSON: {str(error)[:160]}. {_REWRITE}") from error
     if not isinstance(value, dict):
         _malformed("found a header that is not a JSON object")
     return value
@@ -141,7 +143,7 @@ def _entry(name: str, fields: object, limits: Limits) -> TensorEntry:
     if len(encoded) > limits.max_name_bytes or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", name) or ".." in name:
         raise AdapterInvalid(
             f"found the tensor name {shown_name}, expected a dotted module path of at most {limits.max_name_bytes} "
-            "bytes",
+            "bytes. Fix: name it after a module of the backbone, such as layer4.0.conv1.lora_A.weight",
             code="adapter_unknown_target",
         )
     if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
@@ -180,4 +182,4 @@ def _contiguous(entries: dict[str, TensorEntry], size: int) -> None:
 
 
 def _malformed(message: str, *, code: str | None = None) -> NoReturn:
-    raise AdapterMalformed(f"{message}. Fix: write the file with the safetensors library", code=code)
+    raise AdapterMalformed(f"{message}. {_REWRITE}", code=code)

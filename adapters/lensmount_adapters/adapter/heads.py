@@ -65,12 +65,14 @@ def load_head(spec: HeadSpec, features: int, classes: int, tensors: Mapping[str,
     found = {name.removeprefix("head."): tensor.float() for name, tensor in tensors.items()}
     if missing := sorted(expected.keys() - found.keys()):
         raise AdapterInvalid(
-            f"head: found no tensor head.{missing[0]}, expected it for a {spec.kind} head",
+            f"head: found no tensor head.{missing[0]}, expected it for a {spec.kind} head. Fix: store all of "
+            f"{', '.join(f'head.{name}' for name in sorted(expected))[:400]}",
             code="head_missing",
         )
     if extra := sorted(found.keys() - expected.keys()):
         raise AdapterInvalid(
-            f"head: found an extra tensor head.{extra[0][:120]!r}, expected only {', '.join(sorted(expected))}",
+            f"head: found an extra tensor head.{extra[0][:120]!r}, expected only {', '.join(sorted(expected))}. "
+            "Fix: leave it out, or describe the head in the manifest as it was trained",
             code="adapter_unknown_target",
         )
     for name, tensor in expected.items():
@@ -127,4 +129,8 @@ def _build_layer(layer: MlpLayer) -> nn.Module:
 
 
 def _mismatch(where: str, found: str, expected: str) -> AdapterInvalid:
-    return AdapterInvalid(f"{where}: found {found}, expected {expected}", code="head_mismatch")
+    return AdapterInvalid(
+        f"{where}: found {found}, expected {expected}. Fix: correct the manifest's head and labels, or serve it on the "
+        "backbone that it was trained on",
+        code="head_mismatch",
+    )

@@ -174,7 +174,8 @@ class Manifest(Strict):
             ) from error
         except (ValueError, RecursionError) as error:
             raise AdapterInvalid(
-                f"manifest: found text that is not strict JSON ({str(error)[:120]}), expected one object",
+                f"manifest: found text that is not strict JSON ({str(error)[:120]}), expected one object. "
+                "Fix: write the file with lensmount_adapters.write_adapter",
                 code="manifest_invalid",
             ) from error
 

@@ -278,7 +278,7 @@ def _rank(target: Target, B: Tensor) -> int:
     if B.ndim != len(target.shape) or B.shape[1] == 0:
         raise AdapterInvalid(
             f"{target.path}: found lora_B of shape {list(B.shape)}, expected {len(target.shape)} dimensions "
-            "and a rank of at least 1",
+            "and a rank of at least 1. Fix: store it as [out, rank] with a 1 for each size of the kernel",
             code="adapter_shape_mismatch",
         )
     return B.shape[1]

@@ -64,7 +64,8 @@ def _delta(target: Target, parts: Mapping[str, Tensor], scales: Mapping[str, flo
     factors = {part: tensor for part, tensor in parts.items() if part in FACTORS}
     if factors and "delta" in parts:
         raise AdapterInvalid(
-            f"{target.path}: found both factors and a full delta, expected one kind of delta for one tensor",
+            f"{target.path}: found both factors and a full delta, expected one kind of delta for one tensor. "
+            "Fix: add the product of the factors to the full delta, and leave the factors out",
             code="adapter_invalid",
         )
     inner: Delta | None = None
@@ -88,7 +89,7 @@ def _delta(target: Target, parts: Mapping[str, Tensor], scales: Mapping[str, flo
 def _factored(target: Target, factors: Mapping[str, Tensor], scales: Mapping[str, float]) -> Delta:
     if not {"lora_A", "lora_B"} <= factors.keys():
         raise AdapterInvalid(
-            f"{target.path}: found {', '.join(sorted(factors))}, expected lora_A and lora_B together",
+            f"{target.path}: found {', '.join(sorted(factors))}, expected lora_A and lora_B together. Fix: store both",
             code="adapter_incomplete",
         )
     if not _is_layer_or_matrix(target):
@@ -99,7 +100,8 @@ def _factored(target: Target, factors: Mapping[str, Tensor], scales: Mapping[str
         )
     if target.path not in scales:
         raise AdapterInvalid(
-            f"{target.path}: found factors but no entry under `modules` in the manifest, expected its rank and alpha",
+            f"{target.path}: found factors but no entry under `modules` in the manifest, expected its rank and alpha. "
+            f'Fix: add "{target.path}": {{"rank": r, "alpha": r}} for a scale of 1',
             code="adapter_incomplete",
         )
     A, B, scale = factors["lora_A"], factors["lora_B"], scales[target.path]

@@ -248,17 +248,18 @@ def test_it_refuses(name: str, parts: Any, backbone: Backbone) -> None:
         admit(parts.dump(), backbone)
     assert type(caught.value) is error
     assert caught.value.code == code
+    assert ". Fix: " in str(caught.value)
     assert len(str(caught.value)) < 700  # a hostile name or value is not echoed at length
 
 
 def test_a_file_over_the_limit_is_refused_unread(parts: Any, backbone: Backbone) -> None:
     data = parts.dump()
-    with pytest.raises(AdapterTooLarge, match=f"found {len(data)} bytes, expected at most 1000"):
+    with pytest.raises(AdapterTooLarge, match=rf"found {len(data)} bytes, expected at most 1000\. Fix: "):
         admit(data, backbone, Limits(max_file_bytes=1000))
 
 
 def test_more_classes_than_the_limit_are_refused(parts: Any, backbone: Backbone) -> None:
-    with pytest.raises(AdapterTooLarge, match="2 labels"):
+    with pytest.raises(AdapterTooLarge, match=r"2 labels.*\. Fix: "):
         admit(parts.dump(), backbone, Limits(max_classes=1))
 
 
@@ -288,7 +289,7 @@ def test_a_backbone_of_fixed_size_refuses_another_size(draw_adapter: Callable[..
     parts = draw_adapter(backbone, modules=r"blocks\.0\..*")
     assert admit(parts.dump(), backbone).deltas
     parts.manifest["preprocessing"]["size"] = [64, 64]
-    with pytest.raises(AdapterInvalid) as caught:
+    with pytest.raises(AdapterInvalid, match=r"this size only\. Fix: train at this size") as caught:
         admit(parts.dump(), backbone)
     assert caught.value.code == "preprocessing_mismatch"
 
@@ -310,7 +311,7 @@ def test_tucker_factors_for_a_linear_layer_are_refused(draw_adapter: Callable[..
     backbone = load_backbone("test_vit", "random:0")
     parts = draw_adapter(backbone, modules=r"blocks\.0\.attn\.qkv", size=1.0)
     parts.tensors["blocks.0.attn.qkv.lora_mid.weight"] = torch.ones(4, 4)
-    with pytest.raises(AdapterInvalid, match="expected a convolution") as caught:
+    with pytest.raises(AdapterInvalid, match=r"expected a convolution\. Fix: ") as caught:
         admit(parts.dump(), backbone)
     assert caught.value.code == SHAPE
 

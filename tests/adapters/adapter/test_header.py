@@ -142,7 +142,7 @@ OTHER_CODES = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_it_refuses(name: str) -> None:
-    with pytest.raises(AdapterMalformed):
+    with pytest.raises(AdapterMalformed, match=r"\. Fix: "):
         read_header(MALFORMED[name], Limits())
 
 
@@ -152,6 +152,7 @@ def test_it_refuses_with_a_specific_code(name: str) -> None:
     with pytest.raises(AdapterError) as caught:
         read_header(data, Limits())
     assert caught.value.code == code
+    assert ". Fix: " in str(caught.value)
 
 
 @pytest.mark.parametrize("claim", [33 + 10**3, 2**30, 2**31, 2**48, 2**63, 2**64 - 1])
