@@ -74,10 +74,18 @@ class Executor(Protocol):
 class Joining(Protocol):
     """An executor for which one joined program is cheaper than two programs in a row."""
 
-    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> Program:
+    def join(
+        self,
+        first: Program,
+        second: Program,
+        shapes: Sequence[Sequence[int]],
+        *,
+        many: bool,
+        beside: Program | None = None,
+    ) -> Program:
         """`second(first(x), *others)` as one program of `x, *others`, for single samples or, with `many`, for batches.
 
-        The new program is prepared for inputs of these shapes. Both arguments are programs of this executor; they can
-        still be used.
+        The columns of `beside(first(x))` follow those of the result. The new program is prepared for inputs of these
+        shapes. All arguments are programs of this executor; they can still be used.
         """
         ...

@@ -115,14 +115,30 @@ class OpenVino:
         clone.validate_nodes_and_infer_types()
         return clone
 
-    def join(self, first: Program, second: Program, shapes: Sequence[Sequence[int]], *, many: bool) -> OpenVinoProgram:
+    def join(
+        self,
+        first: Program,
+        second: Program,
+        shapes: Sequence[Sequence[int]],
+        *,
+        many: bool,
+        beside: Program | None = None,
+    ) -> OpenVinoProgram:
         """See Joining. One set of buffers, no copy between the two programs, and one call less."""
         assert isinstance(first, OpenVinoProgram)
         assert isinstance(second, OpenVinoProgram)
         front, back = self._clone(first.model), self._clone(second.model)
+        between = front.get_results()[0].input_value(0)
         entrance, *others = back.get_parameters()
-        entrance.output(0).replace(front.get_results()[0].input_value(0))
-        model = self._openvino.Model(back.get_results(), [*front.get_parameters(), *others])
+        entrance.output(0).replace(between)
+        columns = [back.get_results()[0].input_value(0)]
+        if beside is not None:
+            assert isinstance(beside, OpenVinoProgram)
+            side = self._clone(beside.model)
+            side.get_parameters()[0].output(0).replace(between)
+            columns.append(side.get_results()[0].input_value(0))
+        joined = self._openvino.opset13.concat(columns, 1) if beside is not None else columns[0]
+        model = self._openvino.Model([joined], [*front.get_parameters(), *others])
         packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
         nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES
         program = OpenVinoProgram(self, model, second.free, nbytes)

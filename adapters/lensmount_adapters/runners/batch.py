@@ -34,6 +34,7 @@ class ShareFeatures(NamedTuple):
     share: Share
     features: Tensor
     mode: str
+    pooled: Tensor | None = None  # [N, channels], if the program computes it; else the batch does
 
 
 @dataclass(slots=True)
@@ -45,12 +46,21 @@ class Batch:
     shares: list[Share]
     programs: HotPrograms
     _activations: Tensor | None = None
+    _pooled: Tensor | None = None
 
     def activations(self) -> Tensor:
         """What enters the branch, [U, ...]. The trunk runs at the first call; the result is kept."""
         if self._activations is None:
             self._activations = self.split.activations(self.images)
         return self._activations
+
+    def pooled(self) -> Tensor:
+        """The pooled activations [images, channels] of the images in their first orientation, on the CPU; kept."""
+        if self._pooled is None:
+            turns = len(self.shares[0].rows) // len(self.shares[0].items)
+            first = self.activations()[: len(self.images) // turns]
+            self._pooled = self.split.pooling(first).cpu()
+        return self._pooled
 
     def group(self, share: Share) -> Group:
         """The share as the cost model sees it."""

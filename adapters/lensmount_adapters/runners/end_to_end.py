@@ -34,6 +34,7 @@ class EndToEnd:
 
     of: Hashable  # an adapter's digest, or a fused group
     many: bool  # False: a program for one image at a time, which takes a fifth of the memory
+    pooled: bool  # whether the pooled activations follow the features as further columns
 
 
 class EndToEndPrograms:
@@ -43,7 +44,9 @@ class EndToEndPrograms:
         self._executor = executor
         self._programs = programs
         self._nbytes: dict[tuple[SplitBackbone, int, bool], int] = {}  # of the last program made, by inputs and `many`
-        programs.derive(lambda key: (EndToEnd(key, many=False), EndToEnd(key, many=True)))
+        programs.derive(
+            lambda key: tuple(EndToEnd(key, many, pooled) for many in (False, True) for pooled in (False, True))
+        )
 
     def offer(self, batch: Batch, before: Offer | None) -> Offer | None:
         """The program from images to features, in mode "whole", if it exists; one is made after some 12 images.
@@ -64,12 +67,13 @@ class EndToEndPrograms:
             of, branch, others = before.key, before.program, before.others
         else:
             return before
-        key = EndToEnd(of, many=len(rows) > 1)
+        pooled = any(batch.split.pools(share.adapter) for share in batch.shares)
+        key = EndToEnd(of, len(rows) > 1, pooled)
         cache = self._programs.cache
         cache.record_use(key, END_TO_END_WEIGHT * len(rows))
         program = cache.get(key)
         if program is not None:
-            return Offer(key, program, batch.shares, "whole", others, from_images=True)
+            return Offer(key, program, batch.shares, "whole", others, from_images=True, pooled=pooled)
         if branch is not None and cache.should_admit(key, self._nbytes.get((batch.split, len(others), key.many), 0)):
             self._make(key, batch, branch, others)
         return before
@@ -83,7 +87,8 @@ class EndToEndPrograms:
 
         def join() -> Program:
             assert split.trunk is not None  # `offer` checked it
-            program = self._executor.join(split.trunk, branch, shapes, many=key.many)
+            beside = split.pooling_program if key.pooled else None
+            program = self._executor.join(split.trunk, branch, shapes, many=key.many, beside=beside)
             self._nbytes[split, len(others), key.many] = program.nbytes
             return program
 

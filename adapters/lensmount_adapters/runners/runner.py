@@ -31,6 +31,8 @@ class Item(Protocol):
 class BatchScores:
     """Scores [classes] for each item in turn, and the seconds spent on switches and on everything else.
 
+    `pooled` has for each item the vector [channels] that its adapter compares to tell an unfamiliar image
+    (graph/pooling.py), of the image in its first orientation; None if the adapter has no statistics for this cut.
     `modes` counts images by how their branch was computed: "hot", "merged", "mixed", or "whole" (trunk and branch in
     one program). `switches` counts merges.
     """
@@ -40,6 +42,10 @@ class BatchScores:
     forward_s: float = 0.0
     switches: int = 0
     modes: dict[str, int] = field(default_factory=dict)
+    pooled: list[Tensor | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pooled = self.pooled or [None] * len(self.scores)
 
 
 class Runner(Protocol):

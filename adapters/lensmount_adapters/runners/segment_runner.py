@@ -185,6 +185,12 @@ class SegmentRunner:
         if not split.covers(adapter):
             log.warning("%s: merged in place, because the trace did not take its layers apart", adapter.manifest.name)
             return None
+        if adapter.trust is not None and adapter.trust.statistics is not None and not split.pools(adapter):
+            log.warning(
+                "%s: cannot tell unfamiliar images, because its statistics are not of the layer before its own (%s)",
+                adapter.manifest.name,
+                split.space,
+            )
         ready = _Ready(split, split.mixable(adapter))
         if split.must_grow():
             self.programs.later(split.grow)
@@ -220,7 +226,7 @@ class SegmentRunner:
             cache.record_use(share.adapter.digest, len(share.rows))
         results = self._features(batch, outcome)
         for result in results:  # after all programs, because Python's own data leaves the CPU's caches while one runs
-            self._finish(result, outcome)
+            self._finish(result, batch, outcome)
         for result in results:
             if cache.should_admit(result.share.adapter.digest, batch.split.hot_nbytes):
                 self._make_hot(result.share.adapter, batch.split)
@@ -271,13 +277,17 @@ class SegmentRunner:
             outcome.swap_s += time.perf_counter() - started
         return ShareFeatures(share, split.run(activations), "merged")
 
-    def _finish(self, result: ShareFeatures, outcome: BatchScores) -> None:
-        """Apply the adapter's own head, average over orientations, and store the scores."""
+    def _finish(self, result: ShareFeatures, batch: Batch, outcome: BatchScores) -> None:
+        """Apply the adapter's own head, average over orientations, and store the scores and pooled activations."""
         adapter, items = result.share.adapter, result.share.items
         mean = adapter.averaged(adapter.logits(result.features.to(self._backbone.device)))
         scores = probabilities(adapter.manifest.head, mean).cpu()  # [N, classes], or maps [N, classes, h, w]
         for item, row in zip(items, scores, strict=True):
             outcome.scores[item] = row
+        if batch.split.pools(adapter):
+            pooled = take(batch.pooled(), result.share.rows[: len(items)]) if result.pooled is None else result.pooled
+            for item, row in zip(items, pooled[: len(items)], strict=True):
+                outcome.pooled[item] = row
         outcome.modes[result.mode] = outcome.modes.get(result.mode, 0) + len(items)
 
     def _merge_in_place(self, items: Sequence[Item], rows: list[int], outcome: BatchScores) -> None:

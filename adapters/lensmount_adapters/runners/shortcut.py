@@ -23,8 +23,9 @@ class Offer:
     """One program that computes some shares of a batch.
 
     `program(x, *others)` gives the features of the shares in turn, [N, feature_dim]; x are the rows of the activations,
-    or of the images if `from_images`. `record(N, seconds)` is called after a run. `measured` is False while the runs of
-    the program are its own measurement, so no other program may replace them.
+    or of the images if `from_images`. With `pooled`, the pooled activations follow as further columns. `record(N,
+    seconds)` is called after a run. `measured` is False while the runs of the program are its own measurement, so no
+    other program may replace them.
     """
 
     key: Hashable  # of the program in the hot cache
@@ -33,6 +34,7 @@ class Offer:
     mode: str
     others: tuple[Tensor, ...] = ()
     from_images: bool = False
+    pooled: bool = False
     measured: bool = True
     record: Callable[[int, float], None] = lambda images, seconds: None
 
@@ -42,8 +44,11 @@ class Offer:
         started = time.perf_counter()
         features = self.program(x, *self.others)
         self.record(len(x), time.perf_counter() - started)
-        parts = torch.split(features, [len(share.rows) for share in self.shares])
-        return [ShareFeatures(share, part, self.mode) for share, part in zip(self.shares, parts, strict=True)]
+        results = []
+        for share, part in zip(self.shares, torch.split(features, [len(s.rows) for s in self.shares]), strict=True):
+            own, pooled = part.tensor_split([batch.split.feature_dim], 1) if self.pooled else (part, None)
+            results.append(ShareFeatures(share, own, self.mode, pooled))
+        return results
 
 
 class Shortcut(Protocol):

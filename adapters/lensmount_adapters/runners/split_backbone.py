@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import threading
 import time
@@ -19,6 +20,7 @@ from lensmount_adapters.backbone.fingerprint import tensor_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.graph.functional import frozen, functional_branch
+from lensmount_adapters.graph.pooling import pooling_of, space_of
 from lensmount_adapters.graph.segments import Halves
 from lensmount_adapters.programs.executor import Compiled, Executor, Program
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
@@ -59,6 +61,8 @@ class SplitBackbone:
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
         self._example = self.activations(images)
+        self.pooling = pooling_of(backbone, self._example)
+        self.space = space_of(backbone, halves.at) if self.trunk is not None else None
         self._branch: Compiled = executor.compile(
             self._functional.module, (self._example,), self._functional.base, f"{self._key}-branch"
         )
@@ -69,6 +73,7 @@ class SplitBackbone:
         self._wanted: tuple[Layout, int] | None = None  # the layout and rank that a mixed program must have room for
         self._lock = threading.Lock()
         self.pack_s = 0.0  # of the last mixed batch
+        self.feature_dim = backbone.feature_dim
         base = self._branch.bind(self._functional.base)
         self.hot_nbytes = base.nbytes
         self.costs = self._measure(base)
@@ -77,6 +82,16 @@ class SplitBackbone:
         """What enters the branch for preprocessed images [N, 3, (D,) H, W]; the images themselves without a trunk."""
         images = images.to(self._device)
         return images if self.trunk is None else self.trunk(images)
+
+    def pools(self, adapter: Adapter) -> bool:
+        """Whether the adapter has statistics of this cut's activations, with which pooled vectors are compared."""
+        familiarity = adapter.trust.block.familiarity if adapter.trust is not None else None
+        return familiarity is not None and familiarity.space == self.space
+
+    @functools.cached_property
+    def pooling_program(self) -> Program:
+        """The pooling as a program, to be joined with others. Only the background thread needs it."""
+        return self._executor.compile(self.pooling.traced(), (self._example,), (), f"{self._key}-pooling").bind(())
 
     # one adapter's merged weights
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from lensmount_adapters import Backbone, ExactSwapper, admit
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.graph.functional import frozen, functional_branch
+from lensmount_adapters.graph.pooling import Pooling
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.machine import computes_bfloat16
 from lensmount_adapters.programs.executor import Compiled, Joining
@@ -253,6 +254,30 @@ def test_joined_programs_compute_one_after_the_other(dtype: torch.dtype, small_n
         expected = small_net.in_float64((between, mask), own)
         for answer in (joined(x, mask), second(trunk(x), mask)):  # the two still work
             assert (answer.double() - expected).abs().max() <= BOUNDS[dtype] * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_columns_of_a_program_beside_follow_those_of_the_joined_one(dtype: torch.dtype) -> None:
+    pytest.importorskip("openvino")
+    try:
+        openvino = OpenVino("cpu", dtype)
+    except ExecutorUnavailable as error:
+        pytest.skip(str(error))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        module = fx.symbolic_trace(First()).eval().requires_grad_(False)
+    x = torch.randn(4, 3, 28, 28)
+    between = module(x)
+    flat = fx.symbolic_trace(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()))
+    first, second, beside = (
+        openvino.compile(part, (inputs,), (), "some").bind(())
+        for part, inputs in ((module, x), (flat, between), (Pooling(4).traced(), between))
+    )
+
+    for many, images in ((True, x), (False, x[:1])):
+        answer = openvino.join(first, second, [images.shape], many=many, beside=beside)(images)
+        expected = torch.cat([between.amax((2, 3)), between.mean((2, 3))], 1)[: len(images)]
+        assert (answer - expected).abs().max() <= BOUNDS[dtype] * expected.abs().max()
 
 
 @pytest.mark.parametrize("identity", ["first", "second"])

@@ -87,3 +87,27 @@ def test_the_trunk_runs_once() -> None:
 
     assert batch.activations() is batch.activations()
     assert split.runs == 1
+
+
+def test_activations_are_pooled_once_for_the_first_orientation_alone(
+    adapters: list[Adapter], question: type[Any], images: list[Tensor]
+) -> None:
+    turned = with_orientations(adapters[0], 4)
+    items = [question(turned, image) for image in images[:2]]
+    rows, shares = shares_of(items, [0, 1], lambda adapter: None)
+    seen: list[int] = []
+
+    class Split:
+        def activations(self, images: Tensor) -> Tensor:
+            return images * 2
+
+        def pooling(self, activations: Tensor) -> Tensor:
+            seen.append(len(activations))
+            return activations.mean((2, 3))
+
+    split: Any = Split()
+    batch = Batch(split, rows, shares, programs=None)  # type: ignore[arg-type]  # no program is asked for
+
+    assert batch.pooled().tolist() == [[0.0] * 3, [2.0] * 3]
+    assert batch.pooled() is batch.pooled()
+    assert seen == [2]

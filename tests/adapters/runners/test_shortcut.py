@@ -27,6 +27,8 @@ class Double:
 
 
 class Split:
+    feature_dim = 1
+
     def activations(self, images: Tensor) -> Tensor:
         return images + 100
 
@@ -57,9 +59,24 @@ def test_the_features_are_split_by_share(batch: Batch) -> None:
 def test_a_program_from_images_gets_the_images_and_the_other_inputs(batch: Batch) -> None:
     offer = Offer("key", Double(), [share(1, 2)], "whole", others=(torch.ones(2, 1),), from_images=True)
 
-    ((_, features, _),) = offer.compute(batch)
+    (result,) = offer.compute(batch)
 
-    assert features.tolist() == [[3.0], [5.0]]
+    assert result.features.tolist() == [[3.0], [5.0]]
+    assert result.pooled is None
+
+
+def test_the_pooled_activations_are_the_columns_after_the_features(batch: Batch) -> None:
+    def program(x: Tensor) -> Tensor:
+        return torch.cat([x * 2, x + 1, x + 2], 1)  # one feature, two pooled columns
+
+    first, second = Offer("key", program, [share(3), share(1, 2)], "whole", from_images=True, pooled=True).compute(
+        batch
+    )  # type: ignore[arg-type]  # no nbytes
+
+    assert (first.features.tolist(), second.features.tolist()) == ([[6.0]], [[2.0], [4.0]])
+    assert first.pooled is not None
+    assert second.pooled is not None
+    assert (first.pooled.tolist(), second.pooled.tolist()) == ([[4.0, 5.0]], [[2.0, 3.0], [3.0, 4.0]])
 
 
 def test_a_run_is_recorded_with_its_images_and_its_time(batch: Batch) -> None:
