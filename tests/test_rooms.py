@@ -19,7 +19,9 @@ GROUND = {
 
 MAY_IMPORT = {
     "lensmount_adapters": {
-        "cli": "recipe training export options report compose extract foreign changes adapter backbone inputs",
+        "cli": (
+            "recipe training export options report compose extract foreign changes quality adapter data backbone inputs"
+        ),
         "explain": "graph adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
@@ -38,6 +40,7 @@ MAY_IMPORT = {
         "changes": "adapter backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
+        "quality": "data backbone inputs",
         "masks": "data zips inputs",
         "data": "zips inputs",
         "augmentation": "inputs",

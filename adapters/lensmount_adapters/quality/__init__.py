@@ -1,0 +1,1 @@
+"""Whether the labelled images tell the truth: wrong labels, outliers, look-alikes, leaks and shortcuts."""
