@@ -117,6 +117,7 @@ SLOW = frozenset(
         "service/routes/test_adapters.py",
         "service/routes/test_datasets.py::test_no_mutation_of_a_good_zip_is_a_server_error",
         "service/routes/test_docs.py",
+        "service/routes/test_explain.py",
         "service/routes/test_health.py",
         "service/routes/test_imports.py",
         "service/routes/test_integrity.py",

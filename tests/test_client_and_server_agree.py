@@ -73,6 +73,7 @@ PARENTS = {
     service.Unavailable: "Unavailable",
     service.DeadlineExceeded: "DeadlineExceeded",
     service.StorageFull: "StorageFull",
+    adapters.ExplainError: "Unprocessable",
     adapters.AdapterUnsupported: "Unsupported",
     adapters.AdapterTooLarge: "AdapterTooLarge",
     adapters.AdapterMalformed: "AdapterMalformed",

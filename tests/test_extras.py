@@ -141,6 +141,7 @@ def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path: Path) -> None:
 EVERYTHING = ",".join(name for modules in _extras.MODULES.values() for name in modules if name != "pydantic")
 OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "predict": ("cell.png", "--adapter", "malaria"),
+    "explain": ("cell.png", "--adapter", "malaria", "--out", "why.png"),
     "bench": ("cell.png",),
     **dict.fromkeys(("adapters list", "datasets list", "jobs list"), ()),
     **dict.fromkeys(

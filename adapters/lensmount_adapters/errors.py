@@ -107,7 +107,7 @@ class ExportError(LensmountError):
 
 class ExplainError(LensmountError):
     default_code = "explanation_not_possible"
-    finer_codes: ClassVar[tuple[str, ...]] = ("label_not_found",)
+    finer_codes: ClassVar[tuple[str, ...]] = ("unknown_label",)
 
 
 class ImageError(LensmountError):

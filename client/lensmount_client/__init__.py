@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lensmount_client._names import lazy_names
 
 if TYPE_CHECKING:
+    from lensmount_client._api.explanation import Explanation
     from lensmount_client._api.segmentation import Mask, Segmentation
     from lensmount_client._async_client import AsyncClient
     from lensmount_client._client import Client
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         DuplicatePart,
         EmptyTensor,
         ExpectedFile,
+        ExplanationNotPossible,
         ExportNotPossible,
         ExportUnavailable,
         FileNotFound,
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
         Unauthorized,
         Unavailable,
         UnexpectedResponse,
+        UnknownLabel,
         Unprocessable,
         Unsupported,
         UnsupportedAdapterFormat,
@@ -263,6 +266,8 @@ __all__ = [
     "DuplicatePart",
     "EmptyTensor",
     "ExpectedFile",
+    "Explanation",
+    "ExplanationNotPossible",
     "Export",
     "ExportNotPossible",
     "ExportUnavailable",
@@ -361,6 +366,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedResponse",
+    "UnknownLabel",
     "Unprocessable",
     "Unsupported",
     "UnsupportedAdapterFormat",

@@ -11,7 +11,9 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from lensmount_client._api import masks, predict, server
+from lensmount_client._api import explain, masks, predict, server
+from lensmount_client._api.explain import Question
+from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
@@ -112,6 +114,22 @@ class AsyncClient:
         """See `Client.polygons`."""
         content = await asyncio.to_thread(image_bytes, image)
         return await self._call(masks.polygons(content, adapter, self._settings.prediction_timeout_s))
+
+    async def explain(
+        self, image: ImageInput, adapter: str, *, label: str | None = None, method: str = "cam"
+    ) -> Explanation:
+        """See `Client.explain`."""
+        content = await asyncio.to_thread(image_bytes, image)
+        question = Question(adapter, label, method, self._settings.prediction_timeout_s)
+        return await self._call(explain.explain(content, question))
+
+    async def explanation_png(
+        self, image: ImageInput, adapter: str, *, label: str | None = None, method: str = "cam"
+    ) -> bytes:
+        """See `Client.explanation_png`."""
+        content = await asyncio.to_thread(image_bytes, image)
+        question = Question(adapter, label, method, self._settings.prediction_timeout_s)
+        return await self._call(explain.explanation_png(content, question))
 
     def predict_many(
         self,

@@ -11,7 +11,9 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from lensmount_client._api import masks, predict, server
+from lensmount_client._api import explain, masks, predict, server
+from lensmount_client._api.explain import Question
+from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
@@ -112,6 +114,21 @@ class Client:
     def polygons(self, image: ImageInput, adapter: str) -> Mapping[str, Any]:
         """A GeoJSON FeatureCollection in pixels: one polygon per region of the segmentation adapter's masks."""
         return self._call(masks.polygons(image_bytes(image), adapter, self._settings.prediction_timeout_s))
+
+    def explain(self, image: ImageInput, adapter: str, *, label: str | None = None, method: str = "cam") -> Explanation:
+        """Which parts of one image speak for a label, by default the one with the best score.
+
+        `method` is "cam" (one pass), "layercam" (a finer grid) or "occlusion" (every backbone; 50 passes).
+        """
+        question = Question(adapter, label, method, self._settings.prediction_timeout_s)
+        return self._call(explain.explain(image_bytes(image), question))
+
+    def explanation_png(
+        self, image: ImageInput, adapter: str, *, label: str | None = None, method: str = "cam"
+    ) -> bytes:
+        """A PNG of the image with what `explain` finds over it, drawn by the server."""
+        question = Question(adapter, label, method, self._settings.prediction_timeout_s)
+        return self._call(explain.explanation_png(image_bytes(image), question))
 
     def predict_many(
         self,

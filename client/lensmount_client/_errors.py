@@ -36,9 +36,9 @@
         │   └── UnsupportedImageFormat
         │         UnsupportedVolumeFormat
         ├── Unprocessable           422
-        │   │ DigestMismatch, DuplicatePart, ExpectedFile, ExportNotPossible, ExportUnavailable, IdempotencyKeyReuse,
-        │   │ InvalidName, InvalidReference, InvalidRequest, MissingPart, SingleImageRequired, TooManyRegions,
-        │   │ TrainingFailed
+        │   │ DigestMismatch, DuplicatePart, ExpectedFile, ExplanationNotPossible, ExportNotPossible, ExportUnavailable,
+        │   │ IdempotencyKeyReuse, InvalidName, InvalidReference, InvalidRequest, MissingPart, SingleImageRequired,
+        │   │ TooManyRegions, TrainingFailed, UnknownLabel
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
@@ -285,6 +285,8 @@ class Unprocessable(ProblemError, status=422): """The server understood the requ
 class DigestMismatch(Unprocessable, code="digest_mismatch"): """The bytes that arrived do not have the stated digest."""
 class DuplicatePart(Unprocessable, code="duplicate_part"): """The multipart body has a part twice."""
 class ExpectedFile(Unprocessable, code="expected_file"): """A multipart field has text instead of a file."""
+class ExplanationNotPossible(Unprocessable, code="explanation_not_possible"):
+    """No map exists for this adapter or method. The message names a method that works."""
 class ExportNotPossible(Unprocessable, code="export_not_possible"):
     """The format cannot hold the adapter. The message names one that can."""
 class ExportUnavailable(Unprocessable, code="export_unavailable"): """The server lacks a library for this format."""
@@ -299,6 +301,8 @@ class SingleImageRequired(Unprocessable, code="single_image_required"):
     """Masks need exactly one image and one adapter."""
 class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""
 class TrainingFailed(Unprocessable, code="training_failed"): """A training with these settings is not possible."""
+
+class UnknownLabel(Unprocessable, code="unknown_label"): """The adapter has no such label."""
 
 class AdapterRejected(Unprocessable): """The server checked the adapter file and rejected it."""
 class AdapterInvalid(AdapterRejected, code="adapter_invalid"): """The manifest lacks required information."""

@@ -10,6 +10,7 @@ from importlib import import_module
 
 ERRORS = "_errors"  # the module of every public name that is not listed here
 NAMES = {  # repeats the imports of __init__.py for the running program; a test compares the two
+    "_api.explanation": "Explanation",
     "_api.segmentation": "Mask Segmentation",
     "_async_client": "AsyncClient",
     "_client": "Client",

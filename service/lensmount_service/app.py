@@ -20,6 +20,7 @@ from lensmount_service.routes import adapters, datasets, health, imports, jobs
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
+from lensmount_service.routes.explain import explain_router
 from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
@@ -35,6 +36,7 @@ OPEN_PATHS = frozenset(
     {"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES}
 )  # served without a token
 
+MAX_EXPLANATIONS = 8  # that wait, the one in progress included
 MAX_SEARCHES = 16  # jobs with an expression for groups that wait for a search, those in progress included
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
@@ -50,7 +52,10 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     admissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit")
     exports = Exports(settings.state / "exports", catalog, settings.export_bytes)
     searches = BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES)
-    context = AppContext(engine, catalog, metrics, settings, training, exports, decoders, admissions, searches)
+    explanations = BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True)
+    context = AppContext(
+        engine, catalog, metrics, settings, training, exports, decoders, admissions, searches, explanations
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +72,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         decoders.shutdown(cancel_futures=True)
         admissions.shutdown(cancel_futures=True)
         searches.close()
+        explanations.close()
 
     app = FastAPI(
         title="Lensmount",
@@ -81,6 +87,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     problems.install(app)
     app.state.context = context
     app.include_router(predict_router(context))
+    app.include_router(explain_router(context))
     for routes in (adapters, imports, datasets, jobs, health):
         app.include_router(routes.router)
     app.include_router(docs_router())

@@ -41,6 +41,7 @@ NOT_ERRORS = {
     "DatasetWarning",
     "Datasets",
     "DownloadedFile",
+    "Explanation",
     "Export",
     "Gate",
     "Health",

@@ -38,6 +38,8 @@ class TinyServer:
         match method, url.path.strip("/").split("/"):
             case "POST", ["predict"]:
                 return self.predict(query, body)
+            case "POST", ["explain"]:
+                return self.explained(query, body)
             case "GET", ["adapters"]:
                 return 200, {"adapters": [self.info(name) for name in self.files]}, {}
             case "PUT", ["adapters", name]:
@@ -100,6 +102,24 @@ class TinyServer:
             return 200, results[0], {}
         listed = [result | {"image": {"index": 0, "name": None}} for result in results]
         return 200, {"results": listed, "request_id": "r-1"}, {}
+
+    def explained(self, query: dict[str, str], image: bytes) -> tuple[int, Any, dict[str, str]]:
+        self.images.append(image)
+        name = query["adapter"]
+        if name not in self.files:
+            return problem(404, "adapter_not_found", f"no adapter is called {name}")
+        answer = {
+            **{"adapter": self.identity(name, 1), "backbone": {"name": "tiny", "fingerprint": FINGERPRINT}},
+            **{"label": query.get("label", "best"), "score": 0.75, "method": query["method"], "request_id": "r-1"},
+            **{
+                "grid": [1, 2],
+                "values": [[0.0, 1.5]],
+                "size": [8, 16],
+                "box": [0, 0, 16, 8],
+                "timing_ms": {"total": 5},
+            },
+        }
+        return 200, answer, {}
 
     def imported(self, name: str, query: dict[str, str], body: bytes) -> tuple[int, Any, dict[str, str]]:
         """The zip file is kept as the adapter; its entries become the notes of the report."""

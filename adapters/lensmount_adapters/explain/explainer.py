@@ -97,5 +97,5 @@ def check_explainable(manifest: Manifest, label: str | None = None) -> None:
         raise ExplainError(
             f"found the label {label[:80]!r}, expected one of {', '.join(manifest.labels[:10])}.{meant} "
             "Fix: choose one of the adapter's labels, or leave the label out to explain the best one",
-            code="label_not_found",
+            code="unknown_label",
         )

@@ -12,8 +12,7 @@ from lensmount_adapters.inputs.rules import Preprocessing
 
 MAX_SIDE = 1024  # pixels of the drawing
 OPACITY = 0.75  # of the largest value
-_STOPS = (0.0, 0.5, 1.0)
-_COLOURS = ((255, 213, 79), (245, 124, 0), (198, 20, 40))  # yellow, orange, red
+_COLOURS = ((255, 213, 79), (245, 124, 0), (198, 20, 40))  # from small to large values: yellow, orange, red
 
 
 def overlay(image: Image.Image, values: np.ndarray, rule: Preprocessing) -> bytes:
@@ -22,38 +21,26 @@ def overlay(image: Image.Image, values: np.ndarray, rule: Preprocessing) -> byte
     Values are interpolated between the centres of their cells (bilinear), from clear at 0 to red at the largest one.
     Values below zero stay clear. An image with a side over `MAX_SIDE` pixels is drawn smaller.
     """
-    drawing = image.convert("RGB")
-    box = shown_box(drawing.size, rule)
-    scale = min(1.0, MAX_SIDE / max(drawing.size))
-    if scale < 1:
-        size = (max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale)))
-        drawing = drawing.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    heat = _heat(values, drawing.size, (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale))
-    ramp = np.stack([np.interp(heat, _STOPS, part) for part in zip(*_COLOURS, strict=True)], axis=-1)
-    weight = (OPACITY * heat)[..., None]
-    blended = (1 - weight) * np.asarray(drawing, np.float32) + weight * ramp
+    scale = min(1.0, MAX_SIDE / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    drawing = image.convert("RGB") if scale == 1 else image.convert("RGB").resize(size, reducing_gap=2.0)
+    left, top, right, bottom = (round(edge * scale) for edge in shown_box(image.size, rule))
+    heat = _grey(values).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR)
+    heat_map = Image.new("L", size)
+    heat_map.paste(heat, (left, top))
+    drawing.paste(_coloured(heat_map), mask=heat_map.point([round(OPACITY * value) for value in range(256)]))
     out = io.BytesIO()
-    Image.fromarray(blended.round().astype(np.uint8)).save(out, "PNG")
+    drawing.save(out, "PNG")
     return out.getvalue()
 
 
-def _heat(values: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    """float32 [height, width] in [0, 1] for an image of `size` (width, height), 0 outside of the box."""
-    positive = np.maximum(values.astype(np.float32), 0)
-    top = float(positive.max())
-    grid = positive / top if top > 0 else positive
-    rows, row_inside = _positions(size[1], box[1], box[3], grid.shape[0])
-    columns, column_inside = _positions(size[0], box[0], box[2], grid.shape[1])
-    across = np.stack([np.interp(columns, np.arange(grid.shape[1]), row) for row in grid])  # [rows, width]
-    low = np.clip(np.floor(rows).astype(int), 0, grid.shape[0] - 1)
-    high = np.minimum(low + 1, grid.shape[0] - 1)
-    part = np.clip(rows - low, 0, 1)[:, None]
-    heat: np.ndarray = ((1 - part) * across[low] + part * across[high]) * (row_inside[:, None] & column_inside)
-    return heat.astype(np.float32)
+def _grey(values: np.ndarray) -> Image.Image:
+    """One pixel for each value: 255 for the largest one, and 0 for 0 and below."""
+    positive = np.maximum(values, 0)
+    largest = float(positive.max())
+    return Image.fromarray((positive * (255 / largest if largest > 0 else 0)).round().astype(np.uint8))
 
 
-def _positions(pixels: int, start: float, end: float, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centre of each pixel lies among the centres of the cells, and whether it is inside of the box."""
-    centres = np.arange(pixels) + 0.5
-    share = (centres - start) / (end - start)
-    return share * cells - 0.5, (share >= 0) & (share <= 1)
+def _coloured(heat_map: Image.Image) -> Image.Image:
+    parts = [np.interp(range(256), (0, 128, 255), part).round().astype(int) for part in zip(*_COLOURS, strict=True)]
+    return Image.merge("RGB", [heat_map.point(part.tolist()) for part in parts])

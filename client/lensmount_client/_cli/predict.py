@@ -15,6 +15,7 @@ from rich.table import Table
 from lensmount_client import _errors as e
 from lensmount_client._advice import for_command_line
 from lensmount_client._async_client import AsyncClient
+from lensmount_client._cli.explain import draw_explanation
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.results_file import ResultsFile, row_of
 from lensmount_client._cli.terminal import cell, described, plural, print_error, print_json, print_note, print_table
@@ -68,6 +69,10 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Draw the masks of a segmentation adapter over one image: overlay.png."),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Colour what speaks for the label of one image: --explain why.png."),
+    ] = None,
     *,
     server: ServerOptions,
 ) -> None:
@@ -82,6 +87,10 @@ def predict(
         paths = _paths(images)
         if overlay is not None:
             draw(paths, adapters, overlay, server)
+            return
+        if explain is not None:
+            _require_one_of_each("--explain", paths, adapters)
+            draw_explanation(paths[0], adapters[0], explain, server)
             return
         client = AsyncClient(server.url, token=server.token, insecure=server.insecure)
         results = ResultsFile(out) if out else None
@@ -104,9 +113,7 @@ def predict(
 
 def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOptions) -> None:
     """Segment one image with one adapter, write the overlay and print the regions of each label."""
-    if len(paths) != 1 or len(adapters) != 1:
-        counts = f"{plural(len(paths), 'image')} and {plural(len(adapters), 'adapter')}"
-        raise e.InvalidInput(f"--overlay: found {counts}, expected one of each")
+    _require_one_of_each("--overlay", paths, adapters)
     with server.client() as client:
         segmentation = client.segment(paths[0], adapters[0])
     segmentation.overlay(overlay)
@@ -120,6 +127,12 @@ def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOpt
         table.add_row(*map(cell, (mask.label, str(mask.count), str(mask.area), f"{share:.1%}")))
     print_table(table)
     print_note(f"Wrote {overlay}")
+
+
+def _require_one_of_each(option: str, paths: list[str], adapters: list[str]) -> None:
+    if len(paths) != 1 or len(adapters) != 1:
+        counts = f"{plural(len(paths), 'image')} and {plural(len(adapters), 'adapter')}"
+        raise e.InvalidInput(f"{option}: found {counts}, expected one of each")
 
 
 def _paths(images: list[str]) -> list[str]:

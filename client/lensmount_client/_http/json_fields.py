@@ -46,7 +46,7 @@ class JsonFields:
 
     def number(self, key: str) -> float:
         value = self._value(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if _is_number(value):
             return float(value)
         self._fail(self._name(key), value, "a number")
 
@@ -101,6 +101,19 @@ class JsonFields:
             self._fail(self._name(key), values, "a list of whole numbers")
         return tuple(values)
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        values = self._list(key)
+        if not all(_is_number(value) for value in values):
+            self._fail(self._name(key), values, "a list of numbers")
+        return tuple(float(value) for value in values)
+
+    def number_rows(self, key: str) -> tuple[tuple[float, ...], ...]:
+        """A list of lists of numbers."""
+        rows = self._list(key)
+        if not all(isinstance(row, list) and all(_is_number(value) for value in row) for row in rows):
+            self._fail(self._name(key), rows, "a list of lists of numbers")
+        return tuple(tuple(float(value) for value in row) for row in rows)
+
     def _list(self, key: str) -> list[Any]:
         value = self._value(key)
         return value if isinstance(value, list) else self._fail(self._name(key), value, "a list")
@@ -119,3 +132,7 @@ class JsonFields:
         shown = repr(found)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         raise UnexpectedResponse(f"{name}: found {shown}, expected {expected}", self._request_id)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

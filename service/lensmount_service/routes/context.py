@@ -39,7 +39,8 @@ class AppContext:
     """The parts of one server that its handlers use.
 
     `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
-    other cores. `searches` submits the jobs whose expression for groups is searched in a dataset.
+    other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
+    computes one after the other, and gives way to predictions.
     """
 
     engine: Engine
@@ -51,6 +52,7 @@ class AppContext:
     decoders: Executor
     admissions: Executor
     searches: BoundedPool
+    explanations: BoundedPool
 
 
 async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread

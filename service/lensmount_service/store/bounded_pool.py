@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -10,6 +13,8 @@ from typing import TypeVar
 from lensmount_service.errors import QueueFull
 
 T = TypeVar("T")
+
+LOWEST = 19  # niceness
 
 
 class BoundedPool:
@@ -19,12 +24,19 @@ class BoundedPool:
     would stall all of them.
     """
 
-    def __init__(self, name: str, threads: int, most: int) -> None:
-        """`most` requests run or wait at a time; `name` says in the refusal what they are, in the plural."""
+    def __init__(self, name: str, threads: int, most: int, *, background: bool = False) -> None:
+        """`most` requests run or wait at a time; `name` says in the refusal what they are, in the plural.
+
+        The threads of a `background` pool get the time that no other thread of the machine asks for (on Linux).
+        """
         self._name = name
         self._most = most
         self._waiting = 0
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"lensmount-{name}")
+        self._threads = ThreadPoolExecutor(
+            max_workers=threads,
+            thread_name_prefix=f"lensmount-{name}",
+            initializer=_give_way if background else None,
+        )
 
     async def run(self, work: Callable[[], T], unclaimed: Callable[[Future[T]], object] | None = None) -> T:
         """The result of `work`. A request that is cancelled leaves the queue; `unclaimed` gets what was made for it.
@@ -48,3 +60,9 @@ class BoundedPool:
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread, and of the threads that it starts."""
+    if sys.platform == "linux":  # where a priority belongs to a thread and not to its process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)

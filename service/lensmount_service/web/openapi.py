@@ -56,6 +56,11 @@ def mask_answers() -> dict[str, Any]:
     return {PNG: {"schema": _BINARY}, GEOJSON: {"schema": {"type": "object"}}}
 
 
+def overlay_answer() -> dict[str, Any]:
+    """The format of an explanation other than JSON."""
+    return {PNG: {"schema": _BINARY}}
+
+
 def adapter_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}}
 

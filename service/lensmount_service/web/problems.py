@@ -48,6 +48,7 @@ STATUS: dict[type[Exception], int] = {
     adapters.AdapterMalformed: 422,
     adapters.AdapterInvalid: 422,
     adapters.BackboneMismatch: 409,
+    adapters.ExplainError: 422,
     adapters.ExportError: 422,
     adapters.ImageUnsupported: 415,
     adapters.ImageTooLarge: 413,

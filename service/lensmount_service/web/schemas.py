@@ -103,6 +103,37 @@ class Predictions(BaseModel):
     request_id: str
 
 
+class ExplanationTiming(BaseModel):
+    """How long each step took, in milliseconds; `explain` has the time in the queue."""
+
+    decode: float
+    explain: float
+    total: float
+
+
+class Explanation(BaseModel):
+    """Which parts of an image speak for a label: a grid of values over the part of the image that the network saw."""
+
+    adapter: AdapterRef
+    backbone: BackboneInfo
+    label: str = Field(examples=["Parasitized"])
+    score: float = Field(ge=0, le=1, examples=[0.983], description="The adapter's score for the label")
+    method: str = Field(examples=["cam"], description="cam, layercam or occlusion")
+    grid: tuple[int, int] = Field(description="Rows and columns of `values`", examples=[(2, 3)])
+    values: list[list[float]] = Field(
+        description="Larger values speak for the label. cam: parts of the logit; occlusion: how far the score falls",
+        examples=[[[0.02, 0.41, -0.01], [0.0, 0.07, 0.03]]],
+    )
+    size: tuple[int, int] = Field(description="Height and width of the image as posted", examples=[(106, 142)])
+    box: tuple[float, float, float, float] = Field(
+        description="Where the grid lies in the image: left, top, right, bottom in its pixels. With a border around "
+        "the image, it is larger than the image",
+        examples=[(0.0, 0.0, 142.0, 106.0)],
+    )
+    request_id: str
+    timing_ms: ExplanationTiming
+
+
 class AdapterInfo(AdapterRef):
     """One adapter name with its latest version."""
 

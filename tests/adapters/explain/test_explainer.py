@@ -50,7 +50,7 @@ def test_an_unknown_label_is_refused_with_those_that_exist(
     with pytest.raises(ExplainError, match=r"found the label 'oakk', expected one of ash, elm, oak\.") as caught:
         Explainer(resnet).explain(draw_explained(resnet), image, label="oakk")
 
-    assert caught.value.code == "label_not_found"
+    assert caught.value.code == "unknown_label"
     assert "Did you mean 'oak'?" in str(caught.value)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -74,3 +76,21 @@ def test_what_was_made_for_a_request_that_gave_up_is_handed_over(free: threading
 
     asyncio.run(scenario())
     assert made == [True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority belongs to the process")
+def test_the_threads_of_a_background_pool_have_the_lowest_priority_and_this_thread_keeps_its_own() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def scenario() -> int:
+        pool = BoundedPool("tests", threads=1, most=2, background=True)
+        try:
+            return await pool.run(niceness)
+        finally:
+            pool.close()
+
+    before = niceness()
+
+    assert asyncio.run(scenario()) == 19
+    assert niceness() == before < 19

@@ -1,0 +1,262 @@
+"""POST /explain: which parts of an image speak for a label, as a grid of values or drawn over the image."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+import structlog
+from fastapi import APIRouter, Query, Request, Response
+from torch import Tensor
+
+from lensmount_adapters.errors import LensmountError
+from lensmount_adapters.explain.explainer import Explainer, Explanation, check_explainable
+from lensmount_adapters.explain.overlay import overlay
+from lensmount_adapters.inputs.images import ImageLimits, decode_image, shown_box
+from lensmount_adapters.inputs.prepare import InputLimits, prepare
+from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable
+from lensmount_service.routes.context import AppContext
+from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
+from lensmount_service.store.catalog import Snapshot
+from lensmount_service.store.references import parse_references
+from lensmount_service.web import schemas
+from lensmount_service.web.bodies import is_multipart, read_multipart, read_raw
+from lensmount_service.web.deadline import deadline
+from lensmount_service.web.negotiation import JSON, PNG, negotiate
+from lensmount_service.web.openapi import PROBLEMS, image_body, overlay_answer
+from lensmount_service.web.problems import status_of
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+MethodName = Literal["cam", "layercam", "occlusion"]
+
+
+def explain_router(context: AppContext) -> APIRouter:
+    """A function, because the default of `timeout` is a setting."""
+    router = APIRouter(tags=["predict"])
+    explanations = Explanations(context)
+
+    @router.post(
+        "/explain",
+        response_model=schemas.Explanation,
+        responses={**PROBLEMS, 200: {"content": overlay_answer()}},
+        openapi_extra=image_body(),
+        summary="Explain an answer",
+    )
+    async def explain(
+        request: Request,
+        adapter: Annotated[
+            str,
+            Query(
+                description="One reference: `name`, `name@version`, `name@sha256:...`, `name:alias`.",
+                examples=["malaria", "malaria@2"],
+                max_length=2048,
+            ),
+        ],
+        label: Annotated[
+            str | None,
+            Query(description="One of the adapter's labels. Default: the one with the best score.", max_length=256),
+        ] = None,
+        method: Annotated[
+            MethodName,
+            Query(
+                description="`cam`: the share of each cell of the last map in the logit, in one pass. `layercam`: a "
+                "finer grid, by a backward pass. `occlusion`: how far the score falls when a part of the image is "
+                "covered; it works with every backbone, in 50 passes."
+            ),
+        ] = "cam",
+        timeout_s: Annotated[
+            float,
+            Query(
+                alias="timeout",
+                gt=0,
+                le=MAX_REQUEST_TIMEOUT_S,
+                description="Seconds from the complete body to the response. After that the response is 504.",
+            ),
+        ] = context.settings.request_timeout_s,
+    ) -> Response:
+        """Post one image as the raw body, or as a multipart part named `file`.
+
+        With `Accept: image/png`, the response is the image with the values over it, from clear through yellow to red;
+        the header `Lensmount-Explanation` has the method, grid, score and label.
+
+        Explanations give way to predictions: they are computed one after the other, and only a few may wait.
+        """
+        return await explanations.explain(request, Question(adapter, label, method), timeout_s)
+
+    return router
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a client asks of one image."""
+
+    adapter: str
+    label: str | None
+    method: MethodName
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoded:
+    image: Tensor  # preprocessed, [3, height, width]
+    size: tuple[int, int]  # width and height as posted
+    seconds: float
+
+
+class Explanations:
+    """`await Explanations(context).explain(request, Question("malaria", None, "cam"), 60.0)` returns the response."""
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+        self._limits = ImageLimits(context.settings.max_image_bytes, context.settings.max_pixels)
+        self._explainer = Explainer(context.engine.backbone)
+
+    async def explain(self, request: Request, question: Question, timeout_s: float) -> Response:
+        counter = self._context.metrics.explanations
+        try:
+            response = await self._explain(request, question, timeout_s)
+        except Exception as error:
+            counter.labels(question.method, str(status_of(error))).inc()
+            raise
+        counter.labels(question.method, "200").inc()
+        return response
+
+    async def _explain(self, request: Request, question: Question, timeout_s: float) -> Response:
+        started = time.perf_counter()
+        snapshot = await self._resolve(question.adapter)
+        manifest = snapshot.adapter.manifest
+        check_explainable(manifest, question.label)
+        rule = manifest.preprocessing
+        assert isinstance(rule, Preprocessing)  # adapters for volumes were refused
+        form = negotiate(request.headers.get("accept"), [JSON, PNG], "an explanation is a grid or an image")
+        data = await self._read(request)
+        async with deadline(request, timeout_s):
+            decoded = await _in(self._context.decoders, lambda: self._decode(data, rule))
+            began = time.perf_counter()
+            found = await self._compute(snapshot, decoded.image, question)
+            explain_s = time.perf_counter() - began
+            if form == PNG:
+                png = await _in(
+                    self._context.decoders, lambda: overlay(decode_image(data, self._limits), found.values, rule)
+                )
+                return Response(png, media_type=PNG, headers=_headers(snapshot, found))
+        timing = schemas.ExplanationTiming(
+            decode=_ms(decoded.seconds), explain=_ms(explain_s), total=_ms(time.perf_counter() - started)
+        )
+        answer = self._answer(request, snapshot, found, decoded.size, timing)
+        return Response(answer.model_dump_json(), media_type=JSON)
+
+    async def _resolve(self, adapter: str) -> Snapshot:
+        (reference,) = parse_references(adapter, 1)
+        catalog = self._context.catalog
+        known = catalog.resolve_cached(reference)
+        return known if known is not None else await asyncio.to_thread(catalog.resolve, reference)
+
+    async def _read(self, request: Request) -> bytes:
+        settings = self._context.settings
+        if not is_multipart(request):
+            return await read_raw(request, settings.max_image_bytes)
+        parts, fields = await read_multipart(request, settings.max_request_bytes, settings.max_files)
+        if fields:
+            raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only a part named `file`")
+        if len(parts) > 1:
+            raise RequestInvalid(
+                f"found {len(parts)} images, expected one. Fix: send each image in a request of its own",
+                code="single_image_required",
+            )
+        return parts[0].data
+
+    def _decode(self, data: bytes, rule: Preprocessing) -> _Decoded:
+        started = time.perf_counter()
+        prepared = prepare(data, {rule}, InputLimits(image=self._limits))
+        assert prepared.size is not None  # it is an image
+        return _Decoded(prepared.inputs[rule], prepared.size, time.perf_counter() - started)
+
+    async def _compute(self, snapshot: Snapshot, image: Tensor, question: Question) -> Explanation:
+        """One explanation at a time. The work stops soon after the request is given up."""
+        given_up = threading.Event()
+
+        def proceed() -> None:
+            if given_up.is_set():
+                raise DeadlineExceeded("the request was given up before the explanation was complete")
+
+        def work() -> Explanation:
+            proceed()
+            try:
+                return self._explainer.explain(snapshot.adapter, image, question.method, question.label, proceed)
+            except (LensmountError, ServiceError):
+                raise
+            except Exception as error:  # a network may raise anything
+                log.exception("explanation failed", adapter=snapshot.version.name, method=question.method)
+                raise Unavailable(
+                    f"the explanation failed ({type(error).__name__}). Fix: try again, or another method",
+                    code="forward_failed",
+                    retry_after_s=1,
+                ) from error
+
+        try:
+            found = await self._context.explanations.run(work)
+        finally:
+            given_up.set()
+        if not (np.isfinite(found.values).all() and np.isfinite(found.score)):
+            raise Unavailable(
+                f"{snapshot.version.name}: the explanation of this image is not finite. "
+                "Fix: check the adapter, or serve in float32",
+                code="output_not_finite",
+            )
+        return found
+
+    def _answer(
+        self,
+        request: Request,
+        snapshot: Snapshot,
+        found: Explanation,
+        size: tuple[int, int],
+        timing: schemas.ExplanationTiming,
+    ) -> schemas.Explanation:
+        version, backbone = snapshot.version, self._context.engine.backbone
+        rule = snapshot.adapter.manifest.preprocessing
+        assert isinstance(rule, Preprocessing)
+        rows, columns = found.values.shape
+        return schemas.Explanation(
+            adapter=schemas.AdapterRef(name=version.name, version=version.version, digest=version.digest),
+            backbone=schemas.BackboneInfo(name=backbone.name, fingerprint=backbone.fingerprint),
+            label=found.label,
+            score=min(1.0, found.score),
+            method=found.method,
+            grid=(rows, columns),
+            values=found.values.tolist(),
+            size=(size[1], size[0]),
+            box=shown_box(size, rule),
+            request_id=request.state.request_id,
+            timing_ms=timing,
+        )
+
+
+def _headers(snapshot: Snapshot, found: Explanation) -> dict[str, str]:
+    """An image has no room for the adapter's name and the grid, so headers have them. A header is ASCII."""
+    version, (rows, columns) = snapshot.version, found.values.shape
+    about = f"method={found.method}; grid={rows}x{columns}; score={found.score:.4f}; label={quote(found.label)}"
+    return {
+        "Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}",
+        "Lensmount-Explanation": about,
+    }
+
+
+async def _in(executor: Executor, work: Callable[[], T]) -> T:
+    """The result of `work`, which leaves the queue of the executor if the request is given up."""
+    return await asyncio.wrap_future(executor.submit(work))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
