@@ -31,7 +31,10 @@ def explain(
     *,
     server: ServerOptions,
 ) -> None:
-    """Colour what speaks for a label in an image, from clear through yellow to red."""
+    """Colour what speaks for a label in an image.
+
+    Colours go from clear through yellow to red; docs/api.md describes the methods.
+    """
     draw_explanation(image, adapter, out, server, label, method)
 
 

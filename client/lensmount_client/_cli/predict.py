@@ -26,6 +26,15 @@ from lensmount_client._resources.many import Outcome, adapter_list
 BAR_FROM = 4  # images; fewer are done before anybody has read a bar
 SHOWN_ROWS = 20  # of a run that --out saves
 
+OverlayFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw the masks of a segmentation adapter over one image: overlay.png."),
+]
+ExplainFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Colour what speaks for the label of one image: --explain why.png."),
+]
+
 # These errors are about the run and not about one image: the next image would fail in the same way.
 ENDS_THE_RUN = (
     e.AdapterMismatch,
@@ -65,14 +74,8 @@ def predict(
         int, typer.Option("--top-k", min=1, metavar="N", help="How many of the best classes to return.")
     ] = 5,
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests in progress at a time.")] = 8,
-    overlay: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw the masks of a segmentation adapter over one image: overlay.png."),
-    ] = None,
-    explain: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Colour what speaks for the label of one image: --explain why.png."),
-    ] = None,
+    overlay: OverlayFile = None,
+    explain: ExplainFile = None,
     *,
     server: ServerOptions,
 ) -> None:
