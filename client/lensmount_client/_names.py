@@ -26,8 +26,8 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_types.job_options": "JobOptions",
     "_types.jobs": "DatasetId Gate JobEnd JobEpoch JobError JobEvent JobFile JobInfo JobLog JobProgress JobResult "
     "JobState Replaced",
-    "_types.results": "AdapterFile AdapterId AdapterInfo Alias Backbone DownloadedFile Export Health Imported "
-    "ImportedModule ImportReport Integrity Prediction PushedAdapter Score VersionInfo",
+    "_types.results": "AdapterFile AdapterId AdapterInfo Alias AliasTrust Backbone DownloadedFile Export Health "
+    "Imported ImportedModule ImportReport Integrity Prediction PushedAdapter Score VersionInfo",
     "_version": "__version__",
 }
 

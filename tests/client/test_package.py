@@ -28,6 +28,7 @@ NOT_ERRORS = {
     "AdapterInfo",
     "Adapters",
     "Alias",
+    "AliasTrust",
     "AsyncAdapters",
     "AsyncClient",
     "AsyncDatasets",

@@ -27,6 +27,7 @@ class TinyServer:
         self.url = ""
         self.files: dict[str, list[bytes]] = {"malaria": [b"malaria file"], "smoking": [b"smoking file"]}
         self.aliases: dict[str, dict[str, int]] = {"malaria": {"prod": 1}, "smoking": {}}
+        self.alias_trust: dict[str, dict[str, Any]] = {"malaria": {}, "smoking": {}}
         self.images: list[bytes] = []
         self.gate: Callable[[bytes], object] = lambda image: None
         self.training = TinyTraining()
@@ -45,6 +46,7 @@ class TinyServer:
             case "PUT", ["adapters", name]:
                 known = self.files.setdefault(name, [])
                 self.aliases.setdefault(name, {})
+                self.alias_trust.setdefault(name, {})
                 status = 200 if body in known else 201
                 if status == 201:
                     known.append(body)
@@ -52,8 +54,7 @@ class TinyServer:
             case "POST", ["adapters", name, "import"]:
                 return self.imported(name, query, body)
             case "PUT", ["adapters", name, "aliases", alias]:
-                self.aliases[name][alias] = json.loads(body)["version"]
-                return 200, self.identity(name, self.aliases[name][alias]) | {"alias": alias}, {}
+                return 200, self.pointed(name, alias, json.loads(body)), {}
             case "DELETE", ["adapters", name, "aliases", alias]:
                 del self.aliases[name][alias]
                 return 204, b"", {}
@@ -121,6 +122,15 @@ class TinyServer:
         }
         return 200, answer, {}
 
+    def pointed(self, name: str, alias: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        self.aliases[name][alias] = wanted["version"]
+        thresholds = self.alias_trust[name]
+        if "trust" in wanted:
+            thresholds.pop(alias, None)
+            if wanted["trust"]:
+                thresholds[alias] = {"accept_confidence": None, "unfamiliar_percentile": None, **wanted["trust"]}
+        return self.identity(name, wanted["version"]) | {"alias": alias, "trust": thresholds.get(alias)}
+
     def imported(self, name: str, query: dict[str, str], body: bytes) -> tuple[int, Any, dict[str, str]]:
         """The zip file is kept as the adapter; its entries become the notes of the report."""
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -136,6 +146,7 @@ class TinyServer:
             return 200, {"adapter": None, "report": report}, {}
         self.files.setdefault(name, []).append(body)
         self.aliases.setdefault(name, {})
+        self.alias_trust.setdefault(name, {})
         return 201, {"adapter": self.identity(name, len(self.files[name])), "report": report}, {}
 
     def prediction(self, name: str, label: str) -> dict[str, Any]:
@@ -159,6 +170,7 @@ class TinyServer:
             "labels": MANIFEST["labels"],
             "backbone": MANIFEST["backbone"],
             "aliases": self.aliases[name],
+            "alias_trust": self.alias_trust[name],
             "versions": list(range(1, latest + 1)),
             "status": "ready",
         }

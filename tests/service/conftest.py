@@ -46,6 +46,10 @@ class MakeAdapter(Protocol):
     ) -> bytes: ...
 
 
+class MakeTrusted(Protocol):
+    def __call__(self, **parts: Any) -> bytes: ...
+
+
 class MakeParts(Protocol):
     def __call__(self, own: Backbone | None = None, **settings: Any) -> AbstractContextManager[Parts]: ...
 
@@ -136,6 +140,21 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
         data = dump_adapter(manifest, tensors, torch.float32)
         must_move_answer(backbone, admit(data, backbone))
         return data
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_trusted(backbone: Backbone, draw_adapter: Any, draw_trust: Any) -> MakeTrusted:
+    """`make_trusted(selective=None)` gives a file with the labels "no" and "yes", and a trust block of these parts.
+
+    Parts that are not given are as `draw_trust` draws them.
+    """
+    manifest, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"))
+
+    @functools.cache
+    def make(**parts: Any) -> bytes:
+        return dump_adapter(manifest.model_copy(update={"trust": manifest.trust.model_copy(update=parts)}), tensors)
 
     return make
 

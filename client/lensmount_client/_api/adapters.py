@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from lensmount_client._api.read import etag_of, nothing, read_adapter_id, read_adapter_info
+import json
+from dataclasses import asdict
+from typing import Any
+
+from lensmount_client._api.read import etag_of, nothing, read_adapter_id, read_adapter_info, read_alias_trust
+from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
 from lensmount_client._http.json_fields import JsonFields
@@ -12,6 +17,7 @@ from lensmount_client._types.results import (
     AdapterFile,
     AdapterInfo,
     Alias,
+    AliasTrust,
     DownloadedFile,
     Imported,
     ImportedModule,
@@ -135,18 +141,32 @@ def delete(name: str, version: int | None) -> Call[None]:
     return Call("DELETE", path, nothing)
 
 
-def set_alias(name: str, alias: str, version: int) -> Call[Alias]:
+def set_alias(name: str, alias: str, version: int, trust: AliasTrust | None) -> Call[Alias]:
     def read(response: Response) -> Alias:
         fields = JsonFields.of(response)
+        kept = fields.child_or_none("trust")
         return Alias(
             name=fields.string("name"),
             alias=fields.string("alias"),
             version=fields.integer("version"),
             digest=fields.string("digest"),
+            trust=None if kept is None else read_alias_trust(kept),
         )
 
-    body = b'{"version": %d}' % checked_version(version)
-    return Call("PUT", _alias_path(name, alias), read, content=body, content_type="application/json")
+    body: dict[str, Any] = {"version": checked_version(version)}
+    if trust is not None:
+        body["trust"] = _checked_thresholds(trust)
+    content = json.dumps(body).encode()
+    return Call("PUT", _alias_path(name, alias), read, content=content, content_type="application/json")
+
+
+def _checked_thresholds(trust: AliasTrust) -> dict[str, float]:
+    """Raises InvalidInput."""
+    if trust.accept_confidence is not None and not 0 <= trust.accept_confidence <= 1:
+        raise InvalidInput(f"accept_confidence: found {trust.accept_confidence:g}, expected 0 to 1")
+    if trust.unfamiliar_percentile is not None and not 0 < trust.unfamiliar_percentile <= 100:
+        raise InvalidInput(f"unfamiliar_percentile: found {trust.unfamiliar_percentile:g}, expected above 0 to 100")
+    return {name: value for name, value in asdict(trust).items() if value is not None}
 
 
 def delete_alias(name: str, alias: str) -> Call[None]:

@@ -7,6 +7,7 @@ from lensmount_client._http.response import Response
 from lensmount_client._types.results import (
     AdapterId,
     AdapterInfo,
+    AliasTrust,
     Backbone,
 )
 
@@ -43,4 +44,15 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         versions=fields.integers("versions"),
         status=fields.string("status"),
         manifest=fields.child("manifest").value if "manifest" in fields.value else None,
+        alias_trust=_alias_trusts(fields),
     )
+
+
+def read_alias_trust(fields: JsonFields) -> AliasTrust:
+    return AliasTrust(fields.number_or_none("accept_confidence"), fields.number_or_none("unfamiliar_percentile"))
+
+
+def _alias_trusts(fields: JsonFields) -> dict[str, AliasTrust]:
+    """Empty for a server of before them."""
+    found = fields.child_or_none("alias_trust")
+    return {} if found is None else {alias: read_alias_trust(found.child(alias)) for alias in found.value}

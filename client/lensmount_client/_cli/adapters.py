@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from lensmount_client._cli.alias import set_alias
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
@@ -229,33 +230,7 @@ def delete(
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
 
 
-@app.command("alias")
-@with_options
-def set_alias(
-    name: Name,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="For example prod; requests then use NAME:prod.")],
-    version: Annotated[
-        int | None,
-        typer.Option("--version", min=1, metavar="N", help="The version it points to; by default the newest."),
-    ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias; the version stays.")] = False,
-    *,
-    server: ServerOptions,
-) -> None:
-    """Point NAME:ALIAS to a version of an adapter, from the next request on."""
-    if remove and version is not None:
-        raise InvalidInput("found --remove with --version, expected only one of them. Fix: leave --version out")
-    with server.client() as client:
-        if remove:
-            client.adapters.unalias(name, alias)
-        else:
-            version = client.adapters.alias(name, alias, version or client.adapters.get(name).version).version
-    if server.json:
-        print_json({"name": name, "alias": alias, "version": version})
-    elif remove:
-        print_line(f"removed {name}:{alias}")
-    else:
-        print_line(f"{name}:{alias} now points to {name}@{version}")
+app.command("alias")(set_alias)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from lensmount_client._types.results import (
     AdapterFile,
     AdapterInfo,
     Alias,
+    AliasTrust,
     Export,
     Imported,
     PushedAdapter,
@@ -97,9 +98,13 @@ class Adapters:
         """Delete one version, or the adapter with all its versions and aliases."""
         return self._send(endpoints.delete(name, version))
 
-    def alias(self, name: str, alias: str, version: int) -> Alias:
-        """Point `name:alias` to this version from now on."""
-        return self._send(endpoints.set_alias(name, alias, version))
+    def alias(self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None) -> Alias:
+        """Point `name:alias` to this version from now on.
+
+        `trust` replaces the alias's thresholds, and `AliasTrust()` removes them. Without it they stay.
+        Raises InvalidRequest for a threshold of what the version does not measure.
+        """
+        return self._send(endpoints.set_alias(name, alias, version, trust))
 
     def unalias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
@@ -160,9 +165,9 @@ class AsyncAdapters:
         """See `Adapters.delete`."""
         return await self._send(endpoints.delete(name, version))
 
-    async def alias(self, name: str, alias: str, version: int) -> Alias:
+    async def alias(self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None) -> Alias:
         """See `Adapters.alias`."""
-        return await self._send(endpoints.set_alias(name, alias, version))
+        return await self._send(endpoints.set_alias(name, alias, version, trust))
 
     async def unalias(self, name: str, alias: str) -> None:
         """See `Adapters.unalias`."""

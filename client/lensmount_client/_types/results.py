@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,18 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class AliasTrust:
+    """Thresholds that requests by an alias use in place of the adapter's own. None leaves the adapter's own.
+
+    An answer is accepted from the score `accept_confidence` (0 to 1) on. An image is unfamiliar from the percentile
+    `unfamiliar_percentile` (above 0, at most 100) of the images that were kept aside in training on.
+    """
+
+    accept_confidence: float | None = None
+    unfamiliar_percentile: float | None = None
+
+
+@dataclass(frozen=True)
 class AdapterInfo:
     """One adapter on the server. Digest, size and the other fields describe its latest version."""
 
@@ -72,6 +84,7 @@ class AdapterInfo:
     versions: tuple[int, ...]
     status: str  # ready, or backbone_mismatch if the server runs another backbone
     manifest: Mapping[str, Any] | None = None  # from get(), not from list()
+    alias_trust: Mapping[str, AliasTrust] = field(default_factory=dict)  # the aliases with thresholds of their own
 
 
 @dataclass(frozen=True)
@@ -88,12 +101,13 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class Alias:
-    """`name:alias` points to this version until the alias is moved."""
+    """`name:alias` points to this version until the alias is moved. `trust` is None if it has no thresholds."""
 
     name: str
     alias: str
     version: int
     digest: str
+    trust: AliasTrust | None = None
 
 
 @dataclass(frozen=True)

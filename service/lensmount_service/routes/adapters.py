@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, BinaryIO
 
@@ -14,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
+from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
 from lensmount_service.routes.imports import SMALLER, as_foreign
@@ -32,6 +34,7 @@ from lensmount_service.web.schemas import (
     AdapterUploaded,
     AliasInfo,
     AliasTarget,
+    AliasTrust,
     BackboneInfo,
     VersionDetail,
 )
@@ -182,8 +185,10 @@ async def delete_version(context: Context, name: str, version: VersionNumber) ->
 
 @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
 async def put_alias(context: Context, name: str, alias: str, target: AliasTarget) -> AliasInfo:
-    version = await asyncio.to_thread(context.catalog.set_alias, name, alias, target.version)
-    return AliasInfo(**_ref(version).model_dump(), alias=alias)
+    """Requests by the alias use the thresholds in `trust`, which stay when the alias moves."""
+    thresholds = None if target.trust is None else Overrides(**target.trust.model_dump())
+    version = await asyncio.to_thread(context.catalog.set_alias, name, alias, target.version, thresholds)
+    return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=_alias_trust(version.thresholds))
 
 
 @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
@@ -224,6 +229,10 @@ def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
 
 
+def _alias_trust(thresholds: Overrides) -> AliasTrust | None:
+    return None if thresholds == Overrides() else AliasTrust(**asdict(thresholds))
+
+
 def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
     latest = entry.latest
     return AdapterInfo(
@@ -234,6 +243,7 @@ def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
         labels=list(latest.manifest.labels),
         backbone=BackboneInfo(**latest.manifest.backbone.model_dump()),
         aliases=entry.aliases,
+        alias_trust={alias: AliasTrust(**asdict(found)) for alias, found in entry.thresholds.items()},
         versions=[version.version for version in entry.versions],
         status=catalog.status(latest),
         tier=catalog.tier(latest),

@@ -17,6 +17,7 @@ from lensmount_adapters.adapter.rebind import rebound
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.runners.runner import Runner
+from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import ServiceError, Unavailable
 from lensmount_service.metrics import Metrics
 from lensmount_service.store.adapter_cache import AdapterCache
@@ -128,9 +129,9 @@ class Catalog:
         self._observe_cache()
         log.info("adapter deleted", adapter=name, version=number)
 
-    def set_alias(self, name: str, alias: str, number: int) -> Version:
+    def set_alias(self, name: str, alias: str, number: int, thresholds: Overrides | None = None) -> Version:
         require_name(alias, "alias")
-        return self._registry.set_alias(name, alias, number)
+        return self._registry.set_alias(name, alias, number, thresholds)
 
     def delete_alias(self, name: str, alias: str) -> None:
         self._registry.delete_alias(name, alias)

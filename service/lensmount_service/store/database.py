@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from lensmount_service.errors import StorageFull, Unavailable
 
-SCHEMA_VERSION = 2  # 1: versions and aliases; 2: also datasets and jobs
+SCHEMA_VERSION = 3  # 1: versions and aliases; 2: also datasets and jobs; 3: also the thresholds of aliases
 BUSY_TIMEOUT_S = 5
 
 metadata = sa.MetaData()
@@ -46,7 +46,7 @@ class Database:
         return self._engine.dialect.name == "postgresql"
 
     def create(self) -> None:
-        """Create missing tables. If none is missing, this does not wait for writers.
+        """Create missing tables and columns. If the schema is current, this does not wait for writers.
 
         Raises Unavailable if a newer Lensmount created them.
         """
@@ -62,11 +62,22 @@ class Database:
                     code="store_unavailable",
                 )
             metadata.create_all(connection)
+            self._add_columns(connection)
             if version < SCHEMA_VERSION:
                 connection.execute(_schema.delete())
                 connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
                 if not self.is_postgresql:
                     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _add_columns(self, connection: sa.Connection) -> None:
+        """Add the columns that older tables lack. They must be nullable."""
+        inspector = sa.inspect(connection)
+        for table in metadata.sorted_tables:
+            present = {column["name"] for column in inspector.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in present:
+                    definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
 
     def _schema_version(self, connection: sa.Connection) -> int:
         """0 if there are no tables yet."""

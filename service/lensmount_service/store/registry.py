@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from lensmount_adapters.adapter.manifest import Manifest
-from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.errors import NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.store.database import Database, metadata
 from lensmount_service.store.memo import StampedCache
 from lensmount_service.store.references import Reference
@@ -38,12 +39,14 @@ _aliases = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("alias", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("accept_confidence", sa.Double),
+    sa.Column("unfamiliar_percentile", sa.Double),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One immutable version of an adapter."""
+    """One immutable version of an adapter, with the thresholds of the alias by which it was found."""
 
     name: str
     version: int
@@ -51,14 +54,16 @@ class Version:
     size_bytes: int
     created_at: str
     manifest: Manifest
+    thresholds: Overrides = field(default_factory=Overrides)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One adapter name: its versions, oldest first, and its aliases."""
+    """One adapter name: its versions, oldest first, its aliases, and the aliases that have thresholds."""
 
     versions: tuple[Version, ...]
     aliases: dict[str, int]
+    thresholds: dict[str, Overrides]
 
     @property
     def latest(self) -> Version:
@@ -118,8 +123,9 @@ class Registry:
         """`resolve` within the caller's transaction."""
         rows = _existing(connection, reference.name)
         if reference.alias is not None:
-            number = _alias(connection, reference.name, reference.alias)
-        elif reference.digest is not None:
+            row = _alias(connection, reference.name, reference.alias)
+            return replace(_version(_by_number(reference.name, rows, row.version)), thresholds=_thresholds(row))
+        if reference.digest is not None:
             return _version(_by_digest(reference, rows))
         elif reference.version is not None:
             number = reference.version
@@ -137,17 +143,14 @@ class Registry:
         by_name: dict[str, list[Version]] = {}
         for row in rows:
             by_name.setdefault(row.name, []).append(_version(row))
-        return [
-            Entry(tuple(versions), {a.alias: a.version for a in aliases if a.name == name})
-            for name, versions in by_name.items()
-        ]
+        return [_entry(versions, [a for a in aliases if a.name == name]) for name, versions in by_name.items()]
 
     def entry(self, name: str) -> Entry:
         """Raises NotFound."""
         with self._database.read() as connection:
             live = [row for row in _existing(connection, name) if not row.deleted]
             aliases = connection.execute(_aliases.select().where(_aliases.c.name == name)).all()
-        return Entry(tuple(_version(row) for row in live), {row.alias: row.version for row in aliases})
+        return _entry([_version(row) for row in live], aliases)
 
     def was_ever_published(self, name: str) -> bool:
         with self._database.read() as connection:
@@ -168,17 +171,28 @@ class Registry:
             in_use = _digests(connection)
             return [row.digest for row in gone if row.digest not in in_use]
 
-    def set_alias(self, name: str, alias: str, number: int) -> Version:
-        """Point an alias at a version, atomically. Raises NotFound or VersionDeleted."""
-        with self._database.write() as connection:
-            return self.point(connection, name, alias, number)
+    def set_alias(self, name: str, alias: str, number: int, thresholds: Overrides | None = None) -> Version:
+        """Point an alias at a version, atomically. It keeps its thresholds unless new ones are given.
 
-    def point(self, connection: sa.Connection, name: str, alias: str, number: int) -> Version:
+        Raises NotFound, VersionDeleted, or RequestInvalid for thresholds of what the version does not measure.
+        """
+        with self._database.write() as connection:
+            return self.point(connection, name, alias, number, thresholds)
+
+    def point(
+        self, connection: sa.Connection, name: str, alias: str, number: int, thresholds: Overrides | None = None
+    ) -> Version:
         """`set_alias` within the caller's transaction."""
-        row = _by_number(name, _existing(connection, name), number)
-        connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
-        connection.execute(_aliases.insert().values(name=name, alias=alias, version=number))
-        return _version(row)
+        version = _version(_by_number(name, _existing(connection, name), number))
+        mine = sa.and_(_aliases.c.name == name, _aliases.c.alias == alias)
+        if thresholds is None:
+            before = connection.execute(_aliases.select().where(mine)).one_or_none()
+            thresholds = Overrides() if before is None else _thresholds(before)
+        else:
+            _check_measured(version, thresholds)
+        connection.execute(_aliases.delete().where(mine))
+        connection.execute(_aliases.insert().values(name=name, alias=alias, version=number, **asdict(thresholds)))
+        return replace(version, thresholds=thresholds)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Raises NotFound."""
@@ -241,15 +255,45 @@ def _by_digest(reference: Reference, rows: list[Any]) -> Any:
     raise NotFound(f"found no version of {reference.name!r} with this digest", code="version_not_found")
 
 
-def _alias(connection: sa.Connection, name: str, alias: str) -> int:
+def _alias(connection: sa.Connection, name: str, alias: str) -> Any:
     mine = _aliases.c.name == name
-    version = connection.execute(
-        sa.select(_aliases.c.version).where(mine, _aliases.c.alias == alias)
-    ).scalar_one_or_none()
-    if version is None:
+    row = connection.execute(_aliases.select().where(mine, _aliases.c.alias == alias)).one_or_none()
+    if row is None:
         meant = similar_name(connection, _aliases.c.alias, mine, alias)
         raise NotFound(f"found no alias {alias!r} of {name!r}.{meant}", code="alias_not_found")
-    return int(version)
+    return row
+
+
+def _thresholds(alias: Any) -> Overrides:
+    return Overrides(alias.accept_confidence, alias.unfamiliar_percentile)
+
+
+def _check_measured(version: Version, thresholds: Overrides) -> None:
+    """Raises RequestInvalid for a threshold that would decide nothing."""
+    trust = version.manifest.trust
+    for name, value, is_measured in (
+        ("accept_confidence", thresholds.accept_confidence, trust is not None),
+        (
+            "unfamiliar_percentile",
+            thresholds.unfamiliar_percentile,
+            trust is not None and trust.familiarity is not None,
+        ),
+    ):
+        if value is not None and not is_measured:
+            raise RequestInvalid(
+                f"trust.{name}: found {value:g} for {version.name}@{version.version}, which was trained without "
+                f"{'calibration' if trust is None else 'statistics of its images'}, expected a version that has them. "
+                f"Fix: train it again with the option calibration, or leave {name} out"
+            )
+
+
+def _entry(versions: Sequence[Version], aliases: Sequence[Any]) -> Entry:
+    thresholds = {row.alias: _thresholds(row) for row in aliases}
+    return Entry(
+        tuple(versions),
+        {row.alias: row.version for row in aliases},
+        {alias: found for alias, found in thresholds.items() if found != Overrides()},
+    )
 
 
 def _version(row: Any) -> Version:

@@ -134,6 +134,23 @@ class Explanation(BaseModel):
     timing_ms: ExplanationTiming
 
 
+class AliasTrust(BaseModel):
+    """Thresholds that requests by this alias use in place of the adapter's own; null leaves the adapter's own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    accept_confidence: float | None = Field(
+        default=None, ge=0, le=1, allow_inf_nan=False, description="Accept from this score on", examples=[0.9]
+    )
+    unfamiliar_percentile: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Unfamiliar from this percentile of the images kept aside on",
+        examples=[99.5],
+    )
+
+
 class AdapterInfo(AdapterRef):
     """One adapter name with its latest version."""
 
@@ -143,6 +160,9 @@ class AdapterInfo(AdapterRef):
     labels: list[str]
     backbone: BackboneInfo
     aliases: dict[str, int] = Field(examples=[{"prod": 1}])
+    alias_trust: dict[str, AliasTrust] = Field(
+        description="The aliases with thresholds of their own", examples=[{"prod": {"accept_confidence": 0.9}}]
+    )
     versions: list[int]
     status: str = Field(description="ready, or backbone_mismatch if the server runs another backbone")
     tier: str = Field(
@@ -165,10 +185,14 @@ class AliasTarget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     version: int = Field(ge=1, le=999_999_999, examples=[2])
+    trust: AliasTrust | None = Field(
+        default=None, description="Replaces the alias's thresholds; without it they stay, with {} they are removed"
+    )
 
 
 class AliasInfo(AdapterRef):
     alias: str
+    trust: AliasTrust | None = Field(description="The alias's thresholds, or null if it has none")
 
 
 class ImportedModule(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lensmount_client import AdapterId, Backbone, UnexpectedResponse
+from lensmount_client import AdapterId, AliasTrust, Backbone, UnexpectedResponse
 from lensmount_client._api.read import etag_of, nothing, read_adapter_id, read_adapter_info
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
@@ -52,6 +52,9 @@ def test_an_adapter_is_read_with_its_aliases_backbone_and_time() -> None:
     assert info.created_at == datetime(2026, 1, 2, 5, 4, 5, tzinfo=timezone(timedelta(hours=2)))
     assert info.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert info.manifest is None
+    assert info.alias_trust == {}  # of a server of before them
+    found = read_adapter_info(fields(alias_trust={"prod": {"accept_confidence": 0.9, "unfamiliar_percentile": None}}))
+    assert found.alias_trust == {"prod": AliasTrust(accept_confidence=0.9)}
     assert read_adapter_info(fields(manifest={"method": "lora"})).manifest == {"method": "lora"}
     assert read_adapter_id(fields()) == AdapterId("malaria", 2, "sha256:00")
 

@@ -100,21 +100,6 @@ def test_a_missing_adapter_version_or_alias_is_one_line(what: str, code: int, me
     assert message in err
 
 
-def test_an_alias_is_set_moved_and_removed(server: Any, lensmount: Any, adapter_file: Path) -> None:
-    for content in (b"one", b"two"):
-        path = adapter_file.with_name("pets.safetensors")
-        path.write_bytes(content)
-        assert lensmount("adapters", "push", str(path))[0] == 0
-    assert lensmount("adapters", "alias", "pets", "prod") == (0, "pets:prod now points to pets@2\n", "")
-    assert server.aliases["pets"] == {"prod": 2}
-    document = json.loads(lensmount("adapters", "alias", "pets", "prod", "--version", "1", "--json")[1])
-    assert document == {"name": "pets", "alias": "prod", "version": 1}
-    assert server.aliases["pets"] == {"prod": 1}
-    assert lensmount("adapters", "alias", "pets", "prod", "--remove") == (0, "removed pets:prod\n", "")
-    assert server.aliases["pets"] == {}
-    assert lensmount("adapters", "alias", "pets", "prod", "--remove", "--version", "1")[0] == 2
-
-
 def test_import_prints_the_version_and_the_report(lensmount: Any, tmp_path: Path) -> None:
     path = tmp_path / "style.safetensors"
     path.write_bytes(b"weights")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.client.wire import digest_of
 from lensmount_client import (
     AdapterMismatch,
     AdapterNotFound,
+    AliasTrust,
     AsyncClient,
     Client,
     Export,
@@ -92,6 +94,12 @@ def test_alias_unalias_version_and_delete(server: Any) -> None:
         alias = client.adapters.alias("malaria", "canary", 1)
         assert (alias.alias, alias.version, alias.digest) == ("canary", 1, digest_of(b"malaria file"))
         assert client.adapters.version("malaria", 1).manifest["license"] == "CC0-1.0"
+        assert alias.trust is None
+        sure = AliasTrust(accept_confidence=0.9, unfamiliar_percentile=99.5)
+        assert client.adapters.alias("malaria", "canary", 1, trust=sure).trust == sure
+        assert client.adapters.alias("malaria", "canary", 1).trust == sure
+        assert client.adapters.get("malaria").alias_trust == {"canary": sure}
+        assert client.adapters.alias("malaria", "canary", 1, trust=AliasTrust()).trust is None
         client.adapters.unalias("malaria", "canary")
         assert client.adapters.get("malaria").aliases == {"prod": 1}
         client.adapters.delete("malaria")
@@ -101,6 +109,12 @@ def test_alias_unalias_version_and_delete(server: Any) -> None:
             client.adapters.delete("smoking", 0)
         with pytest.raises(InvalidInput, match="alias"):
             client.adapters.alias("smoking", "../x", 1)
+        for value in (-0.1, 1.1, math.nan):
+            with pytest.raises(InvalidInput, match=r"accept_confidence: found .*, expected 0 to 1"):
+                client.adapters.alias("smoking", "prod", 1, trust=AliasTrust(accept_confidence=value))
+        for value in (0, 100.1, math.nan):
+            with pytest.raises(InvalidInput, match=r"unfamiliar_percentile: found .*, expected above 0 to 100"):
+                client.adapters.alias("smoking", "prod", 1, trust=AliasTrust(unfamiliar_percentile=value))
 
 
 def test_the_async_client_does_the_same(server: Any, tmp_path: Path) -> None:

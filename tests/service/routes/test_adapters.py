@@ -7,12 +7,13 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import safetensors.torch
 import torch
 from fastapi.testclient import TestClient
 
 if TYPE_CHECKING:
-    from tests.service.conftest import CompareAnswers, ListPublished, MakeAdapter, MakeParts, MakePng
+    from tests.service.conftest import CompareAnswers, ListPublished, MakeAdapter, MakeParts, MakePng, MakeTrusted
 
 
 def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(
@@ -110,9 +111,46 @@ def test_an_alias_can_be_moved_and_removed(client: TestClient, make_adapter: Mak
     assert (missing.status_code, missing.json()["code"]) == (404, "version_not_found")
 
 
+def test_the_thresholds_of_an_alias_are_set_shown_kept_and_removed(
+    shared_client: TestClient, make_trusted: MakeTrusted
+) -> None:
+    shared_client.put("/adapters/sure", content=make_trusted())
+    path = "/adapters/sure/aliases/prod"
+    body = {"version": 1, "trust": {"accept_confidence": 0.9, "unfamiliar_percentile": 99.5}}
+
+    assert shared_client.put(path, json=body).json()["trust"] == body["trust"]
+    assert shared_client.get("/adapters/sure").json()["alias_trust"] == {"prod": body["trust"]}
+    assert shared_client.put(path, json={"version": 1}).json()["trust"] == body["trust"]
+    one = shared_client.put(path, json={"version": 1, "trust": {"accept_confidence": 1}}).json()["trust"]
+    assert one == {"accept_confidence": 1.0, "unfamiliar_percentile": None}
+    listed = {adapter["name"]: adapter["alias_trust"] for adapter in shared_client.get("/adapters").json()["adapters"]}
+    assert listed == {"cells": {}, "tiles": {}, "sure": {"prod": one}}
+    assert shared_client.put(path, json={"version": 1, "trust": {}}).json()["trust"] is None
+    assert shared_client.get("/adapters/sure").json()["alias_trust"] == {}
+    shared_client.delete("/adapters/sure")
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        *({"accept_confidence": value} for value in (-0.1, 1.1, "0.9", True, [0.9])),
+        *({"unfamiliar_percentile": value} for value in (0, -1, 100.5, "99")),
+        {"accept": 0.9},
+        [],
+        0.9,
+        {"accept_confidence": 0.5},  # of an adapter that measures nothing
+    ],
+)
+def test_thresholds_that_decide_nothing_are_refused(shared_client: TestClient, trust: Any) -> None:
+    refused = shared_client.put("/adapters/cells/aliases/prod", json={"version": 1, "trust": trust})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert shared_client.get("/adapters/cells").json()["aliases"] == {}
+
+
 def test_everything_survives_a_restart(
     make_parts: MakeParts,
     make_adapter: MakeAdapter,
+    make_trusted: MakeTrusted,
     make_png: MakePng,
     published: ListPublished,
     same_scores: CompareAnswers,
@@ -121,6 +159,9 @@ def test_everything_survives_a_restart(
         client.put("/adapters/cells", content=make_adapter(1))
         client.put("/adapters/cells", content=make_adapter(2))
         client.put("/adapters/cells/aliases/prod", json={"version": 1})
+        client.put("/adapters/sure", content=make_trusted())
+        trust = {"accept_confidence": 0.9}
+        assert client.put("/adapters/sure/aliases/lab", json={"version": 1, "trust": trust}).status_code == 200
         before = published(client)
         answer = client.post("/predict?adapter=cells:prod", content=make_png()).json()
 

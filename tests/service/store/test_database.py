@@ -120,6 +120,7 @@ def test_a_file_of_the_first_schema_keeps_its_adapters(tmp_path: Path) -> None:
     registry = Registry(database)
     assert registry.entries() == []
     with database.read() as reading:
+        assert reading.exec_driver_sql("SELECT accept_confidence FROM aliases").scalar_one() is None
         assert reading.exec_driver_sql("SELECT version FROM aliases").scalar_one() == 1
         assert reading.exec_driver_sql("PRAGMA user_version").scalar_one() == SCHEMA_VERSION
     database.close()

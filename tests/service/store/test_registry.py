@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from lensmount_adapters import Manifest, parse_adapter
-from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.errors import NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import Reference
 from lensmount_service.store.registry import Registry
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakeAdapter
+    from tests.service.conftest import MakeAdapter, MakeTrusted
 
 
 @pytest.fixture
@@ -111,3 +113,65 @@ def test_a_version_is_cached_until_anything_is_committed(tmp_path: Path, manifes
     registry.publish("tiles", digest(2), 10, manifest)
     assert registry.resolve_cached(Reference("cells")) is None
     database.close()
+
+
+@pytest.fixture
+def measured(make_trusted: MakeTrusted) -> Manifest:
+    return parse_adapter(make_trusted()).manifest
+
+
+def test_the_thresholds_of_an_alias_are_there_for_another_process_and_stay_when_it_moves(
+    registry: Registry, measured: Manifest, reopen: Callable[[], Database]
+) -> None:
+    for number in (1, 2):
+        registry.publish("cells", digest(number), 10, measured)
+    sure, alias = Overrides(accept_confidence=0.9), Reference("cells", alias="prod")
+    assert registry.set_alias("cells", "prod", 1, sure).thresholds == sure
+
+    other = Registry(reopen())
+    assert (other.resolve(alias).version, other.resolve(alias).thresholds) == (1, sure)
+    assert other.set_alias("cells", "prod", 2).thresholds == sure
+    assert (registry.resolve(alias).version, registry.resolve(alias).thresholds) == (2, sure)
+    assert registry.entry("cells").thresholds == registry.entries()[0].thresholds == {"prod": sure}
+    assert registry.resolve(Reference("cells")).thresholds == Overrides()  # they belong to the alias
+    other.set_alias("cells", "prod", 2, Overrides())
+    assert registry.resolve(alias).thresholds == Overrides()
+    assert registry.entry("cells").thresholds == {}
+    registry.set_alias("cells", "prod", 2, sure)
+    registry.delete_alias("cells", "prod")
+    assert registry.set_alias("cells", "prod", 2).thresholds == Overrides()
+
+
+def test_a_threshold_of_what_was_not_measured_is_refused_and_the_advice_works(
+    registry: Registry, manifest: Manifest, make_trusted: MakeTrusted
+) -> None:
+    registry.publish("plain", digest(1), 10, manifest)
+    registry.publish("unseen", digest(2), 10, parse_adapter(make_trusted(familiarity=None)).manifest)
+    with pytest.raises(RequestInvalid, match=r"found 0.9 for plain@1, which was trained without calibration.*Fix: "):
+        registry.set_alias("plain", "prod", 1, Overrides(accept_confidence=0.9))
+    with pytest.raises(RequestInvalid, match=r"found 99 for unseen@1, which was trained without statistics.*leave"):
+        registry.set_alias("unseen", "prod", 1, Overrides(0.9, 99))
+    with pytest.raises(NotFound):
+        registry.resolve(Reference("unseen", alias="prod"))
+    registry.set_alias("plain", "prod", 1, Overrides())
+    assert registry.set_alias("unseen", "prod", 1, Overrides(0.9)).thresholds == Overrides(0.9)
+
+
+def test_a_database_of_before_the_thresholds_gets_them(
+    registry: Registry, measured: Manifest, database: Database, reopen: Callable[[], Database]
+) -> None:
+    registry.publish("cells", digest(1), 10, measured)
+    registry.set_alias("cells", "prod", 1)
+    with database.write() as connection:
+        for column in ("accept_confidence", "unfamiliar_percentile"):
+            connection.exec_driver_sql(f"ALTER TABLE aliases DROP COLUMN {column}")
+        connection.exec_driver_sql("UPDATE lensmount_schema SET version = 2")
+        if not database.is_postgresql:
+            connection.exec_driver_sql("PRAGMA user_version = 2")
+
+    newer = Registry(reopen())
+    assert newer.resolve(Reference("cells", alias="prod")).thresholds == Overrides()
+    assert newer.set_alias("cells", "prod", 1, Overrides(0.75, 99.5)).thresholds == Overrides(0.75, 99.5)
+    with database.read() as connection:
+        kinds = {column["name"]: column["type"] for column in sa.inspect(connection).get_columns("aliases")}
+    assert isinstance(kinds["accept_confidence"], sa.Float)
