@@ -12,7 +12,6 @@ import importlib.util
 import json
 import random
 import re
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     for plugin in ("marks", "memory", "promises"):
         config.pluginmanager.register(_module_at(Path(__file__).with_name(f"{plugin}.py")), plugin)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """A test draws the same numbers alone, in any order and in any process."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
 
 
 def _module_at(path: Path) -> Any:

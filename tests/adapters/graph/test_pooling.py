@@ -1,4 +1,4 @@
-"""The pooled vector is each channel's mean over space, wherever the channels stand."""
+"""The pooled vector is each channel's mean over space, whichever dimension the channels are."""
 
 from __future__ import annotations
 

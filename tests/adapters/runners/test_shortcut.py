@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
+from lensmount_adapters.programs.executor import Program
 from lensmount_adapters.runners.batch import Batch, Share
 from lensmount_adapters.runners.shortcut import Offer
 
@@ -69,9 +70,8 @@ def test_the_pooled_activations_are_the_columns_after_the_features(batch: Batch)
     def program(x: Tensor) -> Tensor:
         return torch.cat([x * 2, x + 1, x + 2], 1)  # one feature, two pooled columns
 
-    first, second = Offer("key", program, [share(3), share(1, 2)], "whole", from_images=True, pooled=True).compute(
-        batch
-    )  # type: ignore[arg-type]  # no nbytes
+    offer = Offer("key", cast(Program, program), [share(3), share(1, 2)], "whole", from_images=True, pooled=True)
+    first, second = offer.compute(batch)
 
     assert (first.features.tolist(), second.features.tolist()) == ([[6.0]], [[2.0], [4.0]])
     assert first.pooled is not None
