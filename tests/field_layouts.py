@@ -99,6 +99,8 @@ FIELD_GOOD = {
         parts("train/Training", "test"),
         kaggle("train/Training", "test"),
     ),
+    "letters of two scripts": same(images("cat", "c\u0430t")),
+    "wide letters": same(images("cat", "\uff43\uff41\uff54")),
     "MNIST as PNG": Good(
         parts("training", "testing", classes=("0", "1", "2"), below="mnist_png/"),
         expected(parts("training", "testing", classes=("0", "1", "2")), split_of),

@@ -153,7 +153,19 @@ WITHOUT_TESTS = {
             # Copies of modules in the adapters; tests/test_layouts.py compares them and tries them on every layout.
             *(
                 f"_files/{name}.py"
-                for name in (*("dialect", "exports", "finder", "labels", "layout", "listing", "other_exports", "walk"),)
+                for name in (
+                    *(
+                        "dialect",
+                        "exports",
+                        "finder",
+                        "labels",
+                        "layout",
+                        "listing",
+                        "look_alikes",
+                        "other_exports",
+                        "walk",
+                    ),
+                )
             ),
             "_cli/extras.py",  # tests/test_extras.py tries every command without its extra
         }

@@ -16,6 +16,7 @@ from lensmount_adapters.data.exports import Named, read_exports
 from lensmount_adapters.data.finder import Finder
 from lensmount_adapters.data.labels import LABEL_FILES, Row, check_label, check_labels, looks_like_part, read_rows
 from lensmount_adapters.data.layout import Labelled, by_folders, wrapping
+from lensmount_adapters.data.look_alikes import look_alikes
 from lensmount_adapters.data.other_exports import other_export
 from lensmount_adapters.data.refusal import Refused, refusal
 from lensmount_adapters.data.walk import (
@@ -246,7 +247,7 @@ class _Root:
             tuple(sorted((*unused, *exact, *links, *special), key=order_of)),
             tuple(hidden),
             {kind: count for kind, count in sorted(kinds.items()) if count},
-            tuple(notes),
+            (*notes, *look_alikes(index)),
             plain,
         )
 

@@ -36,7 +36,7 @@ CLIENT = "client/lensmount_client/_types/training_options.py"
 TABLES = {"docs/training.md": TRAINING_OPTIONS, "docs/jobs.md": JOB_OPTIONS}
 BEGIN, END = "<!-- options: written by `make options` -->\n", "<!-- end of options -->\n"
 LISTING = (  # modules of data/ and of the client's _files/
-    *("walk", "dialect", "labels", "finder", "layout", "exports", "other_exports", "listing"),
+    *("walk", "dialect", "labels", "finder", "layout", "look_alikes", "exports", "other_exports", "listing"),
 )
 INDENT, WIDTH = " " * 11, 120
 

@@ -16,6 +16,7 @@ from lensmount_client._files.exports import Named, read_exports
 from lensmount_client._files.finder import Finder
 from lensmount_client._files.labels import LABEL_FILES, Row, check_label, check_labels, looks_like_part, read_rows
 from lensmount_client._files.layout import Labelled, by_folders, wrapping
+from lensmount_client._files.look_alikes import look_alikes
 from lensmount_client._files.other_exports import other_export
 from lensmount_client._files.refusal import Refused, refusal
 from lensmount_client._files.walk import (
@@ -246,7 +247,7 @@ class _Root:
             tuple(sorted((*unused, *exact, *links, *special), key=order_of)),
             tuple(hidden),
             {kind: count for kind, count in sorted(kinds.items()) if count},
-            tuple(notes),
+            (*notes, *look_alikes(index)),
             plain,
         )
 
