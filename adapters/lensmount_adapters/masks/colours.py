@@ -19,6 +19,8 @@ from lensmount_adapters.masks.index import MAX_INDEX_BYTES
 TABLES = ("class_dict.csv", "labelmap.txt", "label_colors.txt")
 DEFAULT_LABEL = "mask"  # if no labels are stated, every class of the table is this one
 _BACKGROUND = frozenset({"background", "void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "none"})
+_IGNORED = frozenset({"void", "ignore", "ignored"})
+VOID = -1  # the number of a colour whose pixels count as nothing
 _COLUMNS = {
     **dict.fromkeys(("name", "label", "class", "class_name", "category"), "name"),
     **{"r": "r", "red": "r", "g": "g", "green": "g", "b": "b", "blue": "b"},
@@ -31,7 +33,7 @@ SHOWN = 4  # colours in a message
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Colours:
-    """Colours as 0xRRGGBB, ascending, with the number of each one's label, from 1; 0 is background."""
+    """Colours as 0xRRGGBB, ascending, with the number of each one's label, from 1; 0 is background and VOID nothing."""
 
     file: str
     codes: np.ndarray  # uint32 [colours]
@@ -103,7 +105,10 @@ def read_colours(name: str, data: bytes, labels: Sequence[str]) -> tuple[Colours
         notes = (f"{name}: {len(others)} class(es) are not among the labels and count as background: "
                  f"{', '.join(others[:10])}",)  # fmt: skip
     codes = np.array(sorted(classes), np.uint32)
-    return Colours(name, codes, np.array([asked.get(_key(classes[code]), 0) for code in sorted(classes)])), notes
+    numbers = [
+        asked.get(_key(label), VOID if code and _is_ignored(label) else 0) for code, label in sorted(classes.items())
+    ]
+    return Colours(name, codes, np.array(numbers)), notes
 
 
 def _csv(name: str, lines: list[str]) -> Iterator[tuple[int, str, int]]:
@@ -151,6 +156,10 @@ def _code(name: str, number: int, colour: str) -> int:
 
 def _key(label: str) -> str:
     return label.strip().casefold().replace(" ", "_").replace("-", "_")
+
+
+def _is_ignored(label: str) -> bool:
+    return _key(label).strip("_") in _IGNORED
 
 
 def _is_background(label: str) -> bool:

@@ -18,7 +18,7 @@ from lensmount_adapters.inputs.formats import recognise
 from lensmount_adapters.inputs.images import ImageLimits, stated_orientation
 from lensmount_adapters.inputs.limits import above_pillow
 from lensmount_adapters.inputs.png import check_png_is_complete
-from lensmount_adapters.masks.colours import Colours
+from lensmount_adapters.masks.colours import VOID, Colours
 from lensmount_adapters.masks.tiff import (
     BITS,
     COMPRESSION,
@@ -36,7 +36,7 @@ from lensmount_adapters.masks.tiff import (
     tiff_values,
     white_is_zero,
 )
-from lensmount_adapters.masks.values import objects_of, opaque, single_channel
+from lensmount_adapters.masks.values import objects_of, opaque, single_channel, without_ignored
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "AVIF")
 MAX_TEXT_BYTES = 1 << 16  # of a PNG; one of this length may hold an orientation
@@ -52,10 +52,24 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """bool [labels, height, width]. `thresholded` if in-between values of a JPEG or a resized mask were divided."""
+    """bool [labels, height, width]. `thresholded` if in-between values of a JPEG or a resized mask were divided.
+
+    `ignored`, bool [height, width], are pixels that count as nothing; None if there are none. They have no label.
+    """
 
     labels: np.ndarray
     thresholded: bool = False
+    ignored: np.ndarray | None = None
+
+    def counted(self, predicted: np.ndarray) -> np.ndarray:
+        """What counts of predicted masks, bool [labels, height, width]: all but the ignored pixels."""
+        return predicted if self.ignored is None else predicted & ~self.ignored
+
+    def joined(self, other: Mask) -> Mask:
+        """The mask of two files of one image. A pixel is ignored if one of them says so and none has a label there."""
+        labels, marks = self.labels | other.labels, [m for m in (self.ignored, other.ignored) if m is not None]
+        ignored = np.logical_or.reduce(marks) & ~labels.any(0) if marks else None
+        return Mask(labels, self.thresholded or other.thresholded, ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,8 @@ def read_mask(
     stored = _stored(data, limits or ImageLimits())
     if colours is not None:
         values = _turned_as_image(_labels_of_colours(stored, colours), stored, frame)
-        return Mask(values[None] == np.arange(1, labels + 1)[:, None, None])
+        void = values == VOID
+        return Mask(values[None] == np.arange(1, labels + 1)[:, None, None], ignored=void if void.any() else None)
     values = single_channel(stored.values, stored.what, lossy=stored.lossy)
     values = _turned_as_image(values, stored, frame)
     indexed = stored.palette is not None
@@ -103,8 +118,9 @@ def read_mask(
         _check_palette(values, stored.palette)
         if labels == 1 and (greys := _greys(values, stored.palette)) is not None:
             values, indexed = greys, False
+    values, ignored = (values, None) if stored.lossy else without_ignored(values, labels)
     objects, thresholded = objects_of(values, labels, stored.what, lossy=stored.lossy, indexed=indexed)
-    return Mask(objects, thresholded)
+    return Mask(objects, thresholded, ignored)
 
 
 def _labels_of_colours(stored: _Stored, colours: Colours) -> np.ndarray:

@@ -91,8 +91,12 @@ class MaskFolder:
 
         Raises a DatasetError that names the file.
         """
+        return self.mask(sample, size).labels
+
+    def mask(self, sample: MaskedImage, size: tuple[int, int]) -> Mask:
+        """The same, with the pixels that count as nothing."""
         frame = frame_of(self.read(sample.image))
-        return self.checked_mask(sample, Frame(size, 1 if frame is None else frame.orientation)).labels
+        return self.checked_mask(sample, Frame(size, 1 if frame is None else frame.orientation))
 
     def frame(self, sample: MaskedImage) -> Frame:
         """The size of the image as shown, and its EXIF orientation. Raises a DatasetError that names the file."""
@@ -106,9 +110,7 @@ class MaskFolder:
                 mask = read_mask(self.read(path), frame, len(self.labels), self.colours, self.limits)
             except DatasetError as error:
                 raise DatasetError(f"{path}: {error}" if path not in str(error) else str(error)) from error
-            if joined is not None:
-                mask = Mask(joined.labels | mask.labels, joined.thresholded or mask.thresholded)
-            joined = mask
+            joined = mask if joined is None else joined.joined(mask)
         assert joined is not None  # a sample has at least one mask file
         return joined
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.masks.file import Mask
 from lensmount_adapters.masks.folder import MaskedImage, MaskFolder
 from lensmount_adapters.masks.pairs import LISTED
 
@@ -24,6 +25,7 @@ class _Seen:
     labels: tuple[bool, ...]  # whether each label has a pixel
     full: bool
     inverted: bool
+    ignored: bool
 
 
 def check_masks(folder: MaskFolder) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def check_masks(folder: MaskFolder) -> tuple[str, ...]:
             file, colon, why = str(error).partition(": ")
             broken[why if colon else str(error)].append(file if colon else sample.mask)
             continue
-        seen.append(_seen(sample, mask.labels, mask.thresholded))
+        seen.append(_seen(sample, mask))
     if broken:
         raise _unusable(folder, broken)
     _check_something_to_learn(folder, seen)
@@ -76,18 +78,23 @@ def _listed(files: Sequence[str]) -> str:
     return ", ".join(files[:LISTED]) + (f" and {len(files) - LISTED} more" if len(files) > LISTED else "")
 
 
-def _seen(sample: MaskedImage, labels: np.ndarray, thresholded: bool) -> _Seen:
-    objects: np.ndarray = np.logical_or.reduce(labels)  # [height, width]
+def _seen(sample: MaskedImage, mask: Mask) -> _Seen:
+    objects: np.ndarray = np.logical_or.reduce(mask.labels)  # [height, width]
     border = np.concatenate([objects[0], objects[-1], objects[:, 0], objects[:, -1]])
-    full = bool(objects.all())
+    full = bool((objects if mask.ignored is None else objects | mask.ignored).all())
     inverted = not full and bool(border.mean() >= BORDER_OF_INVERTED) and bool(objects.mean() > 0.5)
-    return _Seen(sample.mask, thresholded, tuple(bool(label.any()) for label in labels), full, inverted)
+    used = tuple(bool(label.any()) for label in mask.labels)
+    return _Seen(sample.mask, mask.thresholded, used, full, inverted, mask.ignored is not None)
 
 
 def _notes(folder: MaskFolder, seen: Sequence[_Seen]) -> tuple[str, ...]:
     notes: list[str] = []
     rules: tuple[tuple[Callable[[_Seen], bool], str], ...] = (
         (lambda mask: not any(mask.labels), "mask(s) are blank: no pixel is an object"),
+        (
+            lambda mask: mask.ignored,
+            "mask(s) have pixels that count as nothing: 255 next to labels, or colours called void",
+        ),
         (lambda mask: mask.full, "mask(s) have no background: every pixel is an object"),
         (
             lambda mask: mask.inverted,

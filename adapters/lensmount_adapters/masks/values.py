@@ -14,6 +14,7 @@ NEAR = 32  # of 255: how far from black or white the ringing of a JPEG reaches
 FLAGS = 7  # up to this number of greys may be numbers of labels or of instances that form no areas
 PLATEAU = 4  # of 255: how far from black or white an even area of a JPEG may be
 CLASSES = 40  # numbers of classes next to a 255 that marks pixels without one; VOC has 20, Cityscapes 33
+IGNORED = 255  # next to numbers of labels: pixels without a class, as the borders of Pascal VOC
 SHOWN = 4  # values or colours in a message
 _VOID = "put class_dict.csv with a row for each colour (name, r, g, b) next to the images, and call this one void"
 
@@ -57,6 +58,22 @@ def opaque(values: np.ndarray, what: str) -> np.ndarray:
             )
         values = values[..., :-1]
     return values
+
+
+def without_ignored(values: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the values with 0 for pixels that count as nothing, and these pixels, bool [height, width], if any.
+
+    255 marks them where all other values are numbers of labels; with one label, numbers of classes that form areas.
+    """
+    marked = values == IGNORED
+    others = (values > 0) & ~marked
+    if labels >= IGNORED or not marked.any() or not others.any():
+        return values, None
+    if labels == 1 and (values[others].max() > CLASSES or _share_in_areas(values, others) < 0.5):
+        return values, None
+    if labels > 1 and values[others].max() > labels:
+        return values, None
+    return np.where(marked, 0, values).astype(values.dtype), marked
 
 
 def objects_of(
@@ -173,7 +190,7 @@ def _share_in_areas(values: np.ndarray, chosen: np.ndarray) -> float:
 
 
 def _check_flags(values: np.ndarray) -> None:
-    """Refuse areas of 128 between 0 and 255, and of small numbers next to 255: 255 or 128 may mean 'no class here'."""
+    """Refuse areas of 128 between 0 and 255, and of small numbers next to 254: 254 or 128 may mean 'no class here'."""
     top = int(values.max(initial=0))
     if not 255 - PLATEAU <= top <= 255:
         return
@@ -185,12 +202,12 @@ def _check_flags(values: np.ndarray) -> None:
             f"found areas of {others[0]} between 0 and {top}, as in a trimap, where {others[0]} is unknown, expected "
             f"one value of object. Fix: replace {others[0]} by 0 or by {top}"
         )
-    if others[-1] <= (CLASSES if top == 255 else PLATEAU):
+    if others[-1] <= PLATEAU:
         small = ", ".join(str(value) for value in others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
         raise DatasetError(
-            f"found {top} next to small numbers ({small}): it may be an object, or mark pixels without a class, such "
-            "as the borders of Pascal VOC, expected numbers of objects only. Fix: replace it by 0, or by a number from "
-            f"{CLASSES + 1} to {254 - PLATEAU} if it is an object, or {_VOID}"
+            f"found {top} next to small numbers ({small}): it may be an object, or mark pixels without a class, "
+            f"expected numbers of objects only. Fix: replace it by {IGNORED} if its pixels count as nothing, by 0, or "
+            f"by a number from {CLASSES + 1} to {254 - PLATEAU} if it is an object"
         )
 
 

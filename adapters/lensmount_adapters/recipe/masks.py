@@ -81,7 +81,8 @@ def _otsu(task: MaskTask, part: str, *, dark: bool) -> MaskMetrics:
         image = task.folder.image(sample)
         grey = np.asarray(image.convert("L"))
         above = grey > threshold_otsu(grey)
-        pairs.append((task.folder.masks(sample, image.size), (~above if dark else above)[None]))
+        truth = task.folder.mask(sample, image.size)
+        pairs.append((truth.labels, truth.counted((~above if dark else above)[None])))
     return measure_masks(pairs, task.folder.labels)
 
 

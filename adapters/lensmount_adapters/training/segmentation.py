@@ -29,12 +29,13 @@ from lensmount_adapters.training.training_data import enlarged, preprocessing_of
 from lensmount_adapters.training.views import OnProgress
 
 VALIDATION_BATCH = 8
+IGNORED = -1.0  # in masks of training: the pixel has no class, no gradient and no part in any figure
 SMOOTH = 1.0  # pixels; keeps the Dice loss defined for an empty mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskedTrainingImages:
-    """uint8 [N, 3 + labels, h, w]: the colours of each image, then its masks as 0 and 255."""
+    """uint8 [N, 3 + labels + 1, h, w]: the colours of each image, its masks as 0 and 255, and what is ignored."""
 
     pixels: Tensor
     rule: Augmentation
@@ -44,12 +45,18 @@ class MaskedTrainingImages:
         return len(self.pixels)
 
     def draw(self, indices: Tensor, generator: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Normalised input [n, 3, H, W] and its masks [n, labels, H, W] of 0 and 1, each pair varied independently."""
+        """Normalised input [n, 3, H, W] and its masks [n, labels, H, W], each pair varied independently.
+
+        The masks have 0, 1, and IGNORED where a pixel counts as nothing.
+        """
         pixels = self.pixels[indices].to(device)
         varied = pixels.float() / 255
         if self.rule != Augmentation():
             varied = augment(pixels, self.rule, self.preprocessing.size, generator)
-        return normalise(varied[:, :3], self.preprocessing), (varied[:, 3:] >= 0.5).float()
+        *masks, ignored = (varied[:, 3:] >= 0.5).unbind(1)
+        return normalise(varied[:, :3], self.preprocessing), torch.where(
+            ignored[:, None], IGNORED, torch.stack(masks, 1).float()
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,11 +138,11 @@ class Segmentation(DataObjective[MaskTask]):
         return self._loss(logits, batch.targets)
 
     def correct(self, logits: Tensor, batch: Batch) -> float:
-        return float(_dice(logits > 0, batch.truth > 0).mean(1).sum())
+        return float(_dice(logits, batch.truth).mean(1).sum())
 
     def validate(self, logits: Tensor) -> Validated:
         _, masks = self.data.validation.draw(torch.arange(len(logits)), Generator(), logits.device)
-        return Validated(float(self._loss(logits, masks)), float(_dice(logits > 0, masks > 0).mean()))
+        return Validated(float(self._loss(logits, masks)), float(_dice(logits, masks).mean()))
 
     def is_best(self, history: Sequence[EpochRecord]) -> bool:
         scores = [r.validation_balanced_accuracy for r in history if r.validation_balanced_accuracy is not None]
@@ -185,34 +192,45 @@ class MaskedFeed:
 
 def dice_bce(logits: Tensor, masks: Tensor) -> Tensor:
     """1 - soft Dice per image and label (V-Net, arXiv 1606.04797), plus the cross-entropy per pixel."""
-    scores = logits.sigmoid()
+    counted, masks = _counted(masks)
+    scores = logits.sigmoid() * counted
     both = (scores * masks).sum((2, 3))
     overlap = (2 * both + SMOOTH) / (scores.sum((2, 3)) + masks.sum((2, 3)) + SMOOTH)  # [N, labels]
-    return 1 - overlap.mean() + F.binary_cross_entropy_with_logits(logits, masks)
+    entropy = F.binary_cross_entropy_with_logits(logits, masks, counted, reduction="sum")
+    return 1 - overlap.mean() + entropy / counted.sum().clamp(min=1)
 
 
 def mean_squared(logits: Tensor, masks: Tensor) -> Tensor:
     """The mean squared error of the scores, as in the seed 'LoRA notes'."""
-    return F.mse_loss(logits.sigmoid(), masks)
+    counted, masks = _counted(masks)
+    return F.mse_loss(logits.sigmoid() * counted, masks, reduction="sum") / counted.sum().clamp(min=1)
+
+
+def _counted(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """1 for each pixel that counts and 0 for an ignored one; and the masks with 0 there. Both [N, labels, H, W]."""
+    return (masks != IGNORED).to(masks.dtype), masks.clamp(min=0)
 
 
 LOSSES = {"dice-bce": dice_bce, "mse": mean_squared}
 
 
-def _dice(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Dice [N, labels] of bool maps [N, labels, H, W]; 1 if both are empty."""
+def _dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """Dice [N, labels] of the pixels that count; 1 if both are empty."""
+    truth, predicted = masks > 0, (logits > 0) & (masks != IGNORED)
     both = (predicted & truth).sum((2, 3))
     sizes = predicted.sum((2, 3)) + truth.sum((2, 3))
     return torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), 1.0)
 
 
 def _pixels(folder: MaskFolder, samples: Sequence[MaskedImage], rule: Preprocessing) -> Tensor:
-    """uint8 [N, 3 + labels, height, width]."""
+    """uint8 [N, 3 + labels + 1, height, width]."""
     height, width = rule.size
-    pixels = np.empty((len(samples), 3 + len(folder.labels), height, width), np.uint8)
+    pixels = np.zeros((len(samples), 3 + len(folder.labels) + 1, height, width), np.uint8)
     for row, sample in enumerate(samples):
         image = folder.image(sample)
         pixels[row, :3] = np.asarray(resize(image, rule)).transpose(2, 0, 1)
-        for channel, mask in enumerate(folder.masks(sample, image.size), start=3):
+        truth = folder.mask(sample, image.size)
+        maps = [*truth.labels] if truth.ignored is None else [*truth.labels, truth.ignored]
+        for channel, mask in enumerate(maps, start=3):
             pixels[row, channel] = np.asarray(resize(Image.fromarray(mask).convert("RGB"), rule))[..., 0]
     return torch.from_numpy(pixels)

@@ -111,6 +111,22 @@ def test_a_colour_that_is_not_in_the_table_is_refused_and_each_advice_works(tmp_
     assert np.array_equal(_car(root), VALUES > 0)
 
 
+@pytest.mark.parametrize("name", ["void", "Ignore", "ignored"])
+def test_a_colour_called_void_counts_as_nothing_unless_it_is_black(name: str) -> None:
+    pixels = Image.fromarray(COLOURS[VALUES])
+    colours, _ = read_colours(
+        "labelmap.txt", f"car:64,0,128::\nroad:128,64,128::\n{name}:255,255,255::\n".encode(), ("car",)
+    )
+
+    mask = read_mask(saved(pixels), FRAME, 1, colours)
+
+    assert np.array_equal(mask.labels[0], VALUES == 1)
+    assert mask.ignored is not None
+    assert np.array_equal(mask.ignored, VALUES == 3)
+    black, _ = read_colours("labelmap.txt", TABLES["labelmap.txt"].encode(), ("car",))  # its void is black
+    assert read_mask(saved(pixels), FRAME, 1, black).ignored is None
+
+
 def _car(root: Path) -> np.ndarray:
     folder = read_mask_folder(root, ("car",))
     return np.asarray(folder.masks(folder.samples[0], (16, 12))[0])

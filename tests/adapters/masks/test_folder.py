@@ -222,20 +222,39 @@ def test_polygons_are_refused_and_the_drawing_of_the_advice_is_read(tmp_path: Pa
     assert folder.masks(folder.samples[0], (30, 20)).sum() == 17 * 12
 
 
-def test_the_voc_border_is_void_by_the_table_that_the_advice_asks_for(tmp_path: Path) -> None:
+def test_the_voc_border_counts_as_nothing_by_its_value_and_by_a_table(tmp_path: Path) -> None:
     root = draw(tmp_path / "d")
     values = np.kron(np.array([[0, 0, 255, 15, 15]], np.uint8), np.ones((8, 6), np.uint8))
     mask = Image.fromarray(values)
     mask.putpalette([0, 0, 0, *[192, 128, 128] * 254, 224, 224, 192])
     Image.new("RGB", mask.size).save(root / "images" / "0.png")
     mask.save(root / "masks" / "0.png")
-    with pytest.raises(
-        DatasetError, match=r"255 next to small numbers \(15\).*put class_dict\.csv .* call this one void"
-    ):
-        masks_of(read_mask_folder(root, ("person",)))
+    for table in (None, "name,r,g,b\nperson,192,128,128\nvoid,224,224,192\n"):
+        if table:
+            (root / "class_dict.csv").write_text(table)
+        folder = read_mask_folder(root, ("person",))
+        found = folder.mask(folder.samples[0], mask.size)
+        assert found.labels.tolist() == [(values == 15).tolist()]
+        assert found.ignored is not None
+        assert found.ignored.tolist() == (values == 255).tolist()
+        assert "1 of 1 mask(s) have pixels that count as nothing" in check_masks(folder)[0]
 
-    (root / "class_dict.csv").write_text("name,r,g,b\nperson,192,128,128\nvoid,224,224,192\n")
-    assert masks_of(read_mask_folder(root, ("person",))).tolist() == [(values == 15).tolist()]
+
+def test_a_pixel_of_a_joined_mask_is_ignored_where_no_file_has_a_label(tmp_path: Path) -> None:
+    root = draw(tmp_path / "d", VALUES)
+    (root / "masks" / "0.png").unlink()
+    (root / "masks" / "0").mkdir()
+    for number, row in enumerate([[0, 1, 255], [255, 0, 1]]):
+        pixels = np.array([row, [0, 1, 1]], np.uint8)
+        Image.fromarray(np.kron(pixels, np.ones((4, 4), np.uint8))).save(root / "masks" / "0" / f"{number}.png")
+    Image.new("RGB", (12, 8)).save(root / "images" / "0.png")
+
+    folder = read_mask_folder(root, ("cell",))
+    found = folder.mask(folder.samples[0], (12, 8))
+
+    assert found.labels[0, ::4, ::4].tolist() == [[False, True, True], [False, True, True]]
+    assert found.ignored is not None
+    assert found.ignored[::4, ::4].tolist() == [[True, False, False], [False, False, False]]
 
 
 def test_an_image_that_is_in_two_stated_parts_is_noted(tmp_path: Path) -> None:

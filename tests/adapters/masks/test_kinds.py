@@ -137,9 +137,7 @@ def test_a_trimap_is_refused_and_both_advices_work(unknown: int) -> None:
 
 @pytest.mark.parametrize("numbers", [(1,), (15,), (1, 2), (1, 2, 3, 20), (33,)], ids=str)
 @pytest.mark.parametrize("palette", [False, True], ids=["grey", "palette"])
-def test_255_next_to_the_numbers_of_classes_is_refused_and_the_advice_works(
-    numbers: tuple[int, ...], palette: bool
-) -> None:
+def test_255_next_to_the_numbers_of_classes_counts_as_nothing(numbers: tuple[int, ...], palette: bool) -> None:
     values = np.zeros((HEIGHT, WIDTH), np.uint8)
     for place, number in enumerate(numbers):
         values[DISC & (COLUMNS % len(numbers) * 0 + COLUMNS // 8 % len(numbers) == place)] = number
@@ -152,10 +150,34 @@ def test_255_next_to_the_numbers_of_classes_is_refused_and_the_advice_works(
             drawn.putpalette([0, 0, 0, *[128, 0, 7] * 254, 224, 224, 192])
         return saved(drawn)
 
-    assert "mark pixels without a class" in refused(image(values))
+    frame = Frame((WIDTH, HEIGHT), 1)
+    for labels in {1, max(2, *numbers)}:
+        mask = read_mask(image(values), frame, labels)
+        expected = [DISC & ~BORDER] if labels == 1 else [values == number for number in range(1, labels + 1)]
+        assert np.array_equal(mask.labels, np.stack(expected))
+        assert mask.ignored is not None
+        assert np.array_equal(mask.ignored, BORDER)
     assert np.array_equal(shape_in(image(np.where(BORDER, 0, values))), DISC & ~BORDER)
     assert np.array_equal(shape_in(image(np.where(BORDER, 200, values))), DISC | BORDER)
-    assert "by 0 or by the number of its label, or put class_dict.csv" in refused(image(values), max(2, *numbers))
+
+
+def test_254_next_to_small_numbers_is_refused_and_each_advice_works() -> None:
+    values = np.where(BORDER, 254, np.where(DISC, 2, 0)).astype(np.uint8)
+    assert "mark pixels without a class" in refused(saved(values))
+
+    ignored = read_mask(saved(np.where(BORDER, 255, values).astype(np.uint8)), Frame((WIDTH, HEIGHT), 1), 1)
+    assert np.array_equal(ignored.labels[0], DISC & ~BORDER)
+    assert ignored.ignored is not None
+    assert np.array_equal(ignored.ignored, BORDER)
+    assert np.array_equal(shape_in(saved(np.where(BORDER, 0, values).astype(np.uint8))), DISC & ~BORDER)
+    assert np.array_equal(shape_in(saved(np.where(BORDER, 200, values).astype(np.uint8))), DISC | BORDER)
+
+
+def test_255_alone_is_an_object_of_one_label_and_refused_for_several() -> None:
+    mask = read_mask(saved(WHITE), Frame((WIDTH, HEIGHT), 1), 1)
+    assert np.array_equal(mask.labels[0], DISC)
+    assert mask.ignored is None
+    assert "replace it by 0 or by the number of its label, or put class_dict.csv" in refused(saved(WHITE), 2)
 
 
 def test_a_palette_whose_black_is_another_index_than_0_is_refused_and_the_advice_works() -> None:

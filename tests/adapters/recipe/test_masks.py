@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lensmount_adapters.masks.file import Mask
 from lensmount_adapters.recipe.masks import base_weights, mask_rows, otsu
 
 
@@ -19,16 +20,17 @@ class Drawn:
     labels = ("square",)
 
     def __init__(self, square: int, ground: int) -> None:
-        self.mask = np.zeros((1, 20, 20), bool)
-        self.mask[0, 5:15, 5:15] = True
-        self.pixels = np.where(self.mask[0], square, ground).astype(np.uint8)
+        square_at = np.zeros((1, 20, 20), bool)
+        square_at[0, 5:15, 5:15] = True
+        self.drawn = Mask(square_at)
+        self.pixels = np.where(square_at[0], square, ground).astype(np.uint8)
 
     def image(self, sample: int) -> Image.Image:
         return Image.fromarray(self.pixels).convert("RGB")
 
-    def masks(self, sample: int, size: tuple[int, int]) -> np.ndarray:
+    def mask(self, sample: int, size: tuple[int, int]) -> Mask:
         assert size == (20, 20)
-        return self.mask
+        return self.drawn
 
 
 @pytest.mark.parametrize(("square", "ground"), [(200, 30), (30, 200)], ids=["bright", "dark"])

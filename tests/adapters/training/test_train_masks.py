@@ -12,10 +12,12 @@ from PIL import Image, ImageDraw
 
 pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
 
-from lensmount_adapters import load_backbone
+from lensmount_adapters import Preprocessing, load_backbone, preprocess
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.errors import DatasetError, TrainingError
 from lensmount_adapters.masks.folder import read_mask_folder
+from lensmount_adapters.metrics.masks import measure_masks
+from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.segmentation import read_mask_task
@@ -95,6 +97,36 @@ def test_the_limits_of_the_config_hold_for_images_and_masks(tmp_path: Path) -> N
         read_mask_task(config, backbone)
 
     assert len(read_mask_task(replace(config, max_pixels=64 * 64), backbone).folder) == 8
+
+
+def test_ignored_pixels_have_no_part_in_the_figures_of_a_run(tmp_path: Path) -> None:
+    folder = blobs(tmp_path / "blobs", 8)
+    for path in (folder / "masks").iterdir():
+        values = np.where(np.asarray(Image.open(path)) > 0, 1, 0).astype(np.uint8)
+        values[:20] = 255
+        Image.fromarray(values).save(path)
+    backbone = load_backbone("monai_unet", "random:0")
+    config = TrainingConfig(
+        data=folder, name="blobs", out=tmp_path / "x.safetensors", backbone="monai_unet", head="segmentation", size=64,
+        epochs=1, batch_size=4, validation_fraction=0.25, test_fraction=0.25, precision="fp32", threads=1,
+    )  # fmt: skip
+
+    result = train_segmentation(config, backbone=backbone)
+
+    assert "8 of 8 mask(s) have pixels that count as nothing" in result.notes[-1]
+    adapter, rule = admit(result.path.read_bytes(), backbone), result.manifest.preprocessing
+    assert isinstance(rule, Preprocessing)
+    swapper = ExactSwapper(backbone)
+    swapper.mount(adapter)
+    pairs = []
+    for sample in result.task.samples("test"):
+        image = result.task.folder.image(sample)
+        scores = adapter.image_scores(backbone, preprocess(image, rule)[None])[0]
+        truth = np.asarray(Image.open(folder / sample.mask)) == 1
+        pairs.append((truth[None, 20:], scores.numpy()[:, 20:] >= 0.5))
+    swapper.unmount()
+    assert result.test is not None
+    assert result.test.dice == pytest.approx(measure_masks(pairs, ("mask",)).dice, abs=1e-9)
 
 
 def test_the_split_that_folders_state_is_taken(tmp_path: Path) -> None:
