@@ -107,8 +107,14 @@ def mismatch(manifest: Manifest, backbone: Backbone) -> BackboneMismatch:
             "the weights that the adapter was made for"
         )
     of_half = next((word for word, own in backbone.rounded_fingerprints.items() if own == backbone.fingerprint), None)
-    hint = f"load the weights as they were before they were stored in {of_half}, " if of_half else ""
-    return BackboneMismatch(f"{found}, {expected}. Fix: {hint}serve it on its own backbone or train it again")
+    if of_half is None:
+        return BackboneMismatch(f"{found}, {expected}. Fix: serve it on its own backbone or train it again")
+    return BackboneMismatch(
+        f"{found}, {expected}, which was stored in {of_half}; the file does not say what its own weights are when they "
+        f"are stored so. Fix: load the weights as they were before they were stored in {of_half}. Or write the adapter "
+        "again where these are: `lensmount adapters compose FILE --weights ORIGINAL --file-dtype float32 --name NEW`, "
+        "and push NEW.safetensors with --accept-rounded-backbone"
+    )
 
 
 def _check_limits(manifest: Manifest, backbone: Backbone, limits: Limits) -> None:

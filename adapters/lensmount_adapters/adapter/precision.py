@@ -25,6 +25,15 @@ class Rounding:
         return found
 
 
+def record_of(backbone: Backbone) -> dict[str, dict[str, str]]:
+    """What the training record of every adapter for the backbone holds, so that rounded weights can recognise it.
+
+    Empty if the backbone's weights are resident in a smaller format, which does not tell what they were.
+    """
+    rounded = dict(backbone.rounded_fingerprints)
+    return {RECORD: rounded} if rounded else {}
+
+
 def rounding_between(manifest: Manifest, backbone: Backbone) -> Rounding | None:
     """How the weights that the adapter was made for differ from the backbone's, if by rounding alone.
 

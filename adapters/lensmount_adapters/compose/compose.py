@@ -15,6 +15,7 @@ from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import head_tensors
 from lensmount_adapters.adapter.manifest import Factors, Manifest
+from lensmount_adapters.adapter.precision import record_of
 from lensmount_adapters.adapter.trust_check import without_trust
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.changes.budget import Budget, Ranks
@@ -72,7 +73,7 @@ def compose(
     merged = {target: _merged(merging, target, deltas, base[target]) for target, deltas in by_target.items()}
     _check_variances(merged, base, sources)
     of_head = sources[head].adapter
-    manifest = _manifest(sources, of_head.manifest, name, merging)
+    manifest = _manifest(sources, of_head.manifest, name, merging, record_of(backbone))
     own_head = head_tensors(of_head.head)
 
     def file(tensors: Mapping[str, Tensor], modules: Mapping[str, Factors]) -> bytes:
@@ -127,8 +128,11 @@ def _exact(
     return tensors, modules
 
 
-def _manifest(sources: Sequence[Source], of_head: Manifest, name: str, merging: Merging) -> Manifest:
+def _manifest(
+    sources: Sequence[Source], of_head: Manifest, name: str, merging: Merging, record: Mapping[str, Any]
+) -> Manifest:
     training: dict[str, Any] = {key: of_head.training[key] for key in _OF_THE_HEAD if key in of_head.training}
+    training |= record
     training["composed"] = {
         "method": merging.name,
         "density": getattr(merging, "density", None),

@@ -17,6 +17,7 @@ from lensmount_adapters.adapter.admission import HEAD_ONLY, admit
 from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest import LinearHead, Manifest
+from lensmount_adapters.adapter.precision import record_of
 from lensmount_adapters.adapter.rounding import rounded
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.changes.budget import Budget, Ranks
@@ -124,7 +125,8 @@ def _manifest(checkpoint: Checkpoint, backbone: Backbone, words: Words, classes:
         "preprocessing": preprocessing.model_dump(mode="json"),
         "labels": list(labels),
         "head": LinearHead().model_dump(),
-        "training": {"extracted_from": checkpoint.file, "entry": checkpoint.key, "weights": words.weights},
+        "training": {"extracted_from": checkpoint.file, "entry": checkpoint.key, "weights": words.weights}
+        | record_of(backbone),
         "license": words.license,
         "description": words.description,
     }

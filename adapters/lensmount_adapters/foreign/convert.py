@@ -17,6 +17,7 @@ from lensmount_adapters.adapter.admission import HEAD_ONLY, admit
 from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest import Factors, LinearHead, Manifest
+from lensmount_adapters.adapter.precision import record_of
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.foreign.head import head_of, labels_of
@@ -82,8 +83,10 @@ def convert(
     if len(first) > room:
         raise too_large(str(len(first)), room)
     report = _report(source, reading, admit(first, backbone, limits), backbone, dtype)
-    record = {"import": {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}}
-    data = dump_adapter(manifest.model_copy(update={"training": record}), tensors, dtype)
+    record: dict[str, Any] = {
+        "import": {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}
+    }
+    data = dump_adapter(manifest.model_copy(update={"training": record | record_of(backbone)}), tensors, dtype)
     return Converted(data, report)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lensmount_adapters import Backbone, Manifest, load_backbone
-from lensmount_adapters.adapter.precision import RECORD, rounding_between
+from lensmount_adapters.adapter.precision import RECORD, record_of, rounding_between
 
 
 @pytest.fixture(scope="module")
@@ -51,5 +51,8 @@ def test_other_weights_and_equal_ones_are_no_rounding(precise: Backbone, draw_ma
         assert rounding_between(manifest, precise) is None
 
 
-def test_weights_that_are_resident_in_half_precision_have_no_rounded_fingerprints() -> None:
-    assert load_backbone("test_resnet", "random:0", dtype=torch.bfloat16).rounded_fingerprints == {}
+def test_weights_that_are_resident_in_half_precision_have_no_rounded_fingerprints(precise: Backbone) -> None:
+    resident = load_backbone("test_resnet", "random:0", dtype=torch.bfloat16)
+
+    assert (resident.rounded_fingerprints, record_of(resident)) == ({}, {})
+    assert record_of(precise)[RECORD].keys() == {"float16", "bfloat16"}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from lensmount_adapters import Backbone, ExactSwapper, admit, dump_adapter, load_backbone, parse_adapter
 from lensmount_adapters.adapter.precision import RECORD
 from lensmount_adapters.adapter.rebind import note_of, rebound
+from lensmount_adapters.cli.compose import compose
 from lensmount_adapters.errors import BackboneMismatch
 
 
@@ -66,10 +71,34 @@ def test_a_file_that_fits_stays_and_one_of_other_weights_is_refused(
 
     assert rebound(data, precise) is None
     assert note_of(parse_adapter(data).manifest) is None
-    with pytest.raises(BackboneMismatch, match="Fix: load the weights as they were before they were stored"):
-        rebound(data, rounded)  # the file has no record of rounded fingerprints, so nothing can be proved
     with pytest.raises(BackboneMismatch, match=r"Fix: serve it on its own backbone or train it again"):
         rebound(data, load_backbone("test_resnet", "random:1"))
+
+
+def test_an_adapter_without_a_record_is_accepted_after_the_advice_is_followed(
+    precise: Backbone, rounded: Backbone, draw_adapter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As adapters were written before they had a record: nothing in them tells what their weights are when rounded."""
+    monkeypatch.chdir(tmp_path)
+    data = draw_adapter(precise, "lora").dump()
+    Path("old.safetensors").write_bytes(data)
+    with pytest.raises(BackboneMismatch, match="Fix: load the weights as they were before they were stored") as refusal:
+        rebound(data, rounded)
+    found = re.search(r"`lensmount adapters compose (.*?)`", str(refusal.value))
+    assert found
+    assert admit(data, precise)  # the first advice: the weights as they were
+
+    words = {"FILE": "old.safetensors", "ORIGINAL": "random:0"}
+    app = typer.Typer()
+    app.command()(compose)
+    made = CliRunner().invoke(app, [words.get(word, word.lower()) for word in found[1].split()])
+    assert made.exit_code == 0, made.output
+    moved = rebound(Path("new.safetensors").read_bytes(), rounded)
+
+    assert moved is not None
+    x = torch.randn(4, *rounded.preprocessing.input_shape, generator=torch.Generator().manual_seed(5))
+    before, after = logits(data, precise, x), logits(moved.data, rounded, x)
+    assert float((after - before).abs().max() / before.abs().max()) < 5 * moved.change
 
 
 def test_an_adapter_fits_by_the_fingerprint_under_another_tag_of_the_same_network(
