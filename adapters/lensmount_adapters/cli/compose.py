@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lensmount_adapters.cli.command_options import with_options
-from lensmount_adapters.cli.made_adapter import (
-    FILE_OPTIONS,
-    SIZE_OPTIONS,
-    budget_of,
-    checked,
-    dtype_of,
-    file_to_write,
-)
+from lensmount_adapters.cli.made_adapter import FILE_OPTIONS, SIZE_OPTIONS, Making, checked, file_to_write
 from lensmount_adapters.cli.terminal import fail
 from lensmount_adapters.options.option import Option
 
@@ -44,23 +37,14 @@ OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Making):
     """The options of the command."""
 
     head: str | None
     method: str
     density: float
     seed: int
-    rank: int | None
-    energy: float | None
-    max_bytes: int | None
-    name: str | None
-    weights: str | None
-    out: Path | None
-    data: Path | None
-    file_dtype: str
-    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +114,7 @@ def _composed(parts: Sequence[Weighted], name: str, asked: Asked) -> tuple[Compo
     from lensmount_adapters.compose.compose import compose as run
 
     merging = _merging(asked)
-    budget, dtype = budget_of(asked.rank, asked.energy, asked.max_bytes), dtype_of(asked.file_dtype)
+    budget, dtype = asked.budget(), asked.dtype()
     files = [part.path.read_bytes() for part in parts]
     manifests = [parse_adapter(file).manifest for file in files]
     _check_backbones(parts, manifests)

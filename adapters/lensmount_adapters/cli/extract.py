@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lensmount_adapters.cli.command_options import with_options
-from lensmount_adapters.cli.made_adapter import (
-    FILE_OPTIONS,
-    SIZE_OPTIONS,
-    budget_of,
-    checked,
-    dtype_of,
-    file_to_write,
-)
+from lensmount_adapters.cli.made_adapter import FILE_OPTIONS, SIZE_OPTIONS, Making, checked, file_to_write
 from lensmount_adapters.cli.terminal import fail
 from lensmount_adapters.options.option import Option
 
@@ -43,23 +36,14 @@ OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Making):
     """The options of the command."""
 
     base: str | None
-    weights: str | None
-    rank: int | None
-    energy: float | None
-    max_bytes: int | None
     labels: str | None
-    name: str | None
-    out: Path | None
     key: str | None
-    data: Path | None
-    file_dtype: str
     license: str
-    device: str
 
 
 @with_options(OPTIONS, before="json")
@@ -94,7 +78,7 @@ def _extracted(finetuned: Path, asked: Asked) -> tuple[Extracted, Comparison | N
     from lensmount_adapters.extract.extract import Words
     from lensmount_adapters.extract.extract import extract as run
 
-    budget, dtype = _budget(asked), dtype_of(asked.file_dtype)
+    budget, dtype = _budget(asked), asked.dtype()
     checkpoint = read_checkpoint(finetuned, asked.key)
     backbone = load_backbone(_base(checkpoint, asked.base), weights_from(asked.weights), asked.device)
     words = Words(
@@ -111,7 +95,7 @@ def _extracted(finetuned: Path, asked: Asked) -> tuple[Extracted, Comparison | N
 def _budget(asked: Asked) -> Budget:
     from lensmount_adapters.errors import TrainingError
 
-    budget = budget_of(asked.rank, asked.energy, asked.max_bytes)
+    budget = asked.budget()
     if budget is None:
         raise TrainingError(
             "found no size of the adapter, expected one of --rank, --energy and --max-bytes. Fix: --energy 0.99"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,27 @@ FILE_OPTIONS = (
     Option("file_dtype", "str", "", default="float16", help="float16, bfloat16 or float32."),
     Option("device", "str", "", default="cpu", help="cpu or cuda."),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """The options above, and the name and weights that each command explains in its own words."""
+
+    name: str | None
+    weights: str | None
+    rank: int | None
+    energy: float | None
+    max_bytes: int | None
+    out: Path | None
+    data: Path | None
+    file_dtype: str
+    device: str
+
+    def budget(self) -> Budget | None:
+        return budget_of(self.rank, self.energy, self.max_bytes)
+
+    def dtype(self) -> Any:
+        return dtype_of(self.file_dtype)
 
 
 def budget_of(rank: int | None, energy: float | None, max_bytes: int | None) -> Budget | None:

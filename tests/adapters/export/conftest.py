@@ -69,6 +69,20 @@ def error_of() -> Callable[[Tensor, Tensor], float]:
 
 
 @pytest.fixture(scope="session")
+def logits_error(
+    images: Any, served: Any, error_of: Any
+) -> Callable[[Callable[[Tensor], Tensor], Adapter, Backbone], float]:
+    """`logits_error(network, adapter, backbone)`: how far the logits of another library's network are from ours."""
+
+    def compute(network: Callable[[Tensor], Tensor], adapter: Adapter, backbone: Backbone) -> float:
+        x = images(adapter)
+        with torch.no_grad():
+            return float(error_of(network(x), served(adapter, backbone, x)))
+
+    return compute
+
+
+@pytest.fixture(scope="session")
 def base_of() -> Callable[..., nn.Module]:
     """`base_of(backbone, classes)`: what a user of timm has: the backbone's weights, and a new classifier."""
 

@@ -25,19 +25,10 @@ ON = [
 
 @pytest.mark.parametrize(("name", "method"), ON)
 def test_lycoris_merges_it_to_the_same_logits(
-    name: str,
-    method: str,
-    tmp_path: Path,
-    small: Any,
-    draw_on: Any,
-    images: Any,
-    served: Any,
-    error_of: Any,
-    base_of: Any,
+    name: str, method: str, tmp_path: Path, small: Any, draw_on: Any, logits_error: Any, base_of: Any
 ) -> None:
     backbone: Backbone = small(name)
     adapter: Adapter = draw_on(backbone, method)
-    x = images(adapter)
 
     Lycoris().write(adapter, backbone, tmp_path)
 
@@ -45,8 +36,7 @@ def test_lycoris_merges_it_to_the_same_logits(
     network, _ = lycoris.create_lycoris_from_weights(1.0, str(tmp_path / f"{method}-0.safetensors"), model)
     network.merge_to(1.0)
     head: dict[str, Tensor] = safetensors.torch.load_file(tmp_path / "head.safetensors")
-    with torch.no_grad():
-        assert error_of(torch.nn.functional.linear(model(x), **head), served(adapter, backbone, x)) < 1e-5
+    assert logits_error(lambda x: torch.nn.functional.linear(model(x), **head), adapter, backbone) < 1e-5
 
 
 def test_factors_keep_the_names_and_the_alpha_of_kohya(tmp_path: Path, small: Any, draw_on: Any) -> None:

@@ -22,29 +22,19 @@ METHODS = ("lora", "lora-tucker", "lora-shared", "bias", "norm", "head", "mixed"
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", SMALL)
 def test_peft_computes_the_same_logits(
-    name: str,
-    method: str,
-    tmp_path: Path,
-    small: Any,
-    draw_on: Any,
-    images: Any,
-    served: Any,
-    error_of: Any,
-    base_of: Any,
+    name: str, method: str, tmp_path: Path, small: Any, draw_on: Any, logits_error: Any, base_of: Any
 ) -> None:
     backbone: Backbone = small(name)
     adapter: Adapter = draw_on(backbone, method)
-    x = images(adapter)
 
     Peft().write(adapter, backbone, tmp_path)
 
     model = peft.PeftModel.from_pretrained(base_of(backbone, 2), tmp_path).eval()
-    with torch.no_grad():
-        assert error_of(model(x), served(adapter, backbone, x)) < 1e-5
+    assert logits_error(model, adapter, backbone) < 1e-5
 
 
 def test_each_module_keeps_its_rank_and_alpha_and_one_whose_name_ends_others_is_not_wrapped(
-    tmp_path: Path, small: Any, draw_adapter: Any, images: Any, served: Any, error_of: Any, base_of: Any
+    tmp_path: Path, small: Any, draw_adapter: Any, logits_error: Any, base_of: Any
 ) -> None:
     """`bn1` of a ResNet also ends the names of the norms in its blocks, and PEFT would wrap them all."""
     backbone: Backbone = small("resnet10t")
@@ -55,15 +45,13 @@ def test_each_module_keeps_its_rank_and_alpha_and_one_whose_name_ends_others_is_
         parts.tensors[f"{module}.lora_B.weight"] = parts.tensors[f"{module}.lora_B.weight"][:, :number].contiguous()
     parts.tensors["bn1.weight.delta"] = torch.rand(backbone.targets["bn1.weight"].shape)
     adapter = admit(parts.dump(), backbone)
-    x = images(adapter)
 
     Peft().write(adapter, backbone, tmp_path)
 
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert len(config["rank_pattern"]) == len(config["alpha_pattern"]) == 3  # the fourth is the default
     model = peft.PeftModel.from_pretrained(base_of(backbone, 2), tmp_path).eval()
-    with torch.no_grad():
-        assert error_of(model(x), served(adapter, backbone, x)) < 1e-5
+    assert logits_error(model, adapter, backbone) < 1e-5
     wrapped = [n for n, m in model.named_modules() if isinstance(m, peft.utils.ModulesToSaveWrapper)]
     assert [name.removeprefix("base_model.model.") for name in wrapped] == ["fc"]
 
