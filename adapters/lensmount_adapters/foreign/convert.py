@@ -83,10 +83,9 @@ def convert(
     if len(first) > room:
         raise too_large(str(len(first)), room)
     report = _report(source, reading, admit(first, backbone, limits), backbone, dtype)
-    record: dict[str, Any] = {
-        "import": {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}
-    }
-    data = dump_adapter(manifest.model_copy(update={"training": record | record_of(backbone)}), tensors, dtype)
+    imported = {**_shortened(report.as_json()), "source": origin, "source_digest": source.digest}
+    record = {"import": imported, **record_of(backbone)}
+    data = dump_adapter(manifest.model_copy(update={"training": record}), tensors, dtype)
     return Converted(data, report)
 
 

@@ -71,9 +71,11 @@ def read_peft(
             f"found {method.name} of PEFT with {', '.join(sorted(shared))[:120]} alone, which all layers share, "
             f"expected tensors that say what each layer takes of it. {AS_LORA}"
         )
-    if method.name == "VeRA" and "vera_A" not in shared:
+    drawn, times = {"VeRA": ("vera", 1), "PVeRA": ("pvera", 2)}.get(method.name, ("", 0))
+    if drawn and f"{drawn}_A" not in shared:
         weights = [backbone.tensors[f"{path}.weight"] for path, _ in groups if f"{path}.weight" in backbone.targets]
-        shared |= vera_projections(config, [weight for weight in weights if weight.ndim == 2])
+        matrices = [weight for weight in weights if weight.ndim == 2]
+        shared[f"{drawn}_A"], shared[f"{drawn}_B"] = vera_projections(config, matrices, times)
         reading.notes.append("the shared projections are not in the file; they are drawn again from its seed")
     layers = dict(backbone.module.named_modules())
     places = _places(groups, layers)

@@ -152,11 +152,13 @@ class FRoD:
         _, inputs = linear(module, self.name)
         kind = self._kind(str(module.config.get("module", module.name)))
         V, places = self._shared(module, f"frod_V.{kind}"), self._shared(module, f"frod_s_indices.{kind}")
-        values = take(module, "frod_lambda_s_values", -1)
+        stored = module.parts.get("frod_lambda_s_values")
+        none = stored is not None and not stored.numel()  # with a sparse_rate of 0
+        values = torch.zeros(0, dtype=torch.float64) if none else take(module, "frod_lambda_s_values", -1)
         if V.shape != (inputs, inputs) or places.shape != (2, len(values)) or not torch.isfinite(V).all():
             raise misfit(module, f"frod_V.{kind}", f"{list(V.shape)} and places of {list(places.shape)}")
         rows, columns = places.long()
-        if int(places.min()) < 0 or int(places.max()) >= inputs:
+        if len(values) and (int(places.min()) < 0 or int(places.max()) >= inputs):
             raise misfit(module, f"frod_s_indices.{kind}", f"places up to {int(places.max())}")
         inner = torch.diag(take(module, "frod_lambda_l", inputs))
         inner = inner.index_put((rows, columns), values, accumulate=True)

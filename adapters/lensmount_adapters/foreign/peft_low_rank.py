@@ -109,11 +109,11 @@ class VeRA:
         return factors(module, b * B, d * A)
 
 
-def vera_projections(config: Mapping[str, Any], weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The projections of a file that was saved without them, drawn again from the seed in the config.
+def vera_projections(config: Mapping[str, Any], weights: Sequence[Tensor], times: int = 1) -> tuple[Tensor, Tensor]:
+    """The projections A and B of a file that was saved without them, drawn again from the seed in the config.
 
-    `weights` are those of all layers in the file: PEFT draws A [r, most inputs] and then B [most outputs, r], both
-    Kaiming-uniform, on the CPU.
+    `weights` are those of all layers in the file: PEFT draws A [times * r, most inputs] and then B [most outputs, r],
+    both Kaiming-uniform, on the CPU. `times` is 2 for PVeRA and 1 for VeRA.
     """
     rank = count(config, "r", 256)
     inputs, outputs = max(weight.shape[1] for weight in weights), max(weight.shape[0] for weight in weights)
@@ -128,7 +128,7 @@ def vera_projections(config: Mapping[str, Any], weights: Sequence[Tensor]) -> di
             f"adapter_config.json, r: found {rank} for layers of {inputs} inputs, expected the rank of the file. "
             "Fix: import the file as PEFT saved it"
         )
-    return {"vera_A": drawn(rank, inputs), "vera_B": drawn(outputs, rank)}
+    return drawn(times * rank, inputs), drawn(outputs, rank)
 
 
 class VBLoRA:

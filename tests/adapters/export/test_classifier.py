@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import timm
-import torch
 
 from lensmount_adapters import Adapter, Backbone, load_backbone
 from lensmount_adapters.errors import ExportError
@@ -14,17 +13,13 @@ from lensmount_adapters.export.classifier import classified
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_mambaout"])
-def test_the_classifier_computes_the_adapter_s_logits(
-    name: str, small: Any, draw_on: Any, images: Any, served: Any, error_of: Any
-) -> None:
+def test_the_classifier_computes_the_adapter_s_logits(name: str, small: Any, draw_on: Any, logits_error: Any) -> None:
     backbone: Backbone = small(name)
     adapter: Adapter = draw_on(backbone, "head", labels=("a", "b", "c"))
-    x = images(adapter)
 
     network = classified(adapter, backbone, "timm")
 
-    with torch.no_grad():
-        assert error_of(network.model(x), served(adapter, backbone, x)) < 1e-5
+    assert logits_error(network.model, adapter, backbone) < 1e-5
     assert network.call() == f"timm.create_model('{name}', num_classes=3)"
     fresh = timm.create_model(network.name, **network.options)
     assert fresh.get_submodule(network.classifier) is fresh.get_classifier()

@@ -30,6 +30,7 @@ CASES: dict[str, Callable[..., peft.PeftConfig]] = {
     "OSF": partial(peft.OSFConfig, effective_rank=3),
     "OSF of half the rank": peft.OSFConfig,
     "FRoD": partial(peft.FrodConfig, progressbar=False),
+    "FRoD without places": partial(peft.FrodConfig, progressbar=False, sparse_rate=0.0),
     "FRoD with many places": partial(peft.FrodConfig, progressbar=False, sparse_rate=0.4),
 }
 
