@@ -29,6 +29,8 @@ SLOW = frozenset(
         "adapters/backbone/test_weights.py::test_vgg16_loads_from_a_file_of_its_convolutions_and_gives_512_features",
         "adapters/backbone/test_weights_file.py::test_real_wrappers_write_names_that_are_read",
         "adapters/cli/test_compose.py",
+        "adapters/training/test_cross_fitting.py",
+        "adapters/training/test_promises.py",
         "adapters/cli/test_evaluate.py",
         "adapters/cli/test_extract.py",
         "adapters/cli/test_train.py",

@@ -63,7 +63,12 @@ def progress_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Progress], 
     return shown()
 
 
-_PHASES = {"training": "epoch", "caching": "views of epoch", "searching": "trying methods, epoch"}
+_PHASES = {
+    "training": "epoch",
+    "caching": "views of epoch",
+    "searching": "trying methods, epoch",
+    "calibrating": "calibrating, epoch",
+}
 
 
 def epoch_line(progress: Progress) -> str:

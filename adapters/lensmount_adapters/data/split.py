@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,9 +26,12 @@ class Split:
     train: tuple[int, ...]
     validation: tuple[int, ...]
     test: tuple[int, ...]
+    calibration: tuple[int, ...] = ()
 
     def parts(self) -> dict[str, tuple[int, ...]]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        """The indices by part; "calibration" only if there is one."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return parts | ({"calibration": self.calibration} if self.calibration else {})
 
 
 def check_classes(counts: Mapping[str, int], fewest: int = MIN_CLASS_IMAGES, which: str = "") -> None:
@@ -144,6 +147,21 @@ def few_shot(split: Split, labels: Sequence[int], shots: int, seed: int) -> Spli
             )
         kept.extend(candidates[:shots])
     return Split(tuple(sorted(kept)), split.validation, split.test)
+
+
+def with_calibration(split: Split, labels: Sequence[int], groups: Sequence[Hashable], seed: int, share: float) -> Split:
+    """Return the split with a calibration part: about `share` of its training images, in whole groups.
+
+    Validation and test stay the same. Raises DatasetError if a part would lack a class.
+    """
+    drawn = split_samples(
+        [labels[index] for index in split.train], [groups[index] for index in split.train], seed, share, 0
+    )
+    return replace(
+        split,
+        train=tuple(split.train[index] for index in drawn.train),
+        calibration=tuple(split.train[index] for index in drawn.validation),
+    )
 
 
 def _fractions(validation: float, test: float) -> dict[str, float]:

@@ -12,6 +12,7 @@ from lensmount_adapters.dtypes import ALIASES, BFLOAT16, FLOAT16, FLOAT32
 from lensmount_adapters.options.option import Option
 
 TRAINING, DATA, VOLUMES, SEARCH, MACHINE = "Training", "Data", "Volumes", "Search (--auto)", "Machine"
+TRUST = "Trust"
 PUBLISHING, QUEUE = "Publishing", "Queue"
 
 _SHORT_WORDS = tuple(ALIASES.items())
@@ -145,6 +146,21 @@ TRAINING_OPTIONS = (
            help="Largest adapter file that --auto may choose."),
     Option("max_seconds", "float", SEARCH, unset="no limit", above=0, job_maximum=7 * 86_400,
            help="Time limit for --auto's trials in seconds. A trial that has started is finished."),
+    Option("calibration", "str", TRUST, default="auto", choices=("auto", "part", "cross", "off"),
+           help="Which images measure how far the answers can be relied on: part (15 % of the training images, kept "
+                "apart), cross (the training images, scored by four more runs, each without a fourth of them), off, or "
+                "auto (part from 40 such images of each class on; otherwise cross from 19 training images in 4 groups on)."),
+    Option("coverage", "float", TRUST, default=0.95, minimum=0.5, below=1,
+           help="How often the set of labels of an answer holds the right one."),
+    Option("accept_accuracy", "float", TRUST, default=0.99, minimum=0.5, below=1,
+           help="How often an accepted answer is right; the others are called uncertain."),
+    Option("positive", "str", TRUST, unset="none", longest=256,
+           help="The label for which --sensitivity or --specificity is promised."),
+    Option("sensitivity", "float", TRUST, above=0, below=1, unset="none",
+           help="The share of --positive images to be found, e.g. 0.98: sets the threshold of its score."),
+    Option("specificity", "float", TRUST, above=0, below=1, unset="none",
+           help="The share of the other images to be left alone, e.g. 0.98: sets the threshold of the score of "
+                "--positive."),
     Option("device", "str", MACHINE, default="auto",
            help="cpu, cuda, or auto (cuda if available).",
            not_in_jobs=_SET_BY_WORKER),

@@ -143,7 +143,7 @@ class Recipe(_Strict):
                 name=f"{self.name}-{run.name}",
                 out=out,
                 **described,
-                **settings,
+                **{"calibration": "off"} | settings,  # a published system is reproduced with all its training images
                 **fields_of_run,
             )
         except (TypeError, TrainingError) as error:

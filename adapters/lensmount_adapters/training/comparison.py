@@ -15,7 +15,8 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample
 from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
-from lensmount_adapters.training.evaluate import read_samples, require_classes, serve
+from lensmount_adapters.training.answer import served_logits
+from lensmount_adapters.training.evaluate import read_samples, require_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Images:
 
     def logits(self, adapter: Adapter, backbone: Backbone) -> Tensor:
         """Logits [N, classes] of the adapter, mounted."""
-        return serve(adapter, backbone, self.folder, self.samples)
+        return served_logits(adapter, backbone, self.folder, self.samples)
 
     def compare(self, before: Tensor, after: Tensor) -> Comparison:
         """`before` and `after` are logits [N, classes], both scored by the manifest's head."""

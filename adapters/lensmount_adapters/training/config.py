@@ -52,6 +52,9 @@ class TrainingConfig:
     `depth`, `depth_resize` and `window` (intensities; None: percentiles of each volume) are for backbones of volumes
     (VolumePreprocessing), `resize` is for backbones of images.
 
+    Trust: `calibration` says which images measure how far the answers can be relied on (calibration_images.py), the
+    others what is promised (trust/).
+
     Masks (a segmentation head): `labels` names them, `where` "COLUMN=VALUE" selects rows of index.csv, `loss` is
     "dice-bce" (None) or "mse".
 
@@ -102,6 +105,12 @@ class TrainingConfig:
     auto: bool = False
     max_file_bytes: int | None = None
     max_seconds: float | None = None
+    calibration: Literal["auto", "part", "cross", "off"] = "auto"
+    coverage: float = 0.95
+    accept_accuracy: float = 0.99
+    positive: str | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
     average: float = 0.98
     precision: str = "auto"
     device: str = "auto"
@@ -143,6 +152,12 @@ class TrainingConfig:
         require(ordered, f"window {self.window}", "two numbers, the lower first")
         comparable = not self.auto or self.validation_fraction > 0
         require(comparable, "auto without a validation part", "a validation fraction above 0 to compare the trials on")
+        points = [each for each in (self.sensitivity, self.specificity) if each is not None]
+        require(
+            len(points) == (self.positive is not None),
+            f"positive {self.positive!r} with {len(points)} of sensitivity and specificity",
+            "a label with one of the two, or none of the three",
+        )
         parse_method(self.method)
         if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
             object.__setattr__(self, "head", LinearHead())  # records and checkpoints are compared: one form only

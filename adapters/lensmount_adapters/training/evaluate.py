@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.backbone_of import backbone_of
 from lensmount_adapters.adapter.file import parse_adapter
@@ -18,7 +16,7 @@ from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
-from lensmount_adapters.data.split import few_shot, split_folder
+from lensmount_adapters.data.split import few_shot, split_folder, with_calibration
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
@@ -26,8 +24,9 @@ from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.write import write_evaluation_report
-from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.answer import predict_samples
+from lensmount_adapters.training.answer import served_logits
+from lensmount_adapters.training.calibration_images import SHARE
+from lensmount_adapters.trust.assess import assess
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +44,7 @@ def evaluate(
     adapter: Path,
     data: Path,
     *,
-    split: Literal["test", "validation", "train", "all"] = "test",
+    split: Literal["test", "validation", "train", "calibration", "all"] = "test",
     out: Path | None = None,
     backbone: Backbone | None = None,
     weights: str | Path | None = None,
@@ -66,7 +65,7 @@ def evaluate(
     if backbone is None:
         backbone = backbone_of(manifest, weights, device)
     admitted = admit(raw, backbone)
-    logits = serve(admitted, backbone, folder, samples, on_progress)
+    logits = served_logits(admitted, backbone, folder, samples, on_progress)
     scores = probabilities(manifest.head, logits)
     truth = torch.tensor([sample.label for sample in samples])
     scored = ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
@@ -76,6 +75,7 @@ def evaluate(
         "data": {"name": data.resolve().name, "split": split, "digest": digest_of_samples(samples)},
         "metrics": scored.metrics.to_json(),
         "calibration": calibration(truth, scores).to_json(),
+        "trust": assess(manifest.trust, manifest.labels, truth.numpy(), scores.double().numpy()),
     }
     written: list[Path] = []
     if out is not None:
@@ -94,6 +94,13 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
     split = split_folder(folder, record["seed"], record["validation_fraction"], record["test_fraction"])
     if record["shots"] is not None:
         split = few_shot(split, labels, record["shots"], record["seed"])
+    if "calibration" in record["parts"]:
+        split = with_calibration(split, labels, [s.group for s in folder.samples], record["seed"], SHARE)
+    if part not in record["parts"]:
+        raise DatasetError(
+            f"{manifest.name}: found no {part} part in the training record, expected one of "
+            f"{', '.join(record['parts'])}. Fix: use --split test"
+        )
     samples = [folder.samples[index] for index in split.parts()[part]]
     expected = record["parts"][part]
     if digest_of_samples(samples) != expected["digest"]:
@@ -131,25 +138,3 @@ def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolde
         return folder, list(folder.samples)
     folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes, depth, limits)
     return folder, reproduce_split(manifest, folder, split)
-
-
-def serve(
-    adapter: Adapter,
-    backbone: Backbone,
-    folder: ImageFolder,
-    samples: Sequence[Sample],
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Logits [N, classes] of the samples, with the adapter mounted."""
-    swapper = ExactSwapper(backbone)
-    swapper.mount(adapter)
-    try:
-        return predict_samples(
-            folder,
-            samples,
-            adapter.manifest.preprocessing,
-            lambda images: adapter.image_logits(backbone, images),
-            on_progress=on_progress,
-        )
-    finally:
-        swapper.unmount()

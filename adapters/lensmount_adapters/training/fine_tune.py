@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import safetensors.torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def fine_tune(
 
     with on_threads(config.threads), isolated_random_state():
         require_folder_of(config.out)
-        data = load_training_data(config, backbone)
+        data = load_training_data(replace(config, calibration="off"), backbone)  # its file is no adapter
         loop = TrainingLoop(config, backbone, Classification(config, data), [], build)
         interrupted = loop.run(on_progress or silent)
         raw = _dump(loop)

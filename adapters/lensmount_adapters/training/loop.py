@@ -27,7 +27,7 @@ from lensmount_adapters.training.trainable import Average, FactorInit, Trainable
 
 PROBE_IMAGES = 16  # batch size of the passes that compare precisions
 
-Phase: TypeAlias = Literal["searching", "caching", "training"]
+Phase: TypeAlias = Literal["searching", "caching", "training", "calibrating"]
 PHASES: tuple[Phase, ...] = get_args(Phase)  # "searching" comes first: --auto tries methods before the actual run
 
 
@@ -35,7 +35,8 @@ PHASES: tuple[Phase, ...] = get_args(Phase)  # "searching" comes first: --auto t
 class Progress:
     """The state of a run, reported after each step, and while views of the images are computed (`phase` "caching").
 
-    The phase is "searching" while short trials choose the method that is trained afterwards.
+    The phase is "searching" while short trials choose the method that is trained afterwards, and "calibrating" while
+    further runs score the training images that they did not see; epochs are then those of all these runs.
     `done` is set on the last step of an epoch, after validation. `seconds_left` is None until it can be estimated.
     """
 
@@ -134,10 +135,7 @@ class TrainingLoop:
         Raises TrainingError if Ctrl-C came before the end of the first epoch, or for a loss that is not finite.
         """
         try:
-            for epoch in range(len(self.history) + 1, self.epochs + 1):
-                if has_stalled(self.history, self.config.patience):
-                    break
-                self._train_epoch(epoch, listener)
+            self.train_to(self.epochs, listener)
         except KeyboardInterrupt:
             if not self.best:
                 raise TrainingError(
@@ -145,6 +143,13 @@ class TrainingLoop:
                 ) from None
             return True
         return False
+
+    def train_to(self, last: int, listener: Listener) -> None:
+        """Train until the end of the epoch `last`, or until the validation score has stalled. Lets Ctrl-C through."""
+        for epoch in range(len(self.history) + 1, last + 1):
+            if has_stalled(self.history, self.config.patience):
+                break
+            self._train_epoch(epoch, listener)
 
     def seconds(self) -> float:
         """Time that the run has taken, with the time before it was resumed."""

@@ -179,7 +179,7 @@ class Classification(DataObjective[TrainingData]):
 
     def feed(
         self, adapter: TrainableAdapter, precision: torch.dtype, generator: Generator, epochs: int, cached: int | None
-    ) -> LabelledFeed:
+    ) -> Feed:
         config = self.config
         if cached is None:
             cached = affordable_views(

@@ -20,8 +20,7 @@ from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
 from lensmount_adapters.metrics.scored import ScoredPart
-from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.answer import predict_samples
+from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.loop import TrainingLoop
@@ -87,10 +86,15 @@ def score_parts(
 ) -> tuple[Manifest, dict[str, ScoredPart]]:
     """Score the validation and test parts with `adapter`.
 
-    Returns the manifest with the fitted temperature and the metrics, and the scores of each part.
+    Returns the manifest with the metrics, and the scores of each part. The temperature is fitted on validation unless a
+    calibration has fitted it already.
     """
-    logits = {part: _serve(loop, data, adapter, part) for part in ("validation", "test") if data.samples(part)}
-    if "validation" in logits:
+    logits = {
+        part: served_logits(adapter, loop.backbone, data.folder, data.samples(part))
+        for part in ("validation", "test")
+        if data.samples(part)
+    }
+    if "validation" in logits and manifest.trust is None:
         fitted = fit_temperature(logits["validation"], data.validation_labels)
         manifest = manifest.model_copy(update={"head": loop.head.model_copy(update={"temperature": fitted})})
     scored = {part: _score(data, manifest, part, part_logits) for part, part_logits in logits.items()}
@@ -125,21 +129,6 @@ def _kept(manifest: Manifest) -> tuple[str, ...]:
     """What `dump_adapter` says of tensors that it kept in float32."""
     kept = manifest.training.get("kept_float32")
     return () if kept is None else (str(kept),)
-
-
-def _serve(loop: TrainingLoop, data: TrainingData, adapter: Adapter, part: str) -> Tensor:
-    """Logits [N, classes] for a part of the split, computed with merged weights as on a server."""
-    swapper = ExactSwapper(loop.backbone)
-    swapper.mount(adapter)
-    try:
-        return predict_samples(
-            data.folder,
-            data.samples(part),
-            adapter.manifest.preprocessing,
-            lambda images: adapter.image_logits(loop.backbone, images),
-        )
-    finally:
-        swapper.unmount()
 
 
 def _score(data: TrainingData, manifest: Manifest, part: str, logits: Tensor) -> ScoredPart:

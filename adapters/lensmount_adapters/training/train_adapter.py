@@ -13,6 +13,7 @@ from lensmount_adapters.training.checkpoint import checkpoint_path, checkpoint_s
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
 from lensmount_adapters.training.loop import Listener, Progress, TrainingLoop, silent, steps_of
 from lensmount_adapters.training.objective import Classification
+from lensmount_adapters.training.promises import promise
 from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of, score_parts
 from lensmount_adapters.training.schedule import automatic_epochs
 from lensmount_adapters.training.search import SearchCandidate, Trial, search
@@ -47,7 +48,7 @@ def train(
             config, trials = _choose(config, backbone, data, listener)
         loop = TrainingLoop(config, backbone, Classification(config, data), [trial.to_json() for trial in trials])
         interrupted = loop.run(listener)
-        return _write(loop, data, interrupted)
+        return _write(loop, data, interrupted, listener)
 
 
 def _choose(
@@ -74,11 +75,23 @@ def _choose(
     return search(config, backbone, len(data.folder.classes), epochs, measure)
 
 
-def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool) -> TrainingResult:
-    """Write the best epoch. Temperature and metrics come from the file's own bytes, admitted like any upload."""
+def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: Listener) -> TrainingResult:
+    """Write the best epoch. Promises and metrics come from the file's own bytes, admitted like any upload.
+
+    An interrupted run promises nothing; resumed, it does.
+    """
     config, dtype = loop.config, FILE_DTYPES[loop.config.file_dtype]
     tensors = loop.adapter.stored(loop.best)
     adapter = admit(dump_adapter(manifest_of(loop, interrupted), tensors, dtype), loop.backbone)
+    if not interrupted:
+        try:
+            promised = promise(loop, data, adapter, tensors, listener)
+        except KeyboardInterrupt:
+            interrupted = True
+            adapter = admit(dump_adapter(manifest_of(loop, interrupted), tensors, dtype), loop.backbone)
+        else:
+            tensors = promised.tensors
+            adapter = admit(dump_adapter(promised.manifest, tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
     digest = write_adapter(config.out, manifest, tensors, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)

@@ -19,6 +19,7 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.inputs.rules import InputRule, IntensityRange, VolumePreprocessing
+from lensmount_adapters.training.calibration_images import CalibrationPlan, plan_calibration
 from lensmount_adapters.training.config import TrainingConfig, require
 from lensmount_adapters.training.views import TrainingImages
 
@@ -34,6 +35,7 @@ class TrainingData:
     train_labels: Tensor
     validation: TrainingImages
     validation_labels: Tensor
+    calibration: CalibrationPlan
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,7 +62,8 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
         limits=ImageLimits(config.max_image_bytes, config.max_pixels),
     )
     fractions = config.validation_fraction, config.test_fraction
-    split = advised_split(folder, SplitOptions(config.seed, *fractions, config.shots))
+    plan = plan_calibration(config, folder, advised_split(folder, SplitOptions(config.seed, *fractions, config.shots)))
+    split = plan.split
     if isinstance(rule, VolumePreprocessing):
         require_readable(folder, rule)
     else:
@@ -76,6 +79,7 @@ def load_training_data(config: TrainingConfig, backbone: Backbone) -> TrainingDa
         torch.tensor([sample.label for sample in train]),
         TrainingImages(read_pixels(folder, validation, rule), Augmentation(), rule),
         torch.tensor([sample.label for sample in validation], dtype=torch.int64),
+        plan,
     )
 
 

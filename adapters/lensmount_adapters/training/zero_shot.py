@@ -63,7 +63,9 @@ def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
     Of the config, only the prompts, the images and their split matter. No label is used, not even for the temperature.
     Raises DatasetError, TrainingError, BackboneError.
     """
-    untrained = replace(config, method="head", shots=None, epochs=1, precision=FLOAT32, cache_trunk="off")
+    untrained = replace(
+        config, method="head", shots=None, epochs=1, precision=FLOAT32, cache_trunk="off", calibration="off"
+    )
     dtype = FILE_DTYPES[config.file_dtype]
     with on_threads(config.threads), isolated_random_state():
         data = load_training_data(untrained, backbone)

@@ -50,6 +50,12 @@ class JobOptions(TypedDict, total=False):
     auto: bool | None  # search rank and targets
     max_file_bytes: int | None  # for the search
     max_seconds: float | None  # for the search
+    calibration: Literal["auto", "part", "cross", "off"] | None  # which images measure what the file promises
+    coverage: float | None  # how often a set of labels holds the right one
+    accept_accuracy: float | None  # how often an accepted answer is right
+    positive: str | None  # the label of sensitivity or specificity
+    sensitivity: float | None  # share of positive images found
+    specificity: float | None  # share of the others left alone
     file_dtype: Literal["float16", "bfloat16", "float32"] | None
     license: str | None
     description: str | None

@@ -11,7 +11,7 @@ from lensmount_client._types.results import AdapterId
 
 ENDED = ("succeeded", "failed", "cancelled")
 STATES = ("queued", "running", *ENDED)
-TRAINING = ("searching", "caching", "training")  # phases with epochs and steps
+TRAINING = ("searching", "caching", "training", "calibrating")  # phases with epochs and steps
 AFTER_TRAINING = ("judging", "reporting", "publishing")
 PHASES = (*TRAINING, *AFTER_TRAINING)  # of a running job, in order; a newer server may have others
 

@@ -197,6 +197,22 @@ OPTIONS = (
            help="Largest adapter file that --auto may choose."),
     Option("max_seconds", "float", "Search (--auto)", unset="no limit", above=0, job_maximum=604800,
            help="Time limit for --auto's trials in seconds. A trial that has started is finished."),
+    Option("calibration", "str", "Trust", default="auto", choices=("auto", "part", "cross", "off"),
+           help="Which images measure how far the answers can be relied on: part (15 % of the training images, "
+                "kept apart), cross (the training images, scored by four more runs, each without a fourth of "
+                "them), off, or auto (part from 40 such images of each class on; otherwise cross from 19 "
+                "training images in 4 groups on)."),
+    Option("coverage", "float", "Trust", default=0.95, minimum=0.5, below=1,
+           help="How often the set of labels of an answer holds the right one."),
+    Option("accept_accuracy", "float", "Trust", default=0.99, minimum=0.5, below=1,
+           help="How often an accepted answer is right; the others are called uncertain."),
+    Option("positive", "str", "Trust", unset="none", longest=256,
+           help="The label for which --sensitivity or --specificity is promised."),
+    Option("sensitivity", "float", "Trust", unset="none", above=0, below=1,
+           help="The share of --positive images to be found, e.g. 0.98: sets the threshold of its score."),
+    Option("specificity", "float", "Trust", unset="none", above=0, below=1,
+           help="The share of the other images to be left alone, e.g. 0.98: sets the threshold of the score of "
+                "--positive."),
     Option("file_dtype", "str", "Publishing", default="float16", choices=("float16", "bfloat16", "float32"),
            aliases=(("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")),
            help="Number format of the adapter file: float16, bfloat16 or float32."),
