@@ -73,6 +73,7 @@ SLOW = frozenset(
         "adapters/runners/test_batch.py::test_an_image_that_several_adapters_ask_for_is_in_the_batch_once",
         "adapters/runners/test_end_to_end.py",
         "adapters/runners/test_fused.py",
+        "adapters/runners/test_map_programs.py",
         "adapters/runners/test_merged.py::test_every_item_gets_the_scores_of_its_own_adapter_in_its_place",
         "adapters/runners/test_mixed.py",
         "adapters/runners/test_mixed_behind_trunk.py",

@@ -13,7 +13,7 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import ExplainError
-from lensmount_adapters.explain.cam import Cam
+from lensmount_adapters.explain.cam import Cam, activation_map
 from lensmount_adapters.explain.layercam import LayerCam
 from lensmount_adapters.explain.method import Method, carry_on
 from lensmount_adapters.explain.network import AdaptedNetwork, Network
@@ -78,6 +78,16 @@ class Explainer:
     @cached_property
     def _network(self) -> Network:
         return Network(self._backbone)
+
+
+def cam_of(adapter: Adapter, maps: Tensor, scores: Tensor, label: str | None = None) -> Explanation:
+    """The explanation "cam" from the last maps [orientations, feature_dim, rows, columns] that a runner computed.
+
+    `scores` [classes] are those of the same image. The adapter and the label were checked (`check_explainable`).
+    """
+    number = int(scores.argmax()) if label is None else adapter.manifest.labels.index(label)
+    values = activation_map(adapter, maps.to(next(adapter.head.parameters()).device), number)
+    return Explanation(adapter.manifest.labels[number], float(scores[number]), "cam", values.numpy())
 
 
 def check_explainable(manifest: Manifest, label: str | None = None) -> None:

@@ -18,7 +18,8 @@ from lensmount_adapters.adapter.adapter import ORIENTATIONS, Adapter
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError, ExplainError
-from lensmount_adapters.explain.pooled_maps import PooledMaps, find_maps
+from lensmount_adapters.graph.pooled_maps import PooledMaps, find_maps
+from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import orient
 
 
@@ -39,12 +40,13 @@ class Network:
     def maps(self) -> PooledMaps:
         """Where the backbone's maps are. Raises ExplainError if it does not average its last map."""
         try:
-            return find_maps(self.module, self.backbone)
+            segments = Segments(self.module)
         except BackboneError as error:
             raise ExplainError(
                 f"found {self.backbone.name}, which cannot be traced, expected a network with a last map. "
                 "Fix: method=occlusion, which works with every backbone"
             ) from error
+        return find_maps(segments, self.backbone)
 
     def with_adapter(self, adapter: Adapter) -> AdaptedNetwork:
         """The network that answers for this adapter. Its merged weights are kept as long as the result is."""

@@ -47,6 +47,9 @@ more, so a reader needs no lock: it keeps the one that it got.
 | `FusedBranch._recent`, `._batches_without_newcomer` | all | its own `_lock` |
 | `.group`, `.cost`, `._fused_timings`, `._declined_since_measured` | engine | the engine's thread |
 | `FusedGroup._slots` | engine | the engine's thread |
+| `MapPrograms._branches` | all | `_making` to write; replaced |
+| `MapPrograms._found` | requests | `_making` |
+| `MapBranch.nbytes` | requests | one number, a guess for the next program |
 | `Batch`, `Offer` | engine | the engine's thread, for one batch |
 | `EndToEndPrograms._nbytes` | engine reads, background writes | the background thread; one dict operation |
 | `Clones._clones` (backbone/pristine.py) | all | its own `_lock`, held until a new clone is checked; `kept` is a copy |

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -33,8 +33,8 @@ class BatchScores:
 
     `pooled` has for each item the vector [channels] that its adapter compares to tell an unfamiliar image
     (graph/pooling.py), of the image in its first orientation; None if the adapter has no statistics for this cut.
-    `modes` counts images by how their branch was computed: "hot", "merged", "mixed", or "whole" (trunk and branch in
-    one program). `switches` counts merges.
+    `modes` counts images by how their branch was computed: "hot", "merged", "mixed", "maps", or "whole" (trunk and
+    branch in one program). `switches` counts merges. `maps` are those of `GivesMaps`.
     """
 
     scores: list[Tensor]
@@ -42,6 +42,7 @@ class BatchScores:
     forward_s: float = 0.0
     switches: int = 0
     modes: dict[str, int] = field(default_factory=dict)
+    maps: list[Tensor] = field(default_factory=list)
     pooled: list[Tensor | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -108,6 +109,25 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Stop, and leave the backbone as it was at start."""
+        ...
+
+
+@runtime_checkable
+class GivesMaps(Protocol):
+    """A runner that computes the last maps next to the scores, at the cost of the scores alone."""
+
+    def prepare_maps(self, adapter: Adapter) -> bool:
+        """Make what the adapter's maps need; safe from any thread. Returns False if this runner cannot give them.
+
+        Raises ExplainError if the features of the backbone are not the mean of a map.
+        """
+        ...
+
+    def maps(self, items: Sequence[Item]) -> BatchScores:
+        """Scores, and in `maps` the last maps [orientations, feature_dim, rows, columns] of each item, float32.
+
+        The adapters were prepared. Called as `scores` is.
+        """
         ...
 
 

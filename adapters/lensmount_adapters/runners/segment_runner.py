@@ -31,6 +31,7 @@ from lensmount_adapters.runners.costs import CostBook, mixed_groups
 from lensmount_adapters.runners.end_to_end import end_to_end
 from lensmount_adapters.runners.fused import fused_groups
 from lensmount_adapters.runners.hot_programs import HotPrograms
+from lensmount_adapters.runners.map_programs import MapPrograms
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.mixed_program import Mixable
 from lensmount_adapters.runners.runner import BatchScores, Item
@@ -90,6 +91,7 @@ class SegmentRunner:
         self.shortcuts: Mapping[str, Shortcut] = {name: shortcut for name, shortcut in made.items() if shortcut}
         self._segments = Segments(backbone.module)
         self._splits: Mapping[int | None, SplitBackbone] = {}  # by cut
+        self._map_programs = MapPrograms(backbone, executor, self._segments, self.programs)
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
         self._in_place: MergedRunner | None = None  # made when first needed
         self._noting = threading.Lock()  # of entries in `_ready`
@@ -138,12 +140,35 @@ class SegmentRunner:
         outcome.forward_s = time.perf_counter() - started - outcome.swap_s
         return outcome
 
+    def prepare_maps(self, adapter: Adapter) -> bool:
+        ready = self._ready_for(adapter)
+        if ready is None:
+            return False
+        cut = next(cut for cut, split in self._splits.items() if split is ready.split)
+        return self._map_programs.prepare(adapter, cut, ready.split)
+
+    def maps(self, items: Sequence[Item]) -> BatchScores:
+        outcome = BatchScores([torch.empty(0)] * len(items), maps=[torch.empty(0)] * len(items))
+        started = time.perf_counter()
+        for split, group in self._groups(items):
+            images, shares = shares_of(items, group, self._mixable)
+            batch = Batch(split, images, shares, self.programs)
+            for share in shares:
+                maps = self._map_programs.run(share.adapter, split, take(batch.activations(), share.rows))
+                self._finish(ShareFeatures(share, maps.mean((2, 3)), "maps"), outcome)
+                by_turn = maps.cpu().view(-1, len(share.items), *maps.shape[1:])  # [orientations, N, feature_dim, h, w]
+                for number, item in enumerate(share.items):
+                    outcome.maps[item] = by_turn[:, number].clone()
+        outcome.forward_s = time.perf_counter() - started
+        return outcome
+
     def rest(self) -> None:
         """Does nothing: no adapter is ever mounted on the backbone itself."""
 
     def changed(self) -> list[str]:
         """Names of backbone tensors, folded ones and those of the copy to merge in that differ from the start."""
         folded = [f"{name} (folded)" for split in self._splits.values() for name in split.changed()]
+        folded += [f"{name} (folded, maps)" for name in self._map_programs.changed()]
         copied = [] if self._in_place is None else [f"{name} (copy)" for name in self._in_place.changed()]
         return self._backbone.changed() + folded + copied
 

@@ -48,7 +48,7 @@ class SplitBackbone:
         self._book = book or CostBook()
         self._max_batch = max_batch
         self._device = backbone.device
-        self._key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
+        self.key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
         images = backbone.zeros(2)
         self.trunk: Program | None = None
         self._shapes: nn.Module | None = None  # the trunk on the meta device: it computes shapes only
@@ -56,15 +56,15 @@ class SplitBackbone:
         if halves.trunk is not None:
             trunk = frozen(halves.trunk)
             self._shapes = copy.deepcopy(trunk).to("meta")
-            self.trunk = executor.compile(trunk, (images,), (), f"{self._key}-trunk").bind((), [images.shape])
+            self.trunk = executor.compile(trunk, (images,), (), f"{self.key}-trunk").bind((), [images.shape])
         self._functional = functional_branch(halves.branch, backbone)
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
-        self._example = self.activations(images)
-        self.pooling = pooling_of(backbone, self._example)
+        self.example = self.activations(images)
+        self.pooling = pooling_of(backbone, self.example)
         self.space = space_of(backbone, halves.at) if self.trunk is not None else None
         self._branch: Compiled = executor.compile(
-            self._functional.module, (self._example,), self._functional.base, f"{self._key}-branch"
+            self._functional.module, (self.example,), self._functional.base, f"{self.key}-branch"
         )
         self._buffers: dict[str, Tensor] = {}
         self._weights: list[Tensor] = list(self._functional.base)
@@ -167,9 +167,9 @@ class SplitBackbone:
         per_sample = self._executor.name != "openvino"  # runners/mixed.py says why
         built = mixed(self._functional, layout, self._max_batch, rank, per_sample=per_sample)
         name = f"{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}-{rank}-{self._max_batch}"
-        inputs, idle = (self._example, built.mask([0] * len(self._example))), built.pack([])
-        compiled = self._executor.compile(built.module, inputs, idle, f"{self._key}-{name}")
-        program = MixedProgram(built, compiled, self._example.shape)
+        inputs, idle = (self.example, built.mask([0] * len(self.example))), built.pack([])
+        compiled = self._executor.compile(built.module, inputs, idle, f"{self.key}-{name}")
+        program = MixedProgram(built, compiled, self.example.shape)
         line = self._line(f"mixed {name}", lambda x: program.run(x, [0] * len(x), idle))
         with self._lock:
             self._mixed = program
@@ -258,13 +258,13 @@ class SplitBackbone:
         """Seconds of the branch, for images of the backbone's own size."""
 
         def measure() -> LinearCost:
-            one = self._example[:1].contiguous()
+            one = self.example[:1].contiguous()
             count = min(MEASURED_IMAGES, max(2, self._max_batch))
-            many = self._example[:1].expand(count, *self._example.shape[1:]).contiguous()
+            many = self.example[:1].expand(count, *self.example.shape[1:]).contiguous()
             seconds_one, seconds_many = (seconds_of(partial(work, x), wait=self._wait) for x in (one, many))
             return LinearCost.through(seconds_one, seconds_many, count)
 
-        return self._book.line(f"{self._key}: {way}", measure)
+        return self._book.line(f"{self.key}: {way}", measure)
 
 
 def _nearer(before: float, seen: float) -> float:

@@ -8,7 +8,7 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 
 | attribute | threads | lock or owner |
 |---|---|---|
-| `Engine.runner`: `scores`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
+| `Engine.runner`: `scores`, `maps`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
 | `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
 | `Scheduler`: lanes, counts, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
 | `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
@@ -36,7 +36,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Self
@@ -48,23 +48,29 @@ from torch import Tensor
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
-from lensmount_adapters.runners.runner import BatchScores, Runner, by_adapter
+from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 from lensmount_service.errors import Unavailable
 from lensmount_service.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
+MAPS = "maps"  # the group of images that are queued for their maps
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The scores [classes] of one image, and how long each step took."""
+    """The scores [classes] of one image, and how long each step took.
+
+    `maps` [orientations, feature_dim, rows, columns] are the last maps, for images that were queued for them.
+    """
 
     scores: Tensor
     queue_s: float
     swap_s: float
     forward_s: float
     batch_size: int
+    maps: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,12 @@ class Engine:
         self._scheduler.submit(items)
         return [item.future for item in items]
 
+    def submit_for_maps(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
+        """Like `submit`, for an adapter whose maps the runner prepared (`GivesMaps`). Batches have such images only."""
+        item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, group=MAPS)
+        self._scheduler.submit([item])
+        return item.future
+
     def check_room(self) -> None:
         """Raises QueueFull early, before a body is read and decoded in vain."""
         self._scheduler.check_room()
@@ -178,7 +190,7 @@ class Engine:
         """A batch that fails is run again one adapter at a time, so that a faulty adapter does not fail the others."""
         started = time.perf_counter()
         try:
-            outcome = self.runner.scores(batch)
+            outcome = self._outcome(batch)
         except Exception as error:  # the loop's boundary: the engine must outlive any batch
             groups = by_adapter(batch)
             if len(groups) > 1:
@@ -188,11 +200,12 @@ class Engine:
                 self._fail(batch, error)
             return
         self._observe(outcome, len(batch))
-        for item, scores in zip(batch, outcome.scores, strict=True):
+        every_map: Sequence[Tensor | None] = outcome.maps or [None] * len(batch)
+        for item, scores, maps in zip(batch, outcome.scores, every_map, strict=True):
             queue_s = started - item.accepted_at
             self._metrics.queue_seconds.observe(queue_s)
             if torch.isfinite(scores).all():
-                item.future.set_result(Answer(scores, queue_s, outcome.swap_s, outcome.forward_s, len(batch)))
+                item.future.set_result(Answer(scores, queue_s, outcome.swap_s, outcome.forward_s, len(batch), maps))
             else:
                 item.future.set_exception(
                     Unavailable(
@@ -201,6 +214,12 @@ class Engine:
                         code="output_not_finite",
                     )
                 )
+
+    def _outcome(self, batch: list[QueuedImage[Answer]]) -> BatchScores:
+        if batch[0].group != MAPS:
+            return self.runner.scores(batch)
+        assert isinstance(self.runner, GivesMaps)  # it prepared these adapters
+        return self.runner.maps(batch)
 
     def _observe(self, outcome: BatchScores, images: int) -> None:
         self._metrics.batch_size.observe(images)

@@ -8,20 +8,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
+from weakref import WeakSet
 
 import numpy as np
 import structlog
 from fastapi import APIRouter, Query, Request, Response
 from torch import Tensor
 
+from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.errors import LensmountError
-from lensmount_adapters.explain.explainer import Explainer, Explanation, check_explainable
+from lensmount_adapters.explain.explainer import Explainer, Explanation, cam_of, check_explainable
 from lensmount_adapters.explain.overlay import overlay
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, shown_box
 from lensmount_adapters.inputs.prepare import InputLimits, prepare
 from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable
 from lensmount_service.routes.context import AppContext
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
@@ -90,7 +94,8 @@ def explain_router(context: AppContext) -> APIRouter:
         With `Accept: image/png`, the response is the image with the values over it, from clear through yellow to red;
         the header `Lensmount-Explanation` has the method, grid, score and label.
 
-        Explanations give way to predictions: they are computed one after the other, and only a few may wait.
+        A `cam` is computed like a prediction. The others give way to predictions: they are computed one after the
+        other, and only a few may wait.
         """
         return await explanations.explain(request, Question(adapter, label, method), timeout_s)
 
@@ -120,6 +125,7 @@ class Explanations:
         self._context = context
         self._limits = ImageLimits(context.settings.max_image_bytes, context.settings.max_pixels)
         self._explainer = Explainer(context.engine.backbone)
+        self._with_maps: WeakSet[Adapter] = WeakSet()  # those that the runner prepared
 
     async def explain(self, request: Request, question: Question, timeout_s: float) -> Response:
         counter = self._context.metrics.explanations
@@ -140,10 +146,11 @@ class Explanations:
         assert isinstance(rule, Preprocessing)  # adapters for volumes were refused
         form = negotiate(request.headers.get("accept"), [JSON, PNG], "an explanation is a grid or an image")
         data = await self._read(request)
+        expires_at = time.perf_counter() + timeout_s
         async with deadline(request, timeout_s):
             decoded = await _in(self._context.decoders, lambda: self._decode(data, rule))
             began = time.perf_counter()
-            found = await self._compute(snapshot, decoded.image, question)
+            found = await self._compute(snapshot, decoded.image, question, expires_at)
             explain_s = time.perf_counter() - began
             if form == PNG:
                 png = await _in(
@@ -182,7 +189,40 @@ class Explanations:
         assert prepared.size is not None  # it is an image
         return _Decoded(prepared.inputs[rule], prepared.size, time.perf_counter() - started)
 
-    async def _compute(self, snapshot: Snapshot, image: Tensor, question: Question) -> Explanation:
+    async def _compute(self, snapshot: Snapshot, image: Tensor, question: Question, expires_at: float) -> Explanation:
+        """A class activation map is computed like a prediction, if the engine's runner gives maps."""
+        if question.method == "cam" and await self._prepare_maps(snapshot.adapter):
+            found = await self._cam(snapshot.adapter, image, question.label, expires_at)
+        else:
+            found = await self._in_turn(snapshot, image, question)
+        if not (np.isfinite(found.values).all() and np.isfinite(found.score)):
+            raise Unavailable(
+                f"{snapshot.version.name}: the explanation of this image is not finite. "
+                "Fix: check the adapter, or serve in float32",
+                code="output_not_finite",
+            )
+        return found
+
+    async def _prepare_maps(self, adapter: Adapter) -> bool:
+        """Whether the engine can compute the adapter's maps. The first request waits until its program is made."""
+        runner = self._context.engine.runner
+        if adapter in self._with_maps or not isinstance(runner, GivesMaps):
+            return adapter in self._with_maps
+        prepared = await asyncio.to_thread(runner.prepare_maps, adapter)
+        if prepared:
+            self._with_maps.add(adapter)
+        return prepared
+
+    async def _cam(self, adapter: Adapter, image: Tensor, label: str | None, expires_at: float) -> Explanation:
+        queued = self._context.engine.submit_for_maps(adapter, image, expires_at)
+        try:
+            answer = await asyncio.wrap_future(queued)
+        finally:
+            queued.cancel()  # if it is still queued after a timeout or a disconnect
+        assert answer.maps is not None  # the engine was asked for them
+        return await _in(self._context.decoders, partial(cam_of, adapter, answer.maps, answer.scores, label))
+
+    async def _in_turn(self, snapshot: Snapshot, image: Tensor, question: Question) -> Explanation:
         """One explanation at a time. The work stops soon after the request is given up."""
         given_up = threading.Event()
 
@@ -205,16 +245,9 @@ class Explanations:
                 ) from error
 
         try:
-            found = await self._context.explanations.run(work)
+            return await self._context.explanations.run(work)
         finally:
             given_up.set()
-        if not (np.isfinite(found.values).all() and np.isfinite(found.score)):
-            raise Unavailable(
-                f"{snapshot.version.name}: the explanation of this image is not finite. "
-                "Fix: check the adapter, or serve in float32",
-                code="output_not_finite",
-            )
-        return found
 
     def _answer(
         self,

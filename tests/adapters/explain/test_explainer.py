@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, admit, explain, load_backbone
 from lensmount_adapters.errors import ExplainError
-from lensmount_adapters.explain.explainer import Explainer
+from lensmount_adapters.explain.explainer import Explainer, cam_of
 
 if TYPE_CHECKING:
     from tests.adapters.explain.conftest import DrawExplained, PlainNetwork
@@ -82,3 +82,19 @@ def test_the_example_in_the_docstring_of_the_package_works(draw_adapter: Callabl
 
     assert len(example.examples) >= 8
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_the_maps_of_a_runner_give_the_same_explanation(
+    resnet: Backbone, draw_explained: DrawExplained, plain_network: PlainNetwork, image: Tensor
+) -> None:
+    adapter = draw_explained(resnet)
+    module = plain_network(resnet, adapter)
+    with torch.inference_mode():
+        maps = module.get_submodule("0").forward_features(image[None])  # type: ignore[operator]  # timm's method
+        scores = module(image[None]).softmax(1)[0]
+
+    found, expected = cam_of(adapter, maps, scores), Explainer(resnet).explain(adapter, image)
+
+    assert (found.label, found.method) == (expected.label, expected.method)
+    assert found.score == pytest.approx(expected.score, abs=1e-5)
+    assert abs(found.values - expected.values).max() <= 1e-4 * abs(expected.values).max()

@@ -294,3 +294,19 @@ def test_the_sdk_draws_what_the_server_draws(shared_client: TestClient, make_png
 def test_the_client_knows_the_methods_of_the_server() -> None:
     assert set(METHODS_OF_CLIENT) == METHODS.keys()
     assert METHODS_OF_CLIENT[0] == next(iter(METHODS)) == "cam"
+
+
+def test_class_activation_maps_are_batched_like_predictions_and_wait_behind_no_explanation(
+    client: TestClient, make_png: MakePng, held: threading.Event
+) -> None:
+    slow = threading.Thread(
+        target=lambda: client.post("/explain?adapter=cells&method=occlusion&timeout=50", content=make_png())
+    )
+    slow.start()
+
+    answers = [client.post(f"/explain?adapter={name}", content=make_png()) for name in ("cells", "tiles", "cells")]
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert 'lensmount_images_total{mode="maps"} 3.0' in client.get("/metrics").text
+    held.set()
+    slow.join(60)

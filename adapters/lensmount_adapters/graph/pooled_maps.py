@@ -25,14 +25,13 @@ class PooledMaps:
     grid: tuple[int, int]
 
 
-def find_maps(module: nn.Module, backbone: Backbone) -> PooledMaps:
-    """The maps of `module`, a network of this backbone's architecture.
+def find_maps(segments: Segments, backbone: Backbone) -> PooledMaps:
+    """The maps of a network of this backbone's architecture.
 
     The last map is the last place where one map [N, feature_dim, rows, columns] is all that the rest of the network
     reads, and the rest is its mean over rows and columns. Raises ExplainError if there is none, as in a vision
-    transformer, and BackboneError if the module cannot be traced.
+    transformer.
     """
-    segments = Segments(module)
     probe = backbone.zeros(1).to(backbone.dtype)
     shapes = {cut: shape for cut, shape in segments.shapes(probe).items() if len(shape) == 4}
     for cut in sorted(shapes, reverse=True):

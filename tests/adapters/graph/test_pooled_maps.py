@@ -9,14 +9,15 @@ import torch
 
 from lensmount_adapters import load_backbone
 from lensmount_adapters.errors import ExplainError
-from lensmount_adapters.explain.pooled_maps import find_maps
+from lensmount_adapters.graph.pooled_maps import find_maps
+from lensmount_adapters.graph.segments import Segments
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "test_efficientnet", "test_resnet"])
 def test_the_mean_of_the_last_map_is_the_features(name: str) -> None:
     backbone = load_backbone(name, "random:0")
     images = torch.randn(2, *backbone.preprocessing.input_shape)
-    maps = find_maps(backbone.module, backbone)
+    maps = find_maps(Segments(backbone.module), backbone)
     with torch.no_grad():
         last, finer = maps.to_last(images), maps.to_finer(images)
         features = maps.from_finer(finer)
@@ -32,7 +33,7 @@ def test_a_network_that_does_not_average_its_last_map_is_refused_with_a_method_t
     backbone = load_backbone(name, "random:0")
 
     with pytest.raises(ExplainError, match=re.escape(name)) as caught:
-        find_maps(backbone.module, backbone)
+        find_maps(Segments(backbone.module), backbone)
 
     assert "Fix: method=occlusion" in str(caught.value)
     assert caught.value.code == "explanation_not_possible"

@@ -1,0 +1,119 @@
+"""The maps of a runner are those of timm's own network with the adapter mounted, in every executor and any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
+from lensmount_adapters.errors import ExplainError
+from lensmount_adapters.inputs.images import orient
+from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.runners.map_programs import MapsOf
+from lensmount_adapters.runners.runner import GivesMaps
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+
+Make = Callable[..., SegmentRunner]
+Ask = Callable[..., list[Any]]
+BOUNDS = {"eager float32": 1e-4, "openvino float32": 1e-4, "openvino bfloat16": 0.05}
+EXECUTORS = list(BOUNDS)
+
+
+@pytest.fixture
+def make(backbone: Backbone, executor_of: Callable[..., Executor]) -> Iterator[Make]:
+    runners: list[SegmentRunner] = []
+
+    def make(name: str = "eager float32", own: Backbone | None = None, **options: Any) -> SegmentRunner:
+        runners.append(SegmentRunner(own or backbone, executor_of(name), max_batch=8, **options))
+        return runners[-1]
+
+    yield make
+    for runner in runners:
+        runner.close()
+
+
+def maps_of(backbone: Backbone, adapter: Adapter, image: Tensor, turns: tuple[int, ...] = (0,)) -> Tensor:
+    """The last maps [orientations, features, rows, columns], by timm's `forward_features`."""
+    twin = backbone.twin()
+    ExactSwapper(twin).mount(adapter)
+    with torch.inference_mode():
+        images = torch.stack([orient(image, turn) for turn in turns])
+        maps: Tensor = twin.module.forward_features(images)  # type: ignore[operator]  # timm's method
+    return maps
+
+
+def check(found: Tensor, expected: Tensor, bound: float) -> None:
+    assert found.shape == expected.shape
+    assert found.dtype is torch.float32
+    assert float((found - expected).abs().max()) <= bound * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("hot_bytes", [2**29, 0])
+def test_maps_and_scores_of_a_batch_are_those_of_each_image_alone(
+    name: str, hot_bytes: int, make: Make, backbone: Backbone, adapters: list[Adapter], questions: Ask
+) -> None:
+    runner = make(name, hot_bytes=hot_bytes)
+    chosen = [adapters[number] for number in (0, 1, 4, 5)]  # three cuts
+    assert isinstance(runner, GivesMaps)
+    assert all(runner.prepare_maps(adapter) for adapter in chosen)
+    asked = questions(chosen, 7)
+
+    outcome = runner.maps(asked)
+
+    assert outcome.modes == {"maps": 7}
+    for each, scores, maps in zip(asked, outcome.scores, outcome.maps, strict=True):
+        expected = maps_of(backbone, each.adapter, each.image)
+        check(maps, expected, BOUNDS[name])
+        check(scores, each.adapter.scores(expected.mean((2, 3)))[0], BOUNDS[name])
+    assert runner.changed() == []
+
+
+def test_maps_of_several_orientations_come_in_their_order(
+    make: Make, backbone: Backbone, draw_adapter: Callable[..., Any], questions: Ask
+) -> None:
+    parts = draw_adapter(backbone, seed=61, modules=r"layer4.*")
+    parts.manifest["preprocessing"]["orientations"] = 4
+    adapter = admit(parts.dump(), backbone)
+    runner = make()
+    assert runner.prepare_maps(adapter)
+    asked = questions([adapter], 3)
+
+    for each, maps in zip(asked, runner.maps(asked).maps, strict=True):
+        check(maps, maps_of(backbone, adapter, each.image, (0, 1, 2, 3)), 1e-4)
+
+
+def test_an_adapter_without_a_layer_before_the_last_map_gets_no_program(make: Make, adapters: list[Adapter]) -> None:
+    assert adapters[6].manifest.method == "head"
+    assert not make().prepare_maps(adapters[6])
+
+
+def test_a_network_that_does_not_average_a_map_is_refused(make: Make, draw_adapter: Callable[..., Any]) -> None:
+    vit = load_backbone("test_vit", "random:0")
+    adapter = admit(draw_adapter(vit, modules=r"blocks\.1.*").dump(), vit)
+
+    with pytest.raises(ExplainError, match="Fix: method=occlusion"):
+        make(own=vit).prepare_maps(adapter)
+
+
+def test_a_program_that_was_evicted_is_made_again_and_one_that_was_forgotten_is_gone(
+    make: Make, backbone: Backbone, adapters: list[Adapter], questions: Ask
+) -> None:
+    runner = make()
+    assert runner.prepare_maps(adapters[0])
+    kept = MapsOf(adapters[0].digest)
+    assert kept in runner.programs.cache
+    runner.programs.cache.drop(kept)
+    asked = questions(adapters[:1], 4)
+
+    for _ in range(2):
+        check(runner.maps(asked).maps[0], maps_of(backbone, adapters[0], asked[0].image), 1e-4)
+        runner.settle()
+    assert kept in runner.programs.cache
+
+    runner.forget(adapters[0].digest)
+    assert kept not in runner.programs.cache
