@@ -42,17 +42,28 @@ export async function predict(file, adapters, signal) {
   return body.results ?? [body];
 }
 
-async function ask(path, { headers = {}, ...options }) {
+/** The file with what speaks for `label` in colour, as an image, and the method and grid of the explanation. */
+export async function explain(file, adapter, label, method) {
+  const query = new URLSearchParams({ adapter, label, method });
+  const headers = { "Content-Type": file.type || "application/octet-stream", Accept: "image/png" };
+  return ask(`explain?${query}`, { method: "POST", body: file, headers }, async (response) => {
+    const about = response.headers.get("Lensmount-Explanation") ?? "";
+    return { image: await response.blob(), grid: /grid=(\d+)x(\d+)/.exec(about)?.slice(1) ?? [] };
+  });
+}
+
+/** The JSON at `path`, or what `read` makes of a response without an error. */
+async function ask(path, { headers = {}, ...options }, read = (response) => response.json()) {
   const value = token.get();
   const all = { Accept: "application/json", ...headers, ...(value && { Authorization: `Bearer ${value}` }) };
   let response, body;
   try {
     response = await fetch(path, { ...options, headers: all });
-    body = await response.json();
+    body = await (response.ok ? read(response) : response.json());
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const detail = response
-      ? `found a response with status ${response.status} that is not JSON, expected one from a Lensmount server`
+      ? `found a response with status ${response.status} that cannot be read, expected one from a Lensmount server`
       : "the server cannot be reached, or the file cannot be read. Fix: check that both still exist";
     throw new Problem({ detail, status: response?.status ?? 0 });
   }

@@ -2,6 +2,7 @@
 
 import { Problem, asProblem, predict } from "./api.js";
 import { element, problemBox } from "./element.js";
+import { whyPart } from "./explanation.js";
 import { colourOf, paint } from "./masks.js";
 
 const FIRST = 5; // labels shown at once; the others unfold
@@ -91,11 +92,17 @@ export class ImageCard {
     return element("section", { ariaLabel: `${adapter.name}, version ${adapter.version}` }, [
       element("h4", {}, [adapter.name, element("span", { className: "quiet", textContent: ` version ${adapter.version}` })]),
       ...rows,
+      ...(segmentation || /-3d\d*$/.test(result.backbone.name) ? [] : [this.why(result)]),
       element("p", { className: "quiet" }, [
         element("code", { title: adapter.digest, textContent: adapter.digest.slice(0, "sha256:".length + 12) }),
         ` · ${spent}`,
       ]),
     ]);
+  }
+
+  /** Why the first label: for exactly the version that answered. */
+  why({ adapter, predictions }) {
+    return whyPart(this.file, `${adapter.name}@${adapter.digest}`, predictions[0].label);
   }
 
   /** One row per label: a checkbox that shows its mask, its colour, its share of the image, area and count. */

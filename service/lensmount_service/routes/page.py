@@ -17,6 +17,7 @@ FILES = {
     "/page/adapters.js": ("adapters.js", "text/javascript; charset=utf-8"),
     "/page/datasets.js": ("datasets.js", "text/javascript; charset=utf-8"),
     "/page/image_card.js": ("image_card.js", "text/javascript; charset=utf-8"),
+    "/page/explanation.js": ("explanation.js", "text/javascript; charset=utf-8"),
     "/page/masks.js": ("masks.js", "text/javascript; charset=utf-8"),
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
 }
