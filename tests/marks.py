@@ -128,6 +128,8 @@ SLOW = frozenset(
         "service/routes/test_jobs_of_workers.py",
         "service/routes/test_page.py",
         "service/routes/test_predict.py",
+        "service/review/test_run.py",
+        "service/routes/test_reviews.py",
         "service/store/test_catalog.py",
         "service/store/test_datasets.py::test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible",
         "service/store/test_exports.py",

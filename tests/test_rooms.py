@@ -63,9 +63,10 @@ MAY_IMPORT = {
         "_types": "",
     },
     "lensmount_service": {
-        "routes": "engine jobs store web settings",
+        "routes": "engine jobs review store web settings",
         "web": "jobs store",
         "engine": "",
+        "review": "",
         "worker": "jobs store",
         "jobs": "store",
         "store": "",

@@ -16,7 +16,8 @@ from lensmount_service.errors import ServiceError
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
-from lensmount_service.routes import adapters, datasets, health, imports, jobs
+from lensmount_service.review.queue import ReviewQueue
+from lensmount_service.routes import adapters, datasets, health, imports, jobs, reviews
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
@@ -38,6 +39,7 @@ OPEN_PATHS = frozenset(
 
 MAX_EXPLANATIONS = 8  # that wait, the one in progress included
 MAX_SEARCHES = 16  # jobs with an expression for groups that wait for a search, those in progress included
+MAX_THUMBNAILS = 256  # images of datasets that wait to be read, for pages that show a review
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
 DESCRIPTION = """One frozen backbone stays resident; small adapters are switched on and off with bit-exact results.
@@ -53,13 +55,27 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     exports = Exports(settings.state / "exports", catalog, settings.export_bytes)
     searches = BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES)
     explanations = BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True)
+    queue = ReviewQueue(settings.state / "reviews")
+    thumbnails = BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS)
     context = AppContext(
-        engine, catalog, metrics, settings, training, exports, decoders, admissions, searches, explanations
+        engine,
+        catalog,
+        metrics,
+        settings,
+        training,
+        exports,
+        decoders,
+        admissions,
+        searches,
+        explanations,
+        queue,
+        thumbnails,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with engine:
+            await asyncio.to_thread(lambda: queue.remove_orphans(training.datasets.digests()))
             reaping = asyncio.create_task(_reap(training.jobs))
             warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
             yield
@@ -73,6 +89,8 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
         admissions.shutdown(cancel_futures=True)
         searches.close()
         explanations.close()
+        thumbnails.close()
+        await asyncio.to_thread(queue.close)
 
     app = FastAPI(
         title="Lensmount",
@@ -88,7 +106,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     app.state.context = context
     app.include_router(predict_router(context))
     app.include_router(explain_router(context))
-    for routes in (adapters, imports, datasets, jobs, health):
+    for routes in (adapters, imports, datasets, reviews, jobs, health):
         app.include_router(routes.router)
     app.include_router(docs_router())
     app.include_router(page_router())

@@ -91,7 +91,7 @@ class SplitBackbone:
     @functools.cached_property
     def pooling_program(self) -> Program:
         """The pooling as a program, to be joined with others. Only the background thread needs it."""
-        return self._executor.compile(self.pooling.traced(), (self._example,), (), f"{self._key}-pooling").bind(())
+        return self._executor.compile(self.pooling.traced(), (self.example,), (), f"{self.key}-pooling").bind(())
 
     # one adapter's merged weights
 

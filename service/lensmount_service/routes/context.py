@@ -15,6 +15,7 @@ from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.settings import Settings
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
@@ -40,7 +41,8 @@ class AppContext:
 
     `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
     other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
-    computes one after the other, and gives way to predictions.
+    computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
+    them does not keep predictions from the decoders.
     """
 
     engine: Engine
@@ -53,6 +55,8 @@ class AppContext:
     admissions: Executor
     searches: BoundedPool
     explanations: BoundedPool
+    reviews: ReviewQueue
+    thumbnails: BoundedPool
 
 
 async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread

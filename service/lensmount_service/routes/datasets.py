@@ -53,10 +53,10 @@ async def put_dataset(context: Context, name: str, request: Request, response: R
     path = await asyncio.to_thread(store.uploads.stage)
     try:
         digest = await _receive(request, path, context.settings.max_dataset_bytes)
-        dataset, created = await _admitted(context, partial(store.admit, name, path, digest))
+        dataset, created = await admitted(context, partial(store.admit, name, path, digest))
     finally:
         path.unlink(missing_ok=True)
-    return _published(dataset, created, response)
+    return published(dataset, created, response)
 
 
 @router.get("/{name}", summary="One dataset with its report")
@@ -126,11 +126,11 @@ async def put_chunk(
     if received is not None:
         response.status_code = 202
         return UploadState(received=received)
-    dataset, created = await _admitted(context, partial(store.finish, name, digest, total))
-    return _published(dataset, created, response)
+    dataset, created = await admitted(context, partial(store.finish, name, digest, total))
+    return published(dataset, created, response)
 
 
-async def _admitted(context: AppContext, admit: Callable[[], tuple[Dataset, bool]]) -> tuple[Dataset, bool]:
+async def admitted(context: AppContext, admit: Callable[[], tuple[Dataset, bool]]) -> tuple[Dataset, bool]:
     return await asyncio.get_running_loop().run_in_executor(context.admissions, admit)
 
 
@@ -175,7 +175,7 @@ def parse_content_range(header: str | None) -> tuple[int, int, int]:
     return first, last, total
 
 
-def _published(dataset: Dataset, created: bool, response: Response) -> DatasetInfo:
+def published(dataset: Dataset, created: bool, response: Response) -> DatasetInfo:
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{dataset.digest}"'
     response.headers["Location"] = f"/datasets/{dataset.name}?version={dataset.version}"

@@ -13,7 +13,6 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,54 +20,37 @@ import sqlalchemy as sa
 import structlog
 
 from lensmount_adapters.atomic import fsync_folder
-from lensmount_adapters.data.dataset import list_folder
+from lensmount_adapters.data.dataset import Listed, list_folder
 from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetArchive, DatasetLimits, write_dataset_archive
+from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.data.split_advice import SplitOptions, stated_images, too_small, why_refused
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
-from lensmount_service.errors import DatasetInUse, NotFound, RequestInvalid, Unavailable, VersionDeleted
-from lensmount_service.store.database import Database, metadata
+from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable
+from lensmount_service.store.database import Database
+from lensmount_service.store.dataset_rows import (
+    Dataset,
+    columns,
+    dataset_of,
+    dataset_table,
+    live_digests,
+    live_row,
+    not_found,
+    rows_of,
+    version_by,
+)
 from lensmount_service.store.references import require_name
-from lensmount_service.store.similar import similar_name
 from lensmount_service.store.uploads import Uploads, old_files, storage
+
+__all__ = ["Dataset", "DatasetStore", "dataset_table"]
 
 log = structlog.get_logger(__name__)
 
 InUse = Callable[[sa.Connection, str, int | None], Sequence[str]]
 
-dataset_table = sa.Table(
-    "datasets",
-    metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("digest", sa.String(71), nullable=False, index=True),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("created_at", sa.String(32), nullable=False),
-    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
-    sa.Column("images", sa.Integer, nullable=False),
-    sa.Column("classes", sa.JSON, nullable=False),
-    sa.Column("report", sa.JSON, nullable=False),
-    sa.Column("source_digest", sa.String(71), nullable=False, index=True),  # of the zip as it was sent
-    sa.Column("source_bytes", sa.BigInteger, nullable=False),
-)
-_datasets = dataset_table.c
 _MAX_SPLIT_IMAGES = 2000  # that are split while a client waits
 _OWN_ARCHIVES = ArchiveLimits(max_total_bytes=2**50)  # canonical archives were checked on arrival
 _CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """One immutable version of a dataset. `report` describes what is in it."""
-
-    name: str
-    version: int
-    digest: str
-    size_bytes: int
-    created_at: str
-    images: int
-    classes: dict[str, int]
-    report: dict[str, Any]
 
 
 class DatasetStore:
@@ -110,17 +92,42 @@ class DatasetStore:
         if published is not None:
             return published
         with storage("the datasets"):
-            source_bytes = path.stat().st_size
+            source = source_digest, path.stat().st_size
+            listed = list_folder(path, self._archive_limits, title="the archive")
+        return self._write(name, listed, source)
+
+    def edit(self, name: str, edits: Edits, version: int | None = None) -> tuple[Dataset, bool]:
+        """Publish a version with other labels or without some images. The edited version stays as it is.
+
+        Returns the new version and True, or the latest version and False if that already has this content.
+        Raises NotFound, VersionDeleted, DatasetError, StorageFull or Unavailable, and then changes nothing.
+        """
+        dataset = self.get(name, version)
+        return self._write(name, edits.applied_to(self.listed(dataset)), None)
+
+    def listed(self, dataset: Dataset) -> Listed:
+        """The images of a version, readable one by one. Raises Unavailable (`dataset_corrupt`)."""
+        try:
+            return list_folder(self.path(dataset), _OWN_ARCHIVES, title=dataset.name)
+        except (OSError, DatasetError) as error:
+            raise _corrupt(dataset) from error
+
+    def path(self, dataset: Dataset) -> Path:
+        """Where the canonical archive is, if it was not deleted."""
+        return self._path(dataset.digest)
+
+    def _write(self, name: str, listed: Listed, source: tuple[str, int] | None) -> tuple[Dataset, bool]:
+        """Write the canonical archive and publish it. `source` is the digest and size of the zip as it was sent."""
+        with storage("the datasets"):
             handle, temporary_name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
         temporary = Path(temporary_name)
         try:
             with storage("the datasets"), os.fdopen(handle, "wb") as file:
-                listed = list_folder(path, self._archive_limits, title="the archive")
                 canonical = write_dataset_archive(listed, file, self._dataset_limits, self._stop_if_closing)
                 os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 is for secrets
                 file.flush()
                 os.fsync(file.fileno())
-            return self._publish(name, _contents(canonical, source_digest, source_bytes), temporary)
+            return self._publish(name, _contents(canonical, source), temporary)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -172,32 +179,32 @@ class DatasetStore:
     def get(self, name: str, version: int | None = None, digest: str | None = None) -> Dataset:
         """The requested version, by default the latest. Raises NotFound or VersionDeleted (`dataset_gone`)."""
         with self._database.read() as connection:
-            rows = _rows(connection, name)
+            rows = rows_of(connection, name)
             if version is not None:
-                return _by(connection, name, rows, "version", version)
+                return version_by(connection, name, rows, "version", version)
             if digest is not None:
-                return _by(connection, name, rows, "digest", digest)
+                return version_by(connection, name, rows, "digest", digest)
             live = [row for row in rows if not row.deleted]
             if not live:
-                raise _not_found(connection, name)
-            return _dataset(live[-1])
+                raise not_found(connection, name)
+            return dataset_of(live[-1])
 
     def require(self, connection: sa.Connection, name: str, version: int) -> Dataset:
         """An existing version, read within the caller's transaction. Raises NotFound or VersionDeleted."""
-        return _by(connection, name, _rows(connection, name), "version", version)
+        return version_by(connection, name, rows_of(connection, name), "version", version)
 
     def entries(self) -> list[Dataset]:
         """The latest version of each dataset, by name."""
         with self._database.read() as connection:
             rows = connection.execute(
-                dataset_table.select().where(~_datasets.deleted).order_by(_datasets.name, _datasets.version)
+                dataset_table.select().where(~columns.deleted).order_by(columns.name, columns.version)
             ).all()
-        return list({row.name: _dataset(row) for row in rows}.values())
+        return list({row.name: dataset_of(row) for row in rows}.values())
 
     def open(self, dataset: Dataset) -> BinaryIO:
         """The canonical archive, which stays readable even if it is deleted. Raises Unavailable (`dataset_corrupt`)."""
         try:
-            file = self._path(dataset.digest).open("rb")
+            file = self.path(dataset).open("rb")
             if os.fstat(file.fileno()).st_size == dataset.size_bytes:
                 return file
             file.close()
@@ -216,20 +223,19 @@ class DatasetStore:
             known = [warning for warning in dataset.report["warnings"] if warning["code"] == "cannot_split"]
             return too_small(known[0]["message"]) if known and options == SplitOptions() else None
         try:
-            manifest = open_archive(self._path(dataset.digest), _OWN_ARCHIVES).read(MANIFEST)
+            manifest = open_archive(self.path(dataset), _OWN_ARCHIVES).read(MANIFEST)
         except (OSError, DatasetError) as error:
             raise _corrupt(dataset) from error
-        images, most = stated_images(manifest), _MAX_SPLIT_IMAGES
-        return why_refused(images, options, group_regex, most)
+        return why_refused(stated_images(manifest), options, group_regex, _MAX_SPLIT_IMAGES)
 
     def delete(self, name: str, version: int | None = None) -> None:
         """Delete a version, or all of them. Raises NotFound, VersionDeleted, DatasetInUse."""
         with self._database.write() as connection:
-            rows = _rows(connection, name)
+            rows = rows_of(connection, name)
             live = [row for row in rows if not row.deleted]
             if not live:
-                raise _not_found(connection, name)
-            gone = live if version is None else [_row(connection, name, rows, "version", version)]
+                raise not_found(connection, name)
+            gone = live if version is None else [live_row(connection, name, rows, "version", version)]
             if users := self._in_use(connection, name, version):
                 raise DatasetInUse(
                     f"found {len(users)} job(s) that still need it, such as {users[0]}. "
@@ -237,9 +243,7 @@ class DatasetStore:
                 )
             numbers = [row.version for row in gone]
             connection.execute(
-                dataset_table.update()
-                .where(_datasets.name == name, _datasets.version.in_(numbers))
-                .values(deleted=True)
+                dataset_table.update().where(columns.name == name, columns.version.in_(numbers)).values(deleted=True)
             )
         for digest in {row.digest for row in gone}:
             self._unlink_unless_needed(digest)
@@ -248,7 +252,7 @@ class DatasetStore:
     def digests(self) -> set[str]:
         """The digests of all live versions."""
         with self._database.read() as connection:
-            return _live_digests(connection)
+            return live_digests(connection)
 
     def orphans(self, older_than_s: float) -> list[Path]:
         """Files of no live version that were last written at least this many seconds ago."""
@@ -264,7 +268,7 @@ class DatasetStore:
         return orphans
 
     def _orphans(self, connection: sa.Connection, older_than_s: float) -> list[Path]:
-        needed = {self._path(digest) for digest in _live_digests(connection)}
+        needed = {self._path(digest) for digest in live_digests(connection)}
         old = old_files(self._folder, older_than_s) + self.uploads.old_files(older_than_s)
         return [path for path in old if path not in needed]
 
@@ -281,7 +285,7 @@ class DatasetStore:
 
     def _known(self, connection: sa.Connection, source_digest: str) -> Any | None:
         rows = connection.execute(
-            dataset_table.select().where(_datasets.source_digest == source_digest, ~_datasets.deleted)
+            dataset_table.select().where(columns.source_digest == source_digest, ~columns.deleted)
         ).all()
         for row in rows:
             path = self._path(row.digest)
@@ -299,10 +303,10 @@ class DatasetStore:
         return published
 
     def _add(self, connection: sa.Connection, name: str, contents: dict[str, Any]) -> tuple[Dataset, bool]:
-        rows = _rows(connection, name)
+        rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
         if live and live[-1].digest == contents["digest"]:
-            return _dataset(live[-1]), False
+            return dataset_of(live[-1]), False
         values = {"name": name, "version": (rows[-1].version if rows else 0) + 1, "created_at": _now(), **contents}
         connection.execute(dataset_table.insert().values(**values, deleted=False))
         log.info("dataset published", dataset=name, version=values["version"], digest=values["digest"])
@@ -310,7 +314,7 @@ class DatasetStore:
 
     def _unlink_unless_needed(self, digest: str) -> None:
         with self._database.write() as connection:
-            if digest not in _live_digests(connection):
+            if digest not in live_digests(connection):
                 with storage("the datasets"):
                     self._path(digest).unlink(missing_ok=True)
                     fsync_folder(self._folder)
@@ -325,7 +329,9 @@ class DatasetStore:
         return self._folder / f"{digest.removeprefix('sha256:')}.zip"
 
 
-def _contents(canonical: DatasetArchive, source_digest: str, source_bytes: int) -> dict[str, Any]:
+def _contents(canonical: DatasetArchive, source: tuple[str, int] | None) -> dict[str, Any]:
+    """The columns of a version. One that was made of another has its own archive as source."""
+    source_digest, source_bytes = source or (canonical.digest, canonical.size_bytes)
     return {
         "digest": canonical.digest,
         "size_bytes": canonical.size_bytes,
@@ -335,45 +341,6 @@ def _contents(canonical: DatasetArchive, source_digest: str, source_bytes: int) 
         "source_digest": source_digest,
         "source_bytes": source_bytes,
     }
-
-
-def _rows(connection: sa.Connection, name: str) -> list[Any]:
-    return list(connection.execute(dataset_table.select().where(_datasets.name == name).order_by(_datasets.version)))
-
-
-def _live_digests(connection: sa.Connection) -> set[str]:
-    return set(connection.execute(sa.select(_datasets.digest).where(~_datasets.deleted)).scalars())
-
-
-def _by(connection: sa.Connection, name: str, rows: list[Any], column: str, wanted: object) -> Dataset:
-    return _dataset(_row(connection, name, rows, column, wanted))
-
-
-def _row(connection: sa.Connection, name: str, rows: list[Any], column: str, wanted: object) -> Any:
-    """The latest live row with this version or digest."""
-    matching = [row for row in rows if getattr(row, column) == wanted]
-    live = [row for row in matching if not row.deleted]
-    if live:
-        return live[-1]
-    if matching:
-        raise VersionDeleted(f"this version of the dataset {name!r} was deleted. Fix: use another", code="dataset_gone")
-    if all(row.deleted for row in rows):
-        raise _not_found(connection, name)
-    newest = max(row.version for row in rows if not row.deleted)
-    raise NotFound(
-        f"found no such version of the dataset {name!r}. Did you mean {newest}, the latest?", code="dataset_not_found"
-    )
-
-
-def _dataset(row: Any) -> Dataset:
-    return Dataset(**{field: getattr(row, field) for field in Dataset.__dataclass_fields__})
-
-
-def _not_found(connection: sa.Connection, name: str) -> NotFound:
-    meant = similar_name(connection, _datasets.name, ~_datasets.deleted, name)
-    return NotFound(
-        f"found no dataset named {name[:80]!r}.{meant} Fix: see GET /datasets for the names", code="dataset_not_found"
-    )
 
 
 def _corrupt(dataset: Dataset) -> Unavailable:

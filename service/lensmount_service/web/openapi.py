@@ -6,9 +6,10 @@ from typing import Any
 
 from lensmount_service.web.negotiation import GEOJSON, PNG
 from lensmount_service.web.problems import MEDIA_TYPE
-from lensmount_service.web.schemas import Problem
+from lensmount_service.web.schemas import DatasetEdits, Problem
 
 _BINARY = {"type": "string", "format": "binary"}
+_EDITS = DatasetEdits.model_json_schema()
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -72,6 +73,10 @@ def import_body() -> dict[str, Any]:
 
 def dataset_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/zip": {"schema": _BINARY}}}}
+
+
+def edits_body() -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _EDITS}}}}
 
 
 def adapter_form() -> dict[str, Any]:

@@ -252,6 +252,30 @@ class DatasetList(BaseModel):
     datasets: list[DatasetInfo]
 
 
+class DatasetEdits(BaseModel):
+    """Other labels by path, and paths to leave out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    relabel: dict[str, str] = Field(default_factory=dict, max_length=100_000, examples=[{"cat/1.png": "dog"}])
+    exclude: list[str] = Field(default_factory=list, max_length=100_000, examples=[["cat/2.png"]])
+
+
+class ReviewInfo(BaseModel):
+    """How far the review of a version is, and its result."""
+
+    name: str = Field(examples=["cells"])
+    version: int = Field(examples=[1])
+    digest: str = Field(examples=[_DIGEST])
+    state: str = Field(examples=["done"], description="none, waiting, running, done or failed")
+    phase: str | None = Field(description="reading or features, while it is running")
+    done: int = Field(description="Images done in this phase")
+    total: int
+    review: dict[str, Any] | None = Field(
+        description="Likely wrong labels, outliers, look-alikes, leaks and shortcuts, the most suspicious first"
+    )
+    error: str | None = Field(description="Why it failed")
+
+
 class UploadState(BaseModel):
     """How many bytes of an upload the server already has."""
 

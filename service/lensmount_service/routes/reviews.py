@@ -1,0 +1,132 @@
+"""/datasets/{name}/review and /items: find likely wrong labels, look at the images, and correct or exclude them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from PIL import Image
+from pydantic import ValidationError
+
+from lensmount_adapters.data.edits import Edits
+from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_adapters.quality.review import check_size
+from lensmount_service.errors import NotFound, RequestInvalid
+from lensmount_service.review.queue import ReviewOrder, ReviewStatus
+from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.datasets import VersionNumber, admitted, published
+from lensmount_service.store.datasets import Dataset
+from lensmount_service.web.bodies import read_raw
+from lensmount_service.web.openapi import PROBLEMS, edits_body
+from lensmount_service.web.schemas import DatasetEdits, DatasetInfo, ReviewInfo
+
+MAX_EDITS_BYTES = 16 * 2**20
+MAX_SIDE = 1024  # pixels of a shown image
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
+
+
+@router.post("/{name}/review", status_code=202, response_model=ReviewInfo, summary="Review a dataset")
+async def start_review(context: Context, name: str, response: Response, version: VersionNumber = None) -> ReviewInfo:
+    """Computes in the background: one pass of the backbone over all images. A result is kept with the version."""
+    dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
+    check_size(dataset.images)
+    status = await asyncio.to_thread(context.reviews.ask, _order(context, dataset))
+    response.status_code = 200 if status.state == "done" else 202
+    return _info(dataset, status)
+
+
+@router.get("/{name}/review", summary="How far the review of a dataset is, and its result")
+async def get_review(context: Context, name: str, version: VersionNumber = None) -> ReviewInfo:
+    dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
+    return _info(dataset, await asyncio.to_thread(context.reviews.status, _order(context, dataset)))
+
+
+@router.patch(
+    "/{name}/items",
+    status_code=201,
+    responses={200: {"model": DatasetInfo, "description": "The latest version already has this content."}},
+    openapi_extra=edits_body(),
+    summary="Relabel or exclude images",
+)
+async def edit_items(
+    context: Context, name: str, request: Request, response: Response, version: VersionNumber = None
+) -> DatasetInfo:
+    """Makes a new version of `version` (by default of the latest), which stays as it is. A refusal changes nothing."""
+    edits = _edits(await read_raw(request, MAX_EDITS_BYTES))
+    store = context.training.datasets
+    return published(*await admitted(context, partial(store.edit, name, edits, version)), response)
+
+
+@router.get("/{name}/items/image", response_class=Response, summary="One image of a dataset, as a small PNG")
+async def get_image(
+    context: Context,
+    name: str,
+    path: Annotated[str, Query(max_length=1024)],
+    version: VersionNumber = None,
+    side: Annotated[int, Query(ge=16, le=MAX_SIDE)] = 128,
+) -> Response:
+    """`path` is one of the dataset's. The image is upright and has at most `side` pixels on its longer side."""
+    data = await context.thumbnails.run(partial(_thumbnail, context, name, version, path, side))
+    headers = {"Cache-Control": "private, max-age=86400"} if version is not None else {}
+    return Response(data, media_type="image/png", headers=headers)
+
+
+def _thumbnail(context: AppContext, name: str, version: int | None, path: str, side: int) -> bytes:
+    store, settings = context.training.datasets, context.settings
+    source = store.listed(store.get(name, version)).source
+    if not source.has(path) or path.endswith(".jsonl"):
+        raise NotFound("found no such image in the dataset. Fix: take the path from the review", code="file_not_found")
+    image = decode_image(source.read(path), ImageLimits(settings.max_image_bytes, settings.max_pixels))
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _order(context: AppContext, dataset: Dataset) -> ReviewOrder:
+    settings = context.settings
+    return ReviewOrder(
+        digest=dataset.digest,
+        archive=context.training.datasets.path(dataset),
+        backbone=settings.backbone,
+        weights=settings.weights,
+        fingerprint=context.engine.backbone.fingerprint,
+        max_image_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_pixels,
+    )
+
+
+def _edits(body: bytes) -> Edits:
+    try:
+        edits = DatasetEdits.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
+        raise RequestInvalid(
+            f"{where}: {first['msg']}. Fix: send JSON such as "
+            '{"relabel": {"cat/1.png": "dog"}, "exclude": ["cat/2.png"]}'
+        ) from error
+    if not edits.relabel and not edits.exclude:
+        raise DatasetError(
+            "found no changes, expected some in relabel or exclude. Fix: name the images to relabel or to exclude"
+        )
+    return Edits(edits.relabel, tuple(edits.exclude))
+
+
+def _info(dataset: Dataset, status: ReviewStatus) -> ReviewInfo:
+    return ReviewInfo(
+        name=dataset.name,
+        version=dataset.version,
+        digest=dataset.digest,
+        state=status.state,
+        phase=status.phase,
+        done=status.done,
+        total=status.total,
+        review=dict(status.review) if status.review is not None else None,
+        error=status.error,
+    )
