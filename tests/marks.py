@@ -33,6 +33,7 @@ SLOW = frozenset(
         "adapters/training/test_promises.py",
         "adapters/cli/test_evaluate.py",
         "adapters/cli/test_extract.py",
+        "adapters/cli/test_review.py",
         "adapters/cli/test_train.py",
         "adapters/cli/test_zero_shot.py::test_the_command_writes_an_adapter_from_a_file_of_texts",
         "adapters/compose",

@@ -40,6 +40,7 @@ ARGUMENTS = {
     "evaluate": [__file__, "--data", "DIR"],
     "recipe": ["--list"],
     "zero-shot": ["--prompts", "p.toml", "--name", "a", "--out", "a.safetensors"],
+    "review": ["images"],
     "sizes": ["resnet10t"],
     "adapters compose": ["a.safetensors:0.7", "b.safetensors:0.3"],
     "adapters extract": [__file__, "--rank", "4"],

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from lensmount_adapters.data.broken_files import Unreadable, broken_files
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.data.image_facts import ImageFacts, facts_of
+from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_adapters.inputs.images import decode_image
 
 _VALUES = 16  # of a trait that become columns; the rarer ones count as one
@@ -27,15 +29,22 @@ class Surface:
 
 
 def surfaces_of(folder: ImageFolder, on_progress: Callable[[int, int], None] | None = None) -> list[Surface]:
-    """Decode every image of a dataset once. Raises ImageError, DatasetError or OSError if one cannot be read."""
+    """Decode every image of a dataset once. Raises a DatasetError that lists all files that cannot be read."""
     surfaces: list[Surface] = []
+    broken: list[Unreadable] = []
     for done, sample in enumerate(folder.samples, start=1):
-        data = folder.read(sample.path)
-        image = decode_image(data, folder.limits)
+        try:
+            data = folder.read(sample.path)
+            image = decode_image(data, folder.limits)
+        except (ImageError, DatasetError, OSError) as error:
+            broken.append(Unreadable(sample.path, str(error)))
+            continue
         facts = facts_of(data, image, sample.path, folder.classes[sample.label], sample.group, sample.split)
         surfaces.append(surface_of(image, facts))
         if on_progress is not None:
             on_progress(done, len(folder))
+    if broken:
+        raise DatasetError(f"{broken_files(str(folder.root), len(folder), broken)}\nFix: repair or remove these files")
     return surfaces
 
 

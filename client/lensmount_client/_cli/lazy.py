@@ -63,6 +63,12 @@ LAZY_COMMANDS = {  # of the other packages
     "evaluate": LazyEntry(
         "lensmount_adapters.cli.evaluate", "evaluate", "Measure an adapter on a folder of labelled images.", "train"
     ),
+    "review": LazyEntry(
+        "lensmount_adapters.cli.review",
+        "review",
+        "Find likely wrong labels, outliers and look-alikes in a folder of labelled images.",
+        "train",
+    ),
     "recipe": LazyEntry(
         "lensmount_adapters.cli.recipe",
         "recipe",

@@ -1,7 +1,8 @@
 """The process that reviews one dataset: `python -m lensmount_service.review.run`, with its order as JSON on stdin.
 
 It has its own copy of the backbone and the lowest priority, so that predictions neither share memory with it nor wait
-for it. Each line that it prints is a JSON object: {"phase", "done", "total"}, and at its end {"review"} or {"error", "code"}.
+for it. Each line that it prints is a JSON object: {"phase", "done", "total"}, and at its end {"review"} or
+{"error", "code"}.
 """
 
 from __future__ import annotations
