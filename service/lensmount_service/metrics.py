@@ -24,6 +24,9 @@ class Metrics:
         self.explanations = self._counter(
             "explanations", "Explanation requests, by method and status.", ("method", "code")
         )
+        self.decisions = self._counter(
+            "decisions", "Answers of adapters that measured their trust, by decision.", ("adapter", "decision")
+        )
         self.request_seconds = self._histogram("request_seconds", "Time from the first byte to the response.", _SECONDS)
         self.queue_seconds = self._histogram("queue_seconds", "Time spent waiting for the engine.", _SECONDS)
         self.batch_size = self._histogram("batch_size", "Images in one forward pass.", (1, 2, 4, 8, 16, 32, 64, 128))

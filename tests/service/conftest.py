@@ -28,6 +28,7 @@ from PIL import Image
 from lensmount_adapters import Backbone, Manifest, Preprocessing, admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.delta.initial import fresh_low_rank
+from lensmount_adapters.graph.pooling import KIND
 from lensmount_service import logs
 from lensmount_service.build import Parts, open_parts
 from lensmount_service.settings import Settings
@@ -35,6 +36,7 @@ from lensmount_service.store.database import Database
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32"}
+FAR = 2000.0  # a hundredth of the largest distance of an image that `make_trusted` keeps aside
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")
 
 # The types of the fixtures that are functions
@@ -148,13 +150,17 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
 def make_trusted(backbone: Backbone, draw_adapter: Any, draw_trust: Any) -> MakeTrusted:
     """`make_trusted(selective=None)` gives a file with the labels "no" and "yes", and a trust block of these parts.
 
-    Parts that are not given are as `draw_trust` draws them.
+    Parts that are not given are as `draw_trust` draws them, with statistics of what enters layer4.
     """
-    manifest, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"))
+    drawn, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"), width=256)
+    space = f"{backbone.fingerprint}|layer3_0_act2|{KIND}"
+    quantiles = tuple(FAR * step for step in range(101))
+    seen = drawn.trust.familiarity.model_copy(update={"space": space, "quantiles": quantiles})
 
-    @functools.cache
     def make(**parts: Any) -> bytes:
-        return dump_adapter(manifest.model_copy(update={"trust": manifest.trust.model_copy(update=parts)}), tensors)
+        trust = drawn.trust.model_copy(update={"familiarity": seen} | parts)
+        kept = {name: tensor for name, tensor in tensors.items() if trust.familiarity or not name.startswith("trust.")}
+        return dump_adapter(drawn.model_copy(update={"trust": trust}), kept)
 
     return make
 

@@ -62,6 +62,7 @@ MAPS = "maps"  # the group of images that are queued for their maps
 class Answer:
     """The scores [classes] of one image, and how long each step took.
 
+    `pooled` [channels] tells an unfamiliar image; None if the adapter has no statistics for it.
     `maps` [orientations, feature_dim, rows, columns] are the last maps, for images that were queued for them.
     """
 
@@ -70,6 +71,7 @@ class Answer:
     swap_s: float
     forward_s: float
     batch_size: int
+    pooled: Tensor | None = None
     maps: Tensor | None = None
 
 
@@ -201,11 +203,12 @@ class Engine:
             return
         self._observe(outcome, len(batch))
         every_map: Sequence[Tensor | None] = outcome.maps or [None] * len(batch)
-        for item, scores, maps in zip(batch, outcome.scores, every_map, strict=True):
+        for item, scores, pooled, maps in zip(batch, outcome.scores, outcome.pooled, every_map, strict=True):
             queue_s = started - item.accepted_at
             self._metrics.queue_seconds.observe(queue_s)
             if torch.isfinite(scores).all():
-                item.future.set_result(Answer(scores, queue_s, outcome.swap_s, outcome.forward_s, len(batch), maps))
+                times = queue_s, outcome.swap_s, outcome.forward_s
+                item.future.set_result(Answer(scores, *times, len(batch), pooled, maps))
             else:
                 item.future.set_exception(
                     Unavailable(

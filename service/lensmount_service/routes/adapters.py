@@ -15,7 +15,6 @@ from fastapi.responses import StreamingResponse
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
-from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
 from lensmount_service.routes.imports import SMALLER, as_foreign
@@ -34,10 +33,10 @@ from lensmount_service.web.schemas import (
     AdapterUploaded,
     AliasInfo,
     AliasTarget,
-    AliasTrust,
     BackboneInfo,
     VersionDetail,
 )
+from lensmount_service.web.trust_schemas import AliasTrust, Promises
 
 CHUNK_BYTES = 2**18
 
@@ -174,6 +173,7 @@ async def get_version(context: Context, name: str, version: VersionNumber) -> Ve
         **_ref(stored).model_dump(),
         size_bytes=stored.size_bytes,
         created_at=stored.created_at,
+        trust=Promises.of(stored.manifest),
         manifest=stored.manifest.model_dump(mode="json"),
     )
 
@@ -186,9 +186,9 @@ async def delete_version(context: Context, name: str, version: VersionNumber) ->
 @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
 async def put_alias(context: Context, name: str, alias: str, target: AliasTarget) -> AliasInfo:
     """Requests by the alias use the thresholds in `trust`, which stay when the alias moves."""
-    thresholds = None if target.trust is None else Overrides(**target.trust.model_dump())
+    thresholds = None if target.trust is None else target.trust.overrides()
     version = await asyncio.to_thread(context.catalog.set_alias, name, alias, target.version, thresholds)
-    return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=_alias_trust(version.thresholds))
+    return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=AliasTrust.of(version.thresholds))
 
 
 @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
@@ -229,10 +229,6 @@ def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
 
 
-def _alias_trust(thresholds: Overrides) -> AliasTrust | None:
-    return None if thresholds == Overrides() else AliasTrust(**asdict(thresholds))
-
-
 def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
     latest = entry.latest
     return AdapterInfo(
@@ -244,6 +240,7 @@ def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
         backbone=BackboneInfo(**latest.manifest.backbone.model_dump()),
         aliases=entry.aliases,
         alias_trust={alias: AliasTrust(**asdict(found)) for alias, found in entry.thresholds.items()},
+        trust=Promises.of(latest.manifest),
         versions=[version.version for version in entry.versions],
         status=catalog.status(latest),
         tier=catalog.tier(latest),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -25,6 +25,7 @@ from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
+from lensmount_service.web.judgement import judged, why_abstained
 from lensmount_service.web.masks import FORMS, Drawing, read_masks
 from lensmount_service.web.negotiation import JSON, negotiate
 from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
@@ -42,6 +43,7 @@ from lensmount_service.web.schemas import (
     SegmentedPrediction,
     Timing,
 )
+from lensmount_service.web.trust_schemas import TrustInfo
 
 T = TypeVar("T")
 
@@ -72,6 +74,13 @@ def predict_router(context: AppContext) -> APIRouter:
         top_k: Annotated[
             int, Query(ge=1, le=10_000, description="The number of labels to return, best first.")
         ] = 10_000,
+        decision: Annotated[
+            Literal["always", "strict"],
+            Query(
+                description="always: labels for every image. strict: labels only where `trust.decision` is accept; "
+                "otherwise `predictions` is empty and `abstained` says why.",
+            ),
+        ] = "always",
         timeout_s: Annotated[
             float,
             Query(
@@ -91,9 +100,20 @@ def predict_router(context: AppContext) -> APIRouter:
         One image and one adapter give one prediction. Several give `results`, ordered by image and then by adapter. If
         one image cannot be read, the whole request is refused.
         """
-        return await predictor.predict(request, adapter, top_k, timeout_s)
+        wanted = Wanted(adapter, top_k, strict=decision == "strict", timeout_s=timeout_s)
+        return await predictor.predict(request, wanted)
 
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The parameters of a request."""
+
+    adapter: str
+    top_k: int = 10_000
+    strict: bool = False
+    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +136,7 @@ class ComputedPrediction:
 
 
 class Predictor:
-    """`await Predictor(context).predict(request, "malaria", 5, 60.0)` returns the response."""
+    """`await Predictor(context).predict(request, Wanted("malaria"))` returns the response."""
 
     def __init__(self, context: AppContext) -> None:
         settings = context.settings
@@ -132,14 +152,16 @@ class Predictor:
         volumes = is_of_volumes(context.engine.backbone.name)
         self._max_bytes = settings.max_volume_bytes if volumes else settings.max_image_bytes
 
-    async def predict(self, request: Request, adapter: str, top_k: int, timeout_s: float) -> Response:
+    async def predict(self, request: Request, wanted: Wanted) -> Response:
         started = time.perf_counter()
         with self._failures_counted(["none"]):
-            snapshots = await self._resolve(adapter)
+            snapshots = await self._resolve(wanted.adapter)
         names = [self._metrics.label(snapshot.version.name) for snapshot in snapshots]
         with self._failures_counted(names):
             form = _form(request, snapshots)
-            computed = await self._compute(request, form, snapshots, timeout_s)
+            if wanted.strict:
+                _check_labels(snapshots)
+            computed = await self._compute(request, form, snapshots, wanted.timeout_s)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)
         for name in names:
@@ -147,7 +169,7 @@ class Predictor:
         if form != JSON:
             return _masks_alone(form, computed[0])
         request_id: str = request.state.request_id
-        results = [self._result(each, top_k, request_id, total_s) for each in computed]
+        results = [self._result(each, wanted, request_id, total_s) for each in computed]
         if len(results) == 1:
             return _json(results[0].model_dump_json(exclude={"image"}))
         return _json(Predictions(results=results, request_id=request_id).model_dump_json())
@@ -236,29 +258,38 @@ class Predictor:
             return computed
         return await _all([self._decoders.submit(_with_drawing, form, each) for each in computed])
 
-    def _result(self, computed: ComputedPrediction, top_k: int, request_id: str, total_s: float) -> ImagePrediction:
+    def _result(
+        self, computed: ComputedPrediction, wanted: Wanted, request_id: str, total_s: float
+    ) -> ImagePrediction | SegmentedImagePrediction:
         answer, version = computed.answer, computed.snapshot.version
         segmentation = computed.drawing if isinstance(computed.drawing, Segmentation) else None
         scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
-        best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[:top_k]
+        best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[: wanted.top_k]
         backbone = self._engine.backbone
-        prediction = ImagePrediction(
-            adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
-            backbone=BackboneInfo(name=backbone.name, fingerprint=backbone.fingerprint),
-            predictions=[LabelScore(label=label, score=min(1.0, score)) for label, score in best],
-            request_id=request_id,
-            timing_ms=Timing(
+        common: dict[str, Any] = {
+            "adapter": AdapterRef(name=version.name, version=version.version, digest=version.digest),
+            "backbone": BackboneInfo(name=backbone.name, fingerprint=backbone.fingerprint),
+            "predictions": [LabelScore(label=label, score=min(1.0, score)) for label, score in best],
+            "request_id": request_id,
+            "timing_ms": Timing(
                 queue=_ms(answer.queue_s),
                 decode=_ms(computed.source.seconds),
                 swap=_ms(answer.swap_s),
                 forward=_ms(answer.forward_s),
                 total=_ms(total_s),
             ),
-            image=computed.source.image,
-        )
-        if segmentation is None:
-            return prediction
-        return SegmentedImagePrediction(**dict(prediction), segmentation=segmentation)
+            "image": computed.source.image,
+        }
+        if segmentation is not None:
+            return SegmentedImagePrediction(**common, segmentation=segmentation)
+        judgement = judged(computed.snapshot, scores, answer.pooled)
+        if judgement is not None:
+            self._metrics.decisions.labels(self._metrics.label(version.name), judgement.decision).inc()
+        abstained = why_abstained(version, judgement) if wanted.strict else None
+        if abstained is not None:
+            common["predictions"] = []
+        trust = None if judgement is None else TrustInfo.of(judgement)
+        return ImagePrediction(**common, trust=trust, abstained=abstained)
 
 
 def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
@@ -274,6 +305,15 @@ def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
         single = f"{snapshots[0].version.name} gives labels, not masks"
         return negotiate(accept, [JSON], several if len(snapshots) > 1 else single)
     return JSON
+
+
+def _check_labels(snapshots: Sequence[Snapshot]) -> None:
+    for snapshot in snapshots:
+        if isinstance(snapshot.adapter.manifest.head, SegmentationHead):
+            raise RequestInvalid(
+                f"decision: found strict for {snapshot.version.name}, which gives masks, expected an adapter with "
+                "labels. Fix: leave decision out"
+            )
 
 
 def _check_one(form: str, parts: Sequence[Part]) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lensmount_service.web.trust_schemas import AliasTrust, Promises, TrustInfo
+
 _DIGEST = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c4b"
 
 
@@ -50,7 +52,7 @@ class ImageRef(BaseModel):
     name: str | None = None
 
 
-class Prediction(BaseModel):
+class Answered(BaseModel):
     """The result for one image and one adapter; `predictions` are sorted, best first."""
 
     adapter: AdapterRef
@@ -58,6 +60,15 @@ class Prediction(BaseModel):
     predictions: list[LabelScore]
     request_id: str
     timing_ms: Timing
+
+
+class Prediction(Answered):
+    """The result of an adapter that gives labels."""
+
+    trust: TrustInfo | None = Field(description="null for an adapter that promises nothing about its answers")
+    abstained: str | None = Field(
+        description="With decision=strict: why `predictions` is empty. null if the labels are given", examples=[None]
+    )
 
 
 class ImagePrediction(Prediction):
@@ -86,14 +97,14 @@ class Segmentation(BaseModel):
         return [mask.area / (self.size[0] * self.size[1]) for mask in self.masks]
 
 
-class SegmentedPrediction(Prediction):
+class SegmentedPrediction(Answered):
     """The result of a segmentation adapter; the scores of `predictions` are shares of the image."""
 
     segmentation: Segmentation
 
 
-class SegmentedImagePrediction(SegmentedPrediction, ImagePrediction):
-    pass
+class SegmentedImagePrediction(SegmentedPrediction):
+    image: ImageRef
 
 
 class Predictions(BaseModel):
@@ -134,23 +145,6 @@ class Explanation(BaseModel):
     timing_ms: ExplanationTiming
 
 
-class AliasTrust(BaseModel):
-    """Thresholds that requests by this alias use in place of the adapter's own; null leaves the adapter's own."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    accept_confidence: float | None = Field(
-        default=None, ge=0, le=1, allow_inf_nan=False, description="Accept from this score on", examples=[0.9]
-    )
-    unfamiliar_percentile: float | None = Field(
-        default=None,
-        gt=0,
-        le=100,
-        allow_inf_nan=False,
-        description="Unfamiliar from this percentile of the images kept aside on",
-        examples=[99.5],
-    )
-
-
 class AdapterInfo(AdapterRef):
     """One adapter name with its latest version."""
 
@@ -164,6 +158,7 @@ class AdapterInfo(AdapterRef):
         description="The aliases with thresholds of their own", examples=[{"prod": {"accept_confidence": 0.9}}]
     )
     versions: list[int]
+    trust: Promises | None = Field(description="What the latest version promises; null if it promises nothing")
     status: str = Field(description="ready, or backbone_mismatch if the server runs another backbone")
     tier: str = Field(
         description="hot or merged: merged weights in memory; memory: factors in memory; file or remote: read on demand"
@@ -177,6 +172,7 @@ class AdapterDetail(AdapterInfo):
 class VersionDetail(AdapterRef):
     size_bytes: int
     created_at: str
+    trust: Promises | None
     manifest: dict[str, Any]
 
 

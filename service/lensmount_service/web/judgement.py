@@ -1,0 +1,36 @@
+"""Decides whether an answer can be relied on, and says why a strict answer has no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lensmount_adapters.trust.distance import percentile_of
+from lensmount_adapters.trust.judge import Judgement, judge
+from lensmount_service.store.catalog import Snapshot
+from lensmount_service.store.registry import Version
+
+
+def judged(snapshot: Snapshot, scores: Sequence[float], pooled: Tensor | None) -> Judgement | None:
+    """The judgement of one image's `scores`, one per label, and of its `pooled` activations [channels].
+
+    None if the adapter promises nothing about its answers.
+    """
+    trust, version = snapshot.adapter.trust, snapshot.version
+    if trust is None:
+        return None
+    percentile = percentile_of(trust, None if pooled is None else pooled.numpy())
+    return judge(trust.block, version.manifest.labels, scores, percentile, version.thresholds)
+
+
+def why_abstained(version: Version, judgement: Judgement | None) -> str | None:
+    """The reason for which a strict answer has no labels, or None if it has them."""
+    name = f"{version.name}@{version.version}"
+    if judgement is None:
+        return f"{name} promises nothing about its answers. Fix: train it with calibration, or ask without strict"
+    if judgement.decision == "accept":
+        return None
+    if judgement.decision == "unfamiliar":
+        return f"the image is unlike those that {name} was trained on (percentile {judgement.percentile:.1f})"
+    return f"{name} is not sure enough of this image (confidence {judgement.confidence:.3f})"
