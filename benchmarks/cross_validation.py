@@ -38,6 +38,7 @@ from lensmount_adapters.data.dataset import ImageFolder, read_folder, read_pixel
 from lensmount_adapters.data.split import Split
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_adapters.training.calibration_images import CalibrationPlan
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.loop import TrainingLoop, silent
 from lensmount_adapters.training.objective import Classification
@@ -117,7 +118,9 @@ def train_on(
     nothing = TrainingImages(pixels[:0], Augmentation(), rule)
     labels = torch.tensor([sample.label for sample in samples])
     split = Split(tuple(train), (), ())
-    data = TrainingData(images, split, rule, TrainingImages(pixels, augmentation, rule), labels, nothing, labels[:0])
+    plan = CalibrationPlan(split, None)
+    shown = TrainingImages(pixels, augmentation, rule)
+    data = TrainingData(images, split, rule, shown, labels, nothing, labels[:0], plan)
     loop = TrainingLoop(config, backbone, Classification(config, data), [])
     loop.run(silent)
     loop.adapter.load(loop.best)
