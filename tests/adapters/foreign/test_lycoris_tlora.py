@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from lycoris.modules import tlora
 from lycoris.modules.tlora import TLoraModule
 from tests.adapters.foreign.lycoris_layers import difference, stored, trained, with_deltas
 
 from lensmount_adapters.errors import AdapterUnsupported
+
+
+@pytest.fixture(autouse=True)
+def _no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LyCORIS collects garbage for each layer, which takes a second in a process of many tests."""
+    monkeypatch.setattr(tlora, "gc", SimpleNamespace(collect=lambda: 0))
+
 
 PLAIN = ["linear", "square linear", "conv2d 1x1"]
 
