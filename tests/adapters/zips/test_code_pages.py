@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
 from lensmount_adapters.zips.code_pages import CODE_PAGES, guess_code_page
@@ -94,6 +97,25 @@ def test_words_of_two_code_pages_in_one_zip_are_said_to_be_so(one: tuple[str, st
     assert False in read
     assert guess.odd
     assert all(part.decode(page) != part.decode(guess.code_page) for part, page in guess.odd)
+
+
+def test_nine_of_ten_zips_that_no_code_page_reads_whole_are_said_to_mix_them() -> None:
+    """Two classes of one page and two of another, for every fifth pair of pages."""
+    rng, wrong, unsaid = random.Random(0), 0, 0
+    for one, other in list(itertools.combinations(RIGHT, 2))[::5]:
+        words = [
+            (page, word)
+            for page in (one, other)
+            for word in rng.choice(RIGHT[page].split("|")).split()
+            if not word.isascii()
+        ]
+        guess = guess_code_page([f"{word}/1.png".encode(page) for page, word in words])
+        if any(word.encode(page).decode(guess.code_page, "replace") != word for page, word in words):
+            wrong += 1
+            unsaid += not guess.odd
+
+    assert wrong > 50
+    assert unsaid <= wrong / 8
 
 
 def test_words_of_one_code_page_are_rarely_said_to_be_of_two() -> None:
