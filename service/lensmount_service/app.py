@@ -50,32 +50,12 @@ application/problem+json with a stable `code`. For research use only."""
 
 def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training) -> FastAPI:
     """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work."""
-    decoders = ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode")
-    admissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit")
-    exports = Exports(settings.state / "exports", catalog, settings.export_bytes)
-    searches = BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES)
-    explanations = BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True)
-    queue = ReviewQueue(settings.state / "reviews")
-    thumbnails = BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS)
-    context = AppContext(
-        engine,
-        catalog,
-        metrics,
-        settings,
-        training,
-        exports,
-        decoders,
-        admissions,
-        searches,
-        explanations,
-        queue,
-        thumbnails,
-    )
+    context = _context(engine, catalog, metrics, settings, training)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with engine:
-            await asyncio.to_thread(lambda: queue.remove_orphans(training.datasets.digests()))
+            await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
             reaping = asyncio.create_task(_reap(training.jobs))
             warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
             yield
@@ -84,13 +64,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
             training.stopping.set()
             training.datasets.close()
             await asyncio.to_thread(engine.stop, settings.drain_timeout_s)
-        exports.close()
-        decoders.shutdown(cancel_futures=True)
-        admissions.shutdown(cancel_futures=True)
-        searches.close()
-        explanations.close()
-        thumbnails.close()
-        await asyncio.to_thread(queue.close)
+        await asyncio.to_thread(_close, context)
 
     app = FastAPI(
         title="Lensmount",
@@ -111,6 +85,33 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     app.include_router(docs_router())
     app.include_router(page_router())
     return app
+
+
+def _context(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training) -> AppContext:
+    return AppContext(
+        engine,
+        catalog,
+        metrics,
+        settings,
+        training,
+        exports=Exports(settings.state / "exports", catalog, settings.export_bytes),
+        decoders=ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode"),
+        admissions=ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit"),
+        searches=BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES),
+        explanations=BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True),
+        reviews=ReviewQueue(settings.state / "reviews"),
+        thumbnails=BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS),
+    )
+
+
+def _close(context: AppContext) -> None:
+    context.exports.close()
+    context.decoders.shutdown(cancel_futures=True)
+    context.admissions.shutdown(cancel_futures=True)
+    context.searches.close()
+    context.explanations.close()
+    context.thumbnails.close()
+    context.reviews.close()
 
 
 async def _reap(table: JobTable) -> None:

@@ -212,8 +212,7 @@ def _with_two_adapters(parts: Parts, make_adapter: MakeAdapter) -> Iterator[Test
 def png(seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
     """A PNG of soft random colours."""
     pixels = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(buffer, "PNG")
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(buffer := io.BytesIO(), "PNG")
     return buffer.getvalue()
 
 
@@ -228,7 +227,7 @@ def published() -> Callable[[TestClient], list[dict[str, object]]]:
 
     def listed(client: TestClient) -> list[dict[str, Any]]:
         adapters = client.get("/adapters").json()["adapters"]
-        return [{key: value for key, value in adapter.items() if key != "tier"} for adapter in adapters]
+        return [adapter | {"tier": None} for adapter in adapters]
 
     return listed
 
@@ -288,7 +287,7 @@ def images(make_png: MakePng) -> DrawImages:
     """`images(seed, a=3, b=2)` gives file names and PNGs, all different."""
 
     def draw(seed: int = 0, **counts: int) -> dict[str, bytes]:
-        names = [f"{label}/{number}.png" for label, count in counts.items() for number in range(count)]
+        names = (f"{label}/{number}.png" for label, count in counts.items() for number in range(count))
         return {name: make_png(seed * 1000 + index) for index, name in enumerate(names)}
 
     return draw
@@ -299,8 +298,7 @@ def zipped() -> Zip:
     """`zipped({"a/0.png": png})` gives the bytes of a zip file."""
 
     def pack(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", method) as archive:
+        with zipfile.ZipFile(buffer := io.BytesIO(), "w", method) as archive:
             for name, data in files.items():
                 archive.writestr(zipfile.ZipInfo(name), data, method)
         return buffer.getvalue()

@@ -34,7 +34,7 @@ def distances(statistics: Statistics, x: Array) -> Array:
 
 
 def percentile_of(trust: AdapterTrust | None, pooled: Vectors | None) -> float | None:
-    """Where the image with this vector [D] stands among the held-out ones, 0 to 100; None if it is not known.
+    """Where the image with this vector [D] is among the held-out ones, 0 to 100; None if it is not known.
 
     It is not known if the file's statistics are of vectors of another width.
     """

@@ -17,7 +17,7 @@ from lensmount_adapters.training.config import TrainingConfig
 
 
 def folder_of(images: int, per_group: int = 1, classes: int = 2) -> ImageFolder:
-    """So many images of each class, and so many in a group."""
+    """`images` images of each class, `per_group` of them in a group."""
     samples = [
         Sample(f"{label}/{index}.png", label, f"{label}-{index // per_group}", f"{label}-{index}", None)
         for label in range(classes)

@@ -23,7 +23,7 @@ NEVER = Selective(accuracy=0.99, threshold=1.0, share=0.0, images=90)
 
 @pytest.fixture(scope="module")
 def client(shared_client: TestClient, make_trusted: MakeTrusted) -> TestClient:
-    """Beside `cells`, which promises nothing: `sure` accepts every image that it knows, `shy` accepts none."""
+    """Next to `cells`, which promises nothing: `sure` accepts every image that it knows, `shy` accepts none."""
     for name, data in {
         "sure": make_trusted(selective=ALWAYS),
         "shy": make_trusted(selective=NEVER),
