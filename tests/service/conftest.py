@@ -226,8 +226,7 @@ def published() -> Callable[[TestClient], list[dict[str, object]]]:
     """`published(client)` lists every adapter as registered, without the tier, which changes on its own."""
 
     def listed(client: TestClient) -> list[dict[str, Any]]:
-        adapters = client.get("/adapters").json()["adapters"]
-        return [adapter | {"tier": None} for adapter in adapters]
+        return [adapter | {"tier": None} for adapter in client.get("/adapters").json()["adapters"]]
 
     return listed
 
