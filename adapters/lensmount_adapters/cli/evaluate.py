@@ -21,7 +21,7 @@ def evaluate(
         str,
         typer.Option(
             help="test: the images that were held out from training, found with the adapter's record; "
-            "train or validation: the images of that part; all: every image of the folder."
+            "train, validation or calibration: the images of that part; all: every image of the folder."
         ),
     ] = "test",
     out: Annotated[
@@ -31,16 +31,27 @@ def evaluate(
         str | None, typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  (default: as trained)")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    accept_accuracy: Annotated[
+        float | None, typer.Option(help="How many answers could be accepted if this share is to be right, e.g. 0.99.")
+    ] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="How large the sets of labels are that hold the right one this often.")
+    ] = None,
+    positive: Annotated[str | None, typer.Option(help="The label of --sensitivity or --specificity.")] = None,
+    sensitivity: Annotated[float | None, typer.Option(help="The share of --positive images to be found.")] = None,
+    specificity: Annotated[float | None, typer.Option(help="The share of the other images to be left alone.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
     """Measure an adapter on labelled images: accuracy, per-class figures, AUROC, confusion matrix."""
     from lensmount_adapters.errors import LensmountError, TrainingError
     from lensmount_adapters.training.evaluate import evaluate as run
+    from lensmount_adapters.training.promises import wanted_or_none
 
     try:
-        if split not in ("test", "validation", "train", "all"):
+        if split not in ("test", "validation", "train", "calibration", "all"):
             raise TrainingError(
-                f"found --split {split!r}, expected test, validation, train or all. Fix: choose one of these"
+                f"found --split {split!r}, expected test, validation, train, calibration or all. Fix: choose one of "
+                "these"
             )
         evaluation = run(
             adapter,
@@ -49,6 +60,7 @@ def evaluate(
             out=out,
             weights=weights,
             device=device,
+            wanted=wanted_or_none(accept_accuracy, coverage, positive, sensitivity, specificity),
         )
     except LensmountError as error:
         fail(error, json)
@@ -58,6 +70,7 @@ def evaluate(
 def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:
     from rich.console import Console
 
+    from lensmount_adapters.report.promises import kept, thresholds
     from lensmount_adapters.report.write import tables
 
     if as_json:
@@ -66,5 +79,11 @@ def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:
     console = Console()
     for table in tables(title, evaluation.metrics):
         console.print(table)
+    for line in kept(evaluation.metrics_json["trust"]):
+        console.print(line, markup=False, soft_wrap=True)
+    if other := evaluation.metrics_json.get("wanted"):
+        console.print("With thresholds of three quarters of these images, measured on the other quarter in turn:")
+        for line in thresholds(other):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
     for path in evaluation.written:
         console.print(f"Wrote {path}", markup=False, soft_wrap=True)

@@ -61,6 +61,7 @@ def train(
 def _show_training(result: TrainingResult, report: list[Path], as_json: bool) -> None:
     from rich.console import Console
 
+    from lensmount_adapters.report.promises import summary
     from lensmount_adapters.report.write import tables
 
     if as_json:
@@ -72,6 +73,7 @@ def _show_training(result: TrainingResult, report: list[Path], as_json: bool) ->
             "notes": list(result.notes),
             "report": [str(path) for path in report],
             "record": result.record,
+            "trust": None if result.manifest.trust is None else result.manifest.trust.model_dump(mode="json"),
         }
         typer.echo(json_format.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -82,6 +84,8 @@ def _show_training(result: TrainingResult, report: list[Path], as_json: bool) ->
         if metrics is not None:
             for table in tables(part, metrics):
                 console.print(table)
+    if said := summary(result.manifest):
+        console.print(f"Trust: {said}", markup=False, soft_wrap=True)
     epochs = result.record["epochs"]
     if result.interrupted:
         console.print(

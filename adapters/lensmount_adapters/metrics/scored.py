@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -12,12 +13,16 @@ from lensmount_adapters.metrics.classification import ClassificationMetrics
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredPart:
-    """`truth` [N] (class indices) and `scores` [N, classes] in [0, 1] are in the order of `paths`."""
+    """`truth` [N] (class indices) and `scores` [N, classes] in [0, 1] are in the order of `paths`.
+
+    `assessed` says how the adapter's promises were kept on them (trust/assess.py); None if nobody asked.
+    """
 
     paths: tuple[str, ...]
     truth: Tensor
     scores: Tensor
     metrics: ClassificationMetrics
+    assessed: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

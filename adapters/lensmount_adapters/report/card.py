@@ -14,6 +14,7 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import wilson
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
+from lensmount_adapters.report.promises import kept_on, promises
 from lensmount_adapters.report.record import TrainingRecord, read_record
 
 MAX_LABELS = 20  # named in one line or one table row
@@ -52,6 +53,7 @@ def model_card(
         _opening(manifest, texts),
         _facts(manifest, record, digest, size_bytes),
         _figures(manifest, record, parts or {}),
+        _promises(manifest, parts or {}),
         _data(record, texts),
         ["## Intended use and limits", "", texts.use] if texts.use else [],
         _making(record, texts),
@@ -131,6 +133,7 @@ def _full_model(record: TrainingRecord, size_bytes: int) -> str:
 _PART_NOTES = {
     "test": "held out from training",
     "validation": "which chose the epoch and the temperature, so expect slightly lower figures on new images",
+    "calibration": "which measured the promises and fitted the temperature",
     "train": "which it was trained on, so expect lower figures on new images",
 }
 
@@ -163,6 +166,13 @@ def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Sco
         "",
         *_class_table(list(manifest.labels), metrics),
     ]
+
+
+def _promises(manifest: Manifest, parts: Mapping[str, ScoredPart]) -> list[str]:
+    lines, part = [plain(sentence) for sentence in promises(manifest)], decisive_part(parts)
+    if part is not None:
+        lines += [f"On the {plain(part)} part: {plain(sentence)}" for sentence in kept_on(parts[part])]
+    return ["## What its answers are worth", "", *(f"- {line}" for line in lines)] if lines else []
 
 
 def _class_table(labels: list[str], metrics: Mapping[str, Any]) -> list[str]:

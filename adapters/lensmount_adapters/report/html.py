@@ -23,6 +23,7 @@ from lensmount_adapters.metrics.roc import roc_curves
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
 from lensmount_adapters.report.card import duration, method_of
 from lensmount_adapters.report.charts import SHARE, Axis, ChartLine, line_chart, reliability_chart
+from lensmount_adapters.report.promises import kept_on, promises
 from lensmount_adapters.report.record import EpochFigures, TrainingRecord, flatten, read_record
 from lensmount_adapters.report.thumbnail import heat_map, thumbnail
 
@@ -69,6 +70,8 @@ def html_report(
         gate=None if gate is None else dict(gate),
         gate_rows=_gate_rows(gate or {}),
         part=part,
+        promised=promises(manifest),
+        assessed=[] if scored is None else kept_on(scored),
         headline=None if scored is None or part is None else _headline(part, scored),
         rows=[_row(name, known) for name, known in parts.items()],
         learning=_learning(record),
@@ -108,6 +111,7 @@ _PARTS = {
         "validation images",
         " These images chose the epoch and the temperature, so expect slightly lower figures on new images.",
     ),
+    "calibration": ("images that measured the promises", ""),
     "train": ("training images", " Expect lower figures on new images."),
     "all": ("images", ""),
 }

@@ -85,6 +85,7 @@ def write_run_report(
         "data": {"name": record.data_name, "digest": record.data_digest},
         "metrics": {part: scored.metrics.to_json() for part, scored in parts.items()},
         "calibration": {part: calibration(scored.truth, scored.scores).to_json() for part, scored in parts.items()},
+        "trust": {part: scored.assessed for part, scored in parts.items()},
     }
     written = write_metrics(folder, document, parts)
     card = model_card(manifest, digest, size_bytes, parts, context.texts)

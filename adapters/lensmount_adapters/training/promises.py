@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,6 +68,25 @@ def wanted_of(config: TrainingConfig) -> Wanted:
     elif config.specificity is not None:
         point = {"kind": "specificity", "value": config.specificity}
     return Wanted(config.coverage, config.accept_accuracy, config.positive, **point)
+
+
+def wanted_or_none(
+    accept_accuracy: float | None,
+    coverage: float | None,
+    positive: str | None,
+    sensitivity: float | None,
+    specificity: float | None,
+) -> Wanted | None:
+    """What the options of an evaluation ask for; None if for nothing. Raises TrainingError as training does."""
+    given = {
+        "accept_accuracy": accept_accuracy,
+        "coverage": coverage,
+        "positive": positive,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return wanted_of(TrainingConfig(Path(), "x", Path(), **given)) if given else None  # type: ignore[arg-type]
 
 
 def _recorded(manifest: Manifest, facts: dict[str, Any]) -> Manifest:

@@ -26,6 +26,7 @@ from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.precision import precision_name
 from lensmount_adapters.training.training_data import TrainingData
+from lensmount_adapters.trust.assess import assess
 from lensmount_adapters.trust.scaling import fit_temperature
 
 
@@ -135,7 +136,13 @@ def _score(data: TrainingData, manifest: Manifest, part: str, logits: Tensor) ->
     samples = data.samples(part)
     truth = torch.tensor([sample.label for sample in samples])
     scores = probabilities(manifest.head, logits)
-    return ScoredPart(tuple(s.path for s in samples), truth, scores, measure(truth, scores, manifest.labels))
+    return ScoredPart(
+        tuple(s.path for s in samples),
+        truth,
+        scores,
+        measure(truth, scores, manifest.labels),
+        assessed=assess(manifest.trust, manifest.labels, truth.numpy(), scores.double().numpy()),
+    )
 
 
 def _record(loop: TrainingLoop, interrupted: bool) -> dict[str, Any]:

@@ -43,8 +43,11 @@ def assess_wanted(
 ) -> dict[str, Any]:
     """What other thresholds would do: each fold is measured with those that the other folds choose.
 
-    So no image helps to choose the threshold that it is measured with. `folds` [N] are those of `folds_of`.
+    So no image helps to choose the threshold that it is measured with. `folds` [N] are those of `folds_of`; with one
+    fold, nothing can be said.
     """
+    if len(np.unique(folds)) == 1:
+        return {"sets": None, "accepted": None, "point": None}
     sets, taken, called = np.ones_like(scores, bool), np.zeros(len(truth), bool), np.zeros(len(truth), bool)
     point: Operating | None = None
     for fold in np.unique(folds):

@@ -80,13 +80,16 @@ def fit_point(truth: Indices, scores: Array, labels: Sequence[str], wanted: Want
 def folds_of(truth: Sequence[int], groups: Sequence[object], count: int = FOLDS, seed: int = 0) -> Indices:
     """The fold of each image, 0 to `count` - 1, with whole groups and every class spread evenly over the folds.
 
-    The rule is that of scikit-learn's StratifiedGroupKFold with shuffling.
+    The rule is that of scikit-learn's StratifiedGroupKFold with shuffling. All images are in one fold if there are
+    fewer groups, or fewer images of a class, than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     ids = [numbers[group] for group in groups]
-    folds = np.zeros(len(truth), np.int64)
+    folds, sizes = np.zeros(len(truth), np.int64), np.bincount(truth)
+    if min(len(numbers), sizes[sizes > 0].min()) < count:
+        return folds
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed % 2**32)
     for number, (_, inside) in enumerate(splitter.split(np.zeros(len(truth)), np.array(truth), ids)):
         folds[inside] = number

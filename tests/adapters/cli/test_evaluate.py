@@ -52,6 +52,22 @@ def test_it_shows_the_metrics_of_the_recorded_test_part_and_writes_the_report(sh
     assert f"balanced accuracy {recorded['balanced_accuracy']:.4f}" in shown.stdout.replace("\n", " ")
     assert (tmp_path / "report" / "metrics.png").is_file()
     assert json.loads(scripted.stdout)["metrics"] == recorded
+    assert "Expected calibration error 0." in shown.stdout
+    assert "wanted" not in json.loads(scripted.stdout)
+
+    words = [str(out), "--data", str(shapes), "--split", "all", "--positive", "disc"]
+    asked = run.invoke(app, [*words, "--specificity", "0.8", "--accept-accuracy", "0.8", "--coverage", "0.8"])
+    assert asked.exit_code == 0, asked.output
+    assert "With thresholds of three quarters of these images" in asked.stdout
+    assert "Accepted at 80 %: " in asked.stdout
+    assert "disc as positive: sensitivity " in asked.stdout
+    for wrong, expected in (
+        (["--positive=cat", "--specificity=0.8"], "one of bar, disc"),
+        (["--coverage=2"], "0.5 to"),
+    ):
+        refused = run.invoke(app, [*words[:5], *wrong])
+        assert refused.exit_code == 1
+        assert expected in refused.stderr
 
 
 def test_an_unknown_part_is_one_line_on_the_error_stream(tmp_path: Path) -> None:
@@ -60,7 +76,9 @@ def test_an_unknown_part_is_one_line_on_the_error_stream(tmp_path: Path) -> None
     result = run.invoke(app, [str(tmp_path / "x.safetensors"), "--data", str(tmp_path), "--split", "tset"])
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: found --split 'tset', expected test, validation, train or all. Fix: ")
+    assert result.stderr.startswith(
+        "Error: found --split 'tset', expected test, validation, train, calibration or all."
+    )
 
 
 def test_the_help_names_the_required_options() -> None:

@@ -124,3 +124,22 @@ def test_the_help_names_the_required_options() -> None:
     assert result.exit_code == 0
     assert "--data" in result.output
     assert "a folder with one subfolder per class" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_it_says_in_one_line_what_the_file_promises_or_why_it_promises_nothing(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shapes.safetensors"
+    words = ["--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, "--method=head"]
+
+    few = run.invoke(app, words)
+    assert "Trust: No promise: too few images: found" in few.stdout
+    crossed = run.invoke(app, [*words, "--calibration=cross", "--positive=disc", "--sensitivity=0.8", "--json"])
+    assert crossed.exit_code == 0, crossed.output
+    trust = json.loads(crossed.stdout)["trust"]
+    assert trust["calibration"]["source"] == "cross-fitted"
+    assert trust["operating"]["positive"] == "disc"
+    card = (tmp_path / "shapes-report" / "card.md").read_text()
+    assert "- A sensitivity of 80 % for disc needs a score of at least" in card
+
+    refused = run.invoke(app, [*words, "--sensitivity=0.8"])
+    assert refused.exit_code != 0
+    assert "expected a label with one of the two, or none of the three" in refused.stderr

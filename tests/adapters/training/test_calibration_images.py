@@ -17,7 +17,7 @@ from lensmount_adapters.training.config import TrainingConfig
 
 
 def folder_of(images: int, per_group: int = 1, classes: int = 2) -> ImageFolder:
-    """`images` images of each class, `per_group` of them in a group."""
+    """This many images of each class, in groups of `per_group`."""
     samples = [
         Sample(f"{label}/{index}.png", label, f"{label}-{index // per_group}", f"{label}-{index}", None)
         for label in range(classes)

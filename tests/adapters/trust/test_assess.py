@@ -54,6 +54,11 @@ def test_nothing_accepted_has_no_accuracy() -> None:
     }
 
 
+def test_one_fold_can_say_nothing_of_other_thresholds() -> None:
+    found = assess_wanted(("well", "sick"), TRUTH, SCORES, np.zeros(5, np.int64), Wanted())
+    assert found == {"sets": None, "accepted": None, "point": None}
+
+
 def test_other_thresholds_are_chosen_on_the_other_folds() -> None:
     """Scores without any meaning: with thresholds chosen on the same images, accepted answers would look better."""
     random = np.random.default_rng(0)

@@ -60,4 +60,5 @@ def test_folds_keep_groups_together_and_classes_even() -> None:
     for fold in range(4):
         assert np.bincount(truth[folds == fold], minlength=3) == pytest.approx(np.bincount(truth) / 4, abs=25)
     assert np.array_equal(folds, folds_of(truth.tolist(), groups.tolist()))
+    assert not folds_of([0, 0, 0, 1, 1, 1, 1, 1], range(8)).any()  # three images cannot be in four folds
     assert not np.array_equal(folds, folds_of(truth.tolist(), groups.tolist(), seed=1))

@@ -1,0 +1,116 @@
+"""Promises in plain sentences: what is said of each, and of what cannot be promised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.adapter.trust import Calibration, Conformal, Operating, Selective, Trust
+from lensmount_adapters.metrics.scored import ScoredPart
+from lensmount_adapters.report.card import model_card
+from lensmount_adapters.report.html import html_report
+from lensmount_adapters.report.promises import kept_on, promises, summary, thresholds
+from lensmount_adapters.trust.assess import assess
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged, DrawManifest
+
+FIGURES: dict[str, Any] = {"ece": 0.021, "adaptive_ece": 0.03, "brier": 0.05, "log_loss": 0.1}
+INTERVALS: dict[str, Any] = {f"{name}_interval": (value / 2, 2 * value) for name, value in FIGURES.items()}
+TRUST = Trust(
+    calibration=Calibration(images=196, source="cross-fitted", temperature=1.25, **FIGURES, **INTERVALS),
+    conformal=Conformal(coverage=0.95, method="lac", thresholds=(0.4, None), images=(180, 16)),
+    selective=Selective(accuracy=0.99, threshold=0.83, share=0.845, images=196),
+    operating=Operating(positive="oak", kind="sensitivity", value=0.98, threshold=0.25, images=180),
+)
+
+
+def assessed(manifest: Manifest, scored: ScoredPart) -> ScoredPart:
+    found = assess(manifest.trust, manifest.labels, scored.truth.numpy(), scored.scores.double().numpy())
+    return replace(scored, assessed=found)
+
+
+def test_each_promise_has_its_sentence(draw_manifest: DrawManifest) -> None:
+    manifest = draw_manifest(["oak", "elm"]).model_copy(update={"trust": TRUST})
+    assert promises(manifest) == [
+        "Measured on 196 training images, each scored by a network that was trained without it: expected calibration "
+        "error 0.021 (0.011 to 0.042), in bins of equal size 0.030 (0.015 to 0.060), Brier score 0.050 (0.025 to "
+        "0.100), log loss 0.100 (0.050 to 0.200), with 95 % intervals.",
+        "The set of labels holds the right one for 95 % of the images of each class.",
+        "No guarantee, because of too few images, for elm (16 images).",
+        "An answer is accepted from a top score of 0.830 on: 84.5 % of the images, with at least 99 % of them right.",
+        "A sensitivity of 98 % for oak needs a score of at least 0.250 to call it positive (180 images).",
+    ]
+    assert summary(manifest) == (
+        "calibration error 0.021 (0.011 to 0.042) on 196 images, sets of labels for 95 % in 1 of 2 classes, "
+        "84.5 % of answers accepted at 99 %"
+    )
+
+
+def test_what_cannot_be_promised_is_said(draw_manifest: DrawManifest) -> None:
+    trust = Trust(
+        conformal=Conformal(coverage=0.95, method="lac", thresholds=(None, None), images=(18, 16)),
+        selective=Selective(accuracy=0.99, threshold=None, share=0.0, images=34),
+        operating=Operating(positive="oak", kind="specificity", value=0.98, threshold=None, images=16),
+    )
+    assert promises(draw_manifest(["oak", "elm"]).model_copy(update={"trust": trust})) == [
+        "No guarantee for the sets of labels: too few images for 95 %.",
+        "No answer can be promised to be right with 99 % by 34 images.",
+        "No threshold can be promised for a specificity of 98 % for oak: 16 images are too few.",
+    ]
+    manifest = draw_manifest(["oak", "elm"])
+    assert promises(manifest) == []
+    assert summary(manifest) == ""
+    reason = {"calibration": {"source": None, "why": "too few images: found 3 training images of oak"}}
+    few = manifest.model_copy(update={"training": manifest.training | reason})
+    assert promises(few) == ["No promise: too few images: found 3 training images of oak."]
+    assert summary(few) == promises(few)[0]
+    wrongs: tuple[Any, ...] = (7, {"why": 3}, [])
+    for wrong in wrongs:
+        assert promises(manifest.model_copy(update={"training": {"calibration": wrong}})) == []
+
+
+def test_how_promises_were_kept_is_counted_on_the_images(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
+    manifest, scored = draw_manifest(["oak", "elm"]).model_copy(update={"trust": TRUST}), draw_judged(["oak", "elm"])
+    lines = kept_on(assessed(manifest, scored))
+    taken = scored.scores.amax(1) >= 0.83
+    right = scored.scores.argmax(1) == scored.truth
+    share, accuracy = float(taken.double().mean()), float(right[taken].double().mean())
+    assert lines[2] == (
+        f"Accepted at 99 %: {100 * share:.3g} % of the answers, of which {100 * accuracy:.3g} % were right."
+    )
+    assert lines[0].startswith("Expected calibration error 0.")
+    assert "Brier score" in lines[0]
+    called = scored.scores[:, 0] >= 0.25
+    sensitivity = float(called[scored.truth == 0].double().mean())
+    assert lines[3].startswith(f"oak as positive: sensitivity {100 * sensitivity:.3g} %, specificity ")
+    assert len(kept_on(assessed(draw_manifest(["oak", "elm"]), scored))) == 1
+    assert kept_on(scored) == []
+
+
+def test_nothing_accepted_and_nothing_positive_read_well() -> None:
+    none = {"promised": 0.99, "share": 0.0, "accuracy": None}
+    point = {"positive": "oak", "promised": {"sensitivity": 0.9}, "sensitivity": None, "specificity": 1.0}
+    assert thresholds({"sets": None, "accepted": none, "point": point}) == [
+        "Accepted at 99 %: 0 % of the answers.",
+        "oak as positive: sensitivity none to count, specificity 100 %.",
+    ]
+
+
+def test_card_and_page_have_a_section_of_them_and_show_hostile_labels_as_text(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    labels = ["<script>x</script>", "elm"]
+    trust = TRUST.model_copy(update={"operating": TRUST.operating.model_copy(update={"positive": labels[0]})})  # type: ignore[union-attr]
+    manifest = draw_manifest(labels).model_copy(update={"trust": trust})
+    parts = {"test": assessed(manifest, draw_judged(labels))}
+    card = model_card(manifest, None, 1000, parts)
+    assert "## What its answers are worth" in card
+    assert "- The set of labels holds the right one for 95 % of the images of each class." in card
+    assert "- On the test part: Expected calibration error" in card
+    assert "<script>" not in card.replace("\\<", "")
+    page = html_report(manifest, "sha256:" + "1" * 64, 1000, parts, lambda path: b"")
+    assert "<h2>What its answers are worth</h2>" in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;x&lt;/script&gt; as positive" in page
