@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -98,3 +99,20 @@ def test_the_maps_of_a_runner_give_the_same_explanation(
     assert (found.label, found.method) == (expected.label, expected.method)
     assert found.score == pytest.approx(expected.score, abs=1e-5)
     assert abs(found.values - expected.values).max() <= 1e-4 * abs(expected.values).max()
+
+
+def test_a_hundred_explanations_keep_no_tensor(resnet: Backbone, draw_explained: DrawExplained, image: Tensor) -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), Tensor) for each in gc.get_objects())
+
+    adapters = [draw_explained(resnet), draw_explained(resnet, "mlp")]
+    explainer = Explainer(resnet)
+    for adapter in adapters:
+        explainer.explain(adapter, image, "layercam")
+    before = tensors()
+
+    for turn in range(100):
+        explainer.explain(adapters[turn % 2], image, ("cam", "layercam")[turn // 2 % 2])
+
+    assert tensors() == before
