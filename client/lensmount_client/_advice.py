@@ -11,6 +11,7 @@ CALLS = {  # a route as the server writes it in its messages, and the call of th
     "GET /jobs/{id}/files": "`job.files()`",
     "GET /limits": "`client.limits()`",
     "POST /jobs/{id}/retry": "`job.retry()`",
+    "POST /predict": "`client.segment(IMAGE, ADAPTER)`",
     "PUT /adapters/{name}/aliases/{alias}": "`client.adapters.alias(NAME, ALIAS, VERSION)`",
 }
 COMMANDS = {  # the same for the command line
@@ -20,6 +21,7 @@ COMMANDS = {  # the same for the command line
     "GET /jobs/{id}/files": "`lensmount jobs show ID`",
     "GET /limits": "/limits at the server's address",  # no command shows the limits
     "POST /jobs/{id}/retry": "`lensmount jobs retry ID`",
+    "POST /predict": "`lensmount predict`",
     "PUT /adapters/{name}/aliases/{alias}": "`lensmount adapters alias NAME ALIAS`",
 }
 ROUTE = re.compile(r"\b(?:GET|POST|PUT|DELETE) /[\w/{}-]*")

@@ -100,7 +100,7 @@ def check_explainable(manifest: Manifest, label: str | None = None) -> None:
     if isinstance(manifest.preprocessing, VolumePreprocessing):
         raise ExplainError(
             f"found {manifest.name}, which reads volumes, expected an adapter for images. "
-            "Fix: POST /predict for its scores, or send slices to an adapter for images"
+            "Fix: send single slices as images to an adapter for images"
         )
     if label is not None and label not in manifest.labels:
         meant = did_you_mean(label, manifest.labels)

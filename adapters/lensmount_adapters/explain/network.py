@@ -44,7 +44,7 @@ class Network:
         except BackboneError as error:
             raise ExplainError(
                 f"found {self.backbone.name}, which cannot be traced, expected a network with a last map. "
-                "Fix: method=occlusion, which works with every backbone"
+                "Fix: the method occlusion, which works with every backbone"
             ) from error
         return find_maps(segments, self.backbone)
 

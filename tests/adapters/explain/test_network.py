@@ -69,7 +69,7 @@ def test_a_backbone_that_cannot_be_traced_is_refused_with_a_method_that_works(
     plain = type(network.module).forward
     monkeypatch.setattr(type(network.module), "forward", lambda self, x: plain(self, x if x.sum() > 0 else x * 1))
 
-    with pytest.raises(ExplainError, match=r"cannot be traced.*Fix: method=occlusion"):
+    with pytest.raises(ExplainError, match=r"cannot be traced.*Fix: the method occlusion"):
         METHODS["cam"].values(network.with_adapter(adapter), image, 0)
 
     assert METHODS["occlusion"].values(network.with_adapter(adapter), image, 0).shape == (8, 8)

@@ -35,5 +35,5 @@ def test_a_network_that_does_not_average_its_last_map_is_refused_with_a_method_t
     with pytest.raises(ExplainError, match=re.escape(name)) as caught:
         find_maps(Segments(backbone.module), backbone)
 
-    assert "Fix: method=occlusion" in str(caught.value)
+    assert "Fix: the method occlusion" in str(caught.value)
     assert caught.value.code == "explanation_not_possible"

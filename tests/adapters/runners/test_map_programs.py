@@ -96,7 +96,7 @@ def test_a_network_that_does_not_average_a_map_is_refused(make: Make, draw_adapt
     vit = load_backbone("test_vit", "random:0")
     adapter = admit(draw_adapter(vit, modules=r"blocks\.1.*").dump(), vit)
 
-    with pytest.raises(ExplainError, match="Fix: method=occlusion"):
+    with pytest.raises(ExplainError, match="Fix: the method occlusion"):
         make(own=vit).prepare_maps(adapter)
 
 

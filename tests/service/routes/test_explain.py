@@ -164,7 +164,7 @@ def test_a_vision_transformer_is_explained_by_the_method_that_the_refusal_names(
         refused = client.post("/explain?adapter=vit", content=make_png()).json()
 
         assert (refused["status"], refused["code"]) == (422, "explanation_not_possible")
-        method = refused["detail"].partition("Fix: method=")[2].split(",")[0]
+        method = refused["detail"].partition("Fix: the method ")[2].split(",")[0]
         assert client.post(f"/explain?adapter=vit&method={method}", content=make_png()).status_code == 200
 
 
