@@ -57,6 +57,7 @@ SLOW = frozenset(
         "adapters/foreign",
         "adapters/graph/test_fold.py",
         "adapters/graph/test_functional.py",
+        "adapters/graph/test_pooled_maps.py",
         "adapters/graph/test_segments.py",
         "adapters/inputs/test_avif.py",
         "adapters/inputs/test_tiff.py::test_each_tiff_that_was_written_by_hand_is_equal_to_its_array_at_every_depth",

@@ -47,7 +47,8 @@ def find_maps(segments: Segments, backbone: Backbone) -> PooledMaps:
         return PooledMaps(segments.part(None, cut), segments.part(None, finer), halves.branch, cut, (rows, columns))
     raise ExplainError(
         f"found {backbone.name}, whose features are not the mean of a map, expected a convolutional network that "
-        "averages its last map, such as EfficientNet or ResNet. Fix: the method occlusion, which works with every backbone"
+        "averages its last map, such as EfficientNet or ResNet. "
+        "Fix: the method occlusion, which works with every backbone"
     )
 
 
