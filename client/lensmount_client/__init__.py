@@ -116,6 +116,7 @@ if TYPE_CHECKING:
         RankTooLarge,
         RequestTimeout,
         ResponseTooLarge,
+        ReviewFailed,
         ServerFailed,
         ServerUnreachable,
         SingleImageRequired,
@@ -203,6 +204,7 @@ if TYPE_CHECKING:
         Score,
         VersionInfo,
     )
+    from lensmount_client._types.reviews import DatasetReview, LabelDoubt
     from lensmount_client._version import __version__
 
 __all__ = [
@@ -213,9 +215,9 @@ __all__ = [
     "AliasTrust", "AnswerError", "AsyncAdapters", "AsyncClient", "AsyncDatasets", "AsyncJob", "AsyncJobs",
     "Backbone", "BackboneMismatch", "BadRequest", "BatchTooLarge", "BodyTooLarge", "Busy", "CancelRequested",
     "CannotWrite", "Client", "Conflict", "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId", "DatasetInUse",
-    "DatasetInvalid", "DatasetNotFound", "DatasetRejected", "DatasetReport", "DatasetTooLarge", "DatasetTooSmall",
-    "DatasetUnreadable", "DatasetWarning", "Datasets", "DeadlineExceeded", "DigestMismatch", "DownloadMismatch",
-    "DownloadedFile", "Draining", "DuplicatePart", "EmptyTensor", "ExpectedFile", "Explanation",
+    "DatasetInvalid", "DatasetNotFound", "DatasetRejected", "DatasetReport", "DatasetReview", "DatasetTooLarge",
+    "DatasetTooSmall", "DatasetUnreadable", "DatasetWarning", "Datasets", "DeadlineExceeded", "DigestMismatch",
+    "DownloadMismatch", "DownloadedFile", "Draining", "DuplicatePart", "EmptyTensor", "ExpectedFile", "Explanation",
     "ExplanationNotPossible", "Export", "ExportNotPossible", "ExportUnavailable", "FileNotFound", "Forbidden",
     "ForwardFailed", "Gate", "GateStale", "Gone", "HeadMismatch", "HeadMissing", "HeadersTooLarge", "Health",
     "HostNotAllowed", "IdempotencyKeyReuse", "ImageEmpty", "ImageInput", "ImageInvalid", "ImageRejected",
@@ -224,18 +226,19 @@ __all__ = [
     "InvalidReference", "InvalidRequest", "InvalidSettings", "Job", "JobCancelled", "JobEnd", "JobEnded",
     "JobEpoch", "JobError", "JobEvent", "JobFailed", "JobFile", "JobFinished", "JobInfo", "JobLog",
     "JobNotFinished", "JobNotFound", "JobOptions", "JobProgress", "JobResult", "JobState", "Jobs", "JobsFull",
-    "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid", "ManifestMissing", "Mask", "MethodNotAllowed",
-    "MissingPart", "MultipartMalformed", "MultipartTruncated", "NotAcceptable", "NotFound", "OriginNotAllowed",
-    "Outcome", "OutputNotFinite", "Prediction", "PreprocessingMismatch", "Problem", "ProblemError", "PushedAdapter",
-    "QueueFull", "RankTooLarge", "Replaced", "RequestTimeout", "ResponseTooLarge", "RetryPolicy", "Score",
-    "Segmentation", "ServerFailed", "ServerUnreachable", "SingleImageRequired", "StorageFull", "StoreUnavailable",
-    "SwapFailed", "TimedOut", "Timeout", "TooLarge", "TooManyRegions", "TrainingFailed", "TransportError",
-    "TrustMismatch", "Unauthorized", "Unavailable", "UnexpectedResponse", "UnknownLabel", "Unprocessable",
-    "Unsupported", "UnsupportedAdapterFormat", "UnsupportedColorMode", "UnsupportedContentEncoding",
-    "UnsupportedDtype", "UnsupportedImageFormat", "UnsupportedVolumeFormat", "UploadOffsetMismatch", "UriTooLong",
-    "VersionDeleted", "VersionInfo", "VersionNotFound", "VolumeEmpty", "VolumeInvalid", "VolumeTooLarge",
-    "VolumeTruncated", "WaitTimeout", "ZipBadPath", "ZipDuplicateName", "ZipEncrypted", "ZipMalformed",
-    "ZipMethodNotSupported", "ZipOverlap", "ZipSizeMismatch", "ZipSymlink", "ZipTooLarge", "__version__",
+    "LabelDoubt", "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid", "ManifestMissing", "Mask",
+    "MethodNotAllowed", "MissingPart", "MultipartMalformed", "MultipartTruncated", "NotAcceptable", "NotFound",
+    "OriginNotAllowed", "Outcome", "OutputNotFinite", "Prediction", "PreprocessingMismatch", "Problem",
+    "ProblemError", "PushedAdapter", "QueueFull", "RankTooLarge", "Replaced", "RequestTimeout", "ResponseTooLarge",
+    "RetryPolicy", "ReviewFailed", "Score", "Segmentation", "ServerFailed", "ServerUnreachable",
+    "SingleImageRequired", "StorageFull", "StoreUnavailable", "SwapFailed", "TimedOut", "Timeout", "TooLarge",
+    "TooManyRegions", "TrainingFailed", "TransportError", "TrustMismatch", "Unauthorized", "Unavailable",
+    "UnexpectedResponse", "UnknownLabel", "Unprocessable", "Unsupported", "UnsupportedAdapterFormat",
+    "UnsupportedColorMode", "UnsupportedContentEncoding", "UnsupportedDtype", "UnsupportedImageFormat",
+    "UnsupportedVolumeFormat", "UploadOffsetMismatch", "UriTooLong", "VersionDeleted", "VersionInfo",
+    "VersionNotFound", "VolumeEmpty", "VolumeInvalid", "VolumeTooLarge", "VolumeTruncated", "WaitTimeout",
+    "ZipBadPath", "ZipDuplicateName", "ZipEncrypted", "ZipMalformed", "ZipMethodNotSupported", "ZipOverlap",
+    "ZipSizeMismatch", "ZipSymlink", "ZipTooLarge", "__version__",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would accept any name of a module with __getattr__

@@ -12,6 +12,7 @@
     │     AdapterMismatch, DownloadMismatch, ResponseTooLarge, UnexpectedResponse
     ├── JobEnded                    `Job.wait` saw the job end without an adapter
     │     JobCancelled, JobFailed
+    ├── ReviewFailed                `datasets.review` saw the server give up
     └── ProblemError                the server refused or failed
         │ HostNotAllowed, MethodNotAllowed, NotAcceptable, RequestTimeout, Unauthorized
         ├── BadRequest              400
@@ -108,7 +109,9 @@ class ServerUnreachable(TransportError, code="server_unreachable"):
     """No server listens at the address, or the connection failed. Retried up to `retries` times."""
 class TimedOut(TransportError, code="timed_out"):
     """The server took longer than `Timeout` allows. Not retried: it may still be working on the request."""
-class WaitTimeout(TimedOut, code="wait_timeout"): """The job did not end within `timeout_s` of `wait`. It continues."""
+class WaitTimeout(TimedOut, code="wait_timeout"):
+    """The job or review did not end within `timeout_s`. It continues."""
+class ReviewFailed(LensmountError, code="review_failed"): """The server could not review the dataset; it says why."""
 # fmt: on
 
 

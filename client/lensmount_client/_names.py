@@ -28,6 +28,7 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "JobState Replaced",
     "_types.results": "AdapterFile AdapterId AdapterInfo Alias AliasTrust Backbone DownloadedFile Export Health "
     "Imported ImportedModule ImportReport Integrity Prediction PushedAdapter Score VersionInfo",
+    "_types.reviews": "DatasetReview LabelDoubt",
     "_version": "__version__",
 }
 

@@ -217,7 +217,7 @@ def served() -> Iterator[TinyServer]:
             else:
                 self.wfile.write(b"0\r\n\r\n")
 
-        do_GET = do_POST = do_PUT = do_DELETE = do  # noqa: N815  http.server looks for these names
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do  # noqa: N815  http.server looks for these names
 
         def log_message(self, *arguments: object) -> None:
             """Tests read better without an access log."""

@@ -11,6 +11,40 @@ from zipfile import ZipFile
 
 from tests.client.wire import digest_of, problem
 
+_UNDONE: dict[str, Any] = {"phase": None, "done": 0, "total": 0, "review": None, "error": None}
+REVIEW: dict[str, Any] = {
+    "images": 3,
+    "checked": 3,
+    "accuracy": 0.75,
+    "flagged": 1,
+    "labels": [
+        {"path": "cat/[b].png", "label": "cat", "suggested": "dog", "quality": 0.125, "flagged": True},
+        {"path": "cat/a.png", "label": "cat", "suggested": "dog", "quality": 0.45, "flagged": False},
+    ],
+    "outlier_count": 1,
+    "outliers": [{"path": "dog/c.png", "label": "dog", "distance": 1.5}],
+    "look_alike_count": 1,
+    "leak_count": 1,
+    "conflict_count": 1,
+    "look_alikes": [
+        {
+            "paths": ["cat/a.png", "dog/c.png"],
+            "labels": ["cat", "dog"],
+            "parts": ["train", "test"],
+            "similarity": 0.97,
+            "leak": True,
+            "conflict": True,
+        }
+    ],
+    "shortcuts": [],
+    "notes": ["1 label(s) are likely wrong"],
+}
+REVIEWS: list[dict[str, Any]] = [
+    {"state": "waiting", **_UNDONE},
+    {"state": "running", **_UNDONE, "phase": "features", "done": 1, "total": 3},
+    {"state": "done", **_UNDONE, "review": REVIEW},
+]
+
 
 class HangUp(Exception):
     """The connection breaks here."""
@@ -31,6 +65,8 @@ class TinyTraining:
         self.hang_up: Callable[[int], int | None] = lambda size: None
         self.warnings: list[dict[str, str]] = []
         self.largest_chunk = 2**30
+        self.reviews: list[dict[str, Any]] = REVIEWS  # each question gets the next one, and the last one stays
+        self.edits: list[tuple[str | None, dict[str, Any]]] = []
         self.known: dict[str, dict[str, Any]] = {}  # jobs by id
         self.keys: dict[str, str] = {}
         self.bodies: list[dict[str, Any]] = []
@@ -59,6 +95,14 @@ class TinyTraining:
             case "GET", [name, "file"]:
                 content = next(content for content in self.stored[name] if digest_of(content) == query["digest"])
                 return 200, content, {"ETag": f'"{digest_of(content)}"'}
+            case (("POST" | "GET"), [name, "review"]):
+                answers = self.reviews[1:] or self.reviews
+                self.reviews = answers if method == "GET" else self.reviews
+                version = int(query.get("version", len(self.stored[name])))
+                return 200, {"name": name, "version": version, **self.reviews[0]}, {}
+            case "PATCH", [name, "items"]:
+                self.edits.append((query.get("version"), json.loads(body)))
+                return 201, self.dataset(name, len(self.stored[name])), {}
             case "DELETE", [name]:
                 if any(job["dataset"]["name"] == name and job["state"] == "queued" for job in self.known.values()):
                     return problem(409, "dataset_in_use", f"a job needs {name}")

@@ -21,12 +21,15 @@ from lensmount_client._cli.terminal import (
     print_note,
     print_table,
 )
+from lensmount_client._errors import InvalidInput
 from lensmount_client._files.dataset_zip import counted
 from lensmount_client._types.datasets import Dataset
+from lensmount_client._types.reviews import DatasetReview
 
 app = typer.Typer(no_args_is_help=True)
 
 SHOWN_EXAMPLES = 3
+SHOWN_ROWS = 20  # of a table; --json has up to 200
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name on the server.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", help="One version only.")]
@@ -138,6 +141,49 @@ def pull(
 
 @app.command()
 @with_options
+def review(
+    name: Name,
+    version: Version = None,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Find likely wrong labels, outliers, look-alikes and shortcuts. Changes nothing; the server keeps the result."""
+    with server.client() as client:
+        found = client.datasets.review(name, version, progress=True)
+    if server.json:
+        print_json({"name": found.name, "version": found.version, "review": found.raw})
+    else:
+        print_table(described_review(found))
+
+
+@app.command()
+@with_options
+def edit(
+    name: Name,
+    relabel: Annotated[
+        list[str] | None,
+        typer.Option("--relabel", metavar="PATH=LABEL", help="Another label for an image; can be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATH", help="Leave an image out; can be repeated."),
+    ] = None,
+    version: Version = None,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Relabel or exclude images. This makes a new version, and the old one stays."""
+    labels = dict(_relabelled(text) for text in relabel or ())
+    with server.client() as client:
+        dataset = client.datasets.edit(name, labels, exclude or (), version)
+    if server.json:
+        print_json(dataset.raw)
+    else:
+        print_table(described_dataset(dataset))
+
+
+@app.command()
+@with_options
 def delete(
     name: Name,
     version: Version = None,
@@ -192,6 +238,38 @@ def described_dataset(dataset: Dataset) -> RenderableType:
         for warning in report.warnings
     ]
     return Group(table, *warnings)
+
+
+def described_review(found: DatasetReview) -> RenderableType:
+    """The notes, then the flagged labels, the outliers and the pairs, as tables of at most 20 rows."""
+    tables: list[RenderableType] = [
+        Text(f"{found.name}@{found.version}: {found.images:,} images, {found.flagged:,} likely wrong labels"),
+        *(Text.assemble(("note:", "yellow"), " ", cell(note)) for note in found.notes),
+    ]
+    if flagged := [doubt for doubt in found.labels if doubt.flagged][:SHOWN_ROWS]:
+        table = Table("image", "label", "likelier", "chance of the label", title="likely wrong labels")
+        for doubt in flagged:
+            table.add_row(*map(cell, (doubt.path, doubt.label, doubt.suggested, f"{doubt.quality:.2f}")))
+        tables.append(table)
+    if found.outliers:
+        table = Table("image", title="unlike all others")
+        for path in found.outliers[:SHOWN_ROWS]:
+            table.add_row(cell(path))
+        tables.append(table)
+    if found.look_alikes:
+        table = Table("image", "looks like", "why it matters", title="pairs that are alike")
+        for pair in found.look_alikes[:SHOWN_ROWS]:
+            why = [word for word, holds in (("two parts", pair.leak), ("two labels", pair.conflict)) if holds]
+            table.add_row(*map(cell, (*pair.paths, ", ".join(why))))
+        tables.append(table)
+    return Group(*tables)
+
+
+def _relabelled(text: str) -> tuple[str, str]:
+    path, sign, label = text.rpartition("=")
+    if not sign or not path:
+        raise InvalidInput(f"--relabel: found {text[:80]!r}, expected PATH=LABEL. Fix: --relabel cat/1.png=dog")
+    return path, label
 
 
 def _counted(count: int, unit: str, examples: Iterable[str]) -> list[str]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lensmount_client._api import datasets as endpoints
+from lensmount_client._api import reviews
 from lensmount_client._api.upload import upload
 from lensmount_client._errors import DownloadMismatch
 from lensmount_client._files.dataset_zip import open_archive
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._reference import checked_name
+from lensmount_client._resources.review_wait import ReviewWait
 from lensmount_client._show.progress import Report, reporting
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.results import DownloadedFile
+from lensmount_client._types.reviews import DatasetReview
 
 
 class Datasets:
@@ -60,6 +65,44 @@ class Datasets:
         """
         return run_operation(_pull(name, path, version), self._send)
 
+    def review(
+        self,
+        name: str,
+        version: int | None = None,
+        progress: bool | Report = False,
+        timeout_s: float | None = None,
+    ) -> DatasetReview:
+        """Find likely wrong labels, outliers, look-alikes and shortcuts. The server computes it once and keeps it.
+
+        `progress` draws a bar, or is called with (images done, images in total). Raises ReviewFailed, DatasetNotFound,
+        Busy, or WaitTimeout after `timeout_s` seconds; the review continues after that.
+        """
+        with reporting(progress, None) as report:
+            wait = ReviewWait(name, report, timeout_s)
+            answer = self._send(reviews.start_review(name, version))
+            while (found := wait.result(answer)) is None:
+                time.sleep(wait.next_s())
+                answer = self._send(reviews.get_review(name, answer.version))
+            return found
+
+    def edit(
+        self, name: str, relabel: Mapping[str, str], exclude: Collection[str] = (), version: int | None = None
+    ) -> Dataset:
+        """Relabel and exclude images in one new version of `version`, by default of the latest."""
+        return self._send(reviews.edit_items(name, relabel, exclude, version))
+
+    def relabel(self, name: str, labels: Mapping[str, str], version: int | None = None) -> Dataset:
+        """Give some images, by path, other labels. Makes a new version of `version`, by default of the latest.
+
+        `client.datasets.relabel("cells", client.datasets.review("cells").corrections())` after a look at each image.
+        Raises DatasetRejected, for example for a path that the dataset lacks; then nothing changes.
+        """
+        return self._send(reviews.edit_items(name, labels, (), version))
+
+    def exclude(self, name: str, paths: Collection[str], version: int | None = None) -> Dataset:
+        """Leave images out, by path. Makes a new version of `version`, by default of the latest, which stays."""
+        return self._send(reviews.edit_items(name, {}, paths, version))
+
     def list(self) -> builtins.list[Dataset]:
         """The latest version of each dataset."""
         return self._send(endpoints.list_datasets())
@@ -97,6 +140,36 @@ class AsyncDatasets:
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> DownloadedFile:
         """See `Datasets.pull`."""
         return await arun_operation(_pull(name, path, version), self._send)
+
+    async def review(
+        self,
+        name: str,
+        version: int | None = None,
+        progress: bool | Report = False,
+        timeout_s: float | None = None,
+    ) -> DatasetReview:
+        """See `Datasets.review`."""
+        with reporting(progress, None) as report:
+            wait = ReviewWait(name, report, timeout_s)
+            answer = await self._send(reviews.start_review(name, version))
+            while (found := wait.result(answer)) is None:
+                await asyncio.sleep(wait.next_s())
+                answer = await self._send(reviews.get_review(name, answer.version))
+            return found
+
+    async def edit(
+        self, name: str, relabel: Mapping[str, str], exclude: Collection[str] = (), version: int | None = None
+    ) -> Dataset:
+        """See `Datasets.edit`."""
+        return await self._send(reviews.edit_items(name, relabel, exclude, version))
+
+    async def relabel(self, name: str, labels: Mapping[str, str], version: int | None = None) -> Dataset:
+        """See `Datasets.relabel`."""
+        return await self._send(reviews.edit_items(name, labels, (), version))
+
+    async def exclude(self, name: str, paths: Collection[str], version: int | None = None) -> Dataset:
+        """See `Datasets.exclude`."""
+        return await self._send(reviews.edit_items(name, {}, paths, version))
 
     async def list(self) -> builtins.list[Dataset]:
         """See `Datasets.list`."""

@@ -102,3 +102,37 @@ def test_an_error_is_one_line(
     found, out, err = lensmount("datasets", *(argument.format(tmp=tmp_path) for argument in arguments))
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert message in err
+
+
+def test_review_lists_what_to_look_at(server: Any, lensmount: Any, folder: Path) -> None:
+    lensmount("datasets", "push", str(folder))
+
+    code, out, _ = lensmount("datasets", "review", "pets")
+    scripted = json.loads(lensmount("datasets", "review", "pets", "--json")[1])
+
+    assert code == 0
+    for words in ("1 likely wrong labels", "note:", "cat/[b].png", "dog", "0.12", "two parts, two labels"):
+        assert words in out
+    assert scripted["review"]["labels"][1]["flagged"] is False
+
+
+def test_edit_sends_each_change_and_shows_the_new_version(server: Any, lensmount: Any, folder: Path) -> None:
+    lensmount("datasets", "push", str(folder))
+
+    code, out, _ = lensmount(
+        "datasets", "edit", "pets", "--relabel", "cat/a=1.png=dog", "--exclude", "cat/b.png", "--exclude", "dog/c.png"
+    )
+
+    assert code == 0
+    assert "pets@1" in out
+    assert server.training.edits == [(None, {"relabel": {"cat/a=1.png": "dog"}, "exclude": ["cat/b.png", "dog/c.png"]})]
+
+
+def test_a_change_without_a_label_is_refused_with_one_that_works(server: Any, lensmount: Any, folder: Path) -> None:
+    lensmount("datasets", "push", str(folder))
+
+    code, _, err = lensmount("datasets", "edit", "pets", "--relabel", "cat/1.png")
+
+    assert code == 2
+    advice = err.split("Fix: ")[1].split()
+    assert lensmount("datasets", "edit", "pets", *advice)[0] == 0
