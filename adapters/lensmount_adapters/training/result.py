@@ -23,6 +23,7 @@ from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.json_values import as_json
+from lensmount_adapters.training.label_notes import notes_about_labels
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.precision import precision_name
 from lensmount_adapters.training.training_data import TrainingData
@@ -121,7 +122,7 @@ def result_of(
         manifest=manifest,
         scored=scored,
         interrupted=interrupted,
-        notes=(*data.folder.notes, *_kept(manifest)),
+        notes=(*data.folder.notes, *notes_about_labels(scored, manifest.labels), *_kept(manifest)),
         folder=data.folder,
     )
 
