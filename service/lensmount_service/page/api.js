@@ -34,6 +34,18 @@ export const token = {
 /** The JSON at `path`. Paths are relative, so the page also works below a proxy's prefix. */
 export const get = (path) => ask(path, {});
 
+/** The JSON that answers a request with another method, and with `body` as JSON if there is one. */
+export const send = (method, path, body) =>
+  ask(path, { method, ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
+
+/** The image at `path` as a Blob. */
+export async function picture(path) {
+  const value = token.get();
+  const response = await fetch(path, { headers: value ? { Authorization: `Bearer ${value}` } : {} });
+  if (!response.ok) throw new Problem({ status: response.status });
+  return response.blob();
+}
+
 /** The results of one file for several adapters, in the order of the adapters. */
 export async function predict(file, adapters, signal) {
   const names = adapters.map(encodeURIComponent).join(",");

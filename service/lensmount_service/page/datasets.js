@@ -1,17 +1,19 @@
 /** The list of datasets: their classes, and what is doubtful about each. */
 
 import { element } from "./element.js";
+import { reviewOf } from "./review.js";
 
 const integer = new Intl.NumberFormat("en");
 const MOST_CLASSES = 8; // shown; a tooltip lists all
 
-/** Fill the <ul> `list` with `datasets` (GET /datasets), and hide `section` if there are none. */
-export function showDatasets(section, list, datasets) {
+/** Fill the <ul> `list` with `datasets` (GET /datasets), and hide `section` if there are none. `changed` reloads them. */
+export function showDatasets(section, list, datasets, changed) {
   section.hidden = !datasets.length;
-  list.replaceChildren(...datasets.map(item));
+  list.replaceChildren(...datasets.map((dataset) => item(dataset, changed)));
 }
 
-function item({ name, version, digest, images, classes, report }) {
+function item(dataset, changed) {
+  const { name, version, digest, images, classes, report } = dataset;
   const { warnings = [], notes = [] } = report;
   const counts = Object.entries(classes).map(([label, count]) => `${label} ${integer.format(count)}`);
   const more = counts.length > MOST_CLASSES ? `, … (${counts.length} classes)` : "";
@@ -36,6 +38,7 @@ function item({ name, version, digest, images, classes, report }) {
       ]),
     );
   }
+  row.append(reviewOf(dataset, changed));
   return row;
 }
 

@@ -25,7 +25,7 @@ async function load() {
     by("formats").textContent = (volumes ? limits.volume_formats : limits.image_formats).join(", ");
     by("token").hidden = true;
     adapters.show(list.adapters);
-    showDatasets(by("datasets-section"), by("datasets"), datasets);
+    showDatasets(by("datasets-section"), by("datasets"), datasets, load);
     retryRefused();
   } catch (error) {
     showRefusal(error);

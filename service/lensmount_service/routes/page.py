@@ -16,6 +16,7 @@ FILES = {
     "/page/api.js": ("api.js", "text/javascript; charset=utf-8"),
     "/page/adapters.js": ("adapters.js", "text/javascript; charset=utf-8"),
     "/page/datasets.js": ("datasets.js", "text/javascript; charset=utf-8"),
+    "/page/review.js": ("review.js", "text/javascript; charset=utf-8"),
     "/page/image_card.js": ("image_card.js", "text/javascript; charset=utf-8"),
     "/page/explanation.js": ("explanation.js", "text/javascript; charset=utf-8"),
     "/page/masks.js": ("masks.js", "text/javascript; charset=utf-8"),

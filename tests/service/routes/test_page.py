@@ -251,6 +251,41 @@ def test_datasets_are_listed_with_what_to_check(
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_a_review_shows_doubtful_images_and_its_buttons_make_a_new_version(
+    page: Page, make_parts: MakeParts, make_png: MakePng, zipped: Zip, tmp_path: Path
+) -> None:
+    files = {
+        f"{label}/{label} {n}.png": make_png(n + 9 * (label == "<b>")) for label in ("<b>", "ok") for n in range(4)
+    }
+    doubts = [
+        {"path": f"ok/ok {n}.png", "label": "ok", "suggested": "<b>", "quality": 0.1, "flagged": True} for n in (0, 1)
+    ]
+    counts = {"images": 8, "checked": 8, "accuracy": 0.9, "flagged": 2, "outlier_count": 0, "look_alike_count": 0}
+    review = {**counts, "labels": doubts, "outliers": [], "look_alikes": [], "shortcuts": [], "notes": ["<i>look</i>"]}
+    with make_parts() as parts, listening(parts.app) as url:
+        pushed = httpx.put(f"{url}/datasets/cells", content=zipped(files)).raise_for_status().json()
+        fingerprint = parts.engine.backbone.fingerprint.removeprefix("sha256:")
+        (tmp_path / "reviews").mkdir()
+        kept = tmp_path / "reviews" / f"{pushed['digest'].removeprefix('sha256:')}-{fingerprint[:16]}.json"
+        kept.write_text(json.dumps(review))
+        page.goto(url)
+        page.get_by_text("Review the labels").click()
+
+        page.get_by_text("<i>look</i>").wait_for()
+        cards = page.locator(".doubts > li")
+        assert cards.count() == 2
+        page.wait_for_function("[...document.querySelectorAll('.doubts img')].every((image) => image.naturalWidth)")
+        assert page.get_by_role("button", name="Save the changes").is_disabled()
+        cards.nth(0).get_by_role("button", name="Relabel as <b>").click()
+        cards.nth(1).get_by_role("button", name="Relabel as <b>").click()
+        cards.nth(1).get_by_role("button", name="Exclude").click()
+        page.get_by_role("button", name="Save 2 changes as a new version").click()
+        page.locator("#datasets").get_by_text("version 2").wait_for()
+
+        assert httpx.get(f"{url}/datasets/cells").json()["classes"] == {"<b>": 5, "ok": 2}
+        assert httpx.get(f"{url}/datasets/cells?version=1").json() == pushed
+
+
 def test_a_volume_is_named_and_scored_without_a_preview(
     page: Page, make_parts: MakeParts, draw_adapter: DrawAdapter
 ) -> None:
