@@ -14,6 +14,7 @@ import httpx
 from lensmount_client._api import explain, masks, predict, server
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
+from lensmount_client._api.predict import ALWAYS, checked_decision
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
@@ -85,19 +86,26 @@ class AsyncClient:
         await self._http.aclose()
 
     @overload
-    async def predict(self, image: ImageInput, adapter: str, *, top_k: int = 5) -> Prediction: ...
+    async def predict(
+        self, image: ImageInput, adapter: str, *, top_k: int = 5, decision: str = ALWAYS
+    ) -> Prediction: ...
     @overload
     async def predict(
-        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5
+        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5, decision: str = ALWAYS
     ) -> list[Prediction]: ...
     async def predict(
-        self, image: ImageInput, adapter: str | list[str] | tuple[str, ...], *, top_k: int = 5
+        self,
+        image: ImageInput,
+        adapter: str | list[str] | tuple[str, ...],
+        *,
+        top_k: int = 5,
+        decision: str = ALWAYS,
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
         adapters = adapter_list(adapter)
         content = await asyncio.to_thread(image_bytes, image)
         timeout_s = self._settings.prediction_timeout_s
-        predictions = await self._call(predict.predict(content, adapters, top_k, timeout_s))
+        predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     async def segment(self, image: ImageInput, adapter: str) -> Segmentation:
@@ -137,19 +145,21 @@ class AsyncClient:
         adapter: str | Sequence[str],
         *,
         top_k: int = 5,
+        decision: str = ALWAYS,
         concurrency: int = 8,
         ordered: bool = True,
         progress: bool | Report = False,
     ) -> AsyncGenerator[Outcome, None]:
         """See `Client.predict_many`. Leaving the loop early cancels the requests in progress."""
         adapters = adapter_list(adapter)
+        checked_decision(decision)
         sources, total = many_inputs(inputs)
 
         async def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
                 content = await asyncio.to_thread(image_bytes, source)
                 timeout_s = self._settings.prediction_timeout_s
-                predictions = await self._call(predict.predict(content, adapters, top_k, timeout_s))
+                predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s))
                 return succeeded(source, adapters, predictions)
             except LensmountError as error:
                 return failed(source, adapters, error)

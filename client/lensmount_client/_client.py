@@ -14,6 +14,7 @@ import httpx
 from lensmount_client._api import explain, masks, predict, server
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
+from lensmount_client._api.predict import ALWAYS, checked_decision
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
@@ -85,22 +86,28 @@ class Client:
         self._http.close()
 
     @overload
-    def predict(self, image: ImageInput, adapter: str, *, top_k: int = 5) -> Prediction: ...
+    def predict(self, image: ImageInput, adapter: str, *, top_k: int = 5, decision: str = ALWAYS) -> Prediction: ...
     @overload
     def predict(
-        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5
+        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5, decision: str = ALWAYS
     ) -> list[Prediction]: ...
     def predict(
-        self, image: ImageInput, adapter: str | list[str] | tuple[str, ...], *, top_k: int = 5
+        self,
+        image: ImageInput,
+        adapter: str | list[str] | tuple[str, ...],
+        *,
+        top_k: int = 5,
+        decision: str = ALWAYS,
     ) -> Prediction | list[Prediction]:
         """The `top_k` best classes of one image. With a list of adapters: one prediction for each.
 
         `image` is a path, bytes, a binary file, a PIL image or a numpy uint8 array [H, W, 3]; `adapter` is
         `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters run the
-        layers of the backbone that they share only once.
+        layers of the backbone that they share only once. `prediction.trust` says whether the answer can be relied on.
+        With decision="strict" there is no label where it cannot: `label` is None, and `abstained` says why.
         """
         timeout_s = self._settings.prediction_timeout_s
-        predictions = self._call(predict.predict(image_bytes(image), adapter_list(adapter), top_k, timeout_s))
+        predictions = self._call(predict.predict(image_bytes(image), adapter_list(adapter), top_k, decision, timeout_s))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def segment(self, image: ImageInput, adapter: str) -> Segmentation:
@@ -136,6 +143,7 @@ class Client:
         adapter: str | Sequence[str],
         *,
         top_k: int = 5,
+        decision: str = ALWAYS,
         concurrency: int = 8,
         ordered: bool = True,
         progress: bool | Report = False,
@@ -148,11 +156,13 @@ class Client:
         (images done, images in total or None). Leaving the loop early waits for the requests in progress.
         """
         adapters = adapter_list(adapter)
+        checked_decision(decision)
         sources, total = many_inputs(inputs)
+        timeout_s = self._settings.prediction_timeout_s
 
         def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
-                call = predict.predict(image_bytes(source), adapters, top_k, self._settings.prediction_timeout_s)
+                call = predict.predict(image_bytes(source), adapters, top_k, decision, timeout_s)
                 return succeeded(source, adapters, self._call(call))
             except LensmountError as error:
                 return failed(source, adapters, error)

@@ -76,6 +76,9 @@ NOT_ERRORS = {
     "RetryPolicy",
     "Score",
     "Timeout",
+    "Trust",
+    "TrustBasis",
+    "Unfamiliarity",
     "VersionInfo",
     "__version__",
 }

@@ -98,7 +98,9 @@ class TinyServer:
                 return problem(404, "adapter_not_found", f"no adapter is called {name}")
         if image.startswith(b"bad"):
             return problem(422, "image_truncated", "the image ends after 3 bytes")
-        results = [self.prediction(name, image.decode(errors="replace")[:20]) for name in names]
+        results = [
+            self.judged(self.prediction(name, image.decode(errors="replace")[:20]), image, query) for name in names
+        ]
         if len(results) == 1:
             return 200, results[0], {}
         listed = [result | {"image": {"index": 0, "name": None}} for result in results]
@@ -157,6 +159,26 @@ class TinyServer:
             "request_id": "r-1",
             "timing_ms": {"queue": 0.1, "decode": 1.0, "swap": 0.0, "forward": 4, "total": 5.1},
         }
+
+    def judged(self, prediction: dict[str, Any], image: bytes, query: dict[str, str]) -> dict[str, Any]:
+        """Images that begin with b"odd" are unfamiliar, and b"dim" ones uncertain; smoking promises nothing."""
+        if image.startswith(b"old"):
+            return prediction  # as a server of before trust answers
+        label = prediction["predictions"][0]["label"]
+        decision = {b"odd": "unfamiliar", b"dim": "uncertain"}.get(image[:3], "accept")
+        unlike = decision == "unfamiliar"
+        trust = {
+            "decision": decision,
+            "confidence": 0.75,
+            "set": [label, "other"] if decision == "uncertain" else [label],
+            "unfamiliarity": {"percentile": 99.5 if unlike else 37.5, "flag": unlike},
+            "calibration": {"images": 412, "ece": 0.02, "coverage": 0.95},
+        }
+        trusted = None if prediction["adapter"]["name"] == "smoking" else trust
+        abstained = None
+        if query.get("decision") == "strict" and (trusted is None or decision != "accept"):
+            prediction, abstained = prediction | {"predictions": []}, f"because of {decision}"
+        return prediction | {"trust": trusted, "abstained": abstained}
 
     def identity(self, name: str, version: int) -> dict[str, Any]:
         return {"name": name, "version": version, "digest": digest_of(self.files[name][version - 1])}

@@ -6,7 +6,14 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from lensmount_client._api.read import etag_of, nothing, read_adapter_id, read_adapter_info, read_alias_trust
+from lensmount_client._api.read import (
+    etag_of,
+    nothing,
+    read_adapter_id,
+    read_adapter_info,
+    read_alias_trust,
+    read_promises,
+)
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
@@ -54,6 +61,7 @@ def get_version(name: str, version: int) -> Call[VersionInfo]:
             size_bytes=fields.integer("size_bytes"),
             created_at=fields.time("created_at"),
             manifest=fields.child("manifest").value,
+            trust=read_promises(fields),
         )
 
     return Call("GET", f"{_adapter_path(name)}/versions/{checked_version(version)}", read)

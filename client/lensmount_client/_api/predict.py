@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lensmount_client._api.adapters import BYTES
 from lensmount_client._api.read import read_adapter_id, read_backbone
-from lensmount_client._errors import AdapterMismatch, InvalidInput
+from lensmount_client._errors import AdapterMismatch, InvalidInput, UnexpectedResponse
 from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
@@ -14,13 +14,19 @@ from lensmount_client._reference import Reference
 from lensmount_client._types.results import (
     Prediction,
     Score,
+    Trust,
+    TrustBasis,
+    Unfamiliarity,
 )
+
+ALWAYS, STRICT = "always", "strict"
 
 
 def predict(
-    image: bytes, adapters: Sequence[str], top_k: int, timeout_s: float | None = None
+    image: bytes, adapters: Sequence[str], top_k: int, decision: str, timeout_s: float | None = None
 ) -> Call[list[Prediction]]:
     """One image with one or several adapters. The predictions are in the order of the adapters."""
+    strict = checked_decision(decision) == STRICT
     references = [Reference.parse(text) for text in adapters]
     if not references:
         raise InvalidInput("adapter: found an empty list, expected one adapter or more")
@@ -35,20 +41,36 @@ def predict(
             raise AdapterMismatch(
                 f"found predictions of {len(results)} adapters, expected {len(references)}", response.request_id
             )
+        if strict and any("abstained" not in result.value for result in results):
+            raise UnexpectedResponse(
+                'found a server that does not know decision="strict". Fix: install the same version there as here, or '
+                "leave decision out",
+                response.request_id,
+            )
         predictions = [prediction_of(result, fields) for result in results]
         for reference, prediction in zip(references, predictions, strict=True):
             reference.check(prediction.adapter, prediction.request_id)
         return predictions
 
     params: dict[str, str | int] = {"adapter": ",".join(adapters), "top_k": top_k}
+    if strict:
+        params["decision"] = STRICT
     if timeout_s is not None:
         params["timeout"] = f"{timeout_s:g}"
     return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
 
 
+def checked_decision(decision: str) -> str:
+    """The decision itself. Raises InvalidInput."""
+    if decision not in (ALWAYS, STRICT):
+        raise InvalidInput(f"decision: found {decision!r}, expected {ALWAYS!r} or {STRICT!r}")
+    return decision
+
+
 def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:
     scores = tuple(Score(item.string("label"), item.number("score")) for item in fields.children("predictions"))
-    if not scores:
+    trust, abstained = fields.child_or_none("trust"), fields.string_or_none("abstained")
+    if not scores and abstained is None:
         fields.child("predictions[0]")  # raises an error that names the missing element
     timing = fields.child("timing_ms")
     return Prediction(
@@ -57,4 +79,19 @@ def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:
         backbone=read_backbone(fields.child("backbone")),
         request_id=(fields if "request_id" in fields.value else outermost).string("request_id"),
         timing_ms={phase: timing.number(phase) for phase in timing.value},
+        trust=None if trust is None else _trust_of(trust),
+        abstained=abstained,
+    )
+
+
+def _trust_of(fields: JsonFields) -> Trust:
+    unlike, basis = fields.child_or_none("unfamiliarity"), fields.child_or_none("calibration")
+    return Trust(
+        decision=fields.string("decision"),
+        confidence=fields.number("confidence"),
+        set=None if fields.value.get("set") is None else fields.strings("set"),
+        unfamiliarity=None if unlike is None else Unfamiliarity(unlike.number("percentile"), unlike.boolean("flag")),
+        calibration=None
+        if basis is None
+        else TrustBasis(basis.integer("images"), basis.number_or_none("ece"), basis.number_or_none("coverage")),
     )

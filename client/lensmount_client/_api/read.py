@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
 from lensmount_client._types.results import (
@@ -44,8 +46,15 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         versions=fields.integers("versions"),
         status=fields.string("status"),
         manifest=fields.child("manifest").value if "manifest" in fields.value else None,
+        trust=read_promises(fields),
         alias_trust=_alias_trusts(fields),
     )
+
+
+def read_promises(fields: JsonFields) -> dict[str, Any] | None:
+    """What the version promises; None if nothing, or of a server of before promises."""
+    found = fields.child_or_none("trust")
+    return None if found is None else found.value
 
 
 def read_alias_trust(fields: JsonFields) -> AliasTrust:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from lensmount_client import _errors as e
 from lensmount_client._advice import for_command_line
+from lensmount_client._api.predict import ALWAYS, checked_decision
 from lensmount_client._async_client import AsyncClient
 from lensmount_client._cli.explain import draw_explanation
 from lensmount_client._cli.options import ServerOptions, with_options
@@ -22,6 +23,7 @@ from lensmount_client._cli.terminal import cell, described, plural, print_error,
 from lensmount_client._files.listing import counted
 from lensmount_client._files.paths import find_images
 from lensmount_client._resources.many import Outcome, adapter_list
+from lensmount_client._show.trust import trust_text
 
 BAR_FROM = 4  # images; fewer are done before anybody has read a bar
 SHOWN_ROWS = 20  # of a run that --out saves
@@ -73,6 +75,12 @@ def predict(
     top_k: Annotated[
         int, typer.Option("--top-k", min=1, metavar="N", help="How many of the best classes to return.")
     ] = 5,
+    decision: Annotated[
+        str,
+        typer.Option(
+            metavar="always|strict", help="strict: no label for an image of which the adapter cannot be sure."
+        ),
+    ] = ALWAYS,
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests in progress at a time.")] = 8,
     overlay: OverlayFile = None,
     explain: ExplainFile = None,
@@ -87,6 +95,7 @@ def predict(
     """
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
+        checked_decision(decision)
         paths = _paths(images)
         if overlay is not None:
             draw(paths, adapters, overlay, server)
@@ -107,7 +116,7 @@ def predict(
         remaining = [path for path in paths if not run.is_done(path)]
         run.skipped = len(paths) - len(remaining)
         try:
-            asyncio.run(run.run(remaining, client, top_k, concurrency))
+            asyncio.run(run.run(remaining, client, top_k, decision, concurrency))
         finally:
             run.report(server.json, out)
     if run.failures:
@@ -155,6 +164,7 @@ class PredictRun:
     results: ResultsFile | None
     keep_all: bool
     rows: list[dict[str, Any]] = field(default_factory=list)
+    worth: list[str] = field(default_factory=list)  # what the answer of each row is worth, in words
     failures: list[Outcome] = field(default_factory=list)
     labelled: int = 0
     skipped: int = 0
@@ -162,11 +172,16 @@ class PredictRun:
     def is_done(self, path: str) -> bool:
         return self.results is not None and all((path, name) in self.results.done for name in self.adapters)
 
-    async def run(self, paths: list[str], client: AsyncClient, top_k: int, concurrency: int) -> None:
+    async def run(self, paths: list[str], client: AsyncClient, top_k: int, decision: str, concurrency: int) -> None:
         """Raise the first error that every other image would meet too."""
         async with client:
             outcomes = client.predict_many(
-                paths, self.adapters, top_k=top_k, concurrency=concurrency, progress=len(paths) >= BAR_FROM
+                paths,
+                self.adapters,
+                top_k=top_k,
+                decision=decision,
+                concurrency=concurrency,
+                progress=len(paths) >= BAR_FROM,
             )
             async with aclosing(outcomes):
                 async for outcome in outcomes:
@@ -187,6 +202,8 @@ class PredictRun:
         self.labelled += 1
         if self.keep_all or len(self.rows) < SHOWN_ROWS:
             self.rows.append(row)
+            assert outcome.prediction is not None, "an outcome without an error has a prediction"
+            self.worth.append(trust_text(outcome.prediction))
 
     def report(self, json: bool, out: Path | None) -> None:
         if json:
@@ -217,12 +234,13 @@ class PredictRun:
         ]
 
     def _table(self) -> Table:
-        several = len(self.adapters) > 1
-        table = Table("file", *(["adapter"] if several else []), "label", "score", "other classes")
-        table.columns[-2].justify = "right"
-        for row in self.rows:
-            (_, score), *others = row["scores"].items()
-            rest = ", ".join(f"{label} {value:.1%}" for label, value in others)
-            adapter = [row["adapter"]] if several else []
-            table.add_row(*map(cell, (row["file"], *adapter, row["label"], f"{score:.1%}", rest)))
+        several, measured = len(self.adapters) > 1, any(self.worth)
+        columns = ["file", *(["adapter"] if several else []), "label", "score", *(["trust"] if measured else [])]
+        table = Table(*columns, "other classes")
+        table.columns[columns.index("score")].justify = "right"
+        for row, worth in zip(self.rows, self.worth, strict=True):
+            score = "" if row["score"] is None else f"{row['score']:.1%}"
+            rest = ", ".join(f"{label} {value:.1%}" for label, value in list(row["scores"].items())[1:])
+            adapter, words = [row["adapter"]] if several else [], [worth] if measured else []
+            table.add_row(*map(cell, (row["file"], *adapter, row["label"] or "", score, *words, rest)))
         return table

@@ -14,8 +14,9 @@ from lensmount_client._errors import CannotWrite, InvalidInput
 from lensmount_client._files.dialect import cell_text, safe_cell
 from lensmount_client._resources.many import Outcome
 
-COLUMNS = ("file", "adapter", "label", "score", "scores", "version", "digest", "fingerprint", "request_id")
-NAMES = ("file", "adapter", "label")  # whose first character a spreadsheet may take for the beginning of a formula
+FIRST_COLUMNS = ("file", "adapter", "label", "score", "scores", "version", "digest", "fingerprint", "request_id")
+COLUMNS = (*FIRST_COLUMNS, "decision", "set", "percentile", "abstained")  # files of before have only the first
+NAMES = ("file", "adapter", "label", "abstained")  # a spreadsheet may take their first character for a formula's
 
 
 class ResultsFile:
@@ -90,19 +91,25 @@ class Csv:
 
     head = ",".join(COLUMNS) + "\n"
 
+    def __init__(self) -> None:
+        self.columns: tuple[str, ...] = COLUMNS  # those of the file, if it has some already
+
     def line(self, row: dict[str, Any]) -> str:
         buffer = io.StringIO()
-        named = {column: safe_cell(row[column]) for column in NAMES}
-        cells = {**row, **named, "scores": json.dumps(row["scores"])}
-        csv.DictWriter(buffer, COLUMNS, lineterminator="\n").writerow(cells)
+        named = {column: safe_cell(row[column] or "") for column in NAMES}
+        labels = "" if row["set"] is None else json.dumps(row["set"])
+        cells = {**row, **named, "scores": json.dumps(row["scores"]), "set": labels}
+        csv.DictWriter(buffer, self.columns, extrasaction="ignore", lineterminator="\n").writerow(cells)
         return buffer.getvalue()
 
     def rows(self, file: Iterable[str]) -> Iterator[dict[str, str]]:
         reader = csv.DictReader(file, strict=True)
-        if reader.fieldnames and tuple(reader.fieldnames) != COLUMNS:
-            raise ValueError(f"columns {', '.join(reader.fieldnames)}")
+        if reader.fieldnames:
+            self.columns = tuple(reader.fieldnames)
+            if self.columns not in (COLUMNS, FIRST_COLUMNS):
+                raise ValueError(f"columns {', '.join(reader.fieldnames)}")
         for row in reader:
-            yield row | {column: cell_text(row[column]) for column in NAMES}
+            yield row | {column: cell_text(row[column]) for column in NAMES if column in row}
 
     def complete_bytes(self, file: Iterable[bytes]) -> int:
         """The size up to the last complete record, which ends at a line break after an even number of quotes."""
@@ -137,14 +144,20 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
     """The row for an outcome with a prediction."""
     prediction = outcome.prediction
     assert prediction is not None, "an error has no row, so that a later run retries the image"
+    trust, best = prediction.trust, prediction.predictions[:1]
+    unlike = trust and trust.unfamiliarity
     return {
         "file": str(outcome.input),
         "adapter": outcome.adapter,
-        "label": prediction.top.label,
-        "score": prediction.top.score,
+        "label": prediction.label,
+        "score": best[0].score if best else None,
         "scores": {score.label: score.score for score in prediction.predictions},
         "version": prediction.adapter.version,
         "digest": prediction.adapter.digest,
         "fingerprint": prediction.backbone.fingerprint,
         "request_id": prediction.request_id,
+        "decision": trust.decision if trust else None,
+        "set": trust.set if trust else None,
+        "percentile": unlike.percentile if unlike else None,
+        "abstained": prediction.abstained,
     }

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lensmount_client._errors import Abstained
+
 
 @dataclass(frozen=True)
 class AdapterId:
@@ -42,18 +44,74 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Unfamiliarity:
+    """How unlike the training images an image is.
+
+    `percentile` (0 to 100) is the part of the images kept aside in training that were less so. `flag` says that it
+    reaches the threshold of the adapter or of the alias.
+    """
+
+    percentile: float
+    flag: bool
+
+
+@dataclass(frozen=True)
+class TrustBasis:
+    """What a decision rests on: the number of images that were kept aside in training, and what they showed.
+
+    `ece` is their calibration error, from 0 to 1. `coverage` is the share of images whose set holds the right label.
+    """
+
+    images: int
+    ece: float | None
+    coverage: float | None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whether an answer can be relied on.
+
+    `decision` is "unfamiliar" for an image unlike the training images, "uncertain" for another one whose score is too
+    low, and "accept" otherwise. `confidence` is the best score, from 0 to 1. `set` has the labels that may be right. A
+    part that the adapter has not measured is None.
+    """
+
+    decision: str
+    confidence: float
+    set: tuple[str, ...] | None
+    unfamiliarity: Unfamiliarity | None
+    calibration: TrustBasis | None
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """`prediction.top.label`. The digest and the fingerprint identify the weights, for a reproducible result."""
+    """`prediction.top.label`. The digest and the fingerprint identify the weights, for a reproducible result.
+
+    `trust` is None if the adapter promises nothing about its answers. With decision="strict", `abstained` says why
+    there is no label, and `predictions` is empty then.
+    """
 
     predictions: tuple[Score, ...]  # best first
     adapter: AdapterId
     backbone: Backbone
     request_id: str
     timing_ms: Mapping[str, float]  # queue, decode, swap, forward, total
+    trust: Trust | None = None
+    abstained: str | None = None
 
     @property
     def top(self) -> Score:
+        """The best class. Raises Abstained if there is none."""
+        if not self.predictions:
+            raise Abstained(
+                f"found no label: {self.abstained}. Fix: read `prediction.label`, which is None then", self.request_id
+            )
         return self.predictions[0]
+
+    @property
+    def label(self) -> str | None:
+        """The best class's label, or None if the adapter abstained."""
+        return self.predictions[0].label if self.predictions else None
 
 
 @dataclass(frozen=True)
@@ -84,6 +142,7 @@ class AdapterInfo:
     versions: tuple[int, ...]
     status: str  # ready, or backbone_mismatch if the server runs another backbone
     manifest: Mapping[str, Any] | None = None  # from get(), not from list()
+    trust: Mapping[str, Any] | None = None  # what it promises: calibration, sets, selective, operating, familiarity
     alias_trust: Mapping[str, AliasTrust] = field(default_factory=dict)  # the aliases with thresholds of their own
 
 
@@ -97,6 +156,7 @@ class VersionInfo:
     size_bytes: int
     created_at: datetime
     manifest: Mapping[str, Any]
+    trust: Mapping[str, Any] | None = None  # what it promises, as in AdapterInfo
 
 
 @dataclass(frozen=True)

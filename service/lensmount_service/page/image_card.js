@@ -4,6 +4,7 @@ import { Problem, asProblem, predict } from "./api.js";
 import { element, problemBox } from "./element.js";
 import { whyPart } from "./explanation.js";
 import { colourOf, paint } from "./masks.js";
+import { trustBadge } from "./trust.js";
 
 const FIRST = 5; // labels shown at once; the others unfold
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -91,6 +92,7 @@ export class ImageCard {
     const spent = `forward ${timing.forward.toFixed(1)} ms, total ${timing.total.toFixed(1)} ms`;
     return element("section", { ariaLabel: `${adapter.name}, version ${adapter.version}` }, [
       element("h4", {}, [adapter.name, element("span", { className: "quiet", textContent: ` version ${adapter.version}` })]),
+      ...trustBadge(result.trust),
       ...rows,
       ...(segmentation || /-3d\d*$/.test(result.backbone.name) ? [] : [this.why(result)]),
       element("p", { className: "quiet" }, [

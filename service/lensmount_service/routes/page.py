@@ -20,6 +20,7 @@ FILES = {
     "/page/image_card.js": ("image_card.js", "text/javascript; charset=utf-8"),
     "/page/explanation.js": ("explanation.js", "text/javascript; charset=utf-8"),
     "/page/masks.js": ("masks.js", "text/javascript; charset=utf-8"),
+    "/page/trust.js": ("trust.js", "text/javascript; charset=utf-8"),
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 HEADERS = {

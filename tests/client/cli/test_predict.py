@@ -197,3 +197,39 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_sent_and_renaming
     assert not (folder / "r.csv").exists()
     odd.rename(folder / "cafe.png")
     assert lensmount(*command, "--url", server.url)[0] == 0
+
+
+def test_the_table_and_files_say_what_each_answer_is_worth(
+    server: Any, lensmount: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("cell", "dim", "odd"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    ask = ("predict", f"{tmp_path}/*.png", "-a", "malaria", "--url", server.url)
+
+    _, out, _ = lensmount(*ask)
+    lines = {word: line for line in out.splitlines() for word in ("cell.png", "dim.png", "odd.png") if word in line}
+    assert " sure " in lines["cell.png"]
+    assert "not sure: dim or other" in lines["dim.png"]
+    assert "unlike the images this was trained on" in lines["odd.png"]
+    _, out, _ = lensmount(*ask, "--decision", "strict", "--json")
+    found = {Path(row["file"]).name: row for row in json.loads(out)["results"]}
+    assert [row["label"] for row in found.values()] == ["cell", None, None]
+    assert (found["dim.png"]["decision"], found["dim.png"]["set"]) == ("uncertain", ["dim", "other"])
+    assert (found["odd.png"]["percentile"], found["odd.png"]["abstained"]) == (99.5, "because of unfamiliar")
+    assert lensmount(*ask, "--decision", "strict", "--out", str(tmp_path / "all.csv"))[0] == 0
+    saved = [(row["label"], row["score"], row["decision"]) for row in rows(tmp_path / "all.csv")]
+    assert sorted(saved) == [("", "", "uncertain"), ("", "", "unfamiliar"), ("cell", "0.75", "accept")]
+
+
+def test_the_table_has_no_column_for_adapters_that_promise_nothing(server: Any, lensmount: Any, folder: Path) -> None:
+    assert "trust" not in lensmount("predict", str(folder), "-a", "smoking", "--url", server.url)[1]
+    assert "trust" in lensmount("predict", str(folder), "-a", "smoking,malaria", "--url", server.url)[1]
+
+
+def test_an_unknown_decision_is_refused_and_its_advice_works(server: Any, lensmount: Any, folder: Path) -> None:
+    ask = ("predict", str(folder), "-a", "malaria", "--url", server.url, "--decision")
+    code, _, err = lensmount(*ask, "sometimes")
+    assert (code, err) == (2, "decision: found 'sometimes', expected 'always' or 'strict'\n")
+    assert server.images == []
+    assert lensmount(*ask, "strict")[0] == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lensmount_client import CannotWrite, InvalidInput
-from lensmount_client._cli.results_file import COLUMNS, ResultsFile
+from lensmount_client._cli.results_file import COLUMNS, FIRST_COLUMNS, ResultsFile
 from lensmount_client._files.labels import read_rows
 
 NASTY = ['a,"b".png', "line\nbreak.png", "=1+1.png", "é\udcff.png", "'x';.png"]
@@ -16,7 +16,11 @@ NASTY = ['a,"b".png', "line\nbreak.png", "=1+1.png", "é\udcff.png", "'x';.png"]
 
 def row(file: str) -> dict[str, Any]:
     values = (file, "malaria:prod", "para", 0.75, {"para": 0.75, "un": 0.25}, 3, "sha256:0", "sha256:f", "r-1")
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(COLUMNS, (*values, "uncertain", ["para", "un"], 37.5, None), strict=True))
+
+
+ABSTAINED: dict[str, Any] = {"label": None, "score": None, "scores": {}, "abstained": "=not sure"}
+UNKNOWN = {"decision": None, "set": None, "percentile": None}
 
 
 @pytest.fixture(params=["results.csv", "results.jsonl", "RESULTS.CSV"])
@@ -79,6 +83,32 @@ def test_csv_is_what_the_csv_module_reads(tmp_path: Path) -> None:
         (read,) = csv.DictReader(file)
     assert (read["file"], read["version"], read["digest"]) == (NASTY[1], "3", "sha256:0")
     assert json.loads(read["scores"]) == {"para": 0.75, "un": 0.25}
+    assert (read["decision"], json.loads(read["set"]), read["percentile"]) == ("uncertain", ["para", "un"], "37.5")
+
+
+def test_a_row_without_a_label_has_empty_cells_and_is_not_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    with ResultsFile(path) as results:
+        results.append(row("a.png") | ABSTAINED)
+        results.append(row("b.png") | UNKNOWN)
+    with path.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["label"], first["score"], first["scores"], first["abstained"]) == ("", "", "{}", "'=not sure")
+    assert (second["decision"], second["set"], second["percentile"], second["abstained"]) == ("", "", "", "")
+    with ResultsFile(path) as results:
+        assert results.done == {("a.png", "malaria:prod"), ("b.png", "malaria:prod")}
+
+
+def test_a_file_of_before_trust_is_continued_with_its_own_columns(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(",".join(FIRST_COLUMNS) + "\na.png,malaria:prod,para,0.75,{},3,sha256:0,sha256:f,r-1\n")
+    with ResultsFile(path) as results:
+        assert results.done == {("a.png", "malaria:prod")}
+        results.append(row("b.png"))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [tuple(read) for read in rows] == [FIRST_COLUMNS] * 2
+    assert [read["file"] for read in rows] == ["a.png", "b.png"]
 
 
 def test_jsonl_is_one_object_per_line(tmp_path: Path) -> None:

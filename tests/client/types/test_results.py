@@ -7,13 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from lensmount_client import AdapterFile, AdapterId, Backbone, DownloadedFile, Prediction, Score
+from lensmount_client import Abstained, AdapterFile, AdapterId, Backbone, DownloadedFile, Prediction, Score
 
 
 def test_the_top_of_a_prediction_is_its_first_and_best_class() -> None:
     scores = (Score("parasitized", 0.9), Score("uninfected", 0.1))
     prediction = Prediction(scores, AdapterId("malaria", 1, "sha256:0"), Backbone("tiny", "sha256:1"), "r-1", {})
     assert prediction.top == Score("parasitized", 0.9)
+    assert prediction.label == "parasitized"
+
+
+def test_a_prediction_that_abstains_has_no_label_and_its_top_says_why() -> None:
+    names = AdapterId("malaria", 1, "sha256:0"), Backbone("tiny", "sha256:1")
+    prediction = Prediction((), *names, "r-1", {}, abstained="it is not sure")
+    with pytest.raises(Abstained, match=r"found no label: it is not sure. Fix: read `prediction.label`") as caught:
+        _ = prediction.top
+    assert caught.value.request_id == "r-1"
+    assert prediction.label is None  # what the advice reads
 
 
 def test_results_cannot_be_changed_and_are_equal_by_value() -> None:

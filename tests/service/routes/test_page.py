@@ -24,15 +24,16 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
+from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone, parse_adapter
 from lensmount_adapters.adapter.manifest import SegmentationHead
+from lensmount_adapters.adapter.trust import Conformal, Selective
 from lensmount_service.app import OPEN_PATHS
 from lensmount_service.routes.page import FILES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
     from tests.conftest import DrawAdapter
-    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, Zip
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, MakeTrusted, Zip
 
 TOKEN = "a-token-of-the-lab"
 SIZE = (75, 60)  # width, height of the posted image
@@ -224,6 +225,40 @@ def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_
         page.get_by_role("button", name="Refresh").click()
         page.get_by_role("checkbox", name="tiles").wait_for(state="detached")
         page.locator(".card").get_by_text("Pick an adapter above.").wait_for()  # no other one is picked instead
+
+
+def test_each_answer_has_a_badge_that_says_what_it_is_worth(
+    page: Page, make_parts: MakeParts, make_trusted: MakeTrusted, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    accepting = Selective(accuracy=0.99, threshold=0.0, share=1.0, images=90)
+    unsure = Conformal(coverage=0.95, method="lac", thresholds=(None, None), images=(3, 3))
+    trust = parse_adapter(make_trusted()).manifest.trust
+    assert trust is not None
+    assert trust.familiarity is not None
+    adapters = {
+        "plain": make_adapter(1),
+        "sure": make_trusted(selective=accepting),
+        "torn": make_trusted(selective=None, conformal=unsure),
+        "unlike": make_trusted(familiarity=trust.familiarity.model_copy(update={"flag": 0.01})),
+    }
+    with make_parts() as parts, listening(parts.app) as url:
+        for name, data in adapters.items():
+            httpx.put(f"{url}/adapters/{name}", content=data).raise_for_status()
+        page.set_viewport_size({"width": 360, "height": 640})
+        page.goto(url)
+        for name in adapters:
+            page.get_by_role("checkbox", name=name).check()
+        page.locator("#files").set_input_files(upload(make_png(1)))
+        page.get_by_text("1 image", exact=True).wait_for()
+
+        sections = page.locator(".card section")
+        badges = [section.locator(".trust").all_text_contents() for section in sections.all()]
+        assert badges == [[], ["sure"], ["not sure: no or yes"], ["unlike the images this was trained on"]]
+        hint = sections.nth(1).locator(".trust").get_attribute("title") or ""
+        assert re.fullmatch(
+            r"More unlike the training images than [\d.]+ % of .*Measured on 90 images kept aside.", hint
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_datasets_are_listed_with_what_to_check(

@@ -1,0 +1,36 @@
+/** What an answer is worth, in plain words; the command line says the same. */
+
+import { element } from "./element.js";
+
+const NAMED = 3; // labels of a set that are named
+const SURE = "sure";
+const NOT_SURE = "not sure";
+const UNLIKE = "unlike the images this was trained on";
+const words = {
+  accept: () => SURE,
+  uncertain: ({ set }) => (set?.length ? `${NOT_SURE}: ${anyOf(set)}` : NOT_SURE),
+  unfamiliar: () => UNLIKE,
+};
+
+/** A badge for the `trust` of a prediction, or nothing for an adapter that promises nothing about its answers. */
+export function trustBadge(trust) {
+  if (!trust) return [];
+  const text = words[trust.decision]?.(trust) ?? trust.decision;
+  return [element("p", { className: `trust ${trust.decision}`, textContent: text, title: details(trust) })];
+}
+
+/** "a", "a or b", "a, b or c", "a, b, c or 2 others" */
+function anyOf(labels) {
+  const rest = labels.length - NAMED;
+  const names = rest > 0 ? [...labels.slice(0, NAMED), `${rest} other${rest > 1 ? "s" : ""}`] : labels;
+  return [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" or ");
+}
+
+function details({ unfamiliarity, calibration }) {
+  const parts = [];
+  if (unfamiliarity) {
+    parts.push(`More unlike the training images than ${unfamiliarity.percentile.toFixed(1)} % of the images kept aside.`);
+  }
+  if (calibration) parts.push(`Measured on ${calibration.images} images kept aside.`);
+  return parts.join(" ");
+}

@@ -1,0 +1,48 @@
+"""The words for what an answer is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lensmount_client import AdapterId, Backbone, Prediction, Score, Trust
+from lensmount_client._show.trust import any_of, trust_text
+
+
+def predicted(trust: Trust | None) -> Prediction:
+    return Prediction((Score("a", 0.7),), AdapterId("x", 1, "sha256:0"), Backbone("y", "sha256:1"), "r", {}, trust)
+
+
+@pytest.mark.parametrize(
+    ("decision", "labels", "words"),
+    [
+        ("accept", ("a",), "sure"),
+        ("accept", None, "sure"),
+        ("uncertain", ("smoking", "notsmoking"), "not sure: smoking or notsmoking"),
+        ("uncertain", ("a",), "not sure: a"),
+        ("uncertain", (), "not sure"),
+        ("uncertain", None, "not sure"),
+        ("unfamiliar", ("a",), "unlike the images this was trained on"),
+    ],
+)
+def test_each_decision_has_its_words(decision: str, labels: Any, words: str) -> None:
+    assert trust_text(predicted(Trust(decision, 0.7, labels, None, None))) == words
+
+
+def test_an_adapter_that_promises_nothing_has_none() -> None:
+    assert trust_text(predicted(None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("a", "a"),
+        ("ab", "a or b"),
+        ("abc", "a, b or c"),
+        ("abcd", "a, b, c or 1 other"),
+        ("abcde", "a, b, c or 2 others"),
+    ],
+)
+def test_many_labels_are_named_in_part(labels: str, words: str) -> None:
+    assert any_of(list(labels)) == words
