@@ -19,6 +19,7 @@ from lensmount_adapters.training.schedule import automatic_epochs
 from lensmount_adapters.training.search import SearchCandidate, Trial, search
 from lensmount_adapters.training.trainable import isolated_random_state
 from lensmount_adapters.training.training_data import TrainingData, load_training_data
+from lensmount_adapters.training.unfamiliar import with_familiarity
 
 __all__ = ["Listener", "Progress", "TrainingResult", "silent", "train"]
 
@@ -93,5 +94,6 @@ def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: 
             tensors = promised.tensors
             adapter = admit(dump_adapter(promised.manifest, tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
-    digest = write_adapter(config.out, manifest, tensors, dtype)
+    manifest, statistics = with_familiarity(loop, data, manifest, dtype)
+    digest = write_adapter(config.out, manifest, {**tensors, **statistics}, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)
