@@ -94,6 +94,8 @@ def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: 
             tensors = promised.tensors
             adapter = admit(dump_adapter(promised.manifest, tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
-    manifest, statistics = with_familiarity(loop, data, manifest, dtype)
-    digest = write_adapter(config.out, manifest, {**tensors, **statistics}, dtype)
+    if not interrupted:
+        manifest, statistics = with_familiarity(loop, data, manifest, dtype)
+        tensors = {**tensors, **statistics}
+    digest = write_adapter(config.out, manifest, tensors, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)

@@ -1,13 +1,14 @@
 """The statistics by which a trained adapter tells unfamiliar images: its own images behind the frozen trunk.
 
-The trunk does not learn, so all images but those of the test part may be used, validation's too. Each image comes as it
-is and in one mild copy (augmentation/mild.py).
+The trunk does not learn, so all images but those of the test part may be used, also those of validation and
+calibration. Each image comes as it is and in one mild copy (augmentation/mild.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,20 +36,26 @@ def with_familiarity(
 ) -> tuple[Manifest, dict[str, Tensor]]:
     """The manifest with what tells unfamiliar images, and its tensors, to be stored as `dtype`.
 
-    Without enough images, or without a trunk, the manifest's training record says why there is nothing.
+    Without enough images or without a trunk there are none, and the manifest's training record says why.
     """
+    if loop.config.calibration == "off":
+        return _recorded(manifest, {"images": None, "why": "calibration is off"}), {}
     if loop.adapter.trunk is None:
-        reason: str | None = "the first layer is trained, so there is no frozen trunk"
-    else:
-        pooled = _pooled(loop, data)
-        reason = why_not(pooled, len(data.labels), dtype.itemsize)
+        return _recorded(manifest, {"images": None, "why": "no layer stays frozen before the first trained one"}), {}
+    pooled, classes = _pooled(loop, data), len(data.labels)
+    reason = why_not(pooled, classes, dtype.itemsize)
     if reason is not None:
-        return manifest.model_copy(update={"training": {**manifest.training, RECORD: f"not told: {reason}"}}), {}
+        return _recorded(manifest, {"images": None, "why": reason}), {}
     space = space_of(loop.backbone, loop.adapter.cut)
-    familiarity, statistics = fit_familiarity(pooled, len(data.labels), space, dtype.itemsize)
+    familiarity, statistics = fit_familiarity(pooled, classes, space, dtype.itemsize)
     trust = manifest.trust or Trust(familiarity=familiarity)
     trust = trust.model_copy(update={"familiarity": familiarity, "of": UNSEALED})
-    return manifest.model_copy(update={"trust": trust}), statistics.tensors()
+    manifest = _recorded(manifest.model_copy(update={"trust": trust}), {"images": familiarity.images})
+    return manifest, statistics.tensors()
+
+
+def _recorded(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
+    return manifest.model_copy(update={"training": {**manifest.training, RECORD: facts}})
 
 
 def _pooled(loop: TrainingLoop, data: TrainingData) -> Pooled:

@@ -26,6 +26,8 @@ MOST_DIRECTIONS = 64
 LEAST_IMAGES = 50  # of which the 98th percentile leaves out one
 LEAST_OF_A_CLASS = 2
 
+_PERCENT = np.linspace(0, 100, QUANTILES)
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -100,28 +102,30 @@ def fit_statistics(x: Array, label: Indices, itemsize: int = 2) -> Statistics:
 
 def distances(statistics: Statistics, x: Array) -> Array:
     """The squared distance [N] of vectors `x` [N, D] to the nearest class, in float64."""
-    basis = statistics.basis.astype(np.float64)  # [k, D]
     nearest = np.full(len(x), np.inf)
-    for mean in statistics.means.astype(np.float64):
-        z = x - mean  # [N, D]
-        along = z @ basis.T  # [N, k]
-        rest = z - along @ basis
-        distance = ((along / statistics.scales) ** 2).sum(1) + (rest**2).sum(1) / statistics.residual**2
-        nearest = np.minimum(nearest, distance)
+    for mean in statistics.means:
+        nearest = np.minimum(nearest, _lengths(statistics, x - mean))
     return nearest
 
 
 def percentile_of(trust: AdapterTrust | None, pooled: NDArray[np.floating] | None) -> float | None:
-    """Where the image with this vector [D] stands among the held-out ones, 0 to 100; None if it is not known."""
+    """The percentile, 0 to 100, of the image with this vector [D] among the held-out ones; None if it is not known."""
     if trust is None or trust.statistics is None or trust.block.familiarity is None or pooled is None:
         return None
     if not np.isfinite(pooled).all():
         return 100.0
-    (distance,) = distances(trust.statistics, pooled[None].astype(np.float64))
-    return float(np.interp(distance, trust.block.familiarity.quantiles, np.linspace(0, 100, QUANTILES)))
+    distance = _lengths(trust.statistics, pooled.astype(np.float64) - trust.statistics.means).min()
+    return float(np.interp(distance, trust.block.familiarity.quantiles, _PERCENT))
+
+
+def _lengths(statistics: Statistics, z: Array) -> Array:
+    """The squared lengths [N] of differences `z` [N, D], in standard deviations."""
+    along = z @ statistics.basis.T  # [N, k]
+    rest = z - along @ statistics.basis
+    return np.square(along / statistics.scales).sum(1) + np.square(rest).sum(1) / statistics.residual**2  # type: ignore[no-any-return]  # numpy's sums
 
 
 def _directions(classes: int, width: int, itemsize: int) -> int:
-    """How many directions fit into the file beside the means."""
+    """How many directions fit into the file together with the means."""
     room = MAX_BYTES - 4 * (MOST_DIRECTIONS + 1)  # the scales stay in float32
     return min(MOST_DIRECTIONS, width, room // (itemsize * width) - classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -101,7 +101,8 @@ def test_the_file_says_of_what_and_of_how_many_images_the_statistics_are(trained
     cut = record["trunk"]["cut"]
     assert familiarity.space == f"{admitted.manifest.backbone.fingerprint}|{cut}|mean"
     parts = record["split"]["parts"]
-    assert familiarity.images == parts["train"]["images"] + parts["validation"]["images"]  # never the test part
+    assert record["unfamiliar"] == {"images": familiarity.images}
+    assert familiarity.images == sum(each["images"] for part, each in parts.items() if part != "test")
     assert admitted.trust.statistics is not None
     assert admitted.trust.statistics.nbytes <= 2 * MAX_BYTES
 
@@ -151,13 +152,20 @@ def test_bfloat16_moves_the_percentile_of_own_images_by_little(
     assert np.abs(exact - rounded).mean() <= 2
 
 
-def test_few_images_and_a_trained_first_layer_are_said(
-    config: TrainingConfig, backbone: Backbone, many_shapes: Path
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"data": None}, "40 images, 50 are needed"),
+        ({"targets": "conv_stem"}, "no layer stays frozen before the first trained one"),
+        ({"calibration": "off"}, "calibration is off"),
+    ],
+    ids=["few images", "the first layer is trained", "off"],
+)
+def test_the_record_says_why_there_are_no_statistics(
+    config: TrainingConfig, backbone: Backbone, many_shapes: Path, shapes: Path, change: dict[str, Any], why: str
 ) -> None:
-    few = train(replace(config, epochs=1), backbone=backbone)
-    assert "images, 50 are needed" in few.record["unfamiliar"]
-    assert few.manifest.trust is None
-    assert few.manifest.schema_version == 1
+    wanted = {"data": many_shapes} | change
+    few = train(replace(config, epochs=1, **(wanted | {"data": wanted["data"] or shapes})), backbone=backbone)
 
-    whole = train(replace(config, epochs=1, data=many_shapes, targets="conv_stem"), backbone=backbone)
-    assert whole.record["unfamiliar"] == "not told: the first layer is trained, so there is no frozen trunk"
+    assert few.record["unfamiliar"] == {"images": None, "why": why}
+    assert few.manifest.trust is None or few.manifest.trust.familiarity is None
