@@ -34,13 +34,13 @@ def plan_calibration(config: TrainingConfig, folder: ImageFolder, split: Split) 
     Validation and test are never touched. Raises TrainingError if what is asked for is impossible.
     """
     asked = config.calibration
-    if asked == "off":
-        return CalibrationPlan(split, None, "it is off")
     if config.positive is not None and config.positive not in folder.classes:
         raise TrainingError(
             f"found positive {config.positive[:80]!r}, expected one of {', '.join(folder.classes[:20])}. "
             f"Fix: --positive {folder.classes[-1]}"
         )
+    if asked == "off":
+        return CalibrationPlan(split, None, "it is off")
     apart = _apart(config, folder, split)
     if asked == "part" and isinstance(apart, DatasetError):
         raise TrainingError(

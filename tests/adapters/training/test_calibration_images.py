@@ -97,3 +97,8 @@ def test_a_positive_label_comes_with_one_of_sensitivity_and_specificity(
 ) -> None:
     with pytest.raises(TrainingError, match="expected a label with one of the two, or none of the three"):
         replace(config, **point)
+
+
+def test_an_unknown_positive_label_is_refused_without_a_calibration_too(config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match="found positive 'z', expected one of a, b"):
+        plan(config, folder_of(50), positive="z", sensitivity=0.9, calibration="off")
