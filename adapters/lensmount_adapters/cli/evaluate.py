@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json as json_format
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lensmount_adapters.cli.command_options import with_options
 from lensmount_adapters.cli.terminal import fail
+from lensmount_adapters.options.table import TRAINING_OPTIONS
 
 if TYPE_CHECKING:
     from lensmount_adapters.training.evaluate import Evaluation
 
 
+_TRUST = ("coverage", "accept_accuracy", "positive", "sensitivity", "specificity")
+OPTIONS = tuple(replace(each, default=None, unset="", panel="") for each in TRAINING_OPTIONS if each.name in _TRUST)
+
+
+@with_options(OPTIONS, before="json")
 def evaluate(
     adapter: Annotated[Path, typer.Argument(help="The adapter file to evaluate.", exists=True, dir_okay=False)],
     data: Annotated[Path, typer.Option(help="Folder with one folder of images per label of the adapter.")],
@@ -31,20 +39,13 @@ def evaluate(
         str | None, typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  (default: as trained)")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    accept_accuracy: Annotated[
-        float | None, typer.Option(help="How many answers could be accepted if this share is to be right, e.g. 0.99.")
-    ] = None,
-    coverage: Annotated[
-        float | None, typer.Option(help="How large the sets of labels are that hold the right one this often.")
-    ] = None,
-    positive: Annotated[str | None, typer.Option(help="The label of --sensitivity or --specificity.")] = None,
-    sensitivity: Annotated[float | None, typer.Option(help="The share of --positive images to be found.")] = None,
-    specificity: Annotated[float | None, typer.Option(help="The share of the other images to be left alone.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    **options: Any,
 ) -> None:
     """Measure an adapter on labelled images: accuracy, per-class figures, AUROC, confusion matrix."""
     from lensmount_adapters.errors import LensmountError, TrainingError
     from lensmount_adapters.training.evaluate import evaluate as run
+    from lensmount_adapters.training.evaluate import other_thresholds
     from lensmount_adapters.training.promises import wanted_or_none
 
     try:
@@ -53,6 +54,7 @@ def evaluate(
                 f"found --split {split!r}, expected test, validation, train, calibration or all. Fix: choose one of "
                 "these"
             )
+        wanted = wanted_or_none(options)
         evaluation = run(
             adapter,
             data,
@@ -60,8 +62,9 @@ def evaluate(
             out=out,
             weights=weights,
             device=device,
-            wanted=wanted_or_none(accept_accuracy, coverage, positive, sensitivity, specificity),
         )
+        if wanted is not None:
+            evaluation.metrics_json["wanted"] = other_thresholds(evaluation, wanted)
     except LensmountError as error:
         fail(error, json)
     _show_evaluation(f"{adapter.name} on the {split} part of {data}", evaluation, json)

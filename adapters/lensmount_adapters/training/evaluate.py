@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ class Evaluation(ScoredPart):
 
     metrics_json: dict[str, Any]
     written: tuple[Path, ...]
+    groups: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 def evaluate(
@@ -51,21 +52,18 @@ def evaluate(
     weights: str | Path | None = None,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
-    wanted: Wanted | None = None,
 ) -> Evaluation:
     """Evaluate an adapter file on the images of `data`, whose class folders are named after the adapter's labels.
 
     `split`: a part of the split that the training recorded, which is reproduced and checked against the recorded
     digest; or "all". `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `weights` None uses the
-    weights named in the training record. `wanted`: what other thresholds would do, chosen on three quarters of these
-    images and measured on the other, in turn; `metrics_json["wanted"]` has the figures. `on_progress(done, total)` is
-    called after every batch.
+    weights named in the training record. `on_progress(done, total)` is called after every
+    batch.
     Raises AdapterError (the file is refused), DatasetError (the data do not match), BackboneError.
     """
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
     require_classes(manifest)
-    require_label(manifest, wanted)
     folder, samples = read_samples(manifest, data, split)
     if backbone is None:
         backbone = backbone_of(manifest, weights, device)
@@ -88,15 +86,18 @@ def evaluate(
         "calibration": calibration(truth, scores).to_json(),
         "trust": scored.assessed,
     }
-    if wanted is not None:
-        groups = [sample.group for sample in samples]
-        folds = folds_of(truth.tolist(), groups)
-        metrics_json["wanted"] = assess_wanted(manifest.labels, truth.numpy(), scores.double().numpy(), folds, wanted)
-    written: list[Path] = []
+    groups, written = tuple(sample.group for sample in samples), list[Path]()
     if out is not None:
         written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read)
     return Evaluation(
-        scored.paths, truth, scores, scored.metrics, metrics_json, tuple(written), assessed=scored.assessed
+        scored.paths,
+        truth,
+        scores,
+        scored.metrics,
+        metrics_json,
+        tuple(written),
+        assessed=scored.assessed,
+        groups=groups,
     )
 
 
@@ -143,13 +144,19 @@ def require_classes(manifest: Manifest) -> None:
         )
 
 
-def require_label(manifest: Manifest, wanted: Wanted | None) -> None:
-    """Raise DatasetError if an operating point is wanted for a label that the adapter does not have."""
-    if wanted is not None and wanted.positive is not None and wanted.positive not in manifest.labels:
+def other_thresholds(evaluation: Evaluation, wanted: Wanted) -> dict[str, Any]:
+    """What other thresholds would do: those of three quarters of the images, measured on the other quarter in turn.
+
+    Raises DatasetError if `wanted.positive` is no label of the adapter.
+    """
+    labels = [row.label for row in evaluation.metrics.classes]
+    if wanted.positive is not None and wanted.positive not in labels:
         raise DatasetError(
-            f"found --positive {wanted.positive[:80]!r}, expected one of {', '.join(manifest.labels[:20])}. "
-            f"Fix: --positive {manifest.labels[-1]}"
+            f"found --positive {wanted.positive[:80]!r}, expected one of {', '.join(labels[:20])}. "
+            f"Fix: --positive {labels[-1]}"
         )
+    folds = folds_of(evaluation.truth.tolist(), evaluation.groups)
+    return assess_wanted(labels, evaluation.truth.numpy(), evaluation.scores.double().numpy(), folds, wanted)
 
 
 def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:

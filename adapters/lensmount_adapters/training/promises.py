@@ -70,23 +70,10 @@ def wanted_of(config: TrainingConfig) -> Wanted:
     return Wanted(config.coverage, config.accept_accuracy, config.positive, **point)
 
 
-def wanted_or_none(
-    accept_accuracy: float | None,
-    coverage: float | None,
-    positive: str | None,
-    sensitivity: float | None,
-    specificity: float | None,
-) -> Wanted | None:
+def wanted_or_none(options: Mapping[str, Any]) -> Wanted | None:
     """What the options of an evaluation ask for; None if for nothing. Raises TrainingError as training does."""
-    given = {
-        "accept_accuracy": accept_accuracy,
-        "coverage": coverage,
-        "positive": positive,
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    return wanted_of(TrainingConfig(Path(), "x", Path(), **given)) if given else None  # type: ignore[arg-type]
+    given = {name: value for name, value in options.items() if value is not None}
+    return wanted_of(TrainingConfig(Path(), "x", Path(), **given)) if given else None
 
 
 def _recorded(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
