@@ -240,16 +240,17 @@ def _notes(
 
 def _about(shortcut: Shortcut) -> str:
     label = repr(shortcut.label[:80])
-    if shortcut.kind == "colour":
+    if shortcut.kind == "file":
         return (
-            f"The mean colour alone tells {label} from the other classes (AUROC {shortcut.auroc:.2f}). If the colour "
-            "comes from the camera or the stain and not from the class, training may learn it. "
-            "Fix in this case: take images of all classes in the same way"
+            f"The file alone (size, format, compression) tells {label} from the other classes (AUROC "
+            f"{shortcut.auroc:.2f}), so training may learn it instead of the content. Fix: save the images of all "
+            "classes in the same way"
         )
-    what = {"file": "file alone (size, format, compression)", "border": "border alone"}[shortcut.kind]
+    what = {"border": "border", "colour": "mean colour"}[shortcut.kind]
     return (
-        f"The {what} tells {label} from the other classes (AUROC {shortcut.auroc:.2f}), so training may learn it "
-        "instead of the content. Fix: take or save the images of all classes in the same way"
+        f"The {what} tells {label} from the other classes (AUROC {shortcut.auroc:.2f}). If it comes from the camera, "
+        "the stain or a frame and not from the class, training may learn it instead of the content. Fix in this case: "
+        "take images of all classes in the same way"
     )
 
 

@@ -14,7 +14,7 @@ _NAMED = 3
 
 
 def notes_about_labels(scored: Mapping[str, ScoredPart], labels: Sequence[str]) -> tuple[str, ...]:
-    """Return one sentence if confident learning doubts labels of the validation and test parts, else nothing.
+    """Return one sentence if confident learning doubts labels of the validation and test parts.
 
     The adapter was not fitted on these images, so its scores need no further pass: `quality/label_issues.py`.
     """

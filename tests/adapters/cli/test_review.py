@@ -35,7 +35,7 @@ def test_it_prints_notes_and_tables_and_writes_the_page(shapes: Path, tmp_path: 
 
     assert result.exit_code == 0, result.output
     assert "32 images, 32 with a label that can be checked" in result.stdout
-    assert "The mean colour alone tells" in result.stdout
+    assert "The mean colour tells" in result.stdout
     assert "Wrote" in result.stdout
     assert "<h1>Review of" in (tmp_path / "page.html").read_text()
 
