@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import numpy as np
 import torch
-from machine import describe
 from PIL import Image, ImageOps
 
 from lensmount_adapters import Backbone, load_backbone
@@ -52,7 +52,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=len(SEEDS))
     options = arguments.parse_args()
     torch.set_num_threads(1)
-    print(describe())
+    print(machine.describe())
     backbone = load_backbone()
     options.cache.mkdir(parents=True, exist_ok=True)
     for name in options.sets:
