@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import re
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from lensmount_adapters.cli import terminal
 from lensmount_adapters.foreign.report import MatchReport
 from lensmount_adapters.training import loop as run
 from lensmount_adapters.training.schedule import EpochRecord
-from lensmount_adapters.trust import judge
 from lensmount_client._api import jobs as _calls_jobs
 from lensmount_client._api import masks as _calls_masks
-from lensmount_client._api import predict as _calls_predict
 from lensmount_client._api import read, read_jobs
 from lensmount_client._api import upload as _upload
 from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
@@ -32,17 +29,15 @@ from lensmount_client._http import response as _response
 from lensmount_client._reference import NAME
 from lensmount_client._reference import Reference as ClientReference
 from lensmount_client._resources import job_events as _event_feed
-from lensmount_client._show import trust as _words
 from lensmount_client._types import jobs as _job_info
 from lensmount_client._types import results as _results
 from lensmount_service import errors as service
 from lensmount_service.jobs import phases, records
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.routes import jobs as job_routes
-from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
 from lensmount_service.store.references import Reference as ServerReference
-from lensmount_service.web import job_schemas, negotiation, problems, schemas, trust_schemas
+from lensmount_service.web import job_schemas, negotiation, problems, schemas
 from lensmount_service.web.problems import CODES
 from lensmount_service.worker import attempt as job_run
 from lensmount_service.worker import gate
@@ -248,11 +243,6 @@ def fields(kind: type[Any]) -> set[str]:
         (_results.AdapterInfo, schemas.AdapterDetail, set(), {"tier"}),
         (_results.VersionInfo, schemas.VersionDetail, set(), set()),
         (_results.Alias, schemas.AliasInfo, set(), set()),
-        (_results.AliasTrust, trust_schemas.AliasTrust, set(), set()),
-        (_results.AliasTrust, judge.Overrides, set(), set()),
-        (_results.Trust, trust_schemas.TrustInfo, set(), set()),
-        (_results.Unfamiliarity, trust_schemas.Unfamiliarity, set(), set()),
-        (_results.TrustBasis, trust_schemas.TrustBasis, set(), set()),
         (_results.Imported, schemas.Imported, set(), set()),
         (_results.ImportReport, schemas.ImportReport, set(), set()),
         (_results.ImportedModule, schemas.ImportedModule, set(), set()),
@@ -279,30 +269,6 @@ def test_the_progress_of_a_job_has_the_same_fields_on_both_sides() -> None:
         and len(node.keys) > 3
     )
     assert {text for key in written.keys if key for text in texts(key)} == fields(_job_info.JobProgress)
-
-
-# Trust
-
-
-def test_the_decisions_that_a_request_may_ask_for() -> None:
-    hints = typing.get_type_hints(next(r for r in predict_routes() if r.path == "/predict").endpoint)
-    assert set(typing.get_args(hints["decision"])) == {_calls_predict.ALWAYS, _calls_predict.STRICT}
-
-
-def predict_routes() -> Any:
-    context = types.SimpleNamespace(
-        **dict.fromkeys(("engine", "catalog", "metrics", "decoders")), settings=Settings(zoo=False)
-    )
-    context.engine = types.SimpleNamespace(backbone=types.SimpleNamespace(name="tiny"))
-    return predict_router(typing.cast(Any, context)).routes
-
-
-def test_the_page_says_what_an_answer_is_worth_in_the_words_of_the_command_line() -> None:
-    page = (ROOT / "service/lensmount_service/page/trust.js").read_text(encoding="utf-8")
-    assert all(f'"{words}"' in page for words in (_words.SURE, _words.NOT_SURE, _words.UNLIKE))
-    assert f"NAMED = {_words.NAMED};" in page
-    for decision in typing.get_args(judge.Decision):
-        assert f"{decision}: " in page
 
 
 # References

@@ -28,6 +28,7 @@ class TinyServer:
         self.files: dict[str, list[bytes]] = {"malaria": [b"malaria file"], "smoking": [b"smoking file"]}
         self.aliases: dict[str, dict[str, int]] = {"malaria": {"prod": 1}, "smoking": {}}
         self.alias_trust: dict[str, dict[str, Any]] = {"malaria": {}, "smoking": {}}
+        self.promises: dict[str, Any] = {}  # by adapter
         self.images: list[bytes] = []
         self.gate: Callable[[bytes], object] = lambda image: None
         self.training = TinyTraining()
@@ -193,6 +194,7 @@ class TinyServer:
             "backbone": MANIFEST["backbone"],
             "aliases": self.aliases[name],
             "alias_trust": self.alias_trust[name],
+            "trust": self.promises.get(name),
             "versions": list(range(1, latest + 1)),
             "status": "ready",
         }

@@ -36,7 +36,6 @@ from lensmount_service.store.database import Database
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32"}
-FAR = 2000.0  # a hundredth of the largest distance of an image that `make_trusted` keeps aside
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")
 
 # The types of the fixtures that are functions
@@ -148,13 +147,10 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
 
 @pytest.fixture(scope="session")
 def make_trusted(backbone: Backbone, draw_adapter: Any, draw_trust: Any) -> MakeTrusted:
-    """`make_trusted(selective=None)` gives a file with the labels "no" and "yes", and a trust block of these parts.
-
-    Parts that are not given are as `draw_trust` draws them, with statistics of what enters layer4.
-    """
+    """`make_trusted(selective=None)`: labels "no" and "yes", and trust as `draw_trust` draws it but for these parts."""
     drawn, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"), width=256)
     space = f"{backbone.fingerprint}|layer3_0_act2|{KIND}"
-    quantiles = tuple(FAR * step for step in range(101))
+    quantiles = tuple(2000.0 * step for step in range(101))  # the distances of drawn images lie between
     seen = drawn.trust.familiarity.model_copy(update={"space": space, "quantiles": quantiles})
 
     def make(**parts: Any) -> bytes:

@@ -14,6 +14,7 @@ from rich.table import Table
 from lensmount_client._cli.alias import set_alias
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
+from lensmount_client._cli.promises import promise_rows, promise_words
 from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
@@ -40,12 +41,13 @@ def list_adapters(*, server: ServerOptions) -> None:
     if not infos:
         print_line("No adapters yet. Upload one: lensmount adapters push FILE.safetensors")
         return
-    table = Table("name", "version", "method", "labels", "size", "status", "aliases")
+    measured = any(info.trust for info in infos)
+    table = Table("name", "version", "method", "labels", "size", "status", "aliases", *(["trust"] if measured else []))
     for info in infos:
         aliases = ", ".join(f"{alias}={version}" for alias, version in info.aliases.items())
         size = file_size(info.size_bytes)
         texts = (info.name, str(info.version), info.method, ", ".join(info.labels), size, info.status, aliases)
-        table.add_row(*map(cell, texts))
+        table.add_row(*map(cell, (*texts, promise_words(info.trust)) if measured else texts))
     print_table(table)
 
 
@@ -308,7 +310,7 @@ def _facts_table(facts: dict[str, Any]) -> Table:
         "licence": manifest.get("license") or manifest.get("licence"),
     }
     table = Table(show_header=False)
-    for word, value in [*rows.items(), *_flat(metrics)]:
+    for word, value in [*rows.items(), *promise_rows(manifest), *_flat(metrics)]:
         if value:
             table.add_row(cell(word), cell(str(value)))
     return table

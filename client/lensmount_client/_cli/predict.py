@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +53,22 @@ ENDS_THE_RUN = (
 )
 
 
+@dataclass(frozen=True)
+class Asking:
+    """The flags that say how the images are asked for."""
+
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=1, metavar="N", help="How many of the best classes to return.")
+    ] = 5
+    decision: Annotated[
+        str,
+        typer.Option(
+            metavar="always|strict", help="strict: no label for an image of which the adapter cannot be sure."
+        ),
+    ] = ALWAYS
+    concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests in progress at a time.")] = 8
+
+
 @with_options
 def predict(
     images: Annotated[
@@ -72,19 +88,10 @@ def predict(
             help="Save to .csv or .jsonl, line by line. Images that are already in the file are skipped.",
         ),
     ] = None,
-    top_k: Annotated[
-        int, typer.Option("--top-k", min=1, metavar="N", help="How many of the best classes to return.")
-    ] = 5,
-    decision: Annotated[
-        str,
-        typer.Option(
-            metavar="always|strict", help="strict: no label for an image of which the adapter cannot be sure."
-        ),
-    ] = ALWAYS,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests in progress at a time.")] = 8,
     overlay: OverlayFile = None,
     explain: ExplainFile = None,
     *,
+    asking: Asking,
     server: ServerOptions,
 ) -> None:
     """Label images.
@@ -95,7 +102,7 @@ def predict(
     """
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
-        checked_decision(decision)
+        checked_decision(asking.decision)
         paths = _paths(images)
         if overlay is not None:
             draw(paths, adapters, overlay, server)
@@ -116,7 +123,7 @@ def predict(
         remaining = [path for path in paths if not run.is_done(path)]
         run.skipped = len(paths) - len(remaining)
         try:
-            asyncio.run(run.run(remaining, client, top_k, decision, concurrency))
+            asyncio.run(run.run(remaining, client, asking))
         finally:
             run.report(server.json, out)
     if run.failures:
@@ -172,17 +179,11 @@ class PredictRun:
     def is_done(self, path: str) -> bool:
         return self.results is not None and all((path, name) in self.results.done for name in self.adapters)
 
-    async def run(self, paths: list[str], client: AsyncClient, top_k: int, decision: str, concurrency: int) -> None:
+    async def run(self, paths: list[str], client: AsyncClient, asking: Asking) -> None:
         """Raise the first error that every other image would meet too."""
         async with client:
-            outcomes = client.predict_many(
-                paths,
-                self.adapters,
-                top_k=top_k,
-                decision=decision,
-                concurrency=concurrency,
-                progress=len(paths) >= BAR_FROM,
-            )
+            bar = len(paths) >= BAR_FROM
+            outcomes = client.predict_many(paths, self.adapters, **asdict(asking), progress=bar)
             async with aclosing(outcomes):
                 async for outcome in outcomes:
                     if isinstance(outcome.error, ENDS_THE_RUN):
