@@ -34,9 +34,9 @@ def distances(statistics: Statistics, x: Array) -> Array:
 
 
 def percentile_of(trust: AdapterTrust | None, pooled: Vectors | None) -> float | None:
-    """Where the image with this vector [D] is among the held-out ones, 0 to 100; None if it is not known.
+    """How many per cent of the held-out images are less unlike than the one with this vector [D]; None if unknown.
 
-    It is not known if the file's statistics are of vectors of another width.
+    It is unknown if the file's statistics are of vectors of another width.
     """
     if trust is None or trust.statistics is None or trust.block.familiarity is None or pooled is None:
         return None

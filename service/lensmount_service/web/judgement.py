@@ -13,7 +13,7 @@ from lensmount_service.store.registry import Version
 
 
 def judged(snapshot: Snapshot, scores: Sequence[float], pooled: Tensor | None) -> Judgement | None:
-    """What is decided from one image's `scores`, one per label, and its `pooled` activations [channels].
+    """What to say of one image with these `scores`, one per label, and `pooled` activations [channels].
 
     None if the adapter promises nothing about its answers.
     """
