@@ -131,6 +131,7 @@ SLOW = frozenset(
         "service/routes/test_jobs.py",
         "service/routes/test_jobs_of_workers.py",
         "service/routes/test_page.py",
+        "service/routes/test_page_datasets.py",
         "service/routes/test_predict.py",
         "service/review/test_run.py",
         "service/routes/test_reviews.py",

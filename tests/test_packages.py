@@ -174,7 +174,6 @@ WITHOUT_TESTS = {
         {
             "jobs/lease.py",  # constants
             "jobs/phases.py",  # constants; tests/test_client_and_server_agree.py compares the phases
-            "web/trust_schemas.py",  # models; tests/test_client_and_server_agree.py compares them
         }
     ),
 }

@@ -147,7 +147,7 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
 
 @pytest.fixture(scope="session")
 def make_trusted(backbone: Backbone, draw_adapter: Any, draw_trust: Any) -> MakeTrusted:
-    """`make_trusted(selective=None)`: labels "no" and "yes", and trust as `draw_trust` draws it but for these parts."""
+    """`make_trusted(selective=None)`: labels "no" and "yes", trust as `draw_trust` draws it with these parts."""
     drawn, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"), width=256)
     space = f"{backbone.fingerprint}|layer3_0_act2|{KIND}"
     quantiles = tuple(2000.0 * step for step in range(101))  # the distances of drawn images lie between

@@ -5,12 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +13,6 @@ import httpx
 import numpy as np
 import pytest
 import torch
-import uvicorn
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -31,9 +23,10 @@ from lensmount_service.app import OPEN_PATHS
 from lensmount_service.routes.page import FILES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FilePayload, Page
+    from playwright.sync_api import FilePayload, Page
     from tests.conftest import DrawAdapter
-    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, MakeTrusted, Zip
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, MakeTrusted
+    from tests.service.routes.conftest import Listening
 
 TOKEN = "a-token-of-the-lab"
 SIZE = (75, 60)  # width, height of the posted image
@@ -89,55 +82,12 @@ def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -
 # In Chromium
 
 
-@contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """Serves the app with uvicorn on a free port, in a thread. Yields its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield "http://{}:{}".format(*listener.getsockname())
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    browsers = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not browsers:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install "lensmount[dev]"')
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browsers[0])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A tab. Every error that the browser reports fails the test, except for expected responses of 401, 415 and 422."""
-    complaints: list[str] = []
-    context = chromium.new_context()
-    tab = context.new_page()
-    tab.set_default_timeout(20_000)
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    yield tab
-    context.close()
-    assert [text for text in complaints if not re.search(r"status of 4(01|15|22)", text)] == []
-
-
 def upload(png: bytes, name: str = "cell.png") -> FilePayload:
     return {"name": name, "mimeType": "image/png", "buffer": png}
 
 
 def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
-    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, listening: Listening
 ) -> None:
     nasty = "<img src=x onerror=alert(1)>.png"
     with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
@@ -193,7 +143,7 @@ BRING = """([kind, name, bytes]) => {
 
 
 def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_phone_shows_it_all(
-    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, listening: Listening
 ) -> None:
     with make_parts() as parts, listening(parts.app) as url:
         for seed, name in enumerate(("cells", "tiles")):
@@ -228,7 +178,12 @@ def test_images_are_dropped_and_pasted_results_follow_the_picked_adapters_and_a_
 
 
 def test_each_answer_has_a_badge_that_says_what_it_is_worth(
-    page: Page, make_parts: MakeParts, make_trusted: MakeTrusted, make_adapter: MakeAdapter, make_png: MakePng
+    page: Page,
+    make_parts: MakeParts,
+    make_trusted: MakeTrusted,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    listening: Listening,
 ) -> None:
     accepting = Selective(accuracy=0.99, threshold=0.0, share=1.0, images=90)
     unsure = Conformal(coverage=0.95, method="lac", thresholds=(None, None), images=(3, 3))
@@ -261,68 +216,8 @@ def test_each_answer_has_a_badge_that_says_what_it_is_worth(
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_datasets_are_listed_with_what_to_check(
-    page: Page, make_parts: MakeParts, make_png: MakePng, zipped: Zip
-) -> None:
-    long = f"<i>{'infected' * 12}</i>".replace("/", "-")
-    files = {f"{label}/{label[:9]} {n}.png": make_png(n) for label in ("healthy", long) for n in range(2)}
-    with make_parts() as parts, listening(parts.app) as url:
-        page.set_viewport_size({"width": 360, "height": 640})
-        page.goto(url)
-        page.get_by_text("Backbone resnet10t").wait_for()
-        assert not page.get_by_role("heading", name="Datasets").is_visible()
-
-        pushed = httpx.put(f"{url}/datasets/cells", content=zipped(files)).raise_for_status().json()
-        page.get_by_role("button", name="Refresh").click()
-        row = page.locator("#datasets > li")
-        row.get_by_text("cells").wait_for()
-        row.get_by_text("What to check").click()
-
-        warnings = [warning["message"] for warning in pushed["report"]["warnings"]]
-        assert len(warnings) >= 2  # the same images are in both classes, and they are too few to train
-        assert row.locator(".badge").inner_text() == f"{len(warnings)} warnings"
-        assert row.locator("details li").all_text_contents()[: len(warnings)] == warnings
-        assert f"{long} 2" in row.inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth") == 360
-
-
-def test_a_review_shows_doubtful_images_and_its_buttons_make_a_new_version(
-    page: Page, make_parts: MakeParts, make_png: MakePng, zipped: Zip, tmp_path: Path
-) -> None:
-    files = {
-        f"{label}/{label} {n}.png": make_png(n + 9 * (label == "<b>")) for label in ("<b>", "ok") for n in range(4)
-    }
-    doubts = [
-        {"path": f"ok/ok {n}.png", "label": "ok", "suggested": "<b>", "quality": 0.1, "flagged": True} for n in (0, 1)
-    ]
-    counts = {"images": 8, "checked": 8, "accuracy": 0.9, "flagged": 2, "outlier_count": 0, "look_alike_count": 0}
-    review = {**counts, "labels": doubts, "outliers": [], "look_alikes": [], "shortcuts": [], "notes": ["<i>look</i>"]}
-    with make_parts() as parts, listening(parts.app) as url:
-        pushed = httpx.put(f"{url}/datasets/cells", content=zipped(files)).raise_for_status().json()
-        fingerprint = parts.engine.backbone.fingerprint.removeprefix("sha256:")
-        (tmp_path / "reviews").mkdir()
-        kept = tmp_path / "reviews" / f"{pushed['digest'].removeprefix('sha256:')}-{fingerprint[:16]}.json"
-        kept.write_text(json.dumps(review))
-        page.goto(url)
-        page.get_by_text("Review the labels").click()
-
-        page.get_by_text("<i>look</i>").wait_for()
-        cards = page.locator(".doubts > li")
-        assert cards.count() == 2
-        page.wait_for_function("[...document.querySelectorAll('.doubts img')].every((image) => image.naturalWidth)")
-        assert page.get_by_role("button", name="Save the changes").is_disabled()
-        cards.nth(0).get_by_role("button", name="Relabel as <b>").click()
-        cards.nth(1).get_by_role("button", name="Relabel as <b>").click()
-        cards.nth(1).get_by_role("button", name="Exclude").click()
-        page.get_by_role("button", name="Save 2 changes as a new version").click()
-        page.locator("#datasets").get_by_text("version 2").wait_for()
-
-        assert httpx.get(f"{url}/datasets/cells").json()["classes"] == {"<b>": 5, "ok": 2}
-        assert httpx.get(f"{url}/datasets/cells?version=1").json() == pushed
-
-
 def test_a_volume_is_named_and_scored_without_a_preview(
-    page: Page, make_parts: MakeParts, draw_adapter: DrawAdapter
+    page: Page, make_parts: MakeParts, draw_adapter: DrawAdapter, listening: Listening
 ) -> None:
     volumes = load_backbone("resnet10t-3d", "random:0")
     volumes.preprocessing = volumes.preprocessing.model_copy(update={"depth": 6, "size": (32, 32)})
@@ -361,7 +256,9 @@ def make_segmentation(backbone: Backbone) -> bytes:
     return dump_adapter(manifest, tensors, torch.float32)
 
 
-def test_masks_are_drawn_over_the_image_pixel_by_pixel(page: Page, make_parts: MakeParts, make_png: MakePng) -> None:
+def test_masks_are_drawn_over_the_image_pixel_by_pixel(
+    page: Page, make_parts: MakeParts, make_png: MakePng, listening: Listening
+) -> None:
     pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
     maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
     png = make_png(1, SIZE)
@@ -402,7 +299,13 @@ def canvas_pixels(page: Page) -> np.ndarray:
     ("name", "method"), [("resnet10t", "cam, 2 x 2 cells"), ("test_vit", "occlusion, 8 x 8 cells")]
 )
 def test_a_button_shows_what_speaks_for_the_label(
-    page: Page, make_parts: MakeParts, make_png: MakePng, draw_adapter: DrawAdapter, name: str, method: str
+    page: Page,
+    make_parts: MakeParts,
+    make_png: MakePng,
+    draw_adapter: DrawAdapter,
+    name: str,
+    method: str,
+    listening: Listening,
 ) -> None:
     backbone = load_backbone(name, "random:0")
     drawn = draw_adapter(backbone, labels=("<i>one</i>", "two & more"))
@@ -425,7 +328,7 @@ def test_a_button_shows_what_speaks_for_the_label(
 
 
 def test_docs_works_without_the_internet_and_can_send_a_request(
-    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter
+    page: Page, make_parts: MakeParts, make_adapter: MakeAdapter, listening: Listening
 ) -> None:
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
