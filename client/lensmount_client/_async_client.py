@@ -11,10 +11,14 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
+<<<<<<< HEAD
 from lensmount_client._api import explain, masks, predict, server
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.predict import ALWAYS, checked_decision
+=======
+from lensmount_client._api import masks, predict, server
+>>>>>>> beccf08 (A prediction without labels raises LookupError at top; the client's rooms import only what lies below them)
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
@@ -23,6 +27,7 @@ from lensmount_client._http.concurrency import abounded_map
 from lensmount_client._http.response import Receiver, Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
+from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import AsyncAdapters
 from lensmount_client._resources.datasets import AsyncDatasets
 from lensmount_client._resources.job_events import EventFeed

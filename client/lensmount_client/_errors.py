@@ -9,7 +9,7 @@
     │   └── TimedOut                the client gave up waiting
     │         WaitTimeout
     ├── AnswerError                 a response came and cannot be accepted
-    │     Abstained, AdapterMismatch, DownloadMismatch, ResponseTooLarge, UnexpectedResponse
+    │     AdapterMismatch, DownloadMismatch, ResponseTooLarge, UnexpectedResponse
     ├── JobEnded                    `Job.wait` saw the job end without an adapter
     │     JobCancelled, JobFailed
     ├── ReviewFailed                `datasets.review` saw the server give up
@@ -130,7 +130,6 @@ class AnswerError(LensmountError):
 class UnexpectedResponse(AnswerError, code="unexpected_response"):
     """Not the response of a lensmount server: a proxy's page, a redirect, a missing field."""
 class ResponseTooLarge(AnswerError, code="response_too_large"): """The response is longer than `max_response_bytes`."""
-class Abstained(AnswerError, code="abstained"): """With decision="strict", a prediction may have no `top`."""
 class AdapterMismatch(AnswerError, code="adapter_mismatch"):
     """Not the adapter, version or digest that was requested."""
 class DownloadMismatch(AnswerError, code="download_mismatch"):

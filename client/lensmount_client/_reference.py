@@ -1,4 +1,4 @@
-"""Adapter names and references, checked before they are sent."""
+"""Adapter names, references and the other words of a request, checked before they are sent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from lensmount_client._errors import AdapterMismatch, InvalidInput
 from lensmount_client._types.results import AdapterId
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ALWAYS, STRICT = "always", "strict"  # what `decision` may be
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -62,3 +63,10 @@ def checked_version(version: int) -> int:
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise InvalidInput(f"version: found {version!r}, expected 1, 2, 3, ...")
     return version
+
+
+def checked_decision(decision: str) -> str:
+    """The decision itself. Raises InvalidInput."""
+    if decision not in (ALWAYS, STRICT):
+        raise InvalidInput(f"decision: found {decision!r}, expected {ALWAYS!r} or {STRICT!r}")
+    return decision

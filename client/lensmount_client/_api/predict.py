@@ -10,7 +10,7 @@ from lensmount_client._errors import AdapterMismatch, InvalidInput, UnexpectedRe
 from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
-from lensmount_client._reference import Reference
+from lensmount_client._reference import STRICT, Reference, checked_decision
 from lensmount_client._types.results import (
     Prediction,
     Score,
@@ -18,8 +18,6 @@ from lensmount_client._types.results import (
     TrustBasis,
     Unfamiliarity,
 )
-
-ALWAYS, STRICT = "always", "strict"
 
 
 def predict(
@@ -58,13 +56,6 @@ def predict(
     if timeout_s is not None:
         params["timeout"] = f"{timeout_s:g}"
     return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
-
-
-def checked_decision(decision: str) -> str:
-    """The decision itself. Raises InvalidInput."""
-    if decision not in (ALWAYS, STRICT):
-        raise InvalidInput(f"decision: found {decision!r}, expected {ALWAYS!r} or {STRICT!r}")
-    return decision
 
 
 def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:

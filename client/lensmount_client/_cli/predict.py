@@ -14,7 +14,6 @@ from rich.table import Table
 
 from lensmount_client import _errors as e
 from lensmount_client._advice import for_command_line
-from lensmount_client._api.predict import ALWAYS, checked_decision
 from lensmount_client._async_client import AsyncClient
 from lensmount_client._cli.explain import draw_explanation
 from lensmount_client._cli.options import ServerOptions, with_options
@@ -22,6 +21,7 @@ from lensmount_client._cli.results_file import ResultsFile, row_of
 from lensmount_client._cli.terminal import cell, described, plural, print_error, print_json, print_note, print_table
 from lensmount_client._files.listing import counted
 from lensmount_client._files.paths import find_images
+from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.many import Outcome, adapter_list
 from lensmount_client._show.trust import trust_text
 

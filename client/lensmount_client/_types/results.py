@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lensmount_client._errors import Abstained
-
 
 @dataclass(frozen=True)
 class AdapterId:
@@ -101,11 +99,9 @@ class Prediction:
 
     @property
     def top(self) -> Score:
-        """The best class. Raises Abstained if there is none."""
+        """The best class. Raises LookupError if there is none, which only decision="strict" can cause."""
         if not self.predictions:
-            raise Abstained(
-                f"found no label: {self.abstained}. Fix: read `prediction.label`, which is None then", self.request_id
-            )
+            raise LookupError(f"found no label: {self.abstained}. Fix: read `prediction.label`, which is None then")
         return self.predictions[0]
 
     @property
