@@ -98,18 +98,21 @@ def _show(found: Review, out: Path | None) -> None:
 
 
 def _tables(found: Review) -> Iterator[Table]:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
+
+    def cell(text: str) -> Text:
+        return Text(text, overflow="fold")
 
     if flagged := [doubt for doubt in found.labels if doubt.flagged]:
         table = Table("image", "label", "likelier", "chance of the label", title=f"{found.flagged} likely wrong labels")
         for doubt in flagged[:SHOWN]:
-            table.add_row(escape(doubt.path), escape(doubt.label), escape(doubt.suggested), f"{doubt.quality:.2f}")
+            table.add_row(cell(doubt.path), cell(doubt.label), cell(doubt.suggested), f"{doubt.quality:.2f}")
         yield table
     if found.outliers:
         table = Table("image", "label", "distance", title=f"{found.outlier_count} images unlike all others")
         for outlier in found.outliers[:SHOWN]:
-            table.add_row(escape(outlier.path), escape(outlier.label), f"{outlier.distance:.2f}")
+            table.add_row(cell(outlier.path), cell(outlier.label), f"{outlier.distance:.2f}")
         yield table
     if found.look_alikes:
         table = Table(
@@ -117,5 +120,5 @@ def _tables(found: Review) -> Iterator[Table]:
         )
         for pair in found.look_alikes[:SHOWN]:
             why = [word for word, holds in (("two parts", pair.leak), ("two labels", pair.conflict)) if holds]
-            table.add_row(*map(escape, pair.paths), ", ".join(why))
+            table.add_row(*map(cell, pair.paths), ", ".join(why))
         yield table
