@@ -11,14 +11,9 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-<<<<<<< HEAD
 from lensmount_client._api import explain, masks, predict, server
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
-from lensmount_client._api.predict import ALWAYS, checked_decision
-=======
-from lensmount_client._api import masks, predict, server
->>>>>>> beccf08 (A prediction without labels raises LookupError at top; the client's rooms import only what lies below them)
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
