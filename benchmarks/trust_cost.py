@@ -31,7 +31,8 @@ from lensmount_adapters.graph.pooling import pooling_of, space_of
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
-from lensmount_adapters.trust.familiarity import Pooled, fit_familiarity, percentile_of
+from lensmount_adapters.trust.distance import percentile_of
+from lensmount_adapters.trust.familiarity import Pooled, fit_familiarity
 
 ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
 GOAL = "at most 1.03"

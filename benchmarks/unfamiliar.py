@@ -30,7 +30,8 @@ from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.programs.cast import channels_last
-from lensmount_adapters.trust.familiarity import FLAG, Pooled, distances, fit_familiarity
+from lensmount_adapters.trust.distance import distances
+from lensmount_adapters.trust.familiarity import FLAG, Pooled, fit_familiarity
 
 ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
 COPIES = ("JPEG 70", "10 % darker", "10 % brighter", "softer")  # in the order of MILD

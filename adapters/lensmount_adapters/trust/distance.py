@@ -22,14 +22,9 @@ PERCENTS = np.linspace(0, 100, QUANTILES)
 
 def distances(statistics: Statistics, x: Array) -> Array:
     """The squared distance [N] of vectors `x` [N, D] to the nearest class, in float64."""
-    means, basis = statistics.means.astype(np.float64), statistics.basis.astype(np.float64)  # [classes, D], [k, D]
-    nearest = np.empty(len(x))
-    for row, vector in enumerate(x):
-        z = vector - means  # [classes, D]
-        along = z @ basis.T  # [classes, k]
-        rest = z - along @ basis
-        squared = np.square(along / statistics.scales).sum(1) + np.square(rest).sum(1) / statistics.residual**2
-        nearest[row] = squared.min()
+    nearest = np.full(len(x), np.inf)
+    for mean in statistics.means:
+        nearest = np.minimum(nearest, _lengths(statistics, x - mean))
     return nearest
 
 
@@ -44,5 +39,13 @@ def percentile_of(trust: AdapterTrust | None, pooled: Vectors | None) -> float |
         return None
     if not np.isfinite(pooled).all():
         return 100.0
-    (distance,) = distances(trust.statistics, pooled[None].astype(np.float64))
+    distance = _lengths(trust.statistics, pooled.astype(np.float64) - trust.statistics.means).min()
     return float(np.interp(distance, trust.block.familiarity.quantiles, PERCENTS))
+
+
+def _lengths(statistics: Statistics, z: Array) -> Array:
+    """The squared lengths [N] of differences `z` [N, D], in standard deviations."""
+    along = z @ statistics.basis.T  # [N, k]
+    rest = z - along @ statistics.basis
+    lengths: Array = np.square(along / statistics.scales).sum(1) + np.square(rest).sum(1) / statistics.residual**2
+    return lengths

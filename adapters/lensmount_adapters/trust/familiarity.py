@@ -1,11 +1,8 @@
-"""How unlike the training images an image is: the Mahalanobis distance of pooled trunk activations, as a percentile.
+"""Fits what tells unfamiliar images: class means and a shared covariance of pooled trunk activations.
 
-    distance(x) = min over classes c of  sum_i (b_i . (x - m_c))^2 / s_i^2  +  |rest|^2 / r^2
-
-x [D] are the pooled activations, m_c is the mean of a class. The covariance is shared by the classes and shrunk as by
-Ledoit and Wolf; b_i and s_i are its largest directions and their standard deviations, r is that of every other
-direction, where `rest` lies (Lee et al., arXiv 1807.03888; both terms together as in ViM, arXiv 2203.10807). The
-percentile is taken among the distances of held-out images, each measured with the statistics of other groups.
+The covariance is shrunk as by Ledoit and Wolf, and kept as its largest directions and one deviation for all others
+(distance.py has the formula). The percentile of a distance is taken among the distances of held-out images, each
+measured with the statistics of other groups.
 """
 
 from __future__ import annotations
@@ -18,15 +15,14 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.model_selection import GroupKFold
 
 from lensmount_adapters.adapter.trust import QUANTILES, Familiarity
-from lensmount_adapters.adapter.trust_check import MAX_BYTES, SMALLEST_SCALE, AdapterTrust, Statistics
+from lensmount_adapters.adapter.trust_check import MAX_BYTES, SMALLEST_SCALE, Statistics
+from lensmount_adapters.trust.distance import distances
 
 FLAG = 98.0  # the percentile from which on an image is flagged
 FOLDS = 5
 MOST_DIRECTIONS = 64
 LEAST_IMAGES = 50  # of which the 98th percentile leaves out one
 LEAST_OF_A_CLASS = 2
-
-_PERCENT = np.linspace(0, 100, QUANTILES)
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -98,31 +94,6 @@ def fit_statistics(x: Array, label: Indices, itemsize: int = 2) -> Statistics:
     return Statistics(
         means.astype(np.float32), basis[:k].astype(np.float32), scales[:k].astype(np.float32), float(scales[k])
     )
-
-
-def distances(statistics: Statistics, x: Array) -> Array:
-    """The squared distance [N] of vectors `x` [N, D] to the nearest class, in float64."""
-    nearest = np.full(len(x), np.inf)
-    for mean in statistics.means:
-        nearest = np.minimum(nearest, _lengths(statistics, x - mean))
-    return nearest
-
-
-def percentile_of(trust: AdapterTrust | None, pooled: NDArray[np.floating] | None) -> float | None:
-    """The percentile, 0 to 100, of the image with this vector [D] among the held-out ones; None if it is not known."""
-    if trust is None or trust.statistics is None or trust.block.familiarity is None or pooled is None:
-        return None
-    if not np.isfinite(pooled).all():
-        return 100.0
-    distance = _lengths(trust.statistics, pooled.astype(np.float64) - trust.statistics.means).min()
-    return float(np.interp(distance, trust.block.familiarity.quantiles, _PERCENT))
-
-
-def _lengths(statistics: Statistics, z: Array) -> Array:
-    """The squared lengths [N] of differences `z` [N, D], in standard deviations."""
-    along = z @ statistics.basis.T  # [N, k]
-    rest = z - along @ statistics.basis
-    return np.square(along / statistics.scales).sum(1) + np.square(rest).sum(1) / statistics.residual**2  # type: ignore[no-any-return]  # numpy's sums
 
 
 def _directions(classes: int, width: int, itemsize: int) -> int:

@@ -24,7 +24,8 @@ from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train
-from lensmount_adapters.trust.familiarity import FLAG, distances, percentile_of
+from lensmount_adapters.trust.distance import distances, percentile_of
+from lensmount_adapters.trust.familiarity import FLAG
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawFolder

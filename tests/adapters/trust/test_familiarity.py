@@ -12,15 +12,8 @@ from sklearn.covariance import LedoitWolf
 from lensmount_adapters.adapter.rounding import rounded
 from lensmount_adapters.adapter.trust import Trust
 from lensmount_adapters.adapter.trust_check import MAX_BYTES, AdapterTrust
-from lensmount_adapters.trust.familiarity import (
-    FLAG,
-    Pooled,
-    distances,
-    fit_familiarity,
-    fit_statistics,
-    percentile_of,
-    why_not,
-)
+from lensmount_adapters.trust.distance import distances, percentile_of
+from lensmount_adapters.trust.familiarity import FLAG, Pooled, fit_familiarity, fit_statistics, why_not
 
 SPACE = f"sha256:{64 * '0'}|blocks_3_0|mean"
 
