@@ -151,6 +151,8 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "adapters export": ("a", "--to", "peft"),
     "adapters alias": ("malaria", "prod"),
     **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),
+    "datasets review": ("a",),
+    "datasets edit": ("a", "--exclude", "b.png"),
     "jobs submit": ("--dataset", "cells", "--adapter", "malaria"),
     **dict.fromkeys(("jobs show", "jobs watch", "jobs cancel", "jobs retry", "jobs logs", "jobs download"), ("a",)),
 }

@@ -34,7 +34,7 @@ CONTRACT = {
     "zip_size_mismatch zip_symlink unsupported_color_mode volume_empty volume_truncated volume_invalid "
     "adapter_empty empty_tensor unsupported_dtype adapter_incomplete adapter_shape_mismatch adapter_overflow "
     "adapter_norm_limit manifest_missing manifest_invalid head_missing head_mismatch preprocessing_mismatch "
-    "trust_mismatch "
+    "trust_mismatch explanation_not_possible unknown_label "
     "single_image_required too_many_regions training_failed export_not_possible export_unavailable",
     429: "queue_full jobs_full",
     431: "headers_too_large",
