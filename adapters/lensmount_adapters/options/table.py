@@ -149,7 +149,7 @@ TRAINING_OPTIONS = (
     Option("calibration", "str", TRUST, default="auto", choices=("auto", "part", "cross", "off"),
            help="Which images measure how far the answers can be relied on: part (15 % of the training images, kept "
                 "apart), cross (the training images, scored by four more runs, each without a fourth of them), off, or "
-                "auto (part from 40 such images of each class on; otherwise cross from 19 training images in 4 groups "
+                "auto (part from 99 such images of each class on; otherwise cross from 19 training images in 4 groups "
                 "on)."),
     Option("coverage", "float", TRUST, default=0.95, minimum=0.5, below=1,
            help="How often the set of labels of an answer holds the right one."),

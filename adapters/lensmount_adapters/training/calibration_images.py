@@ -14,7 +14,7 @@ from lensmount_adapters.training.config import TrainingConfig
 Source = Literal["part", "cross-fitted"]
 
 SHARE = 0.15  # of the training images, for a part of their own
-ENOUGH_FOR_A_PART = 40  # calibration images of each class
+ENOUGH_FOR_A_PART = 99  # calibration images of each class: what a promise of 99 % needs
 ENOUGH_TO_CROSS = 19  # training images of each class: what a promise of 95 % needs
 GROUPS_TO_CROSS = 4  # of each class: one for each fold
 

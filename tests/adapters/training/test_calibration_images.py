@@ -36,8 +36,8 @@ def plan(config: TrainingConfig, folder: ImageFolder, **changes: Any) -> Any:
     [
         (26, None),  # 18 training images of each class
         (28, "cross-fitted"),  # 20
-        (200, "cross-fitted"),  # 15 % of 140 are 21
-        (400, "part"),  # 42
+        (900, "cross-fitted"),  # 15 % of 630 are 94
+        (1000, "part"),  # 105
     ],
 )
 def test_auto_takes_a_part_where_it_is_large_enough_then_crosses_then_does_nothing(
@@ -49,7 +49,7 @@ def test_auto_takes_a_part_where_it_is_large_enough_then_crosses_then_does_nothi
     assert sorted(found.split.train + found.split.calibration) == sorted(split.train)
     if source == "part":
         counts = [sum(index // images == label for index in found.split.calibration) for label in (0, 1)]
-        assert min(counts) >= 40
+        assert min(counts) >= 99
         assert found.split.parts()["calibration"] == found.split.calibration
     else:
         assert list(found.split.parts()) == ["train", "validation", "test"]
