@@ -98,7 +98,7 @@ def test_server_and_training_take_the_same_lowest_and_highest_value(option: Any)
         other = 0.15 if "fraction" in option.name else 0  # some images are to be left for training
         allowed, refused = [*allowed, step(option.below - other, -1)], [*refused, option.below]
 
-    needed = {"positive": "sick"} if option.name in ("sensitivity", "specificity") else {}
+    needed = {"positive": "sick"} if option.name in ("sensitivity", "specificity", "prevalence") else {}
     for value in allowed:
         submission(**{option.name: value} | needed).hyper_parameters()
     for value in refused:

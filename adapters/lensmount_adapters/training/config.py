@@ -53,7 +53,8 @@ class TrainingConfig:
     (VolumePreprocessing), `resize` is for backbones of images.
 
     Trust: `calibration` says which images measure how far the answers can be relied on (calibration_images.py), the
-    others what is promised (trust/).
+    others what is promised (trust/). `positive` is the label that the report treats as the result of a test, and
+    `prevalence` its frequency in use.
 
     Masks (a segmentation head): `labels` names them, `where` "COLUMN=VALUE" selects rows of index.csv, `loss` is
     "dice-bce" (None) or "mse".
@@ -111,6 +112,7 @@ class TrainingConfig:
     positive: str | None = None
     sensitivity: float | None = None
     specificity: float | None = None
+    prevalence: float | None = None
     average: float = 0.98
     precision: str = "auto"
     device: str = "auto"
@@ -118,6 +120,9 @@ class TrainingConfig:
     file_dtype: str = "float16"
     license: str = ""
     description: str = ""
+    author: str = ""
+    intended_use: str = ""
+    limits: str = ""
     labels: tuple[str, ...] | None = None
     where: str | None = None
     loss: Literal["dice-bce", "mse"] | None = None
@@ -154,9 +159,14 @@ class TrainingConfig:
         require(comparable, "auto without a validation part", "a validation fraction above 0 to compare the trials on")
         points = [each for each in (self.sensitivity, self.specificity) if each is not None]
         require(
-            len(points) == (self.positive is not None),
+            len(points) <= (self.positive is not None),
             f"positive {self.positive!r} with {len(points)} of sensitivity and specificity",
-            "a label with one of the two, or none of the three",
+            "a label with at most one of the two",
+        )
+        require(
+            self.prevalence is None or self.positive is not None,
+            f"prevalence {self.prevalence} without positive",
+            "both: the label whose frequency it is. Fix: --positive LABEL, or leave --prevalence out",
         )
         parse_method(self.method)
         if isinstance(self.head, str) and parse_head(self.head)[0] == "linear":
@@ -198,7 +208,8 @@ class TrainingConfig:
 
 
 _NOT_OF_THE_RUN = (
-    "data", "out", "resume", "threads", "device", "license", "description", "auto", "max_file_bytes", "max_seconds",
+    "data", "out", "resume", "threads", "device", "auto", "max_file_bytes", "max_seconds",
+    "license", "description", "author", "intended_use", "limits", "prevalence",
 )  # fmt: skip
 
 

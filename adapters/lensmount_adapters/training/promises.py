@@ -67,7 +67,7 @@ def wanted_of(config: TrainingConfig) -> Wanted:
         point = {"kind": "sensitivity", "value": config.sensitivity}
     elif config.specificity is not None:
         point = {"kind": "specificity", "value": config.specificity}
-    return Wanted(config.coverage, config.accept_accuracy, config.positive, **point)
+    return Wanted(config.coverage, config.accept_accuracy, config.positive if point else None, **point)
 
 
 def wanted_or_none(options: Mapping[str, Any]) -> Wanted | None:

@@ -151,6 +151,7 @@ def _record(loop: TrainingLoop, interrupted: bool) -> dict[str, Any]:
     config = loop.config
     return {
         **loop.objective.record(),
+        **_said(config),
         "hyper_parameters": config.hyper_parameters(),
         "weights": config.weights,
         ROUNDED: dict(loop.backbone.rounded_fingerprints),
@@ -172,6 +173,13 @@ def _record(loop: TrainingLoop, interrupted: bool) -> dict[str, Any]:
     }
 
 
+def _said(config: TrainingConfig) -> dict[str, Any]:
+    """What people said about the adapter; nothing if they said nothing."""
+    said = {name: value for name in STATEMENTS if (value := getattr(config, name))}
+    return {"card": said} if said else {}
+
+
+STATEMENTS = ("author", "intended_use", "limits", "prevalence")
 _LIBRARIES = ("lensmount", "torchvision", "timm", "safetensors", "scikit-learn", "pillow")
 
 

@@ -53,12 +53,16 @@ class JobOptions(TypedDict, total=False):
     calibration: Literal["auto", "part", "cross", "off"] | None  # which images measure what the file promises
     coverage: float | None  # how often a set of labels holds the right one
     accept_accuracy: float | None  # how often an accepted answer is right
-    positive: str | None  # the label of sensitivity or specificity
+    positive: str | None  # the label that counts as the positive result
     sensitivity: float | None  # share of positive images found
     specificity: float | None  # share of the others left alone
+    prevalence: float | None  # how frequent the positive label is in use, for the report
     file_dtype: Literal["float16", "bfloat16", "float32"] | None
     license: str | None
     description: str | None
+    author: str | None
+    intended_use: str | None
+    limits: str | None  # where it must not be used
     alias: str | None  # the alias to move to the new version; the gate compares with its current version
     margin: float | None  # how much worse the adapter may be than the one it replaces
     force: bool | None  # publish even if the gate fails

@@ -37,3 +37,15 @@ def test_a_config_that_cannot_work_is_refused_when_it_is_created(
 def test_auto_needs_a_validation_part(config: TrainingConfig) -> None:
     with pytest.raises(TrainingError, match="auto without a validation part"):
         replace(config, auto=True, validation_fraction=0)
+
+
+def test_a_prevalence_belongs_to_a_positive_label(config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match=r"found prevalence 0\.02 without positive.*Fix: --positive LABEL"):
+        replace(config, prevalence=0.02)
+    assert replace(config, prevalence=0.02, positive="disc").prevalence == 0.02
+
+
+def test_what_people_say_about_an_adapter_does_not_make_it_another_run(config: TrainingConfig) -> None:
+    said = replace(config, author="Ada", intended_use="slides", limits="no smears", positive="disc", prevalence=0.1)
+
+    assert said.hyper_parameters() == replace(config, positive="disc").hyper_parameters()

@@ -17,6 +17,7 @@ from lensmount_adapters.data.dataset import digest_of_samples
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.evaluate import evaluate
+from lensmount_adapters.training.promises import wanted_of
 from lensmount_adapters.training.train_adapter import Progress, train
 from lensmount_adapters.training.training_data import load_training_data
 from lensmount_adapters.trust.figures import figures
@@ -135,3 +136,8 @@ def test_training_reads_the_images_of_the_split_that_it_records(short: TrainingC
     samples = data.samples("train")
     assert len(samples) == len(data.train)
     assert digest_of_samples(samples) != digest_of_samples(data.samples("calibration"))
+
+
+def test_a_positive_label_alone_promises_nothing(config: TrainingConfig) -> None:
+    assert wanted_of(replace(config, positive="disc")).positive is None
+    assert wanted_of(replace(config, positive="disc", specificity=0.9)).positive == "disc"
