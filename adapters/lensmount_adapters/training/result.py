@@ -22,6 +22,7 @@ from lensmount_adapters.metrics.classification import ClassificationMetrics, mea
 from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
+from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.label_notes import notes_about_labels
 from lensmount_adapters.training.loop import TrainingLoop
