@@ -29,7 +29,7 @@ MAY_IMPORT = {
             "graph programs swap adapter delta backbone inputs"
         ),
         "runners": "graph programs swap adapter delta backbone inputs",
-        "report": "adapter data metrics delta backbone inputs",
+        "report": "options adapter data metrics delta backbone inputs",
         "trust": "adapter metrics",
         "swap": "adapter delta backbone",
         "graph": "delta backbone",

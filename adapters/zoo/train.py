@@ -13,7 +13,8 @@ from rich.console import Console
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.cli.terminal import progress_bar
-from lensmount_adapters.report.card import CardTexts, model_card
+from lensmount_adapters.report.card import model_card
+from lensmount_adapters.report.context import CardTexts
 from lensmount_adapters.report.write import tables
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train

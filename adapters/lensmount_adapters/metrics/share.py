@@ -32,5 +32,8 @@ class Share:
     def high(self) -> float:
         return wilson(self.count, self.of)[1] if self.count < self.of else 1.0
 
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.count:,} of {self.of:,}; 95 % interval {self.low:.3f} to {self.high:.3f})"
+
     def to_json(self) -> dict[str, Any]:
         return {"value": self.value, "low": self.low, "high": self.high, "count": self.count, "of": self.of}

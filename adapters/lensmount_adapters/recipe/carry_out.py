@@ -19,8 +19,8 @@ from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
 from lensmount_adapters.recipe.helix import write_helices
 from lensmount_adapters.recipe.masks import base_weights, carry_out_masks
 from lensmount_adapters.recipe.recipe import ImageSet, Recipe, RecipeRun, choose
-from lensmount_adapters.report.card import CardTexts
-from lensmount_adapters.report.write import ReportContext, write_run_report
+from lensmount_adapters.report.context import CardTexts, ReportContext
+from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import with_full_words
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import fine_tune
@@ -183,7 +183,7 @@ def _carry_out_one(
     folder = config.out.with_name(f"{config.out.stem}-report")
     write_run_report(
         folder, result.manifest, result.digest, result.size_bytes, result.scored, result.folder.read,
-        ReportContext(notes=result.notes, texts=texts),
+        ReportContext(notes=result.notes, texts=texts, assessed=result.assessed),
     )  # fmt: skip
     if result.test is None:
         raise TrainingError(

@@ -7,34 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.metrics.calibration import calibration
-from lensmount_adapters.metrics.classification import wilson
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
-from lensmount_adapters.report.promises import kept_on, promises
+from lensmount_adapters.metrics.share import Share
+from lensmount_adapters.report.context import CardTexts, ReportContext
+from lensmount_adapters.report.findings import Findings, find
 from lensmount_adapters.report.record import TrainingRecord, read_record
 
 MAX_LABELS = 20  # named in one line or one table row
 MAX_CLASSES = 50  # rows of the table of classes
-
-
-@dataclass(frozen=True, slots=True)
-class CardTexts:
-    """Texts for the card that no training record holds. Each is Markdown; empty ones are left out.
-
-    `group` names the unit that the split keeps together ("patient"), `command` repeats the run, and `notice` is a
-    warning at the top.
-    """
-
-    title: str = ""
-    notice: str = ""
-    origin: str = ""
-    group: str = ""
-    use: str = ""
-    command: str = ""
 
 
 def model_card(
@@ -43,20 +27,27 @@ def model_card(
     size_bytes: int,
     parts: Mapping[str, ScoredPart] | None = None,
     texts: CardTexts | None = None,
+    context: ReportContext | None = None,
 ) -> str:
     """The card of the adapter file with this manifest, digest and size, from its training record and `parts`.
 
-    Without `parts` the metrics are those in the record. Rows and sections without a value are left out.
+    Without `parts` the metrics are those in the record. Rows and sections without a value are left out. `texts` are
+    those of `context` unless given. Without a context the card has no date.
     """
-    record, texts = read_record(manifest), texts or CardTexts()
+    record = read_record(manifest)
+    found = find(manifest, record, parts or {}, context or ReportContext())
+    texts = texts or (context.texts if context else None) or CardTexts()
     sections = [
         _opening(manifest, texts),
         _facts(manifest, record, digest, size_bytes),
         _figures(manifest, record, parts or {}),
-        _promises(manifest, parts or {}),
+        _warned(found),
+        _point(found),
+        _trust(found),
+        _before(found),
         _data(record, texts),
-        ["## Intended use and limits", "", texts.use] if texts.use else [],
-        _making(record, texts),
+        _use(found, texts),
+        _making(record, found, texts, dated=context is not None),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
@@ -152,7 +143,6 @@ def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Sco
     groups = f" of {recorded.groups} groups" if recorded and recorded.groups else ""
     note = f", {_PART_NOTES[part]}" if part in _PART_NOTES else ""
     count, correct = metrics["count"], sum(row[index] for index, row in enumerate(metrics["confusion"]))
-    low, high = wilson(correct, count)
     auroc = metrics["auroc"]
     return [
         f"## {plain(part).capitalize()}",
@@ -160,7 +150,7 @@ def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Sco
         f"{count} images{groups}{note}. Measured on the written file, read back and merged.",
         "",
         f"- balanced accuracy **{metrics['balanced_accuracy']:.3f}**",
-        f"- accuracy {metrics['accuracy']:.3f} ({correct} of {count}; 95 % interval {low:.3f} to {high:.3f})",
+        f"- accuracy {Share(correct, count)}",
         *([] if auroc is None else [f"- AUROC {auroc:.3f}"]),
         *([] if error is None else [f"- expected calibration error {error:.3f}"]),
         "",
@@ -168,11 +158,36 @@ def _figures(manifest: Manifest, record: TrainingRecord, parts: Mapping[str, Sco
     ]
 
 
-def _promises(manifest: Manifest, parts: Mapping[str, ScoredPart]) -> list[str]:
-    lines, part = [plain(sentence) for sentence in promises(manifest)], decisive_part(parts)
-    if part is not None:
-        lines += [f"On the {plain(part)} part: {plain(sentence)}" for sentence in kept_on(parts[part])]
-    return ["## What its answers are worth", "", *(f"- {line}" for line in lines)] if lines else []
+def _warned(found: Findings) -> list[str]:
+    return ["\n".join(f"- {plain(warning)}" for warning in found.warnings)] if found.warnings else []
+
+
+def _point(found: Findings) -> list[str]:
+    """Sensitivity, specificity and predictive values of the positive label."""
+    point = found.point
+    if point is None:
+        return []
+    rows = (f"- {name} {figure}: {plain(meaning)}" for name, figure, meaning in point.rows())
+    return [f"## {plain(point.diagnostic.positive)} as the positive result", "", plain(point.rule), "", *rows]
+
+
+def _trust(found: Findings) -> list[str]:
+    if not found.promises:
+        return ["## What single answers are worth", "", plain(found.no_promise)] if found.no_promise else []
+    rows = (f"| {plain(row.about)} | {plain(row.promised)} | {plain(row.measured)} |" for row in found.promises)
+    heads = f"| | promised by the file | measured on the {plain(found.part or '')} part |"
+    return ["## What single answers are worth", "", heads, "|---|---|---|", *rows]
+
+
+def _before(found: Findings) -> list[str]:
+    if found.before is None:
+        return []
+    return ["## Compared with the version before", "", *(f"- {plain(line)}" for line in found.compared)]
+
+
+def _use(found: Findings, texts: CardTexts) -> list[str]:
+    said = [texts.use, plain(found.use), f"Limits: {plain(found.limits)}" if found.limits else ""]
+    return ["## Intended use and limits", "", "\n\n".join(filter(None, said))] if any(said) else []
 
 
 def _class_table(labels: list[str], metrics: Mapping[str, Any]) -> list[str]:
@@ -226,7 +241,7 @@ def _data(record: TrainingRecord, texts: CardTexts) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _making(record: TrainingRecord, texts: CardTexts) -> list[str]:
+def _making(record: TrainingRecord, found: Findings, texts: CardTexts, dated: bool) -> list[str]:
     sentence = []
     if record.best_epoch is not None and record.epochs_run is not None:
         sentence.append(f"Best epoch {record.best_epoch} of {record.epochs_run}")
@@ -236,7 +251,8 @@ def _making(record: TrainingRecord, texts: CardTexts) -> list[str]:
         sentence.append(duration(record.seconds) + setup)
     if "torch" in record.versions:
         sentence.append(f"torch {plain(record.versions['torch'])}")
-    lines = [texts.command, ", ".join(sentence) + "." if sentence else ""]
+    facts = ". ".join(f"{name.capitalize()}: {plain(fact)}" for name, fact in found.facts.items() if dated)
+    lines = [texts.command, ", ".join(sentence) + "." if sentence else "", f"{facts}." if facts else ""]
     if not any(lines):
         return []
     return ["## How it was made", "", "\n\n".join(filter(None, lines))]

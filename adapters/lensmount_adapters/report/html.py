@@ -7,7 +7,7 @@ and the page's content security policy forbids scripts and requests.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -18,14 +18,19 @@ from markupsafe import Markup
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.metrics.calibration import calibration
-from lensmount_adapters.metrics.classification import ClassificationMetrics, wilson
+from lensmount_adapters.metrics.classification import ClassificationMetrics
+from lensmount_adapters.metrics.diagnostic import diagnose_each
 from lensmount_adapters.metrics.roc import roc_curves
-from lensmount_adapters.metrics.scored import ScoredPart, decisive_part, worst_mistakes
+from lensmount_adapters.metrics.scored import ScoredPart, worst_mistakes
+from lensmount_adapters.metrics.share import Share
 from lensmount_adapters.report.card import duration, method_of
 from lensmount_adapters.report.charts import SHARE, Axis, ChartLine, line_chart, reliability_chart
-from lensmount_adapters.report.promises import kept_on, promises
+from lensmount_adapters.report.context import ReportContext
+from lensmount_adapters.report.effective import effective_settings, effective_split
+from lensmount_adapters.report.findings import find
+from lensmount_adapters.report.pictures import MAX_HEAT_MAPS, HeatMap, Read, heat, picture, sample_images
 from lensmount_adapters.report.record import EpochFigures, TrainingRecord, flatten, read_record
-from lensmount_adapters.report.thumbnail import heat_map, thumbnail
+from lensmount_adapters.report.thumbnail import heat_map
 
 MAX_MISTAKES = 24
 MAX_MATRIX = 20  # classes whose confusion matrix is written out
@@ -48,17 +53,17 @@ def html_report(
     size_bytes: int,
     parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
-    *,
-    gate: Mapping[str, Any] | None = None,
-    notes: Sequence[str] = (),
+    context: ReportContext | None = None,
 ) -> str:
-    """The page. Charts and mistakes show the test part; without one, validation; otherwise the first part.
+    """The page. Charts and images show the test part; without one, validation; otherwise the first part.
 
-    `read` gives the bytes of an image file; a mistake whose file cannot be read is listed without its image. `gate` is
-    the verdict that decided on publishing, `notes` are sentences on the data.
+    `read` gives the bytes of an image file; an image whose file cannot be read is listed without it.
     """
-    record, part = read_record(manifest), decisive_part(parts)
+    context = context or ReportContext()
+    record, found = read_record(manifest), find(manifest, read_record(manifest), parts, context)
+    part = found.part
     scored = None if part is None else parts[part]
+    samples = [] if scored is None else sample_images(scored, read, context.heat_map)
     return _template().render(
         manifest=manifest,
         digest=digest,
@@ -66,12 +71,11 @@ def html_report(
         record=record,
         method=method_of(manifest),
         duration=None if record.seconds is None else duration(record.seconds),
-        notes=notes,
-        gate=None if gate is None else dict(gate),
-        gate_rows=_gate_rows(gate or {}),
+        found=found,
+        notes=context.notes,
+        gate=None if context.gate is None else dict(context.gate),
+        gate_rows=_gate_rows(context.gate or {}),
         part=part,
-        promised=promises(manifest),
-        assessed=[] if scored is None else kept_on(scored),
         headline=None if scored is None or part is None else _headline(part, scored),
         rows=[_row(name, known) for name, known in parts.items()],
         learning=_learning(record),
@@ -79,11 +83,15 @@ def html_report(
         confusion=None if scored is None else _confusion(scored.metrics),
         roc=None if scored is None else _roc(scored),
         reliability=None if scored is None else _reliability(scored, manifest.head.temperature),
-        mistakes=[] if scored is None else _mistakes(scored, read),
+        samples=samples,
+        heated=any(sample.heat for _, images in samples for sample in images),
+        mistakes=[] if scored is None else _mistakes(scored, read, context.heat_map),
         misclassified=0 if scored is None else _misclassified(scored.metrics),
         cost=_cost(record, size_bytes),
         file_rows=_file_rows(manifest, digest, size_bytes),
         run_rows=_run_rows(record),
+        settings=effective_settings(manifest),
+        split_rows=effective_split(manifest),
         numeric=numeric,
     )
 
@@ -119,25 +127,22 @@ _PARTS = {
 
 def _headline(part: str, scored: ScoredPart) -> str:
     metrics = scored.metrics
-    correct = metrics.count - _misclassified(metrics)
-    low, high = wilson(correct, metrics.count)
+    share = Share(metrics.count - _misclassified(metrics), metrics.count)
     images, note = _PARTS.get(part, (f"images of the part {part}", ""))
     return (
-        f"{correct:,} of {metrics.count:,} {images} classified correctly: accuracy {metrics.accuracy:.3f} "
-        f"(95 % interval {low:.3f} to {high:.3f}).{note}"
+        f"{share.count:,} of {share.of:,} {images} classified correctly: accuracy {share.value:.3f} "
+        f"(95 % interval {share.low:.3f} to {share.high:.3f}).{note}"
     )
 
 
 def _row(part: str, scored: ScoredPart) -> dict[str, Any]:
     """One row of the table of parts."""
     metrics = scored.metrics
-    low, high = wilson(metrics.count - _misclassified(metrics), metrics.count)
+    share = Share(metrics.count - _misclassified(metrics), metrics.count)
     return {
         "part": part,
         "count": metrics.count,
-        "accuracy": metrics.accuracy,
-        "low": low,
-        "high": high,
+        "accuracy": share,
         "balanced_accuracy": metrics.balanced_accuracy,
         "auroc": metrics.auroc,
         "log_loss": metrics.log_loss,
@@ -227,11 +232,12 @@ def _reliability(scored: ScoredPart, temperature: float) -> Chart:
 
 
 def _classes(metrics: ClassificationMetrics) -> dict[str, Any]:
-    """One row per class; of many classes only those with the lowest recall."""
-    rows = list(metrics.classes)
+    """One row per class with its shares; of many classes only those with the lowest recall."""
+    shares = diagnose_each(metrics.confusion, [row.label for row in metrics.classes])
+    rows = list(zip(metrics.classes, shares, strict=True))
     if len(rows) > MAX_CLASSES:
-        rows = sorted(rows, key=lambda row: (row.count == 0, row.recall))[:MAX_CLASSES]
-    return {"rows": [asdict(row) for row in rows], "total": len(metrics.classes)}
+        rows = sorted(rows, key=lambda row: (row[0].count == 0, row[0].recall))[:MAX_CLASSES]
+    return {"rows": rows, "total": len(metrics.classes)}
 
 
 def _confusion(metrics: ClassificationMetrics) -> dict[str, Any]:
@@ -249,7 +255,7 @@ def _confusion(metrics: ClassificationMetrics) -> dict[str, Any]:
     np.fill_diagonal(confused, 0)
     order = np.argsort(-confused, axis=None, kind="stable")[:MAX_PAIRS]
     pairs = [
-        {"truth": labels[i], "prediction": labels[j], "count": int(confused[i, j]), "share": float(shares[i, j])}
+        {"truth": labels[i], "prediction": labels[j], "share": Share(int(confused[i, j]), int(counts[i].sum()))}
         for i, j in zip(*np.unravel_index(order, confused.shape), strict=True)
         if confused[i, j]
     ]
@@ -281,15 +287,15 @@ def _run_rows(record: TrainingRecord) -> dict[str, str]:
     return time | dict(record.run)
 
 
-def _mistakes(scored: ScoredPart, read: Callable[[str], bytes]) -> list[dict[str, Any]]:
-    return [asdict(mistake) | {"image": _image(read, mistake.path)} for mistake in worst_mistakes(scored, MAX_MISTAKES)]
-
-
-def _image(read: Callable[[str], bytes], path: str) -> str | None:
-    try:
-        return thumbnail(read(path))
-    except Exception:  # the file may be gone or the store away, and a report must not make a run fail
-        return None
+def _mistakes(scored: ScoredPart, read: Read, heat_map: HeatMap | None) -> list[dict[str, Any]]:
+    return [
+        asdict(mistake)
+        | {
+            "image": picture(read, mistake.path),
+            "heat": heat(heat_map, mistake.path) if rank < MAX_HEAT_MAPS else None,
+        }
+        for rank, mistake in enumerate(worst_mistakes(scored, MAX_MISTAKES))
+    ]
 
 
 def _cost(record: TrainingRecord, size_bytes: int) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from lensmount_adapters.data.labels import PARTS
 MAX_EPOCHS = 2000  # lines of history that are read
 MAX_ROWS = 200  # settings that are listed
 MAX_TEXT = 300  # characters of each setting
+MAX_STATEMENT = 4000  # characters of what people said about the use and its limits
 MAX_DEPTH = 6  # levels of nested objects
 
 
@@ -41,6 +42,8 @@ class EpochFigures:
 class TrainingRecord:
     """The record's values; None or empty if a value is missing or not of the expected type.
 
+    `author`, `intended_use` and `limits` are what people said, `positive` is the label that counts as the positive
+    result, and `prevalence` in (0, 1) is its frequency in use. `weights` names the source of the backbone's weights.
     `run` holds every value of the record that has no field here, such as precision, threads and device.
     """
 
@@ -61,6 +64,12 @@ class TrainingRecord:
     versions: Mapping[str, str]
     run: Mapping[str, str]
     metrics: Mapping[str, Any]
+    positive: str | None
+    prevalence: float | None
+    author: str
+    intended_use: str
+    limits: str
+    weights: str | None
 
     @property
     def full_parameters(self) -> int | None:
@@ -82,7 +91,8 @@ class TrainingRecord:
 def read_record(manifest: Manifest) -> TrainingRecord:
     record = manifest.training
     data, split, epochs = (_object(record.get(key)) for key in ("data", "split", "epochs"))
-    parts = _object(split.get("parts"))
+    parts, card = _object(split.get("parts")), _object(record.get("card"))
+    hyper_parameters, prevalence = _object(record.get("hyper_parameters")), _number(card.get("prevalence"))
     history = record.get("history")
     lines = history[:MAX_EPOCHS] if isinstance(history, list) else []
     return TrainingRecord(
@@ -99,10 +109,16 @@ def read_record(manifest: Manifest) -> TrainingRecord:
         trainable_parameters=_count(record.get("trainable_parameters")),
         backbone_parameters=_count(record.get("backbone_parameters")),
         head_parameters=_count(record.get("head_parameters")) or 0,
-        hyper_parameters=flatten(_object(record.get("hyper_parameters"))),
+        hyper_parameters=flatten(hyper_parameters),
         versions=flatten(_object(record.get("versions"))),
         run=flatten({key: value for key, value in record.items() if key not in _OWN_FIELD}),
         metrics=_object(record.get("metrics")),
+        positive=_text(hyper_parameters.get("positive")),
+        prevalence=prevalence if prevalence is not None and 0 < prevalence < 1 else None,
+        author=_text(card.get("author")) or "",
+        intended_use=_text(card.get("intended_use"), MAX_STATEMENT) or "",
+        limits=_text(card.get("limits"), MAX_STATEMENT) or "",
+        weights=_text(record.get("weights")),
     )
 
 
@@ -118,7 +134,9 @@ def flatten(document: Mapping[str, Any]) -> dict[str, str]:
 
 _OWN_FIELD = frozenset(
     [
+        "card",
         "data",
+        "weights",
         "split",
         "history",
         "hyper_parameters",
@@ -158,8 +176,8 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple)
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+def _shorten(text: str, most: int = MAX_TEXT) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _part(name: str, value: Any) -> PartRecord:
@@ -192,8 +210,8 @@ def _counts(value: Any) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count is not None}
 
 
-def _text(value: Any) -> str | None:
-    return _shorten(value) if isinstance(value, str) else None
+def _text(value: Any, most: int = MAX_TEXT) -> str | None:
+    return _shorten(value, most) if isinstance(value, str) else None
 
 
 def _number(value: Any) -> float | None:

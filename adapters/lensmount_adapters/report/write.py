@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,9 @@ from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import ClassificationMetrics
 from lensmount_adapters.metrics.roc import roc_curves
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
-from lensmount_adapters.report.card import CardTexts, model_card
+from lensmount_adapters.report.card import model_card
+from lensmount_adapters.report.context import ReportContext
+from lensmount_adapters.report.findings import find
 from lensmount_adapters.report.html import html_report
 from lensmount_adapters.report.record import read_record
 
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAX_MATRIX = 20  # classes whose names and counts fit into the figure
-
-
-@dataclass(frozen=True, slots=True)
-class ReportContext:
-    """What a report shows besides the adapter file and its scores.
-
-    `gate` is the verdict that decided on publishing, `notes` are sentences on the data, and `texts` is what the card
-    says beyond the training record.
-    """
-
-    gate: Mapping[str, Any] | None = None
-    notes: Sequence[str] = ()
-    texts: CardTexts | None = None
 
 
 def tables(title: str, metrics: ClassificationMetrics) -> list[RenderableType]:
@@ -87,9 +75,9 @@ def write_run_report(
         "calibration": {part: calibration(scored.truth, scored.scores).to_json() for part, scored in parts.items()},
         "trust": {part: scored.assessed for part, scored in parts.items()},
     }
-    written = write_metrics(folder, document, parts)
-    card = model_card(manifest, digest, size_bytes, parts, context.texts)
-    page = html_report(manifest, digest, size_bytes, parts, read, gate=context.gate, notes=context.notes)
+    written = write_metrics(folder, document | found_json(manifest, parts, context), parts)
+    card = model_card(manifest, digest, size_bytes, parts, context=context)
+    page = html_report(manifest, digest, size_bytes, parts, read, context)
     return [*written, _write_text(folder / "card.md", card), _write_text(folder / "report.html", page)]
 
 
@@ -100,11 +88,28 @@ def write_evaluation_report(
     size_bytes: int,
     parts: Mapping[str, ScoredPart],
     read: Callable[[str], bytes],
+    context: ReportContext | None = None,
 ) -> list[Path]:
     """Write `metrics.json` (the document), `metrics.png` and `report.html` of an evaluation; returns the paths."""
     written = write_metrics(folder, document, parts)
-    page = html_report(manifest, document["adapter"]["digest"], size_bytes, parts, read)
+    page = html_report(manifest, document["adapter"]["digest"], size_bytes, parts, read, context)
     return [*written, _write_text(folder / "report.html", page)]
+
+
+def found_json(manifest: Manifest, parts: Mapping[str, ScoredPart], context: ReportContext) -> dict[str, Any]:
+    """What `metrics.json` has of the findings: the date, the warnings, the positive label and the version before."""
+    found = find(manifest, read_record(manifest), parts, context)
+    document: dict[str, Any] = {"date": context.written.isoformat(), "warnings": list(found.warnings)}
+    if context.assessed is not None:
+        document["trust"] = dict(context.assessed)
+    if found.point is not None:
+        document["diagnostic"] = found.point.to_json()
+    if context.before is not None:
+        document["before"] = {
+            "adapter": {"name": context.before.name, "digest": context.before.digest},
+            **context.before.paired.to_json(),
+        }
+    return document
 
 
 def write_metrics(folder: Path, document: dict[str, Any], parts: Mapping[str, ScoredPart]) -> list[Path]:

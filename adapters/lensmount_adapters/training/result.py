@@ -19,7 +19,7 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
-from lensmount_adapters.metrics.scored import ScoredPart
+from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
 from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
@@ -61,6 +61,15 @@ class TrainingResult:
     @property
     def test(self) -> ClassificationMetrics | None:
         return self.scored["test"].metrics if "test" in self.scored else None
+
+    @property
+    def assessed(self) -> dict[str, Any] | None:
+        """How the promises of the file were kept on the part that a report shows; None without one."""
+        part = decisive_part(self.scored)
+        if part is None:
+            return None
+        scored = self.scored[part]
+        return assess(self.manifest.trust, self.manifest.labels, scored.truth.numpy(), scored.scores.double().numpy())
 
     @property
     def record(self) -> dict[str, Any]:

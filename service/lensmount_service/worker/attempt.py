@@ -18,7 +18,8 @@ import structlog
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.report.write import ReportContext, write_run_report
+from lensmount_adapters.report.context import ReportContext
+from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.result import TrainingResult
@@ -225,7 +226,7 @@ class JobAttempt:
             result.size_bytes,
             result.scored,
             result.folder.read,
-            ReportContext(gate=verdict.to_json(), notes=result.notes),
+            ReportContext(gate=verdict.to_json(), notes=result.notes, assessed=result.assessed),
         )
         events = self.durably(lambda: self._jobs.events(self._lease.id))[1]
         log_file = report / "log.txt"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lensmount_adapters.metrics.calibration import calibration
-from lensmount_adapters.report.card import CardTexts, duration, method_of, model_card, plain
+from lensmount_adapters.report.card import duration, method_of, model_card, plain
+from lensmount_adapters.report.context import CardTexts
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawJudged, DrawManifest

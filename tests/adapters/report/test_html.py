@@ -8,6 +8,7 @@ import re
 import time
 import zipfile
 from collections import Counter
+from datetime import date
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lensmount_adapters.adapter.trust import Trust
 from lensmount_adapters.metrics.calibration import calibration
+from lensmount_adapters.metrics.paired import pair
+from lensmount_adapters.report.context import Before, ReportContext
 from lensmount_adapters.report.html import html_report
 
 if TYPE_CHECKING:
@@ -130,7 +134,12 @@ def test_hostile_labels_paths_records_notes_and_reasons_are_shown_as_text(
     )
 
     text = html_report(
-        manifest, DIGEST, 9, {"test": scored}, image_file, gate={"passed": False, "reason": words}, notes=[words]
+        manifest,
+        DIGEST,
+        9,
+        {"test": scored},
+        image_file,
+        ReportContext(gate={"passed": False, "reason": words}, notes=[words]),
     )
 
     page = Page(text)
@@ -228,7 +237,7 @@ def test_no_mistake_and_one_mistake_read_well(
     page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {"test": scored}, image_file))
 
     assert words in page.text
-    assert len(page.all("img")) == wrong
+    assert len(page.all("img")) == 6 + wrong  # three samples of each class
 
 
 def test_a_part_of_one_class_has_no_curve_and_says_so(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
@@ -253,12 +262,12 @@ def test_thumbnails_are_small_and_a_missing_or_broken_file_is_reported(
 
     page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 20_000, {"test": scored}, read))
 
-    (image,) = page.all("img")
+    _, image = page.all("img")
     kind, data = str(image["src"]).split(",")
     assert kind == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
         assert opened.size == (128, 92)
-    assert page.text.count("image not available") == 3
+    assert page.text.count("image not available") == 6  # as samples and as mistakes
 
 
 def test_two_hundred_classes_are_summarised_in_a_small_page(
@@ -291,3 +300,79 @@ def test_a_page_of_two_hundred_images_takes_little_time(draw_manifest: DrawManif
 
     assert time.process_time() - started < 2
     assert len(text) < 1_000_000
+
+
+def test_the_page_shows_who_made_it_for_what_and_when_and_what_is_not_known(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    manifest = draw_manifest(["oak", "elm"])
+    card = {"author": "Ada", "intended_use": "Leaves on white paper.", "limits": "No bark.", "prevalence": 0.02}
+    settings = {**manifest.training["hyper_parameters"], "positive": "oak"}
+    training = {**manifest.training, "card": card, "hyper_parameters": settings, "weights": "/home/ada/net.safetensors"}
+    manifest = manifest.model_copy(update={"training": training})
+    context = ReportContext(written=date(2026, 2, 3))
+
+    page = Page(html_report(manifest, DIGEST, 9, {"test": draw_judged(["oak", "elm"])}, image_file, context))
+
+    assert (
+        "Date of the report: 2026-02-03 . Author: Ada . Weights of the backbone: the file net.safetensors ."
+        in page.text
+    )
+    assert "/home/ada" not in page.text
+    assert "Leaves on white paper." in page.text
+    assert "Limits: No bark." in page.text
+    assert "The test part has 40 images." in page.text
+    assert "sensitivity 0.900 (18 of 20; 95 % interval 0.699 to 0.972)" in page.text
+    assert "where 2 % of all images are oak" in page.text
+    assert "not set" not in page.text
+    assert "alpha 8" in page.text
+    nobody = Page(
+        html_report(draw_manifest(["oak", "elm"]), DIGEST, 9, {"test": draw_judged(["oak", "elm"])}, image_file)
+    )
+    assert "Author" not in nobody.text
+    assert "as the positive result" not in nobody.text
+
+
+def test_heat_maps_stand_below_the_images_that_have_one(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
+    asked: list[str] = []
+
+    def heat_map(path: str) -> bytes | None:
+        asked.append(path)
+        return None if len(asked) % 2 else image_file(path)
+
+    scored = draw_judged(["oak", "elm"], images=40, wrong=20)
+    context = ReportContext(heat_map=heat_map)
+
+    page = Page(html_report(draw_manifest(["oak", "elm"]), DIGEST, 9, {"test": scored}, image_file, context))
+
+    assert len(asked) == 2 + 12  # one of each class and the worst mistakes
+    shown = [image for image in page.all("img") if str(image["alt"]).startswith("What speaks for")]
+    assert len(shown) == 7
+    assert "Coloured: what speaks for the answer" in page.text
+
+
+def test_a_version_before_is_compared_and_its_other_answers_are_listed(
+    draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    labels = ["oak", "elm"]
+    after, before = draw_judged(labels, wrong=4), draw_judged(labels, wrong=12)
+    context = ReportContext(before=Before("trees@3", DIGEST, pair(before, after, labels), "It may have seen them."))
+
+    page = Page(html_report(draw_manifest(labels), DIGEST, 9, {"test": after}, image_file, context))
+
+    assert "8 images are right only now, 0 were right only before. McNemar's exact test: p = 0.008" in page.text
+    assert "8 of 40 answers changed." in page.text
+    assert page.text.count("(right now)") == 8
+    assert "It may have seen them." in page.text
+
+
+def test_promises_stand_next_to_what_was_measured(
+    promises: Trust, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    labels = ["no", "yes"]
+    manifest = draw_manifest(labels).model_copy(update={"trust": promises})
+
+    page = Page(html_report(manifest, DIGEST, 9, {"test": draw_judged(labels)}, image_file))
+
+    assert "What the file promises, and how it was kept on these images" in page.text
+    assert "Sensitivity for yes at least 0.98, at a threshold of 0.300" in page.text

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lensmount_adapters.report.effective import effective_settings
 from lensmount_adapters.report.record import flatten, read_record
 
 if TYPE_CHECKING:
-    pass
     from tests.adapters.conftest import DrawManifest
 
 
@@ -39,12 +39,15 @@ def test_full_fine_tuning_counts_the_backbone_and_a_head_at_four_bytes_per_param
 @pytest.mark.parametrize("odd", [None, "text", 7, -1, 1e300, [], [[]], {}, {"a": {"b": [1, {"c": 2}]}}, True, 10**400])
 def test_no_odd_value_of_any_field_raises(odd: object, draw_manifest: DrawManifest) -> None:
     good = draw_manifest(["oak", "elm"])
-    for key in good.training:
+    for key in (*good.training, "card", "weights", "trunk", "calibration"):
         training = {**good.training, key: odd}
         read_record(good.model_copy(update={"training": training}))
+        effective_settings(good.model_copy(update={"training": training}))
     for key in ("parts", "seed", "shots"):
         split = {**good.training["split"], key: odd}
         read_record(good.model_copy(update={"training": {**good.training, "split": split}}))
+    said = {"author": odd, "intended_use": odd, "limits": odd, "prevalence": odd}
+    read_record(good.model_copy(update={"training": {"card": said, "hyper_parameters": {"positive": odd}}}))
     read_record(good.model_copy(update={"training": {"history": [odd, {"loss": odd}]}}))
     read_record(good.model_copy(update={"training": {"split": {"parts": {"test": odd, "x": {"classes": odd}}}}}))
 

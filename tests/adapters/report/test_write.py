@@ -16,7 +16,8 @@ from rich.console import Console
 import lensmount_adapters
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart
-from lensmount_adapters.report.write import ReportContext, tables, write_metrics, write_run_report
+from lensmount_adapters.report.context import ReportContext
+from lensmount_adapters.report.write import tables, write_metrics, write_run_report
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawJudged, DrawManifest

