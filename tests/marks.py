@@ -30,6 +30,7 @@ SLOW = frozenset(
         "adapters/backbone/test_weights_file.py::test_real_wrappers_write_names_that_are_read",
         "adapters/cli/test_compose.py",
         "adapters/training/test_cross_fitting.py",
+        "adapters/training/test_run_report.py",
         "adapters/training/test_promises.py",
         "adapters/cli/test_evaluate.py",
         "adapters/cli/test_extract.py",

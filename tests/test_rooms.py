@@ -25,7 +25,7 @@ MAY_IMPORT = {
         "explain": "graph adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",
         "training": (
-            "options augmentation fast_convolutions report quality masks data trust metrics "
+            "options augmentation fast_convolutions explain report quality masks data trust metrics "
             "graph programs swap adapter delta backbone inputs"
         ),
         "runners": "graph programs swap adapter delta backbone inputs",

@@ -11,14 +11,35 @@ import typer
 
 from lensmount_adapters.cli.command_options import with_options
 from lensmount_adapters.cli.terminal import fail
+from lensmount_adapters.options.option import Option
 from lensmount_adapters.options.table import TRAINING_OPTIONS
 
 if TYPE_CHECKING:
     from lensmount_adapters.training.evaluate import Evaluation
 
 
-_TRUST = ("coverage", "accept_accuracy", "positive", "sensitivity", "specificity")
-OPTIONS = tuple(replace(each, default=None, unset="", panel="") for each in TRAINING_OPTIONS if each.name in _TRUST)
+_THRESHOLDS = ("coverage", "accept_accuracy", "positive", "sensitivity", "specificity")
+OPTIONS = (
+    Option(
+        "weights",
+        "str",
+        "",
+        unset="as trained",
+        help="The backbone's weights: FILE, 'hub' or 'random:SEED'.",
+    ),
+    Option("device", "str", "", default="cpu", help="cpu or cuda."),
+    *(replace(each, default=None, unset="", panel="") for each in TRAINING_OPTIONS if each.name in _THRESHOLDS),
+    Option(
+        "prevalence",
+        "float",
+        "",
+        above=0,
+        below=1,
+        unset="as trained",
+        help="How frequent that label is in use, e.g. 0.02: PPV and NPV there.",
+    ),
+    Option("author", "str", "", default="", help="Who evaluates, for the report. Nobody is named without it."),
+)
 
 
 @with_options(OPTIONS, before="json")
@@ -35,10 +56,14 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json, metrics.png (confusion matrix, ROC) and report.html.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="The backbone's weights: FILE, 'hub' or 'random:SEED'.  (default: as trained)")
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier adapter file with the same labels, asked about the same images.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
     **options: Any,
 ) -> None:
@@ -54,14 +79,19 @@ def evaluate(
                 f"found --split {split!r}, expected test, validation, train, calibration or all. Fix: choose one of "
                 "these"
             )
-        wanted = wanted_or_none(options)
+        for option in OPTIONS:
+            if (expected := option.expected_instead(options[option.name])) is not None:
+                raise TrainingError(f"found {option.in_words(options[option.name])}, expected {expected}")
+        thresholds = {name: options.pop(name) for name in _THRESHOLDS if name != "positive"}
+        asked = any(value is not None for value in thresholds.values())
+        wanted = wanted_or_none(thresholds | {"positive": options["positive"]}) if asked else None
         evaluation = run(
             adapter,
             data,
             split=split,  # type: ignore[arg-type]  # checked above
             out=out,
-            weights=weights,
-            device=device,
+            compare=compare,
+            **options,
         )
         if wanted is not None:
             evaluation.metrics_json["wanted"] = other_thresholds(evaluation, wanted)

@@ -22,6 +22,14 @@ def train(
         Path | None,
         typer.Option(help="Folder for card.md, report.html and metrics.  (default: OUT without suffix, '-report')"),
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier adapter file with the same labels: the report compares both on the same test images.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
     **options: Any,
 ) -> None:
@@ -31,27 +39,33 @@ def train(
     and a report next to it.
     Ctrl-C ends the training early and keeps the best epoch so far.
     """
+    from lensmount_adapters.adapter.backbone_of import backbone_of
+    from lensmount_adapters.adapter.file import parse_adapter
+    from lensmount_adapters.backbone.load import choose_device
     from lensmount_adapters.errors import LensmountError
-    from lensmount_adapters.report.write import ReportContext, write_run_report
+    from lensmount_adapters.report.write import write_run_report
     from lensmount_adapters.training.config import TrainingConfig
     from lensmount_adapters.training.prompts import read_prompts
+    from lensmount_adapters.training.run_report import context_of
     from lensmount_adapters.training.train_adapter import train as run
 
     try:
         if options["prompts"] is not None:
             options["prompts"] = read_prompts(options["prompts"])
         config = TrainingConfig(**options)
+        if compare is not None:
+            parse_adapter(compare.read_bytes())  # a wrong file is refused before the training
         with progress_bar(quiet=json) as listener:
             result = run(config, listener)
-        parts = result.scored
+        backbone = backbone_of(result.manifest, device=choose_device(config.device))
         written = write_run_report(
             report or config.out.with_name(f"{config.out.stem}-report"),
             result.manifest,
             result.digest,
             result.size_bytes,
-            parts,
+            result.scored,
             result.folder.read,
-            ReportContext(notes=result.notes),
+            context_of(result, backbone, compare),
         )
     except LensmountError as error:
         fail(error, json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 
@@ -23,9 +23,12 @@ from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart
-from lensmount_adapters.report.write import write_evaluation_report
+from lensmount_adapters.report.context import ReportContext
+from lensmount_adapters.report.write import found_json, write_evaluation_report
 from lensmount_adapters.training.answer import served_logits
+from lensmount_adapters.training.before import version_before
 from lensmount_adapters.training.calibration_images import SHARE
+from lensmount_adapters.training.heat_maps import heat_maps
 from lensmount_adapters.trust.assess import assess, assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
 
@@ -42,6 +45,17 @@ class Evaluation(ScoredPart):
     groups: tuple[str, ...] = field(default=(), kw_only=True)
 
 
+class Wishes(TypedDict, total=False):
+    """What a report has besides: `positive` is the label that counts as the positive result (default: the file's),
+    `prevalence` in (0, 1) its frequency in use, `author` who evaluates, and `compare` an earlier adapter file.
+    """
+
+    positive: str | None
+    prevalence: float | None
+    author: str
+    compare: Path | None
+
+
 def evaluate(
     adapter: Path,
     data: Path,
@@ -52,6 +66,7 @@ def evaluate(
     weights: str | Path | None = None,
     device: str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
+    **wishes: Unpack[Wishes],
 ) -> Evaluation:
     """Evaluate an adapter file on the images of `data`, whose class folders are named after the adapter's labels.
 
@@ -59,11 +74,13 @@ def evaluate(
     digest; or "all". `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `weights` None uses the
     weights named in the training record. `on_progress(done, total)` is called after every
     batch.
+    `wishes` go into the report.
     Raises AdapterError (the file is refused), DatasetError (the data do not match), BackboneError.
     """
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
     require_classes(manifest)
+    require_label(wishes.get("positive"), manifest)
     folder, samples = read_samples(manifest, data, split)
     if backbone is None:
         backbone = backbone_of(manifest, weights, device)
@@ -86,9 +103,21 @@ def evaluate(
         "calibration": calibration(truth, scores).to_json(),
         "trust": scored.assessed,
     }
-    groups, written = tuple(sample.group for sample in samples), list[Path]()
+    groups, before = tuple(sample.group for sample in samples), None
+    if compare := wishes.get("compare"):
+        before = version_before(compare, split, scored, manifest, folder, backbone)
+    context = ReportContext(
+        positive=wishes.get("positive"),
+        prevalence=wishes.get("prevalence"),
+        author=wishes.get("author", ""),
+        assessed=scored.assessed,
+        before=before,
+        heat_map=heat_maps(admitted, backbone, folder.read, folder.limits),
+    )
+    metrics_json |= found_json(manifest, {split: scored}, context)
+    written: list[Path] = []
     if out is not None:
-        written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read)
+        written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read, context)
     return Evaluation(
         scored.paths,
         truth,
@@ -132,6 +161,15 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
             f"{manifest.name}: found an empty {part} part in the training record, expected images. Fix: use --split all"
         )
     return samples
+
+
+def require_label(positive: str | None, manifest: Manifest) -> None:
+    """Raise DatasetError for a positive label that the adapter does not have."""
+    if positive is not None and positive not in manifest.labels:
+        raise DatasetError(
+            f"found positive {positive[:80]!r}, expected one of {', '.join(manifest.labels[:20])}. "
+            f"Fix: --positive {manifest.labels[-1]}"
+        )
 
 
 def require_classes(manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +18,11 @@ import structlog
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
-from lensmount_adapters.report.context import ReportContext
 from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.result import TrainingResult
+from lensmount_adapters.training.run_report import context_of
 from lensmount_adapters.training.schedule import EpochRecord
 from lensmount_adapters.training.train_adapter import Progress, train
 from lensmount_service.errors import JobConflict, NotFound, ServiceError
@@ -65,6 +65,7 @@ class JobAttempt:
         self._headers = {"Lensmount-Lease": lease.token}
         self._folder = work_folder(settings, lease)
         self._listener = _Listener(self)
+        self._compared: Path | None = None  # the file that the gate compared with
 
     def run(self) -> None:
         """Raises LensmountError, ServerRefused, ServerAway, ServiceError, JobCancelled, WorkerStopping."""
@@ -191,11 +192,12 @@ class JobAttempt:
         metrics = result.test or result.validation
         candidate = NewAdapter(result.manifest, part, metrics.balanced_accuracy if metrics else None)
         old = self._replaced()
-        accuracy = None
+        accuracy, self._compared = None, None
         if old is not None:
             target = self._folder / "replaced.safetensors"
             self._server.fetch(f"/adapters/{old.name}/file", target, params={"version": str(old.version)})
             accuracy = accuracy_of(target.read_bytes(), candidate, data, self._backbone)
+            self._compared = None if accuracy is None else target
         verdict = decide(candidate, old, accuracy, self._request.margin, self._request.force)
         self.add_log_line("info" if verdict.passed else "warning", f"gate {_passed(verdict)}: {verdict.reason}")
         return verdict
@@ -226,7 +228,7 @@ class JobAttempt:
             result.size_bytes,
             result.scored,
             result.folder.read,
-            ReportContext(gate=verdict.to_json(), notes=result.notes, assessed=result.assessed),
+            replace(context_of(result, self._backbone, self._compared), gate=verdict.to_json()),
         )
         events = self.durably(lambda: self._jobs.events(self._lease.id))[1]
         log_file = report / "log.txt"
