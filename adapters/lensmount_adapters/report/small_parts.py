@@ -5,7 +5,7 @@ from __future__ import annotations
 from lensmount_adapters.metrics.classification import ClassificationMetrics
 from lensmount_adapters.metrics.share import Share
 
-WIDE = 0.1  # of the interval of the accuracy
+WIDE = 0.05  # of the interval of the accuracy
 FEW = 20  # images of a class
 MAX_NAMED = 10
 

@@ -87,3 +87,14 @@ def test_the_help_names_the_required_options() -> None:
     assert result.exit_code == 0
     assert "--data" in result.output
     assert "Folder with one folder of images per label" in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("prevalence", ["0", "1", "2", "-0.1"])
+def test_a_prevalence_that_is_no_share_is_refused_before_anything_is_read(prevalence: str, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").touch()
+    arguments = [str(tmp_path / "x.safetensors"), "--data", str(tmp_path), "--prevalence", prevalence]
+
+    result = run.invoke(app, arguments)
+
+    assert result.exit_code != 0
+    assert "safetensors library" not in result.stderr  # the file itself was not looked at
