@@ -362,7 +362,7 @@ def test_a_version_before_is_compared_and_its_other_answers_are_listed(
 
     assert "8 images are right only now, 0 were right only before. McNemar's exact test: p = 0.008" in page.text
     assert "8 of 40 answers changed." in page.text
-    assert page.text.count("(right now)") == 8
+    assert page.text.count("(now right)") == 8
     assert "It may have seen them." in page.text
 
 
