@@ -112,6 +112,8 @@ def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:
     console = Console()
     for table in tables(title, evaluation.metrics):
         console.print(table)
+    for warning in evaluation.metrics_json["warnings"]:
+        console.print(f"Note: {warning}", style="yellow", markup=False)
     for line in kept(evaluation.metrics_json["trust"]):
         console.print(line, markup=False, soft_wrap=True)
     if other := evaluation.metrics_json.get("wanted"):

@@ -26,6 +26,7 @@ from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import fine_tune
 from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.result import TrainingResult
+from lensmount_adapters.training.run_report import context_of
 from lensmount_adapters.training.train_adapter import Listener, silent, train
 from lensmount_adapters.training.train_masks import SegmentationResult
 from lensmount_adapters.training.zero_shot import zero_shot
@@ -181,9 +182,11 @@ def _carry_out_one(
     _require_complete(result.interrupted)
     texts = CardTexts(title=recipe.title, origin=images.origin, command=f"`lensmount recipe {recipe.name}`")
     folder = config.out.with_name(f"{config.out.stem}-report")
+    is_adapter = run.modules is None  # the others are whole networks, which no adapter's method explains
+    context = context_of(result, backbone) if is_adapter else ReportContext(notes=result.notes)
     write_run_report(
         folder, result.manifest, result.digest, result.size_bytes, result.scored, result.folder.read,
-        ReportContext(notes=result.notes, texts=texts, assessed=result.assessed),
+        replace(context, texts=texts),
     )  # fmt: skip
     if result.test is None:
         raise TrainingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.metrics.paired import pair
-from lensmount_adapters.report.card import model_card
+from lensmount_adapters.report.card import model_card, plain
 from lensmount_adapters.report.context import Before, ReportContext
 from lensmount_adapters.report.findings import Findings, find
 from lensmount_adapters.report.record import read_record
@@ -69,6 +70,23 @@ def test_the_version_before_is_compared_in_words(
     assert "accuracy 0.900 (36 of 40; 95 % interval 0.769 to 0.960)" in lines[0]
     assert words in lines[1]
     assert lines[2] == f"{wrong - 4} of 40 answers changed."
+
+
+@pytest.mark.parametrize("words", ["<script>alert(1)</script>", "a|b", "**bold**", "[x](javascript:alert(1))"])
+def test_nothing_that_was_said_is_markup_in_the_card(
+    words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    labels = [words, "elm"]
+    manifest, test = draw_manifest(labels), draw_judged(labels)
+    said = {"author": words, "intended_use": words, "limits": words}
+    training = {**manifest.training, "card": said, "hyper_parameters": {"positive": words}, "weights": words}
+    manifest = manifest.model_copy(update={"training": training})
+    before = Before(words, DIGEST, pair(draw_judged(labels, wrong=12), test, labels), words)
+
+    text = model_card(manifest, DIGEST, 9, {"test": test}, context=ReportContext(before=before))
+
+    assert not re.search(r"(?<!\\)<script|(?<!\\)\*\*bold|(?<!\\)\[x", text)
+    assert text.count(plain(words)) > 8
 
 
 def test_the_card_says_what_the_page_says(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:

@@ -151,6 +151,29 @@ def test_hostile_labels_paths_records_notes_and_reasons_are_shown_as_text(
 
 
 @pytest.mark.parametrize("words", HOSTILE)
+def test_hostile_statements_positive_labels_and_earlier_versions_are_shown_as_text(
+    words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    def page(words: str, labels: list[str]) -> Page:
+        manifest = draw_manifest(labels)
+        said = {"author": words, "intended_use": words, "limits": words, "prevalence": 0.1}
+        settings = {"positive": labels[0], "targets": words}
+        training = {**manifest.training, "card": said, "hyper_parameters": settings, "weights": f"/x/{words}"}
+        manifest = manifest.model_copy(update={"training": {**training, "calibration": {"why": words}}})
+        after, before = draw_judged(labels, 4, 1, paths=[words] * 4), draw_judged(labels, 4, 4, paths=[words] * 4)
+        earlier = Before(words, DIGEST, pair(before, after, labels), words)
+        context = ReportContext(before=earlier, heat_map=image_file)
+        return Page(html_report(manifest, DIGEST, 9, {"test": after}, image_file, context))
+
+    calm, hostile = page("oak", ["oak", "elm"]), page(words, [words, "elm"])
+
+    assert hostile.text.count(" ".join(words.split())) > 25
+    assert {tag for tag, _ in hostile.elements} == {tag for tag, _ in calm.elements}
+    names = [{name for _, attributes in each.elements for name in attributes} for each in (hostile, calm)]
+    assert names[0] <= names[1] | {"title"}
+
+
+@pytest.mark.parametrize("words", HOSTILE)
 def test_a_hostile_name_of_a_part_is_shown_as_text(
     words: str, draw_manifest: DrawManifest, draw_judged: DrawJudged
 ) -> None:

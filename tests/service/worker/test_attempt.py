@@ -79,7 +79,7 @@ def test_a_worse_adapter_is_not_published_but_its_files_are_there(
 ) -> None:
     submit()
     work()
-    job_id = submit()
+    job_id = submit(author="Ada", intended_use="Red and green squares.")
     monkeypatch.setattr(attempt, "accuracy_of", lambda *arguments: 2.0)  # better than can be
     work()
     found = job(client, job_id)
@@ -88,6 +88,10 @@ def test_a_worse_adapter_is_not_published_but_its_files_are_there(
     assert "worse by more than the margin" in found["result"]["gate"]["reason"]
     assert client.get("/adapters/malaria").json()["versions"] == [1]
     assert client.get(f"/jobs/{job_id}/files/adapter.safetensors").status_code == 200
+    page = client.get(f"/jobs/{job_id}/files/report.html").text
+    assert "Compared with the version before" in page
+    assert "Author: <bdi>Ada</bdi>" in page
+    assert "Red and green squares." in page
 
     forced = submit(force=True)
     work()
