@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.adapter.trust import Trust
 from lensmount_adapters.metrics.paired import pair
 from lensmount_adapters.report.card import model_card, plain
 from lensmount_adapters.report.context import Before, ReportContext
 from lensmount_adapters.report.findings import Findings, find
+from lensmount_adapters.report.html import html_report
 from lensmount_adapters.report.record import read_record
+from lensmount_adapters.trust.assess import assess
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawJudged, DrawManifest
@@ -110,3 +113,37 @@ def test_the_card_says_what_the_page_says(draw_manifest: DrawManifest, draw_judg
     assert r"Leaves on \*white\* paper." in text
     assert "Limits: No bark." in text
     assert "Date of the report: 2026-02-03. Author: Ada. Weights of the backbone: the usual ones" in text
+
+
+def test_the_page_lists_the_changed_answers(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
+    after, before = draw_judged(LABELS, wrong=4), draw_judged(LABELS, wrong=12)
+    context = ReportContext(before=Before("trees@3", DIGEST, pair(before, after, LABELS), "It may have seen them."))
+
+    page = html_report(draw_manifest(LABELS), DIGEST, 9, {"test": after}, fail, context)
+
+    assert "8 images are right only now, 0 were right only before. McNemar&#39;s exact test: p = 0.008" in page
+    assert "8 of 40 answers changed." in page
+    assert page.count("(now right)") == 8
+    assert "It may have seen them." in page
+
+
+def test_promises_stand_next_to_what_was_measured(
+    promises: Trust, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    labels, test = ["no", "yes"], draw_judged(["no", "yes"])
+    manifest = draw_manifest(labels).model_copy(update={"trust": promises})
+    assessed = assess(promises, labels, test.truth.numpy(), test.scores.double().numpy())
+    context = ReportContext(assessed=assessed)
+
+    page = html_report(manifest, DIGEST, 9, {"test": test}, fail, context)
+    card = model_card(manifest, DIGEST, 9, {"test": test}, context=context)
+
+    assert "What the file promises, and how it was kept on these images" in page
+    for text in (page, card):
+        assert "Sensitivity for yes" in text
+        assert "at least 0.98, at a threshold of 0.300" in text
+        assert f"{assessed['point']['sensitivity']:.3f} (" in text
+
+
+def fail(path: str) -> bytes:
+    raise OSError(path)
