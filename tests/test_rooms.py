@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "quality": "data backbone inputs",
         "masks": "data zips inputs",
         "data": "zips inputs",
+        "active": "",
         "augmentation": "inputs",
         "backbone": "inputs",
         "programs": "",

@@ -1,0 +1,1 @@
+"""Active learning: which images a person should label next, so that few labels teach the most."""
