@@ -18,7 +18,7 @@
         ├── BadRequest              400
         │     MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
-        │     OriginNotAllowed
+        │     FeedbackOff, ImageNotKept, OriginNotAllowed
         ├── NotFound                404
         │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, VersionNotFound
         ├── Conflict                409
@@ -226,6 +226,8 @@ class MultipartMalformed(BadRequest, code="multipart_malformed"): """The multipa
 class MultipartTruncated(BadRequest, code="multipart_truncated"): """The multipart body ends before its last part."""
 
 class Forbidden(ProblemError, status=403): """The request is not allowed."""
+class FeedbackOff(Forbidden, code="feedback_off"): """The server keeps no feedback."""
+class ImageNotKept(Forbidden, code="image_not_kept"): """The server keeps no images of predictions: send the image."""
 class OriginNotAllowed(Forbidden, code="origin_not_allowed"): """A web page of another origin sent the request."""
 
 class NotFound(ProblemError, code="not_found", status=404): """Nothing exists at this address."""

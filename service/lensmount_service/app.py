@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
@@ -17,11 +17,12 @@ from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.review.queue import ReviewQueue
-from lensmount_service.routes import adapters, datasets, health, imports, jobs, reviews
+from lensmount_service.routes import adapters, datasets, feedback, health, imports, jobs, labels, reviews
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
 from lensmount_service.routes.explain import explain_router
+from lensmount_service.routes.next_images import next_router
 from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
@@ -40,6 +41,7 @@ OPEN_PATHS = frozenset(
 MAX_EXPLANATIONS = 8  # that wait, the one in progress included
 MAX_SEARCHES = 16  # jobs with an expression for groups that wait for a search, those in progress included
 MAX_THUMBNAILS = 256  # images of datasets that wait to be read, for pages that show a review
+MAX_CHOICES = 16  # requests for the next images to label that wait, the one in progress included
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
 DESCRIPTION = """One frozen backbone stays resident; small adapters are switched on and off with bit-exact results.
@@ -66,6 +68,20 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
             await asyncio.to_thread(engine.stop, settings.drain_timeout_s)
         await asyncio.to_thread(_close, context)
 
+    app = _empty_app(lifespan, settings)
+    app.state.context = context
+    app.include_router(predict_router(context))
+    app.include_router(explain_router(context))
+    app.include_router(next_router(context))
+    for routes in (adapters, imports, datasets, reviews, labels, feedback, jobs, health):
+        app.include_router(routes.router)
+    app.include_router(docs_router())
+    app.include_router(page_router())
+    return app
+
+
+def _empty_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], settings: Settings) -> FastAPI:
+    """The application without routes: who may call it, and how errors are answered."""
     app = FastAPI(
         title="Lensmount",
         version=__version__,
@@ -77,13 +93,6 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     token = settings.token.get_secret_value() if settings.token else None
     app.add_middleware(AccessMiddleware, token=token, open_paths=OPEN_PATHS)
     problems.install(app)
-    app.state.context = context
-    app.include_router(predict_router(context))
-    app.include_router(explain_router(context))
-    for routes in (adapters, imports, datasets, reviews, jobs, health):
-        app.include_router(routes.router)
-    app.include_router(docs_router())
-    app.include_router(page_router())
     return app
 
 
@@ -101,6 +110,7 @@ def _context(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Setti
         explanations=BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True),
         reviews=ReviewQueue(settings.state / "reviews"),
         thumbnails=BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS),
+        choices=BoundedPool("choices of images", threads=1, most=MAX_CHOICES),
     )
 
 
@@ -111,6 +121,7 @@ def _close(context: AppContext) -> None:
     context.searches.close()
     context.explanations.close()
     context.thumbnails.close()
+    context.choices.close()
     context.reviews.close()
 
 

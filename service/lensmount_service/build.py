@@ -45,6 +45,7 @@ from lensmount_service.store.blobs import Blobs, BlobStore
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.pools import PoolLimits, Pools
 from lensmount_service.store.registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
-        training = Training(datasets, jobs, files, publisher, WorkerTable(database))
+        training = Training(datasets, jobs, files, publisher, WorkerTable(database), open_pools(settings, database))
         try:
             yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
         finally:
@@ -131,6 +132,13 @@ def open_datasets(settings: Settings, database: Database) -> DatasetStore:
         ),
         in_use=jobs_using,
     )
+
+
+def open_pools(settings: Settings, database: Database) -> Pools:
+    limits = PoolLimits(
+        settings.max_pool_bytes, settings.max_dataset_files, ImageLimits(settings.max_image_bytes, settings.max_pixels)
+    )
+    return Pools(database, settings.state / "pools", limits)
 
 
 def zoo_folder() -> Path:

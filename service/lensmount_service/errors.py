@@ -123,6 +123,7 @@ class Unauthorized(ServiceError):
 
 class Forbidden(ServiceError):
     default_code = "origin_not_allowed"
+    finer_codes = ("feedback_off", "image_not_kept")
 
 
 class HostNotAllowed(ServiceError):

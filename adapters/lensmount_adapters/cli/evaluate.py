@@ -16,6 +16,7 @@ from lensmount_adapters.options.table import TRAINING_OPTIONS
 
 if TYPE_CHECKING:
     from lensmount_adapters.training.evaluate import Evaluation
+    from lensmount_adapters.trust.fit import Wanted
 
 
 _THRESHOLDS = ("coverage", "accept_accuracy", "positive", "sensitivity", "specificity")
@@ -68,23 +69,12 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Measure an adapter on labelled images: accuracy, per-class figures, AUROC, confusion matrix."""
-    from lensmount_adapters.errors import LensmountError, TrainingError
+    from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.training.evaluate import evaluate as run
     from lensmount_adapters.training.evaluate import other_thresholds
-    from lensmount_adapters.training.promises import wanted_or_none
 
     try:
-        if split not in ("test", "validation", "train", "calibration", "all"):
-            raise TrainingError(
-                f"found --split {split!r}, expected test, validation, train, calibration or all. Fix: choose one of "
-                "these"
-            )
-        for option in OPTIONS:
-            if (expected := option.expected_instead(options[option.name])) is not None:
-                raise TrainingError(f"found {option.in_words(options[option.name])}, expected {expected}")
-        thresholds = {name: options.pop(name) for name in _THRESHOLDS if name != "positive"}
-        asked = any(value is not None for value in thresholds.values())
-        wanted = wanted_or_none(thresholds | {"positive": options["positive"]}) if asked else None
+        wanted = _checked(split, options)
         evaluation = run(
             adapter,
             data,
@@ -98,6 +88,24 @@ def evaluate(
     except LensmountError as error:
         fail(error, json)
     _show_evaluation(f"{adapter.name} on the {split} part of {data}", evaluation, json)
+
+
+def _checked(split: str, options: dict[str, Any]) -> Wanted | None:
+    """The thresholds that are asked for, which are taken out of `options`; None if none are. Raises TrainingError."""
+    from lensmount_adapters.errors import TrainingError
+    from lensmount_adapters.training.promises import wanted_or_none
+
+    if split not in ("test", "validation", "train", "calibration", "all"):
+        raise TrainingError(
+            f"found --split {split!r}, expected test, validation, train, calibration or all. Fix: choose one of these"
+        )
+    for option in OPTIONS:
+        if (expected := option.expected_instead(options[option.name])) is not None:
+            raise TrainingError(f"found {option.in_words(options[option.name])}, expected {expected}")
+    thresholds = {name: options.pop(name) for name in _THRESHOLDS if name != "positive"}
+    if all(value is None for value in thresholds.values()):
+        return None
+    return wanted_or_none(thresholds | {"positive": options["positive"]})
 
 
 def _show_evaluation(title: str, evaluation: Evaluation, as_json: bool) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.trust import Calibration, Conformal, Operating, Selective
-from lensmount_adapters.metrics.scored import ScoredPart
 
 MAX_LABELS = 10  # that are named as having no guarantee
 _SOURCES = {
@@ -82,11 +81,6 @@ def thresholds(assessed: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"{point['positive']} as positive: sensitivity {found}, specificity {left}.")
     return lines
-
-
-def kept_on(scored: ScoredPart) -> list[str]:
-    """Sentences on one scored part; none if it was not assessed."""
-    return [] if scored.assessed is None else kept(scored.assessed)
 
 
 def percent(share: float) -> str:

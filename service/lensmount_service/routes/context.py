@@ -21,6 +21,7 @@ from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
+from lensmount_service.store.pools import Pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Training:
     files: JobFiles
     publisher: Publisher
     workers: WorkerTable
+    pools: Pools
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
@@ -42,7 +44,7 @@ class AppContext:
     `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
     other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
-    them does not keep predictions from the decoders.
+    them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
     """
 
     engine: Engine
@@ -57,6 +59,7 @@ class AppContext:
     explanations: BoundedPool
     reviews: ReviewQueue
     thumbnails: BoundedPool
+    choices: BoundedPool
 
 
 async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread

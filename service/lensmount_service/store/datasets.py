@@ -105,6 +105,11 @@ class DatasetStore:
         dataset = self.get(name, version)
         return self._write(name, edits.applied_to(self.listed(dataset)), None)
 
+    def add_version(self, name: str, listed: Listed) -> tuple[Dataset, bool]:
+        """Publish listed images as a version. Returns and raises what `admit` does."""
+        require_name(name, "dataset name")
+        return self._write(name, listed, None)
+
     def listed(self, dataset: Dataset) -> Listed:
         """The images of a version, readable one by one. Raises Unavailable (`dataset_corrupt`)."""
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from lensmount_service.web.label_schemas import GivenLabels
 from lensmount_service.web.negotiation import GEOJSON, PNG
 from lensmount_service.web.problems import MEDIA_TYPE
 from lensmount_service.web.schemas import DatasetEdits, Problem
 
 _BINARY = {"type": "string", "format": "binary"}
 _EDITS = DatasetEdits.model_json_schema()
+_LABELS = GivenLabels.model_json_schema()
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -77,6 +79,10 @@ def dataset_body() -> dict[str, Any]:
 
 def edits_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _EDITS}}}}
+
+
+def labels_body() -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _LABELS}}}}
 
 
 def adapter_form() -> dict[str, Any]:

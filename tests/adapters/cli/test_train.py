@@ -138,7 +138,8 @@ def test_it_says_in_one_line_what_the_file_promises_or_why_it_promises_nothing(s
     assert trust["calibration"]["source"] == "cross-fitted"
     assert trust["operating"]["positive"] == "disc"
     card = (tmp_path / "shapes-report" / "card.md").read_text()
-    assert "- A sensitivity of 80 % for disc needs a score of at least" in card
+    assert "## disc as the positive result" in card
+    assert "## What single answers are worth" in card
 
     refused = run.invoke(app, [*words, "--sensitivity=0.8"])
     assert refused.exit_code != 0

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.trust import Calibration, Conformal, Operating, Selective, Trust
 from lensmount_adapters.metrics.scored import ScoredPart
-from lensmount_adapters.report.card import model_card
-from lensmount_adapters.report.html import html_report
-from lensmount_adapters.report.promises import kept_on, promises, summary, thresholds
+from lensmount_adapters.report.promises import kept, promises, summary, thresholds
 from lensmount_adapters.trust.assess import assess
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ def test_what_cannot_be_promised_is_said(draw_manifest: DrawManifest) -> None:
 
 def test_how_promises_were_kept_is_counted_on_the_images(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:
     manifest, scored = draw_manifest(["oak", "elm"]).model_copy(update={"trust": TRUST}), draw_judged(["oak", "elm"])
-    lines = kept_on(assessed(manifest, scored))
+    lines = kept(assessed(manifest, scored).assessed)
     taken = scored.scores.amax(1) >= 0.83
     right = scored.scores.argmax(1) == scored.truth
     share, accuracy = float(taken.double().mean()), float(right[taken].double().mean())
@@ -85,8 +83,7 @@ def test_how_promises_were_kept_is_counted_on_the_images(draw_manifest: DrawMani
     called = scored.scores[:, 0] >= 0.25
     sensitivity = float(called[scored.truth == 0].double().mean())
     assert lines[3].startswith(f"oak as positive: sensitivity {100 * sensitivity:.3g} %, specificity ")
-    assert len(kept_on(assessed(draw_manifest(["oak", "elm"]), scored))) == 1
-    assert kept_on(scored) == []
+    assert len(kept(assessed(draw_manifest(["oak", "elm"]), scored).assessed)) == 1
 
 
 def test_nothing_accepted_and_nothing_positive_read_well() -> None:
@@ -96,21 +93,3 @@ def test_nothing_accepted_and_nothing_positive_read_well() -> None:
         "Accepted at 99 %: 0 % of the answers.",
         "oak as positive: sensitivity none to count, specificity 100 %.",
     ]
-
-
-def test_card_and_page_have_a_section_of_them_and_show_hostile_labels_as_text(
-    draw_manifest: DrawManifest, draw_judged: DrawJudged
-) -> None:
-    labels = ["<script>x</script>", "elm"]
-    trust = TRUST.model_copy(update={"operating": TRUST.operating.model_copy(update={"positive": labels[0]})})  # type: ignore[union-attr]
-    manifest = draw_manifest(labels).model_copy(update={"trust": trust})
-    parts = {"test": assessed(manifest, draw_judged(labels))}
-    card = model_card(manifest, None, 1000, parts)
-    assert "## What its answers are worth" in card
-    assert "- The set of labels holds the right one for 95 % of the images of each class." in card
-    assert "- On the test part: Expected calibration error" in card
-    assert "<script>" not in card.replace("\\<", "")
-    page = html_report(manifest, "sha256:" + "1" * 64, 1000, parts, lambda path: b"")
-    assert "<h2>What its answers are worth</h2>" in page
-    assert "<script>" not in page
-    assert "&lt;script&gt;x&lt;/script&gt; as positive" in page

@@ -38,6 +38,6 @@ def test_a_context_cannot_be_changed() -> None:
 
 
 def test_each_server_is_told_to_stop_by_itself() -> None:
-    first, second = Training(*[NOTHING] * 5), Training(*[NOTHING] * 5)
+    first, second = Training(*[NOTHING] * 6), Training(*[NOTHING] * 6)
     first.stopping.set()
     assert not second.stopping.is_set()

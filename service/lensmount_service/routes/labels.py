@@ -1,0 +1,194 @@
+"""/datasets/{name}/unlabelled, /labels and /versions: images that wait, what people say about them, a version of both.
+
+routes/next_images.py chooses which of the images a person labels next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from PIL import Image
+from pydantic import ValidationError
+
+from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_service.errors import NotFound, RequestInvalid
+from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.datasets import admitted, published
+from lensmount_service.store.datasets import Dataset
+from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
+from lensmount_service.store.references import Reference, require_name
+from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
+from lensmount_service.web.label_schemas import (
+    DIGEST,
+    GivenLabels,
+    ImagesAdded,
+    LabelInfo,
+    LabelList,
+    LabelsAdded,
+    Published,
+    UnlabelledImage,
+    Who,
+)
+from lensmount_service.web.openapi import PROBLEMS, image_body, labels_body
+
+MAX_LABELS_BYTES = 2**20
+MAX_SIDE = 1024  # pixels of a shown image
+MAX_SHOWN = 1000  # disputed images in one answer
+
+router = APIRouter(prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
+
+
+@router.post("/{name}/unlabelled", status_code=201, openapi_extra=image_body(), summary="Add images without labels")
+async def add_images(
+    context: Context,
+    name: str,
+    request: Request,
+    who: Who,
+    group: Annotated[
+        str | None, Query(max_length=256, description="Patient, slide or source, the same for all images sent")
+    ] = None,
+) -> ImagesAdded:
+    """Post one image as the raw body, or several as multipart parts named `file`. The dataset need not exist yet.
+
+    If one image cannot be read, those before it are kept: send the rest again.
+    """
+    require_name(name, "dataset name")
+    added = []
+    for part in await read_images(context, request):
+        work = partial(context.training.pools.add, name, part.data, who, group)
+        added.append(await context.thumbnails.run(work))
+    return ImagesAdded(images=[_image(image) for image, _ in added], added=sum(new for _, new in added))
+
+
+@router.delete("/{name}/unlabelled", status_code=204, summary="Delete a pool: its images, labels and leases")
+async def delete_pool(context: Context, name: str) -> None:
+    """Versions that were made of the labels stay."""
+    await asyncio.to_thread(context.training.pools.delete, require_name(name, "dataset name"))
+
+
+@router.get("/{name}/unlabelled/{digest}", response_class=Response, summary="One image of a pool, as a small PNG")
+async def get_unlabelled(
+    context: Context,
+    name: str,
+    digest: Annotated[str, Path(pattern=DIGEST)],
+    side: Annotated[int, Query(ge=16, le=MAX_SIDE)] = 512,
+) -> Response:
+    """The image is upright and has at most `side` pixels on its longer side."""
+    data = await context.thumbnails.run(partial(_thumbnail, context, name, digest, side))
+    return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.post("/{name}/labels", status_code=201, openapi_extra=labels_body(), summary="Add labels")
+async def add_labels(context: Context, name: str, request: Request) -> LabelsAdded:
+    """Labels are only ever added: a person's later label for an image replaces the earlier one when a version is made.
+
+    The labels are durable once this responds. A refusal adds none.
+    """
+    require_name(name, "dataset name")
+    given = _given(await read_raw(request, MAX_LABELS_BYTES))
+    made = await asyncio.to_thread(context.training.pools.label, name, given.labels, given.who)
+    return LabelsAdded(labels=[_label(each) for each in made])
+
+
+@router.get("/{name}/labels", summary="Who said what about which image")
+async def list_labels(
+    context: Context,
+    name: str,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only labels with larger numbers")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> LabelList:
+    require_name(name, "dataset name")
+    labels = await asyncio.to_thread(context.training.pools.labels, name, after, limit)
+    return LabelList(labels=[_label(each) for each in labels])
+
+
+@router.post(
+    "/{name}/versions",
+    status_code=201,
+    responses={200: {"model": Published, "description": "The latest version already has this content."}},
+    summary="Make a version of the labelled images",
+)
+async def publish(
+    context: Context,
+    name: str,
+    response: Response,
+    base: Annotated[
+        str | None,
+        Query(
+            max_length=128,
+            description="NAME or NAME@VERSION, whose images the version has as well. Default: the latest version of "
+            "this dataset, if there is one.",
+        ),
+    ] = None,
+) -> Published:
+    """Each image has the label that most people gave it. `POST /jobs` trains on the version, with the gate."""
+    require_name(name, "dataset name")
+    reference = None if base is None else Reference.parse(base)
+    if reference is not None and (reference.alias or reference.digest):
+        raise RequestInvalid(
+            f"found the base {str(base)[:80]!r}, expected NAME or NAME@VERSION", code="invalid_reference"
+        )
+    found: list[Decided] = []
+    dataset, created = await admitted(context, partial(_publish, context, name, reference, found))
+    info = published(dataset, created, response)
+    (agreed,) = found
+    return Published(**info.model_dump(), labelled=len(agreed.labels), disputed=list(agreed.disputed[:MAX_SHOWN]))
+
+
+def _publish(context: AppContext, name: str, base: Reference | None, found: list[Decided]) -> tuple[Dataset, bool]:
+    datasets, pools = context.training.datasets, context.training.pools
+    start: Dataset | None
+    if base is not None:
+        start = datasets.get(base.name, base.version)
+    else:
+        try:
+            start = datasets.get(name)
+        except NotFound:
+            start = None
+    dataset, created, agreed = pools.publish(name, datasets, start)
+    found.append(agreed)
+    return dataset, created
+
+
+async def read_images(context: AppContext, request: Request) -> list[Part]:
+    settings = context.settings
+    if not is_multipart(request):
+        return [Part(await read_raw(request, settings.max_image_bytes), None)]
+    parts, fields = await read_multipart(request, settings.max_request_bytes, settings.max_files)
+    if fields:
+        raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
+    return parts
+
+
+def _thumbnail(context: AppContext, name: str, digest: str, side: int) -> bytes:
+    settings = context.settings
+    data = context.training.pools.read(name, digest)
+    image = decode_image(data, ImageLimits(settings.max_image_bytes, settings.max_pixels))
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _given(body: bytes) -> GivenLabels:
+    try:
+        return GivenLabels.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
+        raise RequestInvalid(
+            f"{where}: {first['msg']}. Fix: send JSON such as "
+            '{"who": "ann", "labels": {"sha256:...": "Parasitized"}}'
+        ) from error
+
+
+def _image(image: PoolImage) -> UnlabelledImage:
+    return UnlabelledImage.model_validate(image, from_attributes=True)
+
+
+def _label(label: PoolLabel) -> LabelInfo:
+    return LabelInfo.model_validate(label, from_attributes=True)

@@ -1,0 +1,141 @@
+"""What an adapter says about the images of a pool: computed in the background, image by image, and kept in memory.
+
+The event loop owns all state. The engine computes these images like those of any request; few are queued at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from lensmount_adapters.errors import ExplainError, LensmountError
+from lensmount_adapters.inputs.images import ImageLimits
+from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
+from lensmount_adapters.runners.runner import GivesMaps
+from lensmount_service.engine.engine import Answer
+from lensmount_service.errors import NotFound, QueueFull, Unavailable
+from lensmount_service.routes.context import AppContext
+from lensmount_service.store.catalog import Snapshot
+from lensmount_service.web.judgement import judged
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 4  # images in the engine's queue, so that requests wait for little
+MOST_POOLS = 2  # that are computed at a time
+KEPT = 20_000  # images, of all adapters: 50 MB with 1,280 features each
+RETRY_S = 0.5  # while the engine's queue is full
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """One image: `scores` [labels], `features` float16 [D] of the adapter's last map, or None if there is none."""
+
+    scores: np.ndarray
+    features: np.ndarray | None
+    unfamiliar: bool
+
+
+class PoolScores:
+    """`scores = PoolScores(context)`, `await scores.compute(snapshot, "cells", digests, 1.0)`, `scores.known(...)`."""
+
+    def __init__(self, context: AppContext) -> None:
+        settings = context.settings
+        self._context = context
+        self._limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
+        self._known: OrderedDict[str, dict[str, Scored | None]] = OrderedDict()  # by adapter, then by image
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def known(self, snapshot: Snapshot, digests: Sequence[str]) -> dict[str, Scored]:
+        """Those of the images that are computed. An image whose file is damaged is never among them."""
+        found = self._known.get(snapshot.version.digest, {})
+        return {digest: each for digest in digests if (each := found.get(digest)) is not None}
+
+    async def compute(self, snapshot: Snapshot, name: str, digests: Sequence[str], wait_s: float) -> int:
+        """Compute what is missing, and wait up to `wait_s` seconds. Returns how many images are still missing.
+
+        Raises QueueFull, or what ended the computation.
+        """
+        found = self._found(snapshot)
+        if all(digest in found for digest in digests):
+            return 0
+        key = snapshot.version.digest, name
+        task = self._tasks.get(key)
+        if task is None:
+            if len(self._tasks) >= MOST_POOLS:
+                raise QueueFull(
+                    f"found {MOST_POOLS} pools that are computed, expected fewer. Fix: try again later",
+                    retry_after_s=10,
+                )
+            work = self._compute(snapshot, name, [digest for digest in digests if digest not in found])
+            task = self._tasks[key] = asyncio.create_task(work)
+            task.add_done_callback(lambda ended: self._ended(key, ended))
+        done, _ = await asyncio.wait({task}, timeout=wait_s)
+        if done:
+            task.result()
+        return sum(digest not in found for digest in digests)
+
+    def _found(self, snapshot: Snapshot) -> dict[str, Scored | None]:
+        found = self._known.setdefault(snapshot.version.digest, {})
+        self._known.move_to_end(snapshot.version.digest)
+        while len(self._known) > 1 and sum(map(len, self._known.values())) > KEPT:
+            self._known.popitem(last=False)
+        return found
+
+    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._tasks[key]
+        if not task.cancelled() and (error := task.exception()) is not None:  # it may be that nobody waits for it
+            log.warning("images of a pool not computed", dataset=key[1], reason=str(error))
+
+    async def _compute(self, snapshot: Snapshot, name: str, digests: Sequence[str]) -> None:
+        found = self._found(snapshot)
+        maps = await self._prepare(snapshot)
+        for start in range(0, len(digests), AT_ONCE):
+            some = digests[start : start + AT_ONCE]
+            scored = await asyncio.gather(*[self._one(snapshot, name, digest, maps) for digest in some])
+            found.update(zip(some, scored, strict=True))
+
+    async def _prepare(self, snapshot: Snapshot) -> bool:
+        """Whether the engine can give the last maps, whose means are the features."""
+        runner = self._context.engine.runner
+        if not runner.ready(snapshot.adapter):
+            await asyncio.to_thread(runner.prepare, snapshot.adapter)
+        if not isinstance(runner, GivesMaps):
+            return False
+        try:
+            return await asyncio.to_thread(runner.prepare_maps, snapshot.adapter)
+        except ExplainError:  # the features are not the mean of a map
+            return False
+
+    async def _one(self, snapshot: Snapshot, name: str, digest: str, maps: bool) -> Scored | None:
+        """None for an image that cannot be read any more."""
+        rule = snapshot.adapter.manifest.preprocessing
+
+        def read() -> PreparedInput:
+            return prepare(self._context.training.pools.read(name, digest), {rule}, self._limits)
+
+        try:
+            prepared = await asyncio.to_thread(read)
+        except (LensmountError, NotFound, Unavailable) as error:
+            log.warning("image of a pool not read", dataset=name, reason=str(error))
+            return None
+        engine = self._context.engine
+        submit = engine.submit_for_maps if maps else engine.submit
+        while True:
+            try:
+                queued = submit(snapshot.adapter, prepared.inputs[rule])
+                break
+            except QueueFull:  # requests of clients go first
+                await asyncio.sleep(RETRY_S)
+        return _scored(snapshot, await asyncio.wrap_future(queued))
+
+
+def _scored(snapshot: Snapshot, answer: Answer) -> Scored:
+    scores = answer.scores.float().numpy()
+    judgement = judged(snapshot, scores.tolist(), answer.pooled)
+    features = None if answer.maps is None else answer.maps.float().mean((0, 2, 3)).cpu().numpy().astype(np.float16)
+    return Scored(scores, features, judgement is not None and judgement.decision == "unfamiliar")

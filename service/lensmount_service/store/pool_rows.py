@@ -1,0 +1,108 @@
+"""The rows of pools: images that wait for a label, the labels that people gave, and who looks at which image now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from lensmount_service.store.database import metadata
+
+image_table = sa.Table(
+    "pool_images",
+    metadata,
+    sa.Column("dataset", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.String(71), primary_key=True),
+    sa.Column("suffix", sa.String(8), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("group_name", sa.String(256)),
+    sa.Column("added_at", sa.Float, nullable=False),
+    sa.Column("added_by", sa.String(64), nullable=False),
+)
+
+label_table = sa.Table(
+    "pool_labels",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(71), nullable=False),
+    sa.Column("label", sa.String(256), nullable=False),
+    sa.Column("who", sa.String(64), nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("adapter", sa.String(160)),  # NAME@sha256:..., whose answer the person saw
+    sa.Column("request_id", sa.String(64)),
+    sa.Index("ix_pool_labels_image", "dataset", "digest"),
+)
+
+lease_table = sa.Table(
+    "pool_leases",
+    metadata,
+    sa.Column("dataset", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.String(71), primary_key=True),
+    sa.Column("who", sa.String(64), nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolImage:
+    """One image of a pool. `digest` is that of the bytes as stored, without private tags."""
+
+    digest: str
+    suffix: str
+    size_bytes: int
+    group: str | None
+    added_at: float
+    added_by: str
+
+    @property
+    def path(self) -> str:
+        """Where the image is in a version of the dataset."""
+        return f"labelled/{self.digest.removeprefix('sha256:')}{self.suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLabel:
+    """What one person said about one image. Labels are only ever added, so `number` is their order."""
+
+    number: int
+    digest: str
+    label: str
+    who: str
+    at: float
+    adapter: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What people agree on: one label for each image, and the images about which they do not agree."""
+
+    labels: Mapping[str, str]
+    disputed: tuple[str, ...]
+
+
+def decided(labels: Iterable[PoolLabel]) -> Decided:
+    """The label of most people for each image. Of one person, the latest label counts. A tie is disputed."""
+    said: dict[str, dict[str, str]] = {}
+    for each in sorted(labels, key=lambda label: label.number):
+        said.setdefault(each.digest, {})[each.who] = each.label
+    agreed: dict[str, str] = {}
+    disputed = []
+    for digest, by_person in said.items():
+        first, *others = Counter(by_person.values()).most_common(2)
+        if others and others[0][1] == first[1]:
+            disputed.append(digest)
+        else:
+            agreed[digest] = first[0]
+    return Decided(agreed, tuple(disputed))
+
+
+def image_of(row: sa.Row[tuple[object, ...]]) -> PoolImage:
+    return PoolImage(row.digest, row.suffix, row.size_bytes, row.group_name, row.added_at, row.added_by)
+
+
+def label_of(row: sa.Row[tuple[object, ...]]) -> PoolLabel:
+    return PoolLabel(row.number, row.digest, row.label, row.who, row.at, row.adapter, row.request_id)

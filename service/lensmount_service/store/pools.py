@@ -1,0 +1,359 @@
+"""Images that wait for labels: a pool per dataset name, the labels that people gave, and who looks at which image now.
+
+An image is a file named by its digest, complete and durable before its row is committed. Labels are only ever added.
+A version of the dataset is made of them when someone asks for it (`publish`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from lensmount_adapters.adapter.file import digest_of
+from lensmount_adapters.atomic import write_atomic
+from lensmount_adapters.data.dataset import Labelled, Listed
+from lensmount_adapters.data.dataset_archive import MANIFEST
+from lensmount_adapters.data.labels import check_label, check_labels
+from lensmount_adapters.data.source import Listing, Source
+from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.inputs import formats
+from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
+from lensmount_service.errors import NotFound, StorageFull, Unavailable
+from lensmount_service.store.database import Database
+from lensmount_service.store.datasets import Dataset, DatasetStore
+from lensmount_service.store.pool_rows import (
+    Decided,
+    PoolImage,
+    PoolLabel,
+    decided,
+    image_of,
+    image_table,
+    label_of,
+    label_table,
+    lease_table,
+)
+from lensmount_service.store.references import require_name
+from lensmount_service.store.uploads import storage
+
+log = structlog.get_logger(__name__)
+
+_SUFFIXES = {
+    formats.JPEG: ".jpg",
+    formats.WEBP: ".webp",
+    formats.TIFF: ".tif",
+    formats.BMP: ".bmp",
+    formats.GIF: ".gif",
+    formats.JPEG2000: ".jp2",
+    formats.AVIF: ".avif",
+    formats.HEIF: ".heic",
+}
+"""Of the formats other than PNG."""
+_images, _labels, _leases = image_table.c, label_table.c, lease_table.c
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How much all pools may hold, and what an image may be."""
+
+    max_bytes: int = 4 * 2**30
+    max_images: int = 100_000
+    image: ImageLimits = field(default_factory=ImageLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Where a label comes from, if it corrects an adapter's answer."""
+
+    adapter: str | None = None
+    request_id: str | None = None
+
+
+class Pools:
+    """`pools.add("cells", data, "ann")`, `pools.lease("cells", digests, "ann", 600)`, `pools.label(...)`; any thread.
+
+    Several processes may share the database and the folder.
+    """
+
+    def __init__(self, database: Database, folder: Path, limits: PoolLimits | None = None) -> None:
+        self._database = database
+        self._folder = folder
+        self._limits = limits or PoolLimits()
+        database.create()
+
+    def add(self, name: str, data: bytes, who: str, group: str | None = None) -> tuple[PoolImage, bool]:
+        """Keep an image without its private tags. Returns it, and False if the pool already had it.
+
+        Raises ImageError, StorageFull or Unavailable, and then changes nothing.
+        """
+        return self._add(name, data, who, group, lambda connection, image: None)
+
+    def correct(self, name: str, data: bytes, label: str, who: str, answered: Answered) -> PoolImage:
+        """Keep an image together with its right label, in one transaction."""
+        check_labels_of([label])
+
+        def also(connection: sa.Connection, image: PoolImage) -> None:
+            self._insert_labels(connection, name, {image.digest: label}, who, answered)
+
+        return self._add(name, data, who, None, also)[0]
+
+    def _add(
+        self,
+        name: str,
+        data: bytes,
+        who: str,
+        group: str | None,
+        also: Callable[[sa.Connection, PoolImage], None],
+    ) -> tuple[PoolImage, bool]:
+        require_name(name, "dataset name")
+        decoded = decode_image(data, self._limits.image)
+        data = without_private_tags(data, decoded)
+        digest = digest_of(data)
+        suffix = _SUFFIXES.get(formats.recognise(data).name or formats.PNG, ".png")
+        with self._database.write() as connection:
+            known = self._row(connection, name, digest)
+            if known is not None:
+                image = image_of(known)
+                also(connection, image)
+                return image, False
+            self._check_room(connection, len(data))
+            with storage("the pools"):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                write_atomic(self._path(digest), data)
+            image = PoolImage(digest, suffix, len(data), group, self._database.now(connection), who)
+            connection.execute(
+                image_table.insert().values(
+                    dataset=name,
+                    digest=digest,
+                    suffix=suffix,
+                    size_bytes=len(data),
+                    group_name=group,
+                    added_at=image.added_at,
+                    added_by=who,
+                )
+            )
+            also(connection, image)
+        return image, True
+
+    def images(self, name: str) -> list[PoolImage]:
+        """All images of a pool, in the order in which they came. Raises NotFound if there are none."""
+        require_name(name, "dataset name")
+        with self._database.read() as connection:
+            return self._all(connection, name)
+
+    def read(self, name: str, digest: str) -> bytes:
+        """The stored bytes. Raises NotFound or Unavailable (`dataset_corrupt`)."""
+        with self._database.read() as connection:
+            if self._row(connection, name, digest) is None:
+                raise _no_image(name)
+        return self._bytes(digest)
+
+    def free(self, name: str, who: str) -> tuple[list[str], list[str], list[str]]:
+        """Three lists of digests: those that `who` holds, those that nobody has, and all others.
+
+        An image with a label is among the others, and so is one that somebody else looks at.
+        """
+        require_name(name, "dataset name")
+        with self._database.read() as connection:
+            images = [image.digest for image in self._all(connection, name)]
+            taken = self._taken(connection, name)
+            leases = self._live_leases(connection, name)
+        own = [digest for digest in images if digest not in taken and leases.get(digest) == who]
+        free = [digest for digest in images if digest not in taken and digest not in leases]
+        known = {*own, *free}
+        return own, free, [digest for digest in images if digest not in known]
+
+    def lease(self, name: str, wanted: Sequence[str], who: str, seconds: float) -> list[str]:
+        """Reserve images for one person. Returns those that nobody else has meanwhile labelled or reserved."""
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            connection.execute(lease_table.delete().where(_leases.dataset == name, _leases.until <= now))
+            leases, taken = self._live_leases(connection, name), self._taken(connection, name)
+            got = [digest for digest in wanted if digest not in taken and leases.get(digest, who) == who]
+            known = {image.digest for image in self._all(connection, name)}
+            got = [digest for digest in got if digest in known]
+            for start in range(0, len(got), 500):
+                some = got[start : start + 500]
+                connection.execute(lease_table.delete().where(_leases.dataset == name, _leases.digest.in_(some)))
+                rows = [{"dataset": name, "digest": digest, "who": who, "until": now + seconds} for digest in some]
+                connection.execute(lease_table.insert(), rows)
+        return got
+
+    def label(self, name: str, labels: Mapping[str, str], who: str) -> list[PoolLabel]:
+        """Add labels and end the leases of these images. Raises NotFound, DatasetError; then none is added."""
+        check_labels_of(labels.values())
+        with self._database.write() as connection:
+            known = {image.digest for image in self._all(connection, name)}
+            if unknown := [digest for digest in labels if digest not in known]:
+                raise NotFound(
+                    f"found {len(unknown)} image(s) that the pool of {name!r} lacks, such as {unknown[0][:80]!r}. "
+                    f"Fix: take the digests from POST /datasets/{name}/next",
+                    code="file_not_found",
+                )
+            return self._insert_labels(connection, name, labels, who, Answered())
+
+    def labels(self, name: str, after: int = 0, limit: int | None = None) -> list[PoolLabel]:
+        """The labels of a pool with numbers above `after`, in order."""
+        query = label_table.select().where(_labels.dataset == name, _labels.number > after).order_by(_labels.number)
+        with self._database.read() as connection:
+            return [label_of(row) for row in connection.execute(query if limit is None else query.limit(limit))]
+
+    def publish(self, name: str, datasets: DatasetStore, base: Dataset | None) -> tuple[Dataset, bool, Decided]:
+        """Make a version of `base` and the labelled images. Disputed images stay out. Returns what `admit` does.
+
+        A labelled image that `base` already has gets its new label there. Raises NotFound, DatasetError.
+        """
+        agreed = decided(self.labels(name))
+        images = {image.digest: image for image in self.images(name) if image.digest in agreed.labels}
+        listed = self._listed(name, images, agreed, None if base is None else datasets.listed(base))
+        return *datasets.add_version(name, listed), agreed
+
+    def delete(self, name: str) -> None:
+        """Delete the images, labels and leases of a pool. Raises NotFound."""
+        with self._database.write() as connection:
+            gone = {image.digest for image in self._all(connection, name)}
+            for table in (image_table, label_table, lease_table):
+                connection.execute(table.delete().where(table.c.dataset == name))
+            kept = set(connection.execute(sa.select(_images.digest).distinct()).scalars())
+            for digest in gone - kept:
+                self._path(digest).unlink(missing_ok=True)
+        log.info("pool deleted", dataset=name, images=len(gone))
+
+    def _listed(self, name: str, images: Mapping[str, PoolImage], agreed: Decided, base: Listed | None) -> Listed:
+        files = {} if base is None else {file.path: file for file in base.files}
+        known = {} if base is None else _paths_by_digest(base)
+        added = {}
+        for digest, image in images.items():
+            label = agreed.labels[digest]
+            path = known.get(digest.removeprefix("sha256:"))
+            if path is not None and path in files:
+                files[path] = replace(files[path], label=label)
+            else:
+                files[image.path] = Labelled(image.path, label, image.group or None)
+                added[image.path] = self._path(digest)
+        classes = tuple(sorted({file.label for file in files.values()}))
+        if alike := check_labels(classes):
+            raise DatasetError(f"found the labels {alike[1][:80]!r} and {alike[2][:80]!r}: {alike[0]}")
+        ordered = sorted(files.values(), key=lambda file: (file.label, file.path))
+        source = _WithPool(None if base is None else base.source, added, name)
+        return Listed(source, classes, tuple(ordered), (), ())
+
+    def _insert_labels(
+        self, connection: sa.Connection, name: str, labels: Mapping[str, str], who: str, answered: Answered
+    ) -> list[PoolLabel]:
+        now = self._database.now(connection)
+        made = []
+        for digest, label in labels.items():
+            values = {"digest": digest, "label": label, "who": who, "at": now}
+            values |= {"adapter": answered.adapter, "request_id": answered.request_id}
+            result = connection.execute(label_table.insert().values(dataset=name, **values))
+            assert result.inserted_primary_key is not None
+            made.append(PoolLabel(int(result.inserted_primary_key[0]), **values))  # type: ignore[arg-type]  # by name
+            connection.execute(lease_table.delete().where(_leases.dataset == name, _leases.digest == digest))
+        return made
+
+    def _all(self, connection: sa.Connection, name: str) -> list[PoolImage]:
+        rows = connection.execute(
+            image_table.select().where(_images.dataset == name).order_by(_images.added_at, _images.digest)
+        ).all()
+        if not rows:
+            raise NotFound(
+                f"found no unlabelled images for {name[:80]!r}. Fix: POST images to /datasets/{name[:80]}/unlabelled",
+                code="dataset_not_found",
+            )
+        return [image_of(row) for row in rows]
+
+    def _row(self, connection: sa.Connection, name: str, digest: str) -> sa.Row[tuple[object, ...]] | None:
+        return connection.execute(
+            image_table.select().where(_images.dataset == name, _images.digest == digest)
+        ).one_or_none()
+
+    def _taken(self, connection: sa.Connection, name: str) -> set[str]:
+        return set(connection.execute(sa.select(_labels.digest).where(_labels.dataset == name)).scalars())
+
+    def _live_leases(self, connection: sa.Connection, name: str) -> dict[str, str]:
+        now = self._database.now(connection)
+        query = sa.select(_leases.digest, _leases.who).where(_leases.dataset == name, _leases.until > now)
+        return {row.digest: row.who for row in connection.execute(query)}
+
+    def _check_room(self, connection: sa.Connection, more: int) -> None:
+        images, size = connection.execute(
+            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_images.size_bytes), 0)).select_from(image_table)
+        ).one()
+        if images >= self._limits.max_images or size + more > self._limits.max_bytes:
+            raise StorageFull(
+                f"found {images} images and {size} bytes in the pools, expected at most {self._limits.max_images} and "
+                f"{self._limits.max_bytes}. Fix: delete a pool that is no longer needed: DELETE "
+                "/datasets/NAME/unlabelled"
+            )
+
+    def _bytes(self, digest: str) -> bytes:
+        try:
+            data = self._path(digest).read_bytes()
+        except OSError as error:
+            raise _damaged(digest) from error
+        if digest_of(data) != digest:
+            raise _damaged(digest)
+        return data
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest.removeprefix("sha256:")
+
+
+@dataclass(frozen=True, slots=True)
+class _WithPool:
+    """The files of a version, if there is one, and files of a pool by the paths that they get."""
+
+    base: Source | None
+    added: Mapping[str, Path]
+    title: str
+
+    def list(self) -> Listing:
+        return Listing(tuple(sorted(self.added)), (), ())
+
+    def has(self, path: str) -> bool:
+        return path in self.added or (self.base is not None and self.base.has(path))
+
+    def size(self, path: str) -> int:
+        return self.added[path].stat().st_size if path in self.added else self._base.size(path)
+
+    def read(self, path: str) -> bytes:
+        return self.added[path].read_bytes() if path in self.added else self._base.read(path)
+
+    def below(self, prefix: str) -> Source:
+        raise NotImplementedError(prefix)
+
+    @property
+    def _base(self) -> Source:
+        if self.base is None:
+            raise FileNotFoundError(self.title)
+        return self.base
+
+
+def check_labels_of(labels: Iterable[str]) -> None:
+    """Raises DatasetError for the first label that cannot be the name of a class."""
+    for label in dict.fromkeys(labels):
+        if reason := check_label(label):
+            raise DatasetError(f"{reason}, expected the name of a class. Fix: choose another label")
+
+
+def _paths_by_digest(base: Listed) -> dict[str, str]:
+    rows = (json.loads(line) for line in base.source.read(MANIFEST).splitlines())
+    return {row["sha256"].removeprefix("sha256:"): row["path"] for row in rows}
+
+
+def _no_image(name: str) -> NotFound:
+    return NotFound(
+        f"found no such image in the pool of {name[:80]!r}. Fix: take the digest from POST /datasets/NAME/next",
+        code="file_not_found",
+    )
+
+
+def _damaged(digest: str) -> Unavailable:
+    return Unavailable(
+        f"image {digest[:19]}...: its file is gone or damaged. Fix: send the image again", code="dataset_corrupt"
+    )

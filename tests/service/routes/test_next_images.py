@@ -1,0 +1,125 @@
+"""People get different images to label, those that the adapter is least sure of, and never images unlike its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+if TYPE_CHECKING:
+    from tests.service.conftest import DrawImages, MakeParts, MakePng, MakeTrusted, Until
+
+POOL = 14
+
+
+@pytest.fixture
+def api(client: TestClient) -> TestClient:
+    return client
+
+
+@pytest.fixture
+def pool(api: TestClient, images: DrawImages) -> dict[str, bytes]:
+    """The images of the pool `slides` by digest."""
+    return send(api, list(images(seed=5, a=POOL).values()))
+
+
+def send(api: TestClient, files: list[bytes]) -> dict[str, bytes]:
+    answer = api.post("/datasets/slides/unlabelled?who=ann", files=[("file", data) for data in files])
+    return dict(zip([image["digest"] for image in answer.json()["images"]], files, strict=True))
+
+
+@pytest.fixture
+def ask(api: TestClient, until: Until) -> Any:
+    """`ask("ann", n=4)` gives the answer once the adapter has computed the pool."""
+
+    def ask(who: str, **query: Any) -> dict[str, Any]:
+        answers: list[Any] = []
+
+        def done() -> bool:
+            answers.append(api.post("/datasets/slides/next", params={"who": who, "adapter": "cells", **query}))
+            return bool(answers[-1].status_code != 202)
+
+        until(done)
+        document: dict[str, Any] = answers[-1].json()
+        return document
+
+    return ask
+
+
+def digests_of(document: dict[str, Any]) -> list[str]:
+    return [item["digest"] for item in document["items"]]
+
+
+def test_the_smallest_margins_of_predict_come_first(api: TestClient, pool: dict[str, bytes], ask: Any) -> None:
+    margins = {}
+    for digest, data in pool.items():
+        best, second = (p["score"] for p in api.post("/predict?adapter=cells", content=data).json()["predictions"])
+        margins[digest] = best - second
+
+    document = ask("ann", n=5, strategy="margin")
+
+    assert (document["state"], document["done"], document["total"]) == ("done", POOL, POOL)
+    assert digests_of(document) == sorted(margins, key=margins.__getitem__)[:5]
+    first = document["items"][0]
+    best, second = (each["score"] for each in first["predictions"])
+    assert best - second == pytest.approx(margins[first["digest"]], abs=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["margin", "entropy", "diverse", "typical", "staged"])
+def test_three_people_share_the_pool_without_an_image_in_common(
+    pool: dict[str, bytes], ask: Any, strategy: str
+) -> None:
+    got = [digest for who in ("ann", "ben", "cem") for digest in digests_of(ask(who, n=6, strategy=strategy))]
+
+    assert sorted(got) == sorted(pool)  # 6 + 6 + 2
+
+
+def test_a_person_who_asks_again_gets_the_images_that_they_hold(pool: dict[str, bytes], ask: Any) -> None:
+    first = digests_of(ask("ann", n=3))
+
+    assert digests_of(ask("ann", n=3)) == [digest for digest in pool if digest in first]  # as they came
+    assert digests_of(ask("ann", n=5))[:3] == [digest for digest in pool if digest in first]
+
+
+def test_a_labelled_image_is_not_proposed_again(api: TestClient, pool: dict[str, bytes], ask: Any) -> None:
+    (first,) = digests_of(ask("ann", n=1))
+    api.post("/datasets/slides/labels", json={"who": "ann", "labels": {first: "a"}})
+
+    assert first not in digests_of(ask("ann", n=POOL))
+
+
+def test_an_image_is_proposed_to_others_when_its_lease_is_over(pool: dict[str, bytes], ask: Any, until: Until) -> None:
+    assert len(digests_of(ask("ann", n=POOL, lease_s=1))) == POOL
+    until(lambda: len(digests_of(ask("ben", n=POOL))) == POOL)
+
+
+def test_a_pool_that_is_not_there_and_a_wrong_question_are_refused(api: TestClient, ask: Any) -> None:
+    assert ask("ann")["code"] == "dataset_not_found"
+    assert ask("ann", adapter="none")["code"] == "adapter_not_found"
+    assert ask("ann", strategy="best")["code"] == "invalid_request"
+    assert ask("ann", n=0)["code"] == "invalid_request"
+    assert ask("")["code"] == "invalid_request"
+
+
+def test_images_unlike_those_of_the_adapter_are_left_out(
+    make_parts: MakeParts, make_trusted: MakeTrusted, make_png: MakePng, until: Until
+) -> None:
+    files = [make_png(seed) for seed in range(4)]
+    with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as api:
+        api.put("/adapters/trusted", content=make_trusted())
+        pool = send(api, files)
+        expected = []
+        for digest, data in pool.items():
+            trust = api.post("/predict?adapter=trusted", content=data).json()["trust"]
+            if trust["decision"] != "unfamiliar":
+                expected.append(digest)
+
+        def answer() -> Any:
+            return api.post("/datasets/slides/next?who=ann&adapter=trusted&n=10")
+
+        until(lambda: answer().status_code == 200)
+        document = answer().json()
+
+    assert sorted(digests_of(document)) == sorted(expected)
+    assert document["unfamiliar"] == len(files) - len(expected)

@@ -1,0 +1,219 @@
+"""Images wait in a pool until people label them; nobody gets what another person holds; labels are never lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lensmount_adapters.errors import DatasetError, ImageError
+from lensmount_service.errors import NotFound, StorageFull, Unavailable
+from lensmount_service.store.database import Database
+from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.pools import Answered, PoolLimits, Pools
+
+if TYPE_CHECKING:
+    from tests.service.conftest import Until
+
+Images = Callable[..., dict[str, bytes]]
+
+
+@pytest.fixture
+def pools(database: Database, tmp_path: Path) -> Pools:
+    return Pools(database, tmp_path / "pools")
+
+
+@pytest.fixture
+def digests(pools: Pools, images: Images) -> list[str]:
+    return [pools.add("cells", data, "ann")[0].digest for data in images(a=8).values()]
+
+
+def test_an_image_is_kept_once_however_often_it_is_sent(pools: Pools, images: Images) -> None:
+    (data,) = images(a=1).values()
+    first, again = pools.add("cells", data, "ann", "slide 1"), pools.add("cells", data, "ben")
+
+    assert (first[1], again[1]) == (True, False)
+    assert again[0] == first[0]
+    assert pools.read("cells", first[0].digest) == data
+
+
+def test_what_is_no_image_is_refused_and_not_kept(pools: Pools, tmp_path: Path) -> None:
+    with pytest.raises(ImageError):
+        pools.add("cells", b"no image", "ann")
+
+    assert not list((tmp_path / "pools").glob("*"))
+
+
+def test_a_full_pool_refuses_and_says_how_to_make_room(database: Database, tmp_path: Path, images: Images) -> None:
+    pools = Pools(database, tmp_path / "pools", PoolLimits(max_images=2))
+    one, two, three = images(a=3).values()
+    pools.add("cells", one, "ann")
+    pools.add("other", two, "ann")
+
+    with pytest.raises(StorageFull, match="DELETE /datasets/NAME/unlabelled"):
+        pools.add("cells", three, "ann")
+    pools.delete("other")
+
+    assert pools.add("cells", three, "ann")[1]
+
+
+def test_two_people_never_hold_the_same_image(pools: Pools, digests: list[str]) -> None:
+    got: dict[str, list[str]] = {}
+    barrier = threading.Barrier(4)
+
+    def take(who: str) -> None:
+        barrier.wait()
+        got[who] = [each for digest in digests for each in pools.lease("cells", [digest], who, 60)]
+
+    threads = [threading.Thread(target=take, args=(who,)) for who in ("ann", "ben", "cem", "dia")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    taken = [digest for each in got.values() for digest in each]
+    assert sorted(taken) == sorted(digests)  # each once
+
+
+def test_a_person_keeps_what_they_hold_and_others_see_the_rest(pools: Pools, digests: list[str]) -> None:
+    pools.lease("cells", digests[:2], "ann", 60)
+
+    own, free, others = pools.free("cells", "ann")
+    assert (own, free, others) == (digests[:2], digests[2:], [])
+    own, free, others = pools.free("cells", "ben")
+    assert (own, free, others) == ([], digests[2:], digests[:2])
+    assert pools.lease("cells", digests[:2], "ann", 60) == digests[:2]  # held for longer
+
+
+def test_an_image_is_free_again_when_its_lease_is_over(pools: Pools, digests: list[str], until: Until) -> None:
+    pools.lease("cells", digests, "ann", 0.3)
+    assert pools.free("cells", "ben")[1] == []
+    until(lambda: pools.free("cells", "ben")[1] == digests)
+
+    assert pools.lease("cells", digests[:1], "ben", 60) == digests[:1]
+    assert pools.lease("cells", digests[:1], "ann", 60) == []
+
+
+def test_a_labelled_image_is_proposed_to_nobody(pools: Pools, digests: list[str]) -> None:
+    pools.label("cells", {digests[0]: "cat"}, "ann")
+
+    assert digests[0] not in pools.free("cells", "ben")[1]
+    assert pools.lease("cells", digests[:1], "ben", 60) == []
+
+
+def test_labels_are_only_added_and_say_who_and_when(pools: Pools, digests: list[str]) -> None:
+    before = time.time()
+    pools.label("cells", {digests[0]: "cat"}, "ann")
+    pools.label("cells", {digests[0]: "dog"}, "ben")
+    pools.label("cells", {digests[0]: "dog"}, "ann")
+
+    labels = pools.labels("cells")
+
+    assert [(each.who, each.label) for each in labels] == [("ann", "cat"), ("ben", "dog"), ("ann", "dog")]
+    assert all(before <= each.at <= time.time() for each in labels)
+    assert pools.labels("cells", after=labels[1].number) == labels[2:]
+
+
+def test_labels_for_an_image_that_is_not_there_are_refused_as_a_whole(pools: Pools, digests: list[str]) -> None:
+    with pytest.raises(NotFound, match="found 1 image"):
+        pools.label("cells", {digests[0]: "cat", f"sha256:{'0' * 64}": "cat"}, "ann")
+    with pytest.raises(DatasetError, match="choose another label"):
+        pools.label("cells", {digests[0]: " cat"}, "ann")
+
+    assert pools.labels("cells") == []
+
+
+def test_a_label_survives_a_process_that_is_killed_right_after_it(
+    pools: Pools, digests: list[str], tmp_path: Path, database_url: str | Path
+) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from lensmount_service.store.database import Database; from lensmount_service.store.pools import Pools\n"
+        "url = sys.argv[1]; pools = Pools(Database(url if '://' in url else Path(url)), Path(sys.argv[2]))\n"
+        "pools.label('cells', {sys.argv[3]: 'cat'}, 'ann'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    arguments = [str(database_url), str(tmp_path / "pools"), digests[0]]
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], check=False)
+
+    assert ended.returncode == -9
+    assert [each.label for each in pools.labels("cells")] == ["cat"]
+
+
+def manifest(store: DatasetStore, name: str) -> dict[str, tuple[str, str | None]]:
+    with store.open(store.get(name)) as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
+        rows = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
+    return {row["path"]: (row["label"], row["group"]) for row in rows}
+
+
+def test_a_version_has_the_labelled_images_with_the_label_of_most_people(
+    database: Database, tmp_path: Path, images: Images
+) -> None:
+    (tmp_path / "datasets").mkdir()
+    store = DatasetStore(database, tmp_path / "datasets")
+    pools = Pools(database, tmp_path / "pools")
+    added = [pools.add("cells", data, "ann", "slide 7")[0] for data in images(a=9).values()]
+    digests = [image.digest for image in added]
+    pools.label("cells", {digest: "cat" if index % 2 else "dog" for index, digest in enumerate(digests[:8])}, "ann")
+    pools.label("cells", {digests[0]: "cat", digests[1]: "dog"}, "ben")
+    pools.label("cells", {digests[0]: "cat"}, "cem")
+
+    dataset, created, agreed = pools.publish("cells", store, None)
+
+    assert created
+    assert agreed.disputed == (digests[1],)  # one for cat, one for dog
+    assert dataset.classes == {"cat": 4, "dog": 3}
+    rows = manifest(store, "cells")
+    assert rows[added[0].path] == ("cat", "slide 7")
+    assert added[1].path not in rows
+    assert added[8].path not in rows  # without a label
+    assert pools.publish("cells", store, dataset)[1] is False  # nothing new
+
+
+def test_an_image_that_the_base_already_has_gets_its_new_label_there(
+    database: Database, tmp_path: Path, images: Images, zipped: Callable[..., bytes]
+) -> None:
+    (tmp_path / "datasets").mkdir()
+    store = DatasetStore(database, tmp_path / "datasets")
+    pools = Pools(database, tmp_path / "pools")
+    files = images(a=4, b=4)
+    path = tmp_path / "cells.zip"
+    path.write_bytes(zipped(files))
+    base, _ = store.admit("cells", path, f"sha256:{'1' * 64}")
+    pools.correct("cells-feedback", files["a/0.png"], "b", "ann", Answered("task@1", "0" * 32))
+
+    dataset, *_ = pools.publish("cells-feedback", store, base)
+
+    rows = manifest(store, "cells-feedback")
+    assert (dataset.images, rows["a/0.png"][0]) == (8, "b")
+    assert manifest(store, "cells")["a/0.png"][0] == "a"  # the base stays
+
+
+def test_a_damaged_file_is_never_shown(pools: Pools, digests: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pools" / digests[0].removeprefix("sha256:")).write_bytes(b"other")
+
+    with pytest.raises(Unavailable, match="send the image again"):
+        pools.read("cells", digests[0])
+
+
+def test_deleting_a_pool_removes_its_files_unless_another_pool_has_them(
+    pools: Pools, digests: list[str], tmp_path: Path, images: Images
+) -> None:
+    shared = next(iter(images(a=8).values()))
+    pools.add("other", shared, "ben")
+    pools.label("cells", {digests[0]: "cat"}, "ann")
+
+    pools.delete("cells")
+
+    assert len(list((tmp_path / "pools").iterdir())) == 1
+    assert pools.labels("cells") == []
+    with pytest.raises(NotFound, match="/datasets/cells/unlabelled"):
+        pools.images("cells")
