@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from lensmount_client._api import explain, masks, predict, server
+from lensmount_client._api import explain, labelling, masks, predict, server
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
@@ -28,7 +28,9 @@ from lensmount_client._resources.datasets import AsyncDatasets
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import AsyncJobs
 from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._resources.pools import AsyncPools
 from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
 from lensmount_client._types.results import Health, Integrity, Prediction
@@ -72,6 +74,7 @@ class AsyncClient:
         self.adapters = AsyncAdapters(self._call)
         self.datasets = AsyncDatasets(self._call)
         self.jobs = AsyncJobs(self._call, self._follow)
+        self.pools = AsyncPools(self._call)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -138,6 +141,13 @@ class AsyncClient:
         content = await asyncio.to_thread(image_bytes, image)
         question = Question(adapter, label, method, self._settings.prediction_timeout_s)
         return await self._call(explain.explanation_png(content, question))
+
+    async def feedback(
+        self, image: ImageInput, adapter: str, label: str, *, who: str, request_id: str | None = None
+    ) -> Feedback:
+        """See `Client.feedback`."""
+        content = await asyncio.to_thread(image_bytes, image)
+        return await self._call(labelling.feedback(content, adapter, label, who, request_id))
 
     def predict_many(
         self,

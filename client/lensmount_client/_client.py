@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, overload
 
 import httpx
 
-from lensmount_client._api import explain, masks, predict, server
+from lensmount_client._api import explain, labelling, masks, predict, server
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
@@ -28,7 +28,9 @@ from lensmount_client._resources.datasets import Datasets
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import Jobs
 from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._resources.pools import Pools
 from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
 from lensmount_client._types.results import Health, Integrity, Prediction
@@ -72,6 +74,7 @@ class Client:
         self.adapters = Adapters(self._call)
         self.datasets = Datasets(self._call)
         self.jobs = Jobs(self._call, self._follow)
+        self.pools = Pools(self._call)
 
     def __enter__(self) -> Client:
         return self
@@ -136,6 +139,17 @@ class Client:
         """A PNG of the image with what `explain` finds over it, drawn by the server."""
         question = Question(adapter, label, method, self._settings.prediction_timeout_s)
         return self._call(explain.explanation_png(image_bytes(image), question))
+
+    def feedback(
+        self, image: ImageInput, adapter: str, label: str, *, who: str, request_id: str | None = None
+    ) -> Feedback:
+        """Tell the server the right label of an image that `adapter` has answered wrongly.
+
+        The server keeps the image in the pool ADAPTER-feedback. `request_id` is that of the answer. Raises FeedbackOff
+        unless the server's operator allows it.
+        """
+        content = image_bytes(image)
+        return self._call(labelling.feedback(content, adapter, label, who, request_id))
 
     def predict_many(
         self,

@@ -21,7 +21,9 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_resources.job": "AsyncJob Job",
     "_resources.jobs": "AsyncJobs Jobs",
     "_resources.many": "Outcome",
-    "_types.datasets": "Dataset DatasetReport DatasetWarning",
+    "_resources.pools": "AsyncPools Pools",
+    "_types.datasets": "Dataset DatasetReport DatasetWarning Feedback LabelInfo NextImage NextImages Published "
+    "UnlabelledImage",
     "_types.inputs": "ImageInput",
     "_types.job_options": "JobOptions",
     "_types.jobs": "DatasetId Gate JobEnd JobEpoch JobError JobEvent JobFile JobInfo JobLog JobProgress JobResult "

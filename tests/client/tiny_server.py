@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.client.tiny_pools import TinyPools
 from tests.client.tiny_training import HangUp, TinyTraining
 from tests.client.wire import FINGERPRINT, MANIFEST, digest_of, problem, stored_zip
 
@@ -32,6 +33,7 @@ class TinyServer:
         self.images: list[bytes] = []
         self.gate: Callable[[bytes], object] = lambda image: None
         self.training = TinyTraining()
+        self.pools = TinyPools()
 
     def answer(self, method: str, target: str, body: bytes, headers: Any) -> tuple[int, Any, dict[str, str]]:
         """Status, document or bytes, further headers."""
@@ -42,6 +44,10 @@ class TinyServer:
                 return self.predict(query, body)
             case "POST", ["explain"]:
                 return self.explained(query, body)
+            case "POST", ["feedback"]:
+                return self.pools.corrected(query, body)
+            case _, ["datasets", name, ("unlabelled" | "next" | "labels" | "versions") as part, *_]:
+                return self.pools.answer(method, name, part, query, body)
             case "GET", ["adapters"]:
                 return 200, {"adapters": [self.info(name) for name in self.files]}, {}
             case "PUT", ["adapters", name]:

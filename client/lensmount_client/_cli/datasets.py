@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lensmount_client._cli import pools
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.terminal import (
     age,
@@ -27,6 +28,8 @@ from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.reviews import DatasetReview
 
 app = typer.Typer(no_args_is_help=True)
+for name, command in pools.COMMANDS.items():
+    app.command(name)(command)
 
 SHOWN_EXAMPLES = 3
 SHOWN_ROWS = 20  # of a table; --json has up to 200

@@ -35,6 +35,7 @@ class LazyEntry:
 CLIENT_COMMANDS = {
     "predict": LazyEntry("lensmount_client._cli.predict", "predict", "Label images."),
     "explain": LazyEntry("lensmount_client._cli.explain", "explain", "Colour what speaks for a label in an image."),
+    "feedback": LazyEntry("lensmount_client._cli.pools", "feedback", "Tell the server the right label of an image."),
     "bench": LazyEntry("lensmount_client._cli.bench", "bench", "Load-test a running server."),
     "adapters": LazyEntry("lensmount_client._cli.adapters", "app", "List, upload, download and inspect adapters."),
     "datasets": LazyEntry(

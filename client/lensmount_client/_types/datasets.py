@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from lensmount_client._types.results import AdapterId, Score
+
 
 @dataclass(frozen=True)
 class DatasetWarning:
@@ -54,3 +56,71 @@ class Dataset:
     def reference(self) -> str:
         """`name@version`, as `jobs.submit` takes it."""
         return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class UnlabelledImage:
+    """An image that waits for a label. `digest` names it."""
+
+    digest: str
+    size_bytes: int
+    added_at: float  # seconds since 1970
+    added_by: str
+    group: str | None
+
+
+@dataclass(frozen=True)
+class NextImage:
+    """An image to label, and the adapter's scores for it, best first."""
+
+    digest: str
+    predictions: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class NextImages:
+    """The images that one person labels next. `state` is "scoring" while the adapter still computes the pool."""
+
+    name: str
+    adapter: AdapterId
+    strategy: str
+    state: str
+    done: int
+    total: int  # images without a label that nobody holds
+    unfamiliar: int  # images left out because they are unlike those of the adapter
+    lease_s: float
+    items: tuple[NextImage, ...]
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """One person's label for one image."""
+
+    number: int
+    digest: str
+    label: str
+    who: str
+    at: float  # seconds since 1970
+    adapter: str | None  # whose answer it corrects
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version made of labelled images. People disagree about the `disputed` ones, which are not in it."""
+
+    dataset: Dataset
+    labelled: int
+    disputed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """A corrected answer, as the server keeps it in the pool `dataset`."""
+
+    dataset: str
+    digest: str
+    label: str
+    who: str
+    adapter: AdapterId
+    request_id: str

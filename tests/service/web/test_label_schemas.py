@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
+
 import pytest
 from pydantic import ValidationError
 
+import lensmount_client
+from lensmount_adapters.active.strategies import STRATEGIES
+from lensmount_client._api import labelling
+from lensmount_service.routes.next_images import StrategyName
+from lensmount_service.web import label_schemas
 from lensmount_service.web.label_schemas import GivenLabels
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -25,3 +33,14 @@ def test_another_name_is_refused(who: str) -> None:
 def test_labels_need_digests_and_text(labels: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         GivenLabels.model_validate({"who": "ann", "labels": labels})
+
+
+@pytest.mark.parametrize("name", ["UnlabelledImage", "NextImage", "NextImages", "LabelInfo", "Feedback"])
+def test_a_document_has_the_same_fields_in_the_client(name: str) -> None:
+    client = {field.name for field in dataclasses.fields(getattr(lensmount_client, name))}
+
+    assert client == set(getattr(label_schemas, name).model_fields)
+
+
+def test_client_server_and_library_know_the_same_strategies() -> None:
+    assert set(labelling.STRATEGIES) == set(STRATEGIES) == set(typing.get_args(StrategyName))
