@@ -143,7 +143,7 @@ class Client:
     def feedback(
         self, image: ImageInput, adapter: str, label: str, *, who: str, request_id: str | None = None
     ) -> Feedback:
-        """Tell the server the right label of an image that `adapter` has answered wrongly.
+        """Tell the server the right label of an image for which `adapter` gave a wrong one.
 
         The server keeps the image in the pool ADAPTER-feedback. `request_id` is that of the answer. Raises FeedbackOff
         unless the server's operator allows it.

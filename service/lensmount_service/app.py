@@ -17,7 +17,7 @@ from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.review.queue import ReviewQueue
-from lensmount_service.routes import adapters, datasets, feedback, health, imports, jobs, labels, reviews
+from lensmount_service.routes import adapters, datasets, feedback, health, imports, jobs, labels, labelstudio, reviews
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
@@ -73,7 +73,7 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
     app.include_router(predict_router(context))
     app.include_router(explain_router(context))
     app.include_router(next_router(context))
-    for routes in (adapters, imports, datasets, reviews, labels, feedback, jobs, health):
+    for routes in (adapters, imports, datasets, reviews, labels, feedback, labelstudio, jobs, health):
         app.include_router(routes.router)
     app.include_router(docs_router())
     app.include_router(page_router())

@@ -27,7 +27,7 @@ AdapterName = Annotated[
 
 @with_options
 def feedback(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image that was answered wrongly.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image whose answer was wrong.")],
     adapter: AdapterName,
     label: Annotated[str, typer.Option(metavar="LABEL", help="The right label: one of the adapter's.")],
     request_id: Annotated[

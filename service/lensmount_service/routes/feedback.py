@@ -10,10 +10,11 @@ from fastapi import APIRouter, Query, Request
 
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.errors import Forbidden, RequestInvalid
-from lensmount_service.routes.context import Context
+from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.labels import read_images
 from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references, require_name
+from lensmount_service.store.registry import Version
 from lensmount_service.web.label_schemas import Feedback, Who
 from lensmount_service.web.openapi import PROBLEMS, image_body
 from lensmount_service.web.schemas import AdapterRef
@@ -40,20 +41,11 @@ async def give_feedback(
     The server keeps images only with LENSMOUNT_FEEDBACK=on, and never those of predictions. So a `request_id` alone is
     refused: it is recorded next to the image. `POST /datasets/NAME-feedback/versions` makes a version to train on.
     """
-    if context.settings.feedback == "off":
-        raise Forbidden(
-            "this server keeps no feedback. Fix: ask its operator to set LENSMOUNT_FEEDBACK=on", code="feedback_off"
-        )
+    check_allowed(context)
     (reference,) = parse_references(adapter, 1)
     snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
     version = snapshot.version
-    name = require_name(f"{version.name}{SUFFIX}", "dataset name")
-    if label not in version.manifest.labels:
-        meant = did_you_mean(label, version.manifest.labels)
-        raise RequestInvalid(
-            f"found the label {label[:80]!r}, expected one of {', '.join(version.manifest.labels[:10])}.{meant} "
-            f"Fix: choose one of them; POST /datasets/{name}/labels takes labels that the adapter lacks"
-        )
+    name = pool_of(version, label)
     parts = await read_images(context, request)
     if len(parts) != 1:
         raise RequestInvalid(
@@ -77,3 +69,23 @@ async def give_feedback(
         adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
         request_id=request.state.request_id,
     )
+
+
+def check_allowed(context: AppContext) -> None:
+    if context.settings.feedback == "off":
+        raise Forbidden(
+            "this server keeps no feedback. Fix: ask its operator to set LENSMOUNT_FEEDBACK=on", code="feedback_off"
+        )
+
+
+def pool_of(version: Version, label: str) -> str:
+    """The name of the adapter's pool. Raises RequestInvalid if the adapter lacks the label."""
+    name = require_name(f"{version.name}{SUFFIX}", "dataset name")
+    labels = version.manifest.labels
+    if label not in labels:
+        meant = did_you_mean(label, labels)
+        raise RequestInvalid(
+            f"found the label {label[:80]!r}, expected one of {', '.join(labels[:10])}.{meant} "
+            f"Fix: choose one of them; POST /datasets/{name}/labels takes labels that the adapter lacks"
+        )
+    return name

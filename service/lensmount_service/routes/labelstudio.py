@@ -1,0 +1,104 @@
+"""/integrations/labelstudio/{adapter}: an adapter as an ML backend of Label Studio, which adds /predict and others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ValidationError
+
+from lensmount_adapters.adapter.manifest import SegmentationHead
+from lensmount_adapters.inputs.images import ImageLimits
+from lensmount_adapters.inputs.prepare import InputLimits, prepare
+from lensmount_service.errors import RequestInvalid
+from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.feedback import check_allowed, pool_of
+from lensmount_service.store.catalog import Snapshot
+from lensmount_service.store.pool_rows import PoolImage
+from lensmount_service.store.pools import Answered
+from lensmount_service.store.references import parse_references
+from lensmount_service.web.bodies import read_raw
+from lensmount_service.web.labelstudio import Control, Event, PredictRequest, Task, control_of, image_of, prediction
+from lensmount_service.web.openapi import PROBLEMS
+
+Form = TypeVar("Form", bound=BaseModel)
+
+router = APIRouter(prefix="/integrations/labelstudio", tags=["labelling"], responses=PROBLEMS)
+
+
+@router.get("/{adapter}/health", summary="Label Studio: whether the adapter can answer")
+async def health(context: Context, adapter: str) -> dict[str, Any]:
+    await _resolve(context, adapter)
+    return {"status": "UP", "model_class": "Lensmount"}
+
+
+@router.post("/{adapter}/setup", summary="Label Studio: connect a project")
+async def setup(context: Context, adapter: str) -> dict[str, Any]:
+    """The version is the adapter's digest, so that Label Studio keeps predictions of different files apart."""
+    return {"model_version": (await _resolve(context, adapter)).version.digest}
+
+
+@router.post("/{adapter}/predict", summary="Label Studio: predictions for tasks")
+async def predict(context: Context, adapter: str, request: Request) -> dict[str, Any]:
+    """Images of tasks must be `data:` URLs: the server sends no request to any host that a task names."""
+    asked = _read(PredictRequest, await read_raw(request, context.settings.max_request_bytes))
+    snapshot = await _resolve(context, adapter)
+    control = control_of(asked.label_config)
+    results = [await _predicted(context, snapshot, control, task) for task in asked.tasks]
+    return {"results": results, "model_version": snapshot.version.digest}
+
+
+@router.post("/{adapter}/webhook", status_code=201, summary="Label Studio: an annotation becomes feedback")
+async def webhook(context: Context, adapter: str, request: Request) -> dict[str, Any]:
+    """A created or updated annotation is kept in the pool NAME-feedback, as `POST /feedback` does. Nothing is trained:
+    `POST /datasets/NAME-feedback/versions` and `POST /jobs` do so when someone asks.
+    """
+    event = _read(Event, await read_raw(request, context.settings.max_request_bytes))
+    snapshot = await _resolve(context, adapter)
+    if event.action not in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"):
+        return {"status": "ignored"}
+    check_allowed(context)
+    control = control_of(event.project.label_config)
+    label = event.choice(control)
+    name = pool_of(snapshot.version, label)
+    answered = Answered(f"{snapshot.version.name}@{snapshot.version.version} {snapshot.version.digest}")
+
+    def keep() -> PoolImage:
+        data = image_of(event.task, control.image_key)
+        return context.training.pools.correct(name, data, label, event.who, answered)
+
+    kept = await context.thumbnails.run(keep)
+    return {"status": "ok", "dataset": name, "digest": kept.digest}
+
+
+async def _predicted(context: AppContext, snapshot: Snapshot, control: Control, task: Task) -> dict[str, Any]:
+    """One task at a time, so that a project of 1,000 tasks leaves room for other requests."""
+    settings, rule = context.settings, snapshot.adapter.manifest.preprocessing
+    limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
+    decoded = context.decoders.submit(lambda: prepare(image_of(task, control.image_key), {rule}, limits))
+    prepared = await asyncio.wrap_future(decoded)
+    answer = await asyncio.wrap_future(context.engine.submit(snapshot.adapter, prepared.inputs[rule]))
+    return prediction(control, snapshot.version.manifest.labels, answer.scores.tolist(), snapshot.version.digest)
+
+
+async def _resolve(context: AppContext, adapter: str) -> Snapshot:
+    (reference,) = parse_references(adapter, 1)
+    snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
+    if isinstance(snapshot.adapter.manifest.head, SegmentationHead):
+        raise RequestInvalid(
+            f"found {snapshot.version.name}, which gives masks, expected an adapter that gives labels. "
+            "Fix: choose another adapter"
+        )
+    if not context.engine.runner.ready(snapshot.adapter):
+        await asyncio.to_thread(context.engine.runner.prepare, snapshot.adapter)
+    return snapshot
+
+
+def _read(form: type[Form], body: bytes) -> Form:
+    try:
+        return form.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
+        raise RequestInvalid(f"{where}: {first['msg']}. Fix: send the JSON that Label Studio sends") from error
