@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Response
 from lensmount_adapters.active.strategies import Pool, choose
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.rules import VolumePreprocessing
-from lensmount_service.errors import RequestInvalid
+from lensmount_service.errors import RequestInvalid, Unavailable
 from lensmount_service.routes.context import AppContext
 from lensmount_service.routes.pool_scores import PoolScores, Scored
 from lensmount_service.store.catalog import Snapshot
@@ -144,7 +144,14 @@ def _chosen(
             f"strategy: found {strategy}, which compares features, and an adapter whose features this server cannot "
             "give. Fix: strategy=margin"
         )
-    return [digests[index] for index in choose(strategy, pool, n, seed)]
+    try:
+        return [digests[index] for index in choose(strategy, pool, n, seed)]
+    except ModuleNotFoundError as error:  # clusters need scikit-learn
+        raise Unavailable(
+            f"strategy: {strategy} needs the package {error.name} on the server. "
+            'Fix: pip install "lensmount[train]" there, or strategy=margin',
+            code="store_unavailable",
+        ) from error
 
 
 def _features(images: Sequence[Scored]) -> np.ndarray:

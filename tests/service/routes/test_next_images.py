@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,6 +101,19 @@ def test_a_pool_that_is_not_there_and_a_wrong_question_are_refused(api: TestClie
     assert ask("ann", strategy="best")["code"] == "invalid_request"
     assert ask("ann", n=0)["code"] == "invalid_request"
     assert ask("")["code"] == "invalid_request"
+
+
+def test_without_scikit_learn_the_way_that_is_named_works(
+    pool: dict[str, bytes], ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sklearn", "sklearn.cluster", "sklearn.utils.extmath"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    refused = ask("ann", n=3)
+    assert refused["code"] == "store_unavailable"
+    assert "or strategy=margin" in refused["detail"]
+
+    assert len(digests_of(ask("ann", n=3, strategy="margin"))) == 3
 
 
 def test_images_unlike_those_of_the_adapter_are_left_out(
