@@ -32,7 +32,7 @@ from lensmount_client._version import __version__
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unavailable
-from lensmount_service.gc import collect
+from lensmount_service.gc import DEFAULT_AGE_S, collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable, jobs_using
@@ -95,7 +95,9 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
-        training = Training(datasets, jobs, files, publisher, WorkerTable(database), open_pools(settings, database))
+        pools = open_pools(settings, database)
+        pools.remove_orphans(DEFAULT_AGE_S)
+        training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
         try:
             yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
         finally:

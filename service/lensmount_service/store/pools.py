@@ -38,7 +38,7 @@ from lensmount_service.store.pool_rows import (
     lease_table,
 )
 from lensmount_service.store.references import require_name
-from lensmount_service.store.uploads import storage
+from lensmount_service.store.uploads import old_files, storage
 
 log = structlog.get_logger(__name__)
 
@@ -222,6 +222,16 @@ class Pools:
             for digest in gone - kept:
                 self._path(digest).unlink(missing_ok=True)
         log.info("pool deleted", dataset=name, images=len(gone))
+
+    def remove_orphans(self, older_than_s: float) -> int:
+        """Remove files without a row, as a crash between file and commit leaves them. Returns how many."""
+        with self._database.write() as connection, storage("the pools"):
+            known = set(connection.execute(sa.select(_images.digest).distinct()).scalars())
+            old = old_files(self._folder, older_than_s) if self._folder.is_dir() else []
+            gone = [path for path in old if f"sha256:{path.name}" not in known]
+            for path in gone:
+                path.unlink(missing_ok=True)
+        return len(gone)
 
     def _listed(self, name: str, images: Mapping[str, PoolImage], agreed: Decided, base: Listed | None) -> Listed:
         files = {} if base is None else {file.path: file for file in base.files}

@@ -217,3 +217,11 @@ def test_deleting_a_pool_removes_its_files_unless_another_pool_has_them(
     assert pools.labels("cells") == []
     with pytest.raises(NotFound, match="/datasets/cells/unlabelled"):
         pools.images("cells")
+
+
+def test_a_file_without_a_row_is_removed_and_no_other(pools: Pools, digests: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pools" / ("0" * 64)).write_bytes(b"left by a crash")
+
+    assert pools.remove_orphans(3600) == 0  # it may belong to a write in progress
+    assert pools.remove_orphans(0) == 1
+    assert [pools.read("cells", digest) for digest in digests]
