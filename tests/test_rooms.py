@@ -20,7 +20,8 @@ GROUND = {
 MAY_IMPORT = {
     "lensmount_adapters": {
         "cli": (
-            "recipe training export options report compose extract foreign changes quality adapter data backbone inputs"
+            "recipe training export options report compose extract foreign changes quality trust adapter data backbone "
+            "inputs"
         ),
         "explain": "graph adapter backbone inputs",
         "recipe": "training report metrics adapter backbone",

@@ -182,7 +182,7 @@ def _carry_out_one(
     _require_complete(result.interrupted)
     texts = CardTexts(title=recipe.title, origin=images.origin, command=f"`lensmount recipe {recipe.name}`")
     folder = config.out.with_name(f"{config.out.stem}-report")
-    is_adapter = run.modules is None  # the others are whole networks, which no adapter's method explains
+    is_adapter = run.modules is None  # otherwise a network was trained as a whole, and no method explains it
     context = context_of(result, backbone) if is_adapter else ReportContext(notes=result.notes)
     write_run_report(
         folder, result.manifest, result.digest, result.size_bytes, result.scored, result.folder.read,

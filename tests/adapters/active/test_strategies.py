@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import entropy as scipy_entropy  # type: ignore[import-untyped]  # scipy has no types
+from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import pairwise_distances
 
 from lensmount_adapters.active.strategies import FIRST_LABELS, STRATEGIES, Pool, choose
