@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
+from torch import Tensor
 
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.backbone_of import backbone_of
@@ -73,8 +74,7 @@ def evaluate(
     `split`: a part of the split that the training recorded, which is reproduced and checked against the recorded
     digest; or "all". `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `weights` None uses the
     weights named in the training record. `on_progress(done, total)` is called after every
-    batch.
-    `wishes` go into the report.
+    batch. `wishes` go into the report.
     Raises AdapterError (the file is refused), DatasetError (the data do not match), BackboneError.
     """
     raw = adapter.read_bytes()
@@ -86,21 +86,13 @@ def evaluate(
         backbone = backbone_of(manifest, weights, device)
     admitted = admit(raw, backbone)
     logits = served_logits(admitted, backbone, folder, samples, on_progress)
-    scores = probabilities(manifest.head, logits)
-    truth = torch.tensor([sample.label for sample in samples])
-    scored = ScoredPart(
-        tuple(s.path for s in samples),
-        truth,
-        scores,
-        measure(truth, scores, manifest.labels),
-        assessed=assess(manifest.trust, manifest.labels, truth.numpy(), scores.double().numpy()),
-    )
+    scored = _scored(manifest, samples, logits)
     metrics_json = {
         "adapter": {"name": manifest.name, "digest": admitted.digest},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "data": {"name": data.resolve().name, "split": split, "digest": digest_of_samples(samples)},
         "metrics": scored.metrics.to_json(),
-        "calibration": calibration(truth, scores).to_json(),
+        "calibration": calibration(scored.truth, scored.scores).to_json(),
         "trust": scored.assessed,
     }
     groups, before = tuple(sample.group for sample in samples), None
@@ -118,15 +110,19 @@ def evaluate(
     written: list[Path] = []
     if out is not None:
         written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read, context)
-    return Evaluation(
-        scored.paths,
+    fields = scored.paths, scored.truth, scored.scores, scored.metrics
+    return Evaluation(*fields, metrics_json, tuple(written), assessed=scored.assessed, groups=groups)
+
+
+def _scored(manifest: Manifest, samples: Sequence[Sample], logits: Tensor) -> ScoredPart:
+    scores = probabilities(manifest.head, logits)
+    truth = torch.tensor([sample.label for sample in samples])
+    return ScoredPart(
+        tuple(sample.path for sample in samples),
         truth,
         scores,
-        scored.metrics,
-        metrics_json,
-        tuple(written),
-        assessed=scored.assessed,
-        groups=groups,
+        measure(truth, scores, manifest.labels),
+        assessed=assess(manifest.trust, manifest.labels, truth.numpy(), scores.double().numpy()),
     )
 
 

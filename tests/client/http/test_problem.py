@@ -15,7 +15,7 @@ from lensmount_client._http.problem import error_of
 CONTRACT = {
     400: "bad_request multipart_malformed multipart_truncated",
     401: "unauthorized",
-    403: "origin_not_allowed",
+    403: "origin_not_allowed feedback_off image_not_kept",
     404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
