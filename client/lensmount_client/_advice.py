@@ -5,21 +5,27 @@ from __future__ import annotations
 import re
 
 CALLS = {  # a route as the server writes it in its messages, and the call of the SDK that does the same
+    "DELETE /datasets/{name}/unlabelled": "`client.pools.delete(NAME)`",
     "GET /adapters": "`client.adapters.list()`",
     "GET /datasets": "`client.datasets.list()`",
     "GET /jobs": "`client.jobs.list()`",
     "GET /jobs/{id}/files": "`job.files()`",
     "GET /limits": "`client.limits()`",
+    "POST /datasets/{name}/labels": "`client.pools.label(NAME, LABELS, WHO)`",
+    "POST /datasets/{name}/next": "`client.pools.next(NAME, ADAPTER)`",
     "POST /jobs/{id}/retry": "`job.retry()`",
     "POST /predict": "`client.segment(IMAGE, ADAPTER)`",
     "PUT /adapters/{name}/aliases/{alias}": "`client.adapters.alias(NAME, ALIAS, VERSION)`",
 }
 COMMANDS = {  # the same for the command line
+    "DELETE /datasets/{name}/unlabelled": "`client.pools.delete(NAME)` of the SDK",  # no command deletes a pool
     "GET /adapters": "`lensmount adapters list`",
     "GET /datasets": "`lensmount datasets list`",
     "GET /jobs": "`lensmount jobs list`",
     "GET /jobs/{id}/files": "`lensmount jobs show ID`",
     "GET /limits": "/limits at the server's address",  # no command shows the limits
+    "POST /datasets/{name}/labels": "`lensmount datasets label NAME`",
+    "POST /datasets/{name}/next": "`lensmount datasets next NAME`",
     "POST /jobs/{id}/retry": "`lensmount jobs retry ID`",
     "POST /predict": "`lensmount predict`",
     "PUT /adapters/{name}/aliases/{alias}": "`lensmount adapters alias NAME ALIAS`",

@@ -24,7 +24,10 @@ def every_route(app: FastAPI) -> Iterator[tuple[str, str]]:
         for method in methods:
             yield (
                 method.upper(),
-                path.format(name="cells", version=1, alias="prod", digest=f"sha256:{'0' * 64}", job_id="0" * 32),
+                path.format(
+                    **{"name": "cells", "adapter": "cells", "version": 1, "alias": "prod"},
+                    **{"digest": f"sha256:{'0' * 64}", "job_id": "0" * 32},
+                ),
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +68,10 @@ def pair(before: ScoredPart, after: ScoredPart, labels: Sequence[str]) -> Paired
 def mcnemar(gained: int, lost: int) -> float:
     """The two-sided exact p-value: twice the probability of at most min(gained, lost) heads in that many tosses."""
     tosses = gained + lost
-    fewer = sum(math.comb(tosses, heads) for heads in range(min(gained, lost) + 1))
+    ways = fewer = 1  # to get no head; each step makes the next binomial coefficient of the one before
+    for heads in range(1, min(gained, lost) + 1):
+        ways = ways * (tosses - heads + 1) // heads
+        fewer += ways
     return min(1.0, 2 * fewer / (1 << tosses))  # integers of any size, divided exactly
 
 

@@ -86,6 +86,6 @@ def pool_of(version: Version, label: str) -> str:
         meant = did_you_mean(label, labels)
         raise RequestInvalid(
             f"found the label {label[:80]!r}, expected one of {', '.join(labels[:10])}.{meant} "
-            f"Fix: choose one of them; POST /datasets/{name}/labels takes labels that the adapter lacks"
+            "Fix: choose one of them; POST /datasets/{name}/labels takes labels that the adapter lacks"
         )
     return name

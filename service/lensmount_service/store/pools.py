@@ -191,7 +191,7 @@ class Pools:
             if unknown := [digest for digest in labels if digest not in known]:
                 raise NotFound(
                     f"found {len(unknown)} image(s) that the pool of {name!r} lacks, such as {unknown[0][:80]!r}. "
-                    f"Fix: take the digests from POST /datasets/{name}/next",
+                    "Fix: take the digests from POST /datasets/{name}/next",
                     code="file_not_found",
                 )
             return self._insert_labels(connection, name, labels, who, Answered())
@@ -298,7 +298,7 @@ class Pools:
             raise StorageFull(
                 f"found {images} images and {size} bytes in the pools, expected at most {self._limits.max_images} and "
                 f"{self._limits.max_bytes}. Fix: delete a pool that is no longer needed: DELETE "
-                "/datasets/NAME/unlabelled"
+                "/datasets/{name}/unlabelled"
             )
 
     def _bytes(self, digest: str) -> bytes:
@@ -358,7 +358,7 @@ def _paths_by_digest(base: Listed) -> dict[str, str]:
 
 def _no_image(name: str) -> NotFound:
     return NotFound(
-        f"found no such image in the pool of {name[:80]!r}. Fix: take the digest from POST /datasets/NAME/next",
+        f"found no such image in the pool of {name[:80]!r}. Fix: take the digest from POST /datasets/{{name}}/next",
         code="file_not_found",
     )
 

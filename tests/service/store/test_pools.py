@@ -59,7 +59,7 @@ def test_a_full_pool_refuses_and_says_how_to_make_room(database: Database, tmp_p
     pools.add("cells", one, "ann")
     pools.add("other", two, "ann")
 
-    with pytest.raises(StorageFull, match="DELETE /datasets/NAME/unlabelled"):
+    with pytest.raises(StorageFull, match="DELETE /datasets/{name}/unlabelled"):
         pools.add("cells", three, "ann")
     pools.delete("other")
 
