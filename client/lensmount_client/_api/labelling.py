@@ -32,7 +32,7 @@ MOST_LABELS = 1000  # in one request
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asks for: `Wanted("malaria", "ann", 10)`."""
+    """What a person asks for: `Wanted("malaria", "reader1", 10)`."""
 
     adapter: str
     who: str

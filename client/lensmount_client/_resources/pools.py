@@ -13,7 +13,7 @@ from lensmount_client._types.inputs import ImageInput
 
 
 class Pools:
-    """`client.pools.next("cells", "malaria", who="ann").items[0].digest`. A pool has the name of its dataset."""
+    """`client.pools.next("cells", "malaria", who="reader1").items[0].digest`. A pool has the name of its dataset."""
 
     def __init__(self, send: SendCall) -> None:
         self._send = send
@@ -60,7 +60,7 @@ class Pools:
 
 
 class AsyncPools:
-    """Like `Pools`, for AsyncClient: `(await client.pools.next("cells", "malaria", who="ann")).items`."""
+    """Like `Pools`, for AsyncClient: `(await client.pools.next("cells", "malaria", who="reader1")).items`."""
 
     def __init__(self, send: AsyncSendCall) -> None:
         self._send = send

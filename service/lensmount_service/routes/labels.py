@@ -182,7 +182,7 @@ def _given(body: bytes) -> GivenLabels:
         where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
         raise RequestInvalid(
             f"{where}: {first['msg']}. Fix: send JSON such as "
-            '{"who": "ann", "labels": {"sha256:...": "Parasitized"}}'
+            '{"who": "reader1", "labels": {"sha256:...": "Parasitized"}}'
         ) from error
 
 

@@ -79,7 +79,7 @@ class Asked:
 
 
 class Chooser:
-    """`await Chooser(context).choose("cells", Asked("malaria", "ann", 10, "margin", 900.0))`."""
+    """`await Chooser(context).choose("cells", Asked("malaria", "reader1", 10, "margin", 900.0))`."""
 
     def __init__(self, context: AppContext) -> None:
         self._context = context

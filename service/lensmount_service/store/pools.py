@@ -74,7 +74,7 @@ class Answered:
 
 
 class Pools:
-    """`pools.add("cells", data, "ann")`, `pools.lease("cells", digests, "ann", 600)`, `pools.label(...)`; any thread.
+    """`pools.add("cells", data, "reader1")`, `pools.lease("cells", digests, "reader1", 600)`, ...; any thread.
 
     Several processes may share the database and the folder.
     """

@@ -13,7 +13,9 @@ _IMAGE = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c4
 _WHO = r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]{0,63}$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 
-Who = Annotated[str, Query(pattern=_WHO, description="The person's name, as the labels will show it", examples=["ann"])]
+Who = Annotated[
+    str, Query(pattern=_WHO, description="The person's name, as the labels will show it", examples=["reader1"])
+]
 
 
 class UnlabelledImage(BaseModel):
@@ -22,7 +24,7 @@ class UnlabelledImage(BaseModel):
     digest: str = Field(examples=[_IMAGE])
     size_bytes: int
     added_at: float = Field(description="Seconds since 1970")
-    added_by: str = Field(examples=["ann"])
+    added_by: str = Field(examples=["reader1"])
     group: str | None = Field(description="Patient, slide or source")
 
 
@@ -61,7 +63,7 @@ class GivenLabels(BaseModel):
     """The body of POST /datasets/{name}/labels: who says which label about which image."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    who: Annotated[str, StringConstraints(pattern=_WHO)] = Field(examples=["ann"])
+    who: Annotated[str, StringConstraints(pattern=_WHO)] = Field(examples=["reader1"])
     labels: dict[Annotated[str, StringConstraints(pattern=DIGEST)], str] = Field(
         min_length=1, max_length=1000, examples=[{_IMAGE: "Parasitized"}]
     )
@@ -73,7 +75,7 @@ class LabelInfo(BaseModel):
     number: int
     digest: str = Field(examples=[_IMAGE])
     label: str = Field(examples=["Parasitized"])
-    who: str = Field(examples=["ann"])
+    who: str = Field(examples=["reader1"])
     at: float = Field(description="Seconds since 1970")
     adapter: str | None = Field(description="Whose answer it corrects: NAME@VERSION and its digest")
     request_id: str | None = Field(description="The request that it corrects")
@@ -102,6 +104,6 @@ class Feedback(BaseModel):
     dataset: str = Field(examples=["malaria-feedback"])
     digest: str = Field(examples=[_IMAGE])
     label: str = Field(examples=["Parasitized"])
-    who: str = Field(examples=["ann"])
+    who: str = Field(examples=["reader1"])
     adapter: AdapterRef
     request_id: str

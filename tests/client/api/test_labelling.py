@@ -14,29 +14,29 @@ DIGEST = f"sha256:{'0' * 64}"
 
 
 def test_feedback_sends_the_image_and_the_answer_that_it_corrects() -> None:
-    call = labelling.feedback(b"image", "malaria@2", "Uninfected", "ann", "r-1")
+    call = labelling.feedback(b"image", "malaria@2", "Uninfected", "reader1", "r-1")
 
     assert (call.method, call.path, call.content) == ("POST", "/feedback", b"image")
-    assert call.params == {"adapter": "malaria@2", "label": "Uninfected", "who": "ann", "request_id": "r-1"}
-    assert "request_id" not in labelling.feedback(b"image", "malaria", "Uninfected", "ann", None).params
+    assert call.params == {"adapter": "malaria@2", "label": "Uninfected", "who": "reader1", "request_id": "r-1"}
+    assert "request_id" not in labelling.feedback(b"image", "malaria", "Uninfected", "reader1", None).params
 
 
 def test_labels_are_one_json_document() -> None:
-    call = labelling.add_labels("cells", {DIGEST: "Parasitized"}, "ann")
+    call = labelling.add_labels("cells", {DIGEST: "Parasitized"}, "reader1")
 
-    assert json.loads(call.content or b"") == {"who": "ann", "labels": {DIGEST: "Parasitized"}}
+    assert json.loads(call.content or b"") == {"who": "reader1", "labels": {DIGEST: "Parasitized"}}
     assert call.content_type == "application/json"
 
 
 @pytest.mark.parametrize("count", [0, 1001])
 def test_no_labels_and_too_many_are_not_sent(count: int) -> None:
     with pytest.raises(InvalidInput, match=f"found {count}, expected 1 to 1000"):
-        labelling.add_labels("cells", {str(number): "a" for number in range(count)}, "ann")
+        labelling.add_labels("cells", {str(number): "a" for number in range(count)}, "reader1")
 
 
 def test_a_strategy_that_is_none_is_not_sent() -> None:
     with pytest.raises(InvalidInput, match="expected one of staged, typical"):
-        next(labelling.next_images("cells", Wanted("malaria", "ann", strategy="best")))
+        next(labelling.next_images("cells", Wanted("malaria", "reader1", strategy="best")))
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "../x"])

@@ -24,12 +24,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_person_labels_what_is_proposed_and_publishes_it(server: Any, lensmount: Any, folder: Path) -> None:
-    code, out, err = lensmount("datasets", "unlabelled", "cells", str(folder), "--who", "ann", "--group", "slide 1")
+    code, out, err = lensmount("datasets", "unlabelled", "cells", str(folder), "--who", "reader1", "--group", "slide 1")
     assert (code, err, out.strip()) == (0, "", "2 different images wait for labels in cells")
 
     shown = folder.parent / "shown"
     code, out, _ = lensmount(
-        "datasets", "next", "cells", "-a", "malaria", "--who", "ann", "--out", str(shown), "--json"
+        "datasets", "next", "cells", "-a", "malaria", "--who", "reader1", "--out", str(shown), "--json"
     )
     found = json.loads(out)
     assert [path.name for path in sorted(shown.iterdir())] == sorted(
@@ -37,7 +37,7 @@ def test_a_person_labels_what_is_proposed_and_publishes_it(server: Any, lensmoun
     )
 
     pairs = [f"{item['digest']}=a=b" for item in found["items"]]  # a label may have the sign
-    code, out, _ = lensmount("datasets", "label", "cells", *pairs, "--who", "ann")
+    code, out, _ = lensmount("datasets", "label", "cells", *pairs, "--who", "reader1")
     assert (code, out.strip()) == (0, "2 labels kept in cells")
     assert {label["label"] for label in server.pools.labels} == {"a=b"}
 
@@ -66,7 +66,7 @@ def test_a_label_without_a_digest_is_refused(lensmount: Any) -> None:
 
 def test_feedback_is_kept_or_refused_as_the_operator_says(server: Any, lensmount: Any, folder: Path) -> None:
     image = str(folder / "a.png")
-    code, out, _ = lensmount("feedback", image, "-a", "malaria", "--label", "Uninfected", "--who", "ann")
+    code, out, _ = lensmount("feedback", image, "-a", "malaria", "--label", "Uninfected", "--who", "reader1")
     assert (code, out.strip()) == (0, f"kept {image} as Uninfected in malaria-feedback")
 
     server.pools.feedback_on = False

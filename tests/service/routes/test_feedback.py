@@ -21,7 +21,7 @@ def api(make_parts: MakeParts, make_adapter: MakeAdapter) -> Iterator[TestClient
 
 
 def test_by_default_nothing_is_kept(client: TestClient, make_png: MakePng) -> None:
-    answer = client.post("/feedback?adapter=cells&label=a&who=ann", content=make_png())
+    answer = client.post("/feedback?adapter=cells&label=a&who=reader1", content=make_png())
 
     assert (answer.status_code, answer.json()["code"]) == (403, "feedback_off")
     assert "LENSMOUNT_FEEDBACK=on" in answer.json()["detail"]
@@ -30,20 +30,20 @@ def test_by_default_nothing_is_kept(client: TestClient, make_png: MakePng) -> No
 
 def test_a_correction_is_kept_with_who_and_the_answer_that_it_corrects(api: TestClient, make_png: MakePng) -> None:
     predicted = api.post("/predict?adapter=cells", content=make_png()).json()
-    query = f"adapter=cells@1&label=b&who=ann&request_id={predicted['request_id']}"
+    query = f"adapter=cells@1&label=b&who=reader1&request_id={predicted['request_id']}"
 
     kept = api.post(f"/feedback?{query}", content=make_png())
 
     assert kept.status_code == 201
     assert kept.json()["dataset"] == "cells-feedback"
     (label,) = api.get("/datasets/cells-feedback/labels").json()["labels"]
-    assert (label["label"], label["who"], label["digest"]) == ("b", "ann", kept.json()["digest"])
+    assert (label["label"], label["who"], label["digest"]) == ("b", "reader1", kept.json()["digest"])
     assert label["request_id"] == predicted["request_id"]
     assert label["adapter"] == f"cells@1 {predicted['adapter']['digest']}"
 
 
 def test_a_request_id_alone_is_refused_and_works_once_the_image_is_sent(api: TestClient, make_png: MakePng) -> None:
-    url = f"/feedback?adapter=cells&label=a&who=ann&request_id={'0' * 32}"
+    url = f"/feedback?adapter=cells&label=a&who=reader1&request_id={'0' * 32}"
 
     refused = api.post(url)
     assert (refused.status_code, refused.json()["code"]) == (403, "image_not_kept")
@@ -55,17 +55,17 @@ def test_a_request_id_alone_is_refused_and_works_once_the_image_is_sent(api: Tes
 def test_a_label_that_the_adapter_lacks_is_refused_and_the_way_that_is_named_works(
     api: TestClient, make_png: MakePng
 ) -> None:
-    kept = api.post("/feedback?adapter=cells&label=a&who=ann", content=make_png()).json()
-    refused = api.post("/feedback?adapter=cells&label=c&who=ann", content=make_png())
+    kept = api.post("/feedback?adapter=cells&label=a&who=reader1", content=make_png()).json()
+    refused = api.post("/feedback?adapter=cells&label=c&who=reader1", content=make_png())
     assert "POST /datasets/{name}/labels" in refused.json()["detail"]
 
-    body = {"who": "ann", "labels": {kept["digest"]: "c"}}
+    body = {"who": "reader1", "labels": {kept["digest"]: "c"}}
     assert api.post("/datasets/cells-feedback/labels", json=body).status_code == 201
 
 
 def test_feedback_becomes_a_version_that_a_job_can_train_on(api: TestClient, images: DrawImages) -> None:
     for path, data in images(seed=9, a=8, b=8).items():
-        api.post(f"/feedback?adapter=cells&label={path[0]}&who=ann", content=data)
+        api.post(f"/feedback?adapter=cells&label={path[0]}&who=reader1", content=data)
     version = api.post("/datasets/cells-feedback/versions").json()
     assert version["classes"] == {"a": 8, "b": 8}
 
@@ -78,13 +78,13 @@ def test_feedback_becomes_a_version_that_a_job_can_train_on(api: TestClient, ima
 @pytest.mark.parametrize(
     ("query", "content", "status"),
     [
-        ("adapter=none&label=a&who=ann", b"x", 404),
-        ("adapter=cells&label=a&who=ann", b"no image", 415),
-        ("adapter=cells&label=a&who=ann", b"", 422),
+        ("adapter=none&label=a&who=reader1", b"x", 404),
+        ("adapter=cells&label=a&who=reader1", b"no image", 415),
+        ("adapter=cells&label=a&who=reader1", b"", 422),
         ("adapter=cells&label=a", b"x", 422),
-        ("adapter=cells&who=ann", b"x", 422),
-        ("adapter=cells&label=a&who=ann&request_id=x", b"x", 422),
-        ("adapter=cells,cells@1&label=a&who=ann", b"x", 422),
+        ("adapter=cells&who=reader1", b"x", 422),
+        ("adapter=cells&label=a&who=reader1&request_id=x", b"x", 422),
+        ("adapter=cells,cells@1&label=a&who=reader1", b"x", 422),
     ],
 )
 def test_a_bad_correction_is_refused_and_nothing_is_kept(

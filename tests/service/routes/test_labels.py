@@ -42,7 +42,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def digests(api: TestClient, name: str, images: DrawImages) -> list[str]:
     files = [("file", data) for data in images(seed=len(name), a=8).values()]
-    answer = api.post(f"/datasets/{name}/unlabelled?who=ann&group=slide 1", files=files)
+    answer = api.post(f"/datasets/{name}/unlabelled?who=reader1&group=slide 1", files=files)
     assert answer.status_code == 201
     assert answer.json()["added"] == 8
     return [image["digest"] for image in answer.json()["images"]]
@@ -50,12 +50,12 @@ def digests(api: TestClient, name: str, images: DrawImages) -> list[str]:
 
 def test_one_image_is_sent_as_the_body_and_kept_once(api: TestClient, name: str, images: DrawImages) -> None:
     (data,) = images(a=1).values()
-    first = api.post(f"/datasets/{name}/unlabelled?who=ann", content=data).json()
+    first = api.post(f"/datasets/{name}/unlabelled?who=reader1", content=data).json()
     again = api.post(f"/datasets/{name}/unlabelled?who=ben", content=data).json()
 
     assert (first["added"], again["added"]) == (1, 0)
     assert again["images"] == first["images"]
-    assert first["images"][0]["added_by"] == "ann"
+    assert first["images"][0]["added_by"] == "reader1"
 
 
 def test_an_image_of_a_pool_is_shown_small(api: TestClient, name: str, digests: list[str]) -> None:
@@ -66,19 +66,19 @@ def test_an_image_of_a_pool_is_shown_small(api: TestClient, name: str, digests: 
 
 
 def test_labels_are_listed_with_who_and_when(api: TestClient, name: str, digests: list[str]) -> None:
-    for who, label in (("ann", "cat"), ("ben", "dog")):
+    for who, label in (("reader1", "cat"), ("ben", "dog")):
         answer = api.post(f"/datasets/{name}/labels", json={"who": who, "labels": {digests[0]: label}})
         assert answer.status_code == 201
 
     listed = api.get(f"/datasets/{name}/labels").json()["labels"]
-    assert [(each["who"], each["label"]) for each in listed] == [("ann", "cat"), ("ben", "dog")]
+    assert [(each["who"], each["label"]) for each in listed] == [("reader1", "cat"), ("ben", "dog")]
     later = api.get(f"/datasets/{name}/labels?after={listed[0]['number']}").json()["labels"]
     assert later == listed[1:]
 
 
 def test_labelled_images_become_a_version_with_their_groups(api: TestClient, name: str, digests: list[str]) -> None:
     labels = {digest: "cat" if index % 2 else "dog" for index, digest in enumerate(digests)}
-    api.post(f"/datasets/{name}/labels", json={"who": "ann", "labels": labels})
+    api.post(f"/datasets/{name}/labels", json={"who": "reader1", "labels": labels})
 
     answer = api.post(f"/datasets/{name}/versions")
 
@@ -93,7 +93,7 @@ def test_a_version_can_start_from_another_dataset(
     api: TestClient, name: str, digests: list[str], images: DrawImages, zipped: Zip
 ) -> None:
     api.put(f"/datasets/{name}-base", content=zipped(images(seed=77, cat=4, dog=4)))
-    api.post(f"/datasets/{name}/labels", json={"who": "ann", "labels": {digests[0]: "cat"}})
+    api.post(f"/datasets/{name}/labels", json={"who": "reader1", "labels": {digests[0]: "cat"}})
 
     answer = api.post(f"/datasets/{name}/versions?base={name}-base@1")
 
@@ -103,7 +103,7 @@ def test_a_version_can_start_from_another_dataset(
 
 
 def test_too_few_labels_are_refused_and_change_nothing(api: TestClient, name: str, digests: list[str]) -> None:
-    api.post(f"/datasets/{name}/labels", json={"who": "ann", "labels": {digests[0]: "cat"}})
+    api.post(f"/datasets/{name}/labels", json={"who": "reader1", "labels": {digests[0]: "cat"}})
 
     assert api.post(f"/datasets/{name}/versions").json()["code"] == "dataset_too_small"
     assert api.get(f"/datasets/{name}").json()["code"] == "dataset_not_found"
@@ -120,14 +120,14 @@ def test_a_deleted_pool_is_gone(api: TestClient, name: str, digests: list[str]) 
     [
         (b"", 422, "Fix: send JSON such as"),
         (b"[]", 422, "Fix: send JSON such as"),
-        (b'{"who": "ann", "labels": {}}', 422, "labels"),
+        (b'{"who": "reader1", "labels": {}}', 422, "labels"),
         (b'{"who": "", "labels": {"sha256:%s": "a"}}' % (b"0" * 64), 422, "who"),
         (b'{"who": "a\\u0000b", "labels": {"sha256:%s": "a"}}' % (b"0" * 64), 422, "who"),
         (b'{"who": "\\ud800", "labels": {"sha256:%s": "a"}}' % (b"0" * 64), 422, "Fix: send JSON such as"),
-        (b'{"who": "ann", "labels": {"x": "a"}}', 422, "labels.x"),
-        (b'{"who": "ann", "labels": {"sha256:%s": "a\\u0000"}}' % (b"0" * 64), 422, "choose another label"),
-        (b'{"who": "ann", "labels": {"sha256:%s": "a"}}' % (b"0" * 64), 404, "/next"),
-        (b'{"who": "ann", "labels": "' + b"x" * 2**21 + b'"}', 413, "Fix: send less"),
+        (b'{"who": "reader1", "labels": {"x": "a"}}', 422, "labels.x"),
+        (b'{"who": "reader1", "labels": {"sha256:%s": "a\\u0000"}}' % (b"0" * 64), 422, "choose another label"),
+        (b'{"who": "reader1", "labels": {"sha256:%s": "a"}}' % (b"0" * 64), 404, "/next"),
+        (b'{"who": "reader1", "labels": "' + b"x" * 2**21 + b'"}', 413, "Fix: send less"),
     ],
 )
 def test_bad_labels_are_refused_as_a_whole(

@@ -26,13 +26,13 @@ def pool(api: TestClient, images: DrawImages) -> dict[str, bytes]:
 
 
 def send(api: TestClient, files: list[bytes]) -> dict[str, bytes]:
-    answer = api.post("/datasets/slides/unlabelled?who=ann", files=[("file", data) for data in files])
+    answer = api.post("/datasets/slides/unlabelled?who=reader1", files=[("file", data) for data in files])
     return dict(zip([image["digest"] for image in answer.json()["images"]], files, strict=True))
 
 
 @pytest.fixture
 def ask(api: TestClient, until: Until) -> Any:
-    """`ask("ann", n=4)` gives the answer once the adapter has computed the pool."""
+    """`ask("reader1", n=4)` gives the answer once the adapter has computed the pool."""
 
     def ask(who: str, **query: Any) -> dict[str, Any]:
         answers: list[Any] = []
@@ -58,7 +58,7 @@ def test_the_smallest_margins_of_predict_come_first(api: TestClient, pool: dict[
         best, second = (p["score"] for p in api.post("/predict?adapter=cells", content=data).json()["predictions"])
         margins[digest] = best - second
 
-    document = ask("ann", n=5, strategy="margin")
+    document = ask("reader1", n=5, strategy="margin")
 
     assert (document["state"], document["done"], document["total"]) == ("done", POOL, POOL)
     assert digests_of(document) == sorted(margins, key=margins.__getitem__)[:5]
@@ -71,35 +71,35 @@ def test_the_smallest_margins_of_predict_come_first(api: TestClient, pool: dict[
 def test_three_people_share_the_pool_without_an_image_in_common(
     pool: dict[str, bytes], ask: Any, strategy: str
 ) -> None:
-    got = [digest for who in ("ann", "ben", "cem") for digest in digests_of(ask(who, n=6, strategy=strategy))]
+    got = [digest for who in ("reader1", "ben", "cem") for digest in digests_of(ask(who, n=6, strategy=strategy))]
 
     assert sorted(got) == sorted(pool)  # 6 + 6 + 2
 
 
 def test_a_person_who_asks_again_gets_the_images_that_they_hold(pool: dict[str, bytes], ask: Any) -> None:
-    first = digests_of(ask("ann", n=3))
+    first = digests_of(ask("reader1", n=3))
 
-    assert digests_of(ask("ann", n=3)) == [digest for digest in pool if digest in first]  # as they came
-    assert digests_of(ask("ann", n=5))[:3] == [digest for digest in pool if digest in first]
+    assert digests_of(ask("reader1", n=3)) == [digest for digest in pool if digest in first]  # as they came
+    assert digests_of(ask("reader1", n=5))[:3] == [digest for digest in pool if digest in first]
 
 
 def test_a_labelled_image_is_not_proposed_again(api: TestClient, pool: dict[str, bytes], ask: Any) -> None:
-    (first,) = digests_of(ask("ann", n=1))
-    api.post("/datasets/slides/labels", json={"who": "ann", "labels": {first: "a"}})
+    (first,) = digests_of(ask("reader1", n=1))
+    api.post("/datasets/slides/labels", json={"who": "reader1", "labels": {first: "a"}})
 
-    assert first not in digests_of(ask("ann", n=POOL))
+    assert first not in digests_of(ask("reader1", n=POOL))
 
 
 def test_an_image_is_proposed_to_others_when_its_lease_is_over(pool: dict[str, bytes], ask: Any, until: Until) -> None:
-    assert len(digests_of(ask("ann", n=POOL, lease_s=1))) == POOL
+    assert len(digests_of(ask("reader1", n=POOL, lease_s=1))) == POOL
     until(lambda: len(digests_of(ask("ben", n=POOL))) == POOL)
 
 
 def test_a_pool_that_is_not_there_and_a_wrong_question_are_refused(api: TestClient, ask: Any) -> None:
-    assert ask("ann")["code"] == "dataset_not_found"
-    assert ask("ann", adapter="none")["code"] == "adapter_not_found"
-    assert ask("ann", strategy="best")["code"] == "invalid_request"
-    assert ask("ann", n=0)["code"] == "invalid_request"
+    assert ask("reader1")["code"] == "dataset_not_found"
+    assert ask("reader1", adapter="none")["code"] == "adapter_not_found"
+    assert ask("reader1", strategy="best")["code"] == "invalid_request"
+    assert ask("reader1", n=0)["code"] == "invalid_request"
     assert ask("")["code"] == "invalid_request"
 
 
@@ -109,11 +109,11 @@ def test_without_scikit_learn_the_way_that_is_named_works(
     for name in ("sklearn", "sklearn.cluster", "sklearn.utils.extmath"):
         monkeypatch.setitem(sys.modules, name, None)
 
-    refused = ask("ann", n=3)
+    refused = ask("reader1", n=3)
     assert refused["code"] == "store_unavailable"
     assert "or strategy=margin" in refused["detail"]
 
-    assert len(digests_of(ask("ann", n=3, strategy="margin"))) == 3
+    assert len(digests_of(ask("reader1", n=3, strategy="margin"))) == 3
 
 
 def test_images_unlike_those_of_the_adapter_are_left_out(
@@ -130,7 +130,7 @@ def test_images_unlike_those_of_the_adapter_are_left_out(
                 expected.append(digest)
 
         def answer() -> Any:
-            return api.post("/datasets/slides/next?who=ann&adapter=trusted&n=10")
+            return api.post("/datasets/slides/next?who=reader1&adapter=trusted&n=10")
 
         until(lambda: answer().status_code == 200)
         document = answer().json()

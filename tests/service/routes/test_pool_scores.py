@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def digests(client: TestClient, images: DrawImages) -> list[str]:
     files = [("file", data) for data in images(a=6).values()]
-    answer = client.post("/datasets/slides/unlabelled?who=ann", files=files)
+    answer = client.post("/datasets/slides/unlabelled?who=reader1", files=files)
     return [image["digest"] for image in answer.json()["images"]]
 
 

@@ -10,30 +10,32 @@ def said(*labels: tuple[str, str, str]) -> list[PoolLabel]:
 
 
 def test_the_label_of_most_people_counts() -> None:
-    agreed = decided(said(("x", "ann", "cat"), ("x", "ben", "dog"), ("x", "cem", "dog"), ("y", "ann", "cat")))
+    agreed = decided(said(("x", "reader1", "cat"), ("x", "ben", "dog"), ("x", "cem", "dog"), ("y", "reader1", "cat")))
 
     assert (dict(agreed.labels), agreed.disputed) == ({"x": "dog", "y": "cat"}, ())
 
 
 def test_a_person_has_one_vote_and_it_is_their_latest() -> None:
-    agreed = decided(said(("x", "ann", "cat"), ("x", "ann", "cat"), ("x", "ben", "dog"), ("x", "ann", "dog")))
+    agreed = decided(
+        said(("x", "reader1", "cat"), ("x", "reader1", "cat"), ("x", "ben", "dog"), ("x", "reader1", "dog"))
+    )
 
     assert dict(agreed.labels) == {"x": "dog"}
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
-    rows = said(("x", "ann", "cat"), ("x", "ann", "dog"))
+    rows = said(("x", "reader1", "cat"), ("x", "reader1", "dog"))
 
     assert decided(rows[::-1]).labels == {"x": "dog"}
 
 
 def test_a_tie_of_the_first_two_is_disputed() -> None:
-    agreed = decided(said(("x", "ann", "cat"), ("x", "ben", "dog"), ("y", "ann", "cat")))
+    agreed = decided(said(("x", "reader1", "cat"), ("x", "ben", "dog"), ("y", "reader1", "cat")))
 
     assert (dict(agreed.labels), agreed.disputed) == ({"y": "cat"}, ("x",))
 
 
 def test_an_image_has_a_path_of_its_own_in_a_version() -> None:
-    image = PoolImage(f"sha256:{'a' * 64}", ".jpg", 1, None, 0.0, "ann")
+    image = PoolImage(f"sha256:{'a' * 64}", ".jpg", 1, None, 0.0, "reader1")
 
     assert image.path == f"labelled/{'a' * 64}.jpg"

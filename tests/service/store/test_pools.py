@@ -34,12 +34,12 @@ def pools(database: Database, tmp_path: Path) -> Pools:
 
 @pytest.fixture
 def digests(pools: Pools, images: Images) -> list[str]:
-    return [pools.add("cells", data, "ann")[0].digest for data in images(a=8).values()]
+    return [pools.add("cells", data, "reader1")[0].digest for data in images(a=8).values()]
 
 
 def test_an_image_is_kept_once_however_often_it_is_sent(pools: Pools, images: Images) -> None:
     (data,) = images(a=1).values()
-    first, again = pools.add("cells", data, "ann", "slide 1"), pools.add("cells", data, "ben")
+    first, again = pools.add("cells", data, "reader1", "slide 1"), pools.add("cells", data, "ben")
 
     assert (first[1], again[1]) == (True, False)
     assert again[0] == first[0]
@@ -48,7 +48,7 @@ def test_an_image_is_kept_once_however_often_it_is_sent(pools: Pools, images: Im
 
 def test_what_is_no_image_is_refused_and_not_kept(pools: Pools, tmp_path: Path) -> None:
     with pytest.raises(ImageError):
-        pools.add("cells", b"no image", "ann")
+        pools.add("cells", b"no image", "reader1")
 
     assert not list((tmp_path / "pools").glob("*"))
 
@@ -56,14 +56,14 @@ def test_what_is_no_image_is_refused_and_not_kept(pools: Pools, tmp_path: Path) 
 def test_a_full_pool_refuses_and_says_how_to_make_room(database: Database, tmp_path: Path, images: Images) -> None:
     pools = Pools(database, tmp_path / "pools", PoolLimits(max_images=2))
     one, two, three = images(a=3).values()
-    pools.add("cells", one, "ann")
-    pools.add("other", two, "ann")
+    pools.add("cells", one, "reader1")
+    pools.add("other", two, "reader1")
 
-    with pytest.raises(StorageFull, match="DELETE /datasets/{name}/unlabelled"):
-        pools.add("cells", three, "ann")
+    with pytest.raises(StorageFull, match=r"DELETE /datasets/{name}/unlabelled"):
+        pools.add("cells", three, "reader1")
     pools.delete("other")
 
-    assert pools.add("cells", three, "ann")[1]
+    assert pools.add("cells", three, "reader1")[1]
 
 
 def test_two_people_never_hold_the_same_image(pools: Pools, digests: list[str]) -> None:
@@ -74,7 +74,7 @@ def test_two_people_never_hold_the_same_image(pools: Pools, digests: list[str]) 
         barrier.wait()
         got[who] = [each for digest in digests for each in pools.lease("cells", [digest], who, 60)]
 
-    threads = [threading.Thread(target=take, args=(who,)) for who in ("ann", "ben", "cem", "dia")]
+    threads = [threading.Thread(target=take, args=(who,)) for who in ("reader1", "ben", "cem", "dia")]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,26 +85,26 @@ def test_two_people_never_hold_the_same_image(pools: Pools, digests: list[str]) 
 
 
 def test_a_person_keeps_what_they_hold_and_others_see_the_rest(pools: Pools, digests: list[str]) -> None:
-    pools.lease("cells", digests[:2], "ann", 60)
+    pools.lease("cells", digests[:2], "reader1", 60)
 
-    own, free, others = pools.free("cells", "ann")
+    own, free, others = pools.free("cells", "reader1")
     assert (own, free, others) == (digests[:2], digests[2:], [])
     own, free, others = pools.free("cells", "ben")
     assert (own, free, others) == ([], digests[2:], digests[:2])
-    assert pools.lease("cells", digests[:2], "ann", 60) == digests[:2]  # held for longer
+    assert pools.lease("cells", digests[:2], "reader1", 60) == digests[:2]  # held for longer
 
 
 def test_an_image_is_free_again_when_its_lease_is_over(pools: Pools, digests: list[str], until: Until) -> None:
-    pools.lease("cells", digests, "ann", 0.3)
+    pools.lease("cells", digests, "reader1", 0.3)
     assert pools.free("cells", "ben")[1] == []
     until(lambda: pools.free("cells", "ben")[1] == digests)
 
     assert pools.lease("cells", digests[:1], "ben", 60) == digests[:1]
-    assert pools.lease("cells", digests[:1], "ann", 60) == []
+    assert pools.lease("cells", digests[:1], "reader1", 60) == []
 
 
 def test_a_labelled_image_is_proposed_to_nobody(pools: Pools, digests: list[str]) -> None:
-    pools.label("cells", {digests[0]: "cat"}, "ann")
+    pools.label("cells", {digests[0]: "cat"}, "reader1")
 
     assert digests[0] not in pools.free("cells", "ben")[1]
     assert pools.lease("cells", digests[:1], "ben", 60) == []
@@ -112,22 +112,22 @@ def test_a_labelled_image_is_proposed_to_nobody(pools: Pools, digests: list[str]
 
 def test_labels_are_only_added_and_say_who_and_when(pools: Pools, digests: list[str]) -> None:
     before = time.time()
-    pools.label("cells", {digests[0]: "cat"}, "ann")
+    pools.label("cells", {digests[0]: "cat"}, "reader1")
     pools.label("cells", {digests[0]: "dog"}, "ben")
-    pools.label("cells", {digests[0]: "dog"}, "ann")
+    pools.label("cells", {digests[0]: "dog"}, "reader1")
 
     labels = pools.labels("cells")
 
-    assert [(each.who, each.label) for each in labels] == [("ann", "cat"), ("ben", "dog"), ("ann", "dog")]
+    assert [(each.who, each.label) for each in labels] == [("reader1", "cat"), ("ben", "dog"), ("reader1", "dog")]
     assert all(before <= each.at <= time.time() for each in labels)
     assert pools.labels("cells", after=labels[1].number) == labels[2:]
 
 
 def test_labels_for_an_image_that_is_not_there_are_refused_as_a_whole(pools: Pools, digests: list[str]) -> None:
     with pytest.raises(NotFound, match="found 1 image"):
-        pools.label("cells", {digests[0]: "cat", f"sha256:{'0' * 64}": "cat"}, "ann")
+        pools.label("cells", {digests[0]: "cat", f"sha256:{'0' * 64}": "cat"}, "reader1")
     with pytest.raises(DatasetError, match="choose another label"):
-        pools.label("cells", {digests[0]: " cat"}, "ann")
+        pools.label("cells", {digests[0]: " cat"}, "reader1")
 
     assert pools.labels("cells") == []
 
@@ -139,7 +139,7 @@ def test_a_label_survives_a_process_that_is_killed_right_after_it(
         "import os, signal, sys; from pathlib import Path\n"
         "from lensmount_service.store.database import Database; from lensmount_service.store.pools import Pools\n"
         "url = sys.argv[1]; pools = Pools(Database(url if '://' in url else Path(url)), Path(sys.argv[2]))\n"
-        "pools.label('cells', {sys.argv[3]: 'cat'}, 'ann'); os.kill(os.getpid(), signal.SIGKILL)"
+        "pools.label('cells', {sys.argv[3]: 'cat'}, 'reader1'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     arguments = [str(database_url), str(tmp_path / "pools"), digests[0]]
     ended = subprocess.run([sys.executable, "-c", program, *arguments], check=False)
@@ -160,9 +160,9 @@ def test_a_version_has_the_labelled_images_with_the_label_of_most_people(
     (tmp_path / "datasets").mkdir()
     store = DatasetStore(database, tmp_path / "datasets")
     pools = Pools(database, tmp_path / "pools")
-    added = [pools.add("cells", data, "ann", "slide 7")[0] for data in images(a=9).values()]
+    added = [pools.add("cells", data, "reader1", "slide 7")[0] for data in images(a=9).values()]
     digests = [image.digest for image in added]
-    pools.label("cells", {digest: "cat" if index % 2 else "dog" for index, digest in enumerate(digests[:8])}, "ann")
+    pools.label("cells", {digest: "cat" if index % 2 else "dog" for index, digest in enumerate(digests[:8])}, "reader1")
     pools.label("cells", {digests[0]: "cat", digests[1]: "dog"}, "ben")
     pools.label("cells", {digests[0]: "cat"}, "cem")
 
@@ -188,7 +188,7 @@ def test_an_image_that_the_base_already_has_gets_its_new_label_there(
     path = tmp_path / "cells.zip"
     path.write_bytes(zipped(files))
     base, _ = store.admit("cells", path, f"sha256:{'1' * 64}")
-    pools.correct("cells-feedback", files["a/0.png"], "b", "ann", Answered("task@1", "0" * 32))
+    pools.correct("cells-feedback", files["a/0.png"], "b", "reader1", Answered("task@1", "0" * 32))
 
     dataset, *_ = pools.publish("cells-feedback", store, base)
 
@@ -209,7 +209,7 @@ def test_deleting_a_pool_removes_its_files_unless_another_pool_has_them(
 ) -> None:
     shared = next(iter(images(a=8).values()))
     pools.add("other", shared, "ben")
-    pools.label("cells", {digests[0]: "cat"}, "ann")
+    pools.label("cells", {digests[0]: "cat"}, "reader1")
 
     pools.delete("cells")
 
