@@ -128,7 +128,6 @@ SLOW = frozenset(
         "service/routes/test_datasets.py::test_no_mutation_of_a_good_zip_is_a_server_error",
         "service/routes/test_docs.py",
         "service/routes/test_explain.py",
-        "service/routes/test_explain.py",
         "service/routes/test_feedback.py",
         "service/routes/test_health.py",
         "service/routes/test_imports.py",
