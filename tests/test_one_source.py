@@ -28,9 +28,9 @@ from lensmount_adapters.options.table import (
     options_of_train,
 )
 from lensmount_adapters.programs import choose
+from lensmount_adapters.programs.precision import PRECISIONS, precision_of
 from lensmount_adapters.training.checkpoint import load_checkpoint, save_checkpoint
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
-from lensmount_adapters.training.precision import PRECISIONS, precision_of
 from lensmount_client import JobOptions
 from lensmount_client._cli import jobs as jobs_cli
 from lensmount_client._types import training_options as copy

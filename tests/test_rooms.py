@@ -20,13 +20,13 @@ GROUND = {
 MAY_IMPORT = {
     "lensmount_adapters": {
         "cli": (
-            "recipe training export options report compose extract foreign changes quality trust adapter data backbone "
-            "inputs"
+            "recipe training export options report compose extract foreign changes quality text trust adapter data "
+            "backbone inputs"
         ),
         "explain": "graph adapter backbone inputs",
-        "recipe": "training report metrics adapter backbone",
+        "recipe": "training options report text metrics adapter backbone",
         "training": (
-            "options augmentation fast_convolutions explain report quality masks data trust metrics "
+            "options augmentation fast_convolutions explain report quality text masks data trust metrics "
             "graph programs swap adapter delta backbone inputs"
         ),
         "runners": "graph programs swap adapter delta backbone inputs",
@@ -37,13 +37,16 @@ MAY_IMPORT = {
         "export": "programs adapter delta backbone inputs",
         "compose": "changes adapter delta backbone",
         "extract": "foreign changes adapter backbone inputs",
-        "foreign": "adapter delta backbone zips inputs",
+        "foreign": "formulas adapter delta backbone zips inputs",
+        "formulas": "adapter",
         "changes": "adapter backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
-        "quality": "data backbone inputs",
+        "quality": "data metrics backbone inputs",
         "masks": "data zips inputs",
-        "data": "zips inputs",
+        "data": "groups zips inputs",
+        "groups": "",
+        "text": "adapter backbone",
         "active": "",
         "augmentation": "inputs",
         "backbone": "inputs",

@@ -13,8 +13,8 @@ from lensmount_adapters import Backbone, Preprocessing, load_backbone, tensor_di
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.swap.exact import ExactSwapper
+from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.zero_shot import write_zero_shot
 

@@ -6,7 +6,7 @@
 | `mlp:512,256` | linear, BatchNorm, LeakyReLU 0.1, Dropout 0.5 per width; then linear (the seed "malaria") |
 | `cosine` | one prototype per class, of the same dimension as the features |
 | `cosine:512` | prototypes of 512 dimensions, after a projection of the features |
-| `text` | like `cosine`, initialised from prompts (training/text_prototypes.py) |
+| `text` | like `cosine`, initialised from prompts (text/text_prototypes.py) |
 | `segmentation` | a 1x1 convolution: one mask per label, for a backbone that gives maps of features |
 """
 

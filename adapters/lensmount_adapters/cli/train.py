@@ -44,8 +44,8 @@ def train(
     from lensmount_adapters.backbone.load import choose_device
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.report.write import write_run_report
+    from lensmount_adapters.text.prompts import read_prompts
     from lensmount_adapters.training.config import TrainingConfig
-    from lensmount_adapters.training.prompts import read_prompts
     from lensmount_adapters.training.run_report import context_of
     from lensmount_adapters.training.train_adapter import train as run
 

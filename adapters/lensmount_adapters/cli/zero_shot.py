@@ -25,7 +25,7 @@ def zero_shot(
     from lensmount_adapters.backbone.clip import CLIP
     from lensmount_adapters.backbone.load import load_backbone, weights_from
     from lensmount_adapters.errors import LensmountError
-    from lensmount_adapters.training.prompts import read_prompts
+    from lensmount_adapters.text.prompts import read_prompts
     from lensmount_adapters.training.zero_shot import write_zero_shot
 
     try:

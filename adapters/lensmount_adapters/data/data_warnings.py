@@ -9,11 +9,11 @@ from dataclasses import replace
 from itertools import groupby
 
 from lensmount_adapters.data.dataset import ImageFolder, join_duplicates
-from lensmount_adapters.data.group_names import FEWEST_GROUPS, ProposedGroups, leak_between, propose_groups
 from lensmount_adapters.data.image_facts import ImageFacts
 from lensmount_adapters.data.metadata_probe import Tell, telling_traits
 from lensmount_adapters.data.split import Split
 from lensmount_adapters.data.split_advice import MAX_SPLIT_IMAGES, TEST, VALIDATION, as_options, fractions_that_work
+from lensmount_adapters.groups.group_names import FEWEST_GROUPS, ProposedGroups, leak_between, propose_groups
 
 _SHOWN = 3
 _DARK = {16: 64}  # bits: at least this is the brightest of 255 levels, or the image has at most 14 of its 16 bits

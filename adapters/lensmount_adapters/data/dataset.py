@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.data.broken_files import Unreadable, broken_files
-from lensmount_adapters.data.group_search import group_of
 from lensmount_adapters.data.layout import Labelled
 from lensmount_adapters.data.listing import FolderSource, Listed, Source, counted, list_source
 from lensmount_adapters.data.source import ArchiveSource
 from lensmount_adapters.errors import DatasetError, ImageError
+from lensmount_adapters.groups.group_search import group_of
 from lensmount_adapters.inputs.images import IMAGE_SUFFIXES
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import pixels_of

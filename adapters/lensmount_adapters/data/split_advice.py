@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lensmount_adapters.data.dataset import ImageFolder, Sample, join_duplicates
-from lensmount_adapters.data.group_search import search_groups
 from lensmount_adapters.data.source import FolderSource
 from lensmount_adapters.data.split import Split, check_classes, few_shot, split_folder, split_samples
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.groups.group_search import search_groups
 
 SEED, VALIDATION, TEST = 0, 0.15, 0.15  # of a job that states nothing else
 MAX_SPLIT_IMAGES = 20_000  # of a dataset that is split only to say whether it can be: some seconds

@@ -23,11 +23,11 @@ from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.foreign.head import head_of, labels_of
 from lensmount_adapters.foreign.lycoris import other_padding, read_lycoris
 from lensmount_adapters.foreign.names import HEAD
-from lensmount_adapters.foreign.parts import merged
 from lensmount_adapters.foreign.peft import Reading, read_peft
 from lensmount_adapters.foreign.report import UNPROVEN, Matched, MatchReport
 from lensmount_adapters.foreign.room import too_large
 from lensmount_adapters.foreign.source import Source, read_source
+from lensmount_adapters.formulas.parts import merged
 from lensmount_adapters.inputs.rules import InputRule
 
 RECORD_BYTES = 32 * 1024  # kept free for the report in the manifest

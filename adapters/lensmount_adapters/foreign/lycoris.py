@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterUnsupported
-from lensmount_adapters.foreign.lycoris_dora import DoRA
-from lensmount_adapters.foreign.lycoris_low_rank import GLoRA, LoCon, LoHa, LoKr
 from lensmount_adapters.foreign.lycoris_names import grouped
-from lensmount_adapters.foreign.lycoris_orthogonal import OFT
-from lensmount_adapters.foreign.lycoris_tlora import TLoRA
-from lensmount_adapters.foreign.lycoris_whole import IA3, Full, Norm
-from lensmount_adapters.foreign.module import ForeignModule, Method
 from lensmount_adapters.foreign.room import Room
+from lensmount_adapters.formulas.lycoris_dora import DoRA
+from lensmount_adapters.formulas.lycoris_low_rank import GLoRA, LoCon, LoHa, LoKr
+from lensmount_adapters.formulas.lycoris_orthogonal import OFT
+from lensmount_adapters.formulas.lycoris_tlora import TLoRA
+from lensmount_adapters.formulas.lycoris_whole import IA3, Full, Norm
+from lensmount_adapters.formulas.module import ForeignModule, Method
 
 METHODS: Mapping[str, Method] = {
     "lora_up.weight": LoCon(),

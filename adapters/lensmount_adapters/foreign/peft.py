@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
-from lensmount_adapters.foreign.fused import joined, third_of
 from lensmount_adapters.foreign.head import given_head
-from lensmount_adapters.foreign.module import ForeignModule, Method
 from lensmount_adapters.foreign.names import HEAD, Names, Place, suggestion
-from lensmount_adapters.foreign.parts import merged
-from lensmount_adapters.foreign.peft_config import for_module, number
-from lensmount_adapters.foreign.peft_low_rank import MERGE, LoRA, vera_projections
-from lensmount_adapters.foreign.peft_methods import method_of
-from lensmount_adapters.foreign.peft_products import HiRA
-from lensmount_adapters.foreign.peft_shared import AS_LORA
-from lensmount_adapters.foreign.peft_whole import Whole
 from lensmount_adapters.foreign.room import Room
+from lensmount_adapters.formulas.fused import joined, third_of
+from lensmount_adapters.formulas.module import ForeignModule, Method
+from lensmount_adapters.formulas.parts import merged
+from lensmount_adapters.formulas.peft_config import for_module, number
+from lensmount_adapters.formulas.peft_low_rank import MERGE, LoRA, vera_projections
+from lensmount_adapters.formulas.peft_methods import method_of
+from lensmount_adapters.formulas.peft_products import HiRA
+from lensmount_adapters.formulas.peft_shared import AS_LORA
+from lensmount_adapters.formulas.peft_whole import Whole
 
 _IN_ATTENTION = (
     ".base_layer.out_proj.lora_B"  # of torch.nn.MultiheadAttention; see Multihead.merge in PEFT 0.13 to 0.21

@@ -16,6 +16,7 @@ from typing import Any
 from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
+from lensmount_adapters.options.json_values import as_json
 from lensmount_adapters.recipe.helix import write_helices
 from lensmount_adapters.recipe.masks import base_weights, carry_out_masks
 from lensmount_adapters.recipe.recipe import ImageSet, Recipe, RecipeRun, choose
@@ -24,7 +25,6 @@ from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import with_full_words
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.fine_tune import fine_tune
-from lensmount_adapters.training.json_values import as_json
 from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.run_report import context_of
 from lensmount_adapters.training.train_adapter import Listener, silent, train

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.suggestion import did_you_mean
+from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.prompts import Prompts
 
 T = TypeVar("T")
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,23}$")]

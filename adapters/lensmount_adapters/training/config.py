@@ -19,9 +19,9 @@ from lensmount_adapters.delta.targets import parse_method
 from lensmount_adapters.dtypes import WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.limits import ImageLimits
+from lensmount_adapters.options.json_values import as_json
 from lensmount_adapters.options.table import TRAINING_OPTIONS
-from lensmount_adapters.training.json_values import as_json
-from lensmount_adapters.training.prompts import Prompts, prompts_of
+from lensmount_adapters.text.prompts import Prompts, prompts_of
 
 FILE_DTYPES: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
 
@@ -36,7 +36,7 @@ class TrainingConfig:
 
     Model: `targets` None uses the backbone's preset. `alpha` None is twice the rank. `init_std` None draws A Kaiming
     uniform, a number draws it from N(0, init_std^2). B is zero, or drawn from N(0, init_b_std^2). `head` may be text
-    such as "mlp:256" (head_text.py). The head "text" is initialised from `prompts` (training/text_prototypes.py).
+    such as "mlp:256" (head_text.py). The head "text" is initialised from `prompts` (text/text_prototypes.py).
 
     Training: `epochs` None is 12, or more if there are few images (`automatic_epochs`). `patience` ends a run after
     this many epochs without a better validation score. `average` is the decay of the moving average that is evaluated

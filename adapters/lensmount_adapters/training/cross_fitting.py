@@ -17,12 +17,12 @@ from torch import Tensor
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.programs.precision import precision_name
 from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
 from lensmount_adapters.training.loop import Listener, Progress, TrainingLoop
 from lensmount_adapters.training.objective import Batch, Classification, Feed
-from lensmount_adapters.training.precision import precision_name
 from lensmount_adapters.training.trainable import TrainableAdapter
 from lensmount_adapters.training.training_data import TrainingData
 from lensmount_adapters.training.views import OnProgress

@@ -19,6 +19,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
 from lensmount_adapters.data.split import few_shot, split_folder, with_calibration
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.explain.heat_maps import heat_maps
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
@@ -29,7 +30,6 @@ from lensmount_adapters.report.write import found_json, write_evaluation_report
 from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.before import version_before
 from lensmount_adapters.training.calibration_images import SHARE
-from lensmount_adapters.training.heat_maps import heat_maps
 from lensmount_adapters.trust.assess import assess, assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
 

@@ -17,12 +17,12 @@ from lensmount_adapters.adapter.manifest import HeadSpec
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.programs.precision import choose_precision, precision_name, precision_of
+from lensmount_adapters.text.text_prototypes import text_head
 from lensmount_adapters.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from lensmount_adapters.training.config import TrainingConfig, require
 from lensmount_adapters.training.objective import Objective, Validated
-from lensmount_adapters.training.precision import choose_precision, precision_name, precision_of
 from lensmount_adapters.training.schedule import EpochRecord, automatic_epochs, has_stalled, learning_rate_at
-from lensmount_adapters.training.text_prototypes import text_head
 from lensmount_adapters.training.trainable import Average, FactorInit, TrainableAdapter
 
 PROBE_IMAGES = 16  # batch size of the passes that compare precisions

@@ -20,13 +20,13 @@ from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
+from lensmount_adapters.options.json_values import as_json
+from lensmount_adapters.programs.precision import precision_name
+from lensmount_adapters.quality.label_notes import notes_about_labels
 from lensmount_adapters.training.answer import served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.json_values import as_json
-from lensmount_adapters.training.label_notes import notes_about_labels
 from lensmount_adapters.training.loop import TrainingLoop
-from lensmount_adapters.training.precision import precision_name
 from lensmount_adapters.training.training_data import TrainingData
 from lensmount_adapters.trust.assess import assess
 from lensmount_adapters.trust.scaling import fit_temperature

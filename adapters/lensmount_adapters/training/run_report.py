@@ -7,10 +7,10 @@ from pathlib import Path
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import LensmountError
+from lensmount_adapters.explain.heat_maps import heat_maps
 from lensmount_adapters.metrics.scored import decisive_part
 from lensmount_adapters.report.context import ReportContext
 from lensmount_adapters.training.before import version_before
-from lensmount_adapters.training.heat_maps import heat_maps
 from lensmount_adapters.training.result import TrainingResult
 
 

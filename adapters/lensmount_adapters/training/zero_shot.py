@@ -10,13 +10,13 @@ from lensmount_adapters.adapter.manifest import Manifest, check_name
 from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.dtypes import FLOAT32
+from lensmount_adapters.text.prompts import Prompts
+from lensmount_adapters.text.text_prototypes import text_head
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
 from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.objective import Classification
-from lensmount_adapters.training.prompts import Prompts
 from lensmount_adapters.training.result import TrainingResult, manifest_of, on_threads, result_of
-from lensmount_adapters.training.text_prototypes import text_head
 from lensmount_adapters.training.trainable import isolated_random_state
 from lensmount_adapters.training.training_data import load_training_data
 

@@ -13,8 +13,8 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.options.option import Option
 from lensmount_adapters.options.table import JOB_OPTIONS, options_of_jobs
 from lensmount_adapters.patterns import compile_pattern
+from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_adapters.training.prompts import Prompts
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import DatasetPin, Event, Job, State, iso
 from lensmount_service.store.references import require_name

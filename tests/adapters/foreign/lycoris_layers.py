@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.foreign.lycoris import method_of
-from lensmount_adapters.foreign.module import ForeignModule
-from lensmount_adapters.foreign.parts import merged
+from lensmount_adapters.formulas.module import ForeignModule
+from lensmount_adapters.formulas.parts import merged
 
 LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(12, 8), (2, 5, 12)),

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lensmount_adapters import Backbone, Preprocessing
-from lensmount_adapters.foreign.parts import merged
 from lensmount_adapters.foreign.peft import Reading, read_peft
+from lensmount_adapters.formulas.parts import merged
 
 LINEAR = ["up", "down", "square"]
 CONVOLUTIONS = ["conv", "point"]

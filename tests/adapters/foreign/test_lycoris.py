@@ -19,7 +19,7 @@ from torch import nn
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.errors import AdapterError, AdapterUnsupported
 from lensmount_adapters.foreign.lycoris import READS, is_lycoris, method_of, other_padding, read_lycoris
-from lensmount_adapters.foreign.parts import merged
+from lensmount_adapters.formulas.parts import merged
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "lora": {"linear_dim": 4, "linear_alpha": 3},

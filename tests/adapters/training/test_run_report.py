@@ -20,11 +20,11 @@ from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import read_folder
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.explain.heat_maps import heat_maps
 from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.before import version_before
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.evaluate import evaluate
-from lensmount_adapters.training.heat_maps import heat_maps
 from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.run_report import context_of
 from lensmount_adapters.training.train_adapter import train

@@ -16,7 +16,7 @@ from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.inputs.images import preprocess
 from lensmount_adapters.recipe.carry_out import Plan, carry_out
 from lensmount_adapters.recipe.recipe import load_recipe
-from lensmount_adapters.training.prompts import Prompts
+from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.zero_shot import write_zero_shot
 
 SINGLE = Prompts(templates=("a photo of {}.",), classes={"disc": ("a disc",), "bar": ("a bar",)})

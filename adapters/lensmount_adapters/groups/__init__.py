@@ -1,0 +1,1 @@
+"""Which images belong to one patient, slide or source, by their names."""
