@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
+
+import torch
 
 from lensmount_adapters.errors import AdapterInvalid
 
@@ -15,9 +17,20 @@ PATTERN_CHARACTERS = 512  # of one pattern in the file; module paths are shorter
 def number(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
     """Return a finite number. Raises AdapterInvalid if it is missing without a default, or no number."""
     value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _wrong(key, value, "a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise _wrong(key, value, "a number")  # `abs`, because float() and isfinite() raise for an int of 400 digits
     return float(value)
+
+
+def generator(config: Mapping[str, Any], key: str, default: int, offset: int = 0) -> torch.Generator:
+    """Return torch's generator for the seed `config[key] + offset`. Raises AdapterInvalid if torch takes no such seed.
+
+    What PEFT has drawn and not saved is drawn again with it.
+    """
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise _wrong(key, value, "a whole number from 0, the seed")
+    return torch.Generator().manual_seed(value + offset)
 
 
 def count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:

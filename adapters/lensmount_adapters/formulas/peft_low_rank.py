@@ -17,7 +17,7 @@ from torch import Tensor
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
 from lensmount_adapters.formulas.module import ForeignModule
 from lensmount_adapters.formulas.parts import factors, matrix, merged, sizes, take
-from lensmount_adapters.formulas.peft_config import count, flag, number
+from lensmount_adapters.formulas.peft_config import count, flag, generator, number
 
 MERGE = (
     "Fix: merge it with PEFT (model.merge_and_unload()), save the whole network, and run `lensmount adapters extract`"
@@ -117,7 +117,7 @@ def vera_projections(config: Mapping[str, Any], weights: Sequence[Tensor], times
     """
     rank = count(config, "r", 256)
     inputs, outputs = max(weight.shape[1] for weight in weights), max(weight.shape[0] for weight in weights)
-    draw = torch.Generator("cpu").manual_seed(int(number(config, "projection_prng_key", 0)))
+    draw = generator(config, "projection_prng_key", 0)
 
     def drawn(rows: int, columns: int) -> Tensor:
         bound = math.sqrt(3.0) * (math.sqrt(2) / math.sqrt(columns))

@@ -11,7 +11,7 @@ from torch import Tensor
 from lensmount_adapters.errors import AdapterInvalid, AdapterUnsupported
 from lensmount_adapters.formulas.module import ForeignModule
 from lensmount_adapters.formulas.parts import factors, take
-from lensmount_adapters.formulas.peft_config import count, flag, number
+from lensmount_adapters.formulas.peft_config import count, flag, generator, number
 from lensmount_adapters.formulas.peft_low_rank import linear, misfit, shared
 
 AS_LORA = "Fix: write it as plain LoRA with peft.save_as_lora(FOLDER, model, rank=...), and import that"
@@ -72,7 +72,7 @@ class TinyLoRA:
             return take(module, "tinylora_P", size, rank, rank)
         if size * rank * rank > 2**24:
             raise misfit(module, "tinylora_v", f"{size} projections of {rank} rows")
-        draw = torch.Generator().manual_seed(int(number(module.config, "projection_seed", 42)) + layer)
+        draw = generator(module.config, "projection_seed", 42, layer)
         return torch.normal(0.0, 1.0 / rank**0.5, (size, rank, rank), generator=draw).double()
 
 

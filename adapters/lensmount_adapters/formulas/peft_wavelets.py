@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lensmount_adapters.errors import AdapterUnsupported
 from lensmount_adapters.formulas.module import ForeignModule
-from lensmount_adapters.formulas.parts import take
 from lensmount_adapters.formulas.peft_config import flag, number
-from lensmount_adapters.formulas.peft_low_rank import MERGE, linear, misfit
+from lensmount_adapters.formulas.peft_low_rank import MERGE, linear
+from lensmount_adapters.formulas.peft_whole import spread
 
 MOST_MOMENTS = 10  # PEFT has no filters beyond db10
 
@@ -28,15 +28,8 @@ class WaveFT:
     reads = frozenset({"waveft_spectrum"})
 
     def read(self, module: ForeignModule) -> dict[str, Tensor]:
-        out, inputs = linear(module, self.name)
-        values = take(module, "waveft_spectrum", -1)
-        if len(values) > out * inputs:
-            raise misfit(module, "waveft_spectrum", f"{len(values)} coefficients")
-        draw = torch.Generator().manual_seed(int(number(module.config, "random_loc_seed", 777)))
-        places = torch.randperm(out * inputs, generator=draw)[: len(values)]
-        spectrum = torch.zeros(out * inputs, dtype=torch.float64)
-        spectrum[places] = number(module.config, "scaling", 25.0) * values
-        spectrum = spectrum.reshape(out, inputs)
+        spectrum = spread(module, "waveft_spectrum", linear(module, self.name))
+        spectrum *= number(module.config, "scaling", 25.0)
         if flag(module.config, "use_idwt", True):
             spectrum = inverse(spectrum, self._filter(module))
         return {"weight.delta": spectrum}

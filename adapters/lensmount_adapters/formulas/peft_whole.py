@@ -12,7 +12,7 @@ from torch import Tensor
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.formulas.module import ForeignModule
 from lensmount_adapters.formulas.parts import sizes, take
-from lensmount_adapters.formulas.peft_config import number
+from lensmount_adapters.formulas.peft_config import generator, number
 from lensmount_adapters.formulas.peft_low_rank import linear, misfit
 from lensmount_adapters.formulas.peft_products import cube
 
@@ -95,6 +95,18 @@ class BEFT:
         return {"bias.delta": take(module, "beft_bias", 1, out).flatten()}
 
 
+def spread(module: ForeignModule, part: str, shape: tuple[int, int]) -> Tensor:
+    """The numbers of a part at the places of a matrix [out, in] that PEFT drew from the seed; zeros elsewhere."""
+    out, inputs = shape
+    values = take(module, part, -1)
+    if len(values) > out * inputs:
+        raise misfit(module, part, f"{len(values)} coefficients")
+    draw = generator(module.config, "random_loc_seed", 777)
+    matrix = torch.zeros(out * inputs, dtype=torch.float64)
+    matrix[torch.randperm(out * inputs, generator=draw)[: len(values)]] = values
+    return matrix.reshape(out, inputs)
+
+
 class FourierFT:
     """`scaling * Re(ifft2(S))`: S holds the file's numbers at places that a seed determines."""
 
@@ -102,15 +114,8 @@ class FourierFT:
     reads = frozenset({"fourierft_spectrum"})
 
     def read(self, module: ForeignModule) -> dict[str, Tensor]:
-        out, inputs = linear(module, self.name)
-        values = take(module, "fourierft_spectrum", -1)
-        if len(values) > out * inputs:
-            raise misfit(module, "fourierft_spectrum", f"{len(values)} frequencies")
-        draw = torch.Generator().manual_seed(int(number(module.config, "random_loc_seed", 777)))
-        places = torch.randperm(out * inputs, generator=draw)[: len(values)]
-        spectrum = torch.zeros(out * inputs, dtype=torch.float64)
-        spectrum[places] = values
-        delta = torch.fft.ifft2(spectrum.reshape(out, inputs)).real
+        spectrum = spread(module, "fourierft_spectrum", linear(module, self.name))
+        delta = torch.fft.ifft2(spectrum).real
         return {"weight.delta": number(module.config, "scaling", 150.0) * delta}
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lensmount_adapters.errors import AdapterInvalid
-from lensmount_adapters.formulas.peft_config import count, flag, for_module, number
+from lensmount_adapters.formulas.peft_config import count, flag, for_module, generator, number
 
-WRONG: list[Any] = ["8", None, True, [8], float("nan"), float("inf")]
+WRONG: list[Any] = ["8", None, True, [8], float("nan"), float("inf"), 10**400]
 
 
 @pytest.mark.parametrize("value", WRONG)
@@ -22,6 +22,12 @@ def test_a_number_of_another_kind_is_refused_by_its_key(value: object) -> None:
 def test_a_count_of_another_kind_is_refused(value: object) -> None:
     with pytest.raises(AdapterInvalid, match="expected a whole number above 0"):
         count({"r": value}, "r")
+
+
+@pytest.mark.parametrize("value", ["8", None, True, 2.5, -1, 10**300])
+def test_a_seed_that_torch_does_not_take_is_refused(value: object) -> None:
+    with pytest.raises(AdapterInvalid, match=r"projection_seed: found .*expected a whole number from 0, the seed"):
+        generator({"projection_seed": value}, "projection_seed", 42)
 
 
 def test_missing_options_have_peft_s_defaults() -> None:
