@@ -2,6 +2,7 @@
 
 The rules, for one label: every value but 0 is the object, so 0/1, 0/255 and the numbers of instances all work. Values
 between black and white, as JPEG and resizing leave them, are divided at half. For several labels, value i is label i.
+A 255 next to numbers of labels marks pixels that count as nothing.
 """
 
 from __future__ import annotations
