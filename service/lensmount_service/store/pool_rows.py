@@ -8,7 +8,20 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from lensmount_adapters.inputs import formats
 from lensmount_service.store.database import metadata
+
+_SUFFIXES = {
+    formats.JPEG: ".jpg",
+    formats.WEBP: ".webp",
+    formats.TIFF: ".tif",
+    formats.BMP: ".bmp",
+    formats.GIF: ".gif",
+    formats.JPEG2000: ".jp2",
+    formats.AVIF: ".avif",
+    formats.HEIF: ".heic",
+}
+"""Of the formats other than PNG."""
 
 image_table = sa.Table(
     "pool_images",
@@ -98,6 +111,11 @@ def decided(labels: Iterable[PoolLabel]) -> Decided:
         else:
             agreed[digest] = first[0]
     return Decided(agreed, tuple(disputed))
+
+
+def suffix_of(data: bytes) -> str:
+    """The end of an image file's name, for its format."""
+    return _SUFFIXES.get(formats.recognise(data).name or formats.PNG, ".png")
 
 
 def image_of(row: sa.Row[tuple[object, ...]]) -> PoolImage:

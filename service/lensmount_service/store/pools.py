@@ -7,7 +7,7 @@ A version of the dataset is made of them when someone asks for it (`publish`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from lensmount_adapters.data.dataset_archive import MANIFEST
 from lensmount_adapters.data.labels import check_label, check_labels
 from lensmount_adapters.data.source import Listing, Source
 from lensmount_adapters.errors import DatasetError
-from lensmount_adapters.inputs import formats
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
 from lensmount_service.errors import NotFound, StorageFull, Unavailable
 from lensmount_service.store.database import Database
@@ -36,24 +35,15 @@ from lensmount_service.store.pool_rows import (
     label_of,
     label_table,
     lease_table,
+    suffix_of,
 )
 from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import old_files, storage
 
 log = structlog.get_logger(__name__)
 
-_SUFFIXES = {
-    formats.JPEG: ".jpg",
-    formats.WEBP: ".webp",
-    formats.TIFF: ".tif",
-    formats.BMP: ".bmp",
-    formats.GIF: ".gif",
-    formats.JPEG2000: ".jp2",
-    formats.AVIF: ".avif",
-    formats.HEIF: ".heic",
-}
-"""Of the formats other than PNG."""
 _images, _labels, _leases = image_table.c, label_table.c, lease_table.c
+_TURN = 500  # images of one query, or of one turn as the only writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +78,7 @@ class Pools:
     def add(self, name: str, data: bytes, who: str, group: str | None = None) -> tuple[PoolImage, bool]:
         """Keep an image without its private tags. Returns it, and False if the pool already had it.
 
+        A damaged file is replaced when its image is sent again.
         Raises ImageError, StorageFull or Unavailable, and then changes nothing.
         """
         return self._add(name, data, who, group, lambda connection, image: None)
@@ -113,17 +104,20 @@ class Pools:
         decoded = decode_image(data, self._limits.image)
         data = without_private_tags(data, decoded)
         digest = digest_of(data)
-        suffix = _SUFFIXES.get(formats.recognise(data).name or formats.PNG, ".png")
+        suffix = suffix_of(data)
+        intact = self._is_intact(digest)
         with self._database.write() as connection:
             known = self._row(connection, name, digest)
+            if known is None:
+                self._check_room(connection, len(data))
+            if known is None or not intact:
+                with storage("the pools"):
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    write_atomic(self._path(digest), data)
             if known is not None:
                 image = image_of(known)
                 also(connection, image)
                 return image, False
-            self._check_room(connection, len(data))
-            with storage("the pools"):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                write_atomic(self._path(digest), data)
             image = PoolImage(digest, suffix, len(data), group, self._database.now(connection), who)
             connection.execute(
                 image_table.insert().values(
@@ -159,8 +153,8 @@ class Pools:
         """
         require_name(name, "dataset name")
         with self._database.read() as connection:
-            images = [image.digest for image in self._all(connection, name)]
-            taken = self._taken(connection, name)
+            images = self._digests(connection, name)
+            taken = set(connection.execute(sa.select(_labels.digest).where(_labels.dataset == name)).scalars())
             leases = self._live_leases(connection, name)
         own = [digest for digest in images if digest not in taken and leases.get(digest) == who]
         free = [digest for digest in images if digest not in taken and digest not in leases]
@@ -172,12 +166,11 @@ class Pools:
         with self._database.write() as connection:
             now = self._database.now(connection)
             connection.execute(lease_table.delete().where(_leases.dataset == name, _leases.until <= now))
-            leases, taken = self._live_leases(connection, name), self._taken(connection, name)
-            got = [digest for digest in wanted if digest not in taken and leases.get(digest, who) == who]
-            known = {image.digest for image in self._all(connection, name)}
-            got = [digest for digest in got if digest in known]
-            for start in range(0, len(got), 500):
-                some = got[start : start + 500]
+            known = self._among(connection, image_table, name, wanted)
+            taken = self._among(connection, label_table, name, wanted)
+            taken |= self._among(connection, lease_table, name, wanted, _leases.who != who)
+            got = [digest for digest in wanted if digest in known - taken]
+            for some in _turns(got):
                 connection.execute(lease_table.delete().where(_leases.dataset == name, _leases.digest.in_(some)))
                 rows = [{"dataset": name, "digest": digest, "who": who, "until": now + seconds} for digest in some]
                 connection.execute(lease_table.insert(), rows)
@@ -187,8 +180,9 @@ class Pools:
         """Add labels and end the leases of these images. Raises NotFound, DatasetError; then none is added."""
         check_labels_of(labels.values())
         with self._database.write() as connection:
-            known = {image.digest for image in self._all(connection, name)}
+            known = self._among(connection, image_table, name, list(labels))
             if unknown := [digest for digest in labels if digest not in known]:
+                self._require(connection, name)
                 raise NotFound(
                     f"found {len(unknown)} image(s) that the pool of {name!r} lacks, such as {unknown[0][:80]!r}. "
                     "Fix: take the digests from POST /datasets/{name}/next",
@@ -215,12 +209,11 @@ class Pools:
     def delete(self, name: str) -> None:
         """Delete the images, labels and leases of a pool. Raises NotFound."""
         with self._database.write() as connection:
-            gone = {image.digest for image in self._all(connection, name)}
+            gone = self._digests(connection, name)
             for table in (image_table, label_table, lease_table):
                 connection.execute(table.delete().where(table.c.dataset == name))
-            kept = set(connection.execute(sa.select(_images.digest).distinct()).scalars())
-            for digest in gone - kept:
-                self._path(digest).unlink(missing_ok=True)
+        for some in _turns(gone):  # after the commit, and other writers get their turns
+            self._remove_unneeded(some)
         log.info("pool deleted", dataset=name, images=len(gone))
 
     def remove_orphans(self, older_than_s: float) -> int:
@@ -233,10 +226,17 @@ class Pools:
                 path.unlink(missing_ok=True)
         return len(gone)
 
+    def _remove_unneeded(self, digests: Sequence[str]) -> None:
+        """Remove the files of images that no pool has any more."""
+        with self._database.write() as connection, storage("the pools"):
+            needed = connection.execute(sa.select(_images.digest).where(_images.digest.in_(digests))).scalars()
+            for digest in set(digests).difference(needed):
+                self._path(digest).unlink(missing_ok=True)
+
     def _listed(self, name: str, images: Mapping[str, PoolImage], agreed: Decided, base: Listed | None) -> Listed:
         files = {} if base is None else {file.path: file for file in base.files}
         known = {} if base is None else _paths_by_digest(base)
-        added = {}
+        added: dict[str, PoolImage] = {}
         for digest, image in images.items():
             label = agreed.labels[digest]
             path = known.get(digest.removeprefix("sha256:"))
@@ -244,12 +244,12 @@ class Pools:
                 files[path] = replace(files[path], label=label)
             else:
                 files[image.path] = Labelled(image.path, label, image.group or None)
-                added[image.path] = self._path(digest)
+                added[image.path] = image
         classes = tuple(sorted({file.label for file in files.values()}))
         if alike := check_labels(classes):
             raise DatasetError(f"found the labels {alike[1][:80]!r} and {alike[2][:80]!r}: {alike[0]}")
         ordered = sorted(files.values(), key=lambda file: (file.label, file.path))
-        source = _WithPool(None if base is None else base.source, added, name)
+        source = _WithPool(None if base is None else base.source, added, self._bytes, name)
         return Listed(source, classes, tuple(ordered), (), ())
 
     def _insert_labels(
@@ -267,23 +267,41 @@ class Pools:
         return made
 
     def _all(self, connection: sa.Connection, name: str) -> list[PoolImage]:
-        rows = connection.execute(
-            image_table.select().where(_images.dataset == name).order_by(_images.added_at, _images.digest)
-        ).all()
-        if not rows:
+        self._require(connection, name)
+        query = image_table.select().where(_images.dataset == name).order_by(_images.added_at, _images.digest)
+        return [image_of(row) for row in connection.execute(query)]
+
+    def _digests(self, connection: sa.Connection, name: str) -> list[str]:
+        self._require(connection, name)
+        query = sa.select(_images.digest).where(_images.dataset == name).order_by(_images.added_at, _images.digest)
+        return list(connection.execute(query).scalars())
+
+    def _require(self, connection: sa.Connection, name: str) -> None:
+        if connection.execute(sa.select(_images.digest).where(_images.dataset == name).limit(1)).first() is None:
             raise NotFound(
                 f"found no unlabelled images for {name[:80]!r}. Fix: POST images to /datasets/{name[:80]}/unlabelled",
                 code="dataset_not_found",
             )
-        return [image_of(row) for row in rows]
+
+    def _among(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        name: str,
+        digests: Sequence[str],
+        *where: sa.ColumnElement[bool],
+    ) -> set[str]:
+        """Those of the digests that have a row in the table. A pool may be large, so no others are read."""
+        found: set[str] = set()
+        for some in _turns(digests):
+            mine = table.c.dataset == name, table.c.digest.in_(some), *where
+            found.update(connection.execute(sa.select(table.c.digest).where(*mine)).scalars())
+        return found
 
     def _row(self, connection: sa.Connection, name: str, digest: str) -> sa.Row[tuple[object, ...]] | None:
         return connection.execute(
             image_table.select().where(_images.dataset == name, _images.digest == digest)
         ).one_or_none()
-
-    def _taken(self, connection: sa.Connection, name: str) -> set[str]:
-        return set(connection.execute(sa.select(_labels.digest).where(_labels.dataset == name)).scalars())
 
     def _live_leases(self, connection: sa.Connection, name: str) -> dict[str, str]:
         now = self._database.now(connection)
@@ -310,6 +328,13 @@ class Pools:
             raise _damaged(digest)
         return data
 
+    def _is_intact(self, digest: str) -> bool:
+        try:
+            self._bytes(digest)
+        except Unavailable:
+            return False
+        return True
+
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")
 
@@ -319,7 +344,8 @@ class _WithPool:
     """The files of a version, if there is one, and files of a pool by the paths that they get."""
 
     base: Source | None
-    added: Mapping[str, Path]
+    added: Mapping[str, PoolImage]
+    read_added: Callable[[str], bytes]  # by digest
     title: str
 
     def list(self) -> Listing:
@@ -329,10 +355,10 @@ class _WithPool:
         return path in self.added or (self.base is not None and self.base.has(path))
 
     def size(self, path: str) -> int:
-        return self.added[path].stat().st_size if path in self.added else self._base.size(path)
+        return self.added[path].size_bytes if path in self.added else self._base.size(path)
 
     def read(self, path: str) -> bytes:
-        return self.added[path].read_bytes() if path in self.added else self._base.read(path)
+        return self.read_added(self.added[path].digest) if path in self.added else self._base.read(path)
 
     def below(self, prefix: str) -> Source:
         raise NotImplementedError(prefix)
@@ -342,6 +368,10 @@ class _WithPool:
         if self.base is None:
             raise FileNotFoundError(self.title)
         return self.base
+
+
+def _turns(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (digests[start : start + _TURN] for start in range(0, len(digests), _TURN))
 
 
 def check_labels_of(labels: Iterable[str]) -> None:

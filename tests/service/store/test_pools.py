@@ -204,6 +204,44 @@ def test_a_damaged_file_is_never_shown(pools: Pools, digests: list[str], tmp_pat
         pools.read("cells", digests[0])
 
 
+def test_a_damaged_image_that_is_sent_again_is_whole_again(
+    database: Database, tmp_path: Path, pools: Pools, images: Images
+) -> None:
+    (tmp_path / "datasets").mkdir()
+    store = DatasetStore(database, tmp_path / "datasets")
+    data = list(images(a=8).values())
+    digests = [pools.add("cells", each, "reader1")[0].digest for each in data]
+    pools.label("cells", {digest: "ab"[index % 2] for index, digest in enumerate(digests)}, "reader1")
+    (tmp_path / "pools" / digests[0].removeprefix("sha256:")).write_bytes(data[1])  # an image, but another one
+    (tmp_path / "pools" / digests[2].removeprefix("sha256:")).unlink()
+
+    with pytest.raises(Unavailable, match="send the image again"):
+        pools.publish("cells", store, None)
+    for index in (0, 2):
+        assert not pools.add("cells", data[index], "ben")[1]
+
+    assert [pools.read("cells", digest) for digest in digests] == data
+    assert pools.publish("cells", store, None)[0].images == 8
+
+
+def test_files_are_removed_only_once_the_pool_is_gone_for_good(
+    pools: Pools, digests: list[str], tmp_path: Path
+) -> None:
+    """A pool is deleted even if a file cannot be removed then. A later start of the server removes the file."""
+    blocked = tmp_path / "pools" / digests[3].removeprefix("sha256:")
+    blocked.unlink()
+    blocked.mkdir()  # a folder cannot be unlinked
+
+    with pytest.raises(Unavailable):
+        pools.delete("cells")
+
+    with pytest.raises(NotFound):
+        pools.images("cells")
+    blocked.rmdir()
+    pools.remove_orphans(0)
+    assert not list((tmp_path / "pools").iterdir())
+
+
 def test_deleting_a_pool_removes_its_files_unless_another_pool_has_them(
     pools: Pools, digests: list[str], tmp_path: Path, images: Images
 ) -> None:
@@ -225,3 +263,16 @@ def test_a_file_without_a_row_is_removed_and_no_other(pools: Pools, digests: lis
     assert pools.remove_orphans(3600) == 0  # it may belong to a write in progress
     assert pools.remove_orphans(0) == 1
     assert [pools.read("cells", digest) for digest in digests]
+
+
+def test_only_images_of_the_pool_are_reserved_however_many_are_wanted(pools: Pools, digests: list[str]) -> None:
+    pools.label("cells", {digests[1]: "cat"}, "reader1")
+    pools.lease("cells", digests[2:3], "ben", 60)
+    unknown = [f"sha256:{number:064x}" for number in range(1200)]
+
+    assert pools.lease("cells", [*unknown, *digests[:3], digests[7]], "reader1", 60) == [
+        digests[0],
+        digests[7],
+    ]
+    with pytest.raises(NotFound, match="found 1200 image"):
+        pools.label("cells", dict.fromkeys([*unknown, digests[0]], "cat"), "reader1")
