@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -18,17 +19,19 @@ from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_service.engine.engine import Answer
-from lensmount_service.errors import NotFound, QueueFull, Unavailable
+from lensmount_service.errors import QueueFull, Unavailable
 from lensmount_service.routes.context import AppContext
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.web.judgement import judged
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 4  # images in the engine's queue, so that requests wait for little
 MOST_POOLS = 2  # that are computed at a time
-KEPT = 20_000  # images, of all adapters: 50 MB with 1,280 features each
-RETRY_S = 0.5  # while the engine's queue is full
+KEPT = 20_000  # images, of all adapters: 50 MB with 1,280 features each. Those used last stay
+RETRY_S = 0.5  # while the engine's queue or that of its images is full
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,23 +50,23 @@ class PoolScores:
         settings = context.settings
         self._context = context
         self._limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
-        self._known: OrderedDict[str, dict[str, Scored | None]] = OrderedDict()  # by adapter, then by image
+        self._known: OrderedDict[tuple[str, str], Scored | None] = OrderedDict()  # by judge and image
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def known(self, snapshot: Snapshot, digests: Sequence[str]) -> dict[str, Scored]:
         """Those of the images that are computed. An image whose file is damaged is never among them."""
-        found = self._known.get(snapshot.version.digest, {})
-        return {digest: each for digest in digests if (each := found.get(digest)) is not None}
+        judge, found = _judge(snapshot), self._known
+        return {digest: each for digest in digests if (each := found.get((judge, digest))) is not None}
 
     async def compute(self, snapshot: Snapshot, name: str, digests: Sequence[str], wait_s: float) -> int:
         """Compute what is missing, and wait up to `wait_s` seconds. Returns how many images are still missing.
 
         Raises QueueFull, or what ended the computation.
         """
-        found = self._found(snapshot)
-        if all(digest in found for digest in digests):
+        judge = _judge(snapshot)
+        if not self._missing(judge, digests):
             return 0
-        key = snapshot.version.digest, name
+        key = judge, name
         task = self._tasks.get(key)
         if task is None:
             if len(self._tasks) >= MOST_POOLS:
@@ -71,20 +74,23 @@ class PoolScores:
                     f"found {MOST_POOLS} pools that are computed, expected fewer. Fix: try again later",
                     retry_after_s=10,
                 )
-            work = self._compute(snapshot, name, [digest for digest in digests if digest not in found])
-            task = self._tasks[key] = asyncio.create_task(work)
+            wanted = [digest for digest in digests if self._known.get((judge, digest)) is None]
+            task = self._tasks[key] = asyncio.create_task(self._compute(snapshot, name, wanted))
             task.add_done_callback(lambda ended: self._ended(key, ended))
         done, _ = await asyncio.wait({task}, timeout=wait_s)
         if done:
             task.result()
-        return sum(digest not in found for digest in digests)
+        return self._missing(judge, digests)
 
-    def _found(self, snapshot: Snapshot) -> dict[str, Scored | None]:
-        found = self._known.setdefault(snapshot.version.digest, {})
-        self._known.move_to_end(snapshot.version.digest)
-        while len(self._known) > 1 and sum(map(len, self._known.values())) > KEPT:
-            self._known.popitem(last=False)
-        return found
+    def _missing(self, judge: str, digests: Sequence[str]) -> int:
+        """How many are not computed. The others stay in memory for longer."""
+        missing = 0
+        for digest in digests:
+            if (judge, digest) in self._known:
+                self._known.move_to_end((judge, digest))
+            else:
+                missing += 1
+        return missing
 
     def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         del self._tasks[key]
@@ -92,12 +98,16 @@ class PoolScores:
             log.warning("images of a pool not computed", dataset=key[1], reason=str(error))
 
     async def _compute(self, snapshot: Snapshot, name: str, digests: Sequence[str]) -> None:
-        found = self._found(snapshot)
+        judge = _judge(snapshot)
         maps = await self._prepare(snapshot)
         for start in range(0, len(digests), AT_ONCE):
             some = digests[start : start + AT_ONCE]
             scored = await asyncio.gather(*[self._one(snapshot, name, digest, maps) for digest in some])
-            found.update(zip(some, scored, strict=True))
+            for digest, each in zip(some, scored, strict=True):
+                self._known[judge, digest] = each
+                self._known.move_to_end((judge, digest))
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
 
     async def _prepare(self, snapshot: Snapshot) -> bool:
         """Whether the engine can give the last maps, whose means are the features."""
@@ -112,26 +122,39 @@ class PoolScores:
             return False
 
     async def _one(self, snapshot: Snapshot, name: str, digest: str, maps: bool) -> Scored | None:
-        """None for an image that cannot be read any more."""
-        rule = snapshot.adapter.manifest.preprocessing
+        """None for an image that cannot be read. Raises NotFound once the pool is deleted."""
+        rule, engine = snapshot.adapter.manifest.preprocessing, self._context.engine
 
         def read() -> PreparedInput:
             return prepare(self._context.training.pools.read(name, digest), {rule}, self._limits)
 
         try:
-            prepared = await asyncio.to_thread(read)
-        except (LensmountError, NotFound, Unavailable) as error:
+            prepared = await _admitted(lambda: self._context.thumbnails.run(read))
+        except (LensmountError, Unavailable) as error:
+            if isinstance(error, Unavailable) and error.code != "dataset_corrupt":
+                raise  # such as a database that is busy for a moment
             log.warning("image of a pool not read", dataset=name, reason=str(error))
             return None
-        engine = self._context.engine
-        submit = engine.submit_for_maps if maps else engine.submit
-        while True:
-            try:
-                queued = submit(snapshot.adapter, prepared.inputs[rule])
-                break
-            except QueueFull:  # requests of clients go first
-                await asyncio.sleep(RETRY_S)
-        return _scored(snapshot, await asyncio.wrap_future(queued))
+
+        async def submit() -> asyncio.Future[Answer]:
+            submit = engine.submit_for_maps if maps else engine.submit
+            return asyncio.wrap_future(submit(snapshot.adapter, prepared.inputs[rule]))
+
+        return _scored(snapshot, await (await _admitted(submit)))
+
+
+async def _admitted(ask: Callable[[], Awaitable[T]]) -> T:
+    """The result of `ask`, which is asked again while a queue is full: requests of clients go first."""
+    while True:
+        try:
+            return await ask()
+        except QueueFull:
+            await asyncio.sleep(RETRY_S)
+
+
+def _judge(snapshot: Snapshot) -> str:
+    """What judges an image: an adapter, and the thresholds of the alias by which it was asked for."""
+    return f"{snapshot.version.digest} {snapshot.version.thresholds}"
 
 
 def _scored(snapshot: Snapshot, answer: Answer) -> Scored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.errors import NotFound, Unavailable
+from lensmount_service.routes import pool_scores
 from lensmount_service.routes.pool_scores import PoolScores
+from lensmount_service.store.pools import Pools
 from lensmount_service.store.references import Reference
 
 if TYPE_CHECKING:
-    from tests.service.conftest import DrawImages
+    from tests.service.conftest import DrawImages, MakePng, MakeTrusted
 
 
 @pytest.fixture
@@ -64,3 +69,76 @@ def test_an_image_whose_file_is_damaged_is_passed_over(
     assert asyncio.run(scores.compute(snapshot, "slides", digests, 60.0)) == 0
 
     assert list(scores.known(snapshot, digests)) == [*digests[:2], *digests[3:]]
+
+
+def test_a_damaged_image_is_computed_once_it_was_sent_again_and_others_came(
+    client: TestClient, scores: PoolScores, digests: list[str], images: DrawImages, tmp_path: Path, make_png: MakePng
+) -> None:
+    (tmp_path / "pools" / digests[2].removeprefix("sha256:")).unlink()
+    snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
+    asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+
+    files = [("file", data) for data in [*images(a=6).values(), make_png(77)]]
+    sent = client.post("/datasets/slides/unlabelled?who=reader1", files=files).json()["images"]
+    asyncio.run(scores.compute(snapshot, "slides", [each["digest"] for each in sent], 60.0))
+
+    assert len(scores.known(snapshot, [each["digest"] for each in sent])) == 7
+
+
+def test_a_database_that_is_busy_for_a_moment_makes_no_image_unreadable(
+    client: TestClient, scores: PoolScores, digests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> bytes:
+        raise Unavailable("the database cannot be used now", code="store_unavailable", retry_after_s=1)
+
+    snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(Pools, "read", busy)
+        with pytest.raises(Unavailable, match="cannot be used now"):
+            asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+
+    assert asyncio.run(scores.compute(snapshot, "slides", digests, 60.0)) == 0
+    assert list(scores.known(snapshot, digests)) == digests
+
+
+def test_images_of_a_pool_that_was_deleted_meanwhile_are_computed_when_they_come_again(
+    client: TestClient, scores: PoolScores, digests: list[str], images: DrawImages
+) -> None:
+    snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
+    client.delete("/datasets/slides/unlabelled")
+    with pytest.raises(NotFound):
+        asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+
+    client.post("/datasets/slides/unlabelled?who=ben", files=[("file", data) for data in images(a=6).values()])
+
+    assert asyncio.run(scores.compute(snapshot, "slides", digests, 60.0)) == 0
+    assert list(scores.known(snapshot, digests)) == digests
+
+
+def test_an_alias_judges_with_its_own_thresholds(
+    client: TestClient, scores: PoolScores, digests: list[str], make_trusted: MakeTrusted
+) -> None:
+    assert client.put("/adapters/trusted", content=make_trusted()).status_code == 201
+    snapshot = client.app.state.context.catalog.resolve(Reference("trusted"))  # type: ignore[attr-defined]
+    strict = dataclasses.replace(
+        snapshot, version=dataclasses.replace(snapshot.version, thresholds=Overrides(unfamiliar_percentile=1e-9))
+    )
+    lax = dataclasses.replace(
+        snapshot, version=dataclasses.replace(snapshot.version, thresholds=Overrides(unfamiliar_percentile=100.0))
+    )
+    for each in (lax, strict):
+        asyncio.run(scores.compute(each, "slides", digests, 60.0))
+
+    unfamiliar = [sum(each.unfamiliar for each in scores.known(by, digests).values()) for by in (lax, strict)]
+    assert unfamiliar[0] < unfamiliar[1]
+
+
+def test_no_more_images_are_kept_than_the_limit_and_those_used_last_stay(
+    client: TestClient, scores: PoolScores, digests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_scores, "KEPT", 4)
+    snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
+    for some in (digests[:4], digests[:1], digests[4:]):
+        asyncio.run(scores.compute(snapshot, "slides", some, 60.0))
+
+    assert list(scores.known(snapshot, digests)) == [digests[0], *digests[3:]]
