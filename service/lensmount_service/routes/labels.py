@@ -12,7 +12,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from PIL import Image
-from pydantic import ValidationError
 
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_service.errors import NotFound, RequestInvalid
@@ -21,7 +20,7 @@ from lensmount_service.routes.datasets import admitted, published
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
 from lensmount_service.store.references import Reference, require_name
-from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
+from lensmount_service.web.bodies import Part, is_multipart, read_json, read_multipart, read_raw
 from lensmount_service.web.label_schemas import (
     DIGEST,
     GivenLabels,
@@ -38,6 +37,7 @@ from lensmount_service.web.openapi import PROBLEMS, image_body, labels_body
 MAX_LABELS_BYTES = 2**20
 MAX_SIDE = 1024  # pixels of a shown image
 MAX_SHOWN = 1000  # disputed images in one answer
+_AS_LABELS = 'send JSON such as {"who": "reader1", "labels": {"sha256:...": "Parasitized"}}'
 
 router = APIRouter(prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
 
@@ -89,7 +89,7 @@ async def add_labels(context: Context, name: str, request: Request) -> LabelsAdd
     The labels are durable once this responds. A refusal adds none.
     """
     require_name(name, "dataset name")
-    given = _given(await read_raw(request, MAX_LABELS_BYTES))
+    given = await read_json(request, GivenLabels, MAX_LABELS_BYTES, _AS_LABELS)
     made = await asyncio.to_thread(context.training.pools.label, name, given.labels, given.who)
     return LabelsAdded(labels=[_label(each) for each in made])
 
@@ -172,18 +172,6 @@ def _thumbnail(context: AppContext, name: str, digest: str, side: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _given(body: bytes) -> GivenLabels:
-    try:
-        return GivenLabels.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
-        raise RequestInvalid(
-            f"{where}: {first['msg']}. Fix: send JSON such as "
-            '{"who": "reader1", "labels": {"sha256:...": "Parasitized"}}'
-        ) from error
 
 
 def _image(image: PoolImage) -> UnlabelledImage:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ValidationError
 
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.images import ImageLimits
@@ -18,11 +17,11 @@ from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.pool_rows import PoolImage
 from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references
-from lensmount_service.web.bodies import read_raw
+from lensmount_service.web.bodies import read_json
 from lensmount_service.web.labelstudio import Control, Event, PredictRequest, Task, control_of, image_of, prediction
 from lensmount_service.web.openapi import PROBLEMS
 
-Form = TypeVar("Form", bound=BaseModel)
+_AS_TASKS = "send the JSON that Label Studio sends"
 
 router = APIRouter(prefix="/integrations/labelstudio", tags=["labelling"], responses=PROBLEMS)
 
@@ -42,7 +41,7 @@ async def setup(context: Context, adapter: str) -> dict[str, Any]:
 @router.post("/{adapter}/predict", summary="Label Studio: predictions for tasks")
 async def predict(context: Context, adapter: str, request: Request) -> dict[str, Any]:
     """Images of tasks must be `data:` URLs: the server sends no request to any host that a task names."""
-    asked = _read(PredictRequest, await read_raw(request, context.settings.max_request_bytes))
+    asked = await read_json(request, PredictRequest, context.settings.max_request_bytes, _AS_TASKS)
     snapshot = await _resolve(context, adapter)
     control = control_of(asked.label_config)
     results = [await _predicted(context, snapshot, control, task) for task in asked.tasks]
@@ -54,7 +53,7 @@ async def webhook(context: Context, adapter: str, request: Request) -> dict[str,
     """A created or updated annotation is kept in the pool NAME-feedback, as `POST /feedback` does. Nothing is trained:
     `POST /datasets/NAME-feedback/versions` and `POST /jobs` do so when someone asks.
     """
-    event = _read(Event, await read_raw(request, context.settings.max_request_bytes))
+    event = await read_json(request, Event, context.settings.max_request_bytes, _AS_TASKS)
     snapshot = await _resolve(context, adapter)
     if event.action not in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"):
         return {"status": "ignored"}
@@ -93,12 +92,3 @@ async def _resolve(context: AppContext, adapter: str) -> Snapshot:
     if not context.engine.runner.ready(snapshot.adapter):
         await asyncio.to_thread(context.engine.runner.prepare, snapshot.adapter)
     return snapshot
-
-
-def _read(form: type[Form], body: bytes) -> Form:
-    try:
-        return form.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
-        raise RequestInvalid(f"{where}: {first['msg']}. Fix: send the JSON that Label Studio sends") from error

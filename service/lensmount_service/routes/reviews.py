@@ -9,23 +9,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
-from pydantic import ValidationError
 
 from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_adapters.quality.review import check_size
-from lensmount_service.errors import NotFound, RequestInvalid
+from lensmount_service.errors import NotFound
 from lensmount_service.review.queue import ReviewOrder, ReviewStatus
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.datasets import VersionNumber, admitted, published
 from lensmount_service.store.datasets import Dataset
-from lensmount_service.web.bodies import read_raw
+from lensmount_service.web.bodies import read_json
 from lensmount_service.web.openapi import PROBLEMS, edits_body
 from lensmount_service.web.schemas import DatasetEdits, DatasetInfo, ReviewInfo
 
 MAX_EDITS_BYTES = 16 * 2**20
 MAX_SIDE = 1024  # pixels of a shown image
+_AS_EDITS = 'send JSON such as {"relabel": {"cat/1.png": "dog"}, "exclude": ["cat/2.png"]}'
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
 
@@ -57,7 +57,7 @@ async def edit_items(
     context: Context, name: str, request: Request, response: Response, version: VersionNumber = None
 ) -> DatasetInfo:
     """Makes a new version of `version` (by default of the latest), which stays as it is. A refusal changes nothing."""
-    edits = _edits(await read_raw(request, MAX_EDITS_BYTES))
+    edits = _edits(await read_json(request, DatasetEdits, MAX_EDITS_BYTES, _AS_EDITS))
     store = context.training.datasets
     return published(*await admitted(context, partial(store.edit, name, edits, version)), response)
 
@@ -101,16 +101,7 @@ def _order(context: AppContext, dataset: Dataset) -> ReviewOrder:
     )
 
 
-def _edits(body: bytes) -> Edits:
-    try:
-        edits = DatasetEdits.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
-        raise RequestInvalid(
-            f"{where}: {first['msg']}. Fix: send JSON such as "
-            '{"relabel": {"cat/1.png": "dog"}, "exclude": ["cat/2.png"]}'
-        ) from error
+def _edits(edits: DatasetEdits) -> Edits:
     if not edits.relabel and not edits.exclude:
         raise DatasetError(
             "found no changes, expected some in relabel or exclude. Fix: name the images to relabel or to exclude"

@@ -118,3 +118,11 @@ def test_an_annotation_is_kept_as_feedback_where_the_operator_allows_it(
     assert "expected one of a, b" in other.json()["detail"]
     assert ignored.json() == {"status": "ignored"}
     assert [(each["label"], each["who"]) for each in labels] == [("a", "labelstudio user 3")]
+
+
+def test_tasks_of_very_many_small_values_are_refused(shared_client: TestClient) -> None:
+    """A body of 128 MB could otherwise become objects of several GB."""
+    body = b'{"tasks": [{"data": {"a": [%s]}}], "label_config": "x"}' % b",".join([b'{"a":0}'] * 300_000)
+
+    for path in ("predict", "webhook"):
+        assert shared_client.post(f"{BASE}/{path}", content=body).json()["code"] == "body_too_large"
