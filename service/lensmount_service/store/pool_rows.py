@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from lensmount_adapters.data.walk import bare
+from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs import formats
 from lensmount_service.store.database import metadata
 
@@ -111,6 +114,14 @@ def decided(labels: Iterable[PoolLabel]) -> Decided:
         else:
             agreed[digest] = first[0]
     return Decided(agreed, tuple(disputed))
+
+
+def clean_group(group: str | None) -> str | None:
+    """The group as a version of the dataset can have it, None if it is blank. Raises DatasetError."""
+    group = bare(group or "")
+    if re.search(r"[\x00-\x1f\x7f]", group):
+        raise DatasetError("found a control character in the group. Fix: write it in one line of plain text")
+    return group or None
 
 
 def suffix_of(data: bytes) -> str:

@@ -29,6 +29,7 @@ from lensmount_service.store.pool_rows import (
     Decided,
     PoolImage,
     PoolLabel,
+    clean_group,
     decided,
     image_of,
     image_table,
@@ -79,9 +80,9 @@ class Pools:
         """Keep an image without its private tags. Returns it, and False if the pool already had it.
 
         A damaged file is replaced when its image is sent again.
-        Raises ImageError, StorageFull or Unavailable, and then changes nothing.
+        Raises ImageError, DatasetError (a group), StorageFull or Unavailable, and then changes nothing.
         """
-        return self._add(name, data, who, group, lambda connection, image: None)
+        return self._add(name, data, who, clean_group(group), lambda connection, image: None)
 
     def correct(self, name: str, data: bytes, label: str, who: str, answered: Answered) -> PoolImage:
         """Keep an image together with its right label, in one transaction."""

@@ -276,3 +276,24 @@ def test_only_images_of_the_pool_are_reserved_however_many_are_wanted(pools: Poo
     ]
     with pytest.raises(NotFound, match="found 1200 image"):
         pools.label("cells", dict.fromkeys([*unknown, digests[0]], "cat"), "reader1")
+
+
+@pytest.mark.parametrize("group", ["a\x00b", "a\nb", "\x7f", "=1+1", " slide 7\r\n", " ", "\u2028", "../.."])
+def test_a_group_is_refused_at_once_or_never_keeps_a_version_from_being_made(
+    database: Database, tmp_path: Path, images: Images, group: str
+) -> None:
+    (tmp_path / "datasets").mkdir()
+    store = DatasetStore(database, tmp_path / "datasets")
+    pools = Pools(database, tmp_path / "pools")
+    digests = []
+    for data in images(a=8).values():
+        try:
+            image = pools.add("cells", data, "reader1", group)[0]
+        except DatasetError:  # "write it in one line of plain text"
+            image = pools.add("cells", data, "reader1", repr(group))[0]
+        digests.append(image.digest)
+    pools.label("cells", {digest: "ab"[index % 2] for index, digest in enumerate(digests)}, "reader1")
+
+    made, *_ = pools.publish("cells", store, None)
+
+    assert pools.publish("cells", store, made)[:2] == (made, False)  # its groups are read as they were written
