@@ -65,6 +65,13 @@ def checked_version(version: int) -> int:
     return version
 
 
+def checked_digest(text: str) -> str:
+    """The digest itself, which is a part of paths. Raises InvalidInput."""
+    if not isinstance(text, str) or not DIGEST.fullmatch(text):
+        raise InvalidInput(f"digest: found {str(text)[:80]!r}, expected sha256:<64 hex>")
+    return text
+
+
 def checked_decision(decision: str) -> str:
     """The decision itself. Raises InvalidInput."""
     if decision not in (ALWAYS, STRICT):

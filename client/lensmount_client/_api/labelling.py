@@ -14,7 +14,7 @@ from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.operation import Operation
 from lensmount_client._http.response import Response
-from lensmount_client._reference import checked_name
+from lensmount_client._reference import checked_digest, checked_name
 from lensmount_client._types.datasets import (
     Feedback,
     LabelInfo,
@@ -61,7 +61,12 @@ def delete_unlabelled(name: str) -> Call[None]:
 
 
 def unlabelled_png(name: str, digest: str, side: int) -> Call[bytes]:
-    return Call("GET", f"{_path(name)}/unlabelled/{digest}", lambda response: response.body, params={"side": side})
+    return Call(
+        "GET",
+        f"{_path(name)}/unlabelled/{checked_digest(digest)}",
+        lambda response: response.body,
+        params={"side": side},
+    )
 
 
 def next_images(name: str, wanted: Wanted) -> Operation[NextImages]:
@@ -100,7 +105,7 @@ def _next_of(response: Response) -> NextImages:
         lease_s=fields.number("lease_s"),
         items=tuple(
             NextImage(
-                item.string("digest"),
+                item.digest("digest"),
                 tuple(Score(each.string("label"), each.number("score")) for each in item.children("predictions")),
             )
             for item in fields.children("items")

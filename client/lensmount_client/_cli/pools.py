@@ -43,7 +43,7 @@ def feedback(
     makes a dataset to train on.
     """
     with server.client() as client:
-        kept = client.feedback(image, adapter, label, who=who or getpass.getuser(), request_id=request_id)
+        kept = client.feedback(image, adapter, label, who=who or _user(), request_id=request_id)
     if server.json:
         print_json(dataclasses.asdict(kept))
     else:
@@ -64,7 +64,7 @@ def add_unlabelled(
     """Send images that wait for a label."""
     paths = [Path(images)] if Path(images).is_file() else list(find_images(images))
     with server.client() as client:
-        kept = [client.pools.add(name, path, who or getpass.getuser(), group) for path in paths]
+        kept = [client.pools.add(name, path, who or _user(), group) for path in paths]
     if server.json:
         print_json({"images": [dataclasses.asdict(image) for image in kept]})
     else:
@@ -91,7 +91,7 @@ def next_images(
     Label them with `lensmount datasets label NAME DIGEST=LABEL ...`.
     """
     with server.client() as client:
-        found = client.pools.next(name, adapter, who or getpass.getuser(), n, strategy)
+        found = client.pools.next(name, adapter, who or _user(), n, strategy)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             for item in found.items:
@@ -123,7 +123,7 @@ def label_images(
     """Label images. Labels are only ever added; your later label for an image replaces your earlier one."""
     given = dict(_pair(text) for text in labels)
     with server.client() as client:
-        kept = client.pools.label(name, given, who or getpass.getuser())
+        kept = client.pools.label(name, given, who or _user())
     if server.json:
         print_json({"labels": [dataclasses.asdict(each) for each in kept]})
     else:
@@ -158,6 +158,13 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "publish": publish,
 }
 """By their names in `lensmount datasets`."""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # as in a container whose user has no name
+        raise InvalidInput("found no name of your user, expected one. Fix: give yours with --who NAME") from error
 
 
 def _pair(text: str) -> tuple[str, str]:

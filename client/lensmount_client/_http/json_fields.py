@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from lensmount_client._errors import UnexpectedResponse
 from lensmount_client._http.response import Response
+from lensmount_client._reference import DIGEST
 
 
 class JsonFields:
@@ -37,6 +38,11 @@ class JsonFields:
     def string(self, key: str) -> str:
         value = self._value(key)
         return value if isinstance(value, str) else self._fail(self._name(key), value, "a string")
+
+    def digest(self, key: str) -> str:
+        """A text that is safe as a part of paths."""
+        value = self.string(key)
+        return value if DIGEST.fullmatch(value) else self._fail(self._name(key), value, "sha256:<64 hex>")
 
     def integer(self, key: str) -> int:
         value = self._value(key)
@@ -135,4 +141,9 @@ class JsonFields:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from lensmount_client import InvalidInput
+from lensmount_client import InvalidInput, UnexpectedResponse
 from lensmount_client._api import labelling
 from lensmount_client._api.labelling import Wanted
+from lensmount_client._http.response import Response
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -43,3 +44,18 @@ def test_a_strategy_that_is_none_is_not_sent() -> None:
 def test_a_name_that_is_none_is_not_sent(name: str) -> None:
     with pytest.raises(InvalidInput):
         labelling.publish(name, None)
+
+
+@pytest.mark.parametrize("digest", ["../../x", "sha256:" + "0" * 63, f"{DIGEST}?side=9", f"{DIGEST}\n", ""])
+def test_a_digest_that_is_none_is_not_sent_and_not_taken_from_a_server(digest: str) -> None:
+    with pytest.raises(InvalidInput, match="expected sha256:"):
+        labelling.unlabelled_png("cells", digest, 128)
+
+    answer = {
+        **{"name": "cells", "adapter": {"name": "a", "version": 1, "digest": DIGEST}, "strategy": "margin"},
+        **{"state": "done", "done": 1, "total": 1, "unfamiliar": 0, "lease_s": 1.0},
+        "items": [{"digest": digest, "predictions": []}],
+    }
+    (call,) = [next(labelling.next_images("cells", Wanted("malaria", "reader1")))]
+    with pytest.raises(UnexpectedResponse, match=r"items\[0\].digest"):
+        call.read(Response(200, {"content-type": "application/json"}, json.dumps(answer).encode()))

@@ -71,3 +71,16 @@ def test_feedback_is_kept_or_refused_as_the_operator_says(server: Any, lensmount
 
     server.pools.feedback_on = False
     assert lensmount("feedback", image, "-a", "malaria", "--label", "Uninfected")[0] == 1
+
+
+def test_a_user_without_a_name_is_asked_for_one_which_works(
+    lensmount: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    code, _, err = lensmount("datasets", "unlabelled", "cells", str(folder))
+    assert (code != 0, "Fix: give yours with --who NAME" in " ".join(err.split())) == (True, True)
+
+    assert lensmount("datasets", "unlabelled", "cells", str(folder), "--who", "reader1")[0] == 0

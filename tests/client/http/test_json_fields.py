@@ -25,6 +25,7 @@ from lensmount_client._http.json_fields import JsonFields
         ({"predictions": [{"label": 1, "score": 0.1}]}, r"predictions\[0\].label"),
         ({"predictions": [{"label": "x", "score": "high"}]}, r"predictions\[0\].score"),
         ({"timing_ms": {"total": None}}, "timing_ms.total"),
+        ({"predictions": [{"label": "x", "score": 10**400}]}, r"predictions\[0\].score"),
         ({"request_id": 7}, "request_id: found 7"),
     ],
 )
