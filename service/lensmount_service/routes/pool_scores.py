@@ -50,23 +50,23 @@ class PoolScores:
         settings = context.settings
         self._context = context
         self._limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
-        self._known: OrderedDict[tuple[str, str], Scored | None] = OrderedDict()  # by judge and image
+        self._known: OrderedDict[tuple[str, str], Scored | None] = OrderedDict()  # by adapter and image
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def known(self, snapshot: Snapshot, digests: Sequence[str]) -> dict[str, Scored]:
         """Those of the images that are computed. An image whose file is damaged is never among them."""
-        judge, found = _judge(snapshot), self._known
-        return {digest: each for digest in digests if (each := found.get((judge, digest))) is not None}
+        adapter, found = _adapter_key(snapshot), self._known
+        return {digest: each for digest in digests if (each := found.get((adapter, digest))) is not None}
 
     async def compute(self, snapshot: Snapshot, name: str, digests: Sequence[str], wait_s: float) -> int:
         """Compute what is missing, and wait up to `wait_s` seconds. Returns how many images are still missing.
 
         Raises QueueFull, or what ended the computation.
         """
-        judge = _judge(snapshot)
-        if not self._missing(judge, digests):
+        adapter = _adapter_key(snapshot)
+        if not self._missing(adapter, digests):
             return 0
-        key = judge, name
+        key = adapter, name
         task = self._tasks.get(key)
         if task is None:
             if len(self._tasks) >= MOST_POOLS:
@@ -74,20 +74,20 @@ class PoolScores:
                     f"found {MOST_POOLS} pools that are computed, expected fewer. Fix: try again later",
                     retry_after_s=10,
                 )
-            wanted = [digest for digest in digests if self._known.get((judge, digest)) is None]
+            wanted = [digest for digest in digests if self._known.get((adapter, digest)) is None]
             task = self._tasks[key] = asyncio.create_task(self._compute(snapshot, name, wanted))
             task.add_done_callback(lambda ended: self._ended(key, ended))
         done, _ = await asyncio.wait({task}, timeout=wait_s)
         if done:
             task.result()
-        return self._missing(judge, digests)
+        return self._missing(adapter, digests)
 
-    def _missing(self, judge: str, digests: Sequence[str]) -> int:
+    def _missing(self, adapter: str, digests: Sequence[str]) -> int:
         """How many are not computed. The others stay in memory for longer."""
         missing = 0
         for digest in digests:
-            if (judge, digest) in self._known:
-                self._known.move_to_end((judge, digest))
+            if (adapter, digest) in self._known:
+                self._known.move_to_end((adapter, digest))
             else:
                 missing += 1
         return missing
@@ -98,14 +98,14 @@ class PoolScores:
             log.warning("images of a pool not computed", dataset=key[1], reason=str(error))
 
     async def _compute(self, snapshot: Snapshot, name: str, digests: Sequence[str]) -> None:
-        judge = _judge(snapshot)
+        adapter = _adapter_key(snapshot)
         maps = await self._prepare(snapshot)
         for start in range(0, len(digests), AT_ONCE):
             some = digests[start : start + AT_ONCE]
             scored = await asyncio.gather(*[self._one(snapshot, name, digest, maps) for digest in some])
             for digest, each in zip(some, scored, strict=True):
-                self._known[judge, digest] = each
-                self._known.move_to_end((judge, digest))
+                self._known[adapter, digest] = each
+                self._known.move_to_end((adapter, digest))
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)
 
@@ -152,8 +152,8 @@ async def _admitted(ask: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(RETRY_S)
 
 
-def _judge(snapshot: Snapshot) -> str:
-    """What judges an image: an adapter, and the thresholds of the alias by which it was asked for."""
+def _adapter_key(snapshot: Snapshot) -> str:
+    """The adapter, and the thresholds of the alias by which it was asked for: an answer depends on both."""
     return f"{snapshot.version.digest} {snapshot.version.thresholds}"
 
 

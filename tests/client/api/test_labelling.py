@@ -56,6 +56,6 @@ def test_a_digest_that_is_none_is_not_sent_and_not_taken_from_a_server(digest: s
         **{"state": "done", "done": 1, "total": 1, "unfamiliar": 0, "lease_s": 1.0},
         "items": [{"digest": digest, "predictions": []}],
     }
-    (call,) = [next(labelling.next_images("cells", Wanted("malaria", "reader1")))]
+    call = next(labelling.next_images("cells", Wanted("malaria", "reader1")))
     with pytest.raises(UnexpectedResponse, match=r"items\[0\].digest"):
         call.read(Response(200, {"content-type": "application/json"}, json.dumps(answer).encode()))

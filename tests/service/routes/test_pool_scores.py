@@ -115,7 +115,7 @@ def test_images_of_a_pool_that_was_deleted_meanwhile_are_computed_when_they_come
     assert list(scores.known(snapshot, digests)) == digests
 
 
-def test_an_alias_judges_with_its_own_thresholds(
+def test_an_alias_has_answers_by_its_own_thresholds(
     client: TestClient, scores: PoolScores, digests: list[str], make_trusted: MakeTrusted
 ) -> None:
     assert client.put("/adapters/trusted", content=make_trusted()).status_code == 201
