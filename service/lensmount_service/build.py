@@ -138,7 +138,9 @@ def open_datasets(settings: Settings, database: Database) -> DatasetStore:
 
 def open_pools(settings: Settings, database: Database) -> Pools:
     limits = PoolLimits(
-        settings.max_pool_bytes, settings.max_dataset_files, ImageLimits(settings.max_image_bytes, settings.max_pixels)
+        settings.max_pool_bytes,
+        settings.max_dataset_files,
+        image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
     )
     return Pools(database, settings.state / "pools", limits)
 

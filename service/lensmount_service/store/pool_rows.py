@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from lensmount_adapters.data.labels import check_label
 from lensmount_adapters.data.walk import bare
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs import formats
@@ -122,6 +123,13 @@ def clean_group(group: str | None) -> str | None:
     if re.search(r"[\x00-\x1f\x7f]", group):
         raise DatasetError("found a control character in the group. Fix: write it in one line of plain text")
     return group or None
+
+
+def check_labels_of(labels: Iterable[str]) -> None:
+    """Raises DatasetError for the first label that cannot be the name of a class."""
+    for label in dict.fromkeys(labels):
+        if reason := check_label(label):
+            raise DatasetError(f"{reason}, expected the name of a class. Fix: choose another label")
 
 
 def suffix_of(data: bytes) -> str:

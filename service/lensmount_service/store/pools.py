@@ -7,7 +7,7 @@ A version of the dataset is made of them when someone asks for it (`publish`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.data.dataset import Labelled, Listed
 from lensmount_adapters.data.dataset_archive import MANIFEST
-from lensmount_adapters.data.labels import check_label, check_labels
+from lensmount_adapters.data.labels import check_labels
 from lensmount_adapters.data.source import Listing, Source
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
@@ -29,6 +29,7 @@ from lensmount_service.store.pool_rows import (
     Decided,
     PoolImage,
     PoolLabel,
+    check_labels_of,
     clean_group,
     decided,
     image_of,
@@ -44,6 +45,7 @@ from lensmount_service.store.uploads import old_files, storage
 log = structlog.get_logger(__name__)
 
 _images, _labels, _leases = image_table.c, label_table.c, lease_table.c
+_MAKE_ROOM = "Fix: delete a pool that is no longer needed: DELETE /datasets/{name}/unlabelled"
 _TURN = 500  # images of one query, or of one turn as the only writer
 
 
@@ -53,6 +55,7 @@ class PoolLimits:
 
     max_bytes: int = 4 * 2**30
     max_images: int = 100_000
+    max_labels: int = 1_000_000
     image: ImageLimits = field(default_factory=ImageLimits)
 
 
@@ -256,6 +259,11 @@ class Pools:
     def _insert_labels(
         self, connection: sa.Connection, name: str, labels: Mapping[str, str], who: str, answered: Answered
     ) -> list[PoolLabel]:
+        count = connection.execute(sa.select(sa.func.count()).select_from(label_table)).scalar_one()
+        if count + len(labels) > self._limits.max_labels:
+            raise StorageFull(
+                f"found {count} labels in the pools, expected at most {self._limits.max_labels}. {_MAKE_ROOM}"
+            )
         now = self._database.now(connection)
         made = []
         for digest, label in labels.items():
@@ -316,8 +324,7 @@ class Pools:
         if images >= self._limits.max_images or size + more > self._limits.max_bytes:
             raise StorageFull(
                 f"found {images} images and {size} bytes in the pools, expected at most {self._limits.max_images} and "
-                f"{self._limits.max_bytes}. Fix: delete a pool that is no longer needed: DELETE "
-                "/datasets/{name}/unlabelled"
+                f"{self._limits.max_bytes}. {_MAKE_ROOM}"
             )
 
     def _bytes(self, digest: str) -> bytes:
@@ -373,13 +380,6 @@ class _WithPool:
 
 def _turns(digests: Sequence[str]) -> Iterator[Sequence[str]]:
     return (digests[start : start + _TURN] for start in range(0, len(digests), _TURN))
-
-
-def check_labels_of(labels: Iterable[str]) -> None:
-    """Raises DatasetError for the first label that cannot be the name of a class."""
-    for label in dict.fromkeys(labels):
-        if reason := check_label(label):
-            raise DatasetError(f"{reason}, expected the name of a class. Fix: choose another label")
 
 
 def _paths_by_digest(base: Listed) -> dict[str, str]:

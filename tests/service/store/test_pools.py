@@ -297,3 +297,24 @@ def test_a_group_is_refused_at_once_or_never_keeps_a_version_from_being_made(
     made, *_ = pools.publish("cells", store, None)
 
     assert pools.publish("cells", store, made)[:2] == (made, False)  # its groups are read as they were written
+
+
+def test_labels_are_bounded_and_the_refusal_says_how_to_make_room(
+    database: Database, tmp_path: Path, images: Images
+) -> None:
+    pools = Pools(database, tmp_path / "pools", PoolLimits(max_labels=3))
+    one, two = images(a=2).values()
+    first, second = pools.add("cells", one, "reader1")[0].digest, pools.add("other", two, "reader1")[0].digest
+    for label in ("a", "b", "a"):
+        pools.label("cells", {first: label}, "reader1")
+
+    with pytest.raises(StorageFull, match=r"found 3 labels.*DELETE /datasets/{name}/unlabelled"):
+        pools.label("other", {second: "a"}, "reader1")
+    with pytest.raises(StorageFull):
+        pools.correct("third", one, "a", "reader1", Answered())
+    assert pools.labels("other") == []
+    with pytest.raises(NotFound):
+        pools.images("third")
+    pools.delete("cells")
+
+    assert len(pools.label("other", {second: "a"}, "reader1")) == 1
