@@ -53,7 +53,7 @@ class Conformal(Strict):
     """Sets of labels that hold the right one in `coverage` of the images of each class.
 
     A label belongs to the set if its score of nonconformity is at most its threshold. `lac`: 1 - probability (Sadinle
-    et al., arXiv 1609.00451). `raps`: the sum of the probabilities down to the label, plus `penalty` for each rank
+    et al., arXiv 1609.00451). `raps`: the sum of the probabilities above the label's, plus `penalty` for each rank
     beyond `free_ranks` (Angelopoulos et al., arXiv 2009.14193). A threshold of None has too few images for the
     coverage, and its label is in every set: no guarantee. One threshold and one count of images for each label.
     """

@@ -57,10 +57,15 @@ def label_sets(conformal: Conformal, scores: Array) -> NDArray[np.bool_]:
 
 
 def nonconformity(scores: Array, penalty: float, free_ranks: int) -> Array:
-    """RAPS without randomisation: the sum of the scores down to each label, and the penalty for its rank."""
+    """RAPS without randomisation (U = 0): the sum of the scores above each label, and the penalty for its rank.
+
+    The label's own score is left out. With it (U = 1), the surest images would have empty sets.
+    """
     order = np.argsort(-scores, axis=1, kind="stable")
     ranks = np.arange(1, scores.shape[1] + 1)
-    by_rank = np.cumsum(np.take_along_axis(scores, order, 1), 1) + penalty * np.maximum(ranks - free_ranks, 0)
+    above = np.zeros_like(scores)
+    above[:, 1:] = np.cumsum(np.take_along_axis(scores, order, 1), 1)[:, :-1]
+    by_rank = above + penalty * np.maximum(ranks - free_ranks, 0)
     found = np.empty_like(scores)
     np.put_along_axis(found, order, by_rank, 1)
     return found

@@ -62,10 +62,25 @@ def test_each_class_is_covered_as_promised_over_two_hundred_splits(classes: int)
     assert means == pytest.approx(np.full(classes, 0.95), abs=0.01)
 
 
-def test_the_score_of_raps_is_the_sum_down_to_the_label_and_a_penalty_for_late_ranks() -> None:
+def test_the_score_of_raps_is_the_sum_above_the_label_and_a_penalty_for_late_ranks() -> None:
     scores = np.array([[0.1, 0.5, 0.05, 0.3, 0.05]])
     found = nonconformity(scores, 0.01, 2)
-    assert found[0] == pytest.approx([0.9 + 0.01, 0.5, 0.95 + 0.02, 0.8, 1.0 + 0.03])
+    assert found[0] == pytest.approx([0.8 + 0.01, 0.0, 0.9 + 0.02, 0.5, 0.95 + 0.03])
+
+
+@pytest.mark.parametrize("certainty", [2, 8, 20, 40])
+def test_a_set_of_raps_holds_the_best_label_however_sure_a_server_s_float32_scores_are(certainty: int) -> None:
+    random = np.random.default_rng(certainty)
+    truth = random.integers(0, 6, 1_200)
+    logits = random.normal(size=(1_200, 6)) * math.sqrt(certainty)
+    logits[np.arange(1_200), truth] += certainty
+    scores = np.exp(logits - logits.max(1, keepdims=True))
+    scores /= scores.sum(1, keepdims=True)
+    served = scores[1::2].astype(np.float32).astype(np.float64)
+    sets = label_sets(fit_conformal(truth[::2], scores[::2], 0.95), served)
+    rows = np.arange(600)
+    assert sets[rows, served.argmax(1)].all()
+    assert sets[rows, truth[1::2]].mean() > 0.93
 
 
 def test_from_five_classes_on_raps_is_used_and_its_penalty_keeps_every_size_of_set_honest() -> None:
