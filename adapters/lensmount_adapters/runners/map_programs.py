@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.fingerprint import tensor_digest
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import ExplainError
 from lensmount_adapters.graph.functional import functional_branch
 from lensmount_adapters.graph.pooled_maps import PooledMaps, find_maps
 from lensmount_adapters.graph.segments import Segments
@@ -78,7 +79,7 @@ class MapPrograms:
         self._executor = executor
         self._segments = segments
         self._programs = programs
-        self._found: PooledMaps | None = None
+        self._found: PooledMaps | str | None = None  # a text says why there are none
         self._branches: Mapping[SplitBackbone, MapBranch | None] = {}
         self._making = threading.Lock()
         programs.derive(lambda key: () if isinstance(key, MapsOf) else (MapsOf(key),))
@@ -121,10 +122,20 @@ class MapPrograms:
             return self._branches[split]
         with self._making:  # held while a program is compiled, which takes seconds
             if split not in self._branches:
-                self._found = found = self._found or find_maps(self._segments, self._backbone)
-                made = None
+                found, made = self._maps(), None
                 if cut is None or cut < found.cut:
                     part = self._segments.part(cut, found.cut)
                     made = MapBranch(part, self._backbone, self._executor, split.example, f"{split.key}-maps")
                 self._branches = {**self._branches, split: made}
             return self._branches[split]
+
+    def _maps(self) -> PooledMaps:
+        """Looks for them once, which takes a pass through the network, whether there are any or not."""
+        if self._found is None:
+            try:
+                self._found = find_maps(self._segments, self._backbone)
+            except ExplainError as error:
+                self._found = str(error)
+        if isinstance(self._found, str):
+            raise ExplainError(self._found)
+        return self._found

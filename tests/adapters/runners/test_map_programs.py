@@ -11,8 +11,10 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
 from lensmount_adapters.errors import ExplainError
+from lensmount_adapters.graph.pooled_maps import find_maps
 from lensmount_adapters.inputs.images import orient
 from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.runners import map_programs
 from lensmount_adapters.runners.map_programs import MapsOf
 from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_adapters.runners.segment_runner import SegmentRunner
@@ -98,6 +100,20 @@ def test_a_network_that_does_not_average_a_map_is_refused(make: Make, draw_adapt
 
     with pytest.raises(ExplainError, match="Fix: the method occlusion"):
         make(own=vit).prepare_maps(adapter)
+
+
+def test_a_network_is_searched_for_maps_once_however_often_it_is_asked(
+    make: Make, draw_adapter: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vit = load_backbone("test_vit", "random:0")
+    adapter, runner = admit(draw_adapter(vit, modules=r"blocks\.1.*").dump(), vit), make(own=vit)
+    searches: list[object] = []
+    monkeypatch.setattr(map_programs, "find_maps", lambda *network: searches.append(network) or find_maps(*network))
+
+    for _ in range(3):
+        with pytest.raises(ExplainError, match="Fix: the method occlusion"):
+            runner.prepare_maps(adapter)
+    assert len(searches) == 1
 
 
 def test_a_program_that_was_evicted_is_made_again_and_one_that_was_forgotten_is_gone(
