@@ -106,7 +106,8 @@ def score_parts(
         for part in ("validation", "test")
         if data.samples(part)
     }
-    if "validation" in logits and manifest.trust is None:
+    calibrated = manifest.trust is not None and manifest.trust.calibration is not None
+    if "validation" in logits and not calibrated:
         fitted = fit_temperature(logits["validation"], data.validation_labels)
         manifest = manifest.model_copy(update={"head": loop.head.model_copy(update={"temperature": fitted})})
     scored = {part: _score(data, manifest, part, part_logits) for part, part_logits in logits.items()}

@@ -82,20 +82,17 @@ def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: 
     An interrupted run promises nothing; resumed, it does.
     """
     config, dtype = loop.config, FILE_DTYPES[loop.config.file_dtype]
-    tensors = loop.adapter.stored(loop.best)
-    adapter = admit(dump_adapter(manifest_of(loop, interrupted), tensors, dtype), loop.backbone)
+    tensors, manifest = loop.adapter.stored(loop.best), manifest_of(loop, interrupted)
+    adapter = admit(dump_adapter(manifest, tensors, dtype), loop.backbone)
     if not interrupted:
         try:
             promised = promise(loop, data, adapter, tensors, listener)
+            manifest, statistics = with_familiarity(loop, data, promised.manifest, dtype)
         except KeyboardInterrupt:
-            interrupted = True
-            adapter = admit(dump_adapter(manifest_of(loop, interrupted), tensors, dtype), loop.backbone)
+            interrupted, manifest = True, manifest_of(loop, True)
         else:
-            tensors = promised.tensors
-            adapter = admit(dump_adapter(promised.manifest, tensors, dtype), loop.backbone)
+            tensors = {**promised.tensors, **statistics}
+        adapter = admit(dump_adapter(manifest, tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
-    if not interrupted:
-        manifest, statistics = with_familiarity(loop, data, manifest, dtype)
-        tensors = {**tensors, **statistics}
     digest = write_adapter(config.out, manifest, tensors, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)

@@ -22,6 +22,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.inputs.images import decode_image, preprocess
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.training import unfamiliar
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.trust.distance import distances, percentile_of
@@ -170,3 +171,22 @@ def test_the_record_says_why_there_are_no_statistics(
 
     assert few.record["unfamiliar"] == {"images": None, "why": why}
     assert few.manifest.trust is None or few.manifest.trust.familiarity is None
+
+
+def test_ctrl_c_while_statistics_are_fitted_leaves_a_file_and_the_run_resumes(
+    config: TrainingConfig, backbone: Backbone, many_shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = replace(config, data=many_shapes, epochs=1, method="head")
+    with monkeypatch.context() as patch:
+        patch.setattr(unfamiliar, "fit_familiarity", pressed)
+        halted = train(config, backbone=backbone)
+
+    assert halted.interrupted
+    assert admit(halted.path.read_bytes(), backbone).trust is None
+    resumed = train(replace(config, resume=True), backbone=backbone)
+    assert not resumed.interrupted
+    assert resumed.manifest.trust is not None
+    assert resumed.manifest.trust.familiarity is not None
