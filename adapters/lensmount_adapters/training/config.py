@@ -157,11 +157,16 @@ class TrainingConfig:
         require(ordered, f"window {self.window}", "two numbers, the lower first")
         comparable = not self.auto or self.validation_fraction > 0
         require(comparable, "auto without a validation part", "a validation fraction above 0 to compare the trials on")
-        points = [each for each in (self.sensitivity, self.specificity) if each is not None]
+        points = [name for name in ("sensitivity", "specificity") if getattr(self, name) is not None]
         require(
-            len(points) <= (self.positive is not None),
-            f"positive {self.positive!r} with {len(points)} of sensitivity and specificity",
-            "a label with at most one of the two",
+            len(points) < 2,
+            "sensitivity and specificity",
+            "one of the two, because one threshold cannot promise both. Fix: leave --specificity out",
+        )
+        require(
+            not points or self.positive is not None,
+            f"{''.join(points)} without positive",
+            f"both: the label whose {''.join(points)} it is. Fix: --positive LABEL, or leave --{''.join(points)} out",
         )
         require(
             self.prevalence is None or self.positive is not None,

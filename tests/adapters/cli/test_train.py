@@ -143,4 +143,4 @@ def test_it_says_in_one_line_what_the_file_promises_or_why_it_promises_nothing(s
 
     refused = run.invoke(app, [*words, "--sensitivity=0.8"])
     assert refused.exit_code != 0
-    assert "expected a label with at most one of the two" in refused.stderr
+    assert "without positive, expected both" in " ".join(refused.stderr.split())

@@ -89,12 +89,24 @@ def test_an_unknown_positive_label_is_refused_with_the_labels(config: TrainingCo
     assert plan(config, folder_of(50), positive="b", sensitivity=0.9)[1].source == "cross-fitted"
 
 
-@pytest.mark.parametrize("point", [{"sensitivity": 0.9}, {"positive": "a", "sensitivity": 0.9, "specificity": 0.9}])
-def test_sensitivity_and_specificity_come_alone_and_with_a_positive_label(
-    point: dict[str, Any], config: TrainingConfig
+@pytest.mark.parametrize(
+    ("point", "said", "advised"),
+    [
+        ({"sensitivity": 0.9}, r"found sensitivity without positive.*Fix: --positive LABEL", {"positive": "a"}),
+        ({"specificity": 0.9}, r"found specificity without positive.*leave --specificity out", {"specificity": None}),
+        (
+            {"positive": "a", "sensitivity": 0.9, "specificity": 0.9},
+            r"found sensitivity and specificity, expected one of the two.*Fix: leave --specificity out",
+            {"specificity": None},
+        ),
+    ],
+)
+def test_sensitivity_and_specificity_come_alone_and_with_a_positive_label_and_the_advice_works(
+    point: dict[str, Any], said: str, advised: dict[str, Any], config: TrainingConfig
 ) -> None:
-    with pytest.raises(TrainingError, match="expected a label with at most one of the two"):
+    with pytest.raises(TrainingError, match=said):
         replace(config, **point)
+    assert replace(config, **(point | advised))
 
 
 def test_an_unknown_positive_label_is_refused_without_a_calibration_too(config: TrainingConfig) -> None:
