@@ -7,13 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-import torch
-from torch import Tensor
-
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.backbone_of import backbone_of
 from lensmount_adapters.adapter.file import parse_adapter
-from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
@@ -23,14 +19,13 @@ from lensmount_adapters.explain.heat_maps import heat_maps
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
-from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.context import ReportContext
 from lensmount_adapters.report.write import found_json, write_evaluation_report
-from lensmount_adapters.training.answer import served_logits
+from lensmount_adapters.training.answer import scored_part, served_logits
 from lensmount_adapters.training.before import version_before
 from lensmount_adapters.training.calibration_images import SHARE
-from lensmount_adapters.trust.assess import assess, assess_wanted
+from lensmount_adapters.trust.assess import assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
 
 
@@ -73,20 +68,20 @@ def evaluate(
 
     `split`: a part of the split that the training recorded, which is reproduced and checked against the recorded
     digest; or "all". `out`: a folder for `metrics.json`, `metrics.png` and `report.html`. `weights` None uses the
-    weights named in the training record. `on_progress(done, total)` is called after every
-    batch. `wishes` go into the report.
+    weights named in the training record. `on_progress(done, total)` is called after every batch. `wishes` go into the
+    report.
     Raises AdapterError (the file is refused), DatasetError (the data do not match), BackboneError.
     """
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
     require_classes(manifest)
-    require_label(wishes.get("positive"), manifest)
+    require_label(wishes.get("positive"), manifest.labels)
     folder, samples = read_samples(manifest, data, split)
     if backbone is None:
         backbone = backbone_of(manifest, weights, device)
     admitted = admit(raw, backbone)
     logits = served_logits(admitted, backbone, folder, samples, on_progress)
-    scored = _scored(manifest, samples, logits)
+    scored = scored_part(manifest, samples, logits)
     metrics_json = {
         "adapter": {"name": manifest.name, "digest": admitted.digest},
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
@@ -112,18 +107,6 @@ def evaluate(
         written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read, context)
     fields = scored.paths, scored.truth, scored.scores, scored.metrics
     return Evaluation(*fields, metrics_json, tuple(written), assessed=scored.assessed, groups=groups)
-
-
-def _scored(manifest: Manifest, samples: Sequence[Sample], logits: Tensor) -> ScoredPart:
-    scores = probabilities(manifest.head, logits)
-    truth = torch.tensor([sample.label for sample in samples])
-    return ScoredPart(
-        tuple(sample.path for sample in samples),
-        truth,
-        scores,
-        measure(truth, scores, manifest.labels),
-        assessed=assess(manifest.trust, manifest.labels, truth.numpy(), scores.double().numpy()),
-    )
 
 
 def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[Sample]:
@@ -159,12 +142,11 @@ def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[
     return samples
 
 
-def require_label(positive: str | None, manifest: Manifest) -> None:
-    """Raise DatasetError for a positive label that the adapter does not have."""
-    if positive is not None and positive not in manifest.labels:
+def require_label(positive: str | None, labels: Sequence[str]) -> None:
+    """Raise DatasetError for a positive label that is none of these."""
+    if positive is not None and positive not in labels:
         raise DatasetError(
-            f"found positive {positive[:80]!r}, expected one of {', '.join(manifest.labels[:20])}. "
-            f"Fix: --positive {manifest.labels[-1]}"
+            f"found positive {positive[:80]!r}, expected one of {', '.join(labels[:20])}. Fix: --positive {labels[-1]}"
         )
 
 
@@ -184,11 +166,7 @@ def other_thresholds(evaluation: Evaluation, wanted: Wanted) -> dict[str, Any]:
     Raises DatasetError if `wanted.positive` is no label of the adapter.
     """
     labels = [row.label for row in evaluation.metrics.classes]
-    if wanted.positive is not None and wanted.positive not in labels:
-        raise DatasetError(
-            f"found --positive {wanted.positive[:80]!r}, expected one of {', '.join(labels[:20])}. "
-            f"Fix: --positive {labels[-1]}"
-        )
+    require_label(wanted.positive, labels)
     folds = folds_of(evaluation.truth.tolist(), evaluation.groups)
     return assess_wanted(labels, evaluation.truth.numpy(), evaluation.scores.double().numpy(), folds, wanted)
 

@@ -11,24 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.data.dataset import ImageFolder
-from lensmount_adapters.metrics.classification import ClassificationMetrics, measure
+from lensmount_adapters.metrics.classification import ClassificationMetrics
 from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
 from lensmount_adapters.options.json_values import as_json
 from lensmount_adapters.programs.precision import precision_name
 from lensmount_adapters.quality.label_notes import notes_about_labels
-from lensmount_adapters.training.answer import served_logits
+from lensmount_adapters.training.answer import scored_part, served_logits
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.training_data import TrainingData
-from lensmount_adapters.trust.assess import assess
 from lensmount_adapters.trust.scaling import fit_temperature
 
 
@@ -63,13 +60,10 @@ class TrainingResult:
         return self.scored["test"].metrics if "test" in self.scored else None
 
     @property
-    def assessed(self) -> dict[str, Any] | None:
+    def assessed(self) -> Mapping[str, Any] | None:
         """How the promises of the file were kept on the part that a report shows; None without one."""
         part = decisive_part(self.scored)
-        if part is None:
-            return None
-        scored = self.scored[part]
-        return assess(self.manifest.trust, self.manifest.labels, scored.truth.numpy(), scored.scores.double().numpy())
+        return None if part is None else self.scored[part].assessed
 
     @property
     def record(self) -> dict[str, Any]:
@@ -110,7 +104,7 @@ def score_parts(
     if "validation" in logits and not calibrated:
         fitted = fit_temperature(logits["validation"], data.validation_labels)
         manifest = manifest.model_copy(update={"head": loop.head.model_copy(update={"temperature": fitted})})
-    scored = {part: _score(data, manifest, part, part_logits) for part, part_logits in logits.items()}
+    scored = {part: scored_part(manifest, data.samples(part), part_logits) for part, part_logits in logits.items()}
     figures = as_json({part: scored_part.metrics.to_json() for part, scored_part in scored.items()})
     return manifest.model_copy(update={"training": {**manifest.training, "metrics": figures}}), scored
 
@@ -142,19 +136,6 @@ def _kept(manifest: Manifest) -> tuple[str, ...]:
     """What `dump_adapter` says of tensors that it kept in float32."""
     kept = manifest.training.get("kept_float32")
     return () if kept is None else (str(kept),)
-
-
-def _score(data: TrainingData, manifest: Manifest, part: str, logits: Tensor) -> ScoredPart:
-    samples = data.samples(part)
-    truth = torch.tensor([sample.label for sample in samples])
-    scores = probabilities(manifest.head, logits)
-    return ScoredPart(
-        tuple(s.path for s in samples),
-        truth,
-        scores,
-        measure(truth, scores, manifest.labels),
-        assessed=assess(manifest.trust, manifest.labels, truth.numpy(), scores.double().numpy()),
-    )
 
 
 def _record(loop: TrainingLoop, interrupted: bool) -> dict[str, Any]:
