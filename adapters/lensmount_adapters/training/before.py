@@ -29,12 +29,10 @@ def version_before(
     `backbone` is that of the new version; the old one's is loaded if it is another. Raises AdapterError (the file is
     refused), DatasetError (other labels or inputs), BackboneError.
     """
-    raw = old.read_bytes()
-    earlier = parse_adapter(raw).manifest
-    _require_comparable(old, earlier, manifest)
+    earlier = comparable(old, manifest)
     if earlier.backbone.fingerprint != backbone.fingerprint:
         backbone = backbone_of(earlier, device=backbone.device)
-    adapter = admit(raw, backbone)
+    adapter = admit(old.read_bytes(), backbone)
     by_path = {sample.path: sample for sample in folder.samples}
     samples = [by_path[path] for path in scored.paths]
     scores = probabilities(earlier.head, served_logits(adapter, backbone, folder, samples))
@@ -49,7 +47,9 @@ def version_before(
     return Before(earlier.name, adapter.digest, pair(before, scored, manifest.labels), note if seen else "")
 
 
-def _require_comparable(old: Path, earlier: Manifest, manifest: Manifest) -> None:
+def comparable(old: Path, manifest: Manifest) -> Manifest:
+    """The manifest of the adapter file `old`. Raises DatasetError unless it has the labels and the kind of inputs."""
+    earlier = parse_adapter(old.read_bytes()).manifest
     if set(earlier.labels) != set(manifest.labels) or earlier.head.kind == "segmentation":
         raise DatasetError(
             f"{old.name}: found the labels {', '.join(earlier.labels[:10])}, expected those of {manifest.name}, "
@@ -62,6 +62,7 @@ def _require_comparable(old: Path, earlier: Manifest, manifest: Manifest) -> Non
             f"{manifest.preprocessing}. Fix: compare images with images and volumes with volumes, or leave --compare "
             "out"
         )
+    return earlier
 
 
 def _recorded_digest(earlier: Manifest, part: str) -> object:

@@ -23,7 +23,7 @@ from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.context import ReportContext
 from lensmount_adapters.report.write import found_json, write_evaluation_report
 from lensmount_adapters.training.answer import scored_part, served_logits
-from lensmount_adapters.training.before import version_before
+from lensmount_adapters.training.before import comparable, version_before
 from lensmount_adapters.training.calibration_images import SHARE
 from lensmount_adapters.trust.assess import assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
@@ -42,7 +42,7 @@ class Evaluation(ScoredPart):
 
 
 class Wishes(TypedDict, total=False):
-    """What a report has besides: `positive` is the label that counts as the positive result (default: the file's),
+    """What else a report has: `positive` is the label that counts as the positive result (default: the file's),
     `prevalence` in (0, 1) its frequency in use, `author` who evaluates, and `compare` an earlier adapter file.
     """
 
@@ -76,6 +76,9 @@ def evaluate(
     manifest = parse_adapter(raw).manifest
     require_classes(manifest)
     require_label(wishes.get("positive"), manifest.labels)
+    compare = wishes.get("compare")
+    if compare is not None:
+        comparable(compare, manifest)
     folder, samples = read_samples(manifest, data, split)
     if backbone is None:
         backbone = backbone_of(manifest, weights, device)
@@ -91,7 +94,7 @@ def evaluate(
         "trust": scored.assessed,
     }
     groups, before = tuple(sample.group for sample in samples), None
-    if compare := wishes.get("compare"):
+    if compare is not None:
         before = version_before(compare, split, scored, manifest, folder, backbone)
     context = ReportContext(
         positive=wishes.get("positive"),

@@ -1,4 +1,4 @@
-"""What the report of a training run shows besides the file: promises kept, heat maps, the version before."""
+"""What the report of a training run shows in addition to the file: promises kept, heat maps, the version before."""
 
 from __future__ import annotations
 

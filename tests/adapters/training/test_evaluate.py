@@ -13,6 +13,7 @@ from PIL import Image
 
 from lensmount_adapters import Preprocessing
 from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.adapter.file import write_adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import read_folder
 from lensmount_adapters.data.split import split_samples
@@ -25,7 +26,7 @@ from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.train_adapter import train
 
 if TYPE_CHECKING:
-    from tests.adapters.conftest import DrawFolder
+    from tests.adapters.conftest import DrawFolder, DrawManifest
 
 SLIDES = r"^(.+_s\d+)_"
 
@@ -168,3 +169,23 @@ def test_the_report_is_written_to_the_folder_asked_for(
     assert (tmp_path / "report" / "metrics.png").is_file()
     assert found.written[-1] == tmp_path / "report" / "report.html"
     assert trained.digest in found.written[-1].read_text()
+
+
+def test_a_version_that_cannot_be_compared_is_refused_before_any_image_is_answered(
+    trained: TrainingResult, shapes: Path, backbone: Backbone, draw_manifest: DrawManifest, tmp_path: Path
+) -> None:
+    trees = tmp_path / "trees.safetensors"
+    head = {"head.weight": torch.zeros(2, 4), "head.bias": torch.zeros(2)}
+    write_adapter(trees, draw_manifest(["oak", "elm"], modules={}, method="head"), head)
+    answered: list[int] = []
+
+    with pytest.raises(DatasetError, match=r"found the labels oak, elm, expected .*leave --compare out"):
+        evaluate(
+            trained.path,
+            shapes,
+            backbone=backbone,
+            compare=trees,
+            on_progress=lambda done, total: answered.append(done),
+        )
+    assert answered == []
+    evaluate(trained.path, shapes, backbone=backbone, compare=trained.path)
