@@ -51,7 +51,7 @@ def fit_trust(
     fold has the scaling of the others. The thresholds belong to the scaling of all images, with which the file answers.
     """
     scaling, apart = fit_scaling(logits, truth, folds, head)
-    scores = scaling.scores(logits)
+    scores = scaling.scores(logits).astype(np.float32).astype(np.float64)  # as a server's are rounded
     trust = Trust(
         calibration=Calibration.model_validate(
             {

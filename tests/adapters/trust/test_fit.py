@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lensmount_adapters.adapter.manifest import LinearHead
+from lensmount_adapters.adapter.manifest import CosineHead, LinearHead
 from lensmount_adapters.trust.figures import figures
 from lensmount_adapters.trust.fit import Wanted, fit_trust, folds_of
 
@@ -62,3 +62,13 @@ def test_folds_keep_groups_together_and_classes_even() -> None:
     assert np.array_equal(folds, folds_of(truth.tolist(), groups.tolist()))
     assert not folds_of([0, 0, 0, 1, 1, 1, 1, 1], range(8)).any()  # three images cannot be in four folds
     assert not np.array_equal(folds, folds_of(truth.tolist(), groups.tolist(), seed=1))
+
+
+def test_answers_that_are_wrong_and_surer_than_float32_can_tell_are_not_promised_to_be_right() -> None:
+    """30 of 200 answers are wrong. Their scores differ from those of right answers by less than float32 holds."""
+    wrong = np.arange(200) % 20 < 3
+    truth = np.arange(200) // 100
+    logits = np.where(np.eye(2)[np.where(wrong, 1 - truth, truth)] == 1, np.where(wrong, 100, 150)[:, None], 0.0)
+    _, trust = fit_trust(truth, logits, folds_of(truth.tolist(), range(200)), "ab", CosineHead(dim=2), "part", Wanted())
+    assert trust.selective is not None
+    assert trust.selective.threshold is None
