@@ -81,11 +81,11 @@ class Joining(Protocol):
         shapes: Sequence[Sequence[int]],
         *,
         many: bool,
-        beside: Program | None = None,
+        appended: Program | None = None,
     ) -> Program:
         """`second(first(x), *others)` as one program of `x, *others`, for single samples or, with `many`, for batches.
 
-        The columns of `beside(first(x))` follow those of the result. The new program is prepared for inputs of these
+        The columns of `appended(first(x))` follow those of the result. The new program is prepared for inputs of these
         shapes. All arguments are programs of this executor; they can still be used.
         """
         ...

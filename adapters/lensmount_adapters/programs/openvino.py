@@ -122,7 +122,7 @@ class OpenVino:
         shapes: Sequence[Sequence[int]],
         *,
         many: bool,
-        beside: Program | None = None,
+        appended: Program | None = None,
     ) -> OpenVinoProgram:
         """See Joining. One set of buffers, no copy between the two programs, and one call less."""
         assert isinstance(first, OpenVinoProgram)
@@ -132,12 +132,12 @@ class OpenVino:
         entrance, *others = back.get_parameters()
         entrance.output(0).replace(between)
         columns = [back.get_results()[0].input_value(0)]
-        if beside is not None:
-            assert isinstance(beside, OpenVinoProgram)
-            side = self._clone(beside.model)
+        if appended is not None:
+            assert isinstance(appended, OpenVinoProgram)
+            side = self._clone(appended.model)
             side.get_parameters()[0].output(0).replace(between)
             columns.append(side.get_results()[0].input_value(0))
-        joined = self._openvino.opset13.concat(columns, 1) if beside is not None else columns[0]
+        joined = self._openvino.opset13.concat(columns, 1) if appended is not None else columns[0]
         model = self._openvino.Model([joined], [*front.get_parameters(), *others])
         packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
         nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES

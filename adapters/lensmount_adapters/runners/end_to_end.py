@@ -87,8 +87,8 @@ class EndToEndPrograms:
 
         def join() -> Program:
             assert split.trunk is not None  # `offer` checked it
-            beside = split.pooling_program if key.pooled else None
-            program = self._executor.join(split.trunk, branch, shapes, many=key.many, beside=beside)
+            appended = split.pooling_program if key.pooled else None
+            program = self._executor.join(split.trunk, branch, shapes, many=key.many, appended=appended)
             self._nbytes[split, len(others), key.many] = program.nbytes
             return program
 

@@ -257,7 +257,7 @@ def test_joined_programs_compute_one_after_the_other(dtype: torch.dtype, small_n
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_columns_of_a_program_beside_follow_those_of_the_joined_one(dtype: torch.dtype) -> None:
+def test_the_columns_of_an_appended_program_follow_those_of_the_joined_one(dtype: torch.dtype) -> None:
     pytest.importorskip("openvino")
     try:
         openvino = OpenVino("cpu", dtype)
@@ -269,13 +269,13 @@ def test_the_columns_of_a_program_beside_follow_those_of_the_joined_one(dtype: t
     x = torch.randn(4, 3, 28, 28)
     between = module(x)
     flat = fx.symbolic_trace(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()))
-    first, second, beside = (
+    first, second, appended = (
         openvino.compile(part, (inputs,), (), "some").bind(())
         for part, inputs in ((module, x), (flat, between), (Pooling(4).traced(), between))
     )
 
     for many, images in ((True, x), (False, x[:1])):
-        answer = openvino.join(first, second, [images.shape], many=many, beside=beside)(images)
+        answer = openvino.join(first, second, [images.shape], many=many, appended=appended)(images)
         expected = torch.cat([between.amax((2, 3)), between.mean((2, 3))], 1)[: len(images)]
         assert (answer - expected).abs().max() <= BOUNDS[dtype] * expected.abs().max()
 

@@ -101,7 +101,7 @@ def test_hot_merged_and_mixed_pool_the_same_activations(
 
 
 @pytest.mark.parametrize("name", ["openvino float32", "openvino bfloat16"])
-def test_an_end_to_end_program_gives_the_pooled_activations_beside_the_features(
+def test_an_end_to_end_program_gives_the_pooled_activations_after_the_features(
     name: str,
     backbone: Backbone,
     with_statistics: Any,
