@@ -93,7 +93,9 @@ def _load(path: Path) -> Any:
     if start[8:9] != b"{":
         return load_pickle(path)
     if path.stat().st_size > MAX_BYTES:
-        raise AdapterTooLarge(f"{path.name}: found {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
+        raise AdapterTooLarge(
+            f"{path.name}: found {path.stat().st_size} bytes, expected at most {MAX_BYTES}. Fix: save the weights alone"
+        )
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError, OSError, KeyError, AttributeError) as error:

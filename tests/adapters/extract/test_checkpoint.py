@@ -16,6 +16,7 @@ from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 
 from lensmount_adapters.errors import AdapterError, AdapterMalformed, AdapterUnsupported
+from lensmount_adapters.extract import checkpoint
 from lensmount_adapters.extract.checkpoint import read_checkpoint
 
 STATE = {"fc.weight": torch.ones(3, 4), "fc.bias": torch.zeros(3)}
@@ -151,3 +152,16 @@ def test_a_network_s_state_dict_is_told_from_an_optimizer_s(tmp_path: Path) -> N
     path = write(tmp_path / "file.pth", {"optimizer_state": optimizer.state_dict(), "net_g": network.state_dict()})
 
     assert read_checkpoint(path).key == "net_g"
+
+
+def test_a_file_that_is_too_large_is_refused_and_the_weights_alone_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {"fc.weight": torch.ones(2, 4)}
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 1_000)
+    both, alone = tmp_path / "both.safetensors", tmp_path / "alone.safetensors"
+    safetensors.torch.save_file(weights | {"optimizer": torch.zeros(1_000)}, both)
+    with pytest.raises(AdapterError, match=r"expected at most 1000\. Fix: save the weights alone"):
+        read_checkpoint(both)
+    safetensors.torch.save_file(weights, alone)
+    assert read_checkpoint(alone).tensors.keys() == weights.keys()
