@@ -172,11 +172,12 @@ def _point(found: Findings) -> list[str]:
 
 
 def _trust(found: Findings) -> list[str]:
-    if not found.promises:
-        return ["## What single answers are worth", "", plain(found.no_promise)] if found.no_promise else []
-    rows = (f"| {plain(row.about)} | {plain(row.promised)} | {plain(row.measured)} |" for row in found.promises)
-    heads = f"| | promised by the file | measured on the {plain(found.part or '')} part |"
-    return ["## What single answers are worth", "", heads, "|---|---|---|", *rows]
+    lines = [plain(found.no_promise), ""] if found.no_promise else []
+    if found.promises:
+        heads = f"| | promised by the file | measured on the {plain(found.part or '')} part |"
+        rows = (f"| {plain(row.about)} | {plain(row.promised)} | {plain(row.measured)} |" for row in found.promises)
+        lines += [heads, "|---|---|---|", *rows]
+    return ["## What single answers are worth", "", *lines] if lines else []
 
 
 def _before(found: Findings) -> list[str]:

@@ -53,13 +53,17 @@ def promises_kept(
 
 
 def why_no_promise(manifest: Manifest) -> str:
-    """Why the file promises nothing, in a sentence; empty if it does promise something."""
-    if manifest.trust is not None:
+    """Why the file does not say how often its answers are right, in a sentence; empty if it does.
+
+    A file that knows unfamiliar images promises no more than that.
+    """
+    trust = manifest.trust
+    if trust is not None and any((trust.calibration, trust.conformal, trust.selective, trust.operating)):
         return ""
     recorded = manifest.training.get("calibration")
     why = recorded.get("why") if isinstance(recorded, dict) else None
     reason = f": {why.rstrip('.')}" if isinstance(why, str) and why else ""
-    return f"This file promises nothing about single answers{reason[:300]}."
+    return f"This file does not promise how often its answers are right{reason[:300]}."
 
 
 def _calibrated(calibration: Calibration, found: Mapping[str, Any]) -> Promise:

@@ -40,7 +40,7 @@ def plan_calibration(config: TrainingConfig, folder: ImageFolder, split: Split) 
             f"Fix: --positive {folder.classes[-1]}"
         )
     if asked == "off":
-        return CalibrationPlan(split, None, "it is off")
+        return CalibrationPlan(split, None, "calibration is off")
     apart = _apart(config, folder, split)
     if asked == "part" and isinstance(apart, DatasetError):
         raise TrainingError(

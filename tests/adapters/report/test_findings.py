@@ -108,7 +108,7 @@ def test_the_card_says_what_the_page_says(draw_manifest: DrawManifest, draw_judg
         "- sensitivity 0.900 (18 of 20; 95 % interval 0.699 to 0.972): of the images of oak, those called oak" in text
     )
     assert "where 2 % of all images are oak" in text
-    assert "This file promises nothing about single answers." in text
+    assert "This file does not promise how often its answers are right." in text
     assert "McNemar's exact test: p = 0.008" in text
     assert r"Leaves on \*white\* paper." in text
     assert "Limits: No bark." in text
@@ -125,6 +125,23 @@ def test_the_page_lists_the_changed_answers(draw_manifest: DrawManifest, draw_ju
     assert "8 of 40 answers changed." in page
     assert page.count("(now right)") == 8
     assert "It may have seen them." in page
+
+
+def test_a_file_that_only_knows_unfamiliar_images_says_why_it_promises_no_more(
+    promises: Trust, draw_manifest: DrawManifest, draw_judged: DrawJudged
+) -> None:
+    manifest, test = draw_manifest(LABELS), draw_judged(LABELS)
+    training = {**manifest.training, "calibration": {"source": None, "why": "too few images: found 3 of oak"}}
+    trust = Trust(familiarity=promises.familiarity)
+    manifest = manifest.model_copy(update={"training": training, "trust": trust})
+    why = "This file does not promise how often its answers are right: too few images: found 3 of oak."
+
+    for text in (
+        model_card(manifest, DIGEST, 9, {"test": test}),
+        html_report(manifest, DIGEST, 9, {"test": test}, fail),
+    ):
+        assert why in text
+        assert "those less familiar than 99 % of 90 images" in text
 
 
 def test_promises_stand_next_to_what_was_measured(

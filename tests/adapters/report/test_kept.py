@@ -84,16 +84,16 @@ def test_what_cannot_be_promised_is_said(promises: Trust, draw_manifest: DrawMan
 @pytest.mark.parametrize(
     ("recorded", "words"),
     [
-        ({"source": None, "why": "too few images: 7 of oak."}, "single answers: too few images: 7 of oak."),
-        (None, "single answers."),
-        ({"why": 7}, "single answers."),
+        ({"source": None, "why": "too few images: 7 of oak."}, "right: too few images: 7 of oak."),
+        (None, "right."),
+        ({"why": 7}, "right."),
     ],
 )
 def test_a_file_without_promises_says_why(recorded: object, words: str, draw_manifest: DrawManifest) -> None:
     manifest = draw_manifest(LABELS)
     manifest = manifest.model_copy(update={"training": {**manifest.training, "calibration": recorded}})
 
-    assert why_no_promise(manifest) == f"This file promises nothing about {words}"
+    assert why_no_promise(manifest) == f"This file does not promise how often its answers are {words}"
 
 
 def test_a_file_with_promises_needs_no_excuse(promises: Trust, draw_manifest: DrawManifest) -> None:

@@ -1,14 +1,16 @@
-"""Promises in plain sentences: what is said of each, and of what cannot be promised."""
+"""Promises in lines for a terminal: what is said of each, and of what cannot be promised."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.trust import Calibration, Conformal, Operating, Selective, Trust
 from lensmount_adapters.metrics.scored import ScoredPart
-from lensmount_adapters.report.promises import kept, promises, summary, thresholds
+from lensmount_adapters.report.promises import kept, summary, thresholds
 from lensmount_adapters.trust.assess import assess
 
 if TYPE_CHECKING:
@@ -29,44 +31,29 @@ def assessed(manifest: Manifest, scored: ScoredPart) -> ScoredPart:
     return replace(scored, assessed=found)
 
 
-def test_each_promise_has_its_sentence(draw_manifest: DrawManifest) -> None:
+def test_the_promises_fit_on_one_line(draw_manifest: DrawManifest) -> None:
     manifest = draw_manifest(["oak", "elm"]).model_copy(update={"trust": TRUST})
-    assert promises(manifest) == [
-        "Measured on 196 training images, each scored by a network that was trained without it: expected calibration "
-        "error 0.021 (0.011 to 0.042), in bins of equal size 0.030 (0.015 to 0.060), Brier score 0.050 (0.025 to "
-        "0.100), log loss 0.100 (0.050 to 0.200), with 95 % intervals.",
-        "The set of labels holds the right one for 95 % of the images of each class.",
-        "No guarantee, because of too few images, for elm (16 images).",
-        "An answer is accepted from a top score of 0.830 on: 84.5 % of the images, with at least 99 % of them right.",
-        "A sensitivity of 98 % for oak needs a score of at least 0.250 to call it positive (180 images).",
-    ]
     assert summary(manifest) == (
         "calibration error 0.021 (0.011 to 0.042) on 196 images, sets of labels for 95 % in 1 of 2 classes, "
         "84.5 % of answers accepted at 99 %"
     )
 
 
-def test_what_cannot_be_promised_is_said(draw_manifest: DrawManifest) -> None:
-    trust = Trust(
-        conformal=Conformal(coverage=0.95, method="lac", thresholds=(None, None), images=(18, 16)),
-        selective=Selective(accuracy=0.99, threshold=None, share=0.0, images=34),
-        operating=Operating(positive="oak", kind="specificity", value=0.98, threshold=None, images=16),
-    )
-    assert promises(draw_manifest(["oak", "elm"]).model_copy(update={"trust": trust})) == [
-        "No guarantee for the sets of labels: too few images for 95 %.",
-        "No answer can be promised to be right with 99 % by 34 images.",
-        "No threshold can be promised for a specificity of 98 % for oak: 16 images are too few.",
-    ]
+def test_answers_that_cannot_be_accepted_are_said(draw_manifest: DrawManifest) -> None:
+    none = TRUST.model_copy(update={"selective": Selective(accuracy=0.99, threshold=None, share=0.0, images=34)})
+    manifest = draw_manifest(["oak", "elm"]).model_copy(update={"trust": none})
+    assert summary(manifest).endswith("no answer accepted at 99 %")
+
+
+@pytest.mark.parametrize("knows_unfamiliar", [False, True])
+def test_a_file_without_promises_says_why(knows_unfamiliar: bool, promises: Trust, draw_manifest: DrawManifest) -> None:
     manifest = draw_manifest(["oak", "elm"])
-    assert promises(manifest) == []
-    assert summary(manifest) == ""
     reason = {"calibration": {"source": None, "why": "too few images: found 3 training images of oak"}}
-    few = manifest.model_copy(update={"training": manifest.training | reason})
-    assert promises(few) == ["No promise: too few images: found 3 training images of oak."]
-    assert summary(few) == promises(few)[0]
-    wrongs: tuple[Any, ...] = (7, {"why": 3}, [])
-    for wrong in wrongs:
-        assert promises(manifest.model_copy(update={"training": {"calibration": wrong}})) == []
+    trust = Trust(familiarity=promises.familiarity) if knows_unfamiliar else None
+    few = manifest.model_copy(update={"training": manifest.training | reason, "trust": trust})
+    assert summary(few) == (
+        "This file does not promise how often its answers are right: too few images: found 3 training images of oak."
+    )
 
 
 def test_how_promises_were_kept_is_counted_on_the_images(draw_manifest: DrawManifest, draw_judged: DrawJudged) -> None:

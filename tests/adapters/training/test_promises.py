@@ -63,7 +63,7 @@ def test_a_part_of_its_own_is_recorded_and_measured_and_evaluated_again(
     assert result.test is not None
     assert again.metrics == result.test
     assert off.manifest.trust is None
-    assert off.record["calibration"] == {"source": None, "why": "it is off"}
+    assert off.record["calibration"] == {"source": None, "why": "calibration is off"}
     with pytest.raises(DatasetError, match=r"no calibration part.*Fix: use --split"):
         evaluate(off.path, short.data, split="calibration", backbone=backbone)
 
