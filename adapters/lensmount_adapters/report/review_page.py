@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lensmount_adapters.atomic import write_atomic
-from lensmount_adapters.report.thumbnail import thumbnail
+from lensmount_adapters.report.pictures import picture
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Review of {{ title }}</title>
@@ -23,7 +24,8 @@ img { max-width: 128px; display: block }
 {% if review.accuracy is not none %}A head on the frozen features gets {{ "%.1f"|format(100 * review.accuracy) }} % of
 them right, as a mean over the classes.{% endif %}</p>
 <ul>{% for note in review.notes %}<li>{{ note }}</li>{% endfor %}</ul>
-{% macro image(path) %}{% if shown(path) %}<img src="{{ shown(path) }}" alt="">{% endif %}{{ path }}{% endmacro %}
+{% macro image(path) %}{% set shown = picture(path) %}
+{% if shown %}<img src="{{ shown }}" alt="">{% endif %}{{ path }}{% endmacro %}
 {% if review.labels %}<h2>Labels: {{ review.flagged }} likely wrong</h2><ul class="images">
 {% for item in review.labels %}<li{% if item.flagged %} class="flagged"{% endif %}>{{ image(item.path) }}<br>
 {{ item.label }} ({{ "%.2f"|format(item.quality) }}), likelier {{ item.suggested }}</li>{% endfor %}</ul>{% endif %}
@@ -38,17 +40,13 @@ them right, as a mean over the classes.{% endif %}</p>
 
 
 def write_review_page(path: Path, title: str, review: Mapping[str, Any], read: Callable[[str], bytes]) -> None:
-    """Write the page of a review (`Review.to_json`). `read` gives the bytes of an image; without them it has no image.
+    """Write the page of a review (`Review.to_json`). `read` gives the bytes of an image. One that cannot be read is
+    listed without it.
 
     Raises OSError.
     """
     import jinja2
 
-    def shown(image: str) -> str | None:
-        try:
-            return thumbnail(read(image))
-        except OSError:
-            return None
-
     template = jinja2.Environment(autoescape=True).from_string(_PAGE)
-    write_atomic(path, template.render(title=title, review=review, shown=shown).encode("utf-8", "backslashreplace"))
+    page = template.render(title=title, review=review, picture=partial(picture, read))
+    write_atomic(path, page.encode("utf-8", "backslashreplace"))

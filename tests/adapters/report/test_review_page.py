@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.report.review_page import write_review_page
 
 REVIEW: dict[str, Any] = {
@@ -46,3 +47,18 @@ def test_names_are_text_and_images_are_inside_the_page(tmp_path: Path) -> None:
     assert "cat/gone.png" in page
     assert "87.5 %" in page
     assert "0.12" in page
+
+
+def test_an_image_is_decoded_once_and_one_that_vanished_from_its_zip_is_listed(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def read_or_refuse(path: str) -> bytes:
+        asked.append(path)
+        if "gone" in path:
+            raise DatasetError(f"found no {path}, expected it in the zip. Fix: send the zip again")
+        return read(path)
+
+    write_review_page(tmp_path / "review.html", "pets", REVIEW, read_or_refuse)
+
+    assert sorted(asked) == ["<b>cat</b>/1.png", "cat/1.png", "cat/gone.png", "dog/2.png"]
+    assert "cat/gone.png" in (tmp_path / "review.html").read_text()
