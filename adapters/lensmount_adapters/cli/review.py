@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lensmount_adapters.cli.made_adapter import file_to_write
 from lensmount_adapters.cli.terminal import fail
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def review(
     from lensmount_adapters.report.review_page import write_review_page
 
     try:
+        if out is not None:
+            file_to_write(data.name, out, [])  # refused before the work, not after it
         network = load_backbone(backbone, weights_from(weights), choose_device(device))
         folder = read_folder(data, group_regex, suffixes=suffixes_of(network.preprocessing), class_depth=class_depth)
         with _bar(quiet=json) as tell:

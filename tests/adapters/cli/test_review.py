@@ -54,3 +54,17 @@ def test_a_folder_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "Fix: correct the path" in result.stderr
+
+
+def test_a_page_in_a_folder_that_is_none_is_refused_before_the_review(shapes: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "page.html"
+    command = [str(shapes), *NETWORK, "--out", str(page)]
+
+    refused = run.invoke(app, command)
+
+    assert refused.exit_code == 1
+    assert "found no folder" in refused.stderr
+    assert "images" not in refused.stdout
+    page.parent.mkdir()  # as the advice says
+    assert run.invoke(app, command).exit_code == 0
+    assert page.is_file()
