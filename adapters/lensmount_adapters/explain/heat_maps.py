@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.errors import LensmountError
+from lensmount_adapters.errors import ExplainError, LensmountError
 from lensmount_adapters.explain.explainer import Explainer
 from lensmount_adapters.explain.overlay import overlay
 from lensmount_adapters.inputs.images import decode_image, preprocess
@@ -20,17 +20,21 @@ def heat_maps(
     """From a path to the PNG of its image with what speaks for the best label (explain/cam.py).
 
     The function gives None for images that cannot be read, and for networks that the method cannot explain. The first
-    call takes about half a second on a CPU, the others as long as a prediction.
+    call also copies the network's tree of modules.
     """
-    explainer, limits = Explainer(backbone), limits or ImageLimits()
+    rule, limits = adapter.manifest.preprocessing, limits or ImageLimits()
+    explainer: Explainer | None = Explainer(backbone)
 
     def drawn(path: str) -> bytes | None:
-        rule = adapter.manifest.preprocessing
-        if not isinstance(rule, Preprocessing):
+        nonlocal explainer
+        if explainer is None or not isinstance(rule, Preprocessing):
             return None
         try:
             image = decode_image(read(path), limits)
             return overlay(image, explainer.explain(adapter, preprocess(image, rule), "cam").values, rule)
+        except ExplainError:
+            explainer = None  # no image of this adapter can be explained
+            return None
         except (LensmountError, OSError):
             return None
 

@@ -10,7 +10,7 @@ from lensmount_adapters.report.thumbnail import thumbnail
 
 PER_CLASS = 3
 MAX_CLASSES = 12
-MAX_HEAT_MAPS = 12  # one takes up to a second on a CPU
+MAX_HEAT_MAPS = 12  # of mistakes; each takes passes of the network
 
 Read = Callable[[str], bytes]
 HeatMap = Callable[[str], bytes | None]
@@ -71,7 +71,7 @@ def heat(heat_map: HeatMap | None, path: str) -> str | None:
     try:
         drawn = None if heat_map is None else heat_map(path)
         return None if drawn is None else thumbnail(drawn)
-    except Exception:  # the same
+    except Exception:  # as above
         return None
 
 
