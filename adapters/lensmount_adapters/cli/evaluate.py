@@ -71,7 +71,6 @@ def evaluate(
     """Measure an adapter on labelled images: accuracy, per-class figures, AUROC, confusion matrix."""
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.training.evaluate import evaluate as run
-    from lensmount_adapters.training.evaluate import other_thresholds
 
     try:
         wanted = _checked(split, options)
@@ -81,10 +80,9 @@ def evaluate(
             split=split,  # type: ignore[arg-type]  # checked above
             out=out,
             compare=compare,
+            wanted=wanted,
             **options,
         )
-        if wanted is not None:
-            evaluation.metrics_json["wanted"] = other_thresholds(evaluation, wanted)
     except LensmountError as error:
         fail(error, json)
     _show_evaluation(f"{adapter.name} on the {split} part of {data}", evaluation, json)

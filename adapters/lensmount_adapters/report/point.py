@@ -51,15 +51,21 @@ class Point:
 def point_of(manifest: Manifest, record: TrainingRecord, scored: ScoredPart, context: ReportContext) -> Point | None:
     """The figures of the positive label that the context, the file's promise or its record names; None without one."""
     operating = None if manifest.trust is None else manifest.trust.operating
-    promised = None if operating is None else operating.positive
-    positive = context.positive or promised or record.positive
-    if positive not in manifest.labels:
+    positive = positive_label(manifest, record, context.positive)
+    if positive is None:
         return None
     threshold = operating.threshold if operating is not None and operating.positive == positive else None
     diagnostic = diagnose(scored.truth, scored.scores, manifest.labels, positive, threshold)
     prevalence = record.prevalence if context.prevalence is None else context.prevalence
     expected = None if prevalence is None else diagnostic.predictive_values(prevalence)
     return Point(diagnostic, _rule(positive, threshold, len(manifest.labels)), prevalence, expected)
+
+
+def positive_label(manifest: Manifest, record: TrainingRecord, asked: str | None) -> str | None:
+    """The label that is `asked` for, or the one that the file's promise or its record names; None without one."""
+    operating = None if manifest.trust is None else manifest.trust.operating
+    positive = asked or (None if operating is None else operating.positive) or record.positive
+    return positive if positive in manifest.labels else None
 
 
 def _rule(positive: str, threshold: float | None, classes: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -21,6 +21,8 @@ from lensmount_adapters.inputs.prepare import suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.context import ReportContext
+from lensmount_adapters.report.point import positive_label
+from lensmount_adapters.report.record import read_record
 from lensmount_adapters.report.write import found_json, write_evaluation_report
 from lensmount_adapters.training.answer import scored_part, served_logits
 from lensmount_adapters.training.before import comparable, version_before
@@ -38,18 +40,19 @@ class Evaluation(ScoredPart):
 
     metrics_json: dict[str, Any]
     written: tuple[Path, ...]
-    groups: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 class Wishes(TypedDict, total=False):
-    """What else a report has: `positive` is the label that counts as the positive result (default: the file's),
-    `prevalence` in (0, 1) its frequency in use, `author` who evaluates, and `compare` an earlier adapter file.
+    """More for the report: `positive` is the label that counts as the positive result (default: the file's),
+    `prevalence` in (0, 1) its frequency in use, `author` who evaluates, and `compare` an earlier adapter file. `wanted`
+    are other thresholds than the file's: those of three quarters of the images, measured on the other quarter in turn.
     """
 
     positive: str | None
     prevalence: float | None
     author: str
     compare: Path | None
+    wanted: Wanted | None
 
 
 def evaluate(
@@ -75,8 +78,9 @@ def evaluate(
     raw = adapter.read_bytes()
     manifest = parse_adapter(raw).manifest
     require_classes(manifest)
-    require_label(wishes.get("positive"), manifest.labels)
-    compare = wishes.get("compare")
+    wanted, compare = wishes.get("wanted"), wishes.get("compare")
+    require_label(wishes.get("positive") or (wanted.positive if wanted else None), manifest.labels)
+    _require_positive(wishes, manifest)
     if compare is not None:
         comparable(compare, manifest)
     folder, samples = read_samples(manifest, data, split)
@@ -93,7 +97,9 @@ def evaluate(
         "calibration": calibration(scored.truth, scored.scores).to_json(),
         "trust": scored.assessed,
     }
-    groups, before = tuple(sample.group for sample in samples), None
+    if wanted is not None:
+        metrics_json["wanted"] = _other_thresholds(scored, samples, manifest, wanted)
+    before = None
     if compare is not None:
         before = version_before(compare, split, scored, manifest, folder, backbone)
     context = ReportContext(
@@ -109,7 +115,7 @@ def evaluate(
     if out is not None:
         written = write_evaluation_report(out, metrics_json, manifest, len(raw), {split: scored}, folder.read, context)
     fields = scored.paths, scored.truth, scored.scores, scored.metrics
-    return Evaluation(*fields, metrics_json, tuple(written), assessed=scored.assessed, groups=groups)
+    return Evaluation(*fields, metrics_json, tuple(written), assessed=scored.assessed)
 
 
 def reproduce_split(manifest: Manifest, folder: ImageFolder, part: str) -> list[Sample]:
@@ -163,15 +169,21 @@ def require_classes(manifest: Manifest) -> None:
         )
 
 
-def other_thresholds(evaluation: Evaluation, wanted: Wanted) -> dict[str, Any]:
-    """What other thresholds would do: those of three quarters of the images, measured on the other quarter in turn.
+def _require_positive(wishes: Wishes, manifest: Manifest) -> None:
+    """Raise DatasetError for the frequency of a label that nobody named."""
+    prevalence, asked = wishes.get("prevalence"), wishes.get("positive")
+    if prevalence is not None and positive_label(manifest, read_record(manifest), asked) is None:
+        raise DatasetError(
+            f"found prevalence {prevalence} without positive, expected both: the label whose frequency it is. "
+            f"Fix: --positive {manifest.labels[-1]}, or leave --prevalence out"
+        )
 
-    Raises DatasetError if `wanted.positive` is no label of the adapter.
-    """
-    labels = [row.label for row in evaluation.metrics.classes]
-    require_label(wanted.positive, labels)
-    folds = folds_of(evaluation.truth.tolist(), evaluation.groups)
-    return assess_wanted(labels, evaluation.truth.numpy(), evaluation.scores.double().numpy(), folds, wanted)
+
+def _other_thresholds(
+    scored: ScoredPart, samples: Sequence[Sample], manifest: Manifest, wanted: Wanted
+) -> dict[str, Any]:
+    folds = folds_of(scored.truth.tolist(), [sample.group for sample in samples])
+    return assess_wanted(manifest.labels, scored.truth.numpy(), scored.scores.double().numpy(), folds, wanted)
 
 
 def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolder, list[Sample]]:

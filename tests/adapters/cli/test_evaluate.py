@@ -56,18 +56,24 @@ def test_it_shows_the_metrics_of_the_recorded_test_part_and_writes_the_report(sh
     assert "wanted" not in json.loads(scripted.stdout)
 
     words = [str(out), "--data", str(shapes), "--split", "all", "--positive", "disc"]
-    asked = run.invoke(app, [*words, "--specificity", "0.8", "--accept-accuracy", "0.8", "--coverage", "0.8"])
+    thresholds = ["--specificity", "0.8", "--accept-accuracy", "0.8", "--coverage", "0.8"]
+    asked = run.invoke(app, [*words, *thresholds, "--out", str(tmp_path / "asked")])
     assert asked.exit_code == 0, asked.output
+    written = json.loads((tmp_path / "asked" / "metrics.json").read_text())["wanted"]
+    assert [written[kind]["promised"] for kind in ("sets", "accepted", "point")] == [0.8, 0.8, {"specificity": 0.8}]
     assert "With thresholds of three quarters of these images" in asked.stdout
     assert "Accepted at 80 %: " in asked.stdout
     assert "disc as positive: sensitivity " in asked.stdout
     for wrong, expected in (
         (["--positive=cat", "--specificity=0.8"], "one of bar, disc"),
         (["--coverage=2"], "less than"),
+        (["--prevalence=0.02"], "Fix: --positive disc, or leave --prevalence out"),
     ):
         refused = run.invoke(app, [*words[:5], *wrong])
         assert refused.exit_code
         assert expected in refused.stderr
+    for advised in (["--prevalence=0.02", "--positive=disc"], []):
+        assert run.invoke(app, [*words[:5], *advised]).exit_code == 0
 
 
 def test_an_unknown_part_is_one_line_on_the_error_stream(tmp_path: Path) -> None:
