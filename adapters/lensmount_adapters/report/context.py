@@ -46,8 +46,7 @@ class ReportContext:
 
     `gate` is the verdict that decided on publishing, `notes` are sentences on the data, and `texts` is what the card
     says beyond the training record. `positive`, `prevalence` and `author` replace those of the record. `before` is
-    compared with. `assessed` is what `trust.assess` measured on the part that is reported. `heat_map` gives the PNG of
-    the image at a path with what speaks for the answer, or None.
+    compared with. `heat_map` gives the PNG of the image at a path with what speaks for the answer, or None.
     """
 
     gate: Mapping[str, Any] | None = None
@@ -59,4 +58,3 @@ class ReportContext:
     author: str = ""
     before: Before | None = None
     heat_map: Callable[[str], bytes | None] | None = None
-    assessed: Mapping[str, Any] | None = None

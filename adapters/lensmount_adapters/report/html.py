@@ -60,7 +60,8 @@ def html_report(
     `read` gives the bytes of an image file; an image whose file cannot be read is listed without it.
     """
     context = context or ReportContext()
-    record, found = read_record(manifest), find(manifest, read_record(manifest), parts, context)
+    record = read_record(manifest)
+    found = find(manifest, record, parts, context)
     part = found.part
     scored = None if part is None else parts[part]
     samples = [] if scored is None else sample_images(scored, read, context.heat_map)

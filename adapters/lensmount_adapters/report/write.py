@@ -73,7 +73,6 @@ def write_run_report(
         "data": {"name": record.data_name, "digest": record.data_digest},
         "metrics": {part: scored.metrics.to_json() for part, scored in parts.items()},
         "calibration": {part: calibration(scored.truth, scored.scores).to_json() for part, scored in parts.items()},
-        "trust": {part: scored.assessed for part, scored in parts.items()},
     }
     written = write_metrics(folder, document | found_json(manifest, parts, context), parts)
     card = model_card(manifest, digest, size_bytes, parts, context=context)
@@ -100,8 +99,8 @@ def found_json(manifest: Manifest, parts: Mapping[str, ScoredPart], context: Rep
     """What `metrics.json` has of the findings: the date, the warnings, the positive label and the version before."""
     found = find(manifest, read_record(manifest), parts, context)
     document: dict[str, Any] = {"date": context.written.isoformat(), "warnings": list(found.warnings)}
-    if context.assessed is not None:
-        document["trust"] = dict(context.assessed)
+    if found.part is not None:
+        document["trust"] = parts[found.part].assessed
     if found.point is not None:
         document["diagnostic"] = found.point.to_json()
     if context.before is not None:

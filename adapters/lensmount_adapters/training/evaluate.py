@@ -95,7 +95,6 @@ def evaluate(
         "data": {"name": data.resolve().name, "split": split, "digest": digest_of_samples(samples)},
         "metrics": scored.metrics.to_json(),
         "calibration": calibration(scored.truth, scored.scores).to_json(),
-        "trust": scored.assessed,
     }
     if wanted is not None:
         metrics_json["wanted"] = _other_thresholds(scored, samples, manifest, wanted)
@@ -106,7 +105,6 @@ def evaluate(
         positive=wishes.get("positive"),
         prevalence=wishes.get("prevalence"),
         author=wishes.get("author", ""),
-        assessed=scored.assessed,
         before=before,
         heat_map=heat_maps(admitted, backbone, folder.read, folder.limits),
     )

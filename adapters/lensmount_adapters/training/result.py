@@ -17,7 +17,7 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.precision import RECORD as ROUNDED
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.metrics.classification import ClassificationMetrics
-from lensmount_adapters.metrics.scored import ScoredPart, decisive_part
+from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.options.json_values import as_json
 from lensmount_adapters.programs.precision import precision_name
 from lensmount_adapters.quality.label_notes import notes_about_labels
@@ -58,12 +58,6 @@ class TrainingResult:
     @property
     def test(self) -> ClassificationMetrics | None:
         return self.scored["test"].metrics if "test" in self.scored else None
-
-    @property
-    def assessed(self) -> Mapping[str, Any] | None:
-        """How the promises of the file were kept on the part that a report shows; None without one."""
-        part = decisive_part(self.scored)
-        return None if part is None else self.scored[part].assessed
 
     @property
     def record(self) -> dict[str, Any]:

@@ -27,4 +27,4 @@ def context_of(result: TrainingResult, backbone: Backbone, compare: Path | None 
             notes = (*notes, f"Not compared with {compare.name}: {error}")
     adapter = admit(result.path.read_bytes(), backbone)
     heat_map = heat_maps(adapter, backbone, result.folder.read, result.folder.limits)
-    return ReportContext(notes=notes, assessed=result.assessed, before=before, heat_map=heat_map)
+    return ReportContext(notes=notes, before=before, heat_map=heat_map)

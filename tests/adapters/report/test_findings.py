@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -150,10 +151,10 @@ def test_promises_stand_next_to_what_was_measured(
     labels, test = ["no", "yes"], draw_judged(["no", "yes"])
     manifest = draw_manifest(labels).model_copy(update={"trust": promises})
     assessed = assess(promises, labels, test.truth.numpy(), test.scores.double().numpy())
-    context = ReportContext(assessed=assessed)
+    parts = {"test": replace(test, assessed=assessed)}
 
-    page = html_report(manifest, DIGEST, 9, {"test": test}, fail, context)
-    card = model_card(manifest, DIGEST, 9, {"test": test}, context=context)
+    page = html_report(manifest, DIGEST, 9, parts, fail)
+    card = model_card(manifest, DIGEST, 9, parts)
 
     assert "What the file promises, and how it was kept on these images" in page
     for text in (page, card):
