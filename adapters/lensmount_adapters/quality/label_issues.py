@@ -2,7 +2,7 @@
 
 The method is that of C. G. Northcutt, L. Jiang and I. L. Chuang, "Confident Learning: Estimating Uncertainty in Dataset
 Labels", JAIR 70, 2021. Ranking and flags are those of cleanlab 2.9: `get_label_quality_scores` (self-confidence) and
-`find_label_issues(filter_by="confident_learning")`. It is written here because it is ten lines of numpy, and cleanlab
+`find_label_issues(filter_by="confident_learning")`. It is written here because it is 15 lines of numpy, and cleanlab
 would bring pandas and tqdm to every server.
 """
 
