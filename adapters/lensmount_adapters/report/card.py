@@ -173,7 +173,10 @@ def _point(found: Findings) -> list[str]:
 
 def _trust(found: Findings) -> list[str]:
     lines = [plain(found.no_promise), ""] if found.no_promise else []
-    if found.promises:
+    if found.promises and found.part is None:
+        rows = (f"| {plain(row.about)} | {plain(row.promised)} |" for row in found.promises)
+        lines += ["| | promised by the file |", "|---|---|", *rows]
+    elif found.promises:
         heads = f"| | promised by the file | measured on the {plain(found.part or '')} part |"
         rows = (f"| {plain(row.about)} | {plain(row.promised)} | {plain(row.measured)} |" for row in found.promises)
         lines += [heads, "|---|---|---|", *rows]

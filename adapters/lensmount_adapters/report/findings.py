@@ -56,7 +56,7 @@ def find(
         limits=record.limits,
         warnings=() if scored is None or part is None else tuple(small_part_warnings(part, scored.metrics)),
         point=None if scored is None else point_of(manifest, record, scored, context),
-        promises=() if scored is None else tuple(promises_kept(manifest, scored.metrics, scored.assessed)),
+        promises=tuple(promises_kept(manifest, scored)),
         no_promise=why_no_promise(manifest) if record.history else "",
         before=context.before,
         compared=() if context.before is None else tuple(_compared(context.before)),

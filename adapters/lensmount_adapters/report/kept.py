@@ -8,7 +8,7 @@ from typing import Any
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.trust import Calibration, Conformal, Familiarity, Operating, Selective
-from lensmount_adapters.metrics.classification import ClassificationMetrics
+from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.metrics.share import Share
 
 MAX_NAMED = 10
@@ -28,25 +28,25 @@ class Promise:
     measured: str
 
 
-def promises_kept(
-    manifest: Manifest, metrics: ClassificationMetrics, assessed: Mapping[str, Any] | None
-) -> list[Promise]:
+def promises_kept(manifest: Manifest, scored: ScoredPart | None) -> list[Promise]:
     """One row for each promise of the file; none for a file that promises nothing.
 
-    `assessed` are the figures of `trust.assess` on the images of `metrics`; without them nothing counts as measured.
+    What was measured are the figures of `trust.assess` on the images of `scored`; without them, nothing was.
     """
-    trust, found = manifest.trust, assessed or {}
+    trust = manifest.trust
     if trust is None:
         return []
+    found: Mapping[str, Any] = (None if scored is None else scored.assessed) or {}
+    images = 0 if scored is None else scored.metrics.count
     rows = []
     if trust.calibration is not None:
         rows.append(_calibrated(trust.calibration, found))
     if trust.conformal is not None:
-        rows += _sets(trust.conformal, manifest.labels, found.get("sets"), metrics.count)
+        rows += _sets(trust.conformal, manifest.labels, found.get("sets"), images)
     if trust.selective is not None:
-        rows.append(_accepted(trust.selective, found.get("accepted"), metrics.count))
+        rows.append(_accepted(trust.selective, found.get("accepted"), images))
     if trust.operating is not None:
-        rows.append(_operating(trust.operating, found.get("point"), metrics))
+        rows.append(_operating(trust.operating, found.get("point"), scored))
     if trust.familiarity is not None:
         rows.append(_familiar(trust.familiarity))
     return rows
@@ -112,15 +112,15 @@ def _accepted(selective: Selective, found: Mapping[str, Any] | None, images: int
     return Promise(about, promised, f"right: {_shown(right)}. Accepted: {_shown(accepted)}")
 
 
-def _operating(operating: Operating, found: Mapping[str, Any] | None, metrics: ClassificationMetrics) -> Promise:
+def _operating(operating: Operating, found: Mapping[str, Any] | None, scored: ScoredPart | None) -> Promise:
     about = f"{operating.kind.capitalize()} for {operating.positive}"
     if operating.threshold is None:
         return Promise(about, f"{operating.value:g} cannot be promised: {operating.images:,} images are too few", "n/a")
     promised = f"at least {operating.value:g}, at a threshold of {operating.threshold:.3f}"
-    if found is None:
+    if found is None or scored is None:
         return Promise(about, promised, UNKNOWN)
-    positive = sum(row.count for row in metrics.classes if row.label == operating.positive)
-    of = positive if operating.kind == "sensitivity" else metrics.count - positive
+    positive = sum(row.count for row in scored.metrics.classes if row.label == operating.positive)
+    of = positive if operating.kind == "sensitivity" else scored.metrics.count - positive
     return Promise(about, promised, _shown(_share(found[operating.kind], of)))
 
 

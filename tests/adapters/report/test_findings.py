@@ -163,5 +163,13 @@ def test_promises_stand_next_to_what_was_measured(
         assert f"{assessed['point']['sensitivity']:.3f} (" in text
 
 
+def test_a_card_without_images_lists_what_the_file_promises(promises: Trust, draw_manifest: DrawManifest) -> None:
+    card = model_card(draw_manifest(["no", "yes"]).model_copy(update={"trust": promises}), DIGEST, 9)
+
+    assert "## What single answers are worth\n\n| | promised by the file |\n|---|---|\n" in card
+    assert "| Sensitivity for yes | at least 0.98, at a threshold of 0.300 |" in card
+    assert "measured" not in card.partition("| promised by the file |")[2].partition("##")[0]
+
+
 def fail(path: str) -> bytes:
     raise OSError(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,15 +24,17 @@ def figures_of(trust: Trust, scored: ScoredPart) -> dict[str, Any]:
     return assess(trust, LABELS, scored.truth.numpy(), scored.scores.double().numpy())
 
 
+def assessed(trust: Trust, scored: ScoredPart) -> ScoredPart:
+    return replace(scored, assessed=figures_of(trust, scored))
+
+
 def test_counted_by_hand(promises: Trust, draw_manifest: DrawManifest) -> None:
     truth, yes = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0.1, 0.35, 0.45, 0.9, 0.25, 0.85])
     scores = torch.stack([1 - yes, yes], 1)
     scored = ScoredPart(tuple("abcdef"), truth, scores, measure(truth, scores, LABELS))
     manifest = draw_manifest(LABELS).model_copy(update={"trust": promises})
 
-    ece, sets, open_ended, accepted, point, familiar = promises_kept(
-        manifest, scored.metrics, figures_of(promises, scored)
-    )
+    ece, sets, open_ended, accepted, point, familiar = promises_kept(manifest, assessed(promises, scored))
 
     assert ece.promised == "0.020 (95 % interval 0.010 to 0.040), on 90 images kept apart for this"
     # "no" belongs to a set if its score is at least 0.6, "yes" to every set: the images 3 and 4 are not covered
@@ -54,7 +57,7 @@ def test_the_figures_are_those_of_an_evaluation(
     manifest = draw_manifest(LABELS).model_copy(update={"trust": promises})
     found = figures_of(promises, scored)
 
-    ece, sets, _, accepted, point, _ = promises_kept(manifest, scored.metrics, figures_of(promises, scored))
+    ece, sets, _, accepted, point, _ = promises_kept(manifest, assessed(promises, scored))
 
     assert ece.measured.startswith(f"{found['ece']:.3f} (95 % interval {found['ece_interval'][0]:.3f}")
     assert sets.measured.startswith(f"{found['sets']['coverage']:.3f} (")
@@ -73,7 +76,7 @@ def test_what_cannot_be_promised_is_said(promises: Trust, draw_manifest: DrawMan
 
     scored = draw_judged(LABELS)
     manifest = draw_manifest(LABELS).model_copy(update={"trust": open_ended})
-    rows = promises_kept(manifest, scored.metrics, figures_of(open_ended, scored))
+    rows = promises_kept(manifest, assessed(open_ended, scored))
 
     assert [row.promised for row in rows] == [
         "cannot be promised: 90 images are too few or too hard",
@@ -103,9 +106,9 @@ def test_a_file_with_promises_needs_no_excuse(promises: Trust, draw_manifest: Dr
 def test_without_figures_the_promises_are_listed_as_not_measured(
     promises: Trust, draw_manifest: DrawManifest, draw_judged: DrawJudged
 ) -> None:
-    rows = promises_kept(
-        draw_manifest(LABELS).model_copy(update={"trust": promises}), draw_judged(LABELS).metrics, None
-    )
+    manifest = draw_manifest(LABELS).model_copy(update={"trust": promises})
+    for scored in (draw_judged(LABELS), None):
+        rows = promises_kept(manifest, scored)
+        assert [row.measured for row in rows if row.measured != "in every set"] == ["not measured here"] * 5
 
-    assert [row.measured for row in rows if row.measured != "in every set"] == ["not measured here"] * 5
-    assert promises_kept(draw_manifest(LABELS), draw_judged(LABELS).metrics, None) == []
+    assert promises_kept(draw_manifest(LABELS), draw_judged(LABELS)) == []
