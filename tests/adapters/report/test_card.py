@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.report.card import duration, method_of, model_card, plain
 from lensmount_adapters.report.context import CardTexts
@@ -123,3 +125,17 @@ def test_the_method_and_the_duration_in_words(draw_manifest: DrawManifest) -> No
     mixed = {"a": {"rank": 2, "alpha": 4.0}, "b": {"rank": 8, "alpha": 16.0}}
     assert method_of(draw_manifest(["a", "b"], modules=mixed)) == "lora, ranks 2 to 8, linear head"
     assert [duration(s) for s in (0.4, 59.6, 200, 7500)] == ["0 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+
+
+@pytest.mark.parametrize("name", ["malaria", "smoking", "histology"])
+def test_the_cards_of_the_zoo_say_what_a_card_of_the_file_says_today(name: str) -> None:
+    zoo = Path(__file__).parents[3] / "adapters" / "zoo"
+    content = (zoo / f"{name}.safetensors").read_bytes()
+    shipped = (zoo / f"{name}.md").read_text().split("\n## ")
+    written = model_card(parse_adapter(content).manifest, None, len(content)).split("\n## ")
+
+    measured = [section for section in written if section.startswith(("Test", "What single answers"))]
+    assert measured
+    assert [section.strip() for section in measured] == [
+        section.strip() for section in shipped if section.startswith(("Test", "What "))
+    ]
