@@ -41,7 +41,7 @@ def plan_calibration(config: TrainingConfig, folder: ImageFolder, split: Split) 
         )
     if asked == "off":
         return CalibrationPlan(split, None, "calibration is off")
-    apart = _apart(config, folder, split)
+    apart = None if asked == "cross" else _apart(config, folder, split)
     if asked == "part" and isinstance(apart, DatasetError):
         raise TrainingError(
             f"calibration part: {str(apart).partition(' Fix: ')[0]} Fix: add images of each class, or choose "

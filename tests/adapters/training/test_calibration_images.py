@@ -59,6 +59,11 @@ def test_auto_takes_a_part_where_it_is_large_enough_then_crosses_then_does_nothi
         )
 
 
+def test_cross_keeps_no_part_however_many_images_there_are(config: TrainingConfig) -> None:
+    split, found = plan(config, folder_of(1000), calibration="cross")
+    assert (found.source, found.split) == ("cross-fitted", split)
+
+
 def test_groups_stay_whole_in_a_part(config: TrainingConfig) -> None:
     folder = folder_of(400, per_group=4)
     _, found = plan(config, folder, calibration="part")
