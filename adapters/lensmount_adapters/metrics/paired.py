@@ -24,7 +24,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """`gained` images are right only now, `lost` were right only before; `changed` lists every other answer.
+    """`gained` images are right only now, `lost` were right only before; `changed` lists the answers that differ.
 
     `p_value` is that of McNemar's exact test: how often chance alone makes a difference of at least this size, if
     both versions are equally good. Source: McNemar 1947, doi:10.1007/BF02295996.
