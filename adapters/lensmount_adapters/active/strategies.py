@@ -20,6 +20,7 @@ NEIGHBOURS = 20  # of a typical image within its cluster: K of TypiClust
 MOST_CLUSTERS = 500  # likewise
 SMALL_CLUSTER = 5  # images; smaller ones are asked last, as in TypiClust
 _DIMENSIONS = 64  # principal components in which clusters are formed
+_ROWS = 256  # of distances in memory at a time: one cluster may hold the whole pool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,8 +178,11 @@ def _most_typical_first(points: np.ndarray, members: np.ndarray, images: int) ->
         return [int(index) for index in unlabelled]
     own = points[members]
     squared = (own**2).sum(axis=1)
-    distances = np.sqrt(np.maximum(squared[:, None] + squared[None, :] - 2 * own @ own.T, 0.0))
     k = min(NEIGHBOURS, len(members) - 1)
-    spread = np.sort(distances, axis=1)[:, 1 : k + 1].mean(axis=1)
+    spread = np.empty(len(members), own.dtype)
+    for start in range(0, len(members), _ROWS):
+        rows = slice(start, start + _ROWS)
+        distances = np.sqrt(np.maximum(squared[rows, None] + squared[None, :] - 2 * own[rows] @ own.T, 0.0))
+        spread[rows] = np.sort(np.partition(distances, k, axis=1)[:, : k + 1], axis=1)[:, 1:].mean(axis=1)
     order = members[np.argsort(spread, kind="stable")]
     return [int(index) for index in order if index < images]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -132,3 +133,15 @@ def test_staged_relies_on_the_model_only_after_the_first_labels(labelled: int, l
     pool = random_pool(labelled=labelled)
 
     assert choose("staged", pool, 5).tolist() == choose(like, pool, 5).tolist()
+
+
+def test_one_cluster_of_a_large_pool_takes_little_memory() -> None:
+    pool = random_pool(images=4000, labelled=0)
+    choose("typical", random_pool(), 1)  # the imports
+    tracemalloc.start()
+    try:
+        choose("typical", pool, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6  # all distances at once are 64 MB
