@@ -131,7 +131,7 @@ def test_it_says_in_one_line_what_the_file_promises_or_why_it_promises_nothing(s
     words = ["--data", str(shapes), "--name", "shapes", "--out", str(out), *SMALL, "--method=head"]
 
     few = run.invoke(app, words)
-    assert "Trust: No promise: too few images: found" in few.stdout
+    assert "Trust: This file does not promise how often its answers are right: too few images: found" in few.stdout
     crossed = run.invoke(app, [*words, "--calibration=cross", "--positive=disc", "--sensitivity=0.8", "--json"])
     assert crossed.exit_code == 0, crossed.output
     trust = json.loads(crossed.stdout)["trust"]
