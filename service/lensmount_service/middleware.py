@@ -1,8 +1,7 @@
-"""Runs before every route: request id, limits on the request head, Host and Origin, the token. Denies by default."""
+"""Runs before every route: request id, limits on the request head, who calls. Denies by default."""
 
 from __future__ import annotations
 
-import secrets
 import time
 import uuid
 from collections.abc import Collection
@@ -11,7 +10,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lensmount_service.web.problems import CODES, problem
+from lensmount_service.access.authenticator import Authenticator
+from lensmount_service.errors import MediaTypeUnsupported, ServiceError, UriTooLong, HeadersTooLarge
+from lensmount_service.web.problems import problem_of
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import Context
 from lensmount_service.routes.imports import SMALLER, as_foreign
@@ -42,7 +43,7 @@ CHUNK_BYTES = 2**18
 
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
-router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
 
 @router.get("", summary="All adapters")

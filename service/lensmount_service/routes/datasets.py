@@ -14,6 +14,7 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import BodyTooLarge, RequestInvalid
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.store.datasets import Dataset
@@ -32,7 +33,7 @@ _KNOWN: dict[int | str, dict[str, Any]] = {
 }
 
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
 
 
 @router.get("", summary="All datasets")

@@ -26,6 +26,7 @@ from lensmount_adapters.inputs.images import ImageLimits, decode_image, shown_bo
 from lensmount_adapters.inputs.prepare import InputLimits, prepare
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.runners.runner import GivesMaps
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable
 from lensmount_service.routes.context import AppContext
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
@@ -47,7 +48,7 @@ MethodName = Literal["cam", "layercam", "occlusion"]
 
 def explain_router(context: AppContext) -> APIRouter:
     """A function, because the default of `timeout` is a setting."""
-    router = APIRouter(tags=["predict"])
+    router = APIRouter(route_class=GuardedRoute, tags=["predict"])
     explanations = Explanations(context)
 
     @router.post(

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from lensmount_adapters.suggestion import did_you_mean
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, RequestInvalid
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.labels import read_images
@@ -21,7 +22,7 @@ from lensmount_service.web.schemas import AdapterRef
 
 SUFFIX = "-feedback"
 
-router = APIRouter(tags=["labelling"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, tags=["labelling"], responses=PROBLEMS)
 
 
 @router.post("/feedback", status_code=201, openapi_extra=image_body(), summary="Correct an answer")

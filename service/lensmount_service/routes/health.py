@@ -10,12 +10,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from lensmount_adapters.inputs.images import FORMATS
 from lensmount_adapters.inputs.volumes import FORMATS as VOLUME_FORMATS
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Unavailable
 from lensmount_service.routes.context import Context
 from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.schemas import Integrity
 
-router = APIRouter(tags=["health"], responses={401: PROBLEMS[401], 503: PROBLEMS[503]})
+router = APIRouter(route_class=GuardedRoute, tags=["health"], responses={401: PROBLEMS[401], 503: PROBLEMS[503]})
 
 
 @router.get("/health/live", summary="Whether the process responds")

@@ -13,6 +13,7 @@ from lensmount_adapters.foreign.convert import Converted, convert
 from lensmount_adapters.foreign.recognise import EXTRACT, recognise
 from lensmount_adapters.foreign.rule import rule_of
 from lensmount_adapters.foreign.source import read_source
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.context import Context
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.references import require_name
@@ -24,7 +25,7 @@ MAX_LABELS = 1000  # in the query; more of them fit into a labels.json in the zi
 SMALLER = f"send the adapter alone; the weights of a whole network become an adapter with `{EXTRACT}`"
 UNPACKED = 2  # times max_adapter_bytes: what a body may unpack to
 
-router = APIRouter(prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
 
 @router.post(

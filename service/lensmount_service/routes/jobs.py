@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lensmount_adapters.data.split_advice import SplitOptions
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
@@ -40,7 +41,7 @@ JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 LeaseToken = Annotated[str, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")]
 
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/jobs", tags=["jobs"], responses=PROBLEMS)
 
 
 async def _job_of(context: Context, job_id: JobId) -> Job:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from PIL import Image
 
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound, RequestInvalid
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.datasets import admitted, published
@@ -39,7 +40,7 @@ MAX_SIDE = 1024  # pixels of a shown image
 MAX_SHOWN = 1000  # disputed images in one answer
 _AS_LABELS = 'send JSON such as {"who": "reader1", "labels": {"sha256:...": "Parasitized"}}'
 
-router = APIRouter(prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
 
 
 @router.post("/{name}/unlabelled", status_code=201, openapi_extra=image_body(), summary="Add images without labels")

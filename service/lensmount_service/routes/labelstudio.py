@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, prepare
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.feedback import check_allowed, pool_of
@@ -23,7 +24,7 @@ from lensmount_service.web.openapi import PROBLEMS
 
 _AS_TASKS = "send the JSON that Label Studio sends"
 
-router = APIRouter(prefix="/integrations/labelstudio", tags=["labelling"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/integrations/labelstudio", tags=["labelling"], responses=PROBLEMS)
 
 
 @router.get("/{adapter}/health", summary="Label Studio: whether the adapter can answer")

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Response
 from lensmount_adapters.active.strategies import Pool, choose
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.rules import VolumePreprocessing
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid, Unavailable
 from lensmount_service.routes.context import AppContext
 from lensmount_service.routes.pool_scores import PoolScores, Scored
@@ -33,7 +34,7 @@ StrategyName = Literal["margin", "entropy", "diverse", "typical", "staged"]
 
 def next_router(context: AppContext) -> APIRouter:
     """A function, because all requests share one chooser and its scores."""
-    router = APIRouter(prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
+    router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
     chooser = Chooser(context)
 
     @router.post(

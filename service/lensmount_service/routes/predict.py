@@ -17,6 +17,7 @@ from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_adapters.inputs.volumes import VolumeLimits
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.context import AppContext
@@ -50,7 +51,7 @@ T = TypeVar("T")
 
 def predict_router(context: AppContext) -> APIRouter:
     """A function, because the default of `timeout` is a setting."""
-    router = APIRouter(tags=["predict"])
+    router = APIRouter(route_class=GuardedRoute, tags=["predict"])
     predictor = Predictor(context)
 
     @router.post(

@@ -14,6 +14,7 @@ from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_adapters.quality.review import check_size
+from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound
 from lensmount_service.review.queue import ReviewOrder, ReviewStatus
 from lensmount_service.routes.context import AppContext, Context
@@ -27,7 +28,7 @@ MAX_EDITS_BYTES = 16 * 2**20
 MAX_SIDE = 1024  # pixels of a shown image
 _AS_EDITS = 'send JSON such as {"relabel": {"cat/1.png": "dog"}, "exclude": ["cat/2.png"]}'
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
+router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
 
 
 @router.post("/{name}/review", status_code=202, response_model=ReviewInfo, summary="Review a dataset")
