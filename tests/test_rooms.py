@@ -68,7 +68,8 @@ MAY_IMPORT = {
         "_types": "",
     },
     "lensmount_service": {
-        "routes": "engine jobs review store web settings",
+        "routes": "access engine jobs review store web settings",
+        "access": "store",
         "web": "jobs store",
         "engine": "",
         "review": "",

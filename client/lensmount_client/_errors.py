@@ -18,9 +18,10 @@
         ├── BadRequest              400
         │     MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
-        │     FeedbackOff, ImageNotKept, OriginNotAllowed
+        │     FeedbackOff, ImageNotKept, OriginNotAllowed, ScopeMissing
         ├── NotFound                404
-        │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, VersionNotFound
+        │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, TokenNotFound,
+        │     VersionNotFound
         ├── Conflict                409
         │     BackboneMismatch, CancelRequested, DatasetInUse, GateStale, JobFinished, JobNotFinished, LeaseLost,
         │     UploadOffsetMismatch
@@ -39,7 +40,7 @@
         ├── Unprocessable           422
         │   │ DigestMismatch, DuplicatePart, ExpectedFile, ExplanationNotPossible, ExportNotPossible, ExportUnavailable,
         │   │ IdempotencyKeyReuse, InvalidName, InvalidReference, InvalidRequest, MissingPart, SingleImageRequired,
-        │   │ TooManyRegions, TrainingFailed, UnknownLabel
+        │   │ TokenExists, TooManyRegions, TrainingFailed, UnknownLabel
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
@@ -228,6 +229,7 @@ class MultipartTruncated(BadRequest, code="multipart_truncated"): """The multipa
 class Forbidden(ProblemError, status=403): """The request is not allowed."""
 class FeedbackOff(Forbidden, code="feedback_off"): """The server keeps no feedback."""
 class ImageNotKept(Forbidden, code="image_not_kept"): """The server keeps no images of predictions: send the image."""
+class ScopeMissing(Forbidden, code="scope_missing"): """The token lacks the scope for this."""
 class OriginNotAllowed(Forbidden, code="origin_not_allowed"): """A web page of another origin sent the request."""
 
 class NotFound(ProblemError, code="not_found", status=404): """Nothing exists at this address."""
@@ -236,6 +238,7 @@ class AliasNotFound(NotFound, code="alias_not_found"): """The adapter has no suc
 class DatasetNotFound(NotFound, code="dataset_not_found"): """No dataset has this name or version."""
 class FileNotFound(NotFound, code="file_not_found"): """The job has no file of this name."""
 class JobNotFound(NotFound, code="job_not_found"): """No job has this id."""
+class TokenNotFound(NotFound, code="token_not_found"): """The tenant has no valid token of this name."""
 class VersionNotFound(NotFound, code="version_not_found"): """The adapter has no such version or digest."""
 
 class Conflict(ProblemError, status=409): """The request conflicts with the state of the server."""
@@ -304,6 +307,7 @@ class InvalidRequest(Unprocessable, code="invalid_request"):
 class MissingPart(Unprocessable, code="missing_part"): """The multipart body lacks a part."""
 class SingleImageRequired(Unprocessable, code="single_image_required"):
     """Masks need exactly one image and one adapter."""
+class TokenExists(Unprocessable, code="token_exists"): """The tenant has a valid token of this name. Rotate it."""
 class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""
 class TrainingFailed(Unprocessable, code="training_failed"): """A training with these settings is not possible."""
 

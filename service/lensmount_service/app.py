@@ -11,6 +11,9 @@ import structlog
 from fastapi import FastAPI
 
 from lensmount_client._version import __version__
+from lensmount_service.access.authenticator import Authenticator
+from lensmount_service.access.guard import require_policies
+from lensmount_service.access.tokens import TokenStore
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import ServiceError
 from lensmount_service.jobs.table import JobTable
@@ -50,7 +53,9 @@ DESCRIPTION = """One frozen backbone stays resident; small adapters are switched
 application/problem+json with a stable `code`. For research use only."""
 
 
-def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training) -> FastAPI:
+def create_app(
+    engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training, tokens: TokenStore
+) -> FastAPI:
     """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work."""
     context = _context(engine, catalog, metrics, settings, training)
 
@@ -68,19 +73,26 @@ def create_app(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Set
             await asyncio.to_thread(engine.stop, settings.drain_timeout_s)
         await asyncio.to_thread(_close, context)
 
-    app = _empty_app(lifespan, settings)
+    first_token = settings.token.get_secret_value() if settings.token else None
+    app = _empty_app(lifespan, Authenticator(tokens, first_token))
     app.state.context = context
-    app.include_router(predict_router(context))
-    app.include_router(explain_router(context))
-    app.include_router(next_router(context))
-    for routes in (adapters, imports, datasets, reviews, labels, feedback, labelstudio, jobs, health):
-        app.include_router(routes.router)
-    app.include_router(docs_router())
-    app.include_router(page_router())
+    routers = [
+        predict_router(context),
+        explain_router(context),
+        next_router(context),
+        *(room.router for room in (adapters, imports, datasets, reviews, labels, feedback, labelstudio, jobs, health)),
+        docs_router(),
+        page_router(),
+    ]
+    require_policies(routers, OPEN_PATHS)
+    for router in routers:
+        app.include_router(router)
     return app
 
 
-def _empty_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], settings: Settings) -> FastAPI:
+def _empty_app(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], authenticator: Authenticator
+) -> FastAPI:
     """The application without routes: who may call it, and how errors are answered."""
     app = FastAPI(
         title="Lensmount",
@@ -90,8 +102,7 @@ def _empty_app(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
         docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
         redoc_url=None,
     )
-    token = settings.token.get_secret_value() if settings.token else None
-    app.add_middleware(AccessMiddleware, token=token, open_paths=OPEN_PATHS)
+    app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
     problems.install(app)
     return app
 

@@ -29,6 +29,7 @@ from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
+from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unavailable
@@ -99,7 +100,12 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         pools.remove_orphans(DEFAULT_AGE_S)
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
         try:
-            yield Parts(create_app(engine, catalog, metrics, settings, training), engine, catalog, training)
+            yield Parts(
+                create_app(engine, catalog, metrics, settings, training, TokenStore(database)),
+                engine,
+                catalog,
+                training,
+            )
         finally:
             backbone.keep_clones()  # so that the backbone's owner can mount adapters in place again
 

@@ -71,6 +71,7 @@ class RequestInvalid(RequestError):
         "invalid_reference",
         "missing_part",
         "single_image_required",
+        "token_exists",
         "too_many_regions",
     )
 
@@ -87,6 +88,7 @@ class NotFound(ServiceError):
         "dataset_not_found",
         "file_not_found",
         "job_not_found",
+        "token_not_found",
         "version_not_found",
     )
 
@@ -123,7 +125,7 @@ class Unauthorized(ServiceError):
 
 class Forbidden(ServiceError):
     default_code = "origin_not_allowed"
-    finer_codes = ("feedback_off", "image_not_kept")
+    finer_codes = ("feedback_off", "image_not_kept", "scope_missing")
 
 
 class HostNotAllowed(ServiceError):

@@ -30,7 +30,9 @@ class Authenticator:
     rebinding. The first token ends that.
     """
 
-    def __init__(self, tokens: TokenStore, first_token: str | None = None, verifiers: tuple[Verifier, ...] = ()) -> None:
+    def __init__(
+        self, tokens: TokenStore, first_token: str | None = None, verifiers: tuple[Verifier, ...] = ()
+    ) -> None:
         self._tokens = tokens
         self._first_token = None if first_token is None else first_token.encode()
         self._verifiers = verifiers

@@ -31,7 +31,7 @@ def require(identity: Identity, need: Need) -> None:
     wanted = "the scope admin in the default tenant" if need == "operator" else f"the scope {need}"
     raise Forbidden(
         f"found a token without {wanted}, expected one that has it. "
-        "Fix: ask whoever runs the server for such a token (lensmount tokens create)",
+        "Fix: ask those who run the server for such a token (lensmount tokens create)",
         code="scope_missing",
     )
 

@@ -1,4 +1,4 @@
-"""The tokens of a server: shown once when they are made, stored as hashes, valid or revoked from one request to the next.
+"""The tokens of a server: shown once when they are made, stored as hashes, revoked from one request to the next.
 
 A token is `lm_` and 43 characters of 256 random bits. Because of that many bits, one SHA-256 is enough: nobody can try
 them all, and a slow hash would only slow down each request.
@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ class Token:
 
 
 class TokenStore:
-    """`token, secret = tokens.create("reader1", {"predict"})`, `tokens.find(secret)`; safe from any thread and process."""
+    """`token, secret = tokens.create("reader1", {"predict"})`, `tokens.find(secret)`; safe from any thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class TokenStore:
     def create(
         self,
         name: str,
-        scopes: Sequence[str] | frozenset[str],
+        scopes: Iterable[str],
         tenant: str = DEFAULT_TENANT,
         lifetime_s: float | None = None,
         quotas: Quotas | None = None,
@@ -87,13 +87,13 @@ class TokenStore:
         allowed = require_scopes(scopes)
         with self._database.write() as connection:
             now = self._database.now(connection)
-            if first_must_be_admin and not _valid(connection, now):
-                if "admin" not in allowed or tenant != DEFAULT_TENANT:
-                    raise RequestInvalid(
-                        f"found the server's first token without the scope admin in the tenant {DEFAULT_TENANT!r}. "
-                        "After the first token nobody may call without one, so nobody could make a second one. "
-                        "Fix: lensmount tokens create admin --scopes admin"
-                    )
+            locks_out = "admin" not in allowed or tenant != DEFAULT_TENANT
+            if first_must_be_admin and locks_out and not _valid(connection, now):
+                raise RequestInvalid(
+                    f"found the server's first token without the scope admin in the tenant {DEFAULT_TENANT!r}. "
+                    "After the first token nobody may call without one, so nobody could make a second one. "
+                    "Fix: lensmount tokens create admin --scopes admin"
+                )
             if any(row.name == name for row in _valid(connection, now, tenant)):
                 raise RequestInvalid(
                     f"found a valid token named {name!r} in the tenant {tenant!r}, expected another name. "
@@ -101,8 +101,9 @@ class TokenStore:
                     code="token_exists",
                 )
             expires_at = None if lifetime_s is None else now + lifetime_s
-            return self._insert(connection, Token(uuid.uuid4().hex, name, tenant, allowed, now, expires_at,
-                                                  quotas or Quotas()))
+            return self._insert(
+                connection, Token(uuid.uuid4().hex, name, tenant, allowed, now, expires_at, quotas or Quotas())
+            )
 
     def rotate(self, name: str, tenant: str = DEFAULT_TENANT) -> tuple[Token, str]:
         """A new secret for a token; the old one is refused from now on. Raises NotFound (`token_not_found`)."""

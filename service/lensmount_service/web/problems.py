@@ -143,8 +143,8 @@ CODES: dict[str, int] = {
 }
 
 
-async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, service.ServiceError | adapters.LensmountError)
+def answer_to(error: service.ServiceError | adapters.LensmountError, request_id: str) -> JSONResponse:
+    """The problem document of an error."""
     retry_after_s = getattr(error, "retry_after_s", None)
     status = status_of(error)
     if status in (429, 503) and retry_after_s is None:
@@ -155,7 +155,12 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(status, error.code, str(error), request.state.request_id, headers, **more)
+    return problem(status, error.code, str(error), request_id, headers, **more)
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, service.ServiceError | adapters.LensmountError)
+    return answer_to(error, request.state.request_id)
 
 
 async def _on_validation(request: Request, error: Exception) -> JSONResponse:

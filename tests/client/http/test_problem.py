@@ -15,8 +15,9 @@ from lensmount_client._http.problem import error_of
 CONTRACT = {
     400: "bad_request multipart_malformed multipart_truncated",
     401: "unauthorized",
-    403: "origin_not_allowed feedback_off image_not_kept",
-    404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found",
+    403: "origin_not_allowed feedback_off image_not_kept scope_missing",
+    404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found "
+    "token_not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
     408: "request_timeout",
@@ -35,7 +36,7 @@ CONTRACT = {
     "adapter_empty empty_tensor unsupported_dtype adapter_incomplete adapter_shape_mismatch adapter_overflow "
     "adapter_norm_limit manifest_missing manifest_invalid head_missing head_mismatch preprocessing_mismatch "
     "trust_mismatch explanation_not_possible unknown_label "
-    "single_image_required too_many_regions training_failed export_not_possible export_unavailable",
+    "single_image_required too_many_regions token_exists training_failed export_not_possible export_unavailable",
     429: "queue_full jobs_full",
     431: "headers_too_large",
     500: "internal_error",
