@@ -12,10 +12,10 @@ job_table = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),  # the order of submission
     sa.Column("id", sa.String(32), nullable=False, unique=True),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("dataset", sa.String(64), nullable=False),
+    sa.Column("dataset", sa.String(128), nullable=False),
     sa.Column("dataset_version", sa.Integer, nullable=False),
     sa.Column("dataset_digest", sa.String(71), nullable=False),
-    sa.Column("adapter", sa.String(64), nullable=False),
+    sa.Column("adapter", sa.String(128), nullable=False),
     sa.Column("alias", sa.String(64)),
     sa.Column("backbone", sa.String(71), nullable=False),  # fingerprint: only a worker with this backbone may claim
     sa.Column("hyper_parameters", sa.JSON, nullable=False),
@@ -59,6 +59,6 @@ publication_table = sa.Table(
     metadata,
     sa.Column("job_id", sa.String(32), primary_key=True),  # so a job publishes at most once
     sa.Column("lease_token", sa.String(32), nullable=False),
-    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
 )

@@ -1,7 +1,7 @@
 """The database of a service: an SQLite file or PostgreSQL. Writers take turns; each reader sees one snapshot.
 
-Every module defines its tables on `metadata`. Names, versions, datasets and jobs share one database, so that reading
-one table and changing another can be one transaction.
+Every module defines its tables on `metadata`, and a file in `migrations/versions` creates them. Names, versions,
+datasets and jobs share one database, so that reading one table and changing another can be one transaction.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from lensmount_service.errors import StorageFull, Unavailable
+from lensmount_service.store.migrate import migrate, newest_schema
 
-SCHEMA_VERSION = 3  # 1: versions and aliases; 2: also datasets and jobs; 3: also the thresholds of aliases
+SCHEMA_VERSION = newest_schema()
 BUSY_TIMEOUT_S = 5
 
 metadata = sa.MetaData()
@@ -46,38 +47,39 @@ class Database:
         return self._engine.dialect.name == "postgresql"
 
     def create(self) -> None:
-        """Create missing tables and columns. If the schema is current, this does not wait for writers.
+        """Bring the tables to the newest schema. If they have it, this does not wait for writers.
 
         Raises Unavailable if a newer Lensmount created them.
         """
         with self.read() as connection:
-            tables = set(sa.inspect(connection).get_table_names())
-            if tables.issuperset(metadata.tables) and self._schema_version(connection) == SCHEMA_VERSION:
+            if self._schema_version(connection) == SCHEMA_VERSION:
                 return
+        self.migrate()
+
+    def migrate(self, target: int = SCHEMA_VERSION) -> int:
+        """Move the tables to a schema, forward or back, in one transaction. Returns the schema before.
+
+        Raises Unavailable if a newer Lensmount created them.
+        """
         with self.write() as connection:
-            version = self._schema_version(connection)
-            if version > SCHEMA_VERSION:
+            before = self._schema_version(connection)
+            if before > SCHEMA_VERSION:
                 raise Unavailable(
-                    f"found registry schema {version}, expected at most {SCHEMA_VERSION}. Fix: use the newer Lensmount",
+                    f"found registry schema {before}, expected at most {SCHEMA_VERSION}. Fix: use the newer Lensmount",
                     code="store_unavailable",
                 )
-            metadata.create_all(connection)
-            self._add_columns(connection)
-            if version < SCHEMA_VERSION:
-                connection.execute(_schema.delete())
-                connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
-                if not self.is_postgresql:
-                    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if before != target:
+                migrate(connection, target)
+                self._set_schema_version(connection, target)
+        return before
 
-    def _add_columns(self, connection: sa.Connection) -> None:
-        """Add the columns that older tables lack. They must be nullable."""
-        inspector = sa.inspect(connection)
-        for table in metadata.sorted_tables:
-            present = {column["name"] for column in inspector.get_columns(table.name)}
-            for column in table.columns:
-                if column.name not in present:
-                    definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
-                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+    def _set_schema_version(self, connection: sa.Connection, version: int) -> None:
+        """A Lensmount from before Alembic reads the schema there, and refuses a newer one."""
+        if sa.inspect(connection).has_table(_schema.name):
+            connection.execute(_schema.delete())
+            connection.execute(_schema.insert().values(version=version))
+        if not self.is_postgresql:
+            connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
     def _schema_version(self, connection: sa.Connection) -> int:
         """0 if there are no tables yet."""

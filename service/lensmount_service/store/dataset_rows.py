@@ -14,12 +14,13 @@ from lensmount_service.store.similar import similar_name
 dataset_table = sa.Table(
     "datasets",
     metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("digest", sa.String(71), nullable=False, index=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
     sa.Column("images", sa.Integer, nullable=False),
     sa.Column("classes", sa.JSON, nullable=False),
     sa.Column("report", sa.JSON, nullable=False),

@@ -30,7 +30,7 @@ _SUFFIXES = {
 image_table = sa.Table(
     "pool_images",
     metadata,
-    sa.Column("dataset", sa.String(64), primary_key=True),
+    sa.Column("dataset", sa.String(128), primary_key=True),
     sa.Column("digest", sa.String(71), primary_key=True),
     sa.Column("suffix", sa.String(8), nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
@@ -43,12 +43,12 @@ label_table = sa.Table(
     "pool_labels",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("dataset", sa.String(64), nullable=False),
+    sa.Column("dataset", sa.String(128), nullable=False),
     sa.Column("digest", sa.String(71), nullable=False),
     sa.Column("label", sa.String(256), nullable=False),
     sa.Column("who", sa.String(64), nullable=False),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("adapter", sa.String(160)),  # NAME@sha256:..., whose answer the person saw
+    sa.Column("adapter", sa.String(224)),  # NAME@sha256:..., whose answer the person saw
     sa.Column("request_id", sa.String(64)),
     sa.Index("ix_pool_labels_image", "dataset", "digest"),
 )
@@ -56,7 +56,7 @@ label_table = sa.Table(
 lease_table = sa.Table(
     "pool_leases",
     metadata,
-    sa.Column("dataset", sa.String(64), primary_key=True),
+    sa.Column("dataset", sa.String(128), primary_key=True),
     sa.Column("digest", sa.String(71), primary_key=True),
     sa.Column("who", sa.String(64), nullable=False),
     sa.Column("until", sa.Float, nullable=False),

@@ -25,22 +25,24 @@ from lensmount_service.store.similar import similar_name
 _versions = sa.Table(
     "versions",
     metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("digest", sa.String(71), nullable=False, index=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
     sa.Column("manifest", sa.Text, nullable=False),
 )
 _aliases = sa.Table(
     "aliases",
     metadata,
-    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("alias", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("accept_confidence", sa.Double),
     sa.Column("unfamiliar_percentile", sa.Double),
+    sa.Column("deleted_at", sa.Float),  # that of the version with which it was deleted
 )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlalchemy as sa
 
 from lensmount_adapters import Manifest, parse_adapter
 from lensmount_adapters.trust.judge import Overrides
@@ -155,23 +154,3 @@ def test_a_threshold_of_what_was_not_measured_is_refused_and_the_advice_works(
         registry.resolve(Reference("unseen", alias="prod"))
     registry.set_alias("plain", "prod", 1, Overrides())
     assert registry.set_alias("unseen", "prod", 1, Overrides(0.9)).thresholds == Overrides(0.9)
-
-
-def test_a_database_of_before_the_thresholds_gets_them(
-    registry: Registry, measured: Manifest, database: Database, reopen: Callable[[], Database]
-) -> None:
-    registry.publish("cells", digest(1), 10, measured)
-    registry.set_alias("cells", "prod", 1)
-    with database.write() as connection:
-        for column in ("accept_confidence", "unfamiliar_percentile"):
-            connection.exec_driver_sql(f"ALTER TABLE aliases DROP COLUMN {column}")
-        connection.exec_driver_sql("UPDATE lensmount_schema SET version = 2")
-        if not database.is_postgresql:
-            connection.exec_driver_sql("PRAGMA user_version = 2")
-
-    newer = Registry(reopen())
-    assert newer.resolve(Reference("cells", alias="prod")).thresholds == Overrides()
-    assert newer.set_alias("cells", "prod", 1, Overrides(0.75, 99.5)).thresholds == Overrides(0.75, 99.5)
-    with database.read() as connection:
-        kinds = {column["name"]: column["type"] for column in sa.inspect(connection).get_columns("aliases")}
-    assert isinstance(kinds["accept_confidence"], sa.Float)
