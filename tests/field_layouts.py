@@ -269,8 +269,8 @@ FIELD_BAD = {
     "a folder named like the list of a dataset": Bad(
         images("Manifest.jsonl", "dog"), "the name of the list", ("dog", "m"), move("Manifest.jsonl", "m")
     ),
-    "names that differ in what is not seen": Bad(
-        images("cat", "c\u200bat", "dog"), "characters that are not seen", ("cat", "dog"), without("c\u200bat")
+    "a name with a character that is not seen": Bad(
+        images("cat", "c\u200bat", "dog"), "U.200B, which is not seen", ("cat", "cub", "dog"), move("c\u200bat", "cub")
     ),
     "names that differ in spaces": Bad(
         images("big cat", "big  cat", "dog"), "differ only in spaces", ("big cat", "dog"), without("big  cat")

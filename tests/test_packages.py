@@ -155,6 +155,7 @@ WITHOUT_TESTS = {
                 f"_files/{name}.py"
                 for name in (
                     *(
+                        "characters",
                         "dialect",
                         "exports",
                         "finder",

@@ -11,7 +11,17 @@ import grimp
 import pytest
 
 GROUND = {
-    "lensmount_adapters": {"atomic", "dtypes", "errors", "lazy", "machine", "patterns", "strict", "suggestion"},
+    "lensmount_adapters": {
+        "atomic",
+        "characters",
+        "dtypes",
+        "errors",
+        "lazy",
+        "machine",
+        "patterns",
+        "strict",
+        "suggestion",
+    },
     "lensmount_client": {"_advice", "_errors", "_reference", "_version"},
     "lensmount_service": {"background_thread", "errors", "logs", "metrics"},
 }

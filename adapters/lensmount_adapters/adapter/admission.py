@@ -13,6 +13,7 @@ from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.heads import load_head
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
+from lensmount_adapters.adapter.manifest_check import check_numbers
 from lensmount_adapters.adapter.precision import rounding_between
 from lensmount_adapters.adapter.trust_check import PREFIX, load_trust
 from lensmount_adapters.backbone.model import Backbone
@@ -32,6 +33,7 @@ def admit(data: bytes, backbone: Backbone, limits: Limits | None = None) -> Adap
     """
     limits = limits or Limits()
     file = parse_adapter(data, limits)
+    check_numbers(file.manifest)
     _check_backbone(file.manifest, backbone)
     _check_limits(file.manifest, backbone, limits)
     _check_finite(file.tensors)

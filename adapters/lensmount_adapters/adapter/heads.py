@@ -78,9 +78,27 @@ def load_head(spec: HeadSpec, features: int, classes: int, tensors: Mapping[str,
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape:
             raise _mismatch(f"head.{name}", f"shape {list(found[name].shape)}", f"{list(tensor.shape)}")
+    _check_values(found)
     tracked = {name: torch.tensor(0) for name in head.state_dict() if name.endswith("num_batches_tracked")}
     head.load_state_dict({**found, **tracked}, assign=True)
     return head.eval().requires_grad_(False)
+
+
+def _check_values(tensors: Mapping[str, Tensor]) -> None:
+    """Raise AdapterInvalid for finite numbers of which the head makes infinity or NaN, whatever the image."""
+    for name, tensor in tensors.items():
+        if name == "logit_scale" and not torch.isfinite(tensor.exp()).all():
+            raise AdapterInvalid(
+                f"head.{name}: found {float(tensor):.4g}, expected at most 88: its exponential overflows float32. "
+                "Fix: store the natural logarithm of the scale, 4.6 for 100",
+                code="adapter_not_finite",
+            )
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise AdapterInvalid(
+                f"head.{name}: found {float(tensor.min()):.4g}, expected no variance below zero. Fix: store the "
+                "variance that training measured",
+                code="adapter_not_finite",
+            )
 
 
 def head_tensors(head: nn.Module) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from lensmount_adapters.characters import CONTROLS
 from lensmount_adapters.data.refusal import refusal
 
 MAX_PATH_BYTES = 1024  # of an image below the dataset, in UTF-8; the same in a zip (ArchiveLimits.max_name_bytes)
@@ -163,7 +164,7 @@ def check_names(paths: Iterable[str]) -> None:
 
 def check_portable(path: str) -> None:
     """Raise a refusal for a path that a zip, a file of labels or another system would read in another way."""
-    if control := re.search(r"[\x00-\x1f\x7f]", path):
+    if control := CONTROLS.search(path):
         what = f"the control character {control[0]!r}"
     elif "\\" in path:
         what = "a backslash, which divides folders on Windows"

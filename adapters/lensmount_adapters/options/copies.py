@@ -38,6 +38,7 @@ BEGIN, END = "<!-- options: written by `make options` -->\n", "<!-- end of optio
 LISTING = (  # modules of data/ and of the client's _files/
     *("walk", "dialect", "labels", "finder", "layout", "look_alikes", "exports", "other_exports", "listing"),
 )
+TOP = ("characters",)  # modules at the top of the package, and of the client's _files/
 INDENT, WIDTH = " " * 11, 120
 
 
@@ -77,25 +78,27 @@ def _literal(value: Any) -> str:
 
 
 def listing_module(name: str, source: str) -> str:
-    """The client's copy of a module of data/: the same code with the client's imports."""
-    origin = f"adapters/lensmount_adapters/data/{name}.py"
+    """The client's copy of a module: the same code with the client's imports."""
+    origin = f"adapters/lensmount_adapters/{'' if name in TOP else 'data/'}{name}.py"
     said = f'A copy of {origin} that `make options` writes. Do not edit it here.\n"""'
     text, times = re.subn(
         r"\s+The client has a copy of this module.*?\"\"\"", f"\n\n{said}", source, count=1, flags=re.DOTALL
     )
     if times != 1:
         raise ValueError(f"{origin}: found no sentence on the client's copy in its docstring")
-    return text.replace("lensmount_adapters.data.", "lensmount_client._files.")
+    for room in ("data.", *TOP):
+        text = text.replace(f"lensmount_adapters.{room}", f"lensmount_client._files.{room.removeprefix('data.')}")
+    return text
 
 
 def listing_modules() -> dict[str, str]:
     """The client's copies by their path in the checkout."""
-    data = Path(__file__).parent.parent / "data"
+    package = Path(__file__).parent.parent
+    sources = {name: package / "data" / f"{name}.py" for name in LISTING}
+    sources |= {name: package / f"{name}.py" for name in TOP}
     return {
-        f"client/lensmount_client/_files/{name}.py": listing_module(
-            name, (data / f"{name}.py").read_text(encoding="utf-8")
-        )
-        for name in LISTING
+        f"client/lensmount_client/_files/{name}.py": listing_module(name, path.read_text(encoding="utf-8"))
+        for name, path in sources.items()
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from lensmount_adapters.characters import CONTROLS
 from lensmount_adapters.zips.code_pages import CODE_PAGES, Guess, guess_code_page
 from lensmount_adapters.zips.format import UTF8, entry_title, extra_field, malformed, quoted, refuse
 
@@ -99,7 +100,7 @@ def decode_name(stored: StoredName, number: int, max_bytes: int, code_page: str 
         _bad_path(
             number, name, "found an empty part, '.' or '..' in its name, expected folder/file", "pack the folder itself"
         )
-    if not is_junk(name) and (control := re.search(r"[\x00-\x1f\x7f]", name)):
+    if not is_junk(name) and (control := CONTROLS.search(name)):
         _bad_path(
             number,
             name,

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lensmount_client._files.characters import CONTROLS, refused_character
 from lensmount_client._files.dialect import csv_rows, jsonl_rows, refuse_row, text_lines
 from lensmount_client._files.refusal import refusal
 from lensmount_client._files.walk import bare, composed, listed_names
@@ -150,7 +151,8 @@ def check_label(label: str) -> str | None:
         return f"found a label of {len(label)} characters, expected at most {MAX_LABEL_CHARACTERS}"
     if label != bare(label):
         return f"found a space, or a character that is not seen, at the beginning or end of the label {label!r}"
-    return "found a control character in a label" if re.search(r"[\x00-\x1f\x7f]", label) else None
+    found = refused_character(label)
+    return f"found {found}, in a label" if found else None
 
 
 def check_labels(labels: Iterable[str]) -> tuple[str, str, str] | None:
@@ -316,8 +318,12 @@ def _text(name: str, number: int, what: str, value: Any) -> str | None:
             f"found a {what} that is not text, expected text. Fix: write it in quotes, as in {what!r}: 'a'",
         )
     text = bare(value)
-    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text):
-        refuse_row(name, number, f"found a control character in its {what}. Fix: write it in one line of plain text")
+    if what == "path":
+        found = "a control character" if CONTROLS.search(text) or re.search(r"[\ud800-\udfff]", text) else None
+    else:
+        found = refused_character(text)
+    if found:
+        refuse_row(name, number, f"found {found}, in its {what}. Fix: write it in one line of plain text")
     if len(text) > 1024:
         refuse_row(name, number, f"found {len(text)} characters as {what}, expected at most 1024. Fix: shorten it")
     return composed(text) or None

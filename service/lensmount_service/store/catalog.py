@@ -13,6 +13,7 @@ import structlog
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit, mismatch
 from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.adapter.manifest_check import check_texts
 from lensmount_adapters.adapter.rebind import rebound
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
@@ -75,6 +76,7 @@ class Catalog:
         if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
             data = moved.data
         adapter = admit(data, self.backbone, self.limits)
+        check_texts(adapter.manifest)
         self._blobs.put(data)
         with self._writing:
             version, created = (publish or self._publish)(name, adapter)

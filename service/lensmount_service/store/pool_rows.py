@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from lensmount_adapters.characters import refused_character
 from lensmount_adapters.data.labels import check_label
 from lensmount_adapters.data.walk import bare
 from lensmount_adapters.errors import DatasetError
@@ -120,8 +120,8 @@ def decided(labels: Iterable[PoolLabel]) -> Decided:
 def clean_group(group: str | None) -> str | None:
     """The group as a version of the dataset can have it, None if it is blank. Raises DatasetError."""
     group = bare(group or "")
-    if re.search(r"[\x00-\x1f\x7f]", group):
-        raise DatasetError("found a control character in the group. Fix: write it in one line of plain text")
+    if found := refused_character(group):
+        raise DatasetError(f"found {found}, in the group. Fix: write it in one line of plain text")
     return group or None
 
 

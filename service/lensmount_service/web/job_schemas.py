@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from lensmount_adapters.characters import refused_character
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.options.option import Option
 from lensmount_adapters.options.table import JOB_OPTIONS, options_of_jobs
@@ -23,8 +24,8 @@ _OWN = frozenset({"dataset", "adapter", *(option.name for option in JOB_OPTIONS)
 
 
 def _plain_text(text: str) -> str:
-    if not text.isprintable() and any(not (c.isprintable() or c in "\n\r\t") for c in text):
-        raise ValueError("found control characters, expected plain text")
+    if found := refused_character(text, lines=True):
+        raise ValueError(f"found {found}, expected plain text")
     return text
 
 

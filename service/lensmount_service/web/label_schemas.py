@@ -5,16 +5,27 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from lensmount_adapters.characters import refused_character
 from lensmount_service.web.schemas import AdapterRef, DatasetInfo, LabelScore
 
 _IMAGE = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c4b"
 _WHO = r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]{0,63}$"
+
+
+def _plain(text: str) -> str:
+    if found := refused_character(text):
+        raise ValueError(f"found {found}, expected a name in one line of plain text")
+    return text
+
+
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 Who = Annotated[
-    str, Query(pattern=_WHO, description="The person's name, as the labels will show it", examples=["reader1"])
+    str,
+    AfterValidator(_plain),
+    Query(pattern=_WHO, description="The person's name, as the labels will show it", examples=["reader1"]),
 ]
 
 
@@ -63,7 +74,7 @@ class GivenLabels(BaseModel):
     """The body of POST /datasets/{name}/labels: who says which label about which image."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    who: Annotated[str, StringConstraints(pattern=_WHO)] = Field(examples=["reader1"])
+    who: Annotated[str, StringConstraints(pattern=_WHO), AfterValidator(_plain)] = Field(examples=["reader1"])
     labels: dict[Annotated[str, StringConstraints(pattern=DIGEST)], str] = Field(
         min_length=1, max_length=1000, examples=[{_IMAGE: "Parasitized"}]
     )

@@ -93,7 +93,7 @@ def test_zip_11_a_csv_is_refused_with_the_row_named(text: str, row: int, found: 
         ('{"path": ["a.png"], "label": "x"}', "found a path that is not text"),
         ('{"path": "a.png"}', "found no label"),
         ('{"path": true, "label": "x"}', "found a path that is not text"),
-        ('{"path": "a.png", "label": "\\ud800"}', "control character"),
+        ('{"path": "a.png", "label": "\\ud800"}', "U+D800, half of a character"),
         ('{"path": "a.png", "label": ' + "9" * 5000 + "}", "row 2"),
         ('{"path": "a.png", "label": ' + "9" * 50 + "}", "huge number"),
     ],
