@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from shared.training_tasks import TASKS  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from training_tasks import TASKS  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_adapters.active.strategies import STRATEGIES, Pool, choose
 from lensmount_adapters.backbone.load import load_backbone

@@ -22,14 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.training_tasks import TASKS  # type: ignore[import-not-found]
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
-from training_tasks import TASKS  # type: ignore[import-not-found]
 
 from lensmount_adapters.augmentation.images import Augmentation
 from lensmount_adapters.backbone.load import load_backbone

@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
-from moves import must_move_answer  # type: ignore[import-not-found]  # likewise
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.moves import must_move_answer  # type: ignore[import-not-found]  # likewise
 from torch import Tensor
 
 from lensmount_adapters import (

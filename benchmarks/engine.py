@@ -33,10 +33,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]
 import torch
-from contenders import (  # type: ignore[import-not-found]
+from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.contenders import (  # type: ignore[import-not-found]
     ADAPTED,
     draw_adapters,
     eager,

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import timm
 import torch
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 from torch.nn import functional as F
 
 from lensmount_adapters import Backbone, admit, load_backbone

@@ -22,13 +22,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import peft
-import results  # type: ignore[import-not-found]
 import timm
 import torch
-from contenders import ADAPTED, CLASSES, RANK, draw_adapters  # type: ignore[import-not-found]
 from engine import BATCH, Question, Stopwatch, warmed  # type: ignore[import-not-found]
+from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.contenders import ADAPTED, CLASSES, RANK, draw_adapters  # type: ignore[import-not-found]
 
 from lensmount_adapters import Adapter, Backbone, admit, load_backbone
 from lensmount_adapters.delta.kinds import LowRank

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_client import Client
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.data.dataset import ImageFolder, read_folder

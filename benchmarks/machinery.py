@@ -23,11 +23,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]
 import torch
-from contenders import ADAPTED, draw_adapters, merged_network  # type: ignore[import-not-found]
 from engine import BATCH, Question, Stopwatch, resident_bytes, warmed  # type: ignore[import-not-found]
+from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.contenders import ADAPTED, draw_adapters, merged_network  # type: ignore[import-not-found]
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, load_backbone
 from lensmount_adapters.delta import addmm

@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # in this folder too
+from shared import process, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 RANK = 8
 MB = 1e6

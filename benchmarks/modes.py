@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]
 import torch
+from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone

@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # in this folder too
 from PIL import Image
+from shared import process, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 EVERY_S = 0.2
 MB = 1e6

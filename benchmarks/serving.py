@@ -31,9 +31,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # in this folder too
 from PIL import Image
+from shared import process, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_client._bench.connection import Body
 from lensmount_client._bench.load import Load, Mix, Target

@@ -21,8 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import process  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-import results  # type: ignore[import-not-found]  # in this folder too
+from shared import process, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 PLAIN = """
 import timm, torch

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import peft
 import timm
 import torch
-from moves import must_move_answer  # type: ignore[import-not-found]  # likewise
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.moves import must_move_answer  # type: ignore[import-not-found]  # likewise
 
 from lensmount_adapters import Backbone, ExactSwapper, Manifest, admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead

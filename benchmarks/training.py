@@ -28,16 +28,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import peft
 import torch
 from PIL import Image
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.training_tables import show  # type: ignore[import-not-found]
+from shared.training_tasks import METHODS, RACERS, SHORT, TASKS, Run  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from training_tables import show  # type: ignore[import-not-found]
-from training_tasks import METHODS, RACERS, SHORT, TASKS, Run  # type: ignore[import-not-found]
 
 from lensmount_adapters.augmentation.images import Augmentation, augment, cut_mix, mix
 from lensmount_adapters.backbone.load import load_backbone

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import numpy as np
-import results  # type: ignore[import-not-found]  # likewise
 import torch
+from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, admit, load_backbone

@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 import torch
+from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone

@@ -81,8 +81,8 @@ _GENTLE: WeakKeyDictionary[Backbone, float] = WeakKeyDictionary()
 
 @functools.cache
 def _moves() -> Any:
-    """benchmarks/moves.py: benchmarks ask the same of what they draw, and are no package."""
-    return _module_at(Path(__file__).parent.parent / "benchmarks" / "moves.py")
+    """benchmarks/shared/moves.py: benchmarks ask the same of what they draw, and are no package."""
+    return _module_at(Path(__file__).parent.parent / "benchmarks" / "shared" / "moves.py")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from typing import Any
 
 import peft
 import torch
-from moves import must_move_answer  # type: ignore[import-not-found]  # in this folder; mypy starts at the root
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +18,8 @@ from lensmount_adapters.delta.kinds import LowRank
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.programs.openvino import import_openvino
+
+from .moves import must_move_answer
 
 ADAPTED = {
     "tf_efficientnet_lite0": (None, r"(blocks\.[456]\..*|conv_head)", r"(blocks\.6\..*|conv_head)"),

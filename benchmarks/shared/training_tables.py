@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 
-from training_tasks import METHODS, PARTS, RACERS, SHORT, TASKS, Run  # type: ignore[import-not-found]
+from .training_tasks import METHODS, PARTS, RACERS, SHORT, TASKS, Run
 
 
 def show(runs: list[Run]) -> None:
