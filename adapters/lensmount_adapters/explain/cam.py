@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lensmount_adapters.adapter.adapter import ORIENTATIONS, Adapter
 from lensmount_adapters.explain.method import carry_on
@@ -36,11 +36,19 @@ def activation_map(adapter: Adapter, maps: Tensor, label: int) -> Tensor:
     Any runner may have computed the maps, in any precision.
     """
     maps = maps.float()
-    features = maps.mean((2, 3)).clone().requires_grad_()  # [orientations, feature_dim]
+    weights = _weights(adapter, maps, label)
+    cells = (weights[:, None] @ maps.flatten(2)).view(len(maps), *maps.shape[2:]) / maps[0, 0].numel()
+    return mean_turned_back(adapter, cells)
+
+
+def _weights(adapter: Adapter, maps: Tensor, label: int) -> Tensor:
+    """The gradient of the label's logit at the features, [orientations, feature_dim]; a linear head's is its row."""
+    if isinstance(adapter.head, nn.Linear):
+        return adapter.head.weight[label].expand(len(maps), -1)
+    features = maps.mean((2, 3)).clone().requires_grad_()
     with torch.enable_grad():
         (weights,) = torch.autograd.grad(adapter.head(features)[:, label].sum(), features)
-    cells = torch.einsum("tc,tcij->tij", weights, maps) / maps[0, 0].numel()
-    return mean_turned_back(adapter, cells)
+    return weights
 
 
 def mean_turned_back(adapter: Adapter, values: Tensor) -> Tensor:

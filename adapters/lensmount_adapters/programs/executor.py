@@ -82,10 +82,12 @@ class Joining(Protocol):
         *,
         many: bool,
         appended: Program | None = None,
+        flat: bool = False,
     ) -> Program:
         """`second(first(x), *others)` as one program of `x, *others`, for single samples or, with `many`, for batches.
 
-        The columns of `appended(first(x))` follow those of the result. The new program is prepared for inputs of these
+        The columns of `appended(first(x))` follow those of the result; with `flat`, all numbers of a sample's result
+        are columns. The new program is prepared for inputs of these
         shapes. All arguments are programs of this executor; they can still be used.
         """
         ...

@@ -95,12 +95,8 @@ class OpenVino:
         quarter longer on EfficientNet-Lite0 (`Pad` is not fused into the convolution after it).
         """
         fixed = self._clone(model)
-        fixed.reshape(
-            {
-                fixed.inputs[position]: self._openvino.PartialShape([shape[0] if samples else -1, *shape[1:]])
-                for position, shape in enumerate(shapes)
-            }
-        )
+        sizes = [self._openvino.PartialShape([shape[0] if samples else -1, *shape[1:]]) for shape in shapes]
+        fixed.reshape(dict(zip(fixed.inputs, sizes, strict=False)))  # the other inputs are weights
         compiled = self._core.compile_model(fixed, "CPU", self._config)
         return Request(compiled.create_infer_request(), self._openvino.Tensor)
 
@@ -123,6 +119,7 @@ class OpenVino:
         *,
         many: bool,
         appended: Program | None = None,
+        flat: bool = False,
     ) -> OpenVinoProgram:
         """See Joining. One set of buffers, no copy between the two programs, and one call less."""
         assert isinstance(first, OpenVinoProgram)
@@ -131,13 +128,14 @@ class OpenVino:
         between = front.get_results()[0].input_value(0)
         entrance, *others = back.get_parameters()
         entrance.output(0).replace(between)
-        columns = [back.get_results()[0].input_value(0)]
+        opset, result = self._openvino.opset13, back.get_results()[0].input_value(0)
+        columns = [opset.reshape(result, [0, -1], True).output(0) if flat else result]
         if appended is not None:
             assert isinstance(appended, OpenVinoProgram)
             side = self._clone(appended.model)
             side.get_parameters()[0].output(0).replace(between)
             columns.append(side.get_results()[0].input_value(0))
-        joined = self._openvino.opset13.concat(columns, 1) if appended is not None else columns[0]
+        joined = opset.concat(columns, 1).output(0) if appended is not None else columns[0]
         model = self._openvino.Model([joined], [*front.get_parameters(), *others])
         packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
         nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES

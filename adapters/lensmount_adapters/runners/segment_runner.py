@@ -154,8 +154,9 @@ class SegmentRunner:
             images, shares = shares_of(items, group, self._mixable)
             batch = Batch(split, images, shares, self.programs)
             for share in shares:
-                maps = self._map_programs.run(share.adapter, split, take(batch.activations(), share.rows))
-                self._finish(ShareFeatures(share, maps.mean((2, 3)), "maps"), batch, outcome)
+                found = self._map_programs.run(share, batch)
+                maps = found.maps
+                self._finish(ShareFeatures(share, maps.mean((2, 3)), "maps", found.pooled), batch, outcome)
                 by_turn = maps.cpu().view(-1, len(share.items), *maps.shape[1:])  # [orientations, N, feature_dim, h, w]
                 for number, item in enumerate(share.items):
                     outcome.maps[item] = by_turn[:, number].clone()

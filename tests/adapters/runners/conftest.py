@@ -15,10 +15,12 @@ from torch.func import functional_call
 
 from lensmount_adapters import Adapter, Backbone, Preprocessing, admit, load_backbone
 from lensmount_adapters.adapter.adapter import ORIENTATIONS
+from lensmount_adapters.adapter.file import dump_adapter
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.graph.functional import FunctionalBranch, functional_branch
+from lensmount_adapters.graph.pooling import KIND
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.inputs.images import orient
 from lensmount_adapters.programs.choose import choose_executor
@@ -28,6 +30,7 @@ from lensmount_adapters.runners.mixed import Mixed, mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 
 BOUNDS = {"float32": 2e-4, "bfloat16": 0.05}
+AT = "layer3_0_act2"  # the last layer of the trunk of adapters of layer4
 
 
 @dataclass(frozen=True)
@@ -227,3 +230,19 @@ def check(backbone: Backbone) -> Callable[..., None]:
             assert (score.double() - right).abs().max() < BOUNDS[precision]
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def with_statistics(backbone: Backbone, draw_adapter: Callable[..., Any], draw_trust: Callable[..., Any]) -> Any:
+    """`with_statistics(seed=1)`: an adapter of layer4 whose file has statistics of the layer before it."""
+
+    def make(seed: int, at: str = AT, orientations: int = 1, **wishes: Any) -> Adapter:
+        parts = draw_adapter(backbone, seed=seed, **{"modules": r"layer4.*", "size": 0.2, "rank": 4} | wishes)
+        parts.manifest["preprocessing"]["orientations"] = orientations
+        manifest, tensors = draw_trust(backbone, parts)
+        space = {"space": f"{backbone.fingerprint}|{at}|{KIND}"}
+        familiarity = manifest.trust.familiarity.model_copy(update=space)
+        trust = manifest.trust.model_copy(update={"familiarity": familiarity})
+        return admit(dump_adapter(manifest.model_copy(update={"trust": trust}), tensors), backbone)
+
+    return make

@@ -133,3 +133,43 @@ def test_a_program_that_was_evicted_is_made_again_and_one_that_was_forgotten_is_
 
     runner.forget(adapters[0].digest)
     assert kept not in runner.programs.cache
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with statistics", "without statistics"])
+def test_maps_of_one_image_after_another_come_from_one_program_with_the_same_values(
+    known: bool,
+    make: Make,
+    backbone: Backbone,
+    with_statistics: Callable[..., Adapter],
+    draw_adapter: Callable[..., Any],
+    questions: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = make("openvino float32")
+    plain_one = admit(draw_adapter(backbone, seed=71, modules=r"layer4.*").dump(), backbone)
+    adapter = with_statistics(seed=71) if known else plain_one
+    assert runner.prepare_maps(adapter)
+    joined = MapsOf(adapter.digest, from_image=True)
+
+    for asked in questions([adapter], 8):
+        assert runner.maps([asked]).modes == {"maps": 1}
+    runner.settle()
+    assert joined in runner.programs.cache
+    singly, together = questions([adapter], 3), questions([adapter], 2)
+    expected_pooled = runner.scores([*singly, *together]).pooled
+    two = runner.maps(together)
+    monkeypatch.setattr(runner.splits[0], "activations", None)  # from here on nothing runs the trunk by itself
+    ones = [runner.maps([each]) for each in singly]
+
+    found = [(one.scores[0], one.maps[0], one.pooled[0]) for one in ones]
+    found += zip(two.scores, two.maps, two.pooled, strict=True)
+    for each, (scores, maps, pooled), plain in zip([*singly, *together], found, expected_pooled, strict=True):
+        expected = maps_of(backbone, adapter, each.image)
+        check(maps, expected, 1e-4)
+        check(scores, adapter.scores(expected.mean((2, 3)))[0], 1e-4)
+        assert (pooled is not None) == (plain is not None) == known
+        if pooled is not None and plain is not None:
+            check(pooled, plain, 1e-4)
+
+    runner.forget(adapter.digest)
+    assert joined not in runner.programs.cache

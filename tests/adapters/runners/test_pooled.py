@@ -10,10 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensmount_adapters import Adapter, Backbone, admit
-from lensmount_adapters.adapter.file import dump_adapter
+from lensmount_adapters import Adapter, Backbone
 from lensmount_adapters.backbone.load import load_backbone
-from lensmount_adapters.graph.pooling import KIND
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.costs import LinearCost
 from lensmount_adapters.runners.fused import FIRST_TRIES, STEADY_BATCHES
@@ -22,27 +20,10 @@ from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.swap.exact import ExactSwapper
 
 FREE, DEAR, NEVER = LinearCost(0.0, 0.0), LinearCost(1e9, 1e9), LinearCost(1e18, 1e18)
-AT = "layer3_0_act2"  # the last layer of the trunk of adapters of layer4
 BOUNDS = {"float32": 1e-4, "bfloat16": 0.02}
 LONE_IMAGES = 16  # more than it takes to get an end-to-end program
 ExecutorOf = Callable[..., Executor]
 Ask = Callable[..., list[Any]]
-
-
-@pytest.fixture(scope="session")
-def with_statistics(backbone: Backbone, draw_adapter: Callable[..., Any], draw_trust: Callable[..., Any]) -> Any:
-    """`with_statistics(seed=1)`: an adapter of layer4 whose file has statistics of the layer before it."""
-
-    def make(seed: int, at: str = AT, orientations: int = 1, **wishes: Any) -> Adapter:
-        parts = draw_adapter(backbone, seed=seed, **{"modules": r"layer4.*", "size": 0.2, "rank": 4} | wishes)
-        parts.manifest["preprocessing"]["orientations"] = orientations
-        manifest, tensors = draw_trust(backbone, parts)
-        space = {"space": f"{backbone.fingerprint}|{at}|{KIND}"}
-        familiarity = manifest.trust.familiarity.model_copy(update=space)
-        trust = manifest.trust.model_copy(update={"familiarity": familiarity})
-        return admit(dump_adapter(manifest.model_copy(update={"trust": trust}), tensors), backbone)
-
-    return make
 
 
 @pytest.fixture(scope="session")
