@@ -1,21 +1,24 @@
 """Are the promises of a file kept? Coverage of sets over 200 splits, calibration error, and answers at 99 % accuracy.
 
-Each data set is trained once with cross-fitting, and its logits are kept: those of the training images by networks that
-did not see them, and those of the test part by the network that is served. The table is computed from these in seconds.
+Each data set is trained once with cross-fitting, the shipped adapters' sets as `make zoo` trains them. The logits are
+kept: those of the training images by networks that did not see them, and those of the test part by the network that is
+served. The tables are computed from these in seconds.
 
     python benchmarks/trust.py run --data ../shared/data [--only malaria-nih]
-    python benchmarks/trust.py show        the table of all finished runs
+    python benchmarks/trust.py show        the tables of all finished runs
 """
 
 from __future__ import annotations
 
 import argparse
+import runpy
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import balanced_accuracy_score
 
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter
@@ -28,20 +31,21 @@ from lensmount_adapters.training.loop import TrainingLoop, silent
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.result import manifest_of
 from lensmount_adapters.training.training_data import load_training_data
+from lensmount_adapters.trust.assess import assess_wanted
 from lensmount_adapters.trust.conformal import fit_conformal, label_sets
-from lensmount_adapters.trust.figures import figures
-from lensmount_adapters.trust.fit import folds_of
+from lensmount_adapters.trust.figures import Figure, figures
+from lensmount_adapters.trust.fit import Wanted, folds_of
 from lensmount_adapters.trust.scaling import fit_scaling
 from lensmount_adapters.trust.selective import fit_selective
 
-OUT = Path(__file__).parents[1] / "build" / "trust"
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "build" / "trust"
 SPLITS, COVERAGE, ACCURACY = 200, 0.95, 0.99
-COMMON: dict[str, Any] = {"validation_fraction": 0.1, "test_fraction": 0.3, "batch_size": 16, "cache_trunk": "on"}
 TASKS: dict[str, dict[str, Any]] = {
-    "malaria-nih": {"group_regex": r"^(.*?)_?[tT]hin", "augment": "microscopy", "size": 160, "epochs": 20},
-    "smoking": {"augment": "photo", "resize": "crop", "size": 224, "epochs": 10},
-    "histology-lc25000-lung": {"group_regex": r"^(.+_g\d+)_", "augment": "microscopy", "size": 160, "epochs": 8},
-    "malaria-nih-gray50": {"augment": "microscopy", "size": 64, "epochs": 6, "batch_size": 32},
+    recipe.folder: recipe.settings for recipe in runpy.run_path(str(ROOT / "adapters" / "zoo" / "train.py"))["RECIPES"]
+} | {
+    "malaria-nih-gray50": {"group_regex": r"^(.*?)_?[tT]hin", "augment": "microscopy", "size": 96, "epochs": 8}
+    | {"learning_rate": 2e-3, "validation_fraction": 0.05, "test_fraction": 0.52, "cache_trunk": "on", "views": 4}
 }
 
 
@@ -50,7 +54,7 @@ def run(name: str, data: Path, out: Path) -> None:
     backbone = load_backbone()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trust.safetensors"
-        config = TrainingConfig(data / name, "trust", file, calibration="cross", **COMMON | TASKS[name])
+        config = TrainingConfig(data / name, "trust", file, **TASKS[name] | {"calibration": "cross"})
         images = load_training_data(config, backbone)
         loop = TrainingLoop(config, backbone, Classification(config, images), [])
         loop.run(silent)
@@ -71,31 +75,46 @@ def run(name: str, data: Path, out: Path) -> None:
     )
 
 
-def row(path: Path) -> list[str]:
-    """One line of the table."""
+def rows(path: Path) -> tuple[list[str], list[str]]:
+    """One line of each table: the images that trained, each scored by a network that had not seen it, and the test."""
     kept = np.load(path)
-    truth, tested = kept["truth"].astype(np.int64), kept["test_truth"].astype(np.int64)
+    truth, tested, folds = (kept[name].astype(np.int64) for name in ("truth", "test_truth", "folds"))
     logits, test_logits = kept["logits"].astype(np.float64), kept["test_logits"].astype(np.float64)
-    scaling, _ = fit_scaling(logits, truth, kept["folds"], LinearHead())
+    scaling, apart = fit_scaling(logits, truth, folds, LinearHead())
     scores, test = scaling.scores(logits), scaling.scores(test_logits)
     mean, worst = coverage(truth, scores)
-    sets = label_sets(fit_conformal(truth, scores, COVERAGE), test)
-    before, after = (figures(tested, s) for s in (softmax(test_logits), test))
+    labels = [str(label) for label in range(scores.shape[1])]
+    accepted = assess_wanted(labels, truth, scores, folds, Wanted(COVERAGE, ACCURACY))["accepted"]
     selective = fit_selective(truth, scores, ACCURACY)
     taken = test.max(1) >= (np.inf if selective.threshold is None else selective.threshold)
     right = test.argmax(1) == tested
+    covered = label_sets(fit_conformal(truth, scores, COVERAGE), test)[np.arange(len(tested)), tested]
     return [
         path.stem,
-        f"{len(truth)} / {len(tested)}",
+        str(len(truth)),
+        f"{balanced_accuracy_score(truth, logits.argmax(1)):.3f}",
         f"{scaling.kind} {scaling.temperature:.2f}",
+        interval(figures(truth, softmax(logits)).ece),
+        interval(figures(truth, apart).ece),
         f"{mean:.3f} ({worst:.3f})",
-        f"{sets[np.arange(len(tested)), tested].mean():.3f}",
-        f"{before.ece.value:.3f}",
-        f"{after.ece.value:.3f} ({after.ece.high:.3f})",
-        f"{right.mean():.3f}",
-        f"{taken.mean():.2f}",
-        f"{right[taken].mean():.3f}" if taken.any() else "-",
+        answered(accepted["share"], accepted["accuracy"]),
+    ], [
+        path.stem,
+        str(len(tested)),
+        f"{balanced_accuracy_score(tested, test.argmax(1)):.3f}",
+        interval(figures(tested, softmax(test_logits)).ece),
+        interval(figures(tested, test).ece),
+        f"{covered.mean():.3f} ({min(covered[tested == label].mean() for label in np.unique(tested)):.3f})",
+        answered(taken.mean(), right[taken].mean() if taken.any() else None),
     ]
+
+
+def interval(figure: Figure) -> str:
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def answered(share: float, accuracy: float | None) -> str:
+    return "none" if accuracy is None else f"{share:.2f}; {accuracy:.3f}"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -119,13 +138,21 @@ def coverage(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 
 
 def show(out: Path) -> None:
-    heads = ["data", "images (out of fold / test)", "scaling", "coverage of 200 splits (worst class)", "on test"]
-    heads += ["ECE unscaled", "ECE (upper bound)", "accuracy", "answered at 99 %", "accuracy of these"]
+    found = [rows(path) for name in TASKS if (path := out / f"{name}.npz").is_file()]
+    common = ["balanced accuracy", "ECE unscaled", "ECE (95 % interval)"]
+    heads = ["out of fold", "images", common[0], "scaling", *common[1:]]
+    heads += [f"coverage of {SPLITS} splits (worst class)", "answered at 99 %; accuracy of these"]
+    table(heads, [each for each, _ in found])
+    heads = ["test part", "images", *common, "coverage (worst class)", "answered at 99 %; accuracy of these"]
+    table(heads, [each for _, each in found])
+
+
+def table(heads: list[str], lines: list[list[str]]) -> None:
     print("| " + " | ".join(heads) + " |")
     print("|---|" + "---:|" * (len(heads) - 1))
-    for name in TASKS:
-        if (path := out / f"{name}.npz").is_file():
-            print("| " + " | ".join(row(path)) + " |")
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+    print()
 
 
 def main() -> None:
