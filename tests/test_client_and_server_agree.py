@@ -51,8 +51,6 @@ SOURCES = {
 
 # Error codes
 
-OF_PROXIES_ONLY = {"request_timeout"}  # 408: proxies send the status; the server has no such code
-
 # Where every code of a server's class, and of the classes below it, belongs in the client.
 PARENTS = {
     service.RequestError: "ProblemError",  # its subclasses have statuses of their own
@@ -110,7 +108,7 @@ def texts(node: ast.AST) -> list[str]:
 
 
 def test_the_client_knows_every_code_of_the_server_and_no_other() -> None:
-    assert set(CLASS_OF_CODE) == set(CODES) | OF_PROXIES_ONLY
+    assert set(CLASS_OF_CODE) == set(CODES)
 
 
 def test_the_class_of_a_code_lies_under_the_class_of_its_status() -> None:

@@ -383,6 +383,7 @@ class Draining(Unavailable, code="draining"): """The server is shutting down."""
 class ForwardFailed(Unavailable, code="forward_failed"): """The network could not be run on this input."""
 class IntegrityViolated(Unavailable, code="integrity_violated"): """The weights in memory have changed."""
 class OutputNotFinite(Unavailable, code="output_not_finite"): """The network returned NaN or infinity."""
+class Overloaded(Unavailable, code="overloaded"): """The server has too many connections, or holds too many bytes."""
 class StoreUnavailable(Unavailable, code="store_unavailable"): """The server cannot reach its database or its files."""
 class SwapFailed(Unavailable, code="swap_failed"): """The adapter could not be mounted; the backbone was restored."""
 # fmt: on

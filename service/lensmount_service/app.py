@@ -70,7 +70,7 @@ def create_app(
             warming.cancel()
             training.stopping.set()
             training.datasets.close()
-            await asyncio.to_thread(engine.stop, settings.drain_timeout_s)
+            await asyncio.to_thread(engine.stop, training.stopping.left_s(settings.drain_timeout_s))
         await asyncio.to_thread(_close, context)
 
     first_token = settings.token.get_secret_value() if settings.token else None

@@ -144,6 +144,7 @@ class Unavailable(ServiceError):
         "dataset_corrupt",
         "forward_failed",
         "output_not_finite",
+        "overloaded",
         "store_unavailable",
         "swap_failed",
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
+import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +19,16 @@ import uvicorn
 
 from lensmount_adapters import Backbone
 from lensmount_service.build import open_parts
+from lensmount_service.middleware import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PATH_BYTES
 from lensmount_service.settings import Settings
 from lensmount_service.startup import BACKLOG, Tell, own_url, port_taken, say_nothing
+from lensmount_service.stopping import Stopping
 from lensmount_service.supervisor import WorkerProcess
+from lensmount_service.web.transport import KEEP_ALIVE_S, TransportLimits, protocol_of
 
 log = structlog.get_logger(__name__)
 
-KEEP_ALIVE_S = 75  # longer than clients keep idle connections (httpx: 5 s), so that none is closed during a request
+LAST_S = 4.0  # from the end of the drain to the end of the process, whatever still runs
 
 
 def serve(
@@ -42,13 +48,13 @@ def serve(
         listener.listen(BACKLOG)
         config = uvicorn.Config(
             parts.app,
-            http="httptools",
+            http=protocol_of(_transport_limits(settings)),
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(settings.drain_timeout_s) or None,
+            timeout_keep_alive=int(KEEP_ALIVE_S),
+            timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
         )
         host, port = listener.getsockname()[:2]
         log.info(
@@ -64,7 +70,8 @@ def serve(
         gc.enable()  # `lensmount serve` turns it off during imports
         with WorkerProcess(settings, own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
             try:
-                _Server(config, parts.training.stopping, tell, own_url(host, port)).run([listener])
+                last = LastResort(settings.drain_timeout_s + LAST_S)
+                _Server(config, parts.training.stopping, last, tell, own_url(host, port)).run([listener])
             finally:
                 # Otherwise Python's last collection skips these objects, and triton reports its types as leaked.
                 gc.unfreeze()
@@ -73,11 +80,12 @@ def serve(
 class _Server(uvicorn.Server):
     """uvicorn raises the signal again after its clean shutdown; then the process would not exit with 0."""
 
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event, tell: Tell, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, stopping: Stopping, last: LastResort, tell: Tell, url: str) -> None:
         super().__init__(config)
         self._stopping = stopping
         self._tell = tell
         self._url = url
+        self._last = last
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -86,6 +94,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tell("Stopping after accepted requests are finished. Press Ctrl-C again to stop at once.")
+        self._last.arm()
         await super().shutdown(sockets)
 
     @contextmanager
@@ -103,3 +112,37 @@ class _Server(uvicorn.Server):
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping.set()  # ends the event streams, which would otherwise last as long as their jobs
         self.handle_exit(number, frame)
+
+
+def _transport_limits(settings: Settings) -> TransportLimits:
+    return TransportLimits(
+        max_connections=settings.max_connections,
+        max_head_bytes=MAX_PATH_BYTES + MAX_HEAD_BYTES + 4 * (MAX_HEADERS + 1),
+        max_path_bytes=MAX_PATH_BYTES,
+        head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+    )
+
+
+class LastResort:
+    """Ends the process some seconds after `arm`, even if a batch that outlasts the drain is still computed.
+
+    Nothing is lost by then: what was acknowledged is on disk, and every request has its answer. It does nothing if the
+    server runs in a thread of another program.
+    """
+
+    def __init__(self, after_s: float) -> None:
+        self._timer = threading.Timer(after_s, self._end)
+        self._timer.daemon = True
+
+    def arm(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._timer.start()
+
+    @staticmethod
+    def _end() -> None:
+        log.warning("ended before all work was finished")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import httpx
+import pytest
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakePng
@@ -79,6 +80,28 @@ def test_sigterm_finishes_accepted_requests_and_exits_with_0(
 
     assert answers[0].status_code == 200
     assert len(answers[0].json()["results"]) == 48
+
+
+def test_what_outlives_the_drain_is_told_so_and_the_process_ends_with_0(
+    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSMOUNT_DRAIN_TIMEOUT_S", "0")
+    with serving(tmp_path, "--max-batch", "1") as (process, url):
+        for number in range(4):
+            httpx.put(f"{url}/adapters/cells-{number}", content=make_adapter(number)).raise_for_status()
+        asked = f"{url}/predict?adapter=cells-0,cells-1,cells-2,cells-3"
+        files = [("file", (f"{i}.png", make_png(i))) for i in range(64)]  # 256 batches
+        answers: list[httpx.Response] = []
+        ask = threading.Thread(target=lambda: answers.append(httpx.post(asked, files=files, timeout=300)))
+        ask.start()
+        while "lensmount_batch_size_count 0.0" in httpx.get(f"{url}/metrics").text:
+            assert ask.is_alive()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(300) == 0
+        ask.join()
+
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "draining")
+    assert answers[0].headers["Retry-After"] == "5"
 
 
 def test_acknowledged_uploads_survive_kill_9(tmp_path: Path, make_adapter: MakeAdapter) -> None:

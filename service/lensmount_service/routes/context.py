@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -17,6 +16,7 @@ from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.settings import Settings
+from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
@@ -34,7 +34,7 @@ class Training:
     publisher: Publisher
     workers: WorkerTable
     pools: Pools
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", summary="Whether predictions are accepted")
 async def ready(context: Context) -> dict[str, str]:
-    if not context.engine.accepting:
+    if context.training.stopping.is_set() or not context.engine.accepting:
         raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
     return {"status": "ok", "backbone": context.engine.backbone.name}
 
@@ -42,6 +42,10 @@ async def show_limits(context: Context) -> dict[str, Any]:
         "volume_formats": list(VOLUME_FORMATS),
         "max_volume_bytes": settings.max_volume_bytes,
         "max_voxels": settings.max_voxels,
+        "max_connections": settings.max_connections,
+        "head_timeout_s": settings.head_timeout_s,
+        "body_timeout_s": settings.body_timeout_s,
+        "write_timeout_s": settings.write_timeout_s,
         "max_files": settings.max_files,
         "max_adapters_per_request": settings.max_adapters_per_request,
         "max_request_bytes": settings.max_request_bytes,

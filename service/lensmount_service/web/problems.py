@@ -60,9 +60,10 @@ STATUS: dict[type[Exception], int] = {
     adapters.IntegrityError: 503,
 }
 
-# Codes that the middleware and the handlers below write themselves, without an error class.
+# Codes that the transport, the middleware and the handlers below write themselves, without an error class.
 _WITHOUT_CLASS = {
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "uri_too_long": 414,
     "headers_too_large": 431,
     "internal_error": 500,

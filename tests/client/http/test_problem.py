@@ -41,7 +41,7 @@ CONTRACT = {
     431: "headers_too_large",
     500: "internal_error",
     503: "draining swap_failed adapter_corrupt output_not_finite forward_failed store_unavailable "
-    "dataset_corrupt integrity_violated",
+    "dataset_corrupt integrity_violated overloaded",
     504: "deadline_exceeded",
     507: "storage_full",
 }
