@@ -16,7 +16,7 @@ import torch
 import uvicorn
 
 from lensmount_adapters import Backbone, Preprocessing, decode_image, parse_adapter, preprocess
-from lensmount_service.server import KEEP_ALIVE_S
+from lensmount_service.web.transport import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -114,7 +114,7 @@ async def ask(url: str, images: list[bytes], requests: int) -> list[tuple[str, i
 @contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_S)
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_keep_alive=int(KEEP_ALIVE_S))
     )
     thread = threading.Thread(target=server.run)
     thread.start()
