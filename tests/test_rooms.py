@@ -16,6 +16,7 @@ GROUND = {
         "characters",
         "dtypes",
         "errors",
+        "faults",
         "lazy",
         "machine",
         "patterns",

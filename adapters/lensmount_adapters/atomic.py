@@ -6,19 +6,25 @@ import os
 import tempfile
 from pathlib import Path
 
+from lensmount_adapters.faults import fault
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a temporary file next to `path`, fsync it, rename it and fsync the folder.
 
     On an error it raises OSError and removes the temporary file.
     """
+    fault("atomic.create")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, 0o644)  # mkstemp creates files with 0600, which suits secrets only
+            fault("atomic.write")
             file.write(data)
             file.flush()
+            fault("atomic.fsync")
             os.fsync(file.fileno())
+        fault("atomic.rename")
         os.replace(temporary, path)  # noqa: PTH105  # os calls throughout: they show the sequence of system calls
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -28,6 +34,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Make a rename or an unlink in `folder` survive power loss."""
+    fault("folder.fsync")
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -64,8 +64,8 @@
         └── ServerFailed            500 and above
             │ DeadlineExceeded, InternalError, StorageFull
             └── Unavailable         503
-                  AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IntegrityViolated, OutputNotFinite,
-                  StoreUnavailable, SwapFailed
+                  AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IntegrityViolated, OutOfMemory,
+                  OutputNotFinite, StoreUnavailable, SwapFailed
 
 Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
@@ -382,6 +382,7 @@ class DatasetCorrupt(Unavailable, code="dataset_corrupt"): """The stored dataset
 class Draining(Unavailable, code="draining"): """The server is shutting down."""
 class ForwardFailed(Unavailable, code="forward_failed"): """The network could not be run on this input."""
 class IntegrityViolated(Unavailable, code="integrity_violated"): """The weights in memory have changed."""
+class OutOfMemory(Unavailable, code="out_of_memory"): """The server had no memory left for this request."""
 class OutputNotFinite(Unavailable, code="output_not_finite"): """The network returned NaN or infinity."""
 class Overloaded(Unavailable, code="overloaded"): """The server has too many connections, or holds too many bytes."""
 class StoreUnavailable(Unavailable, code="store_unavailable"): """The server cannot reach its database or its files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -125,9 +126,12 @@ class CostBook:
                 self._file.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        if self._file is not None:
+        """Lines that cannot be written are only measured again at the next start."""
+        if self._file is None:
+            return
+        pairs = {name: [line.fixed, line.per_image] for name, line in sorted(self._lines.items())}
+        with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            pairs = {name: [line.fixed, line.per_image] for name, line in sorted(self._lines.items())}
             write_atomic(self._file, json.dumps(pairs, indent=1).encode())
 
 

@@ -16,6 +16,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.backbone.pristine import Unwritten
 from lensmount_adapters.delta.kinds import Delta, planned
 from lensmount_adapters.errors import IntegrityError, SwapError
+from lensmount_adapters.faults import fault
 
 
 class Swapper(Protocol):
@@ -67,7 +68,9 @@ class ExactSwapper:
                 live = self._backbone.tensors
                 plans = [planned(delta, bases[delta.target.name], live[delta.target.name]) for delta in adapter.deltas]
                 for write in plans:
+                    fault("swap.write")
                     write()
+                fault("swap.restore")
                 self._restore(left_over)
         except BaseException as error:
             self._restore({*names, *left_over})

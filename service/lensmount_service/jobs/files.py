@@ -7,7 +7,6 @@ worker that has lost its job cannot overwrite what its successor wrote.
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import tempfile
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lensmount_adapters.atomic import fsync_folder
-from lensmount_service.errors import NotFound, StorageFull, Unavailable
+from lensmount_adapters.faults import fault
+from lensmount_service.errors import NotFound, disk_error
 from lensmount_service.jobs.table import JobTable
 
 CHECKPOINT = "checkpoint"
@@ -60,6 +60,7 @@ class JobFiles:
             with temporary.open("wb") as file:
                 async for chunk in chunks:
                     with _storage():
+                        fault("job_files.write")
                         await asyncio.to_thread(file.write, chunk)
                 await asyncio.to_thread(self._keep, job_id, token, name, file)
         except BaseException:
@@ -72,6 +73,7 @@ class JobFiles:
         folder = self._folder / job_id
         with _storage():
             folder.mkdir(exist_ok=True)
+            fault("job_files.create")
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
             os.close(handle)
         return Path(temporary)
@@ -79,8 +81,10 @@ class JobFiles:
     def _keep(self, job_id: str, token: str, name: str, file: BinaryIO) -> None:
         with _storage():
             file.flush()
+            fault("job_files.fsync")
             os.fsync(file.fileno())
         with self._jobs.holding(job_id, token), _storage():
+            fault("job_files.rename")
             target = self._folder / job_id / name
             Path(file.name).replace(target)
             fsync_folder(target.parent)
@@ -120,6 +124,4 @@ def _storage() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull("the disk with the jobs' files is full. Fix: free space and try again") from error
-        raise Unavailable(f"the job's files cannot be written ({error.strerror})", code="store_unavailable") from error
+        raise disk_error(error, "the files of jobs") from error

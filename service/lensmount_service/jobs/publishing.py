@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.faults import fault
 from lensmount_service.errors import JobConflict, NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.records import Published
@@ -46,8 +47,10 @@ class Publisher:
             if not row.force:
                 self._require_fresh_gate(connection, row.outcome, Reference(name, alias=alias))
             version, created = self.registry.add(connection, name, adapter.digest, adapter.size_bytes, adapter.manifest)
+            fault("publishing.version")
             if alias is not None:
                 self.registry.point(connection, name, alias, version.version)
+            fault("publishing.alias")
             self.jobs.succeed(connection, job_id, token, Published(name, version.version), version.digest)
         self.files.drop_checkpoint(job_id)
         return version, created

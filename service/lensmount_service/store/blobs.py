@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import re
@@ -14,7 +13,8 @@ from typing import Protocol
 
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import fsync_folder, write_atomic
-from lensmount_service.errors import StorageFull, Unavailable
+from lensmount_adapters.faults import fault
+from lensmount_service.errors import Unavailable, disk_error
 
 Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests needed, while nothing can be published
 
@@ -65,14 +65,13 @@ class BlobStore:
             if not _is_intact(path, digest):  # an upload repairs a damaged file
                 write_atomic(path, data)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StorageFull("the disk that holds the adapters is full. Fix: free space and try again") from error
-            raise Unavailable(f"the adapters cannot be written ({error.strerror})", code="store_unavailable") from error
+            raise disk_error(error, "the adapters") from error
         return digest
 
     def get(self, digest: str) -> bytes:
         """Raises Unavailable (`adapter_corrupt`) if the file is gone or its bytes no longer match its digest."""
         try:
+            fault("blobs.read")
             data = self._path(digest).read_bytes()
         except OSError as error:
             raise corrupt(digest, "its file cannot be read") from error
@@ -116,8 +115,12 @@ class BlobStore:
                     total -= size
 
     def delete(self, digest: str) -> None:
-        self._path(digest).unlink(missing_ok=True)
-        fsync_folder(self._folder)
+        try:
+            fault("blobs.delete")
+            self._path(digest).unlink(missing_ok=True)
+            fsync_folder(self._folder)
+        except OSError as error:
+            raise disk_error(error, "the adapters") from error
 
     def digests(self) -> set[str]:
         return {f"sha256:{path.name}" for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)}

@@ -17,6 +17,7 @@ from lensmount_adapters.adapter.manifest_check import check_texts
 from lensmount_adapters.adapter.rebind import rebound
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
+from lensmount_adapters.faults import fault
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import ServiceError, Unavailable
@@ -78,11 +79,13 @@ class Catalog:
         adapter = admit(data, self.backbone, self.limits)
         check_texts(adapter.manifest)
         self._blobs.put(data)
+        fault("catalog.stored")
         with self._writing:
             version, created = (publish or self._publish)(name, adapter)
             if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
+        fault("catalog.published")
         self._cache.put(adapter)
         self._runner.prefetch(adapter)
         self._observe_cache()

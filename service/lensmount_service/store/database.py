@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lensmount_adapters.faults import fault
 from lensmount_service.errors import StorageFull, Unavailable
 from lensmount_service.store.migrate import migrate, newest_schema
 
@@ -146,13 +147,16 @@ class Database:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS_LOCK)))
                     yield connection
                 return
+            fault("database.begin")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield connection
+                fault("database.commit")
             except BaseException:
                 connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
+            fault("database.committed")
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

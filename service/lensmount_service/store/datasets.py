@@ -25,6 +25,7 @@ from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetArchive, Da
 from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.data.split_advice import SplitOptions, stated_images, too_small, why_refused
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.faults import fault
 from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable
 from lensmount_service.store.database import Database
@@ -124,6 +125,7 @@ class DatasetStore:
     def _write(self, name: str, listed: Listed, source: tuple[str, int] | None) -> tuple[Dataset, bool]:
         """Write the canonical archive and publish it. `source` is the digest and size of the zip as it was sent."""
         with storage("the datasets"):
+            fault("datasets.create")
             handle, temporary_name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
         temporary = Path(temporary_name)
         try:
@@ -131,6 +133,7 @@ class DatasetStore:
                 canonical = write_dataset_archive(listed, file, self._dataset_limits, self._stop_if_closing)
                 os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 is for secrets
                 file.flush()
+                fault("datasets.fsync")
                 os.fsync(file.fileno())
             return self._publish(name, _contents(canonical, source), temporary)
         finally:
@@ -303,6 +306,7 @@ class DatasetStore:
         with self._database.write() as connection:
             published = self._add(connection, name, contents)
             with storage("the datasets"):
+                fault("datasets.rename")
                 temporary.replace(self._path(contents["digest"]))
                 fsync_folder(self._folder)
         return published
@@ -321,6 +325,7 @@ class DatasetStore:
         with self._database.write() as connection:
             if digest not in live_digests(connection):
                 with storage("the datasets"):
+                    fault("datasets.delete")
                     self._path(digest).unlink(missing_ok=True)
                     fsync_folder(self._folder)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lensmount_adapters.export.export import export_zip, target_of
+from lensmount_adapters.faults import fault
 from lensmount_service.errors import StorageFull, Unavailable
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog, Snapshot
@@ -67,7 +68,9 @@ class Exports:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")
         try:
+            fault("exports.write")
             export_zip(snapshot.adapter, self._catalog.backbone, to, temporary)
+            fault("exports.rename")
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)

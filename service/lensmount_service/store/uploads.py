@@ -6,7 +6,6 @@ upload and its final size. The SHA-256 is checked once all bytes have arrived.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -17,7 +16,8 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from lensmount_service.errors import StorageFull, Unavailable, UploadOffsetMismatch
+from lensmount_adapters.faults import fault
+from lensmount_service.errors import UploadOffsetMismatch, disk_error
 
 
 class Uploads:
@@ -76,6 +76,7 @@ class Uploads:
     def stage(self) -> Path:
         """A new file for a body that arrives in one request."""
         with storage("the uploads"):
+            fault("uploads.stage")
             handle, path = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
             os.close(handle)
         return Path(path)
@@ -104,6 +105,7 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
     """Write to an unbuffered file, so that closing it cannot fail."""
     view = memoryview(data)
     while view:
+        fault("uploads.write")
         view = view[file.write(view) :]
 
 
@@ -113,9 +115,7 @@ def storage(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull(f"the disk that holds {what} is full. Fix: free space and try again") from error
-        raise Unavailable(f"{what} cannot be read or written ({error.strerror})", code="store_unavailable") from error
+        raise disk_error(error, what) from error
 
 
 def _mismatch(first: int, received: int) -> UploadOffsetMismatch:

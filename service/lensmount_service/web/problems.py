@@ -112,6 +112,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(OSError, _on_disk)
+    app.add_exception_handler(MemoryError, _on_memory)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -203,6 +205,23 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
     """Nobody reads this response. The work was cancelled."""
     return problem(400, "client_disconnected", "the client disconnected", request.state.request_id)
+
+
+async def _on_disk(request: Request, error: Exception) -> JSONResponse:
+    """A fault of the disk in a place that has no words of its own for it."""
+    assert isinstance(error, OSError)
+    log.error("the disk failed", request_id=request.state.request_id, exc_info=error)
+    return answer_to(service.disk_error(error, "the server's disk"), request.state.request_id)
+
+
+async def _on_memory(request: Request, error: Exception) -> JSONResponse:
+    log.error("out of memory", request_id=request.state.request_id, exc_info=error)
+    full = service.Unavailable(
+        "the server has no memory left for this request. Fix: try again later, or send less in one request",
+        code="out_of_memory",
+        retry_after_s=5,
+    )
+    return answer_to(full, request.state.request_id)
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -40,7 +40,7 @@ CONTRACT = {
     429: "queue_full jobs_full",
     431: "headers_too_large",
     500: "internal_error",
-    503: "draining swap_failed adapter_corrupt output_not_finite forward_failed store_unavailable "
+    503: "draining swap_failed adapter_corrupt output_not_finite out_of_memory forward_failed store_unavailable "
     "dataset_corrupt integrity_violated overloaded",
     504: "deadline_exceeded",
     507: "storage_full",

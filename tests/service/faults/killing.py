@@ -1,0 +1,140 @@
+"""The parent process of servers that kill themselves at a point. It imports torch once and forks them.
+
+It is run as a program: each line on stdin is one JSON command, each line on stdout the JSON that a fork left.
+A fork opens the server of a state folder, runs one operation, and leaves what it saw in a file, step by step, so that
+the steps before a kill are there. This process has no threads when it forks.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+BACKBONE = "test_resnet"
+
+
+def main() -> None:
+    import numpy as np
+    import sqlalchemy as sa
+    import torch
+    from fastapi.testclient import TestClient
+    from PIL import Image
+    from tests.service.faults.operations import OPERATIONS, World
+
+    from lensmount_adapters import faults, load_backbone
+    from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
+    from lensmount_service import logs
+    from lensmount_service.build import open_parts
+    from lensmount_service.gc import collect
+    from lensmount_service.settings import Settings
+    from lensmount_service.store.blobs import BlobStore
+
+    backbone = load_backbone(BACKBONE, "random:0")
+    seeds = [Path(path).read_bytes() for path in sys.argv[1:]]
+    parsed = [parse_adapter(data) for data in seeds]
+
+    def draw_adapter(number: int) -> bytes:
+        file = parsed[number % 2]
+        return dump_adapter(file.manifest.model_copy(update={"labels": (f"a{number}", "b")}), file.tensors)
+
+    def draw_images(number: int) -> list[bytes]:
+        random = np.random.default_rng(number)
+        images = []
+        for _ in range(12):
+            pixels = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((40, 40)).save(buffer := io.BytesIO(), "PNG")
+            images.append(buffer.getvalue())
+        return images
+
+    def pack(files: dict[str, bytes]) -> bytes:
+        with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+            for name, data in files.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+        return buffer.getvalue()
+
+    def run(command: dict[str, Any]) -> None:
+        settings = Settings(state=Path(command["state"]), zoo=False, threads=1, executor="merged", log_level="error")
+        logs.configure(settings)
+        operation, key, at = OPERATIONS[command["operation"]], command["key"], command["at"]
+        with (
+            open_parts(settings, backbone) as parts,
+            TestClient(parts.app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client,
+        ):
+            world = World(parts, client, draw_adapter, draw_images, pack)
+            if command["do"] == "interrupt":
+                operation.prepare(world, key)
+                leave(command, before=operation.state(world, key))
+                with faults.installed(killer := Killer(at)):
+                    status = operation.act(world, key).status_code
+                leave(command, points=killer.points, status=status)
+                return
+            between = operation.state(world, key)
+            again = operation.act(world, key)
+            leave(command, between=between, again=again.status_code, after=operation.state(world, key))
+            registry, jobs = parts.training.publisher.registry, parts.training.jobs
+            blobs = BlobStore(settings.state / "blobs")
+            missing = [digest for digest in registry.digests() if not blobs.holds(digest)]
+            for digest in registry.digests():
+                blobs.get(digest)  # raises if the bytes do not match
+            for dataset in parts.training.datasets.entries():
+                parts.training.datasets.listed(dataset)
+            collect(settings.state, registry, blobs, jobs, parts.training.datasets, older_than_s=-1)
+            parts.training.pools.remove_orphans(-1)
+            left = [str(path) for path in settings.state.rglob("*.tmp")]
+            with parts.training.jobs.database.read() as connection:
+                sound = connection.execute(sa.text("PRAGMA integrity_check")).scalar_one()
+            orphans = sorted(blobs.digests() - registry.digests())
+            leave(command, missing=missing, orphans=orphans, left=left, sound=sound)
+
+    torch.set_num_threads(1)
+    say({"ready": True})
+    for line in sys.stdin:
+        command = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                run(command)
+                code = 0
+            except BaseException as error:
+                leave(command, error=repr(error)[:2000])
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        lines = Path(command["out"]).read_text().splitlines()
+        say({"code": code} | {key: value for one in lines for key, value in json.loads(one).items()})
+
+
+class Killer:
+    """Kills this process at the given passage of a point; -1 only counts."""
+
+    def __init__(self, at: int) -> None:
+        self.points: list[str] = []
+        self._at = at
+
+    def __call__(self, point: str) -> None:
+        self.points.append(point)
+        if len(self.points) - 1 == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # until the signal arrives
+
+
+def leave(command: dict[str, Any], **seen: Any) -> None:
+    with Path(command["out"]).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(seen, default=sorted) + "\n")
+
+
+def say(response: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(response) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
