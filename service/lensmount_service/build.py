@@ -91,7 +91,8 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = open_datasets(settings, database)
-        collect(settings.state, registry, BlobStore(settings.state / "blobs"), jobs, datasets)
+        local = BlobStore(settings.state / "blobs")
+        collect(settings.state, registry, local, jobs, datasets, retention=settings.retention())
         if settings.zoo:
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())

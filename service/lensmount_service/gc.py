@@ -1,7 +1,8 @@
 """Removes files that nothing points at, such as those of a process that died during a write or a job.
 
-The database decides what is needed. Blobs and archives are removed within a transaction without other writers, so no
-row is inserted meanwhile. A file younger than the given age may belong to a write in progress, so it stays.
+What was deleted long enough ago is purged first. The database decides what is needed. Blobs and archives are removed
+within a transaction without other writers, so no row is inserted meanwhile. A file younger than the given age may
+belong to a write in progress, so it stays.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from pathlib import Path
 import structlog
 
 from lensmount_service.jobs.files import CHECKPOINT
+from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.store.blobs import Blobs, mtime_of
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.registry import Registry
+from lensmount_service.store.retention import Retention
 
 log = structlog.get_logger(__name__)
 
@@ -46,16 +49,21 @@ def collect(
     jobs: JobTable,
     datasets: DatasetStore,
     older_than_s: float = DEFAULT_AGE_S,
+    retention: Retention = Retention(),
 ) -> Collected:
-    """Remove files that nothing points at and that were last written at least `older_than_s` seconds ago.
+    """Remove what is past its retention, and files without a use that are at least `older_than_s` seconds old.
 
     Raises Unavailable if the database or the object store is unavailable, OSError if a file cannot be removed.
     """
+    if retention.keep_versions is not None:
+        registry.retire(retention.keep_versions)
+    registry.forget_deleted(retention.undelete_s)
+    datasets.forget_deleted(retention.undelete_s)
     before = time.time() - older_than_s
     collected = Collected(
         blobs=blobs.remove_orphans(registry.alone, before),
         datasets=len(datasets.remove_orphans(older_than_s)),
-        jobs=_jobs(state / "jobs", jobs, before),
+        jobs=_jobs(state / "jobs", jobs, before, retention.keep_job_files_s),
         worker=_worker(state / "worker", jobs, datasets, before),
     )
     if collected.total:
@@ -63,10 +71,13 @@ def collect(
     return collected
 
 
-def _jobs(folder: Path, jobs: JobTable, before: float) -> int:
-    """Remove folders without a job, partial files, and checkpoints that no retry needs."""
+def _jobs(folder: Path, jobs: JobTable, before: float, keep_s: float | None) -> int:
+    """Remove folders without a job or of a job that ended long ago, partial files, and checkpoints without a use."""
     states = jobs.ids()
     gone = [path for path in _inside(folder) if path.name not in states and mtime_of(path) < before]
+    if keep_s is not None:
+        old = min(before, time.time() - keep_s)
+        gone += [path for path in _inside(folder) if states.get(path.name) in ENDED and mtime_of(path) < old]
     unneeded = [
         path
         for path in folder.glob("*/*")

@@ -29,7 +29,8 @@ def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
     with contextlib.closing(Database(settings.database_url())) as database:
         registry, jobs = Registry(database), JobTable(database)
         with contextlib.closing(open_datasets(settings, database)) as datasets:
-            return collect(settings.state, registry, open_blobs(settings), jobs, datasets, older_than_s)
+            kept = settings.retention()
+            return collect(settings.state, registry, open_blobs(settings), jobs, datasets, older_than_s, kept)
 
 
 def calibrate(settings: Settings) -> Calibration:

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lensmount_adapters.dtypes import full_word
 from lensmount_service.jobs.lease import LEASE_S, LeaseSeconds
+from lensmount_service.store.retention import Retention
 
 MAX_REQUEST_TIMEOUT_S = 600.0
 
@@ -30,6 +31,9 @@ class Settings(BaseSettings):
     blobs: SecretStr | None = None  # s3://bucket/prefix for adapter files; default: only the state folder
     blob_bytes: int = Field(default=10 * 2**30, ge=0)  # adapter files cached in the state folder if `blobs` is set
     zoo: bool = True
+    undelete_s: float = Field(default=7 * 86_400.0, ge=0)  # how long a delete can be undone; then the space is freed
+    keep_versions: int | None = Field(default=None, ge=1)  # of each adapter besides those of aliases; None: all
+    keep_job_files_s: float | None = Field(default=None, ge=0)  # after the end of a job; None: for good
 
     backbone: str = "tf_efficientnet_lite0"
     weights: str | None = None
@@ -82,6 +86,9 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(default=30.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    def retention(self) -> Retention:
+        return Retention(self.undelete_s, self.keep_versions, self.keep_job_files_s)
 
     def pinned_names(self) -> list[str]:
         return [name.strip() for name in self.pinned.split(",") if name.strip()]

@@ -43,6 +43,7 @@ NOT_ERRORS = {
     "DatasetReview",
     "DatasetWarning",
     "Datasets",
+    "DeletedVersion",
     "DownloadedFile",
     "Explanation",
     "Export",

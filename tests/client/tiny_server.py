@@ -34,6 +34,7 @@ class TinyServer:
         self.gate: Callable[[bytes], object] = lambda image: None
         self.training = TinyTraining()
         self.pools = TinyPools()
+        self.deleted: dict[str, list[bytes]] = {}
 
     def answer(self, method: str, target: str, body: bytes, headers: Any) -> tuple[int, Any, dict[str, str]]:
         """Status, document or bytes, further headers."""
@@ -48,6 +49,13 @@ class TinyServer:
                 return self.pools.corrected(query, body)
             case _, ["datasets", name, ("unlabelled" | "next" | "labels" | "versions") as part, *_]:
                 return self.pools.answer(method, name, part, query, body)
+            case "GET", ["adapters"] if "deleted" in query:
+                times = {"deleted_at": "2026-01-02T03:04:05Z", "kept_until": "2026-01-09T03:04:05Z"}
+                gone = [self.deleted_identity(name) | times for name in self.deleted]
+                return 200, {"deleted": gone}, {}
+            case "POST", ["adapters", name, *_, "undelete"] if name in self.deleted:
+                self.files[name] = self.deleted.pop(name)
+                return 200, {}, {}
             case "GET", ["adapters"]:
                 return 200, {"adapters": [self.info(name) for name in self.files]}, {}
             case "PUT", ["adapters", name]:
@@ -82,7 +90,9 @@ class TinyServer:
                 content = stored_zip(**{"lensmount.json": '{"notes": ["mind the gap"]}', "model.bin": query["to"]})
                 return 200, content, {"ETag": f'"{digest_of(content)}"'}
             case "DELETE", ["adapters", name, *_]:
-                del self.files[name]
+                removed = self.files.pop(name)
+                if "purge" not in query:
+                    self.deleted[name] = removed
                 return 204, b"", {}
             case "GET", ["health", "ready"]:
                 return 200, {"status": "ok"}, {}
@@ -95,6 +105,10 @@ class TinyServer:
             case _, ["jobs", *where]:
                 return self.training.jobs(method, where, query, body, headers)
         return problem(404, "not_found", "nothing here")
+
+    def deleted_identity(self, name: str) -> dict[str, Any]:
+        (content,) = self.deleted[name]
+        return {"name": name, "version": 1, "digest": digest_of(content), "size_bytes": len(content)}
 
     def predict(self, query: dict[str, str], image: bytes) -> tuple[int, Any, dict[str, str]]:
         self.images.append(image)

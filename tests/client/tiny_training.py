@@ -61,6 +61,7 @@ class TinyTraining:
     def __init__(self) -> None:
         self.uploads: dict[str, bytearray] = {}
         self.stored: dict[str, list[bytes]] = {}
+        self.deleted: dict[str, list[bytes]] = {}
         self.ranges: list[str] = []
         self.hang_up: Callable[[int], int | None] = lambda size: None
         self.warnings: list[dict[str, str]] = []
@@ -88,6 +89,9 @@ class TinyTraining:
                 return 200, {"received": known[0] if known else len(self.uploads.get(digest, b""))}, {}
             case "PUT", [name, "uploads", digest]:
                 return self.chunk(name, digest, body, headers["Content-Range"])
+            case "POST", [name, "undelete"] if name in self.deleted:
+                self.stored[name] = self.deleted.pop(name)
+                return 200, self.dataset(name, len(self.stored[name])), {}
             case _, [name, *_] if name not in self.stored:
                 return problem(404, "dataset_not_found", f"no dataset is called {name}")
             case "GET", [name]:
@@ -106,7 +110,9 @@ class TinyTraining:
             case "DELETE", [name]:
                 if any(job["dataset"]["name"] == name and job["state"] == "queued" for job in self.known.values()):
                     return problem(409, "dataset_in_use", f"a job needs {name}")
-                del self.stored[name]
+                gone = self.stored.pop(name)
+                if "purge" not in query:
+                    self.deleted[name] = gone
                 return 204, b"", {}
         return problem(404, "not_found", "nothing here")
 

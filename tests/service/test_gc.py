@@ -19,6 +19,7 @@ from lensmount_service.gc import collect
 from lensmount_service.maintenance import collect_garbage
 from lensmount_service.store.blobs import BlobStore
 from lensmount_service.store.registry import Registry
+from lensmount_service.store.retention import Retention
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
@@ -43,10 +44,11 @@ def client(parts: Parts, make_adapter: MakeAdapter, make_png: MakePng) -> Iterat
         yield client
 
 
-def gather(parts: Parts, state: Path, older_than_s: float = 0.0) -> Any:
+def gather(parts: Parts, state: Path, older_than_s: float = 0.0, retention: Retention = Retention()) -> Any:
     training = parts.training
     blobs = BlobStore(state / "blobs")
-    return collect(state, Registry(training.jobs.database), blobs, training.jobs, training.datasets, older_than_s)
+    registry = Registry(training.jobs.database)
+    return collect(state, registry, blobs, training.jobs, training.datasets, older_than_s, retention)
 
 
 def litter(path: Path, data: bytes = b"half") -> Path:
@@ -151,3 +153,35 @@ def test_collecting_twice_has_the_effect_of_once(make_parts: MakeParts, tmp_path
     from lensmount_service.settings import Settings
 
     assert collect_garbage(Settings(state=tmp_path), 0).total == 0
+
+
+def test_what_was_deleted_stays_for_the_stated_time_and_then_its_files_go(
+    parts: Parts, client: TestClient, tmp_path: Path
+) -> None:
+    client.delete("/adapters/cells")
+    client.delete("/datasets/cells")
+    assert gather(parts, tmp_path).total == 0
+    assert client.post("/adapters/cells/undelete").status_code == 200
+    client.delete("/adapters/cells")
+
+    removed = gather(parts, tmp_path, retention=Retention(undelete_s=0))
+    assert (removed.blobs, removed.datasets) == (1, 1)
+    assert client.post("/adapters/cells/undelete").status_code == 404
+    assert client.post("/datasets/cells/undelete").status_code == 404
+
+
+def test_the_files_of_a_job_stay_after_its_end_for_the_stated_time(
+    parts: Parts, client: TestClient, tmp_path: Path
+) -> None:
+    job = client.post("/jobs", json={"dataset": "cells", "adapter": "cells"}).json()["id"]
+    lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
+    assert lease is not None
+    held = {"Lensmount-Lease": lease.token}
+    client.put(f"/jobs/{job}/files/card.md", content=b"x", headers=held).raise_for_status()
+    soon = Retention(keep_job_files_s=0)
+    assert gather(parts, tmp_path, retention=soon).jobs == 0  # it still runs
+    parts.training.jobs.finish(lease, "failed", None, ("error", "no"))
+
+    assert gather(parts, tmp_path, retention=Retention(keep_job_files_s=3600)).jobs == 0
+    assert gather(parts, tmp_path, retention=soon).jobs == 1
+    assert client.get(f"/jobs/{job}").json()["state"] == "failed"

@@ -25,6 +25,7 @@ from lensmount_client._types.results import (
     AdapterInfo,
     Alias,
     AliasTrust,
+    DeletedVersion,
     DownloadedFile,
     Imported,
     ImportedModule,
@@ -45,6 +46,23 @@ def list_adapters() -> Call[list[AdapterInfo]]:
         return [read_adapter_info(item) for item in JsonFields.of(response).children("adapters")]
 
     return Call("GET", "/adapters", read)
+
+
+def list_deleted() -> Call[list[DeletedVersion]]:
+    def read(response: Response) -> list[DeletedVersion]:
+        return [
+            DeletedVersion(
+                name=item.string("name"),
+                version=item.integer("version"),
+                digest=item.string("digest"),
+                size_bytes=item.integer("size_bytes"),
+                deleted_at=item.time("deleted_at"),
+                kept_until=item.time("kept_until"),
+            )
+            for item in JsonFields.of(response).children("deleted")
+        ]
+
+    return Call("GET", "/adapters", read, params={"deleted": "true"})
 
 
 def get_adapter(name: str) -> Call[AdapterInfo]:
@@ -142,11 +160,12 @@ def export(name: str, to: str, version: int | None, download: Download) -> Call[
     return Call("GET", path, read, params=params, sink=download, limit_bytes=MAX_EXPORT_BYTES, read_s=EXPORT_S)
 
 
-def delete(name: str, version: int | None) -> Call[None]:
-    path = _adapter_path(name)
-    if version is not None:
-        path += f"/versions/{checked_version(version)}"
-    return Call("DELETE", path, nothing)
+def delete(name: str, version: int | None, *, purge: bool = False) -> Call[None]:
+    return Call("DELETE", _version_path(name, version), nothing, params={"purge": "true"} if purge else {})
+
+
+def undelete(name: str, version: int | None) -> Call[None]:
+    return Call("POST", f"{_version_path(name, version)}/undelete", nothing)
 
 
 def set_alias(name: str, alias: str, version: int, trust: AliasTrust | None) -> Call[Alias]:
@@ -183,6 +202,10 @@ def delete_alias(name: str, alias: str) -> Call[None]:
 
 def _adapter_path(name: str) -> str:
     return f"/adapters/{checked_name(name)}"
+
+
+def _version_path(name: str, version: int | None) -> str:
+    return _adapter_path(name) + ("" if version is None else f"/versions/{checked_version(version)}")
 
 
 def _alias_path(name: str, alias: str) -> str:

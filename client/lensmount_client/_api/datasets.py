@@ -28,8 +28,14 @@ def get_dataset(name: str, version: int | None) -> Call[Dataset]:
     return Call("GET", _dataset_path(name), lambda response: dataset_of(JsonFields.of(response)), params=params)
 
 
-def delete_dataset(name: str, version: int | None) -> Call[None]:
-    return Call("DELETE", _dataset_path(name), nothing, params=_version(version))
+def delete_dataset(name: str, version: int | None, *, purge: bool = False) -> Call[None]:
+    params = _version(version) | ({"purge": "true"} if purge else {})
+    return Call("DELETE", _dataset_path(name), nothing, params=params)
+
+
+def undelete_dataset(name: str, version: int | None) -> Call[Dataset]:
+    path = f"{_dataset_path(name)}/undelete"
+    return Call("POST", path, lambda response: dataset_of(JsonFields.of(response)), params=_version(version))
 
 
 def pull_dataset(dataset: Dataset, download: Download) -> Call[DownloadedFile]:

@@ -21,7 +21,7 @@ from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, Versi
 from lensmount_client._files.adapter_file import read_adapter_file
 from lensmount_client._files.paths import read_file
 from lensmount_client._reference import Reference
-from lensmount_client._types.results import ImportReport, VersionInfo
+from lensmount_client._types.results import DeletedVersion, ImportReport, VersionInfo
 
 app = typer.Typer(name="adapters", cls=LazySubgroup, no_args_is_help=True)
 
@@ -31,9 +31,16 @@ Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", he
 
 @app.command("list")
 @with_options
-def list_adapters(*, server: ServerOptions) -> None:
+def list_adapters(
+    deleted: Annotated[bool, typer.Option("--deleted", help="The versions that can be undeleted.")] = False,
+    *,
+    server: ServerOptions,
+) -> None:
     """List the adapters of a server."""
     with server.client() as client:
+        if deleted:
+            _print_deleted(client.adapters.deleted(), server)
+            return
         infos = client.adapters.list()
     if server.json:
         print_json({"adapters": [jsonable(info) for info in infos]})
@@ -49,6 +56,18 @@ def list_adapters(*, server: ServerOptions) -> None:
         texts = (info.name, str(info.version), info.method, ", ".join(info.labels), size, info.status, aliases)
         table.add_row(*map(cell, (*texts, promise_words(info.trust)) if measured else texts))
     print_table(table)
+
+
+def _print_deleted(versions: list[DeletedVersion], server: ServerOptions) -> None:
+    if server.json:
+        print_json({"deleted": [jsonable(version) for version in versions]})
+        return
+    table = Table("name", "version", "size", "deleted", "kept until")
+    for each in versions:
+        times = (f"{moment:%Y-%m-%d %H:%M}" for moment in (each.deleted_at, each.kept_until))
+        table.add_row(*map(cell, (each.name, str(each.version), file_size(each.size_bytes), *times)))
+    print_table(table)
+    print_line("To take one back: lensmount adapters undelete NAME --version N")
 
 
 @app.command()
@@ -220,16 +239,36 @@ def export(
 def delete(
     name: Name,
     version: Version = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="For good: it cannot be undeleted, and frees its space.")
+    ] = False,
     *,
     server: ServerOptions,
 ) -> None:
-    """Delete an adapter with all its versions, or one version of it."""
+    """Delete an adapter with all its versions, or one version of it. `lensmount adapters undelete` takes it back."""
     with server.client() as client:
-        client.adapters.delete(name, version)
+        client.adapters.delete(name, version, purge=purge)
     if server.json:
         print_json({"deleted": {"name": name, "version": version}})
     else:
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
+
+
+@app.command()
+@with_options
+def undelete(
+    name: Name,
+    version: Version = None,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Undo the latest delete of an adapter, with its aliases, or that of one version."""
+    with server.client() as client:
+        adapter = client.adapters.undelete(name, version)
+    if server.json:
+        print_json(jsonable(adapter))
+    else:
+        print_line(f"{name}: version {version or adapter.version} is back")
 
 
 app.command("alias")(set_alias)

@@ -190,16 +190,36 @@ def edit(
 def delete(
     name: Name,
     version: Version = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="For good: it cannot be undeleted, and frees its space.")
+    ] = False,
     *,
     server: ServerOptions,
 ) -> None:
-    """Delete a dataset with all its versions, or one version of it."""
+    """Delete a dataset with all its versions, or one version of it. `lensmount datasets undelete` takes it back."""
     with server.client() as client:
-        client.datasets.delete(name, version)
+        client.datasets.delete(name, version, purge=purge)
     if server.json:
         print_json({"deleted": {"name": name, "version": version}})
     else:
         print_line(f"deleted {name}" + (f"@{version}" if version else " with all its versions"))
+
+
+@app.command()
+@with_options
+def undelete(
+    name: Name,
+    version: Version = None,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Undo the latest delete of a dataset, or that of one version."""
+    with server.client() as client:
+        dataset = client.datasets.undelete(name, version)
+    if server.json:
+        print_json(dataset.raw)
+    else:
+        print_line(f"{name}: version {version or dataset.version} is back")
 
 
 def push_with_a_bar(datasets: Any, path: Path, name: str | None, class_depth: int | None = None) -> Dataset:

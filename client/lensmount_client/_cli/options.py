@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from datetime import datetime
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
 
@@ -100,10 +101,7 @@ def set_parameters(command: Callable[..., None], parameters: Sequence[inspect.Pa
 
 def jsonable(result: Any) -> dict[str, Any]:
     """A result of the SDK as plain JSON values."""
-    document = asdict(result)
-    if "created_at" in document:
-        document["created_at"] = document["created_at"].isoformat()
-    return document
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(result).items()}
 
 
 def parameters_of(options_class: Any) -> Iterator[inspect.Parameter]:

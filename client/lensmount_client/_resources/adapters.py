@@ -25,6 +25,7 @@ from lensmount_client._types.results import (
     AdapterInfo,
     Alias,
     AliasTrust,
+    DeletedVersion,
     Export,
     Imported,
     PushedAdapter,
@@ -94,9 +95,26 @@ class Adapters:
         with ExportFolder(_export_folder(name, to, out)) as folder, Download(folder.zip_path) as download:
             return folder.unpack(self._send(endpoints.export(name, to, version, download)), to)
 
-    def delete(self, name: str, version: int | None = None) -> None:
-        """Delete one version, or the adapter with all its versions and aliases."""
-        return self._send(endpoints.delete(name, version))
+    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+        """Delete one version, or the adapter with all its versions and aliases.
+
+        `undelete` takes it back for the time that the server keeps it (by default 7 days). With `purge` it is gone for
+        good, and its space is free at once.
+        """
+        return self._send(endpoints.delete(name, version, purge=purge))
+
+    def undelete(self, name: str, version: int | None = None) -> AdapterInfo:
+        """Undo the latest delete of an adapter, or that of one version. Returns the adapter as it is again.
+
+        An alias that was set since the delete stays where it is. Raises AdapterNotFound, or VersionDeleted for a
+        version that the server no longer keeps.
+        """
+        self._send(endpoints.undelete(name, version))
+        return self.get(name)
+
+    def deleted(self) -> builtins.list[DeletedVersion]:
+        """The versions that `undelete` takes back."""
+        return self._send(endpoints.list_deleted())
 
     def alias(self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None) -> Alias:
         """Point `name:alias` to this version from now on.
@@ -161,9 +179,18 @@ class AsyncAdapters:
             zipped = await self._send(endpoints.export(name, to, version, download))
             return await asyncio.to_thread(folder.unpack, zipped, to)
 
-    async def delete(self, name: str, version: int | None = None) -> None:
+    async def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
         """See `Adapters.delete`."""
-        return await self._send(endpoints.delete(name, version))
+        return await self._send(endpoints.delete(name, version, purge=purge))
+
+    async def undelete(self, name: str, version: int | None = None) -> AdapterInfo:
+        """See `Adapters.undelete`."""
+        await self._send(endpoints.undelete(name, version))
+        return await self.get(name)
+
+    async def deleted(self) -> builtins.list[DeletedVersion]:
+        """See `Adapters.deleted`."""
+        return await self._send(endpoints.list_deleted())
 
     async def alias(self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None) -> Alias:
         """See `Adapters.alias`."""

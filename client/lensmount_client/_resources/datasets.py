@@ -54,9 +54,19 @@ class Datasets:
         """One dataset, by default its latest version. Raises DatasetNotFound, or DatasetGone."""
         return self._send(endpoints.get_dataset(name, version))
 
-    def delete(self, name: str, version: int | None = None) -> None:
-        """Delete one version, or the dataset with all its versions. Raises DatasetInUse while a job needs it."""
-        return self._send(endpoints.delete_dataset(name, version))
+    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+        """Delete one version, or the dataset with all its versions. Raises DatasetInUse while a job needs it.
+
+        `undelete` takes it back for the time that the server keeps it. With `purge` it is gone for good.
+        """
+        return self._send(endpoints.delete_dataset(name, version, purge=purge))
+
+    def undelete(self, name: str, version: int | None = None) -> Dataset:
+        """Undo the latest delete of a dataset, or that of one version. Returns the latest version.
+
+        Raises DatasetNotFound, or DatasetGone for a version that the server no longer keeps.
+        """
+        return self._send(endpoints.undelete_dataset(name, version))
 
     def pull(self, name: str, path: str | Path, version: int | None = None) -> DownloadedFile:
         """Download the archive to a file, or as NAME.zip into a folder. A file is replaced only by a complete one.
@@ -133,9 +143,13 @@ class AsyncDatasets:
         """See `Datasets.get`."""
         return await self._send(endpoints.get_dataset(name, version))
 
-    async def delete(self, name: str, version: int | None = None) -> None:
+    async def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
         """See `Datasets.delete`."""
-        return await self._send(endpoints.delete_dataset(name, version))
+        return await self._send(endpoints.delete_dataset(name, version, purge=purge))
+
+    async def undelete(self, name: str, version: int | None = None) -> Dataset:
+        """See `Datasets.undelete`."""
+        return await self._send(endpoints.undelete_dataset(name, version))
 
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> DownloadedFile:
         """See `Datasets.pull`."""

@@ -143,6 +143,18 @@ class AdapterInfo:
 
 
 @dataclass(frozen=True)
+class DeletedVersion:
+    """A version that `adapters.undelete` takes back, at least until `kept_until`."""
+
+    name: str
+    version: int
+    digest: str
+    size_bytes: int
+    deleted_at: datetime
+    kept_until: datetime
+
+
+@dataclass(frozen=True)
 class VersionInfo:
     """One version of one adapter."""
 

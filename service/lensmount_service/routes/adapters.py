@@ -17,12 +17,13 @@ from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
+from lensmount_service.jobs.records import iso
 from lensmount_service.routes.context import Context
 from lensmount_service.routes.imports import SMALLER, as_foreign
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Catalog, Publish
 from lensmount_service.store.references import Reference, require_name
-from lensmount_service.store.registry import Entry, Version
+from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.web.bodies import read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form
@@ -35,6 +36,8 @@ from lensmount_service.web.schemas import (
     AliasInfo,
     AliasTarget,
     BackboneInfo,
+    DeletedAdapters,
+    DeletedVersion,
     VersionDetail,
 )
 from lensmount_service.web.trust_schemas import AliasTrust, Promises
@@ -47,8 +50,12 @@ router = APIRouter(route_class=GuardedRoute, prefix="/adapters", tags=["adapters
 
 
 @router.get("", summary="All adapters")
-async def list_adapters(context: Context) -> AdapterList:
+async def list_adapters(context: Context, deleted: bool = False) -> AdapterList | DeletedAdapters:
+    """With `deleted=true`, the versions that can be undeleted instead."""
     catalog = context.catalog
+    if deleted:
+        kept_s = context.settings.undelete_s
+        return DeletedAdapters(deleted=[_deleted(each, kept_s) for each in await asyncio.to_thread(catalog.deleted)])
     entries = await asyncio.to_thread(catalog.entries)
     return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
 
@@ -125,8 +132,19 @@ async def get_adapter(context: Context, name: str) -> AdapterDetail:
 
 
 @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
-async def delete_adapter(context: Context, name: str) -> None:
-    await asyncio.to_thread(context.catalog.delete, name)
+async def delete_adapter(context: Context, name: str, purge: bool = False) -> None:
+    """New requests no longer find it. It can be undeleted for the time that the server's operator states.
+
+    With `purge` it is gone for good, and its space is free at once.
+    """
+    await asyncio.to_thread(partial(context.catalog.delete, name, purge=purge))
+
+
+@router.post("/{name}/undelete", summary="Undo the latest delete of an adapter")
+async def undelete_adapter(context: Context, name: str) -> AdapterDetail:
+    """Its versions and aliases are back as they were. An alias that was set meanwhile stays where it is."""
+    await asyncio.to_thread(context.catalog.undelete, name)
+    return await get_adapter(context, name)
 
 
 @router.get("/{name}/file", response_class=Response, summary="Download the file, byte for byte")
@@ -180,8 +198,15 @@ async def get_version(context: Context, name: str, version: VersionNumber) -> Ve
 
 
 @router.delete("/{name}/versions/{version}", status_code=204, summary="Delete one version")
-async def delete_version(context: Context, name: str, version: VersionNumber) -> None:
-    await asyncio.to_thread(context.catalog.delete, name, version)
+async def delete_version(context: Context, name: str, version: VersionNumber, purge: bool = False) -> None:
+    """Like the delete of an adapter, for one version and its aliases."""
+    await asyncio.to_thread(partial(context.catalog.delete, name, version, purge=purge))
+
+
+@router.post("/{name}/versions/{version}/undelete", summary="Undo the delete of one version")
+async def undelete_version(context: Context, name: str, version: VersionNumber) -> VersionDetail:
+    await asyncio.to_thread(context.catalog.undelete, name, version)
+    return await get_version(context, name, version)
 
 
 @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
@@ -228,6 +253,15 @@ async def _upload(
 
 def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
+
+
+def _deleted(deleted: Deleted, kept_s: float) -> DeletedVersion:
+    return DeletedVersion(
+        **_ref(deleted.version).model_dump(),
+        size_bytes=deleted.version.size_bytes,
+        deleted_at=iso(deleted.at),
+        kept_until=iso(deleted.at + kept_s),
+    )
 
 
 def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:

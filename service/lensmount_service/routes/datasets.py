@@ -66,9 +66,18 @@ async def get_dataset(context: Context, name: str, version: VersionNumber = None
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a dataset, or one version of it")
-async def delete_dataset(context: Context, name: str, version: VersionNumber = None) -> None:
-    """Refused with `dataset_in_use` while a queued or running job needs it."""
-    await asyncio.to_thread(context.training.datasets.delete, name, version)
+async def delete_dataset(context: Context, name: str, version: VersionNumber = None, purge: bool = False) -> None:
+    """Refused with `dataset_in_use` while a queued or running job needs it.
+
+    It can be undeleted for the time that the server's operator states. With `purge` it is gone for good, and its space
+    is free at once.
+    """
+    await asyncio.to_thread(partial(context.training.datasets.delete, name, version, purge=purge))
+
+
+@router.post("/{name}/undelete", summary="Undo the latest delete of a dataset, or that of one version")
+async def undelete_dataset(context: Context, name: str, version: VersionNumber = None) -> DatasetInfo:
+    return _info(await asyncio.to_thread(context.training.datasets.undelete, name, version))
 
 
 @router.get("/{name}/file", response_class=StreamingResponse, summary="The canonical archive")

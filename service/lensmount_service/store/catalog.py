@@ -25,7 +25,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.store.adapter_cache import AdapterCache
 from lensmount_service.store.blobs import Blobs
 from lensmount_service.store.references import Reference, require_name
-from lensmount_service.store.registry import Entry, Registry, Version
+from lensmount_service.store.registry import Deleted, Entry, Registry, Version
 
 log = structlog.get_logger(__name__)
 
@@ -121,18 +121,33 @@ class Catalog:
         """The file, byte for byte as uploaded."""
         return self._blobs.get(version.digest)
 
-    def delete(self, name: str, number: int | None = None) -> None:
-        """Requests in progress finish with their snapshot. New requests no longer find the adapter."""
+    def delete(self, name: str, number: int | None = None, *, purge: bool = False) -> None:
+        """Requests in progress finish with their snapshot. New requests no longer find the adapter.
+
+        `undelete` takes it back, and its file stays until then. With `purge` both are gone for good, and this works on
+        a full disk too.
+        """
         with self._writing:
-            for digest in self._registry.delete(name, number):
+            for digest in self._registry.delete(name, number, purge=purge):
                 if digest not in self._registry.digests():  # another server may just have published the same file
                     self._blobs.delete(digest)
                 self._cache.drop(digest)
                 if self._pinned.get(name) == digest:
                     self._pinned[name] = None
                 self._runner.forget(digest)
+        self._registry.refill()
         self._observe_cache()
-        log.info("adapter deleted", adapter=name, version=number)
+        log.info("adapter deleted", adapter=name, version=number, purged=purge)
+
+    def undelete(self, name: str, number: int | None = None) -> list[int]:
+        """Take back the latest delete of an adapter, or that of one version. Returns the versions that are back."""
+        with self._writing:
+            back = self._registry.undelete(name, number)
+        log.info("adapter undeleted", adapter=name, versions=back)
+        return back
+
+    def deleted(self) -> list[Deleted]:
+        return self._registry.deleted()
 
     def set_alias(self, name: str, alias: str, number: int, thresholds: Overrides | None = None) -> Version:
         require_name(alias, "alias")

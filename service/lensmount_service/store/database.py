@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from lensmount_adapters.faults import fault
 from lensmount_service.errors import StorageFull, Unavailable
 from lensmount_service.store.migrate import migrate, newest_schema
+from lensmount_service.store.reserve import Reserve
 
 SCHEMA_VERSION = newest_schema()
 BUSY_TIMEOUT_S = 5
@@ -39,6 +40,7 @@ class Database:
     def __init__(self, url: str | Path) -> None:
         """Does not connect yet. Raises Unavailable if the URL is invalid or its driver is not installed."""
         self._engine = _engine(_url(url))
+        self.reserve = Reserve(_beside(self._engine.url))
         self._watcher: Any = None  # the driver's own connection, used only by `stamp`
         self._watchers = 0  # the number of connections so far, because the stamps of two connections cannot be compared
         self._watching = threading.Lock()
@@ -53,9 +55,10 @@ class Database:
         Raises Unavailable if a newer Lensmount created them.
         """
         with self.read() as connection:
-            if self._schema_version(connection) == SCHEMA_VERSION:
-                return
-        self.migrate()
+            version = self._schema_version(connection)
+        if version != SCHEMA_VERSION:
+            self.migrate()
+        self.reserve.fill()
 
     def migrate(self, target: int = SCHEMA_VERSION) -> int:
         """Move the tables to a schema, forward or back, in one transaction. Returns the schema before.
@@ -197,6 +200,11 @@ def _url(url: str | Path) -> sa.URL:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed
+
+
+def _beside(url: sa.URL) -> Path | None:
+    """Where the reserve of an SQLite file is."""
+    return Path(f"{url.database}.reserve") if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _engine(url: sa.URL) -> sa.Engine:

@@ -48,8 +48,44 @@ def rows_of(connection: sa.Connection, name: str) -> list[Any]:
     return list(connection.execute(dataset_table.select().where(columns.name == name).order_by(columns.version)))
 
 
-def live_digests(connection: sa.Connection) -> set[str]:
-    return set(connection.execute(sa.select(columns.digest).where(~columns.deleted)).scalars())
+def needed_digests(connection: sa.Connection) -> set[str]:
+    """Of live versions and of those that can be undeleted."""
+    needed = sa.or_(~columns.deleted, columns.deleted_at.is_not(None))
+    return set(connection.execute(sa.select(columns.digest).where(needed)).scalars())
+
+
+def mark(connection: sa.Connection, name: str, rows: list[Any], *, deleted: bool, at: float | None = None) -> None:
+    """Delete rows at a time, or for good if that is None; or undelete them."""
+    numbers = [row.version for row in rows]
+    mine = sa.and_(columns.name == name, columns.version.in_(numbers))
+    connection.execute(dataset_table.update().where(mine).values(deleted=deleted, deleted_at=at))
+
+
+def to_delete(connection: sa.Connection, name: str, version: int | None, *, purge: bool) -> list[Any]:
+    """The rows that a delete takes; with `purge`, also those that were deleted and can be undeleted.
+
+    Raises NotFound, VersionDeleted.
+    """
+    rows = rows_of(connection, name)
+    present = [row for row in rows if not row.deleted or (purge and row.deleted_at is not None)]
+    if not present:
+        raise not_found(connection, name)
+    chosen = [row for row in present if version in (None, row.version)]
+    return chosen or [live_row(connection, name, rows, "version", version)]  # which raises
+
+
+def to_undelete(connection: sa.Connection, name: str, version: int | None) -> list[Any]:
+    """The rows of the latest delete, or one version if it was deleted. Raises NotFound, VersionDeleted."""
+    rows = rows_of(connection, name)
+    kept = [row for row in rows if row.deleted_at is not None]
+    if not kept and all(row.deleted for row in rows):
+        raise not_found(connection, name)
+    if version is None:
+        return [row for row in kept if row.deleted_at == max(row.deleted_at for row in kept)]
+    if chosen := [row for row in kept if row.version == version]:
+        return chosen
+    live_row(connection, name, rows, "version", version)  # raises if it is not live
+    return []
 
 
 def version_by(connection: sa.Connection, name: str, rows: list[Any], column: str, wanted: object) -> Dataset:
@@ -63,7 +99,11 @@ def live_row(connection: sa.Connection, name: str, rows: list[Any], column: str,
     if live:
         return live[-1]
     if matching:
-        raise VersionDeleted(f"this version of the dataset {name!r} was deleted. Fix: use another", code="dataset_gone")
+        back = matching[-1].deleted_at is not None
+        way_back = f", or POST /datasets/{name}/undelete?version={matching[-1].version}" if back else ""
+        raise VersionDeleted(
+            f"this version of the dataset {name!r} was deleted. Fix: use another{way_back}", code="dataset_gone"
+        )
     if all(row.deleted for row in rows):
         raise not_found(connection, name)
     newest = max(row.version for row in rows if not row.deleted)
@@ -77,7 +117,7 @@ def dataset_of(row: Any) -> Dataset:
 
 
 def not_found(connection: sa.Connection, name: str) -> NotFound:
+    kept = any(row.deleted_at is not None for row in rows_of(connection, name))
     meant = similar_name(connection, columns.name, ~columns.deleted, name)
-    return NotFound(
-        f"found no dataset named {name[:80]!r}.{meant} Fix: see GET /datasets for the names", code="dataset_not_found"
-    )
+    fix = f"it was deleted; POST /datasets/{name}/undelete takes it back" if kept else "see GET /datasets for the names"
+    return NotFound(f"found no dataset named {name[:80]!r}.{meant} Fix: {fix}", code="dataset_not_found")

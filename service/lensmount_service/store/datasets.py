@@ -34,10 +34,12 @@ from lensmount_service.store.dataset_rows import (
     columns,
     dataset_of,
     dataset_table,
-    live_digests,
-    live_row,
+    mark,
+    needed_digests,
     not_found,
     rows_of,
+    to_delete,
+    to_undelete,
     version_by,
 )
 from lensmount_service.store.references import require_name
@@ -236,31 +238,51 @@ class DatasetStore:
             raise _corrupt(dataset) from error
         return why_refused(stated_images(manifest), options, group_regex, _MAX_SPLIT_IMAGES)
 
-    def delete(self, name: str, version: int | None = None) -> None:
-        """Delete a version, or all of them. Raises NotFound, VersionDeleted, DatasetInUse."""
+    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+        """Delete a version, or all of them. `undelete` takes them back until `forget_deleted`; with `purge` it cannot.
+
+        Raises NotFound, VersionDeleted, DatasetInUse.
+        """
+        gone = self._database.reserve.spend(lambda: self._delete(name, version, purge=purge))
+        if purge:
+            for digest in {row.digest for row in gone}:
+                self._unlink_unless_needed(digest)
+            self._database.reserve.fill()
+        log.info("dataset deleted", dataset=name, version=version, purged=purge)
+
+    def _delete(self, name: str, version: int | None, *, purge: bool) -> list[Any]:
         with self._database.write() as connection:
-            rows = rows_of(connection, name)
-            live = [row for row in rows if not row.deleted]
-            if not live:
-                raise not_found(connection, name)
-            gone = live if version is None else [live_row(connection, name, rows, "version", version)]
+            gone = to_delete(connection, name, version, purge=purge)
             if users := self._in_use(connection, name, version):
                 raise DatasetInUse(
                     f"found {len(users)} job(s) that still need it, such as {users[0]}. "
                     "Fix: wait for them or cancel them"
                 )
-            numbers = [row.version for row in gone]
-            connection.execute(
-                dataset_table.update().where(columns.name == name, columns.version.in_(numbers)).values(deleted=True)
-            )
-        for digest in {row.digest for row in gone}:
-            self._unlink_unless_needed(digest)
-        log.info("dataset deleted", dataset=name, version=version)
+            mark(connection, name, gone, deleted=True, at=None if purge else self._database.now(connection))
+        return gone
+
+    def undelete(self, name: str, version: int | None = None) -> Dataset:
+        """Take back the latest delete of a dataset, or that of one version. Returns its latest version.
+
+        Raises NotFound, or VersionDeleted for a version that is gone for good.
+        """
+        with self._database.write() as connection:
+            mark(connection, name, to_undelete(connection, name, version), deleted=False)
+        return self.get(name)
+
+    def forget_deleted(self, older_than_s: float) -> int:
+        """Purge what was deleted at least this many seconds ago. Returns the number of versions."""
+        with self._database.read() as connection:
+            old = columns.deleted_at <= self._database.now(connection) - older_than_s
+            if not connection.execute(sa.select(sa.func.count()).select_from(dataset_table).where(old)).scalar_one():
+                return 0
+        with self._database.write() as connection:
+            return connection.execute(dataset_table.update().where(old).values(deleted_at=None)).rowcount
 
     def digests(self) -> set[str]:
-        """The digests of all live versions."""
+        """The digests of all live versions and of those that can be undeleted."""
         with self._database.read() as connection:
-            return live_digests(connection)
+            return needed_digests(connection)
 
     def orphans(self, older_than_s: float) -> list[Path]:
         """Files of no live version that were last written at least this many seconds ago."""
@@ -276,7 +298,7 @@ class DatasetStore:
         return orphans
 
     def _orphans(self, connection: sa.Connection, older_than_s: float) -> list[Path]:
-        needed = {self._path(digest) for digest in live_digests(connection)}
+        needed = {self._path(digest) for digest in needed_digests(connection)}
         old = old_files(self._folder, older_than_s) + self.uploads.old_files(older_than_s)
         return [path for path in old if path not in needed]
 
@@ -323,7 +345,7 @@ class DatasetStore:
 
     def _unlink_unless_needed(self, digest: str) -> None:
         with self._database.write() as connection:
-            if digest not in live_digests(connection):
+            if digest not in needed_digests(connection):
                 with storage("the datasets"):
                     fault("datasets.delete")
                     self._path(digest).unlink(missing_ok=True)

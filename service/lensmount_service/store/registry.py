@@ -6,57 +6,34 @@ Version numbers are never reused. A name without a version means its latest vers
 from __future__ import annotations
 
 import datetime
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import NotFound, RequestInvalid, VersionDeleted
-from lensmount_service.store.database import Database, metadata
+from lensmount_service.errors import RequestInvalid
+from lensmount_service.store.adapter_rows import (
+    Version,
+    alias_row,
+    alias_table,
+    by_digest,
+    by_number,
+    existing,
+    needed_digests,
+    rows_of,
+    thresholds_of,
+    version_of,
+    version_table,
+)
+from lensmount_service.store.database import Database
 from lensmount_service.store.memo import StampedCache
 from lensmount_service.store.references import Reference
-from lensmount_service.store.similar import similar_name
 
-_versions = sa.Table(
-    "versions",
-    metadata,
-    sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("digest", sa.String(71), nullable=False, index=True),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("created_at", sa.String(32), nullable=False),
-    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
-    sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
-    sa.Column("manifest", sa.Text, nullable=False),
-)
-_aliases = sa.Table(
-    "aliases",
-    metadata,
-    sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("alias", sa.String(64), primary_key=True),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("accept_confidence", sa.Double),
-    sa.Column("unfamiliar_percentile", sa.Double),
-    sa.Column("deleted_at", sa.Float),  # that of the version with which it was deleted
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One immutable version of an adapter, with the thresholds of the alias by which it was found."""
-
-    name: str
-    version: int
-    digest: str
-    size_bytes: int
-    created_at: str
-    manifest: Manifest
-    thresholds: Overrides = field(default_factory=Overrides)
+__all__ = ["Deleted", "Entry", "Registry", "Version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +47,14 @@ class Entry:
     @property
     def latest(self) -> Version:
         return self.versions[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A version that can be undeleted, and when it was deleted, in seconds since the epoch."""
+
+    version: Version
+    at: float
 
 
 class Registry:
@@ -91,13 +76,13 @@ class Registry:
         self, connection: sa.Connection, name: str, digest: str, size_bytes: int, manifest: Manifest
     ) -> tuple[Version, bool]:
         """`publish` within the caller's transaction."""
-        rows = _rows(connection, name)
+        rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
         if live and live[-1].digest == digest:
-            return _version(live[-1]), False
+            return version_of(live[-1]), False
         version = Version(name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest)
         connection.execute(
-            _versions.insert().values(
+            version_table.insert().values(
                 name=name,
                 version=version.version,
                 digest=digest,
@@ -123,55 +108,133 @@ class Registry:
 
     def find(self, connection: sa.Connection, reference: Reference) -> Version:
         """`resolve` within the caller's transaction."""
-        rows = _existing(connection, reference.name)
+        rows = existing(connection, reference.name)
         if reference.alias is not None:
-            row = _alias(connection, reference.name, reference.alias)
-            return replace(_version(_by_number(reference.name, rows, row.version)), thresholds=_thresholds(row))
+            row = alias_row(connection, reference.name, reference.alias)
+            return replace(version_of(by_number(reference.name, rows, row.version)), thresholds=thresholds_of(row))
         if reference.digest is not None:
-            return _version(_by_digest(reference, rows))
+            return version_of(by_digest(reference, rows))
         elif reference.version is not None:
             number = reference.version
         else:
-            return _version([row for row in rows if not row.deleted][-1])
-        return _version(_by_number(reference.name, rows, number))
+            return version_of([row for row in rows if not row.deleted][-1])
+        return version_of(by_number(reference.name, rows, number))
 
     def entries(self) -> list[Entry]:
         """All adapters with a version that is not deleted, by name."""
         with self._database.read() as connection:
             rows = connection.execute(
-                _versions.select().where(~_versions.c.deleted).order_by(_versions.c.name, _versions.c.version)
+                version_table.select()
+                .where(~version_table.c.deleted)
+                .order_by(version_table.c.name, version_table.c.version)
             ).all()
-            aliases = connection.execute(_aliases.select()).all()
+            aliases = connection.execute(alias_table.select().where(alias_table.c.deleted_at.is_(None))).all()
         by_name: dict[str, list[Version]] = {}
         for row in rows:
-            by_name.setdefault(row.name, []).append(_version(row))
+            by_name.setdefault(row.name, []).append(version_of(row))
         return [_entry(versions, [a for a in aliases if a.name == name]) for name, versions in by_name.items()]
 
     def entry(self, name: str) -> Entry:
         """Raises NotFound."""
         with self._database.read() as connection:
-            live = [row for row in _existing(connection, name) if not row.deleted]
-            aliases = connection.execute(_aliases.select().where(_aliases.c.name == name)).all()
-        return _entry([_version(row) for row in live], aliases)
+            live = [row for row in existing(connection, name) if not row.deleted]
+            mine = sa.and_(alias_table.c.name == name, alias_table.c.deleted_at.is_(None))
+            aliases = connection.execute(alias_table.select().where(mine)).all()
+        return _entry([version_of(row) for row in live], aliases)
 
     def was_ever_published(self, name: str) -> bool:
         with self._database.read() as connection:
-            return bool(_rows(connection, name))
+            return bool(rows_of(connection, name))
 
-    def delete(self, name: str, number: int | None = None) -> list[str]:
-        """Delete a version, or all versions with their aliases. Returns the digests that are no longer used.
+    def delete(self, name: str, number: int | None = None, *, purge: bool = False) -> list[str]:
+        """Delete a version, or all versions with their aliases. Returns the digests that no live version has.
 
-        Raises NotFound or VersionDeleted.
+        `undelete` takes them back until `forget_deleted`. With `purge` it cannot; versions that were deleted before
+        are then purged as well. Works on a full disk, until `refill`. Raises NotFound or VersionDeleted.
+        """
+        return self._database.reserve.spend(lambda: self._delete(name, number, purge=purge))
+
+    def refill(self) -> None:
+        """Keep space for the next delete on a full disk."""
+        self._database.reserve.fill()
+
+    def _delete(self, name: str, number: int | None, *, purge: bool) -> list[str]:
+        with self._database.write() as connection:
+            rows = existing(connection, name, or_kept=purge)
+            present = [row for row in rows if not row.deleted or (purge and row.deleted_at is not None)]
+            gone = present if number is None else [by_number(name, rows, number, or_kept=purge)]
+            numbers = [row.version for row in gone]
+            at = None if purge else self._database.now(connection)
+            mine = sa.and_(version_table.c.name == name, version_table.c.version.in_(numbers))
+            connection.execute(version_table.update().where(mine).values(deleted=True, deleted_at=at))
+            theirs = sa.and_(alias_table.c.name == name, alias_table.c.version.in_(numbers))
+            if purge:
+                connection.execute(alias_table.delete().where(theirs))
+            else:
+                live = alias_table.c.deleted_at.is_(None)
+                connection.execute(alias_table.update().where(theirs, live).values(deleted_at=at))
+            in_use = set(
+                connection.execute(sa.select(version_table.c.digest).where(~version_table.c.deleted)).scalars()
+            )
+            return [row.digest for row in gone if row.digest not in in_use]
+
+    def undelete(self, name: str, number: int | None = None) -> list[int]:
+        """Take back the latest delete of an adapter, or that of one version, with the aliases that went with it.
+
+        An alias that points elsewhere by now stays there. Returns the numbers of the versions that are back, none if
+        nothing was deleted. Raises NotFound, or VersionDeleted for a version that is gone for good.
         """
         with self._database.write() as connection:
-            rows = _existing(connection, name)
-            gone = [_by_number(name, rows, number)] if number is not None else [r for r in rows if not r.deleted]
-            numbers = [row.version for row in gone]
-            mine = _versions.c.name == name
-            connection.execute(_versions.update().where(mine, _versions.c.version.in_(numbers)).values(deleted=True))
-            connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.version.in_(numbers)))
-            in_use = _digests(connection)
-            return [row.digest for row in gone if row.digest not in in_use]
+            rows = existing(connection, name, or_kept=True)
+            if number is None:
+                latest = max((row.deleted_at for row in rows if row.deleted_at is not None), default=None)
+                back = [row for row in rows if latest is not None and row.deleted_at == latest]
+            else:
+                back = [row for row in [by_number(name, rows, number, or_kept=True)] if row.deleted]
+            for row in back:
+                mine = sa.and_(version_table.c.name == name, version_table.c.version == row.version)
+                connection.execute(version_table.update().where(mine).values(deleted=False, deleted_at=None))
+                theirs = sa.and_(alias_table.c.name == name, alias_table.c.version == row.version)
+                went = alias_table.c.deleted_at == row.deleted_at
+                connection.execute(alias_table.update().where(theirs, went).values(deleted_at=None))
+            return [row.version for row in back]
+
+    def deleted(self) -> list[Deleted]:
+        """The versions that `undelete` takes back, by name and number."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                version_table.select()
+                .where(version_table.c.deleted_at.is_not(None))
+                .order_by(version_table.c.name, version_table.c.version)
+            ).all()
+        return [Deleted(version_of(row), row.deleted_at) for row in rows]
+
+    def forget_deleted(self, older_than_s: float) -> int:
+        """Purge what was deleted at least this many seconds ago. Returns the number of versions."""
+        with self._database.read() as connection:
+            before = self._database.now(connection) - older_than_s
+            old = sa.select(sa.func.count()).select_from(version_table).where(version_table.c.deleted_at <= before)
+            if not connection.execute(old).scalar_one():
+                return 0
+        with self._database.write() as connection:
+            connection.execute(alias_table.delete().where(alias_table.c.deleted_at <= before))
+            purged = connection.execute(
+                version_table.update().where(version_table.c.deleted_at <= before).values(deleted_at=None)
+            )
+            return purged.rowcount
+
+    def retire(self, keep: int) -> int:
+        """Delete all but the newest `keep` versions of each adapter, except those of an alias. Returns how many.
+
+        `undelete` takes them back as usual.
+        """
+        retired = 0
+        for entry in self.entries():
+            old = entry.versions[:-keep]
+            for number in sorted({version.version for version in old} - set(entry.aliases.values())):
+                self.delete(entry.latest.name, number)
+                retired += 1
+        return retired
 
     def set_alias(self, name: str, alias: str, number: int, thresholds: Overrides | None = None) -> Version:
         """Point an alias at a version, atomically. It keeps its thresholds unless new ones are given.
@@ -185,89 +248,35 @@ class Registry:
         self, connection: sa.Connection, name: str, alias: str, number: int, thresholds: Overrides | None = None
     ) -> Version:
         """`set_alias` within the caller's transaction."""
-        version = _version(_by_number(name, _existing(connection, name), number))
-        mine = sa.and_(_aliases.c.name == name, _aliases.c.alias == alias)
+        version = version_of(by_number(name, existing(connection, name), number))
+        mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias)
         if thresholds is None:
-            before = connection.execute(_aliases.select().where(mine)).one_or_none()
-            thresholds = Overrides() if before is None else _thresholds(before)
+            live = alias_table.c.deleted_at.is_(None)
+            before = connection.execute(alias_table.select().where(mine, live)).one_or_none()
+            thresholds = Overrides() if before is None else thresholds_of(before)
         else:
             _check_measured(version, thresholds)
-        connection.execute(_aliases.delete().where(mine))
-        connection.execute(_aliases.insert().values(name=name, alias=alias, version=number, **asdict(thresholds)))
+        connection.execute(alias_table.delete().where(mine))
+        connection.execute(alias_table.insert().values(name=name, alias=alias, version=number, **asdict(thresholds)))
         return replace(version, thresholds=thresholds)
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Raises NotFound."""
         with self._database.write() as connection:
-            _existing(connection, name)
-            _alias(connection, name, alias)
-            connection.execute(_aliases.delete().where(_aliases.c.name == name, _aliases.c.alias == alias))
+            existing(connection, name)
+            alias_row(connection, name, alias)
+            connection.execute(alias_table.delete().where(alias_table.c.name == name, alias_table.c.alias == alias))
 
     def digests(self) -> set[str]:
-        """The digests that some live version points at."""
+        """The digests that are needed: of live versions and of those that can be undeleted."""
         with self._database.read() as connection:
-            return _digests(connection)
+            return needed_digests(connection)
 
     @contextmanager
     def alone(self) -> Iterator[set[str]]:
         """`digests`, during a transaction in which nothing can be published."""
         with self._database.write() as connection:
-            yield _digests(connection)
-
-
-def _digests(connection: sa.Connection) -> set[str]:
-    return set(connection.execute(sa.select(_versions.c.digest).where(~_versions.c.deleted)).scalars())
-
-
-def _rows(connection: sa.Connection, name: str) -> list[Any]:
-    return list(connection.execute(_versions.select().where(_versions.c.name == name).order_by(_versions.c.version)))
-
-
-def _existing(connection: sa.Connection, name: str) -> list[Any]:
-    rows = _rows(connection, name)
-    if all(row.deleted for row in rows):
-        meant = similar_name(connection, _versions.c.name, ~_versions.c.deleted, name)
-        raise NotFound(
-            f"found no adapter named {name!r}.{meant} Fix: see GET /adapters for the names", code="adapter_not_found"
-        )
-    return rows
-
-
-def _by_number(name: str, rows: list[Any], number: int) -> Any:
-    for row in rows:
-        if row.version == number:
-            if row.deleted:
-                raise VersionDeleted(f"version {number} of {name!r} was deleted. Fix: use another version")
-            return row
-    newest = max(row.version for row in rows if not row.deleted)
-    raise NotFound(
-        f"found no version {number} of {name!r}. Did you mean {newest}, the latest?", code="version_not_found"
-    )
-
-
-def _by_digest(reference: Reference, rows: list[Any]) -> Any:
-    matching = [row for row in rows if row.digest == reference.digest]
-    live = [row for row in matching if not row.deleted]
-    if live:
-        return live[-1]
-    if matching:
-        raise VersionDeleted(
-            f"the version of {reference.name!r} with this digest was deleted. Fix: use another version"
-        )
-    raise NotFound(f"found no version of {reference.name!r} with this digest", code="version_not_found")
-
-
-def _alias(connection: sa.Connection, name: str, alias: str) -> Any:
-    mine = _aliases.c.name == name
-    row = connection.execute(_aliases.select().where(mine, _aliases.c.alias == alias)).one_or_none()
-    if row is None:
-        meant = similar_name(connection, _aliases.c.alias, mine, alias)
-        raise NotFound(f"found no alias {alias!r} of {name!r}.{meant}", code="alias_not_found")
-    return row
-
-
-def _thresholds(alias: Any) -> Overrides:
-    return Overrides(alias.accept_confidence, alias.unfamiliar_percentile)
+            yield needed_digests(connection)
 
 
 def _check_measured(version: Version, thresholds: Overrides) -> None:
@@ -290,22 +299,12 @@ def _check_measured(version: Version, thresholds: Overrides) -> None:
 
 
 def _entry(versions: Sequence[Version], aliases: Sequence[Any]) -> Entry:
-    thresholds = {row.alias: _thresholds(row) for row in aliases}
+    thresholds = {row.alias: thresholds_of(row) for row in aliases}
     return Entry(
         tuple(versions),
         {row.alias: row.version for row in aliases},
         {alias: found for alias, found in thresholds.items() if found != Overrides()},
     )
-
-
-def _version(row: Any) -> Version:
-    return Version(row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest))
-
-
-@functools.lru_cache(maxsize=1024)
-def _parsed(text: str) -> Manifest:
-    """Cached, because a manifest is immutable and every prediction needs one."""
-    return Manifest.parse(text)
 
 
 def _now() -> str:

@@ -223,8 +223,22 @@ class Imported(BaseModel):
     report: ImportReport
 
 
+class DeletedVersion(AdapterRef):
+    """A version that can be undeleted, at least until `kept_until`."""
+
+    size_bytes: int
+    deleted_at: str = Field(examples=["2026-11-22T10:00:00Z"])
+    kept_until: str = Field(examples=["2026-11-29T10:00:00Z"])
+
+
 class AdapterList(BaseModel):
     adapters: list[AdapterInfo]
+
+
+class DeletedAdapters(BaseModel):
+    """The versions that can be undeleted, by name and number."""
+
+    deleted: list[DeletedVersion]
 
 
 class DatasetInfo(BaseModel):

@@ -39,6 +39,17 @@ def test_list_is_a_table_or_json(lensmount: Any) -> None:
     assert document["adapters"][0]["created_at"] == "2026-01-02T03:04:05+00:00"
 
 
+def test_a_delete_is_listed_and_undone(lensmount: Any) -> None:
+    lensmount("adapters", "delete", "malaria")
+    out = lensmount("adapters", "list", "--deleted")[1]
+    assert all(word in out for word in ("malaria", "12 B", "2026-01-02 03:04", "2026-01-09 03:04", "adapters undelete"))
+    document = json.loads(lensmount("adapters", "list", "--deleted", "--json")[1])
+    assert [each["name"] for each in document["deleted"]] == ["malaria"]
+    assert lensmount("adapters", "undelete", "malaria") == (0, "malaria: version 1 is back\n", "")
+    lensmount("adapters", "delete", "malaria", "--purge")
+    assert lensmount("adapters", "undelete", "malaria", "--json")[0] == 1
+
+
 def test_an_empty_list_says_what_to_do(server: Any, lensmount: Any) -> None:
     server.files.clear()
     assert "lensmount adapters push" in lensmount("adapters", "list")[1]

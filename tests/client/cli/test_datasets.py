@@ -82,6 +82,8 @@ def test_list_show_pull_and_delete(lensmount: Any, folder: Path, tmp_path: Path)
     document = json.loads(lensmount("datasets", "pull", "pets", "--out", str(tmp_path), "--json")[1])
     assert set(document) == {"path", "digest", "size_bytes"}
     assert lensmount("datasets", "delete", "pets") == (0, "deleted pets with all its versions\n", "")
+    assert lensmount("datasets", "undelete", "pets") == (0, "pets: version 1 is back\n", "")
+    lensmount("datasets", "delete", "pets", "--purge")
     assert lensmount("datasets", "show", "pets")[0] == 1
 
 

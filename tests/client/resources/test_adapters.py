@@ -117,6 +117,27 @@ def test_alias_unalias_version_and_delete(server: Any) -> None:
                 client.adapters.alias("smoking", "prod", 1, trust=AliasTrust(unfamiliar_percentile=value))
 
 
+def test_a_deleted_adapter_is_listed_and_comes_back_and_a_purged_one_does_not(server: Any) -> None:
+    with Client(server.url) as client:
+        client.adapters.delete("malaria")
+        (gone,) = client.adapters.deleted()
+        assert (gone.name, gone.version, gone.digest) == ("malaria", 1, digest_of(b"malaria file"))
+        assert (gone.kept_until - gone.deleted_at).days == 7
+        assert client.adapters.undelete("malaria").digest == digest_of(b"malaria file")
+        assert client.adapters.deleted() == []
+        client.adapters.delete("malaria", purge=True)
+        with pytest.raises(AdapterNotFound):
+            client.adapters.undelete("malaria", 1)
+
+    async def run() -> None:
+        async with AsyncClient(server.url) as client:
+            await client.adapters.delete("smoking")
+            assert [gone.name for gone in await client.adapters.deleted()] == ["smoking"]
+            assert (await client.adapters.undelete("smoking")).name == "smoking"
+
+    asyncio.run(run())
+
+
 def test_the_async_client_does_the_same(server: Any, tmp_path: Path) -> None:
     path = tmp_path / "new.safetensors"
     path.write_bytes(b"weights")

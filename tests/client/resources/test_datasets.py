@@ -101,6 +101,10 @@ def test_get_list_delete_and_pull(server: Any, folder: Path, tmp_path: Path) -> 
         client.datasets.delete("pets")
         with pytest.raises(DatasetNotFound):
             client.datasets.get("pets")
+        assert client.datasets.undelete("pets").reference == "pets@2"
+        client.datasets.delete("pets", purge=True)
+        with pytest.raises(DatasetNotFound):
+            client.datasets.undelete("pets")
 
 
 def test_a_pull_of_other_bytes_keeps_the_existing_file(server: Any, folder: Path, tmp_path: Path) -> None:
@@ -134,6 +138,8 @@ def test_the_async_client_does_the_same(server: Any, folder: Path, tmp_path: Pat
             assert [d.name for d in await client.datasets.list()] == ["pets"]
             assert (await client.datasets.get("pets")).images == 3
             assert (await client.datasets.pull("pets", tmp_path)).digest == dataset.digest
+            await client.datasets.delete("pets")
+            assert (await client.datasets.undelete("pets")).name == "pets"
             await client.datasets.delete("pets")
 
     asyncio.run(run())

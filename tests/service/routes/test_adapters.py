@@ -254,3 +254,56 @@ def edited(data: bytes, manifest: dict[str, Any]) -> bytes:
         safetensors.torch.load(data), metadata={"lensmount": json.dumps(document | manifest)}
     )
     return saved
+
+
+def test_a_deleted_adapter_comes_back_with_its_aliases_and_answers_as_before(
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, tmp_path: Path
+) -> None:
+    client.put("/adapters/cells", content=make_adapter(5))
+    client.put("/adapters/cells/aliases/prod", json={"version": 1})
+    before = client.get("/adapters/cells").json() | {"tier": None}
+    answer = client.post("/predict?adapter=cells:prod", content=make_png()).json()["predictions"]
+    assert client.delete("/adapters/cells").status_code == 204
+
+    refused = client.post("/predict?adapter=cells", content=make_png())
+    assert (refused.status_code, refused.json()["code"]) == (404, "adapter_not_found")
+    assert "POST /adapters/cells/undelete" in refused.json()["detail"]
+    listed = client.get("/adapters?deleted=true").json()["deleted"]
+    assert [(each["name"], each["version"]) for each in listed] == [("cells", 1), ("cells", 2)]
+    assert listed[0]["deleted_at"] < listed[0]["kept_until"]
+
+    back = client.post("/adapters/cells/undelete")
+    assert (back.status_code, back.json() | {"tier": None}) == (200, before | {"manifest": back.json()["manifest"]})
+    assert client.post("/predict?adapter=cells:prod", content=make_png()).json()["predictions"] == answer
+    assert client.get("/adapters?deleted=true").json() == {"deleted": []}
+    assert client.post("/adapters/cells/undelete").status_code == 200  # again changes nothing
+    assert client.post("/adapters/none/undelete").status_code == 404
+
+
+def test_a_deleted_name_is_free_and_its_old_version_comes_back_below_the_new_one(
+    client: TestClient, make_adapter: MakeAdapter
+) -> None:
+    client.put("/adapters/cells/aliases/prod", json={"version": 1})
+    client.delete("/adapters/cells/versions/1")
+    assert client.put("/adapters/cells", content=make_adapter(5)).json()["version"] == 2
+    client.put("/adapters/cells/aliases/prod", json={"version": 2})
+    gone = client.get("/adapters/cells/versions/1")
+    assert (gone.status_code, gone.json()["code"]) == (410, "version_deleted")
+    assert "POST /adapters/cells/versions/1/undelete" in gone.json()["detail"]
+
+    assert client.post("/adapters/cells/versions/1/undelete").json()["version"] == 1
+    detail = client.get("/adapters/cells").json()
+    assert (detail["version"], detail["versions"], detail["aliases"]) == (2, [1, 2], {"prod": 2})
+
+
+def test_a_purge_frees_the_file_at_once_also_of_what_was_deleted_before(client: TestClient, tmp_path: Path) -> None:
+    files = {path.name for path in (tmp_path / "blobs").iterdir()}
+    client.delete("/adapters/cells")
+    assert {path.name for path in (tmp_path / "blobs").iterdir()} == files
+    assert client.delete("/adapters/cells?purge=true").status_code == 204
+
+    assert len({path.name for path in (tmp_path / "blobs").iterdir()}) == len(files) - 1
+    assert client.post("/adapters/cells/undelete").json()["code"] == "adapter_not_found"
+    assert client.delete("/adapters/cells?purge=true").json()["code"] == "adapter_not_found"
+    assert client.delete("/adapters/tiles/versions/1?purge=true").status_code == 204
+    assert client.get("/adapters").json() == {"adapters": []}

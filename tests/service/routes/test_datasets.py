@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +212,7 @@ def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
     assert api.delete("/datasets/cells").status_code == 204
     assert api.get("/datasets/cells").json()["code"] == "dataset_not_found"
     assert api.get("/datasets/cells/file?version=2").json()["code"] == "dataset_gone"
+    assert api.delete("/datasets/cells?purge=true").status_code == 204
     assert len(list((tmp_path / "datasets").glob("*.zip"))) == 1
     assert api.put("/datasets/cells", content=zipped(images(2, a=2, b=2))).json()["version"] == 3
 
@@ -362,3 +364,35 @@ def test_no_mutation_of_a_good_zip_is_a_server_error(api: TestClient, images: Dr
         assert answer.status_code < 300 or answer.json()["code"].startswith(("zip_", "dataset_"))
 
     assert 422 in statuses
+
+
+def test_a_deleted_dataset_comes_back_with_its_archive_and_a_purged_one_does_not(
+    api: TestClient, images: DrawImages, zipped: Zip, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        api.put("/datasets/cells", content=zipped(images(seed, a=2, b=2)))
+    before = api.get("/datasets/cells").json(), api.get("/datasets/cells/file").content
+    api.delete("/datasets/cells?version=1")
+    api.delete("/datasets/cells")
+    refused = api.get("/datasets/cells")
+    assert (refused.status_code, refused.json()["code"]) == (404, "dataset_not_found")
+    way_back = re.search(r"POST (/datasets/cells/undelete)", refused.json()["detail"])
+    assert way_back is not None
+
+    assert api.post(way_back[1]).json() == before[0]
+    assert api.get("/datasets/cells/file").content == before[1]
+    gone = api.get("/datasets/cells?version=1")  # it was deleted before, so it is not back
+    way_back = re.search(r"POST (/datasets/cells/undelete[?]version=1)", gone.json()["detail"])
+    assert (gone.status_code, way_back is not None) == (410, True)
+    assert api.post("/datasets/cells/undelete?version=1").status_code == 200
+    assert api.get("/datasets/cells?version=1").status_code == 200
+    assert api.post("/datasets/cells/undelete?version=1").status_code == 200  # again changes nothing
+
+    assert api.delete("/datasets/cells?version=1&purge=true").status_code == 204
+    refused = api.post("/datasets/cells/undelete?version=1")
+    assert (refused.status_code, refused.json()["code"], "undelete" in refused.json()["detail"]) == (
+        *(410, "dataset_gone"),
+        False,
+    )
+    assert len(list((tmp_path / "datasets").glob("*.zip"))) == 1
+    assert api.post("/datasets/none/undelete").json()["code"] == "dataset_not_found"

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import Database
-from lensmount_service.store.dataset_rows import dataset_table, live_digests, rows_of, version_by
+from lensmount_service.store.dataset_rows import dataset_table, needed_digests, rows_of, version_by
 
 
 def add(connection: sa.Connection, version: int, deleted: bool = False) -> None:
@@ -40,7 +40,7 @@ def test_a_live_version_is_found_and_others_say_why_not(tmp_path: Path) -> None:
     with database.read() as connection:
         rows = rows_of(connection, "cells")
         assert version_by(connection, "cells", rows, "version", 2).digest == "d2"
-        assert live_digests(connection) == {"d2"}
+        assert needed_digests(connection) == {"d2"}
         with pytest.raises(VersionDeleted, match="was deleted"):
             version_by(connection, "cells", rows, "version", 1)
         with pytest.raises(NotFound, match="Did you mean 2, the latest"):

@@ -154,3 +154,47 @@ def test_a_threshold_of_what_was_not_measured_is_refused_and_the_advice_works(
         registry.resolve(Reference("unseen", alias="prod"))
     registry.set_alias("plain", "prod", 1, Overrides())
     assert registry.set_alias("unseen", "prod", 1, Overrides(0.9)).thresholds == Overrides(0.9)
+
+
+def test_what_was_deleted_is_needed_until_it_is_forgotten(registry: Registry, manifest: Manifest) -> None:
+    registry.publish("cells", digest(1), 10, manifest)
+    registry.set_alias("cells", "prod", 1, Overrides())
+    registry.delete("cells")
+    assert registry.digests() == {digest(1)}
+    assert [(each.version.name, each.version.version) for each in registry.deleted()] == [("cells", 1)]
+    assert registry.forget_deleted(older_than_s=60) == 0
+    assert registry.undelete("cells") == [1]
+    assert registry.resolve(Reference("cells", alias="prod")).version == 1
+
+    registry.delete("cells")
+    assert registry.forget_deleted(older_than_s=0) == 1
+    assert registry.digests() == set()
+    with pytest.raises(NotFound):
+        registry.undelete("cells")
+    assert registry.publish("cells", digest(1), 10, manifest)[0].version == 2
+    with pytest.raises(VersionDeleted) as gone:
+        registry.undelete("cells", 1)
+    assert "undelete" not in str(gone.value)
+    with pytest.raises(NotFound):
+        registry.undelete("cells", 9)
+
+
+def test_an_alias_that_was_set_again_stays_where_it_is(registry: Registry, manifest: Manifest) -> None:
+    for number in (1, 2):
+        registry.publish("cells", digest(number), 10, manifest)
+    registry.set_alias("cells", "prod", 1)
+    registry.set_alias("cells", "old", 1)
+    registry.delete("cells", 1)
+    registry.set_alias("cells", "prod", 2)
+    registry.undelete("cells", 1)
+    assert registry.entry("cells").aliases == {"prod": 2, "old": 1}
+
+
+def test_only_the_newest_versions_and_those_of_aliases_are_kept(registry: Registry, manifest: Manifest) -> None:
+    for number in range(1, 7):
+        registry.publish("cells", digest(number), 10, manifest)
+    registry.set_alias("cells", "prod", 2)
+    assert registry.retire(keep=2) == 3
+    assert [version.version for version in registry.entry("cells").versions] == [2, 5, 6]
+    assert registry.retire(keep=2) == 0
+    assert registry.undelete("cells", 1) == [1]

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
+from lensmount_service.store.adapter_rows import version_table
 from lensmount_service.store.database import Database
-from lensmount_service.store.registry import _versions
 from lensmount_service.store.similar import similar_name
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def test_ten_thousand_names_cost_little(tmp_path: Path, name: str) -> None:
     database.create()
     row = {"digest": "sha256:0", "size_bytes": 1, "created_at": "", "deleted": False, "manifest": "{}", "version": 1}
     with database.write() as connection:
-        connection.execute(_versions.insert(), [{**row, "name": f"task-{number:05}"} for number in range(10_000)])
+        connection.execute(version_table.insert(), [{**row, "name": f"task-{number:05}"} for number in range(10_000)])
     with database.read() as connection:
         started = time.process_time()
-        meant = similar_name(connection, _versions.c.name, sa.not_(_versions.c.deleted), name)
+        meant = similar_name(connection, version_table.c.name, sa.not_(version_table.c.deleted), name)
         assert time.process_time() - started < 0.5
     database.close()
     assert meant == {"task-05000x": " Did you mean 'task-05000'?"}.get(name, "")

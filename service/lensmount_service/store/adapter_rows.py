@@ -1,0 +1,123 @@
+"""The rows of adapters: the tables of versions and aliases, a row as a Version, and which row is asked for."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_service.store.database import metadata
+from lensmount_service.store.references import Reference
+from lensmount_service.store.similar import similar_name
+
+version_table = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.String(71), nullable=False, index=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False, default=False),
+    sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
+    sa.Column("manifest", sa.Text, nullable=False),
+)
+alias_table = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("alias", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("accept_confidence", sa.Double),
+    sa.Column("unfamiliar_percentile", sa.Double),
+    sa.Column("deleted_at", sa.Float),  # that of the version with which it was deleted
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable version of an adapter, with the thresholds of the alias by which it was found."""
+
+    name: str
+    version: int
+    digest: str
+    size_bytes: int
+    created_at: str
+    manifest: Manifest
+    thresholds: Overrides = field(default_factory=Overrides)
+
+
+def needed_digests(connection: sa.Connection) -> set[str]:
+    needed = sa.or_(~version_table.c.deleted, version_table.c.deleted_at.is_not(None))
+    return set(connection.execute(sa.select(version_table.c.digest).where(needed)).scalars())
+
+
+def rows_of(connection: sa.Connection, name: str) -> list[Any]:
+    return list(
+        connection.execute(version_table.select().where(version_table.c.name == name).order_by(version_table.c.version))
+    )
+
+
+def existing(connection: sa.Connection, name: str, *, or_kept: bool = False) -> list[Any]:
+    """All rows of an adapter, of which one is live, or can be undeleted if `or_kept`."""
+    rows = rows_of(connection, name)
+    kept = any(row.deleted_at is not None for row in rows)
+    if all(row.deleted for row in rows) and not (or_kept and kept):
+        meant = similar_name(connection, version_table.c.name, ~version_table.c.deleted, name)
+        fix = f"it was deleted; POST /adapters/{name}/undelete takes it back" if kept else "see GET /adapters"
+        raise NotFound(f"found no adapter named {name!r}.{meant} Fix: {fix}", code="adapter_not_found")
+    return rows
+
+
+def by_number(name: str, rows: list[Any], number: int, *, or_kept: bool = False) -> Any:
+    for row in rows:
+        if row.version == number:
+            if row.deleted and not (or_kept and row.deleted_at is not None):
+                raise _deleted(f"version {number} of {name!r}", row)
+            return row
+    newest = max((row.version for row in rows if not row.deleted), default=None)
+    meant = "" if newest is None else f" Did you mean {newest}, the latest?"
+    raise NotFound(f"found no version {number} of {name!r}.{meant}", code="version_not_found")
+
+
+def _deleted(what: str, row: Any) -> VersionDeleted:
+    way_back = f", or POST /adapters/{row.name}/versions/{row.version}/undelete" if row.deleted_at is not None else ""
+    return VersionDeleted(f"{what} was deleted. Fix: use another version{way_back}")
+
+
+def by_digest(reference: Reference, rows: list[Any]) -> Any:
+    matching = [row for row in rows if row.digest == reference.digest]
+    live = [row for row in matching if not row.deleted]
+    if live:
+        return live[-1]
+    if matching:
+        raise _deleted(f"the version of {reference.name!r} with this digest", matching[-1])
+    raise NotFound(f"found no version of {reference.name!r} with this digest", code="version_not_found")
+
+
+def alias_row(connection: sa.Connection, name: str, alias: str) -> Any:
+    mine = sa.and_(alias_table.c.name == name, alias_table.c.deleted_at.is_(None))
+    row = connection.execute(alias_table.select().where(mine, alias_table.c.alias == alias)).one_or_none()
+    if row is None:
+        meant = similar_name(connection, alias_table.c.alias, mine, alias)
+        raise NotFound(f"found no alias {alias!r} of {name!r}.{meant}", code="alias_not_found")
+    return row
+
+
+def thresholds_of(alias: Any) -> Overrides:
+    return Overrides(alias.accept_confidence, alias.unfamiliar_percentile)
+
+
+def version_of(row: Any) -> Version:
+    return Version(row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest))
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> Manifest:
+    """Cached, because a manifest is immutable and every prediction needs one."""
+    return Manifest.parse(text)
