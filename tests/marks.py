@@ -147,6 +147,8 @@ SLOW = frozenset(
         "service/routes/test_predict.py",
         "service/review/test_run.py",
         "service/routes/test_reviews.py",
+        "service/routes/test_tokens.py",
+        "service/routes/test_whoami.py",
         "service/store/test_catalog.py",
         "service/store/test_datasets.py::test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible",
         "service/store/test_exports.py",

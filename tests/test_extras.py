@@ -144,7 +144,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "predict": ("cell.png", "--adapter", "malaria"),
     "explain": ("cell.png", "--adapter", "malaria", "--out", "why.png"),
     "bench": ("cell.png",),
-    **dict.fromkeys(("adapters list", "datasets list", "jobs list"), ()),
+    **dict.fromkeys(("adapters list", "datasets list", "jobs list", "tokens list", "whoami"), ()),
     **dict.fromkeys(
         ("adapters push", "adapters pull", "adapters delete", "adapters import", "adapters inspect"), ("a",)
     ),
@@ -158,6 +158,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "feedback": ("cell.png", "--adapter", "malaria", "--label", "Parasitized"),
     "datasets edit": ("a", "--exclude", "b.png"),
     "jobs submit": ("--dataset", "cells", "--adapter", "malaria"),
+    **dict.fromkeys(("tokens create", "tokens rotate", "tokens revoke"), ("a",)),
     **dict.fromkeys(("jobs show", "jobs watch", "jobs cancel", "jobs retry", "jobs logs", "jobs download"), ("a",)),
 }
 

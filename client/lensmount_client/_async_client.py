@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, overload
 import httpx
 
 from lensmount_client._api import explain, labelling, masks, predict, server
+from lensmount_client._api import tokens as token_calls
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
@@ -29,7 +30,9 @@ from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import AsyncJobs
 from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from lensmount_client._resources.pools import AsyncPools
+from lensmount_client._resources.tokens import AsyncTokens
 from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.access import WhoAmI
 from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
@@ -75,6 +78,7 @@ class AsyncClient:
         self.datasets = AsyncDatasets(self._call)
         self.jobs = AsyncJobs(self._call, self._follow)
         self.pools = AsyncPools(self._call)
+        self.tokens = AsyncTokens(self._call)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -188,6 +192,10 @@ class AsyncClient:
     async def integrity(self) -> Integrity:
         """See `Client.integrity`."""
         return await self._call(server.integrity())
+
+    async def whoami(self) -> WhoAmI:
+        """See `Client.whoami`."""
+        return await self._call(token_calls.whoami())
 
     @staticmethod
     async def _reported(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, overload
 import httpx
 
 from lensmount_client._api import explain, labelling, masks, predict, server
+from lensmount_client._api import tokens as token_calls
 from lensmount_client._api.explain import Question
 from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
@@ -29,7 +30,9 @@ from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import Jobs
 from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from lensmount_client._resources.pools import Pools
+from lensmount_client._resources.tokens import Tokens
 from lensmount_client._show.progress import Report, reporting
+from lensmount_client._types.access import WhoAmI
 from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
@@ -75,6 +78,7 @@ class Client:
         self.datasets = Datasets(self._call)
         self.jobs = Jobs(self._call, self._follow)
         self.pools = Pools(self._call)
+        self.tokens = Tokens(self._call)
 
     def __enter__(self) -> Client:
         return self
@@ -195,6 +199,10 @@ class Client:
     def integrity(self) -> Integrity:
         """Let the server hash its live backbone and compare the result with the original bytes."""
         return self._call(server.integrity())
+
+    def whoami(self) -> WhoAmI:
+        """Who the server takes this client for, what it may do, and what it has used of its quotas."""
+        return self._call(token_calls.whoami())
 
     @staticmethod
     def _reported(

@@ -20,7 +20,19 @@ from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.review.queue import ReviewQueue
-from lensmount_service.routes import adapters, datasets, feedback, health, imports, jobs, labels, labelstudio, reviews
+from lensmount_service.routes import (
+    adapters,
+    datasets,
+    feedback,
+    health,
+    imports,
+    jobs,
+    labels,
+    labelstudio,
+    reviews,
+    whoami,
+)
+from lensmount_service.routes import tokens as token_routes
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
@@ -74,13 +86,17 @@ def create_app(
         await asyncio.to_thread(_close, context)
 
     first_token = settings.token.get_secret_value() if settings.token else None
-    app = _empty_app(lifespan, Authenticator(tokens, first_token))
+    authenticator = Authenticator(tokens, first_token)
+    app = _empty_app(lifespan, authenticator)
     app.state.context = context
+    app.state.tokens, app.state.has_first_token = tokens, first_token is not None
+    app.state.worker_token = authenticator.worker_token
     routers = [
         predict_router(context),
         explain_router(context),
         next_router(context),
         *(room.router for room in (adapters, imports, datasets, reviews, labels, feedback, labelstudio, jobs, health)),
+        *(room.router for room in (token_routes, whoami)),
         docs_router(),
         page_router(),
     ]

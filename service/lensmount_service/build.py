@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
-from lensmount_service.errors import Unavailable
+from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.gc import DEFAULT_AGE_S, collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
@@ -66,6 +67,7 @@ class Parts:
 def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell = say_nothing) -> Iterator[Parts]:
     """Open backbone, registry, blobs, catalog, engine and app. The engine starts with the app's lifespan."""
     torch.set_num_threads(settings.threads)
+    _require_token(settings)
     if backbone is None:
         tell(f"Loading the backbone {settings.backbone} ...")
         backbone = _load(settings)
@@ -109,6 +111,21 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             )
         finally:
             backbone.keep_clones()  # so that the backbone's owner can mount adapters in place again
+
+
+def _require_token(settings: Settings) -> None:
+    """Raises Unauthorized if other machines could call a server that asks nobody for a token."""
+    if settings.is_loopback or settings.token is not None:
+        return
+    with contextlib.closing(Database(settings.database_url())) as database:
+        if TokenStore(database).are_there_any():
+            return
+    command = f"lensmount tokens create admin --scopes admin --state {shlex.quote(str(settings.state))}"
+    raise Unauthorized(
+        f"found the address {settings.host} and no token, expected a token for any address except loopback. "
+        f"Fix: {'LENSMOUNT_DATABASE=... ' if settings.database else ''}{command} makes the first one; or set "
+        "LENSMOUNT_TOKEN, or leave --host at 127.0.0.1"
+    )
 
 
 def open_blobs(settings: Settings) -> Blobs:

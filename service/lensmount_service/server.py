@@ -68,7 +68,9 @@ def serve(
         )
         gc.freeze()
         gc.enable()  # `lensmount serve` turns it off during imports
-        with WorkerProcess(settings, own_url(host, port)) if settings.with_worker else contextlib.nullcontext():
+        token: str = parts.app.state.worker_token
+        worker = WorkerProcess(settings, own_url(host, port), token=token) if settings.with_worker else None
+        with worker or contextlib.nullcontext():
             try:
                 last = LastResort(settings.drain_timeout_s + LAST_S)
                 _Server(config, parts.training.stopping, last, tell, own_url(host, port)).run([listener])

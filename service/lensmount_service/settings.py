@@ -104,12 +104,7 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
     @model_validator(mode="after")
-    def _other_machines_need_a_token(self) -> Settings:
+    def _a_token_is_not_empty(self) -> Settings:
         if self.token is not None and not self.token.get_secret_value().strip():
             raise ValueError("found an empty token, expected at least 1 character. Fix: set LENSMOUNT_TOKEN")
-        if not self.is_loopback and self.token is None:
-            raise ValueError(
-                f"found the address {self.host} and no token, expected a token for any address except loopback. "
-                "Fix: set LENSMOUNT_TOKEN or leave --host at 127.0.0.1"
-            )
         return self

@@ -23,10 +23,12 @@ TERMINATE_S = 10.0
 class WorkerProcess(BackgroundThread):
     """`with WorkerProcess(settings, "http://127.0.0.1:8000"): ...` keeps one worker for it as a child process."""
 
-    def __init__(self, settings: Settings, url: str, command: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, url: str, command: tuple[str, ...] | None = None, token: str | None = None
+    ) -> None:
         super().__init__("lensmount-supervisor")
         self.command = command or (sys.executable, "-m", "lensmount_client", "worker", "--parent", str(os.getpid()))
-        self.variables = worker_variables(settings, url)
+        self.variables = worker_variables(settings, url, token)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -73,7 +75,7 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def worker_variables(settings: Settings, url: str) -> dict[str, str]:
+def worker_variables(settings: Settings, url: str, token: str | None = None) -> dict[str, str]:
     """The worker's settings as environment variables, because other users could read a token on a command line."""
     values = {
         "SERVER": url,
@@ -86,7 +88,7 @@ def worker_variables(settings: Settings, url: str) -> dict[str, str]:
         "MAX_PIXELS": str(settings.max_pixels),
         "LOG_LEVEL": settings.log_level,
         "LOG_FORMAT": settings.log_format,
-        "TOKEN": settings.token.get_secret_value() if settings.token else None,
+        "TOKEN": token or (settings.token.get_secret_value() if settings.token else None),
         "DATABASE": settings.database.get_secret_value() if settings.database else None,
     }
     return {f"LENSMOUNT_{name}": value for name, value in values.items() if value is not None}

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.client.tiny_pools import TinyPools
+from tests.client.tiny_tokens import WHOAMI, TinyTokens
 from tests.client.tiny_training import HangUp, TinyTraining
 from tests.client.wire import FINGERPRINT, MANIFEST, digest_of, problem, stored_zip
 
@@ -35,6 +36,7 @@ class TinyServer:
         self.training = TinyTraining()
         self.pools = TinyPools()
         self.deleted: dict[str, list[bytes]] = {}
+        self.tokens = TinyTokens()
 
     def answer(self, method: str, target: str, body: bytes, headers: Any) -> tuple[int, Any, dict[str, str]]:
         """Status, document or bytes, further headers."""
@@ -96,6 +98,10 @@ class TinyServer:
                 return 204, b"", {}
             case "GET", ["health", "ready"]:
                 return 200, {"status": "ok"}, {}
+            case "GET", ["whoami"]:
+                return 200, WHOAMI, {}
+            case _, ["tokens", *where]:
+                return self.tokens.answer(method, where, query, body)
             case "GET", ["limits"]:
                 return 200, {"max_image_bytes": 1000}, {}
             case "GET", ["integrity"]:

@@ -41,7 +41,6 @@ WORK = ["worker", "--backbone", "test_resnet", "--weights", "random:0"]
 CALIBRATE = ["calibrate", "--backbone", "resnet10t", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
 
 WRONG_SETTINGS = {
-    "serve at another address without a token": ([*SERVE, "--host", "0.0.0.0"], "expected a token"),
     "serve at a port beyond all ports": ([*SERVE, "--port", "70000"], "--port"),
     "serve with an unknown dtype": ([*SERVE, "--dtype", "int8"], "--dtype"),
     "work for a server that is not a URL": ([*WORK, "--server", "ftp://localhost:8000"], "expected http://HOST:PORT"),
@@ -49,6 +48,7 @@ WRONG_SETTINGS = {
 }
 REFUSALS = {
     **WRONG_SETTINGS,
+    "serve at another address without a token": ([*SERVE, "--host", "0.0.0.0"], "expected a token"),
     "serve an unknown backbone": ([*SERVE, "--backbone", "resnet34x"], "found no timm model named 'resnet34x'"),
     "serve missing weights": (
         [*SERVE, "--weights", "nowhere.safetensors"],

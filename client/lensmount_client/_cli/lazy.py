@@ -48,6 +48,10 @@ CLIENT_COMMANDS = {
         "app",
         "Train adapters on the server: submit jobs, watch and cancel them, download their results.",
     ),
+    "tokens": LazyEntry(
+        "lensmount_client._cli.tokens", "app", "Say who may use a server: make, list, rotate and revoke tokens."
+    ),
+    "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
 }
 LAZY_COMMANDS = {  # of the other packages
     "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from starlette.datastructures import Headers
 
-from lensmount_service.access.identity import FIRST_ADMIN, LOOPBACK, Identity
+from lensmount_service.access.identity import FIRST_ADMIN, LOOPBACK, OWN_WORKER, Identity
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.errors import Forbidden, HostNotAllowed, Unauthorized
 
@@ -27,12 +27,14 @@ class Authenticator:
 
     While there is no token at all, the server listens on loopback only and everybody there may do everything. Host and
     Origin must then be loopback names, so that a web page in a user's browser cannot reach the server through DNS
-    rebinding. The first token ends that.
+    rebinding. The first token ends that. `worker_token` is what this server's own worker sends; it lives as long as the
+    process, and does not count as a first token.
     """
 
     def __init__(
         self, tokens: TokenStore, first_token: str | None = None, verifiers: tuple[Verifier, ...] = ()
     ) -> None:
+        self.worker_token = secrets.token_urlsafe(32)
         self._tokens = tokens
         self._first_token = None if first_token is None else first_token.encode()
         self._verifiers = verifiers
@@ -53,6 +55,8 @@ class Authenticator:
     async def _of(self, bearer: str) -> Identity | None:
         if self._first_token is not None and secrets.compare_digest(bearer.encode(), self._first_token):
             return FIRST_ADMIN
+        if secrets.compare_digest(bearer.encode(), self.worker_token.encode()):
+            return OWN_WORKER
         token = self._tokens.find_cached(bearer) or await asyncio.to_thread(self._tokens.find, bearer)
         if token is not None:
             return token.identity()

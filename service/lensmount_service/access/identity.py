@@ -17,7 +17,8 @@ _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 @dataclass(frozen=True, slots=True)
 class Identity:
     """`key` stays the same for all requests of a caller and differs between callers, so that shares and quotas are
-    counted by it. `quotas` are the limits of the caller's token.
+    counted by it. `quotas` are the limits of the caller's token, and `expires_at` is when it ends, in seconds since the
+    epoch.
     """
 
     actor: str
@@ -25,6 +26,7 @@ class Identity:
     scopes: frozenset[Scope]
     tenant: str = DEFAULT_TENANT
     quotas: Quotas = field(default_factory=lambda: Quotas())
+    expires_at: float | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -49,6 +51,9 @@ class Quotas:
 
 LOOPBACK = Identity("loopback", "loopback", EVERY_SCOPE)  # while the server has no token at all
 FIRST_ADMIN = Identity("first-admin", "first-admin", EVERY_SCOPE)  # the owner of LENSMOUNT_TOKEN
+OWN_WORKER = Identity(
+    "own-worker", "own-worker", EVERY_SCOPE
+)  # the process that `lensmount serve --with-worker` starts
 
 
 def require_tenant(name: str) -> str:

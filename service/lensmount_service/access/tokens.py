@@ -26,6 +26,7 @@ from lensmount_service.store.similar import similar_name
 
 PREFIX = "lm_"
 MAX_TOKENS = 10_000  # that are kept in memory once they have been used
+MAX_PER_TENANT = 1000  # valid ones
 
 token_table = sa.Table(
     "tokens",
@@ -57,7 +58,7 @@ class Token:
     quotas: Quotas = field(default_factory=Quotas)
 
     def identity(self) -> Identity:
-        return Identity(self.name, self.id, self.scopes, self.tenant, self.quotas)
+        return Identity(self.name, self.id, self.scopes, self.tenant, self.quotas, self.expires_at)
 
 
 class TokenStore:
@@ -76,11 +77,13 @@ class TokenStore:
         tenant: str = DEFAULT_TENANT,
         lifetime_s: float | None = None,
         quotas: Quotas | None = None,
+        not_after: float | None = None,
         *,
         first_must_be_admin: bool = False,
     ) -> tuple[Token, str]:
         """The new token and its secret, which is not stored. Names are unique among a tenant's valid tokens.
 
+        It lasts for `lifetime_s`, and at most until `not_after`, in seconds since the epoch.
         `first_must_be_admin`: refuse a first token that could not make others, which would lock everybody out.
         Raises RequestInvalid.
         """
@@ -94,25 +97,36 @@ class TokenStore:
                     "After the first token nobody may call without one, so nobody could make a second one. "
                     "Fix: lensmount tokens create admin --scopes admin"
                 )
-            if any(row.name == name for row in _valid(connection, now, tenant)):
+            names = [row.name for row in _valid(connection, now, tenant)]
+            if len(names) >= MAX_PER_TENANT:
+                raise RequestInvalid(
+                    f"found {len(names)} valid tokens in the tenant {tenant!r}, expected fewer than {MAX_PER_TENANT}. "
+                    f"Fix: revoke one that nobody uses: lensmount tokens revoke {names[0]}"
+                )
+            if name in names:
                 raise RequestInvalid(
                     f"found a valid token named {name!r} in the tenant {tenant!r}, expected another name. "
                     f"Fix: choose another name, or lensmount tokens rotate {name}",
                     code="token_exists",
                 )
-            expires_at = None if lifetime_s is None else now + lifetime_s
             return self._insert(
-                connection, Token(uuid.uuid4().hex, name, tenant, allowed, now, expires_at, quotas or Quotas())
+                connection,
+                Token(
+                    uuid.uuid4().hex, name, tenant, allowed, now, _end(now, lifetime_s, not_after), quotas or Quotas()
+                ),
             )
 
-    def rotate(self, name: str, tenant: str = DEFAULT_TENANT) -> tuple[Token, str]:
-        """A new secret for a token; the old one is refused from now on. Raises NotFound (`token_not_found`)."""
+    def rotate(self, name: str, tenant: str = DEFAULT_TENANT, not_after: float | None = None) -> tuple[Token, str]:
+        """A new secret for a token; the old one is refused from now on. Raises NotFound (`token_not_found`).
+
+        The new one lasts as long as the old one did, and at most until `not_after`, in seconds since the epoch.
+        """
         with self._database.write() as connection:
             now = self._database.now(connection)
             before = _by_name(connection, now, name, tenant)
             connection.execute(token_table.update().where(_t.id == before.id).values(revoked_at=now))
             lifetime_s = None if before.expires_at is None else before.expires_at - before.created_at
-            expires_at = None if lifetime_s is None else now + lifetime_s
+            expires_at = _end(now, lifetime_s, not_after)
             return self._insert(
                 connection,
                 Token(uuid.uuid4().hex, name, tenant, _scopes(before), now, expires_at, _quotas(before)),
@@ -186,6 +200,11 @@ class TokenStore:
 
 def _is_current(token: Token) -> bool:
     return token.expires_at is None or time.time() < token.expires_at
+
+
+def _end(now: float, lifetime_s: float | None, not_after: float | None) -> float | None:
+    ends = (not_after, None if lifetime_s is None else now + lifetime_s)
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _hash(secret: str) -> str:

@@ -8,10 +8,12 @@ from lensmount_service.web.label_schemas import GivenLabels
 from lensmount_service.web.negotiation import GEOJSON, PNG
 from lensmount_service.web.problems import MEDIA_TYPE
 from lensmount_service.web.schemas import DatasetEdits, Problem
+from lensmount_service.web.token_schemas import NewToken
 
 _BINARY = {"type": "string", "format": "binary"}
 _EDITS = DatasetEdits.model_json_schema()
 _LABELS = GivenLabels.model_json_schema()
+_TOKEN = NewToken.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def _problem(description: str) -> dict[str, Any]:
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _problem("The request cannot be read."),
     401: _problem("There is no valid token."),
-    403: _problem("The request came from a page of another site."),
+    403: _problem("The token lacks the scope, or the request came from a page of another site."),
     404: _problem("There is no such adapter, dataset, job, version, alias or route."),
     406: _problem("`Accept` excludes every format of the response."),
     409: _problem("Impossible in this state: an adapter of another backbone, a dataset in use, another upload offset."),
@@ -83,6 +85,10 @@ def edits_body() -> dict[str, Any]:
 
 def labels_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _LABELS}}}}
+
+
+def token_body() -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _TOKEN}}}}
 
 
 def adapter_form() -> dict[str, Any]:

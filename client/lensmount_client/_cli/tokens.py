@@ -1,0 +1,193 @@
+"""`lensmount tokens ...` and `lensmount whoami`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+
+from lensmount_client._cli.options import ServerOptions, with_options
+from lensmount_client._cli.terminal import cell, print_json, print_line, print_note, print_table
+from lensmount_client._errors import InvalidInput
+from lensmount_client._http.call import Call
+from lensmount_client._http.operation import SendCall
+from lensmount_client._http.response import Response
+from lensmount_client._resources.tokens import Tokens
+from lensmount_client._types.access import Quotas, TokenSecret
+
+app = typer.Typer(name="tokens", no_args_is_help=True)
+
+T = TypeVar("T")
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name; the audit log shows it.")]
+
+
+@dataclass(frozen=True)
+class TokensOptions(ServerOptions):
+    """Where the tokens are: at a server, or in the state folder of one that need not run."""
+
+    tenant: Annotated[
+        str | None, typer.Option(metavar="TENANT", help="Whose token it is; by default your own tenant's.")
+    ] = None
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Work in this state folder instead of asking a server: for the first token."),
+    ] = None
+
+    @contextmanager
+    def tokens(self) -> Iterator[Tokens]:
+        """The tokens of the server, or those of the folder, which gives the same answers."""
+        if self.state is not None:
+            yield Tokens(_sender(self.state))
+            return
+        with self.client() as client:
+            yield client.tokens
+
+
+@dataclass(frozen=True)
+class QuotaOptions:
+    """Limits of a new token."""
+
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests.")] = None
+    pixels_per_minute: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Pixels of images, times the adapters asked about each.")
+    ] = None
+    bytes_per_minute: Annotated[int | None, typer.Option(min=1, metavar="N", help="Bytes of request bodies.")] = None
+    stored_bytes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Bytes kept by the server.")] = None
+    queued_jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Jobs that wait.")] = None
+    queue_share: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, metavar="PART", help="The part of the queue that it may fill.")
+    ] = None
+
+
+@app.command()
+@with_options
+def create(
+    name: Name,
+    scopes: Annotated[
+        str, typer.Option(metavar="LIST", help="Some of predict,upload,train,admin; admin includes the others.")
+    ] = "predict",
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Such as 12h or 90d; without it the token lasts until revoked.")
+    ] = None,
+    *,
+    quotas: QuotaOptions,
+    server: TokensOptions,
+) -> None:
+    """Make a token. It is printed once; the server keeps only a hash of it."""
+    wanted = [part.strip() for part in scopes.split(",") if part.strip()]
+    lifetime_s = None if expires is None else seconds_of(expires)
+    limits = {word: value for word, value in asdict(quotas).items() if value is not None}
+    with server.tokens() as tokens:
+        made = tokens.create(name, wanted, tenant=server.tenant, lifetime_s=lifetime_s, quotas=limits)
+    _show_secret(made, as_json=server.json)
+
+
+@app.command("list")
+@with_options
+def list_tokens(*, server: TokensOptions) -> None:
+    """List the valid tokens, without their secrets."""
+    with server.tokens() as tokens:
+        found = tokens.list(server.tenant)
+    if server.json:
+        print_json({"tokens": [_document(token) for token in found]})
+        return
+    table = Table("tenant", "name", "scopes", "expires", "quotas")
+    for token in found:
+        row = (token.tenant, token.name, ",".join(token.scopes), _day(token.expires_at), _limits(token.quotas))
+        table.add_row(*map(cell, row))
+    print_table(table)
+
+
+@app.command()
+@with_options
+def revoke(name: Name, *, server: TokensOptions) -> None:
+    """Revoke a token: it is refused from the next request on."""
+    with server.tokens() as tokens:
+        tokens.revoke(name, tenant=server.tenant)
+    if server.json:
+        print_json({"revoked": name})
+    else:
+        print_line(f"revoked {name}")
+
+
+@app.command()
+@with_options
+def rotate(name: Name, *, server: TokensOptions) -> None:
+    """Give a token a new secret. The old one is refused from now on."""
+    with server.tokens() as tokens:
+        made = tokens.rotate(name, tenant=server.tenant)
+    _show_secret(made, as_json=server.json)
+
+
+@with_options
+def whoami(*, server: ServerOptions) -> None:
+    """Show who the server takes you for. Also what you may do, until when, and how much of your quotas is used."""
+    with server.client() as client:
+        found = client.whoami()
+    if server.json:
+        print_json(_document(found))
+        return
+    print_line(f"{found.actor} of the tenant {found.tenant}, scopes {', '.join(found.scopes)}")
+    if found.expires_at is not None:
+        print_line(f"expires {_day(found.expires_at)}")
+    for word, limit in asdict(found.quotas).items():
+        if limit is not None:
+            print_line(f"{word}: {found.used.get(word, 0):,g} of {limit:,g} used")
+
+
+def seconds_of(text: str) -> float:
+    """`seconds_of("90d")` is 7,776,000. Raises InvalidInput."""
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if match is None or int(match[1]) == 0:
+        raise InvalidInput(f"--expires: found {text!r}, expected a number and s, m, h or d. Fix: --expires 90d")
+    return float(int(match[1]) * UNITS_S[match[2]])
+
+
+def _sender(state: Path) -> SendCall:
+    """What answers each call from the state folder."""
+    tokens = import_module("lensmount_service.local_tokens").LocalTokens(state)  # an extra, imported only when used
+
+    def send(call: Call[T]) -> T:
+        try:
+            return call.read(Response(200, {}, tokens.answer(call.method, call.path, call.params, call.content)))
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+
+    return send
+
+
+def _show_secret(made: TokenSecret, *, as_json: bool) -> None:
+    """The secret alone on stdout, so that a script can keep it: TOKEN=$(lensmount tokens create ...)."""
+    if as_json:
+        print_json({**_document(made.token), "secret": made.secret})
+        return
+    print_line(made.secret)
+    until = "it is revoked" if made.token.expires_at is None else _day(made.token.expires_at)
+    scopes = ",".join(made.token.scopes)
+    print_note(f"{made.token.name} of the tenant {made.token.tenant}, scopes {scopes}, valid until {until}.")
+    print_note("This token is not shown again. Give it to its owner, who sets LENSMOUNT_TOKEN to it.")
+
+
+def _document(value: Any) -> dict[str, Any]:
+    document = dataclasses.asdict(value)
+    return {key: part.isoformat() if isinstance(part, datetime) else part for key, part in document.items()}
+
+
+def _day(moment: datetime | None) -> str:
+    return "never" if moment is None else moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _limits(quotas: Quotas) -> str:
+    return ", ".join(f"{word} {limit:,g}" for word, limit in asdict(quotas).items() if limit is not None)
