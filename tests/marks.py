@@ -169,6 +169,7 @@ SLOW = frozenset(
         "service/test_gc.py",
         "service/test_maintenance.py",
         "service/test_middleware.py",
+        "service/test_rate_limits.py",
         "service/test_recipe.py",
         "service/test_segmentation.py",
         "service/test_server.py",

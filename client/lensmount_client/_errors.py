@@ -60,7 +60,7 @@
         │       └── ImageTruncated
         │             VolumeTruncated
         ├── Busy                    429
-        │     JobsFull, QueueFull
+        │     JobsFull, QueueFull, QuotaExceeded
         └── ServerFailed            500 and above
             │ DeadlineExceeded, InternalError, StorageFull
             └── Unavailable         503
@@ -370,6 +370,7 @@ class VolumeTruncated(ImageTruncated, code="volume_truncated"): """The file ends
 class Busy(ProblemError, status=429): """The server is busy. Retried after Retry-After."""
 class JobsFull(Busy, code="jobs_full"): """The maximum number of jobs is queued."""
 class QueueFull(Busy, code="queue_full"): """The server's queue is full."""
+class QuotaExceeded(Busy, code="quota_exceeded"): """The token has used up a quota. `Client.whoami` shows which."""
 
 class ServerFailed(ProblemError): """Status 500 and above: the server failed."""
 class DeadlineExceeded(ServerFailed, code="deadline_exceeded", status=504): """The server could not answer in time."""

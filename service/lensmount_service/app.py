@@ -13,12 +13,14 @@ from fastapi import FastAPI
 from lensmount_client._version import __version__
 from lensmount_service.access.authenticator import Authenticator
 from lensmount_service.access.guard import require_policies
+from lensmount_service.access.quotas import Meter
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import ServiceError
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
+from lensmount_service.rate_limits import RateLimits
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.routes import (
     adapters,
@@ -118,6 +120,8 @@ def _empty_app(
         docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
         redoc_url=None,
     )
+    app.state.meter = Meter()
+    app.add_middleware(RateLimits, meter=app.state.meter)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
     problems.install(app)
     return app

@@ -17,6 +17,7 @@ ServiceError
 ├── Forbidden
 ├── HostNotAllowed
 ├── QueueFull                   try again after `retry_after_s`
+│   └── QuotaExceeded           the caller used up what the token may use
 ├── Unavailable
 ├── DeadlineExceeded
 └── StorageFull
@@ -136,6 +137,10 @@ class HostNotAllowed(ServiceError):
 class QueueFull(ServiceError):
     default_code = "queue_full"
     finer_codes = ("jobs_full",)
+
+
+class QuotaExceeded(QueueFull):
+    default_code = "quota_exceeded"
 
 
 class Unavailable(ServiceError):

@@ -28,12 +28,13 @@ from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable
+from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
 from lensmount_service.web import schemas
-from lensmount_service.web.bodies import is_multipart, read_multipart, read_raw
+from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.negotiation import JSON, PNG, negotiate
 from lensmount_service.web.openapi import PROBLEMS, image_body, overlay_answer
@@ -148,7 +149,8 @@ class Explanations:
         form = negotiate(request.headers.get("accept"), [JSON, PNG], "an explanation is a grid or an image")
         data = await self._read(request)
         expires_at = time.perf_counter() + timeout_s
-        async with deadline(request, timeout_s):
+        room = self._context.settings.max_queue
+        async with deadline(request, timeout_s), charged(request, [Part(data, None)], 1, room):
             decoded = await _in(self._context.decoders, lambda: self._decode(data, rule))
             began = time.perf_counter()
             found = await self._compute(snapshot, decoded.image, question, expires_at)

@@ -16,6 +16,7 @@ from PIL import Image
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound, RequestInvalid
+from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.datasets import admitted, published
 from lensmount_service.store.datasets import Dataset
@@ -158,10 +159,13 @@ def _publish(context: AppContext, name: str, base: Reference | None, found: list
 async def read_images(context: AppContext, request: Request) -> list[Part]:
     settings = context.settings
     if not is_multipart(request):
-        return [Part(await read_raw(request, settings.max_image_bytes), None)]
+        part = Part(await read_raw(request, settings.max_image_bytes), None)
+        await charge_pixels(request, [part])
+        return [part]
     parts, fields = await read_multipart(request, settings.max_request_bytes, settings.max_files)
     if fields:
         raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
+    await charge_pixels(request, parts)
     return parts
 
 

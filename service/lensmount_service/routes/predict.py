@@ -20,6 +20,7 @@ from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import RequestInvalid
+from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
@@ -201,7 +202,7 @@ class Predictor:
         parts = await self._read_images(request)
         _check_one(form, parts)
         expires_at = time.perf_counter() + timeout_s
-        async with deadline(request, timeout_s):
+        async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
             await self._prepare(snapshots)
             sources = await self._decode(parts, snapshots)
             answers = await self._answers(sources, snapshots, expires_at)

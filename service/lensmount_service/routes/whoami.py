@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.caller import Caller
@@ -13,7 +13,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["access"], responses={401: PR
 
 
 @router.get("/whoami", summary="Who the caller is, and what the caller may do")
-async def whoami(caller: Caller) -> WhoAmI:
+async def whoami(caller: Caller, request: Request) -> WhoAmI:
     return WhoAmI(
         actor=caller.actor,
         tenant=caller.tenant,
@@ -21,4 +21,5 @@ async def whoami(caller: Caller) -> WhoAmI:
         operator=caller.is_operator,
         expires_at=caller.expires_at,  # type: ignore[arg-type]  # pydantic reads seconds since the epoch
         quotas=QuotaLimits.model_validate(caller.quotas),
+        used=request.app.state.meter.used(caller),
     )

@@ -33,7 +33,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     415: _problem("The format is not supported."),
     421: _problem("This Host is not served."),
     422: _problem("The request is readable, but not valid."),
-    429: _problem("The queue is full; see Retry-After."),
+    429: _problem("The queue is full or a quota is used up; see Retry-After."),
     431: _problem("The headers are too large."),
     503: _problem("Temporarily unavailable; see Retry-After."),
     504: _problem("There was no result within the request's `timeout`."),

@@ -70,3 +70,6 @@ class WhoAmI(BaseModel):
     operator: bool = Field(description="True for those who run the server")
     expires_at: datetime | None
     quotas: QuotaLimits
+    used: dict[str, float] = Field(
+        description="What counts against each limit at this moment; of `queue_share`, the images in the queue"
+    )

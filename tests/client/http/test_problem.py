@@ -37,7 +37,7 @@ CONTRACT = {
     "adapter_norm_limit manifest_missing manifest_invalid head_missing head_mismatch preprocessing_mismatch "
     "trust_mismatch explanation_not_possible unknown_label "
     "single_image_required too_many_regions token_exists training_failed export_not_possible export_unavailable",
-    429: "queue_full jobs_full",
+    429: "queue_full jobs_full quota_exceeded",
     431: "headers_too_large",
     500: "internal_error",
     503: "draining swap_failed adapter_corrupt output_not_finite out_of_memory forward_failed store_unavailable "
