@@ -185,6 +185,7 @@ SLOW = frozenset(
         "service/web/test_bodies.py::test_no_header_of_a_request_is_a_500_on_any_route",
         "service/web/test_deadline.py",
         "service/web/test_job_schemas.py",
+        "service/web/test_json_body.py::test_every_route_that_takes_json_refuses_what_is_not_json",
         "service/web/test_judgement.py",
         "service/web/test_openapi.py::test_the_openapi_document_names_every_route_with_examples",
         "service/web/test_schemas.py::test_responses_match_the_documented_schema_field_by_field",

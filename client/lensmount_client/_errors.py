@@ -16,7 +16,7 @@
     └── ProblemError                the server refused or failed
         │ HostNotAllowed, MethodNotAllowed, NotAcceptable, RequestTimeout, Unauthorized
         ├── BadRequest              400
-        │     MultipartMalformed, MultipartTruncated
+        │     DuplicateKey, MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
         │     FeedbackOff, ImageNotKept, OriginNotAllowed, ScopeMissing
         ├── NotFound                404
@@ -65,7 +65,7 @@
             │ DeadlineExceeded, InternalError, StorageFull
             └── Unavailable         503
                   AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IntegrityViolated, OutOfMemory,
-                  OutputNotFinite, StoreUnavailable, SwapFailed
+                  OutputNotFinite, Overloaded, StoreUnavailable, SwapFailed
 
 Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
@@ -223,6 +223,7 @@ class RequestTimeout(ProblemError, code="request_timeout", status=408): """The b
 class Unauthorized(ProblemError, code="unauthorized", status=401): """The token is missing or unknown to the server."""
 
 class BadRequest(ProblemError, code="bad_request", status=400): """The request cannot be understood."""
+class DuplicateKey(BadRequest, code="duplicate_key"): """A name occurs twice in a JSON object."""
 class MultipartMalformed(BadRequest, code="multipart_malformed"): """The multipart body cannot be parsed."""
 class MultipartTruncated(BadRequest, code="multipart_truncated"): """The multipart body ends before its last part."""
 

@@ -46,6 +46,7 @@ class ServiceError(Exception):
 
 class RequestError(ServiceError):
     default_code = "bad_request"
+    finer_codes: ClassVar[tuple[str, ...]] = ("duplicate_key",)
 
 
 class BodyTooLarge(RequestError):

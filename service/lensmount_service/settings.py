@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     max_files: int = Field(default=64, ge=1)  # images in one request
     max_adapters_per_request: int = Field(default=16, ge=1)
     max_request_bytes: int = Field(default=128 * 2**20, ge=1024)
+    max_json_bytes: int = Field(default=2**20, ge=1024)
     max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1)
     max_volume_bytes: int = Field(default=128 * 2**20, ge=1024)

@@ -15,11 +15,11 @@ from fastapi.responses import StreamingResponse
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
-from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import iso
 from lensmount_service.routes.context import Context
 from lensmount_service.routes.imports import SMALLER, as_foreign
+from lensmount_service.routes.route import Route
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Catalog, Publish
 from lensmount_service.store.references import Reference, require_name
@@ -46,7 +46,7 @@ CHUNK_BYTES = 2**18
 
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
-router = APIRouter(route_class=GuardedRoute, prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
+router = APIRouter(route_class=Route, prefix="/adapters", tags=["adapters"], responses=PROBLEMS)
 
 
 @router.get("", summary="All adapters")

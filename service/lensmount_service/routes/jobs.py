@@ -15,12 +15,12 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lensmount_adapters.data.split_advice import SplitOptions
-from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.records import DatasetPin, Job, JobRequest, State
 from lensmount_service.routes.context import AppContext, Context, Training
+from lensmount_service.routes.route import Route
 from lensmount_service.store.references import require_name
 from lensmount_service.web.bodies import limited
 from lensmount_service.web.job_schemas import (
@@ -41,7 +41,7 @@ JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 LeaseToken = Annotated[str, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")]
 
 
-router = APIRouter(route_class=GuardedRoute, prefix="/jobs", tags=["jobs"], responses=PROBLEMS)
+router = APIRouter(route_class=Route, prefix="/jobs", tags=["jobs"], responses=PROBLEMS)
 
 
 async def _job_of(context: Context, job_id: JobId) -> Job:

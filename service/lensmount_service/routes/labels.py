@@ -22,7 +22,8 @@ from lensmount_service.routes.datasets import admitted, published
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
 from lensmount_service.store.references import Reference, require_name
-from lensmount_service.web.bodies import Part, is_multipart, read_json, read_multipart, read_raw
+from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
+from lensmount_service.web.json_body import read_json
 from lensmount_service.web.label_schemas import (
     DIGEST,
     GivenLabels,

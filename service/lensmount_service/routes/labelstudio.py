@@ -18,7 +18,7 @@ from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.pool_rows import PoolImage
 from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references
-from lensmount_service.web.bodies import read_json
+from lensmount_service.web.json_body import read_json
 from lensmount_service.web.labelstudio import Control, Event, PredictRequest, Task, control_of, image_of, prediction
 from lensmount_service.web.openapi import PROBLEMS
 

@@ -20,7 +20,7 @@ from lensmount_service.review.queue import ReviewOrder, ReviewStatus
 from lensmount_service.routes.context import AppContext, Context
 from lensmount_service.routes.datasets import VersionNumber, admitted, published
 from lensmount_service.store.datasets import Dataset
-from lensmount_service.web.bodies import read_json
+from lensmount_service.web.json_body import read_json
 from lensmount_service.web.openapi import PROBLEMS, edits_body
 from lensmount_service.web.schemas import DatasetEdits, DatasetInfo, ReviewInfo
 

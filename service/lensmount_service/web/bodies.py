@@ -5,24 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import python_multipart  # noqa: F401  # otherwise Starlette imports it only during a request
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
 
 MAX_FIELDS = 8
-MAX_JSON_MARKS = 500_000  # commas and opening brackets: objects made of them take up to 130 MB of memory
 SEND_LESS = "send less"
 _BOUNDARY = re.compile(r""";\s*boundary\s*=\s*(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE)
 _ALLOWED = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 _AS_FORM = "Fix: with curl, -F file=@FILE, which writes this header itself"
-
-Form = TypeVar("Form", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +32,6 @@ async def read_raw(request: Request, max_bytes: int, fix: str = SEND_LESS) -> by
     """The complete body. Raises BodyTooLarge with `fix` as soon as the limit is exceeded, before the rest is read."""
     chunks = [chunk async for chunk in limited(request, max_bytes, fix)]
     return b"".join(chunks)
-
-
-async def read_json(request: Request, form: type[Form], max_bytes: int, fix: str) -> Form:
-    """The body as a `form`. Raises BodyTooLarge, or RequestInvalid that names the first fault and says `fix`.
-
-    Small objects take far more memory than their text, so they are counted before they are made.
-    """
-    body = await read_raw(request, max_bytes)
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_MARKS:
-        raise BodyTooLarge(
-            f"found JSON with more than {MAX_JSON_MARKS} commas and brackets, expected fewer values. "
-            "Fix: send less in one request"
-        )
-    try:
-        return form.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
-        raise RequestInvalid(f"{where}: {first['msg']}. Fix: {fix}") from error
 
 
 def is_multipart(request: Request) -> bool:

@@ -13,7 +13,7 @@ from lensmount_client._errors import CLASS_OF_CODE
 from lensmount_client._http.problem import error_of
 
 CONTRACT = {
-    400: "bad_request multipart_malformed multipart_truncated",
+    400: "bad_request duplicate_key multipart_malformed multipart_truncated",
     401: "unauthorized",
     403: "origin_not_allowed feedback_off image_not_kept scope_missing",
     404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found "

@@ -10,9 +10,8 @@ import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 
-from lensmount_service.errors import BodyTooLarge, RequestInvalid
-from lensmount_service.web.bodies import MAX_JSON_MARKS, read_json, read_multipart, read_raw
-from lensmount_service.web.label_schemas import GivenLabels
+from lensmount_service.errors import BodyTooLarge
+from lensmount_service.web.bodies import read_multipart, read_raw
 
 if TYPE_CHECKING:
     pass
@@ -204,20 +203,3 @@ def test_no_header_of_a_part_is_a_500(shared_client: TestClient, case: str) -> N
             path, content=PARTS[case], headers={"Content-Type": "multipart/form-data; boundary=B"}
         )
         assert 400 <= answer.status_code < 500
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'{"a":0}', b"[[0]]"])
-async def test_json_of_very_many_small_values_is_refused_before_they_are_made(value: bytes) -> None:
-    body = b'{"who": "reader1", "labels": [%s]}' % b",".join([value] * MAX_JSON_MARKS)
-
-    with pytest.raises(BodyTooLarge, match="Fix: send less in one request"):
-        await read_json(request_of([body])[0], GivenLabels, len(body), "")
-
-
-@pytest.mark.anyio
-async def test_json_of_another_form_is_refused_with_the_field_and_what_to_send() -> None:
-    request, _ = request_of([b'{"who": "", "labels": {}}'])
-
-    with pytest.raises(RequestInvalid, match=r"^who: .*Fix: send this"):
-        await read_json(request, GivenLabels, 1000, "send this")
