@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,15 @@ EXECUTORS = [
     pytest.param(("cudagraphs", torch.bfloat16), marks=pytest.mark.gpu),
     pytest.param(("cudagraphs", torch.float16), marks=pytest.mark.gpu),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _believe_the_processor() -> Iterator[None]:
+    """TorchInductor otherwise builds a library for each kind of vector, and loads it in a process with torch: 15 s."""
+    from torch._inductor import config
+
+    with config.patch({"cpp.vec_isa_ok": True}):
+        yield
 
 
 @pytest.fixture(scope="module", params=EXECUTORS, ids=lambda made: "-".join(map(str, made)))

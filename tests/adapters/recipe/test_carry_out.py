@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.cli import recipe as recipe_cli
 from lensmount_adapters.data.dataset import read_folder, read_pixels
 from lensmount_adapters.errors import AdapterError, BackboneError, DatasetError, TrainingError
 from lensmount_adapters.inputs.prepare import normalise
-from lensmount_adapters.recipe.carry_out import Plan, carry_out
+from lensmount_adapters.recipe.carry_out import Plan, RunResult, carry_out
 from lensmount_adapters.recipe.recipe import load_recipe, read_recipe, recipes_folder
 from lensmount_adapters.training.evaluate import evaluate
 from lensmount_adapters.training.train_adapter import Progress
@@ -65,44 +66,51 @@ def resnet34_weights(draw_folder: DrawFolder, tmp_path_factory: pytest.TempPathF
     return path
 
 
-def test_malaria_trains_its_adapters_and_the_comparison_and_writes_their_reports(data: Path, tmp_path: Path) -> None:
-    recipe = load_recipe("malaria-vgg16")
-    plan = Plan(data, tmp_path, weights="random:0", images=["malaria-nih"], threads=1, changes=SMALL)
+@pytest.fixture(scope="module")
+def vgg16() -> Backbone:
+    return load_backbone("vgg16", "random:0")
 
-    results = carry_out(recipe, plan)
+
+@pytest.fixture(scope="module")
+def malaria(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RunResult]]:
+    """The folder and the results of the recipe malaria-vgg16: two adapters, and a full fine-tuning."""
+    out = tmp_path_factory.mktemp("malaria")
+    plan = Plan(data, out, weights="random:0", images=["malaria-nih"], threads=1, changes=SMALL)
+    return out, carry_out(load_recipe("malaria-vgg16"), plan)
+
+
+def test_malaria_trains_its_adapters_and_the_comparison_and_writes_their_reports(
+    data: Path, malaria: tuple[Path, list[RunResult]], vgg16: Backbone
+) -> None:
+    out, results = malaria
 
     assert [(result.run, result.kind) for result in results] == [
         ("seed", "adapter"), ("lean", "adapter"), ("full", "full"),
     ]  # fmt: skip
     assert [result.trained_parameters for result in results] == [209_154, 77_826, 4_851_970]
     for result in results:
-        report = tmp_path / f"{result.run}-malaria-nih-s0-report"
-        assert (tmp_path / result.file).stat().st_size == result.file_bytes
+        report = out / f"{result.run}-malaria-nih-s0-report"
+        assert (out / result.file).stat().st_size == result.file_bytes
         assert (report / "metrics.png").read_bytes().startswith(b"\x89PNG")
         assert "`lensmount recipe malaria-vgg16`" in (report / "card.md").read_text()
         assert sum(map(sum, result.metrics["confusion"])) == result.metrics["count"] > 0
         assert (result.file_bytes < 1_000_000) == (result.kind == "adapter")
-    assert not list(tmp_path.glob("*.checkpoint"))
-    again = evaluate(tmp_path / results[1].file, data / "malaria-nih", backbone=load_backbone("vgg16", "random:0"))
+    assert not list(out.glob("*.checkpoint"))
+    again = evaluate(out / results[1].file, data / "malaria-nih", backbone=vgg16)
     assert again.metrics.to_json()["accuracy"] == results[1].metrics["accuracy"]
 
 
 def test_the_file_of_a_full_fine_tuning_holds_the_evaluated_weights_and_is_not_an_adapter(
-    data: Path, tmp_path: Path
+    malaria: tuple[Path, list[RunResult]], vgg16: Backbone
 ) -> None:
-    plan = Plan(
-        data, tmp_path, weights="random:0", images=["malaria-nih"], runs=["full"], threads=1, changes=SMALL
-    )  # fmt: skip
-
-    (result,) = carry_out(load_recipe("malaria-vgg16"), plan)
-
-    backbone = load_backbone("vgg16", "random:0")
-    stored = safetensors.torch.load_file(tmp_path / result.file)
+    out, results = malaria
+    (result,) = (result for result in results if result.run == "full")
+    stored = safetensors.torch.load_file(out / result.file)
     changed = {name for name in stored if not name.startswith("head.")}
     assert changed == {f"features.{layer}.{part}" for layer in (26, 28) for part in ("weight", "bias")}
-    assert all((stored[name].float() - backbone.tensors[name]).abs().max() > 1e-5 for name in changed)
+    assert all((stored[name].float() - vgg16.tensors[name]).abs().max() > 1e-5 for name in changed)
     with pytest.raises(AdapterError):
-        admit((tmp_path / result.file).read_bytes(), backbone)
+        admit((out / result.file).read_bytes(), vgg16)
 
 
 def test_smoking_runs_on_weights_that_the_test_made_and_is_not_trained_twice(
