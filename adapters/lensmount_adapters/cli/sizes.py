@@ -24,6 +24,8 @@ def sizes(
     ] = None,
 ) -> None:
     """Count the numbers that LoRA and its CP/Tucker form store per layer of a backbone, with break-even ranks."""
+    if out is not None and out.suffix in (".png", ".svg"):
+        import matplotlib  # noqa: F401  # if it is missing, say so before the seconds that torch takes
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.report.size_table import size_table
 
