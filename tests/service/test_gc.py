@@ -3,8 +3,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -12,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
+from lensmount_service import cli, logs
 from lensmount_service.build import Parts
 from lensmount_service.gc import collect
 from lensmount_service.maintenance import collect_garbage
@@ -137,13 +138,17 @@ def test_a_server_collects_what_is_old_when_it_starts(make_parts: MakeParts, tmp
         assert list((tmp_path / "blobs").iterdir()) == []
 
 
-def test_the_command_reports_what_it_removed(make_parts: MakeParts, tmp_path: Path) -> None:
+def test_the_command_reports_what_it_removed(
+    make_parts: MakeParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "configure", lambda settings: None)  # it configures the whole process
     with make_parts() as parts:
         assert parts
     litter(tmp_path / "blobs" / ("0" * 64))
-    command = [sys.executable, "-m", "lensmount_client", "gc", "--state", str(tmp_path), "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
+    app = typer.Typer()
+    app.command("gc")(cli.gc)
+    ended = CliRunner().invoke(app, ["--state", str(tmp_path), "--json"])
+    assert ended.exit_code == 0, ended.output
     assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0}
 
 

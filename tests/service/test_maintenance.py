@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_service import cli, logs
 from lensmount_service.build import Parts, open_parts
 from lensmount_service.settings import Settings
 
@@ -46,20 +47,23 @@ def opened(tmp_path: Path) -> Callable[[], AbstractContextManager[Parts]]:
 
 
 @pytest.fixture
-def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command in this process; tests/service/test_cli.py and tests/test_extras.py start it in one of its own."""
     monkeypatch.setenv("LENSMOUNT_ZOO", "false")
+    monkeypatch.setattr(logs, "configure", lambda settings: None)  # it configures the whole process
+    app = typer.Typer()
+    app.command("calibrate")(cli.calibrate)
 
-    def run(*options: str) -> subprocess.CompletedProcess[str]:
+    def run(*options: str) -> Result:
         small = ["--backbone", "resnet10t", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
-        command = [sys.executable, "-m", "lensmount_client", "calibrate", "--state", str(tmp_path), *small, *options]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return CliRunner().invoke(app, ["--state", str(tmp_path), *small, *options])
 
     return run
 
 
 def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures(
     opened: Callable[[], AbstractContextManager[Parts]],
-    calibrate: Callable[..., subprocess.CompletedProcess[str]],
+    calibrate: Callable[..., Result],
     make_adapter: MakeAdapter,
 ) -> None:
     with opened() as parts:
@@ -67,7 +71,7 @@ def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures
 
     result = calibrate("--executor", "eager", "--precision", "float32", "--json")
 
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
     ways = [name.partition(": ")[2].split()[0] for name in document["branch"]]
@@ -80,7 +84,7 @@ def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures
 
 def test_people_get_a_table_in_milliseconds(
     opened: Callable[[], AbstractContextManager[Parts]],
-    calibrate: Callable[..., subprocess.CompletedProcess[str]],
+    calibrate: Callable[..., Result],
     make_adapter: MakeAdapter,
 ) -> None:
     with opened() as parts:
@@ -88,6 +92,6 @@ def test_people_get_a_table_in_milliseconds(
 
     result = calibrate("--executor", "eager")
 
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.output
     assert "executor eager" in result.stdout
     assert ": hot: 1 image " in result.stdout
