@@ -107,6 +107,20 @@ def load_trust(manifest: Manifest, tensors: Mapping[str, Tensor]) -> AdapterTrus
     return AdapterTrust(trust, Statistics(read[MEANS], read[BASIS], read[SCALES], float(read[RESIDUAL][0])))
 
 
+def check_layer(trust: Trust, layer: str) -> None:
+    """`layer` is the last one before all that the adapter changes.
+
+    Raises AdapterInvalid (`trust_mismatch`) for statistics of another layer, whose activations nobody computes.
+    """
+    found = trust.familiarity.space.split("|")[1] if trust.familiarity is not None else layer
+    if found != layer:
+        raise _mismatch(
+            ".familiarity.space",
+            f"found statistics of the layer {found[:80]}",
+            f"those of {layer}, the last layer before all that the adapter changes",
+        )
+
+
 def _check_promises(manifest: Manifest, trust: Trust) -> None:
     classes, temperature = len(manifest.labels), manifest.head.temperature
     calibration, conformal, operating = trust.calibration, trust.conformal, trust.operating

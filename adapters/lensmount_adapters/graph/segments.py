@@ -67,7 +67,12 @@ class Segments:
         """The module cut after the node with this number. With None, all of it is branch."""
         if cut is None:
             return Halves(None, self._assemble(self._graph))
-        return Halves(self._front(cut), self._back(cut), self._nodes[cut].name)
+        return Halves(self._front(cut), self._back(cut), self.name_of(cut))
+
+    def name_of(self, cut: int) -> str:
+        """The layer after which the module is cut, as `Halves.at` has it."""
+        name: str = self._nodes[cut].name
+        return name
 
     def part(self, start: int | None, end: int) -> fx.GraphModule:
         """From what leaves the cut `start`, or from the images, to what leaves the later cut `end`."""

@@ -29,6 +29,9 @@ class MergedRunner:
     def prepare(self, adapter: Adapter) -> None:
         """Does nothing: the adapter is merged when its first image comes, in milliseconds."""
 
+    def check(self, adapter: Adapter) -> None:
+        """Every adapter is served: this runner has no activations, so it judges no image as unfamiliar."""
+
     def prefetch(self, adapter: Adapter) -> None:
         """Does nothing, like `prepare`."""
 

@@ -57,6 +57,10 @@ class Runner(Protocol):
 
     mixes: bool  # whether a batch of several adapters is cheaper than its parts
 
+    def check(self, adapter: Adapter) -> None:
+        """Raises AdapterInvalid (`trust_mismatch`) for statistics of a layer whose activations the runner never has."""
+        ...
+
     def ready(self, adapter: Adapter) -> bool:
         """Whether the adapter's images can be computed without making anything first."""
         ...

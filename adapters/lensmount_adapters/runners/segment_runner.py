@@ -22,6 +22,7 @@ import torch
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.heads import probabilities
+from lensmount_adapters.adapter.trust_check import check_layer
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
@@ -101,6 +102,11 @@ class SegmentRunner:
     def splits(self) -> tuple[SplitBackbone, ...]:
         """The backbone at each cut that was needed so far."""
         return tuple(self._splits.values())
+
+    def check(self, adapter: Adapter) -> None:
+        cut = self._segments.cut_before([delta.target.name for delta in adapter.deltas])
+        if adapter.trust is not None and adapter.trust.statistics is not None and cut is not None:
+            check_layer(adapter.trust.block, self._segments.name_of(cut))
 
     def ready(self, adapter: Adapter) -> bool:
         return adapter in self._ready

@@ -78,6 +78,7 @@ class Catalog:
             data = moved.data
         adapter = admit(data, self.backbone, self.limits)
         check_texts(adapter.manifest)
+        self._runner.check(adapter)
         self._blobs.put(data)
         fault("catalog.stored")
         with self._writing:

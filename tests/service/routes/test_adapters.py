@@ -12,6 +12,8 @@ import safetensors.torch
 import torch
 from fastapi.testclient import TestClient
 
+from lensmount_adapters import parse_adapter
+
 if TYPE_CHECKING:
     from tests.service.conftest import CompareAnswers, ListPublished, MakeAdapter, MakeParts, MakePng, MakeTrusted
 
@@ -307,3 +309,21 @@ def test_a_purge_frees_the_file_at_once_also_of_what_was_deleted_before(client: 
     assert client.delete("/adapters/cells?purge=true").json()["code"] == "adapter_not_found"
     assert client.delete("/adapters/tiles/versions/1?purge=true").status_code == 204
     assert client.get("/adapters").json() == {"adapters": []}
+
+
+def test_statistics_of_a_layer_that_the_server_does_not_compute_are_refused(
+    shared_client: TestClient, make_trusted: MakeTrusted
+) -> None:
+    trust = parse_adapter(make_trusted()).manifest.trust
+    assert trust is not None
+    assert trust.familiarity is not None
+    space = trust.familiarity.space.replace("layer3_0_act2", "layer2_0_act2")
+    moved = trust.familiarity.model_copy(update={"space": space})
+
+    refused = shared_client.put("/adapters/elsewhere", content=make_trusted(familiarity=moved))
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "trust_mismatch")
+    assert "found statistics of the layer layer2_0_act2, expected those of layer3_0_act2" in refused.json()["detail"]
+    assert shared_client.get("/adapters/elsewhere").status_code == 404
+    without = make_trusted(familiarity=None)  # as the advice says
+    assert shared_client.put("/adapters/elsewhere", content=without).status_code == 201
