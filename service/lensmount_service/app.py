@@ -48,6 +48,7 @@ from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
 from lensmount_service.web import problems
+from lensmount_service.web.image_hosts import ImageHosts
 
 log = structlog.get_logger(__name__)
 
@@ -142,6 +143,7 @@ def _context(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Setti
         reviews=ReviewQueue(settings.state / "reviews"),
         thumbnails=BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS),
         choices=BoundedPool("choices of images", threads=1, most=MAX_CHOICES),
+        image_hosts=ImageHosts(settings.labelstudio_hosts, settings.max_image_bytes),
     )
 
 

@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     max_job_file_bytes: int = Field(default=2**30, ge=1024)  # a checkpoint or a report file
     feedback: Literal["off", "on"] = "off"  # whether POST /feedback keeps images
     max_pool_bytes: int = Field(default=4 * 2**30, ge=0)  # of images that wait for labels, all datasets together
+    labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
     with_worker: bool = False
     drain_timeout_s: float = Field(default=30.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -22,6 +22,7 @@ from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.pools import Pools
+from lensmount_service.web.image_hosts import ImageHosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class AppContext:
     other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
+    `image_hosts` fetches images that tasks of Label Studio name.
     """
 
     engine: Engine
@@ -60,6 +62,7 @@ class AppContext:
     reviews: ReviewQueue
     thumbnails: BoundedPool
     choices: BoundedPool
+    image_hosts: ImageHosts
 
 
 async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 
@@ -18,10 +20,22 @@ from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.pool_rows import PoolImage
 from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references
+from lensmount_service.web.deadline import deadline
 from lensmount_service.web.json_body import read_json
-from lensmount_service.web.labelstudio import Control, Event, PredictRequest, Task, control_of, image_of, prediction
+from lensmount_service.web.labelstudio import (
+    Control,
+    Event,
+    PredictRequest,
+    Task,
+    control_of,
+    image_of,
+    prediction,
+    url_of,
+)
 from lensmount_service.web.openapi import PROBLEMS
 
+AT_ONCE = 4  # tasks of one request
+T = TypeVar("T")
 _AS_TASKS = "send the JSON that Label Studio sends"
 
 router = APIRouter(route_class=GuardedRoute, prefix="/integrations/labelstudio", tags=["labelling"], responses=PROBLEMS)
@@ -41,11 +55,23 @@ async def setup(context: Context, adapter: str) -> dict[str, Any]:
 
 @router.post("/{adapter}/predict", summary="Label Studio: predictions for tasks")
 async def predict(context: Context, adapter: str, request: Request) -> dict[str, Any]:
-    """Images of tasks must be `data:` URLs: the server sends no request to any host that a task names."""
+    """Images of tasks are `data:` URLs, or on one of the hosts in LENSMOUNT_LABELSTUDIO_HOSTS.
+
+    A few tasks are computed at a time, so that a project of 1,000 tasks leaves room for other requests. All of them
+    have the time of one request.
+    """
     asked = await read_json(request, PredictRequest, context.settings.max_request_bytes, _AS_TASKS)
     snapshot = await _resolve(context, adapter)
     control = control_of(asked.label_config)
-    results = [await _predicted(context, snapshot, control, task) for task in asked.tasks]
+    expires_at = time.perf_counter() + context.settings.request_timeout_s
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def predicted(task: Task) -> dict[str, Any]:
+        async with turns:
+            return await _predicted(context, snapshot, control, task, expires_at)
+
+    async with deadline(request, context.settings.request_timeout_s):
+        results = await together([predicted(task) for task in asked.tasks])
     return {"results": results, "model_version": snapshot.version.digest}
 
 
@@ -64,22 +90,46 @@ async def webhook(context: Context, adapter: str, request: Request) -> dict[str,
     name = pool_of(snapshot.version, label)
     answered = Answered(f"{snapshot.version.name}@{snapshot.version.version} {snapshot.version.digest}")
 
+    async with deadline(request, context.settings.request_timeout_s):
+        fetched = await _fetched(context, event.task, control.image_key)
+
     def keep() -> PoolImage:
-        data = image_of(event.task, control.image_key)
+        data = fetched or image_of(event.task, control.image_key)
         return context.training.pools.correct(name, data, label, event.who, answered)
 
     kept = await context.thumbnails.run(keep)
     return {"status": "ok", "dataset": name, "digest": kept.digest}
 
 
-async def _predicted(context: AppContext, snapshot: Snapshot, control: Control, task: Task) -> dict[str, Any]:
-    """One task at a time, so that a project of 1,000 tasks leaves room for other requests."""
+async def _predicted(
+    context: AppContext, snapshot: Snapshot, control: Control, task: Task, expires_at: float
+) -> dict[str, Any]:
     settings, rule = context.settings, snapshot.adapter.manifest.preprocessing
     limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
-    decoded = context.decoders.submit(lambda: prepare(image_of(task, control.image_key), {rule}, limits))
+    fetched = await _fetched(context, task, control.image_key)
+    decoded = context.decoders.submit(
+        lambda: prepare(fetched or image_of(task, control.image_key), {rule}, limits)  # decodes base64 in its thread
+    )
     prepared = await asyncio.wrap_future(decoded)
-    answer = await asyncio.wrap_future(context.engine.submit(snapshot.adapter, prepared.inputs[rule]))
+    queued = context.engine.submit(snapshot.adapter, prepared.inputs[rule], expires_at)
+    answer = await asyncio.wrap_future(queued)
     return prediction(control, snapshot.version.manifest.labels, answer.scores.tolist(), snapshot.version.digest)
+
+
+async def _fetched(context: AppContext, task: Task, key: str) -> bytes | None:
+    """The image of a task that is on another server; None for one in the task itself, and if no host is listed."""
+    url = url_of(task, key)
+    return await context.image_hosts.fetch(url) if context.image_hosts and not url.startswith("data:") else None
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all. If one fails or the caller is cancelled, the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _resolve(context: AppContext, adapter: str) -> Snapshot:

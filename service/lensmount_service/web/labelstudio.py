@@ -102,9 +102,13 @@ def control_of(label_config: str) -> Control:
     raise _unusable("found no Choices for an Image in the labelling interface")
 
 
+def url_of(task: Task, key: str) -> str:
+    return str(task.data.get(key, ""))
+
+
 def image_of(task: Task, key: str) -> bytes:
-    """The bytes of a `data:` URL. No other URL is ever fetched. Raises RequestInvalid."""
-    found = re.fullmatch(r"data:image/[\w.+-]{1,40};base64,(.*)", str(task.data.get(key, "")), re.DOTALL)
+    """The bytes of a `data:` URL. Raises RequestInvalid."""
+    found = re.fullmatch(r"data:image/[\w.+-]{1,40};base64,(.*)", url_of(task, key), re.DOTALL)
     try:
         if found is not None:
             return base64.b64decode(found[1], validate=True)
@@ -135,5 +139,6 @@ def _unusable(found: str) -> RequestInvalid:
 def _no_image(key: str) -> RequestInvalid:
     return RequestInvalid(
         f"found no image as a data: URL under {key!r} of a task, and this server fetches no other URL. "
-        "Fix: import tasks whose images are data:image/png;base64,..."
+        "Fix: import tasks whose images are data:image/png;base64,..., or ask the operator to list the image host in "
+        "LENSMOUNT_LABELSTUDIO_HOSTS"
     )

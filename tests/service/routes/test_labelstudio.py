@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.image_server import image_server
+
+from lensmount_service.routes.labelstudio import together
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
@@ -57,7 +61,7 @@ def test_predictions_are_choices_with_the_score_of_predict(shared_client: TestCl
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/latest", "file:///etc/passwd", "/data/upload/1.png", "", "data:image/png;base64,?"]
 )
-def test_no_url_of_a_task_is_ever_fetched(shared_client: TestClient, url: str) -> None:
+def test_without_a_list_of_hosts_no_url_of_a_task_is_fetched(shared_client: TestClient, url: str) -> None:
     answer = shared_client.post(f"{BASE}/predict", json=asked({"id": 1, "data": {"image_url": url}}))
 
     assert answer.status_code == 422
@@ -126,3 +130,55 @@ def test_tasks_of_very_many_small_values_are_refused(shared_client: TestClient) 
 
     for path in ("predict", "webhook"):
         assert shared_client.post(f"{BASE}/{path}", content=body).json()["code"] == "body_too_large"
+
+
+def test_images_on_a_listed_host_are_fetched_for_predictions_and_feedback(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    image = make_png(4)
+    with image_server({"/4.png": image}) as host, make_parts(feedback="on", labelstudio_hosts=host) as parts:
+        with TestClient(parts.app, base_url="http://127.0.0.1") as api:
+            api.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+            remote = {"id": 1, "data": {"image_url": f"http://{host}/4.png"}}
+            found = api.post(f"{BASE}/predict", json=asked(remote, task(image))).json()["results"]
+            kept = api.post(f"{BASE}/webhook", json=annotated(image) | {"task": remote})
+            missing = {"id": 2, "data": {"image_url": f"http://{host}/5.png"}}
+            refused = api.post(f"{BASE}/predict", json=asked(remote, missing))
+            elsewhere = {"id": 3, "data": {"image_url": "http://169.254.169.254/latest"}}
+            other = api.post(f"{BASE}/predict", json=asked(elsewhere))
+            stored = api.get(f"/datasets/cells-feedback/unlabelled/{kept.json()['digest']}")
+
+    assert found[0] == found[1]
+    assert (kept.status_code, stored.status_code) == (201, 200)
+    assert (refused.status_code, "found the status 404" in refused.json()["detail"]) == (422, True)
+    assert (other.status_code, "LENSMOUNT_LABELSTUDIO_HOSTS" in other.json()["detail"]) == (422, True)
+
+
+def test_many_tasks_have_the_time_of_one_request(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    with make_parts(request_timeout_s=0.001) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as api:
+        api.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+        late = api.post(f"{BASE}/predict", json=asked(*[task(make_png(seed % 5), seed) for seed in range(200)]))
+
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+
+
+@pytest.mark.anyio
+async def test_what_runs_together_is_cancelled_as_soon_as_one_part_fails() -> None:
+    ended: list[str] = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("waits")
+
+    async def fails() -> None:
+        await asyncio.sleep(0)  # so that the other has begun
+        raise ValueError("fails")
+
+    with pytest.raises(ValueError, match="fails"):
+        await together([waits(), fails()])
+    await asyncio.sleep(0)
+    assert ended == ["waits"]
