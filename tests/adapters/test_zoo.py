@@ -15,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from lensmount_adapters.adapter.admission import admit
+from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.cli.evaluate import evaluate
@@ -114,3 +115,34 @@ def test_a_card_is_written_from_a_record_alone(zoo: ModuleType, draw_folder: Dra
 
     assert "| test | 6 |" in card
     assert "lensmount train --data DATA/shapes --name shapes" in card
+
+
+def test_a_shipped_file_gets_promises_afterwards_and_keeps_its_trained_layers(
+    zoo: ModuleType, draw_folder: DrawFolder, tmp_path: Path
+) -> None:
+    config = TrainingConfig(
+        data=draw_folder(tmp_path / "shapes", disc=24, bar=24),
+        name="shapes",
+        out=tmp_path / "shapes.safetensors",
+        backbone="mobilenetv3_small_050",
+        weights="random:0",
+        size=32,
+        epochs=1,
+        precision="fp32",
+        calibration="off",
+    )
+    before = train_adapter.train(config)
+    trained = parse_adapter(config.out.read_bytes()).tensors
+
+    zoo.measure_promises(replace(config, calibration="cross"))
+
+    content = config.out.read_bytes()
+    after = parse_adapter(content)
+    assert before.manifest.trust is None
+    assert all(tensor.equal(after.tensors[name]) for name, tensor in trained.items())
+    assert after.manifest.trust is not None
+    assert after.manifest.trust.calibration is not None
+    assert after.manifest.trust.calibration.source == "cross-fitted"
+    card = zoo.card(replace(zoo.RECIPES[0], name="shapes"), config, after.manifest, len(content))
+    assert "promises were measured afterwards" in card
+    assert "--calibration off" in card
