@@ -14,7 +14,7 @@ from lensmount_service.access.identity import Quotas
 from lensmount_service.access.tokens import Token
 from lensmount_service.routes.caller import Caller, Tokens
 from lensmount_service.store.references import require_name
-from lensmount_service.web.bodies import read_json
+from lensmount_service.web.json_body import read_json
 from lensmount_service.web.openapi import PROBLEMS, token_body
 from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenList, TokenMade
 
