@@ -62,6 +62,7 @@ PARENTS = {
     service.NotFound: "NotFound",
     service.VersionDeleted: "Gone",
     service.DatasetInUse: "Conflict",
+    service.NameTaken: "Conflict",
     service.UploadOffsetMismatch: "Conflict",
     service.JobConflict: "Conflict",
     service.Unauthorized: "Unauthorized",
@@ -282,10 +283,15 @@ REFERENCES = {
     f"malaria@{DIGEST}": ("malaria", None, DIGEST, None),
     "malaria:prod": ("malaria", None, None, "prod"),
     "malaria:3": ("malaria", None, None, "3"),
+    "public/malaria": ("public/malaria", None, None, None),
+    "public/malaria@3": ("public/malaria", 3, None, None),
+    "public/malaria:prod": ("public/malaria", None, None, "prod"),
+    f"public/malaria@{DIGEST}": ("public/malaria", None, DIGEST, None),
     "latest": ("latest", None, None, None),  # may name no adapter, so there is none: adapter_not_found
 }
 NO_REFERENCES = [
     *("", " ", "Malaria", "a/b", "../x", ".x", "-x", "_x", "a b", "a\n", "\na", "a?x=1", "a" * 65, "a,b", "с"),  # noqa: RUF001  # the last is Cyrillic
+    *("public/", "public//a", "public/public/a", "lab1/a", "/a", "a:public/b", "public/A"),
     *("a@", "a@0", "a@03", "a@-1", "a@+1", "a@1.0", "a@1234567890", "a@٣", "a@latest", "@1", "a@1@2", "a@1:b"),
     *("a@sha256:00", f"a@{DIGEST.upper()}", f"a@{DIGEST}0", f"a@{DIGEST}\n", f"a@md5:{'0' * 32}", f"a:{DIGEST}"),
     *("a:", ":a", "a:B", "a:b:c", "a:b@1", "a:.b", "a:" + "b" * 65, "a\x00", "a@1\x00"),

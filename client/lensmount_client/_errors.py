@@ -18,13 +18,13 @@
         ├── BadRequest              400
         │     DuplicateKey, MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
-        │     FeedbackOff, ImageNotKept, OriginNotAllowed, ScopeMissing
+        │     AliasProtected, FeedbackOff, ImageNotKept, OriginNotAllowed, PublicReadOnly, ScopeMissing
         ├── NotFound                404
         │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, TokenNotFound,
         │     VersionNotFound
         ├── Conflict                409
         │     BackboneMismatch, CancelRequested, DatasetInUse, GateStale, JobFinished, JobNotFinished, LeaseLost,
-        │     UploadOffsetMismatch
+        │     PublicNameTaken, UploadOffsetMismatch
         ├── Gone                    410
         │     DatasetGone, VersionDeleted
         ├── TooLarge                413, 414, 431
@@ -228,8 +228,10 @@ class MultipartMalformed(BadRequest, code="multipart_malformed"): """The multipa
 class MultipartTruncated(BadRequest, code="multipart_truncated"): """The multipart body ends before its last part."""
 
 class Forbidden(ProblemError, status=403): """The request is not allowed."""
+class AliasProtected(Forbidden, code="alias_protected"): """Only an administrator moves or deletes this alias."""
 class FeedbackOff(Forbidden, code="feedback_off"): """The server keeps no feedback."""
 class ImageNotKept(Forbidden, code="image_not_kept"): """The server keeps no images of predictions: send the image."""
+class PublicReadOnly(Forbidden, code="public_read_only"): """Only its owner changes what is shared as public/NAME."""
 class ScopeMissing(Forbidden, code="scope_missing"): """The token lacks the scope for this."""
 class OriginNotAllowed(Forbidden, code="origin_not_allowed"): """A web page of another origin sent the request."""
 
@@ -250,6 +252,7 @@ class DatasetInUse(Conflict, code="dataset_in_use"):
 class GateStale(Conflict, code="gate_stale"): """Another version was published while a worker evaluated its own."""
 class JobFinished(Conflict, code="job_finished"): """The job has ended already; there is nothing to cancel."""
 class JobNotFinished(Conflict, code="job_not_finished"): """Only a failed or cancelled job can be retried."""
+class PublicNameTaken(Conflict, code="public_name_taken"): """Another tenant shares something under this public name."""
 class LeaseLost(Conflict, code="lease_lost"): """A worker sent a request for a job that it no longer owns."""
 
 class Gone(ProblemError, status=410): """The object existed and was deleted."""

@@ -9,6 +9,7 @@ from lensmount_client._errors import AdapterMismatch, InvalidInput
 from lensmount_client._types.results import AdapterId
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+READABLE_NAME = re.compile(f"(public/)?{NAME.pattern}")  # an own name, or one that a tenant shares with all
 ALWAYS, STRICT = "always", "strict"  # what `decision` may be
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -28,12 +29,12 @@ class Reference:
         if not isinstance(text, str):
             raise InvalidInput(f"adapter: found {type(text).__name__}, expected a reference such as 'malaria'")
         name, separator, pin = text.partition("@")
-        if separator and DIGEST.fullmatch(pin) and NAME.fullmatch(name):
+        if separator and DIGEST.fullmatch(pin) and READABLE_NAME.fullmatch(name):
             return cls(name, digest=pin)
-        if separator and re.fullmatch(r"[1-9][0-9]{0,8}", pin) and NAME.fullmatch(name):
+        if separator and re.fullmatch(r"[1-9][0-9]{0,8}", pin) and READABLE_NAME.fullmatch(name):
             return cls(name, version=int(pin))
         name, colon, alias = text.partition(":")
-        if NAME.fullmatch(name) and (NAME.fullmatch(alias) if colon else True):
+        if READABLE_NAME.fullmatch(name) and (NAME.fullmatch(alias) if colon else True):
             return cls(name, alias=alias or None)
         raise InvalidInput(
             f"adapter: found {text!r}, expected name, name@3, name@sha256:<64 hex> or name:alias"
@@ -56,6 +57,18 @@ def checked_name(text: str, word: str = "adapter name") -> str:
     if not isinstance(text, str) or not NAME.fullmatch(text):
         raise InvalidInput(f"{word}: found {text!r}, expected 1 to 64 of a-z 0-9 . _ - starting with a letter or digit")
     return text
+
+
+def checked_readable(text: str, word: str = "adapter name") -> str:
+    """A name or public/NAME. Raises InvalidInput."""
+    if isinstance(text, str) and READABLE_NAME.fullmatch(text):
+        return text
+    return checked_name(text, word)
+
+
+def plain_name(text: str, word: str = "adapter name") -> str:
+    """The name without public/, for a file of that name. Raises InvalidInput."""
+    return checked_readable(text, word).removeprefix("public/")
 
 
 def checked_version(version: int) -> int:

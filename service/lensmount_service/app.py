@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from lensmount_client._version import __version__
 from lensmount_service.access.authenticator import Authenticator
 from lensmount_service.access.guard import require_policies
+from lensmount_service.access.public_paths import PublicPaths
 from lensmount_service.access.quotas import Meter
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.engine.engine import Engine
@@ -32,6 +33,7 @@ from lensmount_service.routes import (
     labels,
     labelstudio,
     reviews,
+    sharing,
     whoami,
 )
 from lensmount_service.routes import tokens as token_routes
@@ -47,6 +49,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
+from lensmount_service.store.shares import Shares
 from lensmount_service.web import problems
 from lensmount_service.web.image_hosts import ImageHosts
 
@@ -62,6 +65,11 @@ MAX_THUMBNAILS = 256  # images of datasets that wait to be read, for pages that 
 MAX_CHOICES = 16  # requests for the next images to label that wait, the one in progress included
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
+_ROOMS = (
+    *(adapters, imports, datasets, reviews, labels, sharing, feedback, labelstudio, jobs, health),
+    *(token_routes, whoami),
+)
+
 DESCRIPTION = """One frozen backbone stays resident; small adapters are switched on and off with bit-exact results.
 
 `POST /predict?adapter=malaria` labels an image, `PUT /adapters/{name}` uploads an adapter. Errors are
@@ -69,10 +77,16 @@ application/problem+json with a stable `code`. For research use only."""
 
 
 def create_app(
-    engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training, tokens: TokenStore
+    engine: Engine,
+    catalog: Catalog,
+    metrics: Metrics,
+    settings: Settings,
+    training: Training,
+    tokens: TokenStore,
+    shares: Shares,
 ) -> FastAPI:
     """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work."""
-    context = _context(engine, catalog, metrics, settings, training)
+    context = _context(engine, catalog, metrics, settings, training, shares)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -98,8 +112,7 @@ def create_app(
         predict_router(context),
         explain_router(context),
         next_router(context),
-        *(room.router for room in (adapters, imports, datasets, reviews, labels, feedback, labelstudio, jobs, health)),
-        *(room.router for room in (token_routes, whoami)),
+        *(room.router for room in _ROOMS),
         docs_router(),
         page_router(),
     ]
@@ -121,6 +134,7 @@ def _empty_app(
         docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
         redoc_url=None,
     )
+    app.add_middleware(PublicPaths)
     app.state.meter = Meter()
     app.add_middleware(RateLimits, meter=app.state.meter)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
@@ -128,13 +142,13 @@ def _empty_app(
     return app
 
 
-def _context(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training) -> AppContext:
+def _context(
+    engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training, shares: Shares
+) -> AppContext:
     return AppContext(
-        engine,
-        catalog,
-        metrics,
-        settings,
-        training,
+        engine=engine,
+        metrics=metrics,
+        settings=settings,
         exports=Exports(settings.state / "exports", catalog, settings.export_bytes),
         decoders=ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode"),
         admissions=ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit"),
@@ -144,6 +158,9 @@ def _context(engine: Engine, catalog: Catalog, metrics: Metrics, settings: Setti
         thumbnails=BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS),
         choices=BoundedPool("choices of images", threads=1, most=MAX_CHOICES),
         image_hosts=ImageHosts(settings.labelstudio_hosts, settings.max_image_bytes),
+        catalog=catalog,
+        training=training,
+        shares=shares,
     )
 
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
+from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.backbone.load import choose_device
 from lensmount_adapters.backbone.pristine import Reread
 from lensmount_adapters.data.dataset_archive import DatasetLimits
@@ -33,7 +34,7 @@ from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
-from lensmount_service.errors import Unauthorized, Unavailable
+from lensmount_service.errors import NameTaken, NotFound, Unauthorized, Unavailable
 from lensmount_service.gc import DEFAULT_AGE_S, collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
@@ -49,6 +50,7 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.pools import PoolLimits, Pools
 from lensmount_service.store.registry import Registry
+from lensmount_service.store.shares import Shares
 
 log = structlog.get_logger(__name__)
 
@@ -95,16 +97,18 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         datasets = open_datasets(settings, database)
         local = BlobStore(settings.state / "blobs")
         collect(settings.state, registry, local, jobs, datasets, retention=settings.retention())
+        shares = Shares(database)
         if settings.zoo:
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
+            _share_zoo(catalog, shares, zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
         pools = open_pools(settings, database)
         pools.remove_orphans(DEFAULT_AGE_S)
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
         try:
             yield Parts(
-                create_app(engine, catalog, metrics, settings, training, TokenStore(database)),
+                create_app(engine, catalog, metrics, settings, training, TokenStore(database), shares),
                 engine,
                 catalog,
                 training,
@@ -167,6 +171,17 @@ def open_pools(settings: Settings, database: Database) -> Pools:
         image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
     )
     return Pools(database, settings.state / "pools", limits)
+
+
+def _share_zoo(catalog: Catalog, shares: Shares, folder: Path) -> None:
+    """Share the adapters of the zoo with all tenants, once: what was shared no longer stays so."""
+    for path in sorted(folder.glob("*.safetensors")):
+        name = path.stem
+        if shares.was_ever("adapter", name):
+            continue
+        with contextlib.suppress(NotFound, NameTaken):  # of another backbone, or a tenant was first
+            if catalog.entry(name).latest.digest == digest_of(path.read_bytes()):
+                shares.add("adapter", name, name, None)
 
 
 def zoo_folder() -> Path:

@@ -10,6 +10,7 @@ ServiceError
 ├── NotFound
 ├── VersionDeleted
 ├── DatasetInUse                a job still needs it
+├── NameTaken                   another tenant shares something under it
 ├── UploadOffsetMismatch        resume from `received`
 ├── JobConflict
 │   └── LeaseLost               another worker has the job
@@ -114,6 +115,10 @@ class DatasetInUse(ServiceError):
     default_code = "dataset_in_use"
 
 
+class NameTaken(ServiceError):
+    default_code = "public_name_taken"
+
+
 class UploadOffsetMismatch(ServiceError):
     default_code = "upload_offset_mismatch"
 
@@ -128,7 +133,7 @@ class Unauthorized(ServiceError):
 
 class Forbidden(ServiceError):
     default_code = "origin_not_allowed"
-    finer_codes = ("feedback_off", "image_not_kept", "scope_missing")
+    finer_codes = ("alias_protected", "feedback_off", "image_not_kept", "public_read_only", "scope_missing")
 
 
 class HostNotAllowed(ServiceError):

@@ -29,6 +29,8 @@ class TinyServer:
         self.url = ""
         self.files: dict[str, list[bytes]] = {"malaria": [b"malaria file"], "smoking": [b"smoking file"]}
         self.aliases: dict[str, dict[str, int]] = {"malaria": {"prod": 1}, "smoking": {}}
+        self.protected: dict[tuple[str, str], bool | None] = {}
+        self.shared: dict[tuple[str, str], str] = {}  # kind and public name to own name
         self.alias_trust: dict[str, dict[str, Any]] = {"malaria": {}, "smoking": {}}
         self.promises: dict[str, Any] = {}  # by adapter
         self.images: list[bytes] = []
@@ -58,8 +60,13 @@ class TinyServer:
             case "POST", ["adapters", name, *_, "undelete"] if name in self.deleted:
                 self.files[name] = self.deleted.pop(name)
                 return 200, {}, {}
+            case "GET", ["adapters"] if query.get("public") == "true":
+                shown = [self.info(name) | {"name": public} for (kind, public), name in self.shared.items()]
+                return 200, {"adapters": shown}, {}
             case "GET", ["adapters"]:
                 return 200, {"adapters": [self.info(name) for name in self.files]}, {}
+            case (("PUT" | "DELETE"), [kind, name, "shared"]):
+                return self.share(method, kind, name, query.get("as", name))
             case "PUT", ["adapters", name]:
                 known = self.files.setdefault(name, [])
                 self.aliases.setdefault(name, {})
@@ -116,6 +123,14 @@ class TinyServer:
         (content,) = self.deleted[name]
         return {"name": name, "version": 1, "digest": digest_of(content), "size_bytes": len(content)}
 
+    def share(self, method: str, kind: str, name: str, public_name: str) -> tuple[int, Any, dict[str, str]]:
+        if method == "DELETE":
+            self.shared = {public: own for public, own in self.shared.items() if own != name}
+            return 204, b"", {}
+        if self.shared.setdefault((kind, f"public/{public_name}"), name) != name:
+            return problem(409, "public_name_taken", "found the public name in use")
+        return 200, {"name": name, "public_name": f"public/{public_name}"}, {}
+
     def predict(self, query: dict[str, str], image: bytes) -> tuple[int, Any, dict[str, str]]:
         self.images.append(image)
         self.gate(image)
@@ -153,6 +168,7 @@ class TinyServer:
 
     def pointed(self, name: str, alias: str, wanted: dict[str, Any]) -> dict[str, Any]:
         self.aliases[name][alias] = wanted["version"]
+        self.protected[name, alias] = wanted.get("protected")
         thresholds = self.alias_trust[name]
         if "trust" in wanted:
             thresholds.pop(alias, None)

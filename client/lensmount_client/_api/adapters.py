@@ -13,13 +13,14 @@ from lensmount_client._api.read import (
     read_adapter_info,
     read_alias_trust,
     read_promises,
+    tenant_of,
 )
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
-from lensmount_client._reference import Reference, checked_name, checked_version
+from lensmount_client._reference import Reference, checked_name, checked_readable, checked_version
 from lensmount_client._types.results import (
     AdapterFile,
     AdapterInfo,
@@ -41,11 +42,11 @@ EXPORT_S = 600.0  # the server's own limit
 MAX_EXPORT_BYTES = 16 * 2**30
 
 
-def list_adapters() -> Call[list[AdapterInfo]]:
+def list_adapters(public: bool = False) -> Call[list[AdapterInfo]]:
     def read(response: Response) -> list[AdapterInfo]:
         return [read_adapter_info(item) for item in JsonFields.of(response).children("adapters")]
 
-    return Call("GET", "/adapters", read)
+    return Call("GET", "/adapters", read, params={"public": "true"} if public else {})
 
 
 def list_deleted() -> Call[list[DeletedVersion]]:
@@ -80,6 +81,8 @@ def get_version(name: str, version: int) -> Call[VersionInfo]:
             created_at=fields.time("created_at"),
             manifest=fields.child("manifest").value,
             trust=read_promises(fields),
+            tenant=tenant_of(fields),
+            owner=fields.string_or_none("owner"),
         )
 
     return Call("GET", f"{_adapter_path(name)}/versions/{checked_version(version)}", read)
@@ -168,7 +171,9 @@ def undelete(name: str, version: int | None) -> Call[None]:
     return Call("POST", f"{_version_path(name, version)}/undelete", nothing)
 
 
-def set_alias(name: str, alias: str, version: int, trust: AliasTrust | None) -> Call[Alias]:
+def set_alias(
+    name: str, alias: str, version: int, trust: AliasTrust | None, protected: bool | None = None
+) -> Call[Alias]:
     def read(response: Response) -> Alias:
         fields = JsonFields.of(response)
         kept = fields.child_or_none("trust")
@@ -183,6 +188,8 @@ def set_alias(name: str, alias: str, version: int, trust: AliasTrust | None) -> 
     body: dict[str, Any] = {"version": checked_version(version)}
     if trust is not None:
         body["trust"] = _checked_thresholds(trust)
+    if protected is not None:
+        body["protected"] = protected
     content = json.dumps(body).encode()
     return Call("PUT", _alias_path(name, alias), read, content=content, content_type="application/json")
 
@@ -201,7 +208,7 @@ def delete_alias(name: str, alias: str) -> Call[None]:
 
 
 def _adapter_path(name: str) -> str:
-    return f"/adapters/{checked_name(name)}"
+    return f"/adapters/{checked_readable(name)}"
 
 
 def _version_path(name: str, version: int | None) -> str:

@@ -8,7 +8,7 @@ from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
-from lensmount_client._reference import checked_name, checked_version
+from lensmount_client._reference import checked_readable, checked_version
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.results import DownloadedFile
 
@@ -16,11 +16,11 @@ ZIP = "application/zip"
 CHECKING_S = 1800.0  # the server decodes and compares every image before it answers the last chunk
 
 
-def list_datasets() -> Call[list[Dataset]]:
+def list_datasets(public: bool = False) -> Call[list[Dataset]]:
     def read(response: Response) -> list[Dataset]:
         return [dataset_of(item) for item in JsonFields.of(response).children("datasets")]
 
-    return Call("GET", "/datasets", read)
+    return Call("GET", "/datasets", read, params={"public": "true"} if public else {})
 
 
 def get_dataset(name: str, version: int | None) -> Call[Dataset]:
@@ -79,7 +79,7 @@ def upload_chunk(name: str, digest: str, first: int, chunk: bytes, total: int) -
 
 
 def _dataset_path(name: str) -> str:
-    return f"/datasets/{checked_name(name, 'dataset name')}"
+    return f"/datasets/{checked_readable(name, 'dataset name')}"
 
 
 def _upload_path(name: str, digest: str) -> str:

@@ -48,7 +48,15 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         manifest=fields.child("manifest").value if "manifest" in fields.value else None,
         trust=read_promises(fields),
         alias_trust=_alias_trusts(fields),
+        tenant=tenant_of(fields),
+        owner=fields.string_or_none("owner"),
+        protected_aliases=fields.strings("protected_aliases") if "protected_aliases" in fields.value else (),
     )
+
+
+def tenant_of(fields: JsonFields) -> str:
+    """Whose something is. Servers without tenants do not say it."""
+    return fields.string_or_none("tenant") or "default"
 
 
 def read_promises(fields: JsonFields) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lensmount_client._api.read import tenant_of
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
 
@@ -18,6 +19,8 @@ def dataset_of(fields: JsonFields) -> Dataset:
         classes=fields.counts("classes"),
         report=_report_of(fields.child("report")),
         raw=fields.value,
+        tenant=tenant_of(fields),
+        owner=fields.string_or_none("owner"),
     )
 
 

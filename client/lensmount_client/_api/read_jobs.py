@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from lensmount_client._api.read import tenant_of
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._types.jobs import (
     DatasetId,
@@ -46,6 +47,8 @@ def job_of(fields: JsonFields) -> JobInfo:
         error=_error(fields),
         raw=fields.value,
         workers=fields.integer_or_none("workers"),
+        tenant=tenant_of(fields),
+        owner=fields.string_or_none("owner"),
     )
 
 

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lensmount_client._cli.alias import set_alias
+from lensmount_client._cli.alias import protect_alias, set_alias
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.promises import promise_rows, promise_words
+from lensmount_client._cli.sharing import Public, share_adapter, unshare_adapter
 from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
@@ -32,6 +33,7 @@ Version = Annotated[int | None, typer.Option("--version", min=1, metavar="N", he
 @app.command("list")
 @with_options
 def list_adapters(
+    public: Public = False,
     deleted: Annotated[bool, typer.Option("--deleted", help="The versions that can be undeleted.")] = False,
     *,
     server: ServerOptions,
@@ -41,7 +43,7 @@ def list_adapters(
         if deleted:
             _print_deleted(client.adapters.deleted(), server)
             return
-        infos = client.adapters.list()
+        infos = client.adapters.list(public=public)
     if server.json:
         print_json({"adapters": [jsonable(info) for info in infos]})
         return
@@ -272,6 +274,9 @@ def undelete(
 
 
 app.command("alias")(set_alias)
+app.command("protect")(protect_alias)
+app.command("share")(share_adapter)
+app.command("unshare")(unshare_adapter)
 
 
 @app.command()

@@ -68,6 +68,26 @@ def set_alias(
         print_line(f"{name}:{alias} now points to {name}@{pointed.version}{_threshold_text(pointed.trust)}")
 
 
+@with_options
+def protect_alias(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name on the server.")],
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="For example prod.")],
+    off: Annotated[bool, typer.Option("--off", help="Protect it no longer.")] = False,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Let only administrators move or remove NAME:ALIAS, or delete its version. Needs a token with the scope admin."""
+    with server.client() as client:
+        aliases = client.adapters.get(name).aliases
+        if alias not in aliases:
+            raise InvalidInput(f"found no alias {alias} of {name}. Fix: lensmount adapters alias {name} {alias}")
+        client.adapters.alias(name, alias, aliases[alias], protected=not off)
+    if server.json:
+        print_json({"name": name, "alias": alias, "protected": not off})
+    else:
+        print_line(f"{name}:{alias} is {'protected no longer' if off else 'protected'}")
+
+
 def _version_of(info: AdapterInfo, alias: str, trust: AliasTrust | None) -> int:
     """New thresholds alone do not move an alias."""
     return info.version if trust is None else info.aliases.get(alias, info.version)

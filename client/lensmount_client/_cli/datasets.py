@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lensmount_client._cli import pools
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
+from lensmount_client._cli.sharing import Public, share_dataset, unshare_dataset
 from lensmount_client._cli.terminal import (
     age,
     cell,
@@ -80,10 +81,10 @@ def push(
 
 @app.command("list")
 @with_options
-def list_datasets(*, server: ServerOptions) -> None:
+def list_datasets(public: Public = False, *, server: ServerOptions) -> None:
     """List the datasets of a server."""
     with server.client() as client:
-        datasets = client.datasets.list()
+        datasets = client.datasets.list(public=public)
     if server.json:
         print_json({"datasets": [dataset.raw for dataset in datasets]})
         return
@@ -297,6 +298,10 @@ def _relabelled(text: str) -> tuple[str, str]:
 
 def _counted(count: int, unit: str, examples: Iterable[str]) -> list[str]:
     return [f"{count:,} {unit if count > 1 else unit[:-1]}, for example", *examples] if count else []
+
+
+app.command("share")(share_dataset)
+app.command("unshare")(unshare_dataset)
 
 
 def _examples(raw: Any, key: str) -> list[Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lensmount_client._api import adapters as endpoints
+from lensmount_client._api import sharing
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.exported import ExportFolder
 from lensmount_client._files.foreign_adapter import CONFIG, foreign_name, packed
@@ -19,7 +20,7 @@ from lensmount_client._files.paths import read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, SendCall
-from lensmount_client._reference import checked_name
+from lensmount_client._reference import checked_name, plain_name
 from lensmount_client._types.results import (
     AdapterFile,
     AdapterInfo,
@@ -83,7 +84,7 @@ class Adapters:
         """Download to a file, or as NAME.safetensors into a folder. An existing file is replaced only by a complete
         one with the correct digest.
         """
-        with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
+        with Download(download_target(path, f"{plain_name(name)}.safetensors")) as download:
             return self._send(endpoints.pull(name, version, download))
 
     def export(self, name: str, to: str, out: str | Path | None = None, version: int | None = None) -> Export:
@@ -116,21 +117,32 @@ class Adapters:
         """The versions that `undelete` takes back."""
         return self._send(endpoints.list_deleted())
 
-    def alias(self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None) -> Alias:
+    def alias(
+        self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None, protected: bool | None = None
+    ) -> Alias:
         """Point `name:alias` to this version from now on.
 
         `trust` replaces the alias's thresholds, and `AliasTrust()` removes them. Without it they stay.
+        Only an administrator sets `protected`, and moves or deletes a protected alias. Raises AliasProtected.
         Raises InvalidRequest for a threshold of what the version does not measure.
         """
-        return self._send(endpoints.set_alias(name, alias, version, trust))
+        return self._send(endpoints.set_alias(name, alias, version, trust, protected))
 
     def unalias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
         return self._send(endpoints.delete_alias(name, alias))
 
-    def list(self) -> builtins.list[AdapterInfo]:
-        """All adapters, without their manifests."""
-        return self._send(endpoints.list_adapters())
+    def list(self, *, public: bool = False) -> builtins.list[AdapterInfo]:
+        """All adapters, without their manifests; with `public`, those that tenants share as public/NAME."""
+        return self._send(endpoints.list_adapters(public))
+
+    def share(self, name: str, public_name: str | None = None) -> str:
+        """Let all tenants read it. Returns `public/NAME`, by default with its own name. Raises PublicNameTaken."""
+        return self._send(sharing.share("adapter", name, public_name))
+
+    def unshare(self, name: str) -> None:
+        """Share it no longer."""
+        return self._send(sharing.unshare("adapter", name))
 
 
 class AsyncAdapters:
@@ -170,7 +182,7 @@ class AsyncAdapters:
 
     async def pull(self, name: str, path: str | Path, version: int | None = None) -> AdapterFile:
         """See `Adapters.pull`."""
-        with Download(download_target(path, f"{checked_name(name)}.safetensors")) as download:
+        with Download(download_target(path, f"{plain_name(name)}.safetensors")) as download:
             return await self._send(endpoints.pull(name, version, download))
 
     async def export(self, name: str, to: str, out: str | Path | None = None, version: int | None = None) -> Export:
@@ -192,17 +204,27 @@ class AsyncAdapters:
         """See `Adapters.deleted`."""
         return await self._send(endpoints.list_deleted())
 
-    async def alias(self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None) -> Alias:
+    async def alias(
+        self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None, protected: bool | None = None
+    ) -> Alias:
         """See `Adapters.alias`."""
-        return await self._send(endpoints.set_alias(name, alias, version, trust))
+        return await self._send(endpoints.set_alias(name, alias, version, trust, protected))
 
     async def unalias(self, name: str, alias: str) -> None:
         """See `Adapters.unalias`."""
         return await self._send(endpoints.delete_alias(name, alias))
 
-    async def list(self) -> builtins.list[AdapterInfo]:
+    async def list(self, *, public: bool = False) -> builtins.list[AdapterInfo]:
         """See `Adapters.list`."""
-        return await self._send(endpoints.list_adapters())
+        return await self._send(endpoints.list_adapters(public))
+
+    async def share(self, name: str, public_name: str | None = None) -> str:
+        """See `Adapters.share`."""
+        return await self._send(sharing.share("adapter", name, public_name))
+
+    async def unshare(self, name: str) -> None:
+        """See `Adapters.unshare`."""
+        return await self._send(sharing.unshare("adapter", name))
 
 
 def _import_call(
@@ -223,7 +245,7 @@ def _import_call(
 
 
 def _export_folder(name: str, to: str, out: str | Path | None) -> Path:
-    return Path(f"{checked_name(name)}-{checked_name(to, 'format')}") if out is None else Path(out)
+    return Path(f"{plain_name(name)}-{checked_name(to, 'format')}") if out is None else Path(out)
 
 
 def _push_call(path: str | Path, name: str | None, accept_rounded_backbone: bool) -> Call[PushedAdapter]:

@@ -9,13 +9,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lensmount_client._api import datasets as endpoints
-from lensmount_client._api import reviews
+from lensmount_client._api import reviews, sharing
 from lensmount_client._api.upload import upload
 from lensmount_client._errors import DownloadMismatch
 from lensmount_client._files.dataset_zip import open_archive
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
-from lensmount_client._reference import checked_name
+from lensmount_client._reference import checked_name, plain_name
 from lensmount_client._resources.review_wait import ReviewWait
 from lensmount_client._show.progress import Report, reporting
 from lensmount_client._types.datasets import Dataset
@@ -113,9 +113,20 @@ class Datasets:
         """Leave images out, by path. Makes a new version of `version`, by default of the latest, which stays."""
         return self._send(reviews.edit_items(name, {}, paths, version))
 
-    def list(self) -> builtins.list[Dataset]:
-        """The latest version of each dataset."""
-        return self._send(endpoints.list_datasets())
+    def list(self, *, public: bool = False) -> builtins.list[Dataset]:
+        """The latest version of each dataset; with `public`, of those that tenants share as public/NAME."""
+        return self._send(endpoints.list_datasets(public))
+
+    def share(self, name: str, public_name: str | None = None) -> str:
+        """Let all tenants read it and train on it. Returns `public/NAME`, by default with its own name.
+
+        Raises PublicNameTaken.
+        """
+        return self._send(sharing.share("dataset", name, public_name))
+
+    def unshare(self, name: str) -> None:
+        """Share it no longer; a job that uses it continues."""
+        return self._send(sharing.unshare("dataset", name))
 
 
 class AsyncDatasets:
@@ -185,9 +196,17 @@ class AsyncDatasets:
         """See `Datasets.exclude`."""
         return await self._send(reviews.edit_items(name, {}, paths, version))
 
-    async def list(self) -> builtins.list[Dataset]:
+    async def list(self, *, public: bool = False) -> builtins.list[Dataset]:
         """See `Datasets.list`."""
-        return await self._send(endpoints.list_datasets())
+        return await self._send(endpoints.list_datasets(public))
+
+    async def share(self, name: str, public_name: str | None = None) -> str:
+        """See `Datasets.share`."""
+        return await self._send(sharing.share("dataset", name, public_name))
+
+    async def unshare(self, name: str) -> None:
+        """See `Datasets.unshare`."""
+        return await self._send(sharing.unshare("dataset", name))
 
 
 def _name_of(path: str | Path, name: str | None) -> str:
@@ -201,7 +220,7 @@ def _name_of(path: str | Path, name: str | None) -> str:
 
 def _pull(name: str, path: str | Path, version: int | None) -> Operation[DownloadedFile]:
     """The version is looked up first, so that a push in between does not matter."""
-    with Download(download_target(path, f"{checked_name(name, 'dataset name')}.zip"), DownloadMismatch) as download:
+    with Download(download_target(path, f"{plain_name(name, 'dataset name')}.zip"), DownloadMismatch) as download:
         dataset: Dataset = yield endpoints.get_dataset(name, version)
         pulled: DownloadedFile = yield endpoints.pull_dataset(dataset, download)
         return pulled

@@ -51,6 +51,8 @@ class Dataset:
     raw: Mapping[str, Any] = field(repr=False)  # the JSON object of the HTTP API
     left_out: Mapping[str, int] = field(default_factory=dict)  # after a push: files not sent, by ".txt" or "hidden"
     notes: tuple[str, ...] = ()  # after a push: how the folder was read, as `lensmount train` says it
+    tenant: str = "default"  # whose it is; "public" if it is shared as public/NAME
+    owner: str | None = None  # the name of the token that uploaded it, if that is known
 
     @property
     def reference(self) -> str:

@@ -160,6 +160,8 @@ class JobInfo:
     error: JobError | None
     raw: Mapping[str, Any] = field(repr=False)  # the JSON object of the HTTP API
     workers: int | None = None  # that could take it while it is queued; None if the server does not say
+    tenant: str = "default"  # whose job it is
+    owner: str | None = None  # the name of the token that submitted it, if that is known
 
     @property
     def ended(self) -> bool:

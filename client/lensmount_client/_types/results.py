@@ -140,6 +140,9 @@ class AdapterInfo:
     manifest: Mapping[str, Any] | None = None  # from get(), not from list()
     trust: Mapping[str, Any] | None = None  # what it promises: calibration, sets, selective, operating, familiarity
     alias_trust: Mapping[str, AliasTrust] = field(default_factory=dict)  # the aliases with thresholds of their own
+    tenant: str = "default"  # whose it is; "public" if it is shared as public/NAME
+    owner: str | None = None  # the name of the token that uploaded it, if that is known
+    protected_aliases: tuple[str, ...] = ()  # those that only an administrator of the tenant moves
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,8 @@ class VersionInfo:
     created_at: datetime
     manifest: Mapping[str, Any]
     trust: Mapping[str, Any] | None = None  # what it promises, as in AdapterInfo
+    tenant: str = "default"
+    owner: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ from starlette.types import Receive, Scope, Send
 
 from lensmount_service.access.identity import Identity
 from lensmount_service.access.policy import POLICY, Need
+from lensmount_service.access.public_paths import with_slashes
 from lensmount_service.errors import Forbidden
 
 
 class GuardedRoute(APIRoute):
-    """A route of `POLICY`: `APIRouter(route_class=GuardedRoute)`."""
+    """A route of `POLICY`: `APIRouter(route_class=GuardedRoute)`. Names in its path may be public/NAME."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         need = POLICY.get((scope["method"], self.path))
         if need is not None:  # otherwise the method does not exist, which the route itself answers
             require(scope["state"]["identity"], need)
+        scope["path_params"] = with_slashes(scope["path_params"])
         await super().handle(scope, receive, send)
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from lensmount_service.access.scopes import EVERY_SCOPE, Scope
 from lensmount_service.errors import RequestInvalid
-
-DEFAULT_TENANT = "default"  # of the server's first token, and of callers on loopback without a token
-PUBLIC = "public"  # not a tenant: the prefix of what tenants share, as in public/malaria
+from lensmount_service.store.keys import DEFAULT_TENANT as DEFAULT_TENANT
+from lensmount_service.store.keys import PUBLIC as PUBLIC
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 

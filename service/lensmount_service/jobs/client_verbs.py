@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from lensmount_service.errors import JobConflict, QueueFull, RequestInvalid
 from lensmount_service.jobs.records import Event, Job, JobRequest, State
-from lensmount_service.jobs.rows import JobRows, columns_of, event_of, job_of, job_row
+from lensmount_service.jobs.rows import JobRows, columns_of, event_of, job_of, job_row, of_tenant
 from lensmount_service.jobs.schema import event_table, job_table
+from lensmount_service.store.keys import DEFAULT_TENANT
 
 _jobs = job_table.c
 _events = event_table.c
@@ -32,8 +33,9 @@ class ClientVerbs(JobRows):
         `check` runs in the same transaction; it raises if, for example, the dataset has been deleted meanwhile.
         Raises RequestInvalid (`idempotency_key_reuse`) or QueueFull (`jobs_full`).
         """
+        own_key = key if key is None or request.tenant == DEFAULT_TENANT else f"{request.tenant} {key}"
         with self.database.write() as connection:
-            earlier = None if key is None else _job_of_key(connection, key, request_digest)
+            earlier = None if own_key is None else _job_of_key(connection, own_key, request_digest)
             if earlier is not None:
                 return earlier, False
             self._require_room(connection)
@@ -43,7 +45,7 @@ class ClientVerbs(JobRows):
                 "id": uuid.uuid4().hex,
                 "state": "queued",
                 **columns_of(request),
-                "idempotency_key": key,
+                "idempotency_key": own_key,
                 "request_digest": request_digest,
                 "created_at": self.database.now(connection),
             }
@@ -51,19 +53,23 @@ class ClientVerbs(JobRows):
             self._add_event(connection, row.id, "state", {"state": "queued", "attempt": 0})
             return job_of(row), True
 
-    def get(self, job_id: str) -> Job:
-        """Raises NotFound (`job_not_found`)."""
+    def get(self, job_id: str, tenant: str | None = None) -> Job:
+        """A job of any tenant, or of one. Raises NotFound (`job_not_found`)."""
         with self.database.read() as connection:
-            return job_of(job_row(connection, job_id))
+            return job_of(job_row(connection, job_id, tenant))
 
-    def list(self, state: State | None = None, limit: int = 100, before: str | None = None) -> list[Job]:
+    def list(
+        self, state: State | None = None, limit: int = 100, before: str | None = None, tenant: str | None = None
+    ) -> list[Job]:
         """Newest first; `before` is the id of the last job of the page before."""
         with self.database.read() as connection:
             query = sa.select(job_table).order_by(_jobs.number.desc()).limit(limit)
+            if tenant is not None:
+                query = query.where(of_tenant(tenant))
             if state is not None:
                 query = query.where(_jobs.state == state)
             if before is not None:
-                query = query.where(_jobs.number < job_row(connection, before).number)
+                query = query.where(_jobs.number < job_row(connection, before, tenant).number)
             return [job_of(row) for row in connection.execute(query)]
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[Job, tuple[Event, ...]]:

@@ -30,8 +30,9 @@ class Publisher:
     def publish(self, job_id: str, token: str, alias: str | None, name: str, adapter: Adapter) -> tuple[Version, bool]:
         """Return the new version and True, or the version that this job published before and False.
 
-        Raises NotFound (`job_not_found`), LeaseLost, RequestInvalid if the job is for another name or alias, or
-        JobConflict: `job_cancelled`, or `gate_stale` if the version that the gate compared with has been replaced.
+        Raises NotFound (`job_not_found`), LeaseLost, Forbidden (`alias_protected`), RequestInvalid if the job is for
+        another name or alias, or JobConflict: `job_cancelled`, or `gate_stale` if the version that the gate compared
+        with has been replaced.
         """
         if alias is not None:
             require_name(alias, "alias")
@@ -46,10 +47,12 @@ class Publisher:
                 )
             if not row.force:
                 self._require_fresh_gate(connection, row.outcome, Reference(name, alias=alias))
-            version, created = self.registry.add(connection, name, adapter.digest, adapter.size_bytes, adapter.manifest)
+            version, created = self.registry.add(
+                connection, name, adapter.digest, adapter.size_bytes, adapter.manifest, row.owner
+            )
             fault("publishing.version")
             if alias is not None:
-                self.registry.point(connection, name, alias, version.version)
+                self.registry.point(connection, name, alias, version.version, is_admin=bool(row.by_admin))
             fault("publishing.alias")
             self.jobs.succeed(connection, job_id, token, Published(name, version.version), version.digest)
         self.files.drop_checkpoint(job_id)

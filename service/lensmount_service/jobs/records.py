@@ -6,6 +6,8 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lensmount_service.store.keys import DEFAULT_TENANT
+
 
 def iso(seconds: float) -> str:
     """Seconds since the epoch as ISO 8601 with milliseconds, in UTC."""
@@ -24,16 +26,24 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True)
 class DatasetPin:
-    """The dataset version that a job trains on; it stays the same when the dataset's name gets a newer version."""
+    """The dataset version that a job trains on; it stays the same when the dataset's name gets a newer version.
+
+    `key` is the dataset's key in the store if the job's tenant names it public/NAME, otherwise None.
+    """
 
     name: str
     version: int
     digest: str
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What a client asks for. `hyper_parameters` are fields of TrainingConfig; `backbone` is a fingerprint."""
+    """What a client asks for. `hyper_parameters` are fields of TrainingConfig; `backbone` is a fingerprint.
+
+    Dataset and adapter have the names that `tenant` gives them. `owner` is the actor who submits the job,
+    and only one `by_admin` moves a protected alias.
+    """
 
     dataset: DatasetPin
     adapter: str
@@ -44,6 +54,9 @@ class JobRequest:
     max_attempts: int = 3
     margin: float = 0.01
     force: bool = False
+    tenant: str = DEFAULT_TENANT
+    owner: str | None = None
+    by_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from lensmount_service.jobs.lease import LEASE_S
 from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, State
 from lensmount_service.jobs.schema import event_table, job_table
 from lensmount_service.store.database import Database
+from lensmount_service.store.keys import DEFAULT_TENANT, key_of, name_of
 
 MAX_ERROR_CHARACTERS = 4000
 
@@ -130,28 +131,51 @@ def is_expired(now: float) -> sa.ColumnElement[bool]:
     return sa.and_(_jobs.state == "running", _jobs.lease_until < now)
 
 
-def job_row(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
-    """Raises NotFound (`job_not_found`)."""
-    row = connection.execute(sa.select(job_table).where(_jobs.id == job_id)).one_or_none()
+def of_tenant(tenant: str) -> sa.ColumnElement[bool]:
+    """Only the jobs of a tenant."""
+    return _jobs.tenant.is_(None) if tenant == DEFAULT_TENANT else _jobs.tenant == tenant
+
+
+def job_row(connection: sa.Connection, job_id: str, tenant: str | None = None) -> sa.Row[Any]:
+    """A job of any tenant, or of one. Raises NotFound (`job_not_found`)."""
+    query = sa.select(job_table).where(_jobs.id == job_id)
+    row = connection.execute(query if tenant is None else query.where(of_tenant(tenant))).one_or_none()
     if row is None:
         raise NotFound(f"found no job {job_id[:32]!r}. Fix: see GET /jobs for the ids", code="job_not_found")
     return row
 
 
-_SAME_NAME = ("adapter", "alias", "backbone", "hyper_parameters", "priority", "max_attempts", "margin", "force")
+_SAME_NAME = ("alias", "backbone", "hyper_parameters", "priority", "max_attempts", "margin", "force", "owner")
 
 
 def columns_of(request: JobRequest) -> dict[str, Any]:
     """The request as columns of the job table."""
     values = {name: getattr(request, name) for name in _SAME_NAME}
-    pin = request.dataset
-    return {**values, "dataset": pin.name, "dataset_version": pin.version, "dataset_digest": pin.digest}
+    pin, tenant = request.dataset, request.tenant
+    return {
+        **values,
+        "by_admin": request.by_admin,
+        "tenant": None if tenant == DEFAULT_TENANT else tenant,
+        "adapter": key_of(tenant, request.adapter),
+        "dataset": pin.key or key_of(tenant, pin.name),
+        "dataset_version": pin.version,
+        "dataset_digest": pin.digest,
+        "shared_dataset": None if pin.key is None else pin.name,
+    }
 
 
 def job_of(row: Any) -> Job:
     """A row of the job table as a record."""
     request = JobRequest(
-        dataset=DatasetPin(row.dataset, row.dataset_version, row.dataset_digest),
+        dataset=DatasetPin(
+            row.shared_dataset or name_of(row.dataset),
+            row.dataset_version,
+            row.dataset_digest,
+            row.dataset if row.shared_dataset else None,
+        ),
+        adapter=name_of(row.adapter),
+        tenant=row.tenant or DEFAULT_TENANT,
+        by_admin=bool(row.by_admin),
         **{name: getattr(row, name) for name in _SAME_NAME},
     )
     return Job(

@@ -33,11 +33,15 @@ job_table = sa.Table(
     sa.Column("outcome", sa.JSON(none_as_null=True)),
     sa.Column("error_code", sa.String(64)),
     sa.Column("error_message", sa.Text),
-    sa.Column("idempotency_key", sa.String(128), unique=True),
+    sa.Column("idempotency_key", sa.String(192), unique=True),  # with the tenant, unless that is the default one
     sa.Column("request_digest", sa.String(71)),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
+    sa.Column("tenant", sa.String(32)),  # null for the default one
+    sa.Column("owner", sa.String(64)),  # the actor who submitted it
+    sa.Column("by_admin", sa.Boolean),  # so that it may move a protected alias
+    sa.Column("shared_dataset", sa.String(72)),  # public/NAME, if the dataset was named so
     sa.Index("ix_jobs_claim", "state", "priority", "number"),
     sa.Index("ix_jobs_dataset", "dataset", "dataset_version"),
 )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from lensmount_service.jobs.client_verbs import ClientVerbs
-from lensmount_service.jobs.records import State
-from lensmount_service.jobs.schema import job_table
+from lensmount_service.jobs.records import DatasetPin, State
+from lensmount_service.jobs.rows import job_of
+from lensmount_service.jobs.schema import job_table, publication_table
 from lensmount_service.jobs.worker_verbs import WorkerVerbs
+from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of
 
 _jobs = job_table.c
 
@@ -28,6 +30,15 @@ class JobTable(ClientVerbs, WorkerVerbs):
         with self.database.read() as connection:
             return {row.id: row.state for row in connection.execute(sa.select(_jobs.id, _jobs.state))}
 
+    def holder_of(self, token: str) -> tuple[str, DatasetPin] | None:
+        """Tenant and dataset of the job that this lease is for, or was for when it published; None if it is unknown."""
+        published = sa.select(publication_table.c.job_id).where(publication_table.c.lease_token == token)
+        held = sa.and_(_jobs.state == "running", _jobs.lease_token == token)
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(job_table).where(sa.or_(held, _jobs.id.in_(published)))).first()
+        request = None if row is None else job_of(row).request
+        return None if request is None else (request.tenant, request.dataset)
+
     def tokens(self) -> set[str]:
         """The tokens of the leases that are held now."""
         with self.database.read() as connection:
@@ -36,8 +47,13 @@ class JobTable(ClientVerbs, WorkerVerbs):
 
 
 def jobs_using(connection: sa.Connection, dataset: str, version: int | None = None) -> list[str]:
-    """The ids of the jobs that wait for or train on a dataset, or on one version of it."""
-    query = sa.select(_jobs.id).where(_jobs.dataset == dataset, _jobs.state.in_(("queued", "running")))
+    """The jobs that wait for or train on a dataset, or on one version of it, by the key of the dataset.
+
+    Those of its own tenant come first, by their ids; of others nothing is said but that they are there.
+    """
+    query = sa.select(_jobs.id, _jobs.tenant).where(_jobs.dataset == dataset, _jobs.state.in_(("queued", "running")))
     if version is not None:
         query = query.where(_jobs.dataset_version == version)
-    return list(connection.execute(query.order_by(_jobs.number)).scalars())
+    rows = connection.execute(query.order_by(_jobs.number)).all()
+    mine = [row.id for row in rows if (row.tenant or DEFAULT_TENANT) == tenant_of(dataset)]
+    return mine + ["one of another tenant"] * (len(rows) - len(mine))

@@ -17,6 +17,7 @@ from lensmount_service.errors import JobConflict, LeaseLost
 from lensmount_service.jobs.records import Event, Job, Lease, Published
 from lensmount_service.jobs.rows import JobRows, is_expired, is_waiting, job_of, job_row
 from lensmount_service.jobs.schema import job_table, publication_table
+from lensmount_service.store.keys import name_of
 
 _jobs = job_table.c
 
@@ -162,5 +163,5 @@ class WorkerVerbs(JobRows):
         """Record the publication and end the job with the outcome that was stored, in the caller's transaction."""
         row = self.require_lease(connection, job_id, token)
         connection.execute(publication_table.insert().values(job_id=job_id, lease_token=token, **asdict(published)))
-        adapter = {**asdict(published), "digest": digest}
+        adapter = {**asdict(published), "name": name_of(published.name), "digest": digest}
         self._end(connection, job_id, "succeeded", {**(row.outcome or {}), "published": True, "adapter": adapter}, None)

@@ -27,6 +27,7 @@ import structlog
 
 from lensmount_adapters.atomic import write_atomic
 from lensmount_service.errors import QueueFull
+from lensmount_service.store.keys import DEFAULT_TENANT
 
 log = structlog.get_logger(__name__)
 
@@ -61,10 +62,12 @@ class ReviewOrder:
     fingerprint: str
     max_image_bytes: int
     max_pixels: int
+    tenant: str = DEFAULT_TENANT  # each has results of its own, which tell nothing of another's datasets
 
     @property
     def file(self) -> str:
-        return f"{self.digest.removeprefix('sha256:')}-{self.fingerprint.removeprefix('sha256:')[:16]}.json"
+        end = "" if self.tenant == DEFAULT_TENANT else f"-{self.tenant}"
+        return f"{self.digest.removeprefix('sha256:')}-{self.fingerprint.removeprefix('sha256:')[:16]}{end}.json"
 
     def to_json(self) -> str:
         words = ("backbone", "weights", "max_image_bytes", "max_pixels")

@@ -17,13 +17,14 @@ from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import iso
-from lensmount_service.routes.context import Context
+from lensmount_service.routes.context import Context, Public, TenantContext
 from lensmount_service.routes.imports import SMALLER, as_foreign
 from lensmount_service.routes.route import Route
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
-from lensmount_service.store.catalog import Catalog, Publish
+from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
+from lensmount_service.tenants.adapters import Publish, TenantAdapters
 from lensmount_service.web.bodies import read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form
@@ -50,14 +51,16 @@ router = APIRouter(route_class=Route, prefix="/adapters", tags=["adapters"], res
 
 
 @router.get("", summary="All adapters")
-async def list_adapters(context: Context, deleted: bool = False) -> AdapterList | DeletedAdapters:
+async def list_adapters(
+    context: Context, public: Public = False, deleted: bool = False
+) -> AdapterList | DeletedAdapters:
     """With `deleted=true`, the versions that can be undeleted instead."""
     catalog = context.catalog
     if deleted:
         kept_s = context.settings.undelete_s
         return DeletedAdapters(deleted=[_deleted(each, kept_s) for each in await asyncio.to_thread(catalog.deleted)])
-    entries = await asyncio.to_thread(catalog.entries)
-    return AdapterList(adapters=[_info(catalog, entry) for entry in entries])
+    entries = await asyncio.to_thread(catalog.public_entries if public else catalog.entries)
+    return AdapterList(adapters=[_info(context, entry) for entry in entries])
 
 
 @router.put(
@@ -126,9 +129,7 @@ async def post_adapter(context: Context, request: Request, response: Response) -
 @router.get("/{name}", summary="One adapter")
 async def get_adapter(context: Context, name: str) -> AdapterDetail:
     entry = await asyncio.to_thread(context.catalog.entry, name)
-    return AdapterDetail(
-        **_info(context.catalog, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json")
-    )
+    return AdapterDetail(**_info(context, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json"))
 
 
 @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
@@ -157,7 +158,7 @@ async def get_file(
     headers = {
         "ETag": f'"{stored.digest}"',
         "Content-Digest": f"sha-256=:{raw}:",  # RFC 9530
-        "Content-Disposition": f'attachment; filename="{stored.name}.safetensors"',
+        "Content-Disposition": f'attachment; filename="{name_of(stored.name)}.safetensors"',
     }
     return Response(data, media_type="application/octet-stream", headers=headers)
 
@@ -180,7 +181,7 @@ async def get_export(
     headers = {
         "ETag": f'"{exported.digest}"',
         "Content-Length": str(exported.size_bytes),
-        "Content-Disposition": f'attachment; filename="{snapshot.version.name}-{to}.zip"',
+        "Content-Disposition": f'attachment; filename="{name_of(snapshot.version.name)}-{to}.zip"',
     }
     return StreamingResponse(_chunks(exported.file), media_type="application/zip", headers=headers)
 
@@ -194,6 +195,8 @@ async def get_version(context: Context, name: str, version: VersionNumber) -> Ve
         created_at=stored.created_at,
         trust=Promises.of(stored.manifest),
         manifest=stored.manifest.model_dump(mode="json"),
+        tenant=context.tenant_of(name),
+        owner=stored.owner,
     )
 
 
@@ -213,7 +216,9 @@ async def undelete_version(context: Context, name: str, version: VersionNumber) 
 async def put_alias(context: Context, name: str, alias: str, target: AliasTarget) -> AliasInfo:
     """Requests by the alias use the thresholds in `trust`, which stay when the alias moves."""
     thresholds = None if target.trust is None else target.trust.overrides()
-    version = await asyncio.to_thread(context.catalog.set_alias, name, alias, target.version, thresholds)
+    version = await asyncio.to_thread(
+        context.catalog.set_alias, name, alias, target.version, thresholds, target.protected
+    )
     return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=AliasTrust.of(version.thresholds))
 
 
@@ -231,7 +236,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 async def _upload(
-    catalog: Catalog,
+    catalog: TenantAdapters,
     name: str,
     data: bytes,
     response: Response,
@@ -264,7 +269,7 @@ def _deleted(deleted: Deleted, kept_s: float) -> DeletedVersion:
     )
 
 
-def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
+def _info(context: TenantContext, entry: Entry) -> AdapterInfo:
     latest = entry.latest
     return AdapterInfo(
         **_ref(latest).model_dump(),
@@ -274,9 +279,12 @@ def _info(catalog: Catalog, entry: Entry) -> AdapterInfo:
         labels=list(latest.manifest.labels),
         backbone=BackboneInfo(**latest.manifest.backbone.model_dump()),
         aliases=entry.aliases,
+        protected_aliases=list(entry.protected),
         alias_trust={alias: AliasTrust(**asdict(found)) for alias, found in entry.thresholds.items()},
         trust=Promises.of(latest.manifest),
         versions=[version.version for version in entry.versions],
-        status=catalog.status(latest),
-        tier=catalog.tier(latest),
+        status=context.catalog.status(latest),
+        tier=context.catalog.tier(latest),
+        tenant=context.tenant_of(latest.name),
+        owner=latest.owner,
     )

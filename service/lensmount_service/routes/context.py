@@ -1,16 +1,21 @@
-"""What the handlers share: one frozen record per application, kept in `app.state.context`."""
+"""What the handlers share: the parts of an application, and what the tenant of a request sees of them."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+import threading
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
+from lensmount_service.access.identity import Identity
 from lensmount_service.engine.engine import Engine
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.jobs.records import DatasetPin
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
@@ -21,8 +26,18 @@ from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
+from lensmount_service.store.keys import PUBLIC, is_public, key_of
 from lensmount_service.store.pools import Pools
+from lensmount_service.store.shares import Shares
+from lensmount_service.tenants.adapters import TenantAdapters
+from lensmount_service.tenants.datasets import TenantDatasets
+from lensmount_service.tenants.jobs import TenantJobFiles, TenantJobs, TenantPublisher
+from lensmount_service.tenants.pools import TenantPools
+from lensmount_service.tenants.space import Space
 from lensmount_service.web.image_hosts import ImageHosts
+
+MAX_CALLERS = 1024  # whose views are kept in memory
+_LEASE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +54,21 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class AppContext:
-    """The parts of one server that its handlers use.
+class TenantTraining:
+    """What the tenant of a request sees of `Training`."""
+
+    datasets: TenantDatasets
+    jobs: TenantJobs
+    files: TenantJobFiles
+    publisher: TenantPublisher
+    workers: WorkerTable
+    pools: TenantPools
+    stopping: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one server that know nothing of tenants.
 
     `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
     other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
@@ -50,10 +78,8 @@ class AppContext:
     """
 
     engine: Engine
-    catalog: Catalog
     metrics: Metrics
     settings: Settings
-    training: Training
     exports: Exports
     decoders: Executor
     admissions: Executor
@@ -65,9 +91,85 @@ class AppContext:
     image_hosts: ImageHosts
 
 
-async def _context_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread
+@dataclass(frozen=True, slots=True)
+class TenantContext(Parts):
+    """What the tenant of a request sees of a server: own names and public ones, never a key."""
+
+    identity: Identity
+    catalog: TenantAdapters
+    training: TenantTraining
+
+    def label(self, adapter: str) -> str:
+        """The value of the label `adapter` in the metrics, which only operators read."""
+        return self.metrics.label(adapter if is_public(adapter) else key_of(self.identity.tenant, adapter))
+
+    def tenant_of(self, name: str) -> str:
+        """The tenant that answers show with a name: who shares public/NAME is not told."""
+        return PUBLIC if is_public(name) else self.identity.tenant
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext(Parts):
+    """The parts of one server, for all tenants: these stores have keys where requests have names."""
+
+    catalog: Catalog
+    training: Training
+    shares: Shares
+    _views: dict[Identity, TenantContext] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def seen_by(self, identity: Identity) -> TenantContext:
+        """What a caller sees. The views of the last callers are kept."""
+        known = self._views.get(identity)
+        if known is None:
+            if len(self._views) >= MAX_CALLERS:
+                self._views.clear()
+            known = self._views[identity] = self.view(identity)
+        return known
+
+    def view(self, identity: Identity, job_data: DatasetPin | None = None) -> TenantContext:
+        """A new view, for a worker with the dataset of its job."""
+        space, training = Space(identity, self.shares, job_data), self.training
+        jobs = TenantJobs(training.jobs, space)
+        return TenantContext(
+            **{part.name: getattr(self, part.name) for part in fields(Parts)},
+            identity=identity,
+            catalog=TenantAdapters(self.catalog, space),
+            training=TenantTraining(
+                TenantDatasets(training.datasets, space),
+                jobs,
+                TenantJobFiles(training.files, jobs),
+                TenantPublisher(training.publisher, jobs),
+                training.workers,
+                TenantPools(training.pools, space),
+                training.stopping,
+            ),
+        )
+
+
+async def app_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread
     context: AppContext = request.app.state.context
     return context
 
 
-Context = Annotated[AppContext, Depends(_context_of)]
+def context_of(request: Request) -> TenantContext:
+    """What the caller of a request sees."""
+    app: AppContext = request.app.state.context
+    return app.seen_by(request.state.identity)
+
+
+async def _context_of(request: Request) -> TenantContext:
+    """A worker, whose token is an operator's, acts for the tenant of the job that it holds."""
+    identity: Identity = request.state.identity
+    lease = request.headers.get("lensmount-lease")
+    if lease is not None and identity.is_operator and _LEASE.fullmatch(lease):
+        app: AppContext = request.app.state.context
+        holder = await asyncio.to_thread(app.training.jobs.holder_of, lease)
+        if holder is not None:
+            tenant, data = holder
+            return app.view(replace(identity, tenant=tenant), data)
+    return context_of(request)
+
+
+Public = Annotated[bool, Query(description="List what is shared as public/NAME instead of what is one's own")]
+Context = Annotated[TenantContext, Depends(_context_of)]
+Server = Annotated[AppContext, Depends(app_of)]

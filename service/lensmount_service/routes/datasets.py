@@ -16,8 +16,9 @@ from fastapi.responses import StreamingResponse
 
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import BodyTooLarge, RequestInvalid
-from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.context import Context, Public, TenantContext
 from lensmount_service.store.datasets import Dataset
+from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import storage, write_all
 from lensmount_service.web.bodies import limited, read_raw
@@ -37,9 +38,10 @@ router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["datasets
 
 
 @router.get("", summary="All datasets")
-async def list_datasets(context: Context) -> DatasetList:
-    datasets = await asyncio.to_thread(context.training.datasets.entries)
-    return DatasetList(datasets=[_info(dataset) for dataset in datasets])
+async def list_datasets(context: Context, public: Public = False) -> DatasetList:
+    store = context.training.datasets
+    datasets = await asyncio.to_thread(store.public_entries if public else store.entries)
+    return DatasetList(datasets=[_info(context, dataset) for dataset in datasets])
 
 
 @router.put("/{name}", status_code=201, responses=_KNOWN, openapi_extra=dataset_body(), summary="Upload a dataset")
@@ -51,18 +53,18 @@ async def put_dataset(context: Context, name: str, request: Request, response: R
     """
     require_name(name, "dataset name")
     store = context.training.datasets
-    path = await asyncio.to_thread(store.uploads.stage)
+    path = await asyncio.to_thread(store.stage)
     try:
         digest = await _receive(request, path, context.settings.max_dataset_bytes)
         dataset, created = await admitted(context, partial(store.admit, name, path, digest))
     finally:
         path.unlink(missing_ok=True)
-    return published(dataset, created, response)
+    return published(context, dataset, created, response)
 
 
 @router.get("/{name}", summary="One dataset with its report")
 async def get_dataset(context: Context, name: str, version: VersionNumber = None) -> DatasetInfo:
-    return _info(await asyncio.to_thread(context.training.datasets.get, name, version))
+    return _info(context, await asyncio.to_thread(context.training.datasets.get, name, version))
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a dataset, or one version of it")
@@ -77,7 +79,7 @@ async def delete_dataset(context: Context, name: str, version: VersionNumber = N
 
 @router.post("/{name}/undelete", summary="Undo the latest delete of a dataset, or that of one version")
 async def undelete_dataset(context: Context, name: str, version: VersionNumber = None) -> DatasetInfo:
-    return _info(await asyncio.to_thread(context.training.datasets.undelete, name, version))
+    return _info(context, await asyncio.to_thread(context.training.datasets.undelete, name, version))
 
 
 @router.get("/{name}/file", response_class=StreamingResponse, summary="The canonical archive")
@@ -93,7 +95,7 @@ async def get_file(
     headers = {
         "ETag": f'"{dataset.digest}"',
         "Content-Length": str(dataset.size_bytes),
-        "Content-Disposition": f'attachment; filename="{dataset.name}.zip"',
+        "Content-Disposition": f'attachment; filename="{name_of(dataset.name)}.zip"',
     }
     return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
 
@@ -137,10 +139,10 @@ async def put_chunk(
         response.status_code = 202
         return UploadState(received=received)
     dataset, created = await admitted(context, partial(store.finish, name, digest, total))
-    return published(dataset, created, response)
+    return published(context, dataset, created, response)
 
 
-async def admitted(context: AppContext, admit: Callable[[], tuple[Dataset, bool]]) -> tuple[Dataset, bool]:
+async def admitted(context: TenantContext, admit: Callable[[], tuple[Dataset, bool]]) -> tuple[Dataset, bool]:
     return await asyncio.get_running_loop().run_in_executor(context.admissions, admit)
 
 
@@ -185,12 +187,14 @@ def parse_content_range(header: str | None) -> tuple[int, int, int]:
     return first, last, total
 
 
-def published(dataset: Dataset, created: bool, response: Response) -> DatasetInfo:
+def published(context: TenantContext, dataset: Dataset, created: bool, response: Response) -> DatasetInfo:
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{dataset.digest}"'
     response.headers["Location"] = f"/datasets/{dataset.name}?version={dataset.version}"
-    return _info(dataset)
+    return _info(context, dataset)
 
 
-def _info(dataset: Dataset) -> DatasetInfo:
-    return DatasetInfo.model_validate(dataset, from_attributes=True)
+def _info(context: TenantContext, dataset: Dataset) -> DatasetInfo:
+    info = DatasetInfo.model_validate(dataset, from_attributes=True)
+    info.tenant = context.tenant_of(dataset.name)
+    return info

@@ -29,7 +29,7 @@ from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable
 from lensmount_service.routes.charges import charged
-from lensmount_service.routes.context import AppContext
+from lensmount_service.routes.context import AppContext, context_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
@@ -141,7 +141,7 @@ class Explanations:
 
     async def _explain(self, request: Request, question: Question, timeout_s: float) -> Response:
         started = time.perf_counter()
-        snapshot = await self._resolve(question.adapter)
+        snapshot = await self._resolve(request, question.adapter)
         manifest = snapshot.adapter.manifest
         check_explainable(manifest, question.label)
         rule = manifest.preprocessing
@@ -166,9 +166,9 @@ class Explanations:
         answer = self._answer(request, snapshot, found, decoded.size, timing)
         return Response(answer.model_dump_json(), media_type=JSON)
 
-    async def _resolve(self, adapter: str) -> Snapshot:
+    async def _resolve(self, request: Request, adapter: str) -> Snapshot:
         (reference,) = parse_references(adapter, 1)
-        catalog = self._context.catalog
+        catalog = context_of(request).catalog
         known = catalog.resolve_cached(reference)
         return known if known is not None else await asyncio.to_thread(catalog.resolve, reference)
 

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query, Request
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, RequestInvalid
-from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.labels import read_images
+from lensmount_service.store.keys import PUBLIC
 from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references, require_name
 from lensmount_service.store.registry import Version
@@ -72,7 +73,7 @@ async def give_feedback(
     )
 
 
-def check_allowed(context: AppContext) -> None:
+def check_allowed(context: TenantContext) -> None:
     if context.settings.feedback == "off":
         raise Forbidden(
             "this server keeps no feedback. Fix: ask its operator to set LENSMOUNT_FEEDBACK=on", code="feedback_off"
@@ -81,7 +82,7 @@ def check_allowed(context: AppContext) -> None:
 
 def pool_of(version: Version, label: str) -> str:
     """The name of the adapter's pool. Raises RequestInvalid if the adapter lacks the label."""
-    name = require_name(f"{version.name}{SUFFIX}", "dataset name")
+    name = require_name(f"{version.name.removeprefix(f'{PUBLIC}/')}{SUFFIX}", "dataset name")
     labels = version.manifest.labels
     if label not in labels:
         meant = did_you_mean(label, labels)

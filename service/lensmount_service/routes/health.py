@@ -12,7 +12,7 @@ from lensmount_adapters.inputs.images import FORMATS
 from lensmount_adapters.inputs.volumes import FORMATS as VOLUME_FORMATS
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Unavailable
-from lensmount_service.routes.context import Context
+from lensmount_service.routes.context import Server
 from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.schemas import Integrity
 
@@ -25,14 +25,14 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/health/ready", summary="Whether predictions are accepted")
-async def ready(context: Context) -> dict[str, str]:
+async def ready(context: Server) -> dict[str, str]:
     if context.training.stopping.is_set() or not context.engine.accepting:
         raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
     return {"status": "ok", "backbone": context.engine.backbone.name}
 
 
 @router.get("/limits", summary="Every limit")
-async def show_limits(context: Context) -> dict[str, Any]:
+async def show_limits(context: Server) -> dict[str, Any]:
     settings, limits = context.settings, context.catalog.limits
     return {
         "image_formats": list(FORMATS),
@@ -71,7 +71,7 @@ async def show_limits(context: Context) -> dict[str, Any]:
 
 
 @router.get("/integrity", summary="Compare the resident weights with their hashes at start")
-async def integrity(context: Context) -> Integrity:
+async def integrity(context: Server) -> Integrity:
     """Restores the backbone's base weights, hashes every tensor and compares the hashes with those taken at start."""
     report = await asyncio.wrap_future(context.engine.integrity())
     return Integrity(
@@ -84,7 +84,7 @@ async def integrity(context: Context) -> Integrity:
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
-async def show_metrics(context: Context) -> Response:
+async def show_metrics(context: Server) -> Response:
     catalog, metrics = context.catalog, context.metrics
     metrics.show_resident(await asyncio.to_thread(catalog.tiers), catalog.pinned())
     return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -15,8 +15,8 @@ from lensmount_adapters.foreign.rule import rule_of
 from lensmount_adapters.foreign.source import read_source
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.context import Context
-from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.references import require_name
+from lensmount_service.tenants.adapters import TenantAdapters
 from lensmount_service.web.bodies import read_raw
 from lensmount_service.web.openapi import PROBLEMS, import_body
 from lensmount_service.web.schemas import AdapterRef, Imported, ImportReport
@@ -76,7 +76,7 @@ def as_foreign(error: AdapterError, data: bytes) -> AdapterError:
 
 
 def _converted(
-    catalog: Catalog, data: bytes, name: str, labels: tuple[str, ...], preprocessing: str | None, source: str
+    catalog: TenantAdapters, data: bytes, name: str, labels: tuple[str, ...], preprocessing: str | None, source: str
 ) -> Converted:
     """Convert in the thread that also checks archives, one after the other, so that serving keeps its memory."""
     rule = None if preprocessing is None else rule_of(preprocessing, catalog.backbone)

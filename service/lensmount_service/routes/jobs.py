@@ -18,8 +18,8 @@ from lensmount_adapters.data.split_advice import SplitOptions
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
-from lensmount_service.jobs.records import DatasetPin, Job, JobRequest, State
-from lensmount_service.routes.context import AppContext, Context, Training
+from lensmount_service.jobs.records import Job, JobRequest, State
+from lensmount_service.routes.context import Context, TenantContext, TenantTraining
 from lensmount_service.routes.route import Route
 from lensmount_service.store.references import require_name
 from lensmount_service.web.bodies import limited
@@ -79,12 +79,13 @@ async def submit(
 
 
 def _submit(
-    context: AppContext, submission: JobSubmission, hyper_parameters: dict[str, Any], key: str | None, digest: str
+    context: TenantContext, submission: JobSubmission, hyper_parameters: dict[str, Any], key: str | None, digest: str
 ) -> tuple[Job, bool]:
     training = context.training
     dataset = training.datasets.get(*submission.dataset_reference())
+    pin = training.datasets.pin(dataset)
     request = JobRequest(
-        dataset=DatasetPin(dataset.name, dataset.version, dataset.digest),
+        dataset=pin,
         adapter=submission.adapter,
         alias=submission.alias,
         backbone=context.engine.backbone.fingerprint,
@@ -109,7 +110,7 @@ def _submit(
     def require_dataset(connection: sa.Connection) -> object:
         if refusal is not None:  # raised here, so that a known Idempotency-Key still gets its job
             raise refusal
-        return training.datasets.require(connection, dataset.name, dataset.version)
+        return training.datasets.require(connection, pin)
 
     return training.jobs.submit(request, key, digest, check=require_dataset)
 
@@ -220,13 +221,13 @@ async def put_file(context: Context, job_id: JobId, name: str, request: Request,
     await context.training.files.receive(job_id, lease, name, body)
 
 
-async def _info(training: Training, job: Job) -> JobInfo:
+async def _info(training: TenantTraining, job: Job) -> JobInfo:
     return (await asyncio.to_thread(_infos, training, [job]))[0]
 
 
-def _infos(training: Training, jobs: Sequence[Job]) -> list[JobInfo]:
+def _infos(training: TenantTraining, jobs: Sequence[Job]) -> list[JobInfo]:
     """The jobs with their histories. Queued jobs also have the number of workers that could claim them."""
-    histories = training.jobs.histories([job.id for job in jobs])
+    histories = training.jobs.histories(jobs)
     backbones = {job.request.backbone for job in jobs if job.state == "queued"}
     workers = {backbone: training.workers.count(backbone) for backbone in backbones}
     return [

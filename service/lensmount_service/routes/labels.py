@@ -17,7 +17,7 @@ from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound, RequestInvalid
 from lensmount_service.routes.charges import charge_pixels
-from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import admitted, published
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
@@ -137,12 +137,12 @@ async def publish(
         )
     found: list[Decided] = []
     dataset, created = await admitted(context, partial(_publish, context, name, reference, found))
-    info = published(dataset, created, response)
+    info = published(context, dataset, created, response)
     (agreed,) = found
     return Published(**info.model_dump(), labelled=len(agreed.labels), disputed=list(agreed.disputed[:MAX_SHOWN]))
 
 
-def _publish(context: AppContext, name: str, base: Reference | None, found: list[Decided]) -> tuple[Dataset, bool]:
+def _publish(context: TenantContext, name: str, base: Reference | None, found: list[Decided]) -> tuple[Dataset, bool]:
     datasets, pools = context.training.datasets, context.training.pools
     start: Dataset | None
     if base is not None:
@@ -157,7 +157,7 @@ def _publish(context: AppContext, name: str, base: Reference | None, found: list
     return dataset, created
 
 
-async def read_images(context: AppContext, request: Request) -> list[Part]:
+async def read_images(context: TenantContext, request: Request) -> list[Part]:
     settings = context.settings
     if not is_multipart(request):
         part = Part(await read_raw(request, settings.max_image_bytes), None)
@@ -170,7 +170,7 @@ async def read_images(context: AppContext, request: Request) -> list[Part]:
     return parts
 
 
-def _thumbnail(context: AppContext, name: str, digest: str, side: int) -> bytes:
+def _thumbnail(context: TenantContext, name: str, digest: str, side: int) -> bytes:
     settings = context.settings
     data = context.training.pools.read(name, digest)
     image = decode_image(data, ImageLimits(settings.max_image_bytes, settings.max_pixels))

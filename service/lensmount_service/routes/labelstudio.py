@@ -14,7 +14,7 @@ from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, prepare
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.feedback import check_allowed, pool_of
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.pool_rows import PoolImage
@@ -102,7 +102,7 @@ async def webhook(context: Context, adapter: str, request: Request) -> dict[str,
 
 
 async def _predicted(
-    context: AppContext, snapshot: Snapshot, control: Control, task: Task, expires_at: float
+    context: TenantContext, snapshot: Snapshot, control: Control, task: Task, expires_at: float
 ) -> dict[str, Any]:
     settings, rule = context.settings, snapshot.adapter.manifest.preprocessing
     limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
@@ -116,7 +116,7 @@ async def _predicted(
     return prediction(control, snapshot.version.manifest.labels, answer.scores.tolist(), snapshot.version.digest)
 
 
-async def _fetched(context: AppContext, task: Task, key: str) -> bytes | None:
+async def _fetched(context: TenantContext, task: Task, key: str) -> bytes | None:
     """The image of a task that is on another server; None for one in the task itself, and if no host is listed."""
     url = url_of(task, key)
     return await context.image_hosts.fetch(url) if context.image_hosts and not url.startswith("data:") else None
@@ -132,7 +132,7 @@ async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
 
 
-async def _resolve(context: AppContext, adapter: str) -> Snapshot:
+async def _resolve(context: TenantContext, adapter: str) -> Snapshot:
     (reference,) = parse_references(adapter, 1)
     snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
     if isinstance(snapshot.adapter.manifest.head, SegmentationHead):

@@ -16,7 +16,7 @@ from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.rules import VolumePreprocessing
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid, Unavailable
-from lensmount_service.routes.context import AppContext
+from lensmount_service.routes.context import AppContext, Context, TenantContext
 from lensmount_service.routes.pool_scores import PoolScores, Scored
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references, require_name
@@ -32,10 +32,10 @@ MOST = 200  # images in one answer
 StrategyName = Literal["margin", "entropy", "diverse", "typical", "staged"]
 
 
-def next_router(context: AppContext) -> APIRouter:
+def next_router(app: AppContext) -> APIRouter:
     """A function, because all requests share one chooser and its scores."""
     router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["labelling"], responses=PROBLEMS)
-    chooser = Chooser(context)
+    chooser = Chooser(app)
 
     @router.post(
         "/{name}/next",
@@ -43,6 +43,7 @@ def next_router(context: AppContext) -> APIRouter:
         summary="Which images to label next",
     )
     async def next_images(
+        context: Context,
         name: str,
         response: Response,
         who: Who,
@@ -59,7 +60,8 @@ def next_router(context: AppContext) -> APIRouter:
         lease_s: Annotated[float, Query(ge=1, le=86_400, description="How long nobody else gets them")] = 900.0,
     ) -> NextImages:
         """A person who asks again gets the images that they still hold first, and holds them for longer."""
-        answer = await chooser.choose(require_name(name, "dataset name"), Asked(adapter, who, n, strategy, lease_s))
+        asked = Asked(adapter, who, n, strategy, lease_s)
+        answer = await chooser.choose(context, require_name(name, "dataset name"), asked)
         if answer.state == "scoring":
             response.status_code = 202
             response.headers["Retry-After"] = "1"
@@ -80,20 +82,20 @@ class Asked:
 
 
 class Chooser:
-    """`await Chooser(context).choose("cells", Asked("malaria", "reader1", 10, "margin", 900.0))`."""
+    """`await Chooser(app).choose(context, "cells", Asked("malaria", "reader1", 10, "margin", 900.0))`."""
 
-    def __init__(self, context: AppContext) -> None:
-        self._context = context
-        self._scores = PoolScores(context)
+    def __init__(self, app: AppContext) -> None:
+        self._scores = PoolScores(app)
 
-    async def choose(self, name: str, asked: Asked) -> NextImages:
+    async def choose(self, context: TenantContext, name: str, asked: Asked) -> NextImages:
         """The next images, or how far the adapter's scores are."""
         (reference,) = parse_references(asked.adapter, 1)
-        snapshot = await asyncio.to_thread(self._context.catalog.resolve, reference)
+        snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
         _check_adapter(snapshot)
-        own, free, others = await asyncio.to_thread(self._context.training.pools.free, name, asked.who)
+        pools = context.training.pools
+        own, free, others = await asyncio.to_thread(pools.free, name, asked.who)
         wanted = [*own, *free[:CANDIDATES]]
-        missing = await self._scores.compute(snapshot, name, wanted, WAIT_S)
+        missing = await self._scores.compute(snapshot, pools.key(name), wanted, WAIT_S)
         known = self._scores.known(snapshot, wanted)
         version = snapshot.version
         answer = NextImages(
@@ -111,22 +113,28 @@ class Chooser:
             return answer
         labelled = list(self._scores.known(snapshot, others).values())
         unheld = {digest: scored for digest, scored in known.items() if digest not in own}
-        chosen = await self._reserve(name, asked, own, unheld, labelled)
+        chosen = await self._reserve(context, name, asked, own, unheld, labelled)
         items = [_item(digest, known[digest], version.manifest.labels) for digest in chosen if digest in known]
         return answer.model_copy(update={"items": items})
 
     async def _reserve(
-        self, name: str, asked: Asked, own: Sequence[str], free: Mapping[str, Scored], labelled: list[Scored]
+        self,
+        context: TenantContext,
+        name: str,
+        asked: Asked,
+        own: Sequence[str],
+        free: Mapping[str, Scored],
+        labelled: list[Scored],
     ) -> list[str]:
         """The digests that the person now holds: their own first. What somebody else took meanwhile is replaced."""
-        pools = self._context.training.pools
+        pools = context.training.pools
         chosen = await asyncio.to_thread(pools.lease, name, own[: asked.n], asked.who, asked.lease_s)
         left = {digest: scored for digest, scored in free.items() if not scored.unfamiliar}
         for seed in range(TRIES):
             if len(chosen) >= asked.n or not left:
                 break
             choice = partial(_chosen, asked.strategy, left, labelled, asked.n - len(chosen), seed)
-            wanted = await self._context.choices.run(choice)
+            wanted = await context.choices.run(choice)
             chosen += await asyncio.to_thread(pools.lease, name, wanted, asked.who, asked.lease_s)
             for digest in wanted:
                 labelled.append(left.pop(digest))

@@ -153,8 +153,11 @@ async def _admitted(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 def _adapter_key(snapshot: Snapshot) -> str:
-    """The adapter, and the thresholds of the alias by which it was asked for: an answer depends on both."""
-    return f"{snapshot.version.digest} {snapshot.version.thresholds}"
+    """Who asked, the adapter, and the thresholds of the alias by which it was asked for: an answer depends on both.
+
+    A tenant must not notice which images another one has.
+    """
+    return f"{snapshot.reader} {snapshot.version.digest} {snapshot.version.thresholds}"
 
 
 def _scored(snapshot: Snapshot, answer: Answer) -> Scored:

@@ -21,7 +21,7 @@ from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.charges import charged
-from lensmount_service.routes.context import AppContext
+from lensmount_service.routes.context import AppContext, TenantContext, context_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
@@ -143,7 +143,6 @@ class Predictor:
     def __init__(self, context: AppContext) -> None:
         settings = context.settings
         self._engine = context.engine
-        self._catalog = context.catalog
         self._metrics = context.metrics
         self._settings = settings
         self._decoders = context.decoders
@@ -156,14 +155,15 @@ class Predictor:
 
     async def predict(self, request: Request, wanted: Wanted) -> Response:
         started = time.perf_counter()
+        context = context_of(request)
         with self._failures_counted(["none"]):
-            snapshots = await self._resolve(wanted.adapter)
-        names = [self._metrics.label(snapshot.version.name) for snapshot in snapshots]
+            snapshots = await self._resolve(context, wanted.adapter)
+        names = [context.label(snapshot.version.name) for snapshot in snapshots]
         with self._failures_counted(names):
             form = _form(request, snapshots)
             if wanted.strict:
                 _check_labels(snapshots)
-            computed = await self._compute(request, form, snapshots, wanted.timeout_s)
+            computed = await self._compute(request, form, snapshots, names, wanted.timeout_s)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)
         for name in names:
@@ -171,7 +171,10 @@ class Predictor:
         if form != JSON:
             return _masks_alone(form, computed[0])
         request_id: str = request.state.request_id
-        results = [self._result(each, wanted, request_id, total_s) for each in computed]
+        labels = names * (len(computed) // len(names))  # images outer, adapters inner
+        results = [
+            self._result(each, label, wanted, request_id, total_s) for each, label in zip(computed, labels, strict=True)
+        ]
         if len(results) == 1:
             return _json(results[0].model_dump_json(exclude={"image"}))
         return _json(Predictions(results=results, request_id=request_id).model_dump_json())
@@ -186,17 +189,13 @@ class Predictor:
                 self._metrics.requests.labels(name, str(status_of(error))).inc()
             raise
 
-    async def _resolve(self, adapter: str) -> list[Snapshot]:
+    async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot]:
         references = parse_references(adapter, self._settings.max_adapters_per_request)
         self._engine.check_room()
-        return [await self._snapshot_of(reference) for reference in references]
-
-    async def _snapshot_of(self, reference: Reference) -> Snapshot:
-        known = self._catalog.resolve_cached(reference)
-        return known if known is not None else await asyncio.to_thread(self._catalog.resolve, reference)
+        return [await _snapshot_of(context, reference) for reference in references]
 
     async def _compute(
-        self, request: Request, form: str, snapshots: list[Snapshot], timeout_s: float
+        self, request: Request, form: str, snapshots: list[Snapshot], names: list[str], timeout_s: float
     ) -> list[ComputedPrediction]:
         """Images outer, adapters inner. The time limit starts when the whole body has arrived."""
         parts = await self._read_images(request)
@@ -205,7 +204,7 @@ class Predictor:
         async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
             await self._prepare(snapshots)
             sources = await self._decode(parts, snapshots)
-            answers = await self._answers(sources, snapshots, expires_at)
+            answers = await self._answers(sources, snapshots, names, expires_at)
             return await self._draw(form, sources, snapshots, answers)
 
     async def _read_images(self, request: Request) -> list[Part]:
@@ -233,14 +232,16 @@ class Predictor:
 
         return await _all([self._decoders.submit(decode, index, part) for index, part in enumerate(parts)])
 
-    async def _answers(self, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float) -> list[Answer]:
+    async def _answers(
+        self, sources: list[DecodedInput], snapshots: list[Snapshot], names: list[str], expires_at: float
+    ) -> list[Answer]:
         """The engine's answers: images outer, adapters inner."""
         work = [
             (snapshot.adapter, source.prepared.inputs[snapshot.adapter.manifest.preprocessing])
             for source in sources
             for snapshot in snapshots
         ]
-        gauges = [self._metrics.inflight.labels(self._metrics.label(s.version.name)) for s in snapshots]
+        gauges = [self._metrics.inflight.labels(name) for name in names]
         futures = self._engine.submit_many(work, expires_at)
         for gauge in gauges:
             gauge.inc(len(sources))
@@ -261,7 +262,7 @@ class Predictor:
         return await _all([self._decoders.submit(_with_drawing, form, each) for each in computed])
 
     def _result(
-        self, computed: ComputedPrediction, wanted: Wanted, request_id: str, total_s: float
+        self, computed: ComputedPrediction, label: str, wanted: Wanted, request_id: str, total_s: float
     ) -> ImagePrediction | SegmentedImagePrediction:
         answer, version = computed.answer, computed.snapshot.version
         segmentation = computed.drawing if isinstance(computed.drawing, Segmentation) else None
@@ -286,12 +287,17 @@ class Predictor:
             return SegmentedImagePrediction(**common, segmentation=segmentation)
         judgement = judged(computed.snapshot, scores, answer.pooled)
         if judgement is not None:
-            self._metrics.decisions.labels(self._metrics.label(version.name), judgement.decision).inc()
+            self._metrics.decisions.labels(label, judgement.decision).inc()
         abstained = why_abstained(version, judgement) if wanted.strict else None
         if abstained is not None:
             common["predictions"] = []
         trust = None if judgement is None else TrustInfo.of(judgement)
         return ImagePrediction(**common, trust=trust, abstained=abstained)
+
+
+async def _snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
+    known = context.catalog.resolve_cached(reference)
+    return known if known is not None else await asyncio.to_thread(context.catalog.resolve, reference)
 
 
 def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:

@@ -17,7 +17,7 @@ from lensmount_adapters.quality.review import check_size
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound
 from lensmount_service.review.queue import ReviewOrder, ReviewStatus
-from lensmount_service.routes.context import AppContext, Context
+from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import VersionNumber, admitted, published
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.web.json_body import read_json
@@ -60,7 +60,7 @@ async def edit_items(
     """Makes a new version of `version` (by default of the latest), which stays as it is. A refusal changes nothing."""
     edits = _edits(await read_json(request, DatasetEdits, MAX_EDITS_BYTES, _AS_EDITS))
     store = context.training.datasets
-    return published(*await admitted(context, partial(store.edit, name, edits, version)), response)
+    return published(context, *await admitted(context, partial(store.edit, name, edits, version)), response)
 
 
 @router.get("/{name}/items/image", response_class=Response, summary="One image of a dataset, as a small PNG")
@@ -77,7 +77,7 @@ async def get_image(
     return Response(data, media_type="image/png", headers=headers)
 
 
-def _thumbnail(context: AppContext, name: str, version: int | None, path: str, side: int) -> bytes:
+def _thumbnail(context: TenantContext, name: str, version: int | None, path: str, side: int) -> bytes:
     store, settings = context.training.datasets, context.settings
     source = store.listed(store.get(name, version)).source
     if not source.has(path) or path.endswith(".jsonl"):
@@ -89,7 +89,7 @@ def _thumbnail(context: AppContext, name: str, version: int | None, path: str, s
     return buffer.getvalue()
 
 
-def _order(context: AppContext, dataset: Dataset) -> ReviewOrder:
+def _order(context: TenantContext, dataset: Dataset) -> ReviewOrder:
     settings = context.settings
     return ReviewOrder(
         digest=dataset.digest,
@@ -99,6 +99,7 @@ def _order(context: AppContext, dataset: Dataset) -> ReviewOrder:
         fingerprint=context.engine.backbone.fingerprint,
         max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_pixels,
+        tenant=context.identity.tenant,
     )
 
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_service.errors import Forbidden, NotFound, VersionDeleted
 from lensmount_service.store.database import metadata
 from lensmount_service.store.references import Reference
-from lensmount_service.store.similar import similar_name
+from lensmount_service.store.similar import similar_key, similar_name
 
 version_table = sa.Table(
     "versions",
@@ -26,6 +26,7 @@ version_table = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False, default=False),
     sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
     sa.Column("manifest", sa.Text, nullable=False),
+    sa.Column("owner", sa.String(64)),  # the actor who uploaded it
 )
 alias_table = sa.Table(
     "aliases",
@@ -35,6 +36,7 @@ alias_table = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("accept_confidence", sa.Double),
     sa.Column("unfamiliar_percentile", sa.Double),
+    sa.Column("protected", sa.Boolean),  # only an administrator of the tenant moves it or deletes its version
     sa.Column("deleted_at", sa.Float),  # that of the version with which it was deleted
 )
 
@@ -50,6 +52,7 @@ class Version:
     created_at: str
     manifest: Manifest
     thresholds: Overrides = field(default_factory=Overrides)
+    owner: str | None = None
 
 
 def needed_digests(connection: sa.Connection) -> set[str]:
@@ -68,7 +71,7 @@ def existing(connection: sa.Connection, name: str, *, or_kept: bool = False) -> 
     rows = rows_of(connection, name)
     kept = any(row.deleted_at is not None for row in rows)
     if all(row.deleted for row in rows) and not (or_kept and kept):
-        meant = similar_name(connection, version_table.c.name, ~version_table.c.deleted, name)
+        meant = similar_key(connection, version_table.c.name, ~version_table.c.deleted, name)
         fix = f"it was deleted; POST /adapters/{name}/undelete takes it back" if kept else "see GET /adapters"
         raise NotFound(f"found no adapter named {name!r}.{meant} Fix: {fix}", code="adapter_not_found")
     return rows
@@ -109,12 +112,26 @@ def alias_row(connection: sa.Connection, name: str, alias: str) -> Any:
     return row
 
 
+def require_unprotected(connection: sa.Connection, name: str, which: sa.ColumnElement[bool]) -> None:
+    """Raises Forbidden (`alias_protected`) if one of these aliases is protected."""
+    mine = alias_table.c.name == name, alias_table.c.protected.is_(True), alias_table.c.deleted_at.is_(None), which
+    alias = connection.execute(sa.select(alias_table.c.alias).where(*mine)).scalars().first()
+    if alias is not None:
+        raise Forbidden(
+            f"found the alias {alias!r} of {name!r}, which is protected, so only an administrator of its tenant moves "
+            "it or deletes its version. Fix: use a token with the scope admin, or another alias",
+            code="alias_protected",
+        )
+
+
 def thresholds_of(alias: Any) -> Overrides:
     return Overrides(alias.accept_confidence, alias.unfamiliar_percentile)
 
 
 def version_of(row: Any) -> Version:
-    return Version(row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest))
+    return Version(
+        row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest), owner=row.owner
+    )
 
 
 @functools.lru_cache(maxsize=1024)

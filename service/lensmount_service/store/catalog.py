@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -24,7 +25,8 @@ from lensmount_service.errors import ServiceError, Unavailable
 from lensmount_service.metrics import Metrics
 from lensmount_service.store.adapter_cache import AdapterCache
 from lensmount_service.store.blobs import Blobs
-from lensmount_service.store.references import Reference, require_name
+from lensmount_service.store.keys import DEFAULT_TENANT
+from lensmount_service.store.references import Reference, require_key, require_name
 from lensmount_service.store.registry import Deleted, Entry, Registry, Version
 
 log = structlog.get_logger(__name__)
@@ -38,6 +40,7 @@ class Snapshot:
 
     version: Version
     adapter: Adapter
+    reader: str = DEFAULT_TENANT  # the tenant that asked
 
 
 class Catalog:
@@ -66,14 +69,20 @@ class Catalog:
         self._observing = threading.Lock()  # the metrics show the sum that was computed last
 
     def upload(
-        self, name: str, data: bytes, publish: Publish | None = None, *, accept_rounded_backbone: bool = False
+        self,
+        name: str,
+        data: bytes,
+        publish: Publish | None = None,
+        *,
+        accept_rounded_backbone: bool = False,
+        owner: str | None = None,
     ) -> tuple[Version, bool]:
         """Check, store and publish an adapter. Returns its version, and True if the version is new.
 
         A refusal changes nothing that is served. `publish` inserts the row, by default `Registry.publish`. With
         `accept_rounded_backbone`, a file for the same weights in another precision becomes one for the weights here.
         """
-        require_name(name)
+        require_key(name)
         if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
             data = moved.data
         adapter = admit(data, self.backbone, self.limits)
@@ -82,7 +91,7 @@ class Catalog:
         self._blobs.put(data)
         fault("catalog.stored")
         with self._writing:
-            version, created = (publish or self._publish)(name, adapter)
+            version, created = (publish or partial(self._publish, owner))(name, adapter)
             if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
@@ -112,8 +121,9 @@ class Catalog:
     def version(self, reference: Reference) -> Version:
         return self._registry.resolve(reference)
 
-    def entries(self) -> list[Entry]:
-        return self._registry.entries()
+    def entries(self, tenant: str | None = None) -> list[Entry]:
+        """The adapters of all tenants, or of one."""
+        return self._registry.entries(tenant)
 
     def entry(self, name: str) -> Entry:
         return self._registry.entry(name)
@@ -122,14 +132,14 @@ class Catalog:
         """The file, byte for byte as uploaded."""
         return self._blobs.get(version.digest)
 
-    def delete(self, name: str, number: int | None = None, *, purge: bool = False) -> None:
+    def delete(self, name: str, number: int | None = None, *, purge: bool = False, is_admin: bool = True) -> None:
         """Requests in progress finish with their snapshot. New requests no longer find the adapter.
 
         `undelete` takes it back, and its file stays until then. With `purge` both are gone for good, and this works on
         a full disk too.
         """
         with self._writing:
-            for digest in self._registry.delete(name, number, purge=purge):
+            for digest in self._registry.delete(name, number, purge=purge, is_admin=is_admin):
                 if digest not in self._registry.digests():  # another server may just have published the same file
                     self._blobs.delete(digest)
                 self._cache.drop(digest)
@@ -147,15 +157,24 @@ class Catalog:
         log.info("adapter undeleted", adapter=name, versions=back)
         return back
 
-    def deleted(self) -> list[Deleted]:
-        return self._registry.deleted()
+    def deleted(self, tenant: str | None = None) -> list[Deleted]:
+        return self._registry.deleted(tenant)
 
-    def set_alias(self, name: str, alias: str, number: int, thresholds: Overrides | None = None) -> Version:
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        number: int,
+        thresholds: Overrides | None = None,
+        *,
+        protected: bool | None = None,
+        is_admin: bool = True,
+    ) -> Version:
         require_name(alias, "alias")
-        return self._registry.set_alias(name, alias, number, thresholds)
+        return self._registry.set_alias(name, alias, number, thresholds, protected=protected, is_admin=is_admin)
 
-    def delete_alias(self, name: str, alias: str) -> None:
-        self._registry.delete_alias(name, alias)
+    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True) -> None:
+        self._registry.delete_alias(name, alias, is_admin=is_admin)
 
     def status(self, version: Version) -> str:
         return "ready" if self.backbone.fits(version.manifest.backbone) else "backbone_mismatch"
@@ -215,8 +234,8 @@ class Catalog:
                 holder.pin(before, False)
             holder.pin(digest, True)
 
-    def _publish(self, name: str, adapter: Adapter) -> tuple[Version, bool]:
-        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest)
+    def _publish(self, owner: str | None, name: str, adapter: Adapter) -> tuple[Version, bool]:
+        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest, owner)
 
     def _load(self, digest: str) -> Adapter:
         start = time.perf_counter()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import metadata
-from lensmount_service.store.similar import similar_name
+from lensmount_service.store.similar import similar_key
 
 dataset_table = sa.Table(
     "datasets",
@@ -26,6 +26,7 @@ dataset_table = sa.Table(
     sa.Column("report", sa.JSON, nullable=False),
     sa.Column("source_digest", sa.String(71), nullable=False, index=True),  # of the zip as it was sent
     sa.Column("source_bytes", sa.BigInteger, nullable=False),
+    sa.Column("owner", sa.String(64)),  # the actor who uploaded it
 )
 columns = dataset_table.c
 
@@ -42,6 +43,7 @@ class Dataset:
     images: int
     classes: dict[str, int]
     report: dict[str, Any]
+    owner: str | None = None
 
 
 def rows_of(connection: sa.Connection, name: str) -> list[Any]:
@@ -118,6 +120,6 @@ def dataset_of(row: Any) -> Dataset:
 
 def not_found(connection: sa.Connection, name: str) -> NotFound:
     kept = any(row.deleted_at is not None for row in rows_of(connection, name))
-    meant = similar_name(connection, columns.name, ~columns.deleted, name)
+    meant = similar_key(connection, columns.name, ~columns.deleted, name)
     fix = f"it was deleted; POST /datasets/{name}/undelete takes it back" if kept else "see GET /datasets for the names"
     return NotFound(f"found no dataset named {name[:80]!r}.{meant} Fix: {fix}", code="dataset_not_found")

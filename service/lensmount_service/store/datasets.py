@@ -42,7 +42,8 @@ from lensmount_service.store.dataset_rows import (
     to_undelete,
     version_by,
 )
-from lensmount_service.store.references import require_name
+from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of, within
+from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import Uploads, old_files, storage
 
 __all__ = ["Dataset", "DatasetStore", "dataset_table"]
@@ -84,34 +85,36 @@ class DatasetStore:
         """Stop an admission in progress. The uploaded bytes are kept for the next start."""
         self._closing.set()
 
-    def admit(self, name: str, path: Path, source_digest: str) -> tuple[Dataset, bool]:
+    def admit(self, name: str, path: Path, source_digest: str, owner: str | None = None) -> tuple[Dataset, bool]:
         """Check the zip file at `path`, store it as a canonical archive and publish it.
 
         Returns the new version and True, or the latest version and False if that already has this content.
         Raises DatasetError, StorageFull or Unavailable, and then changes nothing.
         """
-        require_name(name, "dataset name")
-        published = self._publish_known(name, source_digest)
+        require_key(name, "dataset name")
+        published = self._publish_known(name, source_digest, owner)
         if published is not None:
             return published
         with storage("the datasets"):
             source = source_digest, path.stat().st_size
             listed = list_folder(path, self._archive_limits, title="the archive")
-        return self._write(name, listed, source)
+        return self._write(name, listed, source, owner)
 
-    def edit(self, name: str, edits: Edits, version: int | None = None) -> tuple[Dataset, bool]:
+    def edit(
+        self, name: str, edits: Edits, version: int | None = None, owner: str | None = None
+    ) -> tuple[Dataset, bool]:
         """Publish a version with other labels or without some images. The edited version stays as it is.
 
         Returns the new version and True, or the latest version and False if that already has this content.
         Raises NotFound, VersionDeleted, DatasetError, StorageFull or Unavailable, and then changes nothing.
         """
         dataset = self.get(name, version)
-        return self._write(name, edits.applied_to(self.listed(dataset)), None)
+        return self._write(name, edits.applied_to(self.listed(dataset)), None, owner)
 
-    def add_version(self, name: str, listed: Listed) -> tuple[Dataset, bool]:
+    def add_version(self, name: str, listed: Listed, owner: str | None = None) -> tuple[Dataset, bool]:
         """Publish listed images as a version. Returns and raises what `admit` does."""
-        require_name(name, "dataset name")
-        return self._write(name, listed, None)
+        require_key(name, "dataset name")
+        return self._write(name, listed, None, owner)
 
     def listed(self, dataset: Dataset) -> Listed:
         """The images of a version, readable one by one. Raises Unavailable (`dataset_corrupt`)."""
@@ -124,7 +127,9 @@ class DatasetStore:
         """Where the canonical archive is, if it was not deleted."""
         return self._path(dataset.digest)
 
-    def _write(self, name: str, listed: Listed, source: tuple[str, int] | None) -> tuple[Dataset, bool]:
+    def _write(
+        self, name: str, listed: Listed, source: tuple[str, int] | None, owner: str | None
+    ) -> tuple[Dataset, bool]:
         """Write the canonical archive and publish it. `source` is the digest and size of the zip as it was sent."""
         with storage("the datasets"):
             fault("datasets.create")
@@ -137,15 +142,15 @@ class DatasetStore:
                 file.flush()
                 fault("datasets.fsync")
                 os.fsync(file.fileno())
-            return self._publish(name, _contents(canonical, source), temporary)
+            return self._publish(name, {**_contents(canonical, source), "owner": owner}, temporary)
         finally:
             temporary.unlink(missing_ok=True)
 
     def received(self, name: str, digest: str) -> int:
         """How many bytes of the zip file with this digest can be skipped: all but one if the server already has it."""
-        require_name(name, "dataset name")
+        require_key(name, "dataset name")
         with self._database.read() as connection:
-            known = self._known(connection, digest)
+            known = self._known(connection, name, digest)
         if known is not None:
             return max(0, int(known.source_bytes) - 1)
         return self.uploads.received(name, digest)
@@ -155,20 +160,20 @@ class DatasetStore:
 
         Raises UploadOffsetMismatch, StorageFull.
         """
-        require_name(name, "dataset name")
+        require_key(name, "dataset name")
         with self._database.read() as connection:
-            known = self._known(connection, digest)
+            known = self._known(connection, name, digest)
         if known is not None and (int(known.source_bytes), first) == (total, total - 1):
             return None
         received, complete = self.uploads.append(name, digest, first, data, total)
         return received if complete is None else None
 
-    def finish(self, name: str, digest: str, total: int) -> tuple[Dataset, bool]:
+    def finish(self, name: str, digest: str, total: int, owner: str | None = None) -> tuple[Dataset, bool]:
         """Admit a complete upload. Its part file is removed unless it can be admitted later.
 
         Raises RequestInvalid (`digest_mismatch`) and what `admit` raises.
         """
-        published = self._publish_known(name, digest)
+        published = self._publish_known(name, digest, owner)
         if published is None:
             path = self.uploads.complete(name, digest, total)
             try:
@@ -179,7 +184,7 @@ class DatasetStore:
                         "found bytes with another SHA-256 than the upload's digest. Fix: send the file again",
                         code="digest_mismatch",
                     )
-                published = self.admit(name, path, digest)
+                published = self.admit(name, path, digest, owner)
             except (DatasetError, RequestInvalid):
                 self.uploads.drop(name, digest)
                 raise
@@ -203,12 +208,11 @@ class DatasetStore:
         """An existing version, read within the caller's transaction. Raises NotFound or VersionDeleted."""
         return version_by(connection, name, rows_of(connection, name), "version", version)
 
-    def entries(self) -> list[Dataset]:
-        """The latest version of each dataset, by name."""
+    def entries(self, tenant: str = DEFAULT_TENANT) -> list[Dataset]:
+        """The latest version of each dataset of a tenant, by name."""
+        mine = dataset_table.select().where(~columns.deleted, within(columns.name, tenant))
         with self._database.read() as connection:
-            rows = connection.execute(
-                dataset_table.select().where(~columns.deleted).order_by(columns.name, columns.version)
-            ).all()
+            rows = connection.execute(mine.order_by(columns.name, columns.version)).all()
         return list({row.name: dataset_of(row) for row in rows}.values())
 
     def open(self, dataset: Dataset) -> BinaryIO:
@@ -302,21 +306,22 @@ class DatasetStore:
         old = old_files(self._folder, older_than_s) + self.uploads.old_files(older_than_s)
         return [path for path in old if path not in needed]
 
-    def _publish_known(self, name: str, source_digest: str) -> tuple[Dataset, bool] | None:
+    def _publish_known(self, name: str, source_digest: str, owner: str | None) -> tuple[Dataset, bool] | None:
         """Publish the dataset that was admitted earlier from the same bytes; None if there is none."""
         with self._database.read() as connection:
-            if self._known(connection, source_digest) is None:
+            if self._known(connection, name, source_digest) is None:
                 return None
         with self._database.write() as connection:
-            known = self._known(connection, source_digest)  # it may have been deleted meanwhile
+            known = self._known(connection, name, source_digest)  # it may have been deleted meanwhile
             if known is None:
                 return None
-            return self._add(connection, name, {column: getattr(known, column) for column in _CONTENTS})
+            contents = {column: getattr(known, column) for column in _CONTENTS}
+            return self._add(connection, name, {**contents, "owner": owner})
 
-    def _known(self, connection: sa.Connection, source_digest: str) -> Any | None:
-        rows = connection.execute(
-            dataset_table.select().where(columns.source_digest == source_digest, ~columns.deleted)
-        ).all()
+    def _known(self, connection: sa.Connection, name: str, source_digest: str) -> Any | None:
+        """A live version that was made of these bytes and belongs to the tenant of `name`."""
+        same = columns.source_digest == source_digest, ~columns.deleted, within(columns.name, tenant_of(name))
+        rows = connection.execute(dataset_table.select().where(*same)).all()
         for row in rows:
             path = self._path(row.digest)
             if path.is_file() and path.stat().st_size == row.size_bytes:

@@ -51,7 +51,7 @@ class Exports:
         self._maker.close()
 
     def _open(self, snapshot: Snapshot, to: str) -> ExportedFile:
-        path = self._folder / f"{snapshot.version.digest.removeprefix('sha256:')}-{to}.zip"
+        path = self._folder / f"{snapshot.reader}-{snapshot.version.digest.removeprefix('sha256:')}-{to}.zip"
         try:
             if not path.is_file():
                 self._make(snapshot, to, path)

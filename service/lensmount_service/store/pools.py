@@ -39,7 +39,7 @@ from lensmount_service.store.pool_rows import (
     lease_table,
     suffix_of,
 )
-from lensmount_service.store.references import require_name
+from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import old_files, storage
 
 log = structlog.get_logger(__name__)
@@ -82,8 +82,7 @@ class Pools:
     def add(self, name: str, data: bytes, who: str, group: str | None = None) -> tuple[PoolImage, bool]:
         """Keep an image without its private tags. Returns it, and False if the pool already had it.
 
-        A damaged file is replaced when its image is sent again.
-        Raises ImageError, DatasetError (a group), StorageFull or Unavailable, and then changes nothing.
+        Replaces a damaged file. Raises ImageError, DatasetError, StorageFull or Unavailable; then changes nothing.
         """
         return self._add(name, data, who, clean_group(group), lambda connection, image: None)
 
@@ -104,7 +103,7 @@ class Pools:
         group: str | None,
         also: Callable[[sa.Connection, PoolImage], None],
     ) -> tuple[PoolImage, bool]:
-        require_name(name, "dataset name")
+        require_key(name, "dataset name")
         decoded = decode_image(data, self._limits.image)
         data = without_private_tags(data, decoded)
         digest = digest_of(data)
@@ -139,7 +138,7 @@ class Pools:
 
     def images(self, name: str) -> list[PoolImage]:
         """All images of a pool, in the order in which they came. Raises NotFound if there are none."""
-        require_name(name, "dataset name")
+        require_key(name, "dataset name")
         with self._database.read() as connection:
             return self._all(connection, name)
 
@@ -151,11 +150,8 @@ class Pools:
         return self._bytes(digest)
 
     def free(self, name: str, who: str) -> tuple[list[str], list[str], list[str]]:
-        """Three lists of digests: those that `who` holds, those that nobody has, and all others.
-
-        An image with a label is among the others, and so is one that somebody else looks at.
-        """
-        require_name(name, "dataset name")
+        """Digests: those that `who` holds, those that nobody has, and others (with a label, or held by others)."""
+        require_key(name, "dataset name")
         with self._database.read() as connection:
             images = self._digests(connection, name)
             taken = set(connection.execute(sa.select(_labels.digest).where(_labels.dataset == name)).scalars())
@@ -200,7 +196,9 @@ class Pools:
         with self._database.read() as connection:
             return [label_of(row) for row in connection.execute(query if limit is None else query.limit(limit))]
 
-    def publish(self, name: str, datasets: DatasetStore, base: Dataset | None) -> tuple[Dataset, bool, Decided]:
+    def publish(
+        self, name: str, datasets: DatasetStore, base: Dataset | None, owner: str | None = None
+    ) -> tuple[Dataset, bool, Decided]:
         """Make a version of `base` and the labelled images. Disputed images stay out. Returns what `admit` does.
 
         A labelled image that `base` already has gets its new label there. Raises NotFound, DatasetError.
@@ -208,7 +206,7 @@ class Pools:
         agreed = decided(self.labels(name))
         images = {image.digest: image for image in self.images(name) if image.digest in agreed.labels}
         listed = self._listed(name, images, agreed, None if base is None else datasets.listed(base))
-        return *datasets.add_version(name, listed), agreed
+        return *datasets.add_version(name, listed, owner), agreed
 
     def delete(self, name: str) -> None:
         """Delete the images, labels and leases of a pool. Raises NotFound."""

@@ -1,4 +1,7 @@
-"""How a request names an adapter: `name`, `name@3`, `name@sha256:<64 hex>` or `name:alias`."""
+"""How a request names an adapter: `name`, `name@3`, `name@sha256:<64 hex>` or `name:alias`.
+
+A name may be `public/name`, which a tenant shares with all.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import re
 from dataclasses import dataclass
 
 from lensmount_adapters.adapter.manifest import RESERVED_NAMES, check_name
-from lensmount_service.errors import RequestInvalid
+from lensmount_service.errors import Forbidden, RequestInvalid
+from lensmount_service.store.keys import PUBLIC, is_public, name_of
 
 _REFERENCE = re.compile(
-    r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})"
+    r"(?P<name>(?:public/)?[a-z0-9][a-z0-9._-]{0,63})"
     r"(?:@(?P<version>[1-9][0-9]{0,8})|@(?P<digest>sha256:[0-9a-f]{64})|:(?P<alias>[a-z0-9][a-z0-9._-]{0,63}))?"
 )
 
@@ -45,11 +49,23 @@ def parse_references(text: str, most: int) -> list[Reference]:
 
 
 def require_name(name: str, what: str = "adapter name") -> str:
-    """Raises RequestInvalid (`invalid_name`) unless `name` may name an adapter or an alias."""
-    if not check_name(name):
+    """The name of what a request writes. Raises RequestInvalid (`invalid_name`), or Forbidden (`public_read_only`)."""
+    if is_public(name):
+        raise Forbidden(
+            f"found the {what} {name[:80]!r}, which is shared by its owner and can only be read. "
+            "Fix: choose a name of your own, without public/",
+            code="public_read_only",
+        )
+    if not check_name(name) or name == PUBLIC:
         raise RequestInvalid(
             f"found the {what} {name[:80]!r}, expected lower-case letters, digits, '.', '_' and '-', beginning with a "
-            f"letter or digit, at most 64, and none of {', '.join(sorted(RESERVED_NAMES))}",
+            f"letter or digit, at most 64, and none of {', '.join(sorted({*RESERVED_NAMES, PUBLIC}))}",
             code="invalid_name",
         )
     return name
+
+
+def require_key(key: str, what: str = "adapter name") -> str:
+    """`require_name` for the name in a key."""
+    require_name(name_of(key), what)
+    return key

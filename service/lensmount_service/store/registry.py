@@ -24,12 +24,14 @@ from lensmount_service.store.adapter_rows import (
     by_number,
     existing,
     needed_digests,
+    require_unprotected,
     rows_of,
     thresholds_of,
     version_of,
     version_table,
 )
 from lensmount_service.store.database import Database
+from lensmount_service.store.keys import within
 from lensmount_service.store.memo import StampedCache
 from lensmount_service.store.references import Reference
 
@@ -43,6 +45,7 @@ class Entry:
     versions: tuple[Version, ...]
     aliases: dict[str, int]
     thresholds: dict[str, Overrides]
+    protected: tuple[str, ...] = ()
 
     @property
     def latest(self) -> Version:
@@ -67,20 +70,30 @@ class Registry:
         self._stamps_at_once = database.stamps_at_once
         database.create()
 
-    def publish(self, name: str, digest: str, size_bytes: int, manifest: Manifest) -> tuple[Version, bool]:
+    def publish(
+        self, name: str, digest: str, size_bytes: int, manifest: Manifest, owner: str | None = None
+    ) -> tuple[Version, bool]:
         """Returns the new version and True, or the latest version and False if that already has these bytes."""
         with self._database.write() as connection:
-            return self.add(connection, name, digest, size_bytes, manifest)
+            return self.add(connection, name, digest, size_bytes, manifest, owner)
 
     def add(
-        self, connection: sa.Connection, name: str, digest: str, size_bytes: int, manifest: Manifest
+        self,
+        connection: sa.Connection,
+        name: str,
+        digest: str,
+        size_bytes: int,
+        manifest: Manifest,
+        owner: str | None = None,
     ) -> tuple[Version, bool]:
         """`publish` within the caller's transaction."""
         rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
         if live and live[-1].digest == digest:
             return version_of(live[-1]), False
-        version = Version(name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest)
+        version = Version(
+            name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest, owner=owner
+        )
         connection.execute(
             version_table.insert().values(
                 name=name,
@@ -90,6 +103,7 @@ class Registry:
                 created_at=version.created_at,
                 deleted=False,
                 manifest=manifest.dump(),
+                owner=owner,
             )
         )
         return version, True
@@ -120,15 +134,16 @@ class Registry:
             return version_of([row for row in rows if not row.deleted][-1])
         return version_of(by_number(reference.name, rows, number))
 
-    def entries(self) -> list[Entry]:
-        """All adapters with a version that is not deleted, by name."""
+    def entries(self, tenant: str | None = None) -> list[Entry]:
+        """All adapters with a version that is not deleted, by name, or those of one tenant."""
+        versions = version_table.select().where(~version_table.c.deleted)
+        aliases_of = alias_table.select().where(alias_table.c.deleted_at.is_(None))
+        if tenant is not None:
+            versions = versions.where(within(version_table.c.name, tenant))
+            aliases_of = aliases_of.where(within(alias_table.c.name, tenant))
         with self._database.read() as connection:
-            rows = connection.execute(
-                version_table.select()
-                .where(~version_table.c.deleted)
-                .order_by(version_table.c.name, version_table.c.version)
-            ).all()
-            aliases = connection.execute(alias_table.select().where(alias_table.c.deleted_at.is_(None))).all()
+            rows = connection.execute(versions.order_by(version_table.c.name, version_table.c.version)).all()
+            aliases = connection.execute(aliases_of).all()
         by_name: dict[str, list[Version]] = {}
         for row in rows:
             by_name.setdefault(row.name, []).append(version_of(row))
@@ -146,24 +161,27 @@ class Registry:
         with self._database.read() as connection:
             return bool(rows_of(connection, name))
 
-    def delete(self, name: str, number: int | None = None, *, purge: bool = False) -> list[str]:
+    def delete(self, name: str, number: int | None = None, *, purge: bool = False, is_admin: bool = True) -> list[str]:
         """Delete a version, or all versions with their aliases. Returns the digests that no live version has.
 
         `undelete` takes them back until `forget_deleted`. With `purge` it cannot; versions that were deleted before
-        are then purged as well. Works on a full disk, until `refill`. Raises NotFound or VersionDeleted.
+        are then purged as well. Works on a full disk, until `refill`. Raises NotFound, VersionDeleted, or Forbidden
+        (`alias_protected`).
         """
-        return self._database.reserve.spend(lambda: self._delete(name, number, purge=purge))
+        return self._database.reserve.spend(lambda: self._delete(name, number, purge=purge, is_admin=is_admin))
 
     def refill(self) -> None:
         """Keep space for the next delete on a full disk."""
         self._database.reserve.fill()
 
-    def _delete(self, name: str, number: int | None, *, purge: bool) -> list[str]:
+    def _delete(self, name: str, number: int | None, *, purge: bool, is_admin: bool) -> list[str]:
         with self._database.write() as connection:
             rows = existing(connection, name, or_kept=purge)
             present = [row for row in rows if not row.deleted or (purge and row.deleted_at is not None)]
             gone = present if number is None else [by_number(name, rows, number, or_kept=purge)]
             numbers = [row.version for row in gone]
+            if not is_admin:
+                require_unprotected(connection, name, alias_table.c.version.in_(numbers))
             at = None if purge else self._database.now(connection)
             mine = sa.and_(version_table.c.name == name, version_table.c.version.in_(numbers))
             connection.execute(version_table.update().where(mine).values(deleted=True, deleted_at=at))
@@ -199,14 +217,13 @@ class Registry:
                 connection.execute(alias_table.update().where(theirs, went).values(deleted_at=None))
             return [row.version for row in back]
 
-    def deleted(self) -> list[Deleted]:
-        """The versions that `undelete` takes back, by name and number."""
+    def deleted(self, tenant: str | None = None) -> list[Deleted]:
+        """The versions that `undelete` takes back, by name and number, or those of one tenant."""
+        kept = version_table.select().where(version_table.c.deleted_at.is_not(None))
+        if tenant is not None:
+            kept = kept.where(within(version_table.c.name, tenant))
         with self._database.read() as connection:
-            rows = connection.execute(
-                version_table.select()
-                .where(version_table.c.deleted_at.is_not(None))
-                .order_by(version_table.c.name, version_table.c.version)
-            ).all()
+            rows = connection.execute(kept.order_by(version_table.c.name, version_table.c.version)).all()
         return [Deleted(version_of(row), row.deleted_at) for row in rows]
 
     def forget_deleted(self, older_than_s: float) -> int:
@@ -236,35 +253,63 @@ class Registry:
                 retired += 1
         return retired
 
-    def set_alias(self, name: str, alias: str, number: int, thresholds: Overrides | None = None) -> Version:
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        number: int,
+        thresholds: Overrides | None = None,
+        *,
+        protected: bool | None = None,
+        is_admin: bool = True,
+    ) -> Version:
         """Point an alias at a version, atomically. It keeps its thresholds unless new ones are given.
 
-        Raises NotFound, VersionDeleted, or RequestInvalid for thresholds of what the version does not measure.
+        Only an administrator moves a protected alias, and decides that it is `protected` (None: as before).
+        Raises NotFound, VersionDeleted, Forbidden (`alias_protected`), or RequestInvalid for thresholds of what the
+        version does not measure.
         """
         with self._database.write() as connection:
-            return self.point(connection, name, alias, number, thresholds)
+            version = self.point(connection, name, alias, number, thresholds, is_admin=is_admin)
+            if protected is not None:
+                mine = alias_table.c.name == name, alias_table.c.alias == alias
+                connection.execute(alias_table.update().where(*mine).values(protected=protected))
+            return version
 
     def point(
-        self, connection: sa.Connection, name: str, alias: str, number: int, thresholds: Overrides | None = None
+        self,
+        connection: sa.Connection,
+        name: str,
+        alias: str,
+        number: int,
+        thresholds: Overrides | None = None,
+        *,
+        is_admin: bool = True,
     ) -> Version:
         """`set_alias` within the caller's transaction."""
+        if not is_admin:
+            require_unprotected(connection, name, alias_table.c.alias == alias)
         version = version_of(by_number(name, existing(connection, name), number))
         mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias)
+        live = alias_table.c.deleted_at.is_(None)
+        before = connection.execute(alias_table.select().where(mine, live)).one_or_none()
+        protected = None if before is None else before.protected
         if thresholds is None:
-            live = alias_table.c.deleted_at.is_(None)
-            before = connection.execute(alias_table.select().where(mine, live)).one_or_none()
             thresholds = Overrides() if before is None else thresholds_of(before)
         else:
             _check_measured(version, thresholds)
         connection.execute(alias_table.delete().where(mine))
-        connection.execute(alias_table.insert().values(name=name, alias=alias, version=number, **asdict(thresholds)))
+        values = {"name": name, "alias": alias, "version": number, "protected": protected, **asdict(thresholds)}
+        connection.execute(alias_table.insert().values(**values))
         return replace(version, thresholds=thresholds)
 
-    def delete_alias(self, name: str, alias: str) -> None:
-        """Raises NotFound."""
+    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True) -> None:
+        """Raises NotFound, or Forbidden (`alias_protected`)."""
         with self._database.write() as connection:
             existing(connection, name)
             alias_row(connection, name, alias)
+            if not is_admin:
+                require_unprotected(connection, name, alias_table.c.alias == alias)
             connection.execute(alias_table.delete().where(alias_table.c.name == name, alias_table.c.alias == alias))
 
     def digests(self) -> set[str]:
@@ -304,6 +349,7 @@ def _entry(versions: Sequence[Version], aliases: Sequence[Any]) -> Entry:
         tuple(versions),
         {row.alias: row.version for row in aliases},
         {alias: found for alias, found in thresholds.items() if found != Overrides()},
+        tuple(sorted(row.alias for row in aliases if row.protected)),
     )
 
 

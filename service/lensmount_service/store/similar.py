@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lensmount_adapters.suggestion import MAX_NAMES, did_you_mean
+from lensmount_service.store.keys import DEFAULT_TENANT, name_of, tenant_of, within
 
 PREFIXES = (1, 2, 4, 8, 16, 32)  # names with a common prefix are compared first
 
@@ -29,3 +30,13 @@ def similar_name(
         .limit(MAX_NAMES)
     )
     return did_you_mean(name, connection.execute(query).scalars())
+
+
+def similar_key(
+    connection: sa.Connection, column: sa.ColumnElement[Any], live: sa.ColumnElement[bool], key: str
+) -> str:
+    """`similar_name` among the names of the key's own tenant."""
+    tenant = tenant_of(key)
+    mine = sa.and_(live, within(column, tenant))
+    names = column if tenant == DEFAULT_TENANT else sa.func.substr(column, len(tenant) + 2)
+    return similar_name(connection, names, mine, name_of(key))

@@ -18,6 +18,7 @@ from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import DatasetPin, Event, Job, State, iso
+from lensmount_service.store.keys import PUBLIC
 from lensmount_service.store.references import require_name
 
 _OWN = frozenset({"dataset", "adapter", *(option.name for option in JOB_OPTIONS)})
@@ -85,7 +86,7 @@ class _Submission(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    dataset: str = Field(max_length=80, examples=["cells", "cells@2"])
+    dataset: str = Field(max_length=96, examples=["cells", "cells@2"])
     adapter: str = Field(max_length=64, examples=["malaria"])
 
     if TYPE_CHECKING:  # the fields of the table that the server reads itself
@@ -111,7 +112,7 @@ class _Submission(BaseModel):
             raise RequestInvalid(
                 "found a dataset reference that cannot be read, expected name or name@version", code="invalid_reference"
             )
-        require_name(match[1], "dataset name")
+        require_name(match[1].removeprefix(f"{PUBLIC}/"), "dataset name")
         return match[1], int(match[2]) if match[2] else None
 
 
@@ -161,6 +162,8 @@ class JobInfo(BaseModel):
         None,
         description="While the job waits: how many workers ask for jobs or train one now. Otherwise null.",
     )
+    tenant: str = Field("default", description="Whose job it is")
+    owner: str | None = Field(None, description="The name of the token that submitted it; null if not known")
 
 
 class JobList(BaseModel):
@@ -198,6 +201,8 @@ def job_info(job: Job, history: Sequence[dict[str, Any]], workers: int | None = 
         result=job.outcome,
         error=JobError(code=job.error[0], message=job.error[1]) if job.error else None,
         workers=workers,
+        tenant=request.tenant,
+        owner=request.owner,
     )
 
 

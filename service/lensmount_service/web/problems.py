@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], int] = {
     service.NotAcceptable: 406,
     service.VersionDeleted: 410,
     service.DatasetInUse: 409,
+    service.NameTaken: 409,
     service.UploadOffsetMismatch: 409,
     service.JobConflict: 409,
     service.HostNotAllowed: 421,

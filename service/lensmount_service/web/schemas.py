@@ -11,12 +11,23 @@ from lensmount_service.web.trust_schemas import AliasTrust, Promises, TrustInfo
 _DIGEST = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c4b"
 
 
+TENANT = Field("default", description="Whose it is; `public` if it is shared as public/NAME", examples=["lab1"])
+OWNER = Field(None, description="The name of the token that uploaded it; null if it is public or not known")
+
+
 class AdapterRef(BaseModel):
     """The adapter that answered; its digest identifies its bytes."""
 
     name: str = Field(examples=["malaria"])
     version: int = Field(examples=[1])
     digest: str = Field(examples=[_DIGEST])
+
+
+class SharedAs(BaseModel):
+    """What a tenant shares: all others read it as `public_name`."""
+
+    name: str = Field(examples=["malaria"])
+    public_name: str = Field(examples=["public/malaria"])
 
 
 class AdapterUploaded(AdapterRef):
@@ -154,6 +165,9 @@ class AdapterInfo(AdapterRef):
     labels: list[str]
     backbone: BackboneInfo
     aliases: dict[str, int] = Field(examples=[{"prod": 1}])
+    protected_aliases: list[str] = Field(
+        default_factory=list, description="Those that only an administrator of the tenant moves or deletes"
+    )
     alias_trust: dict[str, AliasTrust] = Field(
         description="The aliases with thresholds of their own", examples=[{"prod": {"accept_confidence": 0.9}}]
     )
@@ -163,6 +177,8 @@ class AdapterInfo(AdapterRef):
     tier: str = Field(
         description="hot or merged: merged weights in memory; memory: factors in memory; file or remote: read on demand"
     )
+    tenant: str = TENANT
+    owner: str | None = OWNER
 
 
 class AdapterDetail(AdapterInfo):
@@ -174,6 +190,8 @@ class VersionDetail(AdapterRef):
     created_at: str
     trust: Promises | None
     manifest: dict[str, Any]
+    tenant: str = TENANT
+    owner: str | None = OWNER
 
 
 class AliasTarget(BaseModel):
@@ -183,6 +201,9 @@ class AliasTarget(BaseModel):
     version: int = Field(ge=1, le=999_999_999, examples=[2])
     trust: AliasTrust | None = Field(
         default=None, description="Replaces the alias's thresholds; without it they stay, with {} they are removed"
+    )
+    protected: bool | None = Field(
+        default=None, description="Only an administrator of the tenant sets it, and then moves or deletes the alias"
     )
 
 
@@ -254,6 +275,8 @@ class DatasetInfo(BaseModel):
     report: dict[str, Any] = Field(
         description="What is in it: sizes, formats, duplicates, near-duplicates, unreadable and ignored files, warnings"
     )
+    tenant: str = TENANT
+    owner: str | None = OWNER
 
 
 class DatasetList(BaseModel):

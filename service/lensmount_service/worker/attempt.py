@@ -31,6 +31,7 @@ from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.phases import AfterTraining
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.worker_verbs import JobQueue
+from lensmount_service.store.keys import name_of
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
 from lensmount_service.worker.gate import NewAdapter, Replaced, Verdict, accuracy_of, decide
 from lensmount_service.worker.heartbeat import Heartbeat
@@ -99,14 +100,20 @@ class JobAttempt:
         """Put the dataset's archive into this job's folder, from the cache if it is there already."""
         pin = self._request.dataset
         cached = self._settings.folder / "datasets" / f"{pin.digest.removeprefix('sha256:')}.zip"
-        archive = self._folder / f"{pin.name}@{pin.version}.zip"
+        archive = self._folder / f"{name_of(pin.name)}@{pin.version}.zip"
         cached.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             hardlink_or_copy(cached, archive)
             os.utime(cached)
             return archive
         started = time.monotonic()
-        self._server.fetch(f"/datasets/{pin.name}/file", archive, params={"digest": pin.digest}, digest=pin.digest)
+        self._server.fetch(
+            f"/datasets/{pin.name}/file",
+            archive,
+            params={"digest": pin.digest},
+            headers=self._headers,
+            digest=pin.digest,
+        )
         with contextlib.suppress(OSError):  # training works without a cache
             fresh = cached.with_name(f".{self._lease.token}.tmp")
             hardlink_or_copy(archive, fresh)
@@ -195,7 +202,9 @@ class JobAttempt:
         accuracy, self._compared = None, None
         if old is not None:
             target = self._folder / "replaced.safetensors"
-            self._server.fetch(f"/adapters/{old.name}/file", target, params={"version": str(old.version)})
+            self._server.fetch(
+                f"/adapters/{old.name}/file", target, params={"version": str(old.version)}, headers=self._headers
+            )
             accuracy = accuracy_of(target.read_bytes(), candidate, data, self._backbone)
             self._compared = None if accuracy is None else target
         verdict = decide(candidate, old, accuracy, self._request.margin, self._request.force)
@@ -205,7 +214,7 @@ class JobAttempt:
     def _replaced(self) -> Replaced | None:
         """The version that the alias, or the name without one, points at today."""
         try:
-            entry = self._server.get(f"/adapters/{self._request.adapter}")
+            entry = self._server.get(f"/adapters/{self._request.adapter}", self._headers)
         except ServerRefused as refused:
             if refused.code != "adapter_not_found":
                 raise
@@ -215,7 +224,7 @@ class JobAttempt:
         version = entry["aliases"].get(self._request.alias)
         if version is None:
             return None
-        current = self._server.get(f"/adapters/{self._request.adapter}/versions/{version}")
+        current = self._server.get(f"/adapters/{self._request.adapter}/versions/{version}", self._headers)
         return Replaced(current["name"], current["version"], current["digest"])
 
     def _send_files(self, result: TrainingResult, verdict: Verdict) -> list[str]:

@@ -90,11 +90,11 @@ class ServerClient:
 
         self._with_retries(download)
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """GET a JSON object."""
 
         def request() -> dict[str, Any]:
-            response = self._client.get(path)
+            response = self._client.get(path, headers=headers)
             _raise_for(response)
             fields: dict[str, Any] = response.json()
             return fields
@@ -156,7 +156,7 @@ def _raise_for(response: httpx.Response) -> None:
         code, detail = f"http_{response.status_code}", response.reason_phrase
     if code in ("lease_lost", "job_not_found"):
         raise LeaseLost(detail)
-    if response.status_code in RETRIED and code != "adapter_corrupt":
+    if response.status_code in RETRIED and code not in ("adapter_corrupt", "alias_protected"):
         raise _TryAgain(response.status_code, f"{response.status_code} {code}: {detail}")
     raise ServerRefused(response.status_code, code, detail)
 

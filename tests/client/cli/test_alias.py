@@ -65,3 +65,17 @@ def test_options_that_contradict_each_other_are_refused_and_the_advice_works(
     code, _, err = lensmount("adapters", "alias", pets, "prod", *options)
     assert (code, message in err) == (2, True), err
     assert lensmount("adapters", "alias", pets, "prod", *fixed)[0] == 0
+
+
+def test_an_alias_is_protected_and_stays_where_it_points(server: Any, lensmount: Any, pets: str) -> None:
+    refused = lensmount("adapters", "protect", pets, "prod")
+    assert refused[0] == 2
+    assert "Fix: lensmount adapters alias pets prod" in refused[2]
+    lensmount("adapters", "alias", pets, "prod", "--version", "1")
+
+    assert lensmount("adapters", "protect", pets, "prod")[1] == "pets:prod is protected\n"
+    assert (server.protected[pets, "prod"], server.aliases[pets]) == (True, {"prod": 1})
+    assert json.loads(lensmount("adapters", "protect", pets, "prod", "--off", "--json")[1])["protected"] is False
+    assert server.protected[pets, "prod"] is False
+    lensmount("adapters", "alias", pets, "prod", "--version", "2")
+    assert server.protected[pets, "prod"] is None  # as before

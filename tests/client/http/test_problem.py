@@ -15,13 +15,14 @@ from lensmount_client._http.problem import error_of
 CONTRACT = {
     400: "bad_request duplicate_key multipart_malformed multipart_truncated",
     401: "unauthorized",
-    403: "origin_not_allowed feedback_off image_not_kept scope_missing",
+    403: "origin_not_allowed feedback_off image_not_kept scope_missing alias_protected public_read_only",
     404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found "
     "token_not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
     408: "request_timeout",
-    409: "backbone_mismatch dataset_in_use job_finished job_not_finished lease_lost upload_offset_mismatch gate_stale",
+    409: "backbone_mismatch dataset_in_use job_finished job_not_finished lease_lost upload_offset_mismatch gate_stale "
+    "public_name_taken",
     410: "version_deleted dataset_gone",
     413: "body_too_large image_too_large adapter_too_large batch_too_large zip_too_large image_too_many_frames "
     "volume_too_large adapter_header_too_large adapter_too_many_tensors rank_too_large dataset_too_large",

@@ -7,32 +7,39 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
+from lensmount_service.access.identity import LOOPBACK
 from lensmount_service.routes.context import AppContext, Context, Training
 
 NOTHING = cast(Any, None)
 
 
-def app_with(context: object) -> FastAPI:
+def app_with(backbone: str) -> FastAPI:
     app = FastAPI()
-    app.state.context = context
+    app.state.context = SimpleNamespace(seen_by=lambda identity: SimpleNamespace(seen=(backbone, identity.actor)))
 
-    @app.get("/backbone")
-    async def backbone(context: Context) -> str:
-        return cast(Any, context).backbone  # type: ignore[no-any-return]  # a stand-in with one attribute
+    @app.middleware("http")
+    async def identify(request: Request, go_on: Any) -> Any:
+        request.state.identity = LOOPBACK
+        return await go_on(request)
+
+    @app.get("/seen")
+    async def seen(context: Context) -> list[str]:
+        return list(cast(Any, context).seen)
 
     return app
 
 
 def test_two_applications_in_one_process_have_their_own_contexts() -> None:
-    first, second = (TestClient(app_with(SimpleNamespace(backbone=name))) for name in ("resnet10t", "clip"))
-    assert (first.get("/backbone").json(), second.get("/backbone").json()) == ("resnet10t", "clip")
+    first, second = (TestClient(app_with(name)) for name in ("resnet10t", "clip"))
+    assert first.get("/seen").json() == ["resnet10t", "loopback"]
+    assert second.get("/seen").json() == ["clip", "loopback"]
 
 
 def test_a_context_cannot_be_changed() -> None:
-    context = AppContext(*[NOTHING] * len(dataclasses.fields(AppContext)))
+    context = AppContext(*[NOTHING] * sum(each.init for each in dataclasses.fields(AppContext)))
     with pytest.raises(dataclasses.FrozenInstanceError):
         context.engine = NOTHING  # type: ignore[misc]  # that is the point
 

@@ -1,0 +1,175 @@
+"""The adapters that one tenant sees: its own, and those that are shared as public/NAME."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.header import Limits
+from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.errors import Forbidden, NotFound
+from lensmount_service.store.catalog import Catalog, Snapshot
+from lensmount_service.store.keys import is_public, name_of
+from lensmount_service.store.references import Reference
+from lensmount_service.store.registry import Deleted, Entry, Version
+from lensmount_service.store.shares import Share
+from lensmount_service.tenants.space import Space
+
+Publish = Callable[[str, Adapter], tuple[Version, bool]]  # with the key of the adapter
+
+
+@dataclass(frozen=True, slots=True)
+class TenantAdapters:
+    """`adapters.resolve(Reference.parse("malaria"))`: the methods of Catalog for one tenant; safe from any thread.
+
+    Every method raises what that of Catalog raises, and Forbidden (`public_read_only`) if it would change public/NAME.
+    """
+
+    catalog: Catalog
+    space: Space
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.catalog.backbone
+
+    @property
+    def limits(self) -> Limits:
+        return self.catalog.limits
+
+    def upload(
+        self, name: str, data: bytes, publish: Publish | None = None, *, accept_rounded_backbone: bool = False
+    ) -> tuple[Version, bool]:
+        with self.space.own(name) as key:
+            version, created = self.catalog.upload(
+                key, data, publish, accept_rounded_backbone=accept_rounded_backbone, owner=self.space.identity.actor
+            )
+        return _named(version, name), created
+
+    def resolve(self, reference: Reference) -> Snapshot:
+        with self.space.reading("adapter", reference.name) as key:
+            return self._named(self.catalog.resolve(_keyed(reference, key)), reference.name)
+
+    def resolve_cached(self, reference: Reference) -> Snapshot | None:
+        """Never blocks, so an event loop may call it."""
+        key = self.space.key_cached("adapter", reference.name)
+        found = None if key is None else self.catalog.resolve_cached(_keyed(reference, key))
+        return None if found is None else self._named(found, reference.name)
+
+    def version(self, reference: Reference) -> Version:
+        with self.space.reading("adapter", reference.name) as key:
+            return _named(self.catalog.version(_keyed(reference, key)), reference.name)
+
+    def entries(self) -> list[Entry]:
+        """The tenant's own adapters, by name."""
+        return [_entry(entry, name_of(entry.latest.name)) for entry in self.catalog.entries(self.space.tenant)]
+
+    def public_entries(self) -> list[Entry]:
+        """The shared adapters, by public name."""
+        found = []
+        for share in self.space.shares.list("adapter"):
+            try:
+                found.append(_entry(self.catalog.entry(share.key), share.public_name))
+            except NotFound:  # deleted meanwhile
+                continue
+        return found
+
+    def entry(self, name: str) -> Entry:
+        with self.space.reading("adapter", name) as key:
+            return _entry(self.catalog.entry(key), name)
+
+    def read(self, version: Version) -> bytes:
+        return self.catalog.read(version)
+
+    def delete(self, name: str, number: int | None = None, *, purge: bool = False) -> None:
+        """An adapter without versions is shared no longer."""
+        with self.space.own(name) as key:
+            self.catalog.delete(key, number, purge=purge, is_admin=self._is_admin)
+            try:
+                self.catalog.entry(key)
+            except NotFound:
+                self.space.shares.end("adapter", key)
+
+    def undelete(self, name: str, number: int | None = None) -> list[int]:
+        with self.space.own(name) as key:
+            return self.catalog.undelete(key, number)
+
+    def deleted(self) -> list[Deleted]:
+        """The tenant's own versions that can be undeleted."""
+        found = self.catalog.deleted(self.space.tenant)
+        return [replace(each, version=_named(each.version, name_of(each.version.name))) for each in found]
+
+    def set_alias(
+        self, name: str, alias: str, number: int, thresholds: Overrides | None = None, protected: bool | None = None
+    ) -> Version:
+        """Only an administrator of the tenant protects an alias, or moves a protected one."""
+        if protected is not None and not self._is_admin:
+            raise Forbidden(
+                "found a token without the scope admin, expected one that has it to protect an alias. "
+                "Fix: leave protected out, or ask an administrator",
+                code="alias_protected",
+            )
+        with self.space.own(name) as key:
+            version = self.catalog.set_alias(
+                key, alias, number, thresholds, protected=protected, is_admin=self._is_admin
+            )
+        return _named(version, name)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        with self.space.own(name) as key:
+            self.catalog.delete_alias(key, alias, is_admin=self._is_admin)
+
+    def share(self, name: str, public_name: str | None = None) -> Share:
+        """Let all tenants read an adapter as public/NAME. Raises NameTaken."""
+        with self.space.own(name) as key:
+            self.catalog.entry(key)
+            return self.space.shares.add("adapter", public_name or name, key, self.space.identity.actor)
+
+    def unshare(self, name: str) -> None:
+        """Raises NotFound if it is not shared."""
+        with self.space.own(name) as key:
+            self.catalog.entry(key)
+            if not self.space.shares.end("adapter", key):
+                raise not_shared("adapter", name)
+
+    def status(self, version: Version) -> str:
+        return self.catalog.status(version)
+
+    def tier(self, version: Version) -> str:
+        return self.catalog.tier(version)
+
+    @property
+    def _is_admin(self) -> bool:
+        return self.space.identity.may("admin")
+
+    def _named(self, snapshot: Snapshot, name: str) -> Snapshot:
+        if snapshot.version.name == name and snapshot.reader == self.space.tenant:
+            return snapshot
+        return replace(snapshot, version=_named(snapshot.version, name), reader=self.space.tenant)
+
+
+def not_shared(kind: str, name: str) -> NotFound:
+    return NotFound(
+        f"found {name[:80]!r}, which is not shared, expected a shared {kind}. Fix: see GET /{kind}s?public=true",
+        code=f"{kind}_not_found",
+    )
+
+
+def _keyed(reference: Reference, key: str) -> Reference:
+    return reference if reference.name == key else replace(reference, name=key)
+
+
+def _named(version: Version, name: str) -> Version:
+    """The version under the name by which it was asked for. Who uploaded it is its own tenant's business."""
+    if version.name == name:
+        return version
+    return replace(version, name=name, owner=None if is_public(name) else version.owner)
+
+
+def _entry(entry: Entry, name: str) -> Entry:
+    return (
+        entry
+        if entry.latest.name == name
+        else replace(entry, versions=tuple(_named(version, name) for version in entry.versions))
+    )

@@ -1,0 +1,133 @@
+"""Each tenant has its own adapters, and reads those that others share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.service.conftest import CompareAnswers, MakeAdapter, MakePng
+    from tests.service.tenants.conftest import Server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two(server: Server, make_adapter: MakeAdapter) -> None:
+    server.done("lab1", "PUT", "/adapters/cells", content=make_adapter(1))
+    server.done("lab2", "PUT", "/adapters/cells", content=make_adapter(2, ("x", "y")))
+
+
+def predicted(server: Server, who: str, adapter: str, image: bytes) -> Any:
+    return server.done(who, "POST", f"/predict?adapter={adapter}", content=image)
+
+
+def test_two_tenants_have_different_adapters_of_one_name(server: Server, make_png: MakePng) -> None:
+    answers = [predicted(server, who, "cells", make_png()) for who in ("lab1", "lab2")]
+
+    assert [answer["adapter"]["name"] for answer in answers] == ["cells", "cells"]
+    assert [{p["label"] for p in answer["predictions"]} for answer in answers] == [{"a", "b"}, {"x", "y"}]
+    assert server.ask("default", "POST", "/predict?adapter=cells", content=make_png()).status_code == 404
+
+
+def test_answers_say_whose_an_adapter_is_and_who_uploaded_it(server: Server) -> None:
+    for path in ("/adapters/cells", "/adapters/cells/versions/1"):
+        shown = server.done("lab1", "GET", path)
+        assert (shown["name"], shown["tenant"], shown["owner"]) == ("cells", "lab1", "lab1-boss")
+    (listed,) = server.done("lab1", "GET", "/adapters")["adapters"]
+    assert (listed["name"], listed["tenant"]) == ("cells", "lab1")
+
+
+def test_the_same_file_of_two_tenants_stays_until_both_have_deleted_it(
+    server: Server, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    for who in ("lab1", "lab2"):
+        server.done(who, "PUT", "/adapters/same", content=make_adapter(9))
+
+    server.done("lab1", "DELETE", "/adapters/same")
+
+    assert predicted(server, "lab2", "same", make_png())["adapter"]["version"] == 1
+    server.done("lab2", "DELETE", "/adapters/same")
+
+
+def test_a_mistyped_name_suggests_own_names_only(server: Server) -> None:
+    detail = server.ask("lab1", "GET", "/adapters/cels").json()["detail"]
+
+    assert "Did you mean 'cells'?" in detail
+    assert "lab" not in detail
+    assert "Did you mean" not in server.ask("default", "GET", "/adapters/cels").json()["detail"]
+
+
+def test_a_shared_adapter_answers_others_under_its_public_name_only(
+    server: Server, make_png: MakePng, same_scores: CompareAnswers
+) -> None:
+    shared = server.done("lab1", "PUT", "/adapters/cells/shared?as=blood")
+    own, public = predicted(server, "lab1", "cells", make_png()), predicted(server, "lab2", "public/blood", make_png())
+
+    assert shared == {"name": "cells", "public_name": "public/blood"}
+    assert public["adapter"] == own["adapter"] | {"name": "public/blood"}
+    assert same_scores(own, public)
+    for path in ("/adapters/public/blood", "/adapters/public/blood/versions/1", "/adapters/public%2Fblood"):
+        shown = server.done("lab2", "GET", path)
+        assert (shown["name"], shown["tenant"], shown["owner"]) == ("public/blood", "public", None)
+    assert [a["name"] for a in server.done("lab2", "GET", "/adapters?public=true")["adapters"]] == ["public/blood"]
+    assert [a["name"] for a in server.done("lab2", "GET", "/adapters")["adapters"]] == ["cells"]
+    file = server.ask("lab2", "GET", "/adapters/public/blood/file")
+    assert file.headers["content-disposition"] == 'attachment; filename="blood.safetensors"'
+    missing = server.ask("lab2", "GET", "/adapters/public/blood/versions/9").json()["detail"]
+    assert missing == "found no version 9 of 'public/blood'. Did you mean 1, the latest?"
+
+    server.done("lab1", "DELETE", "/adapters/cells/shared")
+    assert server.ask("lab2", "POST", "/predict?adapter=public/blood", content=make_png()).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/adapters/public/blood", b"any"),
+        ("DELETE", "/adapters/public/blood", None),
+        ("DELETE", "/adapters/public/blood/versions/1", None),
+        ("PUT", "/adapters/public/blood/aliases/prod", b'{"version": 1}'),
+        ("DELETE", "/adapters/public/blood/aliases/prod", None),
+        ("PUT", "/adapters/public/blood/shared", None),
+        ("POST", "/adapters/public/blood/import", b"any"),
+    ],
+)
+def test_what_is_public_is_read_only_for_all(server: Server, method: str, path: str, body: bytes | None) -> None:
+    for who in ("lab1", "lab2", "default"):
+        refused = server.ask(who, method, path, content=body, headers={"Content-Type": "application/json"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "public_read_only"), who
+
+
+def test_only_an_administrator_protects_an_alias_and_moves_it_then(server: Server, make_adapter: MakeAdapter) -> None:
+    server.done("lab1", "PUT", "/adapters/guarded", content=make_adapter(11))
+    server.done("lab1", "PUT", "/adapters/guarded", content=make_adapter(12))
+    alias = "/adapters/guarded/aliases/prod"
+    server.done("lab1:upload", "PUT", alias, json={"version": 1})
+    assert server.ask("lab1:upload", "PUT", alias, json={"version": 1, "protected": True}).status_code == 403
+
+    server.done("lab1", "PUT", alias, json={"version": 1, "protected": True})
+
+    assert server.done("lab1", "GET", "/adapters/guarded")["protected_aliases"] == ["prod"]
+    for method, path, body in (
+        ("PUT", alias, {"version": 2}),
+        ("DELETE", alias, None),
+        ("DELETE", "/adapters/guarded/versions/1", None),
+        ("DELETE", "/adapters/guarded", None),
+    ):
+        refused = server.ask("lab1:upload", method, path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (403, "alias_protected"), path
+        assert "lab1/" not in refused.json()["detail"]
+    server.done("lab1:upload", "DELETE", "/adapters/guarded/versions/2")
+    server.done("lab1", "PUT", alias, json={"version": 1, "protected": False})
+    server.done("lab1:upload", "DELETE", "/adapters/guarded")
+
+
+def test_an_adapter_that_is_deleted_is_shared_no_longer(server: Server, make_adapter: MakeAdapter) -> None:
+    server.done("lab1", "PUT", "/adapters/brief", content=make_adapter(13))
+    server.done("lab1", "PUT", "/adapters/brief/shared")
+    assert server.ask("lab2", "GET", "/adapters/public/brief").status_code == 200
+
+    server.done("lab1", "DELETE", "/adapters/brief/versions/1")
+    server.done("lab1", "PUT", "/adapters/brief", content=make_adapter(13))
+
+    assert server.ask("lab2", "GET", "/adapters/public/brief").status_code == 404
