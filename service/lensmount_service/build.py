@@ -15,7 +15,6 @@ from fastapi import FastAPI
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
-from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.backbone.load import choose_device
 from lensmount_adapters.backbone.pristine import Reread
 from lensmount_adapters.data.dataset_archive import DatasetLimits
@@ -34,7 +33,7 @@ from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
-from lensmount_service.errors import NameTaken, NotFound, Unauthorized, Unavailable
+from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.gc import DEFAULT_AGE_S, collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
@@ -51,6 +50,7 @@ from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.pools import PoolLimits, Pools
 from lensmount_service.store.registry import Registry
 from lensmount_service.store.shares import Shares
+from lensmount_service.tenants.zoo import share_zoo
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         if settings.zoo:
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
-            _share_zoo(catalog, shares, zoo_folder())
+            share_zoo(catalog, shares, zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
         pools = open_pools(settings, database)
         pools.remove_orphans(DEFAULT_AGE_S)
@@ -171,17 +171,6 @@ def open_pools(settings: Settings, database: Database) -> Pools:
         image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
     )
     return Pools(database, settings.state / "pools", limits)
-
-
-def _share_zoo(catalog: Catalog, shares: Shares, folder: Path) -> None:
-    """Share the adapters of the zoo with all tenants, once: what was shared no longer stays so."""
-    for path in sorted(folder.glob("*.safetensors")):
-        name = path.stem
-        if shares.was_ever("adapter", name):
-            continue
-        with contextlib.suppress(NotFound, NameTaken):  # of another backbone, or a tenant was first
-            if catalog.entry(name).latest.digest == digest_of(path.read_bytes()):
-                shares.add("adapter", name, name, None)
 
 
 def zoo_folder() -> Path:

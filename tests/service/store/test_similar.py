@@ -14,9 +14,11 @@ from fastapi.testclient import TestClient
 
 from lensmount_service.store.adapter_rows import version_table
 from lensmount_service.store.database import Database
-from lensmount_service.store.similar import similar_name
+from lensmount_service.store.similar import similar_key, similar_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from httpx2 import Response
     from tests.service.conftest import MakePng
 
@@ -70,3 +72,23 @@ def test_ten_thousand_names_cost_little(tmp_path: Path, name: str) -> None:
         assert time.process_time() - started < 0.5
     database.close()
     assert meant == {"task-05000x": " Did you mean 'task-05000'?"}.get(name, "")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("malarja", " Did you mean 'malaria'?"),
+        ("smokinh", ""),  # another tenant's
+        ("lab1/smokinh", " Did you mean 'smoking'?"),
+        ("lab1/malarja", ""),
+        ("lab2/smokinh", ""),
+        ("lab1/histologz", " Did you mean 'histology'?"),
+    ],
+)
+def test_only_names_of_the_key_s_own_tenant_are_suggested(reopen: Callable[[], Database], key: str, meant: str) -> None:
+    names = sa.table("names", sa.column("key", sa.String))
+    with reopen().write() as connection:
+        connection.exec_driver_sql("CREATE TABLE names (key VARCHAR(128))")
+        known = ("malaria", "lab1/smoking", "lab10/smokinh", "lab1/histology")
+        connection.execute(names.insert(), [{"key": each} for each in known])
+        assert similar_key(connection, names.c.key, sa.true(), key) == meant
