@@ -75,10 +75,10 @@ def _told(key: str, name: str) -> Iterator[None]:
 
 
 def in_words(message: str, key: str, name: str) -> str:
-    """A message of a store with the name in place of the key. A key without a slash is replaced only in quotes."""
+    """A message with the name in place of the key. A key without a slash is replaced only in quotes and paths."""
     for long, short in ((key, name), (key[:80], name[:80])):
         if "/" not in key:
-            message = message.replace(repr(long), repr(short))
+            message = message.replace(repr(long), repr(short)).replace(f"/{long}/", f"/{short}/")
         else:
             message = message.replace(long, short).replace(repr(long)[1:-1], repr(short)[1:-1])
     return message

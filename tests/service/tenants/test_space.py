@@ -45,7 +45,11 @@ def test_an_error_names_what_the_caller_named(space: Space, name: str, key: str)
     assert missing.value.code == "version_not_found"
 
 
-def test_a_plain_key_is_replaced_only_where_it_is_quoted() -> None:
+def test_a_plain_key_is_replaced_only_in_quotes_and_paths() -> None:
+    assert (
+        in_words("a plain POST /adapters/plain/undelete", "plain", "public/b")
+        == "a plain POST /adapters/public/b/undelete"
+    )
     assert (
         in_words("found a plain text of 'plain'", "plain", "public/typhoid") == "found a plain text of 'public/typhoid'"
     )
