@@ -65,7 +65,7 @@
             │ DeadlineExceeded, InternalError, StorageFull
             └── Unavailable         503
                   AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IntegrityViolated, OutOfMemory,
-                  OutputNotFinite, Overloaded, StoreUnavailable, SwapFailed
+                  OutputNotFinite, Overloaded, StoreReadOnly, StoreUnavailable, SwapFailed
 
 Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
@@ -390,6 +390,7 @@ class IntegrityViolated(Unavailable, code="integrity_violated"): """The weights 
 class OutOfMemory(Unavailable, code="out_of_memory"): """The server had no memory left for this request."""
 class OutputNotFinite(Unavailable, code="output_not_finite"): """The network returned NaN or infinity."""
 class Overloaded(Unavailable, code="overloaded"): """The server has too many connections, or holds too many bytes."""
+class StoreReadOnly(Unavailable, code="store_read_only"): """The server can read its files but not write them."""
 class StoreUnavailable(Unavailable, code="store_unavailable"): """The server cannot reach its database or its files."""
 class SwapFailed(Unavailable, code="swap_failed"): """The adapter could not be mounted; the backbone was restored."""
 # fmt: on

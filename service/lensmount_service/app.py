@@ -49,6 +49,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
+from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.shares import Shares
 from lensmount_service.web import problems
 from lensmount_service.web.image_hosts import ImageHosts
@@ -161,6 +162,7 @@ def _context(
         catalog=catalog,
         training=training,
         shares=shares,
+        store=StoreHealth(training.jobs.database, settings.state, catalog.entries),
     )
 
 

@@ -29,7 +29,6 @@ Each class declares every code that it is raised with: `default_code` and `finer
 
 from __future__ import annotations
 
-import errno
 from typing import ClassVar
 
 
@@ -158,16 +157,10 @@ class Unavailable(ServiceError):
         "out_of_memory",
         "output_not_finite",
         "overloaded",
+        "store_read_only",
         "store_unavailable",
         "swap_failed",
     )
-
-
-def disk_error(error: OSError, what: str) -> StorageFull | Unavailable:
-    """The error of the service for one of the disk that holds `what`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageFull(f"the disk that holds {what} is full. Fix: free space and try again")
-    return Unavailable(f"{what} cannot be read or written ({error.strerror})", code="store_unavailable")
 
 
 class DeadlineExceeded(ServiceError):

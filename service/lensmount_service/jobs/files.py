@@ -18,7 +18,8 @@ from typing import BinaryIO
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.faults import fault
-from lensmount_service.errors import NotFound, disk_error
+from lensmount_service.errors import NotFound
+from lensmount_service.store.faults import storage
 from lensmount_service.jobs.table import JobTable
 
 CHECKPOINT = "checkpoint"
@@ -59,7 +60,7 @@ class JobFiles:
         try:
             with temporary.open("wb") as file:
                 async for chunk in chunks:
-                    with _storage():
+                    with storage("the files of jobs"):
                         fault("job_files.write")
                         await asyncio.to_thread(file.write, chunk)
                 await asyncio.to_thread(self._keep, job_id, token, name, file)
@@ -71,7 +72,7 @@ class JobFiles:
         with self._jobs.holding(job_id, token):
             pass  # refuse before the body is read; the check that counts is the one in `_keep`
         folder = self._folder / job_id
-        with _storage():
+        with storage("the files of jobs"):
             folder.mkdir(exist_ok=True)
             fault("job_files.create")
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
@@ -79,11 +80,11 @@ class JobFiles:
         return Path(temporary)
 
     def _keep(self, job_id: str, token: str, name: str, file: BinaryIO) -> None:
-        with _storage():
+        with storage("the files of jobs"):
             file.flush()
             fault("job_files.fsync")
             os.fsync(file.fileno())
-        with self._jobs.holding(job_id, token), _storage():
+        with self._jobs.holding(job_id, token), storage("the files of jobs"):
             fault("job_files.rename")
             target = self._folder / job_id / name
             Path(file.name).replace(target)
@@ -117,11 +118,3 @@ def _require_known(name: str) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-@contextmanager
-def _storage() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, "the files of jobs") from error

@@ -26,6 +26,7 @@ from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
+from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.keys import PUBLIC, is_public, key_of
 from lensmount_service.store.pools import Pools
 from lensmount_service.store.shares import Shares
@@ -89,6 +90,7 @@ class Parts:
     thumbnails: BoundedPool
     choices: BoundedPool
     image_hosts: ImageHosts
+    store: StoreHealth
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import BodyTooLarge, RequestInvalid
 from lensmount_service.routes.context import Context, Public, TenantContext
 from lensmount_service.store.datasets import Dataset
+from lensmount_service.store.faults import storage
 from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import require_name
-from lensmount_service.store.uploads import storage, write_all
+from lensmount_service.store.uploads import write_all
 from lensmount_service.web.bodies import limited, read_raw
 from lensmount_service.web.openapi import PROBLEMS, dataset_body
 from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState

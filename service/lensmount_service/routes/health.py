@@ -26,9 +26,14 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", summary="Whether predictions are accepted")
 async def ready(context: Server) -> dict[str, str]:
+    """503 if the store cannot be read. `degraded` means that it cannot be written: predictions go on, uploads fail."""
     if context.training.stopping.is_set() or not context.engine.accepting:
         raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
-    return {"status": "ok", "backbone": context.engine.backbone.name}
+    store = await asyncio.to_thread(context.store.look)
+    if store.fault is not None:
+        raise Unavailable(f"the store cannot be read: {store.fault}", code="store_unavailable", retry_after_s=5)
+    answer = {"status": "ok", "backbone": context.engine.backbone.name}
+    return answer if store.degraded is None else {**answer, "status": "degraded", "store": store.degraded}
 
 
 @router.get("/limits", summary="Every limit")

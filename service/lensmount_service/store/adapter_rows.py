@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.errors import AdapterError
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import Forbidden, NotFound, VersionDeleted
+from lensmount_service.errors import Forbidden, NotFound, Unavailable, VersionDeleted
 from lensmount_service.store.database import metadata
 from lensmount_service.store.references import Reference
 from lensmount_service.store.similar import similar_key, similar_name
@@ -137,4 +138,11 @@ def version_of(row: Any) -> Version:
 @functools.lru_cache(maxsize=1024)
 def _parsed(text: str) -> Manifest:
     """Cached, because a manifest is immutable and every prediction needs one."""
-    return Manifest.parse(text)
+    try:
+        return Manifest.parse(text)
+    except AdapterError as error:  # it was valid when it was written
+        raise Unavailable(
+            f"the database is damaged: found a manifest that cannot be read ({error}). "
+            "Fix: stop the server and restore a backup of its state folder",
+            code="store_unavailable",
+        ) from error

@@ -14,7 +14,8 @@ from typing import Protocol
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import fsync_folder, write_atomic
 from lensmount_adapters.faults import fault
-from lensmount_service.errors import Unavailable, disk_error
+from lensmount_service.errors import Unavailable
+from lensmount_service.store.faults import storage
 
 Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests needed, while nothing can be published
 
@@ -61,26 +62,29 @@ class BlobStore:
         """Raises StorageFull if the disk is full. Nothing is left half-written."""
         digest = digest_of(data)
         path = self._path(digest)
-        try:
+        with storage("the adapters"):
             if not _is_intact(path, digest):  # an upload repairs a damaged file
                 write_atomic(path, data)
-        except OSError as error:
-            raise disk_error(error, "the adapters") from error
         return digest
 
     def get(self, digest: str) -> bytes:
-        """Raises Unavailable (`adapter_corrupt`) if the file is gone or its bytes no longer match its digest."""
+        """Raises Unavailable: `adapter_corrupt` if the file is gone or its bytes no longer match its digest."""
+        path = self._path(digest)
         try:
-            fault("blobs.read")
-            data = self._path(digest).read_bytes()
-        except OSError as error:
-            raise corrupt(digest, "its file cannot be read") from error
+            with storage("the adapters"):
+                fault("blobs.read")
+                data = path.read_bytes()
+        except Unavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise corrupt(digest, "its file is gone") from error
+            raise
         if digest_of(data) != digest:
             raise corrupt(digest, "the bytes on disk do not match the digest")
         return data
 
     def holds(self, digest: str) -> bool:
-        return self._path(digest).is_file()
+        with storage("the adapters"):
+            return self._path(digest).is_file()
 
     def tier(self, digest: str) -> str:
         return "file"
@@ -115,12 +119,10 @@ class BlobStore:
                     total -= size
 
     def delete(self, digest: str) -> None:
-        try:
+        with storage("the adapters"):
             fault("blobs.delete")
             self._path(digest).unlink(missing_ok=True)
             fsync_folder(self._folder)
-        except OSError as error:
-            raise disk_error(error, "the adapters") from error
 
     def digests(self) -> set[str]:
         return {f"sha256:{path.name}" for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)}

@@ -17,7 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from lensmount_adapters.faults import fault
-from lensmount_service.errors import StorageFull, Unavailable
+from lensmount_service.errors import ServiceError, Unavailable
+from lensmount_service.store.faults import UNREADABLE, fault_of_database, is_damage
 from lensmount_service.store.migrate import migrate, newest_schema
 from lensmount_service.store.reserve import Reserve
 
@@ -41,6 +42,8 @@ class Database:
         """Does not connect yet. Raises Unavailable if the URL is invalid or its driver is not installed."""
         self._engine = _engine(_url(url))
         self.reserve = Reserve(_beside(self._engine.url))
+        self.damage: str | None = None  # why nothing is written any more
+        self.write_fault: str | None = None  # why the last write failed, if the disk was the reason
         self._watcher: Any = None  # the driver's own connection, used only by `stamp`
         self._watchers = 0  # the number of connections so far, because the stamps of two connections cannot be compared
         self._watching = threading.Lock()
@@ -143,8 +146,12 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """One transaction without other writers: what it reads stays true until commit. A failure changes nothing."""
-        with _translated(), self._engine.connect() as connection:
+        """One transaction without other writers: what it reads stays true until commit. A failure changes nothing.
+
+        A database that was found damaged takes no more writes.
+        """
+        self._require_undamaged()
+        with self._noting_writes(), self._translated(), self._engine.connect() as connection:
             if self.is_postgresql:
                 with connection.begin():
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS_LOCK)))
@@ -164,7 +171,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One snapshot for all reads inside. Does not wait for writers."""
-        with _translated(), self._engine.connect() as connection:
+        with self._translated(), self._engine.connect() as connection:
             if self.is_postgresql:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 with connection.begin():
@@ -175,6 +182,45 @@ class Database:
                 yield connection
             finally:
                 connection.exec_driver_sql("ROLLBACK")
+
+    def check(self) -> None:
+        """Check the pages of an SQLite file as they are on disk, not in memory. Raises Unavailable for damage."""
+        self._require_undamaged()
+        if self.is_postgresql or not self._engine.url.database:
+            return
+        with self._translated():
+            connection = sqlite3.connect(self._engine.url.database, timeout=BUSY_TIMEOUT_S)
+            try:
+                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            finally:
+                connection.close()
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {found}")
+
+    def _require_undamaged(self) -> None:
+        if self.damage is not None:
+            raise Unavailable(self.damage, code="store_unavailable")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn every error of the driver, of SQLAlchemy and of a stored text into one of the service."""
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, *UNREADABLE) as error:
+            fault = fault_of_database(error)
+            if isinstance(fault, Unavailable) and is_damage(error):
+                self.damage = str(fault)
+            raise fault from error
+
+    @contextmanager
+    def _noting_writes(self) -> Iterator[None]:
+        try:
+            yield
+        except ServiceError as error:
+            if error.code in ("store_read_only", "storage_full"):
+                self.write_fault = str(error)
+            raise
+        self.write_fault = None
 
     def now(self, connection: sa.Connection) -> float:
         """Seconds since the epoch, by PostgreSQL's clock (one for all machines) or, with SQLite, by this machine's."""
@@ -247,22 +293,3 @@ def _configure_postgresql(connection: Any, _: Any) -> None:
     connection.execute("SET lock_timeout = '15s'")
     connection.execute("SET statement_timeout = '30s'")
     connection.commit()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        reason = str(error.orig)
-        if "full" in reason or "No space left" in reason:
-            raise StorageFull("the disk that holds the database is full. Fix: free space and try again") from error
-        raise Unavailable(
-            f"the database cannot be used now ({reason.splitlines()[0][:200] if reason else 'no reason given'})",
-            code="store_unavailable",
-            retry_after_s=1,
-        ) from error
-    except sa.exc.TimeoutError as error:
-        raise Unavailable(
-            "the database is too slow to answer now", code="store_unavailable", retry_after_s=1
-        ) from error

@@ -42,9 +42,10 @@ from lensmount_service.store.dataset_rows import (
     to_undelete,
     version_by,
 )
+from lensmount_service.store.faults import storage
 from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of, within
 from lensmount_service.store.references import require_key
-from lensmount_service.store.uploads import Uploads, old_files, storage
+from lensmount_service.store.uploads import Uploads, old_files
 
 __all__ = ["Dataset", "DatasetStore", "dataset_table"]
 

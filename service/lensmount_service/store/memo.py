@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from lensmount_service.errors import Unavailable
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -30,12 +32,21 @@ class StampedCache(Generic[K, V]):
         return None if cached is None or self._stamp() != stamp else cached
 
     def get_or_load(self, key: K, load: Callable[[K], V]) -> V:
-        """The value of the current state. Raises what `load` raises."""
+        """The value of the current state. Raises what `load` raises.
+
+        While the source cannot be read, it is the value that was loaded last, if there is one.
+        """
         cached = self.get(key)
         if cached is not None:
             return cached
         stamp = self._stamp()  # before `load`, so that a change during the load is not missed
-        value = load(key)
+        try:
+            value = load(key)
+        except Unavailable:
+            known = self._values[1].get(key)
+            if known is None:
+                raise
+            return known
         if stamp is not None:
             self._put(stamp, key, value)
         return value

@@ -25,6 +25,7 @@ from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_
 from lensmount_service.errors import NotFound, StorageFull, Unavailable
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import Dataset, DatasetStore
+from lensmount_service.store.faults import storage
 from lensmount_service.store.pool_rows import (
     Decided,
     PoolImage,
@@ -40,7 +41,7 @@ from lensmount_service.store.pool_rows import (
     suffix_of,
 )
 from lensmount_service.store.references import require_key
-from lensmount_service.store.uploads import old_files, storage
+from lensmount_service.store.uploads import old_files
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class Pools:
         database.create()
 
     def add(self, name: str, data: bytes, who: str, group: str | None = None) -> tuple[PoolImage, bool]:
-        """Keep an image without its private tags. Returns it, and False if the pool already had it.
+        """Keep an image without its private tags. Returns it, and False if the pool already had it undamaged.
 
         Replaces a damaged file. Raises ImageError, DatasetError, StorageFull or Unavailable; then changes nothing.
         """

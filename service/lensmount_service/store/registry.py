@@ -109,7 +109,7 @@ class Registry:
         return version, True
 
     def resolve(self, reference: Reference) -> Version:
-        """Raises NotFound or VersionDeleted."""
+        """Raises NotFound, VersionDeleted, or Unavailable."""
         return self._cached.get_or_load(reference, self._resolve)
 
     def resolve_cached(self, reference: Reference) -> Version | None:

@@ -11,13 +11,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 from lensmount_adapters.faults import fault
-from lensmount_service.errors import UploadOffsetMismatch, disk_error
+from lensmount_service.errors import UploadOffsetMismatch
+from lensmount_service.store.faults import storage
 
 
 class Uploads:
@@ -107,15 +106,6 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
     while view:
         fault("uploads.write")
         view = view[file.write(view) :]
-
-
-@contextmanager
-def storage(what: str) -> Iterator[None]:
-    """Turn disk errors into StorageFull or Unavailable."""
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, what) from error
 
 
 def _mismatch(first: int, received: int) -> UploadOffsetMismatch:

@@ -6,6 +6,7 @@ are declared on the class, and the others are in `_WITHOUT_CLASS`.
 
 from __future__ import annotations
 
+import errno
 import http
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from lensmount_adapters import errors as adapters
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service import errors as service
+from lensmount_service.store.faults import fault_of_disk
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +84,11 @@ NEVER_SENT = frozenset(
     }
 )
 
+# Errors of the operating system that say something about the machine, not about the code.
+_OF_MACHINE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
 _BY_STATUS = {400: "bad_request", 401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 MEDIA_TYPE = "application/problem+json"
 
@@ -113,7 +120,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(OSError, _on_disk)
     app.add_exception_handler(MemoryError, _on_memory)
     app.add_exception_handler(Exception, _on_bug)
 
@@ -208,13 +214,6 @@ async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
     return problem(400, "client_disconnected", "the client disconnected", request.state.request_id)
 
 
-async def _on_disk(request: Request, error: Exception) -> JSONResponse:
-    """A fault of the disk in a place that has no words of its own for it."""
-    assert isinstance(error, OSError)
-    log.error("the disk failed", request_id=request.state.request_id, exc_info=error)
-    return answer_to(service.disk_error(error, "the server's disk"), request.state.request_id)
-
-
 async def _on_memory(request: Request, error: Exception) -> JSONResponse:
     log.error("out of memory", request_id=request.state.request_id, exc_info=error)
     full = service.Unavailable(
@@ -226,6 +225,9 @@ async def _on_memory(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        log.error("disk or limit of the system", request_id=request.state.request_id, exc_info=error)
+        return answer_to(fault_of_disk(error, "a file of the server"), request.state.request_id)
     log.error("unexpected error", request_id=request.state.request_id, exc_info=error)
     detail = "Internal error. Please report it with the request id and the server log."
     return problem(500, "internal_error", detail, request.state.request_id)

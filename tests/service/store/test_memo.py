@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from lensmount_service.errors import Unavailable
 from lensmount_service.store.memo import StampedCache
 
 
@@ -39,6 +40,19 @@ def test_a_value_is_loaded_once_while_nothing_changes(cache: StampedCache[str, s
     assert [cache.get_or_load("a", source.load) for _ in range(3)] == ["a is old"] * 3
     assert cache.get("a") == "a is old"
     assert source.loads == 1
+
+
+def test_while_the_source_cannot_be_read_the_last_value_is_used(cache: StampedCache[str, str], source: Source) -> None:
+    def fail(key: str) -> str:
+        raise Unavailable(f"no {key}")
+
+    cache.get_or_load("a", source.load)
+    source.change("new")
+    assert cache.get("a") is None
+    assert cache.get_or_load("a", fail) == "a is old"
+    with pytest.raises(Unavailable):
+        cache.get_or_load("b", fail)
+    assert cache.get_or_load("a", source.load) == "a is new"
 
 
 def test_after_a_change_it_is_loaded_again(cache: StampedCache[str, str], source: Source) -> None:
