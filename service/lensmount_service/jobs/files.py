@@ -10,8 +10,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +18,8 @@ from typing import BinaryIO
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.faults import fault
 from lensmount_service.errors import NotFound
-from lensmount_service.store.faults import storage
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.faults import storage
 
 CHECKPOINT = "checkpoint"
 MEDIA_TYPES = {
