@@ -10,7 +10,7 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 |---|---|---|
 | `Engine.runner`: `scores`, `maps`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
 | `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
-| `Scheduler`: lanes, counts, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
+| `Scheduler`: lanes, room, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
 | `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
 | rows and files of adapters | requests | `_writing`, and the database's transaction between processes |
 | gauges of cached bytes | requests | `Catalog._observing`, from the sum to the gauge |
@@ -135,28 +135,38 @@ class Engine:
         self._scheduler.close()
         self._thread.join(timeout_s)
 
-    def submit(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
+    def submit(self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = "") -> Future[Answer]:
         """Queue one preprocessed image. Raises QueueFull or Unavailable (`draining`)."""
-        return self.submit_many([(adapter, image)], deadline)[0]
+        return self.submit_many([(adapter, image)], deadline, caller)[0]
 
-    def submit_many(self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf) -> list[Future[Answer]]:
-        """Queue the images of one request, all or none.
+    def submit_many(
+        self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf, caller: str = ""
+    ) -> list[Future[Answer]]:
+        """Queue the images of one request, all or none. `caller` says who sent it; callers take turns.
 
         An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
         """
-        items: list[QueuedImage[Answer]] = [QueuedImage(adapter, image, deadline) for adapter, image in work]
+        items: list[QueuedImage[Answer]] = [
+            QueuedImage(adapter, image, deadline, caller=caller) for adapter, image in work
+        ]
         self._scheduler.submit(items)
         return [item.future for item in items]
 
-    def submit_for_maps(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
+    def submit_for_maps(
+        self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = ""
+    ) -> Future[Answer]:
         """Like `submit`, for an adapter whose maps the runner prepared (`GivesMaps`). Batches have such images only."""
-        item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, group=MAPS)
+        item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, MAPS, caller)
         self._scheduler.submit([item])
         return item.future
 
-    def check_room(self) -> None:
+    def check_room(self, adapters: Sequence[Adapter], caller: str = "") -> None:
         """Raises QueueFull early, before a body is read and decoded in vain."""
-        self._scheduler.check_room()
+        self._scheduler.check_room([adapter.digest for adapter in adapters], caller)
+
+    def require_fit(self, images: int) -> None:
+        """Raises BodyTooLarge (`batch_too_large`) early, for more results than fit into an empty queue."""
+        self._scheduler.require_fit(images)
 
     def integrity(self) -> Future[IntegrityReport]:
         """Restore the base weights, then compare the hash of every resident tensor with its hash at start."""

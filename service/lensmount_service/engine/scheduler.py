@@ -1,8 +1,9 @@
-"""Chooses the images to compute next: one queue per adapter, the oldest head first, and a bounded turn for each.
+"""Chooses the images to compute next: one queue per adapter and caller, the oldest head first, and a bounded turn for
+each.
 
-A turn is `max_batch` images or `max_turn_s` of computing. An adapter whose turn is over goes behind all waiting
-adapters, however old its other images are. So an image at the head of its queue waits for the current batch and for one
-turn of each other adapter that was waiting when it arrived. If all images have one shape, a turn is at most one batch.
+A turn is `max_batch` images or `max_turn_s` of computing. A queue whose turn is over goes behind all that wait, however
+old its other images are. So an image at the head of its queue waits for the current batch and for one turn of each
+other queue that was waiting when it arrived. If all images have one shape, a turn is at most one batch.
 
 In a batch of many adapters, the images of one adapter are taken in groups of four, each group as old as its first
 image. If more images wait than fit in a batch, the batch then has fewer adapters with more images each, which costs
@@ -27,6 +28,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_service.engine.room import Room
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 
 TOGETHER = 4  # images of one adapter that enter a batch as a group
@@ -42,14 +44,16 @@ class QueuedImage(Generic[T]):
     image: Tensor
     deadline: float = math.inf  # on the scheduler's clock
     group: Hashable = None  # only images of the same group share a batch
+    caller: str = ""  # who sent it
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 
 
 @dataclass(slots=True, eq=False)
 class _Lane(Generic[T]):
-    """The images of one adapter in order of arrival, and how much of its turn is used."""
+    """The images of one adapter and caller in order of arrival, and how much of its turn is used."""
 
+    digest: str
     items: OrderedDict[Future[T], QueuedImage[T]] = field(default_factory=OrderedDict)
     taken: int = 0
     seconds: float = 0.0
@@ -86,13 +90,12 @@ class Scheduler(Generic[T]):
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._max_batch = max_batch
-        self._max_queue = max_queue
+        self._room = Room(max_queue)
         self._mix = mix
         self._max_turn_s = max_turn_s
         self._window_s = batch_window_ms / 1000
         self._clock = clock
-        self._lanes: dict[str, _Lane[T]] = {}  # by digest; empty lanes are removed
-        self._waiting = 0
+        self._lanes: dict[tuple[str, str], _Lane[T]] = {}  # by digest and caller; empty lanes are removed
         self._next_deadline = math.inf  # no waiting image has an earlier one
         self._batch_lanes: list[_Lane[T]] = []  # the lane of each image of the last batch
         self._taken_at = 0.0
@@ -103,36 +106,40 @@ class Scheduler(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        return self._waiting
+        return self._room.taken
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def submit(self, items: Sequence[QueuedImage[T]]) -> None:
-        """Queue all images or none. Raises QueueFull or Unavailable (`draining`)."""
+        """Queue all images or none. Raises QueueFull, BodyTooLarge (`batch_too_large`) or Unavailable (`draining`)."""
+        self.require_fit(len(items))
         self._drop_late()
         with self._wake:
             self._refuse_if_closed()
-            if self._waiting + len(items) > self._max_queue:
-                raise self._full()
+            self._require_room(Counter(item.adapter.digest for item in items), items[0].caller if items else "")
             now = self._clock()
             for item in items:
                 item.accepted_at = now
-                self._lanes.setdefault(item.adapter.digest, _Lane()).items[item.future] = item
+                lane = self._lanes.setdefault(_key(item), _Lane(item.adapter.digest))
+                lane.items[item.future] = item
+                self._room.enter(*_key(item))
                 self._next_deadline = min(self._next_deadline, item.deadline)
-            self._waiting += len(items)
             self._wake.notify()
         for item in items:  # without a reference to the item, because the future would keep the image alive
-            item.future.add_done_callback(partial(self._leave, item.adapter.digest))
+            item.future.add_done_callback(partial(self._leave, _key(item)))
         self._drop_late()
 
-    def check_room(self) -> None:
-        """Raises QueueFull if not even one more image fits."""
+    def require_fit(self, images: int) -> None:
+        """Raises BodyTooLarge (`batch_too_large`) for more images of one request than fit into an empty queue."""
+        self._room.require_fit(images)
+
+    def check_room(self, digests: Sequence[str], caller: str = "") -> None:
+        """Raises QueueFull if not even one image of each of these adapters fits."""
         self._drop_late()
         with self._wake:
-            if self._waiting >= self._max_queue:
-                raise self._full()
+            self._require_room(Counter(digests), caller)
 
     def next_batch(self, block: bool = True) -> list[QueuedImage[T]] | None:
         """The images to compute next, at most `max_batch`. Their futures are running.
@@ -174,10 +181,13 @@ class Scheduler(Generic[T]):
         if self._closed:
             raise Unavailable("the server is shutting down. Fix: try again shortly", retry_after_s=5)
 
-    def _full(self) -> QueueFull:
-        seconds = max(1, min(60, round(self._waiting * self._seconds_per_image)))
-        return QueueFull(
-            f"found {self._waiting} images waiting, expected room for at most {self._max_queue}. "
+    def _require_room(self, by_adapter: Counter[str], caller: str) -> None:
+        if not self._room.missing(by_adapter, caller):
+            return
+        waiting = self._room.taken
+        seconds = max(1, min(60, round(waiting * self._seconds_per_image)))
+        raise QueueFull(
+            f"found {waiting} images waiting, expected room for at most {self._room.most}. "
             f"Fix: try again in {seconds} s",
             retry_after_s=seconds,
         )
@@ -186,13 +196,13 @@ class Scheduler(Generic[T]):
         """Remove and return the first batch that is full or whose window has ended."""
         ranked = sorted(self._lanes.values(), key=lambda lane: lane.rank)
         for leader in ranked:
-            batch = self._batch_of(leader.head, ranked if self._mix else [leader])
+            batch = self._batch_of(leader.head, [lane for lane in ranked if self._mix or lane.digest == leader.digest])
             if self._closed or len(batch) == self._max_batch or leader.head.accepted_at + self._window_s <= now:
-                self._batch_lanes = [self._lanes[item.adapter.digest] for item in batch]
+                self._batch_lanes = [self._lanes[_key(item)] for item in batch]
                 self._taken_at = now
                 for lane, item in zip(self._batch_lanes, batch, strict=True):
                     lane.taken += 1
-                    self._remove(item.adapter.digest, item.future)
+                    self._remove(_key(item), item.future)
                 return batch
         return []
 
@@ -252,7 +262,7 @@ class Scheduler(Generic[T]):
         waiting = [item for lane in self._lanes.values() for item in lane.items.values()]
         late = [item for item in waiting if item.deadline <= now]
         for item in late:
-            self._remove(item.adapter.digest, item.future)
+            self._remove(_key(item), item.future)
         self._next_deadline = min((item.deadline for item in waiting if item.deadline > now), default=math.inf)
         return late
 
@@ -268,20 +278,24 @@ class Scheduler(Generic[T]):
                     )
                 )
 
-    def _leave(self, digest: str, future: Future[T]) -> None:
+    def _leave(self, key: tuple[str, str], future: Future[T]) -> None:
         """Called in any thread when a future is done. Only a cancelled image may still be queued."""
         if not future.cancelled():
             return
         with self._wake:
-            item = self._remove(digest, future)
+            item = self._remove(key, future)
         if item is not None:
             future.set_running_or_notify_cancel()
 
-    def _remove(self, digest: str, future: Future[T]) -> QueuedImage[T] | None:
-        lane = self._lanes.get(digest)
+    def _remove(self, key: tuple[str, str], future: Future[T]) -> QueuedImage[T] | None:
+        lane = self._lanes.get(key)
         item = lane.items.pop(future, None) if lane is not None else None
         if lane is not None and item is not None:
-            self._waiting -= 1
+            self._room.leave(*key)
             if not lane.items:
-                del self._lanes[digest]
+                del self._lanes[key]
         return item
+
+
+def _key(item: QueuedImage[T]) -> tuple[str, str]:
+    return item.adapter.digest, item.caller

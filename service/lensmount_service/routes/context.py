@@ -148,6 +148,14 @@ class AppContext(Parts):
         )
 
 
+def caller_of(request: Request) -> str:
+    """Whose share of the queue a request uses: its token's or, without an identity, its address's."""
+    identity: Identity | None = getattr(request.state, "identity", None)
+    if identity is not None:
+        return identity.key
+    return request.client.host if request.client is not None else ""
+
+
 async def app_of(request: Request) -> AppContext:  # async, because FastAPI runs plain functions in a thread
     context: AppContext = request.app.state.context
     return context

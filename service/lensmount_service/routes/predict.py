@@ -21,7 +21,7 @@ from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes.charges import charged
-from lensmount_service.routes.context import AppContext, TenantContext, context_of
+from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
@@ -163,6 +163,7 @@ class Predictor:
             form = _form(request, snapshots)
             if wanted.strict:
                 _check_labels(snapshots)
+            self._engine.check_room([snapshot.adapter for snapshot in snapshots], caller_of(request))
             computed = await self._compute(request, form, snapshots, names, wanted.timeout_s)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)
@@ -191,7 +192,6 @@ class Predictor:
 
     async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot]:
         references = parse_references(adapter, self._settings.max_adapters_per_request)
-        self._engine.check_room()
         return [await _snapshot_of(context, reference) for reference in references]
 
     async def _compute(
@@ -200,11 +200,12 @@ class Predictor:
         """Images outer, adapters inner. The time limit starts when the whole body has arrived."""
         parts = await self._read_images(request)
         _check_one(form, parts)
+        self._engine.require_fit(len(parts) * len(snapshots))
         expires_at = time.perf_counter() + timeout_s
         async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
             await self._prepare(snapshots)
             sources = await self._decode(parts, snapshots)
-            answers = await self._answers(sources, snapshots, names, expires_at)
+            answers = await self._answers(sources, snapshots, names, expires_at, caller_of(request))
             return await self._draw(form, sources, snapshots, answers)
 
     async def _read_images(self, request: Request) -> list[Part]:
@@ -233,7 +234,7 @@ class Predictor:
         return await _all([self._decoders.submit(decode, index, part) for index, part in enumerate(parts)])
 
     async def _answers(
-        self, sources: list[DecodedInput], snapshots: list[Snapshot], names: list[str], expires_at: float
+        self, sources: list[DecodedInput], snapshots: list[Snapshot], names: list[str], expires_at: float, caller: str
     ) -> list[Answer]:
         """The engine's answers: images outer, adapters inner."""
         work = [
@@ -242,7 +243,7 @@ class Predictor:
             for snapshot in snapshots
         ]
         gauges = [self._metrics.inflight.labels(name) for name in names]
-        futures = self._engine.submit_many(work, expires_at)
+        futures = self._engine.submit_many(work, expires_at, caller)
         for gauge in gauges:
             gauge.inc(len(sources))
         try:

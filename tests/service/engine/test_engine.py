@@ -92,7 +92,7 @@ def test_a_full_queue_refuses_and_says_when_to_try_again(
         with pytest.raises(QueueFull) as caught:
             engine.submit(cells, image)
         with pytest.raises(QueueFull):
-            engine.check_room()
+            engine.check_room([cells])
         gate.open.set()
         assert [future.result(10).batch_size for future in futures] == [1, 1, 1]
 

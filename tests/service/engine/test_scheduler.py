@@ -14,7 +14,7 @@ import torch
 
 from lensmount_adapters import Adapter
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
-from lensmount_service.errors import DeadlineExceeded, QueueFull
+from lensmount_service.errors import BodyTooLarge, DeadlineExceeded, QueueFull
 
 
 class Clock:
@@ -182,14 +182,38 @@ def test_a_single_adapter_is_not_held_back(clock: Clock) -> None:
 def test_a_full_queue_takes_all_of_a_request_or_none(clock: Clock) -> None:
     scheduler: Scheduler[str] = Scheduler(4, 3, clock=clock)
     scheduler.submit([item("a"), item("b")])
-    scheduler.check_room()
+    scheduler.check_room(["a"])
     with pytest.raises(QueueFull, match="found 2 images waiting, expected room for at most 3"):
         scheduler.submit([item("a"), item("c")])
     scheduler.submit([item("c")])
     with pytest.raises(QueueFull):
-        scheduler.check_room()
+        scheduler.check_room(["a"])
 
     assert sorted(names(batch) for batch in batches(scheduler, clock)) == ["a", "b", "c"]
+
+
+def test_a_flood_of_one_adapter_leaves_room_for_others_and_more_than_fits_is_refused_for_good(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, 64, clock=clock)
+    scheduler.submit([item("h", caller="loud") for _ in range(64)])
+    with pytest.raises(QueueFull):
+        scheduler.submit([item("h", caller="loud")])
+    scheduler.submit([item("q", caller="loud")])
+    scheduler.submit([item("h", caller="quiet")])
+    with pytest.raises(BodyTooLarge):
+        scheduler.submit([item("q") for _ in range(65)])
+
+    assert scheduler.waiting == 66
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_callers_of_one_adapter_take_turns_and_share_batches(clock: Clock, mix: bool) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, mix=mix, clock=clock)
+    submit(scheduler, clock, *[item("h", caller="loud") for _ in range(12)])
+    quiet = submit(scheduler, clock, item("h", caller="quiet"), item("h", caller="slow"))
+
+    taken = batches(scheduler, clock, 0.01)
+    assert [len(batch) for batch in taken] == [4, 4, 4, 2]
+    assert set(quiet) <= set(taken[1])  # after the batch that was older, not after all twelve
 
 
 def test_retry_after_is_the_time_of_the_queue_at_the_measured_rate(clock: Clock) -> None:
@@ -228,9 +252,9 @@ def test_images_past_their_deadline_free_their_room_while_a_batch_is_computed(cl
     late = [item("a", deadline=clock.now + 1), item("b", deadline=clock.now + 1)]
     scheduler.submit(late)
     with pytest.raises(QueueFull):
-        scheduler.check_room()
+        scheduler.check_room(["a"])
     clock.now += 1
-    scheduler.check_room()
+    scheduler.check_room(["a"])
     scheduler.submit([item("c"), item("c")])
 
     assert all(isinstance(image.future.exception(0), DeadlineExceeded) for image in late)

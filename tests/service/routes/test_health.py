@@ -55,6 +55,21 @@ def test_limits_are_the_ones_that_apply(make_parts: MakeParts, make_adapter: Mak
         assert (answer.status_code, answer.json()["code"]) == (413, "batch_too_large")
 
 
+def test_more_results_than_the_queue_has_room_for_are_refused_for_good(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    with make_parts(max_queue=3) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        for number in range(2):
+            parts.catalog.upload(f"task-{number}", make_adapter(number))
+        files = [("file", (f"{number}.png", make_png(number))) for number in range(2)]
+        refused = client.post("/predict?adapter=task-0,task-1", files=files)
+        advised = client.post("/predict?adapter=task-0", files=files)
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "batch_too_large")
+    assert "Fix: send fewer images, or ask for fewer adapters" in refused.json()["detail"]
+    assert advised.status_code == 200
+
+
 @pytest.fixture
 def merging_client(make_parts: MakeParts, make_adapter: MakeAdapter) -> Iterator[TestClient]:
     """The app with the adapters `cells` and `tiles`, only one of which is merged in place at a time."""

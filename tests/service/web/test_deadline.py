@@ -173,7 +173,7 @@ def test_a_client_that_disconnects_leaves_the_queue_and_frees_its_room_at_once(
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         leaving.sendall(f"POST {request.url.raw_path.decode()} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
         until(lambda: parts.engine.waiting == 4)
-        full = httpx.post(f"{url}/predict?adapter=cells", content=make_png())
+        full = httpx.post(f"{url}/predict?adapter=tiles", content=make_png())
         if abruptly:
             leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST instead of FIN
         leaving.close()
