@@ -53,6 +53,7 @@ from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.shares import Shares
 from lensmount_service.web import problems
 from lensmount_service.web.image_hosts import ImageHosts
+from lensmount_service.web.shared import Shared
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +164,14 @@ def _context(
         training=training,
         shares=shares,
         store=StoreHealth(training.jobs.database, settings.state, catalog.entries),
+        integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
+        metrics_page=Shared(lambda: _metrics_page(catalog, metrics)),
     )
+
+
+async def _metrics_page(catalog: Catalog, metrics: Metrics) -> bytes:
+    metrics.show_resident(await asyncio.to_thread(catalog.tiers), catalog.pinned())
+    return metrics.render()
 
 
 def _close(context: AppContext) -> None:

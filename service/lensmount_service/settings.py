@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     max_turn_s: float = Field(default=0.5, gt=0, le=60)  # of computing, after which an adapter gives way to others
     pinned: str = ""  # comma-separated names whose latest versions stay hot
     request_timeout_s: float = Field(default=60.0, gt=0, le=MAX_REQUEST_TIMEOUT_S)  # for requests without `timeout`
+    integrity_age_s: float = Field(default=30.0, ge=0)  # a younger result of GET /integrity is given again
     max_connections: int = Field(default=1000, ge=1)
     head_timeout_s: float = Field(default=10.0, gt=0)  # for the head of a request to arrive
     body_timeout_s: float = Field(default=30.0, gt=0)  # for its body, plus 1 s for each KiB that has arrived

@@ -35,7 +35,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.store.database import Database
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32"}
+EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32", "integrity_age_s": 0}
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")
 
 # The types of the fixtures that are functions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
@@ -32,6 +32,22 @@ def tensor_digest(tensor: Tensor) -> str:
     """Return the SHA-256 of a tensor's bytes."""
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.sha256(raw.numpy().data).hexdigest()
+
+
+def nothing() -> None:
+    """What is done between two tensors unless a caller says otherwise."""
+
+
+def differing(
+    tensors: Mapping[str, Tensor], digests: Mapping[str, str], between: Callable[[], None] = nothing
+) -> list[str]:
+    """Return the names of the tensors that no longer have their digest. `between` is called after each tensor."""
+    found = []
+    for name, tensor in list(tensors.items()):  # a list, because `between` may add tensors
+        if tensor_digest(tensor) != digests[name]:
+            found.append(name)
+        between()
+    return found
 
 
 def float_tensors(module: nn.Module) -> dict[str, Tensor]:

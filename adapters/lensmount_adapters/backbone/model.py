@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from lensmount_adapters.backbone import weights as weight_sources
 from lensmount_adapters.backbone.fingerprint import (
     BackboneRef,
+    differing,
     fingerprint_of,
     fingerprint_of_tensors,
     float_tensors,
+    nothing,
     tensor_digest,
 )
 from lensmount_adapters.backbone.names import architecture_of
@@ -134,15 +136,13 @@ class Backbone:
         """Return an independent copy. This backbone must be at its base, with no adapter mounted."""
         return type(self)(self.name, copy.deepcopy(self.module), self.preprocessing, self.dtype)
 
-    def changed(self) -> list[str]:
-        """Return the live tensors and clones whose SHA-256 differs from the start: none while nothing is mounted."""
-        live = [name for name, tensor in self.tensors.items() if tensor_digest(tensor) != self._digests[name]]
-        clones = [
-            f"{name} (pristine clone)"
-            for name, tensor in self.pristine.kept().items()
-            if tensor_digest(tensor) != self._digests[name]
-        ]
-        return live + clones
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
+        """Return the live tensors and clones whose SHA-256 differs from the start: none while nothing is mounted.
+
+        `between` is called after each tensor. It may mount adapters, and must unmount them.
+        """
+        clones = differing(self.pristine.kept(), self._digests, between)
+        return differing(self.tensors, self._digests, between) + [f"{name} (pristine clone)" for name in clones]
 
     def bytes_resident(self) -> tuple[int, int]:
         """Return the bytes of the live weights and of the pristine clones."""

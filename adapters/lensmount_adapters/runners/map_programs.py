@@ -9,7 +9,7 @@ image at a time, trunk and branch are joined into one program soon after, as the
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.backbone.fingerprint import tensor_digest
+from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import ExplainError
 from lensmount_adapters.graph.functional import functional_branch
@@ -80,9 +80,9 @@ class MapBranch:
         """The maps, with the adapter's weights passed in."""
         return self._compiled.run((activations,), self.weights(adapter))
 
-    def changed(self) -> list[str]:
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of folded base weights that differ from what they were when they were made."""
-        return [name for name, digest in self._digests.items() if tensor_digest(self._folded[name]) != digest]
+        return differing(self._folded, self._digests, between)
 
 
 class MapPrograms:
@@ -151,9 +151,10 @@ class MapPrograms:
             self._programs.make(key, join)
         return Maps(maps)
 
-    def changed(self) -> list[str]:
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of the base weights of all cuts that differ from what they were when they were made."""
-        return [name for branch in self._branches.values() if branch is not None for name in branch.changed()]
+        made = [branch for branch in self._branches.values() if branch is not None]
+        return [name for branch in made for name in branch.changed(between)]
 
     def _branch(self, cut: int | None, split: SplitBackbone) -> MapBranch | None:
         if split in self._branches:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.backbone.fingerprint import nothing
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.runners.runner import BatchScores, Item, by_adapter
 from lensmount_adapters.swap.exact import Swapper
@@ -59,8 +60,8 @@ class MergedRunner:
     def rest(self) -> None:
         self._swapper.unmount()
 
-    def changed(self) -> list[str]:
-        return self._backbone.changed()
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
+        return self._backbone.changed(between)
 
     def tier(self, digest: str) -> str | None:
         mounted = self._swapper.mounted

@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.backbone.fingerprint import nothing
 
 
 class Item(Protocol):
@@ -95,8 +96,11 @@ class Runner(Protocol):
         """Return to the base if an adapter is mounted."""
         ...
 
-    def changed(self) -> list[str]:
-        """Names of resident tensors that differ from what they were at start. Called while at rest."""
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
+        """Names of resident tensors that differ from what they were at start. Called while at rest.
+
+        `between` is called after each tensor, and may compute batches if it returns at rest.
+        """
         ...
 
     def tier(self, digest: str) -> str | None:

@@ -23,6 +23,7 @@ import torch
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.trust_check import check_layer
+from lensmount_adapters.backbone.fingerprint import nothing
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
@@ -172,12 +173,12 @@ class SegmentRunner:
     def rest(self) -> None:
         """Does nothing: no adapter is ever mounted on the backbone itself."""
 
-    def changed(self) -> list[str]:
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of backbone tensors, folded ones and those of the copy to merge in that differ from the start."""
-        folded = [f"{name} (folded)" for split in self._splits.values() for name in split.changed()]
-        folded += [f"{name} (folded, maps)" for name in self._map_programs.changed()]
-        copied = [] if self._in_place is None else [f"{name} (copy)" for name in self._in_place.changed()]
-        return self._backbone.changed() + folded + copied
+        folded = [f"{name} (folded)" for split in list(self._splits.values()) for name in split.changed(between)]
+        folded += [f"{name} (folded, maps)" for name in self._map_programs.changed(between)]
+        copied = [] if self._in_place is None else [f"{name} (copy)" for name in self._in_place.changed(between)]
+        return self._backbone.changed(between) + folded + copied
 
     def tier(self, digest: str) -> str | None:
         return "hot" if self.programs.is_hot(digest) else None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.backbone.fingerprint import tensor_digest
+from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.graph.functional import frozen, functional_branch
@@ -216,9 +216,9 @@ class SplitBackbone:
         if program is not None:
             program.forget(digest)
 
-    def changed(self) -> list[str]:
+    def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of folded base weights that differ from what they were when they were made."""
-        return [name for name, digest in self._digests.items() if tensor_digest(self._folded[name]) != digest]
+        return differing(self._folded, self._digests, between)
 
     def _shape_at(self, image: tuple[int, ...]) -> torch.Size:
         """The shape of the activations of one image of this shape, without computing them."""

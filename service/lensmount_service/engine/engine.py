@@ -169,7 +169,10 @@ class Engine:
         self._scheduler.require_fit(images)
 
     def integrity(self) -> Future[IntegrityReport]:
-        """Restore the base weights, then compare the hash of every resident tensor with its hash at start."""
+        """Restore the base weights, then compare the hash of every resident tensor with its hash at start.
+
+        Batches that wait are computed in between.
+        """
         future: Future[IntegrityReport] = Future()
         self._chores.append((self._check_integrity, future))
         try:
@@ -189,14 +192,16 @@ class Engine:
         while (batch := self._scheduler.next_batch()) is not None:
             while self._chores:
                 self._do_chore(*self._chores.popleft())
-            if not batch:
-                continue
-            try:
-                self._answer(batch)
-            except Exception:  # not even a log that cannot be written may end the engine or leave a caller waiting
-                self._refuse(
-                    batch, Unavailable("the engine failed. Fix: try again", code="forward_failed", retry_after_s=1)
-                )
+            if batch:
+                self._answer_or_refuse(batch)
+
+    def _answer_or_refuse(self, batch: list[QueuedImage[Answer]]) -> None:
+        try:
+            self._answer(batch)
+        except Exception:  # not even a log that cannot be written may end the engine or leave a caller waiting
+            self._refuse(
+                batch, Unavailable("the engine failed. Fix: try again", code="forward_failed", retry_after_s=1)
+            )
 
     def _answer(self, batch: list[QueuedImage[Answer]]) -> None:
         """A batch that fails is run again one adapter at a time, so that a faulty adapter does not fail the others."""
@@ -245,11 +250,17 @@ class Engine:
     def _check_integrity(self) -> IntegrityReport:
         started = time.perf_counter()
         self.runner.rest()
-        changed = tuple(self.runner.changed())
+        changed = tuple(self.runner.changed(self._give_way))
         if changed:
             self._metrics.restore_mismatch.inc(len(changed))
             log.error("integrity violated", tensors=changed[:10], count=len(changed))
         return IntegrityReport(len(self.backbone.tensors), changed, time.perf_counter() - started)
+
+    def _give_way(self) -> None:
+        """Compute one batch that waits, so that a check delays nobody by more than the hash of one tensor."""
+        if batch := self._scheduler.next_batch(block=False):
+            self._answer_or_refuse(batch)
+            self.runner.rest()
 
     def _do_chore(self, chore: Callable[[], IntegrityReport], future: Future[IntegrityReport]) -> None:
         if not future.set_running_or_notify_cancel():

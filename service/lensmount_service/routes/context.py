@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from lensmount_service.access.identity import Identity
-from lensmount_service.engine.engine import Engine
+from lensmount_service.engine.engine import Engine, IntegrityReport
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.records import DatasetPin
@@ -36,6 +36,7 @@ from lensmount_service.tenants.jobs import TenantJobFiles, TenantJobs, TenantPub
 from lensmount_service.tenants.pools import TenantPools
 from lensmount_service.tenants.space import Space
 from lensmount_service.web.image_hosts import ImageHosts
+from lensmount_service.web.shared import Shared
 
 MAX_CALLERS = 1024  # whose views are kept in memory
 _LEASE = re.compile(r"[0-9a-f]{32}")
@@ -76,6 +77,7 @@ class Parts:
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
     `image_hosts` fetches images that tasks of Label Studio name.
+    `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
     engine: Engine
@@ -91,6 +93,8 @@ class Parts:
     choices: BoundedPool
     image_hosts: ImageHosts
     store: StoreHealth
+    integrity: Shared[IntegrityReport]
+    metrics_page: Shared[bytes]
 
 
 @dataclass(frozen=True, slots=True)

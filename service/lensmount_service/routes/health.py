@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -47,6 +46,7 @@ async def show_limits(context: Server) -> dict[str, Any]:
         "volume_formats": list(VOLUME_FORMATS),
         "max_volume_bytes": settings.max_volume_bytes,
         "max_voxels": settings.max_voxels,
+        "integrity_age_s": settings.integrity_age_s,
         "max_connections": settings.max_connections,
         "head_timeout_s": settings.head_timeout_s,
         "body_timeout_s": settings.body_timeout_s,
@@ -77,19 +77,23 @@ async def show_limits(context: Server) -> dict[str, Any]:
 
 @router.get("/integrity", summary="Compare the resident weights with their hashes at start")
 async def integrity(context: Server) -> Integrity:
-    """Restores the backbone's base weights, hashes every tensor and compares the hashes with those taken at start."""
-    report = await asyncio.wrap_future(context.engine.integrity())
+    """Restores the backbone's base weights, hashes every tensor and compares the hashes with those taken at start.
+
+    A check in progress answers all who ask meanwhile, and predictions are computed in between. A result is given again
+    until it is `integrity_age_s` (GET /limits) old; `age_s` is the time since then.
+    """
+    report, age_s = await context.integrity.get()
     return Integrity(
         ok=report.ok,
         fingerprint=context.engine.backbone.fingerprint,
         tensors=report.tensors,
         changed=list(report.changed[:100]),
         seconds=round(report.seconds, 4),
+        age_s=round(age_s, 3),
     )
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
 async def show_metrics(context: Server) -> Response:
-    catalog, metrics = context.catalog, context.metrics
-    metrics.show_resident(await asyncio.to_thread(catalog.tiers), catalog.pinned())
-    return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    page, _ = await context.metrics_page.get()
+    return Response(page, media_type=CONTENT_TYPE_LATEST)

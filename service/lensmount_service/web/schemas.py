@@ -323,6 +323,7 @@ class Integrity(BaseModel):
     tensors: int
     changed: list[str]
     seconds: float
+    age_s: float = 0.0
 
 
 class Problem(BaseModel):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -234,3 +235,35 @@ def test_a_stop_that_runs_out_of_time_leaves_the_backbone_to_the_engines_thread(
 
     assert closed_by == ["lensmount-engine"]
     assert gate.mounted is None
+
+
+def test_a_check_computes_the_images_that_arrive_between_two_tensors(
+    fresh_backbone: Backbone, metrics: Metrics, cells: Adapter, tiles: Adapter, image: torch.Tensor
+) -> None:
+    """The images arrive after the first tensor, and are answered long before the check ends."""
+    order: list[str] = []
+
+    class Busy(MergedRunner):
+        def changed(self, between: Callable[[], None] = lambda: None) -> list[str]:
+            def arrive() -> None:
+                if not order:
+                    order.append("check")
+                    for adapter in (cells, tiles):
+                        engine.submit(adapter, image).add_done_callback(lambda _: order.append("image"))
+                between()
+
+            found = super().changed(arrive)
+            order.append("checked")
+            return found
+
+    with Engine(fresh_backbone, Busy(fresh_backbone, ExactSwapper(fresh_backbone)), metrics, max_batch=1) as engine:
+        alone = engine.submit(cells, image).result(10).scores
+        report = engine.integrity().result(10)
+        assert torch.equal(engine.submit(cells, image).result(10).scores, alone)
+        fresh_backbone.tensors["layer1.0.conv1.weight"].view(-1)[0] += 1e-3
+        order.clear()
+        damaged = engine.integrity().result(10)
+
+    assert report.ok
+    assert damaged.changed == ("layer1.0.conv1.weight",)
+    assert order == ["check", "image", "image", "checked"]

@@ -55,6 +55,21 @@ def test_limits_are_the_ones_that_apply(make_parts: MakeParts, make_adapter: Mak
         assert (answer.status_code, answer.json()["code"]) == (413, "batch_too_large")
 
 
+def test_a_loop_of_checks_gets_the_result_that_is_young_and_says_how_old_it_is(
+    make_parts: MakeParts, fresh_backbone: Backbone
+) -> None:
+    with (
+        make_parts(fresh_backbone, integrity_age_s=600) as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1") as client,
+    ):
+        first = client.get("/integrity").json()
+        again = [client.get("/integrity").json() for _ in range(20)]
+
+    assert first["age_s"] == 0
+    assert {answer["seconds"] for answer in again} == {first["seconds"]}
+    assert all(0 < answer["age_s"] < 600 for answer in again)
+
+
 def test_more_results_than_the_queue_has_room_for_are_refused_for_good(
     make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
