@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
@@ -30,12 +28,12 @@ TISSUE = ("lung_aca", "lung_n", "lung_scc")
 
 @dataclass(frozen=True)
 class Case:
-    """Two runs of a recipe on a few drawn inputs. `weights` None means random, "clip" the small CLIP of the tests."""
+    """Two runs of a recipe on a few drawn inputs. `weights` "clip" means the small CLIP of the tests."""
 
     images: str
     labels: tuple[str, ...]
     runs: tuple[str, str]
-    weights: str | None = None
+    weights: str = "random:0"
     extra: str | None = None
     changes: tuple[tuple[str, Any], ...] = (("group_regex", None),)
 
@@ -51,7 +49,7 @@ CASES = {
         FEW,
     ),
     "nuclei-unet": Case(
-        "nuclei-dsb2018", ("nucleus",), ("base", "lora"), "random:0", "monai",
+        "nuclei-dsb2018", ("nucleus",), ("base", "lora"), extra="monai", changes=
         (("size", 64), ("epochs", 4), ("where", None), ("learning_rate", 0.01)),
     ),
     "helix-3d": Case("helix", ("left", "right"), ("volume", "head"), "pypi", changes=()),
@@ -83,9 +81,7 @@ def carried_out(request: Any, tmp_path_factory: Any, make_images: Any, make_png:
     else:
         make_images(root / case.images, case.labels, 10)
     recipe = load_recipe(name)
-    weights = case.weights or str(_weights(recipe.backbone, root / "weights.safetensors"))
-    if weights == "clip":
-        weights = str(request.getfixturevalue("make_clip")(root / "clip"))
+    weights = str(request.getfixturevalue("make_clip")(root / "clip")) if case.weights == "clip" else case.weights
     plan = Plan(
         root, root / "out", weights, list(case.runs), [case.images], threads=1, changes=SMALL | dict(case.changes)
     )
@@ -96,14 +92,6 @@ def carried_out(request: Any, tmp_path_factory: Any, make_images: Any, make_png:
     if case.weights != "clip":  # the size at which its programs are measured
         backbone.preprocessing = backbone.preprocessing.model_copy(update=small)
     return Served(backbone, [path.read_bytes() for path in files], case.labels, sent)
-
-
-def _weights(backbone: str, path: Path) -> Path:
-    """Random weights with open residual branches. timm sets their last norm to zero, which stops gradients."""
-    tensors = dict(load_backbone(backbone, "random:0").tensors)
-    opened = {name: torch.ones_like(tensor) for name, tensor in tensors.items() if name.endswith("bn2.weight")}
-    safetensors.torch.save_file(tensors | opened, path)
-    return path
 
 
 def as_npy(voxels: np.ndarray) -> bytes:
