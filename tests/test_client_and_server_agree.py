@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,16 @@ from lensmount_service.worker import attempt as job_run
 from lensmount_service.worker import gate
 
 ROOT = Path(__file__).parent.parent
-SOURCES = {
-    path: ast.parse(path.read_text(encoding="utf-8"))
-    for package in ("service/lensmount_service", "adapters/lensmount_adapters")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+
+
+@cache  # a second, which no process needs that only collects the tests
+def sources() -> dict[Path, ast.Module]:
+    return {
+        path: ast.parse(path.read_text(encoding="utf-8"))
+        for package in ("service/lensmount_service", "adapters/lensmount_adapters")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
 
 # Error codes
 
@@ -169,14 +175,14 @@ def test_the_phases_of_a_running_job_in_their_order() -> None:
 def test_a_worker_names_no_phase_but_these_and_in_this_order() -> None:
     told = [
         text
-        for node in ast.walk(SOURCES[Path(job_run.__file__)])
+        for node in ast.walk(sources()[Path(job_run.__file__)])
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._set_phase"
         for text in texts(node.args[0])
     ]
     assert told == list(phases.AFTER_TRAINING)
     trained = {
         text
-        for path, tree in SOURCES.items()
+        for path, tree in sources().items()
         if "lensmount_adapters" in path.parts
         for node in ast.walk(tree)
         if isinstance(node, ast.keyword) and node.arg == "phase"
@@ -366,7 +372,7 @@ def test_each_header_that_the_client_reads_is_one_that_the_server_writes() -> No
     assert client == HEADERS
     server = {
         node.value.lower()
-        for path, tree in SOURCES.items()
+        for path, tree in sources().items()
         if "lensmount_service" in path.parts
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
