@@ -31,14 +31,14 @@ serve: $(STAMP)  ## serve the shipped adapters at http://127.0.0.1:8000 (PORT=..
 
 test: $(STAMP)  ## run the complete test suite, in JOBS=2 processes of one thread each; fresh ones for each half, for 5 GB
 	@failed=0; for half in "tests/adapters" "tests --ignore tests/adapters"; do \
-	  OMP_NUM_THREADS=1 MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $$half || failed=1; \
+	  OMP_NUM_THREADS=1 MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $$half || failed=1; \
 	done; exit $$failed
 
 quick: $(STAMP)  ## run the fast tests in two processes: no browser, no PostgreSQL, no network
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak and not gpu and not browser and not postgresql"
 
 test-avx2: $(STAMP)  ## run the same suite with AVX2 only: no AVX-512, AMX or bfloat16
-	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## check formatting, lint and types; changes nothing
 	$(BIN)/ruff format --check .

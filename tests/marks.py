@@ -6,6 +6,7 @@ checkout may lie in a folder named gpu.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -21,6 +22,7 @@ SLOW = frozenset(
         "adapters/adapter/test_admission.py::test_it_admits_every_method_in_every_stored_dtype",
         "adapters/adapter/test_admission.py::test_it_refuses",
         "adapters/adapter/test_hostile_files.py::test_3000_mutated_files_are_admitted_or_refused_and_nothing_else",
+        "adapters/adapter/test_schema.py::test_files_of_the_zoo_stay_what_they_are_when_they_are_written_again",
         "adapters/adapter/test_trust_check.py",
         "adapters/backbone/test_clip.py::test_a_seed_gives_the_vit_b_32_of_openai_untrained",
         "adapters/backbone/test_inflate.py",
@@ -30,6 +32,12 @@ SLOW = frozenset(
         "adapters/backbone/test_weights.py::test_vgg16_loads_from_a_file_of_its_convolutions_and_gives_512_features",
         "adapters/backbone/test_weights_file.py::test_real_wrappers_write_names_that_are_read",
         "adapters/cli/test_compose.py",
+        "adapters/data/test_dataset_archive.py::test_zip_10_a_few_unreadable_images_are_left_out_and_listed",
+        "adapters/inputs/test_jpeg_header.py::test_a_thousand_whole_files_with_one_odd_tag_are_read_and_turned_rightly",
+        "adapters/inputs/test_png.py::test_a_thousand_pngs_with_one_odd_chunk_are_read_and_turned_rightly",
+        "adapters/inputs/test_refused_images.py::test_a_bomb_is_refused_or_read_within_a_second",
+        "adapters/inputs/test_tiff_codecs.py::test_a_strip_that_would_unfold_to_hundreds_of_megabytes_costs_no_memory",
+        "adapters/masks/test_tiff.py::test_a_damaged_tiff_is_read_or_refused_with_a_fix_and_no_other_error",
         "adapters/training/test_cross_fitting.py",
         "adapters/training/test_run_report.py",
         "adapters/training/test_promises.py",
@@ -109,8 +117,10 @@ SLOW = frozenset(
         "adapters/training/test_unfamiliar.py",
         "adapters/training/test_volumes.py",
         "adapters/training/test_zero_shot.py",
+        "adapters/trust/test_conformal.py::test_each_class_is_covered_as_promised_over_two_hundred_splits",
         "adapters/trust/test_scaling.py",
         "adapters/zips/test_directory.py::test_zip_12_other_compression_methods_are_refused",
+        "adapters/zips/test_reader.py::test_a_mutated_archive_is_refused_or_read_and_nothing_else_happens",
         "client/bench/test_connection.py::test_failures_are_errors_of_the_client_and_the_next_request_opens_a_new_connection",
         "client/bench/test_load.py",
         "client/cli/test_bench.py::test_ctrl_c_ends_at_once_even_while_responses_are_missing",
@@ -118,9 +128,11 @@ SLOW = frozenset(
         "client/cli/test_jobs.py::test_ctrl_c_stops_watching_but_not_the_job",
         "client/cli/test_jobs.py::test_list_show_logs_and_the_shapes_of_json",
         "client/cli/test_main.py::test_help_of_every_client_command_explains_its_options",
+        "client/cli/test_main.py::test_the_shell_completes_commands_and_options",
         "client/cli/test_predict.py::test_ctrl_c_ends_cleanly_and_the_next_run_resumes",
         "client/resources/test_datasets.py::test_get_list_delete_and_pull",
         "client/resources/test_jobs.py::test_list_is_newest_first_by_state_and_in_pages",
+        "client/test_advice.py::test_every_route_that_a_message_advises_has_a_call_and_a_command",
         "client/test_package.py",
         "service/engine/test_engine.py::test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first",
         "service/engine/test_scheduler.py::test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_however_many_images_they_have",
@@ -177,7 +189,6 @@ SLOW = frozenset(
         "service/test_startup.py::test_a_taken_port_is_one_line",
         "service/test_startup.py::test_a_taken_port_is_reported_before_torch_is_imported",
         "service/test_startup.py::test_ctrl_c_while_loading_is_one_line",
-        "service/test_startup.py::test_with_json_logs_every_line_is_json",
         "service/test_supervisor.py",
         "service/test_volumes.py",
         "service/web/test_bodies.py::test_an_adapter_without_a_content_type_is_refused_and_the_advice_works",
@@ -199,10 +210,27 @@ SLOW = frozenset(
         "test_docker.py",
         "test_docs.py",
         "test_extras.py",
+        "test_language.py::test_checked_files_are_in_plain_english",
+        "test_marks.py::test_every_slow_file_and_test_is_there",
+        "test_marks.py::test_tests_are_marked_by_the_list_and_by_their_fixtures",
         "test_packages.py::test_importing_the_library_sets_nothing_in_torch",
         "test_packages.py::test_nothing_reads_a_pickle",
         "test_samples.py",
     }
+)
+
+
+# Files that take more than 15 seconds, the longest first. `make test` starts with them, so that its two processes end
+# together. xdist alone would start with the files of many tests, and a minute of waiting for a server would come last.
+LONGEST = (
+    *("service/kills/test_kills.py", "service/kills/test_one_job.py", "test_docs.py", "service/test_recipe.py"),
+    *("service/test_crosstalk.py", "service/routes/test_page.py", "test_benchmarks_gpu.py"),
+    *("service/worker/test_attempt.py", "service/test_supervisor.py", "test_docker.py", "test_packages.py"),
+    *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
+    *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),
+    *("adapters/runners/test_segment_runner.py", "adapters/export/test_onnx.py", "adapters/runners/test_pooled.py"),
+    *("adapters/training/test_unfamiliar.py", "adapters/runners/test_fused.py", "adapters/training/test_promises.py"),
+    *("adapters/training/test_loop.py", "adapters/training/test_train_adapter.py"),
 )
 
 
@@ -215,7 +243,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest takes out what -m does not ask for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device."""
+    """Soak tests run only with `-m soak`, and gpu tests only on a CUDA device. The longest files come first."""
+    place = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(_relative(item.path), len(place)))
     asked_for_soak = "soak" in str(config.getoption("markexpr")).replace("not soak", "")
     for item in items:
         file = _relative(item.path)
@@ -231,10 +261,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@cache
 def _is_slow(path: str) -> bool:
     return path in SLOW or any(folder.as_posix() in SLOW for folder in PurePosixPath(path).parents)
 
 
+@cache  # thousands of tests are in hundreds of files
 def _relative(path: Path) -> str:
     return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else path.as_posix()
 

@@ -33,6 +33,10 @@ def test_every_slow_file_and_test_is_there(marks: Any) -> None:
         assert not name or name in functions, f"tests/marks.py: found no test {entry}. Fix: its new name"
 
 
+def test_every_file_that_comes_first_is_there(marks: Any) -> None:
+    assert [file for file in marks.LONGEST if not (TESTS / file).is_file()] == []
+
+
 def test_no_test_is_listed_twice_by_itself_and_with_its_file(marks: Any) -> None:
     whole = {entry for entry in marks.SLOW if "::" not in entry}
     assert [entry for entry in marks.SLOW if "::" in entry and entry.partition("::")[0] in whole] == []

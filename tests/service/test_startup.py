@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 import signal
 import socket
@@ -135,17 +134,3 @@ def test_ctrl_c_while_loading_is_one_line(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert stderr_of(process).read().strip() == "Stopped."
         assert process.wait(300) == 130
-
-
-def test_with_json_logs_every_line_is_json(tmp_path: Path) -> None:
-    with starting(tmp_path, "--log-format", "json") as process:
-        for line in stderr_of(process):
-            if (entry := json.loads(line))["event"] == "serving":
-                break
-        assert (
-            httpx.get(f"{entry['url']}/health/ready", timeout=60).status_code == 200
-        )  # the request waits in the backlog
-        process.send_signal(signal.SIGTERM)
-        for line in stderr_of(process).read().splitlines():
-            json.loads(line)
-        assert process.wait(300) == 0

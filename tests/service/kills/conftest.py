@@ -74,6 +74,7 @@ class Nursery:
     """Starts, signals and awaits servers and workers on one state folder and one port."""
 
     lease_s = LEASE_S
+    executor = "eager"  # a server compiles nothing at its start, which these tests repeat
 
     def __init__(self, forks: Forks, state: Path, database: str | None = None) -> None:
         self.state = state
@@ -95,6 +96,7 @@ class Nursery:
             "port": self.port,
             "zoo": False,
             "threads": 1,
+            "executor": self.executor,
             "drain_timeout_s": 2,
         }
         return self._start("server", values)

@@ -1,5 +1,7 @@
 """Nothing is lost: servers and workers are killed at random moments, and everything acknowledged is still there.
 
+Nothing is left of a client that goes away either.
+
 The full-length run is `pytest -m soak tests/service/kills`.
 """
 
@@ -9,15 +11,18 @@ import contextlib
 import hashlib
 import random
 import signal
+import socket
 import sqlite3
 import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
+from lensmount_adapters import load_backbone
 from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.schema import event_table, publication_table
 from lensmount_service.jobs.table import JobTable
@@ -26,11 +31,15 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.registry import Registry
 
 if TYPE_CHECKING:
+    from tests.conftest import DrawAdapter
+    from tests.service.conftest import MakePng, Until
     from tests.service.kills.conftest import Nursery
 
+BACKBONE = "test_resnet"  # that of nursery.py
 BETWEEN_S = 1.2  # seconds between two kills on average; a job takes about 1 s
 
 both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Killing:
@@ -175,3 +184,61 @@ def test_nothing_is_lost_in_two_hundred_kills_of_workers_and_a_hundred_of_server
     counts = survive(nursery, workers=3 if database else 1, server_kills=100, worker_kills=200)
     print(counts)  # noqa: T201  # the figures of the run, shown under -s
     assert counts["succeeded"] >= 50
+
+
+@sqlite
+def test_acknowledged_uploads_survive_kill_9(nursery: Nursery, draw_adapter: DrawAdapter, until: Until) -> None:
+    backbone = load_backbone(BACKBONE, "random:0")
+    acknowledged: dict[str, str] = {}
+    for round_ in range(2):
+        pid = nursery.server()
+        until(lambda: answers(nursery))
+        listed = {a["name"]: a["digest"] for a in nursery.http.get("/adapters").json()["adapters"]}
+        assert acknowledged.items() <= listed.items()
+        enough = threading.Event()
+
+        def kill(pid: int = pid, enough: threading.Event = enough) -> None:
+            enough.wait(300)  # an upload is then in progress
+            nursery.kill(pid)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            for number in range(1000):
+                name, data = f"task-{round_}-{number}", draw_adapter(backbone, seed=round_ * 1000 + number).dump()
+                if number == 5:
+                    enough.set()
+                acknowledged[name] = nursery.http.put(f"/adapters/{name}", content=data).json()["digest"]
+        except httpx.TransportError:
+            pass
+        killer.join()
+    nursery.server()
+    until(lambda: answers(nursery))
+    for name, digest in acknowledged.items():
+        assert nursery.http.get(f"/adapters/{name}/file").headers["ETag"] == f'"{digest}"'
+    assert len(acknowledged) >= 10
+
+
+@sqlite
+def test_a_slow_client_that_disconnects_leaves_nothing_behind(
+    nursery: Nursery, draw_adapter: DrawAdapter, make_png: MakePng, until: Until
+) -> None:
+    nursery.server()
+    until(lambda: answers(nursery))
+    data = draw_adapter(load_backbone(BACKBONE, "random:0")).dump()
+    nursery.http.put("/adapters/cells", content=data).raise_for_status()
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", nursery.port)) as connection:
+            connection.sendall(
+                b"POST /predict?adapter=cells HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5000\r\n\r\nhalf"
+            )
+    while 'adapter="cells",code="499"} 20.0' not in (metrics := nursery.http.get("/metrics").text):
+        assert 'code="500"' not in metrics
+    assert nursery.http.post("/predict?adapter=cells", content=make_png()).status_code == 200
+    assert 'lensmount_inflight{adapter="cells"} 0.0' in nursery.http.get("/metrics").text
+
+
+def answers(nursery: Nursery) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return nursery.http.get("/adapters").status_code == 200
+    return False

@@ -153,6 +153,7 @@ def test_a_running_job_is_cancelled_at_its_next_step(nursery: Nursery) -> None:
 
 @sqlite
 def test_a_server_gives_bit_exact_answers_while_a_job_trains_and_publishes(nursery: Nursery, until: Until) -> None:
+    nursery.executor = "auto"
     nursery.server()
     nursery.worker()
     nursery.push()
