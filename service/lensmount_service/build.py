@@ -34,7 +34,7 @@ from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import create_app
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unauthorized, Unavailable
-from lensmount_service.gc import DEFAULT_AGE_S, collect
+from lensmount_service.gc import collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable, jobs_using
@@ -95,16 +95,15 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = open_datasets(settings, database)
+        pools = open_pools(settings, database)
         local = BlobStore(settings.state / "blobs")
-        collect(settings.state, registry, local, jobs, datasets, retention=settings.retention())
+        collect(settings.state, registry, local, jobs, datasets, pools, retention=settings.retention())
         shares = Shares(database)
         if settings.zoo:
             tell("Mounting the adapters of the zoo ...")
             catalog.load_zoo(zoo_folder())
             share_zoo(catalog, shares, zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
-        pools = open_pools(settings, database)
-        pools.remove_orphans(DEFAULT_AGE_S)
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
         try:
             yield Parts(

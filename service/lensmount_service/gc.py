@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
@@ -20,6 +20,7 @@ from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.store.blobs import Blobs, mtime_of
 from lensmount_service.store.datasets import DatasetStore
+from lensmount_service.store.pools import Pools
 from lensmount_service.store.registry import Registry
 from lensmount_service.store.retention import Retention
 
@@ -36,10 +37,11 @@ class Collected:
     datasets: int
     jobs: int
     worker: int
+    pools: int
 
     @property
     def total(self) -> int:
-        return self.blobs + self.datasets + self.jobs + self.worker
+        return self.blobs + self.datasets + self.jobs + self.worker + self.pools
 
 
 def collect(
@@ -48,6 +50,7 @@ def collect(
     blobs: Blobs,
     jobs: JobTable,
     datasets: DatasetStore,
+    pools: Pools,
     older_than_s: float = DEFAULT_AGE_S,
     retention: Retention = Retention(),
 ) -> Collected:
@@ -65,9 +68,10 @@ def collect(
         datasets=len(datasets.remove_orphans(older_than_s)),
         jobs=_jobs(state / "jobs", jobs, before, retention.keep_job_files_s),
         worker=_worker(state / "worker", jobs, datasets, before),
+        pools=pools.remove_orphans(older_than_s),
     )
     if collected.total:
-        log.info("collected", blobs=collected.blobs, datasets=collected.datasets, jobs=collected.jobs)
+        log.info("collected", **asdict(collected))
     return collected
 
 

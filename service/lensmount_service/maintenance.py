@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lensmount_adapters.runners.costs import LinearCost
 from lensmount_adapters.runners.segment_runner import SegmentRunner
-from lensmount_service.build import open_blobs, open_datasets, open_parts
+from lensmount_service.build import open_blobs, open_datasets, open_parts, open_pools
 from lensmount_service.gc import Collected, collect
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.settings import Settings
@@ -29,8 +29,8 @@ def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
     with contextlib.closing(Database(settings.database_url())) as database:
         registry, jobs = Registry(database), JobTable(database)
         with contextlib.closing(open_datasets(settings, database)) as datasets:
-            kept = settings.retention()
-            return collect(settings.state, registry, open_blobs(settings), jobs, datasets, older_than_s, kept)
+            pools, kept = open_pools(settings, database), settings.retention()
+            return collect(settings.state, registry, open_blobs(settings), jobs, datasets, pools, older_than_s, kept)
 
 
 def calibrate(settings: Settings) -> Calibration:

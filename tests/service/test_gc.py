@@ -48,8 +48,8 @@ def client(parts: Parts, make_adapter: MakeAdapter, make_png: MakePng) -> Iterat
 def gather(parts: Parts, state: Path, older_than_s: float = 0.0, retention: Retention = Retention()) -> Any:
     training = parts.training
     blobs = BlobStore(state / "blobs")
-    registry = Registry(training.jobs.database)
-    return collect(state, registry, blobs, training.jobs, training.datasets, older_than_s, retention)
+    registry, pools = Registry(training.jobs.database), training.pools
+    return collect(state, registry, blobs, training.jobs, training.datasets, pools, older_than_s, retention)
 
 
 def litter(path: Path, data: bytes = b"half") -> Path:
@@ -81,9 +81,10 @@ def test_files_that_rows_point_at_stay_and_the_others_are_removed(
         litter(tmp_path / "jobs" / job / ".card.md.x.tmp"),
         litter(tmp_path / "worker" / "jobs" / f"{job}-{'0' * 32}" / "adapter.safetensors"),
         litter(tmp_path / "worker" / "datasets" / f"{'0' * 64}.zip"),
+        litter(tmp_path / "pools" / ("0" * 64)),
     ]
     collected = gather(parts, tmp_path, 3600)
-    assert collected.total == 8
+    assert collected.total == 9
     assert not any(path.exists() for path in gone)
     assert working.exists()
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and "sqlite3" not in path.name) == kept
@@ -145,11 +146,12 @@ def test_the_command_reports_what_it_removed(
     with make_parts() as parts:
         assert parts
     litter(tmp_path / "blobs" / ("0" * 64))
+    litter(tmp_path / "pools" / ("0" * 64))
     app = typer.Typer()
     app.command("gc")(cli.gc)
     ended = CliRunner().invoke(app, ["--state", str(tmp_path), "--json"])
     assert ended.exit_code == 0, ended.output
-    assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0}
+    assert json.loads(ended.stdout) == {"blobs": 1, "datasets": 0, "jobs": 0, "worker": 0, "pools": 1}
 
 
 def test_collecting_twice_has_the_effect_of_once(make_parts: MakeParts, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.schemas import AdapterRef, LabelScore
 
 CANDIDATES = 10_000  # unlabelled images among which is chosen, in the order in which they came
-WAIT_S = 2.0  # for the adapter's scores, before the answer is that they are still computed
+WAIT_S = 1.0  # for the adapter's scores, before the answer is that they are still computed
 TRIES = 3  # while other people take the same images
 MOST = 200  # images in one answer
 

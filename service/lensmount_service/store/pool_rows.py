@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from lensmount_adapters.characters import refused_character
-from lensmount_adapters.data.labels import check_label
+from lensmount_adapters.data.labels import check_label, check_labels
 from lensmount_adapters.data.walk import bare
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs import formats
@@ -130,6 +130,8 @@ def check_labels_of(labels: Iterable[str]) -> None:
     for label in dict.fromkeys(labels):
         if reason := check_label(label):
             raise DatasetError(f"{reason}, expected the name of a class. Fix: choose another label")
+        if several := check_labels([label]):
+            raise DatasetError(several[0])
 
 
 def suffix_of(data: bytes) -> str:

@@ -1,14 +1,13 @@
 """Images that wait for labels: a pool per dataset name, the labels that people gave, and who looks at which image now.
 
 An image is a file named by its digest, complete and durable before its row is committed. Labels are only ever added.
-A version of the dataset is made of them when someone asks for it (`publish`).
+pool_versions.py makes a version of the dataset of them when someone asks for it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,23 +15,15 @@ import structlog
 
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
-from lensmount_adapters.data.dataset import Labelled, Listed
-from lensmount_adapters.data.dataset_archive import MANIFEST
-from lensmount_adapters.data.labels import check_labels
-from lensmount_adapters.data.source import Listing, Source
-from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
 from lensmount_service.errors import NotFound, StorageFull, Unavailable
 from lensmount_service.store.database import Database
-from lensmount_service.store.datasets import Dataset, DatasetStore
 from lensmount_service.store.faults import storage
 from lensmount_service.store.pool_rows import (
-    Decided,
     PoolImage,
     PoolLabel,
     check_labels_of,
     clean_group,
-    decided,
     image_of,
     image_table,
     label_of,
@@ -197,18 +188,6 @@ class Pools:
         with self._database.read() as connection:
             return [label_of(row) for row in connection.execute(query if limit is None else query.limit(limit))]
 
-    def publish(
-        self, name: str, datasets: DatasetStore, base: Dataset | None, owner: str | None = None
-    ) -> tuple[Dataset, bool, Decided]:
-        """Make a version of `base` and the labelled images. Disputed images stay out. Returns what `admit` does.
-
-        A labelled image that `base` already has gets its new label there. Raises NotFound, DatasetError.
-        """
-        agreed = decided(self.labels(name))
-        images = {image.digest: image for image in self.images(name) if image.digest in agreed.labels}
-        listed = self._listed(name, images, agreed, None if base is None else datasets.listed(base))
-        return *datasets.add_version(name, listed, owner), agreed
-
     def delete(self, name: str) -> None:
         """Delete the images, labels and leases of a pool. Raises NotFound."""
         with self._database.write() as connection:
@@ -235,25 +214,6 @@ class Pools:
             needed = connection.execute(sa.select(_images.digest).where(_images.digest.in_(digests))).scalars()
             for digest in set(digests).difference(needed):
                 self._path(digest).unlink(missing_ok=True)
-
-    def _listed(self, name: str, images: Mapping[str, PoolImage], agreed: Decided, base: Listed | None) -> Listed:
-        files = {} if base is None else {file.path: file for file in base.files}
-        known = {} if base is None else _paths_by_digest(base)
-        added: dict[str, PoolImage] = {}
-        for digest, image in images.items():
-            label = agreed.labels[digest]
-            path = known.get(digest.removeprefix("sha256:"))
-            if path is not None and path in files:
-                files[path] = replace(files[path], label=label)
-            else:
-                files[image.path] = Labelled(image.path, label, image.group or None)
-                added[image.path] = image
-        classes = tuple(sorted({file.label for file in files.values()}))
-        if alike := check_labels(classes):
-            raise DatasetError(f"found the labels {alike[1][:80]!r} and {alike[2][:80]!r}: {alike[0]}")
-        ordered = sorted(files.values(), key=lambda file: (file.label, file.path))
-        source = _WithPool(None if base is None else base.source, added, self._bytes, name)
-        return Listed(source, classes, tuple(ordered), (), ())
 
     def _insert_labels(
         self, connection: sa.Connection, name: str, labels: Mapping[str, str], who: str, answered: Answered
@@ -346,44 +306,8 @@ class Pools:
         return self._folder / digest.removeprefix("sha256:")
 
 
-@dataclass(frozen=True, slots=True)
-class _WithPool:
-    """The files of a version, if there is one, and files of a pool by the paths that they get."""
-
-    base: Source | None
-    added: Mapping[str, PoolImage]
-    read_added: Callable[[str], bytes]  # by digest
-    title: str
-
-    def list(self) -> Listing:
-        return Listing(tuple(sorted(self.added)), (), ())
-
-    def has(self, path: str) -> bool:
-        return path in self.added or (self.base is not None and self.base.has(path))
-
-    def size(self, path: str) -> int:
-        return self.added[path].size_bytes if path in self.added else self._base.size(path)
-
-    def read(self, path: str) -> bytes:
-        return self.read_added(self.added[path].digest) if path in self.added else self._base.read(path)
-
-    def below(self, prefix: str) -> Source:
-        raise NotImplementedError(prefix)
-
-    @property
-    def _base(self) -> Source:
-        if self.base is None:
-            raise FileNotFoundError(self.title)
-        return self.base
-
-
 def _turns(digests: Sequence[str]) -> Iterator[Sequence[str]]:
     return (digests[start : start + _TURN] for start in range(0, len(digests), _TURN))
-
-
-def _paths_by_digest(base: Listed) -> dict[str, str]:
-    rows = (json.loads(line) for line in base.source.read(MANIFEST).splitlines())
-    return {row["sha256"].removeprefix("sha256:"): row["path"] for row in rows}
 
 
 def _no_image(name: str) -> NotFound:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
+from lensmount_service.store.pool_versions import publish_pool
 from lensmount_service.store.pools import Answered, Pools
 from lensmount_service.tenants.datasets import TenantDatasets, named
 from lensmount_service.tenants.space import Space
@@ -61,7 +62,7 @@ class TenantPools:
 
     def publish(self, name: str, datasets: TenantDatasets, base: Dataset | None) -> tuple[Dataset, bool, Decided]:
         with self.space.own(name) as key:
-            made, created, agreed = self.pools.publish(key, datasets.store, base, self.space.identity.actor)
+            made, created, agreed = publish_pool(self.pools, key, datasets.store, base, self.space.identity.actor)
         return named(made, name), created, agreed
 
     def delete(self, name: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +15,6 @@ import pytest
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_service.errors import NotFound, StorageFull, Unavailable
 from lensmount_service.store.database import Database
-from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.pools import Answered, PoolLimits, Pools
 
 if TYPE_CHECKING:
@@ -148,80 +144,11 @@ def test_a_label_survives_a_process_that_is_killed_right_after_it(
     assert [each.label for each in pools.labels("cells")] == ["cat"]
 
 
-def manifest(store: DatasetStore, name: str) -> dict[str, tuple[str, str | None]]:
-    with store.open(store.get(name)) as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
-        rows = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
-    return {row["path"]: (row["label"], row["group"]) for row in rows}
-
-
-def test_a_version_has_the_labelled_images_with_the_label_of_most_people(
-    database: Database, tmp_path: Path, images: Images
-) -> None:
-    (tmp_path / "datasets").mkdir()
-    store = DatasetStore(database, tmp_path / "datasets")
-    pools = Pools(database, tmp_path / "pools")
-    added = [pools.add("cells", data, "reader1", "slide 7")[0] for data in images(a=9).values()]
-    digests = [image.digest for image in added]
-    pools.label("cells", {digest: "cat" if index % 2 else "dog" for index, digest in enumerate(digests[:8])}, "reader1")
-    pools.label("cells", {digests[0]: "cat", digests[1]: "dog"}, "ben")
-    pools.label("cells", {digests[0]: "cat"}, "cem")
-
-    dataset, created, agreed = pools.publish("cells", store, None)
-
-    assert created
-    assert agreed.disputed == (digests[1],)  # one for cat, one for dog
-    assert dataset.classes == {"cat": 4, "dog": 3}
-    rows = manifest(store, "cells")
-    assert rows[added[0].path] == ("cat", "slide 7")
-    assert added[1].path not in rows
-    assert added[8].path not in rows  # without a label
-    assert pools.publish("cells", store, dataset)[1] is False  # nothing new
-
-
-def test_an_image_that_the_base_already_has_gets_its_new_label_there(
-    database: Database, tmp_path: Path, images: Images, zipped: Callable[..., bytes]
-) -> None:
-    (tmp_path / "datasets").mkdir()
-    store = DatasetStore(database, tmp_path / "datasets")
-    pools = Pools(database, tmp_path / "pools")
-    files = images(a=4, b=4)
-    path = tmp_path / "cells.zip"
-    path.write_bytes(zipped(files))
-    base, _ = store.admit("cells", path, f"sha256:{'1' * 64}")
-    pools.correct("cells-feedback", files["a/0.png"], "b", "reader1", Answered("task@1", "0" * 32))
-
-    dataset, *_ = pools.publish("cells-feedback", store, base)
-
-    rows = manifest(store, "cells-feedback")
-    assert (dataset.images, rows["a/0.png"][0]) == (8, "b")
-    assert manifest(store, "cells")["a/0.png"][0] == "a"  # the base stays
-
-
 def test_a_damaged_file_is_never_shown(pools: Pools, digests: list[str], tmp_path: Path) -> None:
     (tmp_path / "pools" / digests[0].removeprefix("sha256:")).write_bytes(b"other")
 
     with pytest.raises(Unavailable, match="send the image again"):
         pools.read("cells", digests[0])
-
-
-def test_a_damaged_image_that_is_sent_again_is_whole_again(
-    database: Database, tmp_path: Path, pools: Pools, images: Images
-) -> None:
-    (tmp_path / "datasets").mkdir()
-    store = DatasetStore(database, tmp_path / "datasets")
-    data = list(images(a=8).values())
-    digests = [pools.add("cells", each, "reader1")[0].digest for each in data]
-    pools.label("cells", {digest: "ab"[index % 2] for index, digest in enumerate(digests)}, "reader1")
-    (tmp_path / "pools" / digests[0].removeprefix("sha256:")).write_bytes(data[1])  # an image, but another one
-    (tmp_path / "pools" / digests[2].removeprefix("sha256:")).unlink()
-
-    with pytest.raises(Unavailable, match="send the image again"):
-        pools.publish("cells", store, None)
-    for index in (0, 2):
-        assert not pools.add("cells", data[index], "ben")[1]
-
-    assert [pools.read("cells", digest) for digest in digests] == data
-    assert pools.publish("cells", store, None)[0].images == 8
 
 
 def test_files_are_removed_only_once_the_pool_is_gone_for_good(
@@ -278,27 +205,6 @@ def test_only_images_of_the_pool_are_reserved_however_many_are_wanted(pools: Poo
         pools.label("cells", dict.fromkeys([*unknown, digests[0]], "cat"), "reader1")
 
 
-@pytest.mark.parametrize("group", ["a\x00b", "a\nb", "\x7f", "=1+1", " slide 7\r\n", " ", "\u2028", "../.."])
-def test_a_group_is_refused_at_once_or_never_keeps_a_version_from_being_made(
-    database: Database, tmp_path: Path, images: Images, group: str
-) -> None:
-    (tmp_path / "datasets").mkdir()
-    store = DatasetStore(database, tmp_path / "datasets")
-    pools = Pools(database, tmp_path / "pools")
-    digests = []
-    for data in images(a=8).values():
-        try:
-            image = pools.add("cells", data, "reader1", group)[0]
-        except DatasetError:  # "write it in one line of plain text"
-            image = pools.add("cells", data, "reader1", repr(group))[0]
-        digests.append(image.digest)
-    pools.label("cells", {digest: "ab"[index % 2] for index, digest in enumerate(digests)}, "reader1")
-
-    made, *_ = pools.publish("cells", store, None)
-
-    assert pools.publish("cells", store, made)[:2] == (made, False)  # its groups are read as they were written
-
-
 def test_labels_are_bounded_and_the_refusal_says_how_to_make_room(
     database: Database, tmp_path: Path, images: Images
 ) -> None:
@@ -318,3 +224,14 @@ def test_labels_are_bounded_and_the_refusal_says_how_to_make_room(
     pools.delete("cells")
 
     assert len(pools.label("other", {second: "a"}, "reader1")) == 1
+
+
+def test_several_labels_in_one_text_are_refused_before_they_can_keep_a_version_from_being_made(
+    pools: Pools, digests: list[str], images: Images
+) -> None:
+    with pytest.raises(DatasetError, match="Fix: keep one label of each image"):
+        pools.label("cells", {digests[0]: "a", digests[1]: "infected|ring"}, "reader1")
+    with pytest.raises(DatasetError, match="Fix: keep one label of each image"):
+        pools.correct("cells", images(a=1)["a/0.png"], "infected|ring", "reader1", Answered())
+
+    assert pools.labels("cells") == []
