@@ -85,8 +85,7 @@ def main() -> None:
                 blobs.get(digest)  # raises if the bytes do not match
             for dataset in parts.training.datasets.entries():
                 parts.training.datasets.listed(dataset)
-            collect(settings.state, registry, blobs, jobs, parts.training.datasets, older_than_s=-1)
-            parts.training.pools.remove_orphans(-1)
+            collect(settings.state, registry, blobs, jobs, parts.training.datasets, parts.training.pools, -1)
             left = [str(path) for path in settings.state.rglob("*.tmp")]
             with parts.training.jobs.database.read() as connection:
                 sound = connection.execute(sa.text("PRAGMA integrity_check")).scalar_one()
