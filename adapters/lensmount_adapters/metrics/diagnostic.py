@@ -41,21 +41,24 @@ class Diagnostic:
     ppv: Share | None
     npv: Share | None
 
-    def predictive_values(self, prevalence: float) -> tuple[Estimate, Estimate] | None:
+    def predictive_values(self, prevalence: float) -> tuple[Estimate | None, Estimate | None] | None:
         """PPV and NPV where the share `prevalence` in (0, 1) of all images is positive, by Bayes' rule.
 
             PPV = 1 / (1 + r (1 - prevalence) / prevalence)    r = (1 - specificity) / sensitivity
             NPV = 1 / (1 + r prevalence / (1 - prevalence))    r = (1 - sensitivity) / specificity
 
         The interval of each ratio r is that of Donner and Zou (Stat Methods Med Res 2012, 21:347) from both Wilson
-        intervals, which a share of 0 or 1 has as well. None if images of one kind are missing.
+        intervals, which a share of 0 or 1 has as well. None if images of one kind are missing; PPV is None if no image
+        was called positive, and NPV if all were.
         """
         found, left = self.sensitivity, self.specificity
         if found is None or left is None:
             return None
         odds = prevalence / (1 - prevalence)
         false_alarms, missed = Share(left.of - left.count, left.of), Share(found.of - found.count, found.of)
-        return _predictive(ratio(false_alarms, found), 1 / odds), _predictive(ratio(missed, left), odds)
+        ppv = _predictive(false_alarms, found, 1 / odds) if found.count + false_alarms.count else None
+        npv = _predictive(missed, left, odds) if left.count + missed.count else None
+        return ppv, npv
 
     def to_json(self) -> dict[str, Any]:
         shares = {"sensitivity": self.sensitivity, "specificity": self.specificity, "ppv": self.ppv, "npv": self.npv}
@@ -110,8 +113,9 @@ def ratio(above: Share, below: Share) -> Estimate:
     return Estimate(a / b if b else math.inf, c / lower if lower else 0.0, upper / d_low if d_low > 0 else math.inf)
 
 
-def _predictive(wrong_to_right: Estimate, odds: float) -> Estimate:
+def _predictive(wrong: Share, right: Share, odds: float) -> Estimate:
     """1 / (1 + r odds): the larger the ratio, the smaller the predictive value."""
+    wrong_to_right = ratio(wrong, right)
     return Estimate(*(1 / (1 + r * odds) for r in (wrong_to_right.value, wrong_to_right.high, wrong_to_right.low)))
 
 

@@ -14,12 +14,13 @@ from lensmount_adapters.report.record import TrainingRecord
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`rule` says in words when an image is called positive. `expected` are PPV and NPV at `prevalence`."""
+    """`rule` says in words when an image is called positive. `expected` are PPV and NPV at `prevalence`,
+    None where no image was called so."""
 
     diagnostic: Diagnostic
     rule: str
     prevalence: float | None
-    expected: tuple[Estimate, Estimate] | None
+    expected: tuple[Estimate | None, Estimate | None] | None
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, figure and meaning of each; a figure of no images is "n/a"."""
@@ -33,7 +34,8 @@ class Point:
         shown = [(name, "n/a" if share is None else str(share), meaning) for name, share, meaning in rows]
         if self.expected is not None and self.prevalence is not None:
             where = f"where {100 * self.prevalence:g} % of all images are {label}"
-            shown += [(name, str(value), where) for name, value in zip(("PPV", "NPV"), self.expected, strict=True)]
+            pairs = zip(("PPV", "NPV"), self.expected, strict=True)
+            shown += [(name, "n/a" if value is None else str(value), where) for name, value in pairs]
         return shown
 
     def to_json(self) -> dict[str, Any]:
@@ -41,7 +43,7 @@ class Point:
         if self.expected is not None:
             names = ("ppv", "npv")
             figures = {
-                name: {"value": each.value, "low": each.low, "high": each.high}
+                name: None if each is None else {"value": each.value, "low": each.low, "high": each.high}
                 for name, each in zip(names, self.expected, strict=True)
             }
             document["at_prevalence"] = {"prevalence": self.prevalence, **figures}

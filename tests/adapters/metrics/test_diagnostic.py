@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import brentq
 from sklearn import metrics as sk
 
-from lensmount_adapters.metrics.diagnostic import Diagnostic, diagnose, diagnose_each, ratio
+from lensmount_adapters.metrics.diagnostic import Diagnostic, Estimate, diagnose, diagnose_each, ratio
 from lensmount_adapters.metrics.share import Share
 
 # A 70-gene signature and metastasis (van de Vijver et al. 2002), the example of Mercaldo, Zhou and Lau (Statistics in
@@ -57,11 +57,17 @@ def test_each_label_from_the_counts_is_what_the_scores_give() -> None:
     assert found == each
 
 
-def test_predictive_values_at_a_prevalence_agree_with_the_published_example() -> None:
-    found = SIGNATURE.predictive_values(0.07)
+def both(diagnostic: Diagnostic, prevalence: float) -> tuple[Estimate, Estimate]:
+    """PPV and NPV, of images of both kinds and answers of both kinds."""
+    ppv, npv = diagnostic.predictive_values(prevalence) or (None, None)
+    assert ppv is not None
+    assert npv is not None
+    return ppv, npv
 
-    assert found is not None
-    ppv, npv = found
+
+def test_predictive_values_at_a_prevalence_agree_with_the_published_example() -> None:
+    ppv, npv = both(SIGNATURE, 0.07)
+
     assert (ppv.value, npv.value) == pytest.approx((0.2010444, 0.9909508), abs=1e-7)
     # The score method of Gart and Nam (Biometrics 1988, 44:323), which has no closed form, gives these limits.
     assert (ppv.low, ppv.high) == pytest.approx((0.1391548, 0.3049051), abs=0.01)
@@ -69,9 +75,8 @@ def test_predictive_values_at_a_prevalence_agree_with_the_published_example() ->
 
 
 def test_without_a_false_alarm_the_predictive_value_is_1_and_has_a_lower_limit() -> None:
-    found = Diagnostic("poor", None, Share(31, 34), Share(44, 44), None, None).predictive_values(0.07)
+    found = both(Diagnostic("poor", None, Share(31, 34), Share(44, 44), None, None), 0.07)
 
-    assert found is not None
     assert (found[0].value, found[0].high) == (1.0, 1.0)
     assert 0.2886800 < found[0].low < 0.5261573  # adjusted logit (Mercaldo) and score method (Gart and Nam)
     assert (found[1].low, found[1].high) == pytest.approx((0.9837423, 0.9982142), abs=0.002)
@@ -79,9 +84,8 @@ def test_without_a_false_alarm_the_predictive_value_is_1_and_has_a_lower_limit()
 
 @pytest.mark.parametrize("prevalence", [0.001, 0.07, 0.5, 0.9])
 def test_predictive_values_follow_bayes_rule(prevalence: float) -> None:
-    found = SIGNATURE.predictive_values(prevalence)
+    found = both(SIGNATURE, prevalence)
 
-    assert found is not None
     sick, well = 31 / 34 * prevalence, 12 / 44 * (1 - prevalence)
     assert found[0].value == pytest.approx(sick / (sick + well))
     missed, left = 3 / 34 * prevalence, 32 / 44 * (1 - prevalence)
@@ -90,9 +94,8 @@ def test_predictive_values_follow_bayes_rule(prevalence: float) -> None:
 
 
 def test_at_the_prevalence_of_the_images_the_value_is_the_counted_one() -> None:
-    found = SIGNATURE.predictive_values(34 / 78)
+    found = both(SIGNATURE, 34 / 78)
 
-    assert found is not None
     assert (found[0].value, found[1].value) == pytest.approx((31 / 43, 32 / 35))
 
 
@@ -123,6 +126,7 @@ def test_the_interval_holds_the_truth_in_95_of_100_studies() -> None:
             study = Diagnostic("x", None, Share(int(hit), images), Share(int(left), images), None, None)
             found = study.predictive_values(0.1)
             assert found is not None
+            assert found[0] is not None
             inside.append(found[0].low <= truth <= found[0].high)
         assert 0.93 < np.mean(inside) < 0.985
 
@@ -132,7 +136,9 @@ def test_every_count_gives_an_interval_around_its_value() -> None:
         for left in range(6):
             found = Diagnostic("x", None, Share(hit, 5), Share(left, 5), None, None).predictive_values(0.2)
             assert found is not None
-            assert all(0 <= each.low <= each.value <= each.high <= 1 for each in found)
+            called_positive, called_negative = hit + (5 - left), left + (5 - hit)
+            assert [each is not None for each in found] == [called_positive > 0, called_negative > 0]
+            assert all(0 <= each.low <= each.value <= each.high <= 1 for each in found if each is not None)
 
 
 def test_images_of_one_kind_only_leave_the_others_open() -> None:
