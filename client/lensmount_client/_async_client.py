@@ -147,10 +147,10 @@ class AsyncClient:
         return await self._call(explain.explanation_png(content, question))
 
     async def feedback(
-        self, image: ImageInput, adapter: str, label: str, *, who: str, request_id: str | None = None
+        self, image: ImageInput | None, adapter: str, label: str, *, who: str, request_id: str | None = None
     ) -> Feedback:
         """See `Client.feedback`."""
-        content = await asyncio.to_thread(image_bytes, image)
+        content = b"" if image is None else await asyncio.to_thread(image_bytes, image)
         return await self._call(labelling.feedback(content, adapter, label, who, request_id))
 
     def predict_many(

@@ -145,14 +145,15 @@ class Client:
         return self._call(explain.explanation_png(image_bytes(image), question))
 
     def feedback(
-        self, image: ImageInput, adapter: str, label: str, *, who: str, request_id: str | None = None
+        self, image: ImageInput | None, adapter: str, label: str, *, who: str, request_id: str | None = None
     ) -> Feedback:
         """Tell the server the right label of an image for which `adapter` gave a wrong one.
 
-        The server keeps the image in the pool ADAPTER-feedback. `request_id` is that of the answer. Raises FeedbackOff
-        unless the server's operator allows it.
+        The server keeps the image in the pool ADAPTER-feedback. `request_id` is that of the answer. Soon after
+        the answer to one image, `image` may be None: the server still has it, or raises ImageNotKept. Raises
+        FeedbackOff unless the server's operator allows it.
         """
-        content = image_bytes(image)
+        content = b"" if image is None else image_bytes(image)
         return self._call(labelling.feedback(content, adapter, label, who, request_id))
 
     def predict_many(

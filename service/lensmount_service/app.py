@@ -46,6 +46,7 @@ from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
+from lensmount_service.store.answered_images import AnsweredImages
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
@@ -166,6 +167,9 @@ def _context(
         store=StoreHealth(training.jobs.database, settings.state, catalog.entries),
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
         metrics_page=Shared(lambda: _metrics_page(catalog, metrics)),
+        answered=AnsweredImages(
+            settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
+        ),
     )
 
 

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(default=10_000, ge=1)
     max_job_file_bytes: int = Field(default=2**30, ge=1024)  # a checkpoint or a report file
     feedback: Literal["off", "on"] = "off"  # whether POST /feedback keeps images
+    feedback_kept_s: float = Field(default=900.0, ge=0)  # how long feedback=on remembers the images of answers
+    feedback_kept_bytes: int = Field(default=64 * 2**20, ge=0)  # of these images, which are only in memory
     max_pool_bytes: int = Field(default=4 * 2**30, ge=0)  # of images that wait for labels, all datasets together
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
     with_worker: bool = False

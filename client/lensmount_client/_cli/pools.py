@@ -27,9 +27,16 @@ AdapterName = Annotated[
 
 @with_options
 def feedback(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image whose answer was wrong.")],
     adapter: AdapterName,
     label: Annotated[str, typer.Option(metavar="LABEL", help="The right label: one of the adapter's.")],
+    image: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[IMAGE]",
+            help="The image whose answer was wrong. Soon after the answer, its --request-id is enough.",
+            show_default=False,
+        ),
+    ] = None,
     request_id: Annotated[
         str | None, typer.Option("--request-id", metavar="ID", help="The request_id of the wrong answer.")
     ] = None,
@@ -42,12 +49,14 @@ def feedback(
     The server's operator must allow it with LENSMOUNT_FEEDBACK=on. `lensmount datasets publish ADAPTER-feedback`
     makes a dataset to train on.
     """
+    if image is None and request_id is None:
+        raise InvalidInput("found no image, expected one. Fix: name its file, or the answer with --request-id ID")
     with server.client() as client:
         kept = client.feedback(image, adapter, label, who=who or _user(), request_id=request_id)
     if server.json:
         print_json(dataclasses.asdict(kept))
     else:
-        print_line(f"kept {image} as {kept.label} in {kept.dataset}")
+        print_line(f"kept {image or kept.digest} as {kept.label} in {kept.dataset}")
 
 
 @with_options

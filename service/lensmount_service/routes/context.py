@@ -22,6 +22,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
+from lensmount_service.store.answered_images import AnsweredImages
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
@@ -76,7 +77,7 @@ class Parts:
     other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
-    `image_hosts` fetches images that tasks of Label Studio name.
+    `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -95,6 +96,7 @@ class Parts:
     store: StoreHealth
     integrity: Shared[IntegrityReport]
     metrics_page: Shared[bytes]
+    answered: AnsweredImages
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,9 @@ async def give_feedback(
 ) -> Feedback:
     """Post the image as the raw body, or as a multipart part named `file`.
 
-    The server keeps images only with LENSMOUNT_FEEDBACK=on, and never those of predictions. So a `request_id` alone is
-    refused: it is recorded next to the image. `POST /datasets/NAME-feedback/versions` makes a version to train on.
+    The server keeps images only with LENSMOUNT_FEEDBACK=on. It then remembers the images of its latest answers to
+    single images for LENSMOUNT_FEEDBACK_KEPT_S seconds, and until then a `request_id` without a body is enough.
+    `POST /datasets/NAME-feedback/versions` makes a version to train on.
     """
     check_allowed(context)
     (reference,) = parse_references(adapter, 1)
@@ -54,14 +55,11 @@ async def give_feedback(
             f"found {len(parts)} images, expected one. Fix: send each image in a request of its own",
             code="single_image_required",
         )
-    if not parts[0].data and answer_to is not None:
-        raise Forbidden(
-            "found a request_id without an image, and this server keeps no images of predictions. "
-            "Fix: send the image with it",
-            code="image_not_kept",
-        )
+    data = parts[0].data
+    if not data and answer_to is not None:
+        data = _remembered(context, answer_to, version)
     answered = Answered(f"{version.name}@{version.version} {version.digest}", answer_to)
-    work = partial(context.training.pools.correct, name, parts[0].data, label, who, answered)
+    work = partial(context.training.pools.correct, name, data, label, who, answered)
     image = await context.thumbnails.run(work)
     return Feedback(
         dataset=name,
@@ -71,6 +69,24 @@ async def give_feedback(
         adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
         request_id=request.state.request_id,
     )
+
+
+def _remembered(context: TenantContext, request_id: str, version: Version) -> bytes:
+    """The image of an answer. Raises Forbidden (`image_not_kept`), or RequestInvalid for another adapter's answer."""
+    found = context.answered.find(f"{context.identity.tenant} {request_id}")
+    if found is None:
+        raise Forbidden(
+            f"found no image of the answer {request_id}: this server remembers images of requests with one image for "
+            f"{context.answered.keep_s:g} s, and at most {context.answered.max_bytes} bytes of them. "
+            "Fix: send the image with the request_id",
+            code="image_not_kept",
+        )
+    if version.digest not in found.adapters:
+        raise RequestInvalid(
+            f"found {version.name}@{version.version}, which did not give the answer {request_id}. "
+            "Fix: name the adapter that answered, with its version: NAME@VERSION"
+        )
+    return found.data
 
 
 def check_allowed(context: TenantContext) -> None:

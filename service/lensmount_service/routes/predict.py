@@ -146,6 +146,7 @@ class Predictor:
         self._metrics = context.metrics
         self._settings = settings
         self._decoders = context.decoders
+        self._answered = context.answered
         self._limits = InputLimits(
             ImageLimits(settings.max_image_bytes, settings.max_pixels),
             VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
@@ -206,6 +207,10 @@ class Predictor:
             await self._prepare(snapshots)
             sources = await self._decode(parts, snapshots)
             answers = await self._answers(sources, snapshots, names, expires_at, caller_of(request))
+            if len(parts) == 1:
+                digests = frozenset(snapshot.version.digest for snapshot in snapshots)
+                answered = f"{request.state.identity.tenant} {request.state.request_id}"
+                self._answered.keep(answered, parts[0].data, digests)
             return await self._draw(form, sources, snapshots, answers)
 
     async def _read_images(self, request: Request) -> list[Part]:

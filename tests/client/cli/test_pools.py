@@ -69,6 +69,14 @@ def test_feedback_is_kept_or_refused_as_the_operator_says(server: Any, lensmount
     code, out, _ = lensmount("feedback", image, "-a", "malaria", "--label", "Uninfected", "--who", "reader1")
     assert (code, out.strip()) == (0, f"kept {image} as Uninfected in malaria-feedback")
 
+    code, out, _ = lensmount("feedback", "-a", "malaria", "--label", "Uninfected", "--request-id", "0" * 32)
+    assert (code, out.split()[2:]) == (0, ["as", "Uninfected", "in", "malaria-feedback"])
+    code, _, err = lensmount("feedback", "-a", "malaria", "--label", "Uninfected")
+    assert (code != 0, "Fix: name its file, or the answer with --request-id ID" in " ".join(err.split())) == (
+        True,
+        True,
+    )
+
     server.pools.feedback_on = False
     assert lensmount("feedback", image, "-a", "malaria", "--label", "Uninfected")[0] == 1
 

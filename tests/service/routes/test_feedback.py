@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -42,14 +42,47 @@ def test_a_correction_is_kept_with_who_and_the_answer_that_it_corrects(api: Test
     assert label["adapter"] == f"cells@1 {predicted['adapter']['digest']}"
 
 
-def test_a_request_id_alone_is_refused_and_works_once_the_image_is_sent(api: TestClient, make_png: MakePng) -> None:
-    url = f"/feedback?adapter=cells&label=a&who=reader1&request_id={'0' * 32}"
+def test_soon_after_an_answer_its_request_id_alone_is_enough(api: TestClient, make_png: MakePng) -> None:
+    predicted = api.post("/predict?adapter=cells", content=make_png(3)).json()
+    url = f"/feedback?label=b&who=reader1&request_id={predicted['request_id']}"
 
-    refused = api.post(url)
-    assert (refused.status_code, refused.json()["code"]) == (403, "image_not_kept")
-    assert "Fix: send the image" in refused.json()["detail"]
+    kept = api.post(f"{url}&adapter=cells").json()
 
-    assert api.post(url, content=make_png()).status_code == 201
+    assert kept["digest"] == api.post("/feedback?adapter=cells&label=a&who=ben", content=make_png(3)).json()["digest"]
+    first, _ = api.get("/datasets/cells-feedback/labels").json()["labels"]
+    assert (first["label"], first["request_id"]) == ("b", predicted["request_id"])
+
+
+def test_only_the_adapter_that_answered_is_corrected_by_a_request_id(
+    api: TestClient, make_png: MakePng, make_adapter: MakeAdapter
+) -> None:
+    predicted = api.post("/predict?adapter=cells", content=make_png()).json()
+    api.put("/adapters/cells", content=make_adapter(2, ("a", "b")))  # version 2
+    url = f"/feedback?label=b&who=reader1&request_id={predicted['request_id']}"
+
+    refused = api.post(f"{url}&adapter=cells")
+    assert (refused.status_code, "Fix: name the adapter that answered" in refused.json()["detail"]) == (422, True)
+
+    assert api.post(f"{url}&adapter=cells@1").status_code == 201
+
+
+@pytest.mark.parametrize("settings", [{}, {"feedback_kept_s": 0}, {"feedback_kept_bytes": 0}], ids=str)
+def test_a_request_id_without_its_image_is_refused_and_works_once_the_image_is_sent(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, settings: dict[str, Any]
+) -> None:
+    parts = make_parts(feedback="on", **settings)
+    with parts as opened, TestClient(opened.app, base_url="http://127.0.0.1") as api:
+        api.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+        several = [("file", ("1.png", make_png(1))), ("file", ("2.png", make_png(2)))]
+        predict = {"content": make_png()} if settings else {"files": several}
+        predicted = api.post("/predict?adapter=cells", **predict).json()
+        url = f"/feedback?adapter=cells&label=a&who=reader1&request_id={predicted['request_id']}"
+
+        refused = api.post(url)
+        assert (refused.status_code, refused.json()["code"]) == (403, "image_not_kept")
+        assert "Fix: send the image with the request_id" in refused.json()["detail"]
+
+        assert api.post(url, content=make_png()).status_code == 201
 
 
 def test_a_label_that_the_adapter_lacks_is_refused_and_the_way_that_is_named_works(
