@@ -53,7 +53,7 @@ MAY_IMPORT = {
         "changes": "adapter backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
-        "quality": "data metrics backbone inputs",
+        "quality": "data groups metrics backbone inputs",
         "masks": "data zips inputs",
         "data": "groups zips inputs",
         "groups": "",

@@ -12,6 +12,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder
 from lensmount_adapters.data.near_duplicates import alike
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.groups.group_names import propose_groups
 from lensmount_adapters.quality.features import pooled_features
 from lensmount_adapters.quality.label_issues import LabelIssues, find_label_issues
 from lensmount_adapters.quality.neighbours import Neighbours, alike_pairs, nearest_neighbours, outliers
@@ -21,6 +22,11 @@ from lensmount_adapters.quality.surface import Surface, columns_of, surfaces_of
 
 LISTED = 200  # items of each kind that a review names
 MAX_IMAGES = 50_000  # all are compared with all: 20 s at 10,000 images, so some minutes
+MAX_PAIRS = 50_000  # about so many pairs that show the same are compared
+_MORE_PAIRS = (
+    "There are more pairs of images that show the same than are counted here. Fix: exclude the copies that are listed, "
+    "then review the new version"
+)
 SURE = 0.9  # balanced accuracy of the head from which on most of what it doubts is wrong (benchmarks/label_errors.py)
 
 OnProgress = Callable[[str, int, int], None]  # phase, images done, images in total
@@ -63,7 +69,8 @@ class LookAlike:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a review found. The lists are the most suspicious first and have at most 200 items; the counts are exact.
+    """What a review found. The lists are the most suspicious first and have at most 200 items. The counts are exact,
+    except that a dataset of many copies has more pairs than are compared, and a note then says so.
 
     `checked` images have a probability of their label: those of classes with at least two groups. `accuracy` is the
     balanced accuracy of the head on images that it was not fitted on; None if no image is checked.
@@ -123,7 +130,7 @@ def review_features(folder: ImageFolder, features: np.ndarray, surfaces: Sequenc
     neighbours = nearest_neighbours(features)
     far = outliers(neighbours)
     distances = neighbours.distances()
-    pairs = _look_alikes(folder, neighbours, surfaces)
+    pairs, all_pairs = _look_alikes(folder, neighbours, surfaces)
     shortcuts = find_shortcuts(columns_of(surfaces), labels, groups, folder.classes)
     flagged = int(issues.flags.sum())
     return Review(
@@ -141,7 +148,11 @@ def review_features(folder: ImageFolder, features: np.ndarray, surfaces: Sequenc
         conflict_count=sum(pair.conflict for pair in pairs),
         look_alikes=tuple(pairs[:LISTED]),
         shortcuts=tuple(shortcuts),
-        notes=tuple(_notes(len(folder), len(checked), accuracy, flagged, pairs, shortcuts)),
+        notes=(
+            *_notes(len(folder), len(checked), accuracy, flagged, pairs, shortcuts),
+            *([] if all_pairs else [_MORE_PAIRS]),
+            *_about_groups(folder),
+        ),
     )
 
 
@@ -166,18 +177,24 @@ def _label(folder: ImageFolder, index: int) -> str:
     return folder.classes[folder.samples[index].label]
 
 
-def _look_alikes(folder: ImageFolder, neighbours: Neighbours, surfaces: Sequence[Surface]) -> list[LookAlike]:
+def _look_alikes(
+    folder: ImageFolder, neighbours: Neighbours, surfaces: Sequence[Surface]
+) -> tuple[list[LookAlike], bool]:
     """Pairs that are alike by their features or by their pixels (`data/near_duplicates.py`), leaks first.
+
+    The second value is False if there may be more pairs.
 
     Byte-identical files are left out: they share a group already. So are pairs of one group, which is expected.
     """
     samples = folder.samples
     similar = {(int(i), int(j)): _similarity(neighbours, int(i), int(j)) for i, j in alike_pairs(neighbours)}
+    everything = True
     for block in alike([surface.facts.likeness for surface in surfaces]):
+        if len(similar) > MAX_PAIRS:
+            everything = False
+            break
         for i, j, _ in block.tolist():
             similar.setdefault((i, j), _similarity(neighbours, i, j))
-        if len(similar) > MAX_IMAGES:
-            break
     pairs = [
         LookAlike(
             paths=(samples[i].path, samples[j].path),
@@ -190,7 +207,7 @@ def _look_alikes(folder: ImageFolder, neighbours: Neighbours, surfaces: Sequence
         for (i, j), similarity in similar.items()
         if samples[i].digest != samples[j].digest and samples[i].group != samples[j].group
     ]
-    return sorted(pairs, key=lambda pair: (not pair.leak, not pair.conflict, -pair.similarity))
+    return sorted(pairs, key=lambda pair: (not pair.leak, not pair.conflict, -pair.similarity)), everything
 
 
 def _similarity(neighbours: Neighbours, i: int, j: int) -> float:
@@ -236,6 +253,22 @@ def _notes(
     if conflicts := sum(pair.conflict for pair in pairs):
         notes.append(f"{conflicts} pair(s) of images that show the same have two labels. Fix: relabel one of each pair")
     return notes + [_about(shortcut) for shortcut in shortcuts]
+
+
+def _about_groups(folder: ImageFolder) -> list[str]:
+    """A note if no groups are known and the names suggest some, as before a training (data/data_warnings.py)."""
+    paths = [sample.path for sample in folder.samples]
+    if {sample.group for sample in folder.samples} - set(paths):
+        return []
+    proposed = propose_groups(paths, [folder.classes[sample.label] for sample in folder.samples])
+    if proposed is None:
+        return []
+    examples = " and ".join(repr(name[:80]) for name in proposed.examples)
+    return [
+        f"The names look like those of patients, slides or sources: {proposed.count} groups in {len(paths)} images, "
+        f"such as {examples}. Each label was checked against images that may be of its own group. Fix if images of one "
+        f"group belong together: review again with group_regex {proposed.regex} (--group-regex '{proposed.regex}')"
+    ]
 
 
 def _about(shortcut: Shortcut) -> str:

@@ -31,12 +31,17 @@ class ReviewState:
     error: str | None
 
 
-def start_review(name: str, version: int | None) -> Call[ReviewState]:
-    return Call("POST", f"/datasets/{checked_name(name, 'dataset name')}/review", _read, params=_version(version))
+def start_review(name: str, version: int | None, group_regex: str | None = None) -> Call[ReviewState]:
+    return _review("POST", name, version, group_regex)
 
 
-def get_review(name: str, version: int | None) -> Call[ReviewState]:
-    return Call("GET", f"/datasets/{checked_name(name, 'dataset name')}/review", _read, params=_version(version))
+def get_review(name: str, version: int | None, group_regex: str | None = None) -> Call[ReviewState]:
+    return _review("GET", name, version, group_regex)
+
+
+def _review(method: str, name: str, version: int | None, group_regex: str | None) -> Call[ReviewState]:
+    params = _version(version) | ({} if group_regex is None else {"group_regex": group_regex})
+    return Call(method, f"/datasets/{checked_name(name, 'dataset name')}/review", _read, params=params)
 
 
 def edit_items(name: str, relabel: Mapping[str, str], exclude: Collection[str], version: int | None) -> Call[Dataset]:

@@ -148,12 +148,16 @@ def pull(
 def review(
     name: Name,
     version: Version = None,
+    group_regex: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Regular expression for the patient, slide or source, as for a job."),
+    ] = None,
     *,
     server: ServerOptions,
 ) -> None:
     """Find likely wrong labels, outliers, look-alikes and shortcuts. Changes nothing; the server keeps the result."""
     with server.client() as client:
-        found = client.datasets.review(name, version, progress=True)
+        found = client.datasets.review(name, version, progress=True, group_regex=group_regex)
     if server.json:
         print_json({"name": found.name, "version": found.version, "review": found.raw})
     else:

@@ -81,18 +81,20 @@ class Datasets:
         version: int | None = None,
         progress: bool | Report = False,
         timeout_s: float | None = None,
+        group_regex: str | None = None,
     ) -> DatasetReview:
         """Find likely wrong labels, outliers, look-alikes and shortcuts. The server computes it once and keeps it.
 
-        `progress` draws a bar, or is called with (images done, images in total). Raises ReviewFailed, DatasetNotFound,
+        `progress` draws a bar, or is called with (images done, images in total). `group_regex` finds the patient, slide
+        or source in the names of images, as for a job. Raises ReviewFailed, DatasetNotFound,
         Busy, or WaitTimeout after `timeout_s` seconds; the review continues after that.
         """
         with reporting(progress, None) as report:
             wait = ReviewWait(name, report, timeout_s)
-            answer = self._send(reviews.start_review(name, version))
+            answer = self._send(reviews.start_review(name, version, group_regex))
             while (found := wait.result(answer)) is None:
                 time.sleep(wait.next_s())
-                answer = self._send(reviews.get_review(name, answer.version))
+                answer = self._send(reviews.get_review(name, answer.version, group_regex))
             return found
 
     def edit(
@@ -172,14 +174,15 @@ class AsyncDatasets:
         version: int | None = None,
         progress: bool | Report = False,
         timeout_s: float | None = None,
+        group_regex: str | None = None,
     ) -> DatasetReview:
         """See `Datasets.review`."""
         with reporting(progress, None) as report:
             wait = ReviewWait(name, report, timeout_s)
-            answer = await self._send(reviews.start_review(name, version))
+            answer = await self._send(reviews.start_review(name, version, group_regex))
             while (found := wait.result(answer)) is None:
                 await asyncio.sleep(wait.next_s())
-                answer = await self._send(reviews.get_review(name, answer.version))
+                answer = await self._send(reviews.get_review(name, answer.version, group_regex))
             return found
 
     async def edit(

@@ -12,6 +12,7 @@ with `remove_orphans` once no version has this content.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -53,7 +54,10 @@ class ReviewStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReviewOrder:
-    """What is reviewed (the digest of a version and its archive), and with which backbone and limits."""
+    """What is reviewed (the digest of a version and its archive), and with which backbone, limits and groups.
+
+    `group_regex` finds the groups that the version does not state, as in training.
+    """
 
     digest: str
     archive: Path
@@ -62,15 +66,20 @@ class ReviewOrder:
     fingerprint: str
     max_image_bytes: int
     max_pixels: int
+    group_regex: str | None = None
     tenant: str = DEFAULT_TENANT  # each has results of its own, which tell nothing of another's datasets
 
     @property
     def file(self) -> str:
-        end = "" if self.tenant == DEFAULT_TENANT else f"-{self.tenant}"
-        return f"{self.digest.removeprefix('sha256:')}-{self.fingerprint.removeprefix('sha256:')[:16]}{end}.json"
+        words = [self.digest.removeprefix("sha256:"), self.fingerprint.removeprefix("sha256:")[:16]]
+        if self.group_regex is not None:
+            words.append(hashlib.sha256(self.group_regex.encode()).hexdigest()[:16])
+        if self.tenant != DEFAULT_TENANT:
+            words.append(self.tenant)
+        return f"{'-'.join(words)}.json"
 
     def to_json(self) -> str:
-        words = ("backbone", "weights", "max_image_bytes", "max_pixels")
+        words = ("backbone", "weights", "max_image_bytes", "max_pixels", "group_regex")
         return json.dumps({"archive": str(self.archive), **{word: getattr(self, word) for word in words}})
 
 

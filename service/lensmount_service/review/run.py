@@ -49,7 +49,7 @@ def _review(order: dict[str, Any], tell: Callable[[str, int, int], None]) -> dic
     os.nice(19)
     torch.set_num_threads(1)
     limits = ImageLimits(order["max_image_bytes"], order["max_pixels"])
-    folder = read_folder(Path(order["archive"]), limits=limits)
+    folder = read_folder(Path(order["archive"]), order["group_regex"], limits=limits)
     check_size(len(folder))
     backbone = load_backbone(order["backbone"], weights_from(order["weights"]))
     return {

@@ -12,7 +12,9 @@ from PIL import Image
 
 from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.groups.group_search import search_groups
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
+from lensmount_adapters.patterns import compile_pattern
 from lensmount_adapters.quality.review import check_size
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound
@@ -28,23 +30,46 @@ MAX_EDITS_BYTES = 16 * 2**20
 MAX_SIDE = 1024  # pixels of a shown image
 _AS_EDITS = 'send JSON such as {"relabel": {"cat/1.png": "dog"}, "exclude": ["cat/2.png"]}'
 
+GroupExpression = Annotated[
+    str | None,
+    Query(
+        max_length=512,
+        description="A regular expression that finds the patient, slide or source in the name of each image whose "
+        "group the dataset does not state, as for a job",
+    ),
+]
+
 router = APIRouter(route_class=GuardedRoute, prefix="/datasets", tags=["datasets"], responses=PROBLEMS)
 
 
 @router.post("/{name}/review", status_code=202, response_model=ReviewInfo, summary="Review a dataset")
-async def start_review(context: Context, name: str, response: Response, version: VersionNumber = None) -> ReviewInfo:
-    """Computes in the background: one pass of the backbone over all images. A result is kept with the version."""
+async def start_review(
+    context: Context,
+    name: str,
+    response: Response,
+    version: VersionNumber = None,
+    group_regex: GroupExpression = None,
+) -> ReviewInfo:
+    """Computes in the background: one pass of the backbone over all images. A result is kept with the version.
+
+    Each `group_regex` has a result of its own. A label is checked against images of other groups, so without groups the
+    images of one patient speak for each other; a note then says which groups the names suggest.
+    """
     dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
     check_size(dataset.images)
-    status = await asyncio.to_thread(context.reviews.ask, _order(context, dataset))
+    if group_regex is not None:
+        await context.searches.run(partial(_check_groups, context, dataset, group_regex))
+    status = await asyncio.to_thread(context.reviews.ask, _order(context, dataset, group_regex))
     response.status_code = 200 if status.state == "done" else 202
     return _info(dataset, status)
 
 
 @router.get("/{name}/review", summary="How far the review of a dataset is, and its result")
-async def get_review(context: Context, name: str, version: VersionNumber = None) -> ReviewInfo:
+async def get_review(
+    context: Context, name: str, version: VersionNumber = None, group_regex: GroupExpression = None
+) -> ReviewInfo:
     dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
-    return _info(dataset, await asyncio.to_thread(context.reviews.status, _order(context, dataset)))
+    return _info(dataset, await asyncio.to_thread(context.reviews.status, _order(context, dataset, group_regex)))
 
 
 @router.patch(
@@ -89,7 +114,14 @@ def _thumbnail(context: TenantContext, name: str, version: int | None, path: str
     return buffer.getvalue()
 
 
-def _order(context: TenantContext, dataset: Dataset) -> ReviewOrder:
+def _check_groups(context: TenantContext, dataset: Dataset, group_regex: str) -> None:
+    """Raises DatasetError unless the expression finds a group for each image without one, in a bounded time."""
+    compile_pattern(group_regex, DatasetError, "group_regex")
+    files = context.training.datasets.listed(dataset).files
+    search_groups(group_regex, [file.path for file in files if file.group is None])
+
+
+def _order(context: TenantContext, dataset: Dataset, group_regex: str | None) -> ReviewOrder:
     settings = context.settings
     return ReviewOrder(
         digest=dataset.digest,
@@ -100,6 +132,7 @@ def _order(context: TenantContext, dataset: Dataset) -> ReviewOrder:
         max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_pixels,
         tenant=context.identity.tenant,
+        group_regex=group_regex,
     )
 
 

@@ -15,6 +15,7 @@ from tests.adapters.conftest import DrawFolder
 from lensmount_adapters import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, read_folder
 from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.quality import review
 from lensmount_adapters.quality.review import check_size, review_features, review_folder
 from lensmount_adapters.quality.surface import surfaces_of
 
@@ -114,3 +115,40 @@ def test_too_many_images_are_refused_with_a_way_out() -> None:
     with pytest.raises(DatasetError, match="Fix: review a part of them"):
         check_size(50_001)
     check_size(50_000)
+
+
+@pytest.mark.parametrize(("most", "said"), [(2, True), (3, False)])
+def test_a_count_of_pairs_that_is_not_complete_says_so(
+    tmp_path: Path, draw_folder: DrawFolder, monkeypatch: pytest.MonkeyPatch, most: int, said: bool
+) -> None:
+    folder = read_folder(draw_folder(tmp_path, discs=10, bars=10))
+    blocks = [np.array([[0, 1, 0], [0, 2, 0], [1, 2, 0]]), np.array([[3, 4, 0]])]
+    monkeypatch.setattr(review, "alike", lambda images: iter(blocks))
+    monkeypatch.setattr(review, "MAX_PAIRS", most)
+
+    found = review_features(folder, np.eye(20, 64, dtype=np.float32), surfaces_of(folder))
+
+    assert found.look_alike_count == (3 if said else 4)
+    assert any("more pairs of images" in note for note in found.notes) == said
+
+
+def test_groups_that_the_names_suggest_are_proposed_and_the_way_that_is_named_works(
+    tmp_path: Path, draw_folder: DrawFolder
+) -> None:
+    draw_folder(tmp_path, discs=20, bars=20)
+    for label in ("discs", "bars"):
+        for number, path in enumerate(sorted((tmp_path / label).iterdir())):
+            path.rename(path.with_name(f"patient{number % 10}_{number}.png"))
+
+    notes = reviewed(tmp_path, None)
+    proposed = next(note for note in notes if "--group-regex" in note)
+    assert "10 groups in 40 images" in proposed
+    regex = proposed.rpartition("--group-regex '")[2].removesuffix("')")
+
+    assert not any("--group-regex" in note for note in reviewed(tmp_path, regex))
+
+
+def reviewed(data: Path, group_regex: str | None) -> tuple[str, ...]:
+    """The notes of a review of this folder."""
+    folder = read_folder(data, group_regex)
+    return review_features(folder, features_of(folder, [s.label for s in folder.samples]), surfaces_of(folder)).notes

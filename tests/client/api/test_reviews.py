@@ -11,6 +11,7 @@ from tests.client.pets import make_folder
 from tests.client.tiny_training import REVIEW
 
 from lensmount_client import AsyncClient, Client, DatasetReview, InvalidInput, UnexpectedResponse
+from lensmount_client._api import reviews
 
 
 @pytest.fixture
@@ -65,3 +66,11 @@ def test_a_review_without_a_field_is_an_unexpected_response(server: Any, pets: s
 
     with Client(server.url) as client, pytest.raises(UnexpectedResponse, match=r"review\.flagged"):
         client.datasets.review(pets)
+
+
+def test_an_expression_for_groups_is_sent_when_a_review_is_asked_for_and_awaited() -> None:
+    start, wait = reviews.start_review("pets", None, "^(p[0-9]+)"), reviews.get_review("pets", 2, "^(p[0-9]+)")
+
+    assert (start.method, start.params) == ("POST", {"group_regex": "^(p[0-9]+)"})
+    assert (wait.method, wait.params) == ("GET", {"version": 2, "group_regex": "^(p[0-9]+)"})
+    assert reviews.start_review("pets", None).params == {}

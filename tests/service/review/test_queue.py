@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ if archive.name == "dies.zip":
 if archive.name == "bad.zip":
     print(json.dumps({"error": "found nothing. Fix: add images", "code": "x"}))
 else:
-    print(json.dumps({"review": {"images": 2, "of": archive.name}}))
+    print(json.dumps({"review": {"images": 2, "of": archive.name, "groups": order["group_regex"]}}))
 """
 
 
@@ -48,11 +49,24 @@ def test_a_review_runs_once_and_its_result_is_kept(queue: ReviewQueue, tmp_path:
     assert queue.ask(cells).state == "running"
     until(lambda: queue.status(cells).state == "done")
 
-    assert queue.status(cells).review == {"images": 2, "of": "cells.zip"}
+    assert queue.status(cells).review == {"images": 2, "of": "cells.zip", "groups": None}
     assert queue.ask(cells).state == "done"
     again = ReviewQueue(tmp_path / "reviews", ("false",))
-    assert again.ask(cells).review == {"images": 2, "of": "cells.zip"}
+    assert again.ask(cells).review == {"images": 2, "of": "cells.zip", "groups": None}
     again.close()
+
+
+def test_each_expression_for_groups_has_a_result_of_its_own(queue: ReviewQueue, tmp_path: Path, until: Until) -> None:
+    plain = order(tmp_path, "cells")
+    orders = [plain, *(dataclasses.replace(plain, group_regex=regex) for regex in ("^(p1)", "^(p2)"))]
+    for each in orders:
+        queue.ask(each)
+    until(lambda: all(queue.status(each).state == "done" for each in orders))
+
+    found = [(queue.status(each).review or {}).get("groups") for each in orders]
+    assert found == [None, "^(p1)", "^(p2)"]
+    assert queue.remove_orphans({"sha256:cells"}) == 0
+    assert queue.remove_orphans(set()) == 3
 
 
 def test_progress_is_told_others_wait_and_too_many_are_refused(

@@ -39,6 +39,7 @@ def order(archive: Path, **changes: Any) -> dict[str, Any]:
         "weights": "random:0",
         "max_image_bytes": 2**20,
         "max_pixels": 2**20,
+        "group_regex": None,
         **changes,
     }
 
@@ -50,10 +51,21 @@ def test_an_archive_is_reviewed_with_the_named_backbone(
 
     *progress, last = lines_of(order(tmp_path / "cells.zip"))
 
-    assert last["review"]["images"] == 12
+    assert (last["review"]["images"], last["review"]["checked"]) == (12, 12)
     assert last["review"]["backbone"]["name"] == "test_efficientnet"
     assert {line["phase"] for line in progress} == {"reading", "features"}
     assert progress[-1]["done"] == progress[-1]["total"] == 12
+
+
+def test_an_expression_finds_the_groups_that_the_archive_does_not_state(
+    tmp_path: Path, images: DrawImages, zipped: Zip, lines_of: LinesOf
+) -> None:
+    (tmp_path / "cells.zip").write_bytes(zipped(images(a=6, b=6)))
+
+    last = lines_of(order(tmp_path / "cells.zip", group_regex="^([ab])/"))[-1]
+
+    assert (last["review"]["images"], last["review"]["checked"]) == (12, 0)  # each class is one group
+    assert "cannot be checked" in last["review"]["notes"][0]
 
 
 def test_an_archive_that_is_gone_and_a_backbone_that_is_none_are_said(

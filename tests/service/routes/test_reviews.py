@@ -67,6 +67,28 @@ def test_a_review_is_computed_in_the_background_and_kept(api: TestClient, name: 
     assert api.post(f"/datasets/{name}/review").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("group_regex", "message"),
+    [
+        ("(", "Fix: correct it"),
+        ("^(c)", "does not match"),
+        ("(.*)*(.*)*(.*)*!", "Fix: write it without a repetition in a repetition"),
+        ("a" * 513, "at most 512 characters"),
+    ],
+    ids=["none", "other", "endless", "long"],
+)
+def test_an_expression_that_cannot_find_the_groups_is_refused_before_the_review_waits(
+    api: TestClient, name: str, group_regex: str, message: str
+) -> None:
+    query = {"group_regex": group_regex}
+
+    answer = api.post(f"/datasets/{name}/review", params=query)
+
+    assert (answer.status_code, message in answer.json()["detail"]) == (422, True), answer.json()
+    if len(group_regex) <= 512:
+        assert api.get(f"/datasets/{name}/review", params=query).json()["state"] == "none"
+
+
 def test_relabelled_and_excluded_images_are_in_the_new_version_only(api: TestClient, name: str) -> None:
     before = paths_of(api, name)
     first, second, *_ = sorted(before)
