@@ -155,6 +155,7 @@ SLOW = frozenset(
         "service/routes/test_next_images.py",
         "service/routes/test_page.py",
         "service/routes/test_page_datasets.py",
+        "service/routes/test_page_labelling.py",
         "service/routes/test_pool_scores.py",
         "service/routes/test_predict.py",
         "service/review/test_run.py",

@@ -5,10 +5,12 @@ import { asProblem, get, token } from "./api.js";
 import { showDatasets } from "./datasets.js";
 import { problemBox } from "./element.js";
 import { ImageCard } from "./image_card.js";
+import { Labelling } from "./labelling.js";
 
 const AT_ONCE = 3; // images in progress; the others wait here instead of in the server's queue
 const by = (id) => document.getElementById(id);
 const adapters = new AdapterList(by("adapters"), by("filter"), predictAll);
+const labelling = new Labelling(by("labelling"), by("labelling-images"));
 let cards = [];
 let waiting = [];
 let running = 0;
@@ -26,6 +28,8 @@ async function load() {
     by("token").hidden = true;
     adapters.show(list.adapters);
     showDatasets(by("datasets-section"), by("datasets"), datasets, load);
+    labelling.show(list.adapters);
+    by("labelling-section").hidden = !labelling.adapters.length || volumes;
     retryRefused();
   } catch (error) {
     showRefusal(error);
@@ -115,6 +119,8 @@ by("forget").addEventListener("click", () => {
   token.forget();
   adapters.clear();
   showDatasets(by("datasets-section"), by("datasets"), []);
+  by("labelling-section").hidden = true;
+  by("labelling-images").replaceChildren();
   load();
 });
 by("token").addEventListener("submit", (event) => {

@@ -19,6 +19,7 @@ FILES = {
     "/page/review.js": ("review.js", "text/javascript; charset=utf-8"),
     "/page/image_card.js": ("image_card.js", "text/javascript; charset=utf-8"),
     "/page/explanation.js": ("explanation.js", "text/javascript; charset=utf-8"),
+    "/page/labelling.js": ("labelling.js", "text/javascript; charset=utf-8"),
     "/page/masks.js": ("masks.js", "text/javascript; charset=utf-8"),
     "/page/trust.js": ("trust.js", "text/javascript; charset=utf-8"),
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
