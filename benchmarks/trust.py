@@ -96,6 +96,7 @@ def rows(path: Path) -> tuple[list[str], list[str]]:
         f"{scaling.kind} {scaling.temperature:.2f}",
         interval(figures(truth, softmax(logits)).ece),
         interval(figures(truth, apart).ece),
+        ideal(apart),
         f"{mean:.3f} ({worst:.3f})",
         answered(accepted["share"], accepted["accuracy"]),
     ], [
@@ -104,6 +105,7 @@ def rows(path: Path) -> tuple[list[str], list[str]]:
         f"{balanced_accuracy_score(tested, test.argmax(1)):.3f}",
         interval(figures(tested, softmax(test_logits)).ece),
         interval(figures(tested, test).ece),
+        ideal(test),
         f"{covered.mean():.3f} ({min(covered[tested == label].mean() for label in np.unique(tested)):.3f})",
         answered(taken.mean(), right[taken].mean() if taken.any() else None),
     ]
@@ -111,6 +113,14 @@ def rows(path: Path) -> tuple[list[str], list[str]]:
 
 def interval(figure: Figure) -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def ideal(scores: np.ndarray) -> str:
+    """The ECE that these scores would show if they were exactly as often right as they say; the mean of 20 draws."""
+    random = np.random.default_rng(0)
+    drawn = [(scores.cumsum(1) > random.random(len(scores))[:, None]).argmax(1) for _ in range(20)]
+    found = [figures(truth, scores).ece for truth in drawn]
+    return f"{np.mean([each.value for each in found]):.3f} (to {np.mean([each.high for each in found]):.3f})"
 
 
 def answered(share: float, accuracy: float | None) -> str:
@@ -139,7 +149,7 @@ def coverage(truth: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 
 def show(out: Path) -> None:
     found = [rows(path) for name in TASKS if (path := out / f"{name}.npz").is_file()]
-    common = ["balanced accuracy", "ECE unscaled", "ECE (95 % interval)"]
+    common = ["balanced accuracy", "ECE unscaled", "ECE (95 % interval)", "if calibrated perfectly"]
     heads = ["out of fold", "images", common[0], "scaling", *common[1:]]
     heads += [f"coverage of {SPLITS} splits (worst class)", "answered at 99 %; accuracy of these"]
     table(heads, [each for each, _ in found])
