@@ -99,10 +99,10 @@ def work(client: httpx.Client, tmp_path: Path, tiny: tuple[Backbone, Backbone]) 
 
 @pytest.fixture
 def submit(client: httpx.Client) -> Submit:
-    """`submit(seed=1)` is the id of a new job for the adapter `malaria`."""
+    """`submit(seed=1)` is the id of a new job for the adapter `malaria`; `submit(by=other_client)` is another's."""
 
-    def submitted(**fields: Any) -> str:
-        response = client.post("/jobs", json={**JOB, "adapter": "malaria", **fields})
+    def submitted(by: httpx.Client = client, **fields: Any) -> str:
+        response = by.post("/jobs", json={**JOB, "adapter": "malaria", **fields})
         assert response.status_code == 201, response.text
         return str(response.json()["id"])
 

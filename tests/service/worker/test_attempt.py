@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from lensmount_service.access.tokens import TokenStore
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.jobs.phases import AFTER_TRAINING, PHASES
+from lensmount_service.store.database import Database
 from lensmount_service.worker import attempt, worker
 from lensmount_service.worker.heartbeat import Heartbeat
 from lensmount_service.worker.server_client import ServerClient
@@ -72,6 +75,29 @@ def test_a_job_becomes_a_live_adapter_with_its_files_and_its_history(
     image = (tmp_path / "images" / "a" / "0.png").read_bytes()
     assert client.post("/predict?adapter=malaria:prod", content=image).status_code == 200
     assert list((tmp_path / "worker" / "jobs").iterdir()) == []
+
+
+def test_a_job_of_a_tenant_reads_a_public_dataset_and_publishes_for_the_tenant(
+    client: httpx.Client, work: Work, tmp_path: Path, submit: Submit
+) -> None:
+    client.put("/datasets/cells/shared").raise_for_status()
+    with contextlib.closing(Database(tmp_path / "registry.sqlite3")) as database:
+        _, secret = TokenStore(database).create("reader", {"train"}, "lab1")
+    lab = httpx.Client(base_url=client.base_url, trust_env=False, headers={"Authorization": f"Bearer {secret}"})
+    with lab:
+        jobs = []
+        for _ in range(2):  # the second is compared with the first
+            jobs.append(submit(by=lab, dataset="public/cells"))
+            work()
+        results = [job(lab, job_id)["result"] for job_id in jobs]
+
+        assert [result["adapter"]["name"] for result in results] == ["malaria", "malaria"]
+        assert [result["gate"]["replaced"] is None for result in results] == [True, False]
+        assert lab.get("/adapters/malaria").json()["tenant"] == "lab1"
+        assert lab.get("/adapters/malaria").json()["owner"] == "reader"
+        assert lab.get(f"/jobs/{jobs[0]}/files/report.html").status_code == 200
+    assert client.get("/adapters").json() == {"adapters": []}
+    assert client.get("/jobs").json() == {"jobs": []}
 
 
 def test_a_worse_adapter_is_not_published_but_its_files_are_there(
