@@ -110,8 +110,7 @@ class ServerUnreachable(TransportError, code="server_unreachable"):
     """No server listens at the address, or the connection failed. Retried up to `retries` times."""
 class TimedOut(TransportError, code="timed_out"):
     """The server took longer than `Timeout` allows. Not retried: it may still be working on the request."""
-class WaitTimeout(TimedOut, code="wait_timeout"):
-    """The job or review did not end within `timeout_s`. It continues."""
+class WaitTimeout(TimedOut, code="wait_timeout"): """The job or review did not end within `timeout_s`. It continues."""
 class ReviewFailed(LensmountError, code="review_failed"): """The server could not review the dataset; it says why."""
 # fmt: on
 
@@ -131,8 +130,7 @@ class AnswerError(LensmountError):
 class UnexpectedResponse(AnswerError, code="unexpected_response"):
     """Not the response of a lensmount server: a proxy's page, a redirect, a missing field."""
 class ResponseTooLarge(AnswerError, code="response_too_large"): """The response is longer than `max_response_bytes`."""
-class AdapterMismatch(AnswerError, code="adapter_mismatch"):
-    """Not the adapter, version or digest that was requested."""
+class AdapterMismatch(AnswerError, code="adapter_mismatch"): """Not the adapter, version or digest requested."""
 class DownloadMismatch(AnswerError, code="download_mismatch"):
     """The bytes of a dataset or of a job's file do not have the digest that the server states."""
 # fmt: on
@@ -149,8 +147,7 @@ class JobEnded(LensmountError):
         return str(self.args[0])
 
 
-class JobCancelled(JobEnded, code="job_cancelled"):
-    """The job was cancelled. `retry` queues it again."""
+class JobCancelled(JobEnded, code="job_cancelled"): """The job was cancelled. `retry` queues it again."""
 
 
 class JobFailed(JobEnded, code="job_failed"):
@@ -271,27 +268,23 @@ class UriTooLong(TooLarge, code="uri_too_long", status=414): """The address has 
 class ZipTooLarge(TooLarge, code="zip_too_large"): """The zip has too many bytes or files, packed or unpacked."""
 
 class AdapterTooLarge(TooLarge, code="adapter_too_large"): """The adapter file is over the server's limit."""
-class AdapterHeaderTooLarge(AdapterTooLarge, code="adapter_header_too_large"):
-    """The header is over the server's limit."""
+class AdapterHeaderTooLarge(AdapterTooLarge, code="adapter_header_too_large"): """Its header is over the limit."""
 class AdapterTooManyTensors(AdapterTooLarge, code="adapter_too_many_tensors"):
     """The file has more tensors than the server accepts."""
 class RankTooLarge(AdapterTooLarge, code="rank_too_large"): """A rank is over the server's limit."""
 
 class ImageTooLarge(TooLarge, code="image_too_large"): """The image has more bytes or pixels than the server decodes."""
-class ImageTooManyFrames(ImageTooLarge, code="image_too_many_frames"):
-    """The file is an animation or a stack of images."""
+class ImageTooManyFrames(ImageTooLarge, code="image_too_many_frames"): """It is an animation or a stack of images."""
 class VolumeTooLarge(ImageTooLarge, code="volume_too_large"):
     """The volume has more bytes or voxels than the server decodes."""
 
 class Unsupported(ProblemError, status=415): """The server does not read this format."""
-class UnsupportedAdapterFormat(Unsupported, code="unsupported_adapter_format"):
-    """The file is not a safetensors file."""
+class UnsupportedAdapterFormat(Unsupported, code="unsupported_adapter_format"): """It is not a safetensors file."""
 class UnsupportedContentEncoding(Unsupported, code="unsupported_content_encoding"): """The body is compressed."""
 
 class UnsupportedImageFormat(Unsupported, code="unsupported_image_format"):
     """The server does not read this image format."""
-class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"):
-    """The server does not read this volume format."""
+class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"): """It is no known volume."""
 
 class Unprocessable(ProblemError, status=422): """The server understood the request, and its content is invalid."""
 class DigestMismatch(Unprocessable, code="digest_mismatch"): """The bytes that arrived do not have the stated digest."""
@@ -309,8 +302,7 @@ class InvalidReference(Unprocessable, code="invalid_reference"):
 class InvalidRequest(Unprocessable, code="invalid_request"):
     """A parameter or body field is wrong; `error.problem.errors` lists them."""
 class MissingPart(Unprocessable, code="missing_part"): """The multipart body lacks a part."""
-class SingleImageRequired(Unprocessable, code="single_image_required"):
-    """Masks need exactly one image and one adapter."""
+class SingleImageRequired(Unprocessable, code="single_image_required"): """It needs one image and one adapter."""
 class TokenExists(Unprocessable, code="token_exists"): """The tenant has a valid token of this name. Rotate it."""
 class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""
 class TrainingFailed(Unprocessable, code="training_failed"): """A training with these settings is not possible."""
@@ -331,8 +323,7 @@ class HeadMismatch(AdapterRejected, code="head_mismatch"): """The head does not 
 class HeadMissing(AdapterRejected, code="head_missing"): """The file has no head."""
 class ManifestInvalid(AdapterRejected, code="manifest_invalid"): """The manifest cannot be read or lacks a field."""
 class ManifestMissing(AdapterRejected, code="manifest_missing"): """The file has no manifest."""
-class PreprocessingMismatch(AdapterRejected, code="preprocessing_mismatch"):
-    """The adapter needs other preprocessing."""
+class PreprocessingMismatch(AdapterRejected, code="preprocessing_mismatch"): """It needs other preprocessing."""
 class TrustMismatch(AdapterRejected, code="trust_mismatch"):
     """The calibration and thresholds in the file are not those of this adapter."""
 class UnsupportedDtype(AdapterRejected, code="unsupported_dtype"): """A tensor is not F32, F16 or BF16."""
@@ -352,15 +343,13 @@ class ZipBadPath(DatasetRejected, code="zip_bad_path"):
 class ZipDuplicateName(DatasetRejected, code="zip_duplicate_name"): """Two entries have the same name, ignoring case."""
 class ZipEncrypted(DatasetRejected, code="zip_encrypted"): """The zip needs a password."""
 class ZipMalformed(DatasetRejected, code="zip_malformed"): """The zip file is malformed."""
-class ZipMethodNotSupported(DatasetRejected, code="zip_method_not_supported"):
-    """The server does not support this compression."""
+class ZipMethodNotSupported(DatasetRejected, code="zip_method_not_supported"): """Its compression is not supported."""
 class ZipOverlap(DatasetRejected, code="zip_overlap"): """Entries share bytes, as in a zip bomb."""
 class ZipSizeMismatch(DatasetRejected, code="zip_size_mismatch"): """An entry's size or checksum is wrong."""
 class ZipSymlink(DatasetRejected, code="zip_symlink"): """An entry is a symbolic link or another special file."""
 
 class ImageRejected(Unprocessable): """The server cannot use the image."""
-class UnsupportedColorMode(ImageRejected, code="unsupported_color_mode"):
-    """The server does not convert this colour mode."""
+class UnsupportedColorMode(ImageRejected, code="unsupported_color_mode"): """Its colour mode is not converted."""
 
 class ImageEmpty(ImageRejected, code="image_empty"): """The image has no bytes or no pixels."""
 class VolumeEmpty(ImageEmpty, code="volume_empty"): """The volume has no bytes or no voxels."""
