@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from lensmount_service.errors import NotFound
 from lensmount_service.jobs.lease import LEASE_S
+from lensmount_service.jobs.lease_watch import LeaseWatch
 from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, State
 from lensmount_service.jobs.schema import event_table, job_table
 from lensmount_service.store.database import Database
 from lensmount_service.store.keys import DEFAULT_TENANT, key_of, name_of
 
 MAX_ERROR_CHARACTERS = 4000
+MAX_DELAY_S = 3600.0  # no attempt waits for longer
 
 _jobs = job_table.c
 _events = event_table.c
@@ -22,10 +26,17 @@ _events = event_table.c
 class JobRows:
     """The database, and the state changes that both clients and workers cause; `JobTable` is built on it."""
 
-    def __init__(self, database: Database, lease_s: float = LEASE_S, max_queued: int = 10_000) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease_s: float = LEASE_S,
+        max_queued: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.database = database
         self.lease_s = lease_s
         self.max_queued = max_queued
+        self._watch = LeaseWatch(lease_s, clock)
         database.create()
 
     def reap(self) -> None:
@@ -37,14 +48,19 @@ class JobRows:
     def _has_claimable(self) -> bool:
         """True if a job is claimable (queued or lease expired). Read-only, so it never blocks writers."""
         with self.database.read() as connection:
-            now = self.database.now(connection)
-            query = sa.select(_jobs.number).where(sa.or_(is_waiting(now), is_expired(now))).limit(1)
+            if self._expired(connection):
+                return True
+            query = sa.select(_jobs.number).where(is_waiting(self.database.now(connection))).limit(1)
             return connection.execute(query).one_or_none() is not None
 
+    def _expired(self, connection: sa.Connection) -> list[str]:
+        """The ids of the jobs whose worker has not renewed its lease in time."""
+        running = sa.select(_jobs.id, _jobs.lease_token, _jobs.lease_until).where(_jobs.state == "running")
+        return self._watch.expired((row.id, row.lease_token, row.lease_until) for row in connection.execute(running))
+
     def _reap(self, connection: sa.Connection) -> None:
-        now = self.database.now(connection)
         expired = sa.select(job_table).where(
-            is_expired(now),
+            _jobs.id.in_(self._expired(connection)),
             sa.or_(_jobs.cancel_requested, _jobs.attempt >= _jobs.max_attempts),
         )
         for row in connection.execute(expired).all():
@@ -122,13 +138,9 @@ def _worker_lost(attempts: int, max_attempts: int) -> tuple[str, str]:
 
 
 def is_waiting(now: float) -> sa.ColumnElement[bool]:
-    """The job is queued and its delay is over."""
-    return sa.and_(_jobs.state == "queued", _jobs.run_after <= now)
-
-
-def is_expired(now: float) -> sa.ColumnElement[bool]:
-    """The job is running, but its worker has not renewed the lease in time."""
-    return sa.and_(_jobs.state == "running", _jobs.lease_until < now)
+    """The job is queued and its delay is over, or lies so far ahead that the clock was set back."""
+    over = sa.or_(_jobs.run_after <= now, _jobs.run_after > now + MAX_DELAY_S)
+    return sa.and_(_jobs.state == "queued", over)
 
 
 def of_tenant(tenant: str) -> sa.ColumnElement[bool]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from lensmount_service.errors import JobConflict, LeaseLost
 from lensmount_service.jobs.records import Event, Job, Lease, Published
-from lensmount_service.jobs.rows import JobRows, is_expired, is_waiting, job_of, job_row
+from lensmount_service.jobs.rows import JobRows, is_waiting, job_of, job_row
 from lensmount_service.jobs.schema import job_table, publication_table
 from lensmount_service.store.keys import name_of
 
@@ -60,7 +60,7 @@ class WorkerVerbs(JobRows):
             now = self.database.now(connection)
             query = (
                 sa.select(_jobs.id, _jobs.attempt, _jobs.started_at)
-                .where(sa.or_(is_waiting(now), is_expired(now)), _jobs.backbone == backbone)
+                .where(sa.or_(is_waiting(now), _jobs.id.in_(self._expired(connection))), _jobs.backbone == backbone)
                 .order_by(_jobs.priority.desc(), _jobs.number)
                 .limit(1)
             )
@@ -83,13 +83,16 @@ class WorkerVerbs(JobRows):
                 error_message=None,
             )
             self._add_event(connection, row.id, "state", {"state": "running", "attempt": row.attempt + 1})
+            self._watch.renewed(row.id, token, now + self.lease_s)
             return Lease(job_of(job_row(connection, row.id)), token)
 
     def beat(self, lease: Lease, progress: dict[str, Any] | None = None) -> bool:
         """Renew the lease; True if the client wants the job cancelled. Raises LeaseLost."""
         with self.database.write() as connection:
             row = self.require_lease(connection, lease.id, lease.token)
-            values: dict[str, Any] = {"lease_until": self.database.now(connection) + self.lease_s}
+            until = self.database.now(connection) + self.lease_s
+            self._watch.renewed(lease.id, lease.token, until)
+            values: dict[str, Any] = {"lease_until": until}
             if progress is not None:
                 values["progress"] = progress
             self._set(connection, lease.id, **values)

@@ -23,10 +23,19 @@ Submit = Callable[..., Job]
 
 
 class Clock:
+    """The clock of the database, and the monotonic clock of the process. `jump` sets only the first one."""
+
     time = 1_000_000.0
+    jumped = 0.0
 
     def __call__(self, _: object) -> float:
+        return self.time + self.jumped
+
+    def monotonic(self) -> float:
         return self.time
+
+    def jump(self, seconds: float) -> None:
+        self.jumped += seconds
 
     def forward(self, seconds: float) -> None:
         self.time += seconds
@@ -44,7 +53,7 @@ def open_jobs(reopen: Callable[[], Database], clock: Clock, monkeypatch: pytest.
     def open_again(**options: Any) -> JobTable:
         database = reopen()
         monkeypatch.setattr(database, "now", clock)
-        return JobTable(database, lease_s=30, **options)
+        return JobTable(database, lease_s=30, clock=clock.monotonic, **options)
 
     return open_again
 
