@@ -147,7 +147,8 @@ class JobEnded(LensmountError):
         return str(self.args[0])
 
 
-class JobCancelled(JobEnded, code="job_cancelled"): """The job was cancelled. `retry` queues it again."""
+class JobCancelled(JobEnded, code="job_cancelled"):
+    """The job was cancelled. `retry` queues it again."""
 
 
 class JobFailed(JobEnded, code="job_failed"):

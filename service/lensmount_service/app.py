@@ -17,6 +17,7 @@ from lensmount_service.access.public_paths import PublicPaths
 from lensmount_service.access.quotas import Meter
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.engine.engine import Engine
+from lensmount_service.engine.fair_pool import FairPool
 from lensmount_service.errors import ServiceError
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
@@ -153,7 +154,7 @@ def _context(
         metrics=metrics,
         settings=settings,
         exports=Exports(settings.state / "exports", catalog, settings.export_bytes),
-        decoders=ThreadPoolExecutor(max_workers=max(2, settings.threads), thread_name_prefix="lensmount-decode"),
+        decoders=FairPool("decode", max(2, settings.threads)),
         admissions=ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit"),
         searches=BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES),
         explanations=BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True),

@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1)
     max_volume_bytes: int = Field(default=128 * 2**20, ge=1024)
+    max_request_pixels: int = Field(default=640_000_000, ge=1)  # of all images of a request together
     max_voxels: int = Field(default=2**26, ge=1)
     max_adapter_bytes: int = Field(default=64 * 2**20, ge=1024)
     max_dataset_bytes: int = Field(default=4 * 2**30, ge=1024)  # both as sent and unpacked

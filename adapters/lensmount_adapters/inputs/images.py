@@ -95,6 +95,33 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         ) from error
 
 
+def stated_pixels(data: bytes, limits: ImageLimits | None = None) -> int:
+    """Return how many pixels the header of an image file states, without decoding them.
+
+    Raises what `decode_image` raises for a file that it refuses by its header.
+    """
+    limits = limits or ImageLimits()
+    try:
+        image = decode_image(data, _Probe(limits.max_image_bytes, limits.max_pixels, limits.max_side))
+    except _Stated as found:
+        return found.pixels
+    return image.width * image.height
+
+
+class _Stated(ImageError):
+    def __init__(self, pixels: int) -> None:
+        super().__init__("")
+        self.pixels = pixels
+
+
+class _Probe(ImageLimits):
+    """Limits that end the decoding where the size is known, which each decoder checks before it reads pixels."""
+
+    def check_size(self, width: int, height: int) -> None:
+        ImageLimits.check_size(self, width, height)
+        raise _Stated(width * height)
+
+
 def stated_orientation(data: bytes) -> int:
     """Return the orientation, 1 to 8, by which `decode_image` turns the file; 1 if it has none or cannot be read."""
     name = formats.recognise(data).name

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.errors import ImageUnsupported
-from lensmount_adapters.inputs.images import IMAGE_SUFFIXES, ImageLimits, decode_image, preprocess, resize
+from lensmount_adapters.inputs.images import (
+    IMAGE_SUFFIXES,
+    ImageLimits,
+    decode_image,
+    preprocess,
+    resize,
+    stated_pixels,
+)
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.inputs.volumes import SUFFIXES as VOLUME_SUFFIXES
 from lensmount_adapters.inputs.volumes import (
@@ -60,6 +67,12 @@ def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | Non
         size = image.size
         prepared |= {rule: preprocess(image, rule) for rule in image_rules}
     return PreparedInput(prepared, size)
+
+
+def stated_size(data: bytes, limits: ImageLimits | None = None) -> int:
+    """Return the number of pixels that an image's header states. Raises what `prepare` raises for its header."""
+    _refuse_volume(data)
+    return stated_pixels(data, limits)
 
 
 def pixels_of(data: bytes, rule: InputRule, limits: ImageLimits | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from fastapi import Depends, Query, Request
 
 from lensmount_service.access.identity import Identity
 from lensmount_service.engine.engine import Engine, IntegrityReport
+from lensmount_service.engine.fair_pool import FairPool
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.records import DatasetPin
@@ -73,8 +74,8 @@ class TenantTraining:
 class Parts:
     """The parts of one server that know nothing of tenants.
 
-    `decoders` reads images. `admissions` checks uploaded archives, one after the other, so that serving keeps the
-    other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
+    `decoders` reads images, in turns. `admissions` checks uploaded archives, one after the other, so that serving keeps
+    the other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
     `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
@@ -85,7 +86,7 @@ class Parts:
     metrics: Metrics
     settings: Settings
     exports: Exports
-    decoders: Executor
+    decoders: FairPool
     admissions: Executor
     searches: BoundedPool
     explanations: BoundedPool

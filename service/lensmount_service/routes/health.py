@@ -44,6 +44,7 @@ async def show_limits(context: Server) -> dict[str, Any]:
         "engine": context.engine.runner.describe(),
         "max_image_bytes": settings.max_image_bytes,
         "max_pixels": settings.max_pixels,
+        "max_request_pixels": settings.max_request_pixels,
         "volume_formats": list(VOLUME_FORMATS),
         "max_volume_bytes": settings.max_volume_bytes,
         "max_voxels": settings.max_voxels,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,11 +16,13 @@ from fastapi import APIRouter, Query, Request, Response
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
+from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare, stated_size
+from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
-from lensmount_service.errors import RequestInvalid
+from lensmount_service.engine.fair_pool import LARGE
+from lensmount_service.errors import BodyTooLarge, RequestInvalid
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
@@ -205,7 +208,7 @@ class Predictor:
         expires_at = time.perf_counter() + timeout_s
         async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
             await self._prepare(snapshots)
-            sources = await self._decode(parts, snapshots)
+            sources = await self._decode(caller_of(request), parts, snapshots)
             answers = await self._answers(sources, snapshots, names, expires_at, caller_of(request))
             if len(parts) == 1:
                 digests = frozenset(snapshot.version.digest for snapshot in snapshots)
@@ -227,16 +230,36 @@ class Predictor:
             if not self._engine.runner.ready(snapshot.adapter):
                 await asyncio.to_thread(self._engine.runner.prepare, snapshot.adapter)
 
-    async def _decode(self, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
+    async def _decode(self, caller: str, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
         rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
+        sizes = await self._sizes(caller, parts, rules)
 
         def decode(index: int, part: Part) -> DecodedInput:
             started = time.perf_counter()
             prepared = prepare(part.data, rules, self._limits)
             return DecodedInput(ImageRef(index=index, name=part.name), prepared, time.perf_counter() - started)
 
-        return await _all([self._decoders.submit(decode, index, part) for index, part in enumerate(parts)])
+        request = object()
+        work = [partial(decode, index, part) for index, part in enumerate(parts)]
+        return await _all([self._decoders.submit_for(caller, request, *each) for each in zip(sizes, work, strict=True)])
+
+    async def _sizes(self, caller: str, parts: list[Part], rules: Collection[InputRule]) -> list[int]:
+        """The pixels of each image, by its header. Raises BodyTooLarge (`batch_too_large`) for too many together."""
+        if any(isinstance(rule, VolumePreprocessing) for rule in rules):
+            return [LARGE] * len(parts)
+
+        def look() -> list[int]:
+            return [stated_size(part.data, self._limits.image) for part in parts]
+
+        (sizes,) = await _all([self._decoders.submit_for(caller, object(), 0, look)])
+        if sum(sizes) > self._settings.max_request_pixels:
+            raise BodyTooLarge(
+                f"found {len(parts)} images of {sum(sizes)} pixels together, expected at most "
+                f"{self._settings.max_request_pixels}. Fix: send fewer images in one request, or scale them down",
+                code="batch_too_large",
+            )
+        return sizes
 
     async def _answers(
         self, sources: list[DecodedInput], snapshots: list[Snapshot], names: list[str], expires_at: float, caller: str

@@ -49,7 +49,13 @@ async def read_json(request: Request, form: type[Form], max_bytes: int, fix: str
     Raises what `parse_json` raises, or RequestInvalid that names the first fault and says `fix`.
     """
     body = await read_raw(request, max_bytes)
-    parse_json(body)
+    try:
+        parse_json(body)
+    except RequestError as error:
+        if error.code not in (RequestError.default_code, RequestInvalid.default_code):
+            raise
+        found = str(error).partition(" Fix: ")[0]
+        raise RequestInvalid(f"the body: {found} Fix: {fix}") from error  # 422 on these routes, as for another form
     try:
         return form.model_validate_json(body)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Work that many clients ask for and that gives all of them the same: done once, for whoever asks meanwhile."""
+"""Work that many clients ask for and that gives all of them the same: done once for all who ask meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Shared(Generic[T]):
     """`result, age_s = await shared.get()`, in the event loop. A loop of requests costs the server no more than one.
 
-    Work in progress is shared by all who ask, and goes on if one of them leaves. A result is given again until it is
+    Work in progress is shared by all who ask, and continues if one of them leaves. A result is given again until it is
     `max_age_s` old. Errors are shared in the same way, and not kept.
     """
 

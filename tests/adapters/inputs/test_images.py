@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from lensmount_adapters import ImageLimits, decode_image
-from lensmount_adapters.errors import ImageTooLarge
+from lensmount_adapters.errors import ImageTooLarge, ImageUnsupported
+from lensmount_adapters.inputs.images import stated_pixels
 
 
 def colours(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
@@ -164,3 +165,26 @@ def test_a_phones_jpeg_with_a_preview_behind_it_is_read_as_its_first_image() -> 
     first.save(with_preview, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 12), "red")])
 
     assert decode_image(with_preview.getvalue()).tobytes() == decode_image(alone.getvalue()).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF"])
+def test_the_stated_pixels_are_those_of_the_decoded_image_and_need_no_decoding(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = save(colours(70, 50), kind)
+    width, height = decode_image(data).size
+    read: list[object] = []
+    monkeypatch.setattr(Image.Image, "load", lambda self: read.append(self))
+
+    assert stated_pixels(data) == width * height == 3500
+    assert read == []
+
+
+def test_the_stated_pixels_of_a_cut_file_are_known_and_those_of_a_refused_one_are_not() -> None:
+    data = save(colours(70, 50))
+
+    assert stated_pixels(data[:60]) == 3500
+    with pytest.raises(ImageTooLarge, match="found an image of 70 x 50"):
+        stated_pixels(data, ImageLimits(max_pixels=3499))
+    with pytest.raises(ImageUnsupported):
+        stated_pixels(b"hello")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lensmount_adapters.errors import ImageError, ImageTooLarge, ImageUnsupported, VolumeUnsupported
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, normalise, pixels_of, prepare, suffixes_of
+from lensmount_adapters.inputs.prepare import InputLimits, normalise, pixels_of, prepare, stated_size, suffixes_of
 from lensmount_adapters.inputs.rules import IntensityPercentiles, Preprocessing, VolumePreprocessing
 
 VOXELS = np.random.default_rng(0).integers(-500, 1500, (5, 24, 20)).astype(np.int16)  # [slices, height, width]
@@ -106,3 +106,9 @@ def test_an_image_adapter_refuses_a_volume_and_says_so() -> None:
             prepare(data, [rule])
     with pytest.raises(ImageError, match="5 frames"):
         prepare(pages.getvalue(), [rule])
+
+
+def test_the_stated_size_of_an_image_is_its_pixels_and_a_volume_is_refused_as_by_prepare() -> None:
+    assert stated_size(png()) == 40 * 24
+    with pytest.raises(ImageUnsupported, match="found a volume or a gzip file, expected an image"):
+        stated_size(npy(VOXELS))

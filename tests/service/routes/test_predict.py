@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -9,7 +10,7 @@ from fastapi.testclient import TestClient
 from lensmount_adapters import Backbone, ExactSwapper, Preprocessing, admit, decode_image, preprocess
 
 if TYPE_CHECKING:
-    from tests.service.conftest import CompareAnswers, MakeAdapter, MakeParts, MakePng
+    from tests.service.conftest import CompareAnswers, MakeAdapter, MakeParts, MakePng, Until
 
 
 def scores_alone(backbone: Backbone, data: bytes, image: bytes) -> dict[str, float]:
@@ -131,18 +132,43 @@ def test_scores_that_are_not_finite_are_refused_and_the_next_request_is_served(
 
 
 def test_a_full_queue_answers_429_with_retry_after(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, until: Until
+) -> None:
+    """A batch that waits to fill up keeps the queue full."""
+    with (
+        make_parts(max_queue=2, batch_window_ms=1000) as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1") as client,
+    ):
+        parts.catalog.upload("cells", make_adapter(1, ("a", "b")))
+        files = [("file", (f"{i}.png", make_png(i))) for i in range(2)]
+        answers = []
+        first = threading.Thread(target=lambda: answers.append(client.post("/predict?adapter=cells", files=files)))
+        first.start()
+        until(lambda: parts.engine.waiting == 2)
+        full = client.post("/predict?adapter=cells", files=files[:1])
+        first.join()
+
+    assert (full.status_code, full.json()["code"]) == (429, "queue_full")
+    assert int(full.headers["Retry-After"]) == full.json()["retry_after_s"] >= 1
+    assert [answer.status_code for answer in answers] == [200]
+
+
+def test_the_pixels_of_a_request_are_limited_together_before_any_is_decoded(
     make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
-    from fastapi.testclient import TestClient
+    with make_parts(max_request_pixels=25_000) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        parts.catalog.upload("cells", make_adapter(1))
+        cut = make_png(0, (100, 100))[:60]  # its header is whole, and it cannot be decoded
+        refused = client.post("/predict?adapter=cells", files=[("file", ("a.png", cut))] * 3)
+        fitting = client.post("/predict?adapter=cells", files=[("file", ("a.png", make_png(0, (100, 100))))] * 2)
+        alone = client.post("/predict?adapter=cells", content=make_png(0, (200, 200)))
 
-    with make_parts(max_queue=2) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
-        client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
-        files = [("file", (f"{i}.png", make_png(i))) for i in range(3)]
-        full = client.post("/predict?adapter=cells", files=files)
-
-        assert (full.status_code, full.json()["code"]) == (429, "queue_full")
-        assert int(full.headers["Retry-After"]) == full.json()["retry_after_s"] >= 1
-        assert client.post("/predict?adapter=cells", files=files[:2]).status_code == 200
+    assert (refused.status_code, refused.json()["code"]) == (413, "batch_too_large")
+    assert (
+        "found 3 images of 30000 pixels together, expected at most 25000. Fix: send fewer" in refused.json()["detail"]
+    )
+    assert fitting.status_code == 200
+    assert alone.status_code == 413
 
 
 def test_of_several_bad_images_the_first_is_named(client: TestClient, make_png: MakePng) -> None:
@@ -160,8 +186,6 @@ def test_a_repeated_request_reads_neither_database_nor_disk_until_something_is_p
     same_scores: CompareAnswers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fastapi.testclient import TestClient
-
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
         first = client.post("/predict?adapter=cells", content=make_png()).json()

@@ -1,0 +1,136 @@
+"""Threads that read images, for one caller and one request after the other, by the pixels that each has had.
+
+Who has had the fewest pixels goes next: first among callers, then among a caller's requests. So one small image
+overtakes the large ones of another request, however many wait. Large images never take the last thread.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+LARGE = 4_000_000  # pixels: a tenth of a second or more
+LEAST = 50_000  # pixels: what reading any image costs
+USUAL = 1_000_000  # pixels: what work of an unknown size is taken for
+
+
+@dataclass(slots=True)
+class _Line(Generic[T]):
+    """What one request waits for, in order, and what it has had."""
+
+    had: float
+    items: deque[tuple[float, T]] = field(default_factory=deque)
+
+
+class FairQueue(Generic[T]):
+    """`queue.push("reader1", request, 40e6, item)`, `queue.pop()`. Not safe from several threads."""
+
+    def __init__(self) -> None:
+        self._callers: dict[str, dict[Hashable, _Line[T]]] = {}
+        self._had: dict[str, float] = {}  # by caller; only of those who wait
+
+    def push(self, caller: str, request: Hashable, cost: float, item: T) -> None:
+        """A caller or a request that is new starts level with the one that has had the least."""
+        if caller not in self._callers:
+            self._had[caller] = min(self._had.values(), default=0.0)
+            self._callers[caller] = {}
+        lines = self._callers[caller]
+        if request not in lines:
+            lines[request] = _Line(min((line.had for line in lines.values()), default=0.0))
+        lines[request].items.append((cost, item))
+
+    def pop(self, most: float = math.inf) -> tuple[float, T] | None:
+        """The next item, and its cost; None if none that costs at most `most` comes first in its request."""
+        found = min(
+            (
+                (self._had[caller], line.had, number, caller, request)
+                for number, (caller, request, line) in enumerate(self._lines())
+                if line.items[0][0] <= most
+            ),
+            default=None,
+            key=lambda candidate: candidate[:3],
+        )
+        if found is None:
+            return None
+        _, _, _, caller, request = found
+        line = self._callers[caller][request]
+        cost, item = line.items.popleft()
+        line.had += cost
+        self._had[caller] += cost
+        if not line.items:
+            del self._callers[caller][request]
+        if not self._callers[caller]:
+            del self._callers[caller], self._had[caller]
+        return cost, item
+
+    def _lines(self) -> list[tuple[str, Hashable, _Line[T]]]:
+        return [(caller, request, line) for caller, lines in self._callers.items() for request, line in lines.items()]
+
+
+class FairPool(Executor):
+    """`pool.submit_for("reader1", request, pixels, work)` is a future; `submit(work)` is a request of its own."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"lensmount-{name}")
+        self._most_large = max(1, threads - 1)
+        self._queue: FairQueue[tuple[Future[Any], Callable[[], Any]]] = FairQueue()
+        self._large = 0  # that are read now
+        self._held_back = 0  # turns that found only large images
+        self._lock = threading.Lock()
+
+    def submit_for(self, caller: str, request: Hashable, pixels: float, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        with self._lock:
+            self._queue.push(caller, request, max(LEAST, pixels), (future, work))
+        self._threads.submit(self._take_turn)
+        return future
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        return self.submit_for("", object(), USUAL, lambda: fn(*args, **kwargs))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            with self._lock:
+                while (taken := self._queue.pop()) is not None:
+                    taken[1][0].cancel()
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _take_turn(self) -> None:
+        """Each item brings one turn; which item a turn takes is decided when a thread is free."""
+        while self._take_one():
+            pass
+
+    def _take_one(self) -> bool:
+        """Returns True if a turn that was held back can now be taken."""
+        with self._lock:
+            taken = self._queue.pop(math.inf if self._large < self._most_large else LARGE)
+            if taken is None:
+                self._held_back += 1
+                return False
+            cost, (future, work) = taken
+            self._large += cost > LARGE
+        try:
+            if future.set_running_or_notify_cancel():
+                _settle(future, work)
+        finally:
+            with self._lock:
+                self._large -= cost > LARGE
+                resumed = min(self._held_back, 1) if cost > LARGE else 0
+                self._held_back -= resumed
+        return resumed > 0
+
+
+def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        result = work()
+    except BaseException as error:  # as in ThreadPoolExecutor: who waits for the future gets it
+        future.set_exception(error)
+    else:
+        future.set_result(result)
