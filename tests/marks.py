@@ -142,6 +142,8 @@ SLOW = frozenset(
         "service/kills/test_kills.py",
         "service/kills/test_one_job.py",
         "service/routes/test_adapters.py",
+        "service/routes/test_audit.py",
+        "service/test_auditing.py",
         "service/routes/test_datasets.py::test_no_mutation_of_a_good_zip_is_a_server_error",
         "service/routes/test_docs.py",
         "service/routes/test_explain.py",

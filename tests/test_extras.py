@@ -144,7 +144,9 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "predict": ("cell.png", "--adapter", "malaria"),
     "explain": ("cell.png", "--adapter", "malaria", "--out", "why.png"),
     "bench": ("cell.png",),
-    **dict.fromkeys(("adapters list", "datasets list", "jobs list", "tokens list", "whoami"), ()),
+    **dict.fromkeys(
+        ("adapters list", "datasets list", "jobs list", "tokens list", "whoami", "audit list", "audit export"), ()
+    ),
     **dict.fromkeys(
         ("adapters push", "adapters pull", "adapters delete", "adapters import", "adapters inspect"), ("a",)
     ),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
 import httpx
 
+from lensmount_client._api import audit as audit_calls
 from lensmount_client._api import explain, labelling, masks, predict, server
 from lensmount_client._api import tokens as token_calls
 from lensmount_client._api.explain import Question
@@ -20,6 +22,7 @@ from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
 from lensmount_client._http.call import Call, Wait, send_with_retries
 from lensmount_client._http.concurrency import bounded_map
+from lensmount_client._http.operation import run_operation
 from lensmount_client._http.response import Receiver, Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
@@ -32,7 +35,7 @@ from lensmount_client._resources.many import Outcome, adapter_list, checked_conc
 from lensmount_client._resources.pools import Pools
 from lensmount_client._resources.tokens import Tokens
 from lensmount_client._show.progress import Report, reporting
-from lensmount_client._types.access import WhoAmI
+from lensmount_client._types.access import AuditRecord, WhoAmI
 from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
@@ -204,6 +207,20 @@ class Client:
     def whoami(self) -> WhoAmI:
         """Who the server takes this client for, what it may do, and what it has used of its quotas."""
         return self._call(token_calls.whoami())
+
+    def audit(
+        self,
+        since: datetime | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditRecord]:
+        """Who did what since then, oldest first; by default in the last day. Needs the scope admin.
+
+        `actor` is the name of a token, `action` a route such as "PUT /adapters/{name}".
+        """
+        return run_operation(audit_calls.audit(since, actor, action, limit), self._call)
 
     @staticmethod
     def _reported(

@@ -11,11 +11,13 @@ import structlog
 from fastapi import FastAPI
 
 from lensmount_client._version import __version__
+from lensmount_service.access.audit import AuditLog
 from lensmount_service.access.authenticator import Authenticator
 from lensmount_service.access.guard import require_policies
 from lensmount_service.access.public_paths import PublicPaths
 from lensmount_service.access.quotas import Meter
 from lensmount_service.access.tokens import TokenStore
+from lensmount_service.auditing import Auditing
 from lensmount_service.engine.engine import Engine
 from lensmount_service.engine.fair_pool import FairPool
 from lensmount_service.errors import ServiceError
@@ -37,6 +39,7 @@ from lensmount_service.routes import (
     sharing,
     whoami,
 )
+from lensmount_service.routes import audit as audit_routes
 from lensmount_service.routes import tokens as token_routes
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.docs import FILES as DOCS_FILES
@@ -71,7 +74,7 @@ REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
 _ROOMS = (
     *(adapters, imports, datasets, reviews, labels, sharing, feedback, labelstudio, jobs, health),
-    *(token_routes, whoami),
+    *(token_routes, whoami, audit_routes),
 )
 
 DESCRIPTION = """One frozen backbone stays resident; small adapters are switched on and off with bit-exact results.
@@ -94,7 +97,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with engine:
+        with engine, audit:
             await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
             reaping = asyncio.create_task(_reap(training.jobs))
             warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
@@ -106,10 +109,13 @@ def create_app(
             await asyncio.to_thread(engine.stop, training.stopping.left_s(settings.drain_timeout_s))
         await asyncio.to_thread(_close, context)
 
+    audit = AuditLog(settings.state / "audit", settings.audit_bytes)
     first_token = settings.token.get_secret_value() if settings.token else None
     authenticator = Authenticator(tokens, first_token)
     app = _empty_app(lifespan, authenticator)
+    app.add_middleware(Auditing, audit=audit)
     app.state.context = context
+    app.state.audit = audit
     app.state.tokens, app.state.has_first_token = tokens, first_token is not None
     app.state.worker_token = authenticator.worker_token
     routers = [

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     feedback_kept_bytes: int = Field(default=64 * 2**20, ge=0)  # of these images, which are only in memory
     max_pool_bytes: int = Field(default=4 * 2**30, ge=0)  # of images that wait for labels, all datasets together
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
+    audit_bytes: int = Field(default=2**30, ge=32 * 2**20)  # of the audit log; the oldest file is removed first
     with_worker: bool = False
     drain_timeout_s: float = Field(default=30.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

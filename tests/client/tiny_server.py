@@ -107,6 +107,8 @@ class TinyServer:
                 return 200, {"status": "ok"}, {}
             case "GET", ["whoami"]:
                 return 200, WHOAMI, {}
+            case "GET", ["audit"]:
+                return self.tokens.audit(query)
             case _, ["tokens", *where]:
                 return self.tokens.answer(method, where, query, body)
             case "GET", ["limits"]:

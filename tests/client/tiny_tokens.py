@@ -16,6 +16,17 @@ class TinyTokens:
     def __init__(self) -> None:
         self.tokens: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.audited: list[dict[str, str]] = []
+
+    def audit(self, query: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        """Three pages of one record each."""
+        self.audited.append(query)
+        record = {
+            **{"time": "2026-01-02T03:04:05Z", "actor": "ann", "tenant": "lab", "action": "PUT /adapters/{name}"},
+            **{"target": "=1", "digest": None, "request_id": "r", "status": 201, "count": 1},
+        }
+        after = {None: "1:1", "1:1": "1:2"}.get(query.get("after"))
+        return 200, {"records": [record], "next": after}, {}
 
     def answer(
         self, method: str, where: list[str], query: dict[str, str], body: bytes

@@ -51,6 +51,7 @@ CLIENT_COMMANDS = {
     "tokens": LazyEntry(
         "lensmount_client._cli.tokens", "app", "Say who may use a server: make, list, rotate and revoke tokens."
     ),
+    "audit": LazyEntry("lensmount_client._cli.audit", "app", "Show and export who did what on a server."),
     "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
 }
 LAZY_COMMANDS = {  # of the other packages

@@ -147,11 +147,11 @@ def whoami(*, server: ServerOptions) -> None:
             print_line(f"{word}: {found.used.get(word, 0):,g} of {limit:,g} used")
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(text: str, flag: str = "--expires") -> float:
     """`seconds_of("90d")` is 7,776,000. Raises InvalidInput."""
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if match is None or int(match[1]) == 0:
-        raise InvalidInput(f"--expires: found {text!r}, expected a number and s, m, h or d. Fix: --expires 90d")
+        raise InvalidInput(f"{flag}: found {text!r}, expected a number and s, m, h or d. Fix: {flag} 90d")
     return float(int(match[1]) * UNITS_S[match[2]])
 
 

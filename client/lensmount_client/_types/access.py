@@ -50,3 +50,21 @@ class WhoAmI:
     expires_at: datetime | None
     quotas: Quotas
     used: Mapping[str, float] = field(default_factory=dict)  # of each limited quota, by its name
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """One write on a server, or one refusal of an identity or a scope. `actor` is the name of the token.
+
+    `count` is above 1 for equal refusals of one second.
+    """
+
+    time: datetime
+    actor: str
+    tenant: str
+    action: str  # such as "PUT /adapters/{name}"
+    target: str | None
+    digest: str | None
+    request_id: str
+    status: int
+    count: int

@@ -69,6 +69,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("DELETE", "/tokens/{name}"): "admin",
     ("POST", "/tokens/{name}/rotate"): "admin",
     ("GET", "/whoami"): "any",
+    ("GET", "/audit"): "admin",
     ("GET", "/limits"): "any",
     ("GET", "/integrity"): "operator",
     ("GET", "/metrics"): "operator",

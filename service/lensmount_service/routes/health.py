@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lensmount_adapters.inputs.images import FORMATS
@@ -25,14 +25,15 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/health/ready", summary="Whether predictions are accepted")
-async def ready(context: Server) -> dict[str, str]:
+async def ready(context: Server, request: Request) -> dict[str, str]:
     """503 if the store cannot be read. `degraded` means that it cannot be written: predictions go on, uploads fail."""
     if context.training.stopping.is_set() or not context.engine.accepting:
         raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
     store = await asyncio.to_thread(context.store.look)
     if store.fault is not None:
         raise Unavailable(f"the store cannot be read: {store.fault}", code="store_unavailable", retry_after_s=5)
-    answer = {"status": "ok", "backbone": context.engine.backbone.name}
+    trouble: str | None = request.app.state.audit.trouble
+    answer = {"status": "ok", "backbone": context.engine.backbone.name, **({"audit": trouble} if trouble else {})}
     return answer if store.degraded is None else {**answer, "status": "degraded", "store": store.degraded}
 
 
