@@ -64,8 +64,8 @@
         └── ServerFailed            500 and above
             │ DeadlineExceeded, InternalError, StorageFull
             └── Unavailable         503
-                  AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IntegrityViolated, OutOfMemory,
-                  OutputNotFinite, Overloaded, StoreReadOnly, StoreUnavailable, SwapFailed
+                  AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IdentityUnavailable, IntegrityViolated,
+                  OutOfMemory, OutputNotFinite, Overloaded, StoreReadOnly, StoreUnavailable, SwapFailed
 
 Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
@@ -376,6 +376,8 @@ class AdapterCorrupt(Unavailable, code="adapter_corrupt"): """The stored adapter
 class DatasetCorrupt(Unavailable, code="dataset_corrupt"): """The stored dataset no longer has its digest."""
 class Draining(Unavailable, code="draining"): """The server is shutting down."""
 class ForwardFailed(Unavailable, code="forward_failed"): """The network could not be run on this input."""
+class IdentityUnavailable(Unavailable, code="identity_unavailable"):
+    """The server cannot reach the identity provider, whose token it shall check."""
 class IntegrityViolated(Unavailable, code="integrity_violated"): """The weights in memory have changed."""
 class OutOfMemory(Unavailable, code="out_of_memory"): """The server had no memory left for this request."""
 class OutputNotFinite(Unavailable, code="output_not_finite"): """The network returned NaN or infinity."""

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from lensmount_client._version import __version__
 from lensmount_service.access.audit import AuditLog
-from lensmount_service.access.authenticator import Authenticator
+from lensmount_service.access.authenticator import Authenticator, Verifier
 from lensmount_service.access.guard import require_policies
 from lensmount_service.access.public_paths import PublicPaths
 from lensmount_service.access.quotas import Meter
@@ -20,7 +20,7 @@ from lensmount_service.access.tokens import TokenStore
 from lensmount_service.auditing import Auditing
 from lensmount_service.engine.engine import Engine
 from lensmount_service.engine.fair_pool import FairPool
-from lensmount_service.errors import ServiceError
+from lensmount_service.errors import ServiceError, Unavailable
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
@@ -111,12 +111,13 @@ def create_app(
 
     audit = AuditLog(settings.state / "audit", settings.audit_bytes)
     first_token = settings.token.get_secret_value() if settings.token else None
-    authenticator = Authenticator(tokens, first_token)
+    verifiers = _verifiers(settings)
+    authenticator = Authenticator(tokens, first_token, verifiers)
     app = _empty_app(lifespan, authenticator)
     app.add_middleware(Auditing, audit=audit)
     app.state.context = context
     app.state.audit = audit
-    app.state.tokens, app.state.has_first_token = tokens, first_token is not None
+    app.state.tokens, app.state.has_first_token = tokens, bool(first_token or verifiers)
     app.state.worker_token = authenticator.worker_token
     routers = [
         predict_router(context),
@@ -130,6 +131,29 @@ def create_app(
     for router in routers:
         app.include_router(router)
     return app
+
+
+def _verifiers(settings: Settings) -> tuple[Verifier, ...]:
+    """Who recognises bearer tokens of others. Raises Unavailable if its library is not installed."""
+    if settings.oidc_issuer is None:
+        return ()
+    try:
+        from lensmount_service.access.oidc import DEFAULT_SCOPES, OidcVerifier, Provider  # its library is an extra
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f'LENSMOUNT_OIDC_ISSUER needs the package {error.name}. Fix: pip install "lensmount[oidc]"',
+            code="identity_unavailable",
+        ) from error
+    provider = Provider(
+        settings.oidc_issuer,
+        settings.oidc_audience,
+        settings.oidc_jwks_url,
+        settings.oidc_scopes_claim,
+        DEFAULT_SCOPES if settings.oidc_scopes is None else settings.oidc_scopes,
+        settings.oidc_tenant_claim,
+        settings.oidc_tenant,
+    )
+    return (OidcVerifier(provider),)
 
 
 def _empty_app(

@@ -118,7 +118,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
 
 def _require_token(settings: Settings) -> None:
     """Raises Unauthorized if other machines could call a server that asks nobody for a token."""
-    if settings.is_loopback or settings.token is not None:
+    if settings.is_loopback or settings.token is not None or settings.oidc_issuer is not None:
         return
     with contextlib.closing(Database(settings.database_url())) as database:
         if TokenStore(database).are_there_any():

@@ -154,6 +154,7 @@ class Unavailable(ServiceError):
         "adapter_corrupt",
         "dataset_corrupt",
         "forward_failed",
+        "identity_unavailable",
         "out_of_memory",
         "output_not_finite",
         "overloaded",

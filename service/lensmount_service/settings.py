@@ -6,6 +6,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
@@ -88,6 +89,13 @@ class Settings(BaseSettings):
     feedback_kept_bytes: int = Field(default=64 * 2**20, ge=0)  # of these images, which are only in memory
     max_pool_bytes: int = Field(default=4 * 2**30, ge=0)  # of images that wait for labels, all datasets together
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
+    oidc_issuer: str | None = None  # an identity provider whose tokens are taken as well; needs the extra oidc
+    oidc_audience: str = "lensmount"
+    oidc_jwks_url: str | None = None  # default: from the issuer's discovery document
+    oidc_scopes_claim: str = "scope"  # may be nested: realm_access.roles
+    oidc_scopes: dict[str, str] | None = None  # JSON: values of the claim to scopes; default: lensmount:predict, ...
+    oidc_tenant_claim: str | None = None  # default: every caller belongs to oidc_tenant
+    oidc_tenant: str = "default"
     audit_bytes: int = Field(default=2**30, ge=32 * 2**20)  # of the audit log; the oldest file is removed first
     with_worker: bool = False
     drain_timeout_s: float = Field(default=30.0, ge=0)
@@ -111,7 +119,19 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
     @model_validator(mode="after")
-    def _a_token_is_not_empty(self) -> Settings:
+    def _identity_is_safe(self) -> Settings:
         if self.token is not None and not self.token.get_secret_value().strip():
             raise ValueError("found an empty token, expected at least 1 character. Fix: set LENSMOUNT_TOKEN")
+        for url in (self.oidc_issuer, self.oidc_jwks_url):
+            if url is not None and not _is_safe(url):
+                raise ValueError(
+                    f"found {url}, expected https:// for an identity provider, or http:// on this machine. "
+                    "Fix: set LENSMOUNT_OIDC_ISSUER and LENSMOUNT_OIDC_JWKS_URL to https:// addresses"
+                )
         return self
+
+
+def _is_safe(url: str) -> bool:
+    """Whether nobody on the network can read or change what is fetched from there."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))

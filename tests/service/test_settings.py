@@ -20,3 +20,17 @@ def test_variables_apply_where_no_flag_is_given(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_token_is_not_shown() -> None:
     assert "secret" not in repr(Settings(token=SecretStr("secret")))
+
+
+@pytest.mark.parametrize("url", ["http://login.example", "ftp://login.example", "file:///etc/passwd", "login.example"])
+def test_an_identity_provider_is_reached_safely(url: str) -> None:
+    for name in ("oidc_issuer", "oidc_jwks_url"):
+        with pytest.raises(ValidationError, match="expected https://"):
+            Settings(**{name: url})  # type: ignore[arg-type]  # of a table
+    assert Settings(oidc_issuer="https://login.example", oidc_jwks_url="http://127.0.0.1:1/keys").oidc_issuer
+
+
+def test_the_mapping_of_scopes_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LENSMOUNT_OIDC_SCOPES", '{"readers": "predict"}')
+
+    assert Settings().oidc_scopes == {"readers": "predict"}
