@@ -44,7 +44,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(make_shared_parts: MakeParts) -> Iterator[Server]:
     with (
-        make_shared_parts(feedback="on", max_queued_jobs=100_000) as parts,
+        make_shared_parts(feedback="on", lease_s=3600.0) as parts,
         TestClient(parts.app, base_url="http://127.0.0.1") as client,
     ):
         yield Server(parts, client)
