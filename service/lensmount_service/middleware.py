@@ -58,6 +58,7 @@ class AccessMiddleware:
             status=status,
             ms=round((time.perf_counter() - started) * 1000, 1),
             request_id=request_id,
+            tenant=getattr(scope["state"].get("identity"), "tenant", None),  # none for an open path or a refused caller
         )
 
     async def _unknown(self, scope: Scope, request_id: str) -> Response | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -7,7 +8,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from lensmount_service import logs
 from lensmount_service.app import OPEN_PATHS
+from lensmount_service.settings import Settings
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeParts
@@ -72,3 +75,18 @@ def test_the_server_chooses_the_request_id(shared_client: TestClient) -> None:
     second = shared_client.get("/limits").headers["X-Request-Id"]
 
     assert len({first, second, "mine"}) == 3
+
+
+def test_the_log_of_a_request_says_the_caller_s_tenant(
+    shared_client: TestClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(Settings(log_level="info", log_format="json"))
+    try:
+        shared_client.get("/adapters")
+        shared_client.get("/health/live")
+    finally:
+        logs.configure(Settings(log_level="error"))  # as for all other tests
+
+    captured = capsys.readouterr()
+    lines = [json.loads(line) for line in (captured.out + captured.err).splitlines()]
+    assert [line["tenant"] for line in lines if line["event"] == "request"] == ["default", None]
