@@ -71,6 +71,8 @@ async def predict(context: Context, adapter: str, request: Request) -> dict[str,
             return await _predicted(context, snapshot, control, task, expires_at)
 
     async with deadline(request, context.settings.request_timeout_s):
+        if not context.engine.runner.ready(snapshot.adapter):
+            await asyncio.to_thread(context.engine.runner.prepare, snapshot.adapter)
         results = await together([predicted(task) for task in asked.tasks])
     return {"results": results, "model_version": snapshot.version.digest}
 
@@ -140,6 +142,4 @@ async def _resolve(context: TenantContext, adapter: str) -> Snapshot:
             f"found {snapshot.version.name}, which gives masks, expected an adapter that gives labels. "
             "Fix: choose another adapter"
         )
-    if not context.engine.runner.ready(snapshot.adapter):
-        await asyncio.to_thread(context.engine.runner.prepare, snapshot.adapter)
     return snapshot

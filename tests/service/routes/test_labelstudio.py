@@ -132,6 +132,26 @@ def test_tasks_of_very_many_small_values_are_refused(shared_client: TestClient) 
         assert shared_client.post(f"{BASE}/{path}", content=body).json()["code"] == "body_too_large"
 
 
+def test_only_predictions_wait_until_the_adapters_program_is_made(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[str] = []
+    with make_parts(feedback="on") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as api:
+        api.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+        prepare = parts.engine.runner.prepare
+        monkeypatch.setattr(parts.engine.runner, "ready", lambda adapter: False)
+        monkeypatch.setattr(
+            parts.engine.runner, "prepare", lambda adapter: prepared.append("cells") or prepare(adapter)
+        )
+
+        assert api.get(f"{BASE}/health").status_code == 200
+        assert api.post(f"{BASE}/setup", json={}).status_code == 200
+        assert api.post(f"{BASE}/webhook", json=annotated(make_png())).status_code == 201
+        assert prepared == []
+        assert api.post(f"{BASE}/predict", json=asked(task(make_png()))).status_code == 200
+        assert prepared == ["cells"]
+
+
 def test_images_on_a_listed_host_are_fetched_for_predictions_and_feedback(
     make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
