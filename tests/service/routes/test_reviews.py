@@ -72,10 +72,9 @@ def test_a_review_is_computed_in_the_background_and_kept(api: TestClient, name: 
     [
         ("(", "Fix: correct it"),
         ("^(c)", "does not match"),
-        ("(.*)*(.*)*(.*)*!", "Fix: write it without a repetition in a repetition"),
         ("a" * 513, "at most 512 characters"),
     ],
-    ids=["none", "other", "endless", "long"],
+    ids=["none", "other", "long"],
 )
 def test_an_expression_that_cannot_find_the_groups_is_refused_before_the_review_waits(
     api: TestClient, name: str, group_regex: str, message: str
