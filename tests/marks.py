@@ -205,6 +205,7 @@ SLOW = frozenset(
         "service/web/test_bodies.py::test_an_upload_over_the_limit_answers_413_and_the_server_continues",
         "service/web/test_bodies.py::test_no_header_of_a_request_is_a_500_on_any_route",
         "service/web/test_deadline.py",
+        "service/web/test_hardening.py",
         "service/web/test_job_schemas.py",
         "service/web/test_json_body.py::test_every_route_that_takes_json_refuses_what_is_not_json",
         "service/web/test_judgement.py",

@@ -58,6 +58,7 @@ from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.shares import Shares
 from lensmount_service.web import problems
 from lensmount_service.web.image_hosts import ImageHosts
+from lensmount_service.web.openapi import DescribedApp
 from lensmount_service.web.shared import Shared
 
 log = structlog.get_logger(__name__)
@@ -160,7 +161,7 @@ def _empty_app(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], authenticator: Authenticator
 ) -> FastAPI:
     """The application without routes: who may call it, and how errors are answered."""
-    app = FastAPI(
+    app = DescribedApp(
         title="Lensmount",
         version=__version__,
         description=DESCRIPTION,

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lensmount_service.access.authenticator import Authenticator
 from lensmount_service.errors import MediaTypeUnsupported, ServiceError
+from lensmount_service.web.hardening import harden
 from lensmount_service.web.problems import CODES, answer_to, problem
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class AccessMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                harden(message)
             await send(message)
 
         refusal = _refusal(scope, request_id) or await self._unknown(scope, request_id)

@@ -159,7 +159,7 @@ class AuditLog(BackgroundThread):
 
 
 def _records(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each record with the offset of its end. Lines that are no records, as after a power loss, are passed over."""
+    """Each record with the offset of its end. Damaged lines, as after a power loss, are passed over."""
     try:
         file = path.open("rb")
     except FileNotFoundError:  # the oldest was removed meanwhile

@@ -2,8 +2,8 @@
 
 Only asymmetric algorithms are taken, whatever the token's header says, so that neither `none` nor a key that is used as
 a secret passes. Keys are fetched in a thread when a token names a key that is not known, at most every `REFETCH_S`, and
-anew after `FRESH_S`. While the provider is away, the keys that are known go on. A token that was checked is trusted for
-`TRUSTED_S` before its signature is checked again.
+again after `FRESH_S`. While the provider is away, the known keys are still used. A token that was checked is trusted
+for `TRUSTED_S` before its signature is checked again.
 
 The executor's threads and the event loop share `_keys` and `_trusted`, which are replaced or set as a whole. Who
 fetches holds `_fetching`.

@@ -5,4 +5,8 @@ window.ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null, // the default sends the description to a validator on the internet
+  onComplete: () => {
+    const token = sessionStorage.getItem("lensmount-token"); // the web page's, in the same tab
+    if (token) window.ui.preauthorizeApiKey("token", token);
+  },
 });

@@ -19,8 +19,10 @@ let maxBytes = Infinity;
 async function load() {
   by("problem").replaceChildren();
   try {
-    const paths = ["adapters", "datasets", "health/ready", "limits"];
-    const [list, { datasets }, ready, limits] = await Promise.all(paths.map(get));
+    const paths = ["whoami", "adapters", "health/ready", "limits"];
+    const [who, list, ready, limits] = await Promise.all(paths.map(get));
+    const { datasets } = mayTrain(who) ? await get("datasets") : { datasets: [] };
+    showWho(who);
     const volumes = /-3d\d*$/.test(ready.backbone);
     maxBytes = volumes ? limits.max_volume_bytes : limits.max_image_bytes;
     by("served").textContent = `Backbone ${ready.backbone}, executor ${limits.engine.executor}, ${limits.engine.precision}`;
@@ -37,11 +39,20 @@ async function load() {
   by("forget").hidden = !token.get();
 }
 
+const mayTrain = ({ scopes }) => scopes.includes("train") || scopes.includes("admin");
+
+/** Who the server takes the user for; nothing on an open server, where everybody is the same. */
+function showWho({ actor, tenant, scopes }) {
+  by("who").textContent = actor === "loopback" ? "" : tenant === "default" ? actor : `${actor} (${tenant})`;
+  by("who").title = `May: ${scopes.join(", ")}`;
+}
+
 function showRefusal(error) {
   const problem = asProblem(error);
   const isFirst = problem.status === 401 && !token.get(); // the first request for a token is not an error
   if (!isFirst) by("problem").replaceChildren(problemBox(problem));
   by("served").textContent = "";
+  by("who").textContent = "";
   if (problem.status !== 401) return;
   token.forget();
   by("token").hidden = false;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
+
 from lensmount_service.web.label_schemas import GivenLabels
 from lensmount_service.web.negotiation import GEOJSON, PNG
 from lensmount_service.web.problems import MEDIA_TYPE
@@ -98,3 +100,14 @@ def adapter_form() -> dict[str, Any]:
     }
     schema = {"type": "object", "properties": properties, "required": ["file"]}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+class DescribedApp(FastAPI):
+    """FastAPI, with a description that says how a token is sent, so that /docs has a field for it."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["token"] = {"type": "http", "scheme": "bearer", "description": "A token of `lensmount tokens create`"}
+        document["security"] = [{"token": []}, {}]  # an open server on loopback needs none
+        return document

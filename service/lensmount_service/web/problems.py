@@ -22,6 +22,7 @@ from lensmount_adapters import errors as adapters
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service import errors as service
 from lensmount_service.store.faults import fault_of_disk
+from lensmount_service.web.hardening import HEADERS
 
 log = structlog.get_logger(__name__)
 
@@ -230,4 +231,4 @@ async def _on_bug(request: Request, error: Exception) -> JSONResponse:
         return answer_to(fault_of_disk(error, "a file of the server"), request.state.request_id)
     log.error("unexpected error", request_id=request.state.request_id, exc_info=error)
     detail = "Internal error. Please report it with the request id and the server log."
-    return problem(500, "internal_error", detail, request.state.request_id)
+    return problem(500, "internal_error", detail, request.state.request_id, HEADERS)  # sent past the middleware

@@ -343,3 +343,27 @@ def test_docs_works_without_the_internet_and_can_send_a_request(
         assert page.locator(".opblock").count() >= 20  # every route of the API
     assert f"{url}/docs/swagger-ui-bundle.js" in requested
     assert [address for address in requested if not address.startswith((f"{url}/", "data:"))] == []
+
+
+def test_the_corner_says_who_one_is_and_a_reader_sees_the_page_without_datasets(
+    make_parts: MakeParts, make_adapter: MakeAdapter, listening: Listening, page: Page
+) -> None:
+    with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        wanted = {"name": "reader1", "scopes": ["predict"], "tenant": "pathology-lab"}
+        secret = httpx.post(f"{url}/tokens", json=wanted, headers=headers).json()["secret"]
+        for width in (360, 1040):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.goto(url)
+            if width == 360:
+                page.get_by_label("Token").fill(secret)
+                page.get_by_role("button", name="Use this token").click()
+            who = page.get_by_text("reader1 (pathology-lab)")
+            who.wait_for()
+            assert who.get_attribute("title") == "May: predict"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        stored = page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]")
+        assert stored == [1, 0, ""]
+
+        page.goto(f"{url}/docs")  # in the same tab, with the token
+        page.locator(".btn.authorize.locked").wait_for(timeout=60_000)  # it draws every route first
