@@ -64,8 +64,12 @@ class QuotaOptions:
         int | None, typer.Option(min=1, metavar="N", help="Pixels of images, times the adapters asked about each.")
     ] = None
     bytes_per_minute: Annotated[int | None, typer.Option(min=1, metavar="N", help="Bytes of request bodies.")] = None
-    stored_bytes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Bytes kept by the server.")] = None
-    queued_jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Jobs that wait.")] = None
+    stored_bytes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Bytes kept by the server (not enforced yet).")
+    ] = None
+    queued_jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Jobs that wait (not enforced yet).")] = (
+        None
+    )
     queue_share: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, metavar="PART", help="The part of the queue that it may fill.")
     ] = None
