@@ -57,6 +57,7 @@ from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.shares import Shares
 from lensmount_service.web import problems
+from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.openapi import DescribedApp
 from lensmount_service.web.shared import Shared
@@ -114,7 +115,7 @@ def create_app(
     first_token = settings.token.get_secret_value() if settings.token else None
     verifiers = _verifiers(settings)
     authenticator = Authenticator(tokens, first_token, verifiers)
-    app = _empty_app(lifespan, authenticator)
+    app = _empty_app(lifespan, authenticator, HeldBytes(settings.held_bytes()))
     app.add_middleware(Auditing, audit=audit)
     app.state.context = context
     app.state.audit = audit
@@ -158,7 +159,7 @@ def _verifiers(settings: Settings) -> tuple[Verifier, ...]:
 
 
 def _empty_app(
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], authenticator: Authenticator
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], authenticator: Authenticator, held: HeldBytes
 ) -> FastAPI:
     """The application without routes: who may call it, and how errors are answered."""
     app = DescribedApp(
@@ -172,6 +173,7 @@ def _empty_app(
     app.add_middleware(PublicPaths)
     app.state.meter = Meter()
     app.add_middleware(RateLimits, meter=app.state.meter)
+    app.add_middleware(HeldBytesMiddleware, held=held)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
     problems.install(app)
     return app

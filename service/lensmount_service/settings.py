@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     max_files: int = Field(default=64, ge=1)  # images in one request
     max_adapters_per_request: int = Field(default=16, ge=1)
     max_request_bytes: int = Field(default=128 * 2**20, ge=1024)
+    max_held_bytes: int = Field(default=512 * 2**20, ge=1024)  # bodies in memory, all requests together
     max_json_bytes: int = Field(default=2**20, ge=1024)
     max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1)
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
 
     def pinned_names(self) -> list[str]:
         return [name.strip() for name in self.pinned.split(",") if name.strip()]
+
+    def held_bytes(self) -> int:
+        """`max_held_bytes`, or more if the largest body that is kept in memory would otherwise never fit."""
+        largest = (self.max_request_bytes, self.max_image_bytes, self.max_volume_bytes, self.max_adapter_bytes)
+        return max(self.max_held_bytes, 2 * max(*largest, self.max_upload_chunk_bytes, self.max_json_bytes))
 
     def database_url(self) -> str | Path:
         return self.database.get_secret_value() if self.database else self.state / "registry.sqlite3"

@@ -34,3 +34,8 @@ def test_the_mapping_of_scopes_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENSMOUNT_OIDC_SCOPES", '{"readers": "predict"}')
 
     assert Settings().oidc_scopes == {"readers": "predict"}
+
+
+def test_the_largest_body_always_fits_into_the_bytes_that_may_be_held() -> None:
+    assert Settings().held_bytes() == 512 * 2**20
+    assert Settings(max_request_bytes=2**30).held_bytes() == 2**31

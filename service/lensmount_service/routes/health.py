@@ -57,6 +57,7 @@ async def show_limits(context: Server) -> dict[str, Any]:
         "max_files": settings.max_files,
         "max_adapters_per_request": settings.max_adapters_per_request,
         "max_request_bytes": settings.max_request_bytes,
+        "max_held_bytes": settings.held_bytes(),
         "max_json_bytes": settings.max_json_bytes,
         "max_queue": settings.max_queue,
         "max_batch": settings.max_batch,

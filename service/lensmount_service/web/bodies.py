@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
+from lensmount_service.web.held_bytes import Holding
 
 MAX_FIELDS = 8
 SEND_LESS = "send less"
@@ -30,7 +31,7 @@ class Part:
 
 async def read_raw(request: Request, max_bytes: int, fix: str = SEND_LESS) -> bytes:
     """The complete body. Raises BodyTooLarge with `fix` as soon as the limit is exceeded, before the rest is read."""
-    chunks = [chunk async for chunk in limited(request, max_bytes, fix)]
+    chunks = [chunk async for chunk in _held(request, max_bytes, fix)]
     return b"".join(chunks)
 
 
@@ -48,7 +49,7 @@ async def read_multipart(
     # The parser sees only the boundary: of other parameters, a `charset` may name a codec that decodes no text.
     parser = _Parser(
         Headers({"content-type": f'multipart/form-data; boundary="{_boundary(request)}"'}),
-        limited(request, max_bytes, fix),
+        _held(request, max_bytes, fix),
         max_files=max_files + 1,
         max_fields=MAX_FIELDS,
         max_part_size=4096,
@@ -123,6 +124,15 @@ class _Parser(MultiPartParser):
         """Close the file of every part, including an unfinished part."""
         for file in self._files_to_close_on_error:
             file.close()
+
+
+async def _held(request: Request, max_bytes: int, fix: str) -> AsyncGenerator[bytes, None]:
+    """Like `limited`, for a body that is kept in memory. Raises Unavailable (`overloaded`) if there is no room."""
+    holding: Holding | None = request.scope.get("state", {}).get("holding")
+    async for chunk in limited(request, max_bytes, fix):
+        if holding is not None:
+            holding.add(len(chunk))
+        yield chunk
 
 
 async def limited(request: Request, max_bytes: int, fix: str = SEND_LESS) -> AsyncGenerator[bytes, None]:
