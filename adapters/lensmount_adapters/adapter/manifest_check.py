@@ -1,6 +1,6 @@
-"""Judge a manifest's numbers as they are used, in float32, and its texts as people read them.
+"""Check a manifest's numbers as they are used, in float32, and its texts as people read them.
 
-The manifest's own types judge one number in float64 (`adapter/manifest.py`). A temperature of 1e-300 passes there, and
+The manifest's own types check one number in float64 (`adapter/manifest.py`). A temperature of 1e-300 passes there, and
 divides every logit to infinity here.
 """
 

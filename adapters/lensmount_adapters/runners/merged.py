@@ -31,7 +31,7 @@ class MergedRunner:
         """Does nothing: the adapter is merged when its first image comes, in milliseconds."""
 
     def check(self, adapter: Adapter) -> None:
-        """Every adapter is served: this runner has no activations, so it judges no image as unfamiliar."""
+        """Every adapter is served: this runner has no activations, so it finds no image unfamiliar."""
 
     def prefetch(self, adapter: Adapter) -> None:
         """Does nothing, like `prepare`."""

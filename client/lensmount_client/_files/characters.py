@@ -11,7 +11,7 @@ import unicodedata
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # C0, C1, and overrides of the direction
 
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks without a shape
-_SEEN = frozenset(  # format characters that are drawn: signs that stand before a number or a word
+_SEEN = frozenset(  # format characters that are drawn: signs before a number or a word
     "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 )
 _JOINERS = frozenset("\u200c\u200d")
@@ -52,6 +52,6 @@ def _why(text: str, place: int, character: str) -> str | None:
 
 
 def _joins(text: str, place: int) -> bool:
-    """Whether a joiner stands after a character that has no upper and lower case."""
+    """Whether a joiner follows a character that has no upper and lower case."""
     before = text[place - 1] if place else " "
     return not before.isascii() and before.upper() == before.lower() and not before.isspace() and before not in _JOINERS

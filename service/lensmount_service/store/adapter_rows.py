@@ -73,8 +73,11 @@ def existing(connection: sa.Connection, name: str, *, or_kept: bool = False) -> 
     kept = any(row.deleted_at is not None for row in rows)
     if all(row.deleted for row in rows) and not (or_kept and kept):
         meant = similar_key(connection, version_table.c.name, ~version_table.c.deleted, name)
-        fix = f"it was deleted; POST /adapters/{name}/undelete takes it back" if kept else "see GET /adapters"
-        raise NotFound(f"found no adapter named {name!r}.{meant} Fix: {fix}", code="adapter_not_found")
+        fix = "Fix: see GET /adapters for the names"
+        if kept:
+            way_back = f"POST /adapters/{name}/undelete takes it back"
+            fix = f"Fix: it was deleted; {way_back}"
+        raise NotFound(f"found no adapter named {name!r}.{meant} {fix}", code="adapter_not_found")
     return rows
 
 

@@ -121,5 +121,8 @@ def dataset_of(row: Any) -> Dataset:
 def not_found(connection: sa.Connection, name: str) -> NotFound:
     kept = any(row.deleted_at is not None for row in rows_of(connection, name))
     meant = similar_key(connection, columns.name, ~columns.deleted, name)
-    fix = f"it was deleted; POST /datasets/{name}/undelete takes it back" if kept else "see GET /datasets for the names"
-    return NotFound(f"found no dataset named {name[:80]!r}.{meant} Fix: {fix}", code="dataset_not_found")
+    fix = "Fix: see GET /datasets for the names"
+    if kept:
+        way_back = f"POST /datasets/{name}/undelete takes it back"
+        fix = f"Fix: it was deleted; {way_back}"
+    return NotFound(f"found no dataset named {name[:80]!r}.{meant} {fix}", code="dataset_not_found")

@@ -54,7 +54,7 @@ def fault_of_disk(error: OSError, what: str) -> ServiceError:
 
 def read_only(what: str) -> Unavailable:
     return Unavailable(
-        f"{what} can only be read now; predictions go on. Fix: make the disk of the state folder writable",
+        f"{what} can only be read now; predictions are still answered. Fix: make the disk of the state folder writable",
         code="store_read_only",
     )
 

@@ -15,6 +15,11 @@ from lensmount_service.store.references import require_name
 from lensmount_service.store.similar import similar_name
 
 Kind = Literal["adapter", "dataset"]
+
+SEE: dict[Kind, str] = {
+    "adapter": "Fix: see GET /adapters with public=true for the names",
+    "dataset": "Fix: see GET /datasets with public=true for the names",
+}
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _shared = sa.Table(
@@ -109,7 +114,7 @@ class Shares:
             meant = "" if row else similar_name(connection, sa.literal(f"{PUBLIC}/").concat(_s.name), live, public_name)
         if row is None:
             raise NotFound(
-                f"found no {kind} named {public_name!r}.{meant} Fix: see GET /{kind}s?public=true for the names",
+                f"found no {kind} named {public_name!r}.{meant} {SEE[kind]}",
                 code=f"{kind}_not_found",
             )
         return str(row.key)

@@ -14,7 +14,7 @@ from lensmount_service.store.catalog import Catalog, Snapshot
 from lensmount_service.store.keys import is_public, name_of
 from lensmount_service.store.references import Reference
 from lensmount_service.store.registry import Deleted, Entry, Version
-from lensmount_service.store.shares import Share
+from lensmount_service.store.shares import SEE, Kind, Share
 from lensmount_service.tenants.space import Space
 
 Publish = Callable[[str, Adapter], tuple[Version, bool]]  # with the key of the adapter
@@ -149,9 +149,9 @@ class TenantAdapters:
         return replace(snapshot, version=_named(snapshot.version, name), reader=self.space.tenant)
 
 
-def not_shared(kind: str, name: str) -> NotFound:
+def not_shared(kind: Kind, name: str) -> NotFound:
     return NotFound(
-        f"found {name[:80]!r}, which is not shared, expected a shared {kind}. Fix: see GET /{kind}s?public=true",
+        f"found {name[:80]!r}, which is not shared, expected a shared {kind}. {SEE[kind]}",
         code=f"{kind}_not_found",
     )
 

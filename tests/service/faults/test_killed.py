@@ -1,4 +1,4 @@
-"""A server that is killed at any point of an operation finds the state before or after it, and goes on.
+"""A server that is killed at any point of an operation finds the state before or after it, and answers again.
 
 `pytest -m soak tests/service/faults` kills at every passage of a point; the usual run at the last one of an operation.
 """

@@ -158,7 +158,7 @@ def test_the_pixels_of_a_request_are_limited_together_before_any_is_decoded(
 ) -> None:
     with make_parts(max_request_pixels=25_000) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         parts.catalog.upload("cells", make_adapter(1))
-        cut = make_png(0, (100, 100))[:60]  # its header is whole, and it cannot be decoded
+        cut = make_png(0, (100, 100))[:60]  # its header is complete, and it cannot be decoded
         refused = client.post("/predict?adapter=cells", files=[("file", ("a.png", cut))] * 3)
         fitting = client.post("/predict?adapter=cells", files=[("file", ("a.png", make_png(0, (100, 100))))] * 2)
         alone = client.post("/predict?adapter=cells", content=make_png(0, (200, 200)))

@@ -1,4 +1,4 @@
-"""JSON bodies as hostile and mistaken clients write them: judged alone, and sent to every route that takes JSON."""
+"""JSON bodies as hostile and mistaken clients write them: checked alone, and sent to every route that takes JSON."""
 
 from __future__ import annotations
 
