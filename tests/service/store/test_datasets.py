@@ -181,7 +181,7 @@ while cycle < kills or acknowledged <= 5:  # a busy machine needs more cycles
             dataset, created = store.finish("cells", digest, len(data))
             os.write(writing, f"{dataset.version} {dataset.digest}\\n".encode())
             if number % 3 == 2:
-                store.delete("cells", dataset.version)
+                store.delete("cells", dataset.version, purge=True)
                 os.write(writing, f"-{dataset.version} {dataset.digest}\\n".encode())
     os.close(writing)
     os.read(reading, 1)
