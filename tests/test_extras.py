@@ -150,6 +150,11 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("adapters push", "adapters pull", "adapters delete", "adapters import", "adapters inspect"), ("a",)
     ),
+    **dict.fromkeys(
+        ("adapters undelete", "adapters share", "adapters unshare", "datasets undelete", "datasets share"), ("a",)
+    ),
+    "datasets unshare": ("a",),
+    "adapters protect": ("malaria", "prod"),
     "adapters export": ("a", "--to", "peft"),
     "adapters alias": ("malaria", "prod"),
     **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),

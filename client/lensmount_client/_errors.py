@@ -285,7 +285,7 @@ class UnsupportedContentEncoding(Unsupported, code="unsupported_content_encoding
 
 class UnsupportedImageFormat(Unsupported, code="unsupported_image_format"):
     """The server does not read this image format."""
-class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"): """It is no known volume."""
+class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"): """It is not a known volume."""
 
 class Unprocessable(ProblemError, status=422): """The server understood the request, and its content is invalid."""
 class DigestMismatch(Unprocessable, code="digest_mismatch"): """The bytes that arrived do not have the stated digest."""

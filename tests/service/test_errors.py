@@ -100,7 +100,7 @@ def raised_by_the_server() -> list[tuple[Path, str, str]]:
 
 def test_the_search_finds_what_is_raised_in_each_of_the_ways_there_are() -> None:
     found = {(path.name, kind, code) for path, kind, code in raised_by_the_server()}
-    assert ("registry.py", "NotFound", "alias_not_found") in found  # a keyword
+    assert ("adapter_rows.py", "NotFound", "alias_not_found") in found  # a keyword
     assert ("images.py", "ImageInvalid", "image_truncated") in found  # one of two
     assert ("client_verbs.py", "JobConflict", "job_not_finished") in found  # a local variable
     assert ("header.py", "AdapterMalformed", "empty_tensor") in found  # by way of a function, a keyword

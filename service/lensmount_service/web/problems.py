@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from lensmount_adapters import errors as adapters
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service import errors as service
+from lensmount_service.errors import Unavailable
 from lensmount_service.store.faults import fault_of_disk
 from lensmount_service.web.hardening import HEADERS
 
@@ -217,7 +218,7 @@ async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
 
 async def _on_memory(request: Request, error: Exception) -> JSONResponse:
     log.error("out of memory", request_id=request.state.request_id, exc_info=error)
-    full = service.Unavailable(
+    full = Unavailable(
         "the server has no memory left for this request. Fix: try again later, or send less in one request",
         code="out_of_memory",
         retry_after_s=5,
