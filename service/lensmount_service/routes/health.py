@@ -26,7 +26,7 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", summary="Whether predictions are accepted")
 async def ready(context: Server, request: Request) -> dict[str, str]:
-    """503 if the store cannot be read. `degraded` means that it cannot be written: predictions are still answered, uploads fail."""
+    """503 if the store cannot be read. `degraded`: it cannot be written; predictions are answered, uploads fail."""
     if context.training.stopping.is_set() or not context.engine.accepting:
         raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
     store = await asyncio.to_thread(context.store.look)

@@ -1,4 +1,4 @@
-"""Every point at which something can fail, with every fault: the state is that before or after, and the server still answers.
+"""Every point at which something can fail, with every fault: the state is that before or after.
 
 `pytest -m soak tests/service/faults` stops at every passage of a point; the usual run at the last one of an operation.
 """
