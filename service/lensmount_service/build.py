@@ -43,6 +43,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.routes.context import Training
 from lensmount_service.settings import Settings
 from lensmount_service.startup import Tell, say_nothing
+from lensmount_service.state_folder import open_state_folder
 from lensmount_service.store.blobs import Blobs, BlobStore
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.database import Database
@@ -69,6 +70,7 @@ class Parts:
 def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell = say_nothing) -> Iterator[Parts]:
     """Open backbone, registry, blobs, catalog, engine and app. The engine starts with the app's lifespan."""
     torch.set_num_threads(settings.threads)
+    open_state_folder(settings.state)
     _require_token(settings)
     if backbone is None:
         tell(f"Loading the backbone {settings.backbone} ...")

@@ -15,6 +15,7 @@ from lensmount_service.access.identity import DEFAULT_TENANT, Quotas, require_te
 from lensmount_service.access.tokens import Token, TokenStore
 from lensmount_service.errors import RequestInvalid, ServiceError
 from lensmount_service.settings import Settings
+from lensmount_service.state_folder import open_state_folder
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import require_name
 from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenList, TokenMade
@@ -29,6 +30,7 @@ class LocalTokens:
     def answer(self, method: str, path: str, params: Mapping[str, str | int], content: bytes | None) -> bytes:
         """Raises ValueError with a sentence that says what was found, what was expected and how to fix it."""
         try:
+            open_state_folder(self._settings.state)
             with closing(Database(self._settings.database_url())) as database:
                 answer = self._ask(TokenStore(database), method, path.strip("/").split("/")[1:], params, content)
         except (ServiceError, ValidationError) as error:

@@ -28,6 +28,7 @@ from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import NOTE_S, WorkerTable
 from lensmount_service.jobs.worker_verbs import JobQueue
+from lensmount_service.state_folder import open_state_folder
 from lensmount_service.store.database import Database
 from lensmount_service.worker.attempt import JobAttempt, work_folder
 from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
@@ -175,6 +176,7 @@ class Worker:
 def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> Iterator[Worker]:
     """Open the database, load the backbone and yield a worker. Raises LensmountError or ServiceError."""
     torch.set_num_threads(settings.threads)
+    open_state_folder(settings.state)
     if backbone is None:
         device = settings.device
         if device == "auto":
