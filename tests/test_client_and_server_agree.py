@@ -55,9 +55,7 @@ def sources() -> dict[Path, ast.Module]:
     }
 
 
-# Error codes
-
-# Where every code of a server's class, and of the classes below it, belongs in the client.
+# Error codes: where every code of a server's class, and of the classes below it, belongs in the client.
 PARENTS = {
     service.RequestError: "ProblemError",  # its subclasses have statuses of their own
     service.BodyTooLarge: "TooLarge",
@@ -74,6 +72,7 @@ PARENTS = {
     service.Unauthorized: "Unauthorized",
     service.Forbidden: "Forbidden",
     service.HostNotAllowed: "HostNotAllowed",
+    service.PreconditionFailed: "PreconditionFailed",
     service.QueueFull: "Busy",
     service.Unavailable: "Unavailable",
     service.DeadlineExceeded: "DeadlineExceeded",
@@ -276,7 +275,6 @@ def test_the_progress_of_a_job_has_the_same_fields_on_both_sides() -> None:
 
 
 # References
-
 
 DIGEST = "sha256:" + "0a" * 32
 REFERENCES = {

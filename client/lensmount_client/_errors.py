@@ -14,7 +14,7 @@
     │     JobCancelled, JobFailed
     ├── ReviewFailed                `datasets.review` saw the server give up
     └── ProblemError                the server refused or failed
-        │ HostNotAllowed, MethodNotAllowed, NotAcceptable, RequestTimeout, Unauthorized
+        │ HostNotAllowed, MethodNotAllowed, NotAcceptable, PreconditionFailed, RequestTimeout, Unauthorized
         ├── BadRequest              400
         │     DuplicateKey, MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
@@ -218,6 +218,7 @@ class MethodNotAllowed(ProblemError, code="method_not_allowed", status=405):
 class NotAcceptable(ProblemError, code="not_acceptable", status=406):
     """The requested format does not exist, for example masks of an adapter for labels."""
 class RequestTimeout(ProblemError, code="request_timeout", status=408): """The body took too long to arrive. Retried."""
+class PreconditionFailed(ProblemError, code="precondition_failed", status=412): """Somebody else wrote first."""
 class Unauthorized(ProblemError, code="unauthorized", status=401): """The token is missing or unknown to the server."""
 
 class BadRequest(ProblemError, code="bad_request", status=400): """The request cannot be understood."""

@@ -17,6 +17,7 @@ ServiceError
 ├── Unauthorized
 ├── Forbidden
 ├── HostNotAllowed
+├── PreconditionFailed          If-Match or If-None-Match
 ├── QueueFull                   try again after `retry_after_s`
 │   └── QuotaExceeded           the caller used up what the token may use
 ├── Unavailable
@@ -137,6 +138,10 @@ class Forbidden(ServiceError):
 
 class HostNotAllowed(ServiceError):
     default_code = "host_not_allowed"
+
+
+class PreconditionFailed(ServiceError):
+    default_code = "precondition_failed"
 
 
 class QueueFull(ServiceError):

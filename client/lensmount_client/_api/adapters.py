@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from lensmount_client._api.protect import content_digest, if_matches
 from lensmount_client._api.read import (
     etag_of,
     nothing,
@@ -88,7 +89,9 @@ def get_version(name: str, version: int) -> Call[VersionInfo]:
     return Call("GET", f"{_adapter_path(name)}/versions/{checked_version(version)}", read)
 
 
-def push(name: str, content: bytes, digest: str, *, accept_rounded_backbone: bool = False) -> Call[PushedAdapter]:
+def push(
+    name: str, content: bytes, digest: str, *, accept_rounded_backbone: bool = False, if_match: str | None = None
+) -> Call[PushedAdapter]:
     """`digest` is that of `content`. The server must return the same, unless it may change the file and says so."""
 
     def read(response: Response) -> PushedAdapter:
@@ -98,7 +101,8 @@ def push(name: str, content: bytes, digest: str, *, accept_rounded_backbone: boo
         return PushedAdapter(pushed.name, pushed.version, pushed.digest, note)
 
     params = {"accept_rounded_backbone": "true"} if accept_rounded_backbone else {}
-    return Call("PUT", _adapter_path(name), read, params=params, content=content, content_type=BYTES)
+    headers = {"Content-Digest": content_digest(content), **if_matches(if_match)}
+    return Call("PUT", _adapter_path(name), read, params=params, content=content, content_type=BYTES, headers=headers)
 
 
 def import_(name: str, content: bytes, *, preprocessing: str | None, source: str, dry_run: bool) -> Call[Imported]:
@@ -163,8 +167,9 @@ def export(name: str, to: str, version: int | None, download: Download) -> Call[
     return Call("GET", path, read, params=params, sink=download, limit_bytes=MAX_EXPORT_BYTES, read_s=EXPORT_S)
 
 
-def delete(name: str, version: int | None, *, purge: bool = False) -> Call[None]:
-    return Call("DELETE", _version_path(name, version), nothing, params={"purge": "true"} if purge else {})
+def delete(name: str, version: int | None, *, purge: bool = False, if_match: str | None = None) -> Call[None]:
+    params = {"purge": "true"} if purge else {}
+    return Call("DELETE", _version_path(name, version), nothing, params=params, headers=if_matches(if_match))
 
 
 def undelete(name: str, version: int | None) -> Call[None]:
@@ -172,7 +177,12 @@ def undelete(name: str, version: int | None) -> Call[None]:
 
 
 def set_alias(
-    name: str, alias: str, version: int, trust: AliasTrust | None, protected: bool | None = None
+    name: str,
+    alias: str,
+    version: int,
+    trust: AliasTrust | None,
+    protected: bool | None = None,
+    if_match: str | None = None,
 ) -> Call[Alias]:
     def read(response: Response) -> Alias:
         fields = JsonFields.of(response)
@@ -191,7 +201,10 @@ def set_alias(
     if protected is not None:
         body["protected"] = protected
     content = json.dumps(body).encode()
-    return Call("PUT", _alias_path(name, alias), read, content=content, content_type="application/json")
+    headers = if_matches(if_match)
+    return Call(
+        "PUT", _alias_path(name, alias), read, content=content, content_type="application/json", headers=headers
+    )
 
 
 def _checked_thresholds(trust: AliasTrust) -> dict[str, float]:

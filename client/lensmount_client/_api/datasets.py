@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lensmount_client._api.protect import content_digest, if_matches
 from lensmount_client._api.read import etag_of, nothing
 from lensmount_client._api.read_datasets import dataset_of
 from lensmount_client._http.call import Call
@@ -28,9 +29,9 @@ def get_dataset(name: str, version: int | None) -> Call[Dataset]:
     return Call("GET", _dataset_path(name), lambda response: dataset_of(JsonFields.of(response)), params=params)
 
 
-def delete_dataset(name: str, version: int | None, *, purge: bool = False) -> Call[None]:
+def delete_dataset(name: str, version: int | None, *, purge: bool = False, if_match: str | None = None) -> Call[None]:
     params = _version(version) | ({"purge": "true"} if purge else {})
-    return Call("DELETE", _dataset_path(name), nothing, params=params)
+    return Call("DELETE", _dataset_path(name), nothing, params=params, headers=if_matches(if_match))
 
 
 def undelete_dataset(name: str, version: int | None) -> Call[Dataset]:
@@ -73,7 +74,7 @@ def upload_chunk(name: str, digest: str, first: int, chunk: bytes, total: int) -
         read,
         content=chunk,
         content_type=ZIP,
-        headers={"Content-Range": f"bytes {first}-{last}/{total}"},
+        headers={"Content-Range": f"bytes {first}-{last}/{total}", "Content-Digest": content_digest(chunk)},
         read_s=CHECKING_S if last + 1 == total else None,
     )
 

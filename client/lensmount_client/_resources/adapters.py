@@ -49,15 +49,22 @@ class Adapters:
         return self._send(endpoints.get_version(name, version))
 
     def push(
-        self, path: str | Path, name: str | None = None, *, accept_rounded_backbone: bool = False
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        accept_rounded_backbone: bool = False,
+        if_match: str | None = None,
     ) -> PushedAdapter:
         """Upload a file, by default under its own name without the suffix. The same bytes make no second version.
 
         With `accept_rounded_backbone`, an adapter that was made for the server's weights in another precision is
         changed into one for the server's; `note` says how much its logits change.
+        With `if_match`, a digest, the upload is refused with PreconditionFailed unless the latest version has it: so
+        two people who replace the same adapter notice each other. The server compares the bytes with their digest.
         Raises AdapterRejected if the server rejects the adapter, AdapterMismatch if it received different bytes.
         """
-        return self._send(_push_call(path, name, accept_rounded_backbone))
+        return self._send(_push_call(path, name, accept_rounded_backbone, if_match))
 
     def import_(
         self,
@@ -96,13 +103,15 @@ class Adapters:
         with ExportFolder(_export_folder(name, to, out)) as folder, Download(folder.zip_path) as download:
             return folder.unpack(self._send(endpoints.export(name, to, version, download)), to)
 
-    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+    def delete(
+        self, name: str, version: int | None = None, *, purge: bool = False, if_match: str | None = None
+    ) -> None:
         """Delete one version, or the adapter with all its versions and aliases.
 
         `undelete` takes it back for the time that the server keeps it (by default 7 days). With `purge` it is gone for
-        good, and its space is free at once.
+        good, and its space is free at once. `if_match` as in `push`.
         """
-        return self._send(endpoints.delete(name, version, purge=purge))
+        return self._send(endpoints.delete(name, version, purge=purge, if_match=if_match))
 
     def undelete(self, name: str, version: int | None = None) -> AdapterInfo:
         """Undo the latest delete of an adapter, or that of one version. Returns the adapter as it is again.
@@ -118,7 +127,14 @@ class Adapters:
         return self._send(endpoints.list_deleted())
 
     def alias(
-        self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None, protected: bool | None = None
+        self,
+        name: str,
+        alias: str,
+        version: int,
+        *,
+        trust: AliasTrust | None = None,
+        protected: bool | None = None,
+        if_match: str | None = None,
     ) -> Alias:
         """Point `name:alias` to this version from now on.
 
@@ -126,7 +142,7 @@ class Adapters:
         Only an administrator sets `protected`, and moves or deletes a protected alias. Raises AliasProtected.
         Raises InvalidRequest for a threshold of what the version does not measure.
         """
-        return self._send(endpoints.set_alias(name, alias, version, trust, protected))
+        return self._send(endpoints.set_alias(name, alias, version, trust, protected, if_match))
 
     def unalias(self, name: str, alias: str) -> None:
         """Remove an alias; the version stays."""
@@ -160,10 +176,15 @@ class AsyncAdapters:
         return await self._send(endpoints.get_version(name, version))
 
     async def push(
-        self, path: str | Path, name: str | None = None, *, accept_rounded_backbone: bool = False
+        self,
+        path: str | Path,
+        name: str | None = None,
+        *,
+        accept_rounded_backbone: bool = False,
+        if_match: str | None = None,
     ) -> PushedAdapter:
         """See `Adapters.push`."""
-        return await self._send(await asyncio.to_thread(_push_call, path, name, accept_rounded_backbone))
+        return await self._send(await asyncio.to_thread(_push_call, path, name, accept_rounded_backbone, if_match))
 
     async def import_(
         self,
@@ -191,9 +212,11 @@ class AsyncAdapters:
             zipped = await self._send(endpoints.export(name, to, version, download))
             return await asyncio.to_thread(folder.unpack, zipped, to)
 
-    async def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+    async def delete(
+        self, name: str, version: int | None = None, *, purge: bool = False, if_match: str | None = None
+    ) -> None:
         """See `Adapters.delete`."""
-        return await self._send(endpoints.delete(name, version, purge=purge))
+        return await self._send(endpoints.delete(name, version, purge=purge, if_match=if_match))
 
     async def undelete(self, name: str, version: int | None = None) -> AdapterInfo:
         """See `Adapters.undelete`."""
@@ -205,10 +228,17 @@ class AsyncAdapters:
         return await self._send(endpoints.list_deleted())
 
     async def alias(
-        self, name: str, alias: str, version: int, *, trust: AliasTrust | None = None, protected: bool | None = None
+        self,
+        name: str,
+        alias: str,
+        version: int,
+        *,
+        trust: AliasTrust | None = None,
+        protected: bool | None = None,
+        if_match: str | None = None,
     ) -> Alias:
         """See `Adapters.alias`."""
-        return await self._send(endpoints.set_alias(name, alias, version, trust, protected))
+        return await self._send(endpoints.set_alias(name, alias, version, trust, protected, if_match))
 
     async def unalias(self, name: str, alias: str) -> None:
         """See `Adapters.unalias`."""
@@ -248,7 +278,9 @@ def _export_folder(name: str, to: str, out: str | Path | None) -> Path:
     return Path(f"{plain_name(name)}-{checked_name(to, 'format')}") if out is None else Path(out)
 
 
-def _push_call(path: str | Path, name: str | None, accept_rounded_backbone: bool) -> Call[PushedAdapter]:
+def _push_call(
+    path: str | Path, name: str | None, accept_rounded_backbone: bool, if_match: str | None
+) -> Call[PushedAdapter]:
     name = checked_name(Path(path).stem if name is None else name)
     if (Path(path) / CONFIG).is_file():
         raise InvalidInput(
@@ -257,4 +289,4 @@ def _push_call(path: str | Path, name: str | None, accept_rounded_backbone: bool
         )
     content = read_file(path)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return endpoints.push(name, content, digest, accept_rounded_backbone=accept_rounded_backbone)
+    return endpoints.push(name, content, digest, accept_rounded_backbone=accept_rounded_backbone, if_match=if_match)

@@ -54,12 +54,14 @@ class Datasets:
         """One dataset, by default its latest version. Raises DatasetNotFound, or DatasetGone."""
         return self._send(endpoints.get_dataset(name, version))
 
-    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+    def delete(
+        self, name: str, version: int | None = None, *, purge: bool = False, if_match: str | None = None
+    ) -> None:
         """Delete one version, or the dataset with all its versions. Raises DatasetInUse while a job needs it.
 
         `undelete` takes it back for the time that the server keeps it. With `purge` it is gone for good.
         """
-        return self._send(endpoints.delete_dataset(name, version, purge=purge))
+        return self._send(endpoints.delete_dataset(name, version, purge=purge, if_match=if_match))
 
     def undelete(self, name: str, version: int | None = None) -> Dataset:
         """Undo the latest delete of a dataset, or that of one version. Returns the latest version.
@@ -156,9 +158,11 @@ class AsyncDatasets:
         """See `Datasets.get`."""
         return await self._send(endpoints.get_dataset(name, version))
 
-    async def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+    async def delete(
+        self, name: str, version: int | None = None, *, purge: bool = False, if_match: str | None = None
+    ) -> None:
         """See `Datasets.delete`."""
-        return await self._send(endpoints.delete_dataset(name, version, purge=purge))
+        return await self._send(endpoints.delete_dataset(name, version, purge=purge, if_match=if_match))
 
     async def undelete(self, name: str, version: int | None = None) -> Dataset:
         """See `Datasets.undelete`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, BinaryIO
@@ -24,10 +24,10 @@ from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
-from lensmount_service.tenants.adapters import Publish, TenantAdapters
 from lensmount_service.web.bodies import read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form
+from lensmount_service.web.preconditions import Expected, expected_of
 from lensmount_service.web.schemas import (
     AdapterDetail,
     AdapterInfo,
@@ -90,6 +90,7 @@ async def put_adapter(
     job are then one transaction, and a job publishes at most once.
     """
     require_name(name)
+    expected = expected_of(request)
     if (job is None) != (lease is None) or (alias is not None and job is None):
         raise RequestInvalid(
             "found only some of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
@@ -97,10 +98,10 @@ async def put_adapter(
         )
     data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     if job is None or lease is None:
-        accept = accept_rounded_backbone
-        return await _upload(context.catalog, name, data, response, accept_rounded_backbone=accept)
+        upload = partial(context.catalog.upload, accept_rounded_backbone=accept_rounded_backbone, expected=expected)
+        return await _upload(upload, name, data, response, tell_rounding=accept_rounded_backbone)
     publish = partial(context.training.publisher.publish, job, lease, alias)
-    return await _upload(context.catalog, name, data, response, publish)
+    return await _upload(partial(context.catalog.upload, publish=publish), name, data, response)
 
 
 @router.post(
@@ -111,7 +112,7 @@ async def put_adapter(
     openapi_extra=adapter_form(),
     summary="Upload an adapter as a form",
 )
-async def post_adapter(context: Context, request: Request, response: Response) -> AdapterUploaded:
+async def post_adapter(context: Context, request: Request, response: Response, expected: Expected) -> AdapterUploaded:
     """Send a multipart form with the part `file` and optionally the field `name` (default: the manifest's name)."""
     parts, fields = await read_multipart(request, context.settings.max_adapter_bytes + 64 * 1024, 1, SMALLER)
     if unknown := fields.keys() - {"name"}:
@@ -123,29 +124,31 @@ async def post_adapter(context: Context, request: Request, response: Response) -
     except AdapterError as error:
         raise await asyncio.to_thread(as_foreign, error, data) from error
     require_name(name)
-    return await _upload(context.catalog, name, data, response)
+    return await _upload(partial(context.catalog.upload, expected=expected), name, data, response)
 
 
 @router.get("/{name}", summary="One adapter")
-async def get_adapter(context: Context, name: str) -> AdapterDetail:
+async def get_adapter(context: Context, name: str, response: Response) -> AdapterDetail:
+    """The header ETag is the digest of the latest version; a write with If-Match compares it."""
     entry = await asyncio.to_thread(context.catalog.entry, name)
+    response.headers["ETag"] = f'"{entry.latest.digest}"'
     return AdapterDetail(**_info(context, entry).model_dump(), manifest=entry.latest.manifest.model_dump(mode="json"))
 
 
 @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
-async def delete_adapter(context: Context, name: str, purge: bool = False) -> None:
+async def delete_adapter(context: Context, name: str, expected: Expected, purge: bool = False) -> None:
     """New requests no longer find it. It can be undeleted for the time that the server's operator states.
 
     With `purge` it is gone for good, and its space is free at once.
     """
-    await asyncio.to_thread(partial(context.catalog.delete, name, purge=purge))
+    await asyncio.to_thread(partial(context.catalog.delete, name, purge=purge, expected=expected))
 
 
 @router.post("/{name}/undelete", summary="Undo the latest delete of an adapter")
-async def undelete_adapter(context: Context, name: str) -> AdapterDetail:
+async def undelete_adapter(context: Context, name: str, response: Response) -> AdapterDetail:
     """Its versions and aliases are back as they were. An alias that was set meanwhile stays where it is."""
     await asyncio.to_thread(context.catalog.undelete, name)
-    return await get_adapter(context, name)
+    return await get_adapter(context, name, response)
 
 
 @router.get("/{name}/file", response_class=Response, summary="Download the file, byte for byte")
@@ -187,8 +190,9 @@ async def get_export(
 
 
 @router.get("/{name}/versions/{version}", summary="One version")
-async def get_version(context: Context, name: str, version: VersionNumber) -> VersionDetail:
+async def get_version(context: Context, name: str, version: VersionNumber, response: Response) -> VersionDetail:
     stored = await asyncio.to_thread(context.catalog.version, Reference(name, version))
+    response.headers["ETag"] = f'"{stored.digest}"'
     return VersionDetail(
         **_ref(stored).model_dump(),
         size_bytes=stored.size_bytes,
@@ -201,30 +205,34 @@ async def get_version(context: Context, name: str, version: VersionNumber) -> Ve
 
 
 @router.delete("/{name}/versions/{version}", status_code=204, summary="Delete one version")
-async def delete_version(context: Context, name: str, version: VersionNumber, purge: bool = False) -> None:
+async def delete_version(
+    context: Context, name: str, version: VersionNumber, expected: Expected, purge: bool = False
+) -> None:
     """Like the delete of an adapter, for one version and its aliases."""
-    await asyncio.to_thread(partial(context.catalog.delete, name, version, purge=purge))
+    await asyncio.to_thread(partial(context.catalog.delete, name, version, purge=purge, expected=expected))
 
 
 @router.post("/{name}/versions/{version}/undelete", summary="Undo the delete of one version")
-async def undelete_version(context: Context, name: str, version: VersionNumber) -> VersionDetail:
+async def undelete_version(context: Context, name: str, version: VersionNumber, response: Response) -> VersionDetail:
     await asyncio.to_thread(context.catalog.undelete, name, version)
-    return await get_version(context, name, version)
+    return await get_version(context, name, version, response)
 
 
 @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
-async def put_alias(context: Context, name: str, alias: str, target: AliasTarget) -> AliasInfo:
+async def put_alias(
+    context: Context, name: str, alias: str, target: AliasTarget, response: Response, expected: Expected
+) -> AliasInfo:
     """Requests by the alias use the thresholds in `trust`, which stay when the alias moves."""
     thresholds = None if target.trust is None else target.trust.overrides()
-    version = await asyncio.to_thread(
-        context.catalog.set_alias, name, alias, target.version, thresholds, target.protected
-    )
+    set_alias = partial(context.catalog.set_alias, protected=target.protected, expected=expected)
+    version = await asyncio.to_thread(set_alias, name, alias, target.version, thresholds)
+    response.headers["ETag"] = f'"{version.digest}"'
     return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=AliasTrust.of(version.thresholds))
 
 
 @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
-async def delete_alias(context: Context, name: str, alias: str) -> None:
-    await asyncio.to_thread(context.catalog.delete_alias, name, alias)
+async def delete_alias(context: Context, name: str, alias: str, expected: Expected) -> None:
+    await asyncio.to_thread(context.catalog.delete_alias, name, alias, expected)
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -236,23 +244,21 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 async def _upload(
-    catalog: TenantAdapters,
+    upload: Callable[[str, bytes], tuple[Version, bool]],
     name: str,
     data: bytes,
     response: Response,
-    publish: Publish | None = None,
     *,
-    accept_rounded_backbone: bool = False,
+    tell_rounding: bool = False,
 ) -> AdapterUploaded:
-    upload = partial(catalog.upload, accept_rounded_backbone=accept_rounded_backbone)
     try:
-        version, created = await asyncio.to_thread(upload, name, data, publish)
+        version, created = await asyncio.to_thread(upload, name, data)
     except AdapterError as error:
         raise await asyncio.to_thread(as_foreign, error, data) from error
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{version.digest}"'
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"
-    note = note_of(version.manifest) if accept_rounded_backbone else None
+    note = note_of(version.manifest) if tell_rounding else None
     return AdapterUploaded(**_ref(version).model_dump(), note=note)
 
 

@@ -24,6 +24,7 @@ from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import write_all
 from lensmount_service.web.bodies import limited, read_raw
 from lensmount_service.web.openapi import PROBLEMS, dataset_body
+from lensmount_service.web.preconditions import Expected
 from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState
 
 Digest = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -46,7 +47,9 @@ async def list_datasets(context: Context, public: Public = False) -> DatasetList
 
 
 @router.put("/{name}", status_code=201, responses=_KNOWN, openapi_extra=dataset_body(), summary="Upload a dataset")
-async def put_dataset(context: Context, name: str, request: Request, response: Response) -> DatasetInfo:
+async def put_dataset(
+    context: Context, name: str, request: Request, response: Response, expected: Expected
+) -> DatasetInfo:
     """Send a zip file of class folders, or one with `manifest.csv`, `labels.csv` or `manifest.jsonl` at its top level,
     whose rows have `path`, `label` and optionally `group` and `split`.
 
@@ -57,25 +60,29 @@ async def put_dataset(context: Context, name: str, request: Request, response: R
     path = await asyncio.to_thread(store.stage)
     try:
         digest = await _receive(request, path, context.settings.max_dataset_bytes)
-        dataset, created = await admitted(context, partial(store.admit, name, path, digest))
+        dataset, created = await admitted(context, partial(store.admit, name, path, digest, expected))
     finally:
         path.unlink(missing_ok=True)
     return published(context, dataset, created, response)
 
 
 @router.get("/{name}", summary="One dataset with its report")
-async def get_dataset(context: Context, name: str, version: VersionNumber = None) -> DatasetInfo:
-    return _info(context, await asyncio.to_thread(context.training.datasets.get, name, version))
+async def get_dataset(context: Context, name: str, response: Response, version: VersionNumber = None) -> DatasetInfo:
+    dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
+    response.headers["ETag"] = f'"{dataset.digest}"'
+    return _info(context, dataset)
 
 
 @router.delete("/{name}", status_code=204, summary="Delete a dataset, or one version of it")
-async def delete_dataset(context: Context, name: str, version: VersionNumber = None, purge: bool = False) -> None:
+async def delete_dataset(
+    context: Context, name: str, expected: Expected, version: VersionNumber = None, purge: bool = False
+) -> None:
     """Refused with `dataset_in_use` while a queued or running job needs it.
 
     It can be undeleted for the time that the server's operator states. With `purge` it is gone for good, and its space
     is free at once.
     """
-    await asyncio.to_thread(partial(context.training.datasets.delete, name, version, purge=purge))
+    await asyncio.to_thread(partial(context.training.datasets.delete, name, version, purge=purge, expected=expected))
 
 
 @router.post("/{name}/undelete", summary="Undo the latest delete of a dataset, or that of one version")
@@ -121,6 +128,7 @@ async def put_chunk(
     digest: Digest,
     request: Request,
     response: Response,
+    expected: Expected,
     content_range: Annotated[str | None, Header(examples=["bytes 0-4194303/9437184"])] = None,
 ) -> DatasetInfo | UploadState:
     """Each chunk begins where the previous one ended; `upload_offset_mismatch` gives that offset in `received`.
@@ -139,7 +147,7 @@ async def put_chunk(
     if received is not None:
         response.status_code = 202
         return UploadState(received=received)
-    dataset, created = await admitted(context, partial(store.finish, name, digest, total))
+    dataset, created = await admitted(context, partial(store.finish, name, digest, total, expected))
     return published(context, dataset, created, response)
 
 

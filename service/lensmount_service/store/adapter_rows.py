@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,3 +150,16 @@ def _parsed(text: str) -> Manifest:
             "Fix: stop the server and restore a backup of its state folder",
             code="store_unavailable",
         ) from error
+
+
+def latest_digest(rows: Sequence[Any]) -> str | None:
+    """The digest of the latest live version; None if there is none."""
+    return next((str(row.digest) for row in reversed(rows) if not row.deleted), None)
+
+
+def alias_digest(connection: sa.Connection, name: str, alias: str) -> str | None:
+    """The digest that an alias points at; None if there is no such alias."""
+    same = sa.and_(version_table.c.name == alias_table.c.name, version_table.c.version == alias_table.c.version)
+    mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias, alias_table.c.deleted_at.is_(None))
+    found = connection.execute(sa.select(version_table.c.digest).join(alias_table, same).where(mine))
+    return found.scalar_one_or_none()

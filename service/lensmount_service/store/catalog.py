@@ -26,6 +26,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.store.adapter_cache import AdapterCache
 from lensmount_service.store.blobs import Blobs
 from lensmount_service.store.keys import DEFAULT_TENANT
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference, require_key, require_name
 from lensmount_service.store.registry import Deleted, Entry, Registry, Version
 
@@ -76,6 +77,7 @@ class Catalog:
         *,
         accept_rounded_backbone: bool = False,
         owner: str | None = None,
+        expected: Precondition = ANY,
     ) -> tuple[Version, bool]:
         """Check, store and publish an adapter. Returns its version, and True if the version is new.
 
@@ -85,13 +87,14 @@ class Catalog:
         require_key(name)
         if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
             data = moved.data
+        self._registry.require(name, expected)  # before anything is stored
         adapter = admit(data, self.backbone, self.limits)
         check_texts(adapter.manifest)
         self._runner.check(adapter)
         self._blobs.put(data)
         fault("catalog.stored")
         with self._writing:
-            version, created = (publish or partial(self._publish, owner))(name, adapter)
+            version, created = (publish or partial(self._publish, owner, expected))(name, adapter)
             if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
@@ -132,14 +135,22 @@ class Catalog:
         """The file, byte for byte as uploaded."""
         return self._blobs.get(version.digest)
 
-    def delete(self, name: str, number: int | None = None, *, purge: bool = False, is_admin: bool = True) -> None:
+    def delete(
+        self,
+        name: str,
+        number: int | None = None,
+        *,
+        purge: bool = False,
+        is_admin: bool = True,
+        expected: Precondition = ANY,
+    ) -> None:
         """Requests in progress finish with their snapshot. New requests no longer find the adapter.
 
         `undelete` takes it back, and its file stays until then. With `purge` both are gone for good, and this works on
         a full disk too.
         """
         with self._writing:
-            for digest in self._registry.delete(name, number, purge=purge, is_admin=is_admin):
+            for digest in self._registry.delete(name, number, purge=purge, is_admin=is_admin, expected=expected):
                 if digest not in self._registry.digests():  # another server may just have published the same file
                     self._blobs.delete(digest)
                 self._cache.drop(digest)
@@ -169,12 +180,15 @@ class Catalog:
         *,
         protected: bool | None = None,
         is_admin: bool = True,
+        expected: Precondition = ANY,
     ) -> Version:
         require_name(alias, "alias")
-        return self._registry.set_alias(name, alias, number, thresholds, protected=protected, is_admin=is_admin)
+        return self._registry.set_alias(
+            name, alias, number, thresholds, protected=protected, is_admin=is_admin, expected=expected
+        )
 
-    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True) -> None:
-        self._registry.delete_alias(name, alias, is_admin=is_admin)
+    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True, expected: Precondition = ANY) -> None:
+        self._registry.delete_alias(name, alias, is_admin=is_admin, expected=expected)
 
     def status(self, version: Version) -> str:
         return "ready" if self.backbone.fits(version.manifest.backbone) else "backbone_mismatch"
@@ -234,8 +248,8 @@ class Catalog:
                 holder.pin(before, False)
             holder.pin(digest, True)
 
-    def _publish(self, owner: str | None, name: str, adapter: Adapter) -> tuple[Version, bool]:
-        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest, owner)
+    def _publish(self, owner: str | None, expected: Precondition, name: str, adapter: Adapter) -> tuple[Version, bool]:
+        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest, owner, expected)
 
     def _load(self, digest: str) -> Adapter:
         start = time.perf_counter()

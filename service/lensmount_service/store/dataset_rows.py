@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from lensmount_adapters.data.dataset_archive import DatasetArchive
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import metadata
 from lensmount_service.store.similar import similar_key
@@ -44,6 +45,20 @@ class Dataset:
     classes: dict[str, int]
     report: dict[str, Any]
     owner: str | None = None
+
+
+def contents_of(canonical: DatasetArchive, source: tuple[str, int] | None) -> dict[str, Any]:
+    """The columns of a version. One that was made of another has its own archive as source."""
+    source_digest, source_bytes = source or (canonical.digest, canonical.size_bytes)
+    return {
+        "digest": canonical.digest,
+        "size_bytes": canonical.size_bytes,
+        "images": canonical.images,
+        "classes": canonical.classes,
+        "report": canonical.report,
+        "source_digest": source_digest,
+        "source_bytes": source_bytes,
+    }
 
 
 def rows_of(connection: sa.Connection, name: str) -> list[Any]:

@@ -21,7 +21,7 @@ import structlog
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.data.dataset import Listed, list_folder
-from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetArchive, DatasetLimits, write_dataset_archive
+from lensmount_adapters.data.dataset_archive import MANIFEST, DatasetLimits, write_dataset_archive
 from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.data.split_advice import SplitOptions, stated_images, too_small, why_refused
 from lensmount_adapters.errors import DatasetError
@@ -32,6 +32,7 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.dataset_rows import (
     Dataset,
     columns,
+    contents_of,
     dataset_of,
     dataset_table,
     mark,
@@ -44,6 +45,7 @@ from lensmount_service.store.dataset_rows import (
 )
 from lensmount_service.store.faults import storage
 from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of, within
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import Uploads, old_files
 
@@ -86,20 +88,22 @@ class DatasetStore:
         """Stop an admission in progress. The uploaded bytes are kept for the next start."""
         self._closing.set()
 
-    def admit(self, name: str, path: Path, source_digest: str, owner: str | None = None) -> tuple[Dataset, bool]:
+    def admit(
+        self, name: str, path: Path, source_digest: str, owner: str | None = None, expected: Precondition = ANY
+    ) -> tuple[Dataset, bool]:
         """Check the zip file at `path`, store it as a canonical archive and publish it.
 
         Returns the new version and True, or the latest version and False if that already has this content.
         Raises DatasetError, StorageFull or Unavailable, and then changes nothing.
         """
         require_key(name, "dataset name")
-        published = self._publish_known(name, source_digest, owner)
+        published = self._publish_known(name, source_digest, owner, expected)
         if published is not None:
             return published
         with storage("the datasets"):
             source = source_digest, path.stat().st_size
             listed = list_folder(path, self._archive_limits, title="the archive")
-        return self._write(name, listed, source, owner)
+        return self._write(name, listed, source, owner, expected)
 
     def edit(
         self, name: str, edits: Edits, version: int | None = None, owner: str | None = None
@@ -129,7 +133,12 @@ class DatasetStore:
         return self._path(dataset.digest)
 
     def _write(
-        self, name: str, listed: Listed, source: tuple[str, int] | None, owner: str | None
+        self,
+        name: str,
+        listed: Listed,
+        source: tuple[str, int] | None,
+        owner: str | None,
+        expected: Precondition = ANY,
     ) -> tuple[Dataset, bool]:
         """Write the canonical archive and publish it. `source` is the digest and size of the zip as it was sent."""
         with storage("the datasets"):
@@ -143,7 +152,7 @@ class DatasetStore:
                 file.flush()
                 fault("datasets.fsync")
                 os.fsync(file.fileno())
-            return self._publish(name, {**_contents(canonical, source), "owner": owner}, temporary)
+            return self._publish(name, {**contents_of(canonical, source), "owner": owner}, temporary, expected)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -169,12 +178,14 @@ class DatasetStore:
         received, complete = self.uploads.append(name, digest, first, data, total)
         return received if complete is None else None
 
-    def finish(self, name: str, digest: str, total: int, owner: str | None = None) -> tuple[Dataset, bool]:
+    def finish(
+        self, name: str, digest: str, total: int, owner: str | None = None, expected: Precondition = ANY
+    ) -> tuple[Dataset, bool]:
         """Admit a complete upload. Its part file is removed unless it can be admitted later.
 
         Raises RequestInvalid (`digest_mismatch`) and what `admit` raises.
         """
-        published = self._publish_known(name, digest, owner)
+        published = self._publish_known(name, digest, owner, expected)
         if published is None:
             path = self.uploads.complete(name, digest, total)
             try:
@@ -185,7 +196,7 @@ class DatasetStore:
                         "found bytes with another SHA-256 than the upload's digest. Fix: send the file again",
                         code="digest_mismatch",
                     )
-                published = self.admit(name, path, digest, owner)
+                published = self.admit(name, path, digest, owner, expected)
             except (DatasetError, RequestInvalid):
                 self.uploads.drop(name, digest)
                 raise
@@ -243,21 +254,24 @@ class DatasetStore:
             raise _corrupt(dataset) from error
         return why_refused(stated_images(manifest), options, group_regex, _MAX_SPLIT_IMAGES)
 
-    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+    def delete(
+        self, name: str, version: int | None = None, *, purge: bool = False, expected: Precondition = ANY
+    ) -> None:
         """Delete a version, or all of them. `undelete` takes them back until `forget_deleted`; with `purge` it cannot.
 
         Raises NotFound, VersionDeleted, DatasetInUse.
         """
-        gone = self._database.reserve.spend(lambda: self._delete(name, version, purge=purge))
+        gone = self._database.reserve.spend(lambda: self._delete(name, version, purge, expected))
         if purge:
             for digest in {row.digest for row in gone}:
                 self._unlink_unless_needed(digest)
             self._database.reserve.fill()
         log.info("dataset deleted", dataset=name, version=version, purged=purge)
 
-    def _delete(self, name: str, version: int | None, *, purge: bool) -> list[Any]:
+    def _delete(self, name: str, version: int | None, purge: bool, expected: Precondition) -> list[Any]:
         with self._database.write() as connection:
             gone = to_delete(connection, name, version, purge=purge)
+            expected.require(gone[-1].digest)
             if users := self._in_use(connection, name, version):
                 raise DatasetInUse(
                     f"found {len(users)} job(s) that still need it, such as {users[0]}. "
@@ -307,7 +321,9 @@ class DatasetStore:
         old = old_files(self._folder, older_than_s) + self.uploads.old_files(older_than_s)
         return [path for path in old if path not in needed]
 
-    def _publish_known(self, name: str, source_digest: str, owner: str | None) -> tuple[Dataset, bool] | None:
+    def _publish_known(
+        self, name: str, source_digest: str, owner: str | None, expected: Precondition
+    ) -> tuple[Dataset, bool] | None:
         """Publish the dataset that was admitted earlier from the same bytes; None if there is none."""
         with self._database.read() as connection:
             if self._known(connection, name, source_digest) is None:
@@ -317,7 +333,7 @@ class DatasetStore:
             if known is None:
                 return None
             contents = {column: getattr(known, column) for column in _CONTENTS}
-            return self._add(connection, name, {**contents, "owner": owner})
+            return self._add(connection, name, {**contents, "owner": owner}, expected)
 
     def _known(self, connection: sa.Connection, name: str, source_digest: str) -> Any | None:
         """A live version that was made of these bytes and belongs to the tenant of `name`."""
@@ -329,19 +345,24 @@ class DatasetStore:
                 return row
         return None
 
-    def _publish(self, name: str, contents: dict[str, Any], temporary: Path) -> tuple[Dataset, bool]:
+    def _publish(
+        self, name: str, contents: dict[str, Any], temporary: Path, expected: Precondition
+    ) -> tuple[Dataset, bool]:
         """Publish row and file together. The file is moved while no other writer can take it for an orphan."""
         with self._database.write() as connection:
-            published = self._add(connection, name, contents)
+            published = self._add(connection, name, contents, expected)
             with storage("the datasets"):
                 fault("datasets.rename")
                 temporary.replace(self._path(contents["digest"]))
                 fsync_folder(self._folder)
         return published
 
-    def _add(self, connection: sa.Connection, name: str, contents: dict[str, Any]) -> tuple[Dataset, bool]:
+    def _add(
+        self, connection: sa.Connection, name: str, contents: dict[str, Any], expected: Precondition
+    ) -> tuple[Dataset, bool]:
         rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
+        expected.require(live[-1].digest if live else None)
         if live and live[-1].digest == contents["digest"]:
             return dataset_of(live[-1]), False
         values = {"name": name, "version": (rows[-1].version if rows else 0) + 1, "created_at": _now(), **contents}
@@ -365,20 +386,6 @@ class DatasetStore:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise ValueError(f"not a digest: {digest[:80]!r}")
         return self._folder / f"{digest.removeprefix('sha256:')}.zip"
-
-
-def _contents(canonical: DatasetArchive, source: tuple[str, int] | None) -> dict[str, Any]:
-    """The columns of a version. One that was made of another has its own archive as source."""
-    source_digest, source_bytes = source or (canonical.digest, canonical.size_bytes)
-    return {
-        "digest": canonical.digest,
-        "size_bytes": canonical.size_bytes,
-        "images": canonical.images,
-        "classes": canonical.classes,
-        "report": canonical.report,
-        "source_digest": source_digest,
-        "source_bytes": source_bytes,
-    }
 
 
 def _corrupt(dataset: Dataset) -> Unavailable:

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,11 +19,13 @@ from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.store.adapter_rows import (
     Version,
+    alias_digest,
     alias_row,
     alias_table,
     by_digest,
     by_number,
     existing,
+    latest_digest,
     needed_digests,
     require_unprotected,
     rows_of,
@@ -33,6 +36,7 @@ from lensmount_service.store.adapter_rows import (
 from lensmount_service.store.database import Database
 from lensmount_service.store.keys import within
 from lensmount_service.store.memo import StampedCache
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference
 
 __all__ = ["Deleted", "Entry", "Registry", "Version"]
@@ -71,11 +75,27 @@ class Registry:
         database.create()
 
     def publish(
-        self, name: str, digest: str, size_bytes: int, manifest: Manifest, owner: str | None = None
+        self,
+        name: str,
+        digest: str,
+        size_bytes: int,
+        manifest: Manifest,
+        owner: str | None = None,
+        expected: Precondition = ANY,
     ) -> tuple[Version, bool]:
-        """Returns the new version and True, or the latest version and False if that already has these bytes."""
+        """Returns the new version and True, or the latest version and False if that already has these bytes.
+
+        Raises PreconditionFailed if `expected` is not met by the latest version.
+        """
         with self._database.write() as connection:
+            expected.require(latest_digest(rows_of(connection, name)))
             return self.add(connection, name, digest, size_bytes, manifest, owner)
+
+    def require(self, name: str, expected: Precondition) -> None:
+        """Raises PreconditionFailed if `expected` is not met by the latest version now."""
+        if expected != ANY:
+            with self._database.read() as connection:
+                expected.require(latest_digest(rows_of(connection, name)))
 
     def add(
         self,
@@ -161,24 +181,36 @@ class Registry:
         with self._database.read() as connection:
             return bool(rows_of(connection, name))
 
-    def delete(self, name: str, number: int | None = None, *, purge: bool = False, is_admin: bool = True) -> list[str]:
+    def delete(
+        self,
+        name: str,
+        number: int | None = None,
+        *,
+        purge: bool = False,
+        is_admin: bool = True,
+        expected: Precondition = ANY,
+    ) -> list[str]:
         """Delete a version, or all versions with their aliases. Returns the digests that no live version has.
 
         `undelete` takes them back until `forget_deleted`. With `purge` it cannot; versions that were deleted before
         are then purged as well. Works on a full disk, until `refill`. Raises NotFound, VersionDeleted, or Forbidden
         (`alias_protected`).
         """
-        return self._database.reserve.spend(lambda: self._delete(name, number, purge=purge, is_admin=is_admin))
+        delete = partial(self._delete, name, number, purge=purge, is_admin=is_admin, expected=expected)
+        return self._database.reserve.spend(delete)
 
     def refill(self) -> None:
         """Keep space for the next delete on a full disk."""
         self._database.reserve.fill()
 
-    def _delete(self, name: str, number: int | None, *, purge: bool, is_admin: bool) -> list[str]:
+    def _delete(
+        self, name: str, number: int | None, *, purge: bool, is_admin: bool, expected: Precondition
+    ) -> list[str]:
         with self._database.write() as connection:
             rows = existing(connection, name, or_kept=purge)
             present = [row for row in rows if not row.deleted or (purge and row.deleted_at is not None)]
             gone = present if number is None else [by_number(name, rows, number, or_kept=purge)]
+            expected.require(gone[-1].digest if number is not None else latest_digest(rows))
             numbers = [row.version for row in gone]
             if not is_admin:
                 require_unprotected(connection, name, alias_table.c.version.in_(numbers))
@@ -262,6 +294,7 @@ class Registry:
         *,
         protected: bool | None = None,
         is_admin: bool = True,
+        expected: Precondition = ANY,
     ) -> Version:
         """Point an alias at a version, atomically. It keeps its thresholds unless new ones are given.
 
@@ -270,6 +303,8 @@ class Registry:
         version does not measure.
         """
         with self._database.write() as connection:
+            if expected != ANY:
+                expected.require(alias_digest(connection, name, alias))
             version = self.point(connection, name, alias, number, thresholds, is_admin=is_admin)
             if protected is not None:
                 mine = alias_table.c.name == name, alias_table.c.alias == alias
@@ -303,11 +338,12 @@ class Registry:
         connection.execute(alias_table.insert().values(**values))
         return replace(version, thresholds=thresholds)
 
-    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True) -> None:
-        """Raises NotFound, or Forbidden (`alias_protected`)."""
+    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True, expected: Precondition = ANY) -> None:
+        """Raises NotFound, PreconditionFailed, or Forbidden (`alias_protected`)."""
         with self._database.write() as connection:
             existing(connection, name)
             alias_row(connection, name, alias)
+            expected.require(alias_digest(connection, name, alias))
             if not is_admin:
                 require_unprotected(connection, name, alias_table.c.alias == alias)
             connection.execute(alias_table.delete().where(alias_table.c.name == name, alias_table.c.alias == alias))

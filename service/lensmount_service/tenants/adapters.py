@@ -12,6 +12,7 @@ from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import Forbidden, NotFound
 from lensmount_service.store.catalog import Catalog, Snapshot
 from lensmount_service.store.keys import is_public, name_of
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference
 from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.store.shares import SEE, Kind, Share
@@ -39,11 +40,23 @@ class TenantAdapters:
         return self.catalog.limits
 
     def upload(
-        self, name: str, data: bytes, publish: Publish | None = None, *, accept_rounded_backbone: bool = False
+        self,
+        name: str,
+        data: bytes,
+        publish: Publish | None = None,
+        *,
+        accept_rounded_backbone: bool = False,
+        expected: Precondition = ANY,
     ) -> tuple[Version, bool]:
+        owner = self.space.identity.actor
         with self.space.own(name) as key:
             version, created = self.catalog.upload(
-                key, data, publish, accept_rounded_backbone=accept_rounded_backbone, owner=self.space.identity.actor
+                key,
+                data,
+                publish,
+                accept_rounded_backbone=accept_rounded_backbone,
+                owner=owner,
+                expected=expected,
             )
         return _named(version, name), created
 
@@ -82,10 +95,12 @@ class TenantAdapters:
     def read(self, version: Version) -> bytes:
         return self.catalog.read(version)
 
-    def delete(self, name: str, number: int | None = None, *, purge: bool = False) -> None:
+    def delete(
+        self, name: str, number: int | None = None, *, purge: bool = False, expected: Precondition = ANY
+    ) -> None:
         """An adapter without versions is shared no longer."""
         with self.space.own(name) as key:
-            self.catalog.delete(key, number, purge=purge, is_admin=self._is_admin)
+            self.catalog.delete(key, number, purge=purge, is_admin=self._is_admin, expected=expected)
             try:
                 self.catalog.entry(key)
             except NotFound:
@@ -101,7 +116,13 @@ class TenantAdapters:
         return [replace(each, version=_named(each.version, name_of(each.version.name))) for each in found]
 
     def set_alias(
-        self, name: str, alias: str, number: int, thresholds: Overrides | None = None, protected: bool | None = None
+        self,
+        name: str,
+        alias: str,
+        number: int,
+        thresholds: Overrides | None = None,
+        protected: bool | None = None,
+        expected: Precondition = ANY,
     ) -> Version:
         """Only an administrator of the tenant protects an alias, or moves a protected one."""
         if protected is not None and not self._is_admin:
@@ -112,13 +133,13 @@ class TenantAdapters:
             )
         with self.space.own(name) as key:
             version = self.catalog.set_alias(
-                key, alias, number, thresholds, protected=protected, is_admin=self._is_admin
+                key, alias, number, thresholds, protected=protected, is_admin=self._is_admin, expected=expected
             )
         return _named(version, name)
 
-    def delete_alias(self, name: str, alias: str) -> None:
+    def delete_alias(self, name: str, alias: str, expected: Precondition = ANY) -> None:
         with self.space.own(name) as key:
-            self.catalog.delete_alias(key, alias, is_admin=self._is_admin)
+            self.catalog.delete_alias(key, alias, is_admin=self._is_admin, expected=expected)
 
     def share(self, name: str, public_name: str | None = None) -> Share:
         """Let all tenants read an adapter as public/NAME. Raises NameTaken."""

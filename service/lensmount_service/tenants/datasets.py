@@ -16,6 +16,7 @@ from lensmount_service.errors import NotFound
 from lensmount_service.jobs.records import DatasetPin
 from lensmount_service.store.datasets import Dataset, DatasetStore
 from lensmount_service.store.keys import is_public, name_of
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.shares import Share
 from lensmount_service.tenants.adapters import not_shared
 from lensmount_service.tenants.space import Space
@@ -36,9 +37,9 @@ class TenantDatasets:
         """A new file for a body that arrives in one request."""
         return self.store.uploads.stage()
 
-    def admit(self, name: str, path: Path, source_digest: str) -> tuple[Dataset, bool]:
+    def admit(self, name: str, path: Path, source_digest: str, expected: Precondition = ANY) -> tuple[Dataset, bool]:
         with self.space.own(name) as key:
-            return _published(self.store.admit(key, path, source_digest, self._actor), name)
+            return _published(self.store.admit(key, path, source_digest, self._actor, expected), name)
 
     def edit(self, name: str, edits: Edits, version: int | None = None) -> tuple[Dataset, bool]:
         with self.space.own(name) as key:
@@ -56,9 +57,9 @@ class TenantDatasets:
         with self.space.own(name) as key:
             return self.store.append(key, digest, first, data, total)
 
-    def finish(self, name: str, digest: str, total: int) -> tuple[Dataset, bool]:
+    def finish(self, name: str, digest: str, total: int, expected: Precondition = ANY) -> tuple[Dataset, bool]:
         with self.space.own(name) as key:
-            return _published(self.store.finish(key, digest, total, self._actor), name)
+            return _published(self.store.finish(key, digest, total, self._actor, expected), name)
 
     def get(self, name: str, version: int | None = None, digest: str | None = None) -> Dataset:
         with self.space.reading("dataset", name) as key:
@@ -100,10 +101,12 @@ class TenantDatasets:
     def refusal(self, dataset: Dataset, options: SplitOptions, group_regex: str | None) -> DatasetError | None:
         return self.store.refusal(dataset, options, group_regex)
 
-    def delete(self, name: str, version: int | None = None, *, purge: bool = False) -> None:
+    def delete(
+        self, name: str, version: int | None = None, *, purge: bool = False, expected: Precondition = ANY
+    ) -> None:
         """A dataset without versions is shared no longer."""
         with self.space.own(name) as key:
-            self.store.delete(key, version, purge=purge)
+            self.store.delete(key, version, purge=purge, expected=expected)
             try:
                 self.store.get(key)
             except NotFound:

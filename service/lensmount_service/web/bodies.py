@@ -13,6 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
 from lensmount_service.web.held_bytes import Holding
+from lensmount_service.web.preconditions import BodyDigests
 
 MAX_FIELDS = 8
 SEND_LESS = "send less"
@@ -136,16 +137,22 @@ async def _held(request: Request, max_bytes: int, fix: str) -> AsyncGenerator[by
 
 
 async def limited(request: Request, max_bytes: int, fix: str = SEND_LESS) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives. Raises BodyTooLarge as soon as the limit is exceeded; `fix` is what helps."""
+    """The body as it arrives. Raises BodyTooLarge as soon as the limit is exceeded; `fix` is what helps.
+
+    At its end raises RequestInvalid (`digest_mismatch`) if it is not what Content-Digest or Repr-Digest say.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > max_bytes):
         raise _too_large(max_bytes, fix)
+    digests = BodyDigests(request)
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
         if total > max_bytes:
             raise _too_large(max_bytes, fix)
+        digests.update(chunk)
         yield chunk
+    digests.check()
 
 
 def _too_large(max_bytes: int, fix: str) -> BodyTooLarge:

@@ -30,6 +30,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     406: _problem("`Accept` excludes every format of the response."),
     409: _problem("Impossible in this state: an adapter of another backbone, a dataset in use, another upload offset."),
     410: _problem("The version was deleted."),
+    412: _problem("If-Match or If-None-Match is not met; nothing was changed."),
     413: _problem("The request exceeds a limit of GET /limits."),
     414: _problem("The URI is too long."),
     415: _problem("The format is not supported."),

@@ -43,6 +43,7 @@ STATUS: dict[type[Exception], int] = {
     service.NameTaken: 409,
     service.UploadOffsetMismatch: 409,
     service.JobConflict: 409,
+    service.PreconditionFailed: 412,
     service.HostNotAllowed: 421,
     service.QueueFull: 429,
     service.Unavailable: 503,

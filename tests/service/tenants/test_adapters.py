@@ -49,6 +49,24 @@ def test_the_same_file_of_two_tenants_stays_until_both_have_deleted_it(
     server.done("lab2", "DELETE", "/adapters/same")
 
 
+def test_a_write_compares_its_precondition_with_the_adapter_of_its_own_tenant(
+    server: Server, make_adapter: MakeAdapter
+) -> None:
+    first = {"If-None-Match": "*"}
+    for who, seed in (("lab1", 7), ("lab2", 8)):
+        assert (
+            server.ask(who, "PUT", "/adapters/compared", content=make_adapter(seed), headers=first).status_code == 201
+        )
+    tag = server.ask("lab1", "GET", "/adapters/compared").headers["ETag"]
+
+    refused = server.ask("lab2", "DELETE", "/adapters/compared", headers={"If-Match": tag})
+
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert tag.strip('"') not in refused.json()["detail"]
+    assert server.ask("lab1", "DELETE", "/adapters/compared", headers={"If-Match": tag}).status_code == 204
+    server.done("lab2", "DELETE", "/adapters/compared")
+
+
 def test_a_mistyped_name_suggests_own_names_only(server: Server) -> None:
     detail = server.ask("lab1", "GET", "/adapters/cels").json()["detail"]
 
