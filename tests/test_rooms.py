@@ -24,7 +24,7 @@ GROUND = {
         "suggestion",
     },
     "lensmount_client": {"_advice", "_errors", "_reference", "_version"},
-    "lensmount_service": {"background_thread", "errors", "logs", "metrics", "state_folder", "stopping"},
+    "lensmount_service": {"background_thread", "errors", "logs", "metrics", "quarantine", "state_folder", "stopping"},
 }
 """Files at the top of a package that every room may import."""
 

@@ -44,8 +44,7 @@
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
-        │   │   │ ManifestInvalid, ManifestMissing, PreprocessingMismatch, TrustMismatch,
-        │   │   │ UnsupportedDtype
+        │   │   │ ManifestInvalid, ManifestMissing, PreprocessingMismatch, TrustMismatch, UnsupportedDtype
         │   │   └── AdapterMalformed
         │   │         AdapterEmpty, EmptyTensor
         │   ├── DatasetRejected     the dataset
@@ -64,8 +63,10 @@
         └── ServerFailed            500 and above
             │ DeadlineExceeded, InternalError, StorageFull
             └── Unavailable         503
-                  AdapterCorrupt, DatasetCorrupt, Draining, ForwardFailed, IdentityUnavailable, IntegrityViolated,
-                  OutOfMemory, OutputNotFinite, Overloaded, StoreReadOnly, StoreUnavailable, SwapFailed
+                │ DeviceLost, Draining, ForwardFailed, IdentityUnavailable, IntegrityViolated, OutOfMemory, Overloaded,
+                │ StoreReadOnly, StoreUnavailable, SwapFailed
+                └── Unusable        no retry ends it
+                      AdapterCorrupt, AdapterQuarantined, DatasetCorrupt, OutputNotFinite
 
 Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
@@ -373,19 +374,21 @@ class InternalError(ServerFailed, code="internal_error"): """A bug in the server
 class StorageFull(ServerFailed, code="storage_full", status=507): """The server's disk is full."""
 
 class Unavailable(ServerFailed, status=503): """The server cannot answer now. Retried after Retry-After."""
-class AdapterCorrupt(Unavailable, code="adapter_corrupt"): """The stored adapter no longer has its digest."""
-class DatasetCorrupt(Unavailable, code="dataset_corrupt"): """The stored dataset no longer has its digest."""
+class DeviceLost(Unavailable, code="device_lost"): """The server's device failed; the server has to start again."""
 class Draining(Unavailable, code="draining"): """The server is shutting down."""
 class ForwardFailed(Unavailable, code="forward_failed"): """The network could not be run on this input."""
-class IdentityUnavailable(Unavailable, code="identity_unavailable"):
-    """The server cannot reach the identity provider, whose token it shall check."""
+class IdentityUnavailable(Unavailable, code="identity_unavailable"): """The identity provider cannot be reached."""
 class IntegrityViolated(Unavailable, code="integrity_violated"): """The weights in memory have changed."""
 class OutOfMemory(Unavailable, code="out_of_memory"): """The server had no memory left for this request."""
-class OutputNotFinite(Unavailable, code="output_not_finite"): """The network returned NaN or infinity."""
 class Overloaded(Unavailable, code="overloaded"): """The server has too many connections, or holds too many bytes."""
 class StoreReadOnly(Unavailable, code="store_read_only"): """The server can read its files but not write them."""
 class StoreUnavailable(Unavailable, code="store_unavailable"): """The server cannot reach its database or its files."""
 class SwapFailed(Unavailable, code="swap_failed"): """The adapter could not be mounted; the backbone was restored."""
+class Unusable(Unavailable): """What is stored is at fault. Never retried, because that changes nothing."""
+class AdapterCorrupt(Unusable, code="adapter_corrupt"): """The stored adapter no longer has its digest."""
+class AdapterQuarantined(Unusable, code="adapter_quarantined"): """It failed too often. See `adapters.release`."""
+class DatasetCorrupt(Unusable, code="dataset_corrupt"): """The stored dataset no longer has its digest."""
+class OutputNotFinite(Unusable, code="output_not_finite"): """The network returned NaN or infinity."""
 # fmt: on
 
 

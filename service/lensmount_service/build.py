@@ -32,6 +32,7 @@ from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import create_app
+from lensmount_service.engine.canary import Canary
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.gc import collect
@@ -82,9 +83,6 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
     with contextlib.closing(Database(settings.database_url())) as database:
         registry = Registry(database)
         blobs = open_blobs(settings)
-        catalog = Catalog(
-            backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
-        )
         engine = Engine(
             backbone,
             runner,
@@ -94,6 +92,11 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             max_turn_s=settings.max_turn_s,
             batch_window_ms=settings.batch_window_ms,
         )
+        engine.quarantine.limit = settings.quarantine_after
+        catalog = Catalog(
+            backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
+        )
+        catalog.watch(engine.quarantine, Canary(engine).check)
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = open_datasets(settings, database)

@@ -47,7 +47,9 @@ def serve(**flags: Any) -> None:
 
             logs.configure(settings)
             server.serve(settings, bound=bound, tell=tell)
-    except (LensmountError, ServiceError) as error:
+    except ServiceError as error:
+        _stop(str(error), code=75 if error.code == "device_lost" else 78)
+    except LensmountError as error:
         _stop(str(error))
     except OSError as error:
         _stop(startup.cannot_serve(settings, error))

@@ -20,7 +20,9 @@ ServiceError
 ├── PreconditionFailed          If-Match or If-None-Match
 ├── QueueFull                   try again after `retry_after_s`
 │   └── QuotaExceeded           the caller used up what the token may use
-├── Unavailable
+├── Unavailable                 try again
+│   ├── StoreDamaged            the database itself is at fault
+│   └── Unusable                an adapter or a dataset is at fault
 ├── DeadlineExceeded
 └── StorageFull
 
@@ -38,6 +40,7 @@ class ServiceError(Exception):
 
     default_code: ClassVar[str] = "service_error"
     finer_codes: ClassVar[tuple[str, ...]] = ()  # of this class only, not of its subclasses
+    lasting: ClassVar[bool] = False  # trying again changes nothing, so no answer has Retry-After
 
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -155,18 +158,27 @@ class QuotaExceeded(QueueFull):
 
 class Unavailable(ServiceError):
     default_code = "draining"
-    finer_codes = (
-        "adapter_corrupt",
-        "dataset_corrupt",
+    finer_codes: ClassVar[tuple[str, ...]] = (
+        "device_lost",
         "forward_failed",
         "identity_unavailable",
         "out_of_memory",
-        "output_not_finite",
         "overloaded",
         "store_read_only",
         "store_unavailable",
         "swap_failed",
     )
+
+
+class Unusable(Unavailable):
+    default_code = "adapter_corrupt"
+    finer_codes = ("adapter_quarantined", "dataset_corrupt", "output_not_finite")
+    lasting = True
+
+
+class StoreDamaged(Unavailable):
+    default_code = "store_unavailable"
+    lasting = True
 
 
 class DeadlineExceeded(ServiceError):

@@ -47,6 +47,10 @@ class Metrics:
         self.inflight = Gauge(
             "lensmount_inflight", "Images accepted but not answered yet.", ("adapter",), registry=self.registry
         )
+        self.out_of_memory = self._counter("out_of_memory", "Batches for which memory was too short.")
+        self.quarantined = Gauge(
+            "lensmount_quarantined_adapters", "Adapters that failed too often.", registry=self.registry
+        )
         self.restore_mismatch = self._counter("restore_mismatch", "Tensors that differed in an integrity check.")
 
     def label(self, adapter: str) -> str:

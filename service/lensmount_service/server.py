@@ -37,7 +37,9 @@ def serve(
     bound: socket.socket | None = None,
     tell: Tell = say_nothing,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, finish accepted requests, return. Raises OSError if the port is taken.
+    """Serve until SIGINT or SIGTERM, finish accepted requests, return.
+
+    Raises OSError if the port is taken, or Unavailable (`device_lost`) after the device answered no more.
 
     `bound` is the socket, if the caller has already taken the port. `tell` receives progress messages.
     """
@@ -71,12 +73,16 @@ def serve(
         token: str = parts.app.state.worker_token
         worker = WorkerProcess(settings, own_url(host, port), token=token) if settings.with_worker else None
         with worker or contextlib.nullcontext():
+            last = LastResort(settings.drain_timeout_s + LAST_S)
+            server = _Server(config, parts.training.stopping, last, tell, own_url(host, port))
+            parts.engine.when_lost(server.stop)
             try:
-                last = LastResort(settings.drain_timeout_s + LAST_S)
-                _Server(config, parts.training.stopping, last, tell, own_url(host, port)).run([listener])
+                server.run([listener])
             finally:
                 # Otherwise Python's last collection skips these objects, and triton reports its types as leaked.
                 gc.unfreeze()
+        if parts.engine.lost:
+            raise parts.engine.lost_error()
 
 
 class _Server(uvicorn.Server):
@@ -110,6 +116,11 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """End as after SIGTERM; safe from any thread."""
+        self._stopping.set()
+        self.should_exit = True
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping.set()  # ends the event streams, which would otherwise last as long as their jobs

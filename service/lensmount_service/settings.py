@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     feedback_kept_s: float = Field(default=900.0, ge=0)  # how long feedback=on remembers the images of answers
     feedback_kept_bytes: int = Field(default=64 * 2**20, ge=0)  # of these images, which are only in memory
     max_pool_bytes: int = Field(default=4 * 2**30, ge=0)  # of images that wait for labels, all datasets together
+    quarantine_after: int = Field(default=3, ge=1)  # failures in a row, after which an adapter is not computed
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
     oidc_issuer: str | None = None  # an identity provider whose tokens are taken as well; needs the extra oidc
     oidc_audience: str = "lensmount"

@@ -39,6 +39,8 @@ NOT_ERRORS = {
     "AuditRecord",
     "Backbone",
     "Client",
+    "Fallback",
+    "PredictionError",
     "Dataset",
     "DatasetId",
     "DatasetReport",

@@ -109,9 +109,13 @@ def head_tensors(head: nn.Module) -> dict[str, Tensor]:
 
 
 def probabilities(spec: HeadSpec, logits: Tensor) -> Tensor:
-    """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or one sigmoid per class."""
+    """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or one sigmoid per class.
+
+    A score is NaN where its logit is infinite, so that an overflow is never a confident answer.
+    """
     scaled = logits.float() / spec.temperature
-    return scaled.softmax(dim=1) if spec.activation == "softmax" else scaled.sigmoid()
+    scores = scaled.softmax(dim=1) if spec.activation == "softmax" else scaled.sigmoid()
+    return scores + 0 * scaled
 
 
 def _build_mlp(spec: MlpHead, features: int, classes: int) -> nn.Module:

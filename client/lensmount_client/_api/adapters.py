@@ -24,6 +24,7 @@ from lensmount_client._http.response import Response
 from lensmount_client._reference import Reference, checked_name, checked_readable, checked_version
 from lensmount_client._types.results import (
     AdapterFile,
+    AdapterId,
     AdapterInfo,
     Alias,
     AliasTrust,
@@ -174,6 +175,13 @@ def delete(name: str, version: int | None, *, purge: bool = False, if_match: str
 
 def undelete(name: str, version: int | None) -> Call[None]:
     return Call("POST", f"{_version_path(name, version)}/undelete", nothing)
+
+
+def release(name: str, version: int) -> Call[AdapterId]:
+    def read(response: Response) -> AdapterId:
+        return read_adapter_id(JsonFields.of(response))
+
+    return Call("POST", f"{_adapter_path(name)}/versions/{checked_version(version)}/release", read)
 
 
 def set_alias(

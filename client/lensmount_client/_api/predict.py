@@ -12,7 +12,10 @@ from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
 from lensmount_client._reference import STRICT, Reference, checked_decision
 from lensmount_client._types.results import (
+    Backbone,
+    Fallback,
     Prediction,
+    PredictionError,
     Score,
     Trust,
     TrustBasis,
@@ -39,7 +42,7 @@ def predict(
             raise AdapterMismatch(
                 f"found predictions of {len(results)} adapters, expected {len(references)}", response.request_id
             )
-        if strict and any("abstained" not in result.value for result in results):
+        if strict and any("abstained" not in result.value and "error" not in result.value for result in results):
             raise UnexpectedResponse(
                 'found a server that does not know decision="strict". Fix: install the same version there as here, or '
                 "leave decision out",
@@ -59,11 +62,21 @@ def predict(
 
 
 def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:
+    """The result for one adapter, or its error."""
+    if (failure := fields.child_or_none("error")) is not None:
+        return Prediction(
+            predictions=(),
+            adapter=read_adapter_id(fields.child("adapter")),
+            backbone=Backbone("", ""),
+            request_id=outermost.string("request_id"),
+            timing_ms={},
+            error=PredictionError(failure.integer("status"), failure.string("code"), failure.string("detail")),
+        )
     scores = tuple(Score(item.string("label"), item.number("score")) for item in fields.children("predictions"))
     trust, abstained = fields.child_or_none("trust"), fields.string_or_none("abstained")
     if not scores and abstained is None:
         fields.child("predictions[0]")  # raises an error that names the missing element
-    timing = fields.child("timing_ms")
+    timing, fallback = fields.child("timing_ms"), fields.child_or_none("fallback")
     return Prediction(
         predictions=scores,
         adapter=read_adapter_id(fields.child("adapter")),
@@ -72,6 +85,9 @@ def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:
         timing_ms={phase: timing.number(phase) for phase in timing.value},
         trust=None if trust is None else _trust_of(trust),
         abstained=abstained,
+        fallback=None
+        if fallback is None
+        else Fallback(fallback.integer("asked"), fallback.integer("served"), fallback.string("code")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -271,6 +272,25 @@ def undelete(
         print_json(jsonable(adapter))
     else:
         print_line(f"{name}: version {version or adapter.version} is back")
+
+
+@app.command()
+@with_options
+def release(
+    reference: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="As `lensmount adapters list` shows it.")],
+    *,
+    server: ServerOptions,
+) -> None:
+    """Compute a version again that the server quarantined because it failed too often."""
+    found = Reference.parse(reference)
+    if found.version is None:
+        raise InvalidInput(f"found {reference}, expected NAME@VERSION. Fix: name the version, such as {found.name}@1")
+    with server.client() as client:
+        released = client.adapters.release(found.name, found.version)
+    if server.json:
+        print_json(asdict(released))
+    else:
+        print_line(f"released {released.name}@{released.version}  {released.digest}")
 
 
 app.command("alias")(set_alias)

@@ -34,6 +34,11 @@ def error_of(response: Response, now_s: float) -> e.LensmountError:
     return _class_of(problem)(problem)
 
 
+def error_from(problem: e.Problem) -> e.ProblemError:
+    """The exception for a problem that came inside a response."""
+    return _class_of(problem)(problem)
+
+
 def _class_of(problem: e.Problem) -> type[e.ProblemError]:
     if problem.code in e.CLASS_OF_CODE:
         return e.CLASS_OF_CODE[problem.code]

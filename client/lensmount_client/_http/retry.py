@@ -17,6 +17,7 @@ from lensmount_client._errors import (
     RequestTimeout,
     ServerUnreachable,
     Unavailable,
+    Unusable,
 )
 
 RETRYABLE = (Busy, RequestTimeout, ServerUnreachable, Unavailable)
@@ -26,9 +27,9 @@ RETRYABLE = (Busy, RequestTimeout, ServerUnreachable, Unavailable)
 class RetryPolicy:
     """`Client(retries=RetryPolicy(retries=5, max_wait_s=60))`, or just `Client(retries=5)`.
 
-    Lost connections and the statuses 408, 429 and 503 are retried `retries` times. The wait is the one that
-    Retry-After asks for plus up to a quarter at random. Without Retry-After it is `backoff_s`, doubled with each
-    attempt, of which half is random. `max_wait_s` caps both before the random part is drawn.
+    Lost connections and the statuses 408, 429 and 503 are retried `retries` times, except what is `Unusable`. The
+    wait is the one that Retry-After asks for plus up to a quarter at random. Without Retry-After it is `backoff_s`,
+    doubled with each attempt, of which half is random. `max_wait_s` caps both before the random part is drawn.
 
     Every request of this client may be sent twice without harm: predictions change nothing, uploads are
     named by their content, each submitted job has its own key, and deleting twice is the same as deleting once.
@@ -42,7 +43,7 @@ class RetryPolicy:
 
     def wait_s(self, failures: int, error: LensmountError) -> float | None:
         """Seconds to wait after this many failed attempts (1, 2, ...), or None to give up."""
-        if failures > self.retries or not isinstance(error, RETRYABLE):
+        if failures > self.retries or not isinstance(error, RETRYABLE) or isinstance(error, Unusable):
             return None
         asked_s = error.retry_after_s if isinstance(error, ProblemError) else None
         if asked_s:

@@ -23,6 +23,7 @@ from lensmount_client._http.operation import AsyncSendCall, SendCall
 from lensmount_client._reference import checked_name, plain_name
 from lensmount_client._types.results import (
     AdapterFile,
+    AdapterId,
     AdapterInfo,
     Alias,
     AliasTrust,
@@ -126,6 +127,10 @@ class Adapters:
         """The versions that `undelete` takes back."""
         return self._send(endpoints.list_deleted())
 
+    def release(self, name: str, version: int) -> AdapterId:
+        """Let the server compute a version again that it quarantined because it failed too often."""
+        return self._send(endpoints.release(name, version))
+
     def alias(
         self,
         name: str,
@@ -226,6 +231,10 @@ class AsyncAdapters:
     async def deleted(self) -> builtins.list[DeletedVersion]:
         """See `Adapters.deleted`."""
         return await self._send(endpoints.list_deleted())
+
+    async def release(self, name: str, version: int) -> AdapterId:
+        """See `Adapters.release`."""
+        return await self._send(endpoints.release(name, version))
 
     async def alias(
         self,

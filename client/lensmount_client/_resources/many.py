@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
-from lensmount_client._errors import InvalidInput, LensmountError
+from lensmount_client._errors import InvalidInput, LensmountError, Problem
 from lensmount_client._files.paths import find_images
+from lensmount_client._http.problem import error_from
 from lensmount_client._reference import Reference
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.results import Prediction
@@ -41,10 +42,15 @@ def checked_concurrency(concurrency: int) -> int:
 
 
 def succeeded(source: ImageInput, adapters: list[str], predictions: list[Prediction]) -> list[Outcome]:
-    return [
-        Outcome(source, adapter, prediction=prediction)
-        for adapter, prediction in zip(adapters, predictions, strict=True)
-    ]
+    return [_outcome(source, *pair) for pair in zip(adapters, predictions, strict=True)]
+
+
+def _outcome(source: ImageInput, adapter: str, prediction: Prediction) -> Outcome:
+    failure = prediction.error
+    if failure is None:
+        return Outcome(source, adapter, prediction=prediction)
+    problem = Problem(failure.status, failure.code, "", failure.detail, prediction.request_id)
+    return Outcome(source, adapter, error=error_from(problem))
 
 
 def failed(source: ImageInput, adapters: list[str], error: LensmountError) -> list[Outcome]:

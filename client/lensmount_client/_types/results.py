@@ -82,11 +82,30 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """The server quarantined the version `asked`, which the name or alias stands for; `served` is the one before."""
+
+    asked: int
+    served: int
+    code: str
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """Why one of several adapters gave no result: the status and code that a request for it alone would have."""
+
+    status: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Prediction:
     """`prediction.top.label`. The digest and the fingerprint identify the weights, for a reproducible result.
 
     `trust` is None if the adapter promises nothing about its answers. With decision="strict", `abstained` says why
-    there is no label, and `predictions` is empty then.
+    there is no label, and `predictions` is empty then. `fallback` says that an earlier version answered, because the
+    server quarantined the one asked for. Of several adapters, one that failed has `error`.
     """
 
     predictions: tuple[Score, ...]  # best first
@@ -96,18 +115,29 @@ class Prediction:
     timing_ms: Mapping[str, float]  # queue, decode, swap, forward, total
     trust: Trust | None = None
     abstained: str | None = None
+    fallback: Fallback | None = None
+    error: PredictionError | None = None
 
     @property
     def top(self) -> Score:
-        """The best class. Raises LookupError if there is none, which only decision="strict" can cause."""
+        """The best class. Raises LookupError if there is none: after an error, or with decision="strict"."""
+        self._check()
         if not self.predictions:
             raise LookupError(f"found no label: {self.abstained}. Fix: read `prediction.label`, which is None then")
         return self.predictions[0]
 
     @property
     def label(self) -> str | None:
-        """The best class's label, or None if the adapter abstained."""
+        """The best class's label, or None if the adapter abstained. Raises LookupError if it failed."""
+        self._check()
         return self.predictions[0].label if self.predictions else None
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise LookupError(
+                f"{self.adapter.name}: found no result, because the server answered {self.error.status} "
+                f"{self.error.code} for this adapter. Fix: read `prediction.error` first"
+            )
 
 
 @dataclass(frozen=True)

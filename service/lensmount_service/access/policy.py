@@ -29,6 +29,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("DELETE", "/adapters/{name}/versions/{version}"): "upload",
     ("POST", "/adapters/{name}/undelete"): "upload",
     ("POST", "/adapters/{name}/versions/{version}/undelete"): "upload",
+    ("POST", "/adapters/{name}/versions/{version}/release"): "upload",
     ("PUT", "/adapters/{name}/aliases/{alias}"): "upload",
     ("DELETE", "/adapters/{name}/aliases/{alias}"): "upload",
     ("PUT", "/adapters/{name}/shared"): "upload",

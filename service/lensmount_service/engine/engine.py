@@ -10,6 +10,8 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 |---|---|---|
 | `Engine.runner`: `scores`, `maps`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
 | `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
+| `Engine.lost` | engine writes once, all read | one text |
+| `Quarantine` | all | its own `_lock`; `in` and `worked` read one value without it |
 | `Scheduler`: lanes, room, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
 | `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
 | rows and files of adapters | requests | `_writing`, and the database's transaction between processes |
@@ -49,9 +51,11 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
+from lensmount_service.engine.memory import free_cached, is_device_lost, is_out_of_memory
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
-from lensmount_service.errors import Unavailable
+from lensmount_service.errors import Unavailable, Unusable
 from lensmount_service.metrics import Metrics
+from lensmount_service.quarantine import Quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +77,24 @@ class Answer:
     batch_size: int
     pooled: Tensor | None = None
     maps: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is kept of an exception: no traceback, whose frames hold the tensors of the failed pass."""
+
+    kind: str
+    text: str
+    of_swap: bool
+    out_of_memory: bool
+    device_lost: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        text = str(error)
+        return cls(
+            type(error).__name__, text, isinstance(error, SwapError), is_out_of_memory(error), is_device_lost(error)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +126,9 @@ class Engine:
     ) -> None:
         self.backbone = backbone
         self.runner = runner
+        self.quarantine = Quarantine()
+        self.lost = ""  # why the device answers no more
+        self._on_lost: Callable[[], object] = lambda: None
         self._metrics = metrics
         self._scheduler: Scheduler[Answer] = Scheduler(
             max_batch, max_queue, mix=runner.mixes, max_turn_s=max_turn_s, batch_window_ms=batch_window_ms
@@ -123,6 +148,15 @@ class Engine:
         return self._thread.is_alive() and not self._scheduler.closed
 
     @property
+    def started(self) -> bool:
+        """Whether the engine has begun to compute; it may have stopped since."""
+        return self._thread.ident is not None
+
+    def when_lost(self, call: Callable[[], object]) -> None:
+        """Call this in the engine's thread once the device answers no more."""
+        self._on_lost = call
+
+    @property
     def waiting(self) -> int:
         """Images that no batch has taken yet."""
         return self._scheduler.waiting
@@ -140,16 +174,17 @@ class Engine:
         return self.submit_many([(adapter, image)], deadline, caller)[0]
 
     def submit_many(
-        self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf, caller: str = ""
+        self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf, caller: str = "", *, trial: bool = False
     ) -> list[Future[Answer]]:
         """Queue the images of one request, all or none. `caller` says who sent it; callers take turns.
 
         An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
+        A `trial` is of an adapter that is not published yet: its failures do not count for the quarantine.
         """
         items: list[QueuedImage[Answer]] = [
-            QueuedImage(adapter, image, deadline, caller=caller) for adapter, image in work
+            QueuedImage(adapter, image, deadline, caller=caller, trial=trial) for adapter, image in work
         ]
-        self._scheduler.submit(items)
+        self._queue(items)
         return [item.future for item in items]
 
     def submit_for_maps(
@@ -157,8 +192,13 @@ class Engine:
     ) -> Future[Answer]:
         """Like `submit`, for an adapter whose maps the runner prepared (`GivesMaps`). Batches have such images only."""
         item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, MAPS, caller)
-        self._scheduler.submit([item])
+        self._queue([item])
         return item.future
+
+    def _queue(self, items: list[QueuedImage[Answer]]) -> None:
+        if self.lost:
+            raise self.lost_error()
+        self._scheduler.submit(items)
 
     def check_room(self, adapters: Sequence[Adapter], caller: str = "") -> None:
         """Raises QueueFull early, before a body is read and decoded in vain."""
@@ -203,35 +243,68 @@ class Engine:
                 batch, Unavailable("the engine failed. Fix: try again", code="forward_failed", retry_after_s=1)
             )
 
-    def _answer(self, batch: list[QueuedImage[Answer]]) -> None:
-        """A batch that fails is run again one adapter at a time, so that a faulty adapter does not fail the others."""
+    def _answer(self, batch: list[QueuedImage[Answer]], *, halved: bool = False) -> None:
+        """A batch that fails is run again one adapter at a time, so that a faulty adapter does not fail the others.
+
+        If memory was short, the images of one adapter are run again in two halves. All this is outside the `except`
+        block: until it ends, the exception holds the tensors of the failed pass (pytorch/pytorch#18853).
+        """
         started = time.perf_counter()
+        failure: Failure | None = None
         try:
             outcome = self._outcome(batch)
         except Exception as error:  # the loop's boundary: the engine must outlive any batch
-            groups = by_adapter(batch)
-            if len(groups) > 1:
-                for _, rows in groups:
-                    self._answer([batch[row] for row in rows])
-            else:
-                self._fail(batch, error)
+            failure = Failure.of(error)
+            if not failure.out_of_memory or halved or len(batch) == 1:
+                log.error("forward failed", adapters=len(by_adapter(batch)), batch_size=len(batch), exc_info=error)
+        if failure is None:
+            self._give(batch, outcome, started)
             return
-        self._observe(outcome, len(batch))
+        if failure.device_lost:
+            self._give_up(batch, failure)
+            return
+        groups = by_adapter(batch)
+        parts = [[batch[row] for row in rows] for _, rows in groups]
+        if failure.out_of_memory:
+            free_cached(self.backbone.device)
+            self._metrics.out_of_memory.inc()
+            if len(parts) == 1 and len(batch) > 1 and not halved:
+                half = (len(batch) + 1) // 2
+                parts, halved = [batch[:half], batch[half:]], True
+        if len(parts) == 1:
+            self._fail(batch, failure)
+            return
+        for part in parts:
+            self._answer(part, halved=halved)
+
+    def _give(self, batch: list[QueuedImage[Answer]], outcome: BatchScores, started: float) -> None:
+        if not all(item.trial for item in batch):  # the metrics show what clients asked for
+            self._observe(outcome, len(batch))
         every_map: Sequence[Tensor | None] = outcome.maps or [None] * len(batch)
         for item, scores, pooled, maps in zip(batch, outcome.scores, outcome.pooled, every_map, strict=True):
             queue_s = started - item.accepted_at
-            self._metrics.queue_seconds.observe(queue_s)
+            if not item.trial:
+                self._metrics.queue_seconds.observe(queue_s)
             if torch.isfinite(scores).all():
                 times = queue_s, outcome.swap_s, outcome.forward_s
+                self.quarantine.worked(item.adapter.digest)
                 item.future.set_result(Answer(scores, *times, len(batch), pooled, maps))
             else:
+                self._blame(item, "its scores were not finite")
                 item.future.set_exception(
-                    Unavailable(
-                        f"{item.adapter.manifest.name}: the scores for this image are not finite. "
+                    Unusable(
+                        f"adapter {item.adapter.digest}: the scores for this image are not finite. "
                         "Fix: check the adapter, or serve in float32",
                         code="output_not_finite",
                     )
                 )
+
+    def _blame(self, item: QueuedImage[Answer], why: str) -> None:
+        """Count a failure that is the adapter's own."""
+        digest = item.adapter.digest
+        if not item.trial and self.quarantine.failed(digest, why):
+            self._metrics.quarantined.set(len(self.quarantine))
+            log.error("adapter quarantined", digest=digest, reason=why)
 
     def _outcome(self, batch: list[QueuedImage[Answer]]) -> BatchScores:
         if batch[0].group != MAPS:
@@ -271,16 +344,44 @@ class Engine:
             log.exception("integrity check failed")
             future.set_exception(error)
 
-    @classmethod
-    def _fail(cls, batch: list[QueuedImage[Answer]], error: Exception) -> None:
+    def _give_up(self, batch: list[QueuedImage[Answer]], failure: Failure) -> None:
+        """The device answers no more, so neither does this engine: the process has to be started again."""
+        self.lost = f"the device {self.backbone.device} failed ({failure.kind})"
+        log.critical("device lost", device=str(self.backbone.device), reason=failure.text)
+        self._scheduler.close()
+        self._refuse(batch, self.lost_error())
+        self._on_lost()
+
+    def lost_error(self) -> Unavailable:
+        """What every later request is told."""
+        return Unavailable(
+            f"{self.lost}, and this process cannot use it again. Fix: start the server again; it stops by itself",
+            code="device_lost",
+            retry_after_s=10,
+        )
+
+    def _fail(self, batch: list[QueuedImage[Answer]], failure: Failure) -> None:
         """Report the failure to the callers of one adapter's images."""
-        name = batch[0].adapter.manifest.name
-        if isinstance(error, SwapError):
-            cls._refuse(batch, Unavailable(f"{error}. Fix: try again", code="swap_failed", retry_after_s=1))
-            return
-        message = f"the forward pass failed ({type(error).__name__}). Fix: try again, with smaller batches"
-        cls._refuse(batch, Unavailable(message, code="forward_failed", retry_after_s=1))
-        log.error("forward failed", adapter=name, batch_size=len(batch), exc_info=error)
+        digest = batch[0].adapter.digest
+        if failure.of_swap:
+            error = Unavailable(
+                f"adapter {digest}: {failure.text}. Fix: try again", code="swap_failed", retry_after_s=1
+            )
+        elif failure.out_of_memory:
+            error = Unavailable(
+                f"found too little memory for {len(batch)} images of adapter {digest} at once. "
+                "Fix: try again later, or serve with a smaller --max-batch",
+                code="out_of_memory",
+                retry_after_s=1,
+            )
+        else:
+            self._blame(batch[0], f"its forward pass failed ({failure.kind})")
+            error = Unavailable(
+                f"adapter {digest}: the forward pass failed ({failure.kind}). Fix: try again, with smaller batches",
+                code="forward_failed",
+                retry_after_s=1,
+            )
+        self._refuse(batch, error)
 
     @staticmethod
     def _refuse(batch: list[QueuedImage[Answer]], error: Unavailable) -> None:

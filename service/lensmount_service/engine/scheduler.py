@@ -45,6 +45,7 @@ class QueuedImage(Generic[T]):
     deadline: float = math.inf  # on the scheduler's clock
     group: Hashable = None  # only images of the same group share a batch
     caller: str = ""  # who sent it
+    trial: bool = False  # of an adapter that is not published yet: its failures are the uploader's
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 

@@ -218,6 +218,12 @@ async def undelete_version(context: Context, name: str, version: VersionNumber, 
     return await get_version(context, name, version, response)
 
 
+@router.post("/{name}/versions/{version}/release", summary="Compute a quarantined version again")
+async def release_version(context: Context, name: str, version: VersionNumber) -> AdapterRef:
+    """A version is quarantined after LENSMOUNT_QUARANTINE_AFTER failures in a row. Another one stays as it is."""
+    return _ref(await asyncio.to_thread(context.catalog.release, name, version))
+
+
 @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
 async def put_alias(
     context: Context, name: str, alias: str, target: AliasTarget, response: Response, expected: Expected

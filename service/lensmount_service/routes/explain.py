@@ -27,7 +27,7 @@ from lensmount_adapters.inputs.prepare import InputLimits, prepare
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_service.access.guard import GuardedRoute
-from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable
+from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable, Unusable
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, context_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
@@ -199,8 +199,8 @@ class Explanations:
         else:
             found = await self._in_turn(snapshot, image, question)
         if not (np.isfinite(found.values).all() and np.isfinite(found.score)):
-            raise Unavailable(
-                f"{snapshot.version.name}: the explanation of this image is not finite. "
+            raise Unusable(
+                f"{snapshot.title}: the explanation of this image is not finite. "
                 "Fix: check the adapter, or serve in float32",
                 code="output_not_finite",
             )

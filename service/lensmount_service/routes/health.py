@@ -20,20 +20,30 @@ router = APIRouter(route_class=GuardedRoute, tags=["health"], responses={401: PR
 
 
 @router.get("/health/live", summary="Whether the process responds")
-async def live() -> dict[str, str]:
+async def live(context: Server) -> dict[str, str]:
+    """503 once the device answers no more: then the process ends by itself, and has to be started again."""
+    if context.engine.lost:
+        raise context.engine.lost_error()
     return {"status": "ok"}
 
 
 @router.get("/health/ready", summary="Whether predictions are accepted")
-async def ready(context: Server, request: Request) -> dict[str, str]:
-    """503 if the store cannot be read. `degraded`: it cannot be written; predictions are answered, uploads fail."""
+async def ready(context: Server, request: Request) -> dict[str, str | int]:
+    """503 if the store cannot be read. `degraded`: it cannot be written; predictions are answered, uploads fail.
+
+    `quarantined` counts the adapters that failed too often; the others are served.
+    """
     if context.training.stopping.is_set() or not context.engine.accepting:
         raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
     store = await asyncio.to_thread(context.store.look)
     if store.fault is not None:
         raise Unavailable(f"the store cannot be read: {store.fault}", code="store_unavailable", retry_after_s=5)
     trouble: str | None = request.app.state.audit.trouble
-    answer = {"status": "ok", "backbone": context.engine.backbone.name, **({"audit": trouble} if trouble else {})}
+    engine = context.engine
+    quarantined = len(engine.quarantine)
+    answer: dict[str, str | int] = {"status": "ok", "backbone": engine.backbone.name, "quarantined": quarantined}
+    if trouble:
+        answer["audit"] = trouble
     return answer if store.degraded is None else {**answer, "status": "degraded", "store": store.degraded}
 
 
@@ -63,6 +73,7 @@ async def show_limits(context: Server) -> dict[str, Any]:
         "max_batch": settings.max_batch,
         "batch_window_ms": settings.batch_window_ms,
         "request_timeout_s": settings.request_timeout_s,
+        "quarantine_after": settings.quarantine_after,
         "max_queued_jobs": settings.max_queued_jobs,
         "max_job_file_bytes": settings.max_job_file_bytes,
         "max_adapter_bytes": limits.max_file_bytes,

@@ -7,48 +7,50 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare, stated_size
+from lensmount_adapters.inputs.prepare import InputLimits, prepare, stated_size
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.engine.fair_pool import LARGE
-from lensmount_service.errors import BodyTooLarge, RequestInvalid
+from lensmount_service.errors import BodyTooLarge, RequestInvalid, Unavailable, Unusable
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
+from lensmount_service.routes.outcomes import (
+    ComputedPrediction,
+    DecodedInput,
+    FailedPrediction,
+    Results,
+    Unserved,
+    Wanted,
+    all_told,
+    in_order,
+)
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
-from lensmount_service.web.judgement import judged, why_abstained
-from lensmount_service.web.masks import FORMS, Drawing, read_masks
+from lensmount_service.web.masks import FORMS, read_masks
 from lensmount_service.web.negotiation import JSON, negotiate
 from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
 from lensmount_service.web.problems import status_of
 from lensmount_service.web.schemas import (
-    AdapterRef,
-    BackboneInfo,
-    ImagePrediction,
+    FailedResult,
     ImageRef,
-    LabelScore,
     Prediction,
     Predictions,
-    Segmentation,
-    SegmentedImagePrediction,
     SegmentedPrediction,
-    Timing,
 )
-from lensmount_service.web.trust_schemas import TrustInfo
 
 T = TypeVar("T")
 
@@ -61,7 +63,11 @@ def predict_router(context: AppContext) -> APIRouter:
     @router.post(
         "/predict",
         response_model=SegmentedPrediction | Prediction | Predictions,
-        responses={**PROBLEMS, 200: {"content": mask_answers()}},
+        responses={
+            **PROBLEMS,
+            200: {"content": mask_answers()},
+            207: {"model": Predictions, "description": "Some of several adapters failed: see `error` in `results`."},
+        },
         openapi_extra=image_body(),
         summary="Label images",
     )
@@ -103,41 +109,12 @@ def predict_router(context: AppContext) -> APIRouter:
         response to one image is only the masks.
 
         One image and one adapter give one prediction. Several give `results`, ordered by image and then by adapter. If
-        one image cannot be read, the whole request is refused.
+        one image cannot be read, the whole request is refused. If some adapters fail, the status is 207.
         """
         wanted = Wanted(adapter, top_k, strict=decision == "strict", timeout_s=timeout_s)
         return await predictor.predict(request, wanted)
 
     return router
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The parameters of a request."""
-
-    adapter: str
-    top_k: int = 10_000
-    strict: bool = False
-    timeout_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedInput:
-    """One posted image or volume, and the seconds that it took to decode."""
-
-    image: ImageRef
-    prepared: PreparedInput
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ComputedPrediction:
-    """What was computed for one image and one adapter. `drawing` is None for an adapter without masks."""
-
-    source: DecodedInput
-    snapshot: Snapshot
-    answer: Answer
-    drawing: Drawing | None
 
 
 class Predictor:
@@ -161,28 +138,39 @@ class Predictor:
         started = time.perf_counter()
         context = context_of(request)
         with self._failures_counted(["none"]):
-            snapshots = await self._resolve(context, wanted.adapter)
-        names = [context.label(snapshot.version.name) for snapshot in snapshots]
+            found = await self._resolve(context, wanted.adapter)
+        snapshots = [each for each in found if isinstance(each, Snapshot)]
+        names = [context.label(each.version.name) for each in found]
         with self._failures_counted(names):
+            if not snapshots:
+                raise next(each.error for each in found if isinstance(each, Unserved))
             form = _form(request, snapshots)
             if wanted.strict:
                 _check_labels(snapshots)
             self._engine.check_room([snapshot.adapter for snapshot in snapshots], caller_of(request))
-            computed = await self._compute(request, form, snapshots, names, wanted.timeout_s)
+            sources, computed = await self._compute(request, form, snapshots, wanted.timeout_s)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)
-        for name in names:
-            self._metrics.requests.labels(name, "200").inc()
         if form != JSON:
-            return _masks_alone(form, computed[0])
+            (only,) = computed
+            assert isinstance(only, ComputedPrediction)  # the only adapter's failure is the request's
+            self._count(names, [only])
+            return _masks_alone(form, only)
+        every = in_order(found, sources, computed)
+        self._count(names, every)
         request_id: str = request.state.request_id
-        labels = names * (len(computed) // len(names))  # images outer, adapters inner
-        results = [
-            self._result(each, label, wanted, request_id, total_s) for each, label in zip(computed, labels, strict=True)
-        ]
+        results = Results(self._engine.backbone, self._metrics, wanted, request_id, total_s).all(every, names)
         if len(results) == 1:
             return _json(results[0].model_dump_json(exclude={"image"}))
-        return _json(Predictions(results=results, request_id=request_id).model_dump_json())
+        failed = any(isinstance(each, FailedResult) for each in results)
+        return _json(Predictions(results=results, request_id=request_id).model_dump_json(), 207 if failed else 200)
+
+    def _count(self, names: Sequence[str], every: Sequence[ComputedPrediction | FailedPrediction]) -> None:
+        """Count the request once for each adapter, with the status that it has for this adapter."""
+        for index, name in enumerate(names):
+            failures = [each for each in every[index :: len(names)] if isinstance(each, FailedPrediction)]
+            status = status_of(failures[0].error) if failures else 200
+            self._metrics.requests.labels(name, str(status)).inc()
 
     @contextmanager
     def _failures_counted(self, names: Sequence[str]) -> Iterator[None]:
@@ -194,13 +182,22 @@ class Predictor:
                 self._metrics.requests.labels(name, str(status_of(error))).inc()
             raise
 
-    async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot]:
+    async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot | Unserved]:
+        """One for each reference. A stored adapter that is broken or quarantined does not fail the others."""
         references = parse_references(adapter, self._settings.max_adapters_per_request)
-        return [await _snapshot_of(context, reference) for reference in references]
+        found: list[Snapshot | Unserved] = []
+        for reference in references:
+            try:
+                found.append(await _snapshot_of(context, reference))
+            except Unusable as error:
+                if len(references) == 1:
+                    raise
+                found.append(Unserved(await asyncio.to_thread(context.catalog.version, reference), error))
+        return found
 
     async def _compute(
-        self, request: Request, form: str, snapshots: list[Snapshot], names: list[str], timeout_s: float
-    ) -> list[ComputedPrediction]:
+        self, request: Request, form: str, snapshots: list[Snapshot], timeout_s: float
+    ) -> tuple[list[DecodedInput], list[ComputedPrediction | FailedPrediction]]:
         """Images outer, adapters inner. The time limit starts when the whole body has arrived."""
         parts = await self._read_images(request)
         _check_one(form, parts)
@@ -209,12 +206,13 @@ class Predictor:
         async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
             await self._prepare(snapshots)
             sources = await self._decode(caller_of(request), parts, snapshots)
-            answers = await self._answers(sources, snapshots, names, expires_at, caller_of(request))
+            answers = await self._answers(request, sources, snapshots, expires_at)
             if len(parts) == 1:
-                digests = frozenset(snapshot.version.digest for snapshot in snapshots)
+                told = zip(snapshots, answers, strict=True)
+                digests = frozenset(snapshot.version.digest for snapshot, each in told if isinstance(each, Answer))
                 answered = f"{request.state.identity.tenant} {request.state.request_id}"
                 self._answered.keep(answered, parts[0].data, digests)
-            return await self._draw(form, sources, snapshots, answers)
+            return sources, await self._draw(form, sources, snapshots, answers)
 
     async def _read_images(self, request: Request) -> list[Part]:
         if is_multipart(request):
@@ -262,66 +260,43 @@ class Predictor:
         return sizes
 
     async def _answers(
-        self, sources: list[DecodedInput], snapshots: list[Snapshot], names: list[str], expires_at: float, caller: str
-    ) -> list[Answer]:
-        """The engine's answers: images outer, adapters inner."""
+        self, request: Request, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float
+    ) -> list[Answer | Unavailable]:
+        """The engine's answers: images outer, adapters inner. Raises the first failure if no adapter has an answer."""
         work = [
             (snapshot.adapter, source.prepared.inputs[snapshot.adapter.manifest.preprocessing])
             for source in sources
             for snapshot in snapshots
         ]
-        gauges = [self._metrics.inflight.labels(name) for name in names]
-        futures = self._engine.submit_many(work, expires_at, caller)
+        label = context_of(request).label
+        gauges = [self._metrics.inflight.labels(label(snapshot.version.name)) for snapshot in snapshots]
+        futures = self._engine.submit_many(work, expires_at, caller_of(request))
         for gauge in gauges:
             gauge.inc(len(sources))
         try:
-            return await _all(futures)
+            answers = await all_told(futures, [snapshot.title for _ in sources for snapshot in snapshots])
         finally:
             for gauge in gauges:
                 gauge.dec(len(sources))
+        failures = [each for each in answers if isinstance(each, Unavailable)]
+        if failures and (len(failures) == len(answers) or len(snapshots) == 1):
+            raise failures[0]
+        return answers
 
     async def _draw(
-        self, form: str, sources: list[DecodedInput], snapshots: list[Snapshot], answers: list[Answer]
-    ) -> list[ComputedPrediction]:
+        self, form: str, sources: list[DecodedInput], snapshots: list[Snapshot], answers: list[Answer | Unavailable]
+    ) -> list[ComputedPrediction | FailedPrediction]:
         """Add the masks in this form, drawn off the event loop."""
         pairs = [(source, snapshot) for source in sources for snapshot in snapshots]
-        computed = [ComputedPrediction(*pair, answer, None) for pair, answer in zip(pairs, answers, strict=True)]
+        computed: list[ComputedPrediction | FailedPrediction] = [
+            FailedPrediction(source, snapshot.version, answer)
+            if isinstance(answer, Unavailable)
+            else ComputedPrediction(source, snapshot, answer, None)
+            for (source, snapshot), answer in zip(pairs, answers, strict=True)
+        ]
         if not any(isinstance(s.adapter.manifest.head, SegmentationHead) for s in snapshots):
             return computed
         return await _all([self._decoders.submit(_with_drawing, form, each) for each in computed])
-
-    def _result(
-        self, computed: ComputedPrediction, label: str, wanted: Wanted, request_id: str, total_s: float
-    ) -> ImagePrediction | SegmentedImagePrediction:
-        answer, version = computed.answer, computed.snapshot.version
-        segmentation = computed.drawing if isinstance(computed.drawing, Segmentation) else None
-        scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
-        best = sorted(zip(version.manifest.labels, scores, strict=True), key=lambda pair: -pair[1])[: wanted.top_k]
-        backbone = self._engine.backbone
-        common: dict[str, Any] = {
-            "adapter": AdapterRef(name=version.name, version=version.version, digest=version.digest),
-            "backbone": BackboneInfo(name=backbone.name, fingerprint=backbone.fingerprint),
-            "predictions": [LabelScore(label=label, score=min(1.0, score)) for label, score in best],
-            "request_id": request_id,
-            "timing_ms": Timing(
-                queue=_ms(answer.queue_s),
-                decode=_ms(computed.source.seconds),
-                swap=_ms(answer.swap_s),
-                forward=_ms(answer.forward_s),
-                total=_ms(total_s),
-            ),
-            "image": computed.source.image,
-        }
-        if segmentation is not None:
-            return SegmentedImagePrediction(**common, segmentation=segmentation)
-        judgement = judged(computed.snapshot, scores, answer.pooled)
-        if judgement is not None:
-            self._metrics.decisions.labels(label, judgement.decision).inc()
-        abstained = why_abstained(version, judgement) if wanted.strict else None
-        if abstained is not None:
-            common["predictions"] = []
-        trust = None if judgement is None else TrustInfo.of(judgement)
-        return ImagePrediction(**common, trust=trust, abstained=abstained)
 
 
 async def _snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
@@ -361,7 +336,9 @@ def _check_one(form: str, parts: Sequence[Part]) -> None:
         )
 
 
-def _with_drawing(form: str, computed: ComputedPrediction) -> ComputedPrediction:
+def _with_drawing(form: str, computed: ComputedPrediction | FailedPrediction) -> ComputedPrediction | FailedPrediction:
+    if isinstance(computed, FailedPrediction):
+        return computed
     manifest = computed.snapshot.adapter.manifest
     if not isinstance(manifest.head, SegmentationHead):
         return computed
@@ -381,7 +358,7 @@ def _masks_alone(form: str, computed: ComputedPrediction) -> Response:
     )
 
 
-async def _all(futures: list[Future[T]]) -> list[T]:
+async def _all(futures: Sequence[Future[T]]) -> list[T]:
     """The results in order. Raises the first error in order."""
     try:
         return [await asyncio.wrap_future(future) for future in futures]
@@ -390,10 +367,6 @@ async def _all(futures: list[Future[T]]) -> list[T]:
             future.cancel()  # what is still queued after a timeout, a disconnect or another image's error
 
 
-def _json(text: str) -> Response:
+def _json(text: str, status: int = 200) -> Response:
     """Send the text unchanged. FastAPI would validate one of our models again against its own type."""
-    return Response(text, media_type="application/json")
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return Response(text, status, media_type="application/json")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.errors import AdapterError
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import Forbidden, NotFound, Unavailable, VersionDeleted
+from lensmount_service.errors import Forbidden, NotFound, StoreDamaged, VersionDeleted
 from lensmount_service.store.database import metadata
 from lensmount_service.store.references import Reference
 from lensmount_service.store.similar import similar_key, similar_name
@@ -145,10 +145,9 @@ def _parsed(text: str) -> Manifest:
     try:
         return Manifest.parse(text)
     except AdapterError as error:  # it was valid when it was written
-        raise Unavailable(
+        raise StoreDamaged(
             f"the database is damaged: found a manifest that cannot be read ({error}). "
-            "Fix: stop the server and restore a backup of its state folder",
-            code="store_unavailable",
+            "Fix: stop the server and restore a backup of its state folder"
         ) from error
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import fsync_folder, write_atomic
 from lensmount_adapters.faults import fault
-from lensmount_service.errors import Unavailable
+from lensmount_service.errors import Unavailable, Unusable
 from lensmount_service.store.faults import storage
 
 Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests needed, while nothing can be published
@@ -148,5 +148,5 @@ def mtime_of(path: Path) -> float:
         return math.inf
 
 
-def corrupt(digest: str, reason: str) -> Unavailable:
-    return Unavailable(f"adapter {digest[:19]}...: {reason}. Fix: upload it again", code="adapter_corrupt")
+def corrupt(digest: str, reason: str) -> Unusable:
+    return Unusable(f"adapter {digest}: {reason}. Fix: upload it again", code="adapter_corrupt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.faults import fault
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import ServiceError, Unavailable
+from lensmount_service.errors import ServiceError, Unusable
 from lensmount_service.metrics import Metrics
+from lensmount_service.quarantine import Quarantine
 from lensmount_service.store.adapter_cache import AdapterCache
 from lensmount_service.store.blobs import Blobs
 from lensmount_service.store.keys import DEFAULT_TENANT
@@ -41,7 +42,17 @@ class Snapshot:
 
     version: Version
     adapter: Adapter
+    instead_of: int | None = None  # the version that was asked for and is quarantined
     reader: str = DEFAULT_TENANT  # the tenant that asked
+
+    @property
+    def title(self) -> str:
+        """Which bytes answer, for messages."""
+        return title_of(self.version)
+
+
+def title_of(version: Version) -> str:
+    return f"{version.name}@{version.version} ({version.digest})"
 
 
 class Catalog:
@@ -64,10 +75,16 @@ class Catalog:
         self._blobs = blobs
         self._metrics = metrics
         self._runner = runner
+        self._quarantine = Quarantine()
+        self._trial: Callable[[Adapter], object] = lambda _: None
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to its pinned digest
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
         self._writing = threading.Lock()  # no delete between the insert of a row and the check that its file exists
         self._observing = threading.Lock()  # the metrics show the sum that was computed last
+
+    def watch(self, quarantine: Quarantine, trial: Callable[[Adapter], object]) -> None:
+        """Serve nothing that is in `quarantine`, and try each new adapter by `trial`, which raises AdapterError."""
+        self._quarantine, self._trial = quarantine, trial
 
     def upload(
         self,
@@ -91,6 +108,7 @@ class Catalog:
         adapter = admit(data, self.backbone, self.limits)
         check_texts(adapter.manifest)
         self._runner.check(adapter)
+        self._trial(adapter)
         self._blobs.put(data)
         fault("catalog.stored")
         with self._writing:
@@ -105,18 +123,63 @@ class Catalog:
         log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
         return version, created
 
-    def resolve(self, reference: Reference) -> Snapshot:
-        """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
+    def resolve(self, reference: Reference, *, own: bool = True) -> Snapshot:
+        """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable.
+
+        A name or an alias of a quarantined version falls back to the newest version that works. `own` says that who
+        asks may change the adapter.
+        """
         version = self._registry.resolve(reference)
         if not self.backbone.fits(version.manifest.backbone):
             why = mismatch(version.manifest, self.backbone)
             raise BackboneMismatch(f"{version.name!r} version {version.version}: {why}")
-        return Snapshot(version, self._cache.get(version.digest))
+        if version.digest not in self._quarantine:
+            return self._snapshot(version)
+        pinned = reference.version is not None or reference.digest is not None
+        earlier = None if pinned else self._newest_that_works(version)
+        if earlier is not None:
+            return earlier
+        release = f"lensmount adapters release {version.name}@{version.version}"
+        advice = (
+            f"upload a version that works, or lift it with `{release}`" if own else "ask its owner for another version"
+        )
+        raise Unusable(
+            f"{title_of(version)} is quarantined: {self._quarantine.why(version.digest)}, several times in a row. "
+            f"Fix: {advice}",
+            code="adapter_quarantined",
+        )
+
+    def _snapshot(self, version: Version) -> Snapshot:
+        try:
+            return Snapshot(version, self._cache.get(version.digest))
+        except Unusable as error:
+            raise Unusable(f"{title_of(version)}: {error}", code=error.code) from error
+
+    def _newest_that_works(self, asked: Version) -> Snapshot | None:
+        """The newest version before `asked` that can be computed, with the thresholds of the alias."""
+        for version in reversed(self._registry.entry(asked.name).versions):
+            fits = self.backbone.fits(version.manifest.backbone)
+            if version.version >= asked.version or not fits or version.digest in self._quarantine:
+                continue
+            try:
+                found = self._snapshot(replace(version, thresholds=asked.thresholds))
+            except Unusable:
+                continue
+            return replace(found, instead_of=asked.version)
+        return None
+
+    def release(self, name: str, number: int) -> Version:
+        """Compute a quarantined version again. Releasing one that is not quarantined changes nothing."""
+        version = self._registry.resolve(Reference(name, number))
+        if self._quarantine.release(version.digest):
+            self._metrics.quarantined.set(len(self._quarantine))
+            log.info("adapter released", adapter=name, version=number, digest=version.digest)
+        return version
 
     def resolve_cached(self, reference: Reference) -> Snapshot | None:
         """The result of `resolve` if all of it is in memory, or None. Never blocks, so an event loop may call it."""
         version = self._registry.resolve_cached(reference)
-        if version is None or not self.backbone.fits(version.manifest.backbone):
+        if version is None or version.digest in self._quarantine or not self.backbone.fits(version.manifest.backbone):
             return None
         adapter = self._cache.find(version.digest)
         return None if adapter is None else Snapshot(version, adapter)
@@ -133,7 +196,10 @@ class Catalog:
 
     def read(self, version: Version) -> bytes:
         """The file, byte for byte as uploaded."""
-        return self._blobs.get(version.digest)
+        try:
+            return self._blobs.get(version.digest)
+        except Unusable as error:
+            raise Unusable(f"{title_of(version)}: {error}", code=error.code) from error
 
     def delete(
         self,
@@ -191,7 +257,9 @@ class Catalog:
         self._registry.delete_alias(name, alias, is_admin=is_admin, expected=expected)
 
     def status(self, version: Version) -> str:
-        return "ready" if self.backbone.fits(version.manifest.backbone) else "backbone_mismatch"
+        if not self.backbone.fits(version.manifest.backbone):
+            return "backbone_mismatch"
+        return "quarantined" if version.digest in self._quarantine else "ready"
 
     def tier(self, version: Version) -> str:
         """Where a version is: hot or merged (merged weights in memory), memory (factors in memory), file or remote."""
@@ -257,7 +325,7 @@ class Catalog:
         try:
             adapter = admit(data, self.backbone, self.limits)
         except AdapterError as error:  # it was admitted before, so a limit or the backbone has changed since
-            raise Unavailable(f"a published adapter is no longer accepted: {error}", code="adapter_corrupt") from error
+            raise Unusable(f"a published adapter is no longer accepted: {error}", code="adapter_corrupt") from error
         self._runner.prefetch(adapter)
         self._metrics.adapter_load_seconds.labels("file").observe(time.perf_counter() - start)
         self._observe_cache()

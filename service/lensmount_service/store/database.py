@@ -17,8 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from lensmount_adapters.faults import fault
-from lensmount_service.errors import ServiceError, Unavailable
-from lensmount_service.store.faults import UNREADABLE, fault_of_database, is_damage
+from lensmount_service.errors import ServiceError, StoreDamaged, Unavailable
+from lensmount_service.store.faults import UNREADABLE, fault_of_database
 from lensmount_service.store.migrate import migrate, newest_schema
 from lensmount_service.store.reserve import Reserve
 
@@ -199,7 +199,7 @@ class Database:
 
     def _require_undamaged(self) -> None:
         if self.damage is not None:
-            raise Unavailable(self.damage, code="store_unavailable")
+            raise StoreDamaged(self.damage)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -208,7 +208,7 @@ class Database:
             yield
         except (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, *UNREADABLE) as error:
             fault = fault_of_database(error)
-            if isinstance(fault, Unavailable) and is_damage(error):
+            if isinstance(fault, StoreDamaged):
                 self.damage = str(fault)
             raise fault from error
 

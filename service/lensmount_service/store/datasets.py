@@ -27,7 +27,7 @@ from lensmount_adapters.data.split_advice import SplitOptions, stated_images, to
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.faults import fault
 from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
-from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable
+from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable, Unusable
 from lensmount_service.store.database import Database
 from lensmount_service.store.dataset_rows import (
     Dataset,
@@ -388,8 +388,8 @@ class DatasetStore:
         return self._folder / f"{digest.removeprefix('sha256:')}.zip"
 
 
-def _corrupt(dataset: Dataset) -> Unavailable:
-    return Unavailable(
+def _corrupt(dataset: Dataset) -> Unusable:
+    return Unusable(
         f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Fix: upload it again",
         code="dataset_corrupt",
     )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lensmount_service.errors import ServiceError, StorageFull, Unavailable
+from lensmount_service.errors import ServiceError, StorageFull, StoreDamaged, Unavailable
 
 UNREADABLE = (json.JSONDecodeError, UnicodeDecodeError)  # what a damaged text in a row raises
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,9 +26,8 @@ def fault_of_database(error: Exception) -> ServiceError:
     if "readonly" in reason or "read-only" in reason:
         return read_only("the database")
     if is_damage(error):
-        return Unavailable(
-            f"the database is damaged ({first_line}). Fix: stop the server and restore a backup of its state folder",
-            code="store_unavailable",
+        return StoreDamaged(
+            f"the database is damaged ({first_line}). Fix: stop the server and restore a backup of its state folder"
         )
     return Unavailable(f"the database cannot be used now ({first_line})", code="store_unavailable", retry_after_s=1)
 

@@ -16,7 +16,7 @@ import structlog
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
-from lensmount_service.errors import NotFound, StorageFull, Unavailable
+from lensmount_service.errors import NotFound, StorageFull, Unavailable, Unusable
 from lensmount_service.store.database import Database
 from lensmount_service.store.faults import storage
 from lensmount_service.store.pool_rows import (
@@ -317,7 +317,7 @@ def _no_image(name: str) -> NotFound:
     )
 
 
-def _damaged(digest: str) -> Unavailable:
-    return Unavailable(
+def _damaged(digest: str) -> Unusable:
+    return Unusable(
         f"image {digest[:19]}...: its file is gone or damaged. Fix: send the image again", code="dataset_corrupt"
     )

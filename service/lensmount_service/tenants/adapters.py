@@ -62,7 +62,8 @@ class TenantAdapters:
 
     def resolve(self, reference: Reference) -> Snapshot:
         with self.space.reading("adapter", reference.name) as key:
-            return self._named(self.catalog.resolve(_keyed(reference, key)), reference.name)
+            own = not is_public(reference.name)
+            return self._named(self.catalog.resolve(_keyed(reference, key), own=own), reference.name)
 
     def resolve_cached(self, reference: Reference) -> Snapshot | None:
         """Never blocks, so an event loop may call it."""
@@ -105,6 +106,10 @@ class TenantAdapters:
                 self.catalog.entry(key)
             except NotFound:
                 self.space.shares.end("adapter", key)
+
+    def release(self, name: str, number: int) -> Version:
+        with self.space.own(name) as key:
+            return _named(self.catalog.release(key, number), name)
 
     def undelete(self, name: str, number: int | None = None) -> list[int]:
         with self.space.own(name) as key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,10 +76,14 @@ def _told(key: str, name: str) -> Iterator[None]:
 
 
 def in_words(message: str, key: str, name: str) -> str:
-    """A message with the name in place of the key. A key without a slash is replaced only in quotes and paths."""
+    """A message with the name in place of the key.
+
+    A key without a slash is replaced only in quotes, paths and references with a version.
+    """
     for long, short in ((key, name), (key[:80], name[:80])):
         if "/" not in key:
             message = message.replace(repr(long), repr(short)).replace(f"/{long}/", f"/{short}/")
+            message = re.sub(rf"(?<![\w./-]){re.escape(long)}(?=@\d)", short.replace("\\", r"\\"), message)
         else:
             message = message.replace(long, short).replace(repr(long)[1:-1], repr(short)[1:-1])
     return message

@@ -160,7 +160,7 @@ def answer_to(error: service.ServiceError | adapters.LensmountError, request_id:
     """The problem document of an error."""
     retry_after_s = getattr(error, "retry_after_s", None)
     status = status_of(error)
-    if status in (429, 503) and retry_after_s is None:
+    if status in (429, 503) and retry_after_s is None and not getattr(error, "lasting", False):
         retry_after_s = 1
     more: dict[str, object] = {} if retry_after_s is None else {"retry_after_s": retry_after_s}
     if isinstance(error, service.UploadOffsetMismatch):

@@ -63,6 +63,14 @@ class ImageRef(BaseModel):
     name: str | None = None
 
 
+class Fallback(BaseModel):
+    """The newest version that works answered, because the one that was asked for is quarantined."""
+
+    asked: int = Field(description="The version that the name or alias stands for", examples=[3])
+    served: int = Field(examples=[2])
+    code: Literal["adapter_quarantined"] = "adapter_quarantined"
+
+
 class Answered(BaseModel):
     """The result for one image and one adapter; `predictions` are sorted, best first."""
 
@@ -71,6 +79,7 @@ class Answered(BaseModel):
     predictions: list[LabelScore]
     request_id: str
     timing_ms: Timing
+    fallback: Fallback | None = Field(default=None, description="null if `adapter` is the version that was asked for")
 
 
 class Prediction(Answered):
@@ -118,10 +127,30 @@ class SegmentedImagePrediction(SegmentedPrediction):
     image: ImageRef
 
 
-class Predictions(BaseModel):
-    """The results for several images or several adapters, ordered by image and then by adapter."""
+class ResultError(BaseModel):
+    """Why an adapter gave no result, with the status and code that a request for it alone would have."""
 
-    results: list[SegmentedImagePrediction | ImagePrediction]
+    status: int = Field(examples=[503])
+    code: str = Field(examples=["adapter_quarantined"])
+    detail: str
+
+
+class FailedResult(BaseModel):
+    """The place of a result that could not be computed. `predictions` is empty, and `error` says why."""
+
+    adapter: AdapterRef
+    predictions: list[LabelScore] = Field(default_factory=list, max_length=0)
+    image: ImageRef
+    error: ResultError
+
+
+class Predictions(BaseModel):
+    """The results for several images or several adapters, ordered by image and then by adapter.
+
+    If one of several adapters fails, its results have `error`, and the status is 207.
+    """
+
+    results: list[SegmentedImagePrediction | ImagePrediction | FailedResult]
     request_id: str
 
 
@@ -173,7 +202,9 @@ class AdapterInfo(AdapterRef):
     )
     versions: list[int]
     trust: Promises | None = Field(description="What the latest version promises; null if it promises nothing")
-    status: str = Field(description="ready, or backbone_mismatch if the server runs another backbone")
+    status: str = Field(
+        description="ready; backbone_mismatch if the server runs another backbone; quarantined if it failed too often"
+    )
     tier: str = Field(
         description="hot or merged: merged weights in memory; memory: factors in memory; file or remote: read on demand"
     )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from tests.client.answers import PREDICTION, answering, good, mocked
 
 from lensmount_client import (
     AsyncClient,
     Client,
+    Fallback,
     InvalidInput,
     Prediction,
+    PredictionError,
     Trust,
     TrustBasis,
     UnexpectedResponse,
@@ -108,3 +111,34 @@ def test_a_decision_of_another_name_is_refused_before_anything_is_sent(decision:
             client.predict_many([b"image"], "malaria", decision=decision)
     assert seen == []
     assert "trust" not in PREDICTION
+
+
+def several(*results: dict[str, Any]) -> list[Prediction]:
+    handle, _ = answering(httpx.Response(207, json={"results": list(results), "request_id": "r-1"}))
+    with mocked(handle) as client:
+        return client.predict(b"image", ["malaria"] * len(results))
+
+
+FAILED: dict[str, Any] = {
+    "adapter": PREDICTION["adapter"],
+    "predictions": [],
+    "image": {"index": 0, "name": None},
+    "error": {"status": 503, "code": "adapter_quarantined", "detail": "malaria@1 is quarantined"},
+}
+
+
+def test_a_failed_result_is_in_its_place_and_cannot_be_read_as_a_label() -> None:
+    good_one, bad = several(PREDICTION, FAILED)
+
+    assert good_one.error is None
+    assert bad.error == PredictionError(503, "adapter_quarantined", "malaria@1 is quarantined")
+    for read in (lambda: bad.label, lambda: bad.top):
+        with pytest.raises(LookupError, match="503 adapter_quarantined"):
+            read()
+
+
+def test_an_answer_of_an_earlier_version_says_which_one_was_asked_for() -> None:
+    fallback = {"asked": 3, "served": 1, "code": "adapter_quarantined"}
+
+    assert predicted(fallback=fallback).fallback == Fallback(3, 1, "adapter_quarantined")
+    assert predicted(fallback=None).fallback is None

@@ -42,7 +42,8 @@ CONTRACT = {
     431: "headers_too_large",
     500: "internal_error",
     503: "draining swap_failed adapter_corrupt output_not_finite out_of_memory forward_failed store_unavailable "
-    "dataset_corrupt integrity_violated overloaded identity_unavailable store_read_only",
+    "dataset_corrupt integrity_violated overloaded identity_unavailable store_read_only "
+    "adapter_quarantined device_lost",
     504: "deadline_exceeded",
     507: "storage_full",
 }

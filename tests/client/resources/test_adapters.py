@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.client.answers import answering, mocked
 from tests.client.wire import digest_of
 
 from lensmount_client import (
@@ -241,3 +242,14 @@ def test_push_takes_another_digest_only_with_a_note(tmp_path: Path) -> None:
 
     assert (pushed.digest, pushed.note) == (digest_of(b"other"), "changed by 1e-4")
     assert asked == ["accept_rounded_backbone=true", ""]
+
+
+def test_a_quarantined_version_is_released_by_its_number() -> None:
+    handle, seen = answering(httpx.Response(200, json={"name": "cells", "version": 3, "digest": "sha256:" + "0" * 64}))
+    with mocked(handle) as client:
+        released = client.adapters.release("cells", 3)
+        with pytest.raises(InvalidInput, match="version"):
+            client.adapters.release("cells", 0)
+
+    assert (released.name, released.version) == ("cells", 3)
+    assert [(request.method, request.url.path) for request in seen] == [("POST", "/adapters/cells/versions/3/release")]

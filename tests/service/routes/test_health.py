@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_live_and_ready_answer(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "ok"}
-    assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t"}
+    assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t", "quarantined": 0}
 
 
 def test_ready_answers_503_once_the_engine_has_stopped(make_parts: MakeParts) -> None:

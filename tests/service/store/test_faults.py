@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from lensmount_service.errors import ServiceError, StorageFull, Unavailable
+from lensmount_service.errors import ServiceError, StorageFull, StoreDamaged, Unavailable
 from lensmount_service.store.database import Database
 from lensmount_service.store.faults import fault_of_database, fault_of_disk, storage
 
@@ -20,7 +20,7 @@ from lensmount_service.store.faults import fault_of_database, fault_of_disk, sto
         ("could not extend file: No space left on device", StorageFull, "storage_full"),
         ("attempt to write a readonly database", Unavailable, "store_read_only"),
         ("cannot execute INSERT in a read-only transaction", Unavailable, "store_read_only"),
-        ("database disk image is malformed", Unavailable, "store_unavailable"),
+        ("database disk image is malformed", StoreDamaged, "store_unavailable"),
         ("disk I/O error", Unavailable, "store_unavailable"),
         ("database is locked", Unavailable, "store_unavailable"),
         ("", Unavailable, "store_unavailable"),
@@ -39,6 +39,7 @@ def test_a_locked_database_is_worth_another_try_and_a_damaged_one_is_not() -> No
     assert fault_of_database(sqlite3.OperationalError("database is locked")).retry_after_s == 1
     damaged = fault_of_database(sqlite3.DatabaseError("file is not a database"))
     assert damaged.retry_after_s is None
+    assert damaged.lasting  # so no client is told to wait
     assert "backup" in str(damaged)
 
 

@@ -128,6 +128,7 @@ def test_a_damaged_store_acknowledges_nothing_and_adapters_in_use_still_answer(
     assert (unready["code"], "damaged" in unready["detail"]) == ("store_unavailable", True)
     for refused in (client.put("/adapters/new", content=make_adapter(7)), client.delete("/adapters/tiles")):
         assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+        assert "Retry-After" not in refused.headers
     assert client.get("/adapters").status_code in (200, 503)
     goes_on = client.post("/predict?adapter=cells", content=make_png())
     assert goes_on.json().get("predictions") == answer, goes_on.json()

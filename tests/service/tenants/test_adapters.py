@@ -108,6 +108,7 @@ def test_a_shared_adapter_answers_others_under_its_public_name_only(
         ("DELETE", "/adapters/public/blood/aliases/prod", None),
         ("PUT", "/adapters/public/blood/shared", None),
         ("POST", "/adapters/public/blood/import", b"any"),
+        ("POST", "/adapters/public/blood/versions/1/release", None),
     ],
 )
 def test_what_is_public_is_read_only_for_all(server: Server, method: str, path: str, body: bytes | None) -> None:
@@ -149,3 +150,30 @@ def test_an_adapter_that_is_deleted_is_shared_no_longer(server: Server, make_ada
     server.done("lab1", "PUT", "/adapters/brief", content=make_adapter(13))
 
     assert server.ask("lab2", "GET", "/adapters/public/brief").status_code == 404
+
+
+@pytest.mark.parametrize("owner", ["lab1", "default"])
+def test_a_quarantine_is_told_in_the_words_of_each_and_only_the_owner_lifts_it(
+    server: Server, make_adapter: MakeAdapter, make_png: MakePng, owner: str
+) -> None:
+    digest = server.done(owner, "PUT", "/adapters/weak", content=make_adapter(14))["digest"]
+    server.done(owner, "PUT", f"/adapters/weak/shared?as=common-{owner}")
+    for _ in range(3):
+        server.parts.engine.quarantine.failed(digest, "its scores were not finite")
+
+    told = {
+        who: server.ask(who, "POST", f"/predict?adapter={name}", content=make_png()).json()
+        for who, name in ((owner, "weak"), ("lab2", f"public/common-{owner}"))
+    }
+
+    assert {answer["code"] for answer in told.values()} == {"adapter_quarantined"}
+    assert told[owner]["detail"].startswith(f"weak@1 ({digest}) is quarantined")
+    assert (
+        "Fix: upload a version that works, or lift it with `lensmount adapters release weak@1`" in told[owner]["detail"]
+    )
+    assert told["lab2"]["detail"].startswith(f"public/common-{owner}@1 ({digest}) is quarantined")
+    assert told["lab2"]["detail"].endswith("Fix: ask its owner for another version")
+    assert "weak" not in told["lab2"]["detail"]
+    released = server.done(owner, "POST", "/adapters/weak/versions/1/release")
+    assert (released["name"], released["digest"]) == ("weak", digest)
+    assert predicted(server, "lab2", f"public/common-{owner}", make_png())["adapter"]["version"] == 1

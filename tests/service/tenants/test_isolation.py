@@ -80,6 +80,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/datasets/ours/versions?base={dataset}", {}),
     ("POST", "/adapters/{adapter}/undelete", {}),
     ("POST", "/adapters/{adapter}/versions/1/undelete", {}),
+    ("POST", "/adapters/{adapter}/versions/1/release", {}),
     ("POST", "/datasets/{dataset}/undelete", {}),
     ("POST", "/datasets/{dataset}/undelete?version=1", {}),
     ("GET", "/adapters?deleted=true", {}),

@@ -45,7 +45,10 @@ def test_an_error_names_what_the_caller_named(space: Space, name: str, key: str)
     assert missing.value.code == "version_not_found"
 
 
-def test_a_plain_key_is_replaced_only_in_quotes_and_paths() -> None:
+def test_a_plain_key_is_replaced_only_in_quotes_paths_and_references() -> None:
+    assert (
+        in_words("plain@2 of explain@2: a plain text", "plain", "public/b") == "public/b@2 of explain@2: a plain text"
+    )
     assert (
         in_words("a plain POST /adapters/plain/undelete", "plain", "public/b")
         == "a plain POST /adapters/public/b/undelete"
