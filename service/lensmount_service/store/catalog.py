@@ -104,8 +104,8 @@ class Catalog:
         require_key(name)
         if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
             data = moved.data
-        self._registry.require(name, expected)  # before anything is stored
         adapter = admit(data, self.backbone, self.limits)
+        self._registry.require(name, expected, adapter.digest)  # before anything is stored
         check_texts(adapter.manifest)
         self._runner.check(adapter)
         self._trial(adapter)

@@ -362,7 +362,7 @@ class DatasetStore:
     ) -> tuple[Dataset, bool]:
         rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
-        expected.require(live[-1].digest if live else None)
+        expected.require(live[-1].digest if live else None, contents["digest"])
         if live and live[-1].digest == contents["digest"]:
             return dataset_of(live[-1]), False
         values = {"name": name, "version": (rows[-1].version if rows else 0) + 1, "created_at": _now(), **contents}

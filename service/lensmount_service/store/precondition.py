@@ -16,10 +16,14 @@ class Precondition:
     if_match: Tags = None
     if_none_match: Tags = None
 
-    def require(self, current: str | None) -> None:
-        """`current` is the digest of what is there now, None if nothing is. Raises PreconditionFailed."""
+    def require(self, current: str | None, new: str | None = None) -> None:
+        """`current` is the digest of what is there now, None if nothing is. Raises PreconditionFailed.
+
+        If-Match is met too if `new`, what the write would make, is there already: a client whose connection broke
+        before the answer sends the same write again (RFC 9110, 13.1.1).
+        """
         found = "nothing there" if current is None else f"the digest {current}"
-        if self.if_match is not None and (current is None or not self.if_match & {current, "*"}):
+        if self.if_match is not None and (current is None or not (self.if_match | {new}) & {current, "*"}):
             raise PreconditionFailed(
                 f"If-Match: found {found}, expected another digest. Fix: read the present state and send its ETag"
             )

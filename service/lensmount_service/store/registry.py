@@ -88,14 +88,14 @@ class Registry:
         Raises PreconditionFailed if `expected` is not met by the latest version.
         """
         with self._database.write() as connection:
-            expected.require(latest_digest(rows_of(connection, name)))
+            expected.require(latest_digest(rows_of(connection, name)), digest)
             return self.add(connection, name, digest, size_bytes, manifest, owner)
 
-    def require(self, name: str, expected: Precondition) -> None:
-        """Raises PreconditionFailed if `expected` is not met by the latest version now."""
+    def require(self, name: str, expected: Precondition, digest: str) -> None:
+        """Raises PreconditionFailed if a version with this digest could not be published now."""
         if expected != ANY:
             with self._database.read() as connection:
-                expected.require(latest_digest(rows_of(connection, name)))
+                expected.require(latest_digest(rows_of(connection, name)), digest)
 
     def add(
         self,

@@ -35,5 +35,13 @@ def test_it_is_met_by_these_states_and_no_others(
         else:
             with pytest.raises(PreconditionFailed, match="Fix: "):
                 expected.require(state)
+    for new, met in ((A, True), (B, False), (None, False)):
+        if met:
+            Precondition(if_match=frozenset({B})).require(A, new)
+        else:
+            with pytest.raises(PreconditionFailed):
+                Precondition(if_match=frozenset({"v1"})).require(A, new)
+    with pytest.raises(PreconditionFailed):
+        Precondition(if_match=frozenset({A})).require(None, None)
     for state, _ in itertools.product((A, None), range(2)):
         ANY.require(state)
