@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Strict(BaseModel):
@@ -23,6 +23,21 @@ def parse_json(text: str, parse_int: Callable[[str], int] = int) -> Any:
     value = json.loads(text, object_pairs_hook=distinct_keys, parse_constant=_not_a_number, parse_int=parse_int)
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and lone surrogates
     return value
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Where the first fault is, such as "head.temperature", and what it is.
+
+    Both are short and printable: pydantic repeats an unknown tag or key in full.
+    """
+    found = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part)[:80] for part in found["loc"])
+    return _shown(where, 120), _shown(found["msg"], 200)
+
+
+def _shown(text: str, most: int) -> str:
+    short = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from lensmount_adapters.strict import Strict, distinct_keys, parse_json
+from lensmount_adapters.strict import Strict, distinct_keys, first_fault, parse_json
 
 
 def test_distinct_keys_give_the_object_that_json_gives() -> None:
@@ -67,3 +67,17 @@ def test_unknown_fields_and_values_of_another_type_are_refused() -> None:
     for fields in ({"width": "3"}, {"width": 3.0}, {"width": 3, "height": 4}):
         with pytest.raises(ValidationError):
             Size.model_validate(fields)
+
+
+def test_a_fault_is_named_in_a_short_printable_text_whatever_was_sent() -> None:
+    class Numbered(Strict):
+        number: int = 0
+
+    with pytest.raises(ValidationError) as caught:
+        Numbered.model_validate({"x\u202e" * 5000: 1})
+
+    where, fault = first_fault(caught.value)
+    assert len(where) <= 700  # each hidden character is shown by its code
+    assert where.isprintable()
+    assert "\u202e" not in where
+    assert fault == "Extra inputs are not permitted"

@@ -21,7 +21,7 @@ from lensmount_adapters.adapter.trust import Trust
 from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.inputs.rules import InputRule, Preprocessing
-from lensmount_adapters.strict import Strict, parse_json
+from lensmount_adapters.strict import Strict, first_fault, parse_json
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -166,10 +166,9 @@ class Manifest(Strict):
             manifest.dump()  # refuses a value that is nested too deep to be written again
             return manifest
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])[:120] or "manifest"
+            where, fault = first_fault(error)
             raise AdapterInvalid(
-                f"manifest, {where}: {first['msg']}. Fix: see docs/adapters.md for the fields",
+                f"manifest, {where or 'manifest'}: {fault}. Fix: see docs/adapters.md for the fields",
                 code="manifest_invalid",
             ) from error
         except (ValueError, RecursionError) as error:

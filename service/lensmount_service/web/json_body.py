@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from lensmount_adapters.strict import first_fault
 from lensmount_service.errors import BodyTooLarge, RequestError, RequestInvalid
 from lensmount_service.web.bodies import read_raw
 
@@ -59,9 +60,8 @@ async def read_json(request: Request, form: type[Form], max_bytes: int, fix: str
     try:
         return form.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"]) or "the body"
-        raise RequestInvalid(f"{where}: {first['msg']}. Fix: {fix}") from error
+        where, fault = first_fault(error)
+        raise RequestInvalid(f"{where or 'the body'}: {fault}. Fix: {fix}") from error
 
 
 class _Checked(Request):
