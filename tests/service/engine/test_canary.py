@@ -76,6 +76,7 @@ def test_of_deltas_the_largest_is_to_blame_if_the_head_is_well(backbone: Backbon
     name = "layer4.0.conv2.lora_B.weight"
     tensors = parse_adapter(make_adapter(1)).tensors
 
-    adapter = admit(edited(make_adapter(1), **{name: tensors[name] * 4}), backbone)
+    louder: dict[str, Any] = {name: tensors[name] * 4}
+    adapter = admit(edited(make_adapter(1), **louder), backbone)
 
     assert culprit(adapter, backbone) == "layer4.0.conv2.weight"
