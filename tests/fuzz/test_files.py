@@ -149,6 +149,14 @@ def test_mutated_images_are_decoded_or_refused(kind: str) -> None:
     assert decoded < len(cases(800, 10_000))
 
 
+def test_a_tiff_that_states_hundreds_of_depths_is_refused_in_a_few_words() -> None:
+    """Seed 8134 of the mutated TIFFs: the message listed every depth in the file."""
+    with pytest.raises(ImageError, match="different depths") as caught:
+        decode_image(mutated(PICTURES["TIFF"](), random.Random(8134)), ImageLimits(2**20, 2**20))
+
+    assert len(str(caught.value)) < 500
+
+
 def test_mutated_zip_files_are_read_or_refused(tmp_path: Path) -> None:
     bases = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -50,7 +50,7 @@ def _checked_bits(page: TiffPage) -> int:
     formats = set(page.many.get(339, (1,)))
     if len(depths) > 1 or len(formats) > 1:
         raise refused_samples(
-            f"a TIFF whose samples have different depths ({', '.join(map(str, sorted(depths)))} bits)"
+            f"a TIFF whose samples have different depths ({', '.join(map(str, sorted(depths)[:8]))} bits)"
         )
     bits, kind = depths.pop(), formats.pop()
     if kind in _SAMPLE_FORMATS:
