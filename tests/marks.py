@@ -134,6 +134,7 @@ SLOW = frozenset(
         "client/resources/test_jobs.py::test_list_is_newest_first_by_state_and_in_pages",
         "client/test_advice.py::test_every_route_that_a_message_advises_has_a_call_and_a_command",
         "client/test_package.py",
+        "fuzz",
         "service/engine/test_engine.py::test_images_of_one_adapter_share_a_batch_and_the_oldest_head_goes_first",
         "service/engine/test_scheduler.py::test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_however_many_images_they_have",
         "service/jobs/test_worker_verbs.py::test_a_hundred_jobs_and_four_workers_run_each_job_once",
