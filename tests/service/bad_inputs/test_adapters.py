@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,12 +99,12 @@ FILES: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "ADP-21 a rank of 100,000": (lambda: one(shape=[1] * 100_000), 422, MALFORMED),
     "ADP-23 lower case": (lambda: one(dtype="f32"), 422, "unsupported_dtype"),
     **{
-        f"ADP-24 {dtype}": (lambda dtype=dtype: one(dtype=dtype), 422, "unsupported_dtype")
+        f"ADP-24 {dtype}": (partial(one, dtype=dtype), 422, "unsupported_dtype")
         for dtype in ("F128", "F64", "I64", "BOOL", "F8_E4M3", "F4", "C64")
     },
     **{
         f"ADP-25 {name[:20]!r}": (
-            lambda name=name: framed(json.dumps({name: entry()}).encode(), bytes(4)),
+            partial(lambda name: framed(json.dumps({name: entry()}).encode(), bytes(4)), name),
             422,
             UNKNOWN,
         )

@@ -9,6 +9,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +96,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "IMG-26 NaN": (lambda: float_tiff(np.nan), 422, "unsupported_color_mode"),
     "IMG-26 infinity": (lambda: float_tiff(np.inf), 422, "unsupported_color_mode"),
     **{
-        f"IMG-23 a JPEG without its last {cut} bytes": (lambda cut=cut: photo()[:-cut], 422, TRUNCATED)
+        f"IMG-23 a JPEG without its last {cut} bytes": (partial(lambda cut: photo()[:-cut], cut), 422, TRUNCATED)
         for cut in (1, 2, 3, 40, 400)
     },
 }
@@ -175,13 +176,13 @@ def test_img_29_what_exif_says_of_a_person_is_in_no_answer(shared_client: TestCl
 
 def test_img_32_no_field_makes_the_server_fetch_a_url(shared_client: TestClient, refused: Any) -> None:
     for url in ("http://169.254.169.254/", "file:///etc/passwd"):
-        form = {"files": {"file": photo()}, "data": {"image_url": url}}
+        form: dict[str, Any] = {"files": {"file": photo()}, "data": {"image_url": url}}
         answer = shared_client.post("/predict?adapter=cells", **form)
         refused(shared_client, answer, 422, "invalid_request", secret=url)
 
 
 def test_img_33_a_batch_is_neither_empty_nor_larger_than_the_limit(shared_client: TestClient, refused: Any) -> None:
-    ends = {"content": b"--B--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=B"}}
+    ends: dict[str, Any] = {"content": b"--B--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=B"}}
     refused(shared_client, shared_client.post("/predict?adapter=cells", **ends), 422, "missing_part")
     many = [("file", b"x")] * 65
     refused(shared_client, shared_client.post("/predict?adapter=cells", files=many), 413, "batch_too_large")
