@@ -71,5 +71,6 @@ zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 samples: $(STAMP)  ## redraw the sample images and the training set
 	$(BIN)/python samples/draw.py
 
-soak: $(STAMP)  ## run the full-length exactness, cross-talk and kill tests
+soak: $(STAMP)  ## run the full-length exactness, cross-talk, kill, fault and fuzz tests
 	$(BIN)/python -m pytest -m soak
+	LENSMOUNT_SOAK=1 $(BIN)/python -m pytest tests/fuzz
