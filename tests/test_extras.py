@@ -155,6 +155,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     ),
     "datasets unshare": ("a",),
     "adapters protect": ("malaria", "prod"),
+    "adapters release": ("malaria@1",),
     "adapters export": ("a", "--to", "peft"),
     "adapters alias": ("malaria", "prod"),
     **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),

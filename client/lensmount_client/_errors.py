@@ -214,10 +214,8 @@ class ProblemError(LensmountError):
 # fmt: off
 class HostNotAllowed(ProblemError, code="host_not_allowed", status=421):
     """Without a token, the server answers only requests to a name of its own machine."""
-class MethodNotAllowed(ProblemError, code="method_not_allowed", status=405):
-    """The address does not accept this HTTP method."""
-class NotAcceptable(ProblemError, code="not_acceptable", status=406):
-    """The requested format does not exist, for example masks of an adapter for labels."""
+class MethodNotAllowed(ProblemError, code="method_not_allowed", status=405): """The address has no such method."""
+class NotAcceptable(ProblemError, code="not_acceptable", status=406): """No such format: masks of labels, say."""
 class RequestTimeout(ProblemError, code="request_timeout", status=408): """The body took too long to arrive. Retried."""
 class PreconditionFailed(ProblemError, code="precondition_failed", status=412): """Somebody else wrote first."""
 class Unauthorized(ProblemError, code="unauthorized", status=401): """The token is missing or unknown to the server."""

@@ -28,6 +28,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: _problem("The token lacks the scope, or the request came from a page of another site."),
     404: _problem("There is no such adapter, dataset, job, version, alias or route."),
     406: _problem("`Accept` excludes every format of the response."),
+    408: _problem("The head or the body of the request arrives too slowly."),
     409: _problem("Impossible in this state: an adapter of another backbone, a dataset in use, another upload offset."),
     410: _problem("The version was deleted."),
     412: _problem("If-Match or If-None-Match is not met; nothing was changed."),

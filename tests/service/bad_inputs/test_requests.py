@@ -130,7 +130,7 @@ HEADS: dict[str, tuple[str, str, dict[str, str], int, str]] = {
     "HDR-08 an unknown method": ("BREW", "/adapters/cells", {}, 405, "method_not_allowed"),
     "HDR-08 another method": ("PATCH", "/predict", {}, 405, "method_not_allowed"),
     "HDR-09 a NUL in a path": ("GET", "/adapters/%00", {}, 404, "adapter_not_found"),
-    "HDR-09 bytes that are no text": ("GET", "/adapters/%ff", {}, 404, "adapter_not_found"),
+    "HDR-09 bytes that are not text": ("GET", "/adapters/%ff", {}, 404, "adapter_not_found"),
     "HDR-09 dots": ("GET", "/adapters/..%2f..%2fetc", {}, 404, "not_found"),
     "HDR-11 another kind of answer": ("GET", "/adapters/nope", {"Accept": "image/gif"}, 404, "adapter_not_found"),
     "T19 another Host": ("GET", "/limits", {"Host": "evil.example"}, 421, "host_not_allowed"),
