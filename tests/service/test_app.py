@@ -38,17 +38,17 @@ def test_the_engine_runs_from_the_start_of_the_app_to_its_end(
 
 
 def test_a_job_whose_last_worker_is_gone_ends_without_another_worker(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, until: Until
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    jobs, fingerprint = parts.training.jobs, parts.engine.backbone.fingerprint
-    pin = DatasetPin("cells", 1, "sha256:" + "d" * 64)
-    job, _ = jobs.submit(JobRequest(pin, "malaria", fingerprint, max_attempts=1))
-    with TestClient(parts.app, base_url="http://127.0.0.1"):
-        assert jobs.claim("w", fingerprint) is not None
-        now = jobs.database.now
-        monkeypatch.setattr(jobs.database, "now", lambda connection: now(connection) + 2 * jobs.lease_s)
-        until(lambda: jobs.get(job.id).state == "failed")
-    error = jobs.get(job.id).error
+    monkeypatch.setattr(app, "REAP_S", 0.1)
+    with make_parts(lease_s=0.5) as parts:
+        jobs, fingerprint = parts.training.jobs, parts.engine.backbone.fingerprint
+        pin = DatasetPin("cells", 1, "sha256:" + "d" * 64)
+        job, _ = jobs.submit(JobRequest(pin, "malaria", fingerprint, max_attempts=1))
+        with TestClient(parts.app, base_url="http://127.0.0.1"):
+            assert jobs.claim("w", fingerprint) is not None
+            until(lambda: jobs.get(job.id).state == "failed")
+        error = jobs.get(job.id).error
     assert error is not None
     assert error[0] == "worker_lost"
 

@@ -163,6 +163,8 @@ OPERATIONS = {
     "alias": Operation(two_versions, alias, World.adapter),
     "delete a version": Operation(two_versions, delete("/adapters/{key}/versions/2"), World.adapter),
     "delete": Operation(upload, delete("/adapters/{key}"), World.adapter),
+    "purge": Operation(upload, delete("/adapters/{key}?purge=true"), World.adapter),
+    "purge a dataset": Operation(pushed, delete("/datasets/{key}?purge=true"), World.dataset),
     "push": Operation(nothing, push, World.dataset),
     "last chunk": Operation(nothing, last_chunk, World.dataset),
     "delete a dataset": Operation(pushed, delete("/datasets/{key}"), World.dataset),

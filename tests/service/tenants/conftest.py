@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_service import app
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.build import Parts
 
@@ -43,11 +44,13 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(make_shared_parts: MakeParts) -> Iterator[Server]:
-    with (
-        make_shared_parts(feedback="on", lease_s=3600.0) as parts,
-        TestClient(parts.app, base_url="http://127.0.0.1") as client,
-    ):
-        yield Server(parts, client)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "REAP_S", 3600.0)  # no timer reads the database while tests compare what was read
+        with (
+            make_shared_parts(feedback="on", lease_s=3600.0) as parts,
+            TestClient(parts.app, base_url="http://127.0.0.1") as client,
+        ):
+            yield Server(parts, client)
 
 
 @pytest.fixture(scope="session")
