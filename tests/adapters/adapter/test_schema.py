@@ -84,11 +84,11 @@ def test_what_version_1_holds_is_written_as_version_1(
     assert parse_adapter(written(parts)).manifest.schema_version == 1
 
 
-@pytest.mark.parametrize(("name", "version"), [("malaria", 2), ("smoking", 2), ("histology", 1)])
-def test_files_of_the_zoo_stay_what_they_are_when_they_are_written_again(name: str, version: int) -> None:
+@pytest.mark.parametrize("name", ["malaria", "smoking", "histology"])
+def test_files_of_the_zoo_stay_what_they_are_when_they_are_written_again(name: str) -> None:
     data = (ZOO / f"{name}.safetensors").read_bytes()
     file = parse_adapter(data)
-    assert file.manifest.schema_version == version  # 2 for the trust block alone
+    assert file.manifest.schema_version == 2  # for the trust block alone
     plain = {key: tensor for key, tensor in file.tensors.items() if not key.startswith("trust.")}
     silent = file.manifest.model_copy(update={"trust": None})
     assert parse_adapter(dump_adapter(silent, plain)).manifest.schema_version == 1

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, admit, load_backbone
 from lensmount_adapters.backbone import fingerprint
-from lensmount_adapters.backbone import model as backbone_module
 from lensmount_adapters.programs import openvino as openvino_module
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.openvino import EXACT_AFTER, KEPT_EXACT, OpenVinoProgram
@@ -96,9 +95,9 @@ def test_an_integrity_check_continues_while_an_upload_makes_the_programs_of_a_ne
 
     with meanwhile(lambda: runner.prepare(upload)) as other:
 
-        def hash_while_it_comes(split: SplitBackbone) -> list[str]:
+        def hash_while_it_comes(split: SplitBackbone, between: Callable[[], None]) -> list[str]:
             other.go()
-            return hash_all(split)
+            return hash_all(split, between)
 
         monkeypatch.setattr(SplitBackbone, "changed", hash_while_it_comes)
         assert runner.changed() == []
@@ -123,7 +122,7 @@ def test_an_integrity_check_continues_while_an_upload_needs_another_pristine_clo
                     other.go()
             return digest(tensor)
 
-        monkeypatch.setattr(backbone_module, "tensor_digest", hash_while_it_comes)
+        monkeypatch.setattr(fingerprint, "tensor_digest", hash_while_it_comes)
         assert backbone.changed() == []
         assert other.done
     assert len(hashed) == len(names) + 2
