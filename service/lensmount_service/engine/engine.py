@@ -179,10 +179,12 @@ class Engine:
         """Queue the images of one request, all or none. `caller` says who sent it; callers take turns.
 
         An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
-        A `trial` is of an adapter that is not published yet: its failures do not count for the quarantine.
+        A `trial` is of an adapter that is not published yet: its failures do not count for the quarantine, and it
+        shares no batch with requests, because a mixed batch may change the last bits of their scores.
         """
+        group = "trial" if trial else None
         items: list[QueuedImage[Answer]] = [
-            QueuedImage(adapter, image, deadline, caller=caller, trial=trial) for adapter, image in work
+            QueuedImage(adapter, image, deadline, group, caller, trial) for adapter, image in work
         ]
         self._queue(items)
         return [item.future for item in items]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,9 @@ class Histories(RuleBasedStateMachine):
 
 
 def draw(histories: int, steps: int, backbone: Backbone, files: list[bytes], image: bytes) -> None:
+    machine: Any = partial(Histories, backbone, files, image)  # Hypothesis calls it, though its types ask for a class
     run_state_machine_as_test(
-        lambda: Histories(backbone, files, image),
+        machine,
         settings=settings(
             max_examples=histories,
             stateful_step_count=steps,
