@@ -11,7 +11,7 @@ as multipart forms. All servers have the same backbone, EfficientNet-Lite0, at 2
               it computes on all cores (peers/fastapi_server.py)
 
 `--threads` sets the number of arithmetic threads of each server. Ratios are taken within a round. Each round also times
-decoding and the bare engine call without HTTP (bare.py).
+decoding and the bare engine call without HTTP (peers/bare.py).
 
     python benchmarks/serving.py [--rounds 3] [--duration 10] [--threads 1] [--connections 1 16] [--results]
 """
@@ -174,7 +174,7 @@ def bare(options: argparse.Namespace) -> float:
         files = [Path(folder) / f"{number}.jpg" for number in range(len(images()))]
         for file, jpeg in zip(files, images(), strict=True):
             file.write_bytes(jpeg)
-        command = [sys.executable, str(Path(__file__).parent / "bare.py"), *map(str, files)]
+        command = [sys.executable, str(Path(__file__).parent / "peers" / "bare.py"), *map(str, files)]
         command += ["--adapter", options.adapters[0], "--threads", str(options.threads)]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)

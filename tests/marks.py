@@ -171,7 +171,7 @@ SLOW = frozenset(
         "service/store/test_datasets.py::test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible",
         "service/store/test_exports.py",
         "service/store/test_migrate.py::test_a_kill_inside_a_migration_leaves_the_old_schema_which_then_migrates",
-        "service/store/test_pools.py",
+        "service/pools/test_pools.py",
         "service/store/test_remote_blobs.py",
         "service/store/test_similar.py::test_a_deleted_adapter_is_not_suggested",
         "service/store/test_similar.py::test_every_kind_of_mistyped_name_gets_a_suggestion",

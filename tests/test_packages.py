@@ -63,6 +63,12 @@ def test_every_module_opens_with_its_idea(package: str) -> None:
             assert ast.get_docstring(ast.parse(text)), path
 
 
+@pytest.mark.parametrize("root", [*FOLDERS.values(), ROOT / "benchmarks"], ids=lambda root: root.name)
+def test_a_room_has_at_most_25_modules(root: Path) -> None:
+    rooms = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    assert [str(room) for room in rooms if len(list(room.glob("*.py"))) > 25] == []
+
+
 def test_no_check_is_an_assert_that_python_o_would_drop() -> None:
     """`assert` may only tell the type checker what it cannot see from a signature."""
     allowed = re.compile(r"assert (isinstance\(|[\w.]+ is not None)")

@@ -79,8 +79,9 @@ MAY_IMPORT = {
         "_types": "",
     },
     "lensmount_service": {
-        "routes": "access engine jobs review store tenants web settings",
-        "tenants": "access jobs store",
+        "routes": "access engine jobs pools review store tenants web settings",
+        "tenants": "access jobs pools store",
+        "pools": "store",
         "access": "store",
         "web": "jobs store",
         "engine": "",

@@ -24,6 +24,7 @@ from lensmount_service.errors import ServiceError, Unavailable
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
+from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.rate_limits import RateLimits
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.routes import (
@@ -50,7 +51,6 @@ from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router
 from lensmount_service.settings import Settings
-from lensmount_service.store.answered_images import AnsweredImages
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports

@@ -41,6 +41,7 @@ from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable, jobs_using
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.pools.pools import PoolLimits, Pools
 from lensmount_service.routes.context import Training
 from lensmount_service.settings import Settings
 from lensmount_service.startup import Tell, say_nothing
@@ -49,7 +50,6 @@ from lensmount_service.store.blobs import Blobs, BlobStore
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
-from lensmount_service.store.pools import PoolLimits, Pools
 from lensmount_service.store.registry import Registry
 from lensmount_service.store.shares import Shares
 from lensmount_service.tenants.zoo import share_zoo

@@ -18,9 +18,9 @@ import structlog
 from lensmount_service.jobs.files import CHECKPOINT
 from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.pools.pools import Pools
 from lensmount_service.store.blobs import Blobs, mtime_of
 from lensmount_service.store.datasets import DatasetStore
-from lensmount_service.store.pools import Pools
 from lensmount_service.store.registry import Registry
 from lensmount_service.store.retention import Retention
 

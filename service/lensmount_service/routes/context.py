@@ -20,17 +20,17 @@ from lensmount_service.jobs.records import DatasetPin
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.pools.answered_images import AnsweredImages
+from lensmount_service.pools.pools import Pools
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
-from lensmount_service.store.answered_images import AnsweredImages
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.keys import PUBLIC, is_public, key_of
-from lensmount_service.store.pools import Pools
 from lensmount_service.store.shares import Shares
 from lensmount_service.tenants.adapters import TenantAdapters
 from lensmount_service.tenants.datasets import TenantDatasets

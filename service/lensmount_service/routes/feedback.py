@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query, Request
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, RequestInvalid
+from lensmount_service.pools.pools import Answered
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.labels import read_images
 from lensmount_service.store.keys import PUBLIC
-from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references, require_name
 from lensmount_service.store.registry import Version
 from lensmount_service.web.label_schemas import Feedback, Who

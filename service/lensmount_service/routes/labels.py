@@ -16,11 +16,11 @@ from PIL import Image
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import NotFound, RequestInvalid
+from lensmount_service.pools.rows import Decided, PoolImage, PoolLabel
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import admitted, published
 from lensmount_service.store.datasets import Dataset
-from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.json_body import read_json

@@ -14,11 +14,11 @@ from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, prepare
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
+from lensmount_service.pools.pools import Answered
+from lensmount_service.pools.rows import PoolImage
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.feedback import check_allowed, pool_of
 from lensmount_service.store.catalog import Snapshot
-from lensmount_service.store.pool_rows import PoolImage
-from lensmount_service.store.pools import Answered
 from lensmount_service.store.references import parse_references
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.json_body import read_json

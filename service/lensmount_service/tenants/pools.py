@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lensmount_service.pools.pools import Answered, Pools
+from lensmount_service.pools.rows import Decided, PoolImage, PoolLabel
+from lensmount_service.pools.versions import publish_pool
 from lensmount_service.store.datasets import Dataset
-from lensmount_service.store.pool_rows import Decided, PoolImage, PoolLabel
-from lensmount_service.store.pool_versions import publish_pool
-from lensmount_service.store.pools import Answered, Pools
 from lensmount_service.tenants.datasets import TenantDatasets, named
 from lensmount_service.tenants.space import Space
 

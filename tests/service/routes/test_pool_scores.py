@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 
 from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import NotFound, Unavailable
+from lensmount_service.pools.pools import Pools
 from lensmount_service.routes import pool_scores
 from lensmount_service.routes.pool_scores import PoolScores
-from lensmount_service.store.pools import Pools
 from lensmount_service.store.references import Reference
 
 if TYPE_CHECKING:

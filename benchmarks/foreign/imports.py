@@ -1,6 +1,6 @@
 """Every variant of PEFT on three networks, imported and compared with PEFT's own logits; prints a table.
 
-    python benchmarks/imports.py [--networks resnet34,tf_efficientnet_lite0,vit_tiny_patch16_224] [--only LoRA]
+    python benchmarks/foreign/imports.py [--networks resnet34,tf_efficientnet_lite0,vit_tiny_patch16_224] [--only LoRA]
 
 Each adapter has random factors of the size that training gives. A number is the largest relative error of a logit's
 vector against PEFT's live model in float32, over the networks. Where PEFT's live model differs from its own merged

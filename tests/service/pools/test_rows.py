@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lensmount_service.store.pool_rows import PoolImage, PoolLabel, decided
+from lensmount_service.pools.rows import PoolImage, PoolLabel, decided
 
 
 def said(*labels: tuple[str, str, str]) -> list[PoolLabel]:

@@ -13,10 +13,10 @@ import pytest
 
 from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import Unavailable
+from lensmount_service.pools.pools import Answered, Pools
+from lensmount_service.pools.versions import publish_pool
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
-from lensmount_service.store.pool_versions import publish_pool
-from lensmount_service.store.pools import Answered, Pools
 
 Images = Callable[..., dict[str, bytes]]
 

@@ -14,8 +14,8 @@ import pytest
 
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_service.errors import NotFound, StorageFull, Unavailable
+from lensmount_service.pools.pools import Answered, PoolLimits, Pools
 from lensmount_service.store.database import Database
-from lensmount_service.store.pools import Answered, PoolLimits, Pools
 
 if TYPE_CHECKING:
     from tests.service.conftest import Until
@@ -133,7 +133,7 @@ def test_a_label_survives_a_process_that_is_killed_right_after_it(
 ) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from lensmount_service.store.database import Database; from lensmount_service.store.pools import Pools\n"
+        "from lensmount_service.store.database import Database; from lensmount_service.pools.pools import Pools\n"
         "url = sys.argv[1]; pools = Pools(Database(url if '://' in url else Path(url)), Path(sys.argv[2]))\n"
         "pools.label('cells', {sys.argv[3]: 'cat'}, 'reader1'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -1,6 +1,6 @@
 """Logits of exported adapters, computed by the library of each format, against those of the mounted adapter.
 
-    python benchmarks/exports.py            the table of docs/adapters.md, in a minute or two
+    python benchmarks/foreign/exports.py            the table of docs/adapters.md, in a minute or two
 
 Each network gets a random adapter: low-rank factors of rank 8 on every ungrouped linear layer and convolution. The
 number is the largest difference of a logit on four random images, relative to the largest logit, in float32. A format

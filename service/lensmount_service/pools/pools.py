@@ -1,7 +1,7 @@
 """Images that wait for labels: a pool per dataset name, the labels that people gave, and who looks at which image now.
 
 An image is a file named by its digest, complete and durable before its row is committed. Labels are only ever added.
-pool_versions.py makes a version of the dataset of them when someone asks for it.
+versions.py makes a version of the dataset of them when someone asks for it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
 from lensmount_service.errors import NotFound, StorageFull, Unavailable, Unusable
-from lensmount_service.store.database import Database
-from lensmount_service.store.faults import storage
-from lensmount_service.store.pool_rows import (
+from lensmount_service.pools.rows import (
     PoolImage,
     PoolLabel,
     check_labels_of,
@@ -31,6 +29,8 @@ from lensmount_service.store.pool_rows import (
     lease_table,
     suffix_of,
 )
+from lensmount_service.store.database import Database
+from lensmount_service.store.faults import storage
 from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import old_files
 

@@ -4,7 +4,7 @@ Every factor is random. The file that LyCORIS writes is read with the backbone's
 file in float32, admitted, and mounted. Strided convolutions that pad as TensorFlow does (tf_efficientnet_lite0) are
 left out: LyCORIS computes its part of them without this padding.
 
-    python benchmarks/import_lycoris.py [--backbones resnet34 tf_efficientnet_lite0 vit_tiny_patch16_224]
+    python benchmarks/foreign/import_lycoris.py [--backbones resnet34 tf_efficientnet_lite0 vit_tiny_patch16_224]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `serving.py` runs it in each round. The server's time divided by this one shows what HTTP, the queue and the threads
 add. The engine is the one that the server uses, with the shipped adapter hot.
 
-    python benchmarks/bare.py [--adapter histology] [--threads 1] [--duration 10] FILE.jpg ...
+    python benchmarks/peers/bare.py [--adapter histology] [--threads 1] [--duration 10] FILE.jpg ...
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lensmount_adapters.inputs.prepare import prepare
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 
-ZOO = Path(__file__).parents[1] / "adapters" / "zoo"
+ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
 
 
 @dataclass(frozen=True)

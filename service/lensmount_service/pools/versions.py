@@ -12,9 +12,9 @@ from lensmount_adapters.data.dataset_archive import MANIFEST
 from lensmount_adapters.data.labels import check_labels
 from lensmount_adapters.data.source import Listing, Source
 from lensmount_adapters.errors import DatasetError
+from lensmount_service.pools.pools import Pools
+from lensmount_service.pools.rows import Decided, PoolImage, decided
 from lensmount_service.store.datasets import Dataset, DatasetStore
-from lensmount_service.store.pool_rows import Decided, PoolImage, decided
-from lensmount_service.store.pools import Pools
 
 _NAMED = 3  # images that a message names
 

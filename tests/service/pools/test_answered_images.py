@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lensmount_service.store.answered_images import AnsweredImages
+from lensmount_service.pools.answered_images import AnsweredImages
 
 ADAPTERS = frozenset({"sha256:1"})
 
