@@ -114,7 +114,7 @@ def create_app(
     audit = AuditLog(settings.state / "audit", settings.audit_bytes)
     first_token = settings.token.get_secret_value() if settings.token else None
     verifiers = _verifiers(settings)
-    authenticator = Authenticator(tokens, first_token, verifiers)
+    authenticator = Authenticator(tokens, first_token, verifiers, on_loopback=settings.is_loopback)
     app = _empty_app(lifespan, authenticator, HeldBytes(settings.held_bytes()))
     app.add_middleware(Auditing, audit=audit)
     app.state.context = context

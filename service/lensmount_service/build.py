@@ -126,7 +126,7 @@ def _require_token(settings: Settings) -> None:
     if settings.is_loopback or settings.token is not None or settings.oidc_issuer is not None:
         return
     with contextlib.closing(Database(settings.database_url())) as database:
-        if TokenStore(database).are_there_any():
+        if TokenStore(database).list():
             return
     command = f"lensmount tokens create admin --scopes admin --state {shlex.quote(str(settings.state))}"
     raise Unauthorized(

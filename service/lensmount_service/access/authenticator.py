@@ -25,19 +25,25 @@ class Verifier(Protocol):
 class Authenticator:
     """`identity = await authenticator.identify(headers)`.
 
-    While there is no token at all, the server listens on loopback only and everybody there may do everything. Host and
-    Origin must then be loopback names, so that a web page in a user's browser cannot reach the server through DNS
-    rebinding. The first token ends that. `worker_token` is what this server's own worker sends; it lives as long as the
-    process, and does not count as a first token.
+    A server that listens on loopback only (`on_loopback`) and never had a token lets everybody there do everything.
+    Host and Origin must then be loopback names, so that a web page in a user's browser cannot reach the server through
+    DNS rebinding. The first token ends that, also after it was revoked or has expired. `worker_token` is what this
+    server's own worker sends; it lives as long as the process, and does not count as a first token.
     """
 
     def __init__(
-        self, tokens: TokenStore, first_token: str | None = None, verifiers: tuple[Verifier, ...] = ()
+        self,
+        tokens: TokenStore,
+        first_token: str | None = None,
+        verifiers: tuple[Verifier, ...] = (),
+        *,
+        on_loopback: bool = True,
     ) -> None:
         self.worker_token = secrets.token_urlsafe(32)
         self._tokens = tokens
         self._first_token = None if first_token is None else first_token.encode()
         self._verifiers = verifiers
+        self._on_loopback = on_loopback
 
     async def identify(self, headers: Headers) -> Identity:
         """Raises Unauthorized, HostNotAllowed, Forbidden (`origin_not_allowed`) or Unavailable."""
@@ -67,10 +73,10 @@ class Authenticator:
         return None
 
     async def _is_open(self) -> bool:
-        if self._first_token is not None or self._verifiers:
+        if self._first_token is not None or self._verifiers or not self._on_loopback:
             return False
-        known = self._tokens.are_there_any_cached()
-        return not (await asyncio.to_thread(self._tokens.are_there_any) if known is None else known)
+        known = self._tokens.was_there_any_cached()
+        return not (await asyncio.to_thread(self._tokens.was_there_any) if known is None else known)
 
 
 def _require_own_names(headers: Headers) -> None:

@@ -158,12 +158,12 @@ class TokenStore:
         token = self._valid.get(_hash(secret)) if self._database.stamps_at_once else None
         return token if token is not None and _is_current(token) else None
 
-    def are_there_any(self) -> bool:
-        """Whether any token is valid, so that callers without one are refused."""
+    def was_there_any(self) -> bool:
+        """Whether there ever was a token, so that callers without one are refused for good."""
         return self._any.get_or_load("", self._count) == "some"
 
-    def are_there_any_cached(self) -> bool | None:
-        """`are_there_any` if the answer is in memory, otherwise None. Never blocks."""
+    def was_there_any_cached(self) -> bool | None:
+        """`was_there_any` if the answer is in memory, otherwise None. Never blocks."""
         known = self._any.get("") if self._database.stamps_at_once else None
         return None if known is None else known == "some"
 
@@ -178,7 +178,7 @@ class TokenStore:
 
     def _count(self, _: str) -> str:
         with self._database.read() as connection:
-            return "some" if _valid(connection, self._database.now(connection)) else "none"
+            return "none" if connection.execute(sa.select(_t.id).limit(1)).first() is None else "some"
 
     @staticmethod
     def _insert(connection: sa.Connection, token: Token) -> tuple[Token, str]:

@@ -48,6 +48,20 @@ def test_the_first_token_ends_that(tokens: TokenStore) -> None:
     assert identify(authenticator, secret).actor == "admin"
 
 
+def test_a_server_stays_closed_when_its_last_token_is_revoked_or_has_expired(tokens: TokenStore) -> None:
+    tokens.create("reader1", {"admin"}, lifetime_s=-1)
+    tokens.create("admin", {"admin"})
+    tokens.revoke("admin")
+
+    with pytest.raises(Unauthorized):
+        identify(Authenticator(tokens))
+
+
+def test_a_server_on_other_addresses_is_never_open_whatever_host_a_caller_writes(tokens: TokenStore) -> None:
+    with pytest.raises(Unauthorized):
+        identify(Authenticator(tokens, on_loopback=False), host="localhost")
+
+
 def test_the_token_of_the_settings_is_the_first_administrator(tokens: TokenStore) -> None:
     authenticator = Authenticator(tokens, "secret")
 

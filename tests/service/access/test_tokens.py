@@ -83,13 +83,13 @@ def test_names_are_unique_within_a_tenant(tokens: TokenStore) -> None:
 
 
 def test_the_first_token_can_make_others(tokens: TokenStore) -> None:
-    assert not tokens.are_there_any()
+    assert not tokens.was_there_any()
     with pytest.raises(RequestInvalid, match="Fix: lensmount tokens create admin --scopes admin"):
         tokens.create("reader1", {"predict"}, first_must_be_admin=True)
 
     tokens.create("admin", {"admin"}, first_must_be_admin=True)
 
-    assert tokens.are_there_any()
+    assert tokens.was_there_any()
     tokens.create("reader1", {"predict"}, first_must_be_admin=True)
 
 
