@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from starlette.types import Scope
 
 from lensmount_client._version import __version__
 from lensmount_service.access.audit import AuditLog
@@ -61,6 +62,7 @@ from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.openapi import DescribedApp
 from lensmount_service.web.shared import Shared
+from lensmount_service.web.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
 
@@ -175,8 +177,14 @@ def _empty_app(
     app.add_middleware(RateLimits, meter=app.state.meter)
     app.add_middleware(HeldBytesMiddleware, held=held)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
+    app.add_middleware(Turnstile, is_prediction=_is_prediction)
     problems.install(app)
     return app
+
+
+def _is_prediction(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return scope["method"] == "POST" and path.endswith(("/predict", "/infer"))
 
 
 def _context(

@@ -28,6 +28,7 @@ from lensmount_service.web.transport import KEEP_ALIVE_S, TransportLimits, proto
 
 log = structlog.get_logger(__name__)
 
+SWITCH_S = 0.0005  # a prediction changes threads four times; behind a busy thread each change takes 5 ms by default
 LAST_S = 4.0  # from the end of the drain to the end of the process, whatever still runs
 
 
@@ -68,6 +69,7 @@ def serve(
             **parts.engine.runner.describe(),
             state=str(settings.state),
         )
+        sys.setswitchinterval(SWITCH_S)
         gc.freeze()
         gc.enable()  # `lensmount serve` turns it off during imports
         token: str = parts.app.state.worker_token

@@ -1,7 +1,8 @@
-"""Threads that read images, for one caller and one request after the other, by the pixels that each has had.
+"""Threads that read images, for one caller, adapter and request after the other, by the pixels that each has had.
 
-Who has had the fewest pixels goes next: first among callers, then among a caller's requests. So one small image
-overtakes the large ones of another request, however many wait. Large images never take the last thread.
+Who has had the fewest pixels goes next: first among callers, then among a caller's adapters, then among their
+requests. So one small image overtakes the large ones of another request, however many wait. Large images never take
+the last thread.
 """
 
 from __future__ import annotations
@@ -23,59 +24,55 @@ USUAL = 1_000_000  # pixels: what work of an unknown size is taken for
 
 @dataclass(slots=True)
 class _Line(Generic[T]):
-    """What one request waits for, in order, and what it has had."""
+    """What a caller, an adapter or a request has had. A request waits for `items`, in order; the others have lines."""
 
-    had: float
+    had: float = 0.0
     items: deque[tuple[float, T]] = field(default_factory=deque)
+    lines: dict[Hashable, _Line[T]] = field(default_factory=dict)
+
+    def line(self, key: Hashable) -> _Line[T]:
+        """Who is new starts level with the one that has had the least."""
+        if key not in self.lines:
+            self.lines[key] = _Line(min((line.had for line in self.lines.values()), default=0.0))
+        return self.lines[key]
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The lowest goes first: what this one had, then what the least of its lines had."""
+        return self.had, *min((line.rank for line in self.lines.values()), default=())
+
+    def pop(self, most: float) -> tuple[float, T] | None:
+        if self.items:
+            return self.items.popleft() if self.items[0][0] <= most else None
+        for key, line in sorted(self.lines.items(), key=lambda each: each[1].rank):
+            if (taken := line.pop(most)) is not None:
+                line.had += taken[0]
+                if not line.items and not line.lines:
+                    del self.lines[key]
+                return taken
+        return None
 
 
 class FairQueue(Generic[T]):
-    """`queue.push("reader1", request, 40e6, item)`, `queue.pop()`. Not safe from several threads."""
+    """`queue.push(("reader1", adapter, request), 40e6, item)`, `queue.pop()`. Not safe from several threads."""
 
     def __init__(self) -> None:
-        self._callers: dict[str, dict[Hashable, _Line[T]]] = {}
-        self._had: dict[str, float] = {}  # by caller; only of those who wait
+        self._all: _Line[T] = _Line()
 
-    def push(self, caller: str, request: Hashable, cost: float, item: T) -> None:
-        """A caller or a request that is new starts level with the one that has had the least."""
-        if caller not in self._callers:
-            self._had[caller] = min(self._had.values(), default=0.0)
-            self._callers[caller] = {}
-        lines = self._callers[caller]
-        if request not in lines:
-            lines[request] = _Line(min((line.had for line in lines.values()), default=0.0))
-        lines[request].items.append((cost, item))
+    def push(self, of: tuple[Hashable, ...], cost: float, item: T) -> None:
+        """`of` is the caller, the adapter and the request; a caller may also have requests alone."""
+        line = self._all
+        for key in of:
+            line = line.line(key)
+        line.items.append((cost, item))
 
     def pop(self, most: float = math.inf) -> tuple[float, T] | None:
         """The next item, and its cost; None if none that costs at most `most` comes first in its request."""
-        found = min(
-            (
-                (self._had[caller], line.had, number, caller, request)
-                for number, (caller, request, line) in enumerate(self._lines())
-                if line.items[0][0] <= most
-            ),
-            default=None,
-            key=lambda candidate: candidate[:3],
-        )
-        if found is None:
-            return None
-        _, _, _, caller, request = found
-        line = self._callers[caller][request]
-        cost, item = line.items.popleft()
-        line.had += cost
-        self._had[caller] += cost
-        if not line.items:
-            del self._callers[caller][request]
-        if not self._callers[caller]:
-            del self._callers[caller], self._had[caller]
-        return cost, item
-
-    def _lines(self) -> list[tuple[str, Hashable, _Line[T]]]:
-        return [(caller, request, line) for caller, lines in self._callers.items() for request, line in lines.items()]
+        return self._all.pop(most)
 
 
 class FairPool(Executor):
-    """`pool.submit_for("reader1", request, pixels, work)` is a future; `submit(work)` is a request of its own."""
+    """`pool.submit_for(("reader1", adapter, request), pixels, work)` is a future; `submit(work)` is nobody's."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"lensmount-{name}")
@@ -85,15 +82,15 @@ class FairPool(Executor):
         self._held_back = 0  # turns that found only large images
         self._lock = threading.Lock()
 
-    def submit_for(self, caller: str, request: Hashable, pixels: float, work: Callable[[], T]) -> Future[T]:
+    def submit_for(self, of: tuple[Hashable, ...], pixels: float, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         with self._lock:
-            self._queue.push(caller, request, max(LEAST, pixels), (future, work))
+            self._queue.push(of, max(LEAST, pixels), (future, work))
         self._threads.submit(self._take_turn)
         return future
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        return self.submit_for("", object(), USUAL, lambda: fn(*args, **kwargs))
+        return self.submit_for(("", "", object()), USUAL, lambda: fn(*args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:

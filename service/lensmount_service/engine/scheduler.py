@@ -28,6 +28,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_service.engine.quiet import QuietLanes
 from lensmount_service.engine.room import Room
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 
@@ -92,6 +93,7 @@ class Scheduler(Generic[T]):
     ) -> None:
         self._max_batch = max_batch
         self._room = Room(max_queue)
+        self._quiet = QuietLanes()
         self._mix = mix
         self._max_turn_s = max_turn_s
         self._window_s = batch_window_ms / 1000
@@ -100,6 +102,7 @@ class Scheduler(Generic[T]):
         self._next_deadline = math.inf  # no waiting image has an earlier one
         self._batch_lanes: list[_Lane[T]] = []  # the lane of each image of the last batch
         self._taken_at = 0.0
+        self._turn = max_batch  # images of the last batch's turns
         self._seconds_per_image = 0.05
         self._interrupted = False
         self._closed = False
@@ -127,6 +130,8 @@ class Scheduler(Generic[T]):
                 lane.items[item.future] = item
                 self._room.enter(*_key(item))
                 self._next_deadline = min(self._next_deadline, item.deadline)
+            for key in {_key(item) for item in items}:
+                self._quiet.saw(key, len(self._lanes[key].items), now)
             self._wake.notify()
         for item in items:  # without a reference to the item, because the future would keep the image alive
             item.future.add_done_callback(partial(self._leave, _key(item)))
@@ -196,19 +201,22 @@ class Scheduler(Generic[T]):
     def _take(self, now: float) -> list[QueuedImage[T]]:
         """Remove and return the first batch that is full or whose window has ended."""
         ranked = sorted(self._lanes.values(), key=lambda lane: lane.rank)
+        longest = max((len(lane.items) for lane in ranked), default=0)
+        most = min(self._max_batch, self._quiet.most_images(longest, self._seconds_per_image, now))
         for leader in ranked:
-            batch = self._batch_of(leader.head, [lane for lane in ranked if self._mix or lane.digest == leader.digest])
-            if self._closed or len(batch) == self._max_batch or leader.head.accepted_at + self._window_s <= now:
+            lanes = [lane for lane in ranked if self._mix or lane.digest == leader.digest]
+            batch = self._batch_of(leader.head, lanes, most)
+            if self._closed or len(batch) == most or leader.head.accepted_at + self._window_s <= now:
                 self._batch_lanes = [self._lanes[_key(item)] for item in batch]
-                self._taken_at = now
+                self._taken_at, self._turn = now, most
                 for lane, item in zip(self._batch_lanes, batch, strict=True):
                     lane.taken += 1
                     self._remove(_key(item), item.future)
                 return batch
         return []
 
-    def _batch_of(self, first: QueuedImage[T], lanes: Sequence[_Lane[T]]) -> list[QueuedImage[T]]:
-        """Up to `max_batch` images from the heads of the lanes, which are sorted by rank."""
+    def _batch_of(self, first: QueuedImage[T], lanes: Sequence[_Lane[T]], most: int) -> list[QueuedImage[T]]:
+        """Up to `most` images from the heads of the lanes, which are sorted by rank."""
 
         def fits(item: QueuedImage[T]) -> bool:
             return item.group == first.group and item.image.shape == first.image.shape
@@ -216,7 +224,7 @@ class Scheduler(Generic[T]):
         def fitting(lane: _Lane[T]) -> Iterator[tuple[float, QueuedImage[T]]]:
             age = math.inf
             for position, item in enumerate(takewhile(fits, lane.items.values())):
-                if lane.taken + position >= self._max_batch:
+                if lane.taken + position >= most:
                     age = math.inf  # its turn is over
                 elif position % TOGETHER == 0:
                     age = max(item.accepted_at, lane.gave_way_at)
@@ -226,7 +234,7 @@ class Scheduler(Generic[T]):
             (lane for lane in lanes if fits(lane.head)), self._max_batch
         )  # a batch cannot have more adapters
         merged = merge(*map(fitting, useful), key=itemgetter(0))
-        return [item for _, item in islice(merged, self._max_batch)]
+        return [item for _, item in islice(merged, most)]
 
     def _end_turns(self) -> None:
         """Charge the time of the last batch to its adapters, and move those whose turn is over to the back."""
@@ -238,7 +246,7 @@ class Scheduler(Generic[T]):
             self._seconds_per_image += 0.1 * (seconds - self._seconds_per_image)
             for lane, count in Counter(self._batch_lanes).items():
                 lane.seconds += count * seconds
-                if lane.taken >= self._max_batch or lane.seconds >= self._max_turn_s:
+                if lane.taken >= self._turn or lane.seconds >= self._max_turn_s:
                     lane.give_way(now)
             self._batch_lanes = []
 

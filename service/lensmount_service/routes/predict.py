@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -231,18 +231,19 @@ class Predictor:
     async def _decode(self, caller: str, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
         rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
-        sizes = await self._sizes(caller, parts, rules)
+        of = (caller, tuple(snapshot.adapter.digest for snapshot in snapshots))
+        sizes = await self._sizes(of, parts, rules)
 
         def decode(index: int, part: Part) -> DecodedInput:
             started = time.perf_counter()
             prepared = prepare(part.data, rules, self._limits)
             return DecodedInput(ImageRef(index=index, name=part.name), prepared, time.perf_counter() - started)
 
-        request = object()
+        line = (*of, object())
         work = [partial(decode, index, part) for index, part in enumerate(parts)]
-        return await _all([self._decoders.submit_for(caller, request, *each) for each in zip(sizes, work, strict=True)])
+        return await _all([self._decoders.submit_for(line, *each) for each in zip(sizes, work, strict=True)])
 
-    async def _sizes(self, caller: str, parts: list[Part], rules: Collection[InputRule]) -> list[int]:
+    async def _sizes(self, of: tuple[Hashable, ...], parts: list[Part], rules: Collection[InputRule]) -> list[int]:
         """The pixels of each image, by its header. Raises BodyTooLarge (`batch_too_large`) for too many together."""
         if any(isinstance(rule, VolumePreprocessing) for rule in rules):
             return [LARGE] * len(parts)
@@ -250,7 +251,7 @@ class Predictor:
         def look() -> list[int]:
             return [stated_size(part.data, self._limits.image) for part in parts]
 
-        (sizes,) = await _all([self._decoders.submit_for(caller, object(), 0, look)])
+        (sizes,) = await _all([self._decoders.submit_for((*of, object()), 0, look)])
         if sum(sizes) > self._settings.max_request_pixels:
             raise BodyTooLarge(
                 f"found {len(parts)} images of {sum(sizes)} pixels together, expected at most "

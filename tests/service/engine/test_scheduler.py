@@ -335,3 +335,17 @@ def test_a_future_does_not_keep_its_image_alive(clock: Clock) -> None:
         assert [image() for image in images] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_beside_a_flooded_adapter_a_quiet_one_waits_for_one_short_batch(clock: Clock, mix: bool) -> None:
+    scheduler: Scheduler[str] = Scheduler(16, 1000, mix=mix, clock=clock)
+    for _ in range(3):
+        submit(scheduler, clock, item("q"))
+        batches(scheduler, clock, 0.005)
+    submit(scheduler, clock, *map(item, "f" * 40))
+    first = scheduler.next_batch(block=False)
+    submit(scheduler, clock, item("q"))
+
+    assert names(first) == "f"
+    assert "q" in names(scheduler.next_batch(block=False))
