@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
-.PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak help
+.PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak mutants help
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -74,3 +74,6 @@ samples: $(STAMP)  ## redraw the sample images and the training set
 soak: $(STAMP)  ## run the full-length exactness, cross-talk, kill, fault and fuzz tests
 	$(BIN)/python -m pytest -m soak
 	LENSMOUNT_SOAK=1 $(BIN)/python -m pytest tests/fuzz
+
+mutants: $(STAMP)  ## plant each bug of tests/mutants into a copy of the source; the test that it names must fail
+	$(BIN)/python -m tests.mutants --jobs $(JOBS)

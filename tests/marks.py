@@ -225,6 +225,8 @@ SLOW = frozenset(
         "test_language.py::test_checked_files_are_in_plain_english",
         "test_marks.py::test_every_slow_file_and_test_is_there",
         "test_marks.py::test_tests_are_marked_by_the_list_and_by_their_fixtures",
+        "test_mutants.py::test_a_bug_is_caught_only_by_a_test_that_fails_by_its_assertion",
+        "test_mutants.py::test_a_test_that_fails_or_is_missing_without_any_bug_is_said",
         "test_packages.py::test_importing_the_library_sets_nothing_in_torch",
         "test_packages.py::test_nothing_reads_a_pickle",
         "service/web/test_preconditions.py",

@@ -288,6 +288,30 @@ def test_a_bad_request_is_refused_with_its_code(shared_client: TestClient, make_
     assert shared_client.post("/predict?adapter=cells", content=make_png()).status_code == 200
 
 
+SECRET = "Mustermann"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", f"/predict?adapter=cells&top_k={SECRET}", None),
+        ("POST", f"/predict?adapter=cells&decision={SECRET}", None),
+        ("GET", f"/adapters/cells/versions/{SECRET}", None),
+        ("PUT", "/adapters/cells/aliases/prod", {"version": SECRET}),
+        ("PUT", "/adapters/cells/aliases/prod", {"version": 1, "trust": {"accept_confidence": SECRET}}),
+        ("POST", "/jobs", {"dataset": "cells", "adapter": "cells", "epochs": SECRET}),
+        ("POST", "/datasets/cells/labels", {"who": "me", "labels": SECRET}),
+    ],
+)
+def test_a_refusal_repeats_nothing_of_what_was_sent(
+    shared_client: TestClient, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    refused = shared_client.request(method, path, json=body)
+
+    assert refused.status_code == 422, refused.text
+    assert SECRET not in refused.text
+
+
 def check_problem(answer: Response, status: int, code: str | None) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"

@@ -15,7 +15,7 @@ from lensmount_adapters import Manifest, dump_adapter, parse_adapter, write_adap
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.backbone.fingerprint import BackboneRef
-from lensmount_adapters.errors import AdapterInvalid
+from lensmount_adapters.errors import AdapterInvalid, AdapterMalformed
 from lensmount_adapters.inputs.rules import Preprocessing
 
 MANIFEST = Manifest(
@@ -100,3 +100,18 @@ def test_a_safetensors_file_of_another_program_is_refused() -> None:
     with pytest.raises(AdapterInvalid, match="without the metadata key 'lensmount'") as caught:
         parse_adapter(data)
     assert caught.value.code == "manifest_missing"
+
+
+@pytest.mark.parametrize("error", [safetensors.SafetensorError, ValueError, AttributeError, KeyError])
+def test_whatever_the_library_raises_is_said_of_the_file(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own check of the header comes first, so no known file reaches the last three."""
+    data = dump_adapter(MANIFEST, TENSORS)
+
+    def refuse(_: bytes) -> None:
+        raise error("no")
+
+    monkeypatch.setattr(safetensors.torch, "load", refuse)
+    with pytest.raises(AdapterMalformed, match=r"the safetensors library refuses the file.*Fix: write it with"):
+        parse_adapter(data)

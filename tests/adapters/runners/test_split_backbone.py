@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from lensmount_adapters import Adapter, Backbone
 from lensmount_adapters.runners.costs import LinearCost
@@ -46,3 +47,23 @@ def test_one_slow_run_hardly_moves_a_cost_and_an_adapter_alone_only_one_that_is_
     assert split.costs.hot(1) == pytest.approx(0.0022)
     split.learn("hot", 1, 0.0005, alone=True)
     assert split.costs.hot(1) < 0.0021
+
+
+def test_two_mixed_batches_of_one_form_have_the_answers_of_their_own_adapters(
+    backbone: Backbone, same_cut: list[Adapter], executor_of: Callable[..., Any]
+) -> None:
+    runner = SegmentRunner(backbone, executor_of(), max_batch=4)
+    for adapter in same_cut[:4]:
+        runner.prepare(adapter)
+    runner.settle()
+    (split,) = runner.splits
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+    activations = split.activations(images)
+
+    for pair in (same_cut[:2], same_cut[2:4]):
+        members = [(member, 1) for adapter in pair if (member := split.mixable(adapter)) is not None]
+        found = split.mixed(activations, members)
+        alone = [split.run(activations[:1]) for adapter in pair if split.mount(adapter)]
+        assert (alone[0] - alone[1]).abs().max() > 1e-2
+        torch.testing.assert_close(found, torch.cat(alone), rtol=1e-3, atol=1e-3)
+    runner.close()

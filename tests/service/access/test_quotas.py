@@ -139,3 +139,12 @@ def test_tokens_that_came_and_went_hold_no_memory(meter: Meter, clock: Clock) ->
         meter.charge(limited(str(number), requests_per_minute=math.ceil(60)), "requests_per_minute", 1)
 
     assert len(vars(meter)["_paid_off_at"]) <= MAX_RATES
+
+
+def test_a_request_that_fails_gives_its_share_of_the_queue_back(meter: Meter) -> None:
+    ann = limited(queue_share=0.25)
+
+    with pytest.raises(ZeroDivisionError), meter.queued(ann, 4, 16):
+        raise ZeroDivisionError
+
+    assert meter.used(ann) == {"queue_share": 0.0}

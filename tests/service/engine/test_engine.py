@@ -267,3 +267,31 @@ def test_a_check_computes_the_images_that_arrive_between_two_tensors(
     assert report.ok
     assert damaged.changed == ("layer1.0.conv1.weight",)
     assert order == ["check", "image", "image", "checked"]
+
+
+def test_a_check_waits_until_the_running_batch_is_computed(
+    fresh_backbone: Backbone, metrics: Metrics, cells: Adapter, image: torch.Tensor
+) -> None:
+    mounted, go_on = threading.Event(), threading.Event()
+
+    class Slow(ExactSwapper):
+        """Waits between the switch of the weights and the forward pass."""
+
+        def mount(self, adapter: Adapter) -> bool:
+            switched = super().mount(adapter)
+            mounted.set()
+            go_on.wait(10)
+            return switched
+
+    swapper = Slow(fresh_backbone)
+    with Engine(fresh_backbone, MergedRunner(fresh_backbone, swapper), metrics) as engine:
+        running = engine.submit(cells, image)
+        assert mounted.wait(10)
+        check = engine.integrity()
+        on_the_weights = swapper.mounted
+        go_on.set()
+        scores = running.result(10).scores
+        assert check.result(10).ok
+        assert torch.equal(engine.submit(cells, image).result(10).scores, scores)
+
+    assert on_the_weights is cells

@@ -182,3 +182,16 @@ def test_a_repeated_request_reads_neither_database_nor_disk_until_something_is_p
         assert asked == [1]
         client.delete("/adapters/cells")
         assert client.post("/predict?adapter=cells", content=make_png()).json()["code"] == "adapter_not_found"
+
+
+def test_a_new_version_answers_with_its_own_labels(
+    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    for labels in (("a", "b"), ("b", "a"), ("x", "y")):
+        client.put("/adapters/cells", content=make_adapter(1, labels)).raise_for_status()
+        ranked = client.post("/predict?adapter=cells", content=make_png()).json()["predictions"]
+        scores = {prediction["label"]: prediction["score"] for prediction in ranked}
+        assert scores.keys() == set(labels)
+        if labels == ("a", "b"):
+            first = [scores[label] for label in labels]
+        assert [scores[label] for label in labels] == pytest.approx(first, abs=1e-6)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Adapter
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.store.adapter_cache import AdapterCache
+from lensmount_service.store.references import Reference
 from lensmount_service.store.registry import Version
 
 if TYPE_CHECKING:
@@ -116,6 +118,22 @@ def test_adapters_are_warm_before_their_first_request(make_parts: MakeParts, mak
         runner.settle()
         assert parts.catalog.tiers() == {"cells": "hot"}
         finish(parts.engine.runner)
+
+
+def test_a_request_that_has_its_adapter_is_answered_by_it_after_a_delete(
+    make_parts: MakeParts, make_adapter: MakeAdapter
+) -> None:
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with make_parts(executor="merged") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        snapshot = parts.catalog.resolve(Reference("cells"))
+        before = parts.engine.submit(snapshot.adapter, image).result(20).scores
+
+        client.delete("/adapters/cells?purge=true").raise_for_status()
+        client.put("/adapters/cells", content=make_adapter(3)).raise_for_status()
+        after = parts.engine.submit(snapshot.adapter, image).result(20).scores
+
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
 
 
 def finish(runner: Runner) -> None:

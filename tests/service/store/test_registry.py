@@ -9,8 +9,9 @@ import pytest
 
 from lensmount_adapters import Manifest, parse_adapter
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import NotFound, RequestInvalid, VersionDeleted
+from lensmount_service.errors import NotFound, PreconditionFailed, RequestInvalid, VersionDeleted
 from lensmount_service.store.database import Database
+from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import Reference
 from lensmount_service.store.registry import Registry
 
@@ -198,3 +199,19 @@ def test_only_the_newest_versions_and_those_of_aliases_are_kept(registry: Regist
     assert [version.version for version in registry.entry("cells").versions] == [2, 5, 6]
     assert registry.retire(keep=2) == 0
     assert registry.undelete("cells", 1) == [1]
+
+
+def test_of_two_writers_that_saw_the_same_version_the_second_one_is_refused(
+    registry: Registry, manifest: Manifest, reopen: Callable[[], Database]
+) -> None:
+    other = Registry(reopen())
+    registry.publish("cells", digest(1), 10, manifest)
+    seen = Precondition(if_match=frozenset({digest(1)}))
+    registry.require("cells", seen, digest(2))  # both look before they write, and both see version 1
+    other.require("cells", seen, digest(3))
+
+    registry.publish("cells", digest(2), 10, manifest, expected=seen)
+    with pytest.raises(PreconditionFailed):
+        other.publish("cells", digest(3), 10, manifest, expected=seen)
+
+    assert [version.digest for version in registry.entry("cells").versions] == [digest(1), digest(2)]

@@ -152,6 +152,16 @@ def test_an_adapter_that_is_deleted_is_shared_no_longer(server: Server, make_ada
     assert server.ask("lab2", "GET", "/adapters/public/brief").status_code == 404
 
 
+def test_what_a_tenant_deleted_is_listed_to_it_alone(server: Server, make_adapter: MakeAdapter) -> None:
+    server.done("lab1", "PUT", "/adapters/gone", content=make_adapter(16))
+    server.done("lab1", "DELETE", "/adapters/gone")
+
+    lists = {who: server.done(who, "GET", "/adapters?deleted=true") for who in ("lab1", "lab2", "default")}
+
+    assert "gone" in [version["name"] for version in lists["lab1"]["deleted"]]
+    assert "gone" not in str([lists["lab2"], lists["default"]])
+
+
 @pytest.mark.parametrize("owner", ["lab1", "default"])
 def test_a_quarantine_is_told_in_the_words_of_each_and_only_the_owner_lifts_it(
     server: Server, make_adapter: MakeAdapter, make_png: MakePng, owner: str
