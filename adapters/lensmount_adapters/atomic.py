@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -12,8 +13,11 @@ from lensmount_adapters.faults import fault
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a temporary file next to `path`, fsync it, rename it and fsync the folder.
 
-    On an error it raises OSError and removes the temporary file.
+    On an error it raises OSError and removes the temporary file. A pipe or a device is an error, because the
+    rename would replace it, even /dev/null.
     """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "found something else than a file there", str(path))
     fault("atomic.create")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

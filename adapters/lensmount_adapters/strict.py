@@ -9,6 +9,13 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
+def whole(value: object) -> object:
+    """A BeforeValidator for `Literal[1, 2]`, which takes whatever equals a choice: True and 1.0 too."""
+    if isinstance(value, bool | float):
+        raise ValueError("Input should be a valid integer")
+    return value
+
+
 class Strict(BaseModel):
     """The base of all models that are read from files."""
 

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     export_bytes: int = Field(default=2 * 2**30, ge=0)  # exported adapters kept in the state folder
     lease_s: LeaseSeconds = LEASE_S  # a worker that is silent for longer loses its job
     max_queued_jobs: int = Field(default=10_000, ge=1)
+    max_job_pixels: float = Field(default=1e12, gt=0)  # images x epochs x the size of an input, of one job
     max_job_file_bytes: int = Field(default=2**30, ge=1024)  # a checkpoint or a report file
     feedback: Literal["off", "on"] = "off"  # whether POST /feedback keeps images
     feedback_kept_s: float = Field(default=900.0, ge=0)  # how long feedback=on remembers the images of answers

@@ -37,3 +37,15 @@ def test_a_failure_before_the_rename_leaves_the_old_file_alone(
 
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_what_is_not_a_file_is_not_replaced_by_one(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.bin"
+    path.mkdir() if kind == "a folder" else os.mkfifo(path)
+    before = path.lstat().st_mode
+
+    with pytest.raises(FileExistsError, match="found something else than a file"):
+        write_atomic(path, b"data")
+
+    assert [(found, found.lstat().st_mode) for found in tmp_path.iterdir()] == [(path, before)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
-from lensmount_adapters.strict import Strict, distinct_keys, first_fault, parse_json
+from lensmount_adapters.strict import Strict, distinct_keys, first_fault, parse_json, whole
 
 
 def test_distinct_keys_give_the_object_that_json_gives() -> None:
@@ -81,3 +82,18 @@ def test_a_fault_is_named_in_a_short_printable_text_whatever_was_sent() -> None:
     assert where.isprintable()
     assert "\u202e" not in where
     assert fault == "Extra inputs are not permitted"
+
+
+class Choosing(Strict):
+    """A model whose number is one of two."""
+
+    number: Annotated[Literal[1, 2], BeforeValidator(whole)]
+
+
+@pytest.mark.parametrize("value", [True, 1.0, 2.0, "1", None, 3])
+def test_only_a_whole_number_is_one_of_several_numbers(value: object) -> None:
+    assert Choosing(number=2).number == 2
+    with pytest.raises(ValidationError):
+        Choosing.model_validate({"number": value})
+    with pytest.raises(ValidationError):
+        Choosing.model_validate_json(json.dumps({"number": value}))

@@ -10,6 +10,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     StringConstraints,
     ValidationError,
@@ -21,7 +22,7 @@ from lensmount_adapters.adapter.trust import Trust
 from lensmount_adapters.backbone.fingerprint import BackboneRef
 from lensmount_adapters.errors import AdapterInvalid
 from lensmount_adapters.inputs.rules import InputRule, Preprocessing
-from lensmount_adapters.strict import Strict, first_fault, parse_json
+from lensmount_adapters.strict import Strict, first_fault, parse_json, whole
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -120,7 +121,8 @@ class Factors(Strict):
 class Manifest(Strict):
     """An adapter file's description of itself. `Manifest.parse(text)` reads it, `manifest.dump()` writes it."""
 
-    schema_version: Literal[1, 2] = 1  # adapter/schema.py; `dump_adapter` writes the lowest that holds the file
+    # adapter/schema.py; `dump_adapter` writes the lowest that holds the file
+    schema_version: Annotated[Literal[1, 2], BeforeValidator(whole)] = 1
     name: Name
     method: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     backbone: BackboneRef

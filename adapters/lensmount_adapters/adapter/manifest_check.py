@@ -20,6 +20,7 @@ from lensmount_adapters.inputs.rules import IntensityRange, VolumePreprocessing
 SMALLEST_DIVISOR = 1e-6  # of a temperature and a std: what is divided grows by at most 1e6
 LARGEST = 1e6  # of a mean and a std
 _NORMAL, _MAX = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+SIZES_OF_FLOAT32 = f"a size between {_NORMAL:.3g} and {_MAX:.3g}, as float32 has it"
 _IN_LINES = ("description", "license", "training")  # texts that may have several lines
 
 
@@ -30,8 +31,8 @@ def check_numbers(manifest: Manifest) -> None:
     make it 0. So must each scale, `alpha / rank`.
     """
     for where, value in _numbers(manifest):
-        if value != 0 and not _NORMAL <= abs(value) <= _MAX:
-            raise _refused(where, value, f"0 or a size between {_NORMAL:.3g} and {_MAX:.3g}, as float32 has it")
+        if not is_of_float32(value):
+            raise _refused(where, value, f"0 or {SIZES_OF_FLOAT32}")
     rule = manifest.preprocessing
     divisors = [("head.temperature", manifest.head.temperature)]
     divisors += [(f"preprocessing.std.{index}", std) for index, std in enumerate(rule.std)]
@@ -60,11 +61,21 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, float]]:
     if isinstance(rule, VolumePreprocessing) and isinstance(rule.window, IntensityRange):
         yield "preprocessing.window.lower", rule.window.lower
         yield "preprocessing.window.upper", rule.window.upper
-        width = float(np.float64(np.float32(_clipped(rule.window.upper))) - np.float32(_clipped(rule.window.lower)))
+        width = width_in_float32(rule.window.lower, rule.window.upper)
         yield "preprocessing.window, upper - lower in float32", width or math.inf
     if manifest.trust is not None and manifest.trust.familiarity is not None:
         for index, value in enumerate(manifest.trust.familiarity.quantiles):
             yield f"trust.familiarity.quantiles.{index}", value
+
+
+def is_of_float32(value: float) -> bool:
+    """Return True for 0 and for what float32 has as a normal number, rounded."""
+    return value == 0 or _NORMAL <= abs(value) <= _MAX
+
+
+def width_in_float32(lower: float, upper: float) -> float:
+    """Return what is left of `upper - lower` after both are rounded to float32."""
+    return float(np.float64(np.float32(_clipped(upper))) - np.float32(_clipped(lower)))
 
 
 def _clipped(value: float) -> float:

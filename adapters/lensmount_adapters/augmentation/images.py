@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -213,8 +214,16 @@ def _erase(x: Tensor, probability: float, draw: _Draws) -> Tensor:
 
 
 def _beta(alpha: float, generator: Generator) -> float:
-    """One draw from Beta(alpha, alpha) by Johnk's method, because torch's own Beta takes no generator."""
+    """One draw from Beta(alpha, alpha). torch's own Beta takes no generator.
+
+    Up to 1 by Johnk's method, in logarithms: for a small alpha the powers themselves are all 0, and no draw would do.
+    Above 1 by NumPy, because Johnk's method refuses more draws the larger alpha is: at 10, all but one of 180,000.
+    """
+    if alpha > 1:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return float(np.random.default_rng(seed).beta(alpha, alpha))
     while True:
-        u, v = torch.rand(2, generator=generator).double().pow(1 / alpha).tolist()
-        if 0 < u + v <= 1:
-            return float(u / (u + v))
+        u, v = torch.rand(2, generator=generator).double().log().div(alpha).tolist()
+        both = float(np.logaddexp(u, v))
+        if -math.inf < both <= 0:
+            return math.exp(u - both)

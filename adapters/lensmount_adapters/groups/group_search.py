@@ -57,22 +57,34 @@ def search_groups(expression: str, paths: Sequence[str], cpu_s: int = CPU_S) -> 
     Raises DatasetError if a path does not match or if the search takes longer. `expression` is a valid one.
     """
     try:
+        groups = search_names(expression, paths, cpu_s)
+    except TimeoutError:
+        raise DatasetError(
+            f"--group-regex {expression[:80]!r}: found a search of {len(paths)} paths that takes more than {cpu_s} s, "
+            "expected less. Fix: write it without a repetition in a repetition, such as (a+)+, or state the groups in "
+            "the file of labels"
+        ) from None
+    for path, group in zip(paths, groups, strict=True):
+        if group is None:
+            raise no_match(expression, path)
+    return [group for group in groups if group is not None]
+
+
+def search_names(expression: str, names: Sequence[str], cpu_s: int = CPU_S) -> list[str | None]:
+    """Return what `expression` finds in each name, or None. `expression` is a valid one.
+
+    Raises TimeoutError if that takes more than `cpu_s` seconds of processor time.
+    """
+    try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _CHILD, str(cpu_s)],
-            input=json.dumps([expression, list(paths)]),
+            input=json.dumps([expression, list(names)]),
             capture_output=True,
             text=True,
             timeout=_WALL_S,
             check=True,
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise DatasetError(
-            f"--group-regex {expression[:80]!r}: found a search of {len(paths)} paths that takes more than {cpu_s} s, "
-            "expected less. Fix: write it without a repetition in a repetition, such as (a+)+, or state the groups in "
-            "the file of labels"
-        ) from None
-    groups: list[str | None] = json.loads(done.stdout)
-    for path, group in zip(paths, groups, strict=True):
-        if group is None:
-            raise no_match(expression, path)
-    return [group for group in groups if group is not None]
+        raise TimeoutError(f"more than {cpu_s} s") from None
+    found: list[str | None] = json.loads(done.stdout)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -12,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from lensmount_adapters.strict import Strict
+from lensmount_adapters.strict import Strict, whole
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -38,7 +39,7 @@ class Preprocessing(Strict):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[Finite, Finite, Finite]
     std: tuple[Positive, Positive, Positive]
-    orientations: Literal[1, 2, 4, 8] = 1
+    orientations: Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole)] = 1
 
     @model_validator(mode="after")
     def _quarter_turns_need_a_square(self) -> Preprocessing:
@@ -107,7 +108,7 @@ class VolumePreprocessing(Strict):
     window: Annotated[IntensityRange | IntensityPercentiles, Field(discriminator="kind")] = IntensityPercentiles()
     mean: tuple[Finite, Finite, Finite]
     std: tuple[Positive, Positive, Positive]
-    orientations: Literal[1, 2, 4, 8] = 1
+    orientations: Annotated[Literal[1, 2, 4, 8], BeforeValidator(whole)] = 1
 
     @model_validator(mode="after")
     def _stays_within_what_can_be_computed(self) -> VolumePreprocessing:

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from lensmount_adapters.adapter.manifest import Label
 from lensmount_adapters.errors import TrainingError
+
+MAX_TEXTS = 100_000  # of all classes: 80 templates for each of the 1,000 classes of ImageNet, and more
 
 
 def _as_tuple(value: object) -> object:
@@ -42,6 +44,15 @@ class Prompts(BaseModel):
         ],
         Field(min_length=1),
     ]
+
+    @model_validator(mode="after")
+    def _can_be_encoded(self) -> Prompts:
+        count = len(self.templates) * sum(map(len, self.classes.values()))
+        if count > MAX_TEXTS:
+            raise ValueError(
+                f"found {count} texts (templates x descriptions), expected at most {MAX_TEXTS}. Write fewer templates"
+            )
+        return self
 
     def texts(self, label: str) -> list[str]:
         """All texts that describe the class. Raises TrainingError if it has no description."""

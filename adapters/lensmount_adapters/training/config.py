@@ -11,6 +11,7 @@ import torch
 
 from lensmount_adapters.adapter.head_text import parse_head
 from lensmount_adapters.adapter.manifest import HeadSpec, LinearHead, SegmentationHead, check_name
+from lensmount_adapters.adapter.manifest_check import SIZES_OF_FLOAT32, is_of_float32, width_in_float32
 from lensmount_adapters.augmentation.images import Augmentation, preset
 from lensmount_adapters.augmentation.volumes import VolumeAugmentation, volume_preset
 from lensmount_adapters.backbone.load import DEFAULT_BACKBONE
@@ -136,6 +137,7 @@ class TrainingConfig:
             object.__setattr__(self, option.name, value)
             expected = option.expected_instead(value)
             require(expected is None, option.in_words(value), expected or "")
+        self._require_numbers_of_float32()
         self._require_consistent_values()
 
     def _convert_plain_values(self) -> None:
@@ -146,6 +148,16 @@ class TrainingConfig:
         if isinstance(self.prompts, Mapping):
             object.__setattr__(self, "prompts", prompts_of(self.prompts))
 
+    def _require_numbers_of_float32(self) -> None:
+        """Training computes in float32, in which 1e-300 is 0 and 1e300 is infinite. An adapter file has no others."""
+        for option in TRAINING_OPTIONS:
+            value = getattr(self, option.name)
+            if value is not None and option.type in ("float", "window"):
+                fits = all(map(is_of_float32, value if option.type == "window" else (value,)))
+                require(fits, option.in_words(value), f"0 or {SIZES_OF_FLOAT32}")
+        scale = (self.alpha or 0.0) / self.rank
+        require(is_of_float32(scale), f"alpha / rank of {scale:.3g}", SIZES_OF_FLOAT32)
+
     def _require_consistent_values(self) -> None:
         held_out = self.validation_fraction + self.test_fraction
         require(
@@ -155,6 +167,8 @@ class TrainingConfig:
         )
         ordered = self.window is None or (len(self.window) == 2 and self.window[0] < self.window[1])
         require(ordered, f"window {self.window}", "two numbers, the lower first")
+        width = width_in_float32(*self.window) if self.window is not None else 1.0
+        require(width != 0 and is_of_float32(width), f"window {self.window}", f"a width of {SIZES_OF_FLOAT32}")
         comparable = not self.auto or self.validation_fraction > 0
         require(comparable, "auto without a validation part", "a validation fraction above 0 to compare the trials on")
         points = [name for name in ("sensitivity", "specificity") if getattr(self, name) is not None]
@@ -228,5 +242,6 @@ def require(condition: bool, found: str, expected: str) -> None:
 
 
 def require_folder_of(out: Path) -> None:
-    """Raise TrainingError unless the folder of the file `out` exists."""
+    """Raise TrainingError unless a file `out` can be made: its folder exists, and no folder or device has its name."""
     require(out.parent.is_dir(), f"no folder {out.parent} for the result", "an existing folder")
+    require(out.is_file() or not out.exists(), f"something else than a file at {out}", "a file or a new name")

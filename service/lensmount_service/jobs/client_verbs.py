@@ -116,10 +116,10 @@ class ClientVerbs(JobRows):
                 self._set(connection, job_id, cancel_requested=True)
             return job_of(job_row(connection, job_id))
 
-    def retry(self, job_id: str) -> Job:
-        """Queue a failed or cancelled job again; its attempts are counted from 0 again.
+    def retry(self, job_id: str, check: Callable[[sa.Connection, Job], object] | None = None) -> Job:
+        """Queue a failed or cancelled job again; its attempts are counted from 0 again. `check` is as in `submit`.
 
-        Raises NotFound, or JobConflict (`job_finished`, `job_not_finished`).
+        Raises NotFound, JobConflict (`job_finished`, `job_not_finished`), or QueueFull (`jobs_full`).
         """
         with self.database.write() as connection:
             row = job_row(connection, job_id)
@@ -128,6 +128,9 @@ class ClientVerbs(JobRows):
                 raise JobConflict(
                     f"found a job that is {row.state}, expected one that failed or was cancelled", code=code
                 )
+            self._require_room(connection)
+            if check is not None:
+                check(connection, job_of(row))
             self._set(
                 connection,
                 job_id,

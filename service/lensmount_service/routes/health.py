@@ -75,6 +75,7 @@ async def show_limits(context: Server) -> dict[str, Any]:
         "request_timeout_s": settings.request_timeout_s,
         "quarantine_after": settings.quarantine_after,
         "max_queued_jobs": settings.max_queued_jobs,
+        "max_job_pixels": settings.max_job_pixels,
         "max_job_file_bytes": settings.max_job_file_bytes,
         "max_adapter_bytes": limits.max_file_bytes,
         "max_adapter_header_bytes": limits.max_header_bytes,

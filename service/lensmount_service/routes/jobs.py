@@ -16,6 +16,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from lensmount_adapters.data.split_advice import SplitOptions
 from lensmount_service.errors import NotFound, ServiceError
+from lensmount_service.jobs.bounds import refusal_of
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.records import Job, JobRequest, State
@@ -71,7 +72,7 @@ async def submit(
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     hyper_parameters = submission.hyper_parameters()
     work = partial(_submit, context, submission, hyper_parameters, key, digest)
-    searches = hyper_parameters["group_regex"] is not None  # for up to 2 s of processor time
+    searches = any(hyper_parameters[name] is not None for name in ("group_regex", "targets"))  # for some seconds
     job, created = await (context.searches.run(work) if searches else asyncio.to_thread(work))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -96,7 +97,9 @@ def _submit(
         force=submission.force,
     )
 
-    refusal = training.datasets.refusal(
+    refusal = refusal_of(
+        hyper_parameters, dataset.classes, context.engine.backbone, context.settings.max_job_pixels
+    ) or training.datasets.refusal(
         dataset,
         SplitOptions(
             hyper_parameters["seed"],
@@ -143,7 +146,13 @@ async def cancel(context: Context, job_id: JobId) -> JobInfo:
 
 @router.post("/{job_id}/retry", status_code=202, summary="Queue a failed or cancelled job again")
 async def retry(context: Context, job_id: JobId) -> JobInfo:
-    return await _info(context.training, await asyncio.to_thread(context.training.jobs.retry, job_id))
+    """Refused if its dataset has been deleted meanwhile."""
+    training = context.training
+
+    def require_dataset(connection: sa.Connection, job: Job) -> object:
+        return training.datasets.require(connection, job.request.dataset)
+
+    return await _info(training, await asyncio.to_thread(training.jobs.retry, job_id, require_dataset))
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Follow a job live")

@@ -56,9 +56,9 @@ class TenantJobs:
         self.get(job_id)
         return self.table.cancel(job_id)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, check: Callable[[sa.Connection, Job], object] | None = None) -> Job:
         self.get(job_id)
-        return self.table.retry(job_id)
+        return self.table.retry(job_id, check)
 
 
 @dataclass(frozen=True, slots=True)

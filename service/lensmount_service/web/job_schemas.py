@@ -14,6 +14,7 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.options.option import Option
 from lensmount_adapters.options.table import JOB_OPTIONS, options_of_jobs
 from lensmount_adapters.patterns import compile_pattern
+from lensmount_adapters.strict import whole
 from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_service.errors import RequestInvalid
@@ -58,6 +59,8 @@ def _field(option: Option) -> tuple[Any, Any]:
     kind = Literal[option.choices] if option.choices else _TYPES[option.type]
     if option.aliases:
         kind = Annotated[kind, BeforeValidator(option.full_word)]
+    if option.choices and option.type == "int":
+        kind = Annotated[kind, BeforeValidator(whole)]
     most = option.highest_in_jobs
     open_end = option.job_maximum is None and option.maximum is None
     field = Field(

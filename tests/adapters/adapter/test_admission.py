@@ -263,7 +263,9 @@ def test_more_classes_than_the_limit_are_refused(parts: Any, backbone: Backbone)
         admit(parts.dump(), backbone, Limits(max_classes=1))
 
 
-def test_weights_that_overflow_float16_are_refused_by_a_float16_backbone(draw_adapter: Callable[..., Any]) -> None:
+def test_adp_32_weights_that_overflow_float16_are_refused_by_a_float16_backbone(
+    draw_adapter: Callable[..., Any],
+) -> None:
     """200 * 200 * rank 2 = 80,000, beyond float16's 65,504; float32 can represent it."""
     files = {}
     for dtype in (torch.float32, torch.float16):

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import scipy.special
 import torch
 
 from lensmount_adapters.augmentation.images import PRESETS, Augmentation, augment, cut_mix, mix, preset
@@ -110,6 +111,16 @@ def test_mixup_blends_images_and_targets_by_the_same_share() -> None:
     assert torch.allclose(mixed.view(4, 4), soft)
     assert torch.allclose(soft.sum(1), torch.ones(4))
     assert torch.equal(mix(x, targets, 0.0, seeded(0))[0], x)
+
+
+@pytest.mark.parametrize("alpha", [1e-37, 1e-9, 0.05, 0.4, 1.0, 1.5, 10.0])
+def test_shares_are_of_the_beta_distribution_however_small_or_large_its_parameter_is(alpha: float) -> None:
+    """The smaller of x and 1 - x has the mean I(1/2; a + 1, a) if x is of Beta(a, a). Half of the shuffles swap two."""
+    generator, two = seeded(1), torch.tensor([[0.0], [1.0]])
+
+    smaller = torch.stack([mix(two, two, alpha, generator)[1].min() for _ in range(2000)])
+
+    assert float(smaller.mean()) == pytest.approx(scipy.special.betainc(alpha + 1, alpha, 0.5) / 2, abs=0.02)
 
 
 def test_eight_orientations_of_an_image_that_is_not_square_are_refused() -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lensmount_adapters.errors import DatasetError
-from lensmount_adapters.groups.group_search import group_of, search_groups
+from lensmount_adapters.groups.group_search import group_of, search_groups, search_names
 
 PATHS = ["a/patient_1/x_7.png", "b/patient_2/ü 8.png"]
 
@@ -43,3 +43,9 @@ def test_an_exponential_expression_is_stopped_and_one_without_the_repetition_wor
 
     assert time.monotonic() - begin < 20
     assert search_groups(r"(a+)_", paths) == ["a" * 200] * 3
+
+
+def test_names_are_searched_one_by_one_and_those_without_a_match_are_none() -> None:
+    assert search_names(r"conv(\d)|bn", ["layer1.conv2", "fc", "layer1.bn"]) == ["2", None, "bn"]
+    with pytest.raises(TimeoutError):
+        search_names(r"(.+)+(.+)+!", ["layer4.0.conv1.layer4.0.conv1"], cpu_s=1)

@@ -43,6 +43,8 @@ def test_quarter_turns_need_a_square_size(fields: dict[str, Any], orientations: 
         RULES.validate_python({**fields, "orientations": orientations})
     assert RULES.validate_python({**fields, "orientations": orientations, "size": [32, 32]})
     assert RULES.validate_python({**fields, "orientations": 2})
+    with pytest.raises(ValidationError):
+        RULES.validate_python({**fields, "orientations": True})
 
 
 def test_a_volume_has_at_most_2_to_the_23_voxels() -> None:

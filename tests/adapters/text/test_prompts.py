@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ WRONG = {
     "an empty class": ('templates = ["{}"]\n[classes]\na = []', "classes.a"),
     "another key": ('templates = ["{}"]\nscale = 3\n[classes]\na = ["b"]', "scale"),
     "invalid TOML": ("templates", "found invalid TOML"),
+    "too many texts": (
+        f"templates = {json.dumps(['{}'] * 1000)}\n[classes]\na = {json.dumps(['b'] * 101)}",
+        "found 101000 texts .* expected at most 100000",
+    ),
 }
 
 

@@ -25,6 +25,13 @@ from lensmount_adapters.training.config import TrainingConfig
         ({"augmentation": {"wings": 2}}, "wings"),
         ({"resize": "stretch"}, "'stretch'"),
         ({"class_weights": "some"}, "'some'"),
+        ({"learning_rate": 1e-300}, r"learning rate 1e-300, expected 0 or a size between 1\.18e-38 and 3\.4e\+38"),
+        ({"weight_decay": 1e-310}, "weight decay"),
+        ({"alpha": 1e-40}, "alpha 1e-40"),
+        ({"alpha": 2e-38, "rank": 8}, r"alpha / rank of 2\.5e-39"),
+        ({"window": (0, 1e300)}, "window"),
+        ({"window": (-3e38, 3e38)}, "a width of a size between"),
+        ({"window": (1, 1 + 1e-12)}, "a width of a size between"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused_when_it_is_created(

@@ -207,6 +207,8 @@ def test_a_missing_folder_for_the_result_is_reported_before_training(
     seen: list[Progress] = []
     with pytest.raises(TrainingError, match="no folder"):
         train(replace(config, out=tmp_path / "nowhere" / "x.safetensors"), seen.append, backbone)
+    with pytest.raises(TrainingError, match="something else than a file"):
+        train(replace(config, out=tmp_path), seen.append, backbone)
     assert seen == []
 
 

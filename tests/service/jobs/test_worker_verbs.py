@@ -79,7 +79,7 @@ def test_a_worker_that_was_silent_too_long_continues_if_nobody_has_claimed_its_j
     assert jobs.claim("w2", BACKBONE) is None
 
 
-def test_a_job_whose_worker_dies_three_times_has_failed(jobs: JobTable, clock: Clock, submit: Submit) -> None:
+def test_job_08_a_job_whose_worker_dies_three_times_has_failed(jobs: JobTable, clock: Clock, submit: Submit) -> None:
     job = submit(jobs, max_attempts=3)
     for attempt in (1, 2, 3):
         assert claim(jobs).job.attempt == attempt

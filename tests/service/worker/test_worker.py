@@ -34,12 +34,12 @@ def job(client: httpx.Client, job_id: str) -> Any:
 def test_a_job_that_cannot_be_trained_fails_with_its_code_and_the_worker_lives(
     client: httpx.Client, work: Work, submit: Submit
 ) -> None:
-    broken = submit(targets="no_such_layer")
+    broken = submit(head="mlp:8", batch_size=1)
     fine = submit()
     work()
     found = job(client, broken)
     assert (found["state"], found["error"]["code"], found["attempt"]) == ("failed", "training_failed", 1)
-    assert "no_such_layer" in found["error"]["message"]
+    assert "a batch of one image for a head with BatchNorm" in found["error"]["message"]
     assert job(client, fine)["state"] == "succeeded"
 
 
