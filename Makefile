@@ -71,9 +71,9 @@ zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 samples: $(STAMP)  ## redraw the sample images and the training set
 	$(BIN)/python samples/draw.py
 
-soak: $(STAMP)  ## run the full-length exactness, cross-talk, kill, fault and fuzz tests
+soak: $(STAMP)  ## run the full-length exactness, cross-talk, isolation, OpenAPI, kill, fault and fuzz tests
 	$(BIN)/python -m pytest -m soak
-	LENSMOUNT_SOAK=1 $(BIN)/python -m pytest tests/fuzz
+	LENSMOUNT_SOAK=1 $(BIN)/python -m pytest tests/fuzz -o log_cli=true -o log_cli_level=INFO
 
 mutants: $(STAMP)  ## plant each bug of tests/mutants into a copy of the source; the test that it names must fail
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)

@@ -21,6 +21,7 @@ class LogSettings(Protocol):
 def configure(settings: LogSettings) -> None:
     """Send structlog to stderr at the configured level. uvicorn itself logs only warnings and errors."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # otherwise a body may write a line for each chunk
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import faulthandler
-import os
 import random
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-SOAK = bool(os.environ.get("LENSMOUNT_SOAK"))
-HANG_S = 20.0  # a case of a second on a machine that is busy with other work
-MOST_GROWTH = 64 * 2**20
+from tests.fuzz.watch import SOAK
+
 NUMBERS = (0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 1.5, 1e-300, 1e300, 2**31, 2**53, 2**63, 2**64, float("nan"), float("inf")),
@@ -71,23 +65,3 @@ def changed(value: Any, draw: random.Random) -> Any:
         part = [changed(value[index], draw)] * draw.choice((1, 1, 1, 0, 2))
         return [*value[:index], *part, *value[index + 1 :]]
     return draw.choice(VALUES)
-
-
-@contextmanager
-def watched() -> Iterator[None]:
-    """End the process with every thread's traceback if a case hangs, and fail if memory grows without bound.
-
-    `touch` starts the time of a case.
-    """
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert grown < MOST_GROWTH, f"memory grew by {grown} bytes"
-
-
-def touch() -> None:
-    """Call this before each case."""
-    faulthandler.dump_traceback_later(HANG_S, exit=True, file=2)

@@ -21,7 +21,8 @@ import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
-from tests.fuzz.mutate import cases, changed, mutated, touch, watched
+from tests.fuzz.mutate import cases, changed, mutated
+from tests.fuzz.watch import watched
 
 from lensmount_adapters import Limits, Manifest, decode_image
 from lensmount_adapters.adapter.file import parse_adapter
@@ -65,9 +66,9 @@ def attempts(seed: int, data: bytes) -> bytes:
 def test_what_we_accept_of_an_adapter_the_safetensors_library_accepts_with_the_same_tensors() -> None:
     """The two parsers may not differ: ours reads the header, and the library's reads the tensors."""
     base, accepted, read = adapter(), 0, 0
-    with watched():
+    with watched("adapter files") as watch:
         for seed in cases(30_000, 500_000):
-            touch()
+            watch.touch()
             data = attempts(seed, base)
             try:
                 header = read_header(data, Limits())
@@ -89,9 +90,9 @@ def test_what_we_accept_of_an_adapter_the_safetensors_library_accepts_with_the_s
 
 def test_mutated_manifests_are_read_or_refused_with_a_small_printable_message() -> None:
     read, longest = 0, 0
-    with watched():
+    with watched("manifests") as watch:
         for seed in cases(8_000, 100_000):
-            touch()
+            watch.touch()
             draw = random.Random(seed)
             document = MANIFEST
             for _ in range(draw.randint(1, 3)):
@@ -136,10 +137,10 @@ PICTURES = {
 @pytest.mark.parametrize("kind", PICTURES)
 def test_mutated_images_are_decoded_or_refused(kind: str) -> None:
     base, decoded, longest = PICTURES[kind](), 0, 0
-    with watched(), warnings.catch_warnings():
+    with watched(f"images ({kind})") as watch, warnings.catch_warnings():
         warnings.simplefilter("error")  # a decoder that only warns has guessed
         for seed in cases(800, 10_000):
-            touch()
+            watch.touch()
             try:
                 decode_image(mutated(base, random.Random(seed)), ImageLimits(2**20, 2**20))
                 decoded += 1
@@ -166,9 +167,9 @@ def test_mutated_zip_files_are_read_or_refused(tmp_path: Path) -> None:
         bases.append(buffer.getvalue())
     limits = ArchiveLimits(max_entries=50, max_total_bytes=2**20, max_entry_bytes=2**16)
     path, read, longest = tmp_path / "a.zip", 0, 0
-    with watched():
+    with watched("zip files") as watch:
         for seed in cases(4_000, 50_000):
-            touch()
+            watch.touch()
             draw = random.Random(seed)
             path.write_bytes(mutated(draw.choice(bases), draw))
             try:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 import structlog
+from python_multipart.multipart import MultipartParser
 
 from lensmount_service import logs
 from lensmount_service.settings import Settings
@@ -68,3 +69,14 @@ def test_a_traceback_shows_no_local_variables(
     text = capsys.readouterr().err
     assert "ValueError: 12" in text
     assert "secret-token" not in text
+
+
+def test_a_library_adds_no_line_of_its_own_about_what_a_client_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """python-multipart warns of each chunk behind the last boundary, and its lines are not JSON."""
+    logs.configure(Settings(log_level="info", log_format="json"))
+
+    parser = MultipartParser(b"B")
+    for chunk in [b"--B\r\n\r\nx\r\n--B--\r\n", *[b"x"] * 100]:
+        parser.write(chunk)
+
+    assert capsys.readouterr().err == ""
