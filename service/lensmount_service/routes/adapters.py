@@ -26,7 +26,7 @@ from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.web.bodies import read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
-from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form
+from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form, file_answer
 from lensmount_service.web.preconditions import Expected, expected_of
 from lensmount_service.web.schemas import (
     AdapterDetail,
@@ -151,7 +151,12 @@ async def undelete_adapter(context: Context, name: str, response: Response) -> A
     return await get_adapter(context, name, response)
 
 
-@router.get("/{name}/file", response_class=Response, summary="Download the file, byte for byte")
+@router.get(
+    "/{name}/file",
+    response_class=Response,
+    responses=file_answer("application/octet-stream"),
+    summary="Download the file, byte for byte",
+)
 async def get_file(
     context: Context, name: str, version: Annotated[int | None, Query(ge=1, le=999_999_999)] = None
 ) -> Response:
@@ -166,7 +171,12 @@ async def get_file(
     return Response(data, media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/{name}/export", response_class=Response, summary="Download it in the format of another tool")
+@router.get(
+    "/{name}/export",
+    response_class=Response,
+    responses=file_answer("application/zip"),
+    summary="Download it in the format of another tool",
+)
 async def get_export(
     context: Context,
     request: Request,

@@ -23,7 +23,7 @@ from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import write_all
 from lensmount_service.web.bodies import limited, read_raw
-from lensmount_service.web.openapi import PROBLEMS, dataset_body
+from lensmount_service.web.openapi import PROBLEMS, dataset_body, file_answer
 from lensmount_service.web.preconditions import Expected
 from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState
 
@@ -90,7 +90,12 @@ async def undelete_dataset(context: Context, name: str, version: VersionNumber =
     return _info(context, await asyncio.to_thread(context.training.datasets.undelete, name, version))
 
 
-@router.get("/{name}/file", response_class=StreamingResponse, summary="The canonical archive")
+@router.get(
+    "/{name}/file",
+    response_class=StreamingResponse,
+    responses=file_answer("application/zip"),
+    summary="The canonical archive",
+)
 async def get_file(
     context: Context,
     name: str,

@@ -13,10 +13,10 @@ from lensmount_adapters.inputs.volumes import FORMATS as VOLUME_FORMATS
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Unavailable
 from lensmount_service.routes.context import Server
-from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.openapi import PROBLEMS, file_answer
 from lensmount_service.web.schemas import Integrity
 
-router = APIRouter(route_class=GuardedRoute, tags=["health"], responses={401: PROBLEMS[401], 503: PROBLEMS[503]})
+router = APIRouter(route_class=GuardedRoute, tags=["health"], responses=PROBLEMS)
 
 
 @router.get("/health/live", summary="Whether the process responds")
@@ -109,7 +109,12 @@ async def integrity(context: Server) -> Integrity:
     )
 
 
-@router.get("/metrics", response_class=Response, summary="Prometheus metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=file_answer("text/plain"),
+    summary="Prometheus metrics",
+)
 async def show_metrics(context: Server) -> Response:
     page, _ = await context.metrics_page.get()
     return Response(page, media_type=CONTENT_TYPE_LATEST)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from lensmount_adapters.data.split_advice import SplitOptions
 from lensmount_service.errors import NotFound, ServiceError
@@ -33,7 +34,7 @@ from lensmount_service.web.job_schemas import (
     event_data,
     job_info,
 )
-from lensmount_service.web.openapi import PROBLEMS, adapter_body
+from lensmount_service.web.openapi import PROBLEMS, adapter_body, file_answer
 
 POLL_S = 0.25  # how often a stream looks for new events
 MAX_EVENTS = 1000
@@ -204,21 +205,35 @@ async def list_files(context: Context, job: PathJob) -> JobFileList:
     return JobFileList(files=[JobFileInfo(name=f.name, size_bytes=f.size_bytes, digest=f.digest) for f in files])
 
 
-@router.get("/{job_id}/files/{name}", response_class=FileResponse, summary="One file of a job")
+class WholeFile(FileResponse):
+    """A file, always whole: no client asks for parts, and Starlette answers a wrong `Range` in plain text."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+
+@router.get(
+    "/{job_id}/files/{name}",
+    response_class=WholeFile,
+    responses=file_answer(*sorted({kind.partition(";")[0] for kind in MEDIA_TYPES.values()})),
+    summary="One file of a job",
+)
 async def get_file(
     context: Context,
     name: str,
     job: PathJob,
     lease: Annotated[str | None, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")] = None,
-) -> FileResponse:
+) -> WholeFile:
     if name == CHECKPOINT and lease is None:
         raise NotFound("found no public file of that name", code="file_not_found")
     path = await asyncio.to_thread(context.training.files.path, job.id, name)
     headers = {
         "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
         "X-Content-Type-Options": "nosniff",
+        "Accept-Ranges": "none",
     }
-    return FileResponse(path, media_type=MEDIA_TYPES.get(name, "application/octet-stream"), headers=headers)
+    return WholeFile(path, media_type=MEDIA_TYPES.get(name, "application/octet-stream"), headers=headers)
 
 
 @router.put(

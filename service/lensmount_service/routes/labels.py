@@ -35,7 +35,7 @@ from lensmount_service.web.label_schemas import (
     UnlabelledImage,
     Who,
 )
-from lensmount_service.web.openapi import PROBLEMS, image_body, labels_body
+from lensmount_service.web.openapi import PROBLEMS, file_answer, image_body, labels_body
 
 MAX_LABELS_BYTES = 2**20
 MAX_SIDE = 1024  # pixels of a shown image
@@ -73,7 +73,12 @@ async def delete_pool(context: Context, name: str) -> None:
     await asyncio.to_thread(context.training.pools.delete, require_name(name, "dataset name"))
 
 
-@router.get("/{name}/unlabelled/{digest}", response_class=Response, summary="One image of a pool, as a small PNG")
+@router.get(
+    "/{name}/unlabelled/{digest}",
+    response_class=Response,
+    responses=file_answer("image/png"),
+    summary="One image of a pool, as a small PNG",
+)
 async def get_unlabelled(
     context: Context,
     name: str,

@@ -23,7 +23,7 @@ from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import VersionNumber, admitted, published
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.web.json_body import read_json
-from lensmount_service.web.openapi import PROBLEMS, edits_body
+from lensmount_service.web.openapi import PROBLEMS, edits_body, file_answer
 from lensmount_service.web.schemas import DatasetEdits, DatasetInfo, ReviewInfo
 
 MAX_EDITS_BYTES = 16 * 2**20
@@ -88,7 +88,12 @@ async def edit_items(
     return published(context, *await admitted(context, partial(store.edit, name, edits, version)), response)
 
 
-@router.get("/{name}/items/image", response_class=Response, summary="One image of a dataset, as a small PNG")
+@router.get(
+    "/{name}/items/image",
+    response_class=Response,
+    responses=file_answer("image/png"),
+    summary="One image of a dataset, as a small PNG",
+)
 async def get_image(
     context: Context,
     name: str,

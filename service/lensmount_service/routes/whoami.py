@@ -9,7 +9,7 @@ from lensmount_service.routes.caller import Caller
 from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.token_schemas import QuotaLimits, WhoAmI
 
-router = APIRouter(route_class=GuardedRoute, tags=["access"], responses={401: PROBLEMS[401], 503: PROBLEMS[503]})
+router = APIRouter(route_class=GuardedRoute, tags=["access"], responses=PROBLEMS)
 
 
 @router.get("/whoami", summary="Who the caller is, and what the caller may do")

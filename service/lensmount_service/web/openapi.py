@@ -70,6 +70,11 @@ def overlay_answer() -> dict[str, Any]:
     return {PNG: {"schema": _BINARY}}
 
 
+def file_answer(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The media types of an answer that is a file."""
+    return {200: {"content": {kind: {"schema": _BINARY} for kind in kinds}}}
+
+
 def adapter_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}}}
 

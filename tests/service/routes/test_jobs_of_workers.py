@@ -43,6 +43,15 @@ def test_a_worker_uploads_files_and_all_but_the_checkpoint_are_public(api: TestC
     refused(api.get(f"{path}/metrics.json"), 404, "file_not_found")
 
 
+def test_a_file_is_whole_whatever_range_is_asked_for(api: TestClient, lease: Lease) -> None:
+    path = f"/jobs/{lease.id}/files/card.md"
+    api.put(path, content=b"<p>hello", headers=held(lease))
+    for wanted in ("bytes=0-1", "bytes=5-1", "bytes=99-", "bytes=x", "lines=1-2", "bytes=" + "0-1," * 1000, "\xff"):
+        answer = api.get(path, headers={b"Range": wanted.encode("latin-1")})
+        assert (answer.status_code, answer.content) == (200, b"<p>hello")
+        assert answer.headers["accept-ranges"] == "none"
+
+
 def test_a_worker_without_the_lease_stores_nothing(api: TestClient, parts: Parts, lease: Lease, tmp_path: Path) -> None:
     path = f"/jobs/{lease.id}/files/card.md"
     refused(api.put(path, content=b"x"), 422, "invalid_request")

@@ -23,3 +23,17 @@ def test_the_openapi_document_names_every_route_with_examples(shared_client: Tes
     assert "multipart/form-data" in predict["requestBody"]["content"]
     assert "malaria" in str(predict["parameters"])
     assert shared_client.get("/docs").status_code == 200
+
+
+def test_every_operation_describes_the_errors_that_all_share(shared_client: TestClient) -> None:
+    shared = {str(status) for status in openapi.PROBLEMS}
+    for path, methods in shared_client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            assert shared <= operation["responses"].keys(), (method, path)
+
+
+def test_every_answer_with_a_body_has_a_media_type(shared_client: TestClient) -> None:
+    for path, methods in shared_client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            for status, described in operation["responses"].items():
+                assert status == "204" or described.get("content"), (method, path, status)
