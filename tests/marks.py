@@ -187,7 +187,9 @@ SLOW = frozenset(
         "service/test_cli.py",
         "service/test_cli_options.py::test_several_wrong_flags_are_one_line_that_names_each",
         "service/test_clip.py",
+        "service/test_caches.py",
         "service/test_crosstalk.py",
+        "service/test_crosstalk_changes.py",
         "service/test_errors.py",
         "service/test_gc.py",
         "service/test_maintenance.py",
@@ -261,7 +263,8 @@ SLOW = frozenset(
 # together. xdist alone would start with the files of many tests, and a minute of waiting for a server would come last.
 LONGEST = (
     *("service/kills/test_kills.py", "service/kills/test_one_job.py", "test_docs.py", "service/test_recipe.py"),
-    *("service/test_crosstalk.py", "service/routes/test_page.py", "test_benchmarks_gpu.py"),
+    *("service/test_crosstalk.py", "service/routes/test_page.py"),
+    *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py"),
     *("service/worker/test_attempt.py", "service/test_supervisor.py", "test_docker.py", "test_packages.py"),
     *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
     *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),

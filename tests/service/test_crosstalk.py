@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import torch
-import uvicorn
-
-from lensmount_adapters import Backbone, Preprocessing, decode_image, parse_adapter, preprocess
-from lensmount_service.web.transport import KEEP_ALIVE_S
+from tests.service.by_hand import listening, scores_by_hand, smallest_difference
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
+
+    from lensmount_adapters import Backbone
 
 CLIENTS = 64
 TASKS = ("one", "two", "three")
@@ -54,10 +48,7 @@ def run(
     files = {task: make_adapter(seed, LABELS) for seed, task in enumerate(TASKS, start=1)}
     images = [make_png(seed) for seed in range(8)]
     expected = {task: scores_by_hand(own_backbone, data, images) for task, data in files.items()}
-    for task in TASKS:  # the difference between adapters is far larger than the noise of batch shapes
-        for other in TASKS:
-            if other != task:
-                assert (expected[task] - expected[other]).abs().amax(dim=1).min() > 1e-2
+    assert smallest_difference(list(expected.values())) > 1e-2  # far larger than the noise of batch shapes
     with make_parts() as parts, listening(parts.app) as url:
         with httpx.Client(base_url=url, timeout=60) as client:
             digests = {task: client.put(f"/adapters/{task}", content=files[task]).json()["digest"] for task in TASKS}
@@ -73,24 +64,6 @@ def run(
         worst = max(worst, float((got - expected[task][number]).abs().max()))
     assert wrong_digests == 0
     assert worst < 1e-4
-
-
-def scores_by_hand(backbone: Backbone, data: bytes, images: list[bytes]) -> torch.Tensor:
-    """[images, classes]: plain torch on a copy of the network, float64 deltas, one image at a time."""
-    file = parse_adapter(data)
-    network = copy.deepcopy(backbone.module)
-    weights = dict(network.named_parameters())
-    with torch.no_grad():
-        for module, factors in file.manifest.modules.items():
-            A, B = (file.tensors[f"{module}.lora_{part}.weight"].double() for part in "AB")
-            weight = weights[f"{module}.weight"]
-            delta = (factors.alpha / factors.rank) * torch.einsum("or,ri->oi", B.flatten(1), A.flatten(1))
-            weight.copy_((weight.double() + delta.view(weight.shape)).float())
-        x = [
-            preprocess(decode_image(image), cast(Preprocessing, file.manifest.preprocessing))[None] for image in images
-        ]
-        features = torch.cat([network(one) for one in x])
-        return torch.softmax(features @ file.tensors["head.weight"].T + file.tensors["head.bias"], dim=1)
 
 
 async def ask(url: str, images: list[bytes], requests: int) -> list[tuple[str, int, Any]]:
@@ -109,19 +82,3 @@ async def ask(url: str, images: list[bytes], requests: int) -> list[tuple[str, i
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as session:
         await asyncio.gather(*(client(session) for _ in range(CLIENTS)))
     return answers
-
-
-@contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_keep_alive=int(KEEP_ALIVE_S))
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
