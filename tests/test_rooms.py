@@ -79,6 +79,7 @@ MAY_IMPORT = {
         "_types": "",
     },
     "lensmount_service": {
+        "oip": "access engine routes store tenants web settings",
         "routes": "access engine jobs pools review store tenants web settings",
         "tenants": "access jobs pools store",
         "pools": "store",

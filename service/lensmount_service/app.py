@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.types import Scope
 
 from lensmount_client._version import __version__
@@ -67,7 +67,11 @@ from lensmount_service.web.turnstile import Turnstile
 log = structlog.get_logger(__name__)
 
 OPEN_PATHS = frozenset(
-    {"/health/live", "/health/ready", "/openapi.json", *DOCS_FILES, *PAGE_FILES}
+    {
+        *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json"),
+        *DOCS_FILES,
+        *PAGE_FILES,
+    }
 )  # served without a token
 
 MAX_EXPLANATIONS = 8  # that wait, the one in progress included
@@ -95,8 +99,12 @@ def create_app(
     training: Training,
     tokens: TokenStore,
     shares: Shares,
+    protocols: Sequence[APIRouter],
 ) -> FastAPI:
-    """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work."""
+    """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work.
+
+    `protocols` are routers above ours, whose routes find the parts in `app.state.context`.
+    """
     context = _context(engine, catalog, metrics, settings, training, shares)
 
     @asynccontextmanager
@@ -117,12 +125,13 @@ def create_app(
     first_token = settings.token.get_secret_value() if settings.token else None
     verifiers = _verifiers(settings)
     authenticator = Authenticator(tokens, first_token, verifiers, on_loopback=settings.is_loopback)
-    app = _empty_app(lifespan, authenticator, HeldBytes(settings.held_bytes()))
+    held = HeldBytes(settings.held_bytes())
+    app = _empty_app(lifespan, authenticator, held)
     app.add_middleware(Auditing, audit=audit)
     app.state.context = context
-    app.state.audit = audit
+    app.state.audit, app.state.held = audit, held
     app.state.tokens, app.state.has_first_token = tokens, bool(first_token or verifiers)
-    app.state.worker_token = authenticator.worker_token
+    app.state.worker_token, app.state.authenticator = authenticator.worker_token, authenticator
     routers = [
         predict_router(context),
         explain_router(context),
@@ -130,6 +139,7 @@ def create_app(
         *(room.router for room in _ROOMS),
         docs_router(),
         page_router(),
+        *protocols,
     ]
     require_policies(routers, OPEN_PATHS)
     for router in routers:

@@ -41,6 +41,8 @@ from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.table import JobTable, jobs_using
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.oip.inference import Inference
+from lensmount_service.oip.rest import router as open_inference
 from lensmount_service.pools.pools import PoolLimits, Pools
 from lensmount_service.routes.context import Training
 from lensmount_service.settings import Settings
@@ -110,13 +112,10 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             share_zoo(catalog, shares, zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
+        app = create_app(engine, catalog, metrics, settings, training, TokenStore(database), shares, [open_inference])
+        app.state.inference = Inference(app.state.context, app.state.meter)
         try:
-            yield Parts(
-                create_app(engine, catalog, metrics, settings, training, TokenStore(database), shares),
-                engine,
-                catalog,
-                training,
-            )
+            yield Parts(app, engine, catalog, training)
         finally:
             backbone.keep_clones()  # so that the backbone's owner can mount adapters in place again
 

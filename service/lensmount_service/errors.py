@@ -184,6 +184,12 @@ class StoreDamaged(Unavailable):
 class DeadlineExceeded(ServiceError):
     default_code = "deadline_exceeded"
 
+    @classmethod
+    def after(cls, timeout_s: float) -> DeadlineExceeded:
+        return cls(
+            f"found no answer after {timeout_s:g} s. Fix: allow a longer timeout, or send fewer images at a time"
+        )
+
 
 class StorageFull(ServiceError):
     default_code = "storage_full"

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lensmount_service.access.authenticator import Authenticator
 from lensmount_service.errors import MediaTypeUnsupported, ServiceError
+from lensmount_service.web.compression import ENCODINGS
 from lensmount_service.web.hardening import harden
 from lensmount_service.web.problems import CODES, answer_to, problem
 
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
 MAX_PATH_BYTES = 4096
+UNPACKED_PATHS = "/v2/"  # whose routes read their bodies with `read_unpacked`
 
 
 class AccessMiddleware:
@@ -83,8 +85,12 @@ def _refusal(scope: Scope, request_id: str) -> Response | None:
     if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEAD_BYTES:
         code, detail = "headers_too_large", f"found more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them"
         return problem(CODES[code], code, detail, request_id)
-    if Headers(scope=scope).get("content-encoding", "identity") != "identity":
+    encoding = Headers(scope=scope).get("content-encoding", "identity").lower()
+    if encoding != "identity" and not scope["path"].startswith(UNPACKED_PATHS):
         return answer_to(MediaTypeUnsupported("found a compressed body, expected an uncompressed one"), request_id)
+    if encoding not in ("identity", *ENCODINGS):
+        expected = f"expected {' or '.join(ENCODINGS)}. Fix: pack it so, or send it as it is"
+        return answer_to(MediaTypeUnsupported(f"found a body in another Content-Encoding, {expected}"), request_id)
     return None
 
 

@@ -9,7 +9,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lensmount_service.store.keys import PUBLIC
 
-_PUBLIC = re.compile(f"(?P<start>/(?:adapters|datasets|integrations/labelstudio)/{PUBLIC})/(?=[^/])")
+_PUBLIC = re.compile(
+    f"(?P<start>/(?:adapters|datasets|integrations/labelstudio|v2/models|v2/repository/models)/{PUBLIC})/(?=[^/])"
+)
 _SLASH = "\0"  # in a public name while the path is matched, since a parameter of a path has no slash
 
 

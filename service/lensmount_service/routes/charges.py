@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import Request
 
@@ -20,24 +20,39 @@ async def charge_pixels(request: Request, parts: Sequence[Part], times: int = 1)
 
     Raises QuotaExceeded, or BodyTooLarge.
     """
-    identity: Identity = request.state.identity
-    if identity.quotas.pixels_per_minute is None:
-        return None
-    pixels = await asyncio.to_thread(lambda: sum(stated_pixels(part.data) for part in parts))
-    return _meter(request).charge(identity, "pixels_per_minute", pixels * times)
+    return await _charge_pixels(_meter(request), request.state.identity, _pixels_of(parts, times))
+
+
+def charged(
+    request: Request, parts: Sequence[Part], adapters: int, max_queue: int
+) -> AbstractAsyncContextManager[None]:
+    """`async with charged(request, parts, 2, 256):` around the work on images, each for 2 adapters."""
+    pixels = _pixels_of(parts, adapters)
+    return charged_to(_meter(request), request.state.identity, len(parts) * adapters, pixels, max_queue)
 
 
 @asynccontextmanager
-async def charged(request: Request, parts: Sequence[Part], adapters: int, max_queue: int) -> AsyncIterator[None]:
-    """`async with charged(request, parts, 2, 256):` around the work on images, each for 2 adapters."""
-    identity: Identity = request.state.identity
-    with _meter(request).queued(identity, len(parts) * adapters, max_queue):
-        charge = await charge_pixels(request, parts, adapters)
+async def charged_to(
+    meter: Meter, identity: Identity, images: int, pixels: Callable[[], int], max_queue: int
+) -> AsyncIterator[None]:
+    """`charged` for a caller without an HTTP request. `pixels` is called in a thread, and only if they are limited."""
+    with meter.queued(identity, images, max_queue):
+        charge = await _charge_pixels(meter, identity, pixels)
         try:
             yield
         except (QueueFull, Unavailable):
-            _meter(request).refund(charge)
+            meter.refund(charge)
             raise
+
+
+async def _charge_pixels(meter: Meter, identity: Identity, pixels: Callable[[], int]) -> Charge | None:
+    if identity.quotas.pixels_per_minute is None:
+        return None
+    return meter.charge(identity, "pixels_per_minute", await asyncio.to_thread(pixels))
+
+
+def _pixels_of(parts: Sequence[Part], times: int) -> Callable[[], int]:
+    return lambda: times * sum(stated_pixels(part.data) for part in parts)
 
 
 def _meter(request: Request) -> Meter:

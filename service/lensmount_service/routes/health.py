@@ -12,7 +12,8 @@ from lensmount_adapters.inputs.images import FORMATS
 from lensmount_adapters.inputs.volumes import FORMATS as VOLUME_FORMATS
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Unavailable
-from lensmount_service.routes.context import Server
+from lensmount_service.routes.context import AppContext, Server
+from lensmount_service.store.health import StoreState
 from lensmount_service.web.openapi import PROBLEMS, file_answer
 from lensmount_service.web.schemas import Integrity
 
@@ -33,11 +34,7 @@ async def ready(context: Server, request: Request) -> dict[str, str | int]:
 
     `quarantined` counts the adapters that failed too often; the others are served.
     """
-    if context.training.stopping.is_set() or not context.engine.accepting:
-        raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
-    store = await asyncio.to_thread(context.store.look)
-    if store.fault is not None:
-        raise Unavailable(f"the store cannot be read: {store.fault}", code="store_unavailable", retry_after_s=5)
+    store = await require_ready(context)
     trouble: str | None = request.app.state.audit.trouble
     engine = context.engine
     quarantined = len(engine.quarantine)
@@ -45,6 +42,16 @@ async def ready(context: Server, request: Request) -> dict[str, str | int]:
     if trouble:
         answer["audit"] = trouble
     return answer if store.degraded is None else {**answer, "status": "degraded", "store": store.degraded}
+
+
+async def require_ready(context: AppContext) -> StoreState:
+    """The state of the store. Raises Unavailable if predictions are not accepted."""
+    if context.training.stopping.is_set() or not context.engine.accepting:
+        raise Unavailable("the engine accepts no work because the server is starting or shutting down", retry_after_s=5)
+    store = await asyncio.to_thread(context.store.look)
+    if store.fault is not None:
+        raise Unavailable(f"the store cannot be read: {store.fault}", code="store_unavailable", retry_after_s=5)
+    return store
 
 
 @router.get("/limits", summary="Every limit")

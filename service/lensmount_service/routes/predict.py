@@ -188,7 +188,7 @@ class Predictor:
         found: list[Snapshot | Unserved] = []
         for reference in references:
             try:
-                found.append(await _snapshot_of(context, reference))
+                found.append(await snapshot_of(context, reference))
             except Unusable as error:
                 if len(references) == 1:
                     raise
@@ -199,14 +199,15 @@ class Predictor:
         self, request: Request, form: str, snapshots: list[Snapshot], timeout_s: float
     ) -> tuple[list[DecodedInput], list[ComputedPrediction | FailedPrediction]]:
         """Images outer, adapters inner. The time limit starts when the whole body has arrived."""
+        context = context_of(request)
         parts = await self._read_images(request)
         _check_one(form, parts)
         self._engine.require_fit(len(parts) * len(snapshots))
         expires_at = time.perf_counter() + timeout_s
         async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
-            await self._prepare(snapshots)
-            sources = await self._decode(caller_of(request), parts, snapshots)
-            answers = await self._answers(request, sources, snapshots, expires_at)
+            await self.prepare(snapshots)
+            sources = await self.decode(context, parts, snapshots)
+            answers = await self.answers(context, sources, snapshots, expires_at)
             if len(parts) == 1:
                 told = zip(snapshots, answers, strict=True)
                 digests = frozenset(snapshot.version.digest for snapshot, each in told if isinstance(each, Answer))
@@ -222,16 +223,16 @@ class Predictor:
             return parts
         return [Part(await read_raw(request, self._max_bytes), None)]
 
-    async def _prepare(self, snapshots: list[Snapshot]) -> None:
+    async def prepare(self, snapshots: list[Snapshot]) -> None:
         """If an adapter needs a program that is not compiled yet, its request waits for it, and the engine does not."""
         for snapshot in snapshots:
             if not self._engine.runner.ready(snapshot.adapter):
                 await asyncio.to_thread(self._engine.runner.prepare, snapshot.adapter)
 
-    async def _decode(self, caller: str, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
+    async def decode(self, context: TenantContext, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
         rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
-        of = (caller, tuple(snapshot.adapter.digest for snapshot in snapshots))
+        of = (context.identity.key, tuple(snapshot.adapter.digest for snapshot in snapshots))
         sizes = await self._sizes(of, parts, rules)
 
         def decode(index: int, part: Part) -> DecodedInput:
@@ -260,8 +261,8 @@ class Predictor:
             )
         return sizes
 
-    async def _answers(
-        self, request: Request, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float
+    async def answers(
+        self, context: TenantContext, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float
     ) -> list[Answer | Unavailable]:
         """The engine's answers: images outer, adapters inner. Raises the first failure if no adapter has an answer."""
         work = [
@@ -269,9 +270,8 @@ class Predictor:
             for source in sources
             for snapshot in snapshots
         ]
-        label = context_of(request).label
-        gauges = [self._metrics.inflight.labels(label(snapshot.version.name)) for snapshot in snapshots]
-        futures = self._engine.submit_many(work, expires_at, caller_of(request))
+        gauges = [self._metrics.inflight.labels(context.label(snapshot.version.name)) for snapshot in snapshots]
+        futures = self._engine.submit_many(work, expires_at, context.identity.key)
         for gauge in gauges:
             gauge.inc(len(sources))
         try:
@@ -300,7 +300,8 @@ class Predictor:
         return await _all([self._decoders.submit(_with_drawing, form, each) for each in computed])
 
 
-async def _snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
+async def snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
+    """The adapter that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
     known = context.catalog.resolve_cached(reference)
     return known if known is not None else await asyncio.to_thread(context.catalog.resolve, reference)
 

@@ -39,6 +39,4 @@ async def deadline(request: Request, timeout_s: float) -> AsyncIterator[None]:
             raise ClientDisconnect from error
         if not scope.expired():
             raise
-        raise DeadlineExceeded(
-            f"found no answer after {timeout_s:g} s. Fix: allow a longer timeout, or send fewer images at a time"
-        ) from error
+        raise DeadlineExceeded.after(timeout_s) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lensmount_service.errors import NotAcceptable
 
@@ -49,3 +49,11 @@ def _weight(kind: str, ranges: Sequence[tuple[str, float]]) -> float:
         if weights:
             return max(weights)
     return 0.0
+
+
+def accepted_encoding(accept: str | None, offered: Collection[str]) -> str | None:
+    """The encoding with the highest weight above 0 in a header `Accept-Encoding`, or None for an answer as it is."""
+    ranges = [_parse(text) for text in (accept or "").split(",")[:MAX_RANGES]]
+    weights = {kind: max((weight for text, weight in ranges if text == kind), default=0.0) for kind in offered}
+    best = max(weights, key=lambda kind: weights[kind])
+    return best if weights[best] > 0 else None

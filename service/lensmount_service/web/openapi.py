@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from lensmount_service.web.error_members import ErrorMembers
 from lensmount_service.web.label_schemas import GivenLabels
 from lensmount_service.web.negotiation import GEOJSON, PNG
 from lensmount_service.web.problems import MEDIA_TYPE
@@ -110,7 +112,13 @@ def adapter_form() -> dict[str, Any]:
 
 
 class DescribedApp(FastAPI):
-    """FastAPI, with a description that says how a token is sent, so that /docs has a field for it."""
+    """FastAPI, with a description that says how a token is sent, so that /docs has a field for it.
+
+    Every error that it answers has the members that clients of the path read.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return ErrorMembers(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()

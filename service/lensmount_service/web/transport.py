@@ -18,6 +18,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lensmount_service.web.error_members import ErrorMembers, extended
 from lensmount_service.web.problems import CODES, problem
 
 log = structlog.get_logger(__name__)
@@ -195,7 +196,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if is_other or cycle.response_started:
                 self.transport.abort()
                 return
-        self.transport.write(_document(code, detail))
+        self.transport.write(_document(code, detail, (self.url or b"").decode("latin-1")))
         self.transport.close()
 
     def _make_room(self) -> None:
@@ -209,10 +210,11 @@ class BoundedProtocol(HttpToolsProtocol):
             longest.transport.abort()
 
 
-def _document(code: str, detail: str) -> bytes:
-    """A whole response of HTTP/1.1 with a problem document."""
+def _document(code: str, detail: str, path: str) -> bytes:
+    """A whole response of HTTP/1.1 with a problem document, as clients of this path read it."""
     request_id = uuid.uuid4().hex
-    response = problem(CODES[code], code, detail, request_id, {"Connection": "close", "X-Request-Id": request_id})
+    headers = {"Connection": "close", "X-Request-Id": request_id}
+    response = extended(path, problem(CODES[code], code, detail, request_id, headers))
     lines = [b"HTTP/1.1 %d " % response.status_code]
     lines += [b"%b: %b" % header for header in response.raw_headers]
     return b"\r\n".join([*lines, b"", bytes(response.body)])
@@ -245,4 +247,4 @@ async def _answer_if_cancelled(app: ASGIApp, scope: Scope, receive: Receive, sen
 def _unavailable(code: str, detail: str, retry_after_s: int) -> ASGIApp:
     request_id = uuid.uuid4().hex
     headers = {"Connection": "close", "Retry-After": str(retry_after_s), "X-Request-Id": request_id}
-    return problem(CODES[code], code, detail, request_id, headers, retry_after_s=retry_after_s)
+    return ErrorMembers(problem(CODES[code], code, detail, request_id, headers, retry_after_s=retry_after_s))

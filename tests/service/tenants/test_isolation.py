@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LABS = {"lab1": ("kidney-secret", "biopsy-slides", "frozen"), "lab2": ("retina-hidden", "fundus-photos", "golden")}
 JSON = {"Content-Type": "application/json"}
+V2_VERSIONS = ("", "/versions/1", "/versions/{alias}", "/versions/{version_digest}")
+V2_READS = ("", "/config", "/ready", "/stats")
+V2_IMAGE = {"content": "PNG", "headers": {"Inference-Header-Content-Length": "0"}}
 
 # {adapter}, {alias}, {version_digest}, {dataset}, {source}, {archive_digest}, {image}, {job}, {lease}: the other's
 REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -37,6 +40,11 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/predict?adapter=OTHER/{adapter}", {"content": "PNG"}),
     ("POST", "/explain?adapter={adapter}", {"content": "PNG"}),
     ("POST", "/feedback?adapter={adapter}&label=a&who=me", {"content": "PNG"}),
+    *(("GET", f"/v2/models/{{adapter}}{version}{what}", {}) for version in V2_VERSIONS for what in V2_READS),
+    *(("POST", f"/v2/models/{{adapter}}{version}/infer", V2_IMAGE) for version in V2_VERSIONS),
+    ("POST", "/v2/models/mine/versions/{version_digest}/infer", V2_IMAGE),
+    ("POST", "/v2/repository/models/{adapter}/load", {}),
+    ("POST", "/v2/repository/models/{adapter}/unload", {}),
     ("GET", "/integrations/labelstudio/{adapter}/health", {}),
     ("POST", "/integrations/labelstudio/{adapter}/setup", {}),
     ("GET", "/adapters/{adapter}", {}),

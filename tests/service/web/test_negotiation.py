@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lensmount_service.errors import NotAcceptable
-from lensmount_service.web.negotiation import GEOJSON, JSON, MAX_RANGES, PNG, negotiate
+from lensmount_service.web.negotiation import GEOJSON, JSON, MAX_RANGES, PNG, accepted_encoding, negotiate
 
 OFFERED = (JSON, PNG, GEOJSON)
 
@@ -43,3 +43,21 @@ def test_ranges_beyond_the_limit_are_not_read() -> None:
     assert negotiate("text/html," * (MAX_RANGES - 1) + PNG, OFFERED, "why") == PNG
     with pytest.raises(NotAcceptable):
         negotiate("text/html," * MAX_RANGES + PNG, OFFERED, "why")
+
+
+@pytest.mark.parametrize(
+    ("accept", "encoding"),
+    [
+        (None, None),
+        ("", None),
+        ("identity", None),
+        ("br", None),
+        ("gzip", "gzip"),
+        ("GZIP;q=0.5, deflate", "deflate"),
+        ("gzip;q=0", None),
+        ("gzip;q=x", None),
+        (",;=" * 99, None),
+    ],
+)
+def test_the_encoding_with_the_highest_weight_is_chosen(accept: str | None, encoding: str | None) -> None:
+    assert accepted_encoding(accept, ("gzip", "deflate")) == encoding

@@ -300,3 +300,17 @@ def test_a_request_that_outlives_the_drain_is_answered_503_and_not_500(serve: Se
 
     status, problem = problem_in(answer)
     assert (status, problem["code"], problem["retry_after_s"]) == (503, "draining", 5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"POST /v2/models/a/infer HTTP/1.1\r\nX-Slow: ", "request_timeout"),
+        (b"POST /v2/models/a/infer HTTP/1.1\r\nX-Long: " + b"a" * 32_768, "headers_too_large"),
+        (b"GET /v2/" + b"a" * 32_768, "uri_too_long"),
+    ],
+)
+def test_a_refusal_under_v2_has_the_error_that_its_clients_read(serve: Serve, sent: bytes, code: str) -> None:
+    with serve(**SHORT) as (_, address, _), connected(address) as connection:
+        connection.sendall(sent)
+        assert problem_in(rest_of(connection))[1]["error"].startswith(f"{code}: ")

@@ -1,0 +1,86 @@
+"""The model repository extension: the index, and adapters that are loaded and unloaded.
+
+Unloading an adapter is deleting it, which can be undone for the time that the operator states; loading undoes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from lensmount_adapters.errors import AdapterError
+from lensmount_service.errors import NotFound, RequestInvalid
+from lensmount_service.oip.requests import Parameters
+from lensmount_service.oip.tensors import Parameter
+from lensmount_service.routes.context import TenantContext
+from lensmount_service.routes.imports import as_foreign
+from lensmount_service.store.references import Reference, require_name
+from lensmount_service.store.registry import Version
+
+FILE = "file:"
+
+
+class RepositoryRequest(BaseModel):
+    """The body of a request to the repository. Members that the protocol does not have are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    ready: bool = False
+    parameters: Parameters = {}
+
+
+def index_of(seen: TenantContext, *, only_ready: bool) -> list[dict[str, str]]:
+    """Each version of each adapter that the tenant sees, and those that were unloaded. Reads the database."""
+    entries = [*seen.catalog.entries(), *seen.catalog.public_entries()]
+    rows = [_row(version, seen.catalog.status(version)) for entry in entries for version in entry.versions]
+    if only_ready:
+        return [row for row in rows if row["state"] == "READY"]
+    return rows + [_row(deleted.version, "unloaded") for deleted in seen.catalog.deleted()]
+
+
+async def load(seen: TenantContext, name: str, parameters: dict[str, Parameter]) -> None:
+    """Upload the file in `parameters`; without one, take an unloaded adapter back, or read it into memory.
+
+    Raises RequestInvalid, NotFound, and what an upload raises.
+    """
+    files = [value for key, value in parameters.items() if key.startswith(FILE)]
+    if files:
+        await _upload(seen, name, files)
+        return
+    try:
+        await asyncio.to_thread(seen.catalog.resolve, Reference.parse(name))
+    except NotFound:
+        await asyncio.to_thread(seen.catalog.undelete, require_name(name))
+
+
+async def unload(seen: TenantContext, name: str) -> None:
+    """Raises NotFound, or Forbidden for an adapter of another tenant or with a protected alias."""
+    await asyncio.to_thread(seen.catalog.delete, require_name(name))
+
+
+async def _upload(seen: TenantContext, name: str, files: list[Any]) -> None:
+    require_name(name)
+    if len(files) > 1 or not isinstance(files[0], str):
+        raise RequestInvalid(
+            f"found {len(files)} parameters {FILE}..., expected one, with an adapter file in base64. "
+            f'Fix: {{"parameters": {{"{FILE}1/adapter.safetensors": "..."}}}}'
+        )
+    try:
+        data = await asyncio.to_thread(partial(binascii.a2b_base64, files[0], strict_mode=True))
+    except ValueError as error:
+        raise RequestInvalid(
+            f"found a parameter {FILE}... that is not base64, expected an adapter file in base64. "
+            "Fix: send base64.b64encode(data).decode()"
+        ) from error
+    try:
+        await asyncio.to_thread(seen.catalog.upload, name, data)
+    except AdapterError as error:
+        raise await asyncio.to_thread(as_foreign, error, data) from error
+
+
+def _row(version: Version, status: str) -> dict[str, str]:
+    state, reason = ("READY", "") if status == "ready" else ("UNAVAILABLE", status)
+    return {"name": version.name, "version": str(version.version), "state": state, "reason": reason}
