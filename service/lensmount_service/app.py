@@ -57,12 +57,12 @@ from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.shares import Shares
+from lensmount_service.turnstile import Turnstile
 from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.openapi import DescribedApp
 from lensmount_service.web.shared import Shared
-from lensmount_service.web.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from lensmount_service.web.turnstile import Turnstile
+from lensmount_service.turnstile import Turnstile
 
 
 @pytest.fixture
