@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -57,6 +56,7 @@ from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.shares import Shares
+from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.turnstile import Turnstile
 from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
@@ -126,10 +126,11 @@ def create_app(
     verifiers = _verifiers(settings)
     authenticator = Authenticator(tokens, first_token, verifiers, on_loopback=settings.is_loopback)
     held = HeldBytes(settings.held_bytes())
-    app = _empty_app(lifespan, authenticator, held)
+    app = _empty_app(lifespan, authenticator, held, context.meter)
     app.add_middleware(Auditing, audit=audit)
     app.state.context = context
     app.state.audit, app.state.held = audit, held
+    app.state.holdings = Holdings(training.jobs.database, training.datasets.uploads)
     app.state.tokens, app.state.has_first_token = tokens, bool(first_token or verifiers)
     app.state.worker_token, app.state.authenticator = authenticator.worker_token, authenticator
     routers = [
@@ -171,7 +172,10 @@ def _verifiers(settings: Settings) -> tuple[Verifier, ...]:
 
 
 def _empty_app(
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], authenticator: Authenticator, held: HeldBytes
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    authenticator: Authenticator,
+    held: HeldBytes,
+    meter: Meter,
 ) -> FastAPI:
     """The application without routes: who may call it, and how errors are answered."""
     app = DescribedApp(
@@ -183,8 +187,8 @@ def _empty_app(
         redoc_url=None,
     )
     app.add_middleware(PublicPaths)
-    app.state.meter = Meter()
-    app.add_middleware(RateLimits, meter=app.state.meter)
+    app.state.meter = meter
+    app.add_middleware(RateLimits, meter=meter)
     app.add_middleware(HeldBytesMiddleware, held=held)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
     app.add_middleware(Turnstile, is_prediction=_is_prediction)
@@ -202,11 +206,12 @@ def _context(
 ) -> AppContext:
     return AppContext(
         engine=engine,
+        meter=Meter(),
         metrics=metrics,
         settings=settings,
         exports=Exports(settings.state / "exports", catalog, settings.export_bytes),
         decoders=FairPool("decode", max(2, settings.threads)),
-        admissions=ThreadPoolExecutor(max_workers=1, thread_name_prefix="lensmount-admit"),
+        admissions=FairPool("admit", 1),
         searches=BoundedPool("jobs with a group_regex", threads=2, most=MAX_SEARCHES),
         explanations=BoundedPool("explanations", threads=1, most=MAX_EXPLANATIONS, background=True),
         reviews=ReviewQueue(settings.state / "reviews"),

@@ -54,6 +54,8 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.registry import Registry
 from lensmount_service.store.shares import Shares
+from lensmount_service.store.uploads import Uploads
+from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.tenants.zoo import share_zoo
 
 log = structlog.get_logger(__name__)
@@ -83,7 +85,8 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
     with contextlib.closing(Database(settings.database_url())) as database:
-        registry = Registry(database)
+        holdings = open_holdings(settings, database)
+        registry = Registry(database, holdings.charge)
         blobs = open_blobs(settings)
         engine = Engine(
             backbone,
@@ -98,8 +101,9 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         catalog = Catalog(
             backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
         )
-        catalog.watch(engine.quarantine, Canary(engine).check)
-        jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs)
+        canary = Canary(engine)
+        catalog.watch(engine.quarantine, lambda adapter, sender: canary.check(adapter, sender.caller, sender.charge))
+        jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs, charge=holdings.charge_job)
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = open_datasets(settings, database)
         pools = open_pools(settings, database)
@@ -164,6 +168,7 @@ def open_datasets(settings: Settings, database: Database) -> DatasetStore:
             image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
         ),
         in_use=jobs_using,
+        charge=open_holdings(settings, database).charge,
     )
 
 
@@ -173,7 +178,11 @@ def open_pools(settings: Settings, database: Database) -> Pools:
         settings.max_dataset_files,
         image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
     )
-    return Pools(database, settings.state / "pools", limits)
+    return Pools(database, settings.state / "pools", limits, open_holdings(settings, database).charge)
+
+
+def open_holdings(settings: Settings, database: Database) -> Holdings:
+    return Holdings(database, Uploads(settings.state / "datasets" / "uploads"))
 
 
 def zoo_folder() -> Path:

@@ -20,6 +20,7 @@ ServiceError
 ├── PreconditionFailed          If-Match or If-None-Match
 ├── QueueFull                   try again after `retry_after_s`
 │   └── QuotaExceeded           the caller used up what the token may use
+│       └── StoredTooMuch       waiting does not help
 ├── Unavailable                 try again
 │   ├── StoreDamaged            the database itself is at fault
 │   └── Unusable                an adapter or a dataset is at fault
@@ -154,6 +155,10 @@ class QueueFull(ServiceError):
 
 class QuotaExceeded(QueueFull):
     default_code = "quota_exceeded"
+
+
+class StoredTooMuch(QuotaExceeded):
+    lasting = True
 
 
 class Unavailable(ServiceError):

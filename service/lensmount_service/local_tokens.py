@@ -18,7 +18,9 @@ from lensmount_service.settings import Settings
 from lensmount_service.state_folder import open_state_folder
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import require_name
-from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenList, TokenMade
+from lensmount_service.store.uploads import Uploads
+from lensmount_service.tenants.holdings import Holdings
+from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenMade, listed
 
 
 class LocalTokens:
@@ -32,7 +34,7 @@ class LocalTokens:
         try:
             open_state_folder(self._settings.state)
             with closing(Database(self._settings.database_url())) as database:
-                answer = self._ask(TokenStore(database), method, path.strip("/").split("/")[1:], params, content)
+                answer = self._ask(database, method, path.strip("/").split("/")[1:], params, content)
         except (ServiceError, ValidationError) as error:
             raise ValueError(str(error)) from error
         except OSError as error:
@@ -43,15 +45,17 @@ class LocalTokens:
         return b"" if answer is None else answer.model_dump_json().encode()
 
     def _ask(
-        self, tokens: TokenStore, method: str, where: list[str], params: Mapping[str, str | int], content: bytes | None
+        self, database: Database, method: str, where: list[str], params: Mapping[str, str | int], content: bytes | None
     ) -> BaseModel | None:
+        tokens = TokenStore(database)
         tenant = params.get("tenant")
         match method, where:
             case "POST", []:
                 return self._create(tokens, NewToken.model_validate_json(content or b""))
             case "GET", []:
-                listed = tokens.list(None if tenant is None else str(tenant))
-                return TokenList(tokens=[TokenInfo.model_validate(token) for token in listed])
+                found = tokens.list(None if tenant is None else str(tenant))
+                uploads = Uploads(self._settings.state / "datasets" / "uploads")
+                return listed(found, Holdings(database, uploads).used_by(found))
             case "POST", [name, "rotate"]:
                 return _made(*tokens.rotate(name, _tenant(tenant)))
             case "DELETE", [name]:

@@ -52,7 +52,6 @@ def rotate(name: str, tenant: str | None) -> Call[TokenSecret]:
 def whoami() -> Call[WhoAmI]:
     def read(response: Response) -> WhoAmI:
         fields = JsonFields.of(response)
-        used = fields.child_or_none("used")
         return WhoAmI(
             actor=fields.string("actor"),
             tenant=fields.string("tenant"),
@@ -60,7 +59,7 @@ def whoami() -> Call[WhoAmI]:
             operator=fields.boolean("operator"),
             expires_at=fields.time_or_none("expires_at"),
             quotas=_quotas(fields.child("quotas")),
-            used={} if used is None else {name: used.number(name) for name in used.value},
+            used=_used(fields),
         )
 
     return Call("GET", "/whoami", read)
@@ -83,7 +82,14 @@ def _token(fields: JsonFields) -> Token:
         created_at=fields.time("created_at"),
         expires_at=fields.time_or_none("expires_at"),
         quotas=_quotas(fields.child("quotas")),
+        used=_used(fields),
     )
+
+
+def _used(fields: JsonFields) -> dict[str, float]:
+    """Nothing from a server that does not say."""
+    used = fields.child_or_none("used")
+    return {} if used is None else {name: used.number(name) for name in used.value}
 
 
 def _quotas(fields: JsonFields) -> Quotas:

@@ -22,7 +22,7 @@ from lensmount_client._http.call import Call
 from lensmount_client._http.operation import SendCall
 from lensmount_client._http.response import Response
 from lensmount_client._resources.tokens import Tokens
-from lensmount_client._types.access import Quotas, TokenSecret
+from lensmount_client._types.access import Token, TokenSecret
 
 app = typer.Typer(name="tokens", no_args_is_help=True)
 
@@ -65,11 +65,10 @@ class QuotaOptions:
     ] = None
     bytes_per_minute: Annotated[int | None, typer.Option(min=1, metavar="N", help="Bytes of request bodies.")] = None
     stored_bytes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Bytes kept by the server (not enforced yet).")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Bytes of adapters, datasets and images that wait for labels."),
     ] = None
-    queued_jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Jobs that wait (not enforced yet).")] = (
-        None
-    )
+    queued_jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Jobs that wait for a worker.")] = None
     queue_share: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, metavar="PART", help="The part of the queue that it may fill.")
     ] = None
@@ -109,7 +108,7 @@ def list_tokens(*, server: TokensOptions) -> None:
         return
     table = Table("tenant", "name", "scopes", "expires", "quotas")
     for token in found:
-        row = (token.tenant, token.name, ",".join(token.scopes), _day(token.expires_at), _limits(token.quotas))
+        row = (token.tenant, token.name, ",".join(token.scopes), _day(token.expires_at), _limits(token))
         table.add_row(*map(cell, row))
     print_table(table)
 
@@ -148,7 +147,7 @@ def whoami(*, server: ServerOptions) -> None:
         print_line(f"expires {_day(found.expires_at)}")
     for word, limit in asdict(found.quotas).items():
         if limit is not None:
-            print_line(f"{word}: {found.used.get(word, 0):,g} of {limit:,g} used")
+            print_line(f"{word}: {_number(found.used.get(word, 0))} of {_number(limit)} used")
 
 
 def seconds_of(text: str, flag: str = "--expires") -> float:
@@ -193,5 +192,16 @@ def _day(moment: datetime | None) -> str:
     return "never" if moment is None else moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _limits(quotas: Quotas) -> str:
-    return ", ".join(f"{word} {limit:,g}" for word, limit in asdict(quotas).items() if limit is not None)
+def _limits(token: Token) -> str:
+    """Each limit, and what is used of it where the server says so."""
+    words = []
+    for word, limit in asdict(token.quotas).items():
+        if limit is not None:
+            used = f"{_number(token.used[word])} of " if word in token.used else ""
+            words.append(f"{word} {used}{_number(limit)}")
+    return ", ".join(words)
+
+
+def _number(value: float) -> str:
+    """All digits of a count of bytes."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,g}"

@@ -14,6 +14,7 @@ from lensmount_client._errors import (
     Busy,
     LensmountError,
     ProblemError,
+    QuotaExceeded,
     RequestTimeout,
     ServerUnreachable,
     Unavailable,
@@ -27,9 +28,10 @@ RETRYABLE = (Busy, RequestTimeout, ServerUnreachable, Unavailable)
 class RetryPolicy:
     """`Client(retries=RetryPolicy(retries=5, max_wait_s=60))`, or just `Client(retries=5)`.
 
-    Lost connections and the statuses 408, 429 and 503 are retried `retries` times, except what is `Unusable`. The
-    wait is the one that Retry-After asks for plus up to a quarter at random. Without Retry-After it is `backoff_s`,
-    doubled with each attempt, of which half is random. `max_wait_s` caps both before the random part is drawn.
+    Lost connections and the statuses 408, 429 and 503 are retried `retries` times, except what is `Unusable` and a
+    quota that does not refill. The wait is the one that Retry-After asks for plus up to a quarter at random. Without
+    Retry-After it is `backoff_s`, doubled with each attempt, of which half is random. `max_wait_s` caps both before the
+    random part is drawn.
 
     Every request of this client may be sent twice without harm: predictions change nothing, uploads are
     named by their content, each submitted job has its own key, and deleting twice is the same as deleting once.
@@ -46,6 +48,8 @@ class RetryPolicy:
         if failures > self.retries or not isinstance(error, RETRYABLE) or isinstance(error, Unusable):
             return None
         asked_s = error.retry_after_s if isinstance(error, ProblemError) else None
+        if isinstance(error, QuotaExceeded) and asked_s is None:
+            return None  # what the token stores: waiting frees nothing
         if asked_s:
             return min(asked_s, self.max_wait_s) * (1 + self.random() / 4)
         backoff_s = self.backoff_s * 2.0 ** min(failures - 1, 30)

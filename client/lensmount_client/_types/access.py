@@ -29,6 +29,7 @@ class Token:
     created_at: datetime
     expires_at: datetime | None
     quotas: Quotas
+    used: Mapping[str, float] = field(default_factory=dict)  # in lists, of stored_bytes and queued_jobs
 
 
 @dataclass(frozen=True)

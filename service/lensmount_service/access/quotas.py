@@ -5,12 +5,13 @@ that holds N and refills evenly. One number per token and quota says until when 
 cell rate algorithm of ATM networks, ITU-T I.371): after a whole minute is used, an N-th of it is free again
 in 60/N seconds.
 
-All of this belongs to the event loop; no other thread calls it.
+Safe from any thread: `_lock` guards all of this.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ class Meter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._paid_off_at: dict[tuple[str, Rate], float] = {}
+        self._lock = threading.Lock()
         self._in_queue: dict[str, int] = {}  # images of each limited token that wait or are computed
 
     def charge(self, identity: Identity, rate: Rate, cost: int) -> Charge | None:
@@ -61,6 +63,10 @@ class Meter:
                 f"in a minute ({rate}). Fix: send less in one request, or ask your administrator for a larger quota",
                 code="body_too_large" if rate == "bytes_per_minute" else "batch_too_large",
             )
+        with self._lock:
+            return self._charged(identity, rate, limit, cost)
+
+    def _charged(self, identity: Identity, rate: Rate, limit: int, cost: int) -> Charge:
         now = self._clock()
         charge = Charge((identity.key, rate), cost * WINDOW_S / limit)
         paid_off_at = max(now, self._paid_off_at.get(charge.key, now)) + charge.seconds
@@ -78,34 +84,47 @@ class Meter:
 
     def refund(self, charge: Charge | None) -> None:
         """Give back what a refused request was charged."""
-        if charge is not None and charge.key in self._paid_off_at:
-            self._paid_off_at[charge.key] -= charge.seconds
+        with self._lock:
+            if charge is not None and charge.key in self._paid_off_at:
+                self._paid_off_at[charge.key] -= charge.seconds
 
     @contextmanager
     def queued(self, identity: Identity, images: int, max_queue: int) -> Iterator[None]:
         """Count these images while they are in the queue. Raises QuotaExceeded, or BodyTooLarge if they never fit."""
-        share = identity.quotas.queue_share
-        if share is None:
+        if identity.quotas.queue_share is None:
             yield
             return
-        most = max(1, int(share * max_queue))
-        now = self._in_queue.get(identity.key, 0)
+        self._enter(identity, images, self.share(identity, max_queue))
+        try:
+            yield
+        finally:
+            self._leave(identity, images)
+
+    def share(self, identity: Identity, max_queue: int) -> int:
+        """How many images of a token may be in the queue: at least one."""
+        share = identity.quotas.queue_share
+        return max_queue if share is None else max(1, int(share * max_queue))
+
+    def _enter(self, identity: Identity, images: int, most: int) -> None:
         if images > most:
             raise BodyTooLarge(
                 f"found {images} images times adapters, expected at most {most}, the share of the queue of this token. "
                 "Fix: send fewer in one request",
                 code="batch_too_large",
             )
-        if now + images > most:
-            raise QuotaExceeded(
-                f"found {now} images of this token in the queue, expected at most {most} (queue_share). "
-                "Fix: send this request again when one of the others is answered",
-                retry_after_s=1,
-            )
-        self._in_queue[identity.key] = now + images
-        try:
-            yield
-        finally:
+        with self._lock:
+            now = self._in_queue.get(identity.key, 0)
+            if now + images <= most:
+                self._in_queue[identity.key] = now + images
+                return
+        raise QuotaExceeded(
+            f"found {now} images of this token in the queue, expected at most {most} (queue_share). "
+            "Fix: send this request again when one of the others is answered",
+            retry_after_s=1,
+        )
+
+    def _leave(self, identity: Identity, images: int) -> None:
+        with self._lock:
             left = self._in_queue[identity.key] - images
             if left:
                 self._in_queue[identity.key] = left

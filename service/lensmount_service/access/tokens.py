@@ -239,3 +239,10 @@ def _scopes(row: Any) -> frozenset[Scope]:
 
 def _quotas(row: Any) -> Quotas:
     return Quotas(**json.loads(row.quotas))
+
+
+def quotas_of(connection: sa.Connection, tenant: str, name: str | None) -> Quotas:
+    """The limits of a tenant's token with this name, as the newest of this name has it; none without one."""
+    mine = _t.tenant == tenant, _t.name == name
+    row = connection.execute(sa.select(_t.quotas).where(*mine).order_by(_t.created_at.desc()).limit(1)).first()
+    return Quotas() if row is None else _quotas(row)

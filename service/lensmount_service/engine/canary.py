@@ -7,6 +7,7 @@ requests for one batch of one image at a time, four times. docs/security.md has 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from lensmount_service.errors import Unusable
 
 TIMEOUT_S = 60.0
 
+Charge = Callable[[int], object]  # with a number of pixels; raises if they are too many
+
 
 class Canary:
     """`Canary(engine).check(adapter)` in any thread. Before the engine starts, nothing is checked: the zoo is ours."""
@@ -27,16 +30,21 @@ class Canary:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def check(self, adapter: Adapter) -> None:
-        """Raises AdapterInvalid (`adapter_not_finite`), or QueueFull and the like if the engine has no room."""
+    def check(self, adapter: Adapter, caller: str = "", charge: Charge = lambda pixels: None) -> None:
+        """The images take turns of `caller`, and `charge` gets their pixels.
+
+        Raises AdapterInvalid (`adapter_not_finite`), or QueueFull and the like if the engine has no room.
+        """
         if not self._engine.started:
             return
         if not self._engine.runner.ready(adapter):
             self._engine.runner.prepare(adapter)
         deadline = time.perf_counter() + TIMEOUT_S
+        images = canaries(adapter)
+        charge(images[:, 0].numel())
         try:
-            for image in canaries(adapter):
-                (future,) = self._engine.submit_many([(adapter, image)], deadline, trial=True)
+            for image in images:
+                (future,) = self._engine.submit_many([(adapter, image)], deadline, caller, trial=True)
                 future.result()
         except Unusable as error:
             raise AdapterInvalid(

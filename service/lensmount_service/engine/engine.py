@@ -22,6 +22,8 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 | `registry._parsed` | all | `lru_cache`'s own |
 | `Metrics._labels` | all | its own `_lock`; prometheus_client locks each value |
 | `Metrics.adapter_resident` | loop | the event loop, cleared and filled without an `await` in between |
+| `Meter` | all | its own `_lock` |
+| `BoundedPool._lines` | loop appends, its threads take | its own `_lock`; `_waiting` belongs to the loop |
 | `BlobStore`, `RemoteBlobs`, `Uploads` | all | nothing in memory: files that are renamed or locked (`flock`) |
 | `DatasetStore`, `JobTable`, `JobFiles` | all | nothing in memory: files that are renamed, and transactions |
 | `Training.stopping`, `DatasetStore._closing` | all | an Event, set once |

@@ -11,7 +11,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -71,8 +71,8 @@ class FairQueue(Generic[T]):
         return self._all.pop(most)
 
 
-class FairPool(Executor):
-    """`pool.submit_for(("reader1", adapter, request), pixels, work)` is a future; `submit(work)` is nobody's."""
+class FairPool:
+    """`pool.submit_for(("reader1", adapter, request), pixels, work)` is a future. Nothing is done for nobody."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"lensmount-{name}")
@@ -88,9 +88,6 @@ class FairPool(Executor):
             self._queue.push(of, max(LEAST, pixels), (future, work))
         self._threads.submit(self._take_turn)
         return future
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        return self.submit_for(("", "", object()), USUAL, lambda: fn(*args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:

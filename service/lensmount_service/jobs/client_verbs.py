@@ -31,7 +31,7 @@ class ClientVerbs(JobRows):
         """Return the new job and True, or the job that this idempotency key made before and False.
 
         `check` runs in the same transaction; it raises if, for example, the dataset has been deleted meanwhile.
-        Raises RequestInvalid (`idempotency_key_reuse`) or QueueFull (`jobs_full`).
+        Raises RequestInvalid (`idempotency_key_reuse`), QueueFull (`jobs_full`) or QuotaExceeded.
         """
         own_key = key if key is None or request.tenant == DEFAULT_TENANT else f"{request.tenant} {key}"
         with self.database.write() as connection:
@@ -39,6 +39,7 @@ class ClientVerbs(JobRows):
             if earlier is not None:
                 return earlier, False
             self._require_room(connection)
+            self._charge(connection, request.tenant, request.owner)
             if check is not None:
                 check(connection)
             values = {
@@ -116,10 +117,16 @@ class ClientVerbs(JobRows):
                 self._set(connection, job_id, cancel_requested=True)
             return job_of(job_row(connection, job_id))
 
-    def retry(self, job_id: str, check: Callable[[sa.Connection, Job], object] | None = None) -> Job:
+    def retry(
+        self,
+        job_id: str,
+        check: Callable[[sa.Connection, Job], object] | None = None,
+        owner: str | None = None,
+    ) -> Job:
         """Queue a failed or cancelled job again; its attempts are counted from 0 again. `check` is as in `submit`.
 
-        Raises NotFound, JobConflict (`job_finished`, `job_not_finished`), or QueueFull (`jobs_full`).
+        `owner` pays from now on. Raises NotFound, JobConflict (`job_finished`, `job_not_finished`), QueueFull
+        (`jobs_full`) or QuotaExceeded.
         """
         with self.database.write() as connection:
             row = job_row(connection, job_id)
@@ -128,12 +135,15 @@ class ClientVerbs(JobRows):
                 raise JobConflict(
                     f"found a job that is {row.state}, expected one that failed or was cancelled", code=code
                 )
+            owner = row.owner if owner is None else owner
             self._require_room(connection)
+            self._charge(connection, row.tenant or DEFAULT_TENANT, owner)
             if check is not None:
                 check(connection, job_of(row))
             self._set(
                 connection,
                 job_id,
+                owner=owner,
                 state="queued",
                 attempt=0,
                 run_after=0.0,

@@ -19,6 +19,8 @@ from lensmount_service.store.keys import DEFAULT_TENANT, key_of, name_of
 MAX_ERROR_CHARACTERS = 4000
 MAX_DELAY_S = 3600.0  # no attempt waits for longer
 
+ChargeJob = Callable[[sa.Connection, str, str | None], object]
+
 _jobs = job_table.c
 _events = event_table.c
 
@@ -32,10 +34,13 @@ class JobRows:
         lease_s: float = LEASE_S,
         max_queued: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
+        charge: ChargeJob = lambda connection, tenant, owner: None,
     ) -> None:
+        """`charge` raises QuotaExceeded, in the transaction that queues a job, if no more of its owner may wait."""
         self.database = database
         self.lease_s = lease_s
         self.max_queued = max_queued
+        self._charge = charge
         self._watch = LeaseWatch(lease_s, clock)
         database.create()
 

@@ -6,6 +6,7 @@ versions.py makes a version of the dataset of them when someone asks for it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from lensmount_service.pools.rows import (
 )
 from lensmount_service.store.database import Database
 from lensmount_service.store.faults import storage
+from lensmount_service.store.keys import Charge, free_of_charge
 from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import old_files
 
@@ -65,16 +67,27 @@ class Pools:
     Several processes may share the database and the folder.
     """
 
-    def __init__(self, database: Database, folder: Path, limits: PoolLimits | None = None) -> None:
+    def __init__(
+        self, database: Database, folder: Path, limits: PoolLimits | None = None, charge: Charge = free_of_charge
+    ) -> None:
         self._database = database
         self._folder = folder
+        self._charge = charge
+        self._owner: str | None = None
         self._limits = limits or PoolLimits()
         database.create()
+
+    def paid_by(self, owner: str) -> Pools:
+        """The same pools, for the actor who sends images and labels: what is added counts for this one."""
+        own = copy.copy(self)
+        own._owner = owner
+        return own
 
     def add(self, name: str, data: bytes, who: str, group: str | None = None) -> tuple[PoolImage, bool]:
         """Keep an image without its private tags. Returns it, and False if the pool already had it undamaged.
 
-        Replaces a damaged file. Raises ImageError, DatasetError, StorageFull or Unavailable; then changes nothing.
+        Replaces a damaged file. Raises ImageError, DatasetError, QuotaExceeded, StorageFull or Unavailable; then
+        changes nothing.
         """
         return self._add(name, data, who, clean_group(group), lambda connection, image: None)
 
@@ -105,6 +118,7 @@ class Pools:
             known = self._row(connection, name, digest)
             if known is None:
                 self._check_room(connection, len(data))
+                self._charge(connection, name, self._owner, len(data))
             if known is None or not intact:
                 with storage("the pools"):
                     self._folder.mkdir(parents=True, exist_ok=True)
@@ -123,6 +137,7 @@ class Pools:
                     group_name=group,
                     added_at=image.added_at,
                     added_by=who,
+                    owner=self._owner,
                 )
             )
             also(connection, image)

@@ -37,6 +37,8 @@ image_table = sa.Table(
     sa.Column("group_name", sa.String(256)),
     sa.Column("added_at", sa.Float, nullable=False),
     sa.Column("added_by", sa.String(64), nullable=False),
+    sa.Column("owner", sa.String(64)),  # the actor whose request added it; `added_by` is what that says of a person
+    sa.Index("ix_pool_images_owner", "owner"),
 )
 
 label_table = sa.Table(

@@ -32,7 +32,7 @@ from lensmount_service.store.keys import DEFAULT_TENANT
 
 log = structlog.get_logger(__name__)
 
-MAX_WAITING = 8  # reviews that wait or are computed
+MAX_WAITING = 8  # reviews that wait or are computed, and as many more of tenants of whom none does
 MAX_SECONDS = 7200.0  # 50,000 images at 40 ms take 2,000
 _KEPT_FAILURES = 64
 COMMAND = (sys.executable, "-m", "lensmount_service.review.run")
@@ -103,9 +103,11 @@ class ReviewQueue:
             known = self._status(order)
             if known.state not in ("none", "failed"):
                 return known
-            if len(self._waiting) >= MAX_WAITING:
+            mine = any(each.tenant == order.tenant for each in self._waiting.values())
+            if len(self._waiting) >= MAX_WAITING * (1 if mine else 2):
                 raise QueueFull(
-                    f"found {MAX_WAITING} reviews that wait, expected fewer. Fix: try again later", retry_after_s=30
+                    f"found {len(self._waiting)} reviews that wait, expected fewer. Fix: try again later",
+                    retry_after_s=30,
                 )
             self._failed.pop(order.file, None)
             self._waiting[order.file] = order

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
 from lensmount_service.access.identity import Identity
+from lensmount_service.access.quotas import Meter
 from lensmount_service.engine.engine import Engine, IntegrityReport
 from lensmount_service.engine.fair_pool import FairPool
 from lensmount_service.jobs.files import JobFiles
@@ -26,7 +26,7 @@ from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
-from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.catalog import Catalog, Sender
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
@@ -36,6 +36,7 @@ from lensmount_service.tenants.adapters import TenantAdapters
 from lensmount_service.tenants.datasets import TenantDatasets
 from lensmount_service.tenants.jobs import TenantJobFiles, TenantJobs, TenantPublisher
 from lensmount_service.tenants.pools import TenantPools
+from lensmount_service.tenants.queues import CallerQueues
 from lensmount_service.tenants.space import Space
 from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.shared import Shared
@@ -83,11 +84,12 @@ class Parts:
     """
 
     engine: Engine
+    meter: Meter
     metrics: Metrics
     settings: Settings
     exports: Exports
     decoders: FairPool
-    admissions: Executor
+    admissions: FairPool
     searches: BoundedPool
     explanations: BoundedPool
     reviews: ReviewQueue
@@ -105,8 +107,14 @@ class TenantContext(Parts):
     """What the tenant of a request sees of a server: own names and public ones, never a key."""
 
     identity: Identity
+    queues: CallerQueues
     catalog: TenantAdapters
     training: TenantTraining
+
+    @property
+    def caller(self) -> str:
+        """Whose turns in queues a request takes."""
+        return self.identity.key
 
     def label(self, adapter: str) -> str:
         """The value of the label `adapter` in the metrics, which only operators read."""
@@ -139,10 +147,12 @@ class AppContext(Parts):
         """A new view, for a worker with the dataset of its job."""
         space, training = Space(identity, self.shares, job_data), self.training
         jobs = TenantJobs(training.jobs, space)
+        queues = CallerQueues(self.engine, self.decoders, self.admissions, self.meter, identity)
         return TenantContext(
             **{part.name: getattr(self, part.name) for part in fields(Parts)},
             identity=identity,
-            catalog=TenantAdapters(self.catalog, space),
+            queues=queues,
+            catalog=TenantAdapters(self.catalog, space, Sender(identity.actor, queues.caller, queues.charge)),
             training=TenantTraining(
                 TenantDatasets(training.datasets, space),
                 jobs,

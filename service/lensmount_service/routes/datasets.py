@@ -15,6 +15,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from lensmount_service.access.guard import GuardedRoute
+from lensmount_service.engine.fair_pool import USUAL
 from lensmount_service.errors import BodyTooLarge, RequestInvalid
 from lensmount_service.routes.context import Context, Public, TenantContext
 from lensmount_service.store.datasets import Dataset
@@ -60,7 +61,8 @@ async def put_dataset(
     path = await asyncio.to_thread(store.stage)
     try:
         digest = await _receive(request, path, context.settings.max_dataset_bytes)
-        dataset, created = await admitted(context, partial(store.admit, name, path, digest, expected))
+        admit = partial(store.admit, name, path, digest, expected)
+        dataset, created = await admitted(context, admit, path.stat().st_size)
     finally:
         path.unlink(missing_ok=True)
     return published(context, dataset, created, response)
@@ -152,12 +154,15 @@ async def put_chunk(
     if received is not None:
         response.status_code = 202
         return UploadState(received=received)
-    dataset, created = await admitted(context, partial(store.finish, name, digest, total, expected))
+    dataset, created = await admitted(context, partial(store.finish, name, digest, total, expected), total)
     return published(context, dataset, created, response)
 
 
-async def admitted(context: TenantContext, admit: Callable[[], tuple[Dataset, bool]]) -> tuple[Dataset, bool]:
-    return await asyncio.get_running_loop().run_in_executor(context.admissions, admit)
+async def admitted(
+    context: TenantContext, admit: Callable[[], tuple[Dataset, bool]], cost: float = USUAL
+) -> tuple[Dataset, bool]:
+    """The result of `admit`, in the turns of the caller."""
+    return await context.queues.admit(admit, cost)
 
 
 async def _receive(request: Request, path: FilePath, max_bytes: int) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 from urllib.parse import quote
 from weakref import WeakSet
 
@@ -33,14 +31,14 @@ from lensmount_service.routes.context import AppContext, context_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
+from lensmount_service.tenants.queues import CallerQueues
 from lensmount_service.web import schemas
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.negotiation import JSON, PNG, negotiate
 from lensmount_service.web.openapi import PROBLEMS, image_body, overlay_answer
+from lensmount_service.web.pixels import stated_pixels
 from lensmount_service.web.problems import status_of
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -149,16 +147,16 @@ class Explanations:
         form = negotiate(request.headers.get("accept"), [JSON, PNG], "an explanation is a grid or an image")
         data = await self._read(request)
         expires_at = time.perf_counter() + timeout_s
-        room = self._context.settings.max_queue
+        room, queues = self._context.settings.max_queue, context_of(request).queues
         async with deadline(request, timeout_s), charged(request, [Part(data, None)], 1, room):
-            decoded = await _in(self._context.decoders, lambda: self._decode(data, rule))
+            pixels = await asyncio.wrap_future(queues.decode(partial(stated_pixels, data), 0))
+            decoded = await asyncio.wrap_future(queues.decode(lambda: self._decode(data, rule), pixels))
             began = time.perf_counter()
-            found = await self._compute(snapshot, decoded.image, question, expires_at)
+            found = await self._compute(queues, snapshot, decoded.image, question, expires_at)
             explain_s = time.perf_counter() - began
             if form == PNG:
-                png = await _in(
-                    self._context.decoders, lambda: overlay(decode_image(data, self._limits), found.values, rule)
-                )
+                drawn = queues.decode(lambda: overlay(decode_image(data, self._limits), found.values, rule))
+                png = await asyncio.wrap_future(drawn)
                 return Response(png, media_type=PNG, headers=_headers(snapshot, found))
         timing = schemas.ExplanationTiming(
             decode=_ms(decoded.seconds), explain=_ms(explain_s), total=_ms(time.perf_counter() - started)
@@ -192,12 +190,14 @@ class Explanations:
         assert prepared.size is not None  # it is an image
         return _Decoded(prepared.inputs[rule], prepared.size, time.perf_counter() - started)
 
-    async def _compute(self, snapshot: Snapshot, image: Tensor, question: Question, expires_at: float) -> Explanation:
+    async def _compute(
+        self, queues: CallerQueues, snapshot: Snapshot, image: Tensor, question: Question, expires_at: float
+    ) -> Explanation:
         """A class activation map is computed like a prediction, if the engine's runner gives maps."""
         if question.method == "cam" and await self._prepare_maps(snapshot.adapter):
-            found = await self._cam(snapshot.adapter, image, question.label, expires_at)
+            found = await self._cam(queues, snapshot.adapter, image, question.label, expires_at)
         else:
-            found = await self._in_turn(snapshot, image, question)
+            found = await self._in_turn(queues.caller, snapshot, image, question)
         if not (np.isfinite(found.values).all() and np.isfinite(found.score)):
             raise Unusable(
                 f"{snapshot.title}: the explanation of this image is not finite. "
@@ -216,8 +216,10 @@ class Explanations:
             self._with_maps.add(adapter)
         return prepared
 
-    async def _cam(self, adapter: Adapter, image: Tensor, label: str | None, expires_at: float) -> Explanation:
-        queued = self._context.engine.submit_for_maps(adapter, image, expires_at)
+    async def _cam(
+        self, queues: CallerQueues, adapter: Adapter, image: Tensor, label: str | None, expires_at: float
+    ) -> Explanation:
+        queued = queues.compute_maps(adapter, image, expires_at)
         try:
             answer = await asyncio.wrap_future(queued)
         finally:
@@ -225,10 +227,11 @@ class Explanations:
         assert answer.maps is not None  # the engine was asked for them
         if isinstance(adapter.head, nn.Linear):  # one small product, which costs less than another thread
             return cam_of(adapter, answer.maps, answer.scores, label)
-        return await _in(self._context.decoders, partial(cam_of, adapter, answer.maps, answer.scores, label))
+        drawn = queues.decode(partial(cam_of, adapter, answer.maps, answer.scores, label))
+        return await asyncio.wrap_future(drawn)
 
-    async def _in_turn(self, snapshot: Snapshot, image: Tensor, question: Question) -> Explanation:
-        """One explanation at a time. The work stops soon after the request is given up."""
+    async def _in_turn(self, caller: str, snapshot: Snapshot, image: Tensor, question: Question) -> Explanation:
+        """One explanation at a time, one of each caller. The work stops soon after the request is given up."""
         given_up = threading.Event()
 
         def proceed() -> None:
@@ -250,7 +253,7 @@ class Explanations:
                 ) from error
 
         try:
-            return await self._context.explanations.run(work)
+            return await self._context.explanations.run(work, caller=caller)
         finally:
             given_up.set()
 
@@ -289,11 +292,6 @@ def _headers(snapshot: Snapshot, found: Explanation) -> dict[str, str]:
         "Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}",
         "Lensmount-Explanation": about,
     }
-
-
-async def _in(executor: Executor, work: Callable[[], T]) -> T:
-    """The result of `work`, which leaves the queue of the executor if the request is given up."""
-    return await asyncio.wrap_future(executor.submit(work))
 
 
 def _ms(seconds: float) -> float:

@@ -12,11 +12,13 @@ from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, RequestInvalid
 from lensmount_service.pools.pools import Answered
+from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.labels import read_images
 from lensmount_service.store.keys import PUBLIC
 from lensmount_service.store.references import parse_references, require_name
 from lensmount_service.store.registry import Version
+from lensmount_service.web.bodies import Part
 from lensmount_service.web.label_schemas import Feedback, Who
 from lensmount_service.web.openapi import PROBLEMS, image_body
 from lensmount_service.web.schemas import AdapterRef
@@ -58,9 +60,10 @@ async def give_feedback(
     data = parts[0].data
     if not data and answer_to is not None:
         data = _remembered(context, answer_to, version)
+        await charge_pixels(request, [Part(data, None)])
     answered = Answered(f"{version.name}@{version.version} {version.digest}", answer_to)
     work = partial(context.training.pools.correct, name, data, label, who, answered)
-    image = await context.thumbnails.run(work)
+    image = await context.thumbnails.run(work, caller=context.caller)
     return Feedback(
         dataset=name,
         digest=image.digest,

@@ -55,7 +55,7 @@ async def import_adapter(
     require_name(name)
     data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     work = partial(_converted, context.catalog, data, name, _split(labels), preprocessing, source)
-    converted = await asyncio.get_running_loop().run_in_executor(context.admissions, work)
+    converted = await context.queues.admit(work, len(data))
     report = ImportReport.model_validate(converted.report.as_json())
     if dry_run:
         response.status_code = 200

@@ -74,7 +74,7 @@ async def submit(
     hyper_parameters = submission.hyper_parameters()
     work = partial(_submit, context, submission, hyper_parameters, key, digest)
     searches = any(hyper_parameters[name] is not None for name in ("group_regex", "targets"))  # for some seconds
-    job, created = await (context.searches.run(work) if searches else asyncio.to_thread(work))
+    job, created = await (context.searches.run(work, caller=context.caller) if searches else asyncio.to_thread(work))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/jobs/{job.id}"
     return await _info(context.training, job)

@@ -36,6 +36,7 @@ from lensmount_service.web.label_schemas import (
     Who,
 )
 from lensmount_service.web.openapi import PROBLEMS, file_answer, image_body, labels_body
+from lensmount_service.web.pixels import stated_pixels
 
 MAX_LABELS_BYTES = 2**20
 MAX_SIDE = 1024  # pixels of a shown image
@@ -63,7 +64,7 @@ async def add_images(
     added = []
     for part in await read_images(context, request):
         work = partial(context.training.pools.add, name, part.data, who, group)
-        added.append(await context.thumbnails.run(work))
+        added.append(await context.thumbnails.run(work, caller=context.caller))
     return ImagesAdded(images=[_image(image) for image, _ in added], added=sum(new for _, new in added))
 
 
@@ -86,7 +87,7 @@ async def get_unlabelled(
     side: Annotated[int, Query(ge=16, le=MAX_SIDE)] = 512,
 ) -> Response:
     """The image is upright and has at most `side` pixels on its longer side."""
-    data = await context.thumbnails.run(partial(_thumbnail, context, name, digest, side))
+    data = await context.thumbnails.run(partial(_thumbnail, context, name, digest, side), caller=context.caller)
     return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
@@ -178,6 +179,7 @@ async def read_images(context: TenantContext, request: Request) -> list[Part]:
 def _thumbnail(context: TenantContext, name: str, digest: str, side: int) -> bytes:
     settings = context.settings
     data = context.training.pools.read(name, digest)
+    context.queues.charge(stated_pixels(data))
     image = decode_image(data, ImageLimits(settings.max_image_bytes, settings.max_pixels))
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, prepare
+from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.pools.pools import Answered
@@ -33,6 +33,7 @@ from lensmount_service.web.labelstudio import (
     url_of,
 )
 from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.pixels import stated_pixels
 
 AT_ONCE = 4  # tasks of one request
 T = TypeVar("T")
@@ -64,16 +65,21 @@ async def predict(context: Context, adapter: str, request: Request) -> dict[str,
     snapshot = await _resolve(context, adapter)
     control = control_of(asked.label_config)
     expires_at = time.perf_counter() + context.settings.request_timeout_s
-    turns = asyncio.Semaphore(AT_ONCE)
+    queues, room = context.queues, context.settings.max_queue
+    at_once = min(AT_ONCE, len(asked.tasks), queues.share(room))
+    turns = asyncio.Semaphore(at_once)
 
     async def predicted(task: Task) -> dict[str, Any]:
         async with turns:
             return await _predicted(context, snapshot, control, task, expires_at)
 
+    stated = asyncio.to_thread(_stated_pixels, asked.tasks, control.image_key) if queues.limits_pixels else None
+    pixels = 0 if stated is None else await stated
     async with deadline(request, context.settings.request_timeout_s):
-        if not context.engine.runner.ready(snapshot.adapter):
-            await asyncio.to_thread(context.engine.runner.prepare, snapshot.adapter)
-        results = await together([predicted(task) for task in asked.tasks])
+        with queues.queued(at_once, room), queues.paying(pixels):
+            if not context.engine.runner.ready(snapshot.adapter):
+                await asyncio.to_thread(context.engine.runner.prepare, snapshot.adapter)
+            results = await together([predicted(task) for task in asked.tasks])
     return {"results": results, "model_version": snapshot.version.digest}
 
 
@@ -97,9 +103,10 @@ async def webhook(context: Context, adapter: str, request: Request) -> dict[str,
 
     def keep() -> PoolImage:
         data = fetched or image_of(event.task, control.image_key)
+        context.queues.charge(stated_pixels(data))
         return context.training.pools.correct(name, data, label, event.who, answered)
 
-    kept = await context.thumbnails.run(keep)
+    kept = await context.thumbnails.run(keep, caller=context.caller)
     return {"status": "ok", "dataset": name, "digest": kept.digest}
 
 
@@ -109,13 +116,22 @@ async def _predicted(
     settings, rule = context.settings, snapshot.adapter.manifest.preprocessing
     limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
     fetched = await _fetched(context, task, control.image_key)
-    decoded = context.decoders.submit(
-        lambda: prepare(fetched or image_of(task, control.image_key), {rule}, limits)  # decodes base64 in its thread
-    )
-    prepared = await asyncio.wrap_future(decoded)
-    queued = context.engine.submit(snapshot.adapter, prepared.inputs[rule], expires_at)
+
+    def read() -> PreparedInput:
+        if fetched is None:
+            return prepare(image_of(task, control.image_key), {rule}, limits)  # it is charged already
+        context.queues.charge(stated_pixels(fetched))
+        return prepare(fetched, {rule}, limits)
+
+    prepared = await asyncio.wrap_future(context.queues.decode(read))
+    (queued,) = context.queues.compute([(snapshot.adapter, prepared.inputs[rule])], expires_at)
     answer = await asyncio.wrap_future(queued)
     return prediction(control, snapshot.version.manifest.labels, answer.scores.tolist(), snapshot.version.digest)
+
+
+def _stated_pixels(tasks: Sequence[Task], key: str) -> int:
+    """Of the images in the tasks themselves. Those that are fetched are charged one by one. Raises RequestInvalid."""
+    return sum(stated_pixels(image_of(task, key)) for task in tasks if url_of(task, key).startswith("data:"))
 
 
 async def _fetched(context: TenantContext, task: Task, key: str) -> bytes | None:

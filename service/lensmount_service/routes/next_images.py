@@ -95,7 +95,7 @@ class Chooser:
         pools = context.training.pools
         own, free, others = await asyncio.to_thread(pools.free, name, asked.who)
         wanted = [*own, *free[:CANDIDATES]]
-        missing = await self._scores.compute(snapshot, pools.key(name), wanted, WAIT_S)
+        missing = await self._scores.compute(context.queues, snapshot, pools.key(name), wanted, WAIT_S)
         known = self._scores.known(snapshot, wanted)
         version = snapshot.version
         answer = NextImages(
@@ -134,7 +134,7 @@ class Chooser:
             if len(chosen) >= asked.n or not left:
                 break
             choice = partial(_chosen, asked.strategy, left, labelled, asked.n - len(chosen), seed)
-            wanted = await context.choices.run(choice)
+            wanted = await context.choices.run(choice, caller=context.caller)
             chosen += await asyncio.to_thread(pools.lease, name, wanted, asked.who, asked.lease_s)
             for digest in wanted:
                 labelled.append(left.pop(digest))

@@ -19,17 +19,19 @@ from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_adapters.runners.runner import GivesMaps
 from lensmount_service.engine.engine import Answer
-from lensmount_service.errors import QueueFull, Unavailable
+from lensmount_service.errors import QueueFull, QuotaExceeded, Unavailable
 from lensmount_service.routes.context import AppContext
 from lensmount_service.store.catalog import Snapshot
+from lensmount_service.tenants.queues import CallerQueues
 from lensmount_service.web.judgement import judged
+from lensmount_service.web.pixels import stated_pixels
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 4  # images in the engine's queue, so that requests wait for little
-MOST_POOLS = 2  # that are computed at a time
+MOST_POOLS = 2  # that are computed at a time, and as many more of callers who have none
 KEPT = 20_000  # images, of all adapters: 50 MB with 1,280 features each. Those used last stay
 RETRY_S = 0.5  # while the engine's queue or that of its images is full
 
@@ -44,7 +46,7 @@ class Scored:
 
 
 class PoolScores:
-    """`scores = PoolScores(context)`, `await scores.compute(snapshot, "cells", digests, 1.0)`, `scores.known(...)`."""
+    """`await PoolScores(context).compute(queues, snapshot, "cells", digests, 1.0)`, then `scores.known(...)`."""
 
     def __init__(self, context: AppContext) -> None:
         settings = context.settings
@@ -52,16 +54,20 @@ class PoolScores:
         self._limits = InputLimits(image=ImageLimits(settings.max_image_bytes, settings.max_pixels))
         self._known: OrderedDict[tuple[str, str], Scored | None] = OrderedDict()  # by adapter and image
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._callers: dict[tuple[str, str], str] = {}  # who pays for each
 
     def known(self, snapshot: Snapshot, digests: Sequence[str]) -> dict[str, Scored]:
         """Those of the images that are computed. An image whose file is damaged is never among them."""
         adapter, found = _adapter_key(snapshot), self._known
         return {digest: each for digest in digests if (each := found.get((adapter, digest))) is not None}
 
-    async def compute(self, snapshot: Snapshot, name: str, digests: Sequence[str], wait_s: float) -> int:
+    async def compute(
+        self, queues: CallerQueues, snapshot: Snapshot, name: str, digests: Sequence[str], wait_s: float
+    ) -> int:
         """Compute what is missing, and wait up to `wait_s` seconds. Returns how many images are still missing.
 
-        Raises QueueFull, or what ended the computation.
+        The first caller who asks pays. Raises QueueFull, or what ended the computation, such as QuotaExceeded: what is
+        computed by then stays, and the next request continues from there.
         """
         adapter = _adapter_key(snapshot)
         if not self._missing(adapter, digests):
@@ -69,18 +75,23 @@ class PoolScores:
         key = adapter, name
         task = self._tasks.get(key)
         if task is None:
-            if len(self._tasks) >= MOST_POOLS:
-                raise QueueFull(
-                    f"found {MOST_POOLS} pools that are computed, expected fewer. Fix: try again later",
-                    retry_after_s=10,
-                )
+            self._require_room(queues.caller)
             wanted = [digest for digest in digests if self._known.get((adapter, digest)) is None]
-            task = self._tasks[key] = asyncio.create_task(self._compute(snapshot, name, wanted))
+            task = self._tasks[key] = asyncio.create_task(self._compute(queues, snapshot, name, wanted))
+            self._callers[key] = queues.caller
             task.add_done_callback(lambda ended: self._ended(key, ended))
         done, _ = await asyncio.wait({task}, timeout=wait_s)
         if done:
             task.result()
         return self._missing(adapter, digests)
+
+    def _require_room(self, caller: str) -> None:
+        most = MOST_POOLS if caller in self._callers.values() else 2 * MOST_POOLS
+        if len(self._tasks) >= most:
+            raise QueueFull(
+                f"found {len(self._tasks)} pools that are computed, expected fewer. Fix: try again later",
+                retry_after_s=10,
+            )
 
     def _missing(self, adapter: str, digests: Sequence[str]) -> int:
         """How many are not computed. The others stay in memory for longer."""
@@ -93,16 +104,17 @@ class PoolScores:
         return missing
 
     def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
-        del self._tasks[key]
+        del self._tasks[key], self._callers[key]
         if not task.cancelled() and (error := task.exception()) is not None:  # it may be that nobody waits for it
             log.warning("images of a pool not computed", dataset=key[1], reason=str(error))
 
-    async def _compute(self, snapshot: Snapshot, name: str, digests: Sequence[str]) -> None:
+    async def _compute(self, queues: CallerQueues, snapshot: Snapshot, name: str, digests: Sequence[str]) -> None:
         adapter = _adapter_key(snapshot)
         maps = await self._prepare(snapshot)
         for start in range(0, len(digests), AT_ONCE):
             some = digests[start : start + AT_ONCE]
-            scored = await asyncio.gather(*[self._one(snapshot, name, digest, maps) for digest in some])
+            work = [self._one(queues, snapshot, name, digest, maps) for digest in some]
+            scored = await asyncio.gather(*work)
             for digest, each in zip(some, scored, strict=True):
                 self._known[adapter, digest] = each
                 self._known.move_to_end((adapter, digest))
@@ -121,15 +133,17 @@ class PoolScores:
         except ExplainError:  # the features are not the mean of a map
             return False
 
-    async def _one(self, snapshot: Snapshot, name: str, digest: str, maps: bool) -> Scored | None:
+    async def _one(self, queues: CallerQueues, snapshot: Snapshot, name: str, digest: str, maps: bool) -> Scored | None:
         """None for an image that cannot be read. Raises NotFound once the pool is deleted."""
-        rule, engine = snapshot.adapter.manifest.preprocessing, self._context.engine
+        adapter, rule = snapshot.adapter, snapshot.adapter.manifest.preprocessing
 
         def read() -> PreparedInput:
-            return prepare(self._context.training.pools.read(name, digest), {rule}, self._limits)
+            data = self._context.training.pools.read(name, digest)
+            queues.charge(stated_pixels(data))
+            return prepare(data, {rule}, self._limits)
 
         try:
-            prepared = await _admitted(lambda: self._context.thumbnails.run(read))
+            prepared = await _admitted(lambda: self._context.thumbnails.run(read, caller=queues.caller))
         except (LensmountError, Unavailable) as error:
             if isinstance(error, Unavailable) and error.code != "dataset_corrupt":
                 raise  # such as a database that is busy for a moment
@@ -137,8 +151,10 @@ class PoolScores:
             return None
 
         async def submit() -> asyncio.Future[Answer]:
-            submit = engine.submit_for_maps if maps else engine.submit
-            return asyncio.wrap_future(submit(snapshot.adapter, prepared.inputs[rule]))
+            image = prepared.inputs[rule]
+            return asyncio.wrap_future(
+                queues.compute_maps(adapter, image) if maps else queues.compute([(adapter, image)])[0]
+            )
 
         return _scored(snapshot, await (await _admitted(submit)))
 
@@ -148,6 +164,8 @@ async def _admitted(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
+        except QuotaExceeded:
+            raise
         except QueueFull:
             await asyncio.sleep(RETRY_S)
 

@@ -21,7 +21,7 @@ from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
-from lensmount_service.engine.fair_pool import LARGE
+from lensmount_service.engine.fair_pool import LARGE, USUAL
 from lensmount_service.errors import BodyTooLarge, RequestInvalid, Unavailable, Unusable
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
@@ -213,7 +213,7 @@ class Predictor:
                 digests = frozenset(snapshot.version.digest for snapshot, each in told if isinstance(each, Answer))
                 answered = f"{request.state.identity.tenant} {request.state.request_id}"
                 self._answered.keep(answered, parts[0].data, digests)
-            return sources, await self._draw(form, sources, snapshots, answers)
+            return sources, await self._draw(caller_of(request), form, sources, snapshots, answers)
 
     async def _read_images(self, request: Request) -> list[Part]:
         if is_multipart(request):
@@ -285,7 +285,12 @@ class Predictor:
         return answers
 
     async def _draw(
-        self, form: str, sources: list[DecodedInput], snapshots: list[Snapshot], answers: list[Answer | Unavailable]
+        self,
+        caller: str,
+        form: str,
+        sources: list[DecodedInput],
+        snapshots: list[Snapshot],
+        answers: list[Answer | Unavailable],
     ) -> list[ComputedPrediction | FailedPrediction]:
         """Add the masks in this form, drawn off the event loop."""
         pairs = [(source, snapshot) for source in sources for snapshot in snapshots]
@@ -297,7 +302,9 @@ class Predictor:
         ]
         if not any(isinstance(s.adapter.manifest.head, SegmentationHead) for s in snapshots):
             return computed
-        return await _all([self._decoders.submit(_with_drawing, form, each) for each in computed])
+        work = [partial(_with_drawing, form, each) for each in computed]
+        line = (caller, form, object())
+        return await _all([self._decoders.submit_for(line, USUAL, each) for each in work])
 
 
 async def snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:

@@ -24,6 +24,7 @@ from lensmount_service.routes.datasets import VersionNumber, admitted, published
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.web.json_body import read_json
 from lensmount_service.web.openapi import PROBLEMS, edits_body, file_answer
+from lensmount_service.web.pixels import stated_pixels
 from lensmount_service.web.schemas import DatasetEdits, DatasetInfo, ReviewInfo
 
 MAX_EDITS_BYTES = 16 * 2**20
@@ -58,7 +59,7 @@ async def start_review(
     dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
     check_size(dataset.images)
     if group_regex is not None:
-        await context.searches.run(partial(_check_groups, context, dataset, group_regex))
+        await context.searches.run(partial(_check_groups, context, dataset, group_regex), caller=context.caller)
     status = await asyncio.to_thread(context.reviews.ask, _order(context, dataset, group_regex))
     response.status_code = 200 if status.state == "done" else 202
     return _info(dataset, status)
@@ -102,7 +103,8 @@ async def get_image(
     side: Annotated[int, Query(ge=16, le=MAX_SIDE)] = 128,
 ) -> Response:
     """`path` is one of the dataset's. The image is upright and has at most `side` pixels on its longer side."""
-    data = await context.thumbnails.run(partial(_thumbnail, context, name, version, path, side))
+    work = partial(_thumbnail, context, name, version, path, side)
+    data = await context.thumbnails.run(work, caller=context.caller)
     headers = {"Cache-Control": "private, max-age=86400"} if version is not None else {}
     return Response(data, media_type="image/png", headers=headers)
 
@@ -112,7 +114,9 @@ def _thumbnail(context: TenantContext, name: str, version: int | None, path: str
     source = store.listed(store.get(name, version)).source
     if not source.has(path) or path.endswith(".jsonl"):
         raise NotFound("found no such image in the dataset. Fix: take the path from the review", code="file_not_found")
-    image = decode_image(source.read(path), ImageLimits(settings.max_image_bytes, settings.max_pixels))
+    data = source.read(path)
+    context.queues.charge(stated_pixels(data))
+    image = decode_image(data, ImageLimits(settings.max_image_bytes, settings.max_pixels))
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)

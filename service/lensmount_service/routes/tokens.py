@@ -16,7 +16,7 @@ from lensmount_service.routes.caller import Caller, Tokens
 from lensmount_service.store.references import require_name
 from lensmount_service.web.json_body import read_json
 from lensmount_service.web.openapi import PROBLEMS, token_body
-from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenList, TokenMade
+from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenList, TokenMade, listed
 
 MAX_BODY_BYTES = 8192
 _AS_TOKEN = 'send JSON such as {"name": "reader1", "scopes": ["predict"]}'
@@ -48,11 +48,11 @@ async def create_token(tokens: Tokens, caller: Caller, request: Request) -> Toke
 
 
 @router.get("", summary="The valid tokens")
-async def list_tokens(tokens: Tokens, caller: Caller, tenant: Tenant = None) -> TokenList:
+async def list_tokens(tokens: Tokens, caller: Caller, request: Request, tenant: Tenant = None) -> TokenList:
     """Without their secrets. An operator sees those of all tenants unless `tenant` names one."""
     wanted = None if tenant is None and caller.is_operator else tenant_of(caller, tenant)
     found = await asyncio.to_thread(tokens.list, wanted)
-    return TokenList(tokens=[TokenInfo.model_validate(token) for token in found])
+    return listed(found, await asyncio.to_thread(request.app.state.holdings.used_by, found))
 
 
 @router.delete("/{name}", status_code=204, response_class=Response, summary="Revoke a token")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 
 from lensmount_service.access.guard import GuardedRoute
@@ -14,6 +16,8 @@ router = APIRouter(route_class=GuardedRoute, tags=["access"], responses=PROBLEMS
 
 @router.get("/whoami", summary="Who the caller is, and what the caller may do")
 async def whoami(caller: Caller, request: Request) -> WhoAmI:
+    state = request.app.state
+    held = await asyncio.to_thread(state.holdings.used, caller.tenant, caller.actor, caller.quotas)
     return WhoAmI(
         actor=caller.actor,
         tenant=caller.tenant,
@@ -21,5 +25,5 @@ async def whoami(caller: Caller, request: Request) -> WhoAmI:
         operator=caller.is_operator,
         expires_at=caller.expires_at,  # type: ignore[arg-type]  # pydantic reads seconds since the epoch
         quotas=QuotaLimits.model_validate(caller.quotas),
-        used=request.app.state.meter.used(caller),
+        used={**state.meter.used(caller), **held},
     )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.errors import AdapterError
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import Forbidden, NotFound, StoreDamaged, VersionDeleted
+from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, StoreDamaged, VersionDeleted
 from lensmount_service.store.database import metadata
 from lensmount_service.store.references import Reference
 from lensmount_service.store.similar import similar_key, similar_name
@@ -29,6 +29,7 @@ version_table = sa.Table(
     sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
     sa.Column("manifest", sa.Text, nullable=False),
     sa.Column("owner", sa.String(64)),  # the actor who uploaded it
+    sa.Index("ix_versions_owner", "owner"),
 )
 alias_table = sa.Table(
     "aliases",
@@ -162,3 +163,22 @@ def alias_digest(connection: sa.Connection, name: str, alias: str) -> str | None
     mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias, alias_table.c.deleted_at.is_(None))
     found = connection.execute(sa.select(version_table.c.digest).join(alias_table, same).where(mine))
     return found.scalar_one_or_none()
+
+
+def check_measured(version: Version, thresholds: Overrides) -> None:
+    """Raises RequestInvalid for a threshold that would decide nothing."""
+    trust = version.manifest.trust
+    for name, value, is_measured in (
+        ("accept_confidence", thresholds.accept_confidence, trust is not None),
+        (
+            "unfamiliar_percentile",
+            thresholds.unfamiliar_percentile,
+            trust is not None and trust.familiarity is not None,
+        ),
+    ):
+        if value is not None and not is_measured:
+            raise RequestInvalid(
+                f"trust.{name}: found {value:g} for {version.name}@{version.version}, which was trained without "
+                f"{'calibration' if trust is None else 'statistics of its images'}, expected a version that has them. "
+                f"Fix: train it again with the option calibration, or leave {name} out"
+            )

@@ -1,4 +1,4 @@
-"""Threads of their own for slow work that clients ask for, and a limit on how many of them wait."""
+"""Threads of their own for slow work that clients ask for, in turns, and a limit on how much of it waits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import os
 import sys
 import threading
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lensmount_service.errors import QueueFull
 
@@ -18,37 +19,42 @@ LOWEST = 19  # niceness
 
 
 class BoundedPool:
-    """`await pool.run(work)`. Only the event loop's thread may call it, so `_waiting` needs no lock.
+    """`await pool.run(work, caller="reader1")`. Only the event loop's thread may call it, so `_waiting` needs no lock.
 
     The threads of `asyncio.to_thread` are few (6 on 2 cores), and every other route uses them: work of seconds there
-    would stall all of them.
+    would stall all of them. Callers take turns, one piece of work each. `_lock` guards their lines.
     """
 
     def __init__(self, name: str, threads: int, most: int, *, background: bool = False) -> None:
-        """`most` requests run or wait at a time; `name` says in the refusal what they are, in the plural.
+        """`most` requests run or wait at a time, and as many more of callers of whom nothing else waits.
 
-        The threads of a `background` pool get the time that no other thread of the machine asks for (on Linux).
+        `name` says in the refusal what they are, in the plural. The threads of a `background` pool get the time that no
+        other thread of the machine asks for (on Linux).
         """
         self._name = name
         self._most = most
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
+        self._lines: OrderedDict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = OrderedDict()
+        self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(
             max_workers=threads,
             thread_name_prefix=f"lensmount-{name}",
             initializer=_give_way if background else None,
         )
 
-    async def run(self, work: Callable[[], T], unclaimed: Callable[[Future[T]], object] | None = None) -> T:
+    async def run(
+        self, work: Callable[[], T], unclaimed: Callable[[Future[T]], object] | None = None, *, caller: str
+    ) -> T:
         """The result of `work`. A request that is cancelled leaves the queue; `unclaimed` gets what was made for it.
 
         Raises QueueFull if too many wait.
         """
-        if self._waiting >= self._most:
-            raise QueueFull(
-                f"found {self._most} {self._name} that wait, expected fewer. Fix: try again later", retry_after_s=10
-            )
-        self._waiting += 1
-        future = self._threads.submit(work)
+        self._require_room(caller)
+        future: Future[T] = Future()
+        with self._lock:
+            self._lines.setdefault(caller, deque()).append((future, work))
+        self._threads.submit(self._take_turn)
+        self._waiting[caller] += 1
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -56,10 +62,39 @@ class BoundedPool:
                 future.add_done_callback(unclaimed)  # it may have been made already
             raise
         finally:
-            self._waiting -= 1
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
 
     def close(self) -> None:
+        with self._lock:
+            for line in self._lines.values():
+                for future, _ in line:
+                    future.cancel()
+            self._lines.clear()
         self._threads.shutdown(cancel_futures=True)
+
+    def _require_room(self, caller: str) -> None:
+        waiting = self._waiting.total()
+        if waiting >= self._most * (1 if self._waiting[caller] else 2):
+            raise QueueFull(
+                f"found {waiting} {self._name} that wait, expected fewer. Fix: try again later", retry_after_s=10
+            )
+
+    def _take_turn(self) -> None:
+        """Each piece of work brings one turn; whose turn it is is decided when a thread is free."""
+        with self._lock:
+            if not self._lines:  # closed meanwhile
+                return
+            caller, line = self._lines.popitem(last=False)
+            future, work = line.popleft()
+            if line:
+                self._lines[caller] = line  # behind the others
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(work())
+            except BaseException as error:  # as in ThreadPoolExecutor: who waits for the future gets it
+                future.set_exception(error)
 
 
 def _give_way() -> None:

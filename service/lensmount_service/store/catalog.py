@@ -51,8 +51,23 @@ class Snapshot:
         return title_of(self.version)
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who uploads: the owner of the version, whose turns its test images take, and what charges their pixels."""
+
+    owner: str | None = None
+    caller: str = ""
+    charge: Callable[[int], object] = lambda pixels: None
+
+
+NOBODY = Sender()
+
+
 def title_of(version: Version) -> str:
     return f"{version.name}@{version.version} ({version.digest})"
+
+
+Trial = Callable[[Adapter, Sender], object]
 
 
 class Catalog:
@@ -76,13 +91,13 @@ class Catalog:
         self._metrics = metrics
         self._runner = runner
         self._quarantine = Quarantine()
-        self._trial: Callable[[Adapter], object] = lambda _: None
+        self._trial: Trial = lambda adapter, sender: None
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to its pinned digest
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
         self._writing = threading.Lock()  # no delete between the insert of a row and the check that its file exists
         self._observing = threading.Lock()  # the metrics show the sum that was computed last
 
-    def watch(self, quarantine: Quarantine, trial: Callable[[Adapter], object]) -> None:
+    def watch(self, quarantine: Quarantine, trial: Trial) -> None:
         """Serve nothing that is in `quarantine`, and try each new adapter by `trial`, which raises AdapterError."""
         self._quarantine, self._trial = quarantine, trial
 
@@ -93,7 +108,7 @@ class Catalog:
         publish: Publish | None = None,
         *,
         accept_rounded_backbone: bool = False,
-        owner: str | None = None,
+        sender: Sender = NOBODY,
         expected: Precondition = ANY,
     ) -> tuple[Version, bool]:
         """Check, store and publish an adapter. Returns its version, and True if the version is new.
@@ -105,14 +120,14 @@ class Catalog:
         if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
             data = moved.data
         adapter = admit(data, self.backbone, self.limits)
-        self._registry.require(name, expected, adapter.digest)  # before anything is stored
+        self._registry.require(name, expected, adapter.digest, adapter.size_bytes, sender.owner)  # before the work
         check_texts(adapter.manifest)
         self._runner.check(adapter)
-        self._trial(adapter)
+        self._trial(adapter, sender)
         self._blobs.put(data)
         fault("catalog.stored")
         with self._writing:
-            version, created = (publish or partial(self._publish, owner, expected))(name, adapter)
+            version, created = (publish or partial(self._publish, sender.owner, expected))(name, adapter)
             if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication

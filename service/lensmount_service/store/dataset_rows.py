@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from lensmount_adapters.data.dataset_archive import DatasetArchive
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import metadata
+from lensmount_service.store.keys import Charge
+from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.similar import similar_key
+
+log = structlog.get_logger(__name__)
+
+CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
 
 dataset_table = sa.Table(
     "datasets",
@@ -28,6 +36,7 @@ dataset_table = sa.Table(
     sa.Column("source_digest", sa.String(71), nullable=False, index=True),  # of the zip as it was sent
     sa.Column("source_bytes", sa.BigInteger, nullable=False),
     sa.Column("owner", sa.String(64)),  # the actor who uploaded it
+    sa.Index("ix_datasets_owner", "owner"),
 )
 columns = dataset_table.c
 
@@ -59,6 +68,23 @@ def contents_of(canonical: DatasetArchive, source: tuple[str, int] | None) -> di
         "source_digest": source_digest,
         "source_bytes": source_bytes,
     }
+
+
+def added(
+    connection: sa.Connection, name: str, contents: dict[str, Any], expected: Precondition, charge: Charge
+) -> tuple[Dataset, bool]:
+    """A new version with these columns and True, or the latest one and False if that already has this content."""
+    rows = rows_of(connection, name)
+    live = [row for row in rows if not row.deleted]
+    expected.require(live[-1].digest if live else None, contents["digest"])
+    if live and live[-1].digest == contents["digest"]:
+        return dataset_of(live[-1]), False
+    charge(connection, name, contents["owner"], contents["size_bytes"], contents["source_digest"])
+    created_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    values = {"name": name, "version": (rows[-1].version if rows else 0) + 1, "created_at": created_at, **contents}
+    connection.execute(dataset_table.insert().values(**values, deleted=False))
+    log.info("dataset published", dataset=name, version=values["version"], digest=values["digest"])
+    return Dataset(**{field: values[field] for field in Dataset.__dataclass_fields__}), True
 
 
 def rows_of(connection: sa.Connection, name: str) -> list[Any]:

@@ -6,7 +6,6 @@ never reused. Equal contents are stored as one file, however often they are sent
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import os
 import re
@@ -30,7 +29,9 @@ from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
 from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable, Unusable
 from lensmount_service.store.database import Database
 from lensmount_service.store.dataset_rows import (
+    CONTENTS,
     Dataset,
+    added,
     columns,
     contents_of,
     dataset_of,
@@ -44,7 +45,7 @@ from lensmount_service.store.dataset_rows import (
     version_by,
 )
 from lensmount_service.store.faults import storage
-from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of, within
+from lensmount_service.store.keys import DEFAULT_TENANT, Charge, free_of_charge, tenant_of, within
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import Uploads, old_files
@@ -57,7 +58,6 @@ InUse = Callable[[sa.Connection, str, int | None], Sequence[str]]
 
 _MAX_SPLIT_IMAGES = 2000  # that are split while a client waits
 _OWN_ARCHIVES = ArchiveLimits(max_total_bytes=2**50)  # canonical archives were checked on arrival
-_CONTENTS = ("digest", "size_bytes", "images", "classes", "report", "source_digest", "source_bytes")
 
 
 class DatasetStore:
@@ -74,6 +74,7 @@ class DatasetStore:
         archive_limits: ArchiveLimits | None = None,
         dataset_limits: DatasetLimits | None = None,
         in_use: InUse = lambda connection, name, version: (),
+        charge: Charge = free_of_charge,
     ) -> None:
         self.uploads = Uploads(folder / "uploads")
         self._database = database
@@ -81,6 +82,7 @@ class DatasetStore:
         self._archive_limits = archive_limits or ArchiveLimits()
         self._dataset_limits = dataset_limits or DatasetLimits()
         self._in_use = in_use
+        self._charge = charge
         self._closing = threading.Event()
         database.create()
 
@@ -94,7 +96,7 @@ class DatasetStore:
         """Check the zip file at `path`, store it as a canonical archive and publish it.
 
         Returns the new version and True, or the latest version and False if that already has this content.
-        Raises DatasetError, StorageFull or Unavailable, and then changes nothing.
+        Raises DatasetError, QuotaExceeded, StorageFull or Unavailable, and then changes nothing.
         """
         require_key(name, "dataset name")
         published = self._publish_known(name, source_digest, owner, expected)
@@ -102,6 +104,9 @@ class DatasetStore:
             return published
         with storage("the datasets"):
             source = source_digest, path.stat().st_size
+        with self._database.read() as connection:  # before the work; what counts is the canonical archive
+            self._charge(connection, name, owner, source[1], source_digest)
+        with storage("the datasets"):
             listed = list_folder(path, self._archive_limits, title="the archive")
         return self._write(name, listed, source, owner, expected)
 
@@ -165,16 +170,23 @@ class DatasetStore:
             return max(0, int(known.source_bytes) - 1)
         return self.uploads.received(name, digest)
 
-    def append(self, name: str, digest: str, first: int, data: bytes, total: int) -> int | None:
+    def append(
+        self, name: str, digest: str, first: int, data: bytes, total: int, owner: str | None = None
+    ) -> int | None:
         """Store one chunk of an upload. Returns the bytes received so far, or None once the upload is complete.
 
-        Raises UploadOffsetMismatch, StorageFull.
+        Raises UploadOffsetMismatch, StorageFull, or QuotaExceeded, which an upload that has begun never does.
         """
         require_key(name, "dataset name")
         with self._database.read() as connection:
             known = self._known(connection, name, digest)
         if known is not None and (int(known.source_bytes), first) == (total, total - 1):
             return None
+        if first == 0:
+            with self._database.write() as connection:  # so that of two uploads only one begins in the same space
+                if self.uploads.part(name, digest, total) is None:
+                    self._charge(connection, name, owner, total)
+                    self.uploads.begin(name, digest, total, owner)
         received, complete = self.uploads.append(name, digest, first, data, total)
         return received if complete is None else None
 
@@ -332,8 +344,8 @@ class DatasetStore:
             known = self._known(connection, name, source_digest)  # it may have been deleted meanwhile
             if known is None:
                 return None
-            contents = {column: getattr(known, column) for column in _CONTENTS}
-            return self._add(connection, name, {**contents, "owner": owner}, expected)
+            contents = {column: getattr(known, column) for column in CONTENTS}
+            return added(connection, name, {**contents, "owner": owner}, expected, self._charge)
 
     def _known(self, connection: sa.Connection, name: str, source_digest: str) -> Any | None:
         """A live version that was made of these bytes and belongs to the tenant of `name`."""
@@ -350,25 +362,12 @@ class DatasetStore:
     ) -> tuple[Dataset, bool]:
         """Publish row and file together. The file is moved while no other writer can take it for an orphan."""
         with self._database.write() as connection:
-            published = self._add(connection, name, contents, expected)
+            published = added(connection, name, contents, expected, self._charge)
             with storage("the datasets"):
                 fault("datasets.rename")
                 temporary.replace(self._path(contents["digest"]))
                 fsync_folder(self._folder)
         return published
-
-    def _add(
-        self, connection: sa.Connection, name: str, contents: dict[str, Any], expected: Precondition
-    ) -> tuple[Dataset, bool]:
-        rows = rows_of(connection, name)
-        live = [row for row in rows if not row.deleted]
-        expected.require(live[-1].digest if live else None, contents["digest"])
-        if live and live[-1].digest == contents["digest"]:
-            return dataset_of(live[-1]), False
-        values = {"name": name, "version": (rows[-1].version if rows else 0) + 1, "created_at": _now(), **contents}
-        connection.execute(dataset_table.insert().values(**values, deleted=False))
-        log.info("dataset published", dataset=name, version=values["version"], digest=values["digest"])
-        return Dataset(**{field: values[field] for field in Dataset.__dataclass_fields__}), True
 
     def _unlink_unless_needed(self, digest: str) -> None:
         with self._database.write() as connection:
@@ -393,7 +392,3 @@ def _corrupt(dataset: Dataset) -> Unusable:
         f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Fix: upload it again",
         code="dataset_corrupt",
     )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

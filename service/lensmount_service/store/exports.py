@@ -45,7 +45,7 @@ class Exports:
         Raises ExportError, QueueFull, StorageFull or Unavailable.
         """
         target_of(to)
-        return await self._maker.run(partial(self._open, snapshot, to), _close)
+        return await self._maker.run(partial(self._open, snapshot, to), _close, caller=snapshot.reader)
 
     def close(self) -> None:
         self._maker.close()

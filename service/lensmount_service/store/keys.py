@@ -6,7 +6,7 @@ A key has at most 96 characters; columns have room for 128.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -38,3 +38,21 @@ def within(column: sa.ColumnElement[Any], tenant: str) -> sa.ColumnElement[bool]
     if tenant == DEFAULT_TENANT:
         return ~column.contains("/")
     return column.startswith(f"{tenant}/")  # LIKE has no wildcard among the characters of a tenant
+
+
+class Charge(Protocol):
+    """What the owner of something pays for it: called in the transaction that stores it, before it is stored."""
+
+    def __call__(
+        self, connection: sa.Connection, key: str, owner: str | None, more: int, source: str | None = None
+    ) -> None:
+        """Raises QuotaExceeded if the owner, in the tenant of `key`, may not store `more` bytes.
+
+        `source` is the digest of an upload that ends with this: its bytes are not counted a second time.
+        """
+
+
+def free_of_charge(
+    connection: sa.Connection, key: str, owner: str | None, more: int, source: str | None = None
+) -> None:
+    """Let everybody store everything."""

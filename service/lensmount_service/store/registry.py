@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import RequestInvalid
 from lensmount_service.store.adapter_rows import (
     Version,
     alias_digest,
@@ -24,6 +23,7 @@ from lensmount_service.store.adapter_rows import (
     alias_table,
     by_digest,
     by_number,
+    check_measured,
     existing,
     latest_digest,
     needed_digests,
@@ -34,7 +34,7 @@ from lensmount_service.store.adapter_rows import (
     version_table,
 )
 from lensmount_service.store.database import Database
-from lensmount_service.store.keys import within
+from lensmount_service.store.keys import Charge, free_of_charge, within
 from lensmount_service.store.memo import StampedCache
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference
@@ -67,9 +67,10 @@ class Deleted:
 class Registry:
     """`registry.publish("malaria", digest, size, manifest)`, `registry.resolve(Reference.parse("malaria:prod"))`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, charge: Charge = free_of_charge) -> None:
         """Raises Unavailable if the database cannot be reached or a newer Lensmount created it."""
         self._database = database
+        self._charge = charge
         self._cached: StampedCache[Reference, Version] = StampedCache(database.stamp)
         self._stamps_at_once = database.stamps_at_once
         database.create()
@@ -91,11 +92,15 @@ class Registry:
             expected.require(latest_digest(rows_of(connection, name)), digest)
             return self.add(connection, name, digest, size_bytes, manifest, owner)
 
-    def require(self, name: str, expected: Precondition, digest: str) -> None:
-        """Raises PreconditionFailed if a version with this digest could not be published now."""
-        if expected != ANY:
-            with self._database.read() as connection:
-                expected.require(latest_digest(rows_of(connection, name)), digest)
+    def require(
+        self, name: str, expected: Precondition, digest: str, size_bytes: int = 0, owner: str | None = None
+    ) -> None:
+        """Raises PreconditionFailed or QuotaExceeded if a version with these bytes could not be published now."""
+        with self._database.read() as connection:
+            latest = latest_digest(rows_of(connection, name))
+            expected.require(latest, digest)
+            if latest != digest:
+                self._charge(connection, name, owner, size_bytes)
 
     def add(
         self,
@@ -106,11 +111,12 @@ class Registry:
         manifest: Manifest,
         owner: str | None = None,
     ) -> tuple[Version, bool]:
-        """`publish` within the caller's transaction."""
+        """`publish` within the caller's transaction. Raises QuotaExceeded if the owner may not store as much."""
         rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
         if live and live[-1].digest == digest:
             return version_of(live[-1]), False
+        self._charge(connection, name, owner, size_bytes)
         version = Version(
             name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest, owner=owner
         )
@@ -332,7 +338,7 @@ class Registry:
         if thresholds is None:
             thresholds = Overrides() if before is None else thresholds_of(before)
         else:
-            _check_measured(version, thresholds)
+            check_measured(version, thresholds)
         connection.execute(alias_table.delete().where(mine))
         values = {"name": name, "alias": alias, "version": number, "protected": protected, **asdict(thresholds)}
         connection.execute(alias_table.insert().values(**values))
@@ -358,25 +364,6 @@ class Registry:
         """`digests`, during a transaction in which nothing can be published."""
         with self._database.write() as connection:
             yield needed_digests(connection)
-
-
-def _check_measured(version: Version, thresholds: Overrides) -> None:
-    """Raises RequestInvalid for a threshold that would decide nothing."""
-    trust = version.manifest.trust
-    for name, value, is_measured in (
-        ("accept_confidence", thresholds.accept_confidence, trust is not None),
-        (
-            "unfamiliar_percentile",
-            thresholds.unfamiliar_percentile,
-            trust is not None and trust.familiarity is not None,
-        ),
-    ):
-        if value is not None and not is_measured:
-            raise RequestInvalid(
-                f"trust.{name}: found {value:g} for {version.name}@{version.version}, which was trained without "
-                f"{'calibration' if trust is None else 'statistics of its images'}, expected a version that has them. "
-                f"Fix: train it again with the option calibration, or leave {name} out"
-            )
 
 
 def _entry(versions: Sequence[Version], aliases: Sequence[Any]) -> Entry:

@@ -1,7 +1,7 @@
 """Resumable uploads: the bytes that have arrived are kept on disk until the upload is complete.
 
 A part file always holds a prefix of the upload and nothing else, even after a kill at any moment. Its name encodes the
-upload and its final size. The SHA-256 is checked once all bytes have arrived.
+upload, its final size and who began it. The SHA-256 is checked once all bytes have arrived.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from pathlib import Path
 from lensmount_adapters.faults import fault
 from lensmount_service.errors import UploadOffsetMismatch
 from lensmount_service.store.faults import storage
+from lensmount_service.store.keys import tenant_of
+
+ABANDONED_S = 3600.0  # after its last byte, an upload gives way to a new one of the same owner
 
 
 class Uploads:
@@ -40,9 +43,11 @@ class Uploads:
 
         Raises UploadOffsetMismatch if `first` is not the number of bytes received, or StorageFull; then adds nothing.
         """
-        path = self._folder / f"{_key(name, digest)}.{total}.part"
-        if first and not path.exists():
-            raise _mismatch(first, 0)
+        path = self.part(name, digest, total)
+        if path is None:
+            if first:
+                raise _mismatch(first, 0)
+            path = self.begin(name, digest, total)
         with storage("the uploads"), path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # after a timeout, the same chunk may arrive twice at once
             size = os.fstat(file.fileno()).st_size
@@ -58,15 +63,39 @@ class Uploads:
 
     def complete(self, name: str, digest: str, total: int) -> Path:
         """The file of a complete upload. Raises UploadOffsetMismatch if bytes are missing."""
-        path = self._folder / f"{_key(name, digest)}.{total}.part"
-        size = path.stat().st_size if path.is_file() else 0
-        if size != total:
+        path = self.part(name, digest, total)
+        size = 0 if path is None else _size(path)
+        if path is None or size != total:
             raise UploadOffsetMismatch(
                 f"found {size} of {total} bytes; another request may have finished this upload. "
                 "Fix: resume from `received`",
                 received=min(size, total - 1),
             )
         return path
+
+    def part(self, name: str, digest: str, total: int) -> Path | None:
+        """The file of an upload that has begun; None if it has not, or has another size."""
+        return next((path for path in self._parts(name, digest) if _total(path) == total), None)
+
+    def begin(self, name: str, digest: str, total: int, owner: str | None = None) -> Path:
+        """The file of a new upload. Its final size counts for the owner from now on."""
+        path = self._folder / f"{_key(name, digest)}.{total}.{_tag(tenant_of(name), owner)}.part"
+        with storage("the uploads"):
+            path.touch()
+        return path
+
+    def held(self, tenant: str, owner: str, but: tuple[str, str] | None = None) -> int:
+        """Stated bytes of all uploads that the owner began, but for one: its name and digest."""
+        key = None if but is None else _key(*but)
+        parts = self._folder.glob(f"*.{_tag(tenant, owner)}.part")
+        return sum(_total(path) for path in parts if path.name.partition(".")[0] != key)
+
+    def drop_abandoned(self, tenant: str, owner: str) -> int:
+        """Remove the owner's uploads that nobody continued for an hour. Returns how many."""
+        old = [path for path in self.old_files(ABANDONED_S) if path.name.endswith(f".{_tag(tenant, owner)}.part")]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
 
     def drop(self, name: str, digest: str) -> None:
         for path in self._parts(name, digest):
@@ -117,6 +146,19 @@ def _mismatch(first: int, received: int) -> UploadOffsetMismatch:
 def _key(name: str, digest: str) -> str:
     """A file name that the client cannot choose."""
     return hashlib.sha256(f"{name}\0{digest}".encode()).hexdigest()
+
+
+def _tag(tenant: str, owner: str | None) -> str:
+    """Who began an upload, as a part of a file's name."""
+    return "" if owner is None else hashlib.sha256(f"{tenant}\0{owner}".encode()).hexdigest()[:16]
+
+
+def _size(path: Path) -> int:
+    """0 if another request has just finished the upload."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _total(path: Path) -> int:

@@ -10,7 +10,7 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import Forbidden, NotFound
-from lensmount_service.store.catalog import Catalog, Snapshot
+from lensmount_service.store.catalog import Catalog, Sender, Snapshot
 from lensmount_service.store.keys import is_public, name_of
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference
@@ -30,6 +30,7 @@ class TenantAdapters:
 
     catalog: Catalog
     space: Space
+    sender: Sender
 
     @property
     def backbone(self) -> Backbone:
@@ -48,14 +49,13 @@ class TenantAdapters:
         accept_rounded_backbone: bool = False,
         expected: Precondition = ANY,
     ) -> tuple[Version, bool]:
-        owner = self.space.identity.actor
         with self.space.own(name) as key:
             version, created = self.catalog.upload(
                 key,
                 data,
                 publish,
                 accept_rounded_backbone=accept_rounded_backbone,
-                owner=owner,
+                sender=self.sender,
                 expected=expected,
             )
         return _named(version, name), created

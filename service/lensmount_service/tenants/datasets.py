@@ -55,7 +55,7 @@ class TenantDatasets:
 
     def append(self, name: str, digest: str, first: int, data: bytes, total: int) -> int | None:
         with self.space.own(name) as key:
-            return self.store.append(key, digest, first, data, total)
+            return self.store.append(key, digest, first, data, total, self._actor)
 
     def finish(self, name: str, digest: str, total: int, expected: Precondition = ANY) -> tuple[Dataset, bool]:
         with self.space.own(name) as key:

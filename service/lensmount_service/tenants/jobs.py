@@ -57,8 +57,9 @@ class TenantJobs:
         return self.table.cancel(job_id)
 
     def retry(self, job_id: str, check: Callable[[sa.Connection, Job], object] | None = None) -> Job:
+        """It counts for the caller, like a new one."""
         self.get(job_id)
-        return self.table.retry(job_id, check)
+        return self.table.retry(job_id, check, self.space.identity.actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,10 @@ class TenantPools:
     pools: Pools
     space: Space
 
+    @property
+    def _paid(self) -> Pools:
+        return self.pools.paid_by(self.space.identity.actor)
+
     def key(self, name: str) -> str:
         """The key of a pool, for what is computed in the background."""
         with self.space.own(name) as key:
@@ -30,11 +34,11 @@ class TenantPools:
 
     def add(self, name: str, data: bytes, who: str, group: str | None = None) -> tuple[PoolImage, bool]:
         with self.space.own(name) as key:
-            return self.pools.add(key, data, who, group)
+            return self._paid.add(key, data, who, group)
 
     def correct(self, name: str, data: bytes, label: str, who: str, answered: Answered) -> PoolImage:
         with self.space.own(name) as key:
-            return self.pools.correct(key, data, label, who, answered)
+            return self._paid.correct(key, data, label, who, answered)
 
     def images(self, name: str) -> list[PoolImage]:
         with self.space.own(name) as key:

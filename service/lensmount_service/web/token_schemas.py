@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -21,8 +22,8 @@ class QuotaLimits(BaseModel):
     requests_per_minute: Limit = None
     pixels_per_minute: Limit = Field(default=None, description="Pixels of images, times the adapters asked about each")
     bytes_per_minute: Limit = Field(default=None, description="Bytes of request bodies")
-    stored_bytes: Limit = None
-    queued_jobs: Limit = None
+    stored_bytes: Limit = Field(default=None, description="Bytes of adapters, datasets and images that wait for labels")
+    queued_jobs: Limit = Field(default=None, description="Jobs that wait for a worker")
     queue_share: float | None = Field(default=None, gt=0, le=1)
 
 
@@ -49,6 +50,9 @@ class TokenInfo(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     quotas: QuotaLimits
+    used: dict[str, float] | None = Field(
+        default=None, description="In lists, what counts against `stored_bytes` and `queued_jobs` now"
+    )
 
 
 class TokenMade(TokenInfo):
@@ -59,6 +63,12 @@ class TokenMade(TokenInfo):
 
 class TokenList(BaseModel):
     tokens: list[TokenInfo]
+
+
+def listed(tokens: Sequence[object], used: Sequence[dict[str, float]]) -> TokenList:
+    """These tokens, and what each uses."""
+    infos = [TokenInfo.model_validate(token) for token in tokens]
+    return TokenList(tokens=[info.model_copy(update={"used": each}) for info, each in zip(infos, used, strict=True)])
 
 
 class WhoAmI(BaseModel):

@@ -152,11 +152,12 @@ def _raise_for(response: httpx.Response) -> None:
     try:
         problem = response.json()
         code, detail = str(problem["code"]), str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
-        code, detail = f"http_{response.status_code}", response.reason_phrase
+        lasting = code == "quota_exceeded" and problem.get("retry_after_s") is None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        code, detail, lasting = f"http_{response.status_code}", response.reason_phrase, False
     if code in ("lease_lost", "job_not_found"):
         raise LeaseLost(detail)
-    if response.status_code in RETRIED and code not in ("adapter_corrupt", "alias_protected"):
+    if response.status_code in RETRIED and not lasting and code not in ("adapter_corrupt", "alias_protected"):
         raise _TryAgain(response.status_code, f"{response.status_code} {code}: {detail}")
     raise ServerRefused(response.status_code, code, detail)
 

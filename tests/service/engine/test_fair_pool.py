@@ -121,7 +121,7 @@ def test_what_is_cancelled_is_not_read(free: threading.Event) -> None:
     for future in futures[1:]:
         assert future.cancel()
     free.set()
-    last = pool.submit(lambda: "after")
+    last = pool.submit_for(("a", "one"), 1, lambda: "after")
 
     assert last.result(20) == "after"
     assert futures[0].result(20) is None
@@ -131,10 +131,10 @@ def test_what_is_cancelled_is_not_read(free: threading.Event) -> None:
 
 def test_an_error_reaches_its_future_and_ends_no_thread() -> None:
     pool = FairPool("tests", threads=1)
-    failing = pool.submit(lambda: 1 // 0)
+    failing = pool.submit_for(("a", "one"), 1, lambda: 1 // 0)
 
     assert isinstance(failing.exception(20), ZeroDivisionError)
-    assert pool.submit(pow, 2, 3).result(20) == 8
+    assert pool.submit_for(("a", "two"), 1, lambda: 2**3).result(20) == 8
     pool.shutdown()
 
 

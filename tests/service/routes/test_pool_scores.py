@@ -13,11 +13,13 @@ import torch
 from fastapi.testclient import TestClient
 
 from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.access.identity import LOOPBACK
 from lensmount_service.errors import NotFound, Unavailable
 from lensmount_service.pools.pools import Pools
 from lensmount_service.routes import pool_scores
 from lensmount_service.routes.pool_scores import PoolScores
 from lensmount_service.store.references import Reference
+from lensmount_service.tenants.queues import CallerQueues
 
 if TYPE_CHECKING:
     from tests.service.conftest import DrawImages, MakePng, MakeTrusted
@@ -30,6 +32,11 @@ def digests(client: TestClient, images: DrawImages) -> list[str]:
     return [image["digest"] for image in answer.json()["images"]]
 
 
+def queues_of(client: TestClient) -> CallerQueues:
+    queues: CallerQueues = client.app.state.context.seen_by(LOOPBACK).queues  # type: ignore[attr-defined]  # as below
+    return queues
+
+
 @pytest.fixture
 def scores(client: TestClient) -> PoolScores:
     return PoolScores(client.app.state.context)  # type: ignore[attr-defined]  # it is a FastAPI
@@ -39,7 +46,7 @@ def test_features_are_those_that_the_head_turns_into_the_scores(
     client: TestClient, scores: PoolScores, digests: list[str]
 ) -> None:
     snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
-    missing = asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+    missing = asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0))
 
     assert missing == 0
     known = scores.known(snapshot, digests)
@@ -52,10 +59,10 @@ def test_features_are_those_that_the_head_turns_into_the_scores(
 
 def test_what_is_computed_is_not_computed_again(client: TestClient, scores: PoolScores, digests: list[str]) -> None:
     snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
-    asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+    asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0))
     before = scores.known(snapshot, digests)
 
-    asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+    asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0))
 
     assert all(scores.known(snapshot, digests)[digest] is before[digest] for digest in digests)
 
@@ -66,7 +73,7 @@ def test_an_image_whose_file_is_damaged_is_passed_over(
     (tmp_path / "pools" / digests[2].removeprefix("sha256:")).write_bytes(b"other")
     snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
 
-    assert asyncio.run(scores.compute(snapshot, "slides", digests, 60.0)) == 0
+    assert asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0)) == 0
 
     assert list(scores.known(snapshot, digests)) == [*digests[:2], *digests[3:]]
 
@@ -76,11 +83,11 @@ def test_a_damaged_image_is_computed_once_it_was_sent_again_and_others_came(
 ) -> None:
     (tmp_path / "pools" / digests[2].removeprefix("sha256:")).unlink()
     snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
-    asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+    asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0))
 
     files = [("file", data) for data in [*images(a=6).values(), make_png(77)]]
     sent = client.post("/datasets/slides/unlabelled?who=reader1", files=files).json()["images"]
-    asyncio.run(scores.compute(snapshot, "slides", [each["digest"] for each in sent], 60.0))
+    asyncio.run(scores.compute(queues_of(client), snapshot, "slides", [each["digest"] for each in sent], 60.0))
 
     assert len(scores.known(snapshot, [each["digest"] for each in sent])) == 7
 
@@ -95,9 +102,9 @@ def test_a_database_that_is_busy_for_a_moment_makes_no_image_unreadable(
     with monkeypatch.context() as patched:
         patched.setattr(Pools, "read", busy)
         with pytest.raises(Unavailable, match="cannot be used now"):
-            asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+            asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0))
 
-    assert asyncio.run(scores.compute(snapshot, "slides", digests, 60.0)) == 0
+    assert asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0)) == 0
     assert list(scores.known(snapshot, digests)) == digests
 
 
@@ -107,11 +114,11 @@ def test_images_of_a_pool_that_was_deleted_meanwhile_are_computed_when_they_come
     snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
     client.delete("/datasets/slides/unlabelled")
     with pytest.raises(NotFound):
-        asyncio.run(scores.compute(snapshot, "slides", digests, 60.0))
+        asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0))
 
     client.post("/datasets/slides/unlabelled?who=ben", files=[("file", data) for data in images(a=6).values()])
 
-    assert asyncio.run(scores.compute(snapshot, "slides", digests, 60.0)) == 0
+    assert asyncio.run(scores.compute(queues_of(client), snapshot, "slides", digests, 60.0)) == 0
     assert list(scores.known(snapshot, digests)) == digests
 
 
@@ -127,7 +134,7 @@ def test_an_alias_has_answers_by_its_own_thresholds(
         snapshot, version=dataclasses.replace(snapshot.version, thresholds=Overrides(unfamiliar_percentile=100.0))
     )
     for each in (lax, strict):
-        asyncio.run(scores.compute(each, "slides", digests, 60.0))
+        asyncio.run(scores.compute(queues_of(client), each, "slides", digests, 60.0))
 
     unfamiliar = [sum(each.unfamiliar for each in scores.known(by, digests).values()) for by in (lax, strict)]
     assert unfamiliar[0] < unfamiliar[1]
@@ -139,6 +146,6 @@ def test_no_more_images_are_kept_than_the_limit_and_those_used_last_stay(
     monkeypatch.setattr(pool_scores, "KEPT", 4)
     snapshot = client.app.state.context.catalog.resolve(Reference("cells"))  # type: ignore[attr-defined]
     for some in (digests[:4], digests[:1], digests[4:]):
-        asyncio.run(scores.compute(snapshot, "slides", some, 60.0))
+        asyncio.run(scores.compute(queues_of(client), snapshot, "slides", some, 60.0))
 
     assert list(scores.known(snapshot, digests)) == [digests[0], *digests[3:]]

@@ -27,7 +27,7 @@ def free() -> Iterator[threading.Event]:
 def test_waiting_work_takes_none_of_the_threads_that_other_requests_use(free: threading.Event) -> None:
     async def scenario() -> tuple[str, list[bool]]:
         pool = BoundedPool("tests", threads=2, most=MANY)
-        waiting = [asyncio.ensure_future(pool.run(lambda: free.wait(30))) for _ in range(MANY)]
+        waiting = [asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="ann")) for _ in range(MANY)]
         await asyncio.sleep(0)
         other = await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 20)
         free.set()
@@ -41,14 +41,14 @@ def test_waiting_work_takes_none_of_the_threads_that_other_requests_use(free: th
 def test_more_than_may_wait_are_refused_and_one_that_gives_up_makes_room(free: threading.Event) -> None:
     async def scenario() -> None:
         pool = BoundedPool("tests", threads=1, most=2)
-        first, second = (asyncio.ensure_future(pool.run(lambda: free.wait(30))) for _ in range(2))
+        first, second = (asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="ann")) for _ in range(2))
         await asyncio.sleep(0)
         with pytest.raises(QueueFull, match=r"found 2 tests that wait, expected fewer\. Fix: try again later"):
-            await pool.run(lambda: True)
+            await pool.run(lambda: True, caller="ann")
 
         second.cancel()
         await asyncio.wait([second])
-        third = asyncio.ensure_future(pool.run(lambda: True))
+        third = asyncio.ensure_future(pool.run(lambda: True, caller="ann"))
         free.set()
         assert list(await asyncio.gather(first, third)) == [True, True]
         pool.close()
@@ -67,7 +67,7 @@ def test_what_was_made_for_a_request_that_gave_up_is_handed_over(free: threading
             started.set()
             return free.wait(30)
 
-        request = asyncio.ensure_future(pool.run(work, lambda future: made.append(future.result())))
+        request = asyncio.ensure_future(pool.run(work, lambda future: made.append(future.result()), caller="ann"))
         await asyncio.to_thread(started.wait, 20)
         request.cancel()
         await asyncio.wait([request])
@@ -86,7 +86,7 @@ def test_the_threads_of_a_background_pool_have_the_lowest_priority_and_this_thre
     async def scenario() -> int:
         pool = BoundedPool("tests", threads=1, most=2, background=True)
         try:
-            return await pool.run(niceness)
+            return await pool.run(niceness, caller="ann")
         finally:
             pool.close()
 
@@ -94,3 +94,46 @@ def test_the_threads_of_a_background_pool_have_the_lowest_priority_and_this_thre
 
     assert asyncio.run(scenario()) == 19
     assert niceness() == before < 19
+
+
+def test_who_asks_for_one_thing_waits_for_one_of_each_other_caller_and_finds_room_in_a_full_pool(
+    free: threading.Event,
+) -> None:
+    done: list[str] = []
+
+    async def scenario() -> None:
+        pool = BoundedPool("tests", threads=1, most=4)
+        first = asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="loud"))
+        loud = [asyncio.ensure_future(pool.run(lambda: done.append("loud"), caller="loud")) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await pool.run(lambda: None, caller="loud")
+        quiet = [asyncio.ensure_future(pool.run(lambda: done.append("quiet"), caller=f"q{n}")) for n in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await pool.run(lambda: None, caller="q9")
+        free.set()
+        await asyncio.gather(first, *loud, *quiet)
+        pool.close()
+
+    asyncio.run(scenario())
+
+    assert done == ["loud", *["quiet"] * 4, "loud", "loud"]
+
+
+def test_closing_ends_the_wait_of_all(free: threading.Event) -> None:
+    async def scenario() -> list[bool]:
+        pool = BoundedPool("tests", threads=1, most=4)
+        started = threading.Event()
+        waiting = [
+            asyncio.ensure_future(pool.run(lambda: started.set() or free.wait(30), caller="ann")) for _ in range(3)
+        ]
+        await asyncio.to_thread(started.wait, 20)
+        closing = asyncio.create_task(asyncio.to_thread(pool.close))
+        await asyncio.wait(waiting[1:])
+        free.set()
+        await closing
+        await asyncio.wait(waiting)
+        return [each.cancelled() for each in waiting]
+
+    assert asyncio.run(scenario()) == [False, True, True]
