@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_service.access.quotas import Meter
 from lensmount_service.engine.engine import Answer
+from lensmount_service.engine.fair_pool import USUAL
 from lensmount_service.errors import RequestInvalid, Unavailable
 from lensmount_service.oip.answers import InferAnswer
 from lensmount_service.oip.inputs import EncodedImages, Given, read_inputs
@@ -147,10 +149,9 @@ class Inference:
         manifest = snapshot.adapter.manifest
         if isinstance(manifest.head, SegmentationHead):
             with_png = any(output.name == MASKS for output in asked)
-            work = [
-                seen.decoders.submit(_drawn, snapshot, source, answer, with_png)
-                for source, answer in zip(sources, answers, strict=True)
-            ]
+            line = (seen.identity.key, (snapshot.adapter.digest,), object())
+            drawn = [partial(_drawn, snapshot, *each, with_png) for each in zip(sources, answers, strict=True)]
+            work = [seen.decoders.submit_for(line, USUAL, each) for each in drawn]
             return [await asyncio.wrap_future(each) for each in work]
         return [self._judged(seen, snapshot, answer) for answer in answers]
 
