@@ -23,6 +23,7 @@ from lensmount_client._files.image import image_bytes
 from lensmount_client._http.call import Call, Wait, send_with_retries
 from lensmount_client._http.concurrency import bounded_map
 from lensmount_client._http.operation import run_operation
+from lensmount_client._http.owner import Owner
 from lensmount_client._http.response import Receiver, Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
@@ -76,6 +77,7 @@ class Client:
         )
         self._policy = retries if isinstance(retries, RetryPolicy) else RetryPolicy(retries)
         self._sleep = sleep
+        self._owner = Owner()
         self._http = httpx.Client(transport=transport, **self._settings.httpx_options())
         self.adapters = Adapters(self._call)
         self.datasets = Datasets(self._call)
@@ -278,6 +280,7 @@ class Client:
             response.close()
 
     def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
+        self._owner.require(self._http.is_closed)
         return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
 
     def _send_once(self, call: Call[Any]) -> Response:

@@ -33,7 +33,7 @@ class TinyPools:
                 del self.images[name]
                 return 204, b"", {}
             case "GET", "unlabelled":
-                return 200, b"PNG " + query["side"].encode(), {}
+                return 200, b"PNG " + query["side"].encode(), {"Content-Type": "image/png"}
             case "POST", "next":
                 return self.next(name, query)
             case "POST", "labels":

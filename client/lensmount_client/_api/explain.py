@@ -7,7 +7,7 @@ from typing import Any
 
 from lensmount_client._api.adapters import BYTES
 from lensmount_client._api.explanation import Explanation
-from lensmount_client._api.read import read_adapter_id, read_backbone
+from lensmount_client._api.read import body_of, read_adapter_id, read_backbone
 from lensmount_client._errors import InvalidInput, UnexpectedResponse
 from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
@@ -64,13 +64,7 @@ def explain(image: bytes, question: Question) -> Call[Explanation]:
 
 def explanation_png(image: bytes, question: Question) -> Call[bytes]:
     Reference.parse(question.adapter)
-
-    def read(response: Response) -> bytes:
-        if response.content_type != PNG:
-            raise UnexpectedResponse(f"found {response.content_type}, expected {PNG}", response.request_id)
-        return response.body
-
-    return Call("POST", "/explain", read, **_request(image, question, PNG))
+    return Call("POST", "/explain", lambda response: body_of(response, PNG), **_request(image, question, PNG))
 
 
 def _request(image: bytes, question: Question, accept: str) -> dict[str, Any]:

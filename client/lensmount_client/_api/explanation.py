@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lensmount_client._errors import CannotWrite, InvalidInput
+from lensmount_client._errors import InvalidInput
+from lensmount_client._http.download import save_picture
 from lensmount_client._types.results import AdapterId, Backbone
 
 OPACITY = 0.75
@@ -60,11 +61,7 @@ class Explanation:
         heat_map.paste(heat, (left, top))
         coloured = Image.merge("RGB", [heat_map.point(_ramp(*part)) for part in zip(*_COLOURS, strict=True)])
         image.paste(coloured, mask=heat_map.point([round(OPACITY * value) for value in range(256)]))
-        try:
-            image.save(path)
-        except (OSError, ValueError) as error:
-            raise CannotWrite(f"{path}: {error}") from error
-        return Path(path)
+        return save_picture(image, path)
 
 
 def _ramp(low: int, middle: int, high: int) -> list[int]:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from lensmount_client._api.read import body_of
 from lensmount_client._api.read_jobs import file_of, job_of
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
@@ -80,7 +81,9 @@ def retry_job(job_id: str) -> Call[JobInfo]:
 
 
 def job_log(job_id: str) -> Call[str]:
-    return Call("GET", f"{job_path(job_id)}/log", lambda response: response.body.decode(errors="replace"))
+    return Call(
+        "GET", f"{job_path(job_id)}/log", lambda response: body_of(response, "text/plain").decode(errors="replace")
+    )
 
 
 def job_files(job_id: str) -> Call[list[JobFile]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lensmount_client._api.adapters import BYTES
-from lensmount_client._api.read import nothing, read_adapter_id
+from lensmount_client._api.read import body_of, nothing, read_adapter_id
 from lensmount_client._api.read_datasets import dataset_of
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
@@ -64,7 +64,7 @@ def unlabelled_png(name: str, digest: str, side: int) -> Call[bytes]:
     return Call(
         "GET",
         f"{_path(name)}/unlabelled/{checked_digest(digest)}",
-        lambda response: response.body,
+        lambda response: body_of(response, "image/png"),
         params={"side": side},
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lensmount_client._api.adapters import BYTES
 from lensmount_client._api.predict import prediction_of
+from lensmount_client._api.read import body_of
 from lensmount_client._api.segmentation import Mask, Segmentation
 from lensmount_client._errors import UnexpectedResponse
 from lensmount_client._http.call import Call
@@ -59,12 +60,7 @@ def segment(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[
 
 
 def mask_png(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[bytes]:
-    def read(response: Response) -> bytes:
-        if response.content_type != PNG:
-            raise UnexpectedResponse(f"found {response.content_type}, expected {PNG}", response.request_id)
-        return response.body
-
-    return _call(image, adapter, timeout_s, read, PNG)
+    return _call(image, adapter, timeout_s, lambda response: body_of(response, PNG), PNG)
 
 
 def polygons(image: bytes, adapter: str, timeout_s: float | None = None) -> Call[Mapping[str, Any]]:

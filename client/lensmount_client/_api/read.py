@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lensmount_client._errors import UnexpectedResponse
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
 from lensmount_client._types.results import (
@@ -20,7 +21,20 @@ def etag_of(response: Response) -> str:
 
 
 def nothing(response: Response) -> None:
-    return None
+    """Of a request whose status is its answer. Raises UnexpectedResponse for a page of another server."""
+    if response.status != 204:
+        JsonFields.of(response)
+
+
+def body_of(response: Response, media_type: str) -> bytes:
+    """The body as it is. Raises UnexpectedResponse if it is of another type, such as a page of another server."""
+    if response.content_type != media_type:
+        raise UnexpectedResponse(
+            f"found {response.content_type or 'no content type'}, expected {media_type} of a lensmount server. "
+            "Fix: check base_url",
+            response.request_id,
+        )
+    return response.body
 
 
 def read_adapter_id(fields: JsonFields) -> AdapterId:

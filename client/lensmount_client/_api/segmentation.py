@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lensmount_client._errors import CannotWrite, InvalidInput
+from lensmount_client._errors import InvalidInput
+from lensmount_client._http.download import save_picture
 from lensmount_client._types.results import AdapterId, Backbone
 
 OPACITY = 0.45
@@ -60,11 +61,7 @@ class Segmentation:
             alpha = Image.frombytes("L", size, b"".join(self.mask(mask.label)))
             colour = Image.new("RGB", size, _COLOURS[index % len(_COLOURS)])
             image.paste(colour, mask=alpha.point([round(OPACITY * value) for value in range(256)]))
-        try:
-            image.save(path)
-        except (OSError, ValueError) as error:
-            raise CannotWrite(f"{path}: {error}") from error
-        return Path(path)
+        return save_picture(image, path)
 
     def _mask_of(self, label: str | None) -> Mask:
         masks = [mask for mask in self.masks if label in (None, mask.label)]

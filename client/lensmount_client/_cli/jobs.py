@@ -27,6 +27,7 @@ from lensmount_client._cli.terminal import (
 )
 from lensmount_client._client import Client
 from lensmount_client._errors import InvalidInput, InvalidRequest, JobEnded, JobNotFound, Problem
+from lensmount_client._files.paths import make_folder
 from lensmount_client._reference import checked_name
 from lensmount_client._resources.job import Job
 from lensmount_client._show.sparkline import sparkline
@@ -234,10 +235,7 @@ def download(
     with server.client() as client:
         job = find(client, job_id)
         wanted = names or [file.name for file in job.files()]
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"--out {out}: this folder cannot be made ({error.strerror})") from error
+        make_folder(out, "--out")
         files = [job.download(name, out) for name in wanted]
     if server.json:
         print_json({"files": [jsonable(file) | {"path": str(file.path)} for file in files]})

@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from lensmount_client._cli.extras import is_ours, needs
 from lensmount_client._cli.lazy import LazyGroup
+from lensmount_client._cli.streams import open_streams, write_out
 from lensmount_client._cli.terminal import described, print_error
 from lensmount_client._errors import LensmountError, LocalError
 from lensmount_client._version import __version__
@@ -40,8 +41,12 @@ def lensmount(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Raises SystemExit with 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C."""
+    open_streams()
     try:
-        get_command(app).main(args=arguments, prog_name="lensmount")
+        try:
+            get_command(app).main(args=arguments, prog_name="lensmount")
+        finally:
+            write_out()
     except LensmountError as error:
         print_error(described(error))
         sys.exit(2 if isinstance(error, LocalError) else 1)
@@ -50,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print_error(needs(str(error.name)))
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output has had enough, as with `| head`
+        sys.exit(1)
+    except OSError as error:
+        print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
+        sys.exit(1)
 
 
 def _print_version(asked: bool) -> None:

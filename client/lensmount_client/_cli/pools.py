@@ -14,7 +14,8 @@ from rich.table import Table
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.terminal import cell, print_json, print_line, print_note, print_table
 from lensmount_client._errors import InvalidInput
-from lensmount_client._files.paths import find_images
+from lensmount_client._files.paths import find_images, make_folder
+from lensmount_client._http.download import WholeFile
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name on the server.")]
 Who = Annotated[
@@ -99,12 +100,15 @@ def next_images(
 
     Label them with `lensmount datasets label NAME DIGEST=LABEL ...`.
     """
+    if out is not None:
+        make_folder(out, "--out")  # before the images are reserved
     with server.client() as client:
         found = client.pools.next(name, adapter, who or _user(), n, strategy)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
             for item in found.items:
-                (out / f"{item.digest.removeprefix('sha256:')}.png").write_bytes(client.pools.png(name, item.digest))
+                with WholeFile(out / f"{item.digest.removeprefix('sha256:')}.png") as file:
+                    file.write(client.pools.png(name, item.digest))
+                    file.keep()
     if server.json:
         print_json(dataclasses.asdict(found))
         return

@@ -164,7 +164,8 @@ def _sender(state: Path) -> SendCall:
 
     def send(call: Call[T]) -> T:
         try:
-            return call.read(Response(200, {}, tokens.answer(call.method, call.path, call.params, call.content)))
+            body = tokens.answer(call.method, call.path, call.params, call.content)
+            return call.read(Response(200 if body else 204, {}, body))
         except ValueError as error:
             raise InvalidInput(str(error)) from error
 

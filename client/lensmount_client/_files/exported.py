@@ -25,11 +25,11 @@ class ExportFolder:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
-            raise InvalidInput(
-                f"{path}: found files there, expected a new or empty folder. Fix: choose another with --out"
-            )
         try:
+            if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
+                raise InvalidInput(
+                    f"{path}: found files there, expected a new or empty folder. Fix: choose another with --out"
+                )
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._temporary = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.", dir=self._path.parent))
         except OSError as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
-from lensmount_client._files.paths import read_file
+from lensmount_client._files.paths import is_file, is_folder, read_file
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -25,7 +25,7 @@ def packed(path: Path, labels: Sequence[str] = (), head: Path | None = None) -> 
     """
     if not labels and head is None and _is_zip(path):
         return read_file(path)
-    parts = _folder(path) if path.is_dir() else _file(path)
+    parts = _folder(path) if is_folder(path) else _file(path)
     if labels:
         parts[LABELS] = json.dumps(list(labels), ensure_ascii=False).encode()
     if head is not None:
@@ -40,7 +40,7 @@ def packed(path: Path, labels: Sequence[str] = (), head: Path | None = None) -> 
 def foreign_name(path: Path) -> str:
     """The name of an adapter: that of its folder, also for a file that is called as PEFT calls every file."""
     path = path.resolve()
-    return path.name if path.is_dir() else path.parent.name if path.name in (*WEIGHTS, CONFIG) else path.stem
+    return path.name if is_folder(path) else path.parent.name if path.name in (*WEIGHTS, CONFIG) else path.stem
 
 
 def _folder(folder: Path) -> dict[str, bytes]:
@@ -66,14 +66,14 @@ def _file(path: Path) -> dict[str, bytes]:
     parts = {path.name if path.suffix in _ENDINGS else f"{path.name}.safetensors": data}
     if path.name == CONFIG:
         parts = _folder(path.parent)
-    elif path.name in WEIGHTS and (path.parent / CONFIG).is_file():
+    elif path.name in WEIGHTS and is_file(path.parent / CONFIG):
         parts[CONFIG] = read_file(path.parent / CONFIG)
     return parts
 
 
 def _is_zip(path: Path) -> bool:
     """Return True for a zip file, but not for a file of torch.save, which is one as well."""
-    return path.is_file() and path.suffix not in _ENDINGS and read_file(path)[:4] == b"PK\x03\x04"
+    return is_file(path) and path.suffix not in _ENDINGS and read_file(path)[:4] == b"PK\x03\x04"
 
 
 def _unpacked(path: Path, data: bytes) -> dict[str, bytes]:

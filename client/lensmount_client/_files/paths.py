@@ -59,9 +59,9 @@ def find_images(where: str | Path, left_out: Counter[str] | None = None) -> Iter
     is passed over. Raises InvalidInput if nothing is found, or for a name that is not UTF-8.
     """
     text = os.fspath(where)
-    if Path(text).is_dir():
+    if is_folder(text):
         return _walk(text, Counter() if left_out is None else left_out)
-    if Path(text).exists():
+    if os.path.exists(text):  # noqa: PTH110  pathlib raises an error for some names
         return iter([os.path.normpath(text)])
     if glob.has_magic(text):
         return _match(text)
@@ -92,7 +92,26 @@ def _walk(folder: str, left_out: Counter[str]) -> Iterator[str]:
 
 
 def _match(pattern: str) -> Iterator[str]:
-    paths = sorted(path for path in glob.iglob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
+    paths = sorted(path for path in glob.iglob(pattern, recursive=True) if is_file(path))  # noqa: PTH207
     if not paths:
         raise InvalidInput(f"{pattern}: no file matches")
     return map(os.path.normpath, paths)
+
+
+def is_file(path: str | Path) -> bool:
+    """False too for a name that no file system takes, for which pathlib raises an error."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | Path) -> bool:
+    """False too for a name that no file system takes."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def make_folder(path: Path, option: str) -> None:
+    """Make the folder that `option` names, unless it is there. Raises InvalidInput, such as if a file is in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{option} {path}: this folder cannot be made ({reason})") from error

@@ -18,6 +18,7 @@ from lensmount_client._version import __version__
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_MAX_RESPONSE_BYTES = 512 * 2**20
 MAX_PREDICTION_TIMEOUT_S = 600.0  # the server's limit
+MAX_CONNECTIONS = 256  # of one client; a thread beyond that waits for one that is free
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Settings:
             "base_url": self.base_url,
             "headers": headers,
             "timeout": self.httpx_timeout(),
-            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=64),
             # httpx reads all authorities' certificates for every client, which takes 30 ms. Here TLS cannot occur, and
             # a context without certificates trusts nobody.
             "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if local and url.scheme == "http" else True,

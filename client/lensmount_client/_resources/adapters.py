@@ -16,7 +16,7 @@ from lensmount_client._api import sharing
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.exported import ExportFolder
 from lensmount_client._files.foreign_adapter import CONFIG, foreign_name, packed
-from lensmount_client._files.paths import read_file
+from lensmount_client._files.paths import is_file, read_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, SendCall
@@ -291,7 +291,7 @@ def _push_call(
     path: str | Path, name: str | None, accept_rounded_backbone: bool, if_match: str | None
 ) -> Call[PushedAdapter]:
     name = checked_name(Path(path).stem if name is None else name)
-    if (Path(path) / CONFIG).is_file():
+    if is_file(Path(path) / CONFIG):
         raise InvalidInput(
             f"{path}: found a folder with an adapter of PEFT, expected a file. Fix: lensmount adapters import {path}, "
             f"or client.adapters.import_({str(path)!r})"

@@ -13,6 +13,7 @@ from lensmount_client._api import reviews, sharing
 from lensmount_client._api.upload import upload
 from lensmount_client._errors import DownloadMismatch
 from lensmount_client._files.dataset_zip import open_archive
+from lensmount_client._files.paths import is_file
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._reference import checked_name, plain_name
@@ -219,7 +220,7 @@ class AsyncDatasets:
 def _name_of(path: str | Path, name: str | None) -> str:
     if name is None:
         path = Path(path).resolve()
-        if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and path.is_file():
+        if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and is_file(path):
             path = path.parent
         name = path.stem if path.suffix.lower() == ".zip" else path.name
     return checked_name(name, "dataset name")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lensmount_client import InvalidInput
-from lensmount_client._files.paths import find_images, read_file
+from lensmount_client._files.paths import find_images, make_folder, read_file
 
 
 @pytest.fixture
@@ -63,3 +63,13 @@ def test_a_mistyped_file_name_gets_a_suggestion(tmp_path: Path) -> None:
         read_file(tmp_path / "malara.safetensors")
     with pytest.raises(InvalidInput, match=r"no such file$"):
         read_file(tmp_path / "nowhere" / "malara.safetensors")
+
+
+def test_a_folder_is_made_once_and_what_is_in_its_way_is_named(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "new" / "deep", "--out")
+    assert (tmp_path / "new" / "deep").is_dir()
+
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InvalidInput, match=r"--out .*file/deep: this folder cannot be made \(Not a directory\)"):
+        make_folder(tmp_path / "file" / "deep", "--out")
