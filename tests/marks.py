@@ -196,6 +196,7 @@ SLOW = frozenset(
         "service/test_caches.py",
         "service/test_crosstalk.py",
         "service/test_crosstalk_changes.py",
+        "service/test_openapi_requests.py",
         "service/test_errors.py",
         "service/test_gc.py",
         "service/test_maintenance.py",
@@ -271,7 +272,7 @@ SLOW = frozenset(
 LONGEST = (
     *("service/kills/test_kills.py", "service/kills/test_one_job.py", "test_docs.py", "service/test_recipe.py"),
     *("service/test_crosstalk.py", "service/routes/test_page.py"),
-    *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py"),
+    *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py", "service/test_openapi_requests.py"),
     *("service/worker/test_attempt.py", "service/test_supervisor.py", "test_docker.py", "test_packages.py"),
     *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
     *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),
