@@ -10,10 +10,13 @@ import contextlib
 import hashlib
 import random
 import re
+import statistics
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import scipy.stats
 import sqlalchemy as sa
 
 from lensmount_service.access.policy import POLICY
@@ -207,8 +210,12 @@ def seen_of(answer: Any, words: Mapping[str, str], twins: Mapping[str, str]) -> 
     return answer.status_code, headers, plain(answer.text.replace(request_id, "ID"))
 
 
-def ask_both_ways(server: Server, had: Had, count: int, chance: random.Random, contents: Mapping[str, bytes]) -> None:
-    """`count` pairs of requests of each lab about what the other one has."""
+Times = dict[str, list[tuple[float, float]]]  # by request: seconds for the other's words, and for those of nobody
+
+
+def ask_both_ways(server: Server, had: Had, count: int, chance: random.Random, contents: Mapping[str, bytes]) -> Times:
+    """`count` pairs of requests of each lab about what the other one has. Which of a pair goes first is by chance."""
+    times: Times = {}
     for number in range(2 * count):
         lab, other = list(LABS)[:: 1 if number % 2 else -1]
         words = had[other]
@@ -219,13 +226,34 @@ def ask_both_ways(server: Server, had: Had, count: int, chance: random.Random, c
         options = {key: contents.get(value, value) if key == "content" else value for key, value in options.items()}
         unmeasured = twins_of(words, chance)  # so that what is the asker's own is in memory for both
         server.ask(lab, method, filled_in(path, unmeasured), **filled_in(options, unmeasured))
-        answers = []
-        for text in (words, twins):
+        answers, took = {}, {}
+        for kind, text in chance.sample([("had", words), ("not had", twins)], 2):
+            asked, filled = filled_in(path, text), filled_in(options, text)
             with statements() as read:
-                answer = server.ask(lab, method, filled_in(path, text), **filled_in(options, text))
-            answers.append((*seen_of(answer, words, text), read))
-        assert answers[0] == answers[1], (lab, method, path)
-        assert answers[0][0] < 500, (lab, method, path)
+                began = time.perf_counter()
+                answer = server.ask(lab, method, asked, **filled)
+                took[kind] = time.perf_counter() - began
+            answers[kind] = (*seen_of(answer, words, text), read)
+        assert answers["had"] == answers["not had"], (lab, method, path)
+        assert answers["had"][0] < 500, (lab, method, path)
+        times.setdefault(f"{method} {path}", []).append((took["had"], took["not had"]))
+    return times
+
+
+def told_apart(times: Times) -> list[str]:
+    """The requests whose times tell whether the other tenant has something: by Wilcoxon's signed-rank test of pairs.
+
+    Of some 70 tests one in a thousand runs would be below this p by chance; a median difference below 2 % or 20 us
+    is the machine's.
+    """
+    found = []
+    for request, pairs in times.items():
+        difference = statistics.median(had - not_had for had, not_had in pairs)
+        typical = statistics.median(not_had for _, not_had in pairs)
+        p = scipy.stats.wilcoxon([had - not_had for had, not_had in pairs]).pvalue
+        if p < 1e-3 / len(times) and abs(difference) > max(0.02 * typical, 20e-6):
+            found.append(f"{request}: {difference * 1e6:+.0f} us of {typical * 1e6:.0f} us, p = {p:.1e}")
+    return found
 
 
 def all_of(server: Server, lab: str) -> dict[str, Any]:
@@ -239,10 +267,11 @@ def all_of(server: Server, lab: str) -> dict[str, Any]:
     }
 
 
-def check(server: Server, had: Had, count: int, seed: int, contents: Mapping[str, bytes]) -> None:
+def check(server: Server, had: Had, count: int, seed: int, contents: Mapping[str, bytes]) -> Times:
     before = {lab: all_of(server, lab) for lab in LABS}
-    ask_both_ways(server, had, count, random.Random(seed), contents)
+    times = ask_both_ways(server, had, count, random.Random(seed), contents)
     assert {lab: all_of(server, lab) for lab in LABS} == before
+    return times
 
 
 @pytest.fixture(scope="module")
@@ -256,11 +285,21 @@ def test_what_another_tenant_has_is_answered_like_what_does_not_exist(
     check(server, had, len(REQUESTS), 1, contents)
 
 
+def test_times_that_differ_are_seen() -> None:
+    chance = random.Random(0)
+
+    def pairs(more: float) -> list[tuple[float, float]]:
+        return [(chance.gauss(2e-3, 4e-4) + more, chance.gauss(2e-3, 4e-4)) for _ in range(300)]
+
+    assert told_apart({"GET /alike": pairs(0.0), "GET /slower": pairs(2e-4)}) != []
+    assert told_apart({"GET /alike": pairs(0.0), "GET /other": pairs(0.0)}) == []
+
+
 @pytest.mark.soak
-def test_10_000_requests_of_each_tenant_about_the_other_s_things_see_nothing(
+def test_10_000_requests_of_each_tenant_about_the_other_s_things_see_nothing_and_take_the_same_time(
     server: Server, had: Had, contents: dict[str, bytes]
 ) -> None:
-    check(server, had, 10_000, 2, contents)
+    assert told_apart(check(server, had, 10_000, 2, contents)) == []
 
 
 def test_lists_have_nothing_of_another_tenant(server: Server, had: Had) -> None:
