@@ -48,6 +48,10 @@ ARGUMENTS = {
     "worker": ["--once", "--state", "DIR"],
     "calibrate": ["--state", "DIR"],
     "gc": ["--state", "DIR"],
+    "backup": ["OUT", "--state", "DIR"],
+    "restore": ["FROM", "--state", "DIR"],
+    "store check": ["--state", "DIR"],
+    "store recover": ["--state", "DIR"],
 }
 
 
@@ -244,7 +248,7 @@ def test_a_service_command_without_the_packages_of_its_flags_is_one_line(
     command: str, module: str, tmp_path: Path
 ) -> None:
     entry = LAZY_COMMANDS[command]
-    ended = run_without(module, tmp_path, command, "--help")
+    ended = run_without(module, tmp_path, *command.split(), "--help")
     line = f'this command needs: pip install "lensmount[{entry.extra}]" ({module} is missing)\n'
     assert (ended.returncode, ended.stderr) == (entry.missing_status, line)
 

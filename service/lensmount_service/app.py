@@ -26,6 +26,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.rate_limits import RateLimits
+from lensmount_service.repair.scrubber import Scrubber
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.routes import (
     adapters,
@@ -97,19 +98,20 @@ def create_app(
     metrics: Metrics,
     settings: Settings,
     training: Training,
-    tokens: TokenStore,
     shares: Shares,
+    scrubber: Scrubber,
     protocols: Sequence[APIRouter],
 ) -> FastAPI:
     """The application. Its lifespan starts the engine and, on shutdown, lets it finish accepted work.
 
     `protocols` are routers above ours, whose routes find the parts in `app.state.context`.
     """
-    context = _context(engine, catalog, metrics, settings, training, shares)
+    context = _context(engine, catalog, metrics, settings, training, shares, scrubber)
+    tokens = TokenStore(training.jobs.database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with engine, audit:
+        with engine, audit, scrubber:
             await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
             reaping = asyncio.create_task(_reap(training.jobs))
             warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
@@ -129,7 +131,7 @@ def create_app(
     app = _empty_app(lifespan, authenticator, held, context.meter)
     app.add_middleware(Auditing, audit=audit)
     app.state.context = context
-    app.state.audit, app.state.held = audit, held
+    app.state.audit, app.state.held, app.state.scrubber = audit, held, scrubber
     app.state.holdings = Holdings(training.jobs.database, training.datasets.uploads)
     app.state.tokens, app.state.has_first_token = tokens, bool(first_token or verifiers)
     app.state.worker_token, app.state.authenticator = authenticator.worker_token, authenticator
@@ -202,7 +204,13 @@ def _is_prediction(scope: Scope) -> bool:
 
 
 def _context(
-    engine: Engine, catalog: Catalog, metrics: Metrics, settings: Settings, training: Training, shares: Shares
+    engine: Engine,
+    catalog: Catalog,
+    metrics: Metrics,
+    settings: Settings,
+    training: Training,
+    shares: Shares,
+    scrubber: Scrubber,
 ) -> AppContext:
     return AppContext(
         engine=engine,
@@ -221,7 +229,9 @@ def _context(
         catalog=catalog,
         training=training,
         shares=shares,
-        store=StoreHealth(training.jobs.database, settings.state, catalog.entries),
+        store=StoreHealth(
+            training.jobs.database, settings.state, catalog.entries, trouble=lambda: scrubber.report.trouble
+        ),
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
         metrics_page=Shared(lambda: _metrics_page(catalog, metrics)),
         answered=AnsweredImages(

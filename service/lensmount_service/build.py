@@ -44,10 +44,13 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.oip.inference import Inference
 from lensmount_service.oip.rest import router as open_inference
 from lensmount_service.pools.pools import PoolLimits, Pools
+from lensmount_service.repair.scrubber import Scrubber, ScrubBudget
+from lensmount_service.repair.shelves import open_shelves
+from lensmount_service.repair.start import require_usable
 from lensmount_service.routes.context import Training
 from lensmount_service.settings import Settings
 from lensmount_service.startup import Tell, say_nothing
-from lensmount_service.state_folder import open_state_folder
+from lensmount_service.state_folder import in_use
 from lensmount_service.store.blobs import Blobs, BlobStore
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.database import Database
@@ -75,7 +78,7 @@ class Parts:
 def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell = say_nothing) -> Iterator[Parts]:
     """Open backbone, registry, blobs, catalog, engine and app. The engine starts with the app's lifespan."""
     torch.set_num_threads(settings.threads)
-    open_state_folder(settings.state)
+    require_usable(settings.state, settings.database_url(), blobs_elsewhere=settings.blobs is not None)
     _require_token(settings)
     if backbone is None:
         tell(f"Loading the backbone {settings.backbone} ...")
@@ -84,20 +87,11 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
     runner = _runner(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
-    with contextlib.closing(Database(settings.database_url())) as database:
+    with in_use(settings.state), contextlib.closing(Database(settings.database_url())) as database:
         holdings = open_holdings(settings, database)
         registry = Registry(database, holdings.charge)
         blobs = open_blobs(settings)
-        engine = Engine(
-            backbone,
-            runner,
-            metrics,
-            _max_batch(settings, backbone),
-            settings.max_queue,
-            max_turn_s=settings.max_turn_s,
-            batch_window_ms=settings.batch_window_ms,
-        )
-        engine.quarantine.limit = settings.quarantine_after
+        engine = _open_engine(settings, backbone, runner, metrics)
         catalog = Catalog(
             backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
         )
@@ -116,12 +110,34 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             share_zoo(catalog, shares, zoo_folder())
         publisher = Publisher(database, registry, jobs, files)
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
-        app = create_app(engine, catalog, metrics, settings, training, TokenStore(database), shares, [open_inference])
+        scrubber = _open_scrubber(settings, database, blobs, engine, metrics)
+        app = create_app(engine, catalog, metrics, settings, training, shares, scrubber, [open_inference])
         app.state.inference = Inference(app.state.context, app.state.meter)
         try:
             yield Parts(app, engine, catalog, training)
         finally:
             backbone.keep_clones()  # so that the backbone's owner can mount adapters in place again
+
+
+def _open_engine(settings: Settings, backbone: Backbone, runner: Runner, metrics: Metrics) -> Engine:
+    engine = Engine(
+        backbone,
+        runner,
+        metrics,
+        _max_batch(settings, backbone),
+        settings.max_queue,
+        max_turn_s=settings.max_turn_s,
+        batch_window_ms=settings.batch_window_ms,
+    )
+    engine.quarantine.limit = settings.quarantine_after
+    return engine
+
+
+def _open_scrubber(settings: Settings, database: Database, blobs: Blobs, engine: Engine, metrics: Metrics) -> Scrubber:
+    """It starts with the app's lifespan, and gives way to the images that wait for the engine."""
+    shelves = open_shelves(settings.state, blobs)
+    budget = ScrubBudget(settings.scrub_bytes_per_s, settings.scrub_every_s)
+    return Scrubber(database, shelves, engine.quarantine, metrics, budget, lambda: engine.waiting > 0)
 
 
 def _require_token(settings: Settings) -> None:

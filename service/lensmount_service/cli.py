@@ -1,11 +1,15 @@
-"""`lensmount serve`, `lensmount worker`, `lensmount calibrate`, `lensmount gc`."""
+"""`lensmount serve`, `worker`, `calibrate`, `gc`, `backup`, `restore`, `store check` and `store recover`."""
 
 from __future__ import annotations
 
 import gc as cycles
 import json as json_format
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -143,6 +147,122 @@ def gc(
         typer.echo(json_format.dumps(removed))
     else:
         typer.echo("Removed " + ", ".join(f"{count} of {kind}" for kind, count in removed.items()))
+
+
+@with_settings(Settings, "state", "database", "blobs")
+def backup(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for backups: new, empty, or with earlier ones.")],
+    keep: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Afterwards keep only the newest N backups in OUT.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read files that OUT already has, and replace damaged ones.")
+    ] = False,
+    json: Json = False,
+    **flags: Any,
+) -> None:
+    """Copy a server's state into a folder, while the server runs.
+
+    Files that OUT already has are not copied again. With PostgreSQL, OUT has the files; back up the database with
+    pg_dump.
+
+    Exit status: 0 done; 1 done, but files are missing or damaged and OUT does not have them; 78 refused, OUT is as
+    before.
+    """
+    settings = _read(Settings, flags, "backup")
+    with _sentences(settings, "backup") as maintenance:
+        made = maintenance.make_backup(settings, out, keep, verify=verify)
+    from lensmount_service.backup.told import described_backup, json_of_backup
+
+    typer.echo(json_format.dumps(json_of_backup(made)) if json else described_backup(made, out))
+    if made.manifest.absent:
+        raise typer.Exit(1)
+
+
+@with_settings(Settings, "state", "blobs", state="The folder to restore into: a new or empty one.")
+def restore(
+    backups: Annotated[Path, typer.Argument(metavar="FROM", help="The folder that you gave to `lensmount backup`.")],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="The newest backup whose time begins so, such as 20261231T23; by default all."
+        ),
+    ] = None,
+    list_backups: Annotated[
+        bool, typer.Option("--list", help="Show the backups in FROM, and restore nothing.")
+    ] = False,
+    json: Json = False,
+    **flags: Any,
+) -> None:
+    """Put a backup into an empty state folder: all of it, or nothing if a file of it is damaged.
+
+    Tokens that were revoked since the backup are valid again: revoke them again.
+    """
+    settings = _read(Settings, flags, "restore")
+    from lensmount_service.backup.told import described_restore, json_of_restore, listed
+
+    with _sentences(settings, "restore") as maintenance:
+        if list_backups:
+            typer.echo(listed(backups, as_json=json))
+            return
+        restored = maintenance.restore(settings, backups, at)
+    typer.echo(json_format.dumps(json_of_restore(restored)) if json else described_restore(restored, settings.state))
+
+
+@with_settings(Settings, "state", "database", "blobs")
+def check(json: Json = False, **flags: Any) -> None:
+    """Read the database and every stored file, and list what is damaged, missing or left over. Changes nothing.
+
+    A server may run meanwhile. Exit status: 0 all is well, 1 there are findings, 78 the state cannot be read.
+    """
+    settings = _read(Settings, flags, "store check")
+    with _sentences(settings, "store check") as maintenance:
+        checked = maintenance.check(settings)
+    from lensmount_service.repair.told import described_check
+
+    typer.echo(json_format.dumps({"ok": not checked.findings, **asdict(checked)}) if json else described_check(checked))
+    if checked.findings:
+        raise typer.Exit(1)
+
+
+@with_settings(Settings, "state", "database", "blobs")
+def recover(
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="Publish adapters and datasets that the database does not know, for the tenant `default`. Adapters "
+            "get the name in their file, or recovered-DIGEST if it is taken.",
+        ),
+    ] = False,
+    json: Json = False,
+    **flags: Any,
+) -> None:
+    """Mend a state folder that no server uses: rebuild a damaged SQLite database, and set damaged files apart.
+
+    What is replaced or set apart is kept in the folder `damaged` of the state folder.
+    """
+    settings = _read(Settings, flags, "store recover")
+    with _sentences(settings, "store recover") as maintenance:
+        recovered = maintenance.recover(settings, adopt=adopt)
+    from lensmount_service.repair.told import described_recovery
+
+    typer.echo(json_format.dumps(asdict(recovered)) if json else described_recovery(recovered))
+
+
+@contextmanager
+def _sentences(settings: Settings, command: str) -> Iterator[ModuleType]:
+    """Import what the command needs, and end it with one line instead of a traceback."""
+    from lensmount_service import logs, maintenance  # takes seconds, so it is imported only now
+    from lensmount_service.errors import ServiceError
+
+    logs.configure(settings)
+    try:
+        yield maintenance
+    except ServiceError as error:
+        _stop(str(error), command)
+    except OSError as error:
+        _stop(f"cannot use {error.filename or 'a file'}: {error.strerror}. Fix: make it readable and writable", command)
 
 
 def _read(settings: type[S], flags: dict[str, Any], command: str, **fixed: Any) -> S:

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError
 from lensmount_service.access.identity import DEFAULT_TENANT, Quotas, require_tenant
 from lensmount_service.access.tokens import Token, TokenStore
 from lensmount_service.errors import RequestInvalid, ServiceError
+from lensmount_service.repair.start import require_usable
 from lensmount_service.settings import Settings
-from lensmount_service.state_folder import open_state_folder
+from lensmount_service.state_folder import in_use
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import Uploads
@@ -32,8 +33,10 @@ class LocalTokens:
     def answer(self, method: str, path: str, params: Mapping[str, str | int], content: bytes | None) -> bytes:
         """Raises ValueError with a sentence that says what was found, what was expected and how to fix it."""
         try:
-            open_state_folder(self._settings.state)
-            with closing(Database(self._settings.database_url())) as database:
+            require_usable(
+                self._settings.state, self._settings.database_url(), blobs_elsewhere=self._settings.blobs is not None
+            )
+            with in_use(self._settings.state), closing(Database(self._settings.database_url())) as database:
                 answer = self._ask(database, method, path.strip("/").split("/")[1:], params, content)
         except (ServiceError, ValidationError) as error:
             raise ValueError(str(error)) from error

@@ -51,6 +51,16 @@ class Metrics:
         self.quarantined = Gauge(
             "lensmount_quarantined_adapters", "Adapters that failed too often.", registry=self.registry
         )
+        self.stored_files = Gauge(
+            "lensmount_stored_files",
+            "Files that are not as they should be, by state.",
+            ("state",),
+            registry=self.registry,
+        )
+        self.scrubbed = self._counter("scrubbed_bytes", "Bytes of stored files that were read again.")
+        self.scrubbed_at = Gauge(
+            "lensmount_scrubbed_timestamp_seconds", "When all files were last read again.", registry=self.registry
+        )
         self.restore_mismatch = self._counter("restore_mismatch", "Tensors that differed in an integrity check.")
 
     def label(self, adapter: str) -> str:

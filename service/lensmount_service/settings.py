@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     feedback_kept_bytes: int = Field(default=64 * 2**20, ge=0)  # of these images, which are only in memory
     max_pool_bytes: int = Field(default=4 * 2**30, ge=0)  # of images that wait for labels, all datasets together
     quarantine_after: int = Field(default=3, ge=1)  # failures in a row, after which an adapter is not computed
+    scrub_bytes_per_s: int = Field(default=4 * 2**20, ge=0)  # of stored files that are read again; 0 reads none
+    scrub_every_s: float = Field(default=86_400.0, ge=0)  # from the start of one reading of all files to the next
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
     oidc_issuer: str | None = None  # an identity provider whose tokens are taken as well; needs the extra oidc
     oidc_audience: str = "lensmount"

@@ -54,7 +54,12 @@ def own_url(host: str, port: int) -> str:
 
 
 def cannot_serve(settings: Settings, error: OSError) -> str:
-    """One line about a port or an address that cannot be used, and the fix."""
+    """One line about a port, an address or a file that cannot be used, and the fix."""
+    if error.filename is not None:  # of a file, not of the port
+        return (
+            f"cannot use {error.filename}: {error.strerror}. Fix: let this user read and write it, or give another "
+            "folder with --state"
+        )
     fix = "choose another address with --host"
     if error.errno == errno.EADDRINUSE:
         fix = "choose another port with --port, or stop the program that listens there"

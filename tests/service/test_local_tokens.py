@@ -74,5 +74,5 @@ def test_another_route_is_refused(ask: Ask) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ValueError, match=r"file: .*--state DIR"):
+    with pytest.raises(ValueError, match=r"found a file at .*file, expected a folder.*--state"):
         LocalTokens(tmp_path / "file").answer("GET", "/tokens", {}, None)

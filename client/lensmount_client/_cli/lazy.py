@@ -52,6 +52,9 @@ CLIENT_COMMANDS = {
         "lensmount_client._cli.tokens", "app", "Say who may use a server: make, list, rotate and revoke tokens."
     ),
     "audit": LazyEntry("lensmount_client._cli.audit", "app", "Show and export who did what on a server."),
+    "store": LazyEntry(
+        "lensmount_client._cli.store", "app", "Check and mend what a server on this machine has stored."
+    ),
     "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
 }
 LAZY_COMMANDS = {  # of the other packages
@@ -63,6 +66,10 @@ LAZY_COMMANDS = {  # of the other packages
         "lensmount_service.cli", "calibrate", "Measure which settings serve fastest on this machine.", "serve"
     ),
     "gc": LazyEntry("lensmount_service.cli", "gc", "Remove files of a server that nothing refers to.", "serve"),
+    "backup": LazyEntry(
+        "lensmount_service.cli", "backup", "Copy a server's state into a folder, while it runs.", "serve"
+    ),
+    "restore": LazyEntry("lensmount_service.cli", "restore", "Put a backup into an empty state folder.", "serve"),
     "train": LazyEntry(
         "lensmount_adapters.cli.train", "train", "Train an adapter from a folder of labelled images.", "train"
     ),
@@ -93,6 +100,12 @@ LAZY_COMMANDS = {  # of the other packages
         "Count the parameters and bytes that adapters of a backbone need.",
         "train",
         needs_all=False,
+    ),
+    "store check": LazyEntry(
+        "lensmount_service.cli", "check", "List what is damaged, missing or left over. Changes nothing.", "serve"
+    ),
+    "store recover": LazyEntry(
+        "lensmount_service.cli", "recover", "Mend a damaged database, and set damaged files apart.", "serve"
     ),
     "adapters compose": LazyEntry(
         "lensmount_adapters.cli.compose",

@@ -148,7 +148,7 @@ def _parsed(text: str) -> Manifest:
     except AdapterError as error:  # it was valid when it was written
         raise StoreDamaged(
             f"the database is damaged: found a manifest that cannot be read ({error}). "
-            "Fix: stop the server and restore a backup of its state folder"
+            "Fix: stop the server and run `lensmount store recover`, or restore a backup"
         ) from error
 
 

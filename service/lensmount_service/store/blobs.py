@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +41,14 @@ class Blobs(Protocol):
 
     def holds(self, digest: str) -> bool:
         """True if the file exists; it is not read. Raises Unavailable."""
+        ...
+
+    def digests(self) -> set[str]:
+        """Every file that is stored. Raises Unavailable."""
+        ...
+
+    def pieces(self, digest: str) -> Iterator[bytes]:
+        """The bytes as they are stored, unchecked and past any cache. Raises OSError, Unavailable."""
         ...
 
     def remove_orphans(self, alone: Alone, before: float) -> int:
@@ -126,6 +134,9 @@ class BlobStore:
 
     def digests(self) -> set[str]:
         return {f"sha256:{path.name}" for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)}
+
+    def pieces(self, digest: str) -> Iterator[bytes]:
+        yield self._path(digest).read_bytes()
 
     def _path(self, digest: str) -> Path:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):

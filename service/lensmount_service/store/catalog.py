@@ -131,6 +131,8 @@ class Catalog:
             if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
+        if self._quarantine.mended(adapter.digest):  # `put` has repaired its file
+            self._metrics.quarantined.set(len(self._quarantine))
         fault("catalog.published")
         self._cache.put(adapter)
         self._runner.prefetch(adapter)
@@ -141,26 +143,37 @@ class Catalog:
     def resolve(self, reference: Reference, *, own: bool = True) -> Snapshot:
         """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable.
 
-        A name or an alias of a quarantined version falls back to the newest version that works. `own` says that who
-        asks may change the adapter.
+        A name or an alias of a version that is quarantined or damaged falls back to the newest version that works.
+        `own` says that who asks may change the adapter.
         """
         version = self._registry.resolve(reference)
         if not self.backbone.fits(version.manifest.backbone):
             why = mismatch(version.manifest, self.backbone)
             raise BackboneMismatch(f"{version.name!r} version {version.version}: {why}")
-        if version.digest not in self._quarantine:
-            return self._snapshot(version)
+        failure = self._quarantined(version, own) if version.digest in self._quarantine else None
+        if failure is None:
+            try:
+                return self._snapshot(version)
+            except Unusable as error:
+                failure = error
         pinned = reference.version is not None or reference.digest is not None
         earlier = None if pinned else self._newest_that_works(version)
-        if earlier is not None:
-            return earlier
+        if earlier is None:
+            raise failure
+        return earlier
+
+    def _quarantined(self, version: Version, own: bool) -> Unusable:
+        """The error about a version that is not computed, with what its owner or a reader can do."""
+        why = self._quarantine.why(version.digest)
+        if self._quarantine.is_damaged(version.digest):
+            fix = "upload the same file again" if own else "ask its owner for another version"
+            return Unusable(f"{title_of(version)} cannot be used: {why}. Fix: {fix}", code="adapter_corrupt")
         release = f"lensmount adapters release {version.name}@{version.version}"
         advice = (
             f"upload a version that works, or lift it with `{release}`" if own else "ask its owner for another version"
         )
-        raise Unusable(
-            f"{title_of(version)} is quarantined: {self._quarantine.why(version.digest)}, several times in a row. "
-            f"Fix: {advice}",
+        return Unusable(
+            f"{title_of(version)} is quarantined: {why}, several times in a row. Fix: {advice}",
             code="adapter_quarantined",
         )
 

@@ -72,7 +72,8 @@ class Database:
             before = self._schema_version(connection)
             if before > SCHEMA_VERSION:
                 raise Unavailable(
-                    f"found registry schema {before}, expected at most {SCHEMA_VERSION}. Fix: use the newer Lensmount",
+                    f"found registry schema {before}, expected at most {SCHEMA_VERSION}. "
+                    "Fix: install the Lensmount that made it, or restore a backup that is older",
                     code="store_unavailable",
                 )
             if before != target:
@@ -186,14 +187,38 @@ class Database:
     def check(self) -> None:
         """Check the pages of an SQLite file as they are on disk, not in memory. Raises Unavailable for damage."""
         self._require_undamaged()
-        if self.is_postgresql or not self._engine.url.database:
+        if self.file is None:
             return
         with self._translated():
-            connection = sqlite3.connect(self._engine.url.database, timeout=BUSY_TIMEOUT_S)
+            connection = sqlite3.connect(self.file, timeout=BUSY_TIMEOUT_S)
             try:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             finally:
                 connection.close()
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {found}")
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None for PostgreSQL and for a database in memory."""
+        name = self._engine.url.database
+        return None if self.is_postgresql or not name else Path(name)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy an SQLite file as it is at one moment, while others write (https://sqlite.org/backup.html).
+
+        The copy is one file without a log. Raises StoreDamaged if its pages do not fit together.
+        """
+        fault("database.copy")
+        with self._translated():
+            source, target = sqlite3.connect(str(self.file), timeout=BUSY_TIMEOUT_S), sqlite3.connect(path)
+            try:
+                source.backup(target)
+                target.execute("PRAGMA journal_mode = DELETE")
+                (found,) = target.execute("PRAGMA integrity_check(1)").fetchone()
+            finally:
+                source.close()
+                target.close()
             if found != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {found}")
 

@@ -17,7 +17,6 @@ _DAMAGED = ("malformed", "not a database", "corrupt", "could not decode", "inval
 def fault_of_database(error: Exception) -> ServiceError:
     """The error of a driver, of SQLAlchemy or of a stored JSON text, as an error of the service."""
     reason = str(getattr(error, "orig", None) or error)
-    first_line = reason.splitlines()[0][:200] if reason else "no reason given"
     if "full" in reason or "No space left" in reason:
         return StorageFull(
             "the disk that holds the database is full. Fix: free space, for example with DELETE ?purge=true, and try "
@@ -27,9 +26,18 @@ def fault_of_database(error: Exception) -> ServiceError:
         return read_only("the database")
     if is_damage(error):
         return StoreDamaged(
-            f"the database is damaged ({first_line}). Fix: stop the server and restore a backup of its state folder"
+            f"the database is damaged ({reason_of(error)}). Fix: stop the server and run `lensmount store recover`, or "
+            "restore a backup"
         )
-    return Unavailable(f"the database cannot be used now ({first_line})", code="store_unavailable", retry_after_s=1)
+    return Unavailable(
+        f"the database cannot be used now ({reason_of(error)})", code="store_unavailable", retry_after_s=1
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what the driver said."""
+    reason = str(getattr(error, "orig", None) or error)
+    return reason.splitlines()[0][:200] if reason else "no reason given"
 
 
 def is_damage(error: Exception) -> bool:

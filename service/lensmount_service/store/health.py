@@ -34,11 +34,13 @@ class StoreHealth:
         folder: Path,
         read: Callable[[], object],
         clock: Callable[[], float] = time.monotonic,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`read` reads what the server needs. Raises nothing."""
+        """`read` reads what the server needs; `trouble` says what is wrong with the files. Raises nothing."""
         self._database = database
         self._folder = folder
         self._read = read
+        self._trouble = trouble
         self._clock = clock
         self._looking = threading.Lock()
         self._last = StoreState()
@@ -71,4 +73,4 @@ class StoreHealth:
             return StoreState(degraded=f"the state folder cannot be read ({error.strerror})")
         if free < RESERVE_BYTES:
             return StoreState(degraded="the disk of the state folder is full. Fix: free space")
-        return StoreState()
+        return StoreState(degraded=self._trouble())

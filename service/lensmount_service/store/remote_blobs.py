@@ -6,6 +6,7 @@ The object store is authoritative. A `BlobStore` folder in front of it caches th
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -94,6 +95,22 @@ class RemoteBlobs:
             except FileNotFoundError:
                 return False
         return True
+
+    def digests(self) -> set[str]:
+        """Those in the store."""
+        with _translated():
+            stored = obstore.list(self._store).collect()
+        return {f"sha256:{file['path']}" for file in stored if re.fullmatch(r"[0-9a-f]{64}", file["path"])}
+
+    def pieces(self, digest: str) -> Iterator[bytes]:
+        """From the store; the folder that caches its files stays as it is."""
+        with _translated():
+            data: bytes | None = None
+            with contextlib.suppress(FileNotFoundError):
+                data = bytes(obstore.get(self._store, _key(digest)).bytes())
+        if data is None:
+            raise FileNotFoundError(digest)
+        yield data
 
     def remove_orphans(self, alone: Alone, before: float) -> int:
         """Also removes orphans from the store, because a prefix belongs to one database.

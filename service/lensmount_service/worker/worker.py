@@ -28,7 +28,8 @@ from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import NOTE_S, WorkerTable
 from lensmount_service.jobs.worker_verbs import JobQueue
-from lensmount_service.state_folder import open_state_folder
+from lensmount_service.repair.start import require_usable
+from lensmount_service.state_folder import in_use
 from lensmount_service.store.database import Database
 from lensmount_service.worker.attempt import JobAttempt, work_folder
 from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
@@ -176,13 +177,13 @@ class Worker:
 def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> Iterator[Worker]:
     """Open the database, load the backbone and yield a worker. Raises LensmountError or ServiceError."""
     torch.set_num_threads(settings.threads)
-    open_state_folder(settings.state)
+    require_usable(settings.state, settings.database_url(), blobs_elsewhere=settings.database is not None)
     if backbone is None:
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         backbone = load_backbone(settings.backbone, settings.weights, device)
-    with contextlib.closing(Database(settings.database_url())) as database:
+    with in_use(settings.state), contextlib.closing(Database(settings.database_url())) as database:
         yield Worker(settings, JobTable(database, settings.lease_s), WorkerTable(database), backbone)
 
 

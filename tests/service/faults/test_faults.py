@@ -29,6 +29,8 @@ ROOT = Path(__file__).parent.parent.parent.parent
 PACKAGES = ("adapters/lensmount_adapters", "service/lensmount_service")
 LEFT_OUT = {"exports.write", "exports.rename", "publishing.version", "publishing.alias", "blobs.read"}
 """Points that have tests of their own: exports are only a cache; publishing is one transaction."""
+COMMANDS = ("backup.", "restore.", "recover.", "database.copy")
+"""How the points of commands begin; tests/service/backup and tests/service/repair kill these at every one."""
 
 
 def disk_full() -> None:
@@ -202,4 +204,4 @@ def test_every_point_was_visited_and_every_write_has_one() -> None:
                 if re.search(r"os\.fsync|os\.replace|\.replace\(self\._|\.rename\(", text) and "fault(" not in text:
                     bare.append(f"{path.name}: {function.name}")
     assert bare == []
-    assert named - visited <= LEFT_OUT
+    assert {point for point in named - visited if not str(point).startswith(COMMANDS)} <= LEFT_OUT

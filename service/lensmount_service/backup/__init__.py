@@ -1,0 +1,1 @@
+"""A copy of a server's state that is taken while it runs, and the way back from it."""
