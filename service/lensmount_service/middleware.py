@@ -23,6 +23,12 @@ MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
 MAX_PATH_BYTES = 4096
 UNPACKED_PATHS = "/v2/"  # whose routes read their bodies with `read_unpacked`
+ONCE = frozenset(
+    {
+        *(b"host", b"origin", b"authorization", b"content-length", b"content-encoding", b"content-range"),
+        *(b"idempotency-key", b"lensmount-lease", b"last-event-id"),
+    }
+)  # headers that have one value, of which a second one would be ignored
 
 
 class AccessMiddleware:
@@ -85,6 +91,11 @@ def _refusal(scope: Scope, request_id: str) -> Response | None:
     if len(raw) > MAX_HEADERS or sum(len(name) + len(value) for name, value in raw) > MAX_HEAD_BYTES:
         code, detail = "headers_too_large", f"found more than {MAX_HEADERS} headers or {MAX_HEAD_BYTES} bytes of them"
         return problem(CODES[code], code, detail, request_id)
+    names = [name for name, _ in raw if name in ONCE]
+    if len(set(names)) != len(names):  # a proxy in between may have read another one of them
+        found = next(name for name in names if names.count(name) > 1).decode()
+        detail = f"found the header {found} twice, expected it once. Fix: send one of them"
+        return problem(CODES["bad_request"], "bad_request", detail, request_id)
     encoding = Headers(scope=scope).get("content-encoding", "identity").lower()
     if encoding != "identity" and not scope["path"].startswith(UNPACKED_PATHS):
         return answer_to(MediaTypeUnsupported("found a compressed body, expected an uncompressed one"), request_id)

@@ -58,7 +58,7 @@ def made(folder: Path, name: str, content: bytes = b"") -> Path:
 
 PATHS: dict[str, Callable[[Path], str | Path]] = {
     "CLI-01 no such file": lambda folder: folder / "none.png",
-    "CLI-01 below a file": lambda folder: made(folder, "a.png", b"x") / "b.png",
+    "CLI-01 in a file": lambda folder: made(folder, "a.png", b"x") / "b.png",
     "CLI-01 a folder": lambda folder: folder,
     "CLI-01 an empty file": lambda folder: made(folder, "empty.png"),
     "CLI-01 a pipe": a_pipe,

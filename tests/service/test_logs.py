@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -80,3 +85,51 @@ def test_a_library_adds_no_line_of_its_own_about_what_a_client_sent(capsys: pyte
         parser.write(chunk)
 
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The end of a pipe that nobody reads from; its other end is stderr."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        logs.configure(Settings(log_level="info", log_format="json"))
+        yield reading
+    os.close(reading)
+
+
+def test_nobody_waits_for_a_log_that_is_not_read_and_what_is_lost_is_counted(pipe: int) -> None:
+    log = structlog.get_logger("lensmount_service.test")
+    for number in range(5000):
+        log.info("request", number=number, text="x" * 100)
+    log.error("unexpected error", text="y" * 200_000)
+
+    first = read_all(pipe)
+    log.info("request", number=5000)
+    last = read_all(pipe)
+
+    whole = first.decode().splitlines()
+    assert [json.loads(line)["number"] for line in whole] == list(range(len(whole)))
+    assert 100 < len(whole) < 5000
+    note, line = last.decode().splitlines()
+    assert note == f"{5001 - len(whole)} lines of the log were lost, because nobody read them in time"
+    assert json.loads(line)["number"] == 5000
+
+
+def read_all(pipe: int) -> bytes:
+    os.set_blocking(pipe, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while block := os.read(pipe, 2**16):
+            data += block
+    return data
+
+
+def test_a_log_on_a_full_or_closed_disk_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        logs.configure(Settings(log_level="info", log_format="text"))
+        log = structlog.get_logger("lensmount_service.test")
+        log.info("request")
+        logging.getLogger("uvicorn.error").error("a line of a library")
+    log.info("request")  # the stream is closed now

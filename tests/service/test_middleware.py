@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from lensmount_service import logs
 from lensmount_service.app import OPEN_PATHS
+from lensmount_service.middleware import ONCE
 from lensmount_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,3 +96,13 @@ def test_the_log_of_a_request_says_the_caller_s_tenant(
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in (captured.out + captured.err).splitlines()]
     assert [line["tenant"] for line in lines if line["event"] == "request"] == ["default", None]
+
+
+@pytest.mark.parametrize("name", sorted(name.decode() for name in ONCE))
+def test_a_header_of_one_value_that_comes_twice_is_refused(shared_client: TestClient, name: str) -> None:
+    headers = [*shared_client.build_request("GET", "/limits").headers.raw, (name.encode(), b"1"), (name.encode(), b"2")]
+
+    answer = shared_client.get("/limits", headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert f"found the header {name} twice, expected it once. Fix: " in answer.json()["detail"]

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print_error(needs(str(error.name)))
         sys.exit(2)
-    except BrokenPipeError:  # whoever read the output has had enough, as with `| head`
+    except BrokenPipeError:  # the reader of the output has closed it, as with `| head`
         sys.exit(1)
     except OSError as error:
         print_error(f"{error.filename or 'the output'}: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""What one job may ask of a worker, judged before it is queued: a bounded amount of work, and layers that are found.
+"""What one job may ask of a worker, checked before it is queued: a bounded amount of work, and layers that are found.
 
 Each option has a range of its own (options/table.py), but their product has none: 1,000 epochs of 100,000 images of
 1,024 x 1,024 pixels would keep a worker for years. And Python's `re` can search a name for as long, which nothing can

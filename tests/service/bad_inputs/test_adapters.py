@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import pickle
@@ -19,7 +20,7 @@ from fastapi.testclient import TestClient
 from lensmount_adapters import parse_adapter
 
 if TYPE_CHECKING:
-    from tests.service.conftest import ListPublished, MakeAdapter
+    from tests.service.conftest import ListPublished, MakeAdapter, MakeParts
 
 MALFORMED, UNKNOWN, INVALID = "adapter_malformed", "adapter_unknown_target", "manifest_invalid"
 A, B = "layer4.0.conv1.lora_A.weight", "layer4.0.conv1.lora_B.weight"
@@ -72,6 +73,14 @@ FILES: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "ADP-09 deep metadata": (lambda: framed(b'{"__metadata__": ' + b"[" * 100_000), 422, MALFORMED),
     "ADP-10 a tensor twice": (
         lambda: framed(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":1}', bytes(4)),
+        422,
+        MALFORMED,
+    ),
+    "ADP-11 a tensor twice, as bytes and as numbers": (
+        lambda: framed(
+            b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+            bytes(4),
+        ),
         422,
         MALFORMED,
     ),
@@ -201,6 +210,7 @@ PARTS: dict[str, tuple[dict[str, Any], dict[str, torch.Tensor | None], int, str]
     "ADP-40 63 digits": ({FINGERPRINT: "sha256:" + "0" * 63}, {}, 422, INVALID),
     "ADP-40 upper case": ({FINGERPRINT: "sha256:" + "A" * 64}, {}, 422, INVALID),
     "ADP-40 a path": ({FINGERPRINT: "sha256:../" + "0" * 61}, {}, 422, INVALID),
+    "ADP-41 orientations that are true": ({"preprocessing/orientations": True}, {}, 422, INVALID),
     "ADP-41 no mean": ({"preprocessing/mean": ...}, {}, 422, INVALID),
     "ADP-41 a std of 0": ({"preprocessing/std": [0.5, 0, 0.5]}, {}, 422, INVALID),
     "ADP-41 a std of 1e-30": ({"preprocessing/std": [0.5, 1e-30, 0.5]}, {}, 422, INVALID),
@@ -233,3 +243,54 @@ def test_adp_45_the_same_bytes_again_are_the_same_version(shared_client: TestCli
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json() == second.json()
     shared_client.delete("/adapters/again")
+
+
+def test_adp_36_factors_of_zero_are_refused_because_they_change_nothing(
+    shared_client: TestClient, make_adapter: MakeAdapter, refused: Any
+) -> None:
+    zeros: dict[str, torch.Tensor | None] = {
+        name: torch.zeros_like(tensor)
+        for name, tensor in parse_adapter(make_adapter(8)).tensors.items()
+        if "lora_B" in name
+    }
+
+    check(shared_client, refused, edited(make_adapter(8), {}, zeros), 422, "adapter_no_effect")
+
+
+def test_adp_43_a_file_over_the_limit_is_refused_with_and_without_its_length(
+    make_parts: MakeParts, make_adapter: MakeAdapter, refused: Any
+) -> None:
+    size = len(make_adapter(8))
+    with make_parts(max_adapter_bytes=size) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        over = make_adapter(8) + b"\0"
+        refused(client, client.put("/adapters/cells", content=over), 413, "body_too_large")
+        refused(client, client.put("/adapters/cells", content=iter([over])), 413, "body_too_large")
+        refused(client, client.post("/adapters", files={"file": over}), 413, "adapter_too_large")
+        lying = client.build_request("PUT", "/adapters/cells", content=make_adapter(8))
+        lying.headers["Content-Length"] = str(size + 1)
+        refused(client, client.send(lying), 413, "body_too_large")
+        assert client.get("/adapters").json() == {"adapters": []}
+        assert client.put("/adapters/cells", content=make_adapter(8)).status_code == 201
+
+
+DIGESTS: dict[str, tuple[str, int, str]] = {
+    "ADP-44 another file's": ("sha-256=:" + base64.b64encode(bytes(32)).decode() + ":", 422, "digest_mismatch"),
+    "ADP-44 another file's sha-512": ("sha-512=:" + base64.b64encode(bytes(64)).decode() + ":", 422, "digest_mismatch"),
+    "ADP-44 of 31 bytes": ("sha-256=:" + base64.b64encode(bytes(31)).decode() + ":", 400, "bad_request"),
+    "ADP-44 in hexadecimal digits": ("sha-256=" + "0" * 64, 400, "bad_request"),
+    "ADP-44 not base64": ("sha-256=:!!!!:", 400, "bad_request"),
+    "ADP-44 of 10 kB": ("sha-256=:" + "A" * 10_000 + ":", 400, "bad_request"),
+}
+
+
+@pytest.mark.parametrize("name", ["Content-Digest", "Repr-Digest"])
+@pytest.mark.parametrize("row", DIGESTS)
+def test_a_file_with_another_digest_than_declared_is_not_stored(
+    shared_client: TestClient, make_adapter: MakeAdapter, published: ListPublished, refused: Any, row: str, name: str
+) -> None:
+    value, status, code = DIGESTS[row]
+    before = published(shared_client)
+
+    answer = shared_client.put("/adapters/cells", content=make_adapter(9), headers={name: value})
+    refused(shared_client, answer, status, code)
+    assert published(shared_client) == before

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,11 @@ def float_tiff(value: float) -> bytes:
     return buffer.getvalue()
 
 
+def text_bomb() -> bytes:
+    """A compressed comment of 48 kB that unpacks to 50 MB."""
+    return png_of(64, 64, rows_of(64), extra=chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000))))
+
+
 def broken_crc() -> bytes:
     data = bytearray(png_of(64, 64, rows_of(64)))
     data[29] ^= 1  # of the header's checksum
@@ -86,6 +92,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "IMG-09 a pickle": (lambda: pickle.dumps(np.zeros(9)), 415, UNSUPPORTED),
     "IMG-10 30,000 x 30,000": (lambda: png_of(30_000, 30_000), 413, "image_too_large"),
     "IMG-11 12,000 x 12,000": (lambda: png_of(12_000, 12_000), 413, "image_too_large"),
+    "IMG-13 65,535 x 1": (lambda: png_of(65_535, 1, rows_of(1, 65_535)), 413, "image_too_large"),
+    "IMG-13 1 x 65,535": (lambda: png_of(1, 65_535, rows_of(65_535, 1)), 413, "image_too_large"),
     "IMG-14 0 x 0": (lambda: png_of(0, 0), 422, INVALID),
     "IMG-14 1 x 0": (lambda: png_of(1, 0), 422, INVALID),
     "IMG-17 300 pages": (lambda: frames("TIFF", 300), 413, "image_too_many_frames"),
@@ -116,10 +124,13 @@ def test_a_bad_image_is_refused_with_its_code(shared_client: TestClient, refused
 ACCEPTED: dict[str, Callable[[], bytes]] = {
     "IMG-04 GIF": lambda: saved("GIF"),
     "IMG-04 BMP": lambda: saved("BMP"),
+    "IMG-06 AVIF": lambda: saved("AVIF"),
     "IMG-07 a JPEG and a ZIP": lambda: photo() + b"PK\x05\x06" + bytes(18),
     "IMG-12 4,000 x 4,000 in one bit": lambda: png_of(4000, 4000, bytes(501 * 4000), bits=1, colour=0),
     "IMG-15 1 x 1": lambda: png_of(1, 1, b"\0abc"),
+    "IMG-16 a text that would unpack to 50 MB": text_bomb,
     "IMG-19 10,000 chunks": lambda: png_of(64, 64, rows_of(64), extra=chunk(b"tEXt", b"k\0v") * 10_000),
+    "IMG-22 a hundred times as many rows": lambda: png_of(64, 64, rows_of(6400)),
     "IMG-27 CMYK": lambda: saved("JPEG", mode="CMYK"),
     "IMG-27 palette": lambda: saved("PNG", mode="P"),
     "IMG-27 one bit": lambda: saved("PNG", mode="1"),
@@ -200,3 +211,57 @@ def test_img_08_a_zip_and_a_program_are_no_images(shared_client: TestClient, ref
 def test_img_31_base64_is_not_an_image(shared_client: TestClient, refused: Any) -> None:
     for data in (base64.b64encode(photo()), b"data:image/jpeg;base64," + base64.b64encode(photo())):
         refused(shared_client, shared_client.post("/predict?adapter=cells", content=data), 415, UNSUPPORTED)
+
+
+def test_img_20_a_body_over_the_limit_is_refused_with_and_without_its_length(
+    shared_client: TestClient, refused: Any
+) -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        for _ in range(4096):
+            read += 2**16
+            yield bytes(2**16)
+
+    over = shared_client.get("/limits").json()["max_request_bytes"] + 1
+    stated = shared_client.build_request("POST", "/predict?adapter=cells", content=b"x")
+    stated.headers["Content-Length"] = str(over)
+    refused(shared_client, shared_client.send(stated), 413, "body_too_large")
+    refused(shared_client, shared_client.post("/predict?adapter=cells", content=endless()), 413, "body_too_large")
+
+
+def test_img_25_sixteen_bits_keep_their_order_and_none_is_cut_to_white(shared_client: TestClient) -> None:
+    """40,000 of 65,535 is 156 of 255: its scores are those of the picture of 8 bits, and not those of white."""
+
+    def scores(pixels: np.ndarray) -> list[float]:
+        Image.fromarray(pixels).save(buffer := io.BytesIO(), "PNG")
+        answer = shared_client.post("/predict?adapter=cells", content=buffer.getvalue()).json()
+        return [prediction["score"] for prediction in sorted(answer["predictions"], key=lambda p: p["label"])]
+
+    wide, narrow, white = (
+        scores(np.full((64, 64), value, kind))
+        for value, kind in ((40_000, np.uint16), (156, np.uint8), (255, np.uint8))
+    )
+    assert wide == pytest.approx(narrow, abs=1e-3)
+    assert wide != pytest.approx(white, abs=1e-3)
+
+
+def test_img_30_a_changed_bit_is_noticed_if_the_digest_was_sent(shared_client: TestClient, refused: Any) -> None:
+    data = photo("PNG")
+    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    headers = {"Content-Digest": f"sha-256=:{digest}:"}
+
+    assert shared_client.post("/predict?adapter=cells", content=data, headers=headers).status_code == 200
+    for at in (0, 100, len(data) - 1):
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        answer = shared_client.post("/predict?adapter=cells", content=changed, headers=headers)
+        refused(shared_client, answer, 422, "digest_mismatch")
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_img_34_one_bad_image_of_eight_refuses_all_of_them(shared_client: TestClient, refused: Any, at: int) -> None:
+    files = [("file", (f"{n}.png", photo("PNG")[: 200 if n == at else None])) for n in range(8)]
+
+    answer = shared_client.post("/predict?adapter=cells", files=files)
+    refused(shared_client, answer, 422, TRUNCATED)

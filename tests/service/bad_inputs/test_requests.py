@@ -15,22 +15,6 @@ PREDICT = "/predict?adapter=cells"
 FORM = {"Content-Type": "multipart/form-data; boundary=B"}
 FILE = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
-# Rows that a transport has to refuse, which an app in memory does not have. The tests of the transport have them.
-WAITING = {
-    "MP-16": "a body that stalls",
-    "MP-17": "a Content-Length below the body",
-    "MP-18": "1,000,000 chunks of one byte",
-    "HDR-02": "5,000 headers",
-    "HDR-04": "Content-Length and Transfer-Encoding",
-    "HDR-05": "two values of Content-Length",
-    "HDR-06": "no Host",
-    "HDR-07": "bytes that are not HTTP",
-    "HDR-16": "Expect: 100-continue",
-    "JSN-06": "duplicate keys in a body of the framework",
-    "JSN-08": "UTF-16 and a byte order mark in a body of the framework",
-    "JSN-11": "10 MB of spaces to a route whose body the framework reads",
-}
-
 
 def part(head: bytes, data: bytes = b"x") -> bytes:
     return b"--B\r\n" + head + data + b"\r\n"
@@ -161,6 +145,14 @@ def test_hdr_12_a_range_of_10_000_parts_is_ignored(shared_client: TestClient) ->
     assert shared_client.get("/adapters/cells/file", headers={"Range": ranges}).content == whole
 
 
+@pytest.mark.parametrize("key", [b"a" * 10_000, "caf\u00e9".encode(), b"a b", b"\x7f"])
+def test_hdr_13_an_idempotency_key_is_short_and_ascii(shared_client: TestClient, refused: Any, key: bytes) -> None:
+    body = b'{"dataset": "cells", "adapter": "malaria"}'
+    headers: Any = {"Content-Type": "application/json", "Idempotency-Key": key}
+
+    refused(shared_client, shared_client.post("/jobs", content=body, headers=headers), 422, "invalid_request")
+
+
 @pytest.mark.parametrize("value", ["a" * 8000, "a\tb", "\x7f"])
 def test_hdr_14_the_servers_own_request_id_is_used(shared_client: TestClient, value: str) -> None:
     answer = shared_client.get("/limits", headers={"X-Request-Id": value})
@@ -179,8 +171,14 @@ TEXTS: dict[str, tuple[bytes, int, str]] = {
     "JSN-02 1e999": (b'{"version": 1e999}', 422, "invalid_request"),
     "JSN-03 5,000 digits": (b'{"version": ' + b"9" * 5000 + b"}", 400, "bad_request"),
     "JSN-04 a lone surrogate": (b'{"version": "\\ud800"}', 422, "invalid_request"),
+    "JSN-06 a name twice": (b'{"version": 1, "version": 1}', 400, "duplicate_key"),
+    "JSN-06 a name twice, written in two ways": (b'{"version": 1, "\\u0076ersion": 2}', 400, "duplicate_key"),
     "JSN-07 an unknown field": (b'{"version": 1, "is_admin": true}', 422, "invalid_request"),
     "JSN-08 invalid UTF-8": (b'{"version": "\xff"}', 400, "bad_request"),
+    "JSN-08 UTF-16": ('{"version": 1}'.encode("utf-16"), 400, "bad_request"),
+    "JSN-08 UTF-16 without a mark": ('{"version": 1}'.encode("utf-16-le"), 400, "bad_request"),
+    "JSN-08 UTF-32": ('{"version": 1}'.encode("utf-32"), 400, "bad_request"),
+    "JSN-08 a byte order mark": (b'\xef\xbb\xbf{"version": 1}', 400, "bad_request"),
     "JSN-09 a depth of 900": (b"[" * 900 + b"]" * 900, 400, "bad_request"),
     "JSN-09 a depth of 100,000": (b"[" * 100_000, 400, "bad_request"),
     "JSN-10 true for a number": (b'{"version": true}', 422, "invalid_request"),
@@ -209,13 +207,17 @@ def test_jsn_05_a_persons_name_has_no_hidden_characters(shared_client: TestClien
 
 
 NAMES = {
-    **{
-        f"NAM-{number:02}": name
-        for number, name in enumerate(
-            ("..%2Fetc", "a%2F..%2Fb", "..%2F..%2Fetc%2Fpasswd", "model%2F..", "%2Fetc%2Fpasswd", "model%2Fsub"), 1
-        )
-    },
-    **{f"NAM-10 {name}": name for name in ("%20..", "..%20")},
+    "NAM-01": "..%2Fetc",
+    "NAM-02": "a%2F..%2Fb",
+    "NAM-03": "..%2F..%2Fetc%2Fpasswd",
+    "NAM-04": "..%2F..%2F..%2F..%2Fetc",
+    "NAM-05": "model%2F..",
+    "NAM-06": "%2E%2E",
+    "NAM-07": "%2Fetc%2Fpasswd",
+    "NAM-08": "model%2Fsubdir",
+    "NAM-09": "model%2F",
+    "NAM-10": "%20..",
+    "NAM-11": "..%20",
     **{f"NAM-12 {name}": name for name in ("%20", "%09", "%0A", "%C2%A0", "%E2%80%83", "%E3%80%80")},
     "NAM-13": "a" * 256,
     **{
@@ -245,7 +247,9 @@ def test_a_bad_name_creates_nothing_and_names_nothing(shared_client: TestClient,
         ("GET", f"/jobs/{name}"),
     ):
         body: dict[str, Any] = {"json": {"version": 1}} if "aliases" in path else {}
-        answer = shared_client.request(method, path, **body)
+        answer = shared_client.request(method, path, follow_redirects=False, **body)
+        if row == "NAM-09" and answer.status_code == 307:  # to the path without the slash at its end
+            continue
         assert answer.status_code in (404, 405, 422), (method, path, answer.text)
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert len(answer.content) < 4096

@@ -8,12 +8,13 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Adapter
+from lensmount_adapters import Adapter, parse_adapter
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.store.adapter_cache import AdapterCache
+from lensmount_service.store.blobs import Blobs
 from lensmount_service.store.references import Reference
-from lensmount_service.store.registry import Version
+from lensmount_service.store.registry import Registry, Version
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts
@@ -134,6 +135,24 @@ def test_a_request_that_has_its_adapter_is_answered_by_it_after_a_delete(
         after = parts.engine.submit(snapshot.adapter, image).result(20).scores
 
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+
+
+def test_a_thousand_adapters_are_known_after_a_restart_and_none_is_read_for_it(
+    make_parts: MakeParts, make_adapter: MakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_adapter(1)
+    with make_parts() as parts:
+        version, _ = parts.catalog.upload("cells", data)
+        manifest, database = parse_adapter(data).manifest, parts.training.jobs.database
+        with database.write() as connection:
+            for number in range(1000):
+                Registry(database).add(connection, f"task-{number}", version.digest, len(data), manifest)
+    read: list[str] = []
+    monkeypatch.setattr(Blobs, "get", lambda self, digest: read.append(digest))
+
+    with make_parts() as parts:
+        assert len(parts.catalog.entries()) == 1001
+        assert read == []
 
 
 def finish(runner: Runner) -> None:
