@@ -1,30 +1,31 @@
-"""Shared by the tests of the adapters: small backbones, one thread, and a tiny generated image folder."""
+"""Shared by the tests of the adapters: small backbones, one thread, and a tiny generated image folder.
+
+torch is imported inside the fixtures: the process that only hands out tests to others loads this file as well.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageDraw
-from torch import nn
 
-from lensmount_adapters import Backbone, Manifest, load_backbone
-from lensmount_adapters.metrics.classification import measure
-from lensmount_adapters.metrics.scored import ScoredPart
+if TYPE_CHECKING:
+    from lensmount_adapters import Backbone, Manifest
+    from lensmount_adapters.metrics.scored import ScoredPart
 
 DrawFolder = Callable[..., Path]
-DrawManifest = Callable[..., Manifest]
-DrawJudged = Callable[..., ScoredPart]
+DrawManifest = Callable[..., "Manifest"]
+DrawJudged = Callable[..., "ScoredPart"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Use one thread: small tensors gain nothing from more, and the machine is shared."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -40,12 +41,18 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def small_backbone() -> Backbone:
     """A real timm model of 0.4 MB: plain and depthwise convolutions, BatchNorm, squeeze and excitation with biases."""
+    from lensmount_adapters import load_backbone
+
     return load_backbone("test_efficientnet", "random:0")
 
 
 @pytest.fixture(scope="session")
 def randomised() -> Callable[[Backbone], Backbone]:
     """The backbone with BatchNorm statistics and scales that change every result if they are left out."""
+    import torch
+    from torch import nn
+
+    from lensmount_adapters import Backbone
 
     def draw_norms(backbone: Backbone) -> Backbone:
         draw = torch.Generator().manual_seed(1)
@@ -70,6 +77,8 @@ def draw_folder() -> DrawFolder:
 
     File names are `<class>_s<slide>_<index>.png`, two images per slide.
     """
+    import numpy as np
+    from PIL import Image, ImageDraw
 
     def draw(root: Path, **counts: int) -> Path:
         for seed, (name, count) in enumerate(counts.items()):
@@ -93,6 +102,7 @@ def draw_folder() -> DrawFolder:
 @pytest.fixture(scope="session")
 def draw_manifest() -> DrawManifest:
     """`draw_manifest(["oak", "elm"], training=...)`: the manifest of a finished run; keywords replace fields."""
+    from lensmount_adapters import Manifest
 
     def draw(labels: Sequence[str], epochs: int = 5, **fields: Any) -> Manifest:
         classes = dict.fromkeys(labels, 10)
@@ -146,6 +156,11 @@ def draw_manifest() -> DrawManifest:
 @pytest.fixture(scope="session")
 def draw_judged() -> DrawJudged:
     """`draw_judged(["oak", "elm"], images=100, wrong=7)`: random scores; the first `wrong` images are misclassified."""
+    import numpy as np
+    import torch
+
+    from lensmount_adapters.metrics.classification import measure
+    from lensmount_adapters.metrics.scored import ScoredPart
 
     def draw(labels: Sequence[str], images: int = 40, wrong: int = 4, paths: Sequence[str] | None = None) -> ScoredPart:
         random = np.random.default_rng(len(labels) * 1000 + images)

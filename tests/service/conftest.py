@@ -24,18 +24,18 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from tests.service.known_machine import KnownMachine
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead
 from lensmount_adapters.delta.initial import fresh_low_rank
 from lensmount_adapters.graph.pooling import KIND
 from lensmount_service import logs
-from lensmount_service.build import Parts, open_parts
+from lensmount_service.build import Parts
 from lensmount_service.settings import Settings
 from lensmount_service.store.database import Database
 
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32", "integrity_age_s": 0}
 ADAPTED = ("layer3.0.conv1", "layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2")
 
 # The types of the fixtures that are functions
@@ -161,26 +161,25 @@ def make_trusted(backbone: Backbone, draw_adapter: Any, draw_trust: Any) -> Make
     return make
 
 
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> KnownMachine:
+    return KnownMachine(tmp_path_factory.mktemp("machine"))
+
+
 @pytest.fixture
-def make_parts(backbone: Backbone, tmp_path: Path) -> MakeParts:
+def make_parts(backbone: Backbone, machine: KnownMachine, tmp_path: Path) -> MakeParts:
     """`with make_parts(max_queue=4) as parts:` opens a server's parts on `tmp_path`."""
-    return functools.partial(_open_at, tmp_path, backbone)
+    return functools.partial(machine.open, tmp_path, backbone)
 
 
 @pytest.fixture(scope="module")
-def make_shared_parts(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> MakeParts:
+def make_shared_parts(backbone: Backbone, machine: KnownMachine, tmp_path_factory: pytest.TempPathFactory) -> MakeParts:
     """Like `make_parts`, for the fixtures of a module. Each call opens a new state folder."""
 
     def make(own: Backbone | None = None, **settings: Any) -> AbstractContextManager[Parts]:
-        return _open_at(tmp_path_factory.mktemp("shared"), backbone, own, **settings)
+        return machine.open(tmp_path_factory.mktemp("shared"), backbone, own, **settings)
 
     return make
-
-
-def _open_at(
-    state: Path, backbone: Backbone, own: Backbone | None = None, **settings: Any
-) -> AbstractContextManager[Parts]:
-    return open_parts(Settings(state=state, zoo=False, threads=1, **(EXACT | settings)), own or backbone)
 
 
 @pytest.fixture

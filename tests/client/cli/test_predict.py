@@ -233,3 +233,14 @@ def test_an_unknown_decision_is_refused_and_its_advice_works(server: Any, lensmo
     assert (code, err) == (2, "decision: found 'sometimes', expected 'always' or 'strict'\n")
     assert server.images == []
     assert lensmount(*ask, "strict")[0] == 0
+
+
+def test_a_prediction_imports_nothing_that_only_other_commands_need(server: Any, folder: Path) -> None:
+    heavy = {"torch", "numpy", "PIL", "sklearn", "fastapi", "lensmount_adapters", "lensmount_service"}
+    script = (
+        "import atexit, sys; from lensmount_client._cli.main import main; "
+        f"atexit.register(lambda: print(sorted({heavy} & sys.modules.keys()), file=sys.stderr)); main()"
+    )
+    command = [sys.executable, "-c", script, "predict", str(folder / "a.png"), "-a", "malaria", "--url", server.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stderr) == (0, "[]\n"), ended.stdout

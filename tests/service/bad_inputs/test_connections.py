@@ -191,4 +191,4 @@ def test_a_json_body_over_the_limit_is_refused_while_it_arrives(address: Address
             sent += len(block)
 
     assert told(address, ALIAS + CHUNKED + b"\r\n", counted()) in ([(413, "body_too_large")], [])
-    assert sent < 20 * 2**20  # what was on its way when the server closed
+    assert sent < 20 * 2**20  # what was in flight when the server closed

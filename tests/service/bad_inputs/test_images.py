@@ -232,7 +232,7 @@ def test_img_20_a_body_over_the_limit_is_refused_with_and_without_its_length(
 
 
 def test_img_25_sixteen_bits_keep_their_order_and_none_is_cut_to_white(shared_client: TestClient) -> None:
-    """40,000 of 65,535 is 156 of 255: its scores are those of the picture of 8 bits, and not those of white."""
+    """40,000 of 65,535 is 156 of 255: its scores are those of the image of 8 bits, and not those of white."""
 
     def scores(pixels: np.ndarray) -> list[float]:
         Image.fromarray(pixels).save(buffer := io.BytesIO(), "PNG")

@@ -7,11 +7,14 @@ the steps before a kill are there. This process has no threads when it forks.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -93,6 +96,12 @@ def main() -> None:
             leave(command, missing=missing, orphans=orphans, left=left, sound=sound)
 
     torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:  # so that no fork is the first to build an application
+        first = {"do": "interrupt", "operation": "upload", "key": "k0", "at": -1}
+        run({**first, "state": f"{folder}/state", "out": f"{folder}/out"})
+    assert threading.active_count() == 1
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy what it looks at
     say({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)

@@ -19,11 +19,12 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.service.faults.operations import OPERATIONS, Operation, World
 
-from lensmount_adapters import faults
+from lensmount_adapters import faults, load_backbone
 from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
 
 if TYPE_CHECKING:
-    from tests.service.conftest import DrawImages, MakeAdapter, MakeParts, MakePng, Zip
+    from tests.conftest import DrawAdapter
+    from tests.service.conftest import DrawImages, MakeParts, MakePng, Zip
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PACKAGES = ("adapters/lensmount_adapters", "service/lensmount_service")
@@ -63,18 +64,26 @@ class Recorder:
 
 
 @pytest.fixture(scope="module")
-def world(make_shared_parts: MakeParts, make_adapter: MakeAdapter, images: DrawImages, zipped: Zip) -> Iterator[World]:
+def world(make_shared_parts: MakeParts, draw_adapter: DrawAdapter, images: DrawImages, zipped: Zip) -> Iterator[World]:
+    backbone = load_backbone("test_resnet", "random:0")
+    backbone.preprocessing = backbone.preprocessing.model_copy(update={"size": (64, 64)})
+
     def draw(number: int) -> list[bytes]:
         return list(images(seed=10_000 + number, a=12).values())
 
-    two = [parse_adapter(make_adapter(seed, ("a", "b"))) for seed in (1, 2)]
+    two = [
+        parse_adapter(
+            draw_adapter(backbone, modules=r"layer4\.0\.conv.", size=2.0, seed=seed, labels=("a", "b")).dump()
+        )
+        for seed in (1, 2)
+    ]
 
     def relabelled(number: int) -> bytes:
         manifest = two[number % 2].manifest.model_copy(update={"labels": (f"a{number}", "b")})
         return dump_adapter(manifest, two[number % 2].tensors)
 
     with (
-        make_shared_parts(executor="merged") as parts,
+        make_shared_parts(backbone, executor="merged") as parts,
         TestClient(parts.app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client,
     ):
         yield World(parts, client, relabelled, draw, zipped)

@@ -12,29 +12,36 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_adapters import Backbone, load_backbone
+
 if TYPE_CHECKING:
     from tests.conftest import DrawAdapter
     from tests.service.conftest import MakeParts
-
-    from lensmount_adapters import Backbone
 
 LAYERS = ("layer4.*", "layer3.*", "layer2.*", "layer1.*", "conv1.6", "conv1.3", "conv1.0")  # each has its own cut
 UPLOADERS = 2
 
 
+@pytest.fixture
+def small_backbone() -> Backbone:
+    backbone = load_backbone("test_resnet", "random:0")
+    backbone.preprocessing = backbone.preprocessing.model_copy(update={"size": (64, 64)})
+    return backbone
+
+
 @pytest.mark.parametrize("executor", ["eager", "merged"])
 def test_integrity_answers_during_uploads_and_deletions(
-    make_parts: MakeParts, draw_adapter: DrawAdapter, fresh_backbone: Backbone, executor: str
+    make_parts: MakeParts, draw_adapter: DrawAdapter, small_backbone: Backbone, executor: str
 ) -> None:
-    run(make_parts, draw_adapter, fresh_backbone, executor, checks=30)
+    run(make_parts, draw_adapter, small_backbone, executor, checks=30)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("executor", ["eager", "merged"])
 def test_integrity_answers_a_thousand_times_during_uploads_and_deletions(
-    make_parts: MakeParts, draw_adapter: DrawAdapter, fresh_backbone: Backbone, executor: str
+    make_parts: MakeParts, draw_adapter: DrawAdapter, small_backbone: Backbone, executor: str
 ) -> None:
-    run(make_parts, draw_adapter, fresh_backbone, executor, checks=1_000)
+    run(make_parts, draw_adapter, small_backbone, executor, checks=1_000)
 
 
 def run(make_parts: MakeParts, draw_adapter: DrawAdapter, backbone: Backbone, executor: str, checks: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,30 +17,45 @@ POOL = 14
 
 
 @pytest.fixture
-def api(client: TestClient) -> TestClient:
-    return client
+def api(shared_client: TestClient) -> TestClient:
+    return shared_client
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Iterator[int]:
+    return itertools.count()
 
 
 @pytest.fixture
-def pool(api: TestClient, images: DrawImages) -> dict[str, bytes]:
-    """The images of the pool `slides` by digest."""
-    return send(api, list(images(seed=5, a=POOL).values()))
+def slides(numbers: Iterator[int]) -> str:
+    """The name of a pool that no other test has."""
+    return f"slides-{next(numbers)}"
 
 
-def send(api: TestClient, files: list[bytes]) -> dict[str, bytes]:
-    answer = api.post("/datasets/slides/unlabelled?who=reader1", files=[("file", data) for data in files])
+@pytest.fixture
+def pool(api: TestClient, slides: str, images: DrawImages) -> dict[str, bytes]:
+    """The images of the pool by digest, which no other test sends."""
+    return send(api, slides, list(images(seed=5 + number_of(slides), a=POOL).values()))
+
+
+def number_of(slides: str) -> int:
+    return int(slides.rpartition("-")[2])
+
+
+def send(api: TestClient, slides: str, files: list[bytes]) -> dict[str, bytes]:
+    answer = api.post(f"/datasets/{slides}/unlabelled?who=reader1", files=[("file", data) for data in files])
     return dict(zip([image["digest"] for image in answer.json()["images"]], files, strict=True))
 
 
 @pytest.fixture
-def ask(api: TestClient, until: Until) -> Any:
+def ask(api: TestClient, slides: str, until: Until) -> Any:
     """`ask("reader1", n=4)` gives the answer once the adapter has computed the pool."""
 
     def ask(who: str, **query: Any) -> dict[str, Any]:
         answers: list[Any] = []
 
         def done() -> bool:
-            answers.append(api.post("/datasets/slides/next", params={"who": who, "adapter": "cells", **query}))
+            answers.append(api.post(f"/datasets/{slides}/next", params={"who": who, "adapter": "cells", **query}))
             return bool(answers[-1].status_code != 202)
 
         until(done)
@@ -83,9 +100,9 @@ def test_a_person_who_asks_again_gets_the_images_that_they_hold(pool: dict[str, 
     assert digests_of(ask("reader1", n=5))[:3] == [digest for digest in pool if digest in first]
 
 
-def test_a_labelled_image_is_not_proposed_again(api: TestClient, pool: dict[str, bytes], ask: Any) -> None:
+def test_a_labelled_image_is_not_proposed_again(api: TestClient, slides: str, pool: dict[str, bytes], ask: Any) -> None:
     (first,) = digests_of(ask("reader1", n=1))
-    api.post("/datasets/slides/labels", json={"who": "reader1", "labels": {first: "a"}})
+    api.post(f"/datasets/{slides}/labels", json={"who": "reader1", "labels": {first: "a"}})
 
     assert first not in digests_of(ask("reader1", n=POOL))
 
@@ -122,7 +139,7 @@ def test_images_unlike_those_of_the_adapter_are_left_out(
     files = [make_png(seed) for seed in range(4)]
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as api:
         api.put("/adapters/trusted", content=make_trusted())
-        pool = send(api, files)
+        pool = send(api, "slides", files)
         expected = []
         for digest, data in pool.items():
             trust = api.post("/predict?adapter=trusted", content=data).json()["trust"]

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,23 +31,26 @@ def zipped(make_png: MakePng, first: int = 0) -> bytes:
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
 @pytest.mark.parametrize("algorithm", ["sha-256", "sha-512"])
 def test_a_body_with_another_digest_is_refused_and_nothing_is_stored(
-    client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, tmp_path: Path, header: str, algorithm: str
+    shared_client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, header: str, algorithm: str
 ) -> None:
+    client, name = shared_client, f"{header}-{algorithm}".lower()
+    new = make_adapter(9, name=name)
     wrong = {header: digest_header(b"other", algorithm)}
-    files = {path.name for path in (tmp_path / "blobs").iterdir()}
+    blobs = client.app.state.context.settings.state / "blobs"  # type: ignore[attr-defined]  # it is a FastAPI
+    files = {path.name for path in blobs.iterdir()}
     for refused in (
-        client.put("/adapters/new", content=make_adapter(9), headers=wrong),
-        client.post("/adapters", files={"file": make_adapter(9)}, headers=wrong),
+        client.put(f"/adapters/{name}", content=new, headers=wrong),
+        client.post("/adapters", files={"file": new}, headers=wrong),
         client.put("/datasets/new", content=zipped(make_png), headers={"Content-Type": "application/zip", **wrong}),
         client.post("/predict?adapter=cells", content=make_png(), headers=wrong),
         client.post("/datasets/new/unlabelled?who=ann", content=make_png(), headers=wrong),
     ):
         assert (refused.status_code, refused.json()["code"]) == (422, "digest_mismatch"), refused.url
-    assert {path.name for path in (tmp_path / "blobs").iterdir()} == files
+    assert {path.name for path in blobs.iterdir()} == files
     assert client.get("/datasets").json() == {"datasets": []}
 
-    right = {header: f"md5=:AAAA:, {digest_header(make_adapter(9), algorithm)}"}  # the unknown one is ignored
-    assert client.put("/adapters/new", content=make_adapter(9), headers=right).status_code == 201
+    right = {header: f"md5=:AAAA:, {digest_header(new, algorithm)}"}  # the unknown one is ignored
+    assert client.put(f"/adapters/{name}", content=new, headers=right).status_code == 201
     assert client.post(
         "/predict?adapter=cells", content=make_png(), headers={header: digest_header(make_png())}
     ).is_success
@@ -57,8 +59,8 @@ def test_a_body_with_another_digest_is_refused_and_nothing_is_stored(
 @pytest.mark.parametrize(
     "text", ["x", "sha-256", "sha-256=abc", "sha-256=:!:", "sha-256=:YWJj:", "a" * 9000, "sha-256=:=:"]
 )
-def test_a_digest_that_cannot_be_read_is_a_bad_request(client: TestClient, make_png: MakePng, text: str) -> None:
-    refused = client.post("/predict?adapter=cells", content=make_png(), headers={"Content-Digest": text})
+def test_a_digest_that_cannot_be_read_is_a_bad_request(shared_client: TestClient, make_png: MakePng, text: str) -> None:
+    refused = shared_client.post("/predict?adapter=cells", content=make_png(), headers={"Content-Digest": text})
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
     assert len(refused.content) < 4096
 
@@ -121,8 +123,8 @@ def test_the_same_holds_for_datasets(client: TestClient, make_png: MakePng) -> N
 
 @pytest.mark.parametrize("text", ["abc", '"a', "W/", '"a", b', "x" * 5000])
 def test_a_list_of_tags_that_cannot_be_read_is_a_bad_request(
-    client: TestClient, make_adapter: MakeAdapter, text: str
+    shared_client: TestClient, make_adapter: MakeAdapter, text: str
 ) -> None:
-    refused = client.put("/adapters/cells", content=make_adapter(9), headers={"If-Match": text})
+    refused = shared_client.put("/adapters/cells", content=make_adapter(9), headers={"If-Match": text})
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
-    assert client.get("/adapters/cells").json()["versions"] == [1]
+    assert shared_client.get("/adapters/cells").json()["versions"] == [1]

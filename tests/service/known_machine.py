@@ -1,0 +1,45 @@
+"""State folders as a second start finds them: with their tables, and with the costs that were measured here before.
+
+Each server of a test would otherwise run all migrations and measure its programs, which takes longer than the test.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lensmount_adapters import Backbone
+from lensmount_service.build import Parts, open_parts
+from lensmount_service.settings import Settings
+from lensmount_service.store.database import Database
+
+EXACT: dict[str, Any] = {"executor": "eager", "precision": "float32", "integrity_age_s": 0}
+REGISTRY, PROGRAMS = "registry.sqlite3", "programs"
+
+
+class KnownMachine:
+    """`with machine.open(state, backbone, max_queue=4) as parts:` opens a server's parts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        database = Database(folder / REGISTRY)
+        database.create()
+        database.close()
+
+    @contextmanager
+    def open(self, state: Path, backbone: Backbone, own: Backbone | None = None, **settings: Any) -> Iterator[Parts]:
+        if not (state / REGISTRY).exists():
+            shutil.copy(self._folder / REGISTRY, state / REGISTRY)
+        _copy_costs(self._folder, state)
+        with open_parts(Settings(state=state, zoo=False, threads=1, **(EXACT | settings)), own or backbone) as parts:
+            yield parts
+        _copy_costs(state, self._folder)
+
+
+def _copy_costs(here: Path, there: Path) -> None:
+    for costs in (here / PROGRAMS).glob("costs-*.json"):
+        (there / PROGRAMS).mkdir(parents=True, exist_ok=True)
+        shutil.copy(costs, there / PROGRAMS / costs.name)
