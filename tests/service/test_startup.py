@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -104,27 +106,80 @@ def starting(state: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         stderr_of(process).close()
 
 
-def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(tmp_path: Path) -> None:
-    with starting(tmp_path) as process:
+UNUSED = {
+    *(
+        "sklearn",
+        "matplotlib",
+        "skimage",
+        "jinja2",
+        "transformers",
+        "monai",
+        "peft",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+    ),
+    *("openvino", "psycopg", "obstore", "jwt", "nibabel", "tifffile", "pydicom"),
+}
+"""What other commands, other executors and other kinds of input need, each a part of a second to many seconds."""
+
+TELLS = (
+    "import atexit, json, sys; from lensmount_client._cli.main import main; "
+    f"atexit.register(lambda: print(json.dumps(sorted({UNUSED} & sys.modules.keys())))); main()"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a server said before it served and after Ctrl-C, whether it was ready, its status, what it imported."""
+
+    lines: list[str]
+    ready: int
+    rest: list[str]
+    status: int
+    unused: list[str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    command = [sys.executable, "-c", TELLS, "serve", *SMALL, "--state", str(tmp_path_factory.mktemp("state"))]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
         lines = []
         for line in stderr_of(process):
             lines.append(line)
             if line.startswith("Ready"):
                 break
-        plain = [line for line in lines if not line.startswith("20")]  # log lines begin with a time
-        assert [line.split()[0] for line in plain] == ["Lensmount", "Loading", "Preparing", "Ready"]
-        ready = re.search(r"Ready at (\S+):", plain[-1])
-        assert ready is not None
-        url = ready[1]
-        assert f"starts at {url}. " in plain[0]
-        assert httpx.get(f"{url}/health/ready").status_code == 200
-
+        ready = re.search(r"Ready at (\S+):", lines[-1])
+        assert ready is not None, lines
+        status = httpx.get(f"{ready[1]}/health/ready").status_code
         process.send_signal(signal.SIGINT)
         rest = stderr_of(process).read().splitlines()
-        assert process.wait(300) == 0
-    assert [line for line in rest if not line.startswith("20")] == [
+        assert process.stdout is not None
+        unused = json.loads(process.stdout.read())
+        return Run(lines, status, rest, process.wait(300), unused)
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def test_a_start_is_reported_step_by_step_and_ctrl_c_is_one_line(run: Run) -> None:
+    plain = [line for line in run.lines if not line.startswith("20")]  # log lines begin with a time
+    assert [line.split()[0] for line in plain] == ["Lensmount", "Loading", "Preparing", "Ready"]
+    assert f"starts at {plain[-1].split()[2].removesuffix(':')}. " in plain[0]
+    assert run.ready == 200
+
+    assert run.status == 0
+    assert [line for line in run.rest if not line.startswith("20")] == [
         "Stopping after accepted requests are finished. Press Ctrl-C again to stop at once."
     ]
+
+
+def test_a_server_imports_nothing_that_only_other_commands_and_extras_need(run: Run) -> None:
+    assert run.unused == []
 
 
 def test_ctrl_c_while_loading_is_one_line(tmp_path: Path) -> None:
