@@ -13,6 +13,7 @@ import httpx
 import huggingface_hub
 import timm
 import torch
+from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from lensmount_adapters.backbone import monai_networks
@@ -173,11 +174,15 @@ def _bare(name: str) -> nn.Module:
     """Create the network with new weights and without a classifier."""
     if name in monai_networks.NETWORKS:
         return monai_networks.build(name)
-    return _features_only(timm.create_model(name, pretrained=False, num_classes=0))
+    narrow = {"mlp_ratio": 1 / 4096} if is_model_in_modules(name, ["vgg"]) else {}  # see _features_only
+    return _features_only(timm.create_model(name, pretrained=False, num_classes=0, **narrow))
 
 
 def _features_only(model: nn.Module) -> nn.Module:
-    """Remove VGG's two 4096-wide layers in front of its classifier. An adapter brings its own head instead."""
+    """Remove VGG's two 4096-wide layers in front of its classifier. An adapter brings its own head instead.
+
+    They hold nine tenths of its weights: to draw them takes 2 s and half a gigabyte, so new ones are one number wide.
+    """
     if isinstance(model, timm.models.VGG):
         model.pre_logits = nn.Identity()
     return model
