@@ -55,7 +55,7 @@ def packed(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def named(*names: str | bytes) -> Callable[[Files], bytes]:
-    """The good files and one of each name. Names of `bytes` are in the archive as they are, as long as a text would be."""
+    """The good files and one of each name. `bytes` are names in the archive as they are, as long as text."""
 
     def make(good: Files) -> bytes:
         image = next(iter(good.values()))
