@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -53,3 +53,12 @@ class SmallNet:
 @pytest.fixture(scope="session")
 def small_net() -> SmallNet:
     return SmallNet()
+
+
+@pytest.fixture(scope="module")
+def quick_inductor() -> Iterator[None]:
+    """TorchInductor otherwise builds a library for each kind of vector, and loads it in a process with torch: 15 s."""
+    from torch._inductor import config
+
+    with config.patch({"cpp.vec_isa_ok": True}):
+        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,7 @@ EXECUTORS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _believe_the_processor() -> Iterator[None]:
-    """TorchInductor otherwise builds a library for each kind of vector, and loads it in a process with torch: 15 s."""
-    from torch._inductor import config
-
-    with config.patch({"cpp.vec_isa_ok": True}):
-        yield
+pytestmark = pytest.mark.usefixtures("quick_inductor")
 
 
 @pytest.fixture(scope="module", params=EXECUTORS, ids=lambda made: "-".join(map(str, made)))

@@ -16,6 +16,7 @@ from lensmount_adapters.programs.choose import choose_executor, executor_names
 from lensmount_adapters.programs.inductor import Inductor
 
 
+@pytest.mark.usefixtures("quick_inductor")
 def test_a_second_inductor_with_the_same_cache_compiles_nothing(tmp_path: Path) -> None:
     from torch._dynamo.utils import counters
 
