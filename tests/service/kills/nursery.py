@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -22,6 +26,7 @@ def main() -> None:
 
     from lensmount_adapters import load_backbone
     from lensmount_service import logs, server
+    from lensmount_service.build import open_parts
     from lensmount_service.settings import Settings
     from lensmount_service.worker import worker
     from lensmount_service.worker.settings import WorkerSettings
@@ -42,6 +47,12 @@ def main() -> None:
             logs.configure(own)
             worker.work(own, backbone)
 
+    with tempfile.TemporaryDirectory() as folder:  # so that no fork is the first to build an application
+        with open_parts(Settings(state=Path(folder), zoo=False, threads=1, executor="eager"), backbone):
+            pass
+    assert threading.active_count() == 1
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy what it looks at
     say({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)
