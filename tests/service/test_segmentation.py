@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from tests.service.conftest import MakePng
 
-pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+if find_spec("monai") is None:  # to import it takes seconds, in every process that collects this file
+    pytest.skip('needs MONAI: pip install "lensmount[monai]"', allow_module_level=True)
 pytest.importorskip("skimage", reason='needs scikit-image: pip install "lensmount[serve]"')
 
 from skimage.measure import label, regionprops

@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import peft
 import pytest
 import timm
 import torch
@@ -18,7 +17,6 @@ import typer
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save, save_file
 from tests.adapters.foreign.foreign_files import FILES
-from tests.adapters.foreign.peft_networks import randomise
 from typer.testing import CliRunner
 
 from lensmount_adapters import Backbone, Preprocessing, decode_image, preprocess
@@ -38,6 +36,9 @@ EXTRACT.command("extract")(extract)
 @pytest.fixture(scope="module")
 def model(backbone: Backbone) -> Any:
     """LoRA on a classifier of three classes over the server's backbone, every factor random."""
+    import peft  # takes seconds, in every process that collects this file
+    from tests.adapters.foreign.peft_networks import randomise
+
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", num_classes=3).eval()
     net.load_state_dict(dict(backbone.tensors), strict=False)
