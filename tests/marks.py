@@ -275,11 +275,13 @@ SLOW = frozenset(
 # Files that take more than 15 seconds, the longest first. `make test` starts with them, so that its two processes end
 # together. xdist alone would start with the files of many tests, and a minute of waiting for a server would come last.
 LONGEST = (
-    *("service/kills/test_kills.py", "service/kills/test_one_job.py", "test_docs.py", "service/test_recipe.py"),
+    *("service/kills/test_one_job.py", "service/kills/test_kills.py", "test_docs.py", "service/faults/test_killed.py"),
+    *("service/test_recipe.py", "service/faults/test_faults.py"),
     *("service/test_crosstalk.py", "service/routes/test_page.py"),
     *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py", "service/test_openapi_requests.py"),
     *("service/worker/test_attempt.py", "service/test_supervisor.py", "test_docker.py", "test_packages.py"),
     *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
+    *("adapters/programs/test_executor.py", "adapters/graph/test_functional.py"),
     *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),
     *("adapters/runners/test_segment_runner.py", "adapters/export/test_onnx.py", "adapters/runners/test_pooled.py"),
     *("adapters/training/test_unfamiliar.py", "adapters/runners/test_fused.py", "adapters/training/test_promises.py"),

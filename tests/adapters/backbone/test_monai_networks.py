@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+if find_spec("monai") is None:  # to import it takes seconds, in every process that collects this file
+    pytest.skip('needs MONAI: pip install "lensmount[monai]"', allow_module_level=True)
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.backbone.monai_networks import build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image, ImageOps
 
 from lensmount_adapters import Backbone
 
-pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+if find_spec("monai") is None:  # to import it takes seconds, in every process that collects this file
+    pytest.skip('needs MONAI: pip install "lensmount[monai]"', allow_module_level=True)
 
 from lensmount_adapters import Adapter, Preprocessing, load_backbone
 from lensmount_adapters.adapter.admission import admit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
+if find_spec("monai") is None:  # to import it takes seconds, in every process that collects this file
+    pytest.skip('needs MONAI: pip install "lensmount[monai]"', allow_module_level=True)
 
 from lensmount_adapters import Preprocessing, load_backbone, preprocess
 from lensmount_adapters.adapter.admission import admit
