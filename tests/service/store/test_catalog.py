@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Adapter, parse_adapter
+from lensmount_adapters import Adapter, faults, parse_adapter
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.store.adapter_cache import AdapterCache
@@ -153,6 +154,22 @@ def test_a_thousand_adapters_are_known_after_a_restart_and_none_is_read_for_it(
     with make_parts() as parts:
         assert len(parts.catalog.entries()) == 1001
         assert read == []
+
+
+def test_the_file_is_stored_before_its_version_is_committed(
+    make_parts: MakeParts, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    """So a kill in between leaves a file that nothing names, and never a version without its file."""
+    stored: list[list[str]] = []
+
+    def look(point: str) -> None:
+        if point == "database.commit":
+            stored.append([path.name for path in (tmp_path / "blobs").iterdir()])
+
+    with make_parts(executor="merged") as parts, faults.installed(look):
+        version, _ = parts.catalog.upload("cells", make_adapter(1))
+
+    assert stored == [[version.digest.removeprefix("sha256:")]]
 
 
 def finish(runner: Runner) -> None:
