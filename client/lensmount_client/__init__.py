@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         AliasNotFound,
         AliasProtected,
         AnswerError,
+        AuditGone,
         BackboneMismatch,
         BadRequest,
         BatchTooLarge,
@@ -187,7 +188,7 @@ if TYPE_CHECKING:
     from lensmount_client._resources.many import Outcome
     from lensmount_client._resources.pools import AsyncPools, Pools
     from lensmount_client._resources.tokens import AsyncTokens, Tokens
-    from lensmount_client._types.access import AuditRecord, Quotas, Token, TokenSecret, WhoAmI
+    from lensmount_client._types.access import AuditPage, AuditRecord, Quotas, Token, TokenSecret, WhoAmI
     from lensmount_client._types.datasets import (
         Dataset,
         DatasetReport,
@@ -250,9 +251,10 @@ __all__ = [
     "AdapterNotFinite", "AdapterNotFound", "AdapterOverflow", "AdapterQuarantined", "AdapterRejected",
     "AdapterShapeMismatch", "AdapterTooLarge", "AdapterTooManyTensors", "AdapterUnknownTarget", "Adapters", "Alias",
     "AliasNotFound", "AliasProtected", "AliasTrust", "AnswerError", "AsyncAdapters", "AsyncClient", "AsyncDatasets",
-    "AsyncJob", "AsyncJobs", "AsyncPools", "AsyncTokens", "AuditRecord", "Backbone", "BackboneMismatch",
-    "BadRequest", "BatchTooLarge", "BodyTooLarge", "Busy", "CancelRequested", "CannotWrite", "Client", "Conflict",
-    "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId", "DatasetInUse", "DatasetInvalid", "DatasetNotFound",
+    "AsyncJob", "AsyncJobs", "AsyncPools", "AsyncTokens", "AuditGone", "AuditPage", "AuditRecord", "Backbone",
+    "BackboneMismatch", "BadRequest", "BatchTooLarge", "BodyTooLarge", "Busy", "CancelRequested", "CannotWrite",
+    "Client", "Conflict", "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId", "DatasetInUse", "DatasetInvalid",
+    "DatasetNotFound",
     "DatasetRejected", "DatasetReport", "DatasetReview", "DatasetTooLarge", "DatasetTooSmall", "DatasetUnreadable",
     "DatasetWarning", "Datasets", "DeadlineExceeded", "DeletedVersion", "DeviceLost", "DigestMismatch",
     "DownloadMismatch", "DownloadedFile", "Draining", "DuplicateKey", "DuplicatePart", "EmptyTensor",

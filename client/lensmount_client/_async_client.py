@@ -36,7 +36,7 @@ from lensmount_client._resources.many import Outcome, adapter_list, checked_conc
 from lensmount_client._resources.pools import AsyncPools
 from lensmount_client._resources.tokens import AsyncTokens
 from lensmount_client._show.progress import Report, reporting
-from lensmount_client._types.access import AuditRecord, WhoAmI
+from lensmount_client._types.access import AuditPage, AuditRecord, WhoAmI
 from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
@@ -212,6 +212,10 @@ class AsyncClient:
     ) -> list[AuditRecord]:
         """See `Client.audit`."""
         return await arun_operation(audit_calls.audit(since, actor, action, limit), self._call)
+
+    async def audit_page(self, since: datetime | None = None, *, after: str | None = None) -> AuditPage:
+        """See `Client.audit_page`."""
+        return await self._call(audit_calls.audit_page(since, after))
 
     @staticmethod
     async def _reported(

@@ -36,7 +36,7 @@ from lensmount_client._resources.many import Outcome, adapter_list, checked_conc
 from lensmount_client._resources.pools import Pools
 from lensmount_client._resources.tokens import Tokens
 from lensmount_client._show.progress import Report, reporting
-from lensmount_client._types.access import AuditRecord, WhoAmI
+from lensmount_client._types.access import AuditPage, AuditRecord, WhoAmI
 from lensmount_client._types.datasets import Feedback
 from lensmount_client._types.inputs import ImageInput
 from lensmount_client._types.jobs import JobEvent
@@ -223,6 +223,13 @@ class Client:
         `actor` is the name of a token, `action` a route such as "PUT /adapters/{name}".
         """
         return run_operation(audit_calls.audit(since, actor, action, limit), self._call)
+
+    def audit_page(self, since: datetime | None = None, *, after: str | None = None) -> AuditPage:
+        """One page of the audit log: from a time, by default a day ago, or behind the `end` of another page.
+
+        Raises AuditGone if the server no longer keeps the records behind that end.
+        """
+        return self._call(audit_calls.audit_page(since, after))
 
     @staticmethod
     def _reported(

@@ -26,7 +26,7 @@
         │     BackboneMismatch, CancelRequested, DatasetInUse, GateStale, JobFinished, JobNotFinished, LeaseLost,
         │     PublicNameTaken, UploadOffsetMismatch
         ├── Gone                    410
-        │     DatasetGone, VersionDeleted
+        │     AuditGone, DatasetGone, VersionDeleted
         ├── TooLarge                413, 414, 431
         │   │ BatchTooLarge, BodyTooLarge, DatasetTooLarge, HeadersTooLarge, UriTooLong, ZipTooLarge
         │   ├── AdapterTooLarge
@@ -254,6 +254,7 @@ class PublicNameTaken(Conflict, code="public_name_taken"): """Another tenant sha
 class LeaseLost(Conflict, code="lease_lost"): """A worker sent a request for a job that it no longer owns."""
 
 class Gone(ProblemError, status=410): """The object existed and was deleted."""
+class AuditGone(Gone, code="audit_gone"): """Records of the audit log behind this end are no longer kept."""
 class DatasetGone(Gone, code="dataset_gone"): """The dataset, or this version of it, was deleted."""
 class VersionDeleted(Gone, code="version_deleted"): """The version existed and was deleted."""
 
@@ -307,7 +308,6 @@ class SingleImageRequired(Unprocessable, code="single_image_required"): """It ne
 class TokenExists(Unprocessable, code="token_exists"): """The tenant has a valid token of this name. Rotate it."""
 class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""
 class TrainingFailed(Unprocessable, code="training_failed"): """A training with these settings is not possible."""
-
 class UnknownLabel(Unprocessable, code="unknown_label"): """The adapter has no such label."""
 
 class AdapterRejected(Unprocessable): """The server checked the adapter file and rejected it."""

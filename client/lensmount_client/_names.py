@@ -23,7 +23,7 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_resources.many": "Outcome",
     "_resources.pools": "AsyncPools Pools",
     "_resources.tokens": "AsyncTokens Tokens",
-    "_types.access": "AuditRecord Quotas Token TokenSecret WhoAmI",
+    "_types.access": "AuditPage AuditRecord Quotas Token TokenSecret WhoAmI",
     "_types.datasets": "Dataset DatasetReport DatasetWarning Feedback LabelInfo NextImage NextImages Published "
     "UnlabelledImage",
     "_types.inputs": "ImageInput",

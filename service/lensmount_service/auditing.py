@@ -56,7 +56,7 @@ class Auditing:
 def _record(scope: Scope, template: str, status: int, headers: Headers) -> Record:
     identity: Identity | None = scope.get("state", {}).get("identity")
     target = headers.get("location") or (scope["path"] if "{" in template else None)
-    digest = headers.get("etag", "").strip('"')
+    digest = headers.get("etag", "").strip('"').partition(";")[0]  # an alias's ETag has more than the digest
     return Record(
         time=round(time.time(), 3),
         actor="-" if identity is None else identity.actor,

@@ -6,6 +6,7 @@ ServiceError
 │   ├── MultipartMalformed
 │   ├── MediaTypeUnsupported
 │   └── RequestInvalid
+├── ItemsRefused                some of several items in one request; answered as the first of them
 ├── NotAcceptable               `Accept` excludes every format of the response
 ├── NotFound
 ├── VersionDeleted
@@ -33,7 +34,10 @@ Each class declares every code that it is raised with: `default_code` and `finer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+from lensmount_adapters.errors import LensmountError
 
 
 class ServiceError(Exception):
@@ -84,6 +88,22 @@ class RequestInvalid(RequestError):
     )
 
 
+class ItemsRefused(ServiceError):
+    """Some of several items in one request are refused, so none was taken. Its code and its status are the first's.
+
+    `refused` has the place of each of them among the items, from 0.
+    """
+
+    def __init__(self, what: str, count: int, refused: Sequence[tuple[int, LensmountError]]) -> None:
+        place, self.first = refused[0]
+        super().__init__(
+            f"found {len(refused)} of {count} {what} that cannot be taken, so none was. "
+            f"Number {place + 1}: {self.first}",
+            code=self.first.code,
+        )
+        self.refused = tuple(refused)
+
+
 class NotAcceptable(ServiceError):
     default_code = "not_acceptable"
 
@@ -103,7 +123,7 @@ class NotFound(ServiceError):
 
 class VersionDeleted(ServiceError):
     default_code = "version_deleted"
-    finer_codes = ("dataset_gone",)
+    finer_codes = ("audit_gone", "dataset_gone")
 
 
 class JobConflict(ServiceError):

@@ -36,6 +36,7 @@ NOT_ERRORS = {
     "AsyncJobs",
     "AsyncPools",
     "AsyncTokens",
+    "AuditPage",
     "AuditRecord",
     "Backbone",
     "Client",

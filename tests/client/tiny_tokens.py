@@ -17,10 +17,13 @@ class TinyTokens:
         self.tokens: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.audited: list[dict[str, str]] = []
+        self.broken_after: str | None = None  # the page behind this end is refused
 
     def audit(self, query: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
         """Three pages of one record each."""
         self.audited.append(query)
+        if self.broken_after is not None and query.get("after") == self.broken_after:
+            return problem(410, "audit_gone", "found the end of a page whose file is no longer kept")
         record = {
             **{"time": "2026-01-02T03:04:05Z", "actor": "ann", "tenant": "lab", "action": "PUT /adapters/{name}"},
             **{"target": "=1", "digest": None, "request_id": "r", "status": 201, "count": 1},

@@ -170,7 +170,9 @@ def export(name: str, to: str, version: int | None, download: Download) -> Call[
 
 def delete(name: str, version: int | None, *, purge: bool = False, if_match: str | None = None) -> Call[None]:
     params = {"purge": "true"} if purge else {}
-    return Call("DELETE", _version_path(name, version), nothing, params=params, headers=if_matches(if_match))
+    return Call(
+        "DELETE", _version_path(name, version), nothing, params=params, headers=if_matches(if_match), gone_is_done=True
+    )
 
 
 def undelete(name: str, version: int | None) -> Call[None]:
@@ -225,7 +227,7 @@ def _checked_thresholds(trust: AliasTrust) -> dict[str, float]:
 
 
 def delete_alias(name: str, alias: str) -> Call[None]:
-    return Call("DELETE", _alias_path(name, alias), nothing)
+    return Call("DELETE", _alias_path(name, alias), nothing, gone_is_done=True)
 
 
 def _adapter_path(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The endpoint of the audit log, as one operation over its pages."""
+"""The endpoint of the audit log: one page of it, and all pages as one operation."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.operation import Operation
 from lensmount_client._http.response import Response
-from lensmount_client._types.access import AuditRecord
-
-Page = tuple[list[AuditRecord], str | None]
+from lensmount_client._types.access import AuditPage, AuditRecord
 
 
 def audit(
     since: datetime | None, actor: str | None, action: str | None, limit: int | None
 ) -> Operation[list[AuditRecord]]:
     """All pages, or as many as `limit` needs."""
-    wanted = {"since": None if since is None else f"{since.timestamp():.3f}", "actor": actor, "action": action}
-    params: dict[str, str | int] = {key: value for key, value in wanted.items() if value is not None}
     records: list[AuditRecord] = []
     after: str | None = None
     while True:
-        if after is not None:
-            params = {**params, "after": after}
-        found, after = yield Call("GET", "/audit", _page, params=params)
-        records += found
+        page: AuditPage = yield audit_page(since, after, actor, action)
+        records += page.records
+        after = page.next
         if after is None or (limit is not None and len(records) >= limit):
             return records[:limit]
 
 
-def _page(response: Response) -> Page:
-    fields = JsonFields.of(response)
-    return [_record(each) for each in fields.children("records")], fields.string_or_none("next")
+def audit_page(
+    since: datetime | None, after: str | None, actor: str | None = None, action: str | None = None
+) -> Call[AuditPage]:
+    """What follows the end of a page, or begins at a time."""
+
+    def read(response: Response) -> AuditPage:
+        fields = JsonFields.of(response)
+        records = tuple(_record(each) for each in fields.children("records"))
+        following = fields.string_or_none("next")
+        return AuditPage(records, following, fields.string_or_none("end") or following)
+
+    began = None if since is None else f"{since.timestamp():.3f}"
+    wanted = {"since": began, "actor": actor, "action": action, "after": after}
+    return Call("GET", "/audit", read, params={key: value for key, value in wanted.items() if value is not None})
 
 
 def _record(fields: JsonFields) -> AuditRecord:

@@ -31,7 +31,7 @@ def get_dataset(name: str, version: int | None) -> Call[Dataset]:
 
 def delete_dataset(name: str, version: int | None, *, purge: bool = False, if_match: str | None = None) -> Call[None]:
     params = _version(version) | ({"purge": "true"} if purge else {})
-    return Call("DELETE", _dataset_path(name), nothing, params=params, headers=if_matches(if_match))
+    return Call("DELETE", _dataset_path(name), nothing, params=params, headers=if_matches(if_match), gone_is_done=True)
 
 
 def undelete_dataset(name: str, version: int | None) -> Call[Dataset]:

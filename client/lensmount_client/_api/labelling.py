@@ -57,7 +57,7 @@ def add_unlabelled(name: str, image: bytes, who: str, group: str | None) -> Call
 
 
 def delete_unlabelled(name: str) -> Call[None]:
-    return Call("DELETE", f"{_path(name)}/unlabelled", nothing)
+    return Call("DELETE", f"{_path(name)}/unlabelled", nothing, gone_is_done=True)
 
 
 def unlabelled_png(name: str, digest: str, side: int) -> Call[bytes]:

@@ -24,7 +24,7 @@ def share(kind: Kind, name: str, public_name: str | None) -> Call[str]:
 
 
 def unshare(kind: Kind, name: str) -> Call[None]:
-    return Call("DELETE", _path(kind, name), nothing)
+    return Call("DELETE", _path(kind, name), nothing, gone_is_done=True)
 
 
 def _path(kind: Kind, name: str) -> str:

@@ -40,7 +40,7 @@ def list_tokens(tenant: str | None) -> Call[list[Token]]:
 
 
 def revoke(name: str, tenant: str | None) -> Call[None]:
-    return Call("DELETE", f"/tokens/{checked_name(name, 'token name')}", nothing, params=_of(tenant))
+    return Call("DELETE", f"/tokens/{checked_name(name, 'token name')}", nothing, params=_of(tenant), gone_is_done=True)
 
 
 def rotate(name: str, tenant: str | None) -> Call[TokenSecret]:

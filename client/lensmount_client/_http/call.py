@@ -16,6 +16,8 @@ from lensmount_client._http.retry import RetryPolicy
 
 T = TypeVar("T")
 
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
@@ -32,6 +34,7 @@ class Call(Generic[T]):
     limit_bytes: int | None = None  # of the response, if it differs from the client's limit
     read_s: float | None = None  # longest silence of the server, for requests that it works on for long
     retried: bool = True
+    gone_is_done: bool = False  # of a delete: an attempt may have arrived, and a later one finds nothing
 
     def httpx_options(self) -> dict[str, Any]:
         """Arguments for `build_request` of both httpx clients."""
@@ -56,15 +59,17 @@ Attempts = Generator[Send | Wait, Response | None, T]
 
 def send_with_retries(call: Call[T], policy: RetryPolicy, base_url: str) -> Attempts[T]:
     """Yield what to do next; return the call's result. Raises a LensmountError."""
+    arrived = False  # an attempt may have, although its answer was lost
     for failures in count(1):
         error, cause = None, None
         try:
             response = yield Send()
         except httpx.RequestError as failure:
             error, cause = transport_error(failure, base_url), failure
+            arrived |= not isinstance(failure, NEVER_SENT)
         else:
             assert response is not None, "after Send, the caller must send the Response into the generator"
-            if response.ok:
+            if response.ok or (arrived and call.gone_is_done and response.status in (404, 410)):
                 return call.read(response)
             error = error_of(response, policy.clock())
         wait_s = policy.wait_s(failures, error) if call.retried else None
@@ -75,7 +80,7 @@ def send_with_retries(call: Call[T], policy: RetryPolicy, base_url: str) -> Atte
 
 
 def transport_error(failure: httpx.RequestError, base_url: str) -> LensmountError:
-    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
+    if isinstance(failure, NEVER_SENT):
         return ServerUnreachable(
             f"no server answers at {base_url} ({_reason(failure)}); start one with `lensmount serve`"
         )

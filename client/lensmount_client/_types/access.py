@@ -69,3 +69,16 @@ class AuditRecord:
     request_id: str
     status: int
     count: int
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """A part of the audit log, oldest first.
+
+    `next` is what `audit_page(after=...)` takes for the page behind it, None at the end of the log. `end` is the same
+    at the end too: keep it, and ask later for what came since. It is None if the log has no record yet.
+    """
+
+    records: tuple[AuditRecord, ...]
+    next: str | None
+    end: str | None

@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 
 from lensmount_service.background_thread import BackgroundThread
+from lensmount_service.errors import RequestInvalid, VersionDeleted
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +54,19 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records, oldest first, and where the next page begins; None at the end."""
+    """Records, oldest first. `end` is where the page ends, None if there is no file yet; is there `more` already?
+
+    An end is a file and an offset in it. Files are only appended to and removed, so it stays what it is.
+    """
 
     records: list[dict[str, Any]]
-    after: str | None
+    end: str | None
+    more: bool
+
+    @property
+    def after(self) -> str | None:
+        """Where the next page begins; None at the end."""
+        return self.end if self.more else None
 
 
 class AuditLog(BackgroundThread):
@@ -137,29 +147,66 @@ class AuditLog(BackgroundThread):
             sizes = sizes[1:]
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("audit-*.jsonl"))
+        return sorted(path for path in self._folder.glob("audit-*.jsonl") if path.stem[6:].isdecimal())
 
     def page(self, since: float, after: str | None, limit: int, wanted: dict[str, str]) -> Page:
-        """At most `limit` records from `since` on whose fields equal `wanted`. Reads the disk."""
-        files = [path for path in self._files() if after is None or _number(path) >= int(after.partition(":")[0])]
-        if after is None:  # a file ends where the next one begins
-            while len(files) > 1 and _number(files[1]) / 1000 < since:
+        """At most `limit` records from `since` on whose fields equal `wanted`, behind the end of an earlier page.
+
+        Reads the disk. Raises VersionDeleted (`audit_gone`) if the records there are no longer kept, and RequestInvalid
+        for an end that no page had.
+        """
+        files, start = self._durable(), 0
+        if after is not None:
+            number, start = map(int, after.split(":"))
+            files = [each for each in files if _number(each[0]) >= number]
+            if not files or _number(files[0][0]) != number:
+                raise _gone()
+            _require_end(*files[0], start)
+        else:  # a file ends where the next one begins
+            while len(files) > 1 and _number(files[1][0]) / 1000 < since:
                 files = files[1:]
         records: list[dict[str, Any]] = []
-        left = MAX_SCAN_BYTES
-        for path in files:
-            start = int(after.partition(":")[2]) if after and _number(path) == int(after.partition(":")[0]) else 0
-            for end, record in _records(path, start):
-                if record["time"] >= since and all(record[key] == value for key, value in wanted.items()):
+        left, end = MAX_SCAN_BYTES, after
+        for path, size in files:
+            for stop, record in _records(path, start, size):
+                left -= stop - start
+                start, end = stop, f"{_number(path)}:{stop}"
+                wants = record is not None and record["time"] >= since
+                if record is not None and wants and all(record[key] == value for key, value in wanted.items()):
                     records.append(record)
-                if len(records) >= limit or left - (end - start) <= 0:
-                    return Page(records, f"{_number(path)}:{end}")
-            left -= max(0, path.stat().st_size - start)
-        return Page(records, None)
+                if len(records) >= limit or left <= 0:
+                    return Page(records, end, more=True)
+            start = 0
+        return Page(records, end, more=False)
+
+    def _durable(self) -> list[tuple[Path, int]]:
+        """The files and what of each is on the disk for good: not what is being written, which may be taken back."""
+        with self._flushing:
+            return [(path, path.stat().st_size) for path in self._files()]
 
 
-def _records(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each record with the offset of its end. Damaged lines, as after a power loss, are passed over."""
+def _require_end(path: Path, size: int, end: int) -> None:
+    """Raises RequestInvalid unless a line ends there, or VersionDeleted (`audit_gone`)."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, end - 1))
+            if end <= size and (end == 0 or file.read(1) == b"\n"):
+                return
+    except FileNotFoundError as error:  # it was removed meanwhile
+        raise _gone() from error
+    raise RequestInvalid("after: found an end that no page had, expected `next` or `end` of one. Fix: leave after out")
+
+
+def _gone() -> VersionDeleted:
+    return VersionDeleted(
+        "after: found the end of a page whose file is no longer kept, so records behind it may be missing. "
+        "Fix: leave after out, and say in since from when on",
+        code="audit_gone",
+    )
+
+
+def _records(path: Path, start: int, size: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Each line up to `size` with the offset of its end; None for a damaged one, as after a power loss."""
     try:
         file = path.open("rb")
     except FileNotFoundError:  # the oldest was removed meanwhile
@@ -167,15 +214,18 @@ def _records(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
     with file:
         file.seek(start)
         for line in file:
-            if not line.endswith(b"\n"):  # is being written
-                return
             start += len(line)
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.keys() == Record.__dataclass_fields__.keys():
-                yield start, record
+            if start > size or not line.endswith(b"\n"):  # is being written
+                return
+            yield start, _record(line)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.keys() == Record.__dataclass_fields__.keys() else None
 
 
 def _collapsed(records: Iterable[Record]) -> Iterator[Record]:
@@ -193,4 +243,4 @@ def _collapsed(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _number(path: Path) -> int:
-    return int(path.stem.partition("-")[2])
+    return int(path.stem[6:])

@@ -22,6 +22,7 @@ from lensmount_service.access.scopes import Scope, require_scopes
 from lensmount_service.errors import NotFound, RequestInvalid
 from lensmount_service.store.database import Database, metadata
 from lensmount_service.store.memo import StampedCache
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.similar import similar_name
 
 PREFIX = "lm_"
@@ -47,7 +48,10 @@ _t = token_table.c
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token without its secret. Times are seconds since the epoch by the database's clock."""
+    """One token without its secret. Its `id` is its ETag, which another secret changes.
+
+    Times are seconds since the epoch by the database's clock.
+    """
 
     id: str
     name: str
@@ -80,12 +84,13 @@ class TokenStore:
         not_after: float | None = None,
         *,
         first_must_be_admin: bool = False,
+        expected: Precondition = ANY,
     ) -> tuple[Token, str]:
         """The new token and its secret, which is not stored. Names are unique among a tenant's valid tokens.
 
         It lasts for `lifetime_s`, and at most until `not_after`, in seconds since the epoch.
         `first_must_be_admin`: refuse a first token that could not make others, which would lock everybody out.
-        Raises RequestInvalid.
+        `expected` is about a valid token of this name. Raises PreconditionFailed or RequestInvalid.
         """
         allowed = require_scopes(scopes)
         with self._database.write() as connection:
@@ -97,13 +102,14 @@ class TokenStore:
                     "After the first token nobody may call without one, so nobody could make a second one. "
                     "Fix: lensmount tokens create admin --scopes admin"
                 )
-            names = [row.name for row in _valid(connection, now, tenant)]
-            if len(names) >= MAX_PER_TENANT:
+            known = {row.name: row.id for row in _valid(connection, now, tenant)}
+            expected.require(known.get(name))
+            if len(known) >= MAX_PER_TENANT:
                 raise RequestInvalid(
-                    f"found {len(names)} valid tokens in the tenant {tenant!r}, expected fewer than {MAX_PER_TENANT}. "
-                    f"Fix: revoke one that nobody uses: lensmount tokens revoke {names[0]}"
+                    f"found {len(known)} valid tokens in the tenant {tenant!r}, expected fewer than {MAX_PER_TENANT}. "
+                    f"Fix: revoke one that nobody uses: lensmount tokens revoke {min(known)}"
                 )
-            if name in names:
+            if name in known:
                 raise RequestInvalid(
                     f"found a valid token named {name!r} in the tenant {tenant!r}, expected another name. "
                     f"Fix: choose another name, or lensmount tokens rotate {name}",
@@ -116,14 +122,22 @@ class TokenStore:
                 ),
             )
 
-    def rotate(self, name: str, tenant: str = DEFAULT_TENANT, not_after: float | None = None) -> tuple[Token, str]:
-        """A new secret for a token; the old one is refused from now on. Raises NotFound (`token_not_found`).
+    def rotate(
+        self,
+        name: str,
+        tenant: str = DEFAULT_TENANT,
+        not_after: float | None = None,
+        expected: Precondition = ANY,
+    ) -> tuple[Token, str]:
+        """A new secret for a token; the old one is refused from now on.
 
         The new one lasts as long as the old one did, and at most until `not_after`, in seconds since the epoch.
+        Raises NotFound (`token_not_found`) or PreconditionFailed.
         """
         with self._database.write() as connection:
             now = self._database.now(connection)
             before = _by_name(connection, now, name, tenant)
+            expected.require(before.id)
             connection.execute(token_table.update().where(_t.id == before.id).values(revoked_at=now))
             lifetime_s = None if before.expires_at is None else before.expires_at - before.created_at
             expires_at = _end(now, lifetime_s, not_after)
@@ -132,12 +146,21 @@ class TokenStore:
                 Token(uuid.uuid4().hex, name, tenant, _scopes(before), now, expires_at, _quotas(before)),
             )
 
-    def revoke(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
-        """The token is refused from the next request on. Raises NotFound (`token_not_found`)."""
+    def revoke(self, name: str, tenant: str = DEFAULT_TENANT, expected: Precondition = ANY) -> None:
+        """The token is refused from the next request on.
+
+        Raises NotFound (`token_not_found`) or PreconditionFailed.
+        """
         with self._database.write() as connection:
             now = self._database.now(connection)
             found = _by_name(connection, now, name, tenant)
+            expected.require(found.id)
             connection.execute(token_table.update().where(_t.id == found.id).values(revoked_at=now))
+
+    def get(self, name: str, tenant: str = DEFAULT_TENANT) -> Token:
+        """A valid token. Raises NotFound (`token_not_found`)."""
+        with self._database.read() as connection:
+            return _token(_by_name(connection, self._database.now(connection), name, tenant))
 
     def list(self, tenant: str | None = None) -> list[Token]:
         """The valid tokens of a tenant, or of all, by tenant and name."""

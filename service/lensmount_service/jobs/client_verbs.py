@@ -13,6 +13,7 @@ from lensmount_service.jobs.records import Event, Job, JobRequest, State
 from lensmount_service.jobs.rows import JobRows, columns_of, event_of, job_of, job_row, of_tenant
 from lensmount_service.jobs.schema import event_table, job_table
 from lensmount_service.store.keys import DEFAULT_TENANT
+from lensmount_service.store.precondition import ANY, Precondition
 
 _jobs = job_table.c
 _events = event_table.c
@@ -27,15 +28,18 @@ class ClientVerbs(JobRows):
         key: str | None = None,
         request_digest: str | None = None,
         check: Callable[[sa.Connection], object] | None = None,
+        expected: Precondition = ANY,
     ) -> tuple[Job, bool]:
         """Return the new job and True, or the job that this idempotency key made before and False.
 
         `check` runs in the same transaction; it raises if, for example, the dataset has been deleted meanwhile.
-        Raises RequestInvalid (`idempotency_key_reuse`), QueueFull (`jobs_full`) or QuotaExceeded.
+        `expected` is about the job that this key made. Raises PreconditionFailed, RequestInvalid
+        (`idempotency_key_reuse`), QueueFull (`jobs_full`) or QuotaExceeded.
         """
         own_key = key if key is None or request.tenant == DEFAULT_TENANT else f"{request.tenant} {key}"
         with self.database.write() as connection:
             earlier = None if own_key is None else _job_of_key(connection, own_key, request_digest)
+            expected.require(None if earlier is None else earlier.tag)
             if earlier is not None:
                 return earlier, False
             self._require_room(connection)
@@ -101,16 +105,18 @@ class ClientVerbs(JobRows):
                 epochs[row.data["epoch"]] = row.data
         return {job_id: tuple(epochs.values()) for job_id, epochs in histories.items()}
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, expected: Precondition = ANY) -> Job:
         """End a queued job at once, and a running one at its worker's next step. A second call changes nothing.
 
-        Raises NotFound, or JobConflict (`job_finished`).
+        Raises NotFound, PreconditionFailed, or JobConflict (`job_finished`).
         """
         with self.database.write() as connection:
             self._reap(connection)
             row = job_row(connection, job_id)
             if row.state in ("succeeded", "failed"):
                 raise JobConflict(f"found a job that has {row.state}, expected one that waits or runs")
+            tag = job_of(row).tag
+            expected.require(tag, new=tag if row.cancel_requested or row.state == "cancelled" else None)
             if row.state == "queued":
                 self._end(connection, job_id, "cancelled", cancel_requested=True)
             elif row.state == "running":
@@ -122,11 +128,12 @@ class ClientVerbs(JobRows):
         job_id: str,
         check: Callable[[sa.Connection, Job], object] | None = None,
         owner: str | None = None,
+        expected: Precondition = ANY,
     ) -> Job:
         """Queue a failed or cancelled job again; its attempts are counted from 0 again. `check` is as in `submit`.
 
-        `owner` pays from now on. Raises NotFound, JobConflict (`job_finished`, `job_not_finished`), QueueFull
-        (`jobs_full`) or QuotaExceeded.
+        `owner` pays from now on. Raises NotFound, PreconditionFailed, JobConflict (`job_finished`, `job_not_finished`),
+        QueueFull (`jobs_full`) or QuotaExceeded.
         """
         with self.database.write() as connection:
             row = job_row(connection, job_id)
@@ -135,6 +142,7 @@ class ClientVerbs(JobRows):
                 raise JobConflict(
                     f"found a job that is {row.state}, expected one that failed or was cancelled", code=code
                 )
+            expected.require(job_of(row).tag)
             owner = row.owner if owner is None else owner
             self._require_room(connection)
             self._charge(connection, row.tenant or DEFAULT_TENANT, owner)

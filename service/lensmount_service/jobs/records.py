@@ -90,6 +90,11 @@ class Job:
     def ended(self) -> bool:
         return self.state in ENDED
 
+    @property
+    def tag(self) -> str:
+        """Its ETag: it stands for state, attempt and a request to stop, and not for the progress within them."""
+        return f"{self.state}.{self.attempt}" + (".stopping" if self.cancel_requested else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -18,6 +18,7 @@ from lensmount_service.oip.requests import Parameters
 from lensmount_service.oip.tensors import Parameter
 from lensmount_service.routes.context import TenantContext
 from lensmount_service.routes.imports import as_foreign
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Version
 
@@ -41,27 +42,28 @@ def index_of(seen: TenantContext, *, only_ready: bool) -> list[dict[str, str]]:
     return rows + [_row(deleted.version, "unloaded") for deleted in seen.catalog.deleted()]
 
 
-async def load(seen: TenantContext, name: str, parameters: dict[str, Parameter]) -> None:
+async def load(seen: TenantContext, name: str, parameters: dict[str, Parameter], expected: Precondition = ANY) -> None:
     """Upload the file in `parameters`; without one, take an unloaded adapter back, or read it into memory.
 
-    Raises RequestInvalid, NotFound, and what an upload raises.
+    `expected` is about the latest version. Raises RequestInvalid, NotFound, and what an upload raises.
     """
     files = [value for key, value in parameters.items() if key.startswith(FILE)]
     if files:
-        await _upload(seen, name, files)
+        await _upload(seen, name, files, expected)
         return
     try:
-        await asyncio.to_thread(seen.catalog.resolve, Reference.parse(name))
+        found = await asyncio.to_thread(seen.catalog.resolve, Reference.parse(name))
+        expected.require(found.version.digest)
     except NotFound:
-        await asyncio.to_thread(seen.catalog.undelete, require_name(name))
+        await asyncio.to_thread(partial(seen.catalog.undelete, require_name(name), expected=expected))
 
 
-async def unload(seen: TenantContext, name: str) -> None:
+async def unload(seen: TenantContext, name: str, expected: Precondition = ANY) -> None:
     """Raises NotFound, or Forbidden for an adapter of another tenant or with a protected alias."""
-    await asyncio.to_thread(seen.catalog.delete, require_name(name))
+    await asyncio.to_thread(partial(seen.catalog.delete, require_name(name), expected=expected))
 
 
-async def _upload(seen: TenantContext, name: str, files: list[Any]) -> None:
+async def _upload(seen: TenantContext, name: str, files: list[Any], expected: Precondition) -> None:
     require_name(name)
     if len(files) > 1 or not isinstance(files[0], str):
         raise RequestInvalid(
@@ -76,7 +78,7 @@ async def _upload(seen: TenantContext, name: str, files: list[Any]) -> None:
             "Fix: send base64.b64encode(data).decode()"
         ) from error
     try:
-        await asyncio.to_thread(seen.catalog.upload, name, data)
+        await asyncio.to_thread(partial(seen.catalog.upload, name, data, expected=expected))
     except AdapterError as error:
         raise await asyncio.to_thread(as_foreign, error, data) from error
 

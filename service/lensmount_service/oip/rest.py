@@ -28,6 +28,7 @@ from lensmount_service.web.deadline import deadline
 from lensmount_service.web.json_body import parse_json
 from lensmount_service.web.negotiation import accepted_encoding
 from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.preconditions import Expected
 
 EXTENSIONS = [
     *("binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "statistics")
@@ -138,22 +139,22 @@ async def repository_index(context: Context, request: Request) -> list[dict[str,
 @router.post(
     "/repository/models/{name}/load", summary="Upload an adapter, or take it back", openapi_extra=REPOSITORY_BODY
 )
-async def repository_load(context: Context, request: Request, name: str) -> Response:
+async def repository_load(context: Context, request: Request, name: str, expected: Expected) -> Response:
     """A parameter `file:...` has an adapter file in base64, which becomes the latest version.
 
     Without one, an adapter that was unloaded is back as it was.
     """
     most = context.settings.max_adapter_bytes // 3 * 4 + context.settings.max_json_bytes
     asked = await _read_repository_request(request, most)
-    await load(context, name, asked.parameters)
+    await load(context, name, asked.parameters, expected)
     return Response(status_code=200)
 
 
 @router.post("/repository/models/{name}/unload", summary="Delete an adapter", openapi_extra=REPOSITORY_BODY)
-async def repository_unload(context: Context, request: Request, name: str) -> Response:
+async def repository_unload(context: Context, request: Request, name: str, expected: Expected) -> Response:
     """As DELETE /adapters/{name} does: it can be loaded again for the time that the server's operator states."""
     await _read_repository_request(request, context.settings.max_json_bytes)
-    await unload(context, name)
+    await unload(context, name, expected)
     return Response(status_code=200)
 
 

@@ -16,23 +16,29 @@ import structlog
 
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
-from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
+from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_service.errors import NotFound, StorageFull, Unavailable, Unusable
 from lensmount_service.pools.rows import (
+    CheckedImage,
     PoolImage,
     PoolLabel,
+    PoolState,
     check_labels_of,
+    checked_image,
     clean_group,
+    columns_of,
     image_of,
     image_table,
     label_of,
     label_table,
     lease_table,
-    suffix_of,
+    state_of,
+    tag_of,
 )
 from lensmount_service.store.database import Database
 from lensmount_service.store.faults import storage
 from lensmount_service.store.keys import Charge, free_of_charge
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import require_key
 from lensmount_service.store.uploads import old_files
 
@@ -89,59 +95,87 @@ class Pools:
         Replaces a damaged file. Raises ImageError, DatasetError, QuotaExceeded, StorageFull or Unavailable; then
         changes nothing.
         """
-        return self._add(name, data, who, clean_group(group), lambda connection, image: None)
+        return self.add_all(name, [self.checked(data)], who, group)[0]
 
-    def correct(self, name: str, data: bytes, label: str, who: str, answered: Answered) -> PoolImage:
+    def checked(self, data: bytes) -> CheckedImage:
+        """An image as `add_all` takes it. Raises ImageError."""
+        return checked_image(data, self._limits.image)
+
+    def add_all(
+        self,
+        name: str,
+        images: Sequence[CheckedImage],
+        who: str,
+        group: str | None = None,
+        expected: Precondition = ANY,
+    ) -> list[tuple[PoolImage, bool]]:
+        """Keep several images in one transaction: all of them, or none. Returns what `add` does, for each.
+
+        `expected` is about the pool. Raises PreconditionFailed, DatasetError, QuotaExceeded, StorageFull or
+        Unavailable.
+        """
+        return self._add(name, images, who, clean_group(group), expected)
+
+    def correct(
+        self, name: str, data: bytes, label: str, who: str, answered: Answered, expected: Precondition = ANY
+    ) -> PoolImage:
         """Keep an image together with its right label, in one transaction."""
         check_labels_of([label])
+        image = self.checked(data)
 
-        def also(connection: sa.Connection, image: PoolImage) -> None:
+        def insert(connection: sa.Connection) -> None:
             self._insert_labels(connection, name, {image.digest: label}, who, answered)
 
-        return self._add(name, data, who, None, also)[0]
+        return self._add(name, [image], who, None, expected, insert)[0][0]
 
     def _add(
         self,
         name: str,
-        data: bytes,
+        images: Sequence[CheckedImage],
         who: str,
         group: str | None,
-        also: Callable[[sa.Connection, PoolImage], None],
-    ) -> tuple[PoolImage, bool]:
+        expected: Precondition,
+        also: Callable[[sa.Connection], None] | None = None,
+    ) -> list[tuple[PoolImage, bool]]:
         require_key(name, "dataset name")
-        decoded = decode_image(data, self._limits.image)
-        data = without_private_tags(data, decoded)
-        digest = digest_of(data)
-        suffix = suffix_of(data)
-        intact = self._is_intact(digest)
+        different = {image.digest: image for image in images}
+        damaged = {digest for digest in different if not self._is_intact(digest)}
         with self._database.write() as connection:
-            known = self._row(connection, name, digest)
-            if known is None:
-                self._check_room(connection, len(data))
-                self._charge(connection, name, self._owner, len(data))
-            if known is None or not intact:
-                with storage("the pools"):
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    write_atomic(self._path(digest), data)
-            if known is not None:
-                image = image_of(known)
-                also(connection, image)
-                return image, False
-            image = PoolImage(digest, suffix, len(data), group, self._database.now(connection), who)
-            connection.execute(
-                image_table.insert().values(
-                    dataset=name,
-                    digest=digest,
-                    suffix=suffix,
-                    size_bytes=len(data),
-                    group_name=group,
-                    added_at=image.added_at,
-                    added_by=who,
-                    owner=self._owner,
-                )
-            )
-            also(connection, image)
-        return image, True
+            kept = {row.digest: image_of(row) for digest in different if (row := self._row(connection, name, digest))}
+            new = [image for digest, image in different.items() if digest not in kept]
+            tag = tag_of(connection, name)
+            expected.require(tag, new=None if new or also else tag)
+            if new:
+                more_bytes = sum(len(image.data) for image in new)
+                self._check_room(connection, len(new), more_bytes)
+                self._charge(connection, name, self._owner, more_bytes)
+            with storage("the pools"):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                for image in different.values():
+                    if image.digest not in kept or image.digest in damaged:
+                        write_atomic(self._path(image.digest), image.data)
+            at = self._database.now(connection)
+            for index, image in enumerate(new):  # a microsecond apart, so that they keep their order
+                made = PoolImage(image.digest, image.suffix, len(image.data), group, at + index * 1e-6, who)
+                connection.execute(image_table.insert().values(dataset=name, owner=self._owner, **columns_of(made)))
+                kept[image.digest] = made
+            if also is not None:
+                also(connection)
+        first = {image.digest for image in new}
+        answer = []
+        for image in images:
+            answer.append((kept[image.digest], image.digest in first))
+            first.discard(image.digest)
+        return answer
+
+    def state(self, name: str) -> PoolState:
+        """How much is in a pool. Raises NotFound if there is none."""
+        require_key(name, "dataset name")
+        with self._database.read() as connection:
+            self._require(connection, name)
+            state = state_of(connection, name)
+        assert state is not None, "a pool has images"
+        return state
 
     def images(self, name: str) -> list[PoolImage]:
         """All images of a pool, in the order in which they came. Raises NotFound if there are none."""
@@ -156,11 +190,12 @@ class Pools:
                 raise _no_image(name)
         return self._bytes(digest)
 
-    def free(self, name: str, who: str) -> tuple[list[str], list[str], list[str]]:
+    def free(self, name: str, who: str, expected: Precondition = ANY) -> tuple[list[str], list[str], list[str]]:
         """Digests: those that `who` holds, those that nobody has, and others (with a label, or held by others)."""
         require_key(name, "dataset name")
         with self._database.read() as connection:
             images = self._digests(connection, name)
+            expected.require(tag_of(connection, name))
             taken = set(connection.execute(sa.select(_labels.digest).where(_labels.dataset == name)).scalars())
             leases = self._live_leases(connection, name)
         own = [digest for digest in images if digest not in taken and leases.get(digest) == who]
@@ -183,8 +218,11 @@ class Pools:
                 connection.execute(lease_table.insert(), rows)
         return got
 
-    def label(self, name: str, labels: Mapping[str, str], who: str) -> list[PoolLabel]:
-        """Add labels and end the leases of these images. Raises NotFound, DatasetError; then none is added."""
+    def label(self, name: str, labels: Mapping[str, str], who: str, expected: Precondition = ANY) -> list[PoolLabel]:
+        """Add labels and end the leases of these images.
+
+        Raises NotFound, DatasetError or PreconditionFailed; then none is added.
+        """
         check_labels_of(labels.values())
         with self._database.write() as connection:
             known = self._among(connection, image_table, name, list(labels))
@@ -195,6 +233,7 @@ class Pools:
                     "Fix: take the digests from POST /datasets/{name}/next",
                     code="file_not_found",
                 )
+            expected.require(tag_of(connection, name))
             return self._insert_labels(connection, name, labels, who, Answered())
 
     def labels(self, name: str, after: int = 0, limit: int | None = None) -> list[PoolLabel]:
@@ -203,10 +242,11 @@ class Pools:
         with self._database.read() as connection:
             return [label_of(row) for row in connection.execute(query if limit is None else query.limit(limit))]
 
-    def delete(self, name: str) -> None:
-        """Delete the images, labels and leases of a pool. Raises NotFound."""
+    def delete(self, name: str, expected: Precondition = ANY) -> None:
+        """Delete the images, labels and leases of a pool. Raises NotFound or PreconditionFailed."""
         with self._database.write() as connection:
             gone = self._digests(connection, name)
+            expected.require(tag_of(connection, name))
             for table in (image_table, label_table, lease_table):
                 connection.execute(table.delete().where(table.c.dataset == name))
         for some in _turns(gone):  # after the commit, and other writers get their turns
@@ -291,11 +331,11 @@ class Pools:
         query = sa.select(_leases.digest, _leases.who).where(_leases.dataset == name, _leases.until > now)
         return {row.digest: row.who for row in connection.execute(query)}
 
-    def _check_room(self, connection: sa.Connection, more: int) -> None:
+    def _check_room(self, connection: sa.Connection, more: int, more_bytes: int) -> None:
         images, size = connection.execute(
             sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_images.size_bytes), 0)).select_from(image_table)
         ).one()
-        if images >= self._limits.max_images or size + more > self._limits.max_bytes:
+        if images + more > self._limits.max_images or size + more_bytes > self._limits.max_bytes:
             raise StorageFull(
                 f"found {images} images and {size} bytes in the pools, expected at most {self._limits.max_images} and "
                 f"{self._limits.max_bytes}. {_MAKE_ROOM}"

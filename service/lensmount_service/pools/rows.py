@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.characters import refused_character
 from lensmount_adapters.data.labels import check_label, check_labels
 from lensmount_adapters.data.walk import bare
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.inputs import formats
+from lensmount_adapters.inputs.images import ImageLimits, decode_image, without_private_tags
 from lensmount_service.store.database import metadata
 
 _SUFFIXES = {
@@ -96,6 +99,30 @@ class PoolLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An image as a pool keeps it: without its private tags, and with the digest and the suffix of what is left."""
+
+    data: bytes
+    digest: str
+    suffix: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """What is in a pool. Images and labels are only ever added, so their numbers tell its states apart."""
+
+    images: int
+    size_bytes: int
+    labels: int
+    since: float  # when its first image came, in seconds since the epoch
+
+    @property
+    def tag(self) -> str:
+        """The ETag of the pool."""
+        return hashlib.sha256(f"{self.since} {self.images} {self.labels}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
     """What people agree on: one label for each image, and the images about which they do not agree."""
 
@@ -136,9 +163,29 @@ def check_labels_of(labels: Iterable[str]) -> None:
             raise DatasetError(several[0])
 
 
-def suffix_of(data: bytes) -> str:
-    """The end of an image file's name, for its format."""
-    return _SUFFIXES.get(formats.recognise(data).name or formats.PNG, ".png")
+def checked_image(data: bytes, limits: ImageLimits) -> CheckedImage:
+    """Decode an image to see that it is one, and take its private tags out. Raises ImageError."""
+    decoded = decode_image(data, limits)
+    data = without_private_tags(data, decoded)
+    suffix = _SUFFIXES.get(formats.recognise(data).name or formats.PNG, ".png")
+    return CheckedImage(data, digest_of(data), suffix)
+
+
+def state_of(connection: sa.Connection, name: str) -> PoolState | None:
+    """None for a pool without images, which does not exist."""
+    images, labels = image_table.c, label_table.c
+    counted = sa.select(sa.func.count(), sa.func.sum(images.size_bytes), sa.func.min(images.added_at))
+    count, size_bytes, since = connection.execute(counted.where(images.dataset == name)).one()
+    if not count:
+        return None
+    said = sa.select(sa.func.count()).select_from(label_table).where(labels.dataset == name)
+    return PoolState(count, int(size_bytes), connection.execute(said).scalar_one(), since)
+
+
+def tag_of(connection: sa.Connection, name: str) -> str | None:
+    """The ETag of a pool, None if there is no such pool."""
+    state = state_of(connection, name)
+    return None if state is None else state.tag
 
 
 def image_of(row: sa.Row[tuple[object, ...]]) -> PoolImage:
@@ -147,3 +194,9 @@ def image_of(row: sa.Row[tuple[object, ...]]) -> PoolImage:
 
 def label_of(row: sa.Row[tuple[object, ...]]) -> PoolLabel:
     return PoolLabel(row.number, row.digest, row.label, row.who, row.at, row.adapter, row.request_id)
+
+
+def columns_of(image: PoolImage) -> dict[str, object]:
+    """The columns of an image's row, without that of the pool."""
+    same = ("digest", "suffix", "size_bytes", "added_at", "added_by")
+    return {**{column: getattr(image, column) for column in same}, "group_name": image.group}

@@ -15,22 +15,29 @@ from lensmount_adapters.errors import DatasetError
 from lensmount_service.pools.pools import Pools
 from lensmount_service.pools.rows import Decided, PoolImage, decided
 from lensmount_service.store.datasets import Dataset, DatasetStore
+from lensmount_service.store.precondition import ANY, Precondition
 
 _NAMED = 3  # images that a message names
 
 
 def publish_pool(
-    pools: Pools, name: str, datasets: DatasetStore, base: Dataset | None, owner: str | None = None
+    pools: Pools,
+    name: str,
+    datasets: DatasetStore,
+    base: Dataset | None,
+    owner: str | None = None,
+    expected: Precondition = ANY,
 ) -> tuple[Dataset, bool, Decided]:
     """Make a version of `base` and the labelled images. Disputed images stay out. Returns what `admit` does.
 
-    A labelled image that `base` already has gets its new label there. Raises NotFound, DatasetError.
+    A labelled image that `base` already has gets its new label there. `expected` is about the dataset. Raises NotFound,
+    DatasetError, PreconditionFailed.
     """
     agreed = decided(pools.labels(name))
     images = {image.digest: image for image in pools.images(name) if image.digest in agreed.labels}
     read = partial(pools.read, name)
     listed = _listed(name, images, agreed, None if base is None else datasets.listed(base), read)
-    return *datasets.add_version(name, listed, owner), agreed
+    return *datasets.add_version(name, listed, owner, expected), agreed
 
 
 def _listed(

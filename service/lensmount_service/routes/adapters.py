@@ -27,7 +27,13 @@ from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.web.bodies import read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form, file_answer
-from lensmount_service.web.preconditions import Expected, expected_of
+from lensmount_service.web.preconditions import (
+    TAKES_CONDITIONS,
+    Expected,
+    ExpectedAlone,
+    expected_of,
+    refuse_conditions,
+)
 from lensmount_service.web.schemas import (
     AdapterDetail,
     AdapterInfo,
@@ -66,6 +72,7 @@ async def list_adapters(
 @router.put(
     "/{name}",
     status_code=201,
+    dependencies=[TAKES_CONDITIONS],
     response_model_exclude_none=True,
     responses={200: {"model": AdapterUploaded, "description": "The latest version already has these bytes."}},
     openapi_extra=adapter_body(),
@@ -96,6 +103,8 @@ async def put_adapter(
             "found only some of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
             "Fix: upload without them, then PUT /adapters/{name}/aliases/{alias}"
         )
+    if job is not None:
+        refuse_conditions(expected, "a worker's lease protects what its job publishes")
     data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     if job is None or lease is None:
         upload = partial(context.catalog.upload, accept_rounded_backbone=accept_rounded_backbone, expected=expected)
@@ -136,7 +145,7 @@ async def get_adapter(context: Context, name: str, response: Response) -> Adapte
 
 
 @router.delete("/{name}", status_code=204, summary="Delete an adapter with all its versions")
-async def delete_adapter(context: Context, name: str, expected: Expected, purge: bool = False) -> None:
+async def delete_adapter(context: Context, name: str, expected: ExpectedAlone, purge: bool = False) -> None:
     """New requests no longer find it. It can be undeleted for the time that the server's operator states.
 
     With `purge` it is gone for good, and its space is free at once.
@@ -145,9 +154,9 @@ async def delete_adapter(context: Context, name: str, expected: Expected, purge:
 
 
 @router.post("/{name}/undelete", summary="Undo the latest delete of an adapter")
-async def undelete_adapter(context: Context, name: str, response: Response) -> AdapterDetail:
+async def undelete_adapter(context: Context, name: str, response: Response, expected: ExpectedAlone) -> AdapterDetail:
     """Its versions and aliases are back as they were. An alias that was set meanwhile stays where it is."""
-    await asyncio.to_thread(context.catalog.undelete, name)
+    await asyncio.to_thread(partial(context.catalog.undelete, name, expected=expected))
     return await get_adapter(context, name, response)
 
 
@@ -216,38 +225,49 @@ async def get_version(context: Context, name: str, version: VersionNumber, respo
 
 @router.delete("/{name}/versions/{version}", status_code=204, summary="Delete one version")
 async def delete_version(
-    context: Context, name: str, version: VersionNumber, expected: Expected, purge: bool = False
+    context: Context, name: str, version: VersionNumber, expected: ExpectedAlone, purge: bool = False
 ) -> None:
     """Like the delete of an adapter, for one version and its aliases."""
     await asyncio.to_thread(partial(context.catalog.delete, name, version, purge=purge, expected=expected))
 
 
 @router.post("/{name}/versions/{version}/undelete", summary="Undo the delete of one version")
-async def undelete_version(context: Context, name: str, version: VersionNumber, response: Response) -> VersionDetail:
-    await asyncio.to_thread(context.catalog.undelete, name, version)
+async def undelete_version(
+    context: Context, name: str, version: VersionNumber, response: Response, expected: ExpectedAlone
+) -> VersionDetail:
+    await asyncio.to_thread(context.catalog.undelete, name, version, expected)
     return await get_version(context, name, version, response)
 
 
 @router.post("/{name}/versions/{version}/release", summary="Compute a quarantined version again")
-async def release_version(context: Context, name: str, version: VersionNumber) -> AdapterRef:
+async def release_version(context: Context, name: str, version: VersionNumber, expected: ExpectedAlone) -> AdapterRef:
     """A version is quarantined after LENSMOUNT_QUARANTINE_AFTER failures in a row. Another one stays as it is."""
-    return _ref(await asyncio.to_thread(context.catalog.release, name, version))
+    return _ref(await asyncio.to_thread(context.catalog.release, name, version, expected))
+
+
+@router.get("/{name}/aliases/{alias}", summary="One alias")
+async def get_alias(context: Context, name: str, alias: str, response: Response) -> AliasInfo:
+    """The header ETag stands for the version, the thresholds and the protection; a write with If-Match compares it."""
+    version = await asyncio.to_thread(context.catalog.version, Reference(name, alias=require_name(alias, "alias")))
+    return _alias(version, alias, response)
 
 
 @router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
 async def put_alias(
     context: Context, name: str, alias: str, target: AliasTarget, response: Response, expected: Expected
 ) -> AliasInfo:
-    """Requests by the alias use the thresholds in `trust`, which stay when the alias moves."""
+    """Requests by the alias use the thresholds in `trust`, which stay when the alias moves.
+
+    If-Match takes the ETag of the alias, or the digest of the version that it points at.
+    """
     thresholds = None if target.trust is None else target.trust.overrides()
     set_alias = partial(context.catalog.set_alias, protected=target.protected, expected=expected)
     version = await asyncio.to_thread(set_alias, name, alias, target.version, thresholds)
-    response.headers["ETag"] = f'"{version.digest}"'
-    return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=AliasTrust.of(version.thresholds))
+    return _alias(version, alias, response)
 
 
 @router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
-async def delete_alias(context: Context, name: str, alias: str, expected: Expected) -> None:
+async def delete_alias(context: Context, name: str, alias: str, expected: ExpectedAlone) -> None:
     await asyncio.to_thread(context.catalog.delete_alias, name, alias, expected)
 
 
@@ -276,6 +296,11 @@ async def _upload(
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"
     note = note_of(version.manifest) if tell_rounding else None
     return AdapterUploaded(**_ref(version).model_dump(), note=note)
+
+
+def _alias(version: Version, alias: str, response: Response) -> AliasInfo:
+    response.headers["ETag"] = f'"{version.alias_tag}"'
+    return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=AliasTrust.of(version.thresholds))
 
 
 def _ref(version: Version) -> AdapterRef:

@@ -25,7 +25,7 @@ from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import write_all
 from lensmount_service.web.bodies import limited, read_raw
 from lensmount_service.web.openapi import PROBLEMS, dataset_body, file_answer
-from lensmount_service.web.preconditions import Expected
+from lensmount_service.web.preconditions import Expected, ExpectedAlone
 from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState
 
 Digest = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -77,7 +77,7 @@ async def get_dataset(context: Context, name: str, response: Response, version: 
 
 @router.delete("/{name}", status_code=204, summary="Delete a dataset, or one version of it")
 async def delete_dataset(
-    context: Context, name: str, expected: Expected, version: VersionNumber = None, purge: bool = False
+    context: Context, name: str, expected: ExpectedAlone, version: VersionNumber = None, purge: bool = False
 ) -> None:
     """Refused with `dataset_in_use` while a queued or running job needs it.
 
@@ -88,8 +88,12 @@ async def delete_dataset(
 
 
 @router.post("/{name}/undelete", summary="Undo the latest delete of a dataset, or that of one version")
-async def undelete_dataset(context: Context, name: str, version: VersionNumber = None) -> DatasetInfo:
-    return _info(context, await asyncio.to_thread(context.training.datasets.undelete, name, version))
+async def undelete_dataset(
+    context: Context, name: str, response: Response, expected: ExpectedAlone, version: VersionNumber = None
+) -> DatasetInfo:
+    dataset = await asyncio.to_thread(context.training.datasets.undelete, name, version, expected)
+    response.headers["ETag"] = f'"{dataset.digest}"'
+    return _info(context, dataset)
 
 
 @router.get(

@@ -21,6 +21,7 @@ from lensmount_service.store.registry import Version
 from lensmount_service.web.bodies import Part
 from lensmount_service.web.label_schemas import Feedback, Who
 from lensmount_service.web.openapi import PROBLEMS, image_body
+from lensmount_service.web.preconditions import Expected
 from lensmount_service.web.schemas import AdapterRef
 
 SUFFIX = "-feedback"
@@ -32,6 +33,7 @@ router = APIRouter(route_class=GuardedRoute, tags=["labelling"], responses=PROBL
 async def give_feedback(
     context: Context,
     request: Request,
+    expected: Expected,
     adapter: Annotated[str, Query(max_length=2048, description="The adapter that answered", examples=["malaria@2"])],
     label: Annotated[str, Query(max_length=256, description="The right label: one of the adapter's")],
     who: Who,
@@ -44,7 +46,7 @@ async def give_feedback(
 
     The server keeps images only with LENSMOUNT_FEEDBACK=on. It then remembers the images of its latest answers to
     single images for LENSMOUNT_FEEDBACK_KEPT_S seconds, and until then a `request_id` without a body is enough.
-    `POST /datasets/NAME-feedback/versions` makes a version to train on.
+    `POST /datasets/NAME-feedback/versions` makes a version to train on. If-Match takes the ETag of that pool.
     """
     check_allowed(context)
     (reference,) = parse_references(adapter, 1)
@@ -62,7 +64,7 @@ async def give_feedback(
         data = _remembered(context, answer_to, version)
         await charge_pixels(request, [Part(data, None)])
     answered = Answered(f"{version.name}@{version.version} {version.digest}", answer_to)
-    work = partial(context.training.pools.correct, name, data, label, who, answered)
+    work = partial(context.training.pools.correct, name, data, label, who, answered, expected)
     image = await context.thumbnails.run(work, caller=context.caller)
     return Feedback(
         dataset=name,

@@ -19,6 +19,7 @@ from lensmount_service.store.references import require_name
 from lensmount_service.tenants.adapters import TenantAdapters
 from lensmount_service.web.bodies import read_raw
 from lensmount_service.web.openapi import PROBLEMS, import_body
+from lensmount_service.web.preconditions import TAKES_CONDITIONS, expected_of
 from lensmount_service.web.schemas import AdapterRef, Imported, ImportReport
 
 MAX_LABELS = 1000  # in the query; more of them fit into a labels.json in the zip file
@@ -31,6 +32,7 @@ router = APIRouter(route_class=GuardedRoute, prefix="/adapters", tags=["adapters
 @router.post(
     "/{name}/import",
     status_code=201,
+    dependencies=[TAKES_CONDITIONS],
     responses={200: {"model": Imported, "description": "A dry run, or the latest version already has these bytes."}},
     openapi_extra=import_body(),
     summary="Import an adapter of PEFT, LyCORIS or kohya's scripts",
@@ -53,6 +55,7 @@ async def import_adapter(
     weight and bias) and `labels.json`. `dry_run` returns the report and stores nothing.
     """
     require_name(name)
+    expected = expected_of(request)
     data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     work = partial(_converted, context.catalog, data, name, _split(labels), preprocessing, source)
     converted = await context.queues.admit(work, len(data))
@@ -60,7 +63,7 @@ async def import_adapter(
     if dry_run:
         response.status_code = 200
         return Imported(adapter=None, report=report)
-    version, created = await asyncio.to_thread(context.catalog.upload, name, converted.data)
+    version, created = await asyncio.to_thread(partial(context.catalog.upload, name, converted.data, expected=expected))
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{version.digest}"'
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"

@@ -23,6 +23,7 @@ from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.records import Job, JobRequest, State
 from lensmount_service.routes.context import Context, TenantContext, TenantTraining
 from lensmount_service.routes.route import Route
+from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import require_name
 from lensmount_service.web.bodies import limited
 from lensmount_service.web.job_schemas import (
@@ -35,6 +36,7 @@ from lensmount_service.web.job_schemas import (
     job_info,
 )
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, file_answer
+from lensmount_service.web.preconditions import Expected, ExpectedAlone, refuse_conditions
 
 POLL_S = 0.25  # how often a stream looks for new events
 MAX_EVENTS = 1000
@@ -63,25 +65,34 @@ async def submit(
     context: Context,
     submission: JobSubmission,
     response: Response,
+    expected: Expected,
     key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[!-~]{1,128}$")] = None,
 ) -> JobInfo:
-    """The job is durable once this responds. The same Idempotency-Key with the same body returns the same job."""
+    """The job is durable once this responds. The same Idempotency-Key with the same body returns the same job.
+
+    If-Match and If-None-Match are about the job that this key made.
+    """
     require_name(submission.adapter)
     if submission.alias is not None:
         require_name(submission.alias, "alias")
     body = json.dumps(submission.model_dump(), sort_keys=True).encode()
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     hyper_parameters = submission.hyper_parameters()
-    work = partial(_submit, context, submission, hyper_parameters, key, digest)
+    work = partial(_submit, context, submission, hyper_parameters, key, digest, expected)
     searches = any(hyper_parameters[name] is not None for name in ("group_regex", "targets"))  # for some seconds
     job, created = await (context.searches.run(work, caller=context.caller) if searches else asyncio.to_thread(work))
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/jobs/{job.id}"
-    return await _info(context.training, job)
+    return await _info(context.training, job, response)
 
 
 def _submit(
-    context: TenantContext, submission: JobSubmission, hyper_parameters: dict[str, Any], key: str | None, digest: str
+    context: TenantContext,
+    submission: JobSubmission,
+    hyper_parameters: dict[str, Any],
+    key: str | None,
+    digest: str,
+    expected: Precondition,
 ) -> tuple[Job, bool]:
     training = context.training
     dataset = training.datasets.get(*submission.dataset_reference())
@@ -116,7 +127,7 @@ def _submit(
             raise refusal
         return training.datasets.require(connection, pin)
 
-    return training.jobs.submit(request, key, digest, check=require_dataset)
+    return training.jobs.submit(request, key, digest, require_dataset, expected)
 
 
 @router.get("", summary="Jobs, newest first")
@@ -135,25 +146,28 @@ async def list_jobs(
 
 
 @router.get("/{job_id}", summary="One job")
-async def get_job(context: Context, job: PathJob) -> JobInfo:
-    return await _info(context.training, job)
+async def get_job(context: Context, job: PathJob, response: Response) -> JobInfo:
+    """The header ETag stands for the job's state, attempt and request to stop, and not for its progress."""
+    return await _info(context.training, job, response)
 
 
 @router.delete("/{job_id}", status_code=202, summary="Cancel a job")
-async def cancel(context: Context, job_id: JobId) -> JobInfo:
+async def cancel(context: Context, job_id: JobId, response: Response, expected: ExpectedAlone) -> JobInfo:
     """A queued job ends at once; a running job ends at its next step."""
-    return await _info(context.training, await asyncio.to_thread(context.training.jobs.cancel, job_id))
+    job = await asyncio.to_thread(context.training.jobs.cancel, job_id, expected)
+    return await _info(context.training, job, response)
 
 
 @router.post("/{job_id}/retry", status_code=202, summary="Queue a failed or cancelled job again")
-async def retry(context: Context, job_id: JobId) -> JobInfo:
+async def retry(context: Context, job_id: JobId, response: Response, expected: ExpectedAlone) -> JobInfo:
     """Refused if its dataset has been deleted meanwhile."""
     training = context.training
 
     def require_dataset(connection: sa.Connection, job: Job) -> object:
         return training.datasets.require(connection, job.request.dataset)
 
-    return await _info(training, await asyncio.to_thread(training.jobs.retry, job_id, require_dataset))
+    job = await asyncio.to_thread(training.jobs.retry, job_id, require_dataset, expected)
+    return await _info(training, job, response)
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Follow a job live")
@@ -239,13 +253,17 @@ async def get_file(
 @router.put(
     "/{job_id}/files/{name}", status_code=204, openapi_extra=adapter_body(), summary="For workers: upload a file"
 )
-async def put_file(context: Context, job_id: JobId, name: str, request: Request, lease: LeaseToken) -> None:
+async def put_file(
+    context: Context, job_id: JobId, name: str, request: Request, lease: LeaseToken, expected: Expected
+) -> None:
     """Send the raw bytes as the body. Refused with `lease_lost` if another worker now has the job."""
+    refuse_conditions(expected, "a worker's lease protects the files of its job")
     body = limited(request, context.settings.max_job_file_bytes)
     await context.training.files.receive(job_id, lease, name, body)
 
 
-async def _info(training: TenantTraining, job: Job) -> JobInfo:
+async def _info(training: TenantTraining, job: Job, response: Response) -> JobInfo:
+    response.headers["ETag"] = f'"{job.tag}"'
     return (await asyncio.to_thread(_infos, training, [job]))[0]
 
 

@@ -13,14 +13,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from PIL import Image
 
+from lensmount_adapters.errors import ImageError
 from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_service.access.guard import GuardedRoute
-from lensmount_service.errors import NotFound, RequestInvalid
-from lensmount_service.pools.rows import Decided, PoolImage, PoolLabel
+from lensmount_service.errors import ItemsRefused, NotFound, RequestInvalid
+from lensmount_service.pools.rows import CheckedImage, Decided, PoolImage, PoolLabel
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import admitted, published
 from lensmount_service.store.datasets import Dataset
+from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.json_body import read_json
@@ -31,12 +33,14 @@ from lensmount_service.web.label_schemas import (
     LabelInfo,
     LabelList,
     LabelsAdded,
+    PoolInfo,
     Published,
     UnlabelledImage,
     Who,
 )
 from lensmount_service.web.openapi import PROBLEMS, file_answer, image_body, labels_body
 from lensmount_service.web.pixels import stated_pixels
+from lensmount_service.web.preconditions import Expected, ExpectedAlone
 
 MAX_LABELS_BYTES = 2**20
 MAX_SIDE = 1024  # pixels of a shown image
@@ -52,26 +56,35 @@ async def add_images(
     name: str,
     request: Request,
     who: Who,
+    expected: Expected,
     group: Annotated[
         str | None, Query(max_length=256, description="Patient, slide or source, the same for all images sent")
     ] = None,
 ) -> ImagesAdded:
     """Post one image as the raw body, or several as multipart parts named `file`. The dataset need not exist yet.
 
-    If one image cannot be read, those before it are kept: send the rest again.
+    All images of a request are added, or none. If some of several cannot be read, `errors` says what is wrong with
+    each of them.
     """
     require_name(name, "dataset name")
-    added = []
-    for part in await read_images(context, request):
-        work = partial(context.training.pools.add, name, part.data, who, group)
-        added.append(await context.thumbnails.run(work, caller=context.caller))
+    images = await _checked(context, await read_images(context, request))
+    add = partial(context.training.pools.add_all, name, images, who, group, expected)
+    added = await context.thumbnails.run(add, caller=context.caller)
     return ImagesAdded(images=[_image(image) for image, _ in added], added=sum(new for _, new in added))
 
 
+@router.get("/{name}/unlabelled", summary="How much waits in a pool")
+async def get_pool(context: Context, name: str, response: Response) -> PoolInfo:
+    """The header ETag changes with every image and every label; a write to the pool with If-Match compares it."""
+    state = await asyncio.to_thread(context.training.pools.state, require_name(name, "dataset name"))
+    response.headers["ETag"] = f'"{state.tag}"'
+    return PoolInfo(name=name, images=state.images, labels=state.labels, size_bytes=state.size_bytes)
+
+
 @router.delete("/{name}/unlabelled", status_code=204, summary="Delete a pool: its images, labels and leases")
-async def delete_pool(context: Context, name: str) -> None:
+async def delete_pool(context: Context, name: str, expected: ExpectedAlone) -> None:
     """Versions that were made of the labels stay."""
-    await asyncio.to_thread(context.training.pools.delete, require_name(name, "dataset name"))
+    await asyncio.to_thread(context.training.pools.delete, require_name(name, "dataset name"), expected)
 
 
 @router.get(
@@ -92,14 +105,14 @@ async def get_unlabelled(
 
 
 @router.post("/{name}/labels", status_code=201, openapi_extra=labels_body(), summary="Add labels")
-async def add_labels(context: Context, name: str, request: Request) -> LabelsAdded:
+async def add_labels(context: Context, name: str, request: Request, expected: Expected) -> LabelsAdded:
     """Labels are only ever added: a person's later label for an image replaces the earlier one when a version is made.
 
-    The labels are durable once this responds. A refusal adds none.
+    The labels are durable once this responds. A refusal adds none. If-Match takes the ETag of the pool.
     """
     require_name(name, "dataset name")
     given = await read_json(request, GivenLabels, MAX_LABELS_BYTES, _AS_LABELS)
-    made = await asyncio.to_thread(context.training.pools.label, name, given.labels, given.who)
+    made = await asyncio.to_thread(context.training.pools.label, name, given.labels, given.who, expected)
     return LabelsAdded(labels=[_label(each) for each in made])
 
 
@@ -125,6 +138,7 @@ async def publish(
     context: Context,
     name: str,
     response: Response,
+    expected: ExpectedAlone,
     base: Annotated[
         str | None,
         Query(
@@ -134,7 +148,10 @@ async def publish(
         ),
     ] = None,
 ) -> Published:
-    """Each image has the label that most people gave it. `POST /jobs` trains on the version, with the gate."""
+    """Each image has the label that most people gave it. `POST /jobs` trains on the version, with the gate.
+
+    If-Match takes the ETag of the dataset.
+    """
     require_name(name, "dataset name")
     reference = None if base is None else Reference.parse(base)
     if reference is not None and (reference.alias or reference.digest):
@@ -142,13 +159,15 @@ async def publish(
             f"found the base {str(base)[:80]!r}, expected NAME or NAME@VERSION", code="invalid_reference"
         )
     found: list[Decided] = []
-    dataset, created = await admitted(context, partial(_publish, context, name, reference, found))
+    dataset, created = await admitted(context, partial(_publish, context, name, reference, found, expected))
     info = published(context, dataset, created, response)
     (agreed,) = found
     return Published(**info.model_dump(), labelled=len(agreed.labels), disputed=list(agreed.disputed[:MAX_SHOWN]))
 
 
-def _publish(context: TenantContext, name: str, base: Reference | None, found: list[Decided]) -> tuple[Dataset, bool]:
+def _publish(
+    context: TenantContext, name: str, base: Reference | None, found: list[Decided], expected: Precondition
+) -> tuple[Dataset, bool]:
     datasets, pools = context.training.datasets, context.training.pools
     start: Dataset | None
     if base is not None:
@@ -158,9 +177,26 @@ def _publish(context: TenantContext, name: str, base: Reference | None, found: l
             start = datasets.get(name)
         except NotFound:
             start = None
-    dataset, created, agreed = pools.publish(name, datasets, start)
+    dataset, created, agreed = pools.publish(name, datasets, start, expected)
     found.append(agreed)
     return dataset, created
+
+
+async def _checked(context: TenantContext, parts: list[Part]) -> list[CheckedImage]:
+    """The images, each in a turn of its own. Raises ImageError for a single one, or ItemsRefused for several."""
+    images, refused = [], []
+    for index, part in enumerate(parts):
+        try:
+            images.append(
+                await context.thumbnails.run(partial(context.training.pools.checked, part.data), caller=context.caller)
+            )
+        except ImageError as error:
+            if len(parts) == 1:
+                raise
+            refused.append((index, error))
+    if refused:
+        raise ItemsRefused("images", len(parts), refused)
+    return images
 
 
 async def read_images(context: TenantContext, request: Request) -> list[Part]:

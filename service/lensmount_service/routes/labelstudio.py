@@ -34,6 +34,7 @@ from lensmount_service.web.labelstudio import (
 )
 from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.pixels import stated_pixels
+from lensmount_service.web.preconditions import Expected
 
 AT_ONCE = 4  # tasks of one request
 T = TypeVar("T")
@@ -84,7 +85,7 @@ async def predict(context: Context, adapter: str, request: Request) -> dict[str,
 
 
 @router.post("/{adapter}/webhook", status_code=201, summary="Label Studio: an annotation becomes feedback")
-async def webhook(context: Context, adapter: str, request: Request) -> dict[str, Any]:
+async def webhook(context: Context, adapter: str, request: Request, expected: Expected) -> dict[str, Any]:
     """A created or updated annotation is kept in the pool NAME-feedback, as `POST /feedback` does. Nothing is trained:
     `POST /datasets/NAME-feedback/versions` and `POST /jobs` do so when someone asks.
     """
@@ -104,7 +105,7 @@ async def webhook(context: Context, adapter: str, request: Request) -> dict[str,
     def keep() -> PoolImage:
         data = fetched or image_of(event.task, control.image_key)
         context.queues.charge(stated_pixels(data))
-        return context.training.pools.correct(name, data, label, event.who, answered)
+        return context.training.pools.correct(name, data, label, event.who, answered, expected)
 
     kept = await context.thumbnails.run(keep, caller=context.caller)
     return {"status": "ok", "dataset": name, "digest": kept.digest}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from lensmount_adapters.active.strategies import Pool, choose
 from lensmount_adapters.adapter.manifest import SegmentationHead
@@ -19,9 +19,11 @@ from lensmount_service.errors import RequestInvalid, Unavailable
 from lensmount_service.routes.context import AppContext, Context, TenantContext
 from lensmount_service.routes.pool_scores import PoolScores, Scored
 from lensmount_service.store.catalog import Snapshot
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import parse_references, require_name
 from lensmount_service.web.label_schemas import NextImage, NextImages, Who
 from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.preconditions import ExpectedAlone
 from lensmount_service.web.schemas import AdapterRef, LabelScore
 
 CANDIDATES = 10_000  # unlabelled images among which is chosen, in the order in which they came
@@ -43,25 +45,13 @@ def next_router(app: AppContext) -> APIRouter:
         summary="Which images to label next",
     )
     async def next_images(
-        context: Context,
-        name: str,
-        response: Response,
-        who: Who,
-        adapter: Annotated[str, Query(max_length=2048, description="One reference", examples=["malaria"])],
-        n: Annotated[int, Query(ge=1, le=MOST, description="How many images")] = 10,
-        strategy: Annotated[
-            StrategyName,
-            Query(
-                description="`margin`, `entropy`: what the adapter is least sure of. `diverse`: that, without images "
-                "that are alike. `typical`: the densest regions without a label, for the first labels. `staged`: "
-                "`typical` for the first 30 labels of the pool, then `diverse`."
-            ),
-        ] = "staged",
-        lease_s: Annotated[float, Query(ge=1, le=86_400, description="How long nobody else gets them")] = 900.0,
+        context: Context, name: str, response: Response, asked: AskedFor, expected: ExpectedAlone
     ) -> NextImages:
-        """A person who asks again gets the images that they still hold first, and holds them for longer."""
-        asked = Asked(adapter, who, n, strategy, lease_s)
-        answer = await chooser.choose(context, require_name(name, "dataset name"), asked)
+        """A person who asks again gets the images that they still hold first, and holds them for longer.
+
+        If-Match takes the ETag of the pool, which reserving does not change.
+        """
+        answer = await chooser.choose(context, require_name(name, "dataset name"), asked, expected)
         if answer.state == "scoring":
             response.status_code = 202
             response.headers["Retry-After"] = "1"
@@ -81,19 +71,39 @@ class Asked:
     lease_s: float
 
 
+async def _asked(  # async, because FastAPI runs plain functions in a thread
+    who: Who,
+    adapter: Annotated[str, Query(max_length=2048, description="One reference", examples=["malaria"])],
+    n: Annotated[int, Query(ge=1, le=MOST, description="How many images")] = 10,
+    strategy: Annotated[
+        StrategyName,
+        Query(
+            description="`margin`, `entropy`: what the adapter is least sure of. `diverse`: that, without images "
+            "that are alike. `typical`: the densest regions without a label, for the first labels. `staged`: "
+            "`typical` for the first 30 labels of the pool, then `diverse`."
+        ),
+    ] = "staged",
+    lease_s: Annotated[float, Query(ge=1, le=86_400, description="How long nobody else gets them")] = 900.0,
+) -> Asked:
+    return Asked(adapter, who, n, strategy, lease_s)
+
+
+AskedFor = Annotated[Asked, Depends(_asked)]
+
+
 class Chooser:
     """`await Chooser(app).choose(context, "cells", Asked("malaria", "reader1", 10, "margin", 900.0))`."""
 
     def __init__(self, app: AppContext) -> None:
         self._scores = PoolScores(app)
 
-    async def choose(self, context: TenantContext, name: str, asked: Asked) -> NextImages:
+    async def choose(self, context: TenantContext, name: str, asked: Asked, expected: Precondition = ANY) -> NextImages:
         """The next images, or how far the adapter's scores are."""
         (reference,) = parse_references(asked.adapter, 1)
         snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
         _check_adapter(snapshot)
         pools = context.training.pools
-        own, free, others = await asyncio.to_thread(pools.free, name, asked.who)
+        own, free, others = await asyncio.to_thread(pools.free, name, asked.who, expected)
         wanted = [*own, *free[:CANDIDATES]]
         missing = await self._scores.compute(context.queues, snapshot, pools.key(name), wanted, WAIT_S)
         known = self._scores.known(snapshot, wanted)

@@ -25,6 +25,7 @@ from lensmount_service.store.datasets import Dataset
 from lensmount_service.web.json_body import read_json
 from lensmount_service.web.openapi import PROBLEMS, edits_body, file_answer
 from lensmount_service.web.pixels import stated_pixels
+from lensmount_service.web.preconditions import Expected, ExpectedAlone
 from lensmount_service.web.schemas import DatasetEdits, DatasetInfo, ReviewInfo
 
 MAX_EDITS_BYTES = 16 * 2**20
@@ -48,6 +49,7 @@ async def start_review(
     context: Context,
     name: str,
     response: Response,
+    expected: ExpectedAlone,
     version: VersionNumber = None,
     group_regex: GroupExpression = None,
 ) -> ReviewInfo:
@@ -57,6 +59,7 @@ async def start_review(
     images of one patient speak for each other; a note then says which groups the names suggest.
     """
     dataset = await asyncio.to_thread(context.training.datasets.get, name, version)
+    expected.require(dataset.digest)
     check_size(dataset.images)
     if group_regex is not None:
         await context.searches.run(partial(_check_groups, context, dataset, group_regex), caller=context.caller)
@@ -81,12 +84,20 @@ async def get_review(
     summary="Relabel or exclude images",
 )
 async def edit_items(
-    context: Context, name: str, request: Request, response: Response, version: VersionNumber = None
+    context: Context,
+    name: str,
+    request: Request,
+    response: Response,
+    expected: Expected,
+    version: VersionNumber = None,
 ) -> DatasetInfo:
-    """Makes a new version of `version` (by default of the latest), which stays as it is. A refusal changes nothing."""
+    """Makes a new version of `version` (by default of the latest), which stays as it is. A refusal changes nothing.
+
+    If-Match takes the ETag of the latest version.
+    """
     edits = _edits(await read_json(request, DatasetEdits, MAX_EDITS_BYTES, _AS_EDITS))
     store = context.training.datasets
-    return published(context, *await admitted(context, partial(store.edit, name, edits, version)), response)
+    return published(context, *await admitted(context, partial(store.edit, name, edits, version, expected)), response)
 
 
 @router.get(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.context import Context
 from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.preconditions import ExpectedAlone
 from lensmount_service.web.schemas import SharedAs
 
 PublicName = Annotated[
@@ -20,25 +21,29 @@ router = APIRouter(route_class=GuardedRoute, tags=["sharing"], responses=PROBLEM
 
 
 @router.put("/adapters/{name}/shared", summary="Share an adapter with all tenants")
-async def share_adapter(context: Context, name: str, public_name: PublicName = None) -> SharedAs:
+async def share_adapter(
+    context: Context, name: str, expected: ExpectedAlone, public_name: PublicName = None
+) -> SharedAs:
     """All tenants then read it as public/NAME, with its later versions. A public name belongs to who takes it first."""
-    share = await asyncio.to_thread(context.catalog.share, name, public_name)
+    share = await asyncio.to_thread(context.catalog.share, name, public_name, expected)
     return SharedAs(name=name, public_name=share.public_name)
 
 
 @router.delete("/adapters/{name}/shared", status_code=204, summary="Share an adapter no longer")
-async def unshare_adapter(context: Context, name: str) -> None:
-    await asyncio.to_thread(context.catalog.unshare, name)
+async def unshare_adapter(context: Context, name: str, expected: ExpectedAlone) -> None:
+    await asyncio.to_thread(context.catalog.unshare, name, expected)
 
 
 @router.put("/datasets/{name}/shared", summary="Share a dataset with all tenants")
-async def share_dataset(context: Context, name: str, public_name: PublicName = None) -> SharedAs:
+async def share_dataset(
+    context: Context, name: str, expected: ExpectedAlone, public_name: PublicName = None
+) -> SharedAs:
     """All tenants then read and train on it as public/NAME, with its later versions. Its pool is not shared."""
-    share = await asyncio.to_thread(context.training.datasets.share, name, public_name)
+    share = await asyncio.to_thread(context.training.datasets.share, name, public_name, expected)
     return SharedAs(name=name, public_name=share.public_name)
 
 
 @router.delete("/datasets/{name}/shared", status_code=204, summary="Share a dataset no longer")
-async def unshare_dataset(context: Context, name: str) -> None:
+async def unshare_dataset(context: Context, name: str, expected: ExpectedAlone) -> None:
     """A job that already uses it continues."""
-    await asyncio.to_thread(context.training.datasets.unshare, name)
+    await asyncio.to_thread(context.training.datasets.unshare, name, expected)

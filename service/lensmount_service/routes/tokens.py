@@ -16,6 +16,7 @@ from lensmount_service.routes.caller import Caller, Tokens
 from lensmount_service.store.references import require_name
 from lensmount_service.web.json_body import read_json
 from lensmount_service.web.openapi import PROBLEMS, token_body
+from lensmount_service.web.preconditions import Expected, ExpectedAlone
 from lensmount_service.web.token_schemas import NewToken, TokenInfo, TokenList, TokenMade, listed
 
 MAX_BODY_BYTES = 8192
@@ -30,8 +31,13 @@ router = APIRouter(route_class=GuardedRoute, prefix="/tokens", tags=["access"], 
 
 
 @router.post("", status_code=201, openapi_extra=token_body(), summary="Make a token")
-async def create_token(tokens: Tokens, caller: Caller, request: Request) -> TokenMade:
-    """The secret is shown only in this answer. Nobody can make a token that may do more than the own one."""
+async def create_token(
+    tokens: Tokens, caller: Caller, request: Request, response: Response, expected: Expected
+) -> TokenMade:
+    """The secret is shown only in this answer. Nobody can make a token that may do more than the own one.
+
+    If-Match and If-None-Match are about a valid token of this name.
+    """
     wanted = await read_json(request, NewToken, MAX_BODY_BYTES, _AS_TOKEN)
     require_lifetime(caller, wanted.lifetime_s)
     create = partial(
@@ -43,8 +49,9 @@ async def create_token(tokens: Tokens, caller: Caller, request: Request) -> Toke
         granted_quotas(caller, Quotas(**wanted.quotas.model_dump())),
         caller.expires_at,
         first_must_be_admin=not request.app.state.has_first_token,
+        expected=expected,
     )
-    return _made(*await asyncio.to_thread(create))
+    return _made(*await asyncio.to_thread(create), response)
 
 
 @router.get("", summary="The valid tokens")
@@ -55,19 +62,33 @@ async def list_tokens(tokens: Tokens, caller: Caller, request: Request, tenant: 
     return listed(found, await asyncio.to_thread(request.app.state.holdings.used_by, found))
 
 
+@router.get("/{name}", summary="One valid token")
+async def get_token(tokens: Tokens, caller: Caller, name: str, response: Response, tenant: Tenant = None) -> TokenInfo:
+    """The header ETag changes with the secret; a write with If-Match compares it."""
+    where = tenant_of(caller, tenant)
+    token = await asyncio.to_thread(tokens.get, require_name(name, "token name"), where)
+    response.headers["ETag"] = f'"{token.id}"'
+    return TokenInfo.model_validate(token)
+
+
 @router.delete("/{name}", status_code=204, response_class=Response, summary="Revoke a token")
-async def revoke_token(tokens: Tokens, caller: Caller, name: str, tenant: Tenant = None) -> None:
+async def revoke_token(
+    tokens: Tokens, caller: Caller, name: str, expected: ExpectedAlone, tenant: Tenant = None
+) -> None:
     """It is refused from the next request on."""
-    await asyncio.to_thread(tokens.revoke, require_name(name, "token name"), tenant_of(caller, tenant))
+    await asyncio.to_thread(tokens.revoke, require_name(name, "token name"), tenant_of(caller, tenant), expected)
 
 
 @router.post("/{name}/rotate", summary="Give a token a new secret")
-async def rotate_token(tokens: Tokens, caller: Caller, name: str, tenant: Tenant = None) -> TokenMade:
+async def rotate_token(
+    tokens: Tokens, caller: Caller, name: str, response: Response, expected: ExpectedAlone, tenant: Tenant = None
+) -> TokenMade:
     """The old secret is refused from now on. The new one lasts as long, and no longer than the caller's own token."""
     where = tenant_of(caller, tenant)
-    rotate = partial(tokens.rotate, require_name(name, "token name"), where, caller.expires_at)
-    return _made(*await asyncio.to_thread(rotate))
+    rotate = partial(tokens.rotate, require_name(name, "token name"), where, caller.expires_at, expected)
+    return _made(*await asyncio.to_thread(rotate), response)
 
 
-def _made(token: Token, secret: str) -> TokenMade:
+def _made(token: Token, secret: str, response: Response) -> TokenMade:
+    response.headers["ETag"] = f'"{token.id}"'
     return TokenMade(**TokenInfo.model_validate(token).model_dump(), secret=secret)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,7 +46,7 @@ alias_table = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One immutable version of an adapter, with the thresholds of the alias by which it was found."""
+    """One immutable version of an adapter, with the thresholds and the ETag of the alias by which it was found."""
 
     name: str
     version: int
@@ -56,6 +56,7 @@ class Version:
     manifest: Manifest
     thresholds: Overrides = field(default_factory=Overrides)
     owner: str | None = None
+    alias_tag: str | None = None
 
 
 def needed_digests(connection: sa.Connection) -> set[str]:
@@ -152,17 +153,20 @@ def _parsed(text: str) -> Manifest:
         ) from error
 
 
-def latest_digest(rows: Sequence[Any]) -> str | None:
-    """The digest of the latest live version; None if there is none."""
-    return next((str(row.digest) for row in reversed(rows) if not row.deleted), None)
+def named_by(alias: Any, version: Version) -> Version:
+    """The version that an alias points at, with what the row of the alias says."""
+    thresholds = thresholds_of(alias)
+    stated = hashlib.sha256(f"{thresholds} {bool(alias.protected)}".encode()).hexdigest()[:16]
+    return replace(version, thresholds=thresholds, alias_tag=f"{version.digest};{stated}")
 
 
-def alias_digest(connection: sa.Connection, name: str, alias: str) -> str | None:
-    """The digest that an alias points at; None if there is no such alias."""
+def alias_tags(connection: sa.Connection, name: str, alias: str) -> tuple[str | None, str | None]:
+    """The ETag of an alias and the digest of its version; None twice if there is no such alias."""
     same = sa.and_(version_table.c.name == alias_table.c.name, version_table.c.version == alias_table.c.version)
     mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias, alias_table.c.deleted_at.is_(None))
-    found = connection.execute(sa.select(version_table.c.digest).join(alias_table, same).where(mine))
-    return found.scalar_one_or_none()
+    query = sa.select(version_table, *alias_table.c["accept_confidence", "unfamiliar_percentile", "protected"])
+    row = connection.execute(query.join(alias_table, same).where(mine)).one_or_none()
+    return (None, None) if row is None else (named_by(row, version_of(row)).alias_tag, row.digest)
 
 
 def check_measured(version: Version, thresholds: Overrides) -> None:

@@ -196,9 +196,10 @@ class Catalog:
             return replace(found, instead_of=asked.version)
         return None
 
-    def release(self, name: str, number: int) -> Version:
+    def release(self, name: str, number: int, expected: Precondition = ANY) -> Version:
         """Compute a quarantined version again. Releasing one that is not quarantined changes nothing."""
         version = self._registry.resolve(Reference(name, number))
+        expected.require(version.digest)
         if self._quarantine.release(version.digest):
             self._metrics.quarantined.set(len(self._quarantine))
             log.info("adapter released", adapter=name, version=number, digest=version.digest)
@@ -255,10 +256,10 @@ class Catalog:
         self._observe_cache()
         log.info("adapter deleted", adapter=name, version=number, purged=purge)
 
-    def undelete(self, name: str, number: int | None = None) -> list[int]:
+    def undelete(self, name: str, number: int | None = None, expected: Precondition = ANY) -> list[int]:
         """Take back the latest delete of an adapter, or that of one version. Returns the versions that are back."""
         with self._writing:
-            back = self._registry.undelete(name, number)
+            back = self._registry.undelete(name, number, expected)
         log.info("adapter undeleted", adapter=name, versions=back)
         return back
 

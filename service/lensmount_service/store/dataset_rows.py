@@ -10,10 +10,10 @@ import sqlalchemy as sa
 import structlog
 
 from lensmount_adapters.data.dataset_archive import DatasetArchive
-from lensmount_service.errors import NotFound, VersionDeleted
+from lensmount_service.errors import NotFound, Unusable, VersionDeleted
 from lensmount_service.store.database import metadata
 from lensmount_service.store.keys import Charge
-from lensmount_service.store.precondition import Precondition
+from lensmount_service.store.precondition import Precondition, live_digest
 from lensmount_service.store.similar import similar_key
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ def added(
     """A new version with these columns and True, or the latest one and False if that already has this content."""
     rows = rows_of(connection, name)
     live = [row for row in rows if not row.deleted]
-    expected.require(live[-1].digest if live else None, contents["digest"])
+    expected.require(live_digest(rows), contents["digest"])
     if live and live[-1].digest == contents["digest"]:
         return dataset_of(live[-1]), False
     charge(connection, name, contents["owner"], contents["size_bytes"], contents["source_digest"])
@@ -117,7 +117,14 @@ def to_delete(connection: sa.Connection, name: str, version: int | None, *, purg
     return chosen or [live_row(connection, name, rows, "version", version)]  # which raises
 
 
-def to_undelete(connection: sa.Connection, name: str, version: int | None) -> list[Any]:
+def take_back(connection: sa.Connection, name: str, version: int | None, expected: Precondition) -> None:
+    """Undo the latest delete, or that of one version. Raises NotFound, VersionDeleted or PreconditionFailed."""
+    before = live_digest(rows_of(connection, name), version)
+    mark(connection, name, _to_undelete(connection, name, version), deleted=False)
+    expected.require(before, live_digest(rows_of(connection, name), version))
+
+
+def _to_undelete(connection: sa.Connection, name: str, version: int | None) -> list[Any]:
     """The rows of the latest delete, or one version if it was deleted. Raises NotFound, VersionDeleted."""
     rows = rows_of(connection, name)
     kept = [row for row in rows if row.deleted_at is not None]
@@ -167,3 +174,10 @@ def not_found(connection: sa.Connection, name: str) -> NotFound:
         way_back = f"POST /datasets/{name}/undelete takes it back"
         fix = f"Fix: it was deleted; {way_back}"
     return NotFound(f"found no dataset named {name[:80]!r}.{meant} {fix}", code="dataset_not_found")
+
+
+def corrupt(dataset: Dataset) -> Unusable:
+    return Unusable(
+        f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Fix: upload it again",
+        code="dataset_corrupt",
+    )

@@ -26,7 +26,7 @@ from lensmount_adapters.data.split_advice import SplitOptions, stated_images, to
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.faults import fault
 from lensmount_adapters.zips.reader import ArchiveLimits, open_archive
-from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable, Unusable
+from lensmount_service.errors import DatasetInUse, RequestInvalid, Unavailable
 from lensmount_service.store.database import Database
 from lensmount_service.store.dataset_rows import (
     CONTENTS,
@@ -34,14 +34,15 @@ from lensmount_service.store.dataset_rows import (
     added,
     columns,
     contents_of,
+    corrupt,
     dataset_of,
     dataset_table,
     mark,
     needed_digests,
     not_found,
     rows_of,
+    take_back,
     to_delete,
-    to_undelete,
     version_by,
 )
 from lensmount_service.store.faults import storage
@@ -111,7 +112,12 @@ class DatasetStore:
         return self._write(name, listed, source, owner, expected)
 
     def edit(
-        self, name: str, edits: Edits, version: int | None = None, owner: str | None = None
+        self,
+        name: str,
+        edits: Edits,
+        version: int | None = None,
+        owner: str | None = None,
+        expected: Precondition = ANY,
     ) -> tuple[Dataset, bool]:
         """Publish a version with other labels or without some images. The edited version stays as it is.
 
@@ -119,19 +125,21 @@ class DatasetStore:
         Raises NotFound, VersionDeleted, DatasetError, StorageFull or Unavailable, and then changes nothing.
         """
         dataset = self.get(name, version)
-        return self._write(name, edits.applied_to(self.listed(dataset)), None, owner)
+        return self._write(name, edits.applied_to(self.listed(dataset)), None, owner, expected)
 
-    def add_version(self, name: str, listed: Listed, owner: str | None = None) -> tuple[Dataset, bool]:
+    def add_version(
+        self, name: str, listed: Listed, owner: str | None = None, expected: Precondition = ANY
+    ) -> tuple[Dataset, bool]:
         """Publish listed images as a version. Returns and raises what `admit` does."""
         require_key(name, "dataset name")
-        return self._write(name, listed, None, owner)
+        return self._write(name, listed, None, owner, expected)
 
     def listed(self, dataset: Dataset) -> Listed:
         """The images of a version, readable one by one. Raises Unavailable (`dataset_corrupt`)."""
         try:
             return list_folder(self.path(dataset), _OWN_ARCHIVES, title=dataset.name)
         except (OSError, DatasetError) as error:
-            raise _corrupt(dataset) from error
+            raise corrupt(dataset) from error
 
     def path(self, dataset: Dataset) -> Path:
         """Where the canonical archive is, if it was not deleted."""
@@ -247,8 +255,8 @@ class DatasetStore:
                 return file
             file.close()
         except OSError as error:
-            raise _corrupt(dataset) from error
-        raise _corrupt(dataset)
+            raise corrupt(dataset) from error
+        raise corrupt(dataset)
 
     def refusal(self, dataset: Dataset, options: SplitOptions, group_regex: str | None) -> DatasetError | None:
         """Why a job with these options would fail when it splits the dataset, or None if nothing is known against it.
@@ -263,7 +271,7 @@ class DatasetStore:
         try:
             manifest = open_archive(self.path(dataset), _OWN_ARCHIVES).read(MANIFEST)
         except (OSError, DatasetError) as error:
-            raise _corrupt(dataset) from error
+            raise corrupt(dataset) from error
         return why_refused(stated_images(manifest), options, group_regex, _MAX_SPLIT_IMAGES)
 
     def delete(
@@ -292,13 +300,13 @@ class DatasetStore:
             mark(connection, name, gone, deleted=True, at=None if purge else self._database.now(connection))
         return gone
 
-    def undelete(self, name: str, version: int | None = None) -> Dataset:
+    def undelete(self, name: str, version: int | None = None, expected: Precondition = ANY) -> Dataset:
         """Take back the latest delete of a dataset, or that of one version. Returns its latest version.
 
-        Raises NotFound, or VersionDeleted for a version that is gone for good.
+        Raises NotFound, PreconditionFailed, or VersionDeleted for a version that is gone for good.
         """
         with self._database.write() as connection:
-            mark(connection, name, to_undelete(connection, name, version), deleted=False)
+            take_back(connection, name, version, expected)
         return self.get(name)
 
     def forget_deleted(self, older_than_s: float) -> int:
@@ -385,10 +393,3 @@ class DatasetStore:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise ValueError(f"not a digest: {digest[:80]!r}")
         return self._folder / f"{digest.removeprefix('sha256:')}.zip"
-
-
-def _corrupt(dataset: Dataset) -> Unusable:
-    return Unusable(
-        f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Fix: upload it again",
-        code="dataset_corrupt",
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,14 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.store.adapter_rows import (
     Version,
-    alias_digest,
     alias_row,
     alias_table,
+    alias_tags,
     by_digest,
     by_number,
     check_measured,
     existing,
-    latest_digest,
+    named_by,
     needed_digests,
     require_unprotected,
     rows_of,
@@ -36,7 +36,7 @@ from lensmount_service.store.adapter_rows import (
 from lensmount_service.store.database import Database
 from lensmount_service.store.keys import Charge, free_of_charge, within
 from lensmount_service.store.memo import StampedCache
-from lensmount_service.store.precondition import ANY, Precondition
+from lensmount_service.store.precondition import ANY, Precondition, live_digest
 from lensmount_service.store.references import Reference
 
 __all__ = ["Deleted", "Entry", "Registry", "Version"]
@@ -89,7 +89,7 @@ class Registry:
         Raises PreconditionFailed if `expected` is not met by the latest version.
         """
         with self._database.write() as connection:
-            expected.require(latest_digest(rows_of(connection, name)), digest)
+            expected.require(live_digest(rows_of(connection, name)), digest)
             return self.add(connection, name, digest, size_bytes, manifest, owner)
 
     def require(
@@ -97,7 +97,7 @@ class Registry:
     ) -> None:
         """Raises PreconditionFailed or QuotaExceeded if a version with these bytes could not be published now."""
         with self._database.read() as connection:
-            latest = latest_digest(rows_of(connection, name))
+            latest = live_digest(rows_of(connection, name))
             expected.require(latest, digest)
             if latest != digest:
                 self._charge(connection, name, owner, size_bytes)
@@ -151,7 +151,7 @@ class Registry:
         rows = existing(connection, reference.name)
         if reference.alias is not None:
             row = alias_row(connection, reference.name, reference.alias)
-            return replace(version_of(by_number(reference.name, rows, row.version)), thresholds=thresholds_of(row))
+            return named_by(row, version_of(by_number(reference.name, rows, row.version)))
         if reference.digest is not None:
             return version_of(by_digest(reference, rows))
         elif reference.version is not None:
@@ -216,7 +216,7 @@ class Registry:
             rows = existing(connection, name, or_kept=purge)
             present = [row for row in rows if not row.deleted or (purge and row.deleted_at is not None)]
             gone = present if number is None else [by_number(name, rows, number, or_kept=purge)]
-            expected.require(gone[-1].digest if number is not None else latest_digest(rows))
+            expected.require(gone[-1].digest if number is not None else live_digest(rows))
             numbers = [row.version for row in gone]
             if not is_admin:
                 require_unprotected(connection, name, alias_table.c.version.in_(numbers))
@@ -234,14 +234,15 @@ class Registry:
             )
             return [row.digest for row in gone if row.digest not in in_use]
 
-    def undelete(self, name: str, number: int | None = None) -> list[int]:
+    def undelete(self, name: str, number: int | None = None, expected: Precondition = ANY) -> list[int]:
         """Take back the latest delete of an adapter, or that of one version, with the aliases that went with it.
 
         An alias that points elsewhere by now stays there. Returns the numbers of the versions that are back, none if
-        nothing was deleted. Raises NotFound, or VersionDeleted for a version that is gone for good.
+        nothing was deleted. Raises NotFound, PreconditionFailed, or VersionDeleted for a version that is gone for good.
         """
         with self._database.write() as connection:
             rows = existing(connection, name, or_kept=True)
+            before = live_digest(rows, number)
             if number is None:
                 latest = max((row.deleted_at for row in rows if row.deleted_at is not None), default=None)
                 back = [row for row in rows if latest is not None and row.deleted_at == latest]
@@ -253,6 +254,7 @@ class Registry:
                 theirs = sa.and_(alias_table.c.name == name, alias_table.c.version == row.version)
                 went = alias_table.c.deleted_at == row.deleted_at
                 connection.execute(alias_table.update().where(theirs, went).values(deleted_at=None))
+            expected.require(before, live_digest(rows_of(connection, name), number))
             return [row.version for row in back]
 
     def deleted(self, tenant: str | None = None) -> list[Deleted]:
@@ -305,16 +307,13 @@ class Registry:
         """Point an alias at a version, atomically. It keeps its thresholds unless new ones are given.
 
         Only an administrator moves a protected alias, and decides that it is `protected` (None: as before).
-        Raises NotFound, VersionDeleted, Forbidden (`alias_protected`), or RequestInvalid for thresholds of what the
-        version does not measure.
+        Raises NotFound, VersionDeleted, PreconditionFailed, Forbidden (`alias_protected`), or RequestInvalid for
+        thresholds of what the version does not measure.
         """
         with self._database.write() as connection:
-            if expected != ANY:
-                expected.require(alias_digest(connection, name, alias))
-            version = self.point(connection, name, alias, number, thresholds, is_admin=is_admin)
-            if protected is not None:
-                mine = alias_table.c.name == name, alias_table.c.alias == alias
-                connection.execute(alias_table.update().where(*mine).values(protected=protected))
+            tag, digest = alias_tags(connection, name, alias)
+            version = self.point(connection, name, alias, number, thresholds, protected=protected, is_admin=is_admin)
+            expected.require(tag, new=version.alias_tag, also=digest)
             return version
 
     def point(
@@ -325,6 +324,7 @@ class Registry:
         number: int,
         thresholds: Overrides | None = None,
         *,
+        protected: bool | None = None,
         is_admin: bool = True,
     ) -> Version:
         """`set_alias` within the caller's transaction."""
@@ -334,22 +334,24 @@ class Registry:
         mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias)
         live = alias_table.c.deleted_at.is_(None)
         before = connection.execute(alias_table.select().where(mine, live)).one_or_none()
-        protected = None if before is None else before.protected
+        if protected is None and before is not None:
+            protected = before.protected
         if thresholds is None:
             thresholds = Overrides() if before is None else thresholds_of(before)
         else:
             check_measured(version, thresholds)
         connection.execute(alias_table.delete().where(mine))
         values = {"name": name, "alias": alias, "version": number, "protected": protected, **asdict(thresholds)}
-        connection.execute(alias_table.insert().values(**values))
-        return replace(version, thresholds=thresholds)
+        row = connection.execute(alias_table.insert().values(**values).returning(alias_table)).one()
+        return named_by(row, version)
 
     def delete_alias(self, name: str, alias: str, *, is_admin: bool = True, expected: Precondition = ANY) -> None:
         """Raises NotFound, PreconditionFailed, or Forbidden (`alias_protected`)."""
         with self._database.write() as connection:
             existing(connection, name)
             alias_row(connection, name, alias)
-            expected.require(alias_digest(connection, name, alias))
+            tag, digest = alias_tags(connection, name, alias)
+            expected.require(tag, also=digest)
             if not is_admin:
                 require_unprotected(connection, name, alias_table.c.alias == alias)
             connection.execute(alias_table.delete().where(alias_table.c.name == name, alias_table.c.alias == alias))

@@ -107,13 +107,13 @@ class TenantAdapters:
             except NotFound:
                 self.space.shares.end("adapter", key)
 
-    def release(self, name: str, number: int) -> Version:
+    def release(self, name: str, number: int, expected: Precondition = ANY) -> Version:
         with self.space.own(name) as key:
-            return _named(self.catalog.release(key, number), name)
+            return _named(self.catalog.release(key, number, expected), name)
 
-    def undelete(self, name: str, number: int | None = None) -> list[int]:
+    def undelete(self, name: str, number: int | None = None, expected: Precondition = ANY) -> list[int]:
         with self.space.own(name) as key:
-            return self.catalog.undelete(key, number)
+            return self.catalog.undelete(key, number, expected)
 
     def deleted(self) -> list[Deleted]:
         """The tenant's own versions that can be undeleted."""
@@ -146,16 +146,19 @@ class TenantAdapters:
         with self.space.own(name) as key:
             self.catalog.delete_alias(key, alias, is_admin=self._is_admin, expected=expected)
 
-    def share(self, name: str, public_name: str | None = None) -> Share:
-        """Let all tenants read an adapter as public/NAME. Raises NameTaken."""
+    def share(self, name: str, public_name: str | None = None, expected: Precondition = ANY) -> Share:
+        """Let all tenants read an adapter as public/NAME. Raises NameTaken.
+
+        `expected` is about its latest version. Later versions are shared too, so no transaction has to hold both.
+        """
         with self.space.own(name) as key:
-            self.catalog.entry(key)
+            expected.require(self.catalog.entry(key).latest.digest)
             return self.space.shares.add("adapter", public_name or name, key, self.space.identity.actor)
 
-    def unshare(self, name: str) -> None:
+    def unshare(self, name: str, expected: Precondition = ANY) -> None:
         """Raises NotFound if it is not shared."""
         with self.space.own(name) as key:
-            self.catalog.entry(key)
+            expected.require(self.catalog.entry(key).latest.digest)
             if not self.space.shares.end("adapter", key):
                 raise not_shared("adapter", name)
 

@@ -41,9 +41,11 @@ class TenantDatasets:
         with self.space.own(name) as key:
             return _published(self.store.admit(key, path, source_digest, self._actor, expected), name)
 
-    def edit(self, name: str, edits: Edits, version: int | None = None) -> tuple[Dataset, bool]:
+    def edit(
+        self, name: str, edits: Edits, version: int | None = None, expected: Precondition = ANY
+    ) -> tuple[Dataset, bool]:
         with self.space.own(name) as key:
-            return _published(self.store.edit(key, edits, version, self._actor), name)
+            return _published(self.store.edit(key, edits, version, self._actor, expected), name)
 
     def add_version(self, name: str, listed: Listed) -> tuple[Dataset, bool]:
         with self.space.own(name) as key:
@@ -112,20 +114,23 @@ class TenantDatasets:
             except NotFound:
                 self.space.shares.end("dataset", key)
 
-    def undelete(self, name: str, version: int | None = None) -> Dataset:
+    def undelete(self, name: str, version: int | None = None, expected: Precondition = ANY) -> Dataset:
         with self.space.own(name) as key:
-            return named(self.store.undelete(key, version), name)
+            return named(self.store.undelete(key, version, expected), name)
 
-    def share(self, name: str, public_name: str | None = None) -> Share:
-        """Let all tenants read a dataset as public/NAME. Raises NameTaken."""
+    def share(self, name: str, public_name: str | None = None, expected: Precondition = ANY) -> Share:
+        """Let all tenants read a dataset as public/NAME. Raises NameTaken.
+
+        `expected` is about its latest version. Later versions are shared too, so no transaction has to hold both.
+        """
         with self.space.own(name) as key:
-            self.store.get(key)
+            expected.require(self.store.get(key).digest)
             return self.space.shares.add("dataset", public_name or name, key, self._actor)
 
-    def unshare(self, name: str) -> None:
+    def unshare(self, name: str, expected: Precondition = ANY) -> None:
         """Raises NotFound if it is not shared."""
         with self.space.own(name) as key:
-            self.store.get(key)
+            expected.require(self.store.get(key).digest)
             if not self.space.shares.end("dataset", key):
                 raise not_shared("dataset", name)
 

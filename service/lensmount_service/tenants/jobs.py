@@ -15,6 +15,7 @@ from lensmount_service.jobs.files import JobFile, JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.records import Event, Job, JobRequest, State
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.registry import Version
 from lensmount_service.tenants.space import Space
 
@@ -32,11 +33,12 @@ class TenantJobs:
         key: str | None = None,
         request_digest: str | None = None,
         check: Callable[[sa.Connection], object] | None = None,
+        expected: Precondition = ANY,
     ) -> tuple[Job, bool]:
         """An idempotency key is known to its own tenant only."""
         caller = self.space.identity
         mine = replace(request, tenant=caller.tenant, owner=caller.actor, by_admin=caller.may("admin"))
-        return self.table.submit(mine, key, request_digest, check)
+        return self.table.submit(mine, key, request_digest, check, expected)
 
     def get(self, job_id: str) -> Job:
         return self.table.get(job_id, self.space.tenant)
@@ -52,14 +54,19 @@ class TenantJobs:
         """Of jobs that were read here, so that they are the tenant's own."""
         return self.table.histories([job.id for job in jobs])
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, expected: Precondition = ANY) -> Job:
         self.get(job_id)
-        return self.table.cancel(job_id)
+        return self.table.cancel(job_id, expected)
 
-    def retry(self, job_id: str, check: Callable[[sa.Connection, Job], object] | None = None) -> Job:
+    def retry(
+        self,
+        job_id: str,
+        check: Callable[[sa.Connection, Job], object] | None = None,
+        expected: Precondition = ANY,
+    ) -> Job:
         """It counts for the caller, like a new one."""
         self.get(job_id)
-        return self.table.retry(job_id, check, self.space.identity.actor)
+        return self.table.retry(job_id, check, self.space.identity.actor, expected)
 
 
 @dataclass(frozen=True, slots=True)

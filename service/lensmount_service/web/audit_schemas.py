@@ -26,3 +26,4 @@ class AuditPage(BaseModel):
 
     records: list[AuditRecord]
     next: str | None = Field(description="Pass it as `after` for the next page; null at the end")
+    end: str | None = Field(description="Pass it as `after` later for what came since; null if there is no log yet")

@@ -12,8 +12,8 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
+from lensmount_service.web.digests import BodyDigests
 from lensmount_service.web.held_bytes import Holding
-from lensmount_service.web.preconditions import BodyDigests
 
 MAX_FIELDS = 8
 SEND_LESS = "send less"

@@ -46,6 +46,15 @@ class ImagesAdded(BaseModel):
     added: int
 
 
+class PoolInfo(BaseModel):
+    """How much is in a pool."""
+
+    name: str = Field(examples=["cells"])
+    images: int
+    labels: int = Field(description="All that were given, also several for one image")
+    size_bytes: int
+
+
 class NextImage(BaseModel):
     """An image to label, and what the adapter says about it."""
 

@@ -1,26 +1,26 @@
-"""The headers with which a client protects a write: If-Match and If-None-Match, Content-Digest and Repr-Digest.
+"""The headers with which a client protects a write: If-Match and If-None-Match. Every write takes or refuses them.
 
-Digests are those of RFC 9530. A body is compared with them as it arrives, so before anything of it is stored.
+`Expected` is for a route that reads a body, which web/bodies.py compares with its digest. `ExpectedAlone` is for a
+route without one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
-from lensmount_service.errors import RequestError, RequestInvalid
-from lensmount_service.store.precondition import Precondition, Tags
+from lensmount_service.errors import PreconditionFailed, RequestError
+from lensmount_service.store.precondition import ANY, Precondition, Tags
+from lensmount_service.web.bodies import limited
+from lensmount_service.web.digests import BodyDigests
 
-_ALGORITHMS = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
-_ENTITY_TAG = re.compile(r'\s*(?:W/)?"([\x21\x23-\x7e]*)"\s*')
-_MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):\s*")
+_OPAQUE = r'"([\x21\x23-\x7e\x80-\xff]*)"'
+_TAG = re.compile(rf"(W/)?{_OPAQUE}")
+_LIST = re.compile(rf"(?:[ \t,]*(?:W/)?{_OPAQUE}[ \t]*(?:,|$))+[ \t,]*")  # empty members are allowed
 _MOST_CHARACTERS = 4096
+_MOST_UNREAD_BYTES = 65_536  # of a body that means nothing, and that its sender wants compared all the same
 
 
 def expected_of(request: Request) -> Precondition:
@@ -28,11 +28,44 @@ def expected_of(request: Request) -> Precondition:
     return Precondition(_tags(request, "If-Match"), _tags(request, "If-None-Match"))
 
 
-async def _expected(request: Request) -> Precondition:  # async, because FastAPI runs plain functions in a thread
+_IfMatch = Annotated[
+    str | None, Header(alias="If-Match", description="Only if what is there now has one of these ETags")
+]
+_IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="`*`: only if nothing is there yet")]
+_Digest = Annotated[
+    str | None,
+    Header(alias="Content-Digest", description="Only if the body has this digest: sha-256=:BASE64:"),
+]
+
+
+async def _expected(  # async, because FastAPI runs plain functions in a thread
+    request: Request, _: _IfMatch = None, __: _IfNoneMatch = None, ___: _Digest = None
+) -> Precondition:
+    """The parameters are for the description; what counts are all lines of these headers."""
     return expected_of(request)
 
 
+async def _expected_alone(expected: Annotated[Precondition, Depends(_expected)], request: Request) -> Precondition:
+    if BodyDigests(request):
+        async for _ in limited(request, _MOST_UNREAD_BYTES):
+            pass
+    return expected
+
+
+TAKES_CONDITIONS = Depends(_expected)  # of a route that has too many parameters already, and calls `expected_of`
 Expected = Annotated[Precondition, Depends(_expected)]
+ExpectedAlone = Annotated[Precondition, Depends(_expected_alone)]
+
+
+def refuse_conditions(expected: Precondition, why: str) -> None:
+    """For a write that has another protection. Raises PreconditionFailed if there is one of the headers.
+
+    To ignore them would be to change what the client wanted left alone.
+    """
+    if expected != ANY:
+        raise PreconditionFailed(
+            f"found If-Match or If-None-Match, expected neither, because {why}. Fix: leave the header out"
+        )
 
 
 def _tags(request: Request, name: str) -> Tags:
@@ -41,61 +74,7 @@ def _tags(request: Request, name: str) -> Tags:
         return None
     if text == "*":
         return frozenset({"*"})
-    found = [_ENTITY_TAG.fullmatch(part) for part in text[:_MOST_CHARACTERS].split(",")]
-    if len(text) > _MOST_CHARACTERS or None in found:
+    if len(text) > _MOST_CHARACTERS or not _LIST.fullmatch(text):
         raise RequestError(f'{name}: found no list of ETags, expected * or "sha256:...". Fix: send the ETag in quotes')
-    strong = name == "If-None-Match"  # a weak tag never meets If-Match
-    parts = text.split(",")
-    return frozenset(
-        tag[1] for tag, part in zip(found, parts, strict=True) if tag and (strong or part.strip()[0] == '"')
-    )
-
-
-class BodyDigests:
-    """`digests = BodyDigests(request)`, `digests.update(chunk)` for each, then `digests.check()`."""
-
-    def __init__(self, request: Request) -> None:
-        """Raises RequestError if a header cannot be read. Algorithms other than sha-256 and sha-512 are ignored."""
-        self._wanted: list[tuple[str, str, bytes]] = []
-        for name in ("Content-Digest", "Repr-Digest"):
-            if name == "Repr-Digest" and "content-range" in request.headers:
-                continue  # it is that of the complete upload, of which this is a part
-            text = ",".join(request.headers.getlist(name))
-            self._wanted += [(name, algorithm, digest) for algorithm, digest in _digests(name, text)]
-        self._hashes: dict[str, Any] = {algorithm: _ALGORITHMS[algorithm]() for _, algorithm, _ in self._wanted}
-
-    def update(self, data: bytes) -> None:
-        for each in self._hashes.values():
-            each.update(data)
-
-    def check(self) -> None:
-        """Raises RequestInvalid (`digest_mismatch`)."""
-        for name, algorithm, wanted in self._wanted:
-            if not hmac.compare_digest(self._hashes[algorithm].digest(), wanted):
-                raise RequestInvalid(
-                    f"{name}: found a body with another {algorithm} than the header says; nothing was stored. "
-                    "Fix: send the file again",
-                    code="digest_mismatch",
-                )
-
-
-def _digests(name: str, text: str) -> list[tuple[str, bytes]]:
-    """The known digests of a header, a dictionary of byte sequences (RFC 8941)."""
-    if not text.strip():
-        return []
-    malformed = f"{name}: found a header that cannot be read, expected like sha-256=:BASE64:. Fix: leave it out"
-    parts = text.split(",") if len(text) <= _MOST_CHARACTERS else [""]
-    members = [_MEMBER.fullmatch(part) for part in parts]
-    known = []
-    for member in members:
-        if member is None:
-            raise RequestError(malformed)
-        if member[1] in _ALGORITHMS:
-            try:
-                digest = base64.b64decode(member[2], validate=True)
-            except binascii.Error as error:
-                raise RequestError(malformed) from error
-            if len(digest) != _ALGORITHMS[member[1]]().digest_size:
-                raise RequestError(malformed)
-            known.append((member[1], digest))
-    return known
+    weak_too = name == "If-None-Match"  # a weak tag never meets If-Match
+    return frozenset(tag for weak, tag in _TAG.findall(text) if tag != "*" and (weak_too or not weak))

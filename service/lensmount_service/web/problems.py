@@ -159,12 +159,17 @@ CODES: dict[str, int] = {
 def answer_to(error: service.ServiceError | adapters.LensmountError, request_id: str) -> JSONResponse:
     """The problem document of an error."""
     retry_after_s = getattr(error, "retry_after_s", None)
-    status = status_of(error)
+    status = status_of(error.first if isinstance(error, service.ItemsRefused) else error)
     if status in (429, 503) and retry_after_s is None and not getattr(error, "lasting", False):
         retry_after_s = 1
     more: dict[str, object] = {} if retry_after_s is None else {"retry_after_s": retry_after_s}
     if isinstance(error, service.UploadOffsetMismatch):
         more["received"] = error.received
+    if isinstance(error, service.ItemsRefused):
+        more["errors"] = [
+            {"pointer": f"/file/{place}", "message": str(refusal)[:400], "code": refusal.code}
+            for place, refusal in error.refused
+        ]
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"

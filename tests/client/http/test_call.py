@@ -9,6 +9,7 @@ import pytest
 from tests.client.answers import answering, good, mocked, said_no
 
 from lensmount_client import (
+    AdapterNotFound,
     BackboneMismatch,
     Client,
     Draining,
@@ -95,3 +96,19 @@ def test_a_body_that_cannot_be_decoded_is_a_typed_error() -> None:
 
     with mocked(handle) as client, pytest.raises(UnexpectedResponse, match="cannot be decoded"):
         client.limits()
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_delete_whose_answer_was_lost_is_done_if_nothing_is_left(status: int) -> None:
+    lost, gone = httpx.ReadError("reset"), said_no(status, "adapter_not_found")
+    handle, seen = answering(lost, gone)
+    with mocked(handle, sleep=lambda _: None) as client:
+        client.adapters.delete("malaria", if_match=f"sha256:{'0' * 64}")
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("before", [httpx.ConnectError("refused"), said_no(503, "draining")])
+def test_a_delete_that_never_arrived_finds_out_that_there_was_nothing(before: httpx.Response | Exception) -> None:
+    handle, _ = answering(before, said_no(404, "adapter_not_found"))
+    with mocked(handle, sleep=lambda _: None) as client, pytest.raises(AdapterNotFound):
+        client.adapters.delete("malaria")

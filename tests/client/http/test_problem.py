@@ -23,7 +23,7 @@ CONTRACT = {
     408: "request_timeout",
     409: "backbone_mismatch dataset_in_use job_finished job_not_finished lease_lost upload_offset_mismatch gate_stale "
     "public_name_taken",
-    410: "version_deleted dataset_gone",
+    410: "version_deleted dataset_gone audit_gone",
     412: "precondition_failed",
     413: "body_too_large image_too_large adapter_too_large batch_too_large zip_too_large image_too_many_frames "
     "volume_too_large adapter_header_too_large adapter_too_many_tensors rank_too_large dataset_too_large",

@@ -9,6 +9,7 @@ import pytest
 
 from lensmount_service.access import audit
 from lensmount_service.access.audit import MAX_WAITING, AuditLog, Record
+from lensmount_service.errors import RequestInvalid, VersionDeleted
 
 
 def record(time: float = 1.0, actor: str = "ann", tenant: str = "lab", status: int = 201, **more: Any) -> Record:
@@ -126,5 +127,55 @@ def test_lines_that_are_no_records_are_passed_over(log: AuditLog, tmp_path: Path
     log.flush()
     (path,) = (tmp_path / "audit").iterdir()
     path.write_bytes(line + path.read_bytes() if line.endswith(b"\n") else path.read_bytes() + line)
+
+    assert len(everything(log)) == 1
+
+
+def test_a_page_s_end_stays_valid_while_the_log_grows_and_begins_new_files(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "FILE_BYTES", 1000)
+    seen: list[float] = []
+    end: str | None = None
+    for number in range(40):
+        log.add(record(float(number)))
+        log.flush()
+        if number % 3 == 0:
+            page = log.page(0.0, end, 1000, {})
+            assert not page.more
+            seen += [found["time"] for found in page.records]
+            end = page.end
+    assert seen == list(range(40))
+    assert log.page(0.0, end, 1000, {}).end == end
+
+
+def test_an_end_whose_file_was_removed_is_refused_and_a_new_beginning_works(log: AuditLog, tmp_path: Path) -> None:
+    log.add(record(1.0))
+    log.flush()
+    end = log.page(0.0, None, 1, {}).end
+    assert end is not None
+    (path,) = (tmp_path / "audit").iterdir()
+    path.rename(path.with_name("audit-0000000000000001.jsonl"))  # as if it were another file
+
+    with pytest.raises(VersionDeleted, match="Fix: leave after out") as gone:
+        log.page(0.0, end, 1000, {})
+    assert gone.value.code == "audit_gone"
+    assert len(log.page(0.0, None, 1000, {}).records) == 1
+
+
+@pytest.mark.parametrize("past", [-1, 1, 10**6])
+def test_an_end_that_no_page_had_is_refused(log: AuditLog, past: int) -> None:
+    log.add(record(1.0))
+    log.flush()
+    number, _, offset = str(log.page(0.0, None, 1, {}).end).partition(":")
+
+    with pytest.raises(RequestInvalid, match="Fix: leave after out"):
+        log.page(0.0, f"{number}:{int(offset) + past}", 1000, {})
+
+
+def test_other_files_in_the_folder_are_left_alone(log: AuditLog, tmp_path: Path) -> None:
+    log.add(record(1.0))
+    log.flush()
+    (tmp_path / "audit" / "audit-copy.jsonl").write_text("{}\n")
 
     assert len(everything(log)) == 1

@@ -62,6 +62,43 @@ def test_a_full_pool_refuses_and_says_how_to_make_room(database: Database, tmp_p
     assert pools.add("cells", three, "reader1")[1]
 
 
+def test_several_images_are_one_change_and_keep_their_order(pools: Pools, images: Images) -> None:
+    checked = [pools.checked(data) for data in images(a=5).values()]
+    made = pools.add_all("cells", [*checked, checked[0]], "reader1", "slide 1")
+
+    assert [new for _, new in made] == [True] * 5 + [False]  # the last one is the first one
+    assert pools.images("cells") == [image for image, _ in made[:5]]
+    tag = pools.state("cells").tag
+    assert pools.add_all("cells", checked, "ben") == [(image, False) for image, _ in made[:5]]
+    assert pools.state("cells").tag == tag
+
+
+def test_several_images_that_do_not_all_fit_are_all_refused(database: Database, tmp_path: Path, images: Images) -> None:
+    pools = Pools(database, tmp_path / "pools", PoolLimits(max_images=2))
+    checked = [pools.checked(data) for data in images(a=3).values()]
+
+    with pytest.raises(StorageFull):
+        pools.add_all("cells", checked, "reader1")
+    with pytest.raises(NotFound):
+        pools.state("cells")
+    assert not list((tmp_path / "pools").glob("*"))
+
+
+def test_each_state_of_a_pool_has_a_tag_of_its_own_also_after_it_was_deleted(pools: Pools, images: Images) -> None:
+    one, two = images(a=2).values()
+    tags = []
+    for _ in range(2):
+        digest = pools.add("cells", one, "reader1")[0].digest
+        tags.append(pools.state("cells").tag)
+        pools.label("cells", {digest: "a"}, "reader1")
+        tags.append(pools.state("cells").tag)
+        pools.add("cells", two, "reader1")
+        tags.append(pools.state("cells").tag)
+        pools.delete("cells")
+
+    assert len(set(tags)) == 6
+
+
 def test_two_people_never_hold_the_same_image(pools: Pools, digests: list[str]) -> None:
     got: dict[str, list[str]] = {}
     barrier = threading.Barrier(4)

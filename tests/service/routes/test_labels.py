@@ -142,3 +142,50 @@ def test_bad_labels_are_refused_as_a_whole(
 @pytest.mark.parametrize("who", ["", "%00", "%20ann", "a%0Ab", "x" * 65])
 def test_a_name_that_cannot_be_shown_is_refused(api: TestClient, name: str, who: str) -> None:
     assert api.post(f"/datasets/{name}/unlabelled?who={who}", content=b"x").status_code == 422
+
+
+def test_several_images_are_added_all_or_not_at_all_and_the_refusal_names_each_bad_one(
+    api: TestClient, name: str, images: DrawImages
+) -> None:
+    good = list(images(seed=9, a=3).values())
+    path = f"/datasets/{name}/unlabelled?who=reader1"
+    sent = [good[0], b"no image", good[1], good[2][:60], good[2]]
+
+    refused = api.post(path, files=[("file", data) for data in sent])
+
+    problem = refused.json()
+    assert (refused.status_code, problem["code"]) == (415, "unsupported_image_format")  # the first one's
+    assert "2 of 5 images" in problem["detail"]
+    assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [
+        ("/file/1", "unsupported_image_format"),
+        ("/file/3", "image_truncated"),
+    ]
+    assert api.get(f"/datasets/{name}/unlabelled").status_code == 404
+    assert api.post(path, files=[("file", data) for data in good]).json()["added"] == 3
+
+
+def test_images_of_one_request_are_one_step_of_the_pool_s_etag_and_a_repeated_request_none(
+    api: TestClient, name: str, images: DrawImages
+) -> None:
+    files = [("file", data) for data in images(seed=11, a=4).values()]
+    path = f"/datasets/{name}/unlabelled"
+    assert api.post(f"{path}?who=ann", files=files[:1], headers={"If-None-Match": "*"}).status_code == 201
+    before = api.get(path)
+    seen = {"If-Match": before.headers["ETag"]}
+    assert before.json() == {"name": name, "images": 1, "labels": 0, "size_bytes": len(files[0][1])}
+
+    for added in (3, 0):  # the answer may have been lost
+        answer = api.post(f"{path}?who=ann", files=files, headers=seen)
+        assert (answer.status_code, answer.json()["added"]) == (201, added)
+    after = api.get(path)
+    assert after.json()["images"] == 4
+    assert after.headers["ETag"] != before.headers["ETag"]
+    assert api.post(f"{path}?who=ann", content=images(seed=12, b=1)["b/0.png"], headers=seen).status_code == 412
+
+    digest = answer.json()["images"][0]["digest"]
+    label = {"who": "ann", "labels": {digest: "cat"}}
+    assert api.post(f"/datasets/{name}/labels", json=label, headers=seen).status_code == 412
+    now = {"If-Match": after.headers["ETag"]}
+    assert api.post(f"/datasets/{name}/labels", json=label, headers=now).status_code == 201
+    assert api.delete(path, headers=now).status_code == 412
+    assert api.delete(path, headers={"If-Match": api.get(path).headers["ETag"]}).status_code == 204

@@ -1,23 +1,20 @@
-"""If-Match, If-None-Match, Content-Digest and Repr-Digest on every write, compared with hashlib."""
+"""If-Match and If-None-Match; test_preconditions_of_writes.py has every write."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from lensmount_client import Client
+
 if TYPE_CHECKING:
-    from tests.service.conftest import MakeAdapter, MakePng
-
-
-def digest_header(data: bytes, algorithm: str = "sha-256") -> str:
-    raw = hashlib.new(algorithm.replace("-", ""), data).digest()
-    return f"{algorithm}=:{base64.b64encode(raw).decode()}:"
+    from tests.service.conftest import DrawImages, MakeAdapter, MakeParts, MakePng, Zip
 
 
 def zipped(make_png: MakePng, first: int = 0) -> bytes:
@@ -26,43 +23,6 @@ def zipped(make_png: MakePng, first: int = 0) -> bytes:
         for number in range(first, first + 12):
             file.writestr(f"{'ab'[number % 2]}/{number}.png", make_png(number))
     return buffer.getvalue()
-
-
-@pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
-@pytest.mark.parametrize("algorithm", ["sha-256", "sha-512"])
-def test_a_body_with_another_digest_is_refused_and_nothing_is_stored(
-    shared_client: TestClient, make_adapter: MakeAdapter, make_png: MakePng, header: str, algorithm: str
-) -> None:
-    client, name = shared_client, f"{header}-{algorithm}".lower()
-    new = make_adapter(9, name=name)
-    wrong = {header: digest_header(b"other", algorithm)}
-    blobs = client.app.state.context.settings.state / "blobs"  # type: ignore[attr-defined]  # it is a FastAPI
-    files = {path.name for path in blobs.iterdir()}
-    for refused in (
-        client.put(f"/adapters/{name}", content=new, headers=wrong),
-        client.post("/adapters", files={"file": new}, headers=wrong),
-        client.put("/datasets/new", content=zipped(make_png), headers={"Content-Type": "application/zip", **wrong}),
-        client.post("/predict?adapter=cells", content=make_png(), headers=wrong),
-        client.post("/datasets/new/unlabelled?who=ann", content=make_png(), headers=wrong),
-    ):
-        assert (refused.status_code, refused.json()["code"]) == (422, "digest_mismatch"), refused.url
-    assert {path.name for path in blobs.iterdir()} == files
-    assert client.get("/datasets").json() == {"datasets": []}
-
-    right = {header: f"md5=:AAAA:, {digest_header(new, algorithm)}"}  # the unknown one is ignored
-    assert client.put(f"/adapters/{name}", content=new, headers=right).status_code == 201
-    assert client.post(
-        "/predict?adapter=cells", content=make_png(), headers={header: digest_header(make_png())}
-    ).is_success
-
-
-@pytest.mark.parametrize(
-    "text", ["x", "sha-256", "sha-256=abc", "sha-256=:!:", "sha-256=:YWJj:", "a" * 9000, "sha-256=:=:"]
-)
-def test_a_digest_that_cannot_be_read_is_a_bad_request(shared_client: TestClient, make_png: MakePng, text: str) -> None:
-    refused = shared_client.post("/predict?adapter=cells", content=make_png(), headers={"Content-Digest": text})
-    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
-    assert len(refused.content) < 4096
 
 
 def test_a_write_happens_only_to_the_state_that_its_client_has_seen(
@@ -81,7 +41,7 @@ def test_a_write_happens_only_to_the_state_that_its_client_has_seen(
         client.put("/adapters/cells", content=make_adapter(9), headers={"If-Match": f"W/{tag}"}),
         client.delete("/adapters/cells", headers=other),
         client.delete("/adapters/cells/versions/1", headers=other),
-        client.put("/adapters/cells/aliases/prod", json={"version": 1}, headers=other),
+        client.put("/adapters/cells/aliases/prod", json={"version": 1, "protected": True}, headers=other),
         client.put("/adapters/cells/aliases/prod", json={"version": 1}, headers={"If-None-Match": "*"}),
         client.delete("/adapters/cells/aliases/prod", headers=other),
     ):
@@ -121,6 +81,75 @@ def test_the_same_holds_for_datasets(client: TestClient, make_png: MakePng) -> N
     assert client.delete("/datasets/cells", headers={"If-Match": replaced.headers["ETag"]}).status_code == 204
 
 
+def test_an_alias_has_a_tag_for_all_that_it_states_and_its_put_is_repeatable(
+    client: TestClient, make_adapter: MakeAdapter
+) -> None:
+    client.put("/adapters/cells", content=make_adapter(9))
+    alias = "/adapters/cells/aliases/prod"
+    first = client.put(alias, json={"version": 1}, headers={"If-None-Match": "*"})
+    tag = client.get(alias).headers["ETag"]
+    assert first.headers["ETag"] == tag
+
+    moved = [client.put(alias, json={"version": 2}, headers={"If-Match": tag}) for _ in range(3)]
+    assert [answer.status_code for answer in moved] == [200] * 3  # the answer may have been lost
+    assert len({answer.headers["ETag"] for answer in moved}) == 1
+    assert client.put(alias, json={"version": 1}, headers={"If-Match": tag}).status_code == 412
+    assert client.get(alias).json()["version"] == 2
+
+    now = client.get(alias).headers["ETag"]
+    guarded = [client.put(alias, json={"version": 2, "protected": True}, headers={"If-Match": now}) for _ in range(2)]
+    assert [answer.status_code for answer in guarded] == [200] * 2
+    assert guarded[0].headers["ETag"] == guarded[1].headers["ETag"] != now
+    stale = client.put(alias, json={"version": 2, "protected": False}, headers={"If-Match": now})
+    assert stale.status_code == 412  # somebody protected it meanwhile, although the version is the same
+    digest = f'"{client.get(alias).json()["digest"]}"'
+    assert client.put(alias, json={"version": 1}, headers={"If-Match": digest}).status_code == 200
+
+
+def test_a_cancelled_job_is_cancelled_again_with_the_tag_of_before(
+    client: TestClient, images: DrawImages, zipped: Zip
+) -> None:
+    client.put("/datasets/cells", content=zipped(images(a=6, b=6)), headers={"Content-Type": "application/zip"})
+    made = client.post("/jobs", json={"dataset": "cells", "adapter": "cells"})
+    path, tag = f"/jobs/{made.json()['id']}", made.headers["ETag"]
+    assert client.get(path).headers["ETag"] == tag
+    for _ in range(2):
+        assert client.delete(path, headers={"If-Match": tag}).json()["state"] == "cancelled"
+    assert client.post(f"{path}/retry", headers={"If-Match": tag}).status_code == 412
+
+
+def test_a_rotated_token_is_not_revoked_by_who_saw_the_one_before(make_parts: MakeParts) -> None:
+    headers = {"Authorization": "Bearer a-token-of-the-lab"}
+    with (
+        make_parts(token="a-token-of-the-lab") as parts,
+        TestClient(parts.app, base_url="http://127.0.0.1", headers=headers) as client,
+    ):
+        made = client.post("/tokens", json={"name": "ann", "scopes": ["predict"]})
+        tag = client.get("/tokens/ann").headers["ETag"]
+        assert made.headers["ETag"] == tag
+        assert client.post("/tokens/ann/rotate", headers={"If-Match": tag}).status_code == 200
+        assert client.delete("/tokens/ann", headers={"If-Match": tag}).status_code == 412
+        assert client.delete("/tokens/ann", headers={"If-Match": "*"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (', "x" , , {tag},', 201),
+        ('"x,y", {tag}', 201),
+        ('W/"x", {tag}', 201),
+        ('"*"', 412),  # a tag of one character, not the sign for any
+        (",", 400),
+    ],
+)
+def test_a_list_of_tags_is_read_as_rfc_9110_has_it(
+    client: TestClient, make_adapter: MakeAdapter, text: str, code: int
+) -> None:
+    tag = client.get("/adapters/cells").headers["ETag"]
+    answer = client.put("/adapters/cells", content=make_adapter(9), headers={"If-Match": text.replace("{tag}", tag)})
+    assert answer.status_code == code
+
+
 @pytest.mark.parametrize("text", ["abc", '"a', "W/", '"a", b', "x" * 5000])
 def test_a_list_of_tags_that_cannot_be_read_is_a_bad_request(
     shared_client: TestClient, make_adapter: MakeAdapter, text: str
@@ -128,3 +157,38 @@ def test_a_list_of_tags_that_cannot_be_read_is_a_bad_request(
     refused = shared_client.put("/adapters/cells", content=make_adapter(9), headers={"If-Match": text})
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
     assert shared_client.get("/adapters/cells").json()["versions"] == [1]
+
+
+class Losing(httpx.BaseTransport):
+    """Sends each request to the app, and loses the first answer to each write."""
+
+    def __init__(self, server: TestClient) -> None:
+        self._server = server
+        self._lost: set[str] = set()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode()
+        answer = self._server.request(
+            request.method, path, content=request.read(), headers=list(request.headers.multi_items())
+        )
+        if request.method != "GET" and f"{request.method} {path}" not in self._lost:
+            self._lost.add(f"{request.method} {path}")
+            raise httpx.ReadError("the connection broke", request=request)
+        return httpx.Response(answer.status_code, headers=list(answer.headers.items()), content=answer.content)
+
+
+def test_a_retry_of_the_sdk_turns_no_success_into_a_refusal(
+    client: TestClient, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    (tmp_path / "cells.safetensors").write_bytes(make_adapter(9))
+    with Client("http://127.0.0.1", transport=Losing(client), sleep=lambda _: None) as sdk:
+        first = sdk.adapters.get("cells").digest
+        second = sdk.adapters.push(tmp_path / "cells.safetensors", if_match=first)
+        assert second.version == 2
+        sdk.adapters.alias("cells", "prod", 1)
+        assert sdk.adapters.alias("cells", "prod", 2, if_match=first).version == 2
+        sdk.adapters.unalias("cells", "prod")
+        assert sdk.adapters.get("cells").aliases == {}
+        sdk.adapters.delete("cells", 1, if_match=first)
+        sdk.adapters.delete("cells", if_match=second.digest)
+        assert [info.name for info in sdk.adapters.list()] == ["tiles"]
