@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lensmount_client._cli.alias import protect_alias, set_alias
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.promises import promise_rows, promise_words
 from lensmount_client._cli.sharing import Public, share_adapter, unshare_adapter
-from lensmount_client._cli.terminal import cell, file_size, print_json, print_line, print_table
+from lensmount_client._cli.table import Facts, Table
+from lensmount_client._cli.terminal import file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
 from lensmount_client._files.adapter_file import read_adapter_file
@@ -52,12 +52,14 @@ def list_adapters(
         print_line("No adapters yet. Upload one: lensmount adapters push FILE.safetensors")
         return
     measured = any(info.trust for info in infos)
-    table = Table("name", "version", "method", "labels", "size", "status", "aliases", *(["trust"] if measured else []))
+    trust = ["trust"] if measured else []
+    columns = ("name", "version", "method", "labels", "size", "status", "aliases", *trust)
+    table = Table(*columns, right=["version", "size"])
     for info in infos:
         aliases = ", ".join(f"{alias}={version}" for alias, version in info.aliases.items())
         size = file_size(info.size_bytes)
         texts = (info.name, str(info.version), info.method, ", ".join(info.labels), size, info.status, aliases)
-        table.add_row(*map(cell, (*texts, promise_words(info.trust)) if measured else texts))
+        table.add_row(*texts, *([promise_words(info.trust)] if measured else []))
     print_table(table)
 
 
@@ -65,10 +67,10 @@ def _print_deleted(versions: list[DeletedVersion], server: ServerOptions) -> Non
     if server.json:
         print_json({"deleted": [jsonable(version) for version in versions]})
         return
-    table = Table("name", "version", "size", "deleted", "kept until")
+    table = Table("name", "version", "size", "deleted", "kept until", right=["version", "size"])
     for each in versions:
         times = (f"{moment:%Y-%m-%d %H:%M}" for moment in (each.deleted_at, each.kept_until))
-        table.add_row(*map(cell, (each.name, str(each.version), file_size(each.size_bytes), *times)))
+        table.add_row(each.name, str(each.version), file_size(each.size_bytes), *times)
     print_table(table)
     print_line("To take one back: lensmount adapters undelete NAME --version N")
 
@@ -358,7 +360,7 @@ def _facts_of_version(version: VersionInfo) -> dict[str, Any]:
     return jsonable(version)
 
 
-def _facts_table(facts: dict[str, Any]) -> Table:
+def _facts_table(facts: dict[str, Any]) -> Facts:
     manifest = facts["manifest"]
     backbone, training = _object(manifest, "backbone"), _object(manifest, "training")
     metrics = _object(training, "metrics")
@@ -373,11 +375,10 @@ def _facts_table(facts: dict[str, Any]) -> Table:
         "fingerprint": backbone.get("fingerprint"),
         "licence": manifest.get("license") or manifest.get("licence"),
     }
-    table = Table(show_header=False)
+    lines = Facts()
     for word, value in [*rows.items(), *promise_rows(manifest), *_flat(metrics)]:
-        if value:
-            table.add_row(cell(word), cell(str(value)))
-    return table
+        lines.add(word, str(value or ""))
+    return lines
 
 
 def _object(fields: dict[str, Any], key: str) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.terminal import cell, print_json, print_table
+from lensmount_client._cli.table import Table
+from lensmount_client._cli.terminal import print_json, print_note, print_table
 from lensmount_client._cli.tokens import seconds_of
 from lensmount_client._errors import InvalidInput
 from lensmount_client._types.access import AuditRecord
@@ -38,7 +39,7 @@ def list_records(since: Since = "1d", actor: Actor = None, action: Action = None
     for record in records:
         status = str(record.status) + (f" ({record.count} times)" if record.count > 1 else "")
         when = record.time.strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(*map(cell, (when, record.tenant, record.actor, record.action, record.target or "", status)))
+        table.add_row(when, record.tenant, record.actor, record.action, record.target or "", status)
     print_table(table)
 
 
@@ -46,21 +47,48 @@ def list_records(since: Since = "1d", actor: Actor = None, action: Action = None
 @with_options
 def export(
     since: Since = "90d",
+    after: Annotated[
+        str | None, typer.Option(metavar="END", help="Resume where an earlier export ended, as it said on stderr.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="jsonl or csv.")] = "jsonl",
     *,
     server: ServerOptions,
 ) -> None:
-    """Print all records as lines of JSON or CSV, for a file: lensmount audit export > audit.jsonl."""
+    """Print all records as lines of JSON or CSV, for a file: lensmount audit export > audit.jsonl.
+
+    At its end, and if it is interrupted, it says on stderr how to resume: with --after END, and >> for the file.
+    """
     if form not in ("jsonl", "csv"):
         raise InvalidInput(f"--format: found {form!r}, expected jsonl or csv. Fix: --format csv")
+    began = moment_of(since) if after is None else None
+    write = _writer(form, with_header=after is None)
+    more = True
     with server.client() as client:
-        records = client.audit(moment_of(since))
-    if form == "jsonl":
-        sys.stdout.writelines(json.dumps(_row(record)) + "\n" for record in records)
-        return
-    writer = csv.DictWriter(sys.stdout, [field.name for field in fields(AuditRecord)])
-    writer.writeheader()
-    writer.writerows({key: _harmless(value) for key, value in _row(record).items()} for record in records)
+        try:
+            while more:
+                page = client.audit_page(began, after=after)
+                write(page.records)
+                after, more = page.end or after, page.next is not None
+        finally:
+            if after is not None:
+                print_note(f"To resume from here: lensmount audit export --after {after} --format {form}")
+
+
+def _writer(form: str, *, with_header: bool) -> Callable[[Iterable[AuditRecord]], None]:
+    """What writes records to stdout."""
+    csv_writer = csv.DictWriter(sys.stdout, [field.name for field in fields(AuditRecord)])
+    if form == "csv" and with_header:
+        csv_writer.writeheader()
+
+    def write(records: Iterable[AuditRecord]) -> None:
+        rows = map(_row, records)
+        if form == "jsonl":
+            sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            csv_writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
+        sys.stdout.flush()  # the note below must not come before what it says is written
+
+    return write
 
 
 def moment_of(text: str) -> datetime:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from lensmount_client._cli import pools
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.sharing import Public, share_dataset, unshare_dataset
+from lensmount_client._cli.table import Facts, Table
 from lensmount_client._cli.terminal import (
     age,
     cell,
@@ -91,7 +91,8 @@ def list_datasets(public: Public = False, *, server: ServerOptions) -> None:
     if not datasets:
         print_line("No datasets yet. Upload one: lensmount datasets push DIR")
         return
-    table = Table("name", "version", "images", "classes", "size", "age", "warnings")
+    columns = ("name", "version", "images", "classes", "size", "age", "warnings")
+    table = Table(*columns, right=["version", "images", "size"])
     for dataset in datasets:
         texts = (
             dataset.name,
@@ -102,7 +103,7 @@ def list_datasets(public: Public = False, *, server: ServerOptions) -> None:
             age(dataset.created_at),
             ", ".join(warning.code for warning in dataset.report.warnings),
         )
-        table.add_row(*map(cell, texts))
+        table.add_row(*texts)
     print_table(table)
 
 
@@ -240,7 +241,6 @@ def push_with_a_bar(datasets: Any, path: Path, name: str | None, class_depth: in
 def described_dataset(dataset: Dataset) -> RenderableType:
     """The report as a table, and the warnings below it."""
     report, raw = dataset.report, dataset.report.raw
-    table = Table(show_header=False)
     rows: list[tuple[str, ...]] = [
         ("dataset", dataset.reference),
         ("digest", dataset.digest),
@@ -258,14 +258,14 @@ def described_dataset(dataset: Dataset) -> RenderableType:
         ("not sent", counted(dataset.left_out)),
         ("notes", *dict.fromkeys((*dataset.notes, *report.notes))),
     ]
-    for word, *lines in rows:
-        if any(lines):
-            table.add_row(cell(word), Text("\n", overflow="fold").join(map(cell, lines)))
+    facts = Facts()
+    for row in rows:
+        facts.add(*row)
     warnings = [
         Text.assemble(("warning:", "yellow"), " ", cell(f"{warning.message} ({warning.code})"))
         for warning in report.warnings
     ]
-    return Group(table, *warnings)
+    return Group(facts, *warnings)
 
 
 def described_review(found: DatasetReview) -> RenderableType:
@@ -277,18 +277,18 @@ def described_review(found: DatasetReview) -> RenderableType:
     if flagged := [doubt for doubt in found.labels if doubt.flagged][:SHOWN_ROWS]:
         table = Table("image", "label", "likelier", "chance of the label", title="likely wrong labels")
         for doubt in flagged:
-            table.add_row(*map(cell, (doubt.path, doubt.label, doubt.suggested, f"{doubt.quality:.2f}")))
+            table.add_row(doubt.path, doubt.label, doubt.suggested, f"{doubt.quality:.2f}")
         tables.append(table)
     if found.outliers:
         table = Table("image", title="unlike all others")
         for path in found.outliers[:SHOWN_ROWS]:
-            table.add_row(cell(path))
+            table.add_row(path)
         tables.append(table)
     if found.look_alikes:
         table = Table("image", "looks like", "why it matters", title="pairs that are alike")
         for pair in found.look_alikes[:SHOWN_ROWS]:
             why = [word for word, holds in (("two parts", pair.leak), ("two labels", pair.conflict)) if holds]
-            table.add_row(*map(cell, (*pair.paths, ", ".join(why))))
+            table.add_row(*pair.paths, ", ".join(why))
         tables.append(table)
     return Group(*tables)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.terminal import cell, print_json, print_note, print_table
+from lensmount_client._cli.table import Table
+from lensmount_client._cli.terminal import print_json, print_note, print_table
 
 
 @with_options
@@ -59,6 +59,6 @@ def draw_explanation(
         )
         return
     table = Table("file", "label", "score")
-    table.add_row(*map(cell, (image, found.label, f"{found.score:.1%}")))
+    table.add_row(image, found.label, f"{found.score:.1%}")
     print_table(table)
     print_note(f"Wrote {out}: what speaks for {found.label}, in {found.grid[0]} x {found.grid[1]} cells")

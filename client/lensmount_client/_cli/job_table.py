@@ -7,22 +7,21 @@ from datetime import timedelta
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from lensmount_client._advice import for_command_line
-from lensmount_client._cli.terminal import cell, file_size
+from lensmount_client._cli.table import Facts
+from lensmount_client._cli.terminal import file_size
 from lensmount_client._show.job_board import JobBoard
 from lensmount_client._types.jobs import Gate, JobInfo
 
 
 def described_job(info: JobInfo, curves: bool = True) -> RenderableType:
     """A job as a table, with its curves below."""
-    table = Table(show_header=False)
+    facts = Facts()
     for word, value in _rows(info):
-        if value:
-            table.add_row(cell(word), cell(value))
+        facts.add(word, value)
     drawn = JobBoard(info).curves() if curves else None
-    return Group(table, drawn) if drawn else table
+    return Group(facts, drawn) if drawn else facts
 
 
 def _rows(info: JobInfo) -> Iterator[tuple[str, str]]:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lensmount_client._cli.datasets import push_with_a_bar
 from lensmount_client._cli.job_options import options_of, with_job_options
 from lensmount_client._cli.job_table import dataset_reference, described_job, outcome, percent
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
+from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import (
     age,
-    cell,
     described,
     file_size,
     print_error,
@@ -141,7 +140,7 @@ def list_jobs(
             f"{sparkline(accuracies, 8)} {percent(accuracies[-1])}" if accuracies else "",
             age(info.created_at),
         )
-        table.add_row(*map(cell, texts))
+        table.add_row(*texts)
     print_table(table)
 
 

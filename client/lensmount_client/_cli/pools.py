@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.terminal import cell, print_json, print_line, print_note, print_table
+from lensmount_client._cli.table import Table
+from lensmount_client._cli.terminal import print_json, print_line, print_note, print_table
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import find_images, make_folder
 from lensmount_client._http.download import WholeFile
@@ -115,7 +115,7 @@ def next_images(
     table = Table("digest", "best label", "score")
     for item in found.items:
         best = item.predictions[0]
-        table.add_row(*map(cell, (item.digest, best.label, f"{best.score:.1%}")))
+        table.add_row(item.digest, best.label, f"{best.score:.1%}")
     print_table(table)
     if found.state != "done":
         print_note(f"The adapter has computed {found.done} of {found.total} images. Ask again later.")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lensmount_client import _errors as e
 from lensmount_client._advice import for_command_line
@@ -18,7 +17,8 @@ from lensmount_client._async_client import AsyncClient
 from lensmount_client._cli.explain import draw_explanation
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.results_file import ResultsFile, row_of
-from lensmount_client._cli.terminal import cell, described, plural, print_error, print_json, print_note, print_table
+from lensmount_client._cli.table import Table
+from lensmount_client._cli.terminal import described, plural, print_error, print_json, print_note, print_table
 from lensmount_client._files.listing import counted
 from lensmount_client._files.paths import find_images
 from lensmount_client._reference import ALWAYS, checked_decision
@@ -140,10 +140,10 @@ def draw(paths: list[str], adapters: list[str], overlay: Path, server: ServerOpt
     if server.json:
         print_json({"file": paths[0], "overlay": str(overlay), "masks": rows})
         return
-    table = Table("label", "regions", "pixels", "share")
+    table = Table("label", "regions", "pixels", "share", right=["regions", "pixels", "share"])
     for mask in segmentation.masks:
         share = mask.area / (segmentation.size[0] * segmentation.size[1])
-        table.add_row(*map(cell, (mask.label, str(mask.count), str(mask.area), f"{share:.1%}")))
+        table.add_row(mask.label, str(mask.count), str(mask.area), f"{share:.1%}")
     print_table(table)
     print_note(f"Wrote {overlay}")
 
@@ -237,11 +237,10 @@ class PredictRun:
     def _table(self) -> Table:
         several, measured = len(self.adapters) > 1, any(self.worth)
         columns = ["file", *(["adapter"] if several else []), "label", "score", *(["trust"] if measured else [])]
-        table = Table(*columns, "other classes")
-        table.columns[columns.index("score")].justify = "right"
+        table = Table(*columns, "other classes", right=["score"])
         for row, worth in zip(self.rows, self.worth, strict=True):
             score = "" if row["score"] is None else f"{row['score']:.1%}"
             rest = ", ".join(f"{label} {value:.1%}" for label, value in list(row["scores"].items())[1:])
             adapter, words = [row["adapter"]] if several else [], [worth] if measured else []
-            table.add_row(*map(cell, (row["file"], *adapter, row["label"] or "", score, *words, rest)))
+            table.add_row(row["file"], *adapter, row["label"] or "", score, *words, rest)
         return table

@@ -21,7 +21,7 @@ def print_json(document: Any) -> None:
 
 
 def print_table(table: RenderableType) -> None:
-    Console(file=sys.stdout).print(table)
+    Console(file=sys.stdout).print(table, crop=False)  # table.py knows how long a line may be
 
 
 def print_line(text: str) -> None:

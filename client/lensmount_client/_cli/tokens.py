@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.table import Table
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.terminal import cell, print_json, print_line, print_note, print_table
+from lensmount_client._cli.table import Table
+from lensmount_client._cli.terminal import print_json, print_line, print_note, print_table
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.operation import SendCall
@@ -109,7 +109,7 @@ def list_tokens(*, server: TokensOptions) -> None:
     table = Table("tenant", "name", "scopes", "expires", "quotas")
     for token in found:
         row = (token.tenant, token.name, ",".join(token.scopes), _day(token.expires_at), _limits(token))
-        table.add_row(*map(cell, row))
+        table.add_row(*row)
     print_table(table)
 
 

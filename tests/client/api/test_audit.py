@@ -53,6 +53,20 @@ def test_the_export_is_lines_of_json_or_csv(lensmount: Any) -> None:
     assert (code, "Fix: --format csv" in err) == (2, True)
 
 
+def test_an_export_resumes_where_it_ended_or_was_interrupted(server: Any, lensmount: Any) -> None:
+    _, out, err = lensmount("audit", "export", "--format", "csv")
+    assert (len(out.splitlines()), "lensmount audit export --after 1:2 --format csv" in err) == (4, True)
+
+    code, out, _ = lensmount("audit", "export", "--after", "1:1", "--format", "csv")
+    assert (code, len(out.splitlines())) == (0, 2)  # no second header
+    assert server.tokens.audited[-2:] == [{"after": "1:1"}, {"after": "1:2"}]
+
+    server.tokens.broken_after = "1:1"
+    code, out, err = lensmount("audit", "export")
+    assert (code, len(out.splitlines())) == (1, 1)
+    assert "To resume from here: lensmount audit export --after 1:1 --format jsonl" in err
+
+
 def test_the_list_is_a_table(lensmount: Any) -> None:
     code, out, _ = lensmount("audit", "list")
     assert code == 0

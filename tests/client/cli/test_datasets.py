@@ -74,7 +74,7 @@ def test_list_show_pull_and_delete(lensmount: Any, folder: Path, tmp_path: Path)
     assert "lensmount datasets push DIR" in lensmount("datasets", "list")[1]
     lensmount("datasets", "push", str(folder))
     out = lensmount("datasets", "list")[1]
-    assert all(word in out for word in ("pets", "cat 2, dog 1", " days "))
+    assert all(word in out for word in ("pets", "cat 2, dog 1", " days"))
     assert "pets@1" in lensmount("datasets", "show", "pets", "--version", "1")[1]
     code, out, _ = lensmount("datasets", "pull", "pets", "--out", str(tmp_path))
     assert (code, out.split()[0]) == (0, f"{tmp_path}/pets.zip")
