@@ -44,6 +44,7 @@ from lensmount_service.routes import (
 from lensmount_service.routes import audit as audit_routes
 from lensmount_service.routes import tokens as token_routes
 from lensmount_service.routes.context import AppContext, Training
+from lensmount_service.routes.docs import DESCRIPTION as DESCRIPTION_PATH
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
 from lensmount_service.routes.explain import explain_router
@@ -69,7 +70,7 @@ log = structlog.get_logger(__name__)
 
 OPEN_PATHS = frozenset(
     {
-        *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/openapi.json"),
+        *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", DESCRIPTION_PATH),
         *DOCS_FILES,
         *PAGE_FILES,
     }
@@ -185,8 +186,6 @@ def _empty_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's own pages load their scripts from a CDN; ours are in routes/docs.py
-        redoc_url=None,
     )
     app.add_middleware(PublicPaths)
     app.state.meter = meter

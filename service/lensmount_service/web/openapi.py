@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import math
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +15,7 @@ from lensmount_service.web.label_schemas import GivenLabels
 from lensmount_service.web.negotiation import GEOJSON, PNG
 from lensmount_service.web.problems import MEDIA_TYPE
 from lensmount_service.web.schemas import DatasetEdits, Problem
+from lensmount_service.web.shared import Shared
 from lensmount_service.web.token_schemas import NewToken
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -21,7 +25,7 @@ _TOKEN = NewToken.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
 def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -114,15 +118,33 @@ def adapter_form() -> dict[str, Any]:
 class DescribedApp(FastAPI):
     """FastAPI, with a description that says how a token is sent, so that /docs has a field for it.
 
-    Every error that it answers has the members that clients of the path read.
+    Every error that it answers has the members that clients of the path read. FastAPI's own route makes the description
+    in the event loop, where a second of work would stop all requests. Here it has none: routes/docs.py gives what
+    `described` makes.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, openapi_url=None, docs_url=None, redoc_url=None)  # whose pages load from a CDN
+        self._rendered = Shared(lambda: asyncio.to_thread(self._written), max_age_s=math.inf)
 
     def build_middleware_stack(self) -> ASGIApp:
         return ErrorMembers(super().build_middleware_stack())
 
+    async def described(self) -> bytes:
+        """The description as JSON. It is made once, in a thread, for the first who ask."""
+        return (await self._rendered.get())[0]
+
+    def _written(self) -> bytes:
+        return json.dumps(self.openapi(), separators=(",", ":"), ensure_ascii=False).encode()
+
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["token"] = {"type": "http", "scheme": "bearer", "description": "A token of `lensmount tokens create`"}
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()  # of all answers that refuse
+        components.setdefault("securitySchemes", {})["token"] = {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of `lensmount tokens create`",
+        }
         document["security"] = [{"token": []}, {}]  # an open server on loopback needs none
         return document
