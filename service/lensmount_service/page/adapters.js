@@ -20,7 +20,7 @@ export class AdapterList {
     return this.items.filter(({ box }) => box.checked).map(({ name }) => name);
   }
 
-  /** Show `adapters` (GET /adapters). Picked adapters stay picked, and a single adapter is picked at once. */
+  /** Show `adapters` (GET /adapters, own and public). Picked adapters stay picked, and a single adapter is picked at once. */
   show(adapters) {
     const before = this.picked;
     const ready = adapters.filter(({ status }) => status === "ready");
@@ -52,7 +52,8 @@ function item(adapter, picked) {
     disabled: !ready,
     checked: ready && picked.has(adapter.name),
   });
-  const state = ready ? adapter.tier : `needs ${adapter.backbone.name}`;
+  const needs = `needs ${adapter.backbone.name}`;
+  const state = ready ? adapter.tier : adapter.status === "backbone_mismatch" ? needs : adapter.status;
   const many = adapter.labels.length > 8 ? `, … (${adapter.labels.length} in total)` : "";
   const row = element("li", {}, [
     element("label", { title: adapter.digest }, [

@@ -19,8 +19,9 @@ let maxBytes = Infinity;
 async function load() {
   by("problem").replaceChildren();
   try {
-    const paths = ["whoami", "adapters", "health/ready", "limits"];
-    const [who, list, ready, limits] = await Promise.all(paths.map(get));
+    const paths = ["whoami", "adapters", "adapters?public=true", "health/ready", "limits"];
+    const [who, own, shared, ready, limits] = await Promise.all(paths.map(get));
+    const list = [...own.adapters, ...othersOf(own.adapters, shared.adapters)];
     const { datasets } = mayTrain(who) ? await get("datasets") : { datasets: [] };
     showWho(who);
     const volumes = /-3d\d*$/.test(ready.backbone);
@@ -28,15 +29,21 @@ async function load() {
     by("served").textContent = `Backbone ${ready.backbone}, executor ${limits.engine.executor}, ${limits.engine.precision}`;
     by("formats").textContent = (volumes ? limits.volume_formats : limits.image_formats).join(", ");
     by("token").hidden = true;
-    adapters.show(list.adapters);
+    adapters.show(list);
     showDatasets(by("datasets-section"), by("datasets"), datasets, load);
-    labelling.show(list.adapters);
+    labelling.show(list);
     by("labelling-section").hidden = !labelling.adapters.length || volumes;
     retryRefused();
   } catch (error) {
     showRefusal(error);
   }
   by("forget").hidden = !token.get();
+}
+
+/** What others share as public/NAME, without the bytes that have an own name here. */
+function othersOf(own, shared) {
+  const known = new Set(own.map(({ digest }) => digest));
+  return shared.filter(({ digest }) => !known.has(digest));
 }
 
 const mayTrain = ({ scopes }) => scopes.includes("train") || scopes.includes("admin");
