@@ -1,7 +1,8 @@
 """Which adapters are not computed: those that fail `limit` times in a row, and those whose files are damaged or gone.
 
 Only failures that are the adapter's own count: scores that are not finite, and a forward pass that raises on its images
-alone. One answer in between starts the count again. The list is in memory, so a restart tries every adapter again.
+alone. One answer in between starts the count again. The list is in memory, so a restart tries every adapter again, and
+each server decides by what it computed itself: another one may have another precision, executor or more memory.
 """
 
 from __future__ import annotations
