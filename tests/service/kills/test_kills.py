@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import random
 import signal
 import socket
@@ -236,6 +237,66 @@ def test_a_slow_client_that_disconnects_leaves_nothing_behind(
         assert 'code="500"' not in metrics
     assert nursery.http.post("/predict?adapter=cells", content=make_png()).status_code == 200
     assert 'lensmount_inflight{adapter="cells"} 0.0' in nursery.http.get("/metrics").text
+
+
+@sqlite
+@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.soak)])
+def test_kills_during_predictions_give_no_wrong_answer_and_each_is_answered_in_the_end(
+    nursery: Nursery,
+    kills: int,
+    draw_adapter: DrawAdapter,
+    make_png: MakePng,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nursery, "executor", "merged")  # each switch writes into the weights
+    backbone = load_backbone(BACKBONE, "random:0")
+    image, answered, wrong = make_png(1), 0, []
+    stop = threading.Event()
+
+    def ask(name: str) -> list[float] | None:
+        with contextlib.suppress(httpx.TransportError):
+            answer = nursery.http.post(f"/predict?adapter={name}", content=image)
+            if answer.status_code == 200:
+                return [found["score"] for found in sorted(answer.json()["predictions"], key=lambda p: str(p["label"]))]
+            assert answer.status_code == 503, answer.text
+        return None
+
+    def ask_on() -> None:
+        nonlocal answered
+        for name in itertools.cycle(expected):
+            while (scores := ask(name)) is None and not stop.is_set():
+                stop.wait(0.01)
+            if stop.is_set():
+                return
+            answered += 1
+            if scores != pytest.approx(expected[name], abs=1e-5):
+                wrong.append((name, scores))
+
+    pid = nursery.server()
+    until(lambda: answers(nursery))
+    expected: dict[str, Any] = {}
+    for seed, name in enumerate(("cells", "tiles", "slides")):
+        nursery.http.put(f"/adapters/{name}", content=draw_adapter(backbone, seed=seed).dump()).raise_for_status()
+        expected[name] = ask(name)
+    assert None not in expected.values()
+    assert expected["cells"] != pytest.approx(expected["tiles"], abs=1e-3)
+    thread = threading.Thread(target=ask_on)
+    thread.start()
+    try:
+        for _ in range(kills):
+            seen = answered
+            until(lambda seen=seen: answered >= seen + 20)  # type: ignore[misc]  # bound now
+            nursery.kill(pid)
+            pid = nursery.server()
+            seen = answered
+            until(lambda seen=seen: answered >= seen + 5)  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+
+    assert wrong == []
+    assert nursery.http.get("/integrity").json()["ok"]
 
 
 def answers(nursery: Nursery) -> bool:

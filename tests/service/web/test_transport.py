@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -314,3 +317,27 @@ def test_a_refusal_under_v2_has_the_error_that_its_clients_read(serve: Serve, se
     with serve(**SHORT) as (_, address, _), connected(address) as connection:
         connection.sendall(sent)
         assert problem_in(rest_of(connection))[1]["error"].startswith(f"{code}: ")
+
+
+def test_without_a_free_file_number_the_server_waits_and_goes_on_when_there_is_one(serve: Serve) -> None:
+    """Accepting fails then, and asyncio tries again after a second."""
+    with serve() as (_, address, _), contextlib.ExitStack() as stack:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (with_free_numbers(20), before[1]))
+        waiting = []
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                waiting.append(stack.enter_context(connected(address)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert len(waiting) < 64
+        for connection in waiting:
+            connection.sendall(GET)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def with_free_numbers(count: int) -> int:
+    """The limit below which this many file numbers are free."""
+    taken = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in taken)
+    return list(itertools.islice(free, count))[-1] + 1
