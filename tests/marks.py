@@ -244,7 +244,6 @@ SLOW = frozenset(
         "service/web/test_held_bytes.py",
         "service/web/test_transport.py",
         "service/bad_inputs",
-        "service/store/test_catalog.py::test_a_thousand_adapters_are_known_after_a_restart_and_none_is_read_for_it",
         "service/engine/test_canary.py",
         "service/backup/test_killed.py",
         "service/backup/test_make.py",
