@@ -157,7 +157,7 @@ def _other_data(form: DrawnForm, draw: random.Random) -> None:
         (
             *(b"", b"\r\n", b"\r", b"-", b"--", b"\r\n-", b"\r\n--", b"\r\n--" + boundary[:-1], b"--" + boundary),
             *(b"\r\n--" + boundary + b"x", b"\n--" + boundary + b"\n", b"\r\n--" + boundary + b"-", b"\r\n" * 2000),
-            *(inner.dump(), part.data + b"\r", part.data * 50, draw.randbytes(2000)),
+            *(inner.dump(), part.data + b"\r", (part.data * 50)[:20_000], draw.randbytes(2000)),
         )
     )
 

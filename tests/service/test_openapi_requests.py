@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -95,7 +96,10 @@ def asked(server: Server, who: str, case: Any) -> Any:
     if data is not None:
         arguments["content" if isinstance(data, bytes | str) else "data"] = data
     arguments.pop("cookies", None)
-    return server.ask(who, arguments.pop("method"), arguments.pop("url"), **arguments)
+    try:
+        return server.ask(who, arguments.pop("method"), arguments.pop("url"), **arguments)
+    except httpx2.InvalidURL:  # the client itself sends no address of more than 64 KiB
+        return None
 
 
 def fault_of(operation: dict[str, Any], answer: Any) -> str | None:
@@ -129,7 +133,7 @@ def faults(server: Server, who: str, examples: int) -> tuple[int, dict[str, str]
                 about(case, known)  # noqa: B023
             answer = asked(server, who, case)
             count += 1
-            fault = fault_of(operation.definition.raw, answer)  # noqa: B023
+            fault = None if answer is None else fault_of(operation.definition.raw, answer)  # noqa: B023
             if fault is not None:
                 found.setdefault(f"{operation.label}: {fault}", f"{answer.request.url} {answer.text[:300]}")  # noqa: B023
 
