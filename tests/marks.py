@@ -171,6 +171,7 @@ SLOW = frozenset(
         "service/store/test_datasets.py::test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible",
         "service/store/test_exports.py",
         "service/store/test_migrate.py::test_a_kill_inside_a_migration_leaves_the_old_schema_which_then_migrates",
+        "service/oip/test_grpc_server.py",
         "service/oip/test_inference.py",
         "service/oip/test_repository.py",
         "service/oip/test_rest.py",

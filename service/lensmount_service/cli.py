@@ -26,8 +26,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 @with_settings(
     Settings,
-    *("host", "port", "token", "state", "backbone", "weights", "device", "executor", "precision", "hot_bytes", "dtype"),
-    *("swap", "threads", "max_batch", "zoo", "database", "blobs", "with_worker", "log_level", "log_format"),
+    *("host", "port", "grpc_port", "token", "state", "backbone", "weights", "device", "executor", "precision"),
+    *("hot_bytes", "dtype", "swap", "threads", "max_batch", "zoo", "database", "blobs", "with_worker"),
+    *("log_level", "log_format"),
     state="Folder for uploaded adapters and the registry.",
 )
 def serve(**flags: Any) -> None:

@@ -21,6 +21,7 @@ S = TypeVar("S", bound=BaseSettings)
 HELP = {
     "host": "Address to listen on; any address except loopback needs a token.",
     "port": "Port to listen on.",
+    "grpc_port": "Port for the Open Inference Protocol over gRPC (extra grpc).",
     "token": "Bearer token that clients must send.",
     "state": "The server's state folder.",
     "backbone": "timm name, NAME@448, or clip.",

@@ -10,21 +10,27 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
 from lensmount_adapters import Backbone
 from lensmount_service.build import open_parts
+from lensmount_service.errors import Unavailable
 from lensmount_service.middleware import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PATH_BYTES
 from lensmount_service.settings import Settings
 from lensmount_service.startup import BACKLOG, Tell, own_url, port_taken, say_nothing
 from lensmount_service.stopping import Stopping
 from lensmount_service.supervisor import WorkerProcess
 from lensmount_service.web.transport import KEEP_ALIVE_S, TransportLimits, protocol_of
+
+if TYPE_CHECKING:
+    from lensmount_service.oip.grpc_server import GrpcServer
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +50,7 @@ def serve(
 
     `bound` is the socket, if the caller has already taken the port. `tell` receives progress messages.
     """
+    open_grpc = None if settings.grpc_port is None else _grpc_server()
     with (
         contextlib.nullcontext(bound) if bound is not None else port_taken(settings) as listener,
         open_parts(settings, backbone, tell) as parts,
@@ -76,7 +83,9 @@ def serve(
         worker = WorkerProcess(settings, own_url(host, port), token=token) if settings.with_worker else None
         with worker or contextlib.nullcontext():
             last = LastResort(settings.drain_timeout_s + LAST_S)
-            server = _Server(config, parts.training.stopping, last, tell, own_url(host, port))
+            server = _Server(config, settings, parts.training.stopping, last, tell, own_url(host, port))
+            if open_grpc is not None:
+                server.open_grpc = partial(open_grpc, parts.app, settings)
             parts.engine.when_lost(server.stop)
             try:
                 server.run([listener])
@@ -90,21 +99,33 @@ def serve(
 class _Server(uvicorn.Server):
     """uvicorn raises the signal again after its clean shutdown; then the process would not exit with 0."""
 
-    def __init__(self, config: uvicorn.Config, stopping: Stopping, last: LastResort, tell: Tell, url: str) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, stopping: Stopping, last: LastResort, tell: Tell, url: str
+    ) -> None:
         super().__init__(config)
+        self._settings = settings
         self._stopping = stopping
         self._tell = tell
         self._url = url
         self._last = last
+        self.open_grpc: Callable[[], GrpcServer] | None = None
+        self._grpc: GrpcServer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.open_grpc is not None:
+            self._grpc = self.open_grpc()  # on the event loop; takes the port
         await super().startup(sockets)
+        if self.started and self._grpc is not None:
+            await self._grpc.start()
+            log.info("serving gRPC", host=self._settings.host, port=self._grpc.port)
         if self.started:
             self._tell(f"Ready at {self._url}: open it in a browser, {self._url}/docs shows the API. Ctrl-C stops it.")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tell("Stopping after accepted requests are finished. Press Ctrl-C again to stop at once.")
         self._last.arm()
+        if self._grpc is not None:
+            await self._grpc.stop(self._stopping.left_s(self._settings.drain_timeout_s))
         await super().shutdown(sockets)
 
     @contextmanager
@@ -127,6 +148,15 @@ class _Server(uvicorn.Server):
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping.set()  # ends the event streams, which would otherwise last as long as their jobs
         self.handle_exit(number, frame)
+
+
+def _grpc_server() -> type[GrpcServer]:
+    """Raises Unavailable if its library is not installed."""
+    try:
+        from lensmount_service.oip.grpc_server import GrpcServer  # its library is an extra
+    except ModuleNotFoundError as error:
+        raise Unavailable(f'--grpc-port needs the package {error.name}. Fix: pip install "lensmount[grpc]"') from error
+    return GrpcServer
 
 
 def _transport_limits(settings: Settings) -> TransportLimits:

@@ -26,6 +26,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)  # None: no gRPC
     token: SecretStr | None = None
     state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
     database: SecretStr | None = None  # postgresql://...; default: a SQLite file in the state folder

@@ -51,7 +51,7 @@ def test_the_types_of_the_flags_follow_the_settings() -> None:
         assert none is type(None), name
         fields_of.setdefault(kind, set()).add(name)
 
-    assert fields_of[int] == {"port", "hot_bytes", "threads", "max_batch"}
+    assert fields_of[int] == {"port", "grpc_port", "hot_bytes", "threads", "max_batch"}
     assert fields_of[bool] == {"zoo", "with_worker"}
     assert fields_of[Path] == {"state"}
     assert fields_of.keys() == {int, bool, Path, str}

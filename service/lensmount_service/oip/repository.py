@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,8 +41,10 @@ def index_of(seen: TenantContext, *, only_ready: bool) -> list[dict[str, str]]:
     return rows + [_row(deleted.version, "unloaded") for deleted in seen.catalog.deleted()]
 
 
-async def load(seen: TenantContext, name: str, parameters: dict[str, Parameter], expected: Precondition = ANY) -> None:
-    """Upload the file in `parameters`; without one, take an unloaded adapter back, or read it into memory.
+async def load(
+    seen: TenantContext, name: str, parameters: Mapping[str, Parameter | bytes], expected: Precondition = ANY
+) -> None:
+    """Upload the file in `parameters`, base64 or bytes. Without one, take an unloaded adapter back, or read it.
 
     `expected` is about the latest version. Raises RequestInvalid, NotFound, and what an upload raises.
     """
@@ -63,24 +64,28 @@ async def unload(seen: TenantContext, name: str, expected: Precondition = ANY) -
     await asyncio.to_thread(partial(seen.catalog.delete, require_name(name), expected=expected))
 
 
-async def _upload(seen: TenantContext, name: str, files: list[Any], expected: Precondition) -> None:
+async def _upload(seen: TenantContext, name: str, files: list[Parameter | bytes], expected: Precondition) -> None:
     require_name(name)
-    if len(files) > 1 or not isinstance(files[0], str):
+    if len(files) > 1 or not isinstance(files[0], str | bytes):
         raise RequestInvalid(
-            f"found {len(files)} parameters {FILE}..., expected one, with an adapter file in base64. "
+            f"found {len(files)} parameters {FILE}..., or one that is no text, expected one with a file in base64. "
             f'Fix: {{"parameters": {{"{FILE}1/adapter.safetensors": "..."}}}}'
         )
+    data = files[0] if isinstance(files[0], bytes) else await asyncio.to_thread(_decoded, files[0])
     try:
-        data = await asyncio.to_thread(partial(binascii.a2b_base64, files[0], strict_mode=True))
+        await asyncio.to_thread(partial(seen.catalog.upload, name, data, expected=expected))
+    except AdapterError as error:
+        raise await asyncio.to_thread(as_foreign, error, data) from error
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise RequestInvalid(
             f"found a parameter {FILE}... that is not base64, expected an adapter file in base64. "
             "Fix: send base64.b64encode(data).decode()"
         ) from error
-    try:
-        await asyncio.to_thread(partial(seen.catalog.upload, name, data, expected=expected))
-    except AdapterError as error:
-        raise await asyncio.to_thread(as_foreign, error, data) from error
 
 
 def _row(version: Version, status: str) -> dict[str, str]:

@@ -1,0 +1,188 @@
+"""Every gRPC call comes through here: who calls, what they may do and use, how errors are told, and what is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+
+from lensmount_service.access.audit import AuditLog, Record
+from lensmount_service.access.authenticator import Authenticator
+from lensmount_service.access.guard import require
+from lensmount_service.access.quotas import Charge, Meter
+from lensmount_service.errors import QueueFull, Unavailable
+from lensmount_service.oip.grpc_status import Refusal, refusal_of
+from lensmount_service.oip.messages import SERVICE, message, pool
+from lensmount_service.oip.servicer import IN_STREAMS, NEEDS, WRITES, Call, Servicer
+from lensmount_service.web.held_bytes import HeldBytes, Holding
+
+log = structlog.get_logger(__name__)
+
+Continue = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+
+
+class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """`grpc.aio.server(interceptors=[Calls(app)])` answers the protocol's service; other services pass through.
+
+    A caller who may not call is refused before the message is read. The event loop's thread owns it.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        state = app.state
+        self._authenticator: Authenticator = state.authenticator
+        self._meter: Meter = state.meter
+        self._audit: AuditLog = state.audit
+        self._held: HeldBytes = state.held
+        self._servicer = Servicer(state.inference)
+        self._draining = asyncio.Event()
+        service = pool().FindServiceByName(SERVICE)
+        self._asked = {method.name: message(method.input_type.name) for method in service.methods}
+
+    def drain(self) -> None:
+        """End the streams that wait for their client. What was asked is answered."""
+        self._draining.set()
+
+    async def intercept_service(self, continuation: Continue, details: grpc.HandlerCallDetails) -> Any:
+        service, _, method = details.method.lstrip("/").rpartition("/")
+        if service != SERVICE or method not in NEEDS:
+            return await continuation(details)
+        headers = _headers(details.invocation_metadata)
+        forms = {"request_deserializer": self._asked[method].FromString, "response_serializer": _to_bytes}
+        if method == IN_STREAMS:
+            return grpc.stream_stream_rpc_method_handler(partial(self._stream, headers), **forms)
+        call = Call(method, uuid.uuid4().hex)
+        refusal = await self._refused(call, headers)
+        if refusal is not None:  # by a handler of a stream, because that is called before a message is read
+            return grpc.stream_unary_rpc_method_handler(partial(_refuse, refusal))
+        return grpc.unary_unary_rpc_method_handler(partial(self._unary, call), **forms)
+
+    async def _refused(self, call: Call, headers: Headers) -> Refusal | None:
+        """Note who calls, or return the refusal of a caller who may not."""
+        need = NEEDS[call.method]
+        if need is None:
+            return None
+        try:
+            call.identity = await self._authenticator.identify(headers)
+            require(call.identity, need)
+        except Exception as error:  # the boundary of a call: whatever it is, the caller is told
+            refusal = refusal_of(error, call.request_id)
+            self._end(call, time.perf_counter(), refusal.http_status)
+            return refusal
+        return None
+
+    async def _unary(self, call: Call, asked: Any, context: Any) -> Any:
+        answer = await self._told(call, asked)
+        if isinstance(answer, Refusal):
+            await _refuse(answer, asked, context)
+        return answer
+
+    async def _stream(self, headers: Headers, asked: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        """One answer for each request, in order. A request that fails has its error in its answer."""
+        answer = message("ModelStreamInferResponse")
+        while (request := await self._next(asked)) is not None:
+            call = Call("ModelInfer", uuid.uuid4().hex)
+            told = await self._refused(call, headers) or await self._told(call, request)  # a token may be revoked
+            if isinstance(told, Refusal):
+                yield answer(error_message=told.details, infer_response={"id": request.id})
+            else:
+                yield answer(infer_response=told)
+        if self._draining.is_set():
+            error = Unavailable("the server is shutting down and ends this stream. Fix: connect again shortly")
+            await _refuse(refusal_of(error, uuid.uuid4().hex), asked, context)
+
+    async def _next(self, asked: AsyncIterator[Any]) -> Any:
+        """The next request of a stream; None at its end, and once the server drains."""
+        reading = asyncio.ensure_future(_read(asked))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else None
+        finally:
+            reading.cancel()
+            draining.cancel()
+
+    async def _told(self, call: Call, asked: Any) -> Any:
+        """The message that answers, or a Refusal. Cancelled when the client is gone or its deadline is over."""
+        started = time.perf_counter()
+        status = call.http_status
+        try:
+            answer = await self._answered(call, asked)
+            status = 200
+            return answer
+        except Exception as error:  # as above
+            refusal = refusal_of(error, call.request_id)
+            status = refusal.http_status
+            return refusal
+        finally:
+            self._end(call, started, status)
+
+    async def _answered(self, call: Call, asked: Any) -> Any:
+        """The answer of the servicer, at the cost that the same request has over HTTP."""
+        holding = Holding(self._held)
+        charges: list[Charge | None] = []
+        try:
+            size = asked.ByteSize()
+            holding.add(size)
+            if call.identity is not None:
+                charges.append(self._meter.charge(call.identity, "requests_per_minute", 1))
+                charges.append(self._meter.charge(call.identity, "bytes_per_minute", size))
+            return await self._servicer.answers[call.method](call, asked)
+        except (QueueFull, Unavailable):
+            for charge in charges:
+                self._meter.refund(charge)
+            raise
+        finally:
+            holding.end()
+
+    def _end(self, call: Call, started: float, status: int) -> None:
+        """Log the call, and note a write or the refusal of an identity or a scope in the audit log."""
+        identity = call.identity
+        log.info(
+            "request",
+            method="GRPC",
+            path=call.method,
+            status=status,
+            ms=round((time.perf_counter() - started) * 1000, 1),
+            request_id=call.request_id,
+            tenant=getattr(identity, "tenant", None),
+        )
+        if call.method in WRITES or status in (401, 403):
+            self._audit.add(
+                Record(
+                    time=round(time.time(), 3),
+                    actor="-" if identity is None else identity.actor,
+                    tenant="-" if identity is None else identity.tenant,
+                    action=f"GRPC {call.method}",
+                    target=call.target,
+                    digest=None,
+                    request_id=call.request_id,
+                    status=status,
+                )
+            )
+
+
+def _headers(metadata: Any) -> Headers:
+    """The caller's token as the header that HTTP has. No web page can send a gRPC call, so its host is this machine."""
+    tokens = [value for key, value in metadata or () if key == "authorization" and isinstance(value, str)]
+    return Headers({"host": "localhost", **({"authorization": tokens[0]} if len(tokens) == 1 else {})})
+
+
+async def _read(asked: AsyncIterator[Any]) -> Any:
+    return await anext(asked, None)
+
+
+async def _refuse(refusal: Refusal, asked: Any, context: Any) -> None:
+    await context.abort(refusal.status, refusal.details, refusal.metadata)
+
+
+def _to_bytes(answer: Any) -> bytes:
+    data: bytes = answer.SerializeToString()
+    return data

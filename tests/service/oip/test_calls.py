@@ -1,0 +1,120 @@
+"""Refusals before a message is read; test_grpc_server.py has what clients see."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("grpc", reason='needs gRPC: pip install "lensmount[grpc]"')
+
+from starlette.datastructures import Headers
+
+from lensmount_service.access.identity import Identity, Quotas
+from lensmount_service.access.quotas import Meter
+from lensmount_service.errors import Unauthorized, Unavailable
+from lensmount_service.oip.calls import Calls
+from lensmount_service.oip.messages import SERVICE, message
+from lensmount_service.web.held_bytes import HeldBytes
+
+READER = Identity("reader", "k", frozenset({"predict"}), "lab", Quotas(requests_per_minute=60))
+
+
+class Aborted(Exception):
+    pass
+
+
+class Context:
+    async def abort(self, status: Any, details: str, metadata: Any) -> None:
+        raise Aborted(status.name, details)
+
+
+class Server:
+    """The parts of an app that calls need; its one token is `good`."""
+
+    def __init__(self, held: int = 10**6) -> None:
+        self.records: list[Any] = []
+        self.headers: list[Headers] = []
+        self.meter = Meter(lambda: 0.0)
+        self.inference = SimpleNamespace(context=SimpleNamespace(engine=SimpleNamespace(lost="")))
+        audit, authenticator = SimpleNamespace(add=self.records.append), SimpleNamespace(identify=self.identify)
+        self.state = SimpleNamespace(
+            authenticator=authenticator, meter=self.meter, audit=audit, held=HeldBytes(held), inference=self.inference
+        )
+
+    async def identify(self, headers: Headers) -> Identity:
+        self.headers.append(headers)
+        if headers.get("authorization") != "Bearer good":
+            raise Unauthorized("found no valid token")
+        return READER
+
+    def call(self, method: str, asked: Any, *metadata: tuple[str, str | bytes]) -> Any:
+        """What the handler of a unary call answers."""
+
+        async def story() -> Any:
+            calls = Calls(SimpleNamespace(state=self.state))  # type: ignore[arg-type]
+            details = SimpleNamespace(method=f"/{SERVICE}/{method}", invocation_metadata=metadata)
+            handler = await calls.intercept_service(_no_other, details)
+            run = handler.stream_unary if handler.request_streaming else handler.unary_unary
+            return handler.request_streaming, await run(asked, Context())
+
+        return asyncio.run(story())
+
+
+async def _no_other(details: Any) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        (("authorization", "Bearer bad"),),
+        (("authorization", b"Bearer good"),),
+        (("authorization", "Bearer good"),) * 2,
+    ],
+)
+def test_a_caller_who_is_not_known_is_refused_before_the_message_is_read(metadata: Any) -> None:
+    server = Server()
+    with pytest.raises(Aborted) as told:
+        server.call("ServerMetadata", iter(()), *metadata)
+    assert told.value.args == ("UNAUTHENTICATED", "unauthorized: found no valid token")
+    assert [(record.action, record.status) for record in server.records] == [("GRPC ServerMetadata", 401)]
+
+
+def test_a_caller_without_the_scope_is_refused_and_noted_by_name() -> None:
+    server = Server()
+    with pytest.raises(Aborted, match="PERMISSION_DENIED"):
+        server.call("RepositoryModelLoad", iter(()), ("authorization", "Bearer good"))
+    assert [(record.actor, record.tenant, record.status) for record in server.records] == [("reader", "lab", 403)]
+
+
+def test_liveness_needs_no_token() -> None:
+    server = Server()
+    streams, answer = server.call("ServerLive", message("ServerLiveRequest")())
+    assert (streams, answer.live, server.headers) == (False, True, [])
+
+
+def test_a_call_is_charged_and_one_that_finds_no_memory_is_refunded() -> None:
+    good = ("authorization", "Bearer good")
+    server = Server()
+    server.call("ServerMetadata", message("ServerMetadataRequest")(), good)
+    assert server.meter.used(READER) == {"requests_per_minute": 1.0}
+    asked = message("ModelInferRequest")(raw_input_contents=[bytes(10**6)])
+    with pytest.raises(Aborted, match=r"UNAVAILABLE.*overloaded"):
+        server.call("ModelInfer", asked, good)
+    assert server.meter.used(READER) == {"requests_per_minute": 1.0}
+    assert server.state.held.held == 0
+
+
+def test_a_fault_of_the_server_is_internal_and_says_nothing() -> None:
+    server = Server()
+    server.inference.context.engine = None  # whose attributes are missing
+    with pytest.raises(Aborted) as told:
+        server.call("ServerLive", message("ServerLiveRequest")())
+    assert told.value.args[0] == "INTERNAL"
+    server.inference.context.engine = SimpleNamespace(lost="gone", lost_error=lambda: Unavailable("gone"))
+    with pytest.raises(Aborted, match="UNAVAILABLE"):
+        server.call("ServerLive", message("ServerLiveRequest")())
