@@ -167,6 +167,7 @@ SLOW = frozenset(
         "service/routes/test_tokens.py",
         "service/routes/test_whoami.py",
         "service/routes/test_sharing.py",
+        "service/routes/test_signed.py",
         "service/store/test_catalog.py",
         "service/store/test_datasets.py::test_after_kills_nothing_acknowledged_is_lost_and_nothing_partial_is_visible",
         "service/store/test_exports.py",

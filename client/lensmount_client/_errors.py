@@ -18,7 +18,8 @@
         ├── BadRequest              400
         │     DuplicateKey, MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
-        │     AliasProtected, FeedbackOff, ImageNotKept, OriginNotAllowed, PublicReadOnly, ScopeMissing
+        │     AliasProtected, FeedbackOff, ImageNotKept, OriginNotAllowed, PublicReadOnly, ScopeMissing,
+        │     SignatureInvalid, SignatureKeyUnknown, SignatureRequired
         ├── NotFound                404
         │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, TokenNotFound,
         │     VersionNotFound
@@ -66,7 +67,7 @@
                 │ DeviceLost, Draining, ForwardFailed, IdentityUnavailable, IntegrityViolated, OutOfMemory, Overloaded,
                 │ StoreReadOnly, StoreUnavailable, SwapFailed
                 └── Unusable        no retry ends it
-                      AdapterCorrupt, AdapterQuarantined, DatasetCorrupt, OutputNotFinite
+                      AdapterCorrupt, AdapterQuarantined, AdapterUntrusted, DatasetCorrupt, OutputNotFinite
 
 Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
 """
@@ -232,6 +233,9 @@ class ImageNotKept(Forbidden, code="image_not_kept"): """The server has no image
 class PublicReadOnly(Forbidden, code="public_read_only"): """Only its owner changes what is shared as public/NAME."""
 class ScopeMissing(Forbidden, code="scope_missing"): """The token lacks the scope for this."""
 class OriginNotAllowed(Forbidden, code="origin_not_allowed"): """A web page of another origin sent the request."""
+class SignatureInvalid(Forbidden, code="signature_invalid"): """The signature does not belong to these bytes."""
+class SignatureKeyUnknown(Forbidden, code="signature_key_unknown"): """The server does not trust the signer's key."""
+class SignatureRequired(Forbidden, code="signature_required"): """The server takes only signed adapters."""
 
 class NotFound(ProblemError, code="not_found", status=404): """Nothing exists at this address."""
 class AdapterNotFound(NotFound, code="adapter_not_found"): """No adapter has this name."""
@@ -268,13 +272,11 @@ class HeadersTooLarge(TooLarge, code="headers_too_large", status=431):
     """The request has too many headers, or too many bytes in them."""
 class UriTooLong(TooLarge, code="uri_too_long", status=414): """The address has too many bytes."""
 class ZipTooLarge(TooLarge, code="zip_too_large"): """The zip has too many bytes or files, packed or unpacked."""
-
 class AdapterTooLarge(TooLarge, code="adapter_too_large"): """The adapter file is over the server's limit."""
 class AdapterHeaderTooLarge(AdapterTooLarge, code="adapter_header_too_large"): """Its header is over the limit."""
 class AdapterTooManyTensors(AdapterTooLarge, code="adapter_too_many_tensors"):
     """The file has more tensors than the server accepts."""
 class RankTooLarge(AdapterTooLarge, code="rank_too_large"): """A rank is over the server's limit."""
-
 class ImageTooLarge(TooLarge, code="image_too_large"): """The image has more bytes or pixels than the server decodes."""
 class ImageTooManyFrames(ImageTooLarge, code="image_too_many_frames"): """It is an animation or a stack of images."""
 class VolumeTooLarge(ImageTooLarge, code="volume_too_large"):
@@ -283,7 +285,6 @@ class VolumeTooLarge(ImageTooLarge, code="volume_too_large"):
 class Unsupported(ProblemError, status=415): """The server does not read this format."""
 class UnsupportedAdapterFormat(Unsupported, code="unsupported_adapter_format"): """It is not a safetensors file."""
 class UnsupportedContentEncoding(Unsupported, code="unsupported_content_encoding"): """The body is compressed."""
-
 class UnsupportedImageFormat(Unsupported, code="unsupported_image_format"):
     """The server does not read this image format."""
 class UnsupportedVolumeFormat(UnsupportedImageFormat, code="unsupported_volume_format"): """It is not a known volume."""
@@ -328,7 +329,6 @@ class PreprocessingMismatch(AdapterRejected, code="preprocessing_mismatch"): """
 class TrustMismatch(AdapterRejected, code="trust_mismatch"):
     """The calibration and thresholds in the file are not those of this adapter."""
 class UnsupportedDtype(AdapterRejected, code="unsupported_dtype"): """A tensor is not F32, F16 or BF16."""
-
 class AdapterMalformed(AdapterRejected, code="adapter_malformed"): """The safetensors file is malformed."""
 class AdapterEmpty(AdapterMalformed, code="adapter_empty"): """The file has no tensor."""
 class EmptyTensor(AdapterMalformed, code="empty_tensor"): """A tensor has no elements."""
@@ -354,10 +354,8 @@ class UnsupportedColorMode(ImageRejected, code="unsupported_color_mode"): """Its
 
 class ImageEmpty(ImageRejected, code="image_empty"): """The image has no bytes or no pixels."""
 class VolumeEmpty(ImageEmpty, code="volume_empty"): """The volume has no bytes or no voxels."""
-
 class ImageInvalid(ImageRejected, code="image_invalid"): """The bytes cannot be decoded as an image."""
 class VolumeInvalid(ImageInvalid, code="volume_invalid"): """The bytes cannot be decoded as a volume."""
-
 class ImageTruncated(ImageRejected, code="image_truncated"): """The file ends before the image does."""
 class VolumeTruncated(ImageTruncated, code="volume_truncated"): """The file ends before the volume does."""
 
@@ -385,6 +383,7 @@ class SwapFailed(Unavailable, code="swap_failed"): """The adapter could not be m
 class Unusable(Unavailable): """What is stored is at fault. Never retried, because that changes nothing."""
 class AdapterCorrupt(Unusable, code="adapter_corrupt"): """The stored adapter no longer has its digest."""
 class AdapterQuarantined(Unusable, code="adapter_quarantined"): """It failed too often. See `adapters.release`."""
+class AdapterUntrusted(Unusable, code="adapter_untrusted"): """No key that the server trusts now has signed it."""
 class DatasetCorrupt(Unusable, code="dataset_corrupt"): """The stored dataset no longer has its digest."""
 class OutputNotFinite(Unusable, code="output_not_finite"): """The network returned NaN or infinity."""
 # fmt: on

@@ -57,6 +57,7 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.registry import Registry
 from lensmount_service.store.shares import Shares
+from lensmount_service.store.signatures import Signatures
 from lensmount_service.store.uploads import Uploads
 from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.tenants.zoo import share_zoo
@@ -95,6 +96,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         catalog = Catalog(
             backbone, registry, blobs, limits, settings.cache_bytes, metrics, runner, settings.pinned_names()
         )
+        catalog.signatures = open_signatures(settings)
         canary = Canary(engine)
         catalog.watch(engine.quarantine, lambda adapter, sender: canary.check(adapter, sender.caller, sender.charge))
         jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs, charge=holdings.charge_job)
@@ -195,6 +197,17 @@ def open_pools(settings: Settings, database: Database) -> Pools:
         image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
     )
     return Pools(database, settings.state / "pools", limits, open_holdings(settings, database).charge)
+
+
+def open_signatures(settings: Settings) -> Signatures:
+    """Raises Unavailable if a key cannot be read, or if the library for signatures is not installed."""
+    try:
+        return Signatures(settings.trusted_keys, settings.signing_key, required=settings.require_signatures)
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f'signatures of adapters need the package {error.name}. Fix: pip install "lensmount[signing]"',
+            code="store_unavailable",
+        ) from error
 
 
 def open_holdings(settings: Settings, database: Database) -> Holdings:

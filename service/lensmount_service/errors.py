@@ -17,6 +17,7 @@ ServiceError
 │   └── LeaseLost               another worker has the job
 ├── Unauthorized
 ├── Forbidden
+│   └── Unsigned                an adapter's signature is missing, wrong or by an unknown key
 ├── HostNotAllowed
 ├── PreconditionFailed          If-Match or If-None-Match
 ├── QueueFull                   try again after `retry_after_s`
@@ -157,7 +158,18 @@ class Unauthorized(ServiceError):
 
 class Forbidden(ServiceError):
     default_code = "origin_not_allowed"
-    finer_codes = ("alias_protected", "feedback_off", "image_not_kept", "public_read_only", "scope_missing")
+    finer_codes: ClassVar[tuple[str, ...]] = (
+        "alias_protected",
+        "feedback_off",
+        "image_not_kept",
+        "public_read_only",
+        "scope_missing",
+    )
+
+
+class Unsigned(Forbidden):
+    default_code = "signature_required"
+    finer_codes = ("signature_invalid", "signature_key_unknown")
 
 
 class HostNotAllowed(ServiceError):
@@ -197,7 +209,7 @@ class Unavailable(ServiceError):
 
 class Unusable(Unavailable):
     default_code = "adapter_corrupt"
-    finer_codes = ("adapter_quarantined", "dataset_corrupt", "output_not_finite")
+    finer_codes = ("adapter_quarantined", "adapter_untrusted", "dataset_corrupt", "output_not_finite")
     lasting = True
 
 

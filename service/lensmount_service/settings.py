@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     quarantine_after: int = Field(default=3, ge=1)  # failures in a row, after which an adapter is not computed
     scrub_bytes_per_s: int = Field(default=4 * 2**20, ge=0)  # of stored files that are read again; 0 reads none
     scrub_every_s: float = Field(default=86_400.0, ge=0)  # from the start of one reading of all files to the next
+    trusted_keys: Path | None = None  # a file with a public key in each line, or a folder of such files: *.pub
+    require_signatures: bool = False  # of adapters: store and serve none that no trusted key has signed
+    signing_key: Path | None = None  # signs what the server makes itself: jobs, imports, rounding, the zoo
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
     oidc_issuer: str | None = None  # an identity provider whose tokens are taken as well; needs the extra oidc
     oidc_audience: str = "lensmount"

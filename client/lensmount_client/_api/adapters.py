@@ -17,6 +17,7 @@ from lensmount_client._api.read import (
     tenant_of,
 )
 from lensmount_client._errors import InvalidInput
+from lensmount_client._files.signing import HEADER
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download
 from lensmount_client._http.json_fields import JsonFields
@@ -85,13 +86,20 @@ def get_version(name: str, version: int) -> Call[VersionInfo]:
             trust=read_promises(fields),
             tenant=tenant_of(fields),
             owner=fields.string_or_none("owner"),
+            signed_by=fields.string_or_none("signed_by"),
         )
 
     return Call("GET", f"{_adapter_path(name)}/versions/{checked_version(version)}", read)
 
 
 def push(
-    name: str, content: bytes, digest: str, *, accept_rounded_backbone: bool = False, if_match: str | None = None
+    name: str,
+    content: bytes,
+    digest: str,
+    *,
+    accept_rounded_backbone: bool = False,
+    if_match: str | None = None,
+    signature: str | None = None,
 ) -> Call[PushedAdapter]:
     """`digest` is that of `content`. The server must return the same, unless it may change the file and says so."""
 
@@ -103,6 +111,7 @@ def push(
 
     params = {"accept_rounded_backbone": "true"} if accept_rounded_backbone else {}
     headers = {"Content-Digest": content_digest(content), **if_matches(if_match)}
+    headers |= {} if signature is None else {HEADER: signature}
     return Call("PUT", _adapter_path(name), read, params=params, content=content, content_type=BYTES, headers=headers)
 
 

@@ -64,6 +64,7 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         alias_trust=_alias_trusts(fields),
         tenant=tenant_of(fields),
         owner=fields.string_or_none("owner"),
+        signed_by=fields.string_or_none("signed_by"),
         protected_aliases=fields.strings("protected_aliases") if "protected_aliases" in fields.value else (),
     )
 

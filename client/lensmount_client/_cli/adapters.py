@@ -22,6 +22,7 @@ from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
 from lensmount_client._files.adapter_file import read_adapter_file
 from lensmount_client._files.paths import read_file
+from lensmount_client._files.signing import signature_beside
 from lensmount_client._reference import Reference
 from lensmount_client._types.results import DeletedVersion, ImportReport, VersionInfo
 
@@ -89,12 +90,16 @@ def push(
             help="Also take one that was made for the server's weights in another precision, and say what it changes.",
         ),
     ] = False,
+    key: Annotated[Path | None, typer.Option("--key", metavar="KEY", help="A private key to sign with.")] = None,
     *,
     server: ServerOptions,
 ) -> None:
-    """Upload an adapter. Uploading the same bytes again does not make a new version."""
+    """Upload an adapter, with its signature FILE.sig if there is one. The same bytes do not make a new version."""
+    signature = None if key is not None else signature_beside(file)
     with server.client() as client:
-        pushed = client.adapters.push(file, name, accept_rounded_backbone=accept_rounded_backbone)
+        pushed = client.adapters.push(
+            file, name, accept_rounded_backbone=accept_rounded_backbone, sign_with=key, signature=signature
+        )
     if server.json:
         print_json({word: value for word, value in jsonable(pushed).items() if value is not None})
     else:

@@ -17,6 +17,7 @@ from lensmount_client._errors import InvalidInput
 from lensmount_client._files.exported import ExportFolder
 from lensmount_client._files.foreign_adapter import CONFIG, foreign_name, packed
 from lensmount_client._files.paths import is_file, read_file
+from lensmount_client._files.signing import sign_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, SendCall
@@ -56,6 +57,8 @@ class Adapters:
         *,
         accept_rounded_backbone: bool = False,
         if_match: str | None = None,
+        sign_with: str | Path | None = None,
+        signature: str | None = None,
     ) -> PushedAdapter:
         """Upload a file, by default under its own name without the suffix. The same bytes make no second version.
 
@@ -63,9 +66,11 @@ class Adapters:
         changed into one for the server's; `note` says how much its logits change.
         With `if_match`, a digest, the upload is refused with PreconditionFailed unless the latest version has it: so
         two people who replace the same adapter notice each other. The server compares the bytes with their digest.
+        With `sign_with`, a private key, the file is signed; `signature` is one that was made before. Some servers take
+        only what a trusted key has signed: SignatureRequired, SignatureKeyUnknown, SignatureInvalid.
         Raises AdapterRejected if the server rejects the adapter, AdapterMismatch if it received different bytes.
         """
-        return self._send(_push_call(path, name, accept_rounded_backbone, if_match))
+        return self._send(_push_call(path, name, accept_rounded_backbone, if_match, sign_with, signature))
 
     def import_(
         self,
@@ -187,9 +192,13 @@ class AsyncAdapters:
         *,
         accept_rounded_backbone: bool = False,
         if_match: str | None = None,
+        sign_with: str | Path | None = None,
+        signature: str | None = None,
     ) -> PushedAdapter:
         """See `Adapters.push`."""
-        return await self._send(await asyncio.to_thread(_push_call, path, name, accept_rounded_backbone, if_match))
+        return await self._send(
+            await asyncio.to_thread(_push_call, path, name, accept_rounded_backbone, if_match, sign_with, signature)
+        )
 
     async def import_(
         self,
@@ -288,7 +297,12 @@ def _export_folder(name: str, to: str, out: str | Path | None) -> Path:
 
 
 def _push_call(
-    path: str | Path, name: str | None, accept_rounded_backbone: bool, if_match: str | None
+    path: str | Path,
+    name: str | None,
+    accept_rounded_backbone: bool,
+    if_match: str | None,
+    sign_with: str | Path | None,
+    signature: str | None,
 ) -> Call[PushedAdapter]:
     name = checked_name(Path(path).stem if name is None else name)
     if is_file(Path(path) / CONFIG):
@@ -298,4 +312,13 @@ def _push_call(
         )
     content = read_file(path)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return endpoints.push(name, content, digest, accept_rounded_backbone=accept_rounded_backbone, if_match=if_match)
+    if sign_with is not None:
+        signature = sign_file(content, sign_with)
+    return endpoints.push(
+        name,
+        content,
+        digest,
+        accept_rounded_backbone=accept_rounded_backbone,
+        if_match=if_match,
+        signature=signature,
+    )

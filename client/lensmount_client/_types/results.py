@@ -172,6 +172,7 @@ class AdapterInfo:
     alias_trust: Mapping[str, AliasTrust] = field(default_factory=dict)  # the aliases with thresholds of their own
     tenant: str = "default"  # whose it is; "public" if it is shared as public/NAME
     owner: str | None = None  # the name of the token that uploaded it, if that is known
+    signed_by: str | None = None  # the trusted key that signed the file
     protected_aliases: tuple[str, ...] = ()  # those that only an administrator of the tenant moves
 
 
@@ -200,6 +201,7 @@ class VersionInfo:
     trust: Mapping[str, Any] | None = None  # what it promises, as in AdapterInfo
     tenant: str = "default"
     owner: str | None = None
+    signed_by: str | None = None
 
 
 @dataclass(frozen=True)

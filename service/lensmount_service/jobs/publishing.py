@@ -27,7 +27,9 @@ class Publisher:
     jobs: JobTable
     files: JobFiles
 
-    def publish(self, job_id: str, token: str, alias: str | None, name: str, adapter: Adapter) -> tuple[Version, bool]:
+    def publish(
+        self, job_id: str, token: str, alias: str | None, name: str, adapter: Adapter, signature: str | None = None
+    ) -> tuple[Version, bool]:
         """Return the new version and True, or the version that this job published before and False.
 
         Raises NotFound (`job_not_found`), LeaseLost, Forbidden (`alias_protected`), RequestInvalid if the job is for
@@ -47,9 +49,8 @@ class Publisher:
                 )
             if not row.force:
                 self._require_fresh_gate(connection, row.outcome, Reference(name, alias=alias))
-            version, created = self.registry.add(
-                connection, name, adapter.digest, adapter.size_bytes, adapter.manifest, row.owner
-            )
+            what = (adapter.digest, adapter.size_bytes, adapter.manifest)
+            version, created = self.registry.add(connection, name, *what, row.owner, signature)
             fault("publishing.version")
             if alias is not None:
                 self.registry.point(connection, name, alias, version.version, is_admin=bool(row.by_admin))

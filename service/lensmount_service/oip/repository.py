@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 from collections.abc import Mapping
+from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 

@@ -24,6 +24,7 @@ from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
+from lensmount_service.store.signatures import HEADER
 from lensmount_service.web.bodies import read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form, file_answer
@@ -93,11 +94,15 @@ async def put_adapter(
     `accept_rounded_backbone`: a file for the same weights in another precision becomes one for the weights here. Its
     digest is then another one, and `note` says how much the logits change.
 
+    The header Lensmount-Signature says who made the file: `keyid=..., sig=...` (Ed25519), as `lensmount adapters sign`
+    prints it. Some servers store only what a trusted key has signed.
+
     `job` and `alias` are for workers and need the header Lensmount-Lease. The version, its alias and the end of the
     job are then one transaction, and a job publishes at most once.
     """
     require_name(name)
     expected = expected_of(request)
+    signature = request.headers.get(HEADER)
     if (job is None) != (lease is None) or (alias is not None and job is None):
         raise RequestInvalid(
             "found only some of ?job=, ?alias= and the header Lensmount-Lease, expected all of them or none. "
@@ -107,10 +112,12 @@ async def put_adapter(
         refuse_conditions(expected, "a worker's lease protects what its job publishes")
     data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     if job is None or lease is None:
-        upload = partial(context.catalog.upload, accept_rounded_backbone=accept_rounded_backbone, expected=expected)
+        options = {"accept_rounded_backbone": accept_rounded_backbone, "signature": signature, "expected": expected}
+        upload = partial(context.catalog.upload, **options)
         return await _upload(upload, name, data, response, tell_rounding=accept_rounded_backbone)
     publish = partial(context.training.publisher.publish, job, lease, alias)
-    return await _upload(partial(context.catalog.upload, publish=publish), name, data, response)
+    signature = signature or await asyncio.to_thread(context.catalog.own_signature, data)
+    return await _upload(partial(context.catalog.upload, publish=publish, signature=signature), name, data, response)
 
 
 @router.post(
@@ -133,7 +140,8 @@ async def post_adapter(context: Context, request: Request, response: Response, e
     except AdapterError as error:
         raise await asyncio.to_thread(as_foreign, error, data) from error
     require_name(name)
-    return await _upload(partial(context.catalog.upload, expected=expected), name, data, response)
+    upload = partial(context.catalog.upload, expected=expected, signature=request.headers.get(HEADER))
+    return await _upload(upload, name, data, response)
 
 
 @router.get("/{name}", summary="One adapter")
@@ -176,6 +184,7 @@ async def get_file(
         "ETag": f'"{stored.digest}"',
         "Content-Digest": f"sha-256=:{raw}:",  # RFC 9530
         "Content-Disposition": f'attachment; filename="{name_of(stored.name)}.safetensors"',
+        **({} if stored.signature is None else {HEADER: stored.signature}),
     }
     return Response(data, media_type="application/octet-stream", headers=headers)
 
@@ -220,6 +229,7 @@ async def get_version(context: Context, name: str, version: VersionNumber, respo
         manifest=stored.manifest.model_dump(mode="json"),
         tenant=context.tenant_of(name),
         owner=stored.owner,
+        signed_by=context.catalog.signer(stored),
     )
 
 
@@ -334,4 +344,5 @@ def _info(context: TenantContext, entry: Entry) -> AdapterInfo:
         tier=context.catalog.tier(latest),
         tenant=context.tenant_of(latest.name),
         owner=latest.owner,
+        signed_by=context.catalog.signer(latest),
     )

@@ -16,6 +16,7 @@ from lensmount_adapters.foreign.source import read_source
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.context import Context
 from lensmount_service.store.references import require_name
+from lensmount_service.store.registry import Version
 from lensmount_service.tenants.adapters import TenantAdapters
 from lensmount_service.web.bodies import read_raw
 from lensmount_service.web.openapi import PROBLEMS, import_body
@@ -63,7 +64,7 @@ async def import_adapter(
     if dry_run:
         response.status_code = 200
         return Imported(adapter=None, report=report)
-    version, created = await asyncio.to_thread(partial(context.catalog.upload, name, converted.data, expected=expected))
+    version, created = await asyncio.to_thread(_published, context.catalog, name, converted.data, expected)
     response.status_code = 201 if created else 200
     response.headers["ETag"] = f'"{version.digest}"'
     response.headers["Location"] = f"/adapters/{name}/versions/{version.version}"
@@ -87,6 +88,11 @@ def _converted(
     return convert(
         found, catalog.backbone, name=name, labels=labels, preprocessing=rule, limits=catalog.limits, origin=source
     )
+
+
+def _published(catalog: TenantAdapters, name: str, data: bytes, expected: Precondition) -> tuple[Version, bool]:
+    """The server made this file, so the server signs it."""
+    return catalog.upload(name, data, expected=expected, signature=catalog.own_signature(data))
 
 
 def _split(labels: list[str] | None) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ async def submit(
     If-Match and If-None-Match are about the job that this key made.
     """
     require_name(submission.adapter)
+    context.catalog.require_own_signature()  # now, and not after hours of training
     if submission.alias is not None:
         require_name(submission.alias, "alias")
     body = json.dumps(submission.model_dump(), sort_keys=True).encode()

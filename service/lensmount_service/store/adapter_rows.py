@@ -29,6 +29,7 @@ version_table = sa.Table(
     sa.Column("deleted_at", sa.Float),  # seconds since the epoch, while it can be undeleted
     sa.Column("manifest", sa.Text, nullable=False),
     sa.Column("owner", sa.String(64)),  # the actor who uploaded it
+    sa.Column("signature", sa.String(128)),  # what the header Lensmount-Signature said
     sa.Index("ix_versions_owner", "owner"),
 )
 alias_table = sa.Table(
@@ -57,6 +58,7 @@ class Version:
     thresholds: Overrides = field(default_factory=Overrides)
     owner: str | None = None
     alias_tag: str | None = None
+    signature: str | None = None
 
 
 def needed_digests(connection: sa.Connection) -> set[str]:
@@ -136,9 +138,8 @@ def thresholds_of(alias: Any) -> Overrides:
 
 
 def version_of(row: Any) -> Version:
-    return Version(
-        row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest), owner=row.owner
-    )
+    same = (row.name, row.version, row.digest, row.size_bytes, row.created_at, _parsed(row.manifest))
+    return Version(*same, owner=row.owner, signature=row.signature)
 
 
 @functools.lru_cache(maxsize=1024)

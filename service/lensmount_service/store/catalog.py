@@ -13,6 +13,7 @@ import structlog
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.adapter.admission import admit, mismatch
+from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.adapter.manifest_check import check_texts
 from lensmount_adapters.adapter.rebind import rebound
@@ -30,10 +31,11 @@ from lensmount_service.store.keys import DEFAULT_TENANT
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference, require_key, require_name
 from lensmount_service.store.registry import Deleted, Entry, Registry, Version
+from lensmount_service.store.signatures import Signatures
 
 log = structlog.get_logger(__name__)
 
-Publish = Callable[[str, Adapter], tuple[Version, bool]]
+Publish = Callable[[str, Adapter, str | None], tuple[Version, bool]]  # with the signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who uploads: the owner of the version, whose turns its test images take, and what charges their pixels."""
+    """Who uploads, and the signature. Test images take turns of `caller`, and `charge` gets their pixels."""
 
     owner: str | None = None
     caller: str = ""
     charge: Callable[[int], object] = lambda pixels: None
+    signature: str | None = None
 
 
 NOBODY = Sender()
@@ -90,6 +93,7 @@ class Catalog:
         self._blobs = blobs
         self._metrics = metrics
         self._runner = runner
+        self.signatures = Signatures()
         self._quarantine = Quarantine()
         self._trial: Trial = lambda adapter, sender: None
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to its pinned digest
@@ -117,8 +121,10 @@ class Catalog:
         `accept_rounded_backbone`, a file for the same weights in another precision becomes one for the weights here.
         """
         require_key(name)
+        signature = self.signatures.checked(digest_of(data), sender.signature)
         if accept_rounded_backbone and (moved := rebound(data, self.backbone, self.limits)) is not None:
             data = moved.data
+            signature = self.signatures.own(digest_of(data))
         adapter = admit(data, self.backbone, self.limits)
         self._registry.require(name, expected, adapter.digest, adapter.size_bytes, sender.owner)  # before the work
         check_texts(adapter.manifest)
@@ -127,7 +133,7 @@ class Catalog:
         self._blobs.put(data)
         fault("catalog.stored")
         with self._writing:
-            version, created = (publish or partial(self._publish, sender.owner, expected))(name, adapter)
+            version, created = (publish or partial(self._publish, sender.owner, expected))(name, adapter, signature)
             if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
                 self._blobs.put(data)
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
@@ -150,6 +156,7 @@ class Catalog:
         if not self.backbone.fits(version.manifest.backbone):
             why = mismatch(version.manifest, self.backbone)
             raise BackboneMismatch(f"{version.name!r} version {version.version}: {why}")
+        self.signatures.require(title_of(version), version.digest, version.signature)
         failure = self._quarantined(version, own) if version.digest in self._quarantine else None
         if failure is None:
             try:
@@ -187,7 +194,8 @@ class Catalog:
         """The newest version before `asked` that can be computed, with the thresholds of the alias."""
         for version in reversed(self._registry.entry(asked.name).versions):
             fits = self.backbone.fits(version.manifest.backbone)
-            if version.version >= asked.version or not fits or version.digest in self._quarantine:
+            trusted = self.signatures.accepts(version.digest, version.signature)
+            if version.version >= asked.version or not fits or not trusted or version.digest in self._quarantine:
                 continue
             try:
                 found = self._snapshot(replace(version, thresholds=asked.thresholds))
@@ -209,6 +217,8 @@ class Catalog:
         """The result of `resolve` if all of it is in memory, or None. Never blocks, so an event loop may call it."""
         version = self._registry.resolve_cached(reference)
         if version is None or version.digest in self._quarantine or not self.backbone.fits(version.manifest.backbone):
+            return None
+        if not self.signatures.accepts(version.digest, version.signature):
             return None
         adapter = self._cache.find(version.digest)
         return None if adapter is None else Snapshot(version, adapter)
@@ -288,6 +298,8 @@ class Catalog:
     def status(self, version: Version) -> str:
         if not self.backbone.fits(version.manifest.backbone):
             return "backbone_mismatch"
+        if not self.signatures.accepts(version.digest, version.signature):
+            return "untrusted"
         return "quarantined" if version.digest in self._quarantine else "ready"
 
     def tier(self, version: Version) -> str:
@@ -327,7 +339,8 @@ class Catalog:
             if self._registry.was_ever_published(name):
                 continue
             try:
-                self.upload(name, path.read_bytes())
+                data = path.read_bytes()
+                self.upload(name, data, sender=Sender(signature=self.signatures.own(digest_of(data))))
                 published.append(name)
             except BackboneMismatch as error:
                 log.warning("zoo adapter is for another backbone", adapter=name, reason=str(error))
@@ -345,8 +358,11 @@ class Catalog:
                 holder.pin(before, False)
             holder.pin(digest, True)
 
-    def _publish(self, owner: str | None, expected: Precondition, name: str, adapter: Adapter) -> tuple[Version, bool]:
-        return self._registry.publish(name, adapter.digest, adapter.size_bytes, adapter.manifest, owner, expected)
+    def _publish(
+        self, owner: str | None, expected: Precondition, name: str, adapter: Adapter, signature: str | None
+    ) -> tuple[Version, bool]:
+        what = (adapter.digest, adapter.size_bytes, adapter.manifest)
+        return self._registry.publish(name, *what, owner, expected, signature)
 
     def _load(self, digest: str) -> Adapter:
         start = time.perf_counter()

@@ -83,6 +83,7 @@ class Registry:
         manifest: Manifest,
         owner: str | None = None,
         expected: Precondition = ANY,
+        signature: str | None = None,
     ) -> tuple[Version, bool]:
         """Returns the new version and True, or the latest version and False if that already has these bytes.
 
@@ -90,7 +91,7 @@ class Registry:
         """
         with self._database.write() as connection:
             expected.require(live_digest(rows_of(connection, name)), digest)
-            return self.add(connection, name, digest, size_bytes, manifest, owner)
+            return self.add(connection, name, digest, size_bytes, manifest, owner, signature)
 
     def require(
         self, name: str, expected: Precondition, digest: str, size_bytes: int = 0, owner: str | None = None
@@ -110,15 +111,23 @@ class Registry:
         size_bytes: int,
         manifest: Manifest,
         owner: str | None = None,
+        signature: str | None = None,
     ) -> tuple[Version, bool]:
         """`publish` within the caller's transaction. Raises QuotaExceeded if the owner may not store as much."""
         rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
         if live and live[-1].digest == digest:
-            return version_of(live[-1]), False
+            return self._signed_again(connection, live[-1], signature), False
         self._charge(connection, name, owner, size_bytes)
         version = Version(
-            name, (rows[-1].version if rows else 0) + 1, digest, size_bytes, _now(), manifest, owner=owner
+            name,
+            (rows[-1].version if rows else 0) + 1,
+            digest,
+            size_bytes,
+            _now(),
+            manifest,
+            owner=owner,
+            signature=signature,
         )
         connection.execute(
             version_table.insert().values(
@@ -130,9 +139,19 @@ class Registry:
                 deleted=False,
                 manifest=manifest.dump(),
                 owner=owner,
+                signature=signature,
             )
         )
         return version, True
+
+    def _signed_again(self, connection: sa.Connection, row: Any, signature: str | None) -> Version:
+        """The same bytes with another signature: it replaces the one before, whose key may be trusted no longer."""
+        version = version_of(row)
+        if signature is None or signature == version.signature:
+            return version
+        mine = version_table.c.name == version.name, version_table.c.version == version.version
+        connection.execute(version_table.update().where(*mine).values(signature=signature))
+        return replace(version, signature=signature)
 
     def resolve(self, reference: Reference) -> Version:
         """Raises NotFound, VersionDeleted, or Unavailable."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.trust.judge import Overrides
@@ -18,7 +19,7 @@ from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.store.shares import SEE, Kind, Share
 from lensmount_service.tenants.space import Space
 
-Publish = Callable[[str, Adapter], tuple[Version, bool]]  # with the key of the adapter
+Publish = Callable[[str, Adapter, str | None], tuple[Version, bool]]  # with the key of the adapter, and its signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class TenantAdapters:
         publish: Publish | None = None,
         *,
         accept_rounded_backbone: bool = False,
+        signature: str | None = None,
         expected: Precondition = ANY,
     ) -> tuple[Version, bool]:
         with self.space.own(name) as key:
@@ -55,10 +57,22 @@ class TenantAdapters:
                 data,
                 publish,
                 accept_rounded_backbone=accept_rounded_backbone,
-                sender=self.sender,
+                sender=replace(self.sender, signature=signature),
                 expected=expected,
             )
         return _named(version, name), created
+
+    def own_signature(self, data: bytes) -> str | None:
+        """The server's signature of what it made itself. Raises Unsigned if it needs one and has no key."""
+        return self.catalog.signatures.own(digest_of(data))
+
+    def require_own_signature(self) -> None:
+        """Raises Unsigned if what a job makes could not be stored."""
+        self.catalog.signatures.require_own()
+
+    def signer(self, version: Version) -> str | None:
+        """The name of the trusted key that signed a version."""
+        return self.catalog.signatures.signer(version.digest, version.signature)
 
     def resolve(self, reference: Reference) -> Snapshot:
         with self.space.reading("adapter", reference.name) as key:

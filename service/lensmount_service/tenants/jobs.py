@@ -96,6 +96,8 @@ class TenantPublisher:
     publisher: Publisher
     jobs: TenantJobs
 
-    def publish(self, job_id: str, token: str, alias: str | None, key: str, adapter: Adapter) -> tuple[Version, bool]:
+    def publish(
+        self, job_id: str, token: str, alias: str | None, key: str, adapter: Adapter, signature: str | None = None
+    ) -> tuple[Version, bool]:
         self.jobs.get(job_id)
-        return self.publisher.publish(job_id, token, alias, key, adapter)
+        return self.publisher.publish(job_id, token, alias, key, adapter, signature)

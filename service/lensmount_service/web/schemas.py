@@ -12,6 +12,7 @@ _DIGEST = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c
 
 
 TENANT = Field("default", description="Whose it is; `public` if it is shared as public/NAME", examples=["lab1"])
+SIGNED_BY = Field(None, description="The trusted key that signed the file, if there is one")
 OWNER = Field(None, description="The name of the token that uploaded it; null if it is public or not known")
 
 
@@ -203,13 +204,15 @@ class AdapterInfo(AdapterRef):
     versions: list[int]
     trust: Promises | None = Field(description="What the latest version promises; null if it promises nothing")
     status: str = Field(
-        description="ready; backbone_mismatch if the server runs another backbone; quarantined if it failed too often"
+        description="ready; backbone_mismatch if the server runs another backbone; quarantined if it failed "
+        "too often; untrusted if signatures are required and no trusted key has signed it"
     )
     tier: str = Field(
         description="hot or merged: merged weights in memory; memory: factors in memory; file or remote: read on demand"
     )
     tenant: str = TENANT
     owner: str | None = OWNER
+    signed_by: str | None = SIGNED_BY
 
 
 class AdapterDetail(AdapterInfo):
@@ -223,6 +226,7 @@ class VersionDetail(AdapterRef):
     manifest: dict[str, Any]
     tenant: str = TENANT
     owner: str | None = OWNER
+    signed_by: str | None = SIGNED_BY
 
 
 class AliasTarget(BaseModel):

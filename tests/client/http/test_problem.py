@@ -15,7 +15,8 @@ from lensmount_client._http.problem import error_of
 CONTRACT = {
     400: "bad_request duplicate_key multipart_malformed multipart_truncated",
     401: "unauthorized",
-    403: "origin_not_allowed feedback_off image_not_kept scope_missing alias_protected public_read_only",
+    403: "origin_not_allowed feedback_off image_not_kept scope_missing alias_protected public_read_only "
+    "signature_invalid signature_key_unknown signature_required",
     404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found "
     "token_not_found",
     405: "method_not_allowed",
@@ -44,7 +45,7 @@ CONTRACT = {
     500: "internal_error",
     503: "draining swap_failed adapter_corrupt output_not_finite out_of_memory forward_failed store_unavailable "
     "dataset_corrupt integrity_violated overloaded identity_unavailable store_read_only "
-    "adapter_quarantined device_lost",
+    "adapter_quarantined adapter_untrusted device_lost",
     504: "deadline_exceeded",
     507: "storage_full",
 }
