@@ -112,8 +112,12 @@ async def put_adapter(
         refuse_conditions(expected, "a worker's lease protects what its job publishes")
     data = await read_raw(request, context.settings.max_adapter_bytes, SMALLER)
     if job is None or lease is None:
-        options = {"accept_rounded_backbone": accept_rounded_backbone, "signature": signature, "expected": expected}
-        upload = partial(context.catalog.upload, **options)
+        upload = partial(
+            context.catalog.upload,
+            accept_rounded_backbone=accept_rounded_backbone,
+            signature=signature,
+            expected=expected,
+        )
         return await _upload(upload, name, data, response, tell_rounding=accept_rounded_backbone)
     publish = partial(context.training.publisher.publish, job, lease, alias)
     signature = signature or await asyncio.to_thread(context.catalog.own_signature, data)

@@ -15,6 +15,7 @@ from lensmount_adapters.foreign.rule import rule_of
 from lensmount_adapters.foreign.source import read_source
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.context import Context
+from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import require_name
 from lensmount_service.store.registry import Version
 from lensmount_service.tenants.adapters import TenantAdapters
