@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query, Request
 from lensmount_service.access.audit import AuditLog
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.routes.caller import Caller
-from lensmount_service.web.audit_schemas import AuditPage
 from lensmount_service.web.openapi import PROBLEMS
+from lensmount_service.web.token_schemas import AuditPage
 
 DAY_S = 86_400.0
 

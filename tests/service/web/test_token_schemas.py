@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
+from lensmount_service.access.audit import Record
 from lensmount_service.access.identity import Quotas
 from lensmount_service.access.tokens import Token
-from lensmount_service.web.token_schemas import NewToken, QuotaLimits, TokenInfo
+from lensmount_service.web.token_schemas import AuditRecord, NewToken, QuotaLimits, TokenInfo
 
 
 def test_a_token_is_shown_with_sorted_scopes_and_times_that_say_their_zone() -> None:
@@ -38,3 +39,7 @@ def test_anything_but_a_token_is_refused(wrong: dict[str, object]) -> None:
 
 def test_the_limits_are_those_of_a_token() -> None:
     assert set(QuotaLimits.model_fields) == set(Quotas.__slots__)
+
+
+def test_a_record_of_the_audit_log_is_shown_with_all_its_fields() -> None:
+    assert AuditRecord.model_fields.keys() == Record.__dataclass_fields__.keys()
