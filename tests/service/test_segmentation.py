@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 from collections.abc import Iterator
@@ -193,6 +194,26 @@ def test_several_images_and_adapters_share_one_response(served: TestClient, make
     ]  # fmt: skip
     assert results[3]["segmentation"] == alone["segmentation"]
     assert [mask["label"] for mask in alone["segmentation"]["masks"]] == ["nucleus", "membrane"]
+
+
+def test_the_open_inference_protocol_has_the_shares_and_the_image_of_predict(
+    served: TestClient, make_png: MakePng
+) -> None:
+    images = [make_png(seed, SIZE) for seed in range(2)]
+    texts = [base64.b64encode(image).decode() for image in images]
+    tensor = {"name": "image", "shape": [2], "datatype": "BYTES", "data": texts}
+    answer = served.post("/v2/models/two/infer", json={"inputs": [tensor]}).json()
+    scores, label_, masks = answer["outputs"]
+    assert [(each["name"], each["datatype"], each["shape"]) for each in (scores, label_, masks)] == [
+        ("scores", "FP64", [2, 2]), ("label", "BYTES", [2]), ("masks", "BYTES", [2])
+    ]  # fmt: skip
+    for number, image in enumerate(images):
+        ranked = served.post("/predict?adapter=two", content=image).json()["predictions"]
+        of = dict(zip(("nucleus", "membrane"), scores["data"][2 * number : 2 * number + 2], strict=True))
+        assert of == {each["label"]: each["score"] for each in ranked}
+        assert label_["data"][number] == ranked[0]["label"]
+        picture = served.post("/predict?adapter=two", content=image, headers={"Accept": "image/png"})
+        assert base64.b64decode(masks["data"][number]) == picture.content
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ async def _upload(seen: TenantContext, name: str, files: list[Parameter | bytes]
     require_name(name)
     if len(files) > 1 or not isinstance(files[0], str | bytes):
         raise RequestInvalid(
-            f"found {len(files)} parameters {FILE}..., or one that is no text, expected one with a file in base64. "
+            f"found {len(files)} parameters {FILE}..., or one that is not a text, expected one with a file in base64. "
             f'Fix: {{"parameters": {{"{FILE}1/adapter.safetensors": "..."}}}}'
         )
     data = files[0] if isinstance(files[0], bytes) else await asyncio.to_thread(_decoded, files[0])
