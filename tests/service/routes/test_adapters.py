@@ -32,11 +32,11 @@ def test_an_upload_returns_its_digest_and_the_file_comes_back_byte_for_byte(
     assert back.headers["ETag"] == f'"{digest}"'
 
 
-def test_the_same_bytes_again_create_no_new_version(client: TestClient, make_adapter: MakeAdapter) -> None:
-    again = client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
+def test_the_same_bytes_again_create_no_new_version(shared_client: TestClient, make_adapter: MakeAdapter) -> None:
+    again = shared_client.put("/adapters/cells", content=make_adapter(1, ("a", "b")))
 
     assert (again.status_code, again.json()["version"]) == (200, 1)
-    assert client.get("/adapters/cells").json()["versions"] == [1]
+    assert shared_client.get("/adapters/cells").json()["versions"] == [1]
 
 
 def test_other_bytes_create_the_next_version_and_old_versions_stay(
@@ -60,8 +60,8 @@ def test_a_form_upload_takes_its_name_from_the_field_or_from_the_manifest(
     assert (own.status_code, own.json()["name"]) == (201, "manifest-name")
 
 
-def test_the_list_describes_each_adapter(client: TestClient) -> None:
-    listed = client.get("/adapters").json()["adapters"]
+def test_the_list_describes_each_adapter(shared_client: TestClient) -> None:
+    listed = shared_client.get("/adapters").json()["adapters"]
 
     assert [(a["name"], a["labels"], a["status"], a["method"]) for a in listed] == [
         ("cells", ["a", "b"], "ready", "lora"),
@@ -207,8 +207,8 @@ def test_an_adapter_for_another_backbone_is_listed_but_not_served(
             assert (refused.status_code, refused.json()["code"]) == (409, "backbone_mismatch")
 
 
-def test_an_export_is_a_zip_with_its_digest_and_an_unknown_format_is_refused(client: TestClient) -> None:
-    answer = client.get("/adapters/cells/export?to=timm")
+def test_an_export_is_a_zip_with_its_digest_and_an_unknown_format_is_refused(shared_client: TestClient) -> None:
+    answer = shared_client.get("/adapters/cells/export?to=timm")
 
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/zip")
     assert answer.headers["ETag"] == f'"sha256:{hashlib.sha256(answer.content).hexdigest()}"'
@@ -216,11 +216,11 @@ def test_an_export_is_a_zip_with_its_digest_and_an_unknown_format_is_refused(cli
     assert 'filename="cells-timm.zip"' in answer.headers["Content-Disposition"]
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
     assert names == ["README.md", "config.json", "lensmount.json", "model.safetensors"]
-    refused = client.get("/adapters/cells/export?to=tensorflow")
+    refused = shared_client.get("/adapters/cells/export?to=tensorflow")
     assert (refused.status_code, refused.json()["code"]) == (422, "export_not_possible")
     assert "expected peft, lycoris, timm" in refused.json()["detail"]
-    assert client.get("/adapters/none/export?to=peft").status_code == 404
-    assert client.get("/adapters/cells/export").json()["code"] == "invalid_request"
+    assert shared_client.get("/adapters/none/export?to=peft").status_code == 404
+    assert shared_client.get("/adapters/cells/export").json()["code"] == "invalid_request"
 
 
 def test_an_adapter_for_the_same_weights_in_another_precision_is_accepted_when_asked(
