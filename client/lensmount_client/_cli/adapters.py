@@ -16,7 +16,6 @@ from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.promises import promise_rows, promise_words
 from lensmount_client._cli.sharing import Public, share_adapter, unshare_adapter
-from lensmount_client._cli.table import Facts, Table
 from lensmount_client._cli.terminal import file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
 from lensmount_client._errors import AliasNotFound, InvalidInput, Problem, VersionNotFound
@@ -24,6 +23,7 @@ from lensmount_client._files.adapter_file import read_adapter_file
 from lensmount_client._files.paths import read_file
 from lensmount_client._files.signing import signature_beside
 from lensmount_client._reference import Reference
+from lensmount_client._show.table import Facts, Table
 from lensmount_client._types.results import DeletedVersion, ImportReport, VersionInfo
 
 app = typer.Typer(name="adapters", cls=LazySubgroup, no_args_is_help=True)

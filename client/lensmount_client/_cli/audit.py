@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import print_json, print_note, print_table
 from lensmount_client._cli.tokens import seconds_of
 from lensmount_client._errors import InvalidInput
+from lensmount_client._show.table import Table
 from lensmount_client._types.access import AuditRecord
 
 app = typer.Typer(name="audit", no_args_is_help=True)

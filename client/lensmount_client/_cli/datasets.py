@@ -13,7 +13,6 @@ from rich.text import Text
 from lensmount_client._cli import pools
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.sharing import Public, share_dataset, unshare_dataset
-from lensmount_client._cli.table import Facts, Table
 from lensmount_client._cli.terminal import (
     age,
     cell,
@@ -25,6 +24,7 @@ from lensmount_client._cli.terminal import (
 )
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.dataset_zip import counted
+from lensmount_client._show.table import Facts, Table
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.reviews import DatasetReview
 

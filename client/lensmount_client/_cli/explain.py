@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import print_json, print_note, print_table
+from lensmount_client._show.table import Table
 
 
 @with_options

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from lensmount_client._advice import for_command_line
-from lensmount_client._cli.table import Facts
 from lensmount_client._cli.terminal import file_size
 from lensmount_client._show.job_board import JobBoard
+from lensmount_client._show.table import Facts
 from lensmount_client._types.jobs import Gate, JobInfo
 
 

@@ -13,7 +13,6 @@ from lensmount_client._cli.datasets import push_with_a_bar
 from lensmount_client._cli.job_options import options_of, with_job_options
 from lensmount_client._cli.job_table import dataset_reference, described_job, outcome, percent
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
-from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import (
     age,
     described,
@@ -30,6 +29,7 @@ from lensmount_client._files.paths import make_folder
 from lensmount_client._reference import checked_name
 from lensmount_client._resources.job import Job
 from lensmount_client._show.sparkline import sparkline
+from lensmount_client._show.table import Table
 from lensmount_client._types.jobs import STATES, JobInfo
 
 app = typer.Typer(no_args_is_help=True)

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import print_json, print_line, print_note, print_table
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import find_images, make_folder
 from lensmount_client._http.download import WholeFile
+from lensmount_client._show.table import Table
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name on the server.")]
 Who = Annotated[

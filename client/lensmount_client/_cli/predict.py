@@ -17,12 +17,12 @@ from lensmount_client._async_client import AsyncClient
 from lensmount_client._cli.explain import draw_explanation
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.results_file import ResultsFile, row_of
-from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import described, plural, print_error, print_json, print_note, print_table
 from lensmount_client._files.listing import counted
 from lensmount_client._files.paths import find_images
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.many import Outcome, adapter_list
+from lensmount_client._show.table import Table
 from lensmount_client._show.trust import trust_text
 
 BAR_FROM = 4  # images; fewer are done before anybody has read a bar

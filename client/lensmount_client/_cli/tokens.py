@@ -15,13 +15,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.table import Table
 from lensmount_client._cli.terminal import print_json, print_line, print_note, print_table
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.operation import SendCall
 from lensmount_client._http.response import Response
 from lensmount_client._resources.tokens import Tokens
+from lensmount_client._show.table import Table
 from lensmount_client._types.access import Token, TokenSecret
 
 app = typer.Typer(name="tokens", no_args_is_help=True)

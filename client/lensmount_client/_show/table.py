@@ -1,4 +1,4 @@
-"""Tables of the command line, by one rule: a row is a line, and what does not fit into it is listed below it.
+"""Tables for terminals, by one rule: a row is a line, and what does not fit into it is listed below it.
 
 If a line is too long for the terminal, the widest column leaves it, of two the last one, and so on. Its values are then
 listed below their rows, with its name. So no word is cut at any width. What goes into a file or to another program has

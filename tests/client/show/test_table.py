@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from lensmount_client._cli.table import Facts, Table
 from lensmount_client._cli.terminal import print_table
+from lensmount_client._show.table import Facts, Table
 
 ADAPTERS = [
     ("malaria", "12", "lora", "Parasitized, Uninfected", "1.2 MB", "ready", "prod=11, next=12", "calibrated, sets"),
