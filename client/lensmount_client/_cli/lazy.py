@@ -56,7 +56,7 @@ CLIENT_COMMANDS = {
         "lensmount_client._cli.store", "app", "Check and mend what a server on this machine has stored."
     ),
     "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
-    "keys": LazyEntry("lensmount_client._cli.keys", "app", "Make keys to sign adapters with."),
+    "keys": LazyEntry("lensmount_client._cli.tokens", "keys", "Make keys to sign adapters with."),
 }
 LAZY_COMMANDS = {  # of the other packages
     "serve": LazyEntry("lensmount_service.cli", "serve", "Start a server on this machine.", "serve"),
@@ -115,7 +115,7 @@ LAZY_COMMANDS = {  # of the other packages
         "torch",
         wrapper=("lensmount_client._cli.pulled", "from_server"),
     ),
-    "adapters sign": LazyEntry("lensmount_client._cli.keys", "sign", "Sign an adapter file with a key.", "signing"),
+    "adapters sign": LazyEntry("lensmount_client._cli.tokens", "sign", "Sign an adapter file with a key.", "signing"),
     "adapters extract": LazyEntry(
         "lensmount_adapters.cli.extract",
         "extract",

@@ -1,4 +1,4 @@
-"""`lensmount tokens ...` and `lensmount whoami`."""
+"""`lensmount tokens ...`, `lensmount whoami`, `lensmount keys ...` and `lensmount adapters sign`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import typer
 
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.terminal import print_json, print_line, print_note, print_table
-from lensmount_client._errors import InvalidInput
+from lensmount_client._errors import CannotWrite, InvalidInput
+from lensmount_client._files.paths import read_file
+from lensmount_client._files.signing import HEADER, create_key, public_line_of, sign_file
 from lensmount_client._http.call import Call
 from lensmount_client._http.operation import SendCall
 from lensmount_client._http.response import Response
@@ -25,6 +27,7 @@ from lensmount_client._show.table import Table
 from lensmount_client._types.access import Token, TokenSecret
 
 app = typer.Typer(name="tokens", no_args_is_help=True)
+keys = typer.Typer(name="keys", no_args_is_help=True)
 
 T = TypeVar("T")
 
@@ -206,3 +209,43 @@ def _limits(token: Token) -> str:
 def _number(value: float) -> str:
     """All digits of a count of bytes."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,g}"
+
+
+Key = Annotated[Path, typer.Option("--key", metavar="KEY", help="The private key that lensmount keys create wrote.")]
+
+
+@keys.command("create")
+def create_key_file(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; the server shows it as signed_by.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write the private key: NAME.key by default.")
+    ] = None,
+) -> None:
+    """Make a key to sign adapters with. The private key is a file that only you may read; the public one is printed."""
+    path = Path(f"{name}.key") if out is None else out
+    print_line(create_key(path, name))
+    print_note(f"{path} is the private key. The line above is the public one: the operator of a server adds it to the")
+    print_note("file that LENSMOUNT_TRUSTED_KEYS names.")
+
+
+@keys.command("show")
+def show_key(
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="A private key.")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default that of the file.")] = None,
+) -> None:
+    """Print the public key of a private one."""
+    print_line(public_line_of(key, key.stem if name is None else name))
+
+
+def sign(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An adapter file, *.safetensors.")], key: Key
+) -> None:
+    """Sign an adapter file. The signature is printed and written next to it as FILE.sig, which push sends along."""
+    signature = sign_file(read_file(file), key)
+    target = file.with_name(f"{file.name}.sig")
+    try:
+        target.write_text(signature + "\n", encoding="ascii")
+    except OSError as error:
+        raise CannotWrite(f"{target}: {error.strerror}. Fix: copy the file to a folder where you may write") from error
+    print_line(signature)
+    print_note(f"wrote {target}; the header is {HEADER}")

@@ -14,6 +14,7 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 | `Quarantine` | all | its own `_lock`; `in` and `worked` read one value without it |
 | `Scheduler`: lanes, room, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
 | `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
+| `Catalog._asked` | all | one operation of a dict or a set each |
 | rows and files of adapters | requests | `_writing`, and the database's transaction between processes |
 | gauges of cached bytes | requests | `Catalog._observing`, from the sum to the gauge |
 | `AdapterCache` | all | its own `_lock`; loads run without it and are shared |

@@ -187,3 +187,13 @@ def check_measured(version: Version, thresholds: Overrides) -> None:
                 f"{'calibration' if trust is None else 'statistics of its images'}, expected a version that has them. "
                 f"Fix: train it again with the option calibration, or leave {name} out"
             )
+
+
+def signed_again(connection: sa.Connection, row: Any, signature: str | None) -> Version:
+    """The same bytes with another signature: it replaces the one before, whose key may be trusted no longer."""
+    version = version_of(row)
+    if signature is None or signature == version.signature:
+        return version
+    mine = version_table.c.name == version.name, version_table.c.version == version.version
+    connection.execute(version_table.update().where(*mine).values(signature=signature))
+    return replace(version, signature=signature)

@@ -27,13 +27,15 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.quarantine import Quarantine
 from lensmount_service.store.adapter_cache import AdapterCache
 from lensmount_service.store.blobs import Blobs
-from lensmount_service.store.keys import DEFAULT_TENANT
+from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import Reference, require_key, require_name
 from lensmount_service.store.registry import Deleted, Entry, Registry, Version
 from lensmount_service.store.signatures import Signatures
 
 log = structlog.get_logger(__name__)
+
+_NO_DIGEST = f"sha256:{'':0>64}"  # of no file: where one is that nobody has read
 
 Publish = Callable[[str, Adapter, str | None], tuple[Version, bool]]  # with the signature
 
@@ -98,6 +100,7 @@ class Catalog:
         self._trial: Trial = lambda adapter, sender: None
         self._pinned: dict[str, str | None] = dict.fromkeys(pinned)  # name to its pinned digest
         self._cache = AdapterCache(self._load, cache_bytes, self._evicted)
+        self._asked: dict[str, set[str]] = {}  # by digest in memory: the tenants that used it
         self._writing = threading.Lock()  # no delete between the insert of a row and the check that its file exists
         self._observing = threading.Lock()  # the metrics show the sum that was computed last
 
@@ -308,6 +311,15 @@ class Catalog:
             return self._runner.tier(version.digest) or "memory"
         return self._runner.tier(version.digest) or self._blobs.tier(version.digest)
 
+    def asked(self, digest: str, tenant: str) -> None:
+        """Note that a tenant used a version, for `tier_for`."""
+        self._asked.setdefault(digest, set()).add(tenant)
+
+    def tier_for(self, version: Version, tenant: str) -> str:
+        """`tier` as far as the tenant's own use explains it: whether another has the same bytes is not told."""
+        known = tenant in self._asked.get(version.digest, ())
+        return self.tier(version) if known else self._blobs.tier(_NO_DIGEST)
+
     def pinned(self) -> frozenset[str]:
         """The names whose latest version is never evicted."""
         return frozenset(self._pinned)
@@ -327,7 +339,7 @@ class Catalog:
                 if reference.name in self._pinned:
                     with self._writing:  # there may be a newer version than in `entries`
                         self._pin(reference.name, self._registry.resolve(reference).digest)
-                self.resolve(reference)
+                self.asked(self.resolve(reference).version.digest, tenant_of(reference.name))
             except (AdapterError, ServiceError) as error:  # its first request will report the error
                 log.warning("adapter not warmed", adapter=reference.name, reason=str(error))
 
@@ -377,6 +389,7 @@ class Catalog:
         return adapter
 
     def _evicted(self, adapter: Adapter) -> None:
+        self._asked.pop(adapter.digest, None)
         self._runner.forget(adapter.digest)
         self._metrics.adapter_evictions.labels("memory").inc()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from lensmount_service.store.adapter_rows import (
     needed_digests,
     require_unprotected,
     rows_of,
+    signed_again,
     thresholds_of,
     version_of,
     version_table,
@@ -117,7 +118,7 @@ class Registry:
         rows = rows_of(connection, name)
         live = [row for row in rows if not row.deleted]
         if live and live[-1].digest == digest:
-            return self._signed_again(connection, live[-1], signature), False
+            return signed_again(connection, live[-1], signature), False
         self._charge(connection, name, owner, size_bytes)
         version = Version(
             name,
@@ -143,15 +144,6 @@ class Registry:
             )
         )
         return version, True
-
-    def _signed_again(self, connection: sa.Connection, row: Any, signature: str | None) -> Version:
-        """The same bytes with another signature: it replaces the one before, whose key may be trusted no longer."""
-        version = version_of(row)
-        if signature is None or signature == version.signature:
-            return version
-        mine = version_table.c.name == version.name, version_table.c.version == version.version
-        connection.execute(version_table.update().where(*mine).values(signature=signature))
-        return replace(version, signature=signature)
 
     def resolve(self, reference: Reference) -> Version:
         """Raises NotFound, VersionDeleted, or Unavailable."""

@@ -60,6 +60,7 @@ class TenantAdapters:
                 sender=replace(self.sender, signature=signature),
                 expected=expected,
             )
+        self.catalog.asked(version.digest, self.space.tenant)
         return _named(version, name), created
 
     def own_signature(self, data: bytes) -> str | None:
@@ -180,13 +181,14 @@ class TenantAdapters:
         return self.catalog.status(version)
 
     def tier(self, version: Version) -> str:
-        return self.catalog.tier(version)
+        return self.catalog.tier_for(version, self.space.tenant)
 
     @property
     def _is_admin(self) -> bool:
         return self.space.identity.may("admin")
 
     def _named(self, snapshot: Snapshot, name: str) -> Snapshot:
+        self.catalog.asked(snapshot.version.digest, self.space.tenant)
         if snapshot.version.name == name and snapshot.reader == self.space.tenant:
             return snapshot
         return replace(snapshot, version=_named(snapshot.version, name), reader=self.space.tenant)

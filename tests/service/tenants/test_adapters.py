@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_service.access.tokens import TokenStore
 
 if TYPE_CHECKING:
-    from tests.service.conftest import CompareAnswers, MakeAdapter, MakePng
+    from tests.service.conftest import CompareAnswers, MakeAdapter, MakeParts, MakePng
     from tests.service.tenants.conftest import Server
 
 
@@ -187,3 +190,29 @@ def test_a_quarantine_is_told_in_the_words_of_each_and_only_the_owner_lifts_it(
     released = server.done(owner, "POST", "/adapters/weak/versions/1/release")
     assert (released["name"], released["digest"]) == ("weak", digest)
     assert predicted(server, "lab2", f"public/common-{owner}", make_png())["adapter"]["version"] == 1
+
+
+def test_a_tier_does_not_tell_that_another_tenant_uses_the_same_bytes(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    with make_parts(cache_bytes=1, hot_bytes=0) as parts, TestClient(parts.app) as client:
+        tokens = TokenStore(parts.training.jobs.database)
+        secrets = {lab: tokens.create(lab, ["admin"], lab)[1] for lab in ("lab1", "lab2", "lab3")}
+        headers = {lab: {"Authorization": f"Bearer {secret}"} for lab, secret in secrets.items()}
+
+        def tier(lab: str) -> str:
+            return str(client.get("/adapters/cells", headers=headers[lab]).json()["tier"])
+
+        for lab in ("lab1", "lab2"):
+            client.put("/adapters/cells", content=make_adapter(1), headers=headers[lab])
+        client.put(
+            "/adapters/other", content=make_adapter(2), headers=headers["lab3"]
+        )  # takes the only place in memory
+        assert (tier("lab1"), tier("lab2")) == ("file", "file")
+
+        client.post("/predict?adapter=cells", content=make_png(), headers=headers["lab1"])
+
+        assert tier("lab1") != "file"
+        assert tier("lab2") == "file"
+        client.post("/predict?adapter=cells", content=make_png(), headers=headers["lab2"])
+        assert tier("lab2") == tier("lab1")
