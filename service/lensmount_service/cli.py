@@ -164,11 +164,11 @@ def backup(
 ) -> None:
     """Copy a server's state into a folder, while the server runs.
 
-    Files that OUT already has are not copied again. With PostgreSQL, OUT has the files; back up the database with
-    pg_dump.
+    Files that OUT already has are not copied again.
 
-    Exit status: 0 done; 1 done, but files are missing or damaged and OUT does not have them; 78 refused, OUT is as
-    before.
+    With PostgreSQL, OUT has the files. Back up the database with pg_dump.
+
+    Exit status: 0 done, 1 done without files that are missing or damaged, 78 refused.
     """
     settings = _read(Settings, flags, "backup")
     with _sentences(settings, "backup") as maintenance:
@@ -212,9 +212,11 @@ def restore(
 
 @with_settings(Settings, "state", "database", "blobs")
 def check(json: Json = False, **flags: Any) -> None:
-    """Read the database and every stored file, and list what is damaged, missing or left over. Changes nothing.
+    """List what is damaged, missing or left over. Changes nothing.
 
-    A server may run meanwhile. Exit status: 0 all is well, 1 there are findings, 78 the state cannot be read.
+    It reads the database and every stored file. A server may run meanwhile.
+
+    Exit status: 0 all is well, 1 there are findings, 78 the state cannot be read.
     """
     settings = _read(Settings, flags, "store check")
     with _sentences(settings, "store check") as maintenance:
@@ -239,9 +241,9 @@ def recover(
     json: Json = False,
     **flags: Any,
 ) -> None:
-    """Mend a state folder that no server uses: rebuild a damaged SQLite database, and set damaged files apart.
+    """Mend a damaged database, and set damaged files apart. Stop the server first.
 
-    What is replaced or set apart is kept in the folder `damaged` of the state folder.
+    What is replaced or set apart is kept in the folder `damaged` of the state.
     """
     settings = _read(Settings, flags, "store recover")
     with _sentences(settings, "store recover") as maintenance:

@@ -23,6 +23,7 @@ from lensmount_service.store.faults import UNREADABLE
 MOST_LINES = 20  # of SQLite's own findings
 
 RECOVER = "stop the server and run `lensmount store recover`"
+ADOPT = "stop the server and run `lensmount store recover --adopt`, or restore a backup"
 SEND_AGAIN = "send the same file again, or restore it from a backup"
 
 
@@ -102,6 +103,7 @@ def _of_rows(connection: sa.Connection, name: str) -> Iterator[Finding]:
             yield Finding("database", name, found, "install the Lensmount that made it")
     inspector = sa.inspect(connection)
     if not inspector.has_table("versions"):
+        yield Finding("database", name, "found no tables, expected those of a server", ADOPT)
         return
     live = "deleted_at IS NOT NULL OR NOT deleted"
     if not any(column["name"] == "deleted_at" for column in inspector.get_columns("versions")):

@@ -79,6 +79,15 @@ def test_no_database_and_a_newer_schema_are_findings(kept: Kept) -> None:
     assert not path.exists()
 
 
+def test_a_database_without_tables_is_a_finding(kept: Kept) -> None:
+    path = kept.folder / "registry.sqlite3"
+    path.unlink()
+    sqlite3.connect(path).execute("PRAGMA user_version = 0").connection.close()
+    (finding,) = check(kept).findings
+    assert (finding.kind, finding.found) == ("database", "found no tables, expected those of a server")
+    assert "--adopt" in finding.fix
+
+
 def test_a_manifest_that_cannot_be_read_is_a_finding(kept: Kept) -> None:
     with sqlite3.connect(kept.folder / "registry.sqlite3") as connection:
         connection.execute("UPDATE versions SET manifest = 'garbage' WHERE name = 'cells' AND version = 1")
