@@ -17,7 +17,7 @@ def backbone_of(name: str, dtype: torch.dtype, device: str, every_layer: Callabl
     return every_layer(device, dtype) if name == "every_layer" else load_backbone(name, "random:0", device, dtype)
 
 
-@pytest.mark.parametrize("operations", [1_000, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("operations", [1_000, pytest.param(100_000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["every_layer", "test_efficientnet"])
 def test_random_operations_never_leave_a_bit_behind(
