@@ -36,30 +36,31 @@ def compared(body: bytes, *fields: str, **more: str) -> None:
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
 @pytest.mark.parametrize("algorithm", ["sha-256", "sha-512"])
 def test_a_body_with_another_digest_is_refused_and_nothing_is_stored(
-    client: TestClient,
+    shared_client: TestClient,
     make_adapter: MakeAdapter,
     make_png: MakePng,
     images: DrawImages,
     zipped: Zip,
-    tmp_path: Path,
     header: str,
     algorithm: str,
 ) -> None:
-    wrong = {header: digest_header(b"other", algorithm)}
-    files = {path.name for path in (tmp_path / "blobs").iterdir()}
+    client, name = shared_client, f"{header}-{algorithm}".lower()
+    new, wrong = make_adapter(9, name=name), {header: digest_header(b"other", algorithm)}
+    blobs: Path = client.app.state.context.settings.state / "blobs"  # type: ignore[attr-defined]  # it is a FastAPI
+    files = {path.name for path in blobs.iterdir()}
     archive, kind = zipped(images(a=6, b=6)), {"Content-Type": "application/zip"}
     for refused in (
-        client.put("/adapters/new", content=make_adapter(9), headers=wrong),
-        client.post("/adapters", files={"file": make_adapter(9)}, headers=wrong),
+        client.put(f"/adapters/{name}", content=new, headers=wrong),
+        client.post("/adapters", files={"file": new}, headers=wrong),
         client.put("/datasets/new", content=archive, headers={**kind, **wrong}),
         client.post("/predict?adapter=cells", content=make_png(), headers=wrong),
     ):
         assert (refused.status_code, refused.json()["code"]) == (422, "digest_mismatch"), refused.url
-    assert {path.name for path in (tmp_path / "blobs").iterdir()} == files
+    assert {path.name for path in blobs.iterdir()} == files
     assert client.get("/datasets").json() == {"datasets": []}
 
-    right = {header: digest_header(make_adapter(9), algorithm)}
-    assert client.put("/adapters/new", content=make_adapter(9), headers=right).status_code == 201
+    right = {header: digest_header(new, algorithm)}
+    assert client.put(f"/adapters/{name}", content=new, headers=right).status_code == 201
 
 
 @pytest.mark.parametrize(
