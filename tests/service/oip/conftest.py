@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,15 @@ def listening(app: ASGIApp) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+Listen = Callable[[ASGIApp], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def listen() -> Listen:
+    """`with listen(app) as address: ...`"""
+    return listening
 
 
 @dataclass(frozen=True)

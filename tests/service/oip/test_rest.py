@@ -20,9 +20,12 @@ import tritonclient.http.aio as tritonclient_aio
 from tests.service.oip.malformed import malformed
 from tritonclient.utils import InferenceServerException
 
+from lensmount_service.web.error_members import ErrorMembers
+from lensmount_service.web.problems import CODES, NEVER_SENT, problem
+
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakePng
-    from tests.service.oip.conftest import Served
+    from tests.service.oip.conftest import Listen, Served
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +253,20 @@ def test_the_client_shows_the_code_of_what_is_refused(client: Any, make_png: Mak
         with pytest.raises(InferenceServerException) as told:
             call()
         assert str(told.value.message()).startswith(f"{code}: "), code
+
+
+def test_the_client_shows_every_code_that_a_server_can_answer(listen: Listen) -> None:
+    async def refuses(scope: Any, receive: Any, send: Any) -> None:
+        code = scope["path"].removeprefix("/v2/models/")
+        await problem(CODES[code], code, "found x", "id")(scope, receive, send)
+
+    codes = CODES.keys() - NEVER_SENT
+    with listen(ErrorMembers(refuses)) as address, tritonclient.InferenceServerClient(address) as client:
+        for code in codes:
+            with pytest.raises(InferenceServerException) as told:
+                client.get_model_metadata(code)
+            assert told.value.message() == f"{code}: found x"
+    assert len(codes) > 100
 
 
 def test_200_malformed_bodies_are_refused_with_a_code_each(served: Served) -> None:
