@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -28,9 +29,19 @@ if TYPE_CHECKING:
     from tests.service.oip.conftest import Listen, Served
 
 
+KEPT: list[Any] = []  # clients that a thread of the server must not collect: gevent closes them in their own thread
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    with tritonclient.InferenceServerClient(address) as client:
+        KEPT.append(client)
+        yield client
+
+
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[Any]:
-    with tritonclient.InferenceServerClient(served.address) as client:
+    with connected(served.address) as client:
         yield client
 
 
@@ -261,7 +272,7 @@ def test_the_client_shows_every_code_that_a_server_can_answer(listen: Listen) ->
         await problem(CODES[code], code, "found x", "id")(scope, receive, send)
 
     codes = CODES.keys() - NEVER_SENT
-    with listen(ErrorMembers(refuses)) as address, tritonclient.InferenceServerClient(address) as client:
+    with listen(ErrorMembers(refuses)) as address, connected(address) as client:
         for code in codes:
             with pytest.raises(InferenceServerException) as told:
                 client.get_model_metadata(code)
