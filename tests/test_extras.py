@@ -44,6 +44,8 @@ ARGUMENTS = {
     "sizes": ["resnet10t"],
     "adapters compose": ["a.safetensors:0.7", "b.safetensors:0.3"],
     "adapters extract": [__file__, "--rank", "4"],
+    "keys create": ["a"],
+    "keys show": ["a.key"],
     "adapters sign": [__file__, "--key", "a.key"],
     "serve": ["--port", "0", "--state", "DIR"],
     "worker": ["--once", "--state", "DIR"],

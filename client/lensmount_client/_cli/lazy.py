@@ -115,6 +115,12 @@ LAZY_COMMANDS = {  # of the other packages
         "torch",
         wrapper=("lensmount_client._cli.pulled", "from_server"),
     ),
+    "keys create": LazyEntry(
+        "lensmount_client._cli.tokens", "create_key_file", "Make a key to sign adapters with.", "signing"
+    ),
+    "keys show": LazyEntry(
+        "lensmount_client._cli.tokens", "show_key", "Print the public key of a private one.", "signing"
+    ),
     "adapters sign": LazyEntry("lensmount_client._cli.tokens", "sign", "Sign an adapter file with a key.", "signing"),
     "adapters extract": LazyEntry(
         "lensmount_adapters.cli.extract",

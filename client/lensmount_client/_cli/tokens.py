@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, with_options
 from lensmount_client._cli.terminal import print_json, print_line, print_note, print_table
 from lensmount_client._errors import CannotWrite, InvalidInput
@@ -27,7 +28,7 @@ from lensmount_client._show.table import Table
 from lensmount_client._types.access import Token, TokenSecret
 
 app = typer.Typer(name="tokens", no_args_is_help=True)
-keys = typer.Typer(name="keys", no_args_is_help=True)
+keys = typer.Typer(name="keys", cls=LazySubgroup, no_args_is_help=True)
 
 T = TypeVar("T")
 
@@ -214,7 +215,6 @@ def _number(value: float) -> str:
 Key = Annotated[Path, typer.Option("--key", metavar="KEY", help="The private key that lensmount keys create wrote.")]
 
 
-@keys.command("create")
 def create_key_file(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; the server shows it as signed_by.")],
     out: Annotated[
@@ -228,7 +228,6 @@ def create_key_file(
     print_note("file that LENSMOUNT_TRUSTED_KEYS names.")
 
 
-@keys.command("show")
 def show_key(
     key: Annotated[Path, typer.Argument(metavar="KEY", help="A private key.")],
     name: Annotated[str | None, typer.Option(metavar="NAME", help="By default that of the file.")] = None,
