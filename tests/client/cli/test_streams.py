@@ -42,7 +42,9 @@ def status(server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_closed_stdout_takes_nothing_and_fails_nothing(status: Any, command: str) -> None:
-    assert status(None, *COMMANDS[command]) == (0, "")
+    code, err = status(None, *COMMANDS[command])
+    assert code == 0
+    assert not err or (command == "records" and err.startswith("To resume from here: "))
     assert sys.stdout.name == os.devnull
     sys.stdout.close()
 
