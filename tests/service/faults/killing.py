@@ -78,12 +78,12 @@ def main() -> None:
                     status = operation.act(world, key).status_code
                 leave(command, points=killer.points, status=status)
                 return
+            registry, jobs = parts.training.publisher.registry, parts.training.jobs
+            blobs = BlobStore(settings.state / "blobs")
+            missing = [digest for digest in registry.digests() if not blobs.holds(digest)]  # an upload would store it
             between = operation.state(world, key)
             again = operation.act(world, key)
             leave(command, between=between, again=again.status_code, after=operation.state(world, key))
-            registry, jobs = parts.training.publisher.registry, parts.training.jobs
-            blobs = BlobStore(settings.state / "blobs")
-            missing = [digest for digest in registry.digests() if not blobs.holds(digest)]
             for digest in registry.digests():
                 blobs.get(digest)  # raises if the bytes do not match
             for dataset in parts.training.datasets.entries():
@@ -121,15 +121,18 @@ def main() -> None:
 
 
 class Killer:
-    """Kills this process at the given passage of a point; -1 only counts."""
+    """Kills this process at a passage of a point, such as ["database.commit", 2]; None only counts.
 
-    def __init__(self, at: int) -> None:
+    Passages are counted for each point, because a thread that warms up reads files meanwhile, more with each adapter.
+    """
+
+    def __init__(self, at: list[Any] | None) -> None:
         self.points: list[str] = []
         self._at = at
 
     def __call__(self, point: str) -> None:
         self.points.append(point)
-        if len(self.points) - 1 == self._at:
+        if self._at == [point, self.points.count(point)]:
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)  # until the signal arrives
 

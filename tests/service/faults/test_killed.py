@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, draw_adapter: Any) -> Iterator
     assert json.loads(answers.readline()) == {"ready": True}
     number = 0
 
-    def do(do: str, operation: str, key: str, at: int, state: Path) -> Any:
+    def do(do: str, operation: str, key: str, at: tuple[str, int] | None, state: Path) -> Any:
         nonlocal number
         number += 1
         command = {"do": do, "operation": operation, "key": key, "at": at, "state": str(state)}
@@ -62,22 +62,22 @@ def run(tmp_path_factory: pytest.TempPathFactory, draw_adapter: Any) -> Iterator
 
 
 def killed_everywhere(run: Run, state: Path, operation: str, every: bool) -> None:
-    counted = run("interrupt", operation, "k0", -1, state)
+    counted = run("interrupt", operation, "k0", None, state)
     assert counted["code"] == 0, counted
     points = counted["points"]
     for at, point in enumerate(points):
         if every or point not in points[at + 1 :]:
-            killed_once(run, state, operation, f"k{at + 1}", at, point)
+            killed_once(run, state, operation, f"k{at + 1}", (point, points[: at + 1].count(point)))
 
 
-def killed_once(run: Run, state: Path, operation: str, key: str, at: int, point: str) -> None:
+def killed_once(run: Run, state: Path, operation: str, key: str, at: tuple[str, int]) -> None:
     interrupted = run("interrupt", operation, key, at, state)
-    assert interrupted["code"] == -signal.SIGKILL, (point, interrupted)
+    assert interrupted["code"] == -signal.SIGKILL, (at, interrupted)
     found = run("check", operation, key, at, state)
-    assert found["code"] == 0, (point, found)
-    assert found["between"] in (interrupted["before"], found["after"]), (point, interrupted, found)
-    assert found["again"] < 300 or (found["between"] == found["after"] and found["again"] < 500), (point, found)
-    assert (found["missing"], found["orphans"], found["left"], found["sound"]) == ([], [], [], "ok"), (point, found)
+    assert found["code"] == 0, (at, found)
+    assert found["between"] in (interrupted["before"], found["after"]), (at, interrupted, found)
+    assert found["again"] < 300 or (found["between"] == found["after"] and found["again"] < 500), (at, found)
+    assert (found["missing"], found["orphans"], found["left"], found["sound"]) == ([], [], [], "ok"), (at, found)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
