@@ -24,6 +24,7 @@ from lensmount_service.errors import ServiceError, Unavailable
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
+from lensmount_service.monitoring.readings import Readings
 from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.rate_limits import RateLimits
 from lensmount_service.repair.scrubber import Scrubber
@@ -64,6 +65,7 @@ from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.openapi import DescribedApp
+from lensmount_service.web.problems import CODES, NEVER_SENT
 from lensmount_service.web.shared import Shared
 
 log = structlog.get_logger(__name__)
@@ -131,7 +133,9 @@ def create_app(
     held = HeldBytes(settings.held_bytes())
     app = _empty_app(lifespan, authenticator, held, context.meter)
     app.add_middleware(Auditing, audit=audit)
-    app.state.context = context
+    app.state.context, app.state.refused = context, metrics.refused
+    for code in CODES.keys() - NEVER_SENT:  # from 0, so that the first one is an increase
+        metrics.refusals.labels(code, str(CODES[code]))
     app.state.audit, app.state.held, app.state.scrubber = audit, held, scrubber
     app.state.holdings = Holdings(training.jobs.database, training.datasets.uploads)
     app.state.tokens, app.state.has_first_token = tokens, bool(first_token or verifiers)
@@ -211,6 +215,10 @@ def _context(
     shares: Shares,
     scrubber: Scrubber,
 ) -> AppContext:
+    store = StoreHealth(
+        training.jobs.database, settings.state, catalog.entries, trouble=lambda: scrubber.report.trouble
+    )
+    readings = Readings(metrics, engine, catalog, training.jobs, training.workers, store, settings.state)
     return AppContext(
         engine=engine,
         meter=Meter(),
@@ -228,20 +236,13 @@ def _context(
         catalog=catalog,
         training=training,
         shares=shares,
-        store=StoreHealth(
-            training.jobs.database, settings.state, catalog.entries, trouble=lambda: scrubber.report.trouble
-        ),
+        store=store,
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
-        metrics_page=Shared(lambda: _metrics_page(catalog, metrics)),
+        metrics_page=Shared(lambda: asyncio.to_thread(readings.page)),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),
     )
-
-
-async def _metrics_page(catalog: Catalog, metrics: Metrics) -> bytes:
-    metrics.show_resident(await asyncio.to_thread(catalog.tiers), catalog.pinned())
-    return metrics.render()
 
 
 def _close(context: AppContext) -> None:

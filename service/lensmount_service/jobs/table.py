@@ -30,6 +30,12 @@ class JobTable(ClientVerbs, WorkerVerbs):
         with self.database.read() as connection:
             return {row.id: row.state for row in connection.execute(sa.select(_jobs.id, _jobs.state))}
 
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state; a state without any is left out."""
+        counted = sa.select(_jobs.state, sa.func.count().label("number")).group_by(_jobs.state)
+        with self.database.read() as connection:
+            return {row.state: row.number for row in connection.execute(counted)}
+
     def holder_of(self, token: str) -> tuple[str, DatasetPin] | None:
         """Tenant and dataset of the job that this lease is for, or was for when it published; None if it is unknown."""
         published = sa.select(publication_table.c.job_id).where(publication_table.c.lease_token == token)

@@ -29,7 +29,7 @@ from lensmount_service.routes.predict import Predictor, snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference
-from lensmount_service.web.judgement import judged
+from lensmount_service.web.judgement import judged, promised_score
 from lensmount_service.web.masks import as_png, read_masks
 from lensmount_service.web.problems import status_of
 
@@ -159,7 +159,8 @@ class Inference:
         scores = answer.scores.tolist()
         judgement = judged(snapshot, scores, answer.pooled)
         if judgement is not None:
-            seen.metrics.decisions.labels(seen.label(snapshot.version.name), judgement.decision).inc()
+            name, promised = seen.label(snapshot.version.name), promised_score(snapshot.version)
+            seen.metrics.judged(name, judgement.decision, judgement.confidence, promised)
         return Scored([min(1.0, score) for score in scores], judgement)
 
     def _parameters(self, snapshot: Snapshot, request_id: str) -> dict[str, Parameter]:

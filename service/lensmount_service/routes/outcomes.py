@@ -15,7 +15,7 @@ from lensmount_service.errors import Unavailable, Unusable
 from lensmount_service.metrics import Metrics
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.registry import Version
-from lensmount_service.web.judgement import judged, why_abstained
+from lensmount_service.web.judgement import judged, promised_score, why_abstained
 from lensmount_service.web.masks import Drawing
 from lensmount_service.web.problems import status_of
 from lensmount_service.web.schemas import (
@@ -104,9 +104,13 @@ class Results:
         """Images outer, adapters inner. `names` are those of the adapters in the metrics."""
         labels = list(names) * (len(outcomes) // len(names))
         return [
-            self._of(each, label) if isinstance(each, ComputedPrediction) else each.result()
+            self._of(each, label) if isinstance(each, ComputedPrediction) else self._failed(each)
             for each, label in zip(outcomes, labels, strict=True)
         ]
+
+    def _failed(self, failed: FailedPrediction) -> FailedResult:
+        self.metrics.refused(failed.error.code, status_of(failed.error))
+        return failed.result()
 
     def _of(self, computed: ComputedPrediction, name: str) -> ImagePrediction | SegmentedImagePrediction:
         answer, version = computed.answer, computed.snapshot.version
@@ -135,7 +139,8 @@ class Results:
             return SegmentedImagePrediction(**common, segmentation=segmentation)
         judgement = judged(computed.snapshot, scores, answer.pooled)
         if judgement is not None:
-            self.metrics.decisions.labels(name, judgement.decision).inc()
+            top_score, promised = judgement.confidence, promised_score(version)
+            self.metrics.judged(name, judgement.decision, top_score, promised)
         abstained = why_abstained(version, judgement) if self.wanted.strict else None
         if abstained is not None:
             common["predictions"] = []

@@ -24,6 +24,24 @@ def judged(snapshot: Snapshot, scores: Sequence[float], pooled: Tensor | None) -
     return judge(trust.block, version.manifest.labels, scores, percentile, version.thresholds)
 
 
+def promised_score(version: Version) -> float | None:
+    """The mean of the top score that a version promises, or None if it promises nothing.
+
+    A calibrated adapter is right as often as its top scores say, so it is the accuracy that was measured on images that
+    training did not see: those of its test, or of its validation if it has none.
+    """
+    manifest = version.manifest
+    if manifest.trust is None or manifest.trust.calibration is None:
+        return None
+    metrics = manifest.training.get("metrics")  # of the file, which anybody may write
+    for part in ("test", "validation"):
+        measured = metrics.get(part) if isinstance(metrics, dict) else None
+        accuracy = measured.get("accuracy") if isinstance(measured, dict) else None
+        if isinstance(accuracy, int | float) and 0 <= accuracy <= 1:
+            return float(accuracy)
+    return None
+
+
 def why_abstained(version: Version, judgement: Judgement | None) -> str | None:
     """The reason for which a strict answer has no labels, or None if it has them."""
     name = f"{version.name}@{version.version}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import http
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from lensmount_adapters import errors as adapters
 from lensmount_adapters.suggestion import did_you_mean
@@ -96,12 +97,33 @@ _BY_STATUS = {400: "bad_request", 401: "unauthorized", 404: "not_found", 405: "m
 MEDIA_TYPE = "application/problem+json"
 
 
+class Problem(JSONResponse):
+    """A problem document, which is counted when it is answered."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, code: str, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+        super().__init__(body, status, headers=headers)
+        self.code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        count_refusal(scope.get("app"), self.code, self.status_code)
+        await super().__call__(scope, receive, send)
+
+
+def count_refusal(app: object, code: str, status: int) -> None:
+    """Tell `app.state.refused`, if the application has it, of a problem document that is answered in its name."""
+    refused: Callable[[str, int], None] | None = getattr(getattr(app, "state", None), "refused", None)
+    if refused is not None:
+        refused(code, status)
+
+
 def problem(
     status: int, code: str, detail: str, request_id: str, headers: dict[str, str] | None = None, **more: object
-) -> JSONResponse:
+) -> Problem:
     """One problem document."""
     title = "URI Too Long" if status == 414 else http.HTTPStatus(status).phrase
-    body = {
+    body: dict[str, object] = {
         "type": f"urn:lensmount:problem:{code}",
         "title": title,
         "status": status,
@@ -113,7 +135,7 @@ def problem(
     headers = dict(headers or {})
     if status in (400, 408, 413, 414, 431):
         headers["Connection"] = "close"  # the rest of the body is not read
-    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+    return Problem(code, status, body, headers)
 
 
 def install(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lensmount_service.web.error_members import ErrorMembers, extended
-from lensmount_service.web.problems import CODES, problem
+from lensmount_service.web.problems import CODES, count_refusal, problem
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bodiless = self._received = 0
         self._enter(Phase.BODY)
         is_full = len(self.connections) > self.limits.max_connections
-        self.app: Any = _answer_full if is_full else self._app
+        self.app: Any = partial(_answer_full, self.config.app) if is_full else self._app
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -196,6 +196,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if is_other or cycle.response_started:
                 self.transport.abort()
                 return
+        count_refusal(self.config.app, code, CODES[code])
         self.transport.write(_document(code, detail, (self.url or b"").decode("latin-1")))
         self.transport.close()
 
@@ -220,8 +221,9 @@ def _document(code: str, detail: str, path: str) -> bytes:
     return b"\r\n".join([*lines, b"", bytes(response.body)])
 
 
-async def _answer_full(scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer_full(app: object, scope: Scope, receive: Receive, send: Send) -> None:
     """Answers in place of the app while there are too many connections."""
+    scope["app"] = app  # as Starlette does: it counts the refusal
     advice = "Fix: try again in 1 s, or send requests one after the other over one connection"
     await _unavailable("overloaded", f"found too many connections, expected fewer. {advice}", 1)(scope, receive, send)
 

@@ -44,6 +44,14 @@ def test_a_job_is_queued_claimed_and_ended_and_another_process_sees_it(
     assert states(jobs, job.id) == ["queued", "running", "succeeded"]
 
 
+def test_jobs_are_counted_by_their_state(jobs: JobTable, submit: Submit) -> None:
+    assert jobs.counts() == {}
+    submitted = [submit(jobs) for _ in range(4)]
+    claim(jobs)
+    jobs.cancel(submitted[3].id)
+    assert jobs.counts() == {"queued": 2, "running": 1, "cancelled": 1}
+
+
 def test_a_dataset_is_in_use_while_a_job_waits_for_it_or_trains_on_it(jobs: JobTable, submit: Submit) -> None:
     job = submit(jobs)
     with jobs.database.read() as connection:

@@ -58,6 +58,7 @@ def test_a_bad_adapter_of_several_fails_alone_and_in_its_place(server: TestClien
     metrics = server.get("/metrics").text
     assert 'requests_total{adapter="bad",code="503"} 1.0' in metrics
     assert 'requests_total{adapter="cells",code="200"} 2.0' in metrics
+    assert 'refusals_total{code="output_not_finite",status="503"} 2.0' in metrics  # one of each image
 
 
 def test_a_bad_adapter_alone_keeps_its_status_and_nobody_is_told_to_wait(server: TestClient, make_png: MakePng) -> None:

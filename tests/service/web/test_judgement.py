@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Backbone, Preprocessing, admit, decode_image, load_backbone, preprocess
+from lensmount_adapters import Backbone, Preprocessing, admit, decode_image, load_backbone, parse_adapter, preprocess
 from lensmount_adapters.adapter.trust import Conformal, Selective
+from lensmount_service.store.registry import Version
+from lensmount_service.web.judgement import promised_score
 from lensmount_service.web.schemas import Prediction, Predictions
 
 if TYPE_CHECKING:
@@ -201,3 +204,25 @@ def test_sets_of_many_labels_are_in_the_order_of_the_labels(
     assert client.put("/adapters/unsure", content=unsure).status_code == 201
     trust = ask(client, "unsure", make_png())["trust"]
     assert (trust["set"], trust["decision"]) == (["no", "yes"], "uncertain")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "promised"),
+    [
+        ({"test": {"accuracy": 0.94}, "validation": {"accuracy": 0.97}}, 0.94),
+        ({"validation": {"accuracy": 1}}, 1.0),
+        ({"test": {"accuracy": 94}}, None),
+        ({"test": {"accuracy": "high"}, "validation": []}, None),
+        ([0.94], None),
+        (None, None),
+    ],
+)
+def test_a_calibrated_adapter_promises_the_accuracy_that_its_file_states(
+    make_trusted: MakeTrusted, metrics: Any, promised: float | None
+) -> None:
+    manifest = parse_adapter(make_trusted()).manifest.model_copy(update={"training": {"metrics": metrics}})
+    version = Version("cells", 1, "sha256:0", 1, "", manifest)
+    assert promised_score(version) == promised
+    trust = cast("Any", manifest.trust).model_copy(update={"calibration": None})
+    uncalibrated = dataclasses.replace(version, manifest=manifest.model_copy(update={"trust": trust}))
+    assert promised_score(uncalibrated) is None

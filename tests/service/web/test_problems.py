@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,10 +32,11 @@ def declared(kind: type[Any]) -> set[str]:
 
 @pytest.fixture
 def answer_to() -> Any:
-    """`answer_to(error)`: the response of a route that raises it."""
+    """`answer_to(error)`: the response of a route that raises it. `refused(code, status)` is told of it."""
 
-    def ask(error: Exception) -> Any:
+    def ask(error: Exception, refused: Callable[[str, int], object] | None = None) -> Any:
         app = FastAPI()
+        app.state.refused = refused
         problems.install(app)
 
         @app.get("/")
@@ -73,6 +75,13 @@ def test_an_error_of_ours_says_nothing_of_what_it_was(answer_to: Any) -> None:
 
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "patient" not in answer.text
+
+
+def test_every_problem_is_counted_once_in_the_application_that_answers_it(answer_to: Any) -> None:
+    counted: list[tuple[str, int]] = []
+    for error in (service.QueueFull("the queue is full"), HTTPException(404), ZeroDivisionError(), MemoryError()):
+        answer_to(error, lambda code, status: counted.append((code, status)))
+    assert counted == [("queue_full", 429), ("not_found", 404), ("internal_error", 500), ("out_of_memory", 503)]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405])

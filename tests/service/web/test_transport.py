@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import uvicorn
+from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from lensmount_service.web.transport import TransportLimits, protocol_of
@@ -34,6 +35,8 @@ class App:
     """Reads the body and answers `ok`; `/big` answers 32 MB; `/wait` answers once `release` is set."""
 
     def __init__(self) -> None:
+        self.refusals: list[tuple[str, int]] = []
+        self.state = State({"refused": lambda code, status: self.refusals.append((code, status))})
         self.heads: list[str] = []
         self.received = 0
         self.gone = threading.Event()
@@ -44,6 +47,7 @@ class App:
 
         if scope["type"] != "http":
             return
+        scope["app"] = self  # as Starlette does
         self.heads.append(scope["path"])
         while True:
             message = await receive()
@@ -159,6 +163,7 @@ def test_a_head_or_a_trailer_without_end_is_refused_while_it_arrives(
 
     assert problem_in(answer)[0] == status
     assert problem_in(answer)[1]["code"] == code
+    assert app.refusals == [(code, status)]
 
 
 def test_48_mb_in_one_header_are_not_read(serve: Serve) -> None:
@@ -290,6 +295,7 @@ def test_if_every_connection_is_at_work_a_new_one_is_told_when_to_come_back(serv
         assert [connection.recv(100)[:12] for connection in busy] == [b"HTTP/1.1 200"] * 2
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert app.refusals == [("overloaded", 503)]
     assert refused.headers["Retry-After"] == "1"
     assert refused.headers["Content-Type"] == "application/problem+json"
 
@@ -303,6 +309,7 @@ def test_a_request_that_outlives_the_drain_is_answered_503_and_not_500(serve: Se
 
     status, problem = problem_in(answer)
     assert (status, problem["code"], problem["retry_after_s"]) == (503, "draining", 5)
+    assert app.refusals == [("draining", 503)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""The figures that are read whenever somebody asks for the metrics, because nothing counts them meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from lensmount_service.engine.engine import Engine
+from lensmount_service.errors import ServiceError
+from lensmount_service.jobs.records import STATES
+from lensmount_service.jobs.table import JobTable
+from lensmount_service.jobs.worker_table import WorkerTable
+from lensmount_service.metrics import Metrics
+from lensmount_service.store.catalog import Catalog
+from lensmount_service.store.health import StoreHealth
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """`Readings(...).page()` is the answer of GET /metrics. It reads the database, so it runs in a thread.
+
+    What cannot be read keeps its last value, and `lensmount_store_readable` is 0 then.
+    """
+
+    metrics: Metrics
+    engine: Engine
+    catalog: Catalog
+    jobs: JobTable
+    workers: WorkerTable
+    store: StoreHealth
+    folder: Path
+
+    def page(self) -> bytes:
+        self.metrics.queue_length.set(self.engine.waiting)
+        self.metrics.quarantined.set(len(self.engine.quarantine))
+        self._show_disk()
+        state = self.store.look()
+        readable = state.fault is None
+        if readable:
+            try:
+                self._show_rows()
+            except ServiceError:
+                readable = False
+        self.metrics.store_readable.set(readable)
+        self.metrics.store_writable.set(readable and state.degraded is None)
+        return self.metrics.render()
+
+    def _show_rows(self) -> None:
+        """Raises ServiceError."""
+        self.metrics.show_resident(self.catalog.tiers(), self.catalog.pinned())
+        counts = self.jobs.counts()
+        for state in STATES:
+            self.metrics.jobs.labels(state).set(counts.get(state, 0))
+        self.metrics.workers.set(self.workers.count(self.engine.backbone.fingerprint))
+
+    def _show_disk(self) -> None:
+        try:
+            usage = shutil.disk_usage(self.folder)
+        except OSError:
+            return
+        self.metrics.disk_free_bytes.set(usage.free)
+        self.metrics.disk_size_bytes.set(usage.total)
