@@ -174,6 +174,17 @@ def test_docker_compose_accepts_the_files(files: list[str]) -> None:
     assert ("deploy" in merged) == (len(files) == 2)
 
 
+def test_the_profile_monitoring_mounts_files_that_exist_and_publishes_on_loopback_only() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["monitoring"]
+        assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+        mounted = [volume.partition(":")[0] for volume in services[name]["volumes"] if volume.startswith("./")]
+        assert mounted
+        assert [path for path in mounted if not (ROOT / path).is_file()] == []
+    assert "profiles" not in services["lensmount"]
+
+
 def test_docker_compose_refuses_to_start_without_a_token() -> None:
     done = compose_config(COMPOSE_FILES[:1], token=None)
     assert done.returncode != 0

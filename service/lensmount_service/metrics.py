@@ -91,7 +91,7 @@ class Metrics:
         self.scrubbed_at = self._gauge("scrubbed_timestamp_seconds", "When all files were last read again.")
         self.restore_mismatch = self._counter("restore_mismatch", "Tensors that differed in an integrity check.")
         self.store_readable = self._gauge("store_readable", "1 if the database can be read.")
-        self.store_writable = self._gauge("store_writable", "1 if the store can be written, and its files are sound.")
+        self.store_degraded = self._gauge("store_degraded", "1 if the store works in part: see GET /health/ready.")
         self.disk_free_bytes = self._gauge("disk_free_bytes", "Free bytes of the disk with the state folder.")
         self.disk_size_bytes = self._gauge("disk_size_bytes", "Size of the disk with the state folder.")
 

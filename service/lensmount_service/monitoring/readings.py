@@ -43,7 +43,7 @@ class Readings:
             except ServiceError:
                 readable = False
         self.metrics.store_readable.set(readable)
-        self.metrics.store_writable.set(readable and state.degraded is None)
+        self.metrics.store_degraded.set(state.degraded is not None)
         return self.metrics.render()
 
     def _show_rows(self) -> None:
