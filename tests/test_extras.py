@@ -163,6 +163,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "datasets unshare": ("a",),
     "adapters protect": ("malaria", "prod"),
     "adapters release": ("malaria@1",),
+    "adapters stats": ("malaria",),
     "adapters export": ("a", "--to", "peft"),
     "adapters alias": ("malaria", "prod"),
     **dict.fromkeys(("datasets push", "datasets show", "datasets pull", "datasets delete"), ("a",)),

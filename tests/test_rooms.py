@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "lensmount_service": {
         "oip": "access engine routes store tenants web settings",
         "monitoring": "engine jobs store",
-        "routes": "access engine jobs pools review store tenants web settings",
+        "routes": "access engine jobs monitoring pools review store tenants web settings",
         "tenants": "access engine jobs pools store",
         "pools": "store",
         "access": "store",

@@ -30,9 +30,9 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_types.job_options": "JobOptions",
     "_types.jobs": "DatasetId Gate JobEnd JobEpoch JobError JobEvent JobFile JobInfo JobLog JobProgress JobResult "
     "JobState Replaced",
-    "_types.results": "AdapterFile AdapterId AdapterInfo Alias AliasTrust Backbone DeletedVersion DownloadedFile "
-    "Export Fallback Health Imported ImportedModule ImportReport Integrity Prediction PredictionError PushedAdapter "
-    "Score Trust TrustBasis Unfamiliarity VersionInfo",
+    "_types.results": "AdapterFile AdapterId AdapterInfo AdapterStats Alias AliasTrust Backbone DeletedVersion "
+    "DownloadedFile Export Fallback Health Imported ImportedModule ImportReport Integrity Prediction PredictionError "
+    "PushedAdapter Score Trust TrustBasis Unfamiliarity VersionInfo",
     "_types.reviews": "DatasetReview LabelDoubt",
     "_version": "__version__",
 }

@@ -25,6 +25,7 @@ from lensmount_service.jobs.table import JobTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.middleware import AccessMiddleware
 from lensmount_service.monitoring.readings import Readings
+from lensmount_service.monitoring.usage import Usage
 from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.rate_limits import RateLimits
 from lensmount_service.repair.scrubber import Scrubber
@@ -239,6 +240,7 @@ def _context(
         store=store,
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
         metrics_page=Shared(lambda: asyncio.to_thread(readings.page)),
+        usage=Usage(),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),

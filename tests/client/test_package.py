@@ -26,6 +26,7 @@ NOT_ERRORS = {
     "AdapterFile",
     "AdapterId",
     "AdapterInfo",
+    "AdapterStats",
     "Adapters",
     "Alias",
     "AliasTrust",

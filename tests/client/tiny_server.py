@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.client.tiny_pools import TinyPools
 from tests.client.tiny_tokens import WHOAMI, TinyTokens
 from tests.client.tiny_training import HangUp, TinyTraining
-from tests.client.wire import FINGERPRINT, MANIFEST, digest_of, problem, stored_zip
+from tests.client.wire import FINGERPRINT, MANIFEST, STATS, digest_of, problem, stored_zip
 
 
 class TinyServer:
@@ -90,6 +90,8 @@ class TinyServer:
                 content = self.files[name][int(version) - 1]
                 document = {"size_bytes": len(content), "created_at": "2026-01-02T03:04:05Z", "manifest": MANIFEST}
                 return 200, self.identity(name, int(version)) | document, {}
+            case "GET", ["adapters", name, "stats"]:
+                return 200, {"name": name, **STATS}, {}
             case "GET", ["adapters", name, "file"]:
                 content = self.files[name][int(query.get("version", len(self.files[name]))) - 1]
                 return 200, content, {"ETag": f'"{digest_of(content)}"'}

@@ -29,6 +29,15 @@ def problem(status: int, code: str, detail: str) -> tuple[int, Any, dict[str, st
     return status, document | {"code": code, "request_id": "r-2"}, headers
 
 
+STATS: dict[str, Any] = {
+    "since": "2026-01-02T03:04:05.000Z",
+    "requests": {"200": 41, "413": 1},
+    "images": 82,
+    "decisions": {"accept": 80, "uncertain": 2},
+    "mean_ms": 12.5,
+    "last_used": None,
+}
+
 MANIFEST: dict[str, Any] = {
     "method": "lora",
     "labels": ["parasitized", "uninfected"],

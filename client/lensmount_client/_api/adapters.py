@@ -27,6 +27,7 @@ from lensmount_client._types.results import (
     AdapterFile,
     AdapterId,
     AdapterInfo,
+    AdapterStats,
     Alias,
     AliasTrust,
     DeletedVersion,
@@ -71,6 +72,22 @@ def list_deleted() -> Call[list[DeletedVersion]]:
 
 def get_adapter(name: str) -> Call[AdapterInfo]:
     return Call("GET", _adapter_path(name), lambda response: read_adapter_info(JsonFields.of(response)))
+
+
+def get_stats(name: str) -> Call[AdapterStats]:
+    def read(response: Response) -> AdapterStats:
+        fields = JsonFields.of(response)
+        return AdapterStats(
+            name=fields.string("name"),
+            since=fields.time("since"),
+            requests={int(status): count for status, count in fields.counts("requests").items() if status.isdecimal()},
+            images=fields.integer("images"),
+            decisions=fields.counts("decisions"),
+            mean_ms=fields.number_or_none("mean_ms"),
+            last_used=fields.time_or_none("last_used"),
+        )
+
+    return Call("GET", f"{_adapter_path(name)}/stats", read)
 
 
 def get_version(name: str, version: int) -> Call[VersionInfo]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lensmount_client._cli.alias import protect_alias, set_alias
+from lensmount_client._cli.alias import protect_alias, set_alias, show_stats
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.promises import promise_rows, promise_words
@@ -300,10 +300,9 @@ def release(
         print_line(f"released {released.name}@{released.version}  {released.digest}")
 
 
-app.command("alias")(set_alias)
-app.command("protect")(protect_alias)
-app.command("share")(share_adapter)
-app.command("unshare")(unshare_adapter)
+_SHARING = {"share": share_adapter, "unshare": unshare_adapter}
+for word, command in {"alias": set_alias, "protect": protect_alias, "stats": show_stats, **_SHARING}.items():
+    app.command(word)(command)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`lensmount adapters alias ...`."""
+"""`lensmount adapters alias|protect|stats`: what a name stands for, and how it is used."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from lensmount_client._cli.options import ServerOptions, with_options
-from lensmount_client._cli.terminal import print_json, print_line
+from lensmount_client._cli.options import ServerOptions, jsonable, with_options
+from lensmount_client._cli.terminal import print_json, print_line, print_table
 from lensmount_client._errors import InvalidInput
+from lensmount_client._show.table import Facts
 from lensmount_client._types.results import AdapterInfo, AliasTrust
 
 
@@ -86,6 +87,28 @@ def protect_alias(
         print_json({"name": name, "alias": alias, "protected": not off})
     else:
         print_line(f"{name}:{alias} is {'protected no longer' if off else 'protected'}")
+
+
+@with_options
+def show_stats(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name on the server.")],
+    *,
+    server: ServerOptions,
+) -> None:
+    """Show how you and others of your tenant used an adapter since the server started."""
+    with server.client() as client:
+        stats = client.adapters.stats(name)
+    if server.json:
+        print_json(jsonable(stats))
+        return
+    facts = Facts()
+    facts.add("requests", ", ".join(f"{count} with status {status}" for status, count in stats.requests.items()) or "0")
+    facts.add("images", str(stats.images))
+    facts.add("decisions", ", ".join(f"{count} {decision}" for decision, count in stats.decisions.items()))
+    facts.add("mean time", "" if stats.mean_ms is None else f"{stats.mean_ms:g} ms")
+    facts.add("last used", "" if stats.last_used is None else f"{stats.last_used:%Y-%m-%d %H:%M:%S} UTC")
+    facts.add("since", f"{stats.since:%Y-%m-%d %H:%M:%S} UTC")
+    print_table(facts)
 
 
 def _version_of(info: AdapterInfo, alias: str, trust: AliasTrust | None) -> int:

@@ -26,6 +26,7 @@ from lensmount_client._types.results import (
     AdapterFile,
     AdapterId,
     AdapterInfo,
+    AdapterStats,
     Alias,
     AliasTrust,
     DeletedVersion,
@@ -49,6 +50,10 @@ class Adapters:
     def version(self, name: str, version: int) -> VersionInfo:
         """One version with its manifest. Raises VersionNotFound, or VersionDeleted."""
         return self._send(endpoints.get_version(name, version))
+
+    def stats(self, name: str) -> AdapterStats:
+        """How the own tenant used an adapter since the server started. Raises AdapterNotFound."""
+        return self._send(endpoints.get_stats(name))
 
     def push(
         self,
@@ -184,6 +189,10 @@ class AsyncAdapters:
     async def version(self, name: str, version: int) -> VersionInfo:
         """See `Adapters.version`."""
         return await self._send(endpoints.get_version(name, version))
+
+    async def stats(self, name: str) -> AdapterStats:
+        """See `Adapters.stats`."""
+        return await self._send(endpoints.get_stats(name))
 
     async def push(
         self,

@@ -153,6 +153,23 @@ class AliasTrust:
 
 
 @dataclass(frozen=True)
+class AdapterStats:
+    """How an adapter was used by the own tenant since the server started, at `since`.
+
+    `requests` counts by status, and `decisions` the answers that were accepted, uncertain or unfamiliar. `images` have
+    an answer. `mean_ms` is the mean time of the requests that were answered; None if there was none.
+    """
+
+    name: str
+    since: datetime
+    requests: Mapping[int, int]
+    images: int
+    decisions: Mapping[str, int]
+    mean_ms: float | None
+    last_used: datetime | None
+
+
+@dataclass(frozen=True)
 class AdapterInfo:
     """One adapter on the server. Digest, size and the other fields describe its latest version."""
 

@@ -36,6 +36,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("GET", "/adapters/{name}"): "any",
     ("GET", "/adapters/{name}/versions/{version}"): "any",
     ("GET", "/adapters/{name}/aliases/{alias}"): "any",
+    ("GET", "/adapters/{name}/stats"): "any",
     ("GET", "/adapters/{name}/file"): "upload",
     ("GET", "/adapters/{name}/export"): "upload",
     ("PUT", "/adapters/{name}"): "upload",

@@ -1,1 +1,1 @@
-"""What a server tells its operator: figures that are read when somebody asks for the metrics."""
+"""What a server tells its operator: figures read for each request of /metrics, and the use of each adapter."""

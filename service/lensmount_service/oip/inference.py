@@ -73,8 +73,7 @@ class Inference:
         try:
             yield
         except Exception as error:
-            name = seen.label(snapshot.version.name)
-            seen.metrics.requests.labels(name, str(status_of(error))).inc()
+            seen.counted(snapshot.version.name).request(status_of(error))
             self.statistics.failed(_key(seen, snapshot), time.perf_counter() - started)
             raise
 
@@ -121,7 +120,7 @@ class Inference:
         outputs = tensors_of(asked.outputs, snapshot.adapter.manifest, scored)
         ended = time.perf_counter()
         seen.metrics.request_seconds.observe(ended - started)
-        seen.metrics.requests.labels(seen.label(snapshot.version.name), "200").inc()
+        seen.counted(snapshot.version.name).request(200, len(answers), ended - started)
         self.statistics.succeeded(
             _key(seen, snapshot), answers, Spent(ended - started, decoded - started, ended - computed)
         )
@@ -159,8 +158,8 @@ class Inference:
         scores = answer.scores.tolist()
         judgement = judged(snapshot, scores, answer.pooled)
         if judgement is not None:
-            name, promised = seen.label(snapshot.version.name), promised_score(snapshot.version)
-            seen.metrics.judged(name, judgement.decision, judgement.confidence, promised)
+            counted, promised = seen.counted(snapshot.version.name), promised_score(snapshot.version)
+            counted.judged(judgement.decision, judgement.confidence, promised)
         return Scored([min(1.0, score) for score in scores], judgement)
 
     def _parameters(self, snapshot: Snapshot, request_id: str) -> dict[str, Parameter]:

@@ -40,6 +40,7 @@ from lensmount_service.web.schemas import (
     AdapterInfo,
     AdapterList,
     AdapterRef,
+    AdapterStats,
     AdapterUploaded,
     AliasInfo,
     AliasTarget,
@@ -163,6 +164,22 @@ async def delete_adapter(context: Context, name: str, expected: ExpectedAlone, p
     With `purge` it is gone for good, and its space is free at once.
     """
     await asyncio.to_thread(partial(context.catalog.delete, name, purge=purge, expected=expected))
+
+
+@router.get("/{name}/stats", summary="How an adapter was used")
+async def get_stats(context: Context, name: str) -> AdapterStats:
+    """The requests of the caller's tenant to /predict and /v2 since this server started, under this name."""
+    await asyncio.to_thread(context.catalog.entry, name)
+    use = context.usage.shown(context.identity.tenant, name)
+    return AdapterStats(
+        name=name,
+        since=iso(context.usage.since),
+        requests={str(status): count for status, count in sorted(use.requests.items())},
+        images=use.images,
+        decisions=dict(use.decisions),
+        mean_ms=None if use.mean_s is None else round(use.mean_s * 1000, 2),
+        last_used=None if use.last_used is None else iso(use.last_used),
+    )
 
 
 @router.post("/{name}/undelete", summary="Undo the latest delete of an adapter")

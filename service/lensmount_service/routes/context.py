@@ -20,6 +20,7 @@ from lensmount_service.jobs.records import DatasetPin
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
+from lensmount_service.monitoring.usage import Counted, Usage
 from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.pools.pools import Pools
 from lensmount_service.review.queue import ReviewQueue
@@ -100,6 +101,7 @@ class Parts:
     integrity: Shared[IntegrityReport]
     metrics_page: Shared[bytes]
     answered: AnsweredImages
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,11 @@ class TenantContext(Parts):
     def label(self, adapter: str) -> str:
         """The value of the label `adapter` in the metrics, which only operators read."""
         return self.metrics.label(adapter if is_public(adapter) else key_of(self.identity.tenant, adapter))
+
+    def counted(self, adapter: str) -> Counted:
+        """Where requests of the tenant for an adapter that is there are counted."""
+        use = self.usage.of(self.identity.tenant, adapter)
+        return Counted(self.metrics, self.label(adapter), use, self.usage.clock)
 
     def tenant_of(self, name: str) -> str:
         """The tenant that answers show with a name: who shares public/NAME is not told."""

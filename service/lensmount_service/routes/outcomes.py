@@ -13,6 +13,7 @@ from lensmount_adapters.inputs.prepare import PreparedInput
 from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import Unavailable, Unusable
 from lensmount_service.metrics import Metrics
+from lensmount_service.monitoring.usage import Counted
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.registry import Version
 from lensmount_service.web.judgement import judged, promised_score, why_abstained
@@ -92,7 +93,7 @@ class FailedPrediction:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """`Results(backbone, metrics, wanted, request_id, total_s).all(outcomes, names)` is what the response tells."""
+    """`Results(backbone, metrics, wanted, request_id, total_s).all(outcomes, asked)` is what the response tells."""
 
     backbone: Backbone
     metrics: Metrics
@@ -100,19 +101,19 @@ class Results:
     request_id: str
     total_s: float
 
-    def all(self, outcomes: Sequence[ComputedPrediction | FailedPrediction], names: Sequence[str]) -> list[Result]:
-        """Images outer, adapters inner. `names` are those of the adapters in the metrics."""
-        labels = list(names) * (len(outcomes) // len(names))
+    def all(self, outcomes: Sequence[ComputedPrediction | FailedPrediction], asked: Sequence[Counted]) -> list[Result]:
+        """Images outer, adapters inner. `asked` counts the decisions of each adapter."""
+        every = list(asked) * (len(outcomes) // len(asked))
         return [
-            self._of(each, label) if isinstance(each, ComputedPrediction) else self._failed(each)
-            for each, label in zip(outcomes, labels, strict=True)
+            self._of(each, counted) if isinstance(each, ComputedPrediction) else self._failed(each)
+            for each, counted in zip(outcomes, every, strict=True)
         ]
 
     def _failed(self, failed: FailedPrediction) -> FailedResult:
         self.metrics.refused(failed.error.code, status_of(failed.error))
         return failed.result()
 
-    def _of(self, computed: ComputedPrediction, name: str) -> ImagePrediction | SegmentedImagePrediction:
+    def _of(self, computed: ComputedPrediction, counted: Counted) -> ImagePrediction | SegmentedImagePrediction:
         answer, version = computed.answer, computed.snapshot.version
         segmentation = computed.drawing if isinstance(computed.drawing, Segmentation) else None
         scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
@@ -139,8 +140,7 @@ class Results:
             return SegmentedImagePrediction(**common, segmentation=segmentation)
         judgement = judged(computed.snapshot, scores, answer.pooled)
         if judgement is not None:
-            top_score, promised = judgement.confidence, promised_score(version)
-            self.metrics.judged(name, judgement.decision, top_score, promised)
+            counted.judged(judgement.decision, judgement.confidence, promised_score(version))
         abstained = why_abstained(version, judgement) if self.wanted.strict else None
         if abstained is not None:
             common["predictions"] = []

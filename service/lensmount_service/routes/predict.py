@@ -23,6 +23,7 @@ from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.engine.fair_pool import LARGE, USUAL
 from lensmount_service.errors import BodyTooLarge, RequestInvalid, Unavailable, Unusable
+from lensmount_service.monitoring.usage import Counted
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.routes.outcomes import (
@@ -137,11 +138,11 @@ class Predictor:
     async def predict(self, request: Request, wanted: Wanted) -> Response:
         started = time.perf_counter()
         context = context_of(request)
-        with self._failures_counted(["none"]):
+        with _failures_counted([Counted(self._metrics, "none")]):
             found = await self._resolve(context, wanted.adapter)
         snapshots = [each for each in found if isinstance(each, Snapshot)]
-        names = [context.label(each.version.name) for each in found]
-        with self._failures_counted(names):
+        asked = [context.counted(each.version.name) for each in found]
+        with _failures_counted(asked):
             if not snapshots:
                 raise next(each.error for each in found if isinstance(each, Unserved))
             form = _form(request, snapshots)
@@ -154,33 +155,16 @@ class Predictor:
         if form != JSON:
             (only,) = computed
             assert isinstance(only, ComputedPrediction)  # the only adapter's failure is the request's
-            self._count(names, [only])
+            _count(asked, [only], total_s)
             return _masks_alone(form, only)
         every = in_order(found, sources, computed)
-        self._count(names, every)
+        _count(asked, every, total_s)
         request_id: str = request.state.request_id
-        results = Results(self._engine.backbone, self._metrics, wanted, request_id, total_s).all(every, names)
+        results = Results(self._engine.backbone, self._metrics, wanted, request_id, total_s).all(every, asked)
         if len(results) == 1:
             return _json(results[0].model_dump_json(exclude={"image"}))
         failed = any(isinstance(each, FailedResult) for each in results)
         return _json(Predictions(results=results, request_id=request_id).model_dump_json(), 207 if failed else 200)
-
-    def _count(self, names: Sequence[str], every: Sequence[ComputedPrediction | FailedPrediction]) -> None:
-        """Count the request once for each adapter, with the status that it has for this adapter."""
-        for index, name in enumerate(names):
-            failures = [each for each in every[index :: len(names)] if isinstance(each, FailedPrediction)]
-            status = status_of(failures[0].error) if failures else 200
-            self._metrics.requests.labels(name, str(status)).inc()
-
-    @contextmanager
-    def _failures_counted(self, names: Sequence[str]) -> Iterator[None]:
-        """Count a request that fails inside, once per name."""
-        try:
-            yield
-        except Exception as error:
-            for name in names:
-                self._metrics.requests.labels(name, str(status_of(error))).inc()
-            raise
 
     async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot | Unserved]:
         """One for each reference. A stored adapter that is broken or quarantined does not fail the others."""
@@ -326,6 +310,26 @@ def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
         single = f"{snapshots[0].version.name} gives labels, not masks"
         return negotiate(accept, [JSON], several if len(snapshots) > 1 else single)
     return JSON
+
+
+def _count(asked: Sequence[Counted], every: Sequence[ComputedPrediction | FailedPrediction], seconds: float) -> None:
+    """Count the request once for each adapter, with the status that it has for this adapter."""
+    for index, counted in enumerate(asked):
+        results = every[index :: len(asked)]
+        failures = [each for each in results if isinstance(each, FailedPrediction)]
+        status = status_of(failures[0].error) if failures else 200
+        counted.request(status, len(results) - len(failures), seconds)
+
+
+@contextmanager
+def _failures_counted(asked: Sequence[Counted]) -> Iterator[None]:
+    """Count a request that fails inside, once for each adapter."""
+    try:
+        yield
+    except Exception as error:
+        for counted in asked:
+            counted.request(status_of(error))
+        raise
 
 
 def _check_labels(snapshots: Sequence[Snapshot]) -> None:

@@ -215,6 +215,18 @@ class AdapterInfo(AdapterRef):
     signed_by: str | None = SIGNED_BY
 
 
+class AdapterStats(BaseModel):
+    """How an adapter was used by the caller's tenant, on this server."""
+
+    name: str
+    since: str = Field(description="When the server started; a restart counts from 0")
+    requests: dict[str, int] = Field(description="By status", examples=[{"200": 41, "413": 1}])
+    images: int = Field(description="That have an answer")
+    decisions: dict[str, int] = Field(examples=[{"accept": 39, "uncertain": 2}])
+    mean_ms: float | None = Field(description="Mean time of the requests that were answered")
+    last_used: str | None
+
+
 class AdapterDetail(AdapterInfo):
     manifest: dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""`lensmount adapters alias`: where an alias points, and its thresholds."""
+"""`lensmount adapters alias|stats`: where an alias points, its thresholds, and the use of an adapter."""
 
 from __future__ import annotations
 
@@ -79,3 +79,15 @@ def test_an_alias_is_protected_and_stays_where_it_points(server: Any, lensmount:
     assert server.protected[pets, "prod"] is False
     lensmount("adapters", "alias", pets, "prod", "--version", "2")
     assert server.protected[pets, "prod"] is None  # as before
+
+
+def test_the_use_of_an_adapter_is_shown_in_words_and_as_json(lensmount: Any, pets: str) -> None:
+    code, out, _ = lensmount("adapters", "stats", pets)
+    assert code == 0
+    words = " ".join(out.split())
+    assert "requests 41 with status 200, 1 with status 413" in words
+    assert "decisions 80 accept, 2 uncertain" in words
+    assert "mean time 12.5 ms" in words
+    document = json.loads(lensmount("adapters", "stats", pets, "--json")[1])
+    assert (document["requests"], document["images"]) == ({"200": 41, "413": 1}, 82)
+    assert lensmount("adapters", "stats", "nothing")[0] == 1

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.client.answers import answering, mocked
-from tests.client.wire import digest_of
+from tests.client.wire import STATS, digest_of
 
 from lensmount_client import (
     AdapterMismatch,
@@ -253,3 +253,14 @@ def test_a_quarantined_version_is_released_by_its_number() -> None:
 
     assert (released.name, released.version) == ("cells", 3)
     assert [(request.method, request.url.path) for request in seen] == [("POST", "/adapters/cells/versions/3/release")]
+
+
+def test_the_statistics_of_an_adapter_are_read_whole() -> None:
+    handle, seen = answering(httpx.Response(200, json={"name": "cells", **STATS}))
+    with mocked(handle) as client:
+        stats = client.adapters.stats("cells")
+    assert seen[0].url.path == "/adapters/cells/stats"
+    assert (stats.name, stats.requests, stats.images) == ("cells", {200: 41, 413: 1}, 82)
+    assert stats.decisions == {"accept": 80, "uncertain": 2}
+    assert (stats.mean_ms, stats.last_used) == (12.5, None)
+    assert stats.since == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

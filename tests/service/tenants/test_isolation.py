@@ -54,6 +54,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/adapters/OTHER%2F{adapter}", {}),
     ("GET", "/adapters/public/{adapter}", {}),
     ("GET", "/adapters/{adapter}/versions/1", {}),
+    ("GET", "/adapters/{adapter}/stats", {}),
     ("GET", "/adapters/{adapter}/file", {}),
     ("GET", "/adapters/{adapter}/file?version=1", {}),
     ("GET", "/adapters/{adapter}/export?to=peft", {}),
