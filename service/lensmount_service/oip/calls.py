@@ -23,6 +23,7 @@ from lensmount_service.oip.grpc_status import Refusal, refusal_of
 from lensmount_service.oip.messages import SERVICE, message, pool
 from lensmount_service.oip.servicer import IN_STREAMS, NEEDS, WRITES, Call, Servicer
 from lensmount_service.web.held_bytes import HeldBytes, Holding
+from lensmount_service.web.problems import count_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
     """
 
     def __init__(self, app: FastAPI) -> None:
-        state = app.state
+        self._app, state = app, app.state
         self._authenticator: Authenticator = state.authenticator
         self._meter: Meter = state.meter
         self._audit: AuditLog = state.audit
@@ -73,7 +74,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             call.identity = await self._authenticator.identify(headers)
             require(call.identity, need)
         except Exception as error:  # the boundary of a call: whatever it is, the caller is told
-            refusal = refusal_of(error, call.request_id)
+            refusal = self._refusal(error, call.request_id)
             self._end(call, time.perf_counter(), refusal.http_status)
             return refusal
         return None
@@ -96,7 +97,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
                 yield answer(infer_response=told)
         if self._draining.is_set():
             error = Unavailable("the server is shutting down and ends this stream. Fix: connect again shortly")
-            await _refuse(refusal_of(error, uuid.uuid4().hex), asked, context)
+            await _refuse(self._refusal(error, uuid.uuid4().hex), asked, context)
 
     async def _next(self, asked: AsyncIterator[Any]) -> Any:
         """The next request of a stream; None at its end, and once the server drains."""
@@ -118,7 +119,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             status = 200
             return answer
         except Exception as error:  # as above
-            refusal = refusal_of(error, call.request_id)
+            refusal = self._refusal(error, call.request_id)
             status = refusal.http_status
             return refusal
         finally:
@@ -141,6 +142,11 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             raise
         finally:
             holding.end()
+
+    def _refusal(self, error: Exception, request_id: str) -> Refusal:
+        refusal = refusal_of(error, request_id)
+        count_refusal(self._app, refusal.code, refusal.http_status)
+        return refusal
 
     def _end(self, call: Call, started: float, status: int) -> None:
         """Log the call, and note a write or the refusal of an identity or a scope in the audit log."""

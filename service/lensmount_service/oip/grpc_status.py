@@ -44,6 +44,11 @@ class Refusal:
     metadata: tuple[tuple[str, str], ...]
     http_status: int
 
+    @property
+    def code(self) -> str:
+        """That of the same refusal over HTTP."""
+        return dict(self.metadata)["lensmount-code"]
+
 
 def refusal_of(error: Exception, request_id: str) -> Refusal:
     """An error that is none of ours is a fault of the server, which the log has."""

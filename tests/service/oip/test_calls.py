@@ -36,6 +36,7 @@ class Server:
 
     def __init__(self, held: int = 10**6) -> None:
         self.records: list[Any] = []
+        self.refusals: list[tuple[str, int]] = []
         self.headers: list[Headers] = []
         self.meter = Meter(lambda: 0.0)
         self.inference = SimpleNamespace(context=SimpleNamespace(engine=SimpleNamespace(lost="")))
@@ -43,6 +44,7 @@ class Server:
         self.state = SimpleNamespace(
             authenticator=authenticator, meter=self.meter, audit=audit, held=HeldBytes(held), inference=self.inference
         )
+        self.state.refused = lambda code, status: self.refusals.append((code, status))
 
     async def identify(self, headers: Headers) -> Identity:
         self.headers.append(headers)
@@ -82,6 +84,7 @@ def test_a_caller_who_is_not_known_is_refused_before_the_message_is_read(metadat
         server.call("ServerMetadata", iter(()), *metadata)
     assert told.value.args == ("UNAUTHENTICATED", "unauthorized: found no valid token")
     assert [(record.action, record.status) for record in server.records] == [("GRPC ServerMetadata", 401)]
+    assert server.refusals == [("unauthorized", 401)]
 
 
 def test_a_caller_without_the_scope_is_refused_and_noted_by_name() -> None:
@@ -105,6 +108,7 @@ def test_a_call_is_charged_and_one_that_finds_no_memory_is_refunded() -> None:
     asked = message("ModelInferRequest")(raw_input_contents=[bytes(10**6)])
     with pytest.raises(Aborted, match=r"UNAVAILABLE.*overloaded"):
         server.call("ModelInfer", asked, good)
+    assert server.refusals == [("overloaded", 503)]
     assert server.meter.used(READER) == {"requests_per_minute": 1.0}
     assert server.state.held.held == 0
 
