@@ -217,7 +217,7 @@ def _context(
     scrubber: Scrubber,
 ) -> AppContext:
     store = StoreHealth(
-        training.jobs.database, settings.state, catalog.entries, trouble=lambda: scrubber.report.trouble
+        training.jobs.database, settings.state, catalog.latest_digests, trouble=lambda: scrubber.report.trouble
     )
     readings = Readings(metrics, engine, catalog, training.jobs, training.workers, store, settings.state)
     return AppContext(

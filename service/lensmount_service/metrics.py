@@ -138,7 +138,7 @@ class Metrics:
 
     def show_resident(self, tiers: Mapping[str, str], pinned: Collection[str] = ()) -> None:
         """Set one series per adapter and tier that it can be resident in; OTHER has the sums of all without a label."""
-        labels = self._labels_of(sorted(tiers, key=lambda adapter: tiers[adapter] not in RESIDENT))
+        labels = self._labels_of([*(adapter for adapter, tier in tiers.items() if tier in RESIDENT), *tiers])
         counts: dict[tuple[str, bool], dict[str, int]] = {}
         for adapter, tier in tiers.items():
             of_label = counts.setdefault((adapter if adapter in labels else OTHER, adapter in pinned), {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lensmount_service.engine.engine import Engine
@@ -14,9 +14,10 @@ from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.health import StoreHealth
+from lensmount_service.store.memo import StampedCache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Readings:
     """`Readings(...).page()` is the answer of GET /metrics. It reads the database, so it runs in a thread.
 
@@ -30,6 +31,10 @@ class Readings:
     workers: WorkerTable
     store: StoreHealth
     folder: Path
+    _digests: StampedCache[str, dict[str, str]] = field(init=False, repr=False)  # read again after a write
+
+    def __post_init__(self) -> None:
+        self._digests = StampedCache(self.jobs.database.stamp)
 
     def page(self) -> bytes:
         self.metrics.queue_length.set(self.engine.waiting)
@@ -48,7 +53,9 @@ class Readings:
 
     def _show_rows(self) -> None:
         """Raises ServiceError."""
-        self.metrics.show_resident(self.catalog.tiers(), self.catalog.pinned())
+        digests = self._digests.get_or_load("latest", lambda _: self.catalog.latest_digests())
+        tiers = {name: self.catalog.tier_in_memory(digest) for name, digest in digests.items()}
+        self.metrics.show_resident(tiers, self.catalog.pinned())
         counts = self.jobs.counts()
         for state in STATES:
             self.metrics.jobs.labels(state).set(counts.get(state, 0))

@@ -307,9 +307,7 @@ class Catalog:
 
     def tier(self, version: Version) -> str:
         """Where a version is: hot or merged (merged weights in memory), memory (factors in memory), file or remote."""
-        if self._cache.holds(version.digest):
-            return self._runner.tier(version.digest) or "memory"
-        return self._runner.tier(version.digest) or self._blobs.tier(version.digest)
+        return self.tier_in_memory(version.digest) or self._blobs.tier(version.digest)
 
     def asked(self, digest: str, tenant: str) -> None:
         """Note that a tenant used a version, for `tier_for`."""
@@ -324,9 +322,11 @@ class Catalog:
         """The names whose latest version is never evicted."""
         return frozenset(self._pinned)
 
-    def tiers(self) -> dict[str, str]:
-        """The tier of the latest version of each adapter."""
-        return {entry.latest.name: self.tier(entry.latest) for entry in self.entries()}
+    def latest_digests(self) -> dict[str, str]:
+        return self._registry.latest_digests()
+
+    def tier_in_memory(self, digest: str) -> str:
+        return self._runner.tier(digest) or ("memory" if self._cache.holds(digest) else "")  # "": only a file
 
     def warm(self, most: int = 64) -> None:
         """Load adapters before their first request: the pinned ones, then the others by name."""

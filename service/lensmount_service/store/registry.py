@@ -186,6 +186,13 @@ class Registry:
             by_name.setdefault(row.name, []).append(version_of(row))
         return [_entry(versions, [a for a in aliases if a.name == name]) for name, versions in by_name.items()]
 
+    def latest_digests(self) -> dict[str, str]:
+        """The digest of the latest version of each adapter, by name. No manifest is read."""
+        found = sa.select(version_table.c.name, version_table.c.digest).where(~version_table.c.deleted)
+        with self._database.read() as connection:
+            rows = connection.execute(found.order_by(version_table.c.name, version_table.c.version))
+            return dict(rows.all())  # the last one of each name stays
+
     def entry(self, name: str) -> Entry:
         """Raises NotFound."""
         with self._database.read() as connection:

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import dump_adapter, parse_adapter
@@ -75,6 +76,21 @@ def test_a_database_that_cannot_be_read_is_told_and_the_page_is_still_answered(m
         with parts.training.jobs.database.write() as connection:
             connection.exec_driver_sql("DROP TABLE jobs")
         assert value(client, "lensmount_store_readable") == 0
+
+
+def test_no_manifest_is_read_for_the_page_however_many_adapters_there_are(shared_client: TestClient) -> None:
+    read: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        read.append(arguments[2])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        shared_client.get("/metrics").raise_for_status()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert read
+    assert [statement for statement in read if "manifest" in statement] == []
 
 
 def test_answers_of_a_calibrated_adapter_show_how_far_its_scores_have_drifted(

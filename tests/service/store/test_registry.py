@@ -44,6 +44,17 @@ def test_versions_count_up_and_what_was_published_is_there_for_another_process(
     assert other.resolve(Reference("cells", digest=digest(2))).version == 2
 
 
+def test_the_latest_digest_of_each_name_is_that_of_its_newest_version_that_is_left(
+    registry: Registry, manifest: Manifest
+) -> None:
+    for name, numbers in {"cells": range(1, 12), "tiles": (20, 21), "gone": (30,)}.items():
+        for number in numbers:
+            registry.publish(name, digest(number), 10, manifest)
+    registry.delete("tiles", 2)
+    registry.delete("gone")
+    assert registry.latest_digests() == {"cells": digest(11), "tiles": digest(20)}
+
+
 def test_deleting_the_latest_brings_the_one_before_back(registry: Registry, manifest: Manifest) -> None:
     registry.publish("cells", digest(1), 10, manifest)
     registry.publish("cells", digest(2), 10, manifest)
