@@ -11,6 +11,7 @@ import hashlib
 import random
 import re
 import statistics
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -187,10 +188,14 @@ def filled_in(value: Any, words: Mapping[str, str]) -> Any:
 
 @contextlib.contextmanager
 def statements() -> Iterator[list[str]]:
-    """The SQL that runs meanwhile, without that of the timer that looks for jobs whose worker is gone."""
+    """The SQL that runs meanwhile, without that of the timer that looks for jobs whose worker is gone, and of the
+    thread that reads stored files again.
+    """
     seen: list[str] = []
 
     def note(*arguments: Any) -> None:
+        if threading.current_thread().name == "lensmount-scrubber":
+            return
         if arguments[2] not in ("BEGIN", "ROLLBACK") and "jobs.run_after <=" not in arguments[2]:
             seen.append(arguments[2])
 
