@@ -60,7 +60,7 @@ bench: $(STAMP)  ## measure every serving figure into benchmarks/results.json (a
 	$(BIN)/python benchmarks/start.py --results
 	$(BIN)/python benchmarks/swap.py
 	$(BIN)/python benchmarks/drift.py
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python benchmarks/shared/results.py
 
 gpu:  ## one table of every figure that needs a CUDA GPU, in under 10 minutes (OUT=build/gpu); installs nothing
 	@bash benchmarks/gpu/run.sh --out $(or $(OUT),build/gpu)

@@ -36,7 +36,7 @@ def image() -> bytes:
 
 
 async def timed(ask: Ask, adapters: tuple[str, ...], seconds: float) -> list[float]:
-    took, ends = [], time.perf_counter() + seconds
+    took, ends = list[float](), time.perf_counter() + seconds
     while (started := time.perf_counter()) < ends:
         await ask(adapters[len(took) % len(adapters)])
         took.append(time.perf_counter() - started)

@@ -149,3 +149,15 @@ def _values(row: Row) -> tuple[float, float, float]:
 
 def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    """Print everything in results.json as tables."""
+    document: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for benchmark, section in document.items():
+        print(f"\n{benchmark} ({section['measured_at']}, {section['command']}, commit {section['commit']})\n")
+        show([Row(**row) for row in section["rows"]])
+
+
+if __name__ == "__main__":
+    main()
