@@ -8,6 +8,7 @@ this class 1.5 times (benchmarks/attacks.py). While no prediction runs, nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SHARE = 0.5  # of the event loop's thread, which may be busy before the next request enters
-LONGEST_PAUSE_S = 0.05  # even if predictions alone keep the thread busy
+LONGEST_PAUSE_S = (
+    0.05  # between two that enter, whatever the first one does and however busy predictions keep the thread
+)
 QUIET_S = 0.2  # without a prediction: then nothing waits
 MAX_REFUSED = 1024  # connections remembered whose last prediction was refused
 
@@ -40,7 +43,10 @@ class Turnstile:
         self._busy = busy
         self._predictions = 0
         self._last_prediction = -QUIET_S
-        self._entered_at = self._busy_then = 0.0
+        self._entered_at = self._left_at = self._busy_then = 0.0
+        self._number = 0  # of the last one that entered
+        self._left = asyncio.Event()  # whether it has left
+        self._left.set()
         self._refused: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._door: asyncio.Task[None] | None = None
@@ -50,12 +56,17 @@ class Turnstile:
             await self.app(scope, receive, send)
             return
         client = tuple(scope.get("client") or ("", 0))
-        if not self._is_prediction(scope):
-            await self._turn(client[0])
-            await self.app(scope, receive, send)
+        if self._is_prediction(scope):
+            await self._predict(scope, receive, send, client)
             return
-        if client in self._refused:
-            await self._turn(client[0])
+        number = await self._turn(client[0])
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._leave(number)
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send, client: tuple[str, int]) -> None:
+        number = await self._turn(client[0]) if client in self._refused else 0
 
         async def noticed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -68,6 +79,7 @@ class Turnstile:
         finally:
             self._predictions -= 1
             self._last_prediction = self._clock()
+            self._leave(number)
 
     def _notice(self, client: tuple[str, int], status: int) -> None:
         self._refused.pop(client, None)
@@ -76,15 +88,21 @@ class Turnstile:
             if len(self._refused) > MAX_REFUSED:
                 self._refused.popitem(last=False)
 
-    async def _turn(self, host: str) -> None:
-        """Returns when this request may enter."""
+    async def _turn(self, host: str) -> int:
+        """Returns when this request may enter: its number, or 0 if nobody waits for it to leave."""
         if not self._waiting and not self._predictions and self._clock() - self._last_prediction >= QUIET_S:
-            return
+            return 0
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(host, deque()).append(turn)
         if self._door is None:
             self._door = asyncio.create_task(self._open())
         await turn
+        return self._number
+
+    def _leave(self, number: int) -> None:
+        if number and number == self._number:
+            self._left_at = self._clock()
+            self._left.set()
 
     async def _open(self) -> None:
         try:
@@ -95,13 +113,18 @@ class Turnstile:
                 if turns:
                     self._waiting[host] = turns  # behind the other hosts
                 if not turn.done():  # its client may have left
+                    self._number += 1
+                    self._left.clear()
                     turn.set_result(None)
+                    await asyncio.sleep(0)  # so that it takes its own number
         finally:
             self._door = None
 
     async def _rest(self) -> None:
-        """Until the thread was idle as long as it was busy since the last request entered."""
-        busy = self._busy() - self._busy_then
-        pause = min(LONGEST_PAUSE_S, busy / SHARE - (self._clock() - self._entered_at))
-        await asyncio.sleep(max(0.0, pause))
+        """Until the last one has left, and its time and the thread's busy time since then are `SHARE` of all time."""
+        ends = self._entered_at + LONGEST_PAUSE_S
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._left.wait(), max(0.0, ends - self._clock()))
+        busy = max(self._busy() - self._busy_then, self._left_at - self._entered_at)
+        await asyncio.sleep(max(0.0, min(ends, self._entered_at + busy / SHARE) - self._clock()))
         self._entered_at, self._busy_then = self._clock(), self._busy()
