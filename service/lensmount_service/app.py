@@ -71,6 +71,7 @@ from lensmount_service.web.shared import Shared
 
 log = structlog.get_logger(__name__)
 
+PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 OPEN_PATHS = frozenset(
     {
         *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", DESCRIPTION_PATH),
@@ -197,7 +198,7 @@ def _empty_app(
     app.add_middleware(RateLimits, meter=meter)
     app.add_middleware(HeldBytesMiddleware, held=held)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
-    app.add_middleware(Turnstile, is_prediction=_is_prediction)
+    app.add_middleware(Turnstile, is_prediction=_is_prediction, probes=PROBES)
     problems.install(app)
     return app
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,12 +19,15 @@ SHARE = 0.5  # of the event loop's thread, which may be busy before the next req
 LONGEST_PAUSE_S = (
     0.05  # between two that enter, whatever the first one does and however busy predictions keep the thread
 )
+LONGEST_WAIT_S = 1.0  # then a request enters, however many of its host wait: a worker must keep its lease
 QUIET_S = 0.2  # without a prediction: then nothing waits
 MAX_REFUSED = 1024  # connections remembered whose last prediction was refused
 
 
 class Turnstile:
     """`is_prediction` says of a request whether it enters at once. Hosts take turns; only the event loop calls this.
+
+    The paths in `probes` enter at once too, because a server whose health is answered late is restarted.
 
     A prediction on a connection whose last one was refused waits as well: a refusal is quick, so it can be asked for
     more often than an answer.
@@ -34,11 +37,13 @@ class Turnstile:
         self,
         app: ASGIApp,
         is_prediction: Callable[[Scope], bool],
+        probes: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
         busy: Callable[[], float] = time.thread_time,
     ) -> None:
         self.app = app
         self._is_prediction = is_prediction
+        self._probes = probes
         self._clock = clock
         self._busy = busy
         self._predictions = 0
@@ -52,7 +57,7 @@ class Turnstile:
         self._door: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._probes:
             await self.app(scope, receive, send)
             return
         client = tuple(scope.get("client") or ("", 0))
@@ -96,7 +101,10 @@ class Turnstile:
         self._waiting.setdefault(host, deque()).append(turn)
         if self._door is None:
             self._door = asyncio.create_task(self._open())
-        await turn
+        try:
+            await asyncio.wait_for(turn, LONGEST_WAIT_S)
+        except TimeoutError:
+            return 0
         return self._number
 
     def _leave(self, number: int) -> None:
@@ -108,17 +116,23 @@ class Turnstile:
         try:
             while self._waiting:
                 await self._rest()
-                host, turns = self._waiting.popitem(last=False)
-                turn = turns.popleft()
-                if turns:
-                    self._waiting[host] = turns  # behind the other hosts
-                if not turn.done():  # its client may have left
-                    self._number += 1
-                    self._left.clear()
-                    turn.set_result(None)
-                    await asyncio.sleep(0)  # so that it takes its own number
+                self._let_in()
+                await asyncio.sleep(0)  # so that it takes its own number
         finally:
             self._door = None
+
+    def _let_in(self) -> None:
+        """The next one whose client has not left, and that has not entered because it waited long."""
+        while self._waiting:
+            host, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[host] = turns  # behind the other hosts
+            if not turn.done():
+                self._number += 1
+                self._left.clear()
+                turn.set_result(None)
+                return
 
     async def _rest(self) -> None:
         """Until the last one has left, and its time and the thread's busy time since then are `SHARE` of all time."""

@@ -36,7 +36,7 @@ class Time:
 
 
 def turnstile(app: App, time: Time) -> Turnstile:
-    return Turnstile(app, lambda scope: scope["method"] == "POST", lambda: time.now, lambda: time.busy)
+    return Turnstile(app, lambda scope: scope["method"] == "POST", {"/health"}, lambda: time.now, lambda: time.busy)
 
 
 async def ask(door: Turnstile, path: str, method: str = "GET", host: str = "one", port: int = 1) -> None:
@@ -125,4 +125,33 @@ async def test_a_client_that_leaves_while_it_waits_stops_nobody() -> None:
     await staying
 
     assert app.entered == ["/slow", "/stays"]
+    await ended(app, tasks)
+
+
+@pytest.mark.anyio
+async def test_a_probe_waits_for_nobody() -> None:
+    app, time = App(), Time()
+    door = turnstile(app, time)
+    tasks = [await slow_prediction(door)]
+    tasks += [asyncio.create_task(ask(door, f"/{number}")) for number in range(3)]
+    await asyncio.sleep(0)
+    await ask(door, "/health")
+
+    assert app.entered[:2] == ["/slow", "/health"]
+    await ended(app, tasks)
+
+
+@pytest.mark.anyio
+async def test_a_request_enters_after_a_second_however_many_wait_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensmount_service.turnstile.LONGEST_WAIT_S", 0.02)
+    app, time = App(), Time()
+    door = turnstile(app, time)
+    tasks = [await slow_prediction(door)]
+    await ask(door, "/first")
+    time.busy += 100.0  # the thread is never idle
+    tasks += [asyncio.create_task(ask(door, f"/{number}")) for number in range(50)]
+    last = asyncio.create_task(ask(door, "/last"))
+    await asyncio.wait_for(last, 1.0)
+
+    assert "/last" in app.entered
     await ended(app, tasks)

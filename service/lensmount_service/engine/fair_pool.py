@@ -27,6 +27,7 @@ class _Line(Generic[T]):
     """What a caller, an adapter or a request has had. A request waits for `items`, in order; the others have lines."""
 
     had: float = 0.0
+    served: int = 0
     items: deque[tuple[float, T]] = field(default_factory=deque)
     lines: dict[Hashable, _Line[T]] = field(default_factory=dict)
 
@@ -36,21 +37,25 @@ class _Line(Generic[T]):
             self.lines[key] = _Line(min((line.had for line in self.lines.values()), default=0.0))
         return self.lines[key]
 
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """The lowest goes first: what this one had, then what the least of its lines had."""
-        return self.had, *min((line.rank for line in self.lines.values()), default=())
-
     def pop(self, most: float) -> tuple[float, T] | None:
         if self.items:
             return self.items.popleft() if self.items[0][0] <= most else None
-        for key, line in sorted(self.lines.items(), key=lambda each: each[1].rank):
+        if not self.lines:
+            return None
+        for key in [min(self.lines, key=self._rank)] if most == math.inf else sorted(self.lines, key=self._rank):
+            line = self.lines[key]
             if (taken := line.pop(most)) is not None:
                 line.had += taken[0]
+                line.served += 1
                 if not line.items and not line.lines:
                     del self.lines[key]
                 return taken
         return None
+
+    def _rank(self, key: Hashable) -> tuple[float, int]:
+        """The lowest goes first. Of two that had as much, it is the one that was served less often since it came."""
+        line = self.lines[key]
+        return line.had, line.served
 
 
 class FairQueue(Generic[T]):
