@@ -74,7 +74,7 @@ log = structlog.get_logger(__name__)
 PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 OPEN_PATHS = frozenset(
     {
-        *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", DESCRIPTION_PATH),
+        *(*PROBES, DESCRIPTION_PATH),
         *DOCS_FILES,
         *PAGE_FILES,
     }

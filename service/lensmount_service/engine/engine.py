@@ -205,9 +205,9 @@ class Engine:
             raise self.lost_error()
         self._scheduler.submit(items)
 
-    def check_room(self, adapters: Sequence[Adapter], caller: str = "") -> None:
-        """Raises QueueFull early, before a body is read and decoded in vain."""
-        self._scheduler.check_room([adapter.digest for adapter in adapters], caller)
+    def check_room(self, adapters: Sequence[Adapter], caller: str = "", coming: int = 0) -> None:
+        """Raises QueueFull early, before a body is read and decoded in vain. `coming` images wait to be decoded."""
+        self._scheduler.check_room([adapter.digest for adapter in adapters], caller, coming)
 
     def require_fit(self, images: int) -> None:
         """Raises BodyTooLarge (`batch_too_large`) early, for more results than fit into an empty queue."""

@@ -83,6 +83,7 @@ class FairPool:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"lensmount-{name}")
         self._most_large = max(1, threads - 1)
         self._queue: FairQueue[tuple[Future[Any], Callable[[], Any]]] = FairQueue()
+        self._waiting = 0  # items that no thread has taken
         self._large = 0  # that are read now
         self._held_back = 0  # turns that found only large images
         self._lock = threading.Lock()
@@ -91,8 +92,13 @@ class FairPool:
         future: Future[T] = Future()
         with self._lock:
             self._queue.push(of, max(LEAST, pixels), (future, work))
+            self._waiting += 1
         self._threads.submit(self._take_turn)
         return future
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:
@@ -114,6 +120,7 @@ class FairPool:
                 self._held_back += 1
                 return False
             cost, (future, work) = taken
+            self._waiting -= 1
             self._large += cost > LARGE
         try:
             if future.set_running_or_notify_cancel():

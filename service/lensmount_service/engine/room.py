@@ -32,15 +32,15 @@ class Room:
                 code="batch_too_large",
             )
 
-    def missing(self, by_adapter: Mapping[str, int], caller: str) -> bool:
-        """Whether there is no room for a caller's images, counted for each adapter."""
+    def missing(self, by_adapter: Mapping[str, int], caller: str, coming: int = 0) -> bool:
+        """Whether there is no room for a caller's images, counted for each adapter, behind `coming` of anybody."""
         images = sum(by_adapter.values())
         limit = self.most
         if self._of_caller[caller] + images <= self._share:
             limit += 2 * self._reserve  # so that nobody's quiet adapters fill what quiet callers need
         elif all(self._of_adapter[digest] + count <= self._share for digest, count in by_adapter.items()):
             limit += self._reserve
-        return self.taken + images > limit
+        return self.taken + coming + images > limit
 
     def enter(self, digest: str, caller: str) -> None:
         self.taken += 1

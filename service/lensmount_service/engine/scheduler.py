@@ -141,11 +141,11 @@ class Scheduler(Generic[T]):
         """Raises BodyTooLarge (`batch_too_large`) for more images of one request than fit into an empty queue."""
         self._room.require_fit(images)
 
-    def check_room(self, digests: Sequence[str], caller: str = "") -> None:
-        """Raises QueueFull if not even one image of each of these adapters fits."""
+    def check_room(self, digests: Sequence[str], caller: str = "", coming: int = 0) -> None:
+        """Raises QueueFull if not even one image of each of these adapters fits, behind `coming` that are decoded."""
         self._drop_late()
         with self._wake:
-            self._require_room(Counter(digests), caller)
+            self._require_room(Counter(digests), caller, coming)
 
     def next_batch(self, block: bool = True) -> list[QueuedImage[T]] | None:
         """The images to compute next, at most `max_batch`. Their futures are running.
@@ -187,10 +187,10 @@ class Scheduler(Generic[T]):
         if self._closed:
             raise Unavailable("the server is shutting down. Fix: try again shortly", retry_after_s=5)
 
-    def _require_room(self, by_adapter: Counter[str], caller: str) -> None:
-        if not self._room.missing(by_adapter, caller):
+    def _require_room(self, by_adapter: Counter[str], caller: str, coming: int = 0) -> None:
+        if not self._room.missing(by_adapter, caller, coming):
             return
-        waiting = self._room.taken
+        waiting = self._room.taken + coming
         seconds = max(1, min(60, round(waiting * self._seconds_per_image)))
         raise QueueFull(
             f"found {waiting} images waiting, expected room for at most {self._room.most}. "

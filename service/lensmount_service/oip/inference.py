@@ -63,7 +63,7 @@ class Inference:
             seen.metrics.requests.labels("none", str(status_of(error))).inc()
             raise
         with self.counted(seen, snapshot):
-            self.context.engine.check_room([snapshot.adapter], seen.identity.key)
+            self.context.engine.check_room([snapshot.adapter], seen.identity.key, seen.decoders.waiting)
         return snapshot
 
     @contextmanager

@@ -148,7 +148,9 @@ class Predictor:
             form = _form(request, snapshots)
             if wanted.strict:
                 _check_labels(snapshots)
-            self._engine.check_room([snapshot.adapter for snapshot in snapshots], caller_of(request))
+            self._engine.check_room(
+                [snapshot.adapter for snapshot in snapshots], caller_of(request), self._decoders.waiting
+            )
             sources, computed = await self._compute(request, form, snapshots, wanted.timeout_s)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)

@@ -54,7 +54,7 @@ class CallerQueues:
         return self.engine.submit_for_maps(adapter, image, deadline, self.caller)
 
     def check_room(self, adapters: Sequence[Adapter]) -> None:
-        self.engine.check_room(adapters, self.caller)
+        self.engine.check_room(adapters, self.caller, self.decoders.waiting)
 
     @property
     def limits_pixels(self) -> bool:

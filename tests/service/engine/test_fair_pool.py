@@ -148,3 +148,16 @@ def test_a_shutdown_cancels_what_waits(free: threading.Event) -> None:
 
     assert futures[0].result(20)
     assert all(future.done() for future in futures)
+
+
+def test_what_waits_for_a_thread_is_counted(free: threading.Event) -> None:
+    pool = FairPool("tests", threads=1)
+    futures = [pool.submit_for(("a", "batch"), 1, lambda: free.wait(30)) for _ in range(4)]
+    while pool.waiting > 3:
+        pass
+    assert pool.waiting == 3
+    free.set()
+
+    assert all(future.result(20) for future in futures)
+    assert pool.waiting == 0
+    pool.shutdown()

@@ -349,3 +349,10 @@ def test_beside_a_flooded_adapter_a_quiet_one_waits_for_one_short_batch(clock: C
 
     assert names(first) == "f"
     assert "q" in names(scheduler.next_batch(block=False))
+
+
+def test_images_that_are_still_decoded_take_their_place_in_the_queue(clock: Clock) -> None:
+    scheduler: Scheduler[str] = Scheduler(4, 16, clock=clock)
+    scheduler.check_room(["a"], coming=15)
+    with pytest.raises(QueueFull, match="found 24 images waiting"):
+        scheduler.check_room(["a"], coming=24)
