@@ -123,7 +123,7 @@ class Scrubber(BackgroundThread):
         """Read every file of this machine once, in random order. Raises ServiceError, OSError."""
         started, needed = time.monotonic(), self._needed()
         keys = [key for key in needed if self.shelves[key[0]].is_local]
-        random.shuffle(keys)  # a server that restarts often comes to every file in time
+        random.Random().shuffle(keys)  # a server that restarts often comes to every file in time
         for key in keys:
             if self._is_damaged(key) and key in self._needed():
                 found = {*self.report.damaged, key}

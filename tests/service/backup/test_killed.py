@@ -27,13 +27,14 @@ from lensmount_service.errors import Unavailable
 from lensmount_service.repair.start import require_usable
 
 Run = Callable[..., Any]
+Passage = tuple[str, int]  # a point, and the how many-th time it is passed, from 1
 ROOT = Path(__file__).parent.parent.parent.parent
 EVERY = [False, pytest.param(True, marks=pytest.mark.soak)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """`run("backup", state, backups, at)` runs a command in a fork that kills itself at a passage; -1 never."""
+    """`run("backup", state, backups, at)` runs a command in a fork that kills itself at a passage; None: never."""
     folder = tmp_path_factory.mktemp("killing")
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.service.backup.killing"],
@@ -49,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     assert json.loads(answers.readline()) == {"ready": True}
     number = 0
 
-    def do(what: str, state: Path, backups: Path, at: int) -> Any:
+    def do(what: str, state: Path, backups: Path, at: Passage | None) -> Any:
         nonlocal number
         number += 1
         command = {"do": what, "state": str(state), "backups": str(backups), "at": at}
@@ -64,16 +65,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     answers.close()
 
 
-def passages(run: Run, what: str, state: Path, backups: Path, every: bool) -> list[tuple[int, str]]:
+def passages(run: Run, what: str, state: Path, backups: Path, every: bool) -> list[Passage]:
     """The passages of points at which the command is to be killed."""
-    counted = run(what, state, backups, -1)
+    counted = run(what, state, backups, None)
     assert counted["code"] == 0, counted
     points = counted["points"]
-    return [(at, point) for at, point in enumerate(points) if every or point not in points[at + 1 :]]
+    return [
+        (point, points[: at + 1].count(point))
+        for at, point in enumerate(points)
+        if every or point not in points[at + 1 :]
+    ]
 
 
-def killed(run: Run, what: str, state: Path, backups: Path, at: int, point: str) -> None:
-    assert run(what, state, backups, at)["code"] == -signal.SIGKILL, point
+def killed(run: Run, what: str, state: Path, backups: Path, at: Passage) -> None:
+    assert run(what, state, backups, at)["code"] == -signal.SIGKILL, at
 
 
 def copied(folder: Path, target: Path) -> Path:
@@ -108,14 +113,15 @@ def test_a_killed_backup_leaves_the_state_and_the_older_backups(
         maintenance.make_backup(settings_of(template.folder), older)
     state = copied(template.folder, tmp_path / "state")
     (state / "blobs" / ("0" * 64)).write_bytes(b"")
-    for at, point in passages(run, "backup", copied(state, tmp_path / "s"), copied(older, tmp_path / "b"), every):
-        backups = copied(older, tmp_path / f"b{at}")
+    counted = passages(run, "backup", copied(state, tmp_path / "s"), copied(older, tmp_path / "b"), every)
+    for number, at in enumerate(counted):
+        backups = copied(older, tmp_path / f"b{number}")
         before = bytes_of(state)
-        killed(run, "backup", state, backups, at, point)
-        assert bytes_of(state) == before, point
-        assert complete(backups) >= 2, point  # the older ones, or the new one and the newer of them
-        assert run("backup", state, backups, -1)["code"] == 0, point
-        assert complete(backups) == 2, point
+        killed(run, "backup", state, backups, at)
+        assert bytes_of(state) == before, at
+        assert complete(backups) >= 2, at  # the older ones, or the new one and the newer of them
+        assert run("backup", state, backups, None)["code"] == 0, at
+        assert complete(backups) == 2, at
 
 
 @pytest.mark.parametrize("every", EVERY)
@@ -125,15 +131,15 @@ def test_a_killed_restore_is_all_or_nothing_and_the_advised_command_finishes_it(
     backups = tmp_path / "backups"
     maintenance.make_backup(settings_of(template.folder), backups)
     before = bytes_of(backups)
-    for at, point in passages(run, "restore", tmp_path / "s", backups, every):
-        state = tmp_path / f"s{at}"
-        killed(run, "restore", state, backups, at, point)
+    for number, at in enumerate(passages(run, "restore", tmp_path / "s", backups, every)):
+        state = tmp_path / f"s{number}"
+        killed(run, "restore", state, backups, at)
         assert bytes_of(backups) == before
         finished = (state / "registry.sqlite3").exists()
         if not finished or not is_usable(state, "lensmount restore FROM --state"):
-            assert run("restore", state, backups, -1)["code"] == 0, point
+            assert run("restore", state, backups, None)["code"] == 0, at
         require_usable(state, settings_of(state).database_url())
-        assert maintenance.check(settings_of(state)).findings == (), point
+        assert maintenance.check(settings_of(state)).findings == (), at
 
 
 @pytest.mark.parametrize("every", EVERY)
@@ -143,13 +149,12 @@ def test_a_killed_recovery_loses_nothing_and_the_same_command_finishes_it(
     damaged = copied(template.folder, tmp_path / "damaged")
     spoil_index(damaged / "registry.sqlite3")
     done = copied(damaged, tmp_path / "done")
-    points = passages(run, "recover", done, tmp_path, every)
-    for at, point in points:
-        state = copied(damaged, tmp_path / f"s{at}")
-        killed(run, "recover", state, tmp_path, at, point)
+    for number, at in enumerate(passages(run, "recover", done, tmp_path, every)):
+        state = copied(damaged, tmp_path / f"s{number}")
+        killed(run, "recover", state, tmp_path, at)
         is_usable(state, "lensmount store recover")
-        assert run("recover", state, tmp_path, -1)["code"] == 0, point
+        assert run("recover", state, tmp_path, None)["code"] == 0, at
         require_usable(state, settings_of(state).database_url())
-        assert maintenance.check(settings_of(state)).findings == (), point
+        assert maintenance.check(settings_of(state)).findings == (), at
         for name in ("blobs", "datasets", "pools", "jobs"):
-            assert bytes_of(state / name) == bytes_of(damaged / name), point
+            assert bytes_of(state / name) == bytes_of(damaged / name), at

@@ -97,7 +97,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:  # so that no fork is the first to build an application
-        first = {"do": "interrupt", "operation": "upload", "key": "k0", "at": -1}
+        first = {"do": "interrupt", "operation": "upload", "key": "k0", "at": None}
         run({**first, "state": f"{folder}/state", "out": f"{folder}/out"})
     assert threading.active_count() == 1
     gc.collect()
