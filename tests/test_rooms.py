@@ -24,7 +24,16 @@ GROUND = {
         "suggestion",
     },
     "lensmount_client": {"_advice", "_errors", "_reference", "_version"},
-    "lensmount_service": {"background_thread", "errors", "logs", "metrics", "quarantine", "state_folder", "stopping"},
+    "lensmount_service": {
+        "background_thread",
+        "errors",
+        "logs",
+        "metrics",
+        "quarantine",
+        "rollout_spec",
+        "state_folder",
+        "stopping",
+    },
 }
 """Files at the top of a package that every room may import."""
 
@@ -79,9 +88,10 @@ MAY_IMPORT = {
         "_types": "",
     },
     "lensmount_service": {
-        "oip": "access engine routes store tenants web settings",
+        "oip": "access engine rollouts routes store tenants web settings",
         "monitoring": "engine jobs store",
-        "routes": "access engine jobs monitoring pools review store tenants web settings",
+        "rollouts": "engine jobs pools store web",
+        "routes": "access engine jobs monitoring pools review rollouts store tenants web settings",
         "tenants": "access engine jobs pools store",
         "pools": "store",
         "access": "store",
