@@ -33,13 +33,9 @@ from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.routes import (
     adapters,
     datasets,
-    feedback,
     health,
     imports,
     jobs,
-    labels,
-    labelstudio,
-    reviews,
     sharing,
     whoami,
 )
@@ -50,7 +46,8 @@ from lensmount_service.routes.docs import DESCRIPTION as DESCRIPTION_PATH
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
 from lensmount_service.routes.explain import explain_router
-from lensmount_service.routes.next_images import next_router
+from lensmount_service.routes.labelling import feedback, labels, labelstudio, reviews
+from lensmount_service.routes.labelling.next_images import next_router
 from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import predict_router

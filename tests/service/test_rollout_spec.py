@@ -30,7 +30,8 @@ def test_shares_are_uniform_and_those_of_two_rollouts_are_independent() -> None:
     second = [share("b", str(number)) for number in range(5000)]
     assert scipy.stats.kstest(first, "uniform").pvalue > 0.001
     assert abs(scipy.stats.pearsonr(first, second).statistic) < 0.05
-    assert 0 <= min(first) and max(first) < 1
+    assert min(first) >= 0
+    assert max(first) < 1
 
 
 def test_any_text_is_a_key() -> None:

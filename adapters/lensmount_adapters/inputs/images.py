@@ -44,7 +44,7 @@ from lensmount_adapters.inputs.jpeg_header import (
     without_metadata,
 )
 from lensmount_adapters.inputs.limits import ImageLimits as ImageLimits
-from lensmount_adapters.inputs.limits import above_pillow, check_frames
+from lensmount_adapters.inputs.limits import Stated, UpTo, above_pillow, check_frames
 from lensmount_adapters.inputs.orientation import orientation_of, upright
 from lensmount_adapters.inputs.pixels import image_of, refused_samples, to_8_bits, to_rgb
 from lensmount_adapters.inputs.png import decode_png, png_orientation
@@ -100,26 +100,11 @@ def stated_pixels(data: bytes, limits: ImageLimits | None = None) -> int:
 
     Raises what `decode_image` raises for a file that it refuses by its header.
     """
-    limits = limits or ImageLimits()
     try:
-        image = decode_image(data, _Probe(limits.max_image_bytes, limits.max_pixels, limits.max_side))
-    except _Stated as found:
+        image = decode_image(data, UpTo.of(limits or ImageLimits(), -1))
+    except Stated as found:
         return found.pixels
     return image.width * image.height
-
-
-class _Stated(ImageError):
-    def __init__(self, pixels: int) -> None:
-        super().__init__("")
-        self.pixels = pixels
-
-
-class _Probe(ImageLimits):
-    """Limits that end the decoding where the size is known, which each decoder checks before it reads pixels."""
-
-    def check_size(self, width: int, height: int) -> None:
-        ImageLimits.check_size(self, width, height)
-        raise _Stated(width * height)
 
 
 def stated_orientation(data: bytes) -> int:

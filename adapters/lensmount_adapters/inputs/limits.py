@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from lensmount_adapters.errors import ImageInvalid, ImageTooLarge
+from lensmount_adapters.errors import ImageError, ImageInvalid, ImageTooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,33 @@ class ImageLimits:
                 f"found an image of {width} x {height}, expected at most {self.max_pixels} pixels "
                 f"and {self.max_side} per side. Fix: {way_out}"
             )
+
+
+class Stated(ImageError):
+    """The header of an image states more pixels than are to be decoded now."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__("")
+        self.pixels = pixels
+
+
+@dataclass(frozen=True, slots=True)
+class UpTo(ImageLimits):
+    """Limits that end the decoding of an image of more than `most` pixels where its size is known, by `Stated`.
+
+    Each decoder checks the size before it reads pixels.
+    """
+
+    most: int = 0
+
+    @classmethod
+    def of(cls, limits: ImageLimits, most: int) -> UpTo:
+        return cls(limits.max_image_bytes, limits.max_pixels, limits.max_side, most)
+
+    def check_size(self, width: int, height: int) -> None:
+        ImageLimits.check_size(self, width, height)
+        if width * height > self.most:
+            raise Stated(width * height)
 
 
 def pillow_pixels() -> float:

@@ -18,6 +18,7 @@ from lensmount_adapters.inputs.images import (
     resize,
     stated_pixels,
 )
+from lensmount_adapters.inputs.limits import Stated, UpTo
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
 from lensmount_adapters.inputs.volumes import SUFFIXES as VOLUME_SUFFIXES
 from lensmount_adapters.inputs.volumes import (
@@ -67,6 +68,14 @@ def prepare(data: bytes, rules: Collection[InputRule], limits: InputLimits | Non
         size = image.size
         prepared |= {rule: preprocess(image, rule) for rule in image_rules}
     return PreparedInput(prepared, size)
+
+
+def prepare_small(data: bytes, rules: Collection[InputRule], limits: InputLimits, most: int) -> PreparedInput | int:
+    """`prepare` for an image whose header states at most `most` pixels. Of a larger one, return how many it states."""
+    try:
+        return prepare(data, rules, InputLimits(UpTo.of(limits.image, most), limits.volume))
+    except Stated as found:
+        return found.pixels
 
 
 def stated_size(data: bytes, limits: ImageLimits | None = None) -> int:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 LARGE = 4_000_000  # pixels: a tenth of a second or more
 LEAST = 50_000  # pixels: what reading any image costs
+SMALL = 100_000  # pixels: what reading the size of an image and then the image costs at most, if it is small
 USUAL = 1_000_000  # pixels: what work of an unknown size is taken for
 
 

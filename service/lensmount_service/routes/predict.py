@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Hashable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,16 +15,16 @@ from fastapi import APIRouter, Query, Request, Response
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, prepare, stated_size
-from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
+from lensmount_adapters.inputs.prepare import InputLimits
 from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
-from lensmount_service.engine.fair_pool import LARGE, USUAL
-from lensmount_service.errors import BodyTooLarge, RequestInvalid, Unavailable, Unusable
+from lensmount_service.engine.fair_pool import USUAL
+from lensmount_service.errors import RequestInvalid, Unavailable, Unusable
 from lensmount_service.monitoring.usage import Counted
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
+from lensmount_service.routes.decoding import Decoding, every
 from lensmount_service.routes.outcomes import (
     ComputedPrediction,
     DecodedInput,
@@ -47,7 +46,6 @@ from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
 from lensmount_service.web.problems import status_of
 from lensmount_service.web.schemas import (
     FailedResult,
-    ImageRef,
     Prediction,
     Predictions,
     SegmentedPrediction,
@@ -128,10 +126,11 @@ class Predictor:
         self._settings = settings
         self._decoders = context.decoders
         self._answered = context.answered
-        self._limits = InputLimits(
+        limits = InputLimits(
             ImageLimits(settings.max_image_bytes, settings.max_pixels),
             VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
         )
+        self._decoding = Decoding(context.decoders, limits, settings.max_request_pixels)
         volumes = is_of_volumes(context.engine.backbone.name)
         self._max_bytes = settings.max_volume_bytes if volumes else settings.max_image_bytes
 
@@ -217,35 +216,8 @@ class Predictor:
 
     async def decode(self, context: TenantContext, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
-        rules = {snapshot.adapter.manifest.preprocessing for snapshot in snapshots}
         of = (context.identity.key, tuple(snapshot.adapter.digest for snapshot in snapshots))
-        sizes = await self._sizes(of, parts, rules)
-
-        def decode(index: int, part: Part) -> DecodedInput:
-            started = time.perf_counter()
-            prepared = prepare(part.data, rules, self._limits)
-            return DecodedInput(ImageRef(index=index, name=part.name), prepared, time.perf_counter() - started)
-
-        line = (*of, object())
-        work = [partial(decode, index, part) for index, part in enumerate(parts)]
-        return await _all([self._decoders.submit_for(line, *each) for each in zip(sizes, work, strict=True)])
-
-    async def _sizes(self, of: tuple[Hashable, ...], parts: list[Part], rules: Collection[InputRule]) -> list[int]:
-        """The pixels of each image, by its header. Raises BodyTooLarge (`batch_too_large`) for too many together."""
-        if any(isinstance(rule, VolumePreprocessing) for rule in rules):
-            return [LARGE] * len(parts)
-
-        def look() -> list[int]:
-            return [stated_size(part.data, self._limits.image) for part in parts]
-
-        (sizes,) = await _all([self._decoders.submit_for((*of, object()), 0, look)])
-        if sum(sizes) > self._settings.max_request_pixels:
-            raise BodyTooLarge(
-                f"found {len(parts)} images of {sum(sizes)} pixels together, expected at most "
-                f"{self._settings.max_request_pixels}. Fix: send fewer images in one request, or scale them down",
-                code="batch_too_large",
-            )
-        return sizes
+        return await self._decoding.decode(of, parts, {each.adapter.manifest.preprocessing for each in snapshots})
 
     async def answers(
         self, context: TenantContext, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float
@@ -290,7 +262,7 @@ class Predictor:
             return computed
         work = [partial(_with_drawing, form, each) for each in computed]
         line = (caller, form, object())
-        return await _all([self._decoders.submit_for(line, USUAL, each) for each in work])
+        return await every([self._decoders.submit_for(line, USUAL, each) for each in work])
 
 
 async def snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
@@ -371,15 +343,6 @@ def _masks_alone(form: str, computed: ComputedPrediction) -> Response:
         media_type=form,
         headers={"Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}"},
     )
-
-
-async def _all(futures: Sequence[Future[T]]) -> list[T]:
-    """The results in order. Raises the first error in order."""
-    try:
-        return [await asyncio.wrap_future(future) for future in futures]
-    finally:
-        for future in futures:
-            future.cancel()  # what is still queued after a timeout, a disconnect or another image's error
 
 
 def _json(text: str, status: int = 200) -> Response:

@@ -13,7 +13,16 @@ from PIL import Image
 
 from lensmount_adapters.errors import ImageError, ImageTooLarge, ImageUnsupported, VolumeUnsupported
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits, normalise, pixels_of, prepare, stated_size, suffixes_of
+from lensmount_adapters.inputs.prepare import (
+    InputLimits,
+    PreparedInput,
+    normalise,
+    pixels_of,
+    prepare,
+    prepare_small,
+    stated_size,
+    suffixes_of,
+)
 from lensmount_adapters.inputs.rules import IntensityPercentiles, Preprocessing, VolumePreprocessing
 
 VOXELS = np.random.default_rng(0).integers(-500, 1500, (5, 24, 20)).astype(np.int16)  # [slices, height, width]
@@ -112,3 +121,17 @@ def test_the_stated_size_of_an_image_is_its_pixels_and_a_volume_is_refused_as_by
     assert stated_size(png()) == 40 * 24
     with pytest.raises(ImageUnsupported, match="found a volume or a gzip file, expected an image"):
         stated_size(npy(VOXELS))
+
+
+def test_of_an_image_above_the_stated_size_only_the_size_is_read_and_a_smaller_one_has_the_same_bits() -> None:
+    rule = Preprocessing(size=(16, 16), **HALVES)
+    cut = png()[:60]  # its header is complete, and it cannot be decoded
+
+    assert prepare_small(cut, [rule], InputLimits(), 40 * 24 - 1) == 40 * 24
+    small = prepare_small(png(), [rule], InputLimits(), 40 * 24)
+
+    assert isinstance(small, PreparedInput)
+    assert torch.equal(small.inputs[rule], prepare(png(), [rule]).inputs[rule])
+    assert small.size == (40, 24)
+    with pytest.raises(ImageError):
+        prepare_small(cut, [rule], InputLimits(), 40 * 24)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import lensmount_client
 from lensmount_adapters.active.strategies import STRATEGIES
 from lensmount_client._api import labelling
-from lensmount_service.routes.next_images import StrategyName
+from lensmount_service.routes.labelling.next_images import StrategyName
 from lensmount_service.web import label_schemas
 from lensmount_service.web.label_schemas import GivenLabels
 

@@ -17,7 +17,7 @@ from lensmount_adapters.inputs.rules import VolumePreprocessing
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid, Unavailable
 from lensmount_service.routes.context import AppContext, Context, TenantContext
-from lensmount_service.routes.pool_scores import PoolScores, Scored
+from lensmount_service.routes.labelling.pool_scores import PoolScores, Scored
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import parse_references, require_name

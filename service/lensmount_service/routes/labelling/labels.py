@@ -1,6 +1,6 @@
 """/datasets/{name}/unlabelled, /labels and /versions: images that wait, what people say about them, a version of both.
 
-routes/next_images.py chooses which of the images a person labels next.
+routes/labelling/next_images.py chooses which of the images a person labels next.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.image_server import image_server
 
-from lensmount_service.routes.labelstudio import together
+from lensmount_service.routes.labelling.labelstudio import together
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng

@@ -17,7 +17,7 @@ from lensmount_service.errors import RequestInvalid
 from lensmount_service.pools.pools import Answered
 from lensmount_service.pools.rows import PoolImage
 from lensmount_service.routes.context import Context, TenantContext
-from lensmount_service.routes.feedback import check_allowed, pool_of
+from lensmount_service.routes.labelling.feedback import check_allowed, pool_of
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
 from lensmount_service.web.deadline import deadline

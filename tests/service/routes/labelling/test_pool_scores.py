@@ -18,8 +18,8 @@ from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.access.identity import LOOPBACK
 from lensmount_service.errors import NotFound, Unavailable
 from lensmount_service.pools.pools import Pools
-from lensmount_service.routes import pool_scores
-from lensmount_service.routes.pool_scores import PoolScores
+from lensmount_service.routes.labelling import pool_scores
+from lensmount_service.routes.labelling.pool_scores import PoolScores
 from lensmount_service.store.references import Reference
 from lensmount_service.tenants.queues import CallerQueues
 

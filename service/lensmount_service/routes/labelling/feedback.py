@@ -14,7 +14,7 @@ from lensmount_service.errors import Forbidden, RequestInvalid
 from lensmount_service.pools.pools import Answered
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
-from lensmount_service.routes.labels import read_images
+from lensmount_service.routes.labelling.labels import read_images
 from lensmount_service.store.keys import PUBLIC
 from lensmount_service.store.references import parse_references, require_name
 from lensmount_service.store.registry import Version
