@@ -14,7 +14,6 @@ import typer
 from lensmount_client._cli.alias import protect_alias, set_alias, show_stats
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
-from lensmount_client._cli.promises import promise_rows, promise_words
 from lensmount_client._cli.sharing import Public, share_adapter, unshare_adapter
 from lensmount_client._cli.terminal import file_size, print_json, print_line, print_table
 from lensmount_client._client import Client
@@ -23,6 +22,7 @@ from lensmount_client._files.adapter_file import read_adapter_file
 from lensmount_client._files.paths import read_file
 from lensmount_client._files.signing import signature_beside
 from lensmount_client._reference import Reference
+from lensmount_client._show.promises import promise_rows, promise_words
 from lensmount_client._show.table import Facts, Table
 from lensmount_client._types.results import DeletedVersion, ImportReport, VersionInfo
 

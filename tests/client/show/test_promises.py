@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lensmount_client._cli.promises import NOTHING, promise_rows, promise_words
+from lensmount_client._show.promises import NOTHING, promise_rows, promise_words
 
 TRUST: dict[str, Any] = {
     "calibration": {"images": 412, "ece": 0.0214, "ece_interval": [0.011, 0.039]},
