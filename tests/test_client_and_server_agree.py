@@ -242,9 +242,9 @@ def fields(kind: type[Any]) -> set[str]:
         (_results.Backbone, schemas.BackboneInfo, set(), set()),
         (_results.Score, schemas.LabelScore, set(), set()),
         (_results.Prediction, schemas.Prediction, {"error"}, set()),  # the server has FailedResult
-        (_results.AdapterInfo, schemas.AdapterDetail, set(), {"tier"}),
+        (_results.AdapterInfo, schemas.AdapterDetail, {"rollouts"}, {"tier"}),
         (_results.VersionInfo, schemas.VersionDetail, set(), set()),
-        (_results.Alias, schemas.AliasInfo, set(), set()),
+        (_results.Alias, schemas.AliasInfo, {"rollout"}, set()),
         (_results.Imported, schemas.Imported, set(), set()),
         (_results.ImportReport, schemas.ImportReport, set(), set()),
         (_results.ImportedModule, schemas.ImportedModule, set(), set()),

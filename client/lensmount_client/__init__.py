@@ -191,6 +191,7 @@ if TYPE_CHECKING:
     from lensmount_client._resources.jobs import AsyncJobs, Jobs
     from lensmount_client._resources.many import Outcome
     from lensmount_client._resources.pools import AsyncPools, Pools
+    from lensmount_client._resources.rollouts import AsyncRollouts, Rollouts
     from lensmount_client._resources.tokens import AsyncTokens, Tokens
     from lensmount_client._types.access import AuditPage, AuditRecord, Quotas, Token, TokenSecret, WhoAmI
     from lensmount_client._types.datasets import (
@@ -248,6 +249,18 @@ if TYPE_CHECKING:
         VersionInfo,
     )
     from lensmount_client._types.reviews import DatasetReview, LabelDoubt
+    from lensmount_client._types.rollouts import (
+        Canary,
+        RightAnswers,
+        Rollout,
+        RolloutComparison,
+        RolloutEvent,
+        RolloutFinding,
+        RolloutLabels,
+        RolloutReport,
+        RolloutSide,
+        Shadow,
+    )
     from lensmount_client._version import __version__
 
 __all__ = [
@@ -255,40 +268,40 @@ __all__ = [
     "AdapterInfo", "AdapterInvalid", "AdapterMalformed", "AdapterMismatch", "AdapterNoEffect", "AdapterNormLimit",
     "AdapterNotFinite", "AdapterNotFound", "AdapterOverflow", "AdapterQuarantined", "AdapterRejected",
     "AdapterShapeMismatch", "AdapterStats", "AdapterTooLarge", "AdapterTooManyTensors", "AdapterUnknownTarget",
-    "AdapterUntrusted",
-    "Adapters", "Alias", "AliasNotFound", "AliasProtected", "AliasTrust", "AnswerError", "AsyncAdapters",
-    "AsyncClient", "AsyncDatasets", "AsyncJob", "AsyncJobs", "AsyncPools", "AsyncTokens", "AuditGone", "AuditPage",
-    "AuditRecord", "Backbone", "BackboneMismatch", "BadRequest", "BatchTooLarge", "BodyTooLarge", "Busy",
-    "CancelRequested", "CannotWrite", "Client", "Conflict", "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId",
-    "DatasetInUse", "DatasetInvalid", "DatasetNotFound", "DatasetRejected", "DatasetReport", "DatasetReview",
-    "DatasetTooLarge", "DatasetTooSmall", "DatasetUnreadable", "DatasetWarning", "Datasets", "DeadlineExceeded",
-    "DeletedVersion", "DeviceLost", "DigestMismatch", "DownloadMismatch", "DownloadedFile", "Draining",
-    "DuplicateKey", "DuplicatePart", "EmptyTensor", "ExpectedFile", "Explanation", "ExplanationNotPossible",
-    "Export", "ExportNotPossible", "ExportUnavailable", "Fallback", "Feedback", "FeedbackOff", "FileNotFound",
-    "Forbidden", "ForwardFailed", "Gate", "GateStale", "Gone", "HeadMismatch", "HeadMissing", "HeadersTooLarge",
-    "Health", "HostNotAllowed", "IdempotencyKeyReuse", "IdentityUnavailable", "ImageEmpty", "ImageInput",
-    "ImageInvalid", "ImageNotKept", "ImageRejected", "ImageTooLarge", "ImageTooManyFrames", "ImageTruncated",
-    "ImportReport", "Imported", "ImportedModule", "InsecureTransport", "Integrity", "IntegrityViolated",
-    "InternalError", "InvalidInput", "InvalidName", "InvalidReference", "InvalidRequest", "InvalidSettings", "Job",
-    "JobCancelled", "JobEnd", "JobEnded", "JobEpoch", "JobError", "JobEvent", "JobFailed", "JobFile", "JobFinished",
-    "JobInfo", "JobLog", "JobNotFinished", "JobNotFound", "JobOptions", "JobProgress", "JobResult", "JobState",
-    "Jobs", "JobsFull", "LabelDoubt", "LabelInfo", "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid",
-    "ManifestMissing", "Mask", "MethodNotAllowed", "MissingPart", "MultipartMalformed", "MultipartTruncated",
-    "NextImage", "NextImages", "NotAcceptable", "NotFound", "OriginNotAllowed", "OutOfMemory", "Outcome",
-    "OutputNotFinite", "Overloaded", "Pools", "PreconditionFailed", "Prediction", "PredictionError",
-    "PreprocessingMismatch", "Problem", "ProblemError", "PublicNameTaken", "PublicReadOnly", "Published",
-    "PushedAdapter", "QueueFull", "QuotaExceeded", "Quotas", "RankTooLarge", "Replaced", "RequestTimeout",
-    "ResponseTooLarge", "RetryPolicy", "ReviewFailed", "ScopeMissing", "Score", "Segmentation", "ServerFailed",
-    "ServerUnreachable", "SignatureInvalid", "SignatureKeyUnknown", "SignatureRequired", "SingleImageRequired",
-    "StorageFull", "StoreReadOnly", "StoreUnavailable", "SwapFailed", "TimedOut", "Timeout", "Token", "TokenExists",
-    "TokenNotFound", "TokenSecret", "Tokens", "TooLarge", "TooManyRegions", "TrainingFailed", "TransportError",
-    "Trust", "TrustBasis", "TrustMismatch", "Unauthorized", "Unavailable", "UnexpectedResponse", "Unfamiliarity",
-    "UnknownLabel", "UnlabelledImage", "Unprocessable", "Unsupported", "UnsupportedAdapterFormat",
-    "UnsupportedColorMode", "UnsupportedContentEncoding", "UnsupportedDtype", "UnsupportedImageFormat",
-    "UnsupportedVolumeFormat", "Unusable", "UploadOffsetMismatch", "UriTooLong", "VersionDeleted", "VersionInfo",
-    "VersionNotFound", "VolumeEmpty", "VolumeInvalid", "VolumeTooLarge", "VolumeTruncated", "WaitTimeout", "WhoAmI",
-    "ZipBadPath", "ZipDuplicateName", "ZipEncrypted", "ZipMalformed", "ZipMethodNotSupported", "ZipOverlap",
-    "ZipSizeMismatch", "ZipSymlink", "ZipTooLarge", "__version__",
+    "AdapterUntrusted", "Adapters", "Alias", "AliasNotFound", "AliasProtected", "AliasTrust", "AnswerError",
+    "AsyncAdapters", "AsyncClient", "AsyncDatasets", "AsyncJob", "AsyncJobs", "AsyncPools", "AsyncRollouts",
+    "AsyncTokens", "AuditGone", "AuditPage", "AuditRecord", "Backbone", "BackboneMismatch", "BadRequest",
+    "BatchTooLarge", "BodyTooLarge", "Busy", "Canary", "CancelRequested", "CannotWrite", "Client", "Conflict",
+    "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId", "DatasetInUse", "DatasetInvalid", "DatasetNotFound",
+    "DatasetRejected", "DatasetReport", "DatasetReview", "DatasetTooLarge", "DatasetTooSmall", "DatasetUnreadable",
+    "DatasetWarning", "Datasets", "DeadlineExceeded", "DeletedVersion", "DeviceLost", "DigestMismatch",
+    "DownloadMismatch", "DownloadedFile", "Draining", "DuplicateKey", "DuplicatePart", "EmptyTensor", "ExpectedFile",
+    "Explanation", "ExplanationNotPossible", "Export", "ExportNotPossible", "ExportUnavailable", "Fallback",
+    "Feedback", "FeedbackOff", "FileNotFound", "Forbidden", "ForwardFailed", "Gate", "GateStale", "Gone",
+    "HeadMismatch", "HeadMissing", "HeadersTooLarge", "Health", "HostNotAllowed", "IdempotencyKeyReuse",
+    "IdentityUnavailable", "ImageEmpty", "ImageInput", "ImageInvalid", "ImageNotKept", "ImageRejected",
+    "ImageTooLarge", "ImageTooManyFrames", "ImageTruncated", "ImportReport", "Imported", "ImportedModule",
+    "InsecureTransport", "Integrity", "IntegrityViolated", "InternalError", "InvalidInput", "InvalidName",
+    "InvalidReference", "InvalidRequest", "InvalidSettings", "Job", "JobCancelled", "JobEnd", "JobEnded", "JobEpoch",
+    "JobError", "JobEvent", "JobFailed", "JobFile", "JobFinished", "JobInfo", "JobLog", "JobNotFinished",
+    "JobNotFound", "JobOptions", "JobProgress", "JobResult", "JobState", "Jobs", "JobsFull", "LabelDoubt", "LabelInfo",
+    "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid", "ManifestMissing", "Mask", "MethodNotAllowed",
+    "MissingPart", "MultipartMalformed", "MultipartTruncated", "NextImage", "NextImages", "NotAcceptable", "NotFound",
+    "OriginNotAllowed", "OutOfMemory", "Outcome", "OutputNotFinite", "Overloaded", "Pools", "PreconditionFailed",
+    "Prediction", "PredictionError", "PreprocessingMismatch", "Problem", "ProblemError", "PublicNameTaken",
+    "PublicReadOnly", "Published", "PushedAdapter", "QueueFull", "QuotaExceeded", "Quotas", "RankTooLarge", "Replaced",
+    "RequestTimeout", "ResponseTooLarge", "RetryPolicy", "ReviewFailed", "RightAnswers", "Rollout",
+    "RolloutComparison", "RolloutEvent", "RolloutFinding", "RolloutLabels", "RolloutReport", "RolloutSide", "Rollouts",
+    "ScopeMissing", "Score", "Segmentation", "ServerFailed", "ServerUnreachable", "Shadow", "SignatureInvalid",
+    "SignatureKeyUnknown", "SignatureRequired", "SingleImageRequired", "StorageFull", "StoreReadOnly",
+    "StoreUnavailable", "SwapFailed", "TimedOut", "Timeout", "Token", "TokenExists", "TokenNotFound", "TokenSecret",
+    "Tokens", "TooLarge", "TooManyRegions", "TrainingFailed", "TransportError", "Trust", "TrustBasis", "TrustMismatch",
+    "Unauthorized", "Unavailable", "UnexpectedResponse", "Unfamiliarity", "UnknownLabel", "UnlabelledImage",
+    "Unprocessable", "Unsupported", "UnsupportedAdapterFormat", "UnsupportedColorMode", "UnsupportedContentEncoding",
+    "UnsupportedDtype", "UnsupportedImageFormat", "UnsupportedVolumeFormat", "Unusable", "UploadOffsetMismatch",
+    "UriTooLong", "VersionDeleted", "VersionInfo", "VersionNotFound", "VolumeEmpty", "VolumeInvalid", "VolumeTooLarge",
+    "VolumeTruncated", "WaitTimeout", "WhoAmI", "ZipBadPath", "ZipDuplicateName", "ZipEncrypted", "ZipMalformed",
+    "ZipMethodNotSupported", "ZipOverlap", "ZipSizeMismatch", "ZipSymlink", "ZipTooLarge", "__version__",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would accept any name of a module with __getattr__

@@ -34,6 +34,7 @@ from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import AsyncJobs
 from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from lensmount_client._resources.pools import AsyncPools
+from lensmount_client._resources.rollouts import AsyncRollouts
 from lensmount_client._resources.tokens import AsyncTokens
 from lensmount_client._show.progress import Report, reporting
 from lensmount_client._types.access import AuditPage, AuditRecord, WhoAmI
@@ -83,6 +84,7 @@ class AsyncClient:
         self.datasets = AsyncDatasets(self._call)
         self.jobs = AsyncJobs(self._call, self._follow)
         self.pools = AsyncPools(self._call)
+        self.rollouts = AsyncRollouts(self._call)
         self.tokens = AsyncTokens(self._call)
 
     async def __aenter__(self) -> AsyncClient:

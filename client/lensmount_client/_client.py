@@ -34,6 +34,7 @@ from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import Jobs
 from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
 from lensmount_client._resources.pools import Pools
+from lensmount_client._resources.rollouts import Rollouts
 from lensmount_client._resources.tokens import Tokens
 from lensmount_client._show.progress import Report, reporting
 from lensmount_client._types.access import AuditPage, AuditRecord, WhoAmI
@@ -83,6 +84,7 @@ class Client:
         self.datasets = Datasets(self._call)
         self.jobs = Jobs(self._call, self._follow)
         self.pools = Pools(self._call)
+        self.rollouts = Rollouts(self._call)
         self.tokens = Tokens(self._call)
 
     def __enter__(self) -> Client:

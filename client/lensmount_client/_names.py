@@ -22,6 +22,7 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_resources.jobs": "AsyncJobs Jobs",
     "_resources.many": "Outcome",
     "_resources.pools": "AsyncPools Pools",
+    "_resources.rollouts": "AsyncRollouts Rollouts",
     "_resources.tokens": "AsyncTokens Tokens",
     "_types.access": "AuditPage AuditRecord Quotas Token TokenSecret WhoAmI",
     "_types.datasets": "Dataset DatasetReport DatasetWarning Feedback LabelInfo NextImage NextImages Published "
@@ -34,6 +35,8 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "DownloadedFile Export Fallback Health Imported ImportedModule ImportReport Integrity Prediction PredictionError "
     "PushedAdapter Score Trust TrustBasis Unfamiliarity VersionInfo",
     "_types.reviews": "DatasetReview LabelDoubt",
+    "_types.rollouts": "Canary RightAnswers Rollout RolloutComparison RolloutEvent RolloutFinding RolloutLabels "
+    "RolloutReport RolloutSide Shadow",
     "_version": "__version__",
 }
 

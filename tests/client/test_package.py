@@ -16,10 +16,12 @@ from lensmount_client import (
     AsyncDatasets,
     AsyncJob,
     AsyncJobs,
+    AsyncRollouts,
     Client,
     Datasets,
     Job,
     Jobs,
+    Rollouts,
 )
 
 NOT_ERRORS = {
@@ -36,10 +38,12 @@ NOT_ERRORS = {
     "AsyncJob",
     "AsyncJobs",
     "AsyncPools",
+    "AsyncRollouts",
     "AsyncTokens",
     "AuditPage",
     "AuditRecord",
     "Backbone",
+    "Canary",
     "Client",
     "Fallback",
     "PredictionError",
@@ -88,8 +92,18 @@ NOT_ERRORS = {
     "Quotas",
     "Replaced",
     "RetryPolicy",
+    "RightAnswers",
+    "Rollout",
+    "RolloutComparison",
+    "RolloutEvent",
+    "RolloutFinding",
+    "RolloutLabels",
+    "RolloutReport",
+    "RolloutSide",
+    "Rollouts",
     "Score",
     "Segmentation",
+    "Shadow",
     "Timeout",
     "Token",
     "TokenSecret",
@@ -138,7 +152,14 @@ def test_the_client_adds_little_to_the_import_time_of_httpx() -> None:
 
 @pytest.mark.parametrize(
     ("sync", "twin"),
-    [(Client, AsyncClient), (Adapters, AsyncAdapters), (Datasets, AsyncDatasets), (Jobs, AsyncJobs), (Job, AsyncJob)],
+    [
+        (Client, AsyncClient),
+        (Adapters, AsyncAdapters),
+        (Datasets, AsyncDatasets),
+        (Jobs, AsyncJobs),
+        (Job, AsyncJob),
+        (Rollouts, AsyncRollouts),
+    ],
 )
 def test_both_clients_have_the_same_methods_with_the_same_parameters(sync: type, twin: type) -> None:
     def shape(cls: type) -> dict[str, list[tuple[str, object, object]]]:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.client.tiny_pools import TinyPools
+from tests.client.tiny_rollouts import TinyRollouts
 from tests.client.tiny_tokens import WHOAMI, TinyTokens
 from tests.client.tiny_training import HangUp, TinyTraining
 from tests.client.wire import FINGERPRINT, MANIFEST, STATS, digest_of, problem, stored_zip
@@ -39,6 +40,7 @@ class TinyServer:
         self.pools = TinyPools()
         self.deleted: dict[str, list[bytes]] = {}
         self.tokens = TinyTokens()
+        self.rollouts = TinyRollouts()
 
     def answer(self, method: str, target: str, body: bytes, headers: Any) -> tuple[int, Any, dict[str, str]]:
         """Status, document or bytes, further headers."""
@@ -78,7 +80,9 @@ class TinyServer:
             case "POST", ["adapters", name, "import"]:
                 return self.imported(name, query, body)
             case "PUT", ["adapters", name, "aliases", alias]:
-                return 200, self.pointed(name, alias, json.loads(body)), {}
+                return 200, self.pointed(name, alias, json.loads(body), headers.get("If-Match")), {}
+            case "GET", ["adapters", name, "aliases", alias]:
+                return self.alias(name, alias)
             case "DELETE", ["adapters", name, "aliases", alias]:
                 del self.aliases[name][alias]
                 return 204, b"", {}
@@ -90,6 +94,8 @@ class TinyServer:
                 content = self.files[name][int(version) - 1]
                 document = {"size_bytes": len(content), "created_at": "2026-01-02T03:04:05Z", "manifest": MANIFEST}
                 return 200, self.identity(name, int(version)) | document, {}
+            case _, ["adapters", name, "rollouts", *where]:
+                return self.rollouts.answer(method, name, where, self.aliases[name])
             case "GET", ["adapters", name, "stats"]:
                 return 200, {"name": name, **STATS}, {}
             case "GET", ["adapters", name, "file"]:
@@ -170,7 +176,16 @@ class TinyServer:
         }
         return 200, answer, {}
 
-    def pointed(self, name: str, alias: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    def alias(self, name: str, alias: str) -> tuple[int, Any, dict[str, str]]:
+        if alias not in self.aliases[name]:
+            return problem(404, "alias_not_found", f"{name} has no alias {alias}")
+        version = self.aliases[name][alias]
+        return 200, self.identity(name, version) | {"alias": alias, "trust": None}, {"ETag": f'"{alias}-{version}"'}
+
+    def pointed(self, name: str, alias: str, wanted: dict[str, Any], if_match: str | None = None) -> dict[str, Any]:
+        if "stable" in wanted:
+            self.rollouts.start(name, alias, wanted, if_match)
+            return self.identity(name, wanted["stable"]) | {"alias": alias, "trust": None}
         self.aliases[name][alias] = wanted["version"]
         self.protected[name, alias] = wanted.get("protected")
         thresholds = self.alias_trust[name]
@@ -239,6 +254,7 @@ class TinyServer:
             "labels": MANIFEST["labels"],
             "backbone": MANIFEST["backbone"],
             "aliases": self.aliases[name],
+            "rollouts": self.rollouts.of(name),
             "alias_trust": self.alias_trust[name],
             "trust": self.promises.get(name),
             "versions": list(range(1, latest + 1)),

@@ -16,6 +16,7 @@ from lensmount_client._api.read import (
     read_promises,
     tenant_of,
 )
+from lensmount_client._api.read_rollouts import rollout_of
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.signing import HEADER
 from lensmount_client._http.call import Call
@@ -222,13 +223,14 @@ def set_alias(
 ) -> Call[Alias]:
     def read(response: Response) -> Alias:
         fields = JsonFields.of(response)
-        kept = fields.child_or_none("trust")
+        kept, rollout = fields.child_or_none("trust"), fields.child_or_none("rollout")
         return Alias(
             name=fields.string("name"),
             alias=fields.string("alias"),
             version=fields.integer("version"),
             digest=fields.string("digest"),
             trust=None if kept is None else read_alias_trust(kept),
+            rollout=None if rollout is None else rollout_of(rollout),
         )
 
     body: dict[str, Any] = {"version": checked_version(version)}

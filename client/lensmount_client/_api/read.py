@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lensmount_client._api.read_rollouts import rollout_of
 from lensmount_client._errors import UnexpectedResponse
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
@@ -13,6 +14,7 @@ from lensmount_client._types.results import (
     AliasTrust,
     Backbone,
 )
+from lensmount_client._types.rollouts import Rollout
 
 
 def etag_of(response: Response) -> str:
@@ -66,6 +68,7 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         owner=fields.string_or_none("owner"),
         signed_by=fields.string_or_none("signed_by"),
         protected_aliases=fields.strings("protected_aliases") if "protected_aliases" in fields.value else (),
+        rollouts=_rollouts(fields),
     )
 
 
@@ -88,3 +91,9 @@ def _alias_trusts(fields: JsonFields) -> dict[str, AliasTrust]:
     """Empty for a server of before them."""
     found = fields.child_or_none("alias_trust")
     return {} if found is None else {alias: read_alias_trust(found.child(alias)) for alias in found.value}
+
+
+def _rollouts(fields: JsonFields) -> dict[str, Rollout]:
+    """Empty for a server of before them."""
+    found = fields.child_or_none("rollouts")
+    return {} if found is None else {alias: rollout_of(found.child(alias)) for alias in found.value}

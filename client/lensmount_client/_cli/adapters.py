@@ -23,6 +23,7 @@ from lensmount_client._files.paths import read_file
 from lensmount_client._files.signing import signature_beside
 from lensmount_client._reference import Reference
 from lensmount_client._show.promises import promise_rows, promise_words
+from lensmount_client._show.rollout import alias_words
 from lensmount_client._show.table import Facts, Table
 from lensmount_client._types.results import DeletedVersion, ImportReport, VersionInfo
 
@@ -57,8 +58,7 @@ def list_adapters(
     columns = ("name", "version", "method", "labels", "size", "status", "aliases", *trust)
     table = Table(*columns, right=["version", "size"])
     for info in infos:
-        aliases = ", ".join(f"{alias}={version}" for alias, version in info.aliases.items())
-        size = file_size(info.size_bytes)
+        aliases, size = alias_words(info), file_size(info.size_bytes)
         texts = (info.name, str(info.version), info.method, ", ".join(info.labels), size, info.status, aliases)
         table.add_row(*texts, *([promise_words(info.trust)] if measured else []))
     print_table(table)

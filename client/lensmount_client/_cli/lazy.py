@@ -48,6 +48,9 @@ CLIENT_COMMANDS = {
         "app",
         "Train adapters on the server: submit jobs, watch and cancel them, download their results.",
     ),
+    "rollouts": LazyEntry(
+        "lensmount_client._cli.rollouts", "app", "Try a new version on some requests, and keep or drop it."
+    ),
     "tokens": LazyEntry(
         "lensmount_client._cli.tokens", "app", "Say who may use a server: make, list, rotate and revoke tokens."
     ),

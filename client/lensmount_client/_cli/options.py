@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from functools import wraps
@@ -101,7 +101,15 @@ def set_parameters(command: Callable[..., None], parameters: Sequence[inspect.Pa
 
 def jsonable(result: Any) -> dict[str, Any]:
     """A result of the SDK as plain JSON values."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(result).items()}
+    return {name: _plain(value) for name, value in asdict(result).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def parameters_of(options_class: Any) -> Iterator[inspect.Parameter]:

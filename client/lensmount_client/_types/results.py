@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lensmount_client._types.rollouts import Rollout
+
 
 @dataclass(frozen=True)
 class AdapterId:
@@ -191,6 +193,7 @@ class AdapterInfo:
     owner: str | None = None  # the name of the token that uploaded it, if that is known
     signed_by: str | None = None  # the trusted key that signed the file
     protected_aliases: tuple[str, ...] = ()  # those that only an administrator of the tenant moves
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)  # the aliases for which another version is tried
 
 
 @dataclass(frozen=True)
@@ -223,13 +226,17 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class Alias:
-    """`name:alias` points to this version until the alias is moved. `trust` is None if it has no thresholds."""
+    """`name:alias` points to this version until the alias is moved.
+
+    `trust` is None if it has no thresholds, and `rollout` if no other version is tried.
+    """
 
     name: str
     alias: str
     version: int
     digest: str
     trust: AliasTrust | None = None
+    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True)
