@@ -180,7 +180,6 @@ WITHOUT_TESTS = {
     "lensmount_service": frozenset(
         {
             "jobs/lease.py",  # constants
-            "store/retention.py",  # one record; the tests of gc.py use it
             "jobs/phases.py",  # constants; tests/test_client_and_server_agree.py compares the phases
         }
     ),

@@ -21,8 +21,8 @@
         │     AliasProtected, FeedbackOff, ImageNotKept, OriginNotAllowed, PublicReadOnly, ScopeMissing,
         │     SignatureInvalid, SignatureKeyUnknown, SignatureRequired
         ├── NotFound                404
-        │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, TokenNotFound,
-        │     VersionNotFound
+        │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, RolloutNotFound,
+        │     TokenNotFound, VersionNotFound
         ├── Conflict                409
         │     BackboneMismatch, CancelRequested, DatasetInUse, GateStale, JobFinished, JobNotFinished, LeaseLost,
         │     PublicNameTaken, UploadOffsetMismatch
@@ -40,8 +40,8 @@
         │         UnsupportedVolumeFormat
         ├── Unprocessable           422
         │   │ DigestMismatch, DuplicatePart, ExpectedFile, ExplanationNotPossible, ExportNotPossible, ExportUnavailable,
-        │   │ IdempotencyKeyReuse, InvalidName, InvalidReference, InvalidRequest, MissingPart, SingleImageRequired,
-        │   │ TokenExists, TooManyRegions, TrainingFailed, UnknownLabel
+        │   │ IdempotencyKeyReuse, InvalidName, InvalidReference, InvalidRequest, MissingPart, RolloutInvalid,
+        │   │ SingleImageRequired, TokenExists, TooManyRegions, TrainingFailed, UnknownLabel
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
@@ -74,11 +74,10 @@ Each error has a stable `code`. A `ProblemError` also has the server's complete 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lensmount_client._advice import for_python
+from lensmount_client._types.problem import Problem as Problem
 
 if TYPE_CHECKING:
     from lensmount_client._types.jobs import JobInfo
@@ -162,21 +161,6 @@ class JobFailed(JobEnded, code="job_failed"):
             self.code = job.error.code
 
 
-@dataclass(frozen=True)
-class Problem:
-    """An error response: RFC 9457 problem details, or what could be read of another response."""
-
-    status: int
-    code: str
-    title: str
-    detail: str = ""
-    request_id: str | None = None
-    retry_after_s: float | None = None
-    errors: tuple[Any, ...] = ()
-    limit: Mapping[str, Any] = field(default_factory=dict)
-    more: Mapping[str, Any] = field(default_factory=dict)  # all other members of the document
-
-
 # The classes below register themselves here by their code. `status` is used for codes that only a newer server has,
 # and for proxies, which send no code.
 CLASS_OF_CODE: dict[str, type[ProblemError]] = {}
@@ -243,6 +227,7 @@ class AliasNotFound(NotFound, code="alias_not_found"): """The adapter has no suc
 class DatasetNotFound(NotFound, code="dataset_not_found"): """No dataset has this name or version."""
 class FileNotFound(NotFound, code="file_not_found"): """The job has no file of this name."""
 class JobNotFound(NotFound, code="job_not_found"): """No job has this id."""
+class RolloutNotFound(NotFound, code="rollout_not_found"): """The alias has no rollout."""
 class TokenNotFound(NotFound, code="token_not_found"): """The tenant has no valid token of this name."""
 class VersionNotFound(NotFound, code="version_not_found"): """The adapter has no such version or digest."""
 
@@ -305,6 +290,7 @@ class InvalidReference(Unprocessable, code="invalid_reference"):
 class InvalidRequest(Unprocessable, code="invalid_request"):
     """A parameter or body field is wrong; `error.problem.errors` lists them."""
 class MissingPart(Unprocessable, code="missing_part"): """The multipart body lacks a part."""
+class RolloutInvalid(Unprocessable, code="rollout_invalid"): """The versions of a rollout cannot be compared."""
 class SingleImageRequired(Unprocessable, code="single_image_required"): """It needs one image and one adapter."""
 class TokenExists(Unprocessable, code="token_exists"): """The tenant has a valid token of this name. Rotate it."""
 class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""

@@ -83,6 +83,7 @@ class RequestInvalid(RequestError):
         "invalid_name",
         "invalid_reference",
         "missing_part",
+        "rollout_invalid",
         "single_image_required",
         "token_exists",
         "too_many_regions",
@@ -117,6 +118,7 @@ class NotFound(ServiceError):
         "dataset_not_found",
         "file_not_found",
         "job_not_found",
+        "rollout_not_found",
         "token_not_found",
         "version_not_found",
     )

@@ -19,10 +19,10 @@ from lensmount_service.jobs.files import CHECKPOINT
 from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.pools.pools import Pools
+from lensmount_service.settings import Retention
 from lensmount_service.store.blobs import Blobs, mtime_of
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.registry import Registry
-from lensmount_service.store.retention import Retention
 
 log = structlog.get_logger(__name__)
 

@@ -19,9 +19,9 @@ Side = Literal["stable", "canary", "shadow"]
 
 KEY = r"^(request|client|header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})$"
 
-Number = Annotated[int, Field(ge=1, le=999_999_999, description="The number of a version")]
-Part = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Times = Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)]
+Number = Annotated[int, Field(strict=True, ge=1, le=999_999_999, description="The number of a version")]
+Part = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Times = Annotated[float, Field(strict=True, ge=1, le=1e6, allow_inf_nan=False)]
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -35,8 +35,8 @@ class Canary:
 
     __pydantic_config__ = _STRICT
     version: Number
-    percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, description="Of the requests")]
-    key: Annotated[str, Field(pattern=KEY, description="request, client or header:NAME")] = "request"
+    percent: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False, description="Of the requests")]
+    key: Annotated[str, Field(strict=True, pattern=KEY, description="request, client or header:NAME")] = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Rules:
     uncertain: Times | None = 2.0
     unfamiliar: Times | None = 2.0
     p99: Times | None = 2.0
-    worse_on_labels: bool = True
-    after: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    worse_on_labels: Annotated[bool, Field(strict=True)] = True
+    after: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def stored_rollout(text: str | None) -> Rollout | None:
 
     Cached, because every prediction by such an alias needs it.
     """
-    if text is None:
+    if not text:
         return None
     try:
         return Rollout.parse(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -14,9 +15,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lensmount_adapters.dtypes import full_word
 from lensmount_service.jobs.lease import LEASE_S, LeaseSeconds
-from lensmount_service.store.retention import Retention
 
 MAX_REQUEST_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things stay; None means for good. `keep_versions`: of each adapter, besides those of aliases."""
+
+    undelete_s: float = 7 * 86_400.0
+    keep_versions: int | None = None
+    keep_job_files_s: float | None = None  # reports, logs and checkpoints of jobs that ended
 
 
 class Settings(BaseSettings):

@@ -63,7 +63,7 @@ class InProcess:
         return _refused(lambda: self._catalog.undelete(name))
 
     def point(self, name: str, number: int) -> int | None:
-        return _refused(lambda: self._catalog.set_alias(name, ALIAS, number))
+        return _refused(lambda: self._catalog.aliases.set_alias(name, ALIAS, number))
 
 
 def _refused(change: Callable[[], object]) -> int | None:

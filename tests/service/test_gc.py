@@ -18,9 +18,9 @@ from lensmount_service import cli, logs
 from lensmount_service.build import Parts
 from lensmount_service.gc import collect
 from lensmount_service.maintenance import collect_garbage
+from lensmount_service.settings import Retention
 from lensmount_service.store.blobs import BlobStore
 from lensmount_service.store.registry import Registry
-from lensmount_service.store.retention import Retention
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng

@@ -13,6 +13,7 @@ from lensmount_service.errors import JobConflict, NotFound, RequestInvalid, Vers
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.records import Published
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.aliases import By, Target
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Registry, Version
@@ -53,7 +54,8 @@ class Publisher:
             version, created = self.registry.add(connection, name, *what, row.owner, signature)
             fault("publishing.version")
             if alias is not None:
-                self.registry.point(connection, name, alias, version.version, is_admin=bool(row.by_admin))
+                by = By(row.owner, bool(row.by_admin), {"job": job_id})
+                self.registry.point(connection, name, alias, Target(version.version), by)
             fault("publishing.alias")
             self.jobs.succeed(connection, job_id, token, Published(name, version.version), version.digest)
         self.files.drop_checkpoint(job_id)

@@ -126,14 +126,14 @@ class _Reader:
 def _text_of(column: sa.Column[Any], value: Any) -> Any:
     """A text as Python reads it. A damaged manifest becomes "", because the adapter's file has it too.
 
-    Any other damaged text stays as bytes, which fit no column.
+    So does a damaged rollout, which then counts as none. Any other damaged text stays as bytes, which fit no column.
     """
     if not isinstance(value, bytes):
         return value
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return "" if column.name == "manifest" else value
+        return "" if column.name in ("manifest", "rollout") else value
 
 
 def _fits(columns: Sequence[sa.Column[Any]], row: Sequence[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.errors import AdapterError
 from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, StoreDamaged, VersionDeleted
+from lensmount_service.rollout_spec import Rollout, stored_rollout
 from lensmount_service.store.database import metadata
 from lensmount_service.store.references import Reference
 from lensmount_service.store.similar import similar_key, similar_name
@@ -42,12 +44,13 @@ alias_table = sa.Table(
     sa.Column("unfamiliar_percentile", sa.Double),
     sa.Column("protected", sa.Boolean),  # only an administrator of the tenant moves it or deletes its version
     sa.Column("deleted_at", sa.Float),  # that of the version with which it was deleted
+    sa.Column("rollout", sa.Text),  # JSON, see rollout_spec.py
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One immutable version of an adapter, with the thresholds and the ETag of the alias by which it was found."""
+    """One immutable version of an adapter, with what the alias says by which it was found."""
 
     name: str
     version: int
@@ -59,6 +62,11 @@ class Version:
     owner: str | None = None
     alias_tag: str | None = None
     signature: str | None = None
+    alias: str | None = None
+    rollout: Rollout | None = None
+
+
+_STATED = ("accept_confidence", "unfamiliar_percentile", "protected", "rollout")  # for the ETag of an alias
 
 
 def needed_digests(connection: sa.Connection) -> set[str]:
@@ -121,10 +129,11 @@ def alias_row(connection: sa.Connection, name: str, alias: str) -> Any:
     return row
 
 
-def require_unprotected(connection: sa.Connection, name: str, which: sa.ColumnElement[bool]) -> None:
-    """Raises Forbidden (`alias_protected`) if one of these aliases is protected."""
-    mine = alias_table.c.name == name, alias_table.c.protected.is_(True), alias_table.c.deleted_at.is_(None), which
-    alias = connection.execute(sa.select(alias_table.c.alias).where(*mine)).scalars().first()
+def require_unprotected(connection: sa.Connection, name: str, concerned: Callable[[Any], bool]) -> None:
+    """Raises Forbidden (`alias_protected`) if an alias whose row is concerned is protected."""
+    mine = alias_table.c.name == name, alias_table.c.protected.is_(True), alias_table.c.deleted_at.is_(None)
+    rows = connection.execute(alias_table.select().where(*mine)).all()
+    alias = next((row.alias for row in rows if concerned(row)), None)
     if alias is not None:
         raise Forbidden(
             f"found the alias {alias!r} of {name!r}, which is protected, so only an administrator of its tenant moves "
@@ -135,6 +144,12 @@ def require_unprotected(connection: sa.Connection, name: str, which: sa.ColumnEl
 
 def thresholds_of(alias: Any) -> Overrides:
     return Overrides(alias.accept_confidence, alias.unfamiliar_percentile)
+
+
+def versions_of(alias: Any) -> frozenset[int]:
+    """The versions that the row of an alias needs: its own, and those of its rollout."""
+    rollout = stored_rollout(alias.rollout)
+    return frozenset({alias.version}) if rollout is None else rollout.versions | {alias.version}
 
 
 def version_of(row: Any) -> Version:
@@ -157,15 +172,17 @@ def _parsed(text: str) -> Manifest:
 def named_by(alias: Any, version: Version) -> Version:
     """The version that an alias points at, with what the row of the alias says."""
     thresholds = thresholds_of(alias)
-    stated = hashlib.sha256(f"{thresholds} {bool(alias.protected)}".encode()).hexdigest()[:16]
-    return replace(version, thresholds=thresholds, alias_tag=f"{version.digest};{stated}")
+    says = f"{thresholds} {bool(alias.protected)}{alias.rollout or ''}"
+    tag = f"{version.digest};{hashlib.sha256(says.encode()).hexdigest()[:16]}"
+    rollout = stored_rollout(alias.rollout)
+    return replace(version, thresholds=thresholds, alias_tag=tag, alias=alias.alias, rollout=rollout)
 
 
 def alias_tags(connection: sa.Connection, name: str, alias: str) -> tuple[str | None, str | None]:
     """The ETag of an alias and the digest of its version; None twice if there is no such alias."""
     same = sa.and_(version_table.c.name == alias_table.c.name, version_table.c.version == alias_table.c.version)
     mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias, alias_table.c.deleted_at.is_(None))
-    query = sa.select(version_table, *alias_table.c["accept_confidence", "unfamiliar_percentile", "protected"])
+    query = sa.select(version_table, *alias_table.c["alias", *_STATED])
     row = connection.execute(query.join(alias_table, same).where(mine)).one_or_none()
     return (None, None) if row is None else (named_by(row, version_of(row)).alias_tag, row.digest)
 

@@ -21,15 +21,15 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import AdapterError, BackboneMismatch
 from lensmount_adapters.faults import fault
 from lensmount_adapters.runners.runner import Runner
-from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import ServiceError, Unusable
 from lensmount_service.metrics import Metrics
 from lensmount_service.quarantine import Quarantine
 from lensmount_service.store.adapter_cache import AdapterCache
+from lensmount_service.store.aliases import Aliases
 from lensmount_service.store.blobs import Blobs
 from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of
 from lensmount_service.store.precondition import ANY, Precondition
-from lensmount_service.store.references import Reference, require_key, require_name
+from lensmount_service.store.references import Reference, require_key
 from lensmount_service.store.registry import Deleted, Entry, Registry, Version
 from lensmount_service.store.signatures import Signatures
 
@@ -279,24 +279,9 @@ class Catalog:
     def deleted(self, tenant: str | None = None) -> list[Deleted]:
         return self._registry.deleted(tenant)
 
-    def set_alias(
-        self,
-        name: str,
-        alias: str,
-        number: int,
-        thresholds: Overrides | None = None,
-        *,
-        protected: bool | None = None,
-        is_admin: bool = True,
-        expected: Precondition = ANY,
-    ) -> Version:
-        require_name(alias, "alias")
-        return self._registry.set_alias(
-            name, alias, number, thresholds, protected=protected, is_admin=is_admin, expected=expected
-        )
-
-    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True, expected: Precondition = ANY) -> None:
-        self._registry.delete_alias(name, alias, is_admin=is_admin, expected=expected)
+    @property
+    def aliases(self) -> Aliases:
+        return self._registry
 
     def status(self, version: Version) -> str:
         if not self.backbone.fits(version.manifest.backbone):

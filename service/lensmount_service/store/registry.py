@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,13 @@ import sqlalchemy as sa
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trust.judge import Overrides
+from lensmount_service.rollout_spec import Rollout, stored_rollout
 from lensmount_service.store.adapter_rows import (
     Version,
     alias_row,
     alias_table,
-    alias_tags,
     by_digest,
     by_number,
-    check_measured,
     existing,
     named_by,
     needed_digests,
@@ -33,7 +32,9 @@ from lensmount_service.store.adapter_rows import (
     thresholds_of,
     version_of,
     version_table,
+    versions_of,
 )
+from lensmount_service.store.aliases import Aliases, forget_events
 from lensmount_service.store.database import Database
 from lensmount_service.store.keys import Charge, free_of_charge, within
 from lensmount_service.store.memo import StampedCache
@@ -45,12 +46,13 @@ __all__ = ["Deleted", "Entry", "Registry", "Version"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One adapter name: its versions, oldest first, its aliases, and the aliases that have thresholds."""
+    """One adapter name: its versions, oldest first, its aliases, and those with thresholds or a rollout."""
 
     versions: tuple[Version, ...]
     aliases: dict[str, int]
     thresholds: dict[str, Overrides]
     protected: tuple[str, ...] = ()
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
 
     @property
     def latest(self) -> Version:
@@ -65,12 +67,12 @@ class Deleted:
     at: float
 
 
-class Registry:
+class Registry(Aliases):
     """`registry.publish("malaria", digest, size, manifest)`, `registry.resolve(Reference.parse("malaria:prod"))`."""
 
     def __init__(self, database: Database, charge: Charge = free_of_charge) -> None:
         """Raises Unavailable if the database cannot be reached or a newer Lensmount created it."""
-        self._database = database
+        super().__init__(database)
         self._charge = charge
         self._cached: StampedCache[Reference, Version] = StampedCache(database.stamp)
         self._stamps_at_once = database.stamps_at_once
@@ -237,13 +239,14 @@ class Registry:
             expected.require(gone[-1].digest if number is not None else live_digest(rows))
             numbers = [row.version for row in gone]
             if not is_admin:
-                require_unprotected(connection, name, alias_table.c.version.in_(numbers))
+                require_unprotected(connection, name, lambda row: not versions_of(row).isdisjoint(numbers))
             at = None if purge else self._database.now(connection)
             mine = sa.and_(version_table.c.name == name, version_table.c.version.in_(numbers))
             connection.execute(version_table.update().where(mine).values(deleted=True, deleted_at=at))
             theirs = sa.and_(alias_table.c.name == name, alias_table.c.version.in_(numbers))
             if purge:
                 connection.execute(alias_table.delete().where(theirs))
+                forget_events(connection)
             else:
                 live = alias_table.c.deleted_at.is_(None)
                 connection.execute(alias_table.update().where(theirs, live).values(deleted_at=at))
@@ -293,86 +296,24 @@ class Registry:
                 return 0
         with self._database.write() as connection:
             connection.execute(alias_table.delete().where(alias_table.c.deleted_at <= before))
+            forget_events(connection)
             purged = connection.execute(
                 version_table.update().where(version_table.c.deleted_at <= before).values(deleted_at=None)
             )
             return purged.rowcount
 
     def retire(self, keep: int) -> int:
-        """Delete all but the newest `keep` versions of each adapter, except those of an alias. Returns how many.
+        """Delete all but the newest `keep` versions of each adapter, except those of an alias or a rollout.
 
-        `undelete` takes them back as usual.
+        Returns how many. `undelete` takes them back as usual.
         """
         retired = 0
         for entry in self.entries():
-            old = entry.versions[:-keep]
-            for number in sorted({version.version for version in old} - set(entry.aliases.values())):
+            old = {version.version for version in entry.versions[:-keep]} - set(entry.aliases.values())
+            for number in sorted(old.difference(*(rollout.versions for rollout in entry.rollouts.values()))):
                 self.delete(entry.latest.name, number)
                 retired += 1
         return retired
-
-    def set_alias(
-        self,
-        name: str,
-        alias: str,
-        number: int,
-        thresholds: Overrides | None = None,
-        *,
-        protected: bool | None = None,
-        is_admin: bool = True,
-        expected: Precondition = ANY,
-    ) -> Version:
-        """Point an alias at a version, atomically. It keeps its thresholds unless new ones are given.
-
-        Only an administrator moves a protected alias, and decides that it is `protected` (None: as before).
-        Raises NotFound, VersionDeleted, PreconditionFailed, Forbidden (`alias_protected`), or RequestInvalid for
-        thresholds of what the version does not measure.
-        """
-        with self._database.write() as connection:
-            tag, digest = alias_tags(connection, name, alias)
-            version = self.point(connection, name, alias, number, thresholds, protected=protected, is_admin=is_admin)
-            expected.require(tag, new=version.alias_tag, also=digest)
-            return version
-
-    def point(
-        self,
-        connection: sa.Connection,
-        name: str,
-        alias: str,
-        number: int,
-        thresholds: Overrides | None = None,
-        *,
-        protected: bool | None = None,
-        is_admin: bool = True,
-    ) -> Version:
-        """`set_alias` within the caller's transaction."""
-        if not is_admin:
-            require_unprotected(connection, name, alias_table.c.alias == alias)
-        version = version_of(by_number(name, existing(connection, name), number))
-        mine = sa.and_(alias_table.c.name == name, alias_table.c.alias == alias)
-        live = alias_table.c.deleted_at.is_(None)
-        before = connection.execute(alias_table.select().where(mine, live)).one_or_none()
-        if protected is None and before is not None:
-            protected = before.protected
-        if thresholds is None:
-            thresholds = Overrides() if before is None else thresholds_of(before)
-        else:
-            check_measured(version, thresholds)
-        connection.execute(alias_table.delete().where(mine))
-        values = {"name": name, "alias": alias, "version": number, "protected": protected, **asdict(thresholds)}
-        row = connection.execute(alias_table.insert().values(**values).returning(alias_table)).one()
-        return named_by(row, version)
-
-    def delete_alias(self, name: str, alias: str, *, is_admin: bool = True, expected: Precondition = ANY) -> None:
-        """Raises NotFound, PreconditionFailed, or Forbidden (`alias_protected`)."""
-        with self._database.write() as connection:
-            existing(connection, name)
-            alias_row(connection, name, alias)
-            tag, digest = alias_tags(connection, name, alias)
-            expected.require(tag, also=digest)
-            if not is_admin:
-                require_unprotected(connection, name, alias_table.c.alias == alias)
-            connection.execute(alias_table.delete().where(alias_table.c.name == name, alias_table.c.alias == alias))
 
     def digests(self) -> set[str]:
         """The digests that are needed: of live versions and of those that can be undeleted."""
@@ -393,6 +334,7 @@ def _entry(versions: Sequence[Version], aliases: Sequence[Any]) -> Entry:
         {row.alias: row.version for row in aliases},
         {alias: found for alias, found in thresholds.items() if found != Overrides()},
         tuple(sorted(row.alias for row in aliases if row.protected)),
+        {row.alias: found for row in aliases if (found := stored_rollout(row.rollout)) is not None},
     )
 
 

@@ -11,10 +11,12 @@ from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.trust.judge import Overrides
 from lensmount_service.errors import Forbidden, NotFound
+from lensmount_service.rollout_spec import Rollout
+from lensmount_service.store.aliases import By, End, RolloutEvent
 from lensmount_service.store.catalog import Catalog, Sender, Snapshot
 from lensmount_service.store.keys import is_public, name_of
 from lensmount_service.store.precondition import ANY, Precondition
-from lensmount_service.store.references import Reference
+from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.store.shares import SEE, Kind, Share
 from lensmount_service.tenants.space import Space
@@ -141,10 +143,12 @@ class TenantAdapters:
         alias: str,
         number: int,
         thresholds: Overrides | None = None,
+        *,
+        rollout: Rollout | None = None,
         protected: bool | None = None,
         expected: Precondition = ANY,
     ) -> Version:
-        """Only an administrator of the tenant protects an alias, or moves a protected one."""
+        """Only an administrator of the tenant protects an alias, or changes a protected one."""
         if protected is not None and not self._is_admin:
             raise Forbidden(
                 "found a token without the scope admin, expected one that has it to protect an alias. "
@@ -152,14 +156,31 @@ class TenantAdapters:
                 code="alias_protected",
             )
         with self.space.own(name) as key:
-            version = self.catalog.set_alias(
-                key, alias, number, thresholds, protected=protected, is_admin=self._is_admin, expected=expected
+            require_name(alias, "alias")
+            version = self.catalog.aliases.set_alias(
+                key, alias, number, thresholds, rollout=rollout, protected=protected, by=self._by, expected=expected
             )
         return _named(version, name)
 
     def delete_alias(self, name: str, alias: str, expected: Precondition = ANY) -> None:
         with self.space.own(name) as key:
-            self.catalog.delete_alias(key, alias, is_admin=self._is_admin, expected=expected)
+            self.catalog.aliases.delete_alias(key, alias, by=self._by, expected=expected)
+
+    def end_rollout(self, name: str, alias: str, how: End, expected: Precondition = ANY) -> Version:
+        """Only an administrator of the tenant ends the rollout of a protected alias."""
+        with self.space.own(name) as key:
+            version = self.catalog.aliases.end_rollout(key, alias, how, by=self._by, expected=expected)
+        return _named(version, name)
+
+    def rollouts(self, name: str) -> dict[str, Rollout]:
+        """Those of one of the tenant's own adapters that have not ended, by alias."""
+        with self.space.own(name) as key:
+            return self.catalog.entry(key).rollouts
+
+    def rollout_events(self, name: str, alias: str) -> list[RolloutEvent]:
+        """What became of the rollouts of an alias, oldest first."""
+        with self.space.own(name) as key:
+            return self.catalog.aliases.rollout_events(key, alias)
 
     def share(self, name: str, public_name: str | None = None, expected: Precondition = ANY) -> Share:
         """Let all tenants read an adapter as public/NAME. Raises NameTaken.
@@ -187,6 +208,10 @@ class TenantAdapters:
     def _is_admin(self) -> bool:
         return self.space.identity.may("admin")
 
+    @property
+    def _by(self) -> By:
+        return By(self.space.identity.actor, self._is_admin)
+
     def _named(self, snapshot: Snapshot, name: str) -> Snapshot:
         self.catalog.asked(snapshot.version.digest, self.space.tenant)
         if snapshot.version.name == name and snapshot.reader == self.space.tenant:
@@ -206,15 +231,22 @@ def _keyed(reference: Reference, key: str) -> Reference:
 
 
 def _named(version: Version, name: str) -> Version:
-    """The version under the name by which it was asked for. Who uploaded it is its own tenant's business."""
+    """The version under the name by which it was asked for. Who works on it is its own tenant's business."""
     if version.name == name:
         return version
-    return replace(version, name=name, owner=None if is_public(name) else version.owner)
+    if not is_public(name):
+        return replace(version, name=name)
+    return replace(version, name=name, owner=None, rollout=_unsigned(version.rollout))
+
+
+def _unsigned(rollout: Rollout | None) -> Rollout | None:
+    return None if rollout is None else replace(rollout, started_by=None)
 
 
 def _entry(entry: Entry, name: str) -> Entry:
-    return (
-        entry
-        if entry.latest.name == name
-        else replace(entry, versions=tuple(_named(version, name) for version in entry.versions))
-    )
+    if entry.latest.name == name:
+        return entry
+    found = entry.rollouts
+    if is_public(name):
+        found = {alias: replace(rollout, started_by=None) for alias, rollout in found.items()}
+    return replace(entry, versions=tuple(_named(version, name) for version in entry.versions), rollouts=found)

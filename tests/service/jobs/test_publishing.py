@@ -62,7 +62,7 @@ def test_a_publication_makes_the_version_points_the_alias_and_ends_the_job(
     assert (version.name, version.version, created) == ("malaria", 1, True)
     found = publisher.registry.resolve(Reference("malaria", alias="prod"))
     assert found.alias_tag is not None
-    assert replace(found, alias_tag=None) == version
+    assert replace(found, alias_tag=None, alias=None) == version
     ended = jobs.get(lease.id)
     assert ended.outcome is not None
     assert (ended.state, ended.outcome["published"]) == ("succeeded", True)

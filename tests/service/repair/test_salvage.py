@@ -155,3 +155,15 @@ def test_an_older_schema_is_copied_into_the_newest(tmp_path: Path, fresh: Path) 
     salvaged = salvage(tmp_path / "old.sqlite3", fresh)
     assert (salvaged.copied["versions"], salvaged.copied["jobs"]) == (2, 1)
     assert salvaged.lost == {}
+
+
+def test_a_damaged_rollout_costs_its_alias_nothing_but_the_rollout(sound: Path, fresh: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(damaged(sound, tmp_path, [])) as connection:
+        connection.execute(
+            "INSERT INTO aliases (name, alias, version, rollout) VALUES ('a1', 'prod', 1, CAST(x'7bff' AS TEXT))"
+        )
+    connection.close()
+    assert salvage(tmp_path / "damaged.sqlite3", fresh).lost == {}
+    with sqlite3.connect(fresh) as connection:
+        assert connection.execute("SELECT name, version, rollout FROM aliases").fetchall() == [("a1", 1, "")]
+    connection.close()

@@ -33,7 +33,7 @@ def server(make_parts: MakeParts, make_adapter: MakeAdapter, poisoned: bytes) ->
         parts.catalog.upload("bad", make_adapter(2, ("a", "b")))
         parts.catalog.upload("bad", poisoned)  # before the engine starts, so that no test image is computed
         parts.catalog.upload("alone", poisoned)
-        parts.catalog.set_alias("bad", "prod", 2)
+        parts.catalog.aliases.set_alias("bad", "prod", 2)
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
             yield client
 
