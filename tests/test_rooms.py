@@ -88,8 +88,8 @@ MAY_IMPORT = {
         "_types": "",
     },
     "lensmount_service": {
-        "oip": "access engine rollouts routes store tenants web settings",
-        "monitoring": "engine jobs store",
+        "oip": "access engine monitoring rollouts routes store tenants web settings",
+        "monitoring": "engine jobs rollouts store",
         "rollouts": "engine jobs pools store web",
         "routes": "access engine jobs monitoring pools review rollouts store tenants web settings",
         "tenants": "access engine jobs pools store",

@@ -86,6 +86,8 @@ class Metrics:
         self.adapter_evictions = self._counter("adapter_evictions", "Adapters dropped from memory.", ("reason",))
         self.cache_bytes = self._gauge("cache_bytes", "Bytes in use, by tier.", ("tier",))
         self.quarantined = self._gauge("quarantined_adapters", "Adapters that failed too often.")
+        self.rollouts = self._gauge("rollouts", "Rollouts of aliases that have not ended.")
+        self.rollbacks = self._counter("rollbacks", "Rollouts that a rule ended, by rule.", ("rule",))
         self.stored_files = self._gauge("stored_files", "Files that are not as they should be, by state.", ("state",))
         self.scrubbed = self._counter("scrubbed_bytes", "Bytes of stored files that were read again.")
         self.scrubbed_at = self._gauge("scrubbed_timestamp_seconds", "When all files were last read again.")

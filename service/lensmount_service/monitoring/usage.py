@@ -8,7 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lensmount_adapters.trust.judge import Judgement
 from lensmount_service.metrics import Metrics
+from lensmount_service.rollouts.evidence import Sample
 
 MAX_ADAPTERS = 4096  # of all tenants; the one that was asked least recently is forgotten first
 
@@ -54,15 +56,21 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Where the requests of one adapter are counted: in the metrics by its `label`, and in its `use`."""
+    """Where a request for an adapter is counted: in the metrics by its `label`, in its `use`, and for a rollout."""
 
     metrics: Metrics
     label: str
     use: Use = field(default_factory=Use)
     clock: Callable[[], float] = time.time
+    sample: Sample | None = None
 
-    def request(self, status: int, images: int = 0, seconds: float = 0.0) -> None:
-        """Count a request. `images` have an answer, and `seconds` is how long all of the request took."""
+    def request(self, status: int, images: int = 0, seconds: float = 0.0, code: str | None = None) -> None:
+        """Count a request. `images` have an answer, and `seconds` is how long all of the request took.
+
+        `code` is that of its failure.
+        """
+        if self.sample is not None:
+            self.sample.request(status, images, seconds, code)
         self.metrics.requests.labels(self.label, str(status)).inc()
         use = self.use
         use.requests[status] = use.requests.get(status, 0) + 1
@@ -72,7 +80,11 @@ class Counted:
             use.answered += 1
             use.seconds += seconds
 
-    def judged(self, decision: str, top_score: float, promised: float | None) -> None:
-        """Count a decision, as `Metrics.judged` does."""
-        self.metrics.judged(self.label, decision, top_score, promised)
-        self.use.decisions[decision] = self.use.decisions.get(decision, 0) + 1
+    def image(self, label: str, judgement: Judgement | None, promised: float | None, images: int) -> None:
+        """Count the answer `label` to one of the `images` of a request, and what that is worth."""
+        decision = None if judgement is None else judgement.decision
+        if self.sample is not None:
+            self.sample.image(label, decision, 1 / images)
+        if judgement is not None and decision is not None:
+            self.metrics.judged(self.label, decision, judgement.confidence, promised)
+            self.use.decisions[decision] = self.use.decisions.get(decision, 0) + 1

@@ -15,6 +15,7 @@ from lensmount_service.access.quotas import Meter
 from lensmount_service.engine.engine import Answer
 from lensmount_service.engine.fair_pool import USUAL
 from lensmount_service.errors import RequestInvalid, Unavailable
+from lensmount_service.monitoring.usage import Counted
 from lensmount_service.oip.answers import InferAnswer
 from lensmount_service.oip.inputs import EncodedImages, Given, read_inputs
 from lensmount_service.oip.models import numbers_of
@@ -31,7 +32,7 @@ from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference
 from lensmount_service.web.judgement import judged, promised_score
 from lensmount_service.web.masks import as_png, read_masks
-from lensmount_service.web.problems import status_of
+from lensmount_service.web.problems import code_of, status_of
 
 SECOND = 1_000_000  # of the parameter `timeout`, in microseconds
 
@@ -73,7 +74,7 @@ class Inference:
         try:
             yield
         except Exception as error:
-            seen.counted(snapshot.version.name).request(status_of(error))
+            seen.counted(snapshot.version.name).request(status_of(error), code=code_of(error))
             self.statistics.failed(_key(seen, snapshot), time.perf_counter() - started)
             raise
 
@@ -113,14 +114,15 @@ class Inference:
             decoded = time.perf_counter()
             answers = await self._answers(seen, sources, snapshot, started + timeout_s)
             computed = time.perf_counter()
-            scored = await self._scored(seen, snapshot, sources, answers, asked.outputs)
+            counted = seen.counted(snapshot.version.name)
+            scored = await self._scored(seen, snapshot, sources, answers, asked.outputs, counted)
         if isinstance(images, EncodedImages) and len(images) == 1:
             answered = f"{seen.identity.tenant} {request_id}"
             seen.answered.keep(answered, images.parts[0].data, frozenset({snapshot.version.digest}))
         outputs = tensors_of(asked.outputs, snapshot.adapter.manifest, scored)
         ended = time.perf_counter()
         seen.metrics.request_seconds.observe(ended - started)
-        seen.counted(snapshot.version.name).request(200, len(answers), ended - started)
+        counted.request(200, len(answers), ended - started)
         self.statistics.succeeded(
             _key(seen, snapshot), answers, Spent(ended - started, decoded - started, ended - computed)
         )
@@ -144,6 +146,7 @@ class Inference:
         sources: Sequence[DecodedInput],
         answers: Sequence[Answer],
         asked: Sequence[AskedOutput],
+        counted: Counted,
     ) -> list[Scored]:
         manifest = snapshot.adapter.manifest
         if isinstance(manifest.head, SegmentationHead):
@@ -152,14 +155,13 @@ class Inference:
             drawn = [partial(_drawn, snapshot, *each, with_png) for each in zip(sources, answers, strict=True)]
             work = [seen.decoders.submit_for(line, USUAL, each) for each in drawn]
             return [await asyncio.wrap_future(each) for each in work]
-        return [self._judged(seen, snapshot, answer) for answer in answers]
+        return [self._judged(snapshot, answer, counted, len(answers)) for answer in answers]
 
-    def _judged(self, seen: TenantContext, snapshot: Snapshot, answer: Answer) -> Scored:
+    def _judged(self, snapshot: Snapshot, answer: Answer, counted: Counted, images: int) -> Scored:
         scores = answer.scores.tolist()
         judgement = judged(snapshot, scores, answer.pooled)
-        if judgement is not None:
-            counted, promised = seen.counted(snapshot.version.name), promised_score(snapshot.version)
-            counted.judged(judgement.decision, judgement.confidence, promised)
+        label = snapshot.version.manifest.labels[scores.index(max(scores))]
+        counted.image(label, judgement, promised_score(snapshot.version), images)
         return Scored([min(1.0, score) for score in scores], judgement)
 
     def _parameters(self, snapshot: Snapshot, request_id: str) -> dict[str, Parameter]:

@@ -102,18 +102,20 @@ class Results:
     total_s: float
 
     def all(self, outcomes: Sequence[ComputedPrediction | FailedPrediction], asked: Sequence[Counted]) -> list[Result]:
-        """Images outer, adapters inner. `asked` counts the decisions of each adapter."""
-        every = list(asked) * (len(outcomes) // len(asked))
+        """Images outer, adapters inner. `asked` counts the answers of each adapter."""
+        images = len(outcomes) // len(asked)
         return [
-            self._of(each, counted) if isinstance(each, ComputedPrediction) else self._failed(each)
-            for each, counted in zip(outcomes, every, strict=True)
+            self._of(each, counted, images) if isinstance(each, ComputedPrediction) else self._failed(each)
+            for each, counted in zip(outcomes, list(asked) * images, strict=True)
         ]
 
     def _failed(self, failed: FailedPrediction) -> FailedResult:
         self.metrics.refused(failed.error.code, status_of(failed.error))
         return failed.result()
 
-    def _of(self, computed: ComputedPrediction, counted: Counted) -> ImagePrediction | SegmentedImagePrediction:
+    def _of(
+        self, computed: ComputedPrediction, counted: Counted, images: int
+    ) -> ImagePrediction | SegmentedImagePrediction:
         answer, version = computed.answer, computed.snapshot.version
         segmentation = computed.drawing if isinstance(computed.drawing, Segmentation) else None
         scores = answer.scores.tolist() if segmentation is None else segmentation.shares()
@@ -139,8 +141,7 @@ class Results:
         if segmentation is not None:
             return SegmentedImagePrediction(**common, segmentation=segmentation)
         judgement = judged(computed.snapshot, scores, answer.pooled)
-        if judgement is not None:
-            counted.judged(judgement.decision, judgement.confidence, promised_score(version))
+        counted.image(ranked[0][0], judgement, promised_score(version), images)
         abstained = why_abstained(version, judgement) if self.wanted.strict else None
         if abstained is not None:
             common["predictions"] = []

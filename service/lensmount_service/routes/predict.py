@@ -43,7 +43,7 @@ from lensmount_service.web.deadline import deadline
 from lensmount_service.web.masks import FORMS, read_masks
 from lensmount_service.web.negotiation import JSON, negotiate
 from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
-from lensmount_service.web.problems import status_of
+from lensmount_service.web.problems import code_of, status_of
 from lensmount_service.web.schemas import (
     FailedResult,
     Prediction,
@@ -291,8 +291,8 @@ def _count(asked: Sequence[Counted], every: Sequence[ComputedPrediction | Failed
     for index, counted in enumerate(asked):
         results = every[index :: len(asked)]
         failures = [each for each in results if isinstance(each, FailedPrediction)]
-        status = status_of(failures[0].error) if failures else 200
-        counted.request(status, len(results) - len(failures), seconds)
+        status, code = (status_of(failures[0].error), failures[0].error.code) if failures else (200, None)
+        counted.request(status, len(results) - len(failures), seconds, code)
 
 
 @contextmanager
@@ -302,7 +302,7 @@ def _failures_counted(asked: Sequence[Counted]) -> Iterator[None]:
         yield
     except Exception as error:
         for counted in asked:
-            counted.request(status_of(error))
+            counted.request(status_of(error), code=code_of(error))
         raise
 
 

@@ -158,6 +158,13 @@ def status_of(error: Exception) -> int:
     return _status(type(error)) or 500
 
 
+def code_of(error: Exception) -> str:
+    """The code of the problem document that answers an error."""
+    if isinstance(error, ClientDisconnect):
+        return "client_disconnected"
+    return error.code if isinstance(error, service.ServiceError | adapters.LensmountError) else "internal_error"
+
+
 def _status(kind: type[Exception]) -> int | None:
     return next((STATUS[base] for base in kind.__mro__ if base in STATUS), None)
 
