@@ -17,7 +17,8 @@
 
 runner.py is the interface. segment_runner.py computes batches with split_backbone.py (one cut: trunk, branch, costs)
 and hot_programs.py (programs with weights, in hot_cache.py). mixed.py makes the branch for many adapters. fused.py and
-end_to_end.py are shortcuts behind the Protocol of shortcut.py. merged.py serves backbones that cannot be traced.
+end_to_end.py are shortcuts behind the Protocol of shortcut.py. kept_trunk.py computes
+another adapter for images that were answered already. merged.py serves backbones that cannot be traced.
 
 Which thread touches what. The engine's thread calls `scores` and `changed`; request threads call `ready`, `prepare`,
 `prefetch`, `pin`, `forget` and `tier`; one background thread makes programs. No lock is held during an integrity check
@@ -52,6 +53,8 @@ more, so a reader needs no lock: it keeps the one that it got.
 | `MapBranch.nbytes` | requests | one number, a guess for the next program |
 | `Batch`, `Offer` | engine | the engine's thread, for one batch |
 | `EndToEndPrograms._nbytes` | engine reads, background writes | the background thread; one dict operation |
+| `Kept` | engine makes, one other thread reads | never written |
+| `Branches` | the thread that made it | that thread; its programs are its own |
 | `Clones._clones` (backbone/pristine.py) | all | its own `_lock`, held until a new clone is checked; `kept` is a copy |
 | `Unwritten._checked` | all | its own `_lock`, not held while checking |
 | `Backbone._refusals` | all | entries are only added, and do not depend on the thread that adds them |

@@ -54,6 +54,11 @@ class Batch:
             self._activations = self.split.activations(self.images)
         return self._activations
 
+    @property
+    def went_through_trunk(self) -> bool:
+        """Whether the trunk ran, which end-to-end programs do without."""
+        return self._activations is not None
+
     def pooled(self) -> Tensor:
         """The pooled activations [images, channels] of the images in their first orientation, on the CPU; kept."""
         if self._pooled is None:

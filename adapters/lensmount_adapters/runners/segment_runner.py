@@ -33,6 +33,7 @@ from lensmount_adapters.runners.costs import CostBook, mixed_groups
 from lensmount_adapters.runners.end_to_end import end_to_end
 from lensmount_adapters.runners.fused import fused_groups
 from lensmount_adapters.runners.hot_programs import HotPrograms
+from lensmount_adapters.runners.kept_trunk import Branches, Kept, kept_of
 from lensmount_adapters.runners.map_programs import MapPrograms
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.mixed_program import Mixable
@@ -136,16 +137,28 @@ class SegmentRunner:
         self.programs.cache.pin(digest, pinned)
 
     def scores(self, items: Sequence[Item]) -> BatchScores:
+        return self.scores_keeping(items, {})[0]
+
+    def scores_keeping(
+        self, items: Sequence[Item], shadows: Mapping[int, Adapter]
+    ) -> tuple[BatchScores, dict[int, Kept]]:
         outcome = BatchScores([torch.empty(0)] * len(items))
+        batches: list[Batch] = []
         started = time.perf_counter()
         for split, group in self._groups(items):
             images, shares = shares_of(items, group, self._mixable)
-            self._compute(Batch(split, images, shares, self.programs), outcome)
+            batch = Batch(split, images, shares, self.programs)
+            self._compute(batch, outcome)
+            if shadows:
+                batches.append(batch)
         unsplittable = [index for index, item in enumerate(items) if self._ready_for(item.adapter) is None]
         if unsplittable:
             self._merge_in_place(items, unsplittable, outcome)
         outcome.forward_s = time.perf_counter() - started - outcome.swap_s
-        return outcome
+        return outcome, self._kept(items, shadows, batches)
+
+    def branches(self) -> Branches:
+        return Branches()
 
     def prepare_maps(self, adapter: Adapter) -> bool:
         ready = self._ready_for(adapter)
@@ -252,6 +265,17 @@ class SegmentRunner:
                 key = (id(ready.split), item.image.shape, turns)
                 groups.setdefault(key, (ready.split, []))[1].append(index)
         return list(groups.values())
+
+    def _kept(self, items: Sequence[Item], shadows: Mapping[int, Adapter], batches: list[Batch]) -> dict[int, Kept]:
+        def split_of(adapter: Adapter) -> SplitBackbone | None:
+            ready = self._ready.get(adapter)
+            return None if ready is None else ready.split
+
+        try:
+            return kept_of(items, shadows, batches, split_of)
+        except Exception:  # the answers are there; whatever fails for a shadow must not fail them
+            log.exception("nothing was kept for %d shadows", len(shadows))
+            return {}
 
     def _compute(self, batch: Batch, outcome: BatchScores) -> None:
         cache = self.programs.cache

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_digest
@@ -37,7 +37,8 @@ RANKS = (4, 8, 16, 32, 64)  # room for factors in a mixed batch; an adapter of a
 class SplitBackbone:
     """`split.mount(adapter)`, then `features = split.run(split.activations(images))`.
 
-    The engine's thread owns it. `covers`, `mixable`, `must_grow` and `forget` are safe from any thread; `bind` and
+    The engine's thread owns it. `covers`, `mixable`, `must_grow`, `forget`, `weights_of`, `trunk_again` and
+    `branch_again` are safe from any thread; `bind` and
     `grow` are for one background thread. The docstring of the package says which thread touches what.
     """
 
@@ -47,25 +48,24 @@ class SplitBackbone:
         self._executor = executor
         self._book = book or CostBook()
         self._max_batch = max_batch
-        self._device = backbone.device
+        self.device = backbone.device
         self.key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
-        images = backbone.zeros(2)
+        self._images = backbone.zeros(2)
+        self._trunk = halves.trunk
         self.trunk: Program | None = None
         self._shapes: nn.Module | None = None  # the trunk on the meta device: it computes shapes only
         self._known_shapes: dict[tuple[int, ...], torch.Size] = {}
         if halves.trunk is not None:
             trunk = frozen(halves.trunk)
             self._shapes = copy.deepcopy(trunk).to("meta")
-            self.trunk = executor.compile(trunk, (images,), (), f"{self.key}-trunk").bind((), [images.shape])
+            self.trunk = self._compiled_trunk(trunk)
         self._functional = functional_branch(halves.branch, backbone)
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
-        self.example = self.activations(images)
+        self.example = self.activations(self._images)
         self.pooling = pooling_of(backbone, self.example)
         self.space = space_of(backbone, halves.at) if self.trunk is not None else None
-        self._branch: Compiled = executor.compile(
-            self._functional.module, (self.example,), self._functional.base, f"{self.key}-branch"
-        )
+        self._branch = self.branch_again()
         self._buffers: dict[str, Tensor] = {}
         self._weights: list[Tensor] = list(self._functional.base)
         self._mounted: str | None = None
@@ -80,7 +80,7 @@ class SplitBackbone:
 
     def activations(self, images: Tensor) -> Tensor:
         """What enters the branch for preprocessed images [N, 3, (D,) H, W]; the images themselves without a trunk."""
-        images = images.to(self._device)
+        images = images.to(self.device)
         return images if self.trunk is None else self.trunk(images)
 
     def pools(self, adapter: Adapter) -> bool:
@@ -93,18 +93,33 @@ class SplitBackbone:
         """The pooling as a program, to be joined with others. Only the background thread needs it."""
         return self._executor.compile(self.pooling.traced(), (self.example,), (), f"{self.key}-pooling").bind(())
 
+    # for another thread, because only one thread may run a program
+
+    def trunk_again(self) -> Program | None:
+        """The trunk compiled once more, or None without a trunk."""
+        return None if self._trunk is None else self._compiled_trunk(frozen(self._trunk))
+
+    def branch_again(self) -> Compiled:
+        """The branch compiled once more."""
+        inputs, base = (self.example,), self._functional.base
+        return self._executor.compile(self._functional.module, inputs, base, f"{self.key}-branch")
+
     # one adapter's merged weights
 
     def covers(self, adapter: Adapter) -> bool:
         """Whether everything that the adapter changes is an input of the branch."""
         return self._functional.covers(adapter.deltas)
 
+    def weights_of(self, adapter: Adapter) -> list[Tensor]:
+        """The merged weights of the branch, in the order of its inputs. Any thread may call it."""
+        merged = self._functional.merged(adapter.deltas)
+        pairs = zip(self._functional.inputs, self._functional.base, strict=True)
+        return [merged.get(name, value) for name, value in pairs]
+
     def bind(self, adapter: Adapter) -> Program:
         """A program for this adapter alone, with its merged weights as constants."""
-        merged = self._functional.merged(adapter.deltas)
-        names, base = self._functional.inputs, self._functional.base
-        weights = [merged.get(name, value) for name, value in zip(names, base, strict=True)]
-        program = self._branch.bind(weights, [self._shape_at(adapter.manifest.preprocessing.input_shape)])
+        shape = self._shape_at(adapter.manifest.preprocessing.input_shape)
+        program = self._branch.bind(self.weights_of(adapter), [shape])
         self.hot_nbytes = program.nbytes
         return program
 
@@ -202,7 +217,7 @@ class SplitBackbone:
         is far too high, as it is if it was measured while other work ran. Nothing is learned on GPUs, where a call
         returns before its result is computed.
         """
-        if self._device.type != "cpu":
+        if self.device.type != "cpu":
             return
         with self._lock:  # held from reading to writing, so that the line of a program just made by `grow` is not lost
             line: LinearCost | None = getattr(self.costs, way)
@@ -219,6 +234,10 @@ class SplitBackbone:
     def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of folded base weights that differ from what they were when they were made."""
         return differing(self._folded, self._digests, between)
+
+    def _compiled_trunk(self, trunk: fx.GraphModule) -> Program:
+        compiled = self._executor.compile(trunk, (self._images,), (), f"{self.key}-trunk")
+        return compiled.bind((), [self._images.shape])
 
     def _shape_at(self, image: tuple[int, ...]) -> torch.Size:
         """The shape of the activations of one image of this shape, without computing them."""
@@ -239,8 +258,8 @@ class SplitBackbone:
 
         Waiting for the whole device would break a graph capture in another thread.
         """
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
 
     def _measure(self, base: Program) -> Costs:
         weights = self._functional.base
