@@ -269,6 +269,8 @@ SLOW = frozenset(
         "service/web/test_compression.py",
         "service/web/test_digests.py",
         "adapters/runners/test_merged.py",
+        "adapters/runners/test_kept_trunk.py",
+        "service/engine/test_shadows.py",
         "service/engine/test_engine.py",
         "adapters/adapter/test_hostile_files.py",
     }

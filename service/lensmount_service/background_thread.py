@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 from types import TracebackType
 from typing import Self
+
+LOWEST = 19  # niceness
 
 
 class BackgroundThread:
@@ -30,3 +35,10 @@ class BackgroundThread:
 
     def _run(self) -> None:
         raise NotImplementedError
+
+
+def lower_priority() -> None:
+    """Let this thread, and those that it starts, have the time that no other thread of the machine asks for."""
+    if sys.platform == "linux":  # where a priority belongs to a thread and not to its process
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)

@@ -11,6 +11,9 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 | `Engine.runner`: `scores`, `maps`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
 | `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
 | `Engine.lost` | engine writes once, all read | one text |
+| `Shadows`: queue, bytes, thread | engine offers, its own threads take | its own `_wake` |
+| `._computing`, `._left_behind` | lensmount-shadows; offers read the second | its thread; replaced |
+| `Branches` (runners/kept_trunk.py) | lensmount-shadow | the thread that made it |
 | `Quarantine` | all | its own `_lock`; `in` and `worked` read one value without it |
 | `Scheduler`: lanes, room, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
 | `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
@@ -52,10 +55,12 @@ from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.errors import SwapError
+from lensmount_adapters.runners.kept_trunk import Branches, KeepsTrunk, Kept
 from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
-from lensmount_service.engine.memory import free_cached, is_device_lost, is_out_of_memory
+from lensmount_service.engine.failures import Failure
+from lensmount_service.engine.memory import free_cached
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
+from lensmount_service.engine.shadows import Shadow, Shadows
 from lensmount_service.errors import Unavailable, Unusable
 from lensmount_service.metrics import Metrics
 from lensmount_service.quarantine import Quarantine
@@ -80,24 +85,6 @@ class Answer:
     batch_size: int
     pooled: Tensor | None = None
     maps: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What is kept of an exception: no traceback, whose frames hold the tensors of the failed pass."""
-
-    kind: str
-    text: str
-    of_swap: bool
-    out_of_memory: bool
-    device_lost: bool
-
-    @classmethod
-    def of(cls, error: Exception) -> Failure:
-        text = str(error)
-        return cls(
-            type(error).__name__, text, isinstance(error, SwapError), is_out_of_memory(error), is_device_lost(error)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +123,10 @@ class Engine:
         self._scheduler: Scheduler[Answer] = Scheduler(
             max_batch, max_queue, mix=runner.mixes, max_turn_s=max_turn_s, batch_window_ms=batch_window_ms
         )
+        branches = runner.branches if isinstance(runner, KeepsTrunk) else Branches
+        self.shadows = Shadows(branches, self._sheds_shadows)
+        self.stopping: Callable[[], bool] = lambda: False  # whether the process was told to stop
+        self._max_batch = max_batch
         self._chores: deque[tuple[Callable[[], IntegrityReport], Future[IntegrityReport]]] = deque()
         self._thread = threading.Thread(target=self._run, name="lensmount-engine", daemon=True)
 
@@ -170,6 +161,7 @@ class Engine:
         The thread itself closes the runner, so that a batch that outlasts the timeout keeps its adapter.
         """
         self._scheduler.close()
+        self.shadows.close()
         self._thread.join(timeout_s)
 
     def submit(self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = "") -> Future[Answer]:
@@ -177,17 +169,25 @@ class Engine:
         return self.submit_many([(adapter, image)], deadline, caller)[0]
 
     def submit_many(
-        self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf, caller: str = "", *, trial: bool = False
+        self,
+        work: list[tuple[Adapter, Tensor]],
+        deadline: float = math.inf,
+        caller: str = "",
+        *,
+        trial: bool = False,
+        shadows: Sequence[Shadow | None] = (),
     ) -> list[Future[Answer]]:
         """Queue the images of one request, all or none. `caller` says who sent it; callers take turns.
 
         An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
         A `trial` is of an adapter that is not published yet: its failures do not count for the quarantine, and it
         shares no batch with requests, because a mixed batch may change the last bits of their scores.
+        `shadows`: for each image, what is computed in its shadow after it was answered.
         """
         group = "trial" if trial else None
         items: list[QueuedImage[Answer]] = [
-            QueuedImage(adapter, image, deadline, group, caller, trial) for adapter, image in work
+            QueuedImage(adapter, image, deadline, group, caller, trial, shadow)
+            for (adapter, image), shadow in zip(work, shadows or [None] * len(work), strict=True)
         ]
         self._queue(items)
         return [item.future for item in items]
@@ -257,13 +257,14 @@ class Engine:
         started = time.perf_counter()
         failure: Failure | None = None
         try:
-            outcome = self._outcome(batch)
+            outcome, kept = self._outcome(batch)
         except Exception as error:  # the loop's boundary: the engine must outlive any batch
             failure = Failure.of(error)
             if not failure.out_of_memory or halved or len(batch) == 1:
                 log.error("forward failed", adapters=len(by_adapter(batch)), batch_size=len(batch), exc_info=error)
         if failure is None:
             self._give(batch, outcome, started)
+            self._offer(batch, outcome, kept)
             return
         if failure.device_lost:
             self._give_up(batch, failure)
@@ -311,11 +312,24 @@ class Engine:
             self._metrics.quarantined.set(len(self.quarantine))
             log.error("adapter quarantined", digest=digest, reason=why)
 
-    def _outcome(self, batch: list[QueuedImage[Answer]]) -> BatchScores:
+    def _outcome(self, batch: list[QueuedImage[Answer]]) -> tuple[BatchScores, dict[int, Kept]]:
+        shadows = {row: item.shadow.adapter for row, item in enumerate(batch) if item.shadow is not None}
+        if shadows and isinstance(self.runner, KeepsTrunk):
+            return self.runner.scores_keeping(batch, shadows)
         if batch[0].group != MAPS:
-            return self.runner.scores(batch)
+            return self.runner.scores(batch), {}
         assert isinstance(self.runner, GivesMaps)  # it prepared these adapters
-        return self.runner.maps(batch)
+        return self.runner.maps(batch), {}
+
+    def _offer(self, batch: list[QueuedImage[Answer]], outcome: BatchScores, kept: dict[int, Kept]) -> None:
+        """Hand over what is computed in the shadow of the answers, which are given."""
+        for row, item in enumerate(batch):
+            if item.shadow is not None and torch.isfinite(outcome.scores[row]).all():
+                self.shadows.offer(item.shadow, kept.get(row), outcome.scores[row], outcome.pooled[row])
+
+    def _sheds_shadows(self) -> bool:
+        """Whether there is better work than shadows, or none is wanted any more."""
+        return self.stopping() or self._scheduler.closed or self.waiting > self._max_batch
 
     def _observe(self, outcome: BatchScores, images: int) -> None:
         self._metrics.batch_size.observe(images)
@@ -367,26 +381,9 @@ class Engine:
 
     def _fail(self, batch: list[QueuedImage[Answer]], failure: Failure) -> None:
         """Report the failure to the callers of one adapter's images."""
-        digest = batch[0].adapter.digest
-        if failure.of_swap:
-            error = Unavailable(
-                f"adapter {digest}: {failure.text}. Fix: try again", code="swap_failed", retry_after_s=1
-            )
-        elif failure.out_of_memory:
-            error = Unavailable(
-                f"found too little memory for {len(batch)} images of adapter {digest} at once. "
-                "Fix: try again later, or serve with a smaller --max-batch",
-                code="out_of_memory",
-                retry_after_s=1,
-            )
-        else:
+        if failure.of_adapter:
             self._blame(batch[0], f"its forward pass failed ({failure.kind})")
-            error = Unavailable(
-                f"adapter {digest}: the forward pass failed ({failure.kind}). Fix: try again, with smaller batches",
-                code="forward_failed",
-                retry_after_s=1,
-            )
-        self._refuse(batch, error)
+        self._refuse(batch, failure.told(batch[0].adapter.digest, len(batch)))
 
     @staticmethod
     def _refuse(batch: list[QueuedImage[Answer]], error: Unavailable) -> None:

@@ -30,6 +30,7 @@ from torch import Tensor
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_service.engine.quiet import QuietLanes
 from lensmount_service.engine.room import Room
+from lensmount_service.engine.shadows import Shadow
 from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 
 TOGETHER = 4  # images of one adapter that enter a batch as a group
@@ -47,6 +48,7 @@ class QueuedImage(Generic[T]):
     group: Hashable = None  # only images of the same group share a batch
     caller: str = ""  # who sent it
     trial: bool = False  # of an adapter that is not published yet: its failures are the uploader's
+    shadow: Shadow | None = None  # computed later from what the pass leaves
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 

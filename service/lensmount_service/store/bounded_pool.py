@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from lensmount_service.background_thread import lower_priority
 from lensmount_service.errors import QueueFull
 
 T = TypeVar("T")
-
-LOWEST = 19  # niceness
 
 
 class BoundedPool:
@@ -39,7 +36,7 @@ class BoundedPool:
         self._threads = ThreadPoolExecutor(
             max_workers=threads,
             thread_name_prefix=f"lensmount-{name}",
-            initializer=_give_way if background else None,
+            initializer=lower_priority if background else None,
         )
 
     async def run(
@@ -95,9 +92,3 @@ class BoundedPool:
                 future.set_result(work())
             except BaseException as error:  # as in ThreadPoolExecutor: who waits for the future gets it
                 future.set_exception(error)
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread, and of the threads that it starts."""
-    if sys.platform == "linux":  # where a priority belongs to a thread and not to its process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
