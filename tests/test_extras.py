@@ -176,6 +176,8 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "jobs submit": ("--dataset", "cells", "--adapter", "malaria"),
     **dict.fromkeys(("tokens create", "tokens rotate", "tokens revoke"), ("a",)),
     **dict.fromkeys(("jobs show", "jobs watch", "jobs cancel", "jobs retry", "jobs logs", "jobs download"), ("a",)),
+    **dict.fromkeys(("rollouts status", "rollouts promote", "rollouts rollback"), ("a:prod",)),
+    "rollouts start": ("a:prod", "--shadow", "2"),
 }
 
 EACH_COMMAND = """
