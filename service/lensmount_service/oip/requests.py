@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from lensmount_adapters.strict import first_fault
 from lensmount_service.errors import BodyTooLarge, RequestError, RequestInvalid
 from lensmount_service.oip.tensors import BYTES, GivenTensor, Parameter
-from lensmount_service.web.json_body import parse_json
+from lensmount_service.web.json_body import parse_form
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_TENSORS = 16
+_AS_REQUEST = "send a request of the Open Inference Protocol v2; see docs/oip.md"
 IMAGE = "image"
 """The input of encoded images, and the only one that a body without JSON has."""
 
@@ -100,21 +100,11 @@ def read_request(body: bytes, header_length: int | None, max_json_bytes: int) ->
             f"found {length} bytes of JSON, expected at most {max_json_bytes}. "
             f"Fix: send the tensors behind the JSON, with the header {HEADER_LENGTH}"
         )
-    head = _head(body[:length])
+    head = parse_form(body[:length], _Head, _AS_REQUEST)
     tensors = _Tail(memoryview(body)[length:])
     inputs = [tensors.given(stated) for stated in head.inputs]
     tensors.require_end()
     return InferRequest(inputs, [_asked(output, head.parameters) for output in head.outputs], head.id, head.parameters)
-
-
-def _head(text: bytes) -> _Head:
-    try:
-        return _Head.model_validate(parse_json(text))
-    except ValidationError as error:
-        where, fault = first_fault(error)
-        raise RequestInvalid(
-            f"{where or 'the body'}: {fault}. Fix: send a request of the Open Inference Protocol v2; see docs/oip.md"
-        ) from error
 
 
 class _Tail:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import ValidationError
 
-from lensmount_adapters.strict import first_fault
 from lensmount_client._version import __version__
 from lensmount_service.access.guard import GuardedRoute
-from lensmount_service.errors import RequestInvalid
 from lensmount_service.oip.inference import Asked, Inference
 from lensmount_service.oip.models import config_of, metadata_of, reference_of, require_ready
 from lensmount_service.oip.openapi import INFER_BODY, REPOSITORY_BODY, VERSION_PARAMETER
@@ -23,9 +19,10 @@ from lensmount_service.routes.context import Context, Server, TenantContext, con
 from lensmount_service.routes.imports import SMALLER
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference
-from lensmount_service.web.compression import AT_ONCE_BYTES, ENCODINGS, pack, read_unpacked
+from lensmount_service.web.bodies import off_loop
+from lensmount_service.web.compression import ENCODINGS, pack, read_unpacked
 from lensmount_service.web.deadline import deadline
-from lensmount_service.web.json_body import parse_json
+from lensmount_service.web.json_body import parse_form
 from lensmount_service.web.negotiation import accepted_encoding
 from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.preconditions import Expected
@@ -34,7 +31,7 @@ EXTENSIONS = [
     *("binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters", "statistics")
 ]
 BINARY = "application/octet-stream"
-T = TypeVar("T")
+_AS_REPOSITORY = "send the JSON of the model repository extension; see docs/oip.md"
 
 router = APIRouter(route_class=GuardedRoute, prefix="/v2", tags=["open inference protocol"], responses=PROBLEMS)
 
@@ -171,18 +168,7 @@ async def _asked(
     return await off_loop(len(body), read)
 
 
-async def off_loop(size: int, work: Callable[[], T]) -> T:
-    """The result of work on `size` bytes: in a thread, unless it takes about as long as going there."""
-    return work() if size < AT_ONCE_BYTES else await asyncio.to_thread(work)
-
-
 async def _read_repository_request(request: Request, max_bytes: int) -> RepositoryRequest:
     """The body, which may be empty. Raises RequestError, RequestInvalid or BodyTooLarge."""
     body = await read_unpacked(request, max_bytes, SMALLER)
-    try:
-        return RepositoryRequest.model_validate(parse_json(body) if body else {})
-    except ValidationError as error:
-        where, fault = first_fault(error)
-        raise RequestInvalid(
-            f"{where or 'the body'}: {fault}. Fix: send the JSON of the model repository extension; see docs/oip.md"
-        ) from error
+    return parse_form(body or b"{}", RepositoryRequest, _AS_REPOSITORY)

@@ -16,9 +16,10 @@ from lensmount_service.oip.converted import answer_of, parameters_of, request_of
 from lensmount_service.oip.inference import Inference
 from lensmount_service.oip.messages import message
 from lensmount_service.oip.models import config_of, metadata_of, reference_of, require_ready
-from lensmount_service.oip.rest import EXTENSIONS, off_loop
+from lensmount_service.oip.rest import EXTENSIONS
 from lensmount_service.routes import health
 from lensmount_service.routes.context import TenantContext
+from lensmount_service.web.bodies import off_loop
 
 _MODEL = "/v2/models/{name}"
 NEEDS: dict[str, Need | None] = {

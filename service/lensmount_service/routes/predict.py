@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from lensmount_adapters.adapter.manifest import SegmentationHead
-from lensmount_adapters.backbone.names import is_of_volumes
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits
 from lensmount_adapters.inputs.volumes import VolumeLimits
@@ -28,20 +26,26 @@ from lensmount_service.routes.decoding import Decoding, every
 from lensmount_service.routes.outcomes import (
     ComputedPrediction,
     DecodedInput,
+    Envelope,
     FailedPrediction,
+    Outcomes,
+    PlainEnvelope,
+    Result,
     Results,
     Unserved,
     Wanted,
     all_told,
+    answered_by,
+    gives_masks,
     in_order,
 )
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
-from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
+from lensmount_service.web.bodies import Part
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.masks import FORMS, read_masks
-from lensmount_service.web.negotiation import JSON, negotiate
+from lensmount_service.web.negotiation import JSON
 from lensmount_service.web.openapi import PROBLEMS, image_body, mask_answers
 from lensmount_service.web.problems import code_of, status_of
 from lensmount_service.web.schemas import (
@@ -50,8 +54,6 @@ from lensmount_service.web.schemas import (
     Predictions,
     SegmentedPrediction,
 )
-
-T = TypeVar("T")
 
 
 def predict_router(context: AppContext) -> APIRouter:
@@ -131,10 +133,21 @@ class Predictor:
             VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
         )
         self._decoding = Decoding(context.decoders, limits, settings.max_request_pixels)
-        volumes = is_of_volumes(context.engine.backbone.name)
-        self._max_bytes = settings.max_volume_bytes if volumes else settings.max_image_bytes
+        self._plain = PlainEnvelope(context)
 
     async def predict(self, request: Request, wanted: Wanted) -> Response:
+        outcomes = await self.compute(request, wanted, self._plain)
+        if outcomes.form != JSON:
+            return masks_alone(outcomes)
+        results = self.told(request, outcomes)
+        if len(results) == 1:
+            return _json(results[0].model_dump_json(exclude={"image"}))
+        failed = any(isinstance(each, FailedResult) for each in results)
+        request_id: str = request.state.request_id
+        return _json(Predictions(results=results, request_id=request_id).model_dump_json(), 207 if failed else 200)
+
+    async def compute(self, request: Request, wanted: Wanted, envelope: Envelope) -> Outcomes:
+        """What became of each image with each adapter, counted. Raises the failure of an adapter that is alone."""
         started = time.perf_counter()
         context = context_of(request)
         with _failures_counted([Counted(self._metrics, "none")]):
@@ -144,28 +157,24 @@ class Predictor:
         with _failures_counted(asked):
             if not snapshots:
                 raise next(each.error for each in found if isinstance(each, Unserved))
-            form = _form(request, snapshots)
+            form = envelope.form(request, snapshots)
             if wanted.strict:
                 _check_labels(snapshots)
             self._engine.check_room(
                 [snapshot.adapter for snapshot in snapshots], caller_of(request), self._decoders.waiting
             )
-            sources, computed = await self._compute(request, form, snapshots, wanted.timeout_s)
+            sources, computed = await self._compute(request, form, snapshots, wanted, envelope)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)
-        if form != JSON:
-            (only,) = computed
-            assert isinstance(only, ComputedPrediction)  # the only adapter's failure is the request's
-            _count(asked, [only], total_s)
-            return _masks_alone(form, only)
         every = in_order(found, sources, computed)
         _count(asked, every, total_s)
+        return Outcomes(wanted, form, every, asked, total_s)
+
+    def told(self, request: Request, outcomes: Outcomes) -> list[Result]:
+        """The outcomes as the documents of POST /predict, with the decisions counted."""
         request_id: str = request.state.request_id
-        results = Results(self._engine.backbone, self._metrics, wanted, request_id, total_s).all(every, asked)
-        if len(results) == 1:
-            return _json(results[0].model_dump_json(exclude={"image"}))
-        failed = any(isinstance(each, FailedResult) for each in results)
-        return _json(Predictions(results=results, request_id=request_id).model_dump_json(), 207 if failed else 200)
+        results = Results(self._engine.backbone, self._metrics, outcomes.wanted, request_id, outcomes.total_s)
+        return results.all(outcomes.every, outcomes.asked)
 
     async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot | Unserved]:
         """One for each reference. A stored adapter that is broken or quarantined does not fail the others."""
@@ -181,15 +190,16 @@ class Predictor:
         return found
 
     async def _compute(
-        self, request: Request, form: str, snapshots: list[Snapshot], timeout_s: float
+        self, request: Request, form: str, snapshots: list[Snapshot], wanted: Wanted, envelope: Envelope
     ) -> tuple[list[DecodedInput], list[ComputedPrediction | FailedPrediction]]:
         """Images outer, adapters inner. The time limit starts when the whole body has arrived."""
         context = context_of(request)
-        parts = await self._read_images(request)
+        parts = await envelope.images(request, snapshots)
         _check_one(form, parts)
         self._engine.require_fit(len(parts) * len(snapshots))
-        expires_at = time.perf_counter() + timeout_s
-        async with deadline(request, timeout_s), charged(request, parts, len(snapshots), self._settings.max_queue):
+        expires_at = time.perf_counter() + wanted.timeout_s
+        charging = charged(request, parts, len(snapshots), self._settings.max_queue)
+        async with deadline(request, wanted.timeout_s), charging:
             await self.prepare(snapshots)
             sources = await self.decode(context, parts, snapshots)
             answers = await self.answers(context, sources, snapshots, expires_at)
@@ -199,14 +209,6 @@ class Predictor:
                 answered = f"{request.state.identity.tenant} {request.state.request_id}"
                 self._answered.keep(answered, parts[0].data, digests)
             return sources, await self._draw(caller_of(request), form, sources, snapshots, answers)
-
-    async def _read_images(self, request: Request) -> list[Part]:
-        if is_multipart(request):
-            parts, fields = await read_multipart(request, self._settings.max_request_bytes, self._settings.max_files)
-            if fields:
-                raise RequestInvalid(f"found the field {min(fields)[:40]!r}, expected only parts named `file`")
-            return parts
-        return [Part(await read_raw(request, self._max_bytes), None)]
 
     async def prepare(self, snapshots: list[Snapshot]) -> None:
         """If an adapter needs a program that is not compiled yet, its request waits for it, and the engine does not."""
@@ -258,7 +260,7 @@ class Predictor:
             else ComputedPrediction(source, snapshot, answer, None)
             for (source, snapshot), answer in zip(pairs, answers, strict=True)
         ]
-        if not any(isinstance(s.adapter.manifest.head, SegmentationHead) for s in snapshots):
+        if not any(map(gives_masks, snapshots)):
             return computed
         work = [partial(_with_drawing, form, each) for each in computed]
         line = (caller, form, object())
@@ -269,21 +271,6 @@ async def snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
     """The adapter that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
     known = context.catalog.resolve_cached(reference)
     return known if known is not None else await asyncio.to_thread(context.catalog.resolve, reference)
-
-
-def _form(request: Request, snapshots: Sequence[Snapshot]) -> str:
-    """The media type of the response. Masks without JSON are offered only for a single segmentation adapter.
-
-    In all other cases the response is JSON whatever `Accept` says, unless it asks for masks.
-    """
-    accept = request.headers.get("accept")
-    if len(snapshots) == 1 and isinstance(snapshots[0].adapter.manifest.head, SegmentationHead):
-        return negotiate(accept, list(FORMS), f"{snapshots[0].version.name} gives masks")
-    if accept and any(form in accept.lower() for form in FORMS if form != JSON):
-        several = "several adapters are answered in one JSON document"
-        single = f"{snapshots[0].version.name} gives labels, not masks"
-        return negotiate(accept, [JSON], several if len(snapshots) > 1 else single)
-    return JSON
 
 
 def _count(asked: Sequence[Counted], every: Sequence[ComputedPrediction | FailedPrediction], seconds: float) -> None:
@@ -308,7 +295,7 @@ def _failures_counted(asked: Sequence[Counted]) -> Iterator[None]:
 
 def _check_labels(snapshots: Sequence[Snapshot]) -> None:
     for snapshot in snapshots:
-        if isinstance(snapshot.adapter.manifest.head, SegmentationHead):
+        if gives_masks(snapshot):
             raise RequestInvalid(
                 f"decision: found strict for {snapshot.version.name}, which gives masks, expected an adapter with "
                 "labels. Fix: leave decision out"
@@ -326,23 +313,20 @@ def _check_one(form: str, parts: Sequence[Part]) -> None:
 def _with_drawing(form: str, computed: ComputedPrediction | FailedPrediction) -> ComputedPrediction | FailedPrediction:
     if isinstance(computed, FailedPrediction):
         return computed
-    manifest = computed.snapshot.adapter.manifest
-    if not isinstance(manifest.head, SegmentationHead):
+    if not gives_masks(computed.snapshot):
         return computed
     size = computed.source.prepared.size
     assert size is not None  # a backbone of volumes gives no maps
-    return replace(computed, drawing=FORMS[form](read_masks(manifest, computed.answer.scores, size)))
+    masks = read_masks(computed.snapshot.adapter.manifest, computed.answer.scores, size)
+    return replace(computed, drawing=FORMS[form](masks))
 
 
-def _masks_alone(form: str, computed: ComputedPrediction) -> Response:
+def masks_alone(outcomes: Outcomes) -> Response:
     """Masks have no room for the adapter's name, so a header says which adapter answered."""
-    assert isinstance(computed.drawing, str | bytes)
-    version = computed.snapshot.version
-    return Response(
-        computed.drawing,
-        media_type=form,
-        headers={"Lensmount-Adapter": f"{version.name}@{version.version}; {version.digest}"},
-    )
+    (only,) = outcomes.every
+    assert isinstance(only, ComputedPrediction)  # the only adapter's failure is the request's
+    assert isinstance(only.drawing, str | bytes)
+    return Response(only.drawing, media_type=outcomes.form, headers=answered_by(only.snapshot.version))
 
 
 def _json(text: str, status: int = 200) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import python_multipart  # noqa: F401  # otherwise Starlette imports it only during a request
 from fastapi import Request
@@ -15,11 +17,13 @@ from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestIn
 from lensmount_service.web.digests import BodyDigests
 from lensmount_service.web.held_bytes import Holding
 
+AT_ONCE_BYTES = 2**20  # of a body that are worked on in the event loop; what is larger goes to a thread
 MAX_FIELDS = 8
 SEND_LESS = "send less"
 _BOUNDARY = re.compile(r""";\s*boundary\s*=\s*(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE)
 _ALLOWED = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 _AS_FORM = "Fix: with curl, -F file=@FILE, which writes this header itself"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,11 @@ async def _held(request: Request, max_bytes: int, fix: str) -> AsyncGenerator[by
         if holding is not None:
             holding.add(len(chunk))
         yield chunk
+
+
+async def off_loop(size: int, work: Callable[[], T]) -> T:
+    """The result of work on `size` bytes: in a thread, unless it takes about as long as going there."""
+    return work() if size < AT_ONCE_BYTES else await asyncio.to_thread(work)
 
 
 async def limited(request: Request, max_bytes: int, fix: str = SEND_LESS) -> AsyncGenerator[bytes, None]:

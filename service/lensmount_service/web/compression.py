@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from fastapi import Request
 
 from lensmount_service.errors import BodyTooLarge, RequestError
-from lensmount_service.web.bodies import SEND_LESS, read_raw
+from lensmount_service.web.bodies import AT_ONCE_BYTES, SEND_LESS, read_raw
 from lensmount_service.web.held_bytes import Holding
 
 ENCODINGS = {"gzip": 31, "deflate": 15}  # zlib's window bits, which also choose the format
 PIECE_BYTES = 2**18  # that are unpacked at a time
-AT_ONCE_BYTES = 2**20  # that are unpacked or packed on the event loop; what is larger goes to a thread
 LEVEL = 1
 
 

@@ -79,6 +79,15 @@ class _Checked(Request):
         return self._value
 
 
+def parse_form(body: bytes, form: type[Form], fix: str) -> Form:
+    """A JSON text as a `form`. Raises what `parse_json` raises, or RequestInvalid with the first fault and `fix`."""
+    try:
+        return form.model_validate(parse_json(body))
+    except ValidationError as error:
+        where, fault = first_fault(error)
+        raise RequestInvalid(f"{where or 'the body'}: {fault}. Fix: {fix}") from error
+
+
 def parse_json(body: bytes) -> Any:
     """The value of a JSON text.
 
@@ -108,10 +117,15 @@ def parse_json(body: bytes) -> Any:
     return value
 
 
-def _require_json(request: Request) -> None:
+def is_json(request: Request) -> bool:
+    """Whether the header Content-Type says so."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media_type):
-        found = "another Content-Type" if media_type else "no Content-Type"
+    return media_type == "application/json" or bool(re.fullmatch(r"application/[\w.-]+\+json", media_type))
+
+
+def _require_json(request: Request) -> None:
+    if not is_json(request):
+        found = "another Content-Type" if request.headers.get("content-type") else "no Content-Type"
         raise RequestInvalid(
             f"found {found}, expected application/json. Fix: send the header Content-Type: application/json "
             "(with curl, --json FILE)"

@@ -26,7 +26,8 @@ from lensmount_service.web.problems import CODES, NEVER_SENT, problem
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakePng
-    from tests.service.oip.conftest import Listen, Served
+    from tests.service.listening import Listen
+    from tests.service.oip.conftest import Served
 
 
 KEPT: list[Any] = []  # clients that a thread of the server must not collect: gevent closes them in their own thread

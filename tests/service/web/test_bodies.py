@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import re
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from fastapi import Request
 from fastapi.testclient import TestClient
 
 from lensmount_service.errors import BodyTooLarge
-from lensmount_service.web.bodies import read_multipart, read_raw
+from lensmount_service.web.bodies import AT_ONCE_BYTES, off_loop, read_multipart, read_raw
 
 if TYPE_CHECKING:
     pass
@@ -53,6 +54,13 @@ async def test_a_body_at_the_limit_is_read_completely() -> None:
     request, _ = request_of([b"ab", b"cd"])
 
     assert await read_raw(request, 4) == b"abcd"
+
+
+@pytest.mark.anyio
+async def test_work_on_a_large_body_leaves_the_event_loop() -> None:
+    here = threading.get_ident()
+    assert await off_loop(AT_ONCE_BYTES - 1, threading.get_ident) == here
+    assert await off_loop(AT_ONCE_BYTES, threading.get_ident) != here
 
 
 @pytest.mark.anyio

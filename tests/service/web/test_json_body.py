@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from lensmount_service.errors import BodyTooLarge, RequestError, RequestInvalid, ServiceError
-from lensmount_service.web.json_body import MAX_DEPTH, MAX_MARKS, parse_json, read_json
+from lensmount_service.web.json_body import MAX_DEPTH, MAX_MARKS, parse_form, parse_json, read_json
 from lensmount_service.web.label_schemas import GivenLabels
 
 if TYPE_CHECKING:
@@ -106,6 +106,14 @@ def test_json_of_very_many_small_values_is_refused_before_they_are_made(value: b
 def test_json_of_another_form_is_refused_with_the_field_and_what_to_send() -> None:
     with pytest.raises(RequestInvalid, match=r"^who: .*Fix: send this"):
         asyncio.run(read_json(request_of(b'{"who": "", "labels": {}}'), GivenLabels, 1000, "send this"))
+
+
+def test_a_text_of_another_form_is_refused_with_the_field_and_what_to_send() -> None:
+    assert parse_form(b'{"who": "a", "labels": {"sha256:%s": "b"}}' % (b"0" * 64), GivenLabels, "").who == "a"
+    with pytest.raises(RequestInvalid, match=r"^who: .*Fix: send this"):
+        parse_form(b'{"who": "", "labels": {}}', GivenLabels, "send this")
+    with pytest.raises(RequestError, match="not JSON"):
+        parse_form(b"{", GivenLabels, "")
 
 
 def test_a_form_with_limits_of_its_own_comes_through_the_same_door() -> None:
