@@ -88,13 +88,28 @@ def test_nothing_reads_a_pickle() -> None:
                 assert called != "torch.load" or "weights_only=True" in ast.unparse(node), path
 
 
-def test_importing_the_library_sets_nothing_in_torch() -> None:
+@pytest.fixture(scope="module")
+def imported() -> set[str]:
+    """The modules of a new process after the imports of a server and a worker, without traces."""
     script = (
-        "import torch; before = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()); "
-        "import lensmount_adapters, lensmount_service.server; "
-        "assert before == (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled())"
+        "import sys, torch; before = (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()); "
+        "import lensmount_adapters, lensmount_service.server, lensmount_service.worker.worker; "
+        "assert before == (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()); "
+        "from lensmount_service.tracing.opening import open_tracer\n"
+        "with open_tracer('lensmount', {}): print(*sys.modules, sep='\\n')"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=300, capture_output=True, text=True)
+    return set(ended.stdout.split())
+
+
+def test_importing_the_library_sets_nothing_in_torch(imported: set[str]) -> None:
+    assert "lensmount_service.server" in imported
+
+
+def test_nothing_that_makes_or_sends_spans_is_imported_before_it_is_configured(imported: set[str]) -> None:
+    """FastAPI itself imports the API of OpenTelemetry, which does nothing alone."""
+    parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "google.protobuf")
+    assert [name for name in imported if name.startswith(parts)] == []
 
 
 def test_the_library_s_names_for_python_are_those_for_the_type_checker() -> None:

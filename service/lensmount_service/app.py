@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from lensmount_client._version import __version__
@@ -76,6 +77,9 @@ OPEN_PATHS = frozenset(
         *PAGE_FILES,
     }
 )  # served without a token
+
+NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+"""FastAPI would record paths, and the values that it refuses, for any provider of the process; tracing/ does not."""
 
 MAX_EXPLANATIONS = 8  # that wait, the one in progress included
 MAX_SEARCHES = 16  # jobs with an expression for groups that wait for a search, those in progress included
@@ -189,6 +193,7 @@ def _empty_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
     )
     app.add_middleware(PublicPaths)
     app.state.meter = meter

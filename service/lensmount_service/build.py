@@ -31,7 +31,7 @@ from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
-from lensmount_service.app import create_app
+from lensmount_service.app import PROBES, create_app
 from lensmount_service.engine.canary import Canary
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unauthorized, Unavailable
@@ -61,6 +61,8 @@ from lensmount_service.store.signatures import Signatures
 from lensmount_service.store.uploads import Uploads
 from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.tenants.zoo import share_zoo
+from lensmount_service.tracing.middleware import trace
+from lensmount_service.tracing.opening import open_tracer
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +90,11 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
     runner = _runner(settings, backbone)
     metrics = Metrics(__version__, backbone.name, backbone.fingerprint)
     limits = Limits(max_file_bytes=settings.max_adapter_bytes)
-    with in_use(settings.state), contextlib.closing(Database(settings.database_url())) as database:
+    with (
+        open_tracer("lensmount") as tracer,
+        in_use(settings.state),
+        contextlib.closing(Database(settings.database_url())) as database,
+    ):
         holdings = open_holdings(settings, database)
         registry = Registry(database, holdings.charge)
         blobs = open_blobs(settings)
@@ -114,6 +120,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
         scrubber = _open_scrubber(settings, database, blobs, engine, metrics)
         app = create_app(engine, catalog, metrics, settings, training, shares, scrubber, [open_inference])
+        trace(app, tracer, PROBES)
         app.state.inference = Inference(app.state.context, app.state.meter)
         try:
             yield Parts(app, engine, catalog, training)

@@ -25,6 +25,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 from tests.service.known_machine import KnownMachine
+from tests.service.recorded import recorded as recorded  # a fixture
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import Factors, LinearHead

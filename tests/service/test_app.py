@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import opentelemetry.metrics
+import opentelemetry.trace
 import pytest
 from fastapi.testclient import TestClient
 
@@ -66,3 +68,16 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_the_search_for_lost_j
     with TestClient(parts.app, base_url="http://127.0.0.1") as client:
         until(lambda: len(asked) >= 3)
         assert client.get("/health/live").status_code == 200
+
+
+def test_fastapi_records_nothing_by_itself(make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would tell a collector the path of each request, and what was wrong in it."""
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")  # ours are off as well
+    with make_parts() as parts:
+        monkeypatch.delenv("OTEL_TRACES_EXPORTER")
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            client.get("/limits")
+    assert type(opentelemetry.trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
+    assert type(opentelemetry.metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"

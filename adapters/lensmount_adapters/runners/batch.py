@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from lensmount_adapters.runners.hot_programs import HotPrograms
 from lensmount_adapters.runners.mixed_program import Mixable
 from lensmount_adapters.runners.runner import Item, by_adapter
 from lensmount_adapters.runners.split_backbone import SplitBackbone
+from lensmount_adapters.runners.stages import UNWATCHED, Watch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +46,15 @@ class Batch:
     images: Tensor
     shares: list[Share]
     programs: HotPrograms
+    watch: Watch = UNWATCHED
     _activations: Tensor | None = None
     _pooled: Tensor | None = None
 
     def activations(self) -> Tensor:
         """What enters the branch, [U, ...]. The trunk runs at the first call; the result is kept."""
         if self._activations is None:
-            self._activations = self.split.activations(self.images)
+            with self.watch.stage("trunk", items_of(self.shares)):
+                self._activations = self.split.activations(self.images)
         return self._activations
 
     @property
@@ -102,6 +105,11 @@ def shares_of(
 def rows_of(shares: Sequence[Share]) -> list[int]:
     """The rows of all shares, share by share."""
     return [row for share in shares for row in share.rows]
+
+
+def items_of(shares: Sequence[Share]) -> Iterator[int]:
+    """The items of all shares."""
+    return (item for share in shares for item in share.items)
 
 
 def take(tensor: Tensor, rows: list[int]) -> Tensor:

@@ -11,6 +11,7 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.fingerprint import nothing
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.runners.runner import BatchScores, Item, by_adapter
+from lensmount_adapters.runners.stages import UNWATCHED, Watch, watch_of
 from lensmount_adapters.swap.exact import Swapper
 
 
@@ -23,6 +24,7 @@ class MergedRunner:
         self._backbone = backbone
         self._swapper = swapper
         self._reason = reason
+        self._watch: Watch = UNWATCHED  # of the batch that is computed
 
     def ready(self, adapter: Adapter) -> bool:
         return True
@@ -43,18 +45,22 @@ class MergedRunner:
         """Does nothing: only the adapter of the current request is merged."""
 
     def scores(self, items: Sequence[Item]) -> BatchScores:
+        self._watch = watch_of(items, self._backbone.device)
         outcome = BatchScores([torch.empty(0)] * len(items), modes={"merged": len(items)})
         for adapter, rows in by_adapter(items):
             started = time.perf_counter()
-            switched = self._swapper.mount(adapter)
+            with self._watch.stage("swap", rows):
+                switched = self._swapper.mount(adapter)
             merged = time.perf_counter()
             images = torch.stack([items[row].image for row in rows])  # [N, 3, height, width]
-            scores = adapter.image_scores(self._backbone, images).cpu()  # [N, classes]
+            with self._watch.stage("branch", rows, "merged"):
+                scores = adapter.image_scores(self._backbone, images).cpu()  # [N, classes]
             outcome.switches += switched
             outcome.swap_s += merged - started if switched else 0.0
             outcome.forward_s += time.perf_counter() - merged
             for row, image_scores in zip(rows, scores, strict=True):
                 outcome.scores[row] = image_scores
+        outcome.stages = self._watch.stages
         return outcome
 
     def rest(self) -> None:

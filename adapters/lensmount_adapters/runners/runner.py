@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.fingerprint import nothing
+from lensmount_adapters.runners.stages import Stage
 
 
 class Item(Protocol):
@@ -35,7 +36,8 @@ class BatchScores:
     `pooled` has for each item the vector [channels] that its adapter compares to tell an unfamiliar image
     (graph/pooling.py), of the image in its first orientation; None if the adapter has no statistics for this cut.
     `modes` counts images by how their branch was computed: "hot", "merged", "mixed", "maps", or "whole" (trunk and
-    branch in one program). `switches` counts merges. `maps` are those of `GivesMaps`.
+    branch in one program). `switches` counts merges. `maps` are those of `GivesMaps`, and `stages` are measured
+    if an item has an attribute `traced` that is true.
     """
 
     scores: list[Tensor]
@@ -45,6 +47,7 @@ class BatchScores:
     modes: dict[str, int] = field(default_factory=dict)
     maps: list[Tensor] = field(default_factory=list)
     pooled: list[Tensor | None] = field(default_factory=list)
+    stages: Sequence[Stage] = ()
 
     def __post_init__(self) -> None:
         self.pooled = self.pooled or [None] * len(self.scores)

@@ -28,7 +28,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.executor import Executor
-from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, rows_of, shares_of, take
+from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, items_of, rows_of, shares_of, take
 from lensmount_adapters.runners.costs import CostBook, mixed_groups
 from lensmount_adapters.runners.end_to_end import end_to_end
 from lensmount_adapters.runners.fused import fused_groups
@@ -40,6 +40,7 @@ from lensmount_adapters.runners.mixed_program import Mixable
 from lensmount_adapters.runners.runner import BatchScores, Item
 from lensmount_adapters.runners.shortcut import Offer, Shortcut
 from lensmount_adapters.runners.split_backbone import SplitBackbone
+from lensmount_adapters.runners.stages import UNWATCHED, Watch, watch_of
 from lensmount_adapters.swap.exact import ExactSwapper
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class SegmentRunner:
         self._executor = executor
         self._max_batch = max_batch
         self.book = book or CostBook()
+        self._watch: Watch = UNWATCHED  # of the batch that is computed
         self.programs = HotPrograms(hot_bytes)
         made = {
             name: SHORTCUTS[name](backbone, executor, self.programs, max_batch)
@@ -142,12 +144,13 @@ class SegmentRunner:
     def scores_keeping(
         self, items: Sequence[Item], shadows: Mapping[int, Adapter]
     ) -> tuple[BatchScores, dict[int, Kept]]:
+        self._watch = watch_of(items, self._backbone.device)
         outcome = BatchScores([torch.empty(0)] * len(items))
         batches: list[Batch] = []
         started = time.perf_counter()
         for split, group in self._groups(items):
             images, shares = shares_of(items, group, self._mixable)
-            batch = Batch(split, images, shares, self.programs)
+            batch = Batch(split, images, shares, self.programs, self._watch)
             self._compute(batch, outcome)
             if shadows:
                 batches.append(batch)
@@ -155,6 +158,7 @@ class SegmentRunner:
         if unsplittable:
             self._merge_in_place(items, unsplittable, outcome)
         outcome.forward_s = time.perf_counter() - started - outcome.swap_s
+        outcome.stages = self._watch.stages
         return outcome, self._kept(items, shadows, batches)
 
     def branches(self) -> Branches:
@@ -168,19 +172,22 @@ class SegmentRunner:
         return self._map_programs.prepare(adapter, cut, ready.split)
 
     def maps(self, items: Sequence[Item]) -> BatchScores:
+        self._watch = watch_of(items, self._backbone.device)
         outcome = BatchScores([torch.empty(0)] * len(items), maps=[torch.empty(0)] * len(items))
         started = time.perf_counter()
         for split, group in self._groups(items):
             images, shares = shares_of(items, group, self._mixable)
-            batch = Batch(split, images, shares, self.programs)
+            batch = Batch(split, images, shares, self.programs, self._watch)
             for share in shares:
-                found = self._map_programs.run(share, batch)
+                with self._watch.stage("branch", share.items, "maps"):
+                    found = self._map_programs.run(share, batch)
                 maps = found.maps
                 self._finish(ShareFeatures(share, maps.mean((2, 3)), "maps", found.pooled), batch, outcome)
                 by_turn = maps.cpu().view(-1, len(share.items), *maps.shape[1:])  # [orientations, N, feature_dim, h, w]
                 for number, item in enumerate(share.items):
                     outcome.maps[item] = by_turn[:, number].clone()
         outcome.forward_s = time.perf_counter() - started
+        outcome.stages = self._watch.stages
         return outcome
 
     def rest(self) -> None:
@@ -314,7 +321,9 @@ class SegmentRunner:
 
     def _mix(self, shares: list[Share], batch: Batch, outcome: BatchScores) -> list[ShareFeatures]:
         members = [(share.mixable, len(share.rows)) for share in shares if share.mixable is not None]
-        features = batch.split.mixed(take(batch.activations(), rows_of(shares)), members)
+        activations = take(batch.activations(), rows_of(shares))
+        with batch.watch.stage("branch", items_of(shares), "mixed"):
+            features = batch.split.mixed(activations, members)
         outcome.swap_s += batch.split.pack_s
         parts = torch.split(features, [len(share.rows) for share in shares])
         return [ShareFeatures(share, part, "mixed") for share, part in zip(shares, parts, strict=True)]
@@ -325,20 +334,25 @@ class SegmentRunner:
         program = self.programs.cache.get(share.adapter.digest)
         started = time.perf_counter()
         if program is not None:
-            features = program(activations)
+            with batch.watch.stage("branch", share.items, "hot"):
+                features = program(activations)
             several = len(outcome.scores) > len(share.items)
             split.learn("hot", len(activations), time.perf_counter() - started, alone=not several)
             return ShareFeatures(share, features, "hot")
-        if split.mount(share.adapter):
+        with batch.watch.stage("swap", share.items):
+            switched = split.mount(share.adapter)
+        if switched:
             outcome.switches += 1
             outcome.swap_s += time.perf_counter() - started
-        return ShareFeatures(share, split.run(activations), "merged")
+        with batch.watch.stage("branch", share.items, "merged"):
+            return ShareFeatures(share, split.run(activations), "merged")
 
     def _finish(self, result: ShareFeatures, batch: Batch, outcome: BatchScores) -> None:
         """Apply the adapter's own head, average over orientations, and store the scores and pooled activations."""
         adapter, items = result.share.adapter, result.share.items
-        mean = adapter.averaged(adapter.logits(result.features.to(self._backbone.device)))
-        scores = probabilities(adapter.manifest.head, mean).cpu()  # [N, classes], or maps [N, classes, h, w]
+        with batch.watch.stage("head", items):
+            mean = adapter.averaged(adapter.logits(result.features.to(self._backbone.device)))
+            scores = probabilities(adapter.manifest.head, mean).cpu()  # [N, classes], or maps [N, classes, h, w]
         for item, row in zip(items, scores, strict=True):
             outcome.scores[item] = row
         if batch.split.pools(adapter):
@@ -353,7 +367,8 @@ class SegmentRunner:
             twin = self._backbone.twin()
             self._in_place = MergedRunner(twin, ExactSwapper(twin))
         try:
-            merged = self._in_place.scores([items[row] for row in rows])
+            with self._watch.stage("branch", rows, "merged"):
+                merged = self._in_place.scores([items[row] for row in rows])
         finally:
             self._in_place.rest()
         for row, scores in zip(rows, merged.scores, strict=True):

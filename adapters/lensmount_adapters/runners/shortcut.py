@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.programs.executor import Program
-from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, rows_of, take
+from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, items_of, rows_of, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Offer:
         """Run the program and split its features by share."""
         x = take(batch.images if self.from_images else batch.activations(), rows_of(self.shares))
         started = time.perf_counter()
-        features = self.program(x, *self.others)
+        with batch.watch.stage("branch", items_of(self.shares), self.mode):
+            features = self.program(x, *self.others)
         self.record(len(x), time.perf_counter() - started)
         results = []
         for share, part in zip(self.shares, torch.split(features, [len(s.rows) for s in self.shares]), strict=True):

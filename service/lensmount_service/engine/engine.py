@@ -57,6 +57,7 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.runners.kept_trunk import Branches, KeepsTrunk, Kept
 from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
+from lensmount_adapters.runners.stages import Stage, of_each_item
 from lensmount_service.engine.failures import Failure
 from lensmount_service.engine.memory import free_cached
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
@@ -64,6 +65,7 @@ from lensmount_service.engine.shadows import Shadow, Shadows
 from lensmount_service.errors import Unavailable, Unusable
 from lensmount_service.metrics import Metrics
 from lensmount_service.quarantine import Quarantine
+from lensmount_service.tracing.span import current
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +87,7 @@ class Answer:
     batch_size: int
     pooled: Tensor | None = None
     maps: Tensor | None = None
+    stages: Sequence[Stage] = ()  # the time in the queue first; empty unless its trace is recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +187,9 @@ class Engine:
         shares no batch with requests, because a mixed batch may change the last bits of their scores.
         `shadows`: for each image, what is computed in its shadow after it was answered.
         """
-        group = "trial" if trial else None
+        group, traced = "trial" if trial else None, current().recording
         items: list[QueuedImage[Answer]] = [
-            QueuedImage(adapter, image, deadline, group, caller, trial, shadow)
+            QueuedImage(adapter, image, deadline, group, caller, trial, shadow, traced)
             for (adapter, image), shadow in zip(work, shadows or [None] * len(work), strict=True)
         ]
         self._queue(items)
@@ -196,7 +199,7 @@ class Engine:
         self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = ""
     ) -> Future[Answer]:
         """Like `submit`, for an adapter whose maps the runner prepared (`GivesMaps`). Batches have such images only."""
-        item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, MAPS, caller)
+        item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, MAPS, caller, traced=current().recording)
         self._queue([item])
         return item.future
 
@@ -287,14 +290,16 @@ class Engine:
         if not all(item.trial for item in batch):  # the metrics show what clients asked for
             self._observe(outcome, len(batch))
         every_map: Sequence[Tensor | None] = outcome.maps or [None] * len(batch)
-        for item, scores, pooled, maps in zip(batch, outcome.scores, outcome.pooled, every_map, strict=True):
+        stages = of_each_item(outcome.stages, [item.accepted_at for item in batch], started)
+        told = zip(batch, outcome.scores, outcome.pooled, every_map, stages, strict=True)
+        for item, scores, pooled, maps, own in told:
             queue_s = started - item.accepted_at
             if not item.trial:
                 self._metrics.queue_seconds.observe(queue_s)
             if torch.isfinite(scores).all():
                 times = queue_s, outcome.swap_s, outcome.forward_s
                 self.quarantine.worked(item.adapter.digest)
-                item.future.set_result(Answer(scores, *times, len(batch), pooled, maps))
+                item.future.set_result(Answer(scores, *times, len(batch), pooled, maps, own))
             else:
                 self._blame(item, "its scores were not finite")
                 item.future.set_exception(

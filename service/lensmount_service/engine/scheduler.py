@@ -49,6 +49,7 @@ class QueuedImage(Generic[T]):
     caller: str = ""  # who sent it
     trial: bool = False  # of an adapter that is not published yet: its failures are the uploader's
     shadow: Shadow | None = None  # computed later from what the pass leaves
+    traced: bool = False  # its answer says how long each stage took
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 

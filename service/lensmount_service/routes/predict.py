@@ -19,6 +19,7 @@ from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.engine.fair_pool import USUAL
 from lensmount_service.errors import RequestInvalid, Unavailable, Unusable
+from lensmount_service.monitoring.traced import note_computed
 from lensmount_service.monitoring.usage import Counted
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
@@ -42,6 +43,7 @@ from lensmount_service.routes.outcomes import (
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference, parse_references
+from lensmount_service.tracing.span import IMAGE, current
 from lensmount_service.web.bodies import Part
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.masks import FORMS, read_masks
@@ -219,7 +221,11 @@ class Predictor:
     async def decode(self, context: TenantContext, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
         of = (context.identity.key, tuple(snapshot.adapter.digest for snapshot in snapshots))
-        return await self._decoding.decode(of, parts, {each.adapter.manifest.preprocessing for each in snapshots})
+        decoded = await self._decoding.decode(of, parts, {each.adapter.manifest.preprocessing for each in snapshots})
+        if (span := current()).recording:
+            for each in decoded:
+                span.child("decode", each.started, each.started + each.seconds, {IMAGE: each.image.index})
+        return decoded
 
     async def answers(
         self, context: TenantContext, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float
@@ -230,7 +236,8 @@ class Predictor:
             for source in sources
             for snapshot in snapshots
         ]
-        gauges = [self._metrics.inflight.labels(context.label(snapshot.version.name)) for snapshot in snapshots]
+        labels = [context.label(snapshot.version.name) for snapshot in snapshots]
+        gauges = [self._metrics.inflight.labels(label) for label in labels]
         futures = self._engine.submit_many(work, expires_at, context.identity.key)
         for gauge in gauges:
             gauge.inc(len(sources))
@@ -239,6 +246,8 @@ class Predictor:
         finally:
             for gauge in gauges:
                 gauge.dec(len(sources))
+        if (span := current()).recording:
+            note_computed(span, labels, snapshots, answers, self._engine.runner)
         failures = [each for each in answers if isinstance(each, Unavailable)]
         if failures and (len(failures) == len(answers) or len(snapshots) == 1):
             raise failures[0]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_service.tracing.span import stage
 
 
 class AdapterCache:
@@ -34,9 +35,11 @@ class AdapterCache:
             is_first = digest not in self._loading
             future = self._loading.setdefault(digest, Future())
         if not is_first:
-            return future.result()
+            with stage("admit", digest=digest):
+                return future.result()
         try:
-            adapter = self._load(digest)
+            with stage("admit", digest=digest):
+                adapter = self._load(digest)
         except BaseException as error:
             with self._lock:
                 del self._loading[digest]

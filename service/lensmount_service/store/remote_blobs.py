@@ -18,6 +18,7 @@ from obstore.exceptions import BaseError
 from lensmount_adapters.adapter.file import digest_of
 from lensmount_service.errors import Unavailable
 from lensmount_service.store.blobs import Alone, BlobStore, corrupt
+from lensmount_service.tracing.span import stage
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class RemoteBlobs:
                 return data
             except Unavailable as damaged:  # on this disk; the store has another copy
                 log.warning("damaged file read again from the store", digest=digest, reason=str(damaged))
-        with _translated():
+        with _translated(), stage("fetch", digest=digest):
             try:
                 data = bytes(obstore.get(self._store, _key(digest)).bytes())
             except FileNotFoundError as error:

@@ -22,6 +22,7 @@ from lensmount_service.access.quotas import Charge, Meter
 from lensmount_service.engine.engine import Answer, Engine
 from lensmount_service.engine.fair_pool import USUAL, FairPool
 from lensmount_service.errors import QueueFull, Unavailable
+from lensmount_service.tracing.span import stage
 
 T = TypeVar("T")
 
@@ -45,7 +46,8 @@ class CallerQueues:
 
     async def admit(self, work: Callable[[], T], cost: float = USUAL) -> T:
         """Check an archive or convert an adapter, one after the other. `cost` is in bytes."""
-        return await asyncio.wrap_future(self.admissions.submit_for((self.caller, "", object()), cost, work))
+        with stage("admit"):
+            return await asyncio.wrap_future(self.admissions.submit_for((self.caller, "", object()), cost, work))
 
     def compute(self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf) -> list[Future[Answer]]:
         return self.engine.submit_many(work, deadline, self.caller)
