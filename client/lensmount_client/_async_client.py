@@ -27,6 +27,7 @@ from lensmount_client._http.owner import Owner
 from lensmount_client._http.response import Receiver, Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
+from lensmount_client._http.trace import trace_headers
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import AsyncAdapters
 from lensmount_client._resources.datasets import AsyncDatasets
@@ -283,6 +284,7 @@ class AsyncClient:
 
     def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
         self._owner.require(self._http.is_closed, asyncio.get_running_loop())
+        options["headers"] = trace_headers() | dict(options.get("headers", {}))
         return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
 
     async def _send_once(self, call: Call[Any]) -> Response:

@@ -27,6 +27,7 @@ from lensmount_client._http.owner import Owner
 from lensmount_client._http.response import Receiver, Response
 from lensmount_client._http.retry import RetryPolicy
 from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings, Timeout
+from lensmount_client._http.trace import trace_headers
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import Adapters
 from lensmount_client._resources.datasets import Datasets
@@ -290,6 +291,7 @@ class Client:
 
     def _request(self, method: str, path: str, read_s: float | None, **options: Any) -> httpx.Request:
         self._owner.require(self._http.is_closed)
+        options["headers"] = trace_headers() | dict(options.get("headers", {}))
         return self._http.build_request(method, path, timeout=self._settings.httpx_timeout(read_s), **options)
 
     def _send_once(self, call: Call[Any]) -> Response:
