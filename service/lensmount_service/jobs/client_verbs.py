@@ -55,7 +55,7 @@ class ClientVerbs(JobRows):
                 "created_at": self.database.now(connection),
             }
             row = connection.execute(job_table.insert().values(values).returning(job_table)).one()
-            self._add_event(connection, row.id, "state", {"state": "queued", "attempt": 0})
+            self._add_event(connection, row.id, "state", _queued(request.traceparent))
             return job_of(row), True
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:
@@ -129,6 +129,7 @@ class ClientVerbs(JobRows):
         check: Callable[[sa.Connection, Job], object] | None = None,
         owner: str | None = None,
         expected: Precondition = ANY,
+        traceparent: str = "",
     ) -> Job:
         """Queue a failed or cancelled job again; its attempts are counted from 0 again. `check` is as in `submit`.
 
@@ -163,7 +164,7 @@ class ClientVerbs(JobRows):
                 started_at=None,
                 finished_at=None,
             )
-            self._add_event(connection, job_id, "state", {"state": "queued", "attempt": 0})
+            self._add_event(connection, job_id, "state", _queued(traceparent))
             return job_of(job_row(connection, job_id))
 
     def _require_room(self, connection: sa.Connection) -> None:
@@ -174,6 +175,11 @@ class ClientVerbs(JobRows):
                 code="jobs_full",
                 retry_after_s=60,
             )
+
+
+def _queued(traceparent: str) -> dict[str, Any]:
+    """The event of a request that queues a job, with its span if it has one."""
+    return {"state": "queued", "attempt": 0} | ({"traceparent": traceparent} if traceparent else {})
 
 
 def _job_of_key(connection: sa.Connection, key: str, request_digest: str | None) -> Job | None:

@@ -43,6 +43,7 @@ class JobRequest:
 
     Dataset and adapter have the names that `tenant` gives them. `owner` is the actor who submits the job,
     and only one `by_admin` moves a protected alias.
+    `traceparent` is the span of the request, of which the job is a part; "" without a trace.
     """
 
     dataset: DatasetPin
@@ -57,6 +58,7 @@ class JobRequest:
     tenant: str = DEFAULT_TENANT
     owner: str | None = None
     by_admin: bool = False
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

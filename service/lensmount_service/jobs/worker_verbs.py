@@ -16,14 +16,14 @@ import sqlalchemy as sa
 from lensmount_service.errors import JobConflict, LeaseLost
 from lensmount_service.jobs.records import Event, Job, Lease, Published
 from lensmount_service.jobs.rows import JobRows, is_waiting, job_of, job_row
-from lensmount_service.jobs.schema import job_table, publication_table
+from lensmount_service.jobs.schema import event_table, job_table, publication_table
 from lensmount_service.store.keys import name_of
 
 _jobs = job_table.c
 
 
 class JobQueue(Protocol):
-    """All that a worker needs of the job table. Every method except `claim` and `events` raises LeaseLost."""
+    """All that a worker needs of the job table. Those that write, except `claim`, raise LeaseLost."""
 
     def claim(self, owner: str, backbone: str) -> Lease | None: ...
 
@@ -32,6 +32,8 @@ class JobQueue(Protocol):
     def add_event(self, lease: Lease, kind: Literal["epoch", "log"], data: dict[str, Any]) -> None: ...
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> tuple[Job, tuple[Event, ...]]: ...
+
+    def traceparent(self, job_id: str) -> str: ...
 
     def store_outcome(self, lease: Lease, outcome: dict[str, Any]) -> None: ...
 
@@ -102,6 +104,17 @@ class WorkerVerbs(JobRows):
         """Add an event, durable before this returns. Raises LeaseLost."""
         with self.holding(lease.id, lease.token) as connection:
             self._add_event(connection, lease.id, kind, data)
+
+    def traceparent(self, job_id: str) -> str:
+        """The span of the request that queued the job last; "" if it had none."""
+        with self.database.read() as connection:
+            query = (
+                sa.select(event_table.c.data)
+                .where(event_table.c.job_id == job_id, event_table.c.kind == "state")
+                .order_by(event_table.c.number.desc())
+            )
+            found = (row.data.get("traceparent", "") for row in connection.execute(query))
+            return next(filter(None, found), "")
 
     def store_outcome(self, lease: Lease, outcome: dict[str, Any]) -> None:
         """Store what the job's result will be once its adapter is published. Raises LeaseLost."""

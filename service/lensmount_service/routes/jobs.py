@@ -25,6 +25,7 @@ from lensmount_service.routes.context import Context, TenantContext, TenantTrain
 from lensmount_service.routes.route import Route
 from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import require_name
+from lensmount_service.tracing.span import current
 from lensmount_service.web.bodies import limited
 from lensmount_service.web.job_schemas import (
     JobFileInfo,
@@ -79,7 +80,8 @@ async def submit(
     body = json.dumps(submission.model_dump(), sort_keys=True).encode()
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     hyper_parameters = submission.hyper_parameters()
-    work = partial(_submit, context, submission, hyper_parameters, key, digest, expected)
+    traceparent = current().traceparent
+    work = partial(_submit, context, submission, hyper_parameters, traceparent, key, digest, expected)
     searches = any(hyper_parameters[name] is not None for name in ("group_regex", "targets"))  # for some seconds
     job, created = await (context.searches.run(work, caller=context.caller) if searches else asyncio.to_thread(work))
     response.status_code = 201 if created else 200
@@ -91,6 +93,7 @@ def _submit(
     context: TenantContext,
     submission: JobSubmission,
     hyper_parameters: dict[str, Any],
+    traceparent: str,
     key: str | None,
     digest: str,
     expected: Precondition,
@@ -108,6 +111,7 @@ def _submit(
         max_attempts=submission.max_attempts,
         margin=submission.margin,
         force=submission.force,
+        traceparent=traceparent,
     )
 
     refusal = refusal_of(
@@ -167,7 +171,7 @@ async def retry(context: Context, job_id: JobId, response: Response, expected: E
     def require_dataset(connection: sa.Connection, job: Job) -> object:
         return training.datasets.require(connection, job.request.dataset)
 
-    job = await asyncio.to_thread(training.jobs.retry, job_id, require_dataset, expected)
+    job = await asyncio.to_thread(training.jobs.retry, job_id, require_dataset, expected, current().traceparent)
     return await _info(training, job, response)
 
 

@@ -63,10 +63,11 @@ class TenantJobs:
         job_id: str,
         check: Callable[[sa.Connection, Job], object] | None = None,
         expected: Precondition = ANY,
+        traceparent: str = "",
     ) -> Job:
         """It counts for the caller, like a new one."""
         self.get(job_id)
-        return self.table.retry(job_id, check, self.space.identity.actor, expected)
+        return self.table.retry(job_id, check, self.space.identity.actor, expected, traceparent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from lensmount_service.jobs.phases import AfterTraining
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.worker_verbs import JobQueue
 from lensmount_service.store.keys import name_of
+from lensmount_service.tracing.span import stage
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
 from lensmount_service.worker.gate import NewAdapter, Replaced, Verdict, accuracy_of, decide
 from lensmount_service.worker.heartbeat import Heartbeat
@@ -72,8 +73,10 @@ class JobAttempt:
         """Raises LensmountError, ServerRefused, ServerAway, ServiceError, JobCancelled, WorkerStopping."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            data = self._dataset()
-            result = self._train(data)
+            with stage("fetch"):
+                data = self._dataset()
+            with stage("train"):
+                result = self._train(data)
             self._finish(data, result)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -174,16 +177,19 @@ class JobAttempt:
         adapter = result.path.read_bytes()
         for _ in range(GATE_ROUNDS):
             self._set_phase("judging")
-            verdict = self._pass_gate(data, result)
+            with stage("evaluate"):
+                verdict = self._pass_gate(data, result)
             self._set_phase("reporting")
-            outcome = _outcome(result, verdict, self._send_files(result, verdict))
+            with stage("report"):
+                outcome = _outcome(result, verdict, self._send_files(result, verdict))
             if not verdict.passed:
                 self.durably(partial(self._jobs.finish, self._lease, "succeeded", outcome))
                 return
             self.durably(partial(self._jobs.store_outcome, self._lease, outcome))
             self._set_phase("publishing")
             try:
-                self._publish(adapter)
+                with stage("publish", digest=result.digest):
+                    self._publish(adapter)
                 return
             except ServerRefused as refused:
                 if refused.code != "gate_stale":

@@ -15,6 +15,7 @@ import httpx
 import structlog
 
 from lensmount_service.errors import LeaseLost, Unauthorized, Unavailable
+from lensmount_service.tracing.span import current
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class ServerClient:
             verify=url.startswith("https:"),  # otherwise half of the time here would go into reading certificates
             timeout=httpx.Timeout(60, connect=5),
             trust_env=host not in ("127.0.0.1", "localhost", "::1"),  # no proxy on the way to oneself
+            event_hooks={"request": [_carry_trace]},
         )
         self._retry_for_s = retry_for_s
         self._check = check
@@ -135,6 +137,12 @@ class ServerClient:
                 log.debug("server away", reason=str(error))
             _sleep(delay_s * random.uniform(0.5, 1.0), self._check)
             delay_s = min(5.0, delay_s * 2)
+
+
+def _carry_trace(request: httpx.Request) -> None:
+    """What the server does for a request is a part of the job."""
+    if traceparent := current().traceparent:
+        request.headers["traceparent"] = traceparent
 
 
 class _TryAgain(Exception):

@@ -31,8 +31,11 @@ from lensmount_service.jobs.worker_verbs import JobQueue
 from lensmount_service.repair.start import require_usable
 from lensmount_service.state_folder import in_use
 from lensmount_service.store.database import Database
+from lensmount_service.tracing.opening import open_tracer
+from lensmount_service.tracing.tracer import NoTracer, Tracer
 from lensmount_service.worker.attempt import JobAttempt, work_folder
 from lensmount_service.worker.heartbeat import Heartbeat, JobCancelled, WorkerStopping
+from lensmount_service.worker.job_span import Ending, job_span
 from lensmount_service.worker.server_client import ServerAway, ServerRefused, open_client, require_server
 from lensmount_service.worker.settings import WorkerSettings
 
@@ -48,13 +51,21 @@ class Worker:
     `damaged` is True after a job has changed the backbone; then the process must end.
     """
 
-    def __init__(self, settings: WorkerSettings, jobs: JobQueue, workers: WorkerTable, backbone: Backbone) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        jobs: JobQueue,
+        workers: WorkerTable,
+        backbone: Backbone,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._backbone = backbone
         self._stop = threading.Event()
         self._lease: Lease | None = None
         self._workers = workers
+        self._tracer = tracer or NoTracer()
         self._noted_at = -NOTE_S
         self.damaged = False
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -78,7 +89,8 @@ class Worker:
             if lease is not None:
                 self._lease = lease
                 try:
-                    self._work(lease)
+                    with job_span(self._tracer, self._jobs, lease) as ending:
+                        self._work(lease, ending)
                 finally:
                     self._lease = None
                 if changed := self._backbone.changed():
@@ -115,14 +127,15 @@ class Worker:
             self._stop.wait(1)
             return None
 
-    def _work(self, lease: Lease) -> None:
+    def _work(self, lease: Lease, ending: Ending) -> None:
         settings = self._settings
         log.info("job claimed", job=lease.id, attempt=lease.job.attempt, adapter=lease.job.request.adapter)
         token = settings.token.get_secret_value() if settings.token else None
         try:
             with Heartbeat(self._jobs, lease, settings.beat_s, self._stop.is_set) as heartbeat:
                 with open_client(settings.server, token, settings.retry_for_s, heartbeat.check) as server:
-                    self._run_and_end(lease, JobAttempt(settings, self._jobs, lease, self._backbone, server, heartbeat))
+                    attempt = JobAttempt(settings, self._jobs, lease, self._backbone, server, heartbeat)
+                    self._run_and_end(lease, attempt, ending)
         except (JobConflict, NotFound) as error:  # another worker holds the job, or the job no longer exists
             log.warning("job lost", job=lease.id, reason=str(error))
         except (ServiceError, WorkerStopping, JobCancelled) as error:  # the job's end cannot be stored now
@@ -130,10 +143,11 @@ class Worker:
         else:
             log.info("job done", job=lease.id)
 
-    def _run_and_end(self, lease: Lease, attempt: JobAttempt) -> None:
+    def _run_and_end(self, lease: Lease, attempt: JobAttempt, ending: Ending) -> None:
         """Run the job and store how it ended. Raises ServiceError."""
         try:
-            attempt.run()
+            with ending.noted():
+                attempt.run()
         except JobCancelled:
             attempt.durably(lambda: self._jobs.finish(lease, "cancelled"))
         except WorkerStopping:
@@ -174,7 +188,9 @@ class Worker:
 
 
 @contextlib.contextmanager
-def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> Iterator[Worker]:
+def open_worker(
+    settings: WorkerSettings, backbone: Backbone | None = None, tracer: Tracer | None = None
+) -> Iterator[Worker]:
     """Open the database, load the backbone and yield a worker. Raises LensmountError or ServiceError."""
     torch.set_num_threads(settings.threads)
     require_usable(settings.state, settings.database_url(), blobs_elsewhere=settings.database is not None)
@@ -184,7 +200,7 @@ def open_worker(settings: WorkerSettings, backbone: Backbone | None = None) -> I
             device = "cuda" if torch.cuda.is_available() else "cpu"
         backbone = load_backbone(settings.backbone, settings.weights, device)
     with in_use(settings.state), contextlib.closing(Database(settings.database_url())) as database:
-        yield Worker(settings, JobTable(database, settings.lease_s), WorkerTable(database), backbone)
+        yield Worker(settings, JobTable(database, settings.lease_s), WorkerTable(database), backbone, tracer)
 
 
 def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
@@ -203,7 +219,7 @@ def work(settings: WorkerSettings, backbone: Backbone | None = None) -> None:
         signal.signal(number, end)
     if settings.parent is not None:
         _end_with(settings.parent)
-    with open_worker(settings, backbone) as worker:
+    with open_tracer("lensmount-worker") as tracer, open_worker(settings, backbone, tracer) as worker:
         token = settings.token.get_secret_value() if settings.token else None
         require_server(settings.server, token, settings.backbone)
         log.info(

@@ -19,11 +19,14 @@ from lensmount_adapters import Backbone
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
+from lensmount_service.tracing.middleware import trace
+from lensmount_service.tracing.tracer import Tracer
 from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.worker import open_worker
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeImages
+    from tests.service.recorded import Recorded
 
 JOB = {
     "dataset": "cells",
@@ -47,11 +50,13 @@ def tiny() -> tuple[Backbone, Backbone]:
 
 
 @contextmanager
-def serving(state: Path, backbone: Backbone, **settings: Any) -> Iterator[httpx.Client]:
+def serving(state: Path, backbone: Backbone, tracer: Tracer | None = None, **settings: Any) -> Iterator[httpx.Client]:
     """A server on a free port, in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         own = Settings(state=state, zoo=False, threads=1, executor="eager", precision="float32", **settings)
         with open_parts(own, backbone) as parts:
+            if tracer is not None:
+                trace(parts.app, tracer)
             server = uvicorn.Server(uvicorn.Config(parts.app, log_config=None, lifespan="on", timeout_keep_alive=300))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
@@ -71,6 +76,16 @@ def serving(state: Path, backbone: Backbone, **settings: Any) -> Iterator[httpx.
 @pytest.fixture
 def client(tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages) -> Iterator[httpx.Client]:
     with serving(tmp_path, tiny[0], token="secret") as client:
+        push(client, tmp_path, make_images)
+        yield client
+
+
+@pytest.fixture
+def traced_client(
+    tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages, recorded: Recorded
+) -> Iterator[httpx.Client]:
+    """Like `client`, of a server that records its traces."""
+    with serving(tmp_path, tiny[0], recorded.tracer, token="secret") as client:
         push(client, tmp_path, make_images)
         yield client
 
