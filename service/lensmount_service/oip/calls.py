@@ -22,6 +22,9 @@ from lensmount_service.errors import QueueFull, Unavailable
 from lensmount_service.oip.grpc_status import Refusal, refusal_of
 from lensmount_service.oip.messages import SERVICE, message, pool
 from lensmount_service.oip.servicer import IN_STREAMS, NEEDS, WRITES, Call, Servicer
+from lensmount_service.tracing.middleware import CARRIED, carrier_of
+from lensmount_service.tracing.span import REQUEST_ID, Span, Value, entered
+from lensmount_service.tracing.tracer import Tracer
 from lensmount_service.web.held_bytes import HeldBytes, Holding
 from lensmount_service.web.problems import count_refusal
 
@@ -42,6 +45,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
         self._meter: Meter = state.meter
         self._audit: AuditLog = state.audit
         self._held: HeldBytes = state.held
+        self._tracer: Tracer = state.tracer
         self._servicer = Servicer(state.inference)
         self._draining = asyncio.Event()
         service = pool().FindServiceByName(SERVICE)
@@ -63,7 +67,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
         refusal = await self._refused(call, headers)
         if refusal is not None:  # by a handler of a stream, because that is called before a message is read
             return grpc.stream_unary_rpc_method_handler(partial(_refuse, refusal))
-        return grpc.unary_unary_rpc_method_handler(partial(self._unary, call), **forms)
+        return grpc.unary_unary_rpc_method_handler(partial(self._unary, call, headers), **forms)
 
     async def _refused(self, call: Call, headers: Headers) -> Refusal | None:
         """Note who calls, or return the refusal of a caller who may not."""
@@ -79,8 +83,8 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             return refusal
         return None
 
-    async def _unary(self, call: Call, asked: Any, context: Any) -> Any:
-        answer = await self._told(call, asked)
+    async def _unary(self, call: Call, headers: Headers, asked: Any, context: Any) -> Any:
+        answer = await self._told(call, headers, asked)
         if isinstance(answer, Refusal):
             await _refuse(answer, asked, context)
         return answer
@@ -90,7 +94,9 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
         answer = message("ModelStreamInferResponse")
         while (request := await self._next(asked)) is not None:
             call = Call("ModelInfer", uuid.uuid4().hex)
-            told = await self._refused(call, headers) or await self._told(call, request)  # a token may be revoked
+            told = await self._refused(call, headers) or await self._told(
+                call, headers, request
+            )  # a token may be revoked
             if isinstance(told, Refusal):
                 yield answer(error_message=told.details, infer_response={"id": request.id})
             else:
@@ -110,8 +116,19 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             reading.cancel()
             draining.cancel()
 
-    async def _told(self, call: Call, asked: Any) -> Any:
+    async def _told(self, call: Call, headers: Headers, asked: Any) -> Any:
         """The message that answers, or a Refusal. Cancelled when the client is gone or its deadline is over."""
+        if NEEDS[call.method] is None:  # a probe
+            return await self._answer_or_refusal(call, asked)
+        answer = None
+        with entered(self._tracer.start("server", carrier_of(headers))) as span:
+            try:
+                answer = await self._answer_or_refusal(call, asked)
+                return answer
+            finally:
+                _end(span, call, answer)
+
+    async def _answer_or_refusal(self, call: Call, asked: Any) -> Any:
         started = time.perf_counter()
         status = call.http_status
         try:
@@ -176,9 +193,30 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
 
 
 def _headers(metadata: Any) -> Headers:
-    """The caller's token as the header that HTTP has. No web page can send a gRPC call, so its host is this machine."""
-    tokens = [value for key, value in metadata or () if key == "authorization" and isinstance(value, str)]
-    return Headers({"host": "localhost", **({"authorization": tokens[0]} if len(tokens) == 1 else {})})
+    """The caller's token and trace as the headers that HTTP has. No web page can send a gRPC call, so its host is this
+    machine.
+    """
+    found = [(key, value) for key, value in metadata or () if isinstance(value, str)]
+    tokens = [value for key, value in found if key == "authorization"]
+    token = [("authorization", value) for value in tokens if len(tokens) == 1]
+    pairs = [("host", "localhost"), *token, *((key, value) for key, value in found if key in CARRIED)]
+    return Headers(raw=[(key.encode(), value.encode("latin-1", "replace")) for key, value in pairs])
+
+
+def _end(span: Span, call: Call, answer: Any) -> None:
+    """With the names of OpenTelemetry's conventions. `answer` is None if the client is gone."""
+    code = grpc.StatusCode.CANCELLED if answer is None else grpc.StatusCode.OK
+    error = ""
+    if isinstance(answer, Refusal):
+        code, error = answer.status, answer.status.name if answer.http_status >= 500 else ""
+    attributes: dict[str, Value] = {
+        "rpc.system": "grpc",
+        "rpc.service": SERVICE,
+        "rpc.method": call.method,
+        "rpc.grpc.status_code": code.value[0],
+        REQUEST_ID: call.request_id,
+    }
+    span.end(f"{SERVICE}/{call.method}", attributes, error)
 
 
 async def _read(asked: AsyncIterator[Any]) -> Any:

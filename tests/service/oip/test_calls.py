@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +18,11 @@ from lensmount_service.access.quotas import Meter
 from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.oip.calls import Calls
 from lensmount_service.oip.messages import SERVICE, message
+from lensmount_service.tracing.tracer import NoTracer
 from lensmount_service.web.held_bytes import HeldBytes
+
+if TYPE_CHECKING:
+    from tests.service.recorded import Recorded
 
 READER = Identity("reader", "k", frozenset({"predict"}), "lab", Quotas(requests_per_minute=60))
 
@@ -42,7 +47,12 @@ class Server:
         self.inference = SimpleNamespace(context=SimpleNamespace(engine=SimpleNamespace(lost="")))
         audit, authenticator = SimpleNamespace(add=self.records.append), SimpleNamespace(identify=self.identify)
         self.state = SimpleNamespace(
-            authenticator=authenticator, meter=self.meter, audit=audit, held=HeldBytes(held), inference=self.inference
+            authenticator=authenticator,
+            meter=self.meter,
+            audit=audit,
+            held=HeldBytes(held),
+            inference=self.inference,
+            tracer=NoTracer(),
         )
         self.state.refused = lambda code, status: self.refusals.append((code, status))
 
@@ -122,3 +132,43 @@ def test_a_fault_of_the_server_is_internal_and_says_nothing() -> None:
     server.inference.context.engine = SimpleNamespace(lost="gone", lost_error=lambda: Unavailable("gone"))
     with pytest.raises(Aborted, match="UNAVAILABLE"):
         server.call("ServerLive", message("ServerLiveRequest")())
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+METADATA = (("authorization", "Bearer good"), ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"))
+
+
+def test_a_call_is_a_child_of_the_caller_s_span(recorded: Recorded) -> None:
+    server = Server()
+    server.state.tracer = recorded.tracer
+
+    async def index(seen: Any, reference: Any) -> None:
+        raise Unavailable("no store")
+
+    server.inference.resolve = index
+    server.inference.context.seen_by = lambda identity: SimpleNamespace(identity=identity)
+    asked = message("ModelInferRequest")(model_name="secret")
+    with pytest.raises(Aborted, match="UNAVAILABLE"):
+        server.call("ModelInfer", asked, *METADATA)
+
+    (span,) = recorded.spans()
+    assert (span.name, span.kind.name) == (f"{SERVICE}/ModelInfer", "SERVER")
+    assert f"{span.context.trace_id:032x}" == TRACE
+    told = dict(span.attributes)
+    assert len(told.pop("lensmount.request_id")) == 32
+    assert told == {
+        "rpc.system": "grpc",
+        "rpc.service": SERVICE,
+        "rpc.method": "ModelInfer",
+        "rpc.grpc.status_code": 14,
+        "error.type": "UNAVAILABLE",
+    }
+
+
+@pytest.mark.parametrize("method", ["ServerLive", "ServerReady"])
+def test_a_probe_makes_no_span(recorded: Recorded, method: str) -> None:
+    server = Server()
+    server.state.tracer = recorded.tracer
+    with contextlib.suppress(Aborted):
+        server.call(method, message(f"{method}Request")())
+    assert recorded.spans() == []
