@@ -153,8 +153,8 @@ def create_app(
         *protocols,
     ]
     require_policies(routers, OPEN_PATHS)
-    for router in routers:
-        app.include_router(router)
+    for router in routers:  # their routes are built once; include_router builds them again, at an app's first request
+        app.router.routes.extend(router.routes)
     return app
 
 

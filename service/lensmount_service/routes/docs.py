@@ -26,6 +26,7 @@ POLICY = (
 )
 
 
+@functools.cache  # no route of it depends on the app
 def docs_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     headers = {**HEADERS, "Content-Security-Policy": POLICY}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -37,6 +38,7 @@ HEADERS = {
 }
 
 
+@functools.cache  # no route of it depends on the app
 def page_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in FILES.items():
