@@ -32,9 +32,11 @@ from lensmount_client._reference import Reference as ClientReference
 from lensmount_client._resources import job_events as _event_feed
 from lensmount_client._types import jobs as _job_info
 from lensmount_client._types import results as _results
+from lensmount_client._types import rollouts as _rollouts
 from lensmount_service import errors as service
 from lensmount_service.jobs import phases, records
 from lensmount_service.jobs.files import MEDIA_TYPES
+from lensmount_service.rollouts import schemas as rollout_schemas
 from lensmount_service.routes import jobs as job_routes
 from lensmount_service.settings import Settings
 from lensmount_service.store.references import Reference as ServerReference
@@ -242,9 +244,16 @@ def fields(kind: type[Any]) -> set[str]:
         (_results.Backbone, schemas.BackboneInfo, set(), set()),
         (_results.Score, schemas.LabelScore, set(), set()),
         (_results.Prediction, schemas.Prediction, {"error"}, set()),  # the server has FailedResult
-        (_results.AdapterInfo, schemas.AdapterDetail, {"rollouts"}, {"tier"}),
+        (_results.AdapterInfo, schemas.AdapterDetail, set(), {"tier"}),
         (_results.VersionInfo, schemas.VersionDetail, set(), set()),
-        (_results.Alias, schemas.AliasInfo, {"rollout"}, set()),
+        (_results.Alias, schemas.AliasInfo, set(), set()),
+        (_rollouts.Rollout, rollout_schemas.RolloutState, set(), set()),
+        (_rollouts.RolloutSide, rollout_schemas.SideReport, set(), set()),
+        (_rollouts.RolloutLabels, rollout_schemas.Labelled, set(), set()),
+        (_rollouts.RightAnswers, rollout_schemas.LabelledSide, set(), set()),
+        (_rollouts.RolloutFinding, rollout_schemas.RuleFinding, set(), set()),
+        (_rollouts.RolloutEvent, rollout_schemas.RolloutEventInfo, set(), set()),
+        (_rollouts.RolloutReport, rollout_schemas.RolloutReport, {"raw"}, set()),
         (_results.Imported, schemas.Imported, set(), set()),
         (_results.ImportReport, schemas.ImportReport, set(), set()),
         (_results.ImportedModule, schemas.ImportedModule, set(), set()),

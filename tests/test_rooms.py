@@ -90,7 +90,7 @@ MAY_IMPORT = {
     "lensmount_service": {
         "oip": "access engine monitoring rollouts routes store tenants tracing web settings",
         "monitoring": "engine jobs rollouts store tracing",
-        "rollouts": "engine jobs pools store web",
+        "rollouts": "engine store",
         "routes": "access engine jobs monitoring pools review rollouts store tenants tracing web settings",
         "tenants": "access engine jobs pools store tracing",
         "pools": "store",

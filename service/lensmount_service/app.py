@@ -31,12 +31,17 @@ from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.rate_limits import RateLimits
 from lensmount_service.repair.scrubber import Scrubber
 from lensmount_service.review.queue import ReviewQueue
+from lensmount_service.rollouts.choice import Choice
+from lensmount_service.rollouts.evidence import Evidence
+from lensmount_service.rollouts.ready import Ready
 from lensmount_service.routes import (
     adapters,
+    aliases,
     datasets,
     health,
     imports,
     jobs,
+    rollouts,
     sharing,
     whoami,
 )
@@ -88,7 +93,7 @@ MAX_CHOICES = 16  # requests for the next images to label that wait, the one in 
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
 _ROOMS = (
-    *(adapters, imports, datasets, reviews, labels, sharing, feedback, labelstudio, jobs, health),
+    *(adapters, aliases, rollouts, imports, datasets, reviews, labels, sharing, feedback, labelstudio, jobs, health),
     *(token_routes, whoami, audit_routes),
 )
 
@@ -244,6 +249,7 @@ def _context(
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
         metrics_page=Shared(lambda: asyncio.to_thread(readings.page)),
         usage=Usage(),
+        choice=Choice(Ready(engine.runner), Evidence()),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),
@@ -258,6 +264,7 @@ def _close(context: AppContext) -> None:
     context.explanations.close()
     context.thumbnails.close()
     context.choices.close()
+    context.choice.ready.close()
     context.reviews.close()
 
 

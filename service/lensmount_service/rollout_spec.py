@@ -1,4 +1,4 @@
-"""What an alias may hold beside its version: a canary, a shadow, and the rules that end them. Values without I/O.
+"""What an alias may hold next to its version: a canary, a shadow, and the rules that end them. Values without I/O.
 
 Below all rooms, because the store keeps a rollout in the row of its alias, and the room `rollouts` is above the store.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import structlog
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +114,24 @@ class Rollout:
 
 
 _FORM = TypeAdapter(Rollout)
+
+
+class RolloutInfo(BaseModel):
+    """A rollout that runs: which versions are tried next to the stable one."""
+
+    id: str = Field(description="It is new when another version is tried")
+    stable: int = Field(examples=[7])
+    canary: Canary | None = Field(examples=[{"version": 8, "percent": 10.0, "key": "client"}])
+    shadow: Shadow | None
+    rules: Rules
+    started_at: str = Field(examples=["2026-11-29T10:00:00.000Z"])
+    started_by: str | None = Field(description="The name of a token")
+
+    @classmethod
+    def of(cls, rollout: Rollout, started_at: str) -> Self:
+        """`started_at` is that of the rollout as answers write times."""
+        shown = {name: getattr(rollout, name) for name in RolloutInfo.model_fields if name != "started_at"}
+        return cls(**shown, started_at=started_at)
 
 
 @functools.lru_cache(maxsize=1024)

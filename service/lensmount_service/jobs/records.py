@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lensmount_service.store.database import iso as iso
 from lensmount_service.store.keys import DEFAULT_TENANT
-
-
-def iso(seconds: float) -> str:
-    """Seconds since the epoch as ISO 8601 with milliseconds, in UTC."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 

@@ -59,11 +59,12 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
         service, _, method = details.method.lstrip("/").rpartition("/")
         if service != SERVICE or method not in NEEDS:
             return await continuation(details)
-        headers = _headers(details.invocation_metadata)
+        metadata = details.invocation_metadata
+        headers = _headers(metadata)
         forms = {"request_deserializer": self._asked[method].FromString, "response_serializer": _to_bytes}
         if method == IN_STREAMS:
-            return grpc.stream_stream_rpc_method_handler(partial(self._stream, headers), **forms)
-        call = Call(method, uuid.uuid4().hex)
+            return grpc.stream_stream_rpc_method_handler(partial(self._stream, metadata), **forms)
+        call = _call(method, metadata)
         refusal = await self._refused(call, headers)
         if refusal is not None:  # by a handler of a stream, because that is called before a message is read
             return grpc.stream_unary_rpc_method_handler(partial(_refuse, refusal))
@@ -89,11 +90,12 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             await _refuse(answer, asked, context)
         return answer
 
-    async def _stream(self, headers: Headers, asked: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def _stream(self, metadata: Any, asked: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """One answer for each request, in order. A request that fails has its error in its answer."""
         answer = message("ModelStreamInferResponse")
+        headers = _headers(metadata)
         while (request := await self._next(asked)) is not None:
-            call = Call("ModelInfer", uuid.uuid4().hex)
+            call = _call("ModelInfer", metadata)
             told = await self._refused(call, headers) or await self._told(
                 call, headers, request
             )  # a token may be revoked
@@ -190,6 +192,11 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
                     status=status,
                 )
             )
+
+
+def _call(method: str, metadata: Any) -> Call:
+    texts = ((key, value) for key, value in tuple(metadata or ())[::-1] if isinstance(value, str))
+    return Call(method, uuid.uuid4().hex, dict(texts))  # of several of one name, the first, as in HTTP
 
 
 def _headers(metadata: Any) -> Headers:

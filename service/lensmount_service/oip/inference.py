@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +23,12 @@ from lensmount_service.oip.outputs import MASKS, Scored, require_outputs, tensor
 from lensmount_service.oip.requests import AskedOutput, InferRequest
 from lensmount_service.oip.statistics import Spent, Statistics
 from lensmount_service.oip.tensors import Parameter
+from lensmount_service.rollouts.choice import Keys
 from lensmount_service.routes.charges import charged_to
 from lensmount_service.routes.context import AppContext, TenantContext
 from lensmount_service.routes.outcomes import DecodedInput
-from lensmount_service.routes.predict import Predictor, snapshot_of
+from lensmount_service.routes.predict import Predictor
+from lensmount_service.routes.snapshots import snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference
@@ -56,10 +58,10 @@ class Inference:
         self.statistics = Statistics()
         self._predictor = Predictor(context)
 
-    async def resolve(self, seen: TenantContext, reference: Reference) -> Snapshot:
+    async def resolve(self, seen: TenantContext, reference: Reference, keys: Callable[[], Keys]) -> Snapshot:
         """The adapter that answers, if there is room for a request. Raises what /predict raises."""
         try:
-            snapshot = await snapshot_of(seen, reference)
+            snapshot = await snapshot_of(seen, reference, keys)
         except Exception as error:
             seen.metrics.requests.labels("none", str(status_of(error))).inc()
             raise

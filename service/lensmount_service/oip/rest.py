@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -17,6 +18,7 @@ from lensmount_service.oip.requests import HEADER_LENGTH, InferRequest, header_l
 from lensmount_service.routes import health
 from lensmount_service.routes.context import Context, Server, TenantContext, context_of
 from lensmount_service.routes.imports import SMALLER
+from lensmount_service.routes.snapshots import keys_of
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference
 from lensmount_service.web.bodies import off_loop
@@ -110,7 +112,7 @@ async def infer(request: Request, inference: Inferences, model: Model) -> Respon
     The body may be packed with gzip or deflate, and so is the answer if `Accept-Encoding` asks for it.
     """
     seen = context_of(request)
-    snapshot = await inference.resolve(seen, model)
+    snapshot = await inference.resolve(seen, model, partial(keys_of, request))
     with inference.counted(seen, snapshot):
         body = await read_unpacked(request, seen.settings.max_request_bytes)
         asked = await _asked(inference, seen, snapshot, body, header_length_of(request))

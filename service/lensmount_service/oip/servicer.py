@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lensmount_client._version import __version__
@@ -17,6 +17,7 @@ from lensmount_service.oip.inference import Inference
 from lensmount_service.oip.messages import message
 from lensmount_service.oip.models import config_of, metadata_of, reference_of, require_ready
 from lensmount_service.oip.rest import EXTENSIONS
+from lensmount_service.rollouts.choice import Keys
 from lensmount_service.routes import health
 from lensmount_service.routes.context import TenantContext
 from lensmount_service.web.bodies import off_loop
@@ -44,13 +45,20 @@ IN_STREAMS = "ModelStreamInfer"  # whose requests are those of ModelInfer, one a
 
 @dataclass(slots=True)
 class Call:
-    """One call: its method, and who calls. `target` and `http_status` are what the log and the audit log say of it."""
+    """One call: its method, its headers, and who calls.
+
+    `target` and `http_status` are what the log and the audit log say of it.
+    """
 
     method: str
     request_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
     identity: Identity | None = None
     target: str | None = None
     http_status: int = 499  # until it ends: the client is gone
+
+    def keys(self) -> Keys:
+        return Keys(self.request_id, "" if self.identity is None else self.identity.key, self.headers)
 
 
 class Servicer:
@@ -102,7 +110,8 @@ class Servicer:
 
     async def _model_infer(self, call: Call, asked: Any) -> Any:
         seen, inference = self._seen(call), self._inference
-        snapshot = await inference.resolve(seen, reference_of(asked.model_name, asked.model_version))
+        model = reference_of(asked.model_name, asked.model_version)
+        snapshot = await inference.resolve(seen, model, call.keys)
         with inference.counted(seen, snapshot):
             ready = await off_loop(asked.ByteSize(), lambda: inference.asked(snapshot, request_of(asked)))
             timeout_s = inference.timeout_s(ready.request.parameters)

@@ -1,4 +1,4 @@
-"""/adapters: upload, list, download and delete adapters, and set their aliases."""
+"""/adapters: upload, list, download and delete adapters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lensmount_adapters.adapter.rebind import note_of
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import iso
+from lensmount_service.rollout_spec import RolloutInfo
 from lensmount_service.routes.context import Context, Public, TenantContext
 from lensmount_service.routes.imports import SMALLER, as_foreign
 from lensmount_service.routes.route import Route
@@ -42,8 +43,6 @@ from lensmount_service.web.schemas import (
     AdapterRef,
     AdapterStats,
     AdapterUploaded,
-    AliasInfo,
-    AliasTarget,
     BackboneInfo,
     DeletedAdapters,
     DeletedVersion,
@@ -276,32 +275,6 @@ async def release_version(context: Context, name: str, version: VersionNumber, e
     return _ref(await asyncio.to_thread(context.catalog.release, name, version, expected))
 
 
-@router.get("/{name}/aliases/{alias}", summary="One alias")
-async def get_alias(context: Context, name: str, alias: str, response: Response) -> AliasInfo:
-    """The header ETag stands for the version, the thresholds and the protection; a write with If-Match compares it."""
-    version = await asyncio.to_thread(context.catalog.version, Reference(name, alias=require_name(alias, "alias")))
-    return _alias(version, alias, response)
-
-
-@router.put("/{name}/aliases/{alias}", summary="Point an alias at a version")
-async def put_alias(
-    context: Context, name: str, alias: str, target: AliasTarget, response: Response, expected: Expected
-) -> AliasInfo:
-    """Requests by the alias use the thresholds in `trust`, which stay when the alias moves.
-
-    If-Match takes the ETag of the alias, or the digest of the version that it points at.
-    """
-    thresholds = None if target.trust is None else target.trust.overrides()
-    set_alias = partial(context.catalog.set_alias, protected=target.protected, expected=expected)
-    version = await asyncio.to_thread(set_alias, name, alias, target.version, thresholds)
-    return _alias(version, alias, response)
-
-
-@router.delete("/{name}/aliases/{alias}", status_code=204, summary="Remove an alias")
-async def delete_alias(context: Context, name: str, alias: str, expected: ExpectedAlone) -> None:
-    await asyncio.to_thread(context.catalog.delete_alias, name, alias, expected)
-
-
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
     """The bytes of an open file, from its start; a slow client takes no more than one chunk of memory."""
     with file:
@@ -329,11 +302,6 @@ async def _upload(
     return AdapterUploaded(**_ref(version).model_dump(), note=note)
 
 
-def _alias(version: Version, alias: str, response: Response) -> AliasInfo:
-    response.headers["ETag"] = f'"{version.alias_tag}"'
-    return AliasInfo(**_ref(version).model_dump(), alias=alias, trust=AliasTrust.of(version.thresholds))
-
-
 def _ref(version: Version) -> AdapterRef:
     return AdapterRef(name=version.name, version=version.version, digest=version.digest)
 
@@ -359,6 +327,7 @@ def _info(context: TenantContext, entry: Entry) -> AdapterInfo:
         aliases=entry.aliases,
         protected_aliases=list(entry.protected),
         alias_trust={alias: AliasTrust(**asdict(found)) for alias, found in entry.thresholds.items()},
+        rollouts={alias: RolloutInfo.of(found, iso(found.started_at)) for alias, found in entry.rollouts.items()},
         trust=Promises.of(latest.manifest),
         versions=[version.version for version in entry.versions],
         status=context.catalog.status(latest),

@@ -24,6 +24,7 @@ from lensmount_service.monitoring.usage import Counted, Usage
 from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.pools.pools import Pools
 from lensmount_service.review.queue import ReviewQueue
+from lensmount_service.rollouts.choice import Choice
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
@@ -81,6 +82,7 @@ class Parts:
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
     `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
+    `choice` says which version of an alias with a rollout answers.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -102,6 +104,7 @@ class Parts:
     metrics_page: Shared[bytes]
     answered: AnsweredImages
     usage: Usage
+    choice: Choice
 
 
 @dataclass(frozen=True, slots=True)

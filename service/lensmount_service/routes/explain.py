@@ -28,6 +28,7 @@ from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import DeadlineExceeded, RequestInvalid, ServiceError, Unavailable, Unusable
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, context_of
+from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
@@ -166,9 +167,7 @@ class Explanations:
 
     async def _resolve(self, request: Request, adapter: str) -> Snapshot:
         (reference,) = parse_references(adapter, 1)
-        catalog = context_of(request).catalog
-        known = catalog.resolve_cached(reference)
-        return known if known is not None else await asyncio.to_thread(catalog.resolve, reference)
+        return await snapshot_of(context_of(request), reference, partial(keys_of, request))
 
     async def _read(self, request: Request) -> bytes:
         settings = self._context.settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from lensmount_service.engine.fair_pool import USUAL
 from lensmount_service.errors import RequestInvalid, Unavailable, Unusable
 from lensmount_service.monitoring.traced import note_computed
 from lensmount_service.monitoring.usage import Counted
+from lensmount_service.rollouts.choice import Keys
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.routes.decoding import Decoding, every
@@ -40,9 +41,10 @@ from lensmount_service.routes.outcomes import (
     gives_masks,
     in_order,
 )
+from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
-from lensmount_service.store.references import Reference, parse_references
+from lensmount_service.store.references import parse_references
 from lensmount_service.tracing.span import IMAGE, current
 from lensmount_service.web.bodies import Part
 from lensmount_service.web.deadline import deadline
@@ -153,7 +155,7 @@ class Predictor:
         started = time.perf_counter()
         context = context_of(request)
         with _failures_counted([Counted(self._metrics, "none")]):
-            found = await self._resolve(context, wanted.adapter)
+            found = await self._resolve(context, wanted.adapter, partial(keys_of, request))
         snapshots = [each for each in found if isinstance(each, Snapshot)]
         asked = [context.counted(each.version.name) for each in found]
         with _failures_counted(asked):
@@ -178,13 +180,15 @@ class Predictor:
         results = Results(self._engine.backbone, self._metrics, outcomes.wanted, request_id, outcomes.total_s)
         return results.all(outcomes.every, outcomes.asked)
 
-    async def _resolve(self, context: TenantContext, adapter: str) -> list[Snapshot | Unserved]:
+    async def _resolve(
+        self, context: TenantContext, adapter: str, keys: Callable[[], Keys]
+    ) -> list[Snapshot | Unserved]:
         """One for each reference. A stored adapter that is broken or quarantined does not fail the others."""
         references = parse_references(adapter, self._settings.max_adapters_per_request)
         found: list[Snapshot | Unserved] = []
         for reference in references:
             try:
-                found.append(await snapshot_of(context, reference))
+                found.append(await snapshot_of(context, reference, keys))
             except Unusable as error:
                 if len(references) == 1:
                     raise
@@ -274,12 +278,6 @@ class Predictor:
         work = [partial(_with_drawing, form, each) for each in computed]
         line = (caller, form, object())
         return await every([self._decoders.submit_for(line, USUAL, each) for each in work])
-
-
-async def snapshot_of(context: TenantContext, reference: Reference) -> Snapshot:
-    """The adapter that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable."""
-    known = context.catalog.resolve_cached(reference)
-    return known if known is not None else await asyncio.to_thread(context.catalog.resolve, reference)
 
 
 def _count(asked: Sequence[Counted], every: Sequence[ComputedPrediction | FailedPrediction], seconds: float) -> None:

@@ -6,6 +6,7 @@ datasets and jobs share one database, so that reading one table and changing ano
 
 from __future__ import annotations
 
+import datetime
 import sqlite3
 import threading
 import time
@@ -254,6 +255,12 @@ class Database:
                 connection.execute(sa.select(sa.func.extract("epoch", sa.func.clock_timestamp()))).scalar_one()
             )
         return time.time()
+
+
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 with milliseconds, in UTC."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _url(url: str | Path) -> sa.URL:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lensmount_service.rollout_spec import RolloutInfo
 from lensmount_service.web.trust_schemas import AliasTrust, Promises, TrustInfo
 
 _DIGEST = "sha256:5b1c4f0a9d0e6b7c8a2f3e4d5c6b7a8f9e0d1c2b3a4f5e6d7c8b9a0f1e2d3c4b"
@@ -201,6 +202,7 @@ class AdapterInfo(AdapterRef):
     alias_trust: dict[str, AliasTrust] = Field(
         description="The aliases with thresholds of their own", examples=[{"prod": {"accept_confidence": 0.9}}]
     )
+    rollouts: dict[str, RolloutInfo] = Field(default_factory=dict, description="Of the aliases with a rollout")
     versions: list[int]
     trust: Promises | None = Field(description="What the latest version promises; null if it promises nothing")
     status: str = Field(
@@ -241,22 +243,10 @@ class VersionDetail(AdapterRef):
     signed_by: str | None = SIGNED_BY
 
 
-class AliasTarget(BaseModel):
-    """The body of PUT /adapters/{name}/aliases/{alias}."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    version: int = Field(ge=1, le=999_999_999, examples=[2])
-    trust: AliasTrust | None = Field(
-        default=None, description="Replaces the alias's thresholds; without it they stay, with {} they are removed"
-    )
-    protected: bool | None = Field(
-        default=None, description="Only an administrator of the tenant sets it, and then moves or deletes the alias"
-    )
-
-
 class AliasInfo(AdapterRef):
     alias: str
     trust: AliasTrust | None = Field(description="The alias's thresholds, or null if it has none")
+    rollout: RolloutInfo | None = Field(None, description="The rollout that runs; null if the alias has one version")
 
 
 class ImportedModule(BaseModel):

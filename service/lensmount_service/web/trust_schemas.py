@@ -1,14 +1,17 @@
-"""The wire types of trust: in a prediction, in what an adapter promises, and in the thresholds of an alias."""
+"""The wire types of trust, in a prediction and in what an adapter promises, and of aliases: thresholds and rollouts."""
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import asdict
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.adapter.trust import Calibration, Operating, Selective
 from lensmount_adapters.trust.judge import Decision, Judgement, Overrides
+from lensmount_service.rollout_spec import Canary, Rollout, Rules, Shadow
 
 
 class Unfamiliarity(BaseModel):
@@ -70,6 +73,48 @@ class AliasTrust(BaseModel):
     def of(cls, overrides: Overrides) -> AliasTrust | None:
         """None if the adapter's own thresholds hold."""
         return None if overrides == Overrides() else cls(**asdict(overrides))
+
+
+class AliasTarget(BaseModel):
+    """The body of PUT /adapters/{name}/aliases/{alias}: `version`, or `stable` with a canary or a shadow."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: int | None = Field(
+        default=None, ge=1, le=999_999_999, description="The alias's only version", examples=[2]
+    )
+    stable: int | None = Field(
+        default=None, ge=1, le=999_999_999, description="The version next to which others are tried"
+    )
+    canary: Canary | None = Field(default=None, description="Answers a part of the requests")
+    shadow: Shadow | None = Field(default=None, description="Computes images too, and its answers are only compared")
+    rules: Rules | None = Field(default=None, description="When the server rolls back by itself")
+    trust: AliasTrust | None = Field(
+        default=None, description="Replaces the alias's thresholds; without it they stay, with {} they are removed"
+    )
+    protected: bool | None = Field(
+        default=None, description="Only an administrator of the tenant sets it, and then moves or deletes the alias"
+    )
+
+    @model_validator(mode="after")
+    def _require_one(self) -> Self:
+        if (self.version is None) == (self.stable is None):
+            found = "neither version nor stable" if self.version is None else "both version and stable"
+            raise ValueError(f'found {found}, expected one of them. Fix: send {{"version": 2}}')
+        if self.version is not None and (self.canary or self.shadow or self.rules):
+            raise ValueError("found a canary, a shadow or rules next to version. Fix: name the version as stable")
+        return self
+
+    @property
+    def points_at(self) -> int:
+        """The version that answers, apart from a canary."""
+        return self.version or self.stable or 0
+
+    def rollout(self, actor: str) -> Rollout | None:
+        """A new rollout, or None if the alias shall have one version."""
+        if self.stable is None:
+            return None
+        rules = self.rules or Rules()
+        return Rollout(uuid.uuid4().hex, self.stable, self.canary, self.shadow, rules, started_by=actor)
 
 
 class PromisedSets(BaseModel):

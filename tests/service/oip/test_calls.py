@@ -142,7 +142,7 @@ def test_a_call_is_a_child_of_the_caller_s_span(recorded: Recorded) -> None:
     server = Server()
     server.state.tracer = recorded.tracer
 
-    async def index(seen: Any, reference: Any) -> None:
+    async def index(seen: Any, reference: Any, keys: Any) -> None:
         raise Unavailable("no store")
 
     server.inference.resolve = index
@@ -172,3 +172,20 @@ def test_a_probe_makes_no_span(recorded: Recorded, method: str) -> None:
     with contextlib.suppress(Aborted):
         server.call(method, message(f"{method}Request")())
     assert recorded.spans() == []
+
+
+def test_the_metadata_of_a_call_are_keys_of_a_rollout_as_headers_are() -> None:
+    server, found = Server(), []
+
+    async def resolve(seen: Any, reference: Any, keys: Any) -> None:
+        found.append(keys())
+        raise Unavailable("no store")
+
+    server.inference.resolve = resolve
+    server.inference.context.seen_by = lambda identity: SimpleNamespace(identity=identity)
+    metadata = (("authorization", "Bearer good"), ("patient", "p1"), ("patient", "p2"), ("data-bin", b"\xff"))
+    with pytest.raises(Aborted, match="UNAVAILABLE"):
+        server.call("ModelInfer", message("ModelInferRequest")(model_name="cells"), *metadata)
+    (keys,) = found
+    assert (keys.of("header:Patient"), keys.of("header:data-bin"), keys.of("client")) == ("p1", None, "k")
+    assert len(keys.of("request")) == 32

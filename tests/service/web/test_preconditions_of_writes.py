@@ -103,6 +103,11 @@ def of_adapters(files: Files) -> Iterator[Write]:
     alias, version = "/adapters/cells/aliases/prod", "/adapters/cells/versions/2"
     yield Write(("PUT", "/adapters/{name}/aliases/{alias}"), alias, body={"json": {"version": 2}})
     yield Write(("PUT", "/adapters/{name}/aliases/{alias}"), alias, alias, body={"json": {"version": 1}})
+    rollout = {"json": {"stable": 1, "canary": {"version": 2, "percent": 10}}}
+    for end in ("promote", "rollback"):
+        yield Write(("PUT", "/adapters/{name}/aliases/{alias}"), alias, alias, body=rollout)
+        route = ("POST", f"/adapters/{{name}}/rollouts/{{alias}}/{end}")
+        yield Write(route, f"/adapters/cells/rollouts/prod/{end}", alias)
     yield Write(("DELETE", "/adapters/{name}/aliases/{alias}"), alias, alias)
     yield Write(("PUT", "/adapters/{name}/shared"), "/adapters/cells/shared", "/adapters/cells")
     yield Write(("DELETE", "/adapters/{name}/shared"), "/adapters/cells/shared", "/adapters/cells")

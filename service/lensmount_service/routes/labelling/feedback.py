@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -10,13 +11,14 @@ from fastapi import APIRouter, Query, Request
 
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
-from lensmount_service.errors import Forbidden, RequestInvalid
+from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.pools.pools import Answered
+from lensmount_service.rollout_spec import Rollout
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.labelling.labels import read_images
 from lensmount_service.store.keys import PUBLIC
-from lensmount_service.store.references import parse_references, require_name
+from lensmount_service.store.references import Reference, parse_references, require_name
 from lensmount_service.store.registry import Version
 from lensmount_service.web.bodies import Part
 from lensmount_service.web.label_schemas import Feedback, Who
@@ -47,11 +49,15 @@ async def give_feedback(
     The server keeps images only with LENSMOUNT_FEEDBACK=on. It then remembers the images of its latest answers to
     single images for LENSMOUNT_FEEDBACK_KEPT_S seconds, and until then a `request_id` without a body is enough.
     `POST /datasets/NAME-feedback/versions` makes a version to train on. If-Match takes the ETag of that pool.
+
+    Of an alias with a rollout, the stable version is corrected, unless `request_id` is of an image that is remembered
+    and the canary answered, or `adapter` names the version.
     """
     check_allowed(context)
     (reference,) = parse_references(adapter, 1)
-    snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
-    version = snapshot.version
+    version = (await asyncio.to_thread(context.catalog.resolve, reference)).version
+    if answer_to is not None and version.rollout is not None:
+        version = await asyncio.to_thread(_answering, context, answer_to, version, version.rollout)
     name = pool_of(version, label)
     parts = await read_images(context, request)
     if len(parts) != 1:
@@ -74,6 +80,18 @@ async def give_feedback(
         adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
         request_id=request.state.request_id,
     )
+
+
+def _answering(context: TenantContext, request_id: str, stable: Version, rollout: Rollout) -> Version:
+    """The canary if it gave the answer that is corrected, with what the alias says; otherwise the stable version."""
+    found = context.answered.find(f"{context.identity.tenant} {request_id}")
+    if found is None or stable.digest in found.adapters or rollout.canary is None:
+        return stable
+    try:
+        canary = context.catalog.version(Reference(stable.name, rollout.canary.version))
+    except (NotFound, VersionDeleted):
+        return stable
+    return replace(canary, alias=stable.alias, rollout=rollout) if canary.digest in found.adapters else stable
 
 
 def _remembered(context: TenantContext, request_id: str, version: Version) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -18,6 +19,7 @@ from lensmount_service.pools.pools import Answered
 from lensmount_service.pools.rows import PoolImage
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.labelling.feedback import check_allowed, pool_of
+from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
 from lensmount_service.web.deadline import deadline
@@ -63,7 +65,8 @@ async def predict(context: Context, adapter: str, request: Request) -> dict[str,
     have the time of one request.
     """
     asked = await read_json(request, PredictRequest, context.settings.max_request_bytes, _AS_TASKS)
-    snapshot = await _resolve(context, adapter)
+    (reference,) = parse_references(adapter, 1)
+    snapshot = _require_labels(await snapshot_of(context, reference, partial(keys_of, request)))
     control = control_of(asked.label_config)
     expires_at = time.perf_counter() + context.settings.request_timeout_s
     queues, room = context.queues, context.settings.max_queue
@@ -152,8 +155,12 @@ async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def _resolve(context: TenantContext, adapter: str) -> Snapshot:
+    """The version that an alias means, whatever its rollout."""
     (reference,) = parse_references(adapter, 1)
-    snapshot = await asyncio.to_thread(context.catalog.resolve, reference)
+    return _require_labels(await asyncio.to_thread(context.catalog.resolve, reference))
+
+
+def _require_labels(snapshot: Snapshot) -> Snapshot:
     if isinstance(snapshot.adapter.manifest.head, SegmentationHead):
         raise RequestInvalid(
             f"found {snapshot.version.name}, which gives masks, expected an adapter that gives labels. "
