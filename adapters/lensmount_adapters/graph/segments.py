@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,12 +121,29 @@ class Segments:
 
 
 class _Tracer(fx.Tracer):
+    """Traces in one thread. torch.fx replaces `__call__` and `__getattr__` of all modules of the process meanwhile, so
+    calls from other threads come here too and are passed on.
+    """
+
     def __init__(self) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self._thread = threading.get_ident()
         self._leaves = tuple(get_notrace_modules())
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 _NO_LAYER = ("placeholder", "get_attr", "output")

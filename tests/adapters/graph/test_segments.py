@@ -1,5 +1,7 @@
 """Trunk and branch together equal the module bit for bit."""
 
+import threading
+
 import pytest
 import timm
 import torch
@@ -111,3 +113,32 @@ def test_a_part_between_two_cuts_is_what_both_halves_share() -> None:
         assert torch.equal(result, module(images))
         assert segments.shapes(images)[end] == middle.shape
         assert sorted(segments.shapes(images)) == segments.cuts
+
+
+def test_modules_work_in_other_threads_while_one_is_traced() -> None:
+    """torch.fx replaces `Module.__call__` of the whole process: the head of an answer is called in another thread."""
+    tracing, called = threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tracing.set()
+            called.wait(30)
+            return self.layer(x).relu()  # type: ignore[no-any-return]  # nn.Module's call gives Any
+
+    module, head, x = Waits(), nn.Linear(3, 2), torch.ones(1, 3)
+    found: list[Segments] = []
+    thread = threading.Thread(target=lambda: found.append(Segments(module)))
+    thread.start()
+    tracing.wait(30)
+    scores = head(x), module.layer(x)
+    assert not called.is_set()
+    called.set()
+    thread.join(30)
+
+    assert torch.equal(scores[0], torch.nn.functional.linear(x, head.weight, head.bias))
+    assert torch.equal(scores[1], torch.nn.functional.linear(x, module.layer.weight, module.layer.bias))
+    assert torch.equal(found[0].halves({"layer.weight"}).branch(x), scores[1].relu())
