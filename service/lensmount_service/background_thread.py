@@ -9,7 +9,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-LOWEST = 19  # niceness
+LOWEST = 19  # niceness: the time that nobody else asks for
 
 
 class BackgroundThread:
@@ -37,8 +37,8 @@ class BackgroundThread:
         raise NotImplementedError
 
 
-def lower_priority() -> None:
-    """Let this thread, and those that it starts, have the time that no other thread of the machine asks for."""
+def lower_priority(niceness: int = LOWEST) -> None:
+    """Let other threads of the machine go before this thread and those that it starts."""
     if sys.platform == "linux":  # where a priority belongs to a thread and not to its process
         with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -6,6 +6,8 @@ the adapted network's answers do not (docs/decisions.md has the figures). All ad
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, fx, nn
 
@@ -31,8 +33,28 @@ class Pooling(nn.Module):
         return exact.mean(self.space) if self.space else exact
 
     def traced(self) -> fx.GraphModule:
-        """The same as a graph, for executors."""
-        return fx.symbolic_trace(self)
+        """The same as a graph, for executors.
+
+        It is built by hand: a tracer replaces the calls of all modules meanwhile, in other threads too.
+        """
+        return _graph_of(lambda graph, activations: self._node(graph, activations))
+
+    def traced_with_activations(self) -> fx.GraphModule:
+        """To columns: the vectors, then all activations [N, numbers]."""
+        return _graph_of(
+            lambda graph, activations: graph.call_function(
+                torch.cat, ([self._node(graph, activations), graph.call_method("flatten", (activations, 1))], 1)
+            )
+        )
+
+    def _node(self, graph: fx.Graph, activations: fx.Node) -> fx.Node:
+        exact = graph.call_method("to", (activations, torch.float32))
+        return graph.call_method("mean", (exact, self.space)) if self.space else exact
+
+
+def flat_columns() -> fx.GraphModule:
+    """Activations [N, ...] to columns [N, numbers], as a graph."""
+    return _graph_of(lambda graph, activations: graph.call_method("flatten", (activations, 1)))
 
 
 def pooling_of(backbone: Backbone, activations: Tensor) -> Pooling:
@@ -44,3 +66,9 @@ def pooling_of(backbone: Backbone, activations: Tensor) -> Pooling:
 def space_of(backbone: Backbone, at: str) -> str:
     """The name of what the vectors mean: weights, layer and kind. Only vectors of one space may be compared."""
     return f"{backbone.fingerprint}|{at}|{KIND}"
+
+
+def _graph_of(result: Callable[[fx.Graph, fx.Node], fx.Node]) -> fx.GraphModule:
+    graph = fx.Graph()
+    graph.output(result(graph, graph.placeholder("activations")))
+    return fx.GraphModule(nn.Module(), graph)

@@ -47,6 +47,7 @@ class Batch:
     shares: list[Share]
     programs: HotPrograms
     watch: Watch = UNWATCHED
+    keeps: bool = False  # whether anything is computed later from its activations
     _activations: Tensor | None = None
     _pooled: Tensor | None = None
 
@@ -57,9 +58,13 @@ class Batch:
                 self._activations = self.split.activations(self.images)
         return self._activations
 
+    def give(self, activations: Tensor, rows: list[int]) -> None:
+        """Note the activations of these rows, which are all rows of the batch: a program gave them with its result."""
+        self._activations = torch.empty_like(activations).index_copy_(0, torch.tensor(rows), activations)
+
     @property
-    def went_through_trunk(self) -> bool:
-        """Whether the trunk ran, which end-to-end programs do without."""
+    def has_activations(self) -> bool:
+        """Whether it has activations, which most end-to-end programs do not give."""
         return self._activations is not None
 
     def pooled(self) -> Tensor:

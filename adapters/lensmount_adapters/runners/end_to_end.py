@@ -15,6 +15,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.programs.executor import Executor, Joining, Program
 from lensmount_adapters.runners.batch import Batch, rows_of
 from lensmount_adapters.runners.hot_programs import HotPrograms
+from lensmount_adapters.runners.keeping import KeepingPrograms
 from lensmount_adapters.runners.shortcut import Offer
 from lensmount_adapters.runners.split_backbone import SplitBackbone
 
@@ -25,7 +26,7 @@ def end_to_end(
     backbone: Backbone, executor: Executor, programs: HotPrograms, max_batch: int
 ) -> EndToEndPrograms | None:
     """The shortcut, or None if two programs in turn cost this executor no more than one."""
-    return EndToEndPrograms(executor, programs) if isinstance(executor, Joining) else None
+    return EndToEndPrograms(executor, programs, max_batch) if isinstance(executor, Joining) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,12 @@ class EndToEnd:
 
 
 class EndToEndPrograms:
-    """`EndToEndPrograms(executor, programs).offer(batch, before)`, for a batch of one adapter or of one fused group."""
+    """`EndToEndPrograms(executor, programs, 8).offer(batch, before)`, for a batch of one adapter or one fused group."""
 
-    def __init__(self, executor: Joining, programs: HotPrograms) -> None:
+    def __init__(self, executor: Joining, programs: HotPrograms, max_batch: int) -> None:
         self._executor = executor
         self._programs = programs
+        self.keeping = KeepingPrograms(executor, programs.later, max_batch)
         self._nbytes: dict[tuple[SplitBackbone, int, bool], int] = {}  # of the last program made, by inputs and `many`
         programs.derive(
             lambda key: tuple(EndToEnd(key, many, pooled) for many in (False, True) for pooled in (False, True))
@@ -72,14 +74,19 @@ class EndToEndPrograms:
         cache = self._programs.cache
         cache.record_use(key, END_TO_END_WEIGHT * len(rows))
         program = cache.get(key)
+        self.keeping.drop_unused()
         if program is not None:
-            return Offer(key, program, batch.shares, "whole", others, from_images=True, pooled=pooled)
+            offer = Offer(key, program, batch.shares, "whole", others, from_images=True, pooled=pooled)
+            if not batch.keeps or branch is None:
+                return offer
+            return self.keeping.instead_of(offer, batch, branch, of, many=key.many)
         if branch is not None and cache.should_admit(key, self._nbytes.get((batch.split, len(others), key.many), 0)):
             self._make(key, batch, branch, others)
         return before
 
     def forget(self, digest: str) -> None:
-        """Nothing to do: the programs are given up together with the adapter's own."""
+        """Programs in the hot cache are given up together with the adapter's own."""
+        self.keeping.forget(digest)
 
     def _make(self, key: EndToEnd, batch: Batch, branch: Program, others: tuple[Tensor, ...]) -> None:
         """Join trunk and branch in the background. They are joined as they are; nothing is converted again."""

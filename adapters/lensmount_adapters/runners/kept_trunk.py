@@ -154,7 +154,7 @@ def kept_of(
     left = {
         item: (batch, share.rows[place :: len(share.items)])
         for batch in batches
-        if batch.went_through_trunk
+        if batch.has_activations
         for share in batch.shares
         for place, item in enumerate(share.items)
     }

@@ -33,7 +33,7 @@ from lensmount_adapters.runners.costs import CostBook, mixed_groups
 from lensmount_adapters.runners.end_to_end import end_to_end
 from lensmount_adapters.runners.fused import fused_groups
 from lensmount_adapters.runners.hot_programs import HotPrograms
-from lensmount_adapters.runners.kept_trunk import Branches, Kept, kept_of
+from lensmount_adapters.runners.kept_trunk import Branches, Kept, fits, kept_of
 from lensmount_adapters.runners.map_programs import MapPrograms
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.mixed_program import Mixable
@@ -150,7 +150,8 @@ class SegmentRunner:
         started = time.perf_counter()
         for split, group in self._groups(items):
             images, shares = shares_of(items, group, self._mixable)
-            batch = Batch(split, images, shares, self.programs, self._watch)
+            keeps = any(self._starts_at(shadows[item], split) for item in group if item in shadows)
+            batch = Batch(split, images, shares, self.programs, self._watch, keeps)
             self._compute(batch, outcome)
             if shadows:
                 batches.append(batch)
@@ -159,7 +160,7 @@ class SegmentRunner:
             self._merge_in_place(items, unsplittable, outcome)
         outcome.forward_s = time.perf_counter() - started - outcome.swap_s
         outcome.stages = self._watch.stages
-        return outcome, self._kept(items, shadows, batches)
+        return outcome, kept_of(items, shadows, batches, self._split_of)
 
     def branches(self) -> Branches:
         return Branches()
@@ -273,16 +274,14 @@ class SegmentRunner:
                 groups.setdefault(key, (ready.split, []))[1].append(index)
         return list(groups.values())
 
-    def _kept(self, items: Sequence[Item], shadows: Mapping[int, Adapter], batches: list[Batch]) -> dict[int, Kept]:
-        def split_of(adapter: Adapter) -> SplitBackbone | None:
-            ready = self._ready.get(adapter)
-            return None if ready is None else ready.split
+    def _split_of(self, adapter: Adapter) -> SplitBackbone | None:
+        ready = self._ready.get(adapter)
+        return None if ready is None else ready.split
 
-        try:
-            return kept_of(items, shadows, batches, split_of)
-        except Exception:  # the answers are there; whatever fails for a shadow must not fail them
-            log.exception("nothing was kept for %d shadows", len(shadows))
-            return {}
+    def _starts_at(self, shadow: Adapter, split: SplitBackbone) -> bool:
+        """Whether the branch of the shadow can start from what the trunk of this cut gives."""
+        own = self._split_of(shadow)
+        return own is not None and fits(shadow, own, split)
 
     def _compute(self, batch: Batch, outcome: BatchScores) -> None:
         cache = self.programs.cache

@@ -23,7 +23,8 @@ class Offer:
     """One program that computes some shares of a batch.
 
     `program(x, *others)` gives the features of the shares in turn, [N, feature_dim]; x are the rows of the activations,
-    or of the images if `from_images`. With `pooled`, the pooled activations follow as further columns. `record(N,
+    or of the images if `from_images`. With `pooled`, the pooled activations follow as further columns; with
+    `activations`, the shape for one image, so do the activations, which the batch then has. `record(N,
     seconds)` is called after a run. `measured` is False while the runs of the program are its own measurement, so no
     other program may replace them.
     """
@@ -35,6 +36,7 @@ class Offer:
     others: tuple[Tensor, ...] = ()
     from_images: bool = False
     pooled: bool = False
+    activations: torch.Size | None = None
     measured: bool = True
     record: Callable[[int, float], None] = lambda images, seconds: None
 
@@ -45,6 +47,10 @@ class Offer:
         with batch.watch.stage("branch", items_of(self.shares), self.mode):
             features = self.program(x, *self.others)
         self.record(len(x), time.perf_counter() - started)
+        if self.activations is not None:
+            size = self.activations.numel()
+            batch.give(features[:, -size:].reshape(-1, *self.activations), rows_of(self.shares))
+            features = features[:, :-size].contiguous()  # as it is without these columns
         results = []
         for share, part in zip(self.shares, torch.split(features, [len(s.rows) for s in self.shares]), strict=True):
             own, pooled = part.tensor_split([batch.split.feature_dim], 1) if self.pooled else (part, None)

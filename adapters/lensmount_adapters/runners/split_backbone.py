@@ -20,7 +20,7 @@ from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_d
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.graph.functional import frozen, functional_branch
-from lensmount_adapters.graph.pooling import pooling_of, space_of
+from lensmount_adapters.graph.pooling import flat_columns, pooling_of, space_of
 from lensmount_adapters.graph.segments import Halves
 from lensmount_adapters.programs.executor import Compiled, Executor, Program
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
@@ -93,6 +93,12 @@ class SplitBackbone:
         """The pooling as a program, to be joined with others. Only the background thread needs it."""
         return self._executor.compile(self.pooling.traced(), (self.example,), (), f"{self.key}-pooling").bind(())
 
+    def kept_columns(self, *, pooled: bool) -> Program:
+        """From activations to columns: pooled ones if wanted, then all. Only the background thread needs it."""
+        columns = self.pooling.traced_with_activations() if pooled else flat_columns()
+        key = f"{self.key}-kept{'-pooled' * pooled}"
+        return self._executor.compile(columns, (self.example,), (), key).bind(())
+
     # for another thread, because only one thread may run a program
 
     def trunk_again(self) -> Program | None:
@@ -118,7 +124,7 @@ class SplitBackbone:
 
     def bind(self, adapter: Adapter) -> Program:
         """A program for this adapter alone, with its merged weights as constants."""
-        shape = self._shape_at(adapter.manifest.preprocessing.input_shape)
+        shape = self.shape_at(adapter.manifest.preprocessing.input_shape)
         program = self._branch.bind(self.weights_of(adapter), [shape])
         self.hot_nbytes = program.nbytes
         return program
@@ -239,7 +245,7 @@ class SplitBackbone:
         compiled = self._executor.compile(trunk, (self._images,), (), f"{self.key}-trunk")
         return compiled.bind((), [self._images.shape])
 
-    def _shape_at(self, image: tuple[int, ...]) -> torch.Size:
+    def shape_at(self, image: tuple[int, ...]) -> torch.Size:
         """The shape of the activations of one image of this shape, without computing them."""
         if self._shapes is None:
             return torch.Size((1, *image))

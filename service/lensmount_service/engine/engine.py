@@ -320,7 +320,10 @@ class Engine:
     def _outcome(self, batch: list[QueuedImage[Answer]]) -> tuple[BatchScores, dict[int, Kept]]:
         shadows = {row: item.shadow.adapter for row, item in enumerate(batch) if item.shadow is not None}
         if shadows and isinstance(self.runner, KeepsTrunk):
-            return self.runner.scores_keeping(batch, shadows)
+            try:
+                return self.runner.scores_keeping(batch, shadows)
+            except Exception:  # if it is the fault of a shadow, the batch can be computed without it
+                log.exception("nothing is kept for shadows", batch_size=len(batch))
         if batch[0].group != MAPS:
             return self.runner.scores(batch), {}
         assert isinstance(self.runner, GivesMaps)  # it prepared these adapters

@@ -7,7 +7,7 @@ told why there are none. Two threads, which start with the first image:
 | thread | what it does |
 |---|---|
 | lensmount-shadows | takes images of one shadow from the queue, waits for their scores, tells them |
-| lensmount-shadow | computes; at the lowest priority; left behind if it takes longer than `give_up_s` |
+| lensmount-shadow | computes, at a low priority; left behind if it takes longer than `give_up_s` |
 
 A shadow whose thread was left behind is not computed until that thread returns. Nothing waits for either thread when
 the server stops.
@@ -40,6 +40,7 @@ MOST_BYTES = 2**26  # that wait
 TOGETHER = 16  # images of one shadow in a pass
 GIVE_UP_S = 30.0  # a first pass merges the weights and compiles a program
 MOST_LEFT_BEHIND = 4  # threads; with as many, nothing is computed until one returns
+NICENESS = 10  # a tenth of a busy core; the lowest priority may get none for longer than `GIVE_UP_S`
 IDLE_S = 60.0  # after which the programs are dropped
 STOP_S = 1.0  # the longest wait for a thread when the server stops
 
@@ -243,7 +244,7 @@ class _Computing:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        lower_priority()
+        lower_priority(NICENESS)
         branches: Branches | None = None
         while True:
             try:

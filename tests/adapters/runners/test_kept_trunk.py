@@ -163,18 +163,6 @@ def test_nothing_is_kept_for_a_shadow_that_is_not_ready_or_reads_images_in_anoth
     assert runner.scores_keeping(asked, {0: other})[1] == {}
 
 
-def test_the_scores_are_given_even_if_keeping_fails(
-    make: Make, adapters: list[Adapter], questions: Ask, check: Any
-) -> None:
-    broken: Any = object()
-    asked = questions([adapters[0]], 2)
-
-    outcome, kept = make().scores_keeping(asked, {0: broken})
-
-    assert kept == {}
-    check(asked, outcome.scores)
-
-
 def test_what_is_kept_of_an_image_does_not_hold_its_batch(make: Make, adapters: list[Adapter], questions: Ask) -> None:
     first, *_ = keep(make(), questions([adapters[0]], 6), adapters[1])
 

@@ -394,3 +394,27 @@ def test_an_engine_stops_while_a_shadow_hangs(
         gate.entered.wait(PATIENCE_S)
     assert not engine.accepting
     assert not gate.open.is_set()
+
+
+def test_a_pass_that_fails_only_with_shadows_is_computed_without_them(
+    backbone: Backbone,
+    runner: Watched,
+    metrics: Metrics,
+    cells: Adapter,
+    tiles: Adapter,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("planted")
+
+    told, (image,) = Told(tiles), drawn(1)
+    with Engine(backbone, runner, metrics) as engine:
+        plain = engine.submit(cells, image).result(PATIENCE_S)
+        monkeypatch.setattr(runner, "scores_keeping", fails)
+        monkeypatch.setattr(runner, "scores", lambda items: BatchScores([plain.scores] * len(items)))  # it calls that
+        (future,) = engine.submit_many([(cells, image)], shadows=[told.shadow])
+        assert torch.equal(future.result(PATIENCE_S).scores, plain.scores)
+        until(lambda: told.results)
+    assert told.whys == ["not_ready"]
+    assert cells.digest not in engine.quarantine
