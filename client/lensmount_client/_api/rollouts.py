@@ -44,13 +44,13 @@ class Wanted:
                 "key": _checked_key(self.key),
             }
         elif self.percent is not None:
-            raise InvalidInput("percent: found no canary for it, expected one. Fix: canary=VERSION, or no percent")
+            raise InvalidInput("percent: found no canary for it, expected one. Fix: canary=VERSION (--canary VERSION)")
         if self.shadow is not None:
             body["shadow"] = {"version": checked_version(self.shadow), "sample": _checked_sample(self.sample)}
         if len(body) == 1:
             raise InvalidInput(
                 "found neither a canary nor a shadow, expected one of them. Fix: canary=VERSION with percent=10, or "
-                "shadow=VERSION"
+                "shadow=VERSION (--canary VERSION --percent 10, or --shadow VERSION)"
             )
         if self.rules is not None:
             body["rules"] = dict(self.rules)
@@ -114,23 +114,23 @@ def _nothing(response: Response) -> None:
 
 def _checked_percent(percent: float | None) -> float:
     if percent is None:
-        raise InvalidInput("percent: found none, expected 0 to 100. Fix: percent=10")
+        raise InvalidInput("percent: found none, expected 0 to 100. Fix: percent=10 (--percent 10)")
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= 100:
-        raise InvalidInput(f"percent: found {percent!r}, expected 0 to 100. Fix: percent=10")
+        raise InvalidInput(f"percent: found {percent!r}, expected 0 to 100. Fix: percent=10 (--percent 10)")
     return float(percent)
 
 
 def _checked_sample(sample: float) -> float:
     if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
-        raise InvalidInput(f"sample: found {sample!r}, expected 0 to 1. Fix: sample=0.2")
+        raise InvalidInput(f"sample: found {sample!r}, expected 0 to 1. Fix: sample=0.2 (--sample 0.2)")
     return float(sample)
 
 
 def _checked_key(key: str) -> str:
     if not isinstance(key, str) or not KEY.fullmatch(key):
         raise InvalidInput(
-            f"key: found {str(key)[:80]!r}, expected request, client or header:NAME. Fix: key='client', or the header "
-            "that names the patient, such as key='header:X-Patient'"
+            f"key: found {str(key)[:80]!r}, expected request, client or header:NAME. Fix: key='client' (--key client), "
+            "or the header that says whose image it is: key='header:X-Patient' (--key header:X-Patient)"
         )
     return key
 

@@ -139,10 +139,11 @@ def _compared(compared: RolloutComparison) -> RenderableType:
     facts.add("mean change of scores", "" if change is None else f"{change:.4f}")
     facts.add("left out under load", f"{compared.shed:,}" if compared.shed else "")
     facts.add("without an answer", f"{compared.failed:,}" if compared.failed else "")
-    if not 0 < len(compared.labels) <= MOST_LABELS:
+    sizes = {len(compared.labels), len(compared.counts), *map(len, compared.counts)}
+    if len(sizes) > 1 or not 0 < len(compared.labels) <= MOST_LABELS:
         return facts
     table = Table("stable / shadow", *compared.labels, right=compared.labels)
-    for label, counts in zip(compared.labels, compared.counts, strict=False):
+    for label, counts in zip(compared.labels, compared.counts, strict=True):
         table.add_row(label, *(f"{count:,}" for count in counts))
     return Group(facts, table)
 

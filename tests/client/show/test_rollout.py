@@ -62,6 +62,8 @@ def test_what_is_not_known_is_left_out() -> None:
     text = shown(replace(REPORT, compared=compared))
     assert "same label" not in text
     assert "without an answer  3" in text
+    ragged = replace(compared, labels=("a", "b"), counts=((1, 2), (3,)))  # of a server that cannot count
+    assert "stable / shadow" not in shown(replace(REPORT, compared=ragged))
 
 
 @pytest.mark.parametrize(
