@@ -25,20 +25,18 @@ from lensmount_service.rollouts.choice import Keys
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.routes.decoding import Decoding, every
+from lensmount_service.routes.envelope import Envelope, PlainEnvelope, gives_masks
 from lensmount_service.routes.outcomes import (
     ComputedPrediction,
     DecodedInput,
-    Envelope,
     FailedPrediction,
     Outcomes,
-    PlainEnvelope,
     Result,
     Results,
     Unserved,
     Wanted,
     all_told,
     answered_by,
-    gives_masks,
     in_order,
 )
 from lensmount_service.routes.snapshots import keys_of, snapshot_of

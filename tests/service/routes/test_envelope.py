@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from fastapi.testclient import TestClient
-from lensmount_service.routes.envelope import max_input_bytes
 
+from lensmount_service.routes.envelope import max_input_bytes
 from lensmount_service.routes.outcomes import Wanted
 from lensmount_service.routes.predict import Predictor
 from lensmount_service.web.bodies import Part
