@@ -177,6 +177,7 @@ SLOW = frozenset(
         "service/oip/test_inference.py",
         "service/oip/test_repository.py",
         "service/oip/test_rest.py",
+        "service/twins",
         "service/pools/test_pools.py",
         "service/store/test_remote_blobs.py",
         "service/store/test_similar.py::test_a_deleted_adapter_is_not_suggested",

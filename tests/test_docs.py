@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 URL = "http://127.0.0.1:8000"
-PAGES = ["README.md", "docs/quickstart.md", "docs/oip.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/oip.md", "docs/twins.md"]
 RIGHT = {
     "cell-parasitized.png": "Parasitized",
     "cell-parasitized-2.png": "Parasitized",

@@ -89,6 +89,7 @@ MAY_IMPORT = {
     },
     "lensmount_service": {
         "oip": "access engine monitoring rollouts routes store tenants tracing web settings",
+        "twins": "access routes store web",
         "monitoring": "engine jobs rollouts store tracing",
         "rollouts": "engine store",
         "routes": "access engine jobs monitoring pools review rollouts store tenants tracing web settings",

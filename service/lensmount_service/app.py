@@ -56,7 +56,7 @@ from lensmount_service.routes.labelling import feedback, labels, labelstudio, re
 from lensmount_service.routes.labelling.next_images import next_router
 from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
-from lensmount_service.routes.predict import predict_router
+from lensmount_service.routes.predict import Predictor, predict_router
 from lensmount_service.settings import Settings
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
@@ -74,7 +74,7 @@ from lensmount_service.web.shared import Shared
 
 log = structlog.get_logger(__name__)
 
-PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
+PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/ping"})
 OPEN_PATHS = frozenset(
     {
         *(*PROBES, DESCRIPTION_PATH),
@@ -142,6 +142,7 @@ def create_app(
     app = _empty_app(lifespan, authenticator, held, context.meter)
     app.add_middleware(Auditing, audit=audit)
     app.state.context, app.state.refused = context, metrics.refused
+    app.state.predictor = Predictor(context)
     for code in CODES.keys() - NEVER_SENT:  # from 0, so that the first one is an increase
         metrics.refusals.labels(code, str(CODES[code]))
     app.state.audit, app.state.held, app.state.scrubber = audit, held, scrubber
@@ -212,7 +213,8 @@ def _empty_app(
 
 def _is_prediction(scope: Scope) -> bool:
     path: str = scope["path"]
-    return scope["method"] == "POST" and path.endswith(("/predict", "/infer"))
+    is_one = path.endswith(("/predict", "/infer")) or path == "/invocations" or path.startswith("/hf/")
+    return scope["method"] == "POST" and is_one
 
 
 def _context(

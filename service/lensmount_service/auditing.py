@@ -15,7 +15,7 @@ from lensmount_service.access.policy import POLICY
 READ_ONLY = frozenset({"GET", "HEAD", "OPTIONS"})
 NO_WRITES = frozenset(  # although their method is POST
     {
-        *("/predict", "/explain", "/v2/repository/index"),
+        *("/predict", "/explain", "/v2/repository/index", "/hf/{adapter}", "/invocations"),
         *("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"),
         *(f"/integrations/labelstudio/{{adapter}}/{last}" for last in ("setup", "predict")),
     }

@@ -63,8 +63,13 @@ from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.tenants.zoo import share_zoo
 from lensmount_service.tracing.middleware import trace
 from lensmount_service.tracing.opening import open_tracer
+from lensmount_service.twins.huggingface import router as hugging_face
+from lensmount_service.twins.sagemaker import router as sagemaker
+from lensmount_service.twins.vllm import router as vllm
 
 log = structlog.get_logger(__name__)
+
+PROTOCOLS = (open_inference, vllm, hugging_face, sagemaker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         publisher = Publisher(database, registry, jobs, files)
         training = Training(datasets, jobs, files, publisher, WorkerTable(database), pools)
         scrubber = _open_scrubber(settings, database, blobs, engine, metrics)
-        app = create_app(engine, catalog, metrics, settings, training, shares, scrubber, [open_inference])
+        app = create_app(engine, catalog, metrics, settings, training, shares, scrubber, PROTOCOLS)
         trace(app, tracer, PROBES)
         app.state.inference = Inference(app.state.context, app.state.meter)
         try:

@@ -216,6 +216,20 @@ def test_the_open_inference_protocol_has_the_shares_and_the_image_of_predict(
         assert base64.b64decode(masks["data"][number]) == picture.content
 
 
+def test_sagemaker_and_hugging_face_have_the_shares_and_the_masks_of_predict(
+    served: TestClient, make_png: MakePng
+) -> None:
+    image = make_png(0, SIZE)
+    ranked = served.post("/predict?adapter=two", content=image).json()["predictions"]
+    assert served.post("/hf/two", content=image).json() == ranked
+    assert served.post("/invocations?adapter=two", content=image).json() == ranked
+    for kind in ("image/png", "application/geo+json"):
+        accept = {"Accept": kind}
+        masks = served.post("/invocations?adapter=two", content=image, headers=accept)
+        assert masks.content == served.post("/predict?adapter=two", content=image, headers=accept).content
+        assert masks.headers["X-Amzn-SageMaker-Custom-Attributes"].startswith("adapter=two@1,digest=sha256:")
+
+
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lensmount_service.store.keys import PUBLIC
 
 _PUBLIC = re.compile(
-    f"(?P<start>/(?:adapters|datasets|integrations/labelstudio|v2/models|v2/repository/models)/{PUBLIC})/(?=[^/])"
+    "(?P<start>/(?:adapters|datasets|integrations/labelstudio|v1/models|v2/models|v2/repository/models|hf)"
+    f"/{PUBLIC})/(?=[^/])"
 )
 _SLASH = "\0"  # in a public name while the path is matched, since a parameter of a path has no slash
 

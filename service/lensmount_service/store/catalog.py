@@ -294,6 +294,16 @@ class Catalog:
         """Where a version is: hot or merged (merged weights in memory), memory (factors in memory), file or remote."""
         return self.tier_in_memory(version.digest) or self._blobs.tier(version.digest)
 
+    def unload(self, digest: str, tenant: str) -> None:
+        """Drop a version from memory, unless it is pinned or another tenant has used it. Its file stays."""
+        used = self._asked.get(digest, set())
+        used.discard(tenant)
+        if not used and digest not in self._pinned.values():
+            self._asked.pop(digest, None)
+            self._cache.drop(digest)
+            self._runner.forget(digest)
+            self._observe_cache()
+
     def asked(self, digest: str, tenant: str) -> None:
         """Note that a tenant used a version, for `tier_for`."""
         self._asked.setdefault(digest, set()).add(tenant)

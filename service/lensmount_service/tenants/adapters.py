@@ -10,7 +10,7 @@ from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import Forbidden, NotFound
+from lensmount_service.errors import Forbidden, NotFound, RequestError
 from lensmount_service.rollout_spec import Rollout
 from lensmount_service.store.aliases import By, End, RolloutEvent
 from lensmount_service.store.catalog import Catalog, Sender, Snapshot
@@ -200,6 +200,20 @@ class TenantAdapters:
 
     def status(self, version: Version) -> str:
         return self.catalog.status(version)
+
+    def unload(self, reference: Reference) -> None:
+        """Give back the memory of a version, or of all versions of a name, as far as no other tenant uses the bytes."""
+        with self.space.reading("adapter", reference.name) as key:
+            if key in self.catalog.pinned():
+                raise RequestError(
+                    f"found {reference.name!r}, which the operator keeps in memory, expected another adapter. "
+                    "Fix: leave it there, or ask the operator to take it out of LENSMOUNT_PINNED"
+                )
+            keyed = _keyed(reference, key)
+            alone = keyed == Reference(key)
+            versions = self.catalog.entry(key).versions if alone else (self.catalog.version(keyed),)
+        for version in versions:
+            self.catalog.unload(version.digest, self.space.tenant)
 
     def tier(self, version: Version) -> str:
         return self.catalog.tier_for(version, self.space.tenant)

@@ -19,12 +19,23 @@ from lensmount_service.web.problems import MEDIA_TYPE
 Members = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def _open_inference(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """Clients of the Open Inference Protocol show `error` and nothing else, so it has the code as well."""
-    return {"error": f"{problem['code']}: {problem['detail']}"}
+def _with_text(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Clients of the Open Inference Protocol and of Hugging Face show `error` and nothing else, so it has the code."""
+    return {"error": _text(problem)}
 
 
-MEMBERS: dict[str, Members] = {"/v2": _open_inference}
+def _with_object(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """The shape of vLLM and OpenAI."""
+    status = problem["status"]
+    kind = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"}.get(status, problem["title"])
+    return {"error": {"message": _text(problem), "type": kind, "param": None, "code": status}}
+
+
+def _text(problem: Mapping[str, Any]) -> str:
+    return f"{problem['code']}: {problem['detail']}"
+
+
+MEMBERS: dict[str, Members] = {"/v2": _with_text, "/v1": _with_object, "/hf": _with_text}
 """The members of an error, by the first part of the path."""
 
 

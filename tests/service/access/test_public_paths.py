@@ -19,7 +19,7 @@ def path_behind(path: str) -> str:
     return seen[0]
 
 
-@pytest.mark.parametrize("start", ["/adapters/", "/datasets/", "/integrations/labelstudio/"])
+@pytest.mark.parametrize("start", ["/adapters/", "/datasets/", "/integrations/labelstudio/", "/v1/models/", "/hf/"])
 @pytest.mark.parametrize("end", ["", "/file", "/versions/3", "/items/image"])
 def test_a_public_name_is_one_part_of_the_path_until_the_route_reads_it(start: str, end: str) -> None:
     path = path_behind(f"{start}public/malaria{end}")

@@ -216,3 +216,41 @@ def test_a_tier_does_not_tell_that_another_tenant_uses_the_same_bytes(
         assert tier("lab2") == "file"
         client.post("/predict?adapter=cells", content=make_png(), headers=headers["lab2"])
         assert tier("lab2") == tier("lab1")
+
+
+def test_unloading_gives_back_memory_only_as_far_as_no_other_tenant_uses_the_bytes(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    with make_parts(pinned="kept") as parts, TestClient(parts.app) as client:
+        tokens = TokenStore(parts.training.jobs.database)
+        headers = {
+            lab: {"Authorization": f"Bearer {tokens.create(lab, ['admin'], lab)[1]}"}
+            for lab in ("default", "lab1", "lab2")
+        }
+
+        def unload(lab: str, name: str) -> Any:
+            return client.post("/v1/unload_lora_adapter", json={"lora_name": name}, headers=headers[lab])
+
+        def tier(lab: str) -> str:
+            return str(client.get("/v1/models/cells", headers=headers[lab]).json()["tier"])
+
+        for lab in ("lab1", "lab2"):
+            client.put("/adapters/cells", content=make_adapter(1), headers=headers[lab])
+        digest = client.get("/adapters/cells", headers=headers["lab1"]).json()["digest"]
+        assert unload("lab1", "cells").status_code == 200
+        assert (tier("lab1"), tier("lab2") == "file") == ("file", False)
+        assert parts.catalog.tier_in_memory(digest)
+        assert unload("lab2", "cells").status_code == 200
+        assert (tier("lab2"), parts.catalog.tier_in_memory(digest)) == ("file", "")
+        for lab in ("lab1", "lab2"):
+            assert client.post("/predict?adapter=cells", content=make_png(), headers=headers[lab]).status_code == 200
+
+        client.put("/adapters/kept", content=make_adapter(1), headers=headers["default"])
+        assert client.put("/adapters/kept/shared", headers=headers["default"]).is_success
+        for lab in ("lab1", "lab2"):
+            assert unload(lab, "cells").status_code == 200
+        assert parts.catalog.tier_in_memory(digest)
+        for lab, name in (("default", "kept"), ("lab1", "public/kept")):
+            refused = unload(lab, name)
+            assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+            assert "LENSMOUNT_PINNED" in refused.json()["detail"]

@@ -49,6 +49,13 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v2/models/mine/versions/{version_digest}/infer", V2_IMAGE),
     ("POST", "/v2/repository/models/{adapter}/load", {}),
     ("POST", "/v2/repository/models/{adapter}/unload", {}),
+    ("GET", "/v1/models", {}),
+    *(("GET", f"/v1/models/{{adapter}}{version}", {}) for version in ("", "@1", ":{alias}", "@{version_digest}")),
+    *(("POST", f"/v1/{verb}_lora_adapter", {"json": {"lora_name": "{adapter}"}}) for verb in ("load", "unload")),
+    ("POST", "/v1/load_lora_adapter", {"json": {"lora_name": "mine", "lora_path": "{version_digest}"}}),
+    ("POST", "/hf/{adapter}", {"content": "PNG"}),
+    ("POST", "/invocations?adapter={adapter}", {"content": "PNG"}),
+    ("POST", "/invocations", {"content": "PNG", "headers": {"X-Amzn-SageMaker-Target-Model": "{adapter}"}}),
     ("GET", "/integrations/labelstudio/{adapter}/health", {}),
     ("POST", "/integrations/labelstudio/{adapter}/setup", {}),
     ("GET", "/adapters/{adapter}", {}),
@@ -320,7 +327,7 @@ def test_10_000_requests_of_each_tenant_about_the_other_s_things_see_nothing_and
 
 def test_lists_have_nothing_of_another_tenant(server: Server, had: Had) -> None:
     for lab, other in (("lab1", "lab2"), ("lab2", "lab1"), ("default", "lab1")):
-        for path in ("/adapters", "/datasets", "/jobs", "/adapters?public=true", "/datasets?public=true"):
+        for path in ("/adapters", "/v1/models", "/datasets", "/jobs", "/adapters?public=true", "/datasets?public=true"):
             text = server.ask(lab, "GET", path).text
             assert not [word for word in (*LABS[other], had[other]["job"], f"{other}/") if word in text], (lab, path)
 

@@ -77,3 +77,14 @@ def test_a_document_in_several_messages_is_sent_when_it_is_complete() -> None:
     asyncio.run(ErrorMembers(in_two)({"type": "http", "path": "/v2"}, receive, send))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert json.loads(sent[1]["body"])["error"] == "not_found: found nothing"
+
+
+def test_every_code_has_the_shape_of_vllm_under_v1_and_of_hugging_face_under_hf() -> None:
+    for code in CODES.keys() - NEVER_SENT:
+        plain = problem(CODES[code], code, "found x", "id")
+        text = f"{code}: found x"
+        assert json.loads(bytes(extended("/hf/cells", plain).body))["error"] == text
+        error = json.loads(bytes(extended("/v1/models", plain).body))["error"]
+        assert (error["message"], error["param"], error["code"]) == (text, None, CODES[code])
+        kinds = {400: "BadRequestError", 404: "NotFoundError", 429: "Too Many Requests", 500: "InternalServerError"}
+        assert error["type"] == kinds.get(CODES[code], error["type"]) != ""

@@ -117,6 +117,9 @@ def of_adapters(files: Files) -> Iterator[Write]:
     model = "/v2/repository/models/{name}"
     yield Write(("POST", f"{model}/unload"), "/v2/repository/models/cells/unload", "/adapters/cells", body={"json": {}})
     yield Write(("POST", f"{model}/load"), "/v2/repository/models/cells/load", body={"json": {}})
+    for verb in ("load", "unload"):
+        route = f"/v1/{verb}_lora_adapter"
+        yield Write(("POST", route), route, "/adapters/cells", body={"json": {"lora_name": "cells"}})
     yield Write(("DELETE", "/adapters/{name}"), "/adapters/cells", "/adapters/cells")
     yield Write(("POST", "/adapters/{name}/undelete"), "/adapters/cells/undelete")
 
