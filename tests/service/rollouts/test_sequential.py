@@ -134,7 +134,7 @@ def test_the_order_of_the_observations_does_not_matter() -> None:
 
 
 def paths(generator: np.random.Generator, mean: float, runs: int, length: int) -> NDArray[np.float64]:
-    """Differences of Brier scores as they look: nearly always small, now and then large, with this mean."""
+    """Differences of Brier scores as they look: most of them small, a few large, with this mean."""
     small = generator.normal(0, 0.02, (runs, length))
     large = generator.choice([-0.8, 0.8], (runs, length)) * (generator.random((runs, length)) < 0.05)
     found: NDArray[np.float64] = np.clip(small + large, -1, 1) + mean
