@@ -230,6 +230,7 @@ def _context(
         training.jobs.database, settings.state, catalog.latest_digests, trouble=lambda: scrubber.report.trouble
     )
     readings = Readings(metrics, engine, catalog, training.jobs, training.workers, store, settings.state)
+    evidence = Evidence()
     return AppContext(
         engine=engine,
         meter=Meter(),
@@ -251,7 +252,8 @@ def _context(
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
         metrics_page=Shared(lambda: asyncio.to_thread(readings.page)),
         usage=Usage(),
-        choice=Choice(Ready(engine.runner), Evidence()),
+        choice=Choice(Ready(engine.runner), evidence),
+        evidence=evidence,
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),

@@ -91,24 +91,31 @@ def test_no_cache_answers_for_another_adapter_version_or_preprocessing(
 
 
 def ask_in_turn(client: TestClient, parts: Parts, asked: Asked, meant: dict[str, str]) -> None:
-    """One or several adapters at once, by version or by an alias that moves; explanations at every fourth turn."""
+    """One or several adapters at once, by version or by an alias that moves or has a rollout; explanations at every
+    fourth turn.
+    """
     draw = random.Random(0)
     for number in range(40):
         target = draw.choice(sorted(meant))
         name, _, version = target.partition("@")
-        moved = client.put(f"/adapters/{name}/aliases/prod", json={"version": int(version)})
+        other = draw.choice([each for each in meant if each.startswith(f"{name}@") and each != target])
+        canary = {"version": int(other.partition("@")[2]), "percent": 50}
+        body = {"version": int(version)} if number % 2 else {"stable": int(version), "canary": canary}
+        moved = client.put(f"/adapters/{name}/aliases/prod", json=body)
         assert moved.json()["digest"] == meant[target]
-        meanings = meant | {f"{name}:prod": meant[target]}
+        meanings = {reference: {digest} for reference, digest in meant.items()}
+        meanings[f"{name}:prod"] = {meant[target]} if number % 2 else {meant[target], meant[other]}
         references = [f"{name}:prod", *draw.sample(sorted(meant), draw.choice((0, 0, 2, 5)))]
         image = draw.randrange(len(asked.images))
         answer = client.post("/predict", params={"adapter": ",".join(references)}, content=asked.images[image]).json()
         for reference, result in zip(references, answer.get("results", [answer]), strict=True):
-            assert result["adapter"]["digest"] == meanings[reference]
-            asked.compare(meanings[reference], image, {each["label"]: each["score"] for each in result["predictions"]})
+            digest = result["adapter"]["digest"]
+            assert digest in meanings[reference]
+            asked.compare(digest, image, {each["label"]: each["score"] for each in result["predictions"]})
         if number % 4 == 0:
             explained = client.post(f"/explain?adapter={name}:prod&label=b", content=asked.images[image]).json()
-            assert explained["adapter"]["digest"] == meant[target]
-            asked.compare(meant[target], image, {"b": explained["score"]})
+            assert explained["adapter"]["digest"] in meanings[f"{name}:prod"]
+            asked.compare(explained["adapter"]["digest"], image, {"b": explained["score"]})
         if number % 5 == 0 and isinstance(parts.engine.runner, SegmentRunner):
             parts.engine.runner.settle()
 

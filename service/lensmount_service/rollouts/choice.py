@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from lensmount_service.rollout_spec import Rollout, Side
+from lensmount_service.rollout_spec import Rollout, Side, share
 from lensmount_service.rollouts.ready import Ready, Resolve
 
 
@@ -23,6 +23,13 @@ class Keys(NamedTuple):
         if key == "client":
             return self.client
         return self.headers.get(key.partition(":")[2].lower()) or None
+
+
+def place_of(rollout: Rollout, keys: Keys) -> float | None:
+    """Where the key of a request falls in [0, 1), if the key lasts for several requests; otherwise None."""
+    canary = rollout.canary
+    key = None if canary is None or canary.key == "request" else keys.of(canary.key)
+    return None if key is None else share(rollout.salt, key)
 
 
 class Witness(Protocol):

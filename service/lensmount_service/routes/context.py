@@ -25,6 +25,7 @@ from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.pools.pools import Pools
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.rollouts.choice import Choice
+from lensmount_service.rollouts.evidence import Evidence
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
@@ -82,7 +83,7 @@ class Parts:
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
     `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
-    `choice` says which version of an alias with a rollout answers.
+    `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -105,6 +106,7 @@ class Parts:
     answered: AnsweredImages
     usage: Usage
     choice: Choice
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)

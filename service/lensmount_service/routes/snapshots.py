@@ -16,7 +16,7 @@ from fastapi import Request
 from lensmount_adapters.errors import LensmountError
 from lensmount_service.errors import ServiceError
 from lensmount_service.rollout_spec import Rollout
-from lensmount_service.rollouts.choice import Keys
+from lensmount_service.rollouts.choice import Keys, place_of
 from lensmount_service.routes.context import TenantContext, caller_of
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import Reference
@@ -38,7 +38,8 @@ async def snapshot_of(context: TenantContext, reference: Reference, keys: Callab
 
 async def _chosen(context: TenantContext, stable: Snapshot, rollout: Rollout, keys: Keys) -> Snapshot:
     """The canary if the request belongs to it, with what the alias says. The stable version if that cannot answer."""
-    catalog, number = context.catalog, rollout.candidate
+    catalog, number, place = context.catalog, rollout.candidate, place_of(rollout, keys)
+    stable = replace(stable, place=place)
     canary = Reference(stable.version.name, number)
     if context.choice.choose(rollout, keys, partial(catalog.resolve, canary)) != number:
         return stable
@@ -50,4 +51,4 @@ async def _chosen(context: TenantContext, stable: Snapshot, rollout: Rollout, ke
         return stable
     alias = stable.version
     version = replace(found.version, thresholds=alias.thresholds, alias=alias.alias, rollout=rollout)
-    return replace(found, version=version)
+    return replace(found, version=version, place=place)

@@ -48,6 +48,7 @@ class Snapshot:
     adapter: Adapter
     instead_of: int | None = None  # the version that was asked for and is quarantined
     reader: str = DEFAULT_TENANT  # the tenant that asked
+    place: float | None = None  # of the request's key in the rollout of its alias, if the key lasts
 
     @property
     def title(self) -> str:

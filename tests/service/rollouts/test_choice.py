@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from lensmount_adapters.runners.runner import Runner
 from lensmount_service.rollout_spec import Canary, Rollout, Shadow, Side, share
-from lensmount_service.rollouts.choice import Choice, Keys
+from lensmount_service.rollouts.choice import Choice, Keys, place_of
 from lensmount_service.rollouts.ready import Ready
 from lensmount_service.store.catalog import Snapshot
 
@@ -108,3 +108,11 @@ def test_a_canary_that_cannot_answer_is_told_for_each_request_that_belongs_to_it
 def test_a_shadow_alone_never_answers(choice: Choice) -> None:
     choice.ready.mark(ROLLOUT.id, 9)
     assert choice.choose(replace(ROLLOUT, canary=None, shadow=Shadow(9)), keys(), never) == 7
+
+
+def test_a_key_that_lasts_has_a_place_and_that_of_one_request_has_none() -> None:
+    rollout = replace(ROLLOUT, canary=Canary(8, 50, "client"))
+    assert place_of(rollout, keys(client="c1")) == share("s3", "c1")
+    assert place_of(ROLLOUT, keys()) is None
+    assert place_of(replace(ROLLOUT, canary=Canary(8, 50, "header:Patient")), keys()) is None
+    assert place_of(replace(ROLLOUT, canary=None, shadow=Shadow(9)), keys()) is None

@@ -108,6 +108,20 @@ def test_every_route_that_answers_images_chooses_the_same_version(
     assert set(found) == {1, 2}
 
 
+def test_a_snapshot_says_on_which_side_of_the_rollout_it_is_and_where_its_key_falls(
+    api: TestClient, parts: Parts
+) -> None:
+    start(api)
+    rollout = parts.catalog.resolve(PROD).version.rollout
+    assert rollout is not None
+    seen = parts.app.state.context.seen_by(LOOPBACK)
+    for number in range(20):
+        found = asyncio.run(snapshot_of(seen, PROD, lambda number=number: patient(f"p{number}")))  # type: ignore[misc]
+        assert (found.version.rollout, found.version.alias) == (rollout, "prod")
+        assert found.place is not None
+        assert rollout.side_of(found.version.version) == ("canary" if found.place < 0.5 else "stable")
+
+
 def test_what_only_names_an_alias_means_its_stable_version(api: TestClient, make_png: MakePng) -> None:
     start(api, 100)
     headers = {"Patient": "p1"}
