@@ -14,7 +14,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-BETS = 0.9 * 2.0 ** -np.arange(8)  # from large to small differences, each half of the one before
+BETS = np.array([0.95, 0.45, 0.15])  # for steady differences, and for rare ones
+CAPITAL = np.array([0.6, 0.25, 0.15])  # what is bet each way, of 1 in all
 NOTHING = -700.0  # the logarithm of no evidence at all; exp() of it is not 0 yet
 
 
@@ -53,7 +54,7 @@ def chance_of(share: float, times: float = 1.0) -> float:
 def log_wealth(gains: NDArray[np.float64], most_lost: float) -> float:
     """The logarithm of the evidence that the mean of `gains` [N] is above 0; none is below `-most_lost`.
 
-        E = mean over bets b of product over i of (1 + b gains_i / most_lost)
+        E = sum over bets b of capital_b times the product over i of (1 + b gains_i / most_lost)
 
     Betting with several fixed fractions at once: Waudby-Smith and Ramdas (J. R. Statist. Soc. B 86:1, 2024), their
     diversified Kelly bettor. Gains that are nearly always small and of one sign give evidence after a few dozen.
@@ -61,7 +62,7 @@ def log_wealth(gains: NDArray[np.float64], most_lost: float) -> float:
     if not len(gains):
         return 0.0
     grown = np.log1p(np.outer(BETS, gains / most_lost)).sum(axis=1)  # [bets]
-    return max(NOTHING, float(np.logaddexp.reduce(grown)) - math.log(len(BETS)))
+    return max(NOTHING, float(np.logaddexp.reduce(np.log(CAPITAL) + grown)))
 
 
 def p_value(log_evidence: float) -> float:
