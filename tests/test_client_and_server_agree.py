@@ -24,7 +24,9 @@ from lensmount_adapters.training.schedule import EpochRecord
 from lensmount_client._api import jobs as _calls_jobs
 from lensmount_client._api import masks as _calls_masks
 from lensmount_client._api import read, read_jobs
+from lensmount_client._api import rollouts as _rollout_calls
 from lensmount_client._api import upload as _upload
+from lensmount_client._cli import rollouts as _rollouts_cli
 from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
 from lensmount_client._http import response as _response
 from lensmount_client._reference import NAME
@@ -34,6 +36,7 @@ from lensmount_client._types import jobs as _job_info
 from lensmount_client._types import results as _results
 from lensmount_client._types import rollouts as _rollouts
 from lensmount_service import errors as service
+from lensmount_service import rollout_spec
 from lensmount_service.jobs import phases, records
 from lensmount_service.jobs.files import MEDIA_TYPES
 from lensmount_service.rollouts import schemas as rollout_schemas
@@ -280,6 +283,33 @@ def test_the_progress_of_a_job_has_the_same_fields_on_both_sides() -> None:
         and len(node.keys) > 3
     )
     assert {text for key in written.keys if key for text in texts(key)} == fields(_job_info.JobProgress)
+
+
+def test_the_rules_of_a_rollout_and_which_of_them_are_only_on_or_off() -> None:
+    assert list(_rollouts_cli.RULES) == [field.name for field in dataclasses.fields(rollout_spec.Rules)]
+    switches = [field.name for field in dataclasses.fields(rollout_spec.Rules) if isinstance(field.default, bool)]
+    assert list(_rollouts_cli.SWITCHES) == switches
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("request", "client", "header:X-Patient", "header:a!#$%&'*+.^_`|~-9", f"header:{'a' * 64}"),
+        *(
+            "",
+            "patient",
+            "header:",
+            "header:a b",
+            "header:ä",
+            f"header:{'a' * 65}",
+            "client\n",
+            "Request",
+            "header:a:b",
+        ),
+    ],
+)
+def test_the_key_of_a_canary_is_the_same_for_both(key: str) -> None:
+    assert bool(_rollout_calls.KEY.fullmatch(key)) == bool(re.fullmatch(rollout_spec.KEY.rstrip("$"), key))
 
 
 # References

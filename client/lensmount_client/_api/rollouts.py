@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lensmount_client._api.read_rollouts import report_of
-from lensmount_client._errors import InvalidInput
+from lensmount_client._errors import AliasNotFound, InvalidInput
 from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.operation import Operation
@@ -19,6 +19,7 @@ from lensmount_client._types.rollouts import RolloutReport
 
 JSON = "application/json"
 KEY = re.compile(r"request|client|header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # as the server takes it
+FIRST = "Fix: point it at the version that serves, by PUT /adapters/{name}/aliases/{alias}, then start again"
 PREPARING_S = 120.0  # a start is answered when the new version is loaded
 
 
@@ -68,7 +69,10 @@ class _Present:
 def start(name: str, alias: str, wanted: Wanted) -> Operation[RolloutReport]:
     """Try another version while the alias stays where it is. Nothing is written if it moves meanwhile."""
     wanted.body(1)  # before anything is sent
-    present: _Present = yield _present(name, alias)
+    try:
+        present: _Present = yield _present(name, alias)
+    except AliasNotFound as error:
+        raise AliasNotFound(replace(error.problem, detail=f"{error.problem.detail} {FIRST}")) from error
     try:
         content = json.dumps(wanted.body(present.version), allow_nan=False).encode()
     except (TypeError, ValueError) as error:

@@ -24,7 +24,8 @@ app = typer.Typer(no_args_is_help=True)
 INTERRUPTED = 130
 WATCH_RETRIES = 8  # about 40 s, long enough for the server to restart
 NONE = "No rollouts now. Start one: lensmount rollouts start NAME:ALIAS --canary VERSION --percent 10"
-WORDS = {"on": True, "off": False, "none": None}
+RULES = ("errors", "not_finite", "uncertain", "unfamiliar", "p99", "worse_on_labels", "after")
+SWITCHES = ("worse_on_labels",)  # rules without a number
 
 Target = Annotated[str, typer.Argument(metavar="NAME:ALIAS", help="For example malaria:prod.")]
 
@@ -50,7 +51,10 @@ def start(
     ] = 1.0,
     rule: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Change a rule for rolling back, such as p99=3 or uncertain=off."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help=f"Change a rule for rolling back, such as p99=3 or p99=off. Rules: {', '.join(RULES)}.",
+        ),
     ] = None,
     *,
     server: ServerOptions,
@@ -198,15 +202,15 @@ def _rules(texts: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _rule(text: str) -> tuple[str, Any]:
-    name, found, value = text.partition("=")
-    if found and value in WORDS:
-        return name, WORDS[value]
+    name, found, value = (part.strip() for part in text.partition("="))
+    if found and value in ("on", "off"):
+        return name, value == "on" if name in SWITCHES or value == "on" else None
     try:
         number = json.loads(value)
     except ValueError:
         number = None
     if not found or not isinstance(number, int | float):
         raise InvalidInput(
-            f"--rule: found {text[:80]!r}, expected NAME=VALUE with a number, on, off or none. Fix: --rule p99=3"
+            f"--rule: found {text[:80]!r}, expected NAME=VALUE with a number, on or off. Fix: --rule p99=3"
         )
-    return name.strip(), number
+    return name, number

@@ -189,7 +189,8 @@ def _p(value: float) -> str:
 
 
 def _happened(event: RolloutEvent) -> str:
-    evidence = "" if not event.evidence else f": {_value(event.evidence)}"
+    shown = {key: value for key, value in (event.evidence or {}).items() if value is not None and key != "rules"}
+    evidence = f": {_value(shown)}" if shown else ""
     return f"{_words(event.what)} by {event.actor or 'the server'}{evidence}"
 
 

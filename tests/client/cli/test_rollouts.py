@@ -18,7 +18,7 @@ def _own_server(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_rollout_is_started_with_all_its_options(server: Any, lensmount: Any) -> None:
     options = ["--key", "header:X-Patient", "--shadow", "9", "--sample", "0.2"]
-    rules = ["--rule", "errors=0.1", "--rule", "worse_on_labels=off", "--rule", "p99=none"]
+    rules = ["--rule", "errors=0.1", "--rule", "worse_on_labels=off", "--rule", "p99=off"]
     code, out, err = lensmount("rollouts", "start", "malaria:prod", *CANARY, *options, *rules)
     assert (code, out) == (0, "malaria:prod  stable 1, canary 8 gets 10 % by header:X-Patient, shadow 9 sees 20 %\n")
     assert "lensmount rollouts status malaria:prod --watch" in err
@@ -35,6 +35,14 @@ def test_the_list_of_adapters_names_the_version_that_is_tried(server: Any, lensm
     assert "prod=1 (trying 8)" in lensmount("adapters", "list")[1]
     (listed, _) = json.loads(lensmount("adapters", "list", "--json")[1])["adapters"]
     assert listed["rollouts"]["prod"]["started_at"] == "2026-01-02T03:04:05+00:00"
+
+
+def test_an_alias_that_is_not_there_is_to_be_set_first_and_then_it_works(server: Any, lensmount: Any) -> None:
+    code, _, err = lensmount("rollouts", "start", "malaria:beta", *CANARY)
+    assert (code, server.rollouts.sent) == (1, [])
+    assert "Fix: point it at the version that serves, by `lensmount adapters alias NAME ALIAS`, then start again" in err
+    assert lensmount("adapters", "alias", "malaria", "beta")[0] == 0
+    assert lensmount("rollouts", "start", "malaria:beta", *CANARY)[0] == 0
 
 
 def test_promote_and_rollback_say_where_the_alias_points_now(server: Any, lensmount: Any) -> None:
