@@ -161,6 +161,7 @@ SLOW = frozenset(
         "service/routes/test_page_datasets.py",
         "service/routes/test_page_labelling.py",
         "service/routes/test_page_public.py",
+        "service/routes/test_page_rollouts.py",
         "service/routes/labelling/test_pool_scores.py",
         "service/routes/test_predict.py",
         "service/review/test_run.py",

@@ -62,9 +62,16 @@ function item(adapter, picked) {
         element("b", { textContent: adapter.name }),
         ` version ${adapter.version} `,
         element("span", { className: ready ? "badge" : "badge wrong", textContent: state }),
+        ...Object.entries(adapter.rollouts ?? {}).flatMap(([alias, rollout]) => [" ", trial(alias, rollout)]),
       ]),
       element("span", { className: "quiet", textContent: adapter.labels.slice(0, 8).join(", ") + many }),
     ]),
   ]);
   return { name: adapter.name, row, box, words: [adapter.name, ...adapter.labels].join("\n").toLowerCase() };
+}
+
+/** An alias for which another version is tried. */
+function trial(alias, { canary, shadow }) {
+  const words = [canary && `canary ${canary.version} gets ${canary.percent} %`, shadow && `shadow ${shadow.version}`];
+  return element("span", { className: "badge", textContent: `${alias}: ${words.filter(Boolean).join(", ")}` });
 }
