@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 URL = "http://127.0.0.1:8000"
-PAGES = ["README.md", "docs/quickstart.md", "docs/oip.md", "docs/twins.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/oip.md", "docs/twins.md", "docs/rollouts.md"]
 RIGHT = {
     "cell-parasitized.png": "Parasitized",
     "cell-parasitized-2.png": "Parasitized",
@@ -33,7 +33,7 @@ RIGHT = {
 }
 TASK = {"cell": "malaria", "tissue": "histology", "smoker": "smoking"}
 MATCHING = {  # sample images: the adapters that examples may ask about them
-    "cell": {"malaria", "my-malaria", "second-opinion", "second-opinion:prod"},
+    "cell": {"malaria", "my-malaria", "second-opinion", "second-opinion:prod", "smears", "smears:prod"},
     "tissue": {"histology"},
     "smoker": {"smoking"},
     "leaf": {"leaves"},

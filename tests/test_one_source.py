@@ -36,6 +36,7 @@ from lensmount_client._cli import jobs as jobs_cli
 from lensmount_client._types import training_options as copy
 from lensmount_service import cli as service_cli
 from lensmount_service.errors import RequestInvalid
+from lensmount_service.rollout_spec import Rules
 from lensmount_service.settings import Settings
 from lensmount_service.web.job_schemas import JobSubmission
 from lensmount_service.worker.settings import WorkerSettings
@@ -322,3 +323,11 @@ def test_server_and_worker_agree_where_both_have_a_setting(tmp_path: Path, monke
         assert ours[name].get_default(call_default_factory=True) == theirs[name].get_default(call_default_factory=True)
     assert ours["lease_s"].metadata == theirs["lease_s"].metadata
     assert Settings.model_fields["backbone"].default == TABLE["backbone"].default
+
+
+def test_the_docs_of_rollouts_have_every_rule_with_its_default() -> None:
+    page = (ROOT / "docs/rollouts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \| (\S+) \| .* \|$", page.partition("## Rules")[2], re.MULTILINE)
+    documented = {name: {"on": True}.get(value) or float(value) for words, value in rows for name in words.split(", ")}
+    defaults = {f"`{field.name}`": field.default for field in fields(Rules)}
+    assert documented == defaults
