@@ -216,6 +216,8 @@ def _end(span: Span, call: Call, answer: Any) -> None:
     error = ""
     if isinstance(answer, Refusal):
         code, error = answer.status, answer.status.name if answer.http_status >= 500 else ""
+    elif answer is not None:
+        span.rest("respond")
     attributes: dict[str, Value] = {
         "rpc.system": "grpc",
         "rpc.service": SERVICE,

@@ -57,12 +57,12 @@ class Decoding:
         prepared = prepare_small(part.data, rules, self.limits, min(SMALL, self.max_pixels))
         if isinstance(prepared, int):
             return prepared
-        return DecodedInput(ImageRef(index=0, name=part.name), prepared, time.perf_counter() - started, started)
+        return DecodedInput(ImageRef(index=0, name=part.name), prepared, time.perf_counter() - started)
 
     def _decode(self, index: int, part: Part, rules: Collection[InputRule]) -> DecodedInput:
         started = time.perf_counter()
         prepared = prepare(part.data, rules, self.limits)
-        return DecodedInput(ImageRef(index=index, name=part.name), prepared, time.perf_counter() - started, started)
+        return DecodedInput(ImageRef(index=index, name=part.name), prepared, time.perf_counter() - started)
 
     def _sizes(self, parts: list[Part]) -> list[int]:
         """The pixels of each image, by its header."""

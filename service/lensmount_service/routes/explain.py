@@ -33,6 +33,7 @@ from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
 from lensmount_service.tenants.queues import CallerQueues
+from lensmount_service.tracing.span import stage
 from lensmount_service.web import schemas
 from lensmount_service.web.bodies import Part, is_multipart, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
@@ -150,10 +151,12 @@ class Explanations:
         expires_at = time.perf_counter() + timeout_s
         room, queues = self._context.settings.max_queue, context_of(request).queues
         async with deadline(request, timeout_s), charged(request, [Part(data, None)], 1, room):
-            pixels = await asyncio.wrap_future(queues.decode(partial(stated_pixels, data), 0))
-            decoded = await asyncio.wrap_future(queues.decode(lambda: self._decode(data, rule), pixels))
+            with stage("decode", images=1):
+                pixels = await asyncio.wrap_future(queues.decode(partial(stated_pixels, data), 0))
+                decoded = await asyncio.wrap_future(queues.decode(lambda: self._decode(data, rule), pixels))
             began = time.perf_counter()
-            found = await self._compute(queues, snapshot, decoded.image, question, expires_at)
+            with stage("explain", digest=snapshot.version.digest):
+                found = await self._compute(queues, snapshot, decoded.image, question, expires_at)
             explain_s = time.perf_counter() - began
             if form == PNG:
                 drawn = queues.decode(lambda: overlay(decode_image(data, self._limits), found.values, rule))

@@ -57,12 +57,11 @@ class Unserved:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedInput:
-    """One posted image or volume, the seconds that it took to decode, and since when, by time.perf_counter."""
+    """One posted image or volume, and the seconds that it took to decode."""
 
     image: ImageRef
     prepared: PreparedInput
     seconds: float
-    started: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

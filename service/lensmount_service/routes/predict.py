@@ -43,7 +43,7 @@ from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
-from lensmount_service.tracing.span import IMAGE, current
+from lensmount_service.tracing.span import current, stage
 from lensmount_service.web.bodies import Part
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.masks import FORMS, read_masks
@@ -218,16 +218,14 @@ class Predictor:
         """If an adapter needs a program that is not compiled yet, its request waits for it, and the engine does not."""
         for snapshot in snapshots:
             if not self._engine.runner.ready(snapshot.adapter):
-                await asyncio.to_thread(self._engine.runner.prepare, snapshot.adapter)
+                with stage("prepare", digest=snapshot.adapter.digest):
+                    await asyncio.to_thread(self._engine.runner.prepare, snapshot.adapter)
 
     async def decode(self, context: TenantContext, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
         of = (context.identity.key, tuple(snapshot.adapter.digest for snapshot in snapshots))
-        decoded = await self._decoding.decode(of, parts, {each.adapter.manifest.preprocessing for each in snapshots})
-        if (span := current()).recording:
-            for each in decoded:
-                span.child("decode", each.started, each.started + each.seconds, {IMAGE: each.image.index})
-        return decoded
+        with stage("decode", images=len(parts)):
+            return await self._decoding.decode(of, parts, {each.adapter.manifest.preprocessing for each in snapshots})
 
     async def answers(
         self, context: TenantContext, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float

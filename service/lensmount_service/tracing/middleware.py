@@ -42,37 +42,39 @@ class TracingMiddleware:
                 status = message["status"]
             await send(message)
 
+        reading = _Reading(receive, span)
         with entered(span):
             try:
-                await self.app(scope, _Reading(receive, span) if span.recording else receive, send_and_look)
+                await self.app(scope, reading if span.recording else receive, send_and_look)
             except BaseException as error:
                 failure = type(error).__name__
                 raise
             finally:
+                if reading.started:
+                    span.rest("respond")
                 _end(span, scope, status, failure)
 
 
 class _Reading:
-    """`receive`, which notes as `read` how long the body took to arrive, if the client sent it in several parts."""
+    """`receive`, which notes as `enter` what was before the body was asked for, and as `read` how it arrived."""
 
     def __init__(self, receive: Receive, span: Span) -> None:
         self._receive = receive
         self._span = span
-        self._started = 0.0
-        self._parts = 0
+        self.started = 0.0  # when the body was asked for
         self._bytes = 0
+        self._complete = False
 
     async def __call__(self) -> Message:
-        self._started = self._started or time.perf_counter()
+        if not self.started:
+            self.started = time.perf_counter()
+            self._span.rest("enter")
         message = await self._receive()
-        if message["type"] == "http.request" and self._parts >= 0:
-            self._parts += 1
+        if message["type"] == "http.request" and not self._complete:
             self._bytes += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                size: dict[str, Value] = {"http.request.body.size": self._bytes}
-                if self._bytes:
-                    self._span.child("read", self._started, time.perf_counter(), size)
-                self._parts = -1
+            self._complete = not message.get("more_body", False)
+            if self._complete:
+                self._span.child("read", self.started, time.perf_counter(), {"http.request.body.size": self._bytes})
         return message
 
 

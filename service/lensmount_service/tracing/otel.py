@@ -60,7 +60,10 @@ class OpenTelemetryTracer:
 
     def start(self, kind: Literal["server", "consumer"], carrier: Mapping[str, str]) -> Span:
         above = _PROPAGATOR.extract(carrier, Context())
-        return _Recorded(self._tracer, self._tracer.start_span(kind, above, _KINDS[kind]))
+        started = time.perf_counter()
+        epoch_ns = time.time_ns() - round(started * 1e9)  # so that all times of a span are of one clock
+        span = self._tracer.start_span(kind, above, _KINDS[kind], start_time=epoch_ns + round(started * 1e9))
+        return _Recorded(self._tracer, span, started, epoch_ns)
 
     def close(self, timeout_s: float) -> None:
         ending = threading.Thread(target=self._provider.shutdown, name="lensmount-traces", daemon=True)
@@ -74,14 +77,14 @@ class OpenTelemetryTracer:
 class _Recorded:
     """A span of OpenTelemetry, and the children to make when it ends."""
 
-    def __init__(self, tracer: OtelTracer, span: OtelSpan) -> None:
+    def __init__(self, tracer: OtelTracer, span: OtelSpan, started: float, epoch_ns: int) -> None:
         context = span.get_span_context()
         self.recording = span.is_recording()
         self.trace_id = format_trace_id(context.trace_id)
         self.span_id = format_span_id(context.span_id)
         self.traceparent = f"00-{self.trace_id}-{self.span_id}-{context.trace_flags:02x}"
         self._tracer, self._span = tracer, span
-        self._epoch_ns = time.time_ns() - time.perf_counter_ns()  # so that all times of a trace are of one clock
+        self._started, self._epoch_ns = started, epoch_ns
         self._children: list[tuple[str, float, float, Attributes]] = []
         self._left_out = 0
 
@@ -90,6 +93,10 @@ class _Recorded:
             self._children.append((name, started, ended, attributes))
         else:
             self._left_out += 1
+
+    def rest(self, name: str) -> None:
+        since = max((ended for _, _, ended, _ in self._children), default=self._started)
+        self._children.append((name, since, time.perf_counter(), {}))
 
     def end(self, name: str, attributes: Attributes, error: str = "") -> None:
         now = time.perf_counter()

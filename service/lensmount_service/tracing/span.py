@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -20,13 +20,13 @@ DIGEST = "lensmount.adapter.digest"
 TIER = "lensmount.adapter.tier"
 MODE = "lensmount.branch.mode"
 BATCH_SIZE = "lensmount.batch.size"
-IMAGE = "lensmount.image.index"
+IMAGES = "lensmount.images"
 REQUEST_ID = "lensmount.request_id"
 JOB_ID = "lensmount.job.id"
 
 
 class Span(Protocol):
-    """`span.child("decode", started, ended, {"lensmount.image.index": 0})`; safe from any thread.
+    """`span.child("decode", started, ended, {"lensmount.images": 1})`; safe from any thread.
 
     `recording` says whether anybody will see it: work that is only for a trace is left out otherwise.
     """
@@ -52,6 +52,10 @@ class Span(Protocol):
         """Note a part of the work that is over; `started` and `ended` are readings of time.perf_counter."""
         ...
 
+    def rest(self, name: str) -> None:
+        """Note as a child the time since the last one ended, or since the beginning."""
+        ...
+
     def end(self, name: str, attributes: Attributes, error: str = "") -> None:
         """The work is over; `error` says what went wrong, in one word."""
         ...
@@ -62,6 +66,9 @@ class _NoSpan:
     trace_id = span_id = traceparent = ""
 
     def child(self, name: str, started: float, ended: float, attributes: Attributes) -> None:
+        """Nobody sees it."""
+
+    def rest(self, name: str) -> None:
         """Nobody sees it."""
 
     def end(self, name: str, attributes: Attributes, error: str = "") -> None:
@@ -87,13 +94,17 @@ def entered(span: Span) -> Iterator[Span]:
         _current.reset(token)
 
 
-@contextmanager
-def stage(name: str, **attributes: Value) -> Iterator[None]:
-    """Measure what is done inside, as a child of the current span; `digest` and `adapter` say of which adapter."""
+def stage(name: str, **attributes: Value) -> AbstractContextManager[None]:
+    """Measure what is done inside, as a child of the current span; `digest` and `images` say of what."""
     span = current()
-    if not span.recording:
-        yield
-        return
+    return _measured(span, name, attributes) if span.recording else _NOTHING
+
+
+_NOTHING = nullcontext()
+
+
+@contextmanager
+def _measured(span: Span, name: str, attributes: Attributes) -> Iterator[None]:
     started = time.perf_counter()
     try:
         yield
@@ -101,4 +112,4 @@ def stage(name: str, **attributes: Value) -> Iterator[None]:
         span.child(name, started, time.perf_counter(), {_KEYS[key]: value for key, value in attributes.items()})
 
 
-_KEYS = {"adapter": NAME, "digest": DIGEST}
+_KEYS = {"digest": DIGEST, "images": IMAGES}

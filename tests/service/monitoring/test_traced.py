@@ -59,7 +59,9 @@ def test_a_prediction_is_one_trace_whose_children_say_where_its_time_went(
         "lensmount.request_id": answer["request_id"],
     }
     children = [span for span in spans.spans() if span is not server]
-    assert {span.name for span in children} - {"swap"} == {"read", "decode", "queue", "trunk", "branch", "head"}
+    assert {span.name for span in children} - {"swap", "prepare"} == {
+        *("enter", "read", "decode", "queue", "trunk", "branch", "head", "respond")
+    }
     assert {(span.context.trace_id, span.parent.span_id) for span in children} == {
         (server.context.trace_id, server.context.span_id)
     }
@@ -76,18 +78,20 @@ def test_a_prediction_is_one_trace_whose_children_say_where_its_time_went(
     }
 
 
-def test_the_children_cover_the_time_that_the_answer_states(
-    traced: TestClient, spans: Recorded, make_png: MakePng
-) -> None:
-    """Of several requests, because another process may take the core between two stages."""
-    shares = []
-    for seed in range(8):
+def test_the_children_cover_the_server_s_time(traced: TestClient, spans: Recorded, make_png: MakePng) -> None:
+    for seed in range(3):
         spans.clear()
         timing = traced.post("/predict?adapter=cells", content=make_png(seed)).json()["timing_ms"]
-        stated = timing["decode"] + timing["queue"] + timing["swap"] + timing["forward"]
-        children = [span for span in spans.spans() if span.parent is not None and span.name != "read"]
-        shares.append(sum(span.end_time - span.start_time for span in children) / 1e6 / stated)
-    assert 0.9 <= max(shares) <= 1.01, shares
+        (server,) = (span for span in spans.spans() if span.parent is None)
+        covered, end = 0, server.start_time
+        for span in spans.spans():
+            if span is not server:
+                covered += max(0, span.end_time - max(span.start_time, end))
+                end = max(end, span.end_time)
+        assert covered >= 0.9 * (server.end_time - server.start_time)
+        assert server.end_time - server.start_time >= 0.99e6 * timing["total"]
+        (decode,) = spans.spans("decode")
+        assert decode.end_time - decode.start_time >= 0.99e6 * timing["decode"]
 
 
 def test_images_of_one_batch_and_adapters_of_one_stage_share_a_span(
@@ -97,8 +101,7 @@ def test_images_of_one_batch_and_adapters_of_one_stage_share_a_span(
     results = traced.post("/predict?adapter=cells,tiles", files=files).json()["results"]
 
     digests = {result["adapter"]["digest"] for result in results}
-    assert len(spans.spans("decode")) == 3
-    assert [span.attributes["lensmount.image.index"] for span in spans.spans("decode")] != [0, 0, 0]
+    assert [span.attributes["lensmount.images"] for span in spans.spans("decode")] == [3]
     for name in ("queue", "trunk", "branch", "head"):
         found = spans.spans(name)
         assert 1 <= len(found) <= 6, name
@@ -201,6 +204,7 @@ def test_an_inference_over_the_open_protocol_has_the_same_spans(
 def test_an_explanation_has_the_spans_of_its_batch(traced: TestClient, spans: Recorded, make_png: MakePng) -> None:
     assert traced.post("/explain?adapter=cells", content=make_png(1)).status_code == 200
     assert [span.name for span in spans.spans() if span.parent is None] == ["POST /explain"]
+    assert [len(spans.spans(name)) for name in ("decode", "explain")] == [1, 1]
 
 
 def test_an_adapter_that_is_read_from_its_file_shows_how_long_that_took(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 from lensmount_service import logs
 from lensmount_service.settings import Settings
 from lensmount_service.tracing import opening
-from lensmount_service.tracing.opening import open_tracer, wanted
+from lensmount_service.tracing.opening import ENDPOINTS, open_tracer, wanted
 from lensmount_service.tracing.tracer import NoTracer
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
@@ -73,3 +75,14 @@ def test_a_size_that_makes_no_sense_and_a_protocol_that_is_not_spoken_are_warnin
 
 def test_the_end_is_waited_for_at_most_a_bound() -> None:
     assert opening.FLUSH_S <= 2.0  # a worker has five seconds after SIGTERM, three of them for its step
+
+
+def test_the_variables_in_the_docs_are_those_of_the_library() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason='needs OpenTelemetry: pip install "lensmount[otel]"')
+    from opentelemetry import environment_variables as of_the_api
+    from opentelemetry.sdk import environment_variables as of_the_sdk
+
+    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bOTEL_[A-Z_]+", page))
+    assert {*ENDPOINTS, "OTEL_TRACES_SAMPLER", "OTEL_SERVICE_NAME"} <= named
+    assert named <= {*vars(of_the_api), *vars(of_the_sdk)}

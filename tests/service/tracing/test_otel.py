@@ -41,7 +41,7 @@ def test_children_have_the_times_that_they_were_told(recorded: Recorded) -> None
     before = time.time_ns()
     span = recorded.tracer.start("server", {})
     started = time.perf_counter()
-    span.child("decode", started, started + 0.25, {"lensmount.image.index": 3})
+    span.child("decode", started, started + 0.25, {"lensmount.images": 3})
     span.end("POST /predict", {"http.route": "/predict"})
 
     child, server = recorded.spans("decode")[0], recorded.spans("POST /predict")[0]
@@ -49,7 +49,7 @@ def test_children_have_the_times_that_they_were_told(recorded: Recorded) -> None
     assert before <= server.start_time <= child.start_time <= server.end_time <= time.time_ns()
     assert child.parent.span_id == server.context.span_id
     assert (dict(child.attributes), dict(server.attributes)) == (
-        {"lensmount.image.index": 3},
+        {"lensmount.images": 3},
         {"http.route": "/predict"},
     )
 
@@ -200,3 +200,23 @@ def test_a_collector_that_is_away_or_hangs_delays_the_end_by_a_bound_and_holds_b
     finally:
         answer.set()
         hanging.close()
+
+
+def test_the_rest_begins_where_the_last_child_ended(recorded: Recorded) -> None:
+    span = recorded.tracer.start("server", {})
+    started = time.perf_counter()
+    span.child("head", started, started + 2e-6, {})
+    span.child("queue", started, started + 1e-6, {})
+    span.rest("respond")
+    span.end("POST /predict", {})
+
+    (head,), (rest,), (server,) = (recorded.spans(name) for name in ("head", "respond", "POST /predict"))
+    assert head.end_time == rest.start_time <= rest.end_time <= server.end_time
+
+
+def test_the_rest_of_a_span_without_children_is_all_of_it(recorded: Recorded) -> None:
+    span = recorded.tracer.start("server", {})
+    span.rest("enter")
+    span.end("GET /limits", {})
+    (enter,), (server,) = recorded.spans("enter"), recorded.spans("GET /limits")
+    assert enter.start_time == server.start_time

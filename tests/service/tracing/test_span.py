@@ -23,6 +23,8 @@ class Noted:
     def child(self, name: str, started: float, ended: float, attributes: Attributes) -> None:
         self.children.append((name, started <= ended, dict(attributes)))
 
+    def rest(self, name: str) -> None: ...
+
     def end(self, name: str, attributes: Attributes, error: str = "") -> None: ...
 
 
@@ -30,6 +32,7 @@ def test_without_tracing_there_is_one_span_that_does_nothing() -> None:
     assert current() is NO_SPAN
     assert (NO_SPAN.recording, NO_SPAN.trace_id, NO_SPAN.span_id, NO_SPAN.traceparent) == (False, "", "", "")
     NO_SPAN.child("decode", 0.0, 1.0, {})
+    NO_SPAN.rest("respond")
     NO_SPAN.end("request", {})
 
 
