@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lensmount_service.tracing.opening import wanted
+
 ROOT = Path(__file__).parent.parent
 COMPOSE_FILES = ["docker-compose.yml", "docker-compose.gpu.yml"]
 
@@ -78,7 +80,7 @@ def test_the_image_installs_dependencies_first_and_then_the_project() -> None:
     assert len(installs) == 2
     assert all("-c constraints.txt" in command for command in installs)
     assert "-r pyproject.toml" in installs[0]
-    assert '".[serve,train,openvino,llvm]"' in installs[1]
+    assert '".[serve,train,openvino,llvm,otel]"' in installs[1]
 
 
 def test_what_the_image_installs_runs_the_command(installed: Path) -> None:
@@ -183,6 +185,15 @@ def test_the_profile_monitoring_mounts_files_that_exist_and_publishes_on_loopbac
         assert mounted
         assert [path for path in mounted if not (ROOT / path).is_file()] == []
     assert "profiles" not in services["lensmount"]
+
+
+def test_the_profile_monitoring_takes_traces_that_the_server_is_told_to_send() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert services["jaeger"]["profiles"] == ["monitoring"]
+    assert services["jaeger"]["ports"] == ["127.0.0.1:16686:16686"]  # what sends traces is in the same network
+    assert services["lensmount"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+    assert not wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": ""})
+    assert wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://jaeger:4318"})
 
 
 def test_docker_compose_refuses_to_start_without_a_token() -> None:
