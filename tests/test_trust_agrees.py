@@ -14,7 +14,7 @@ from tests.test_client_and_server_agree import fields
 import lensmount_service
 from lensmount_adapters.trust import judge
 from lensmount_client import _reference as _calls
-from lensmount_client._cli import promises
+from lensmount_client._show import promises
 from lensmount_client._show import trust as _words
 from lensmount_client._types import results
 from lensmount_service.routes import predict as predict_routes

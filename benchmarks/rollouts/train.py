@@ -14,11 +14,12 @@ import random
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from lensmount_adapters import Backbone, ExactSwapper, admit, load_backbone
+from lensmount_adapters import Adapter, Backbone, ExactSwapper, admit, load_backbone
 from lensmount_adapters.data.dataset import read_folder, read_pixels
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.runners.merged import MergedRunner
@@ -29,7 +30,7 @@ SET, SLIDE = "malaria-nih-gray50", r"^(.*?)_?[tT]hin"
 LABELS = ("Parasitized", "Uninfected")
 TRAINED = 800  # images of each label
 FLIPPED = 0.1
-OPTIONS = {"size": 64, "epochs": 3, "augment": "microscopy", "calibration": "off", "group_regex": SLIDE}
+OPTIONS: dict[str, Any] = {"size": 64, "epochs": 3, "augment": "microscopy", "calibration": "off", "group_regex": SLIDE}
 
 
 def main() -> None:
@@ -113,7 +114,7 @@ def score(backbone: Backbone, folder: Path, file: Path) -> None:
 class Question:
     """An image that an adapter is asked about, as a runner takes it."""
 
-    def __init__(self, adapter: object, image: torch.Tensor) -> None:
+    def __init__(self, adapter: Adapter, image: torch.Tensor) -> None:
         self.adapter, self.image = adapter, image
 
 

@@ -22,8 +22,9 @@ from lensmount_service.web.job_schemas import JobSubmission
 from lensmount_service.web.json_body import JsonRoute, parse_json, read_json
 from lensmount_service.web.label_schemas import GivenLabels
 from lensmount_service.web.labelstudio import Event, PredictRequest
-from lensmount_service.web.schemas import AliasTarget, DatasetEdits
+from lensmount_service.web.schemas import DatasetEdits
 from lensmount_service.web.token_schemas import NewToken
+from lensmount_service.web.trust_schemas import AliasTarget
 
 MAX_BYTES = 2**17
 MAX_FILES = 4

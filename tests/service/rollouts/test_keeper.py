@@ -55,7 +55,7 @@ class Server:
         for _ in range(requests):
             self.evidence.sample(rollout, "stable").request(200, 1, 0.01)
             failed = {"status": 503, "code": "forward_failed"} if failing else {"status": 200}
-            self.evidence.sample(rollout, "canary").request(**failed)  # type: ignore[arg-type]  # status and code
+            self.evidence.sample(rollout, "canary").request(**failed)
 
     def value(self, line: str) -> float:
         found = [each for each in self.metrics.render().decode().splitlines() if each.startswith(line)]

@@ -118,8 +118,8 @@ def of_adapters(files: Files) -> Iterator[Write]:
     yield Write(("POST", f"{model}/unload"), "/v2/repository/models/cells/unload", "/adapters/cells", body={"json": {}})
     yield Write(("POST", f"{model}/load"), "/v2/repository/models/cells/load", body={"json": {}})
     for verb in ("load", "unload"):
-        route = f"/v1/{verb}_lora_adapter"
-        yield Write(("POST", route), route, "/adapters/cells", body={"json": {"lora_name": "cells"}})
+        path = f"/v1/{verb}_lora_adapter"
+        yield Write(("POST", path), path, "/adapters/cells", body={"json": {"lora_name": "cells"}})
     yield Write(("DELETE", "/adapters/{name}"), "/adapters/cells", "/adapters/cells")
     yield Write(("POST", "/adapters/{name}/undelete"), "/adapters/cells/undelete")
 

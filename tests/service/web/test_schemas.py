@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from lensmount_service.web.schemas import AliasTarget, Mask, Prediction, Predictions, Segmentation
+from lensmount_service.web.schemas import Mask, Prediction, Predictions, Segmentation
+from lensmount_service.web.trust_schemas import AliasTarget
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakePng
