@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lensmount_service.access.authenticator import Authenticator
+from lensmount_service.access.custom_attributes import with_token
 from lensmount_service.errors import MediaTypeUnsupported, ServiceError
 from lensmount_service.web.compression import ENCODINGS
 from lensmount_service.web.hardening import harden
@@ -75,8 +76,9 @@ class AccessMiddleware:
         """The refusal of a caller who is not known, or None."""
         if scope["path"] in self._open_paths:
             return None
+        headers = with_token(scope["path"], Headers(scope=scope))
         try:
-            scope["state"]["identity"] = await self._authenticator.identify(Headers(scope=scope))
+            scope["state"]["identity"] = await self._authenticator.identify(headers)
         except ServiceError as error:
             return answer_to(error, request_id)
         return None

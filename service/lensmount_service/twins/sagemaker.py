@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
+from lensmount_service.access.custom_attributes import HEADER, PATH, attributes_of
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.routes import health
@@ -25,7 +26,6 @@ from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.schemas import LabelScore
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
-CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 JSON_LINES, CSV = "application/jsonlines", "text/csv"
 
 router = APIRouter(route_class=GuardedRoute, tags=["twins of other servers"], responses=PROBLEMS)
@@ -38,7 +38,7 @@ async def ping(context: Server) -> Response:
 
 
 @router.post(
-    "/invocations",
+    PATH,
     response_model=list[LabelScore],
     responses={200: {"content": INVOCATION_ANSWERS}},
     openapi_extra={**IMAGE_BODY, **INVOCATION_PARAMETERS},
@@ -75,17 +75,15 @@ class Invocation(OneImage):
 
 def adapter_of(request: Request) -> str:
     """The adapter that the headers or the query name. Raises RequestInvalid for none, and for several."""
-    attributes = ",".join(request.headers.getlist(CUSTOM_ATTRIBUTES)).split(",")
-    pairs = [(name.strip(), value.strip()) for name, _, value in (each.partition("=") for each in attributes)]
     named = {
-        *(value for name, value in pairs if name == "adapter"),
+        *(value for name, value in attributes_of(request.headers) if name == "adapter"),
         *(value.strip() for value in request.headers.getlist(TARGET_MODEL)),
         *request.query_params.getlist("adapter"),
     } - {""}
     if len(named) != 1:
         raise RequestInvalid(
             f"found {len(named)} adapters in the headers and the query, expected one. Fix: send "
-            f"{CUSTOM_ATTRIBUTES}: adapter=NAME, or {TARGET_MODEL}: NAME, or ?adapter=NAME"
+            f"{HEADER}: adapter=NAME, or {TARGET_MODEL}: NAME, or ?adapter=NAME"
         )
     return named.pop()
 
@@ -96,7 +94,7 @@ def with_attributes(response: Response, request: Request) -> Response:
     about = {"adapter": adapter, "digest": digest, "request_id": request.state.request_id}
     if decision := response.headers.get("Lensmount-Decision"):
         about["decision"] = decision
-    response.headers[CUSTOM_ATTRIBUTES] = ",".join(f"{name}={value}" for name, value in about.items())
+    response.headers[HEADER] = ",".join(f"{name}={value}" for name, value in about.items())
     return response
 
 

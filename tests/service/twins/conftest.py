@@ -19,7 +19,7 @@ Predict = Callable[[str, bytes], list[dict[str, object]]]
 
 @pytest.fixture(scope="module")
 def parts(make_shared_parts: MakeParts) -> Iterator[Parts]:
-    with make_shared_parts() as parts:
+    with make_shared_parts(feedback="on") as parts:
         yield parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,12 @@ def test_a_request_is_counted_like_one_of_predict(api: httpx.Client, make_png: M
     assert answer.headers["Lensmount-Decision"] == trust["decision"]
 
 
+def test_with_the_request_id_of_an_answer_feedback_needs_no_image(api: httpx.Client, make_png: MakePng) -> None:
+    answer = api.post("/hf/cells", content=make_png(9))
+    kept = api.post(f"/feedback?adapter=cells&label=b&who=reader1&request_id={answer.headers['X-Request-Id']}")
+    assert kept.status_code == 201, kept.text
+
+
 def test_errors_of_middleware_and_of_paths_have_the_member_that_the_client_reads(api: httpx.Client) -> None:
     for method, path, headers, code in [
         ("POST", "/hf/nothing/at/all", {}, "not_found"),
@@ -137,6 +144,10 @@ def test_quotas_and_scopes_act_as_for_predict(parts: Parts, address: str, api: h
     ]
     assert [answer.status_code for answer in statuses] == [200, 200, 429]
     assert statuses[2].json()["error"].startswith("quota_exceeded: ")
+    _, few = tokens.create("few", ("predict",), quotas=Quotas(pixels_per_minute=3 * 48 * 40))
+    body = {"inputs": base64.b64encode(make_png()).decode()}
+    answers = [api.post("/hf/cells", json=body, headers={"Authorization": f"Bearer {few}"}) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert api.get("/ping").status_code == 200
     _, reader = tokens.create("reader1", ("predict",))
     client = InferenceClient(model=f"{address}/hf/cells", token=reader)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from fastapi.testclient import TestClient
 from tests.service.twins.malformed import document, malformed
 
 if TYPE_CHECKING:
-    from tests.service.conftest import MakeParts, MakePng
+    from tests.service.conftest import MakeParts, MakePng, Until
     from tests.service.twins.conftest import Predict
 
 ROUTES = ("/hf/tiles", "/invocations?adapter=tiles")
@@ -105,3 +107,38 @@ def test_the_limits_of_predict_hold(route: str, small: TestClient, make_png: Mak
     assert (told.status_code, told.json()["code"]) == (413, "image_too_large")
     told = small.post(route, json={"inputs": as_text(most * 3)})
     assert (told.status_code, told.json()["code"]) == (413, "body_too_large")
+
+
+def test_requests_of_all_protocols_wait_in_one_queue_and_share_a_batch(
+    make_parts: MakeParts, api: httpx.Client, make_png: MakePng, until: Until
+) -> None:
+    """A batch that waits to fill up keeps the queue full."""
+    with make_parts(max_queue=2, batch_window_ms=1000) as parts:
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            assert client.put("/adapters/tiles", content=api.get("/adapters/tiles/file").content).status_code == 201
+
+            def batches() -> tuple[float, float]:
+                text = client.get("/metrics").text
+                found = [
+                    re.search(rf"^lensmount_batch_size_{what} (\S+)$", text, re.MULTILINE) for what in ("count", "sum")
+                ]
+                count, images = (float(each[1]) for each in found if each is not None)
+                return count, images
+
+            before = batches()
+            answers: list[Any] = []
+            threads = [
+                threading.Thread(target=lambda route=route: answers.append(client.post(route, content=make_png())))
+                for route in ROUTES
+            ]
+            for thread in threads:
+                thread.start()
+            until(lambda: parts.engine.waiting == 2)
+            full = [client.post(route, content=make_png()) for route in (*ROUTES, "/predict?adapter=tiles")]
+            for thread in threads:
+                thread.join()
+            after = batches()
+    assert [(each.status_code, each.json()["code"]) for each in full] == [(429, "queue_full")] * 3
+    assert full[0].json()["error"].startswith("queue_full: ")
+    assert [each.status_code for each in answers] == [200, 200]
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 2)

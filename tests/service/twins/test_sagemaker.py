@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from lensmount_service.access.custom_attributes import HEADER
 from lensmount_service.build import Parts
-from lensmount_service.twins.sagemaker import CUSTOM_ATTRIBUTES, TARGET_MODEL
+from lensmount_service.twins.sagemaker import TARGET_MODEL
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeParts, MakePng
@@ -37,9 +38,9 @@ def test_a_ping_says_503_while_no_invocation_is_accepted(make_parts: MakeParts) 
     "headers",
     [
         {TARGET_MODEL: "cells@1"},
-        {CUSTOM_ATTRIBUTES: "adapter=cells@1"},
-        {CUSTOM_ATTRIBUTES: "trace=c000b4f9, adapter = cells@1 ,adapterx=tiles"},
-        {CUSTOM_ATTRIBUTES: "adapter=cells@1", TARGET_MODEL: "cells@1"},
+        {HEADER: "adapter=cells@1"},
+        {HEADER: "trace=c000b4f9, adapter = cells@1 ,adapterx=tiles"},
+        {HEADER: "adapter=cells@1", TARGET_MODEL: "cells@1"},
     ],
     ids=str,
 )
@@ -49,7 +50,7 @@ def test_a_header_names_the_adapter_and_the_answer_says_which_version_answered(
     answer = api.post("/invocations", content=make_png(1), headers={"Content-Type": "application/x-image", **headers})
     assert answer.json() == predicted("cells@1", make_png(1))
     version = api.get("/adapters/cells/versions/1").json()
-    about = dict(pair.split("=") for pair in answer.headers[CUSTOM_ATTRIBUTES].split(","))
+    about = dict(pair.split("=") for pair in answer.headers[HEADER].split(","))
     assert about == {
         "adapter": "cells@1",
         "digest": version["digest"],
@@ -60,7 +61,7 @@ def test_a_header_names_the_adapter_and_the_answer_says_which_version_answered(
 def test_the_decision_of_an_adapter_that_has_trust_is_passed_back(api: httpx.Client, make_png: MakePng) -> None:
     trust = api.post("/predict?adapter=sure", content=make_png()).json()["trust"]
     answer = api.post("/invocations?adapter=sure", content=make_png())
-    assert f",decision={trust['decision']}" in answer.headers[CUSTOM_ATTRIBUTES]
+    assert f",decision={trust['decision']}" in answer.headers[HEADER]
 
 
 def test_accept_chooses_json_lines_or_csv(api: httpx.Client, predicted: Predict, make_png: MakePng) -> None:
@@ -89,7 +90,7 @@ def test_without_an_adapter_or_with_two_the_advice_works(
 ) -> None:
     for headers, query in (
         ({}, ""),
-        ({CUSTOM_ATTRIBUTES: "adapter="}, ""),
+        ({HEADER: "adapter="}, ""),
         ({TARGET_MODEL: "cells"}, "?adapter=tiles"),
     ):
         refused = api.post(f"/invocations{query}", content=make_png(), headers=headers)
@@ -116,3 +117,23 @@ def test_an_invocation_is_not_a_write_in_the_audit_log(parts: Parts, api: httpx.
     actions = {record["action"] for record in api.get("/audit?limit=1000").json()["records"]}
     assert "PUT /adapters/{name}" in actions
     assert not any("invocations" in action or "/hf/" in action for action in actions)
+
+
+def test_a_token_among_the_attributes_says_who_calls(parts: Parts, api: httpx.Client, make_png: MakePng) -> None:
+    """The last test of this module: after the first token, callers need one."""
+    tokens = parts.app.state.tokens
+    _, reader = tokens.create("reader1", ("predict",))
+    _, trainer = tokens.create("trainer", ("train",))
+
+    def asked(attributes: str, **headers: str) -> tuple[int, str | None]:
+        answer = api.post("/invocations", content=make_png(), headers={HEADER: attributes, **headers})
+        assert "token" not in answer.headers.get(HEADER, "")
+        return answer.status_code, answer.json()["code"] if answer.is_error else None
+
+    assert asked(f"adapter=cells,token={reader}") == (200, None)
+    assert asked(f"token={reader},adapter=cells", Authorization="Bearer nobody") == (401, "unauthorized")
+    assert asked(f"adapter=cells,token={trainer}") == (403, "scope_missing")
+    assert asked("adapter=cells,token=nobody") == (401, "unauthorized")
+    assert asked("adapter=cells") == (401, "unauthorized")
+    assert api.get("/adapters", headers={HEADER: f"token={reader}"}).status_code == 401
+    assert api.get("/ping").status_code == 200
