@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import logging
+import random
+import re
 import socket
 import threading
 import time
@@ -220,3 +222,12 @@ def test_the_rest_of_a_span_without_children_is_all_of_it(recorded: Recorded) ->
     span.end("GET /limits", {})
     (enter,), (server,) = recorded.spans("enter"), recorded.spans("GET /limits")
     assert enter.start_time == server.start_time
+
+
+def test_no_header_of_a_client_hinders_a_request(recorded: Recorded) -> None:
+    dice = random.Random(0)
+    parts = ["00", "ff", TRACE, PARENT, "01", "-", ",", "=", ";", "\t", "\x00", "\xff", "vendor", "@", "", "x" * 300]
+    for _ in range(1000):
+        carrier = {name: "".join(dice.choices(parts, k=dice.randrange(9))) for name in ("traceparent", "tracestate")}
+        span = recorded.tracer.start("server", carrier)
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", span.traceparent), carrier
