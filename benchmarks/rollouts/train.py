@@ -13,6 +13,7 @@ import argparse
 import random
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,12 @@ def score(backbone: Backbone, folder: Path, file: Path) -> None:
     )
 
 
+@dataclass(frozen=True)
 class Question:
     """An image that an adapter is asked about, as a runner takes it."""
 
-    def __init__(self, adapter: Adapter, image: torch.Tensor) -> None:
-        self.adapter, self.image = adapter, image
+    adapter: Adapter
+    image: torch.Tensor
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -12,7 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from lensmount_client._version import __version__
-from lensmount_service.access.audit import AuditLog
+from lensmount_service.access.audit import AuditLog, Record
 from lensmount_service.access.authenticator import Authenticator, Verifier
 from lensmount_service.access.guard import require_policies
 from lensmount_service.access.public_paths import PublicPaths
@@ -33,7 +35,10 @@ from lensmount_service.repair.scrubber import Scrubber
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.rollouts.choice import Choice
 from lensmount_service.rollouts.evidence import Evidence
+from lensmount_service.rollouts.keeper import Keeper
+from lensmount_service.rollouts.pairs import Pairs
 from lensmount_service.rollouts.ready import Ready
+from lensmount_service.rollouts.rules import Finding
 from lensmount_service.routes import (
     adapters,
     aliases,
@@ -48,6 +53,7 @@ from lensmount_service.routes import (
 from lensmount_service.routes import audit as audit_routes
 from lensmount_service.routes import tokens as token_routes
 from lensmount_service.routes.context import AppContext, Training
+from lensmount_service.routes.decoding import input_limits
 from lensmount_service.routes.docs import DESCRIPTION as DESCRIPTION_PATH
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
@@ -58,10 +64,13 @@ from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import Predictor, predict_router
 from lensmount_service.settings import Settings
+from lensmount_service.store.aliases import Running
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
+from lensmount_service.store.keys import name_of, tenant_of
+from lensmount_service.store.references import Reference
 from lensmount_service.store.shares import Shares
 from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.turnstile import Turnstile
@@ -122,7 +131,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with engine, audit, scrubber:
+        with engine, audit, scrubber, context.keeper, context.pairs:
             await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
             reaping = asyncio.create_task(_reap(training.jobs))
             warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
@@ -135,6 +144,7 @@ def create_app(
         await asyncio.to_thread(_close, context)
 
     audit = AuditLog(settings.state / "audit", settings.audit_bytes)
+    context.keeper.tell = partial(_note, audit)
     first_token = settings.token.get_secret_value() if settings.token else None
     verifiers = _verifiers(settings)
     authenticator = Authenticator(tokens, first_token, verifiers, on_loopback=settings.is_loopback)
@@ -230,7 +240,9 @@ def _context(
         training.jobs.database, settings.state, catalog.latest_digests, trouble=lambda: scrubber.report.trouble
     )
     readings = Readings(metrics, engine, catalog, training.jobs, training.workers, store, settings.state)
-    evidence = Evidence()
+    evidence, database = Evidence(), training.jobs.database
+    choice = Choice(Ready(engine.runner), evidence)
+    keeper = Keeper(database, evidence, metrics, partial(_prepare, choice, catalog))
     return AppContext(
         engine=engine,
         meter=Meter(),
@@ -252,8 +264,10 @@ def _context(
         integrity=Shared(lambda: asyncio.wrap_future(engine.integrity()), settings.integrity_age_s),
         metrics_page=Shared(lambda: asyncio.to_thread(readings.page)),
         usage=Usage(),
-        choice=Choice(Ready(engine.runner), evidence),
+        choice=choice,
         evidence=evidence,
+        keeper=keeper,
+        pairs=Pairs(engine, catalog, keeper.rows, evidence, input_limits(settings)),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),
@@ -270,6 +284,22 @@ def _close(context: AppContext) -> None:
     context.choices.close()
     context.choice.ready.close()
     context.reviews.close()
+
+
+def _prepare(choice: Choice, catalog: Catalog, running: Sequence[Running]) -> None:
+    """Make the canaries of these rollouts ready on this server, in the background."""
+    for each in running:
+        if each.rollout.canary is not None:
+            number = each.rollout.canary.version
+            choice.ready.begin(each.rollout.id, number, partial(catalog.resolve, Reference(each.name, number)))
+
+
+def _note(audit: AuditLog, running: Running, findings: Sequence[Finding]) -> None:
+    """Write into the audit log that this server took a rollout back; the event of the rollout says why."""
+    rules = ", ".join(sorted({finding.rule for finding in findings}))
+    target = f"/adapters/{name_of(running.name)}/rollouts/{running.alias}"
+    who = "server", tenant_of(running.name)
+    audit.add(Record(round(time.time(), 3), *who, f"rollback by rule: {rules}", target, None, running.rollout.id, 200))
 
 
 async def _reap(table: JobTable) -> None:

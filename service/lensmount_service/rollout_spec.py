@@ -50,10 +50,11 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """When a rollout is taken back without a person. None turns a rule off; `after` is how many images it needs.
+    """When a canary is taken back without a person. None turns a rule off; rollouts/rules.py has the tests.
 
-    `errors` and `not_finite` are parts of the requests, above that of the stable version. `uncertain`, `unfamiliar` and
-    `p99` are multiples of what the stable version has. `worse_on_labels`: significantly more wrong labels.
+    `errors` and `not_finite`: more than this part of its requests fails, and more of them than of the stable version's.
+    `uncertain`, `unfamiliar`, `p99`: more than this many times what the stable version has. `worse_on_labels`: it is
+    right less often, or its Brier score is worse. `after`: not before it had this many requests, or labels.
     """
 
     __pydantic_config__ = _STRICT

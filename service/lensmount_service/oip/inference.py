@@ -76,7 +76,7 @@ class Inference:
         try:
             yield
         except Exception as error:
-            seen.counted(snapshot.version.name).request(status_of(error), code=code_of(error))
+            seen.counted(snapshot.version.name, snapshot).request(status_of(error), code=code_of(error))
             self.statistics.failed(_key(seen, snapshot), time.perf_counter() - started)
             raise
 
@@ -116,7 +116,7 @@ class Inference:
             decoded = time.perf_counter()
             answers = await self._answers(seen, sources, snapshot, started + timeout_s)
             computed = time.perf_counter()
-            counted = seen.counted(snapshot.version.name)
+            counted = seen.counted(snapshot.version.name, snapshot)
             scored = await self._scored(seen, snapshot, sources, answers, asked.outputs, counted)
         if isinstance(images, EncodedImages) and len(images) == 1:
             answered = f"{seen.identity.tenant} {request_id}"

@@ -25,11 +25,16 @@ class Keys(NamedTuple):
         return self.headers.get(key.partition(":")[2].lower()) or None
 
 
-def place_of(rollout: Rollout, keys: Keys) -> float | None:
-    """Where the key of a request falls in [0, 1), if the key lasts for several requests; otherwise None."""
+def place_of(rollout: Rollout, keys: Keys, chosen: int) -> float | None:
+    """Where the key of a request falls in [0, 1); None if it is not why the version `chosen` answers.
+
+    A request without the key, or one of a canary that was not ready, says nothing about either version.
+    """
     canary = rollout.canary
-    key = None if canary is None or canary.key == "request" else keys.of(canary.key)
-    return None if key is None else share(rollout.salt, key)
+    key = None if canary is None else keys.of(canary.key)
+    if canary is None or key is None or rollout.takes(key) != (chosen == canary.version):
+        return None
+    return share(rollout.salt, key)
 
 
 class Witness(Protocol):

@@ -22,10 +22,9 @@ from lensmount_service.rollouts.rows import Rows
 from lensmount_service.rollouts.rules import Finding
 from lensmount_service.rollouts.shown import Showing, Shown
 from lensmount_service.store.adapter_rows import alias_row
-from lensmount_service.store.aliases import By, Running, Target
+from lensmount_service.store.aliases import Aliases, By, Running, Target
 from lensmount_service.store.database import Database
 from lensmount_service.store.memo import StampedCache
-from lensmount_service.store.registry import Registry
 
 log = structlog.get_logger(__name__)
 
@@ -38,12 +37,10 @@ Tell = Callable[[Running, Sequence[Finding]], object]  # note in the audit log t
 
 @dataclass(eq=False)
 class Keeper(BackgroundThread):
-    """`with Keeper(database, registry, evidence, shown, metrics): ...`; any thread may read `keeper.running`."""
+    """`with Keeper(database, evidence, metrics): ...`; any thread may read `keeper.running`."""
 
     database: Database
-    registry: Registry
     evidence: Evidence
-    shown: Showing
     metrics: Metrics
     prepare: Prepare = lambda running: None
     tell: Tell = lambda running, findings: None
@@ -52,6 +49,8 @@ class Keeper(BackgroundThread):
         super().__init__("lensmount-rollouts")
         self.running: tuple[Running, ...] = ()
         self.rows = Rows(self.database)
+        self.shown = Showing(self.rows, self.evidence)
+        self._aliases = Aliases(self.database)
         self._found: StampedCache[str, tuple[Running, ...]] = StampedCache(self.database.stamp)
         self._tidied_at = 0.0
 
@@ -67,7 +66,7 @@ class Keeper(BackgroundThread):
 
     def turn(self) -> None:
         """One look at all rollouts. With none, it asks the database whether there was a write, and no more."""
-        self.running = running = self._found.get_or_load("running", lambda _: tuple(self.registry.rollouts()))
+        self.running = running = self._found.get_or_load("running", lambda _: tuple(self._aliases.rollouts()))
         self.metrics.rollouts.set(len(running))
         self._store(running)
         if running:
@@ -96,10 +95,7 @@ class Keeper(BackgroundThread):
             log.warning("the last evidence of rollouts is lost", reason=str(error))
 
     def _judge(self, running: Running) -> None:
-        try:
-            shown = self.shown.of(running.name, running.rollout)
-        except NotFound:  # deleted meanwhile
-            return
+        shown = self.shown.of(running.rollout)
         if shown.findings and self.roll_back(running, shown):
             log.error(
                 "rollout taken back",
@@ -119,7 +115,7 @@ class Keeper(BackgroundThread):
             if current is None or current.id != running.rollout.id:
                 return False
             by = By(evidence=shown.evidence())
-            self.registry.point(connection, running.name, running.alias, Target(current.stable), by)
+            self._aliases.point(connection, running.name, running.alias, Target(current.stable), by)
         for rule in {finding.rule for finding in shown.findings}:
             self.metrics.rollbacks.labels(rule).inc()
         self.tell(running, shown.findings)

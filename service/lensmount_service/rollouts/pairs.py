@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -51,7 +52,7 @@ class LabelledImage:
 
 
 class Pairs(BackgroundThread):
-    """`pairs.offer(LabelledImage(...))` returns at once. Two deques' worth of state, guarded by one lock."""
+    """`pairs.offer(LabelledImage(...))` returns at once. One lock guards what waits."""
 
     def __init__(self, engine: Engine, catalog: Catalog, rows: Rows, evidence: Evidence, limits: InputLimits) -> None:
         super().__init__("lensmount-rollout-labels")
@@ -96,10 +97,16 @@ class Pairs(BackgroundThread):
             log.warning("a label is not compared", adapter=image.key, rollout=image.rollout.id, reason=str(error))
         return True
 
+    def __exit__(self, *raised: Any) -> None:
+        self._ended.set()
+        with self._wake:
+            self._wake.notify()
+        super().__exit__(*raised)
+
     def _run(self) -> None:
         while not self._ended.is_set():
             with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._ended.is_set(), timeout=1.0)
+                self._wake.wait_for(lambda: self._waiting or self._ended.is_set())
             if self._waiting:
                 self._give_way()
                 try:

@@ -10,26 +10,22 @@ from typing import Any
 from lensmount_service.rollout_spec import Rollout, Side
 from lensmount_service.rollouts.evidence import Evidence
 from lensmount_service.rollouts.labelled import Labelled, compared
-from lensmount_service.rollouts.pairs import can_compare
 from lensmount_service.rollouts.rows import Rows
 from lensmount_service.rollouts.rules import Finding, findings
 from lensmount_service.rollouts.sequential import p_value
 from lensmount_service.rollouts.tally import OTHER, Compared, Counts, Tally
-from lensmount_service.store.catalog import Catalog
-from lensmount_service.store.references import Reference
 
 MOST_LABELS = 50  # of a confusion matrix
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """`to_json()` is the part of the answer that rests on evidence. `comparable`: versions with the same labels."""
+    """`to_json()` is the part of the answer that rests on evidence."""
 
     rollout: Rollout
     counts: Counts
     labelled: Labelled | None
     findings: Sequence[Finding]
-    comparable: bool = True
 
     def to_json(self) -> dict[str, Any]:
         counts, rollout = self.counts, self.rollout
@@ -46,7 +42,6 @@ class Shown:
             "compared": None if rollout.shadow is None else _compared(counts.compared),
             "labelled": None if self.labelled is None else _labelled(self.labelled),
             "labels_dropped": counts.labels_dropped,
-            "same_labels": self.comparable,
             "findings": [asdict(finding) for finding in self.findings],
         }
 
@@ -110,23 +105,21 @@ def _labelled(labelled: Labelled) -> dict[str, Any]:
 
 
 class Showing:
-    """`Showing(rows, evidence, catalog).of("malaria", rollout)` reads the database; safe from any thread.
+    """`Showing(rows, evidence).of(rollout)` reads the database; safe from any thread.
 
     What labels say is computed again only when there is another one.
     """
 
-    def __init__(self, rows: Rows, evidence: Evidence, catalog: Catalog) -> None:
+    def __init__(self, rows: Rows, evidence: Evidence) -> None:
         self._rows = rows
         self._evidence = evidence
-        self._catalog = catalog
         self._known: dict[str, tuple[object, Labelled | None]] = {}  # by rollout, replaced as a whole
 
-    def of(self, key: str, rollout: Rollout) -> Shown:
-        """What a rollout of the adapter with this key has shown. Raises ServiceError."""
+    def of(self, rollout: Rollout) -> Shown:
+        """What a rollout has shown on all servers, up to a second ago on others. Raises ServiceError."""
         counts = Counts.total([self._rows.counts(rollout.id), self._evidence.pending(rollout.id)])
         labelled = self._of_labels(rollout.id)
-        manifests = [self._catalog.version(Reference(key, n)).manifest for n in (rollout.stable, rollout.candidate)]
-        return Shown(rollout, counts, labelled, findings(rollout, counts, labelled), can_compare(manifests))
+        return Shown(rollout, counts, labelled, findings(rollout, counts, labelled))
 
     def forget(self, all_but: Collection[str]) -> None:
         self._known = {rollout: known for rollout, known in self._known.items() if rollout in all_but}

@@ -25,11 +25,13 @@ from lensmount_service.pools.answered_images import AnsweredImages
 from lensmount_service.pools.pools import Pools
 from lensmount_service.review.queue import ReviewQueue
 from lensmount_service.rollouts.choice import Choice
-from lensmount_service.rollouts.evidence import Evidence
+from lensmount_service.rollouts.evidence import Evidence, Sample
+from lensmount_service.rollouts.keeper import Keeper
+from lensmount_service.rollouts.pairs import Pairs
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
-from lensmount_service.store.catalog import Catalog, Sender
+from lensmount_service.store.catalog import Catalog, Sender, Snapshot
 from lensmount_service.store.datasets import DatasetStore
 from lensmount_service.store.exports import Exports
 from lensmount_service.store.health import StoreHealth
@@ -83,7 +85,8 @@ class Parts:
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
     `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
-    `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it.
+    `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it. `keeper` ends
+    rollouts by their rules, and `pairs` computes images with labels.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -107,6 +110,8 @@ class Parts:
     usage: Usage
     choice: Choice
     evidence: Evidence
+    keeper: Keeper
+    pairs: Pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +132,20 @@ class TenantContext(Parts):
         """The value of the label `adapter` in the metrics, which only operators read."""
         return self.metrics.label(adapter if is_public(adapter) else key_of(self.identity.tenant, adapter))
 
-    def counted(self, adapter: str) -> Counted:
-        """Where requests of the tenant for an adapter that is there are counted."""
+    def counted(self, adapter: str, snapshot: Snapshot | None = None) -> Counted:
+        """Where a request of the tenant for an adapter that is there is counted. `snapshot` is what answers it."""
         use = self.usage.of(self.identity.tenant, adapter)
-        return Counted(self.metrics, self.label(adapter), use, self.usage.clock)
+        sample = None if snapshot is None or is_public(adapter) else self._sample(snapshot)
+        return Counted(self.metrics, self.label(adapter), use, self.usage.clock, sample)
+
+    def _sample(self, snapshot: Snapshot) -> Sample | None:
+        """Where a request is counted for the rollout that chose the version; None if none did."""
+        version, rollout = snapshot.version, snapshot.version.rollout
+        if rollout is None or snapshot.instead_of is not None:
+            return None
+        if rollout.canary is not None and snapshot.place is None:
+            return None
+        return self.evidence.sample(rollout, rollout.side_of(version.version), snapshot.place)
 
     def tenant_of(self, name: str) -> str:
         """The tenant that answers show with a name: who shares public/NAME is not told."""

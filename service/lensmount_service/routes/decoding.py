@@ -10,15 +10,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, prepare, prepare_small, stated_size
 from lensmount_adapters.inputs.rules import InputRule, VolumePreprocessing
+from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.engine.fair_pool import LARGE, SMALL, FairPool
 from lensmount_service.errors import BodyTooLarge
 from lensmount_service.routes.outcomes import DecodedInput
+from lensmount_service.settings import Settings
 from lensmount_service.web.bodies import Part
 from lensmount_service.web.schemas import ImageRef
 
 T = TypeVar("T")
+
+
+def input_limits(settings: Settings) -> InputLimits:
+    return InputLimits(
+        ImageLimits(settings.max_image_bytes, settings.max_pixels),
+        VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_adapters.inputs.prepare import InputLimits
-from lensmount_adapters.inputs.volumes import VolumeLimits
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.engine import Answer
 from lensmount_service.engine.fair_pool import USUAL
@@ -24,7 +21,7 @@ from lensmount_service.monitoring.usage import Counted
 from lensmount_service.rollouts.choice import Keys
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
-from lensmount_service.routes.decoding import Decoding, every
+from lensmount_service.routes.decoding import Decoding, every, input_limits
 from lensmount_service.routes.envelope import Envelope, PlainEnvelope, gives_masks
 from lensmount_service.routes.outcomes import (
     ComputedPrediction,
@@ -130,11 +127,7 @@ class Predictor:
         self._settings = settings
         self._decoders = context.decoders
         self._answered = context.answered
-        limits = InputLimits(
-            ImageLimits(settings.max_image_bytes, settings.max_pixels),
-            VolumeLimits(settings.max_volume_bytes, settings.max_voxels),
-        )
-        self._decoding = Decoding(context.decoders, limits, settings.max_request_pixels)
+        self._decoding = Decoding(context.decoders, input_limits(settings), settings.max_request_pixels)
         self._plain = PlainEnvelope(context)
 
     async def predict(self, request: Request, wanted: Wanted) -> Response:
@@ -155,7 +148,7 @@ class Predictor:
         with _failures_counted([Counted(self._metrics, "none")]):
             found = await self._resolve(context, wanted.adapter, partial(keys_of, request))
         snapshots = [each for each in found if isinstance(each, Snapshot)]
-        asked = [context.counted(each.version.name) for each in found]
+        asked = [context.counted(each.version.name, each if isinstance(each, Snapshot) else None) for each in found]
         with _failures_counted(asked):
             if not snapshots:
                 raise next(each.error for each in found if isinstance(each, Unserved))

@@ -67,7 +67,13 @@ async def _end(
 
 def _reports(context: TenantContext, name: str) -> list[RolloutReport]:
     return [
-        report(name, alias, rollout, context.catalog.rollout_events(name, alias), ready=_ready(context, rollout))
+        report(
+            name,
+            alias,
+            context.keeper.shown.of(rollout),
+            context.catalog.rollout_events(name, alias),
+            ready=_ready(context, rollout),
+        )
         for alias, rollout in sorted(context.catalog.rollouts(name).items())
     ]
 
@@ -82,7 +88,8 @@ def _report(context: TenantContext, name: str, alias: str, response: Response) -
             code="rollout_not_found",
         )
     response.headers["ETag"] = f'"{version.alias_tag}"'
-    return report(name, alias, rollout, events, ready=rollout is not None and _ready(context, rollout))
+    shown = None if rollout is None else context.keeper.shown.of(rollout)
+    return report(name, alias, shown, events, ready=rollout is not None and _ready(context, rollout))
 
 
 def _ready(context: TenantContext, rollout: Rollout) -> bool:

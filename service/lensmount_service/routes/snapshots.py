@@ -38,11 +38,12 @@ async def snapshot_of(context: TenantContext, reference: Reference, keys: Callab
 
 async def _chosen(context: TenantContext, stable: Snapshot, rollout: Rollout, keys: Keys) -> Snapshot:
     """The canary if the request belongs to it, with what the alias says. The stable version if that cannot answer."""
-    catalog, number, place = context.catalog, rollout.candidate, place_of(rollout, keys)
-    stable = replace(stable, place=place)
+    catalog, number = context.catalog, rollout.candidate
     canary = Reference(stable.version.name, number)
-    if context.choice.choose(rollout, keys, partial(catalog.resolve, canary)) != number:
-        return stable
+    chosen = context.choice.choose(rollout, keys, partial(catalog.resolve, canary))
+    place = place_of(rollout, keys, chosen)
+    if chosen != number:
+        return replace(stable, place=place)
     try:
         known = catalog.resolve_cached(canary)
         found = known if known is not None else await asyncio.to_thread(catalog.resolve, canary)

@@ -48,7 +48,7 @@ class Snapshot:
     adapter: Adapter
     instead_of: int | None = None  # the version that was asked for and is quarantined
     reader: str = DEFAULT_TENANT  # the tenant that asked
-    place: float | None = None  # of the request's key in the rollout of its alias, if the key lasts
+    place: float | None = None  # of the request's key in [0, 1), if a rollout gave it this version by its key
 
     @property
     def title(self) -> str:

@@ -110,9 +110,10 @@ def test_a_shadow_alone_never_answers(choice: Choice) -> None:
     assert choice.choose(replace(ROLLOUT, canary=None, shadow=Shadow(9)), keys(), never) == 7
 
 
-def test_a_key_that_lasts_has_a_place_and_that_of_one_request_has_none() -> None:
+def test_a_key_has_a_place_if_it_is_why_a_version_answers() -> None:
     rollout = replace(ROLLOUT, canary=Canary(8, 50, "client"))
-    assert place_of(rollout, keys(client="c1")) == share("s3", "c1")
-    assert place_of(ROLLOUT, keys()) is None
-    assert place_of(replace(ROLLOUT, canary=Canary(8, 50, "header:Patient")), keys()) is None
-    assert place_of(replace(ROLLOUT, canary=None, shadow=Shadow(9)), keys()) is None
+    chosen = 8 if rollout.takes("c1") else 7
+    assert place_of(rollout, keys(client="c1"), chosen) == share("s3", "c1")
+    assert place_of(rollout, keys(client="c1"), 15 - chosen) is None  # the canary was not ready
+    assert place_of(replace(ROLLOUT, canary=Canary(8, 50, "header:Patient")), keys(), 7) is None
+    assert place_of(replace(ROLLOUT, canary=None, shadow=Shadow(9)), keys(), 7) is None

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.service.rollouts.test_shown import Versions
 
 from lensmount_adapters import Manifest, parse_adapter
 from lensmount_service.errors import Unavailable
@@ -18,7 +17,6 @@ from lensmount_service.rollouts.evidence import Evidence
 from lensmount_service.rollouts.keeper import Keeper
 from lensmount_service.rollouts.rows import Rows
 from lensmount_service.rollouts.rules import Finding
-from lensmount_service.rollouts.shown import Showing
 from lensmount_service.store.aliases import Running
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import Reference
@@ -37,8 +35,7 @@ class Server:
         self.metrics = Metrics("1", "b", "f")
         self.rows = Rows(database)
         self.told: list[tuple[Running, list[str]]] = []
-        showing = Showing(self.rows, self.evidence, Versions(self.registry))  # type: ignore[arg-type]  # what is asked
-        self.keeper = Keeper(database, self.registry, self.evidence, showing, self.metrics, tell=self.tell)
+        self.keeper = Keeper(database, self.evidence, self.metrics, tell=self.tell)
 
     def tell(self, running: Running, findings: Sequence[Finding]) -> None:
         self.told.append((running, [finding.rule for finding in findings]))
@@ -54,8 +51,8 @@ class Server:
     def sees(self, rollout: Rollout, *, failing: bool, requests: int = 100) -> None:
         for _ in range(requests):
             self.evidence.sample(rollout, "stable").request(200, 1, 0.01)
-            failed = {"status": 503, "code": "forward_failed"} if failing else {"status": 200}
-            self.evidence.sample(rollout, "canary").request(**failed)
+            canary = self.evidence.sample(rollout, "canary")
+            canary.request(*((503, 0, 0.0, "forward_failed") if failing else (200, 1, 0.01)))
 
     def value(self, line: str) -> float:
         found = [each for each in self.metrics.render().decode().splitlines() if each.startswith(line)]
@@ -143,7 +140,7 @@ def test_two_servers_see_half_each_and_exactly_one_takes_back(server: Server, re
 def test_a_rollout_that_was_replaced_meanwhile_is_left_alone(server: Server) -> None:
     rollout = server.start(ROLLOUT)
     server.sees(rollout, failing=True)
-    shown = server.keeper.shown.of("cells", rollout)
+    shown = server.keeper.shown.of(rollout)
     assert shown.findings
     server.start(Rollout("3" * 32, 1, Canary(3, 50)))
     assert not server.keeper.roll_back(Running("cells", "prod", rollout), shown)

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
-from lensmount_adapters import parse_adapter
-from lensmount_service.errors import NotFound
 from lensmount_service.rollout_spec import Canary, Rollout, Shadow
 from lensmount_service.rollouts.evidence import Evidence, Scored
 from lensmount_service.rollouts.rows import Graded, Pair, Rows
 from lensmount_service.rollouts.shown import MOST_LABELS, Showing, Shown
 from lensmount_service.rollouts.tally import Counts
 from lensmount_service.store.database import Database
-from lensmount_service.store.references import Reference
-from lensmount_service.store.registry import Registry, Version
-
-if TYPE_CHECKING:
-    from tests.service.conftest import MakeAdapter
 
 ROLLOUT = Rollout("1" * 32, 1, Canary(2, 10), Shadow(3))
 RIGHT, WRONG = Graded(True, 0.9, 0.9, 0.01), Graded(False, 0.2, 0.8, 0.64)
 
 
-class Versions:
-    """The part of a catalog that is asked here."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def version(self, reference: Reference) -> Version:
-        return self._registry.resolve(reference)
-
-
-def showing(database: Database, evidence: Evidence, make_adapter: MakeAdapter, *labels: tuple[str, ...]) -> Showing:
-    registry = Registry(database)
-    for number, each in enumerate(labels, 1):
-        registry.publish("cells", f"sha256:{number:064x}", 10, parse_adapter(make_adapter(number, each)).manifest)
-    return Showing(Rows(database), evidence, Versions(registry))  # type: ignore[arg-type]  # what is asked of it
+def showing(database: Database, evidence: Evidence) -> Showing:
+    database.create()
+    return Showing(Rows(database), evidence)
 
 
 def test_a_rollout_without_requests_has_zeros() -> None:
@@ -83,42 +63,29 @@ def test_a_confusion_matrix_of_many_labels_has_its_most_frequent_ones_and_one_fo
     assert sum(map(sum, confusion["counts"])) == 3 * MOST_LABELS
 
 
-def test_stored_counts_and_those_that_are_not_stored_yet_are_one_sum(
-    database: Database, make_adapter: MakeAdapter
-) -> None:
+def test_stored_counts_and_those_that_are_not_stored_yet_are_one_sum(database: Database) -> None:
     evidence = Evidence()
-    shown = showing(database, evidence, make_adapter, ("a", "b"), ("b", "a"), ("a", "b"))
+    shown = showing(database, evidence)
     rows = Rows(database)
     for _ in range(2):
         evidence.sample(ROLLOUT, "canary").request(200, 1, 0.01)
         rows.add(evidence.taken())
         evidence.sample(ROLLOUT, "canary").request(200, 1, 0.01)
-    assert shown.of("cells", ROLLOUT).counts.side("canary").requests == 4
+    assert shown.of(ROLLOUT).counts.side("canary").requests == 4
 
 
-def test_labels_are_told_as_json_and_computed_again_when_there_is_another_one(
-    database: Database, make_adapter: MakeAdapter
-) -> None:
-    shown = showing(database, Evidence(), make_adapter, ("a", "b"), ("b", "a"), ("a", "b"))
+def test_labels_are_told_as_json_and_computed_again_when_there_is_another_one(database: Database) -> None:
+    shown = showing(database, Evidence())
     rows = Rows(database)
     for number in range(3):
         rows.add_pair(ROLLOUT.id, Pair(f"sha256:{number}", "stable", 0.1, 2, RIGHT, WRONG if number else RIGHT))
-        labelled = shown.of("cells", ROLLOUT).to_json()["labelled"]
+        labelled = shown.of(ROLLOUT).to_json()["labelled"]
         assert labelled["images"] == number + 1
     assert labelled["stable"]["accuracy"] == 1
     assert labelled["candidate"]["accuracy"] == pytest.approx(1 / 3)
     assert (labelled["only_stable_right"], labelled["only_candidate_right"]) == (2, 0)
     assert labelled["mcnemar_p"] == pytest.approx(0.5)
     assert 0 < labelled["sequential_p_accuracy"] <= 1
-    told = shown.of("cells", ROLLOUT)
+    told = shown.of(ROLLOUT)
     assert json.loads(json.dumps(told.evidence(), allow_nan=False)) == told.evidence()
     assert "labels" not in told.evidence()["sides"]["stable"]
-
-
-def test_versions_with_other_labels_are_said_not_to_be_comparable(
-    database: Database, make_adapter: MakeAdapter
-) -> None:
-    shown = showing(database, Evidence(), make_adapter, ("a", "b"), ("b", "c"), ("a", "b"))
-    assert shown.of("cells", ROLLOUT).to_json()["same_labels"] is False
-    with pytest.raises(NotFound):
-        shown.of("nothing", ROLLOUT)

@@ -203,12 +203,12 @@ def filled_in(value: Any, words: Mapping[str, str]) -> Any:
 @contextlib.contextmanager
 def statements() -> Iterator[list[str]]:
     """The SQL that runs meanwhile, without that of the timer that looks for jobs whose worker is gone, and of the
-    thread that reads stored files again.
+    threads that read stored files again and look after rollouts.
     """
     seen: list[str] = []
 
     def note(*arguments: Any) -> None:
-        if threading.current_thread().name == "lensmount-scrubber":
+        if threading.current_thread().name in ("lensmount-scrubber", "lensmount-rollouts"):
             return
         if arguments[2] not in ("BEGIN", "ROLLBACK") and "jobs.run_after <=" not in arguments[2]:
             seen.append(arguments[2])
