@@ -283,6 +283,7 @@ SLOW = frozenset(
         "adapters/runners/test_merged.py",
         "adapters/runners/test_kept_trunk.py",
         "service/engine/test_shadows.py",
+        "service/rollouts/test_shadowing.py",
         "adapters/runners/test_keeping.py",
         "service/engine/test_engine.py",
         "adapters/adapter/test_hostile_files.py",

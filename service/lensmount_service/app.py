@@ -39,6 +39,7 @@ from lensmount_service.rollouts.keeper import Keeper
 from lensmount_service.rollouts.pairs import Pairs
 from lensmount_service.rollouts.ready import Ready
 from lensmount_service.rollouts.rules import Finding
+from lensmount_service.rollouts.shadowing import Shadowing
 from lensmount_service.routes import (
     adapters,
     aliases,
@@ -77,6 +78,7 @@ from lensmount_service.turnstile import Turnstile
 from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
+from lensmount_service.web.judgement import judged
 from lensmount_service.web.openapi import DescribedApp
 from lensmount_service.web.problems import CODES, NEVER_SENT
 from lensmount_service.web.shared import Shared
@@ -240,8 +242,9 @@ def _context(
         training.jobs.database, settings.state, catalog.latest_digests, trouble=lambda: scrubber.report.trouble
     )
     readings = Readings(metrics, engine, catalog, training.jobs, training.workers, store, settings.state)
-    evidence, database = Evidence(), training.jobs.database
-    choice = Choice(Ready(engine.runner), evidence)
+    engine.stopping = training.stopping.is_set
+    evidence, ready, database = Evidence(), Ready(engine.runner), training.jobs.database
+    choice = Choice(ready, evidence)
     keeper = Keeper(database, evidence, metrics, partial(_prepare, choice, catalog))
     return AppContext(
         engine=engine,
@@ -268,6 +271,7 @@ def _context(
         evidence=evidence,
         keeper=keeper,
         pairs=Pairs(engine, catalog, keeper.rows, evidence, input_limits(settings)),
+        shadowing=Shadowing(engine.runner, ready, evidence, judged),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),

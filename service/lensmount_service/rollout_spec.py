@@ -104,6 +104,13 @@ class Rollout:
         """Whether requests with this key belong to the canary."""
         return self.canary is not None and 100 * share(self.salt, key) < self.canary.percent
 
+    def samples(self, request: str) -> bool:
+        """Whether the shadow computes the images of the request with this id.
+
+        The salt is not that of the canary: else the requests below the sample would be the canary's first.
+        """
+        return self.shadow is not None and share(f"{self.salt}-shadow", request) < self.shadow.sample
+
     def dump(self) -> str:
         """JSON text."""
         return _FORM.dump_json(self).decode()

@@ -105,3 +105,12 @@ def test_a_rollout_that_was_not_written_here_is_refused_and_a_stored_one_counts_
     with pytest.raises(ValueError, match="Rollout"):
         Rollout.parse(text)
     assert stored_rollout(text) is None
+
+
+def test_the_shadow_computes_its_sample_of_the_requests_that_the_canary_leaves() -> None:
+    rollout = Rollout("1" * 32, 7, Canary(8, 10), Shadow(9, 0.1), salt="s")
+    keys = [f"request-{number}" for number in range(10_000)]
+    sampled = [key for key in keys if rollout.samples(key)]
+    assert 910 <= len(sampled) <= 1090
+    assert 0.05 < sum(map(rollout.takes, sampled)) / len(sampled) < 0.15  # and not the same requests as the canary's
+    assert not any(replace(rollout, shadow=None).samples(key) for key in keys)

@@ -28,6 +28,7 @@ from lensmount_service.rollouts.choice import Choice
 from lensmount_service.rollouts.evidence import Evidence, Sample
 from lensmount_service.rollouts.keeper import Keeper
 from lensmount_service.rollouts.pairs import Pairs
+from lensmount_service.rollouts.shadowing import Shadowing
 from lensmount_service.settings import Settings
 from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
@@ -87,6 +88,7 @@ class Parts:
     `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
     `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it. `keeper` ends
     rollouts by their rules, and `pairs` computes images with labels.
+    `shadowing` says which answers are compared with those of another version.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -112,6 +114,7 @@ class Parts:
     evidence: Evidence
     keeper: Keeper
     pairs: Pairs
+    shadowing: Shadowing
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ class Predictor:
         self._settings = settings
         self._decoders = context.decoders
         self._answered = context.answered
+        self._shadowing = context.shadowing
         self._decoding = Decoding(context.decoders, input_limits(settings), settings.max_request_pixels)
         self._plain = PlainEnvelope(context)
 
@@ -231,7 +232,8 @@ class Predictor:
         ]
         labels = [context.label(snapshot.version.name) for snapshot in snapshots]
         gauges = [self._metrics.inflight.labels(label) for label in labels]
-        futures = self._engine.submit_many(work, expires_at, context.identity.key)
+        shadows = self._shadowing.of(context.catalog, snapshots) * len(sources)
+        futures = self._engine.submit_many(work, expires_at, context.identity.key, shadows=shadows)
         for gauge in gauges:
             gauge.inc(len(sources))
         try:

@@ -39,6 +39,7 @@ async def snapshot_of(context: TenantContext, reference: Reference, keys: Callab
 async def _chosen(context: TenantContext, stable: Snapshot, rollout: Rollout, keys: Keys) -> Snapshot:
     """The canary if the request belongs to it, with what the alias says. The stable version if that cannot answer."""
     catalog, number = context.catalog, rollout.candidate
+    stable = replace(stable, shadowed=rollout.samples(keys.request))
     canary = Reference(stable.version.name, number)
     chosen = context.choice.choose(rollout, keys, partial(catalog.resolve, canary))
     place = place_of(rollout, keys, chosen)

@@ -49,6 +49,7 @@ class Snapshot:
     instead_of: int | None = None  # the version that was asked for and is quarantined
     reader: str = DEFAULT_TENANT  # the tenant that asked
     place: float | None = None  # of the request's key in [0, 1), if a rollout gave it this version by its key
+    shadowed: bool = False  # whether the shadow of its rollout computes the images too
 
     @property
     def title(self) -> str:
