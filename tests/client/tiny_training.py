@@ -232,6 +232,7 @@ class TinyTraining:
             "dataset": {"name": name, "version": version, "digest": digest_of(self.stored[name][version - 1])},
             "adapter": submitted["adapter"],
             "alias": submitted.get("alias"),
+            "canary": submitted.get("canary"),
             "hyper_parameters": {"rank": submitted.get("rank", 8)},
             "priority": 0,
             "attempt": 0,

@@ -200,6 +200,9 @@ TRAINING_OPTIONS = (
 JOB_OPTIONS = (
     Option("alias", "str", PUBLISHING, longest=64, unset="none",
            help="Move this alias to the new version, after comparing it with the version that has the alias now."),
+    Option("canary", "float", PUBLISHING, minimum=0, maximum=100, metavar="PERCENT", unset="none",
+           help="With --alias: if the adapter passes, leave the alias where it is, and let the new version answer this "
+                "percentage of its requests as a canary. A new alias is set at once."),
     Option("margin", "float", PUBLISHING, default=0.01, minimum=0, maximum=1,
            help="Publish only if the balanced accuracy on the test part is at most this much below that of the adapter "
                 "it replaces."),

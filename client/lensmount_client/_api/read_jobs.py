@@ -49,6 +49,7 @@ def job_of(fields: JsonFields) -> JobInfo:
         workers=fields.integer_or_none("workers"),
         tenant=tenant_of(fields),
         owner=fields.string_or_none("owner"),
+        canary=fields.number_or_none("canary"),
     )
 
 

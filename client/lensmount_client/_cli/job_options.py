@@ -45,8 +45,15 @@ def with_job_options(before: str) -> Callable[[Callable[..., None]], Callable[..
 
 
 def options_of(flags: Mapping[str, Any]) -> JobOptions:
-    """The flags of the command line as `jobs.submit` takes them. Omitted flags are None: the server's default."""
+    """The flags of the command line as `jobs.submit` takes them. Omitted flags are None: the server's default.
+
+    Raises InvalidInput, before a folder is uploaded for the job.
+    """
     options = {name: _plain(value) for name, value in flags.items()}
+    if options["canary"] is not None and options["alias"] is None:
+        raise InvalidInput(
+            "found --canary without --alias, expected both. Fix: --alias prod, the one to roll out under"
+        )
     if flags["prompts"] is not None:
         options["prompts"] = _table(flags["prompts"])
     return cast(JobOptions, options)

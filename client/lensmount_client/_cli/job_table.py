@@ -60,8 +60,17 @@ def outcome(info: JobInfo) -> str:
     adapter = info.result.adapter
     if not info.result.published or adapter is None:
         return "not published"
-    alias = f" as {info.adapter}:{info.alias}" if info.alias else ""
-    return f"published {adapter.name}@{adapter.version}{alias}"
+    return f"published {adapter.name}@{adapter.version}{_alias(info)}"
+
+
+def _alias(info: JobInfo) -> str:
+    """What the job's alias has to do with the new version."""
+    if not info.alias:
+        return ""
+    compared = info.result and info.result.gate and info.result.gate.replaced
+    if info.canary is None or not compared:  # an alias that did not exist is set at once
+        return f" as {info.adapter}:{info.alias}"
+    return f" as the canary of {info.adapter}:{info.alias}, {info.canary:g} %"
 
 
 def _gate(gate: Gate) -> str:

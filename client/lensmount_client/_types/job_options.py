@@ -64,6 +64,7 @@ class JobOptions(TypedDict, total=False):
     intended_use: str | None
     limits: str | None  # where it must not be used
     alias: str | None  # the alias to move to the new version; the gate compares with its current version
+    canary: float | None  # percent of the requests of `alias` that the new version gets, in place of the alias
     margin: float | None  # how much worse the adapter may be than the one it replaces
     force: bool | None  # publish even if the gate fails
     priority: int | None  # -100..100, higher first

@@ -162,6 +162,7 @@ class JobInfo:
     workers: int | None = None  # that could take it while it is queued; None if the server does not say
     tenant: str = "default"  # whose job it is
     owner: str | None = None  # the name of the token that submitted it, if that is known
+    canary: float | None = None  # percent of the requests of its alias; None: the alias moves
 
     @property
     def ended(self) -> bool:

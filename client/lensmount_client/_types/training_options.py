@@ -232,6 +232,9 @@ OPTIONS = (
            help="Where it must not be used, and what it has not been tested on, stored in its file."),
     Option("alias", "str", "Publishing", unset="none", longest=64,
            help="Move this alias to the new version, after comparing it with the version that has the alias now."),
+    Option("canary", "float", "Publishing", unset="none", minimum=0, maximum=100, metavar="PERCENT",
+           help="With --alias: if the adapter passes, leave the alias where it is, and let the new version "
+                "answer this percentage of its requests as a canary. A new alias is set at once."),
     Option("margin", "float", "Publishing", default=0.01, minimum=0, maximum=1,
            help="Publish only if the balanced accuracy on the test part is at most this much below that of the "
                 "adapter it replaces."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from lensmount_service.errors import JobConflict, NotFound, RequestInvalid, Vers
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.records import Published
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.rollout_spec import Canary, Rollout
 from lensmount_service.store.aliases import By, Target
 from lensmount_service.store.database import Database
 from lensmount_service.store.references import Reference, require_name
@@ -55,11 +57,25 @@ class Publisher:
             fault("publishing.version")
             if alias is not None:
                 by = By(row.owner, bool(row.by_admin), {"job": job_id})
-                self.registry.point(connection, name, alias, Target(version.version), by)
+                self.registry.point(connection, name, alias, self._target(connection, row, version.version), by)
             fault("publishing.alias")
             self.jobs.succeed(connection, job_id, token, Published(name, version.version), version.digest)
         self.files.drop_checkpoint(job_id)
         return version, created
+
+    def _target(self, connection: sa.Connection, row: Any, new: int) -> Target:
+        """The new version; or for a job with `canary` the present one, and the new one gets that percentage."""
+        stable = new if row.canary is None else self._present(connection, Reference(row.adapter, alias=row.alias))
+        if stable in (None, new):  # a new alias, or the same bytes again
+            return Target(new)
+        canary = Canary(new, row.canary)
+        return Target(stable, rollout=Rollout(uuid.uuid4().hex, stable, canary, started_by=row.owner))
+
+    def _present(self, connection: sa.Connection, reference: Reference) -> int | None:
+        try:
+            return self.registry.find(connection, reference).version
+        except (NotFound, VersionDeleted):
+            return None
 
     def _require_fresh_gate(
         self, connection: sa.Connection, outcome: dict[str, Any] | None, reference: Reference

@@ -35,8 +35,9 @@ class JobRequest:
     """What a client asks for. `hyper_parameters` are fields of TrainingConfig; `backbone` is a fingerprint.
 
     Dataset and adapter have the names that `tenant` gives them. `owner` is the actor who submits the job,
-    and only one `by_admin` moves a protected alias.
-    `traceparent` is the span of the request, of which the job is a part; "" without a trace.
+    and only one `by_admin` moves a protected alias. With `canary`, a percentage, an existing alias stays, and
+    the new version becomes its canary. `traceparent` is the span of the request, of which the job is a part;
+    "" without a trace.
     """
 
     dataset: DatasetPin
@@ -48,6 +49,7 @@ class JobRequest:
     max_attempts: int = 3
     margin: float = 0.01
     force: bool = False
+    canary: float | None = None
     tenant: str = DEFAULT_TENANT
     owner: str | None = None
     by_admin: bool = False

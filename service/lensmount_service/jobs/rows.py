@@ -162,7 +162,7 @@ def job_row(connection: sa.Connection, job_id: str, tenant: str | None = None) -
     return row
 
 
-_SAME_NAME = ("alias", "backbone", "hyper_parameters", "priority", "max_attempts", "margin", "force", "owner")
+_SAME_NAME = ("alias", "backbone", "hyper_parameters", "priority", "max_attempts", "margin", "force", "canary", "owner")
 
 
 def columns_of(request: JobRequest) -> dict[str, Any]:

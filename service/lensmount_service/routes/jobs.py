@@ -77,6 +77,7 @@ async def submit(
     context.catalog.require_own_signature()  # now, and not after hours of training
     if submission.alias is not None:
         require_name(submission.alias, "alias")
+    submission.require_alias()
     body = json.dumps(submission.model_dump(), sort_keys=True).encode()
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     hyper_parameters = submission.hyper_parameters()
@@ -105,6 +106,7 @@ def _submit(
         dataset=pin,
         adapter=submission.adapter,
         alias=submission.alias,
+        canary=submission.canary,
         backbone=context.engine.backbone.fingerprint,
         hyper_parameters=hyper_parameters,
         priority=submission.priority,

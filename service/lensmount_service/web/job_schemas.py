@@ -94,6 +94,7 @@ class _Submission(BaseModel):
 
     if TYPE_CHECKING:  # the fields of the table that the server reads itself
         alias: str | None = None
+        canary: float | None = None
         priority: int = 0
         max_attempts: int = 0
         margin: float = 0.0
@@ -107,6 +108,14 @@ class _Submission(BaseModel):
         except TrainingError as error:
             raise RequestInvalid(str(error)) from error
         return chosen
+
+    def require_alias(self) -> None:
+        """Raise RequestInvalid for a canary without an alias."""
+        if self.canary is not None and self.alias is None:
+            raise RequestInvalid(
+                "found canary without alias, expected the alias whose requests it gets. Fix: name the alias, such as "
+                "prod, or leave canary out"
+            )
 
     def dataset_reference(self) -> tuple[str, int | None]:
         """The dataset's name and version; the version is None for the latest. Raises RequestInvalid."""
@@ -167,6 +176,9 @@ class JobInfo(BaseModel):
     )
     tenant: str = Field("default", description="Whose job it is")
     owner: str | None = Field(None, description="The name of the token that submitted it; null if not known")
+    canary: float | None = Field(
+        None, description="The percentage of requests of the alias that the new version gets; null: the alias moves"
+    )
 
 
 class JobList(BaseModel):
@@ -206,6 +218,7 @@ def job_info(job: Job, history: Sequence[dict[str, Any]], workers: int | None = 
         workers=workers,
         tenant=request.tenant,
         owner=request.owner,
+        canary=request.canary,
     )
 
 

@@ -20,6 +20,7 @@ def test_every_option_reaches_the_server_and_omitted_ones_are_not_sent(
 
     said = {
         "alias": "prod",
+        "canary": 12.5,
         "method": "lora+norm",
         "rank": 4,
         "alpha": 8.0,
@@ -88,6 +89,23 @@ def test_every_option_reaches_the_server_and_omitted_ones_are_not_sent(
         {"dataset": "pets@1", "adapter": "cats", **said},
         {"dataset": "pets", "adapter": "cats"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--canary", "10"], "found --canary without --alias"),
+        (["--canary", "101", "--alias", "prod"], "--canary"),
+        (["--canary", "-1", "--alias", "prod"], "--canary"),
+    ],
+)
+def test_a_canary_that_cannot_be_is_refused_before_a_folder_is_uploaded(
+    server: Any, lensmount: Any, options: list[str], message: str, tmp_path: Path
+) -> None:
+    code, _, err = lensmount("jobs", "submit", "--data", str(tmp_path / "pets"), "-d", "new", "-a", "cats", *options)
+    assert (code, message in err) == (2, True), err
+    assert "new" not in server.training.stored
+    assert lensmount("jobs", "submit", "-d", "pets", "-a", "cats", "--canary", "10", "--alias", "prod")[0] == 0
 
 
 @pytest.mark.parametrize(

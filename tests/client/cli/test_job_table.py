@@ -39,6 +39,10 @@ def test_a_list_of_jobs_shows_the_phase_and_the_epoch_if_there_is_one(
 
 
 RESULT = {"published": True, "adapter": {"name": "cats", "version": 3, "digest": "sha256:1"}}
+COMPARED = {
+    **{"passed": True, "forced": False, "reason": "0.95 of 0.94", "margin": 0.01, "balanced_accuracy": 0.95},
+    "replaced": {"name": "cats", "version": 2, "digest": "sha256:2", "balanced_accuracy": 0.94},
+}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,11 @@ RESULT = {"published": True, "adapter": {"name": "cats", "version": 3, "digest":
         ({"state": "failed", "error": {"code": "worker_lost", "message": "killed"}}, "worker_lost"),
         ({"state": "succeeded", "result": RESULT}, "published cats@3"),
         ({"state": "succeeded", "result": RESULT, "alias": "prod"}, "published cats@3 as cats:prod"),
+        ({"state": "succeeded", "result": RESULT, "alias": "prod", "canary": 10}, "published cats@3 as cats:prod"),
+        (
+            {"state": "succeeded", "result": {**RESULT, "gate": COMPARED}, "alias": "prod", "canary": 10},
+            "published cats@3 as the canary of cats:prod, 10 %",
+        ),
         ({"state": "succeeded", "result": {"published": False, "adapter": None}}, "not published"),
     ],
 )

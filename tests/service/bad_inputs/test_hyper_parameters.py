@@ -74,6 +74,7 @@ OPTIONS: dict[str, tuple[str, Any]] = {
     **tried("HYP-01", "sensitivity", 0, 1, 0.5),  # the last one without `positive`
     **tried("HYP-01", "prevalence", 0, 1, -INF, 0.5),
     **tried("HYP-01", "margin", -1, 1.1, NAN),
+    **tried("HYP-01", "canary", -1, 100.1, NAN, INF, "10", True),
     **tried("HYP-01", "max_seconds", 0, -1, 10**9, 1e-40),
     **tried(
         "HYP-01",

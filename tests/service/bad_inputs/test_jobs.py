@@ -40,6 +40,7 @@ REFERENCES: dict[str, tuple[dict[str, Any], int, str]] = {
     "JOB-01 a bad adapter": ({"adapter": "../malaria"}, 422, "invalid_name"),
     "JOB-01 a reserved adapter": ({"adapter": "latest"}, 422, "invalid_name"),
     "JOB-01 a reserved alias": ({"alias": "latest"}, 422, "invalid_name"),
+    "JOB-01 a canary without an alias": ({"canary": 10}, 422, "invalid_request"),
     "JOB-01 somebody else's public name": ({"adapter": "public/malaria"}, 403, "public_read_only"),
 }
 

@@ -12,13 +12,14 @@ import pytest
 from lensmount_adapters import Adapter, Manifest, Preprocessing
 from lensmount_adapters.adapter.manifest import LinearHead
 from lensmount_adapters.backbone.fingerprint import BackboneRef
-from lensmount_service.errors import JobConflict, LeaseLost, RequestInvalid
+from lensmount_service.errors import Forbidden, JobConflict, LeaseLost, RequestInvalid
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.rollout_spec import Canary
 from lensmount_service.store.references import Reference
-from lensmount_service.store.registry import Registry
+from lensmount_service.store.registry import Registry, Version
 
 if TYPE_CHECKING:
     from tests.service.jobs.conftest import Submit
@@ -67,6 +68,75 @@ def test_a_publication_makes_the_version_points_the_alias_and_ends_the_job(
     assert ended.outcome is not None
     assert (ended.state, ended.outcome["published"]) == ("succeeded", True)
     assert ended.outcome["adapter"] == {"name": "malaria", "version": 1, "digest": version.digest}
+
+
+def aliases(publisher: Publisher, alias: str = "prod") -> Version:
+    return publisher.registry.resolve(Reference("malaria", alias=alias))
+
+
+def test_with_a_canary_an_alias_stays_and_the_new_version_gets_the_percentage(
+    publisher: Publisher, jobs: JobTable, submit: Submit
+) -> None:
+    first, _ = publisher.registry.publish("malaria", adapter(1).digest, 10, adapter().manifest)
+    publisher.registry.set_alias("malaria", "prod", 1)
+    for digit, percent in ((2, 10.0), (3, 0.0)):
+        lease = claimed(jobs, submit, alias="prod", canary=percent, owner="reader1")
+        jobs.store_outcome(lease, {"published": False, "gate": {"replaced": {"digest": first.digest}}})
+        version, created = publisher.publish(lease.id, lease.token, "prod", "malaria", adapter(digit))
+        assert (version.version, created) == (digit, True)
+        found = aliases(publisher)
+        assert found.version == 1
+        assert found.rollout is not None
+        assert found.rollout.canary == Canary(digit, percent, "request")
+        assert (found.rollout.stable, found.rollout.shadow, found.rollout.started_by) == (1, None, "reader1")
+        assert publisher.publish(lease.id, lease.token, "prod", "malaria", adapter(digit)) == (version, False)
+    events = publisher.registry.rollout_events("malaria", "prod")
+    assert [(event.what, event.actor) for event in events] == [
+        ("started", "reader1"),
+        ("ended", "reader1"),  # the second job's version takes the place of the first one's
+        ("started", "reader1"),
+    ]
+
+
+def test_with_a_canary_a_new_alias_is_set_and_the_same_bytes_again_are_no_canary(
+    publisher: Publisher, jobs: JobTable, submit: Submit
+) -> None:
+    for replaced in (None, {"digest": adapter(1).digest}):
+        lease = claimed(jobs, submit, alias="prod", canary=10.0)
+        jobs.store_outcome(lease, {"published": False, "gate": {"replaced": replaced}})
+        assert publisher.publish(lease.id, lease.token, "prod", "malaria", adapter(1))[0].version == 1
+        assert (aliases(publisher).version, aliases(publisher).rollout) == (1, None)
+
+
+def test_with_a_canary_the_gate_must_have_compared_with_the_stable_version(
+    publisher: Publisher, jobs: JobTable, submit: Submit
+) -> None:
+    publisher.registry.publish("malaria", adapter(1).digest, 10, adapter().manifest)
+    publisher.registry.set_alias("malaria", "prod", 1)
+    lease = claimed(jobs, submit, alias="prod", canary=10.0)
+    jobs.store_outcome(lease, {"published": False, "gate": {"replaced": {"digest": adapter(9).digest}}})
+    with pytest.raises(JobConflict) as refused:
+        publisher.publish(lease.id, lease.token, "prod", "malaria", adapter(2))
+    assert refused.value.code == "gate_stale"
+    assert (aliases(publisher).version, aliases(publisher).rollout) == (1, None)
+
+
+@pytest.mark.parametrize("by_admin", [False, True])
+def test_only_an_administrators_job_starts_a_canary_of_a_protected_alias(
+    publisher: Publisher, jobs: JobTable, submit: Submit, by_admin: bool
+) -> None:
+    publisher.registry.publish("malaria", adapter(1).digest, 10, adapter().manifest)
+    publisher.registry.set_alias("malaria", "prod", 1, protected=True)
+    lease = claimed(jobs, submit, alias="prod", canary=10.0, by_admin=by_admin)
+    jobs.store_outcome(lease, {"published": False, "gate": {"replaced": {"digest": adapter(1).digest}}})
+    if by_admin:
+        publisher.publish(lease.id, lease.token, "prod", "malaria", adapter(2))
+        assert aliases(publisher).rollout is not None
+    else:
+        with pytest.raises(Forbidden) as refused:
+            publisher.publish(lease.id, lease.token, "prod", "malaria", adapter(2))
+        assert refused.value.code == "alias_protected"
+        assert aliases(publisher).rollout is None
 
 
 def test_asking_again_with_the_same_lease_gives_the_same_version(

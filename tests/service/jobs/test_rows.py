@@ -18,7 +18,7 @@ BACKBONE = "sha256:" + "b" * 64  # as in conftest.py
 
 
 def test_a_request_comes_back_from_its_columns_unchanged(jobs: JobTable, request_of: RequestOf) -> None:
-    request = request_of(alias="prod", priority=7, max_attempts=2, margin=0.5, force=True)
+    request = request_of(alias="prod", canary=12.5, priority=7, max_attempts=2, margin=0.5, force=True)
     assert columns_of(request).keys() <= {column.name for column in job_table.columns}
     job, _ = jobs.submit(request)
     with jobs.database.read() as connection:

@@ -67,6 +67,17 @@ def test_a_job_is_submitted_with_the_defaults_of_training_and_found_again(api: T
     assert api.get("/jobs").json() == {"jobs": [job]}
 
 
+def test_a_canary_needs_an_alias_and_the_advice_works(api: TestClient, parts: Parts, claim: Claim) -> None:
+    wanted = {"dataset": "cells@1", "adapter": "malaria", "canary": 12.5}
+    answer = api.post("/jobs", json=wanted)
+    refused(answer, 422, "invalid_request")
+    assert answer.json()["detail"].endswith("Fix: name the alias, such as prod, or leave canary out")
+    job = api.post("/jobs", json={**wanted, "alias": "prod"}).json()
+    assert (job["alias"], job["canary"]) == ("prod", 12.5)
+    assert claim(parts).job.request.canary == 12.5
+    assert api.post("/jobs", json={"dataset": "cells@1", "adapter": "malaria"}).json()["canary"] is None
+
+
 def test_the_worker_claims_the_submitted_options_of_volumes_and_precision(
     api: TestClient, parts: Parts, submit: Submit, claim: Claim
 ) -> None:

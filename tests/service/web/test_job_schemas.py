@@ -64,6 +64,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "prompts of another shape": {"head": "text", "prompts": {"templates": [], "classes": {}}},
     "the server's own backbone": {"backbone": "resnet34"},
     "margin 2": {"margin": 2},
+    "a canary of 101 %": {"alias": "prod", "canary": 101},
     "priority 101": {"priority": 101},
     "eleven attempts": {"max_attempts": 11},
     "A drawn with a spread of 0": {"init_std": 0},

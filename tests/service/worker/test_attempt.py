@@ -124,6 +124,29 @@ def test_a_worse_adapter_is_not_published_but_its_files_are_there(
     assert job(client, forced)["result"]["adapter"]["version"] == 2
 
 
+def test_a_job_with_a_canary_leaves_the_alias_and_a_gate_that_fails_publishes_nothing(
+    client: httpx.Client, work: Work, monkeypatch: pytest.MonkeyPatch, submit: Submit
+) -> None:
+    submit(alias="prod", canary=10)
+    work()
+    first = client.get("/adapters/malaria").json()
+    assert (first["aliases"], first["rollouts"]) == ({"prod": 1}, {})  # a new alias is set
+
+    job_id = submit(alias="prod", canary=10, seed=1, force=True)
+    work()
+    found = job(client, job_id)
+    assert (found["canary"], found["result"]["adapter"]["version"]) == (10, 2)
+    second = client.get("/adapters/malaria").json()
+    assert second["aliases"] == {"prod": 1}
+    assert second["rollouts"]["prod"]["canary"] == {"version": 2, "percent": 10, "key": "request"}
+
+    submit(alias="prod", canary=10, seed=2)
+    monkeypatch.setattr(attempt, "accuracy_of", lambda *arguments: 2.0)  # better than can be
+    work()
+    third = client.get("/adapters/malaria").json()
+    assert (third["versions"], third["rollouts"]) == ([1, 2], second["rollouts"])
+
+
 def test_a_version_that_appears_during_the_comparison_is_compared_with_next(
     client: httpx.Client, work: Work, monkeypatch: pytest.MonkeyPatch, submit: Submit
 ) -> None:
