@@ -85,7 +85,7 @@ def _asked(canary: Canary, report: RolloutReport) -> str:
     by = by or f"of the values of {canary.key.removeprefix('header:')}"
     text = f"gets {canary.percent:g} % {by}"
     if report.share is not None:
-        text += f", so far {100 * report.share:.1f} % of the requests"
+        text += f"; so far {100 * report.share:.1f} % of the requests"
     if report.without_key:
         text += f"; {report.without_key:,} requests had no such header, and the stable version answered"
     return text
@@ -112,7 +112,7 @@ def _tables(report: RolloutReport) -> Iterator[tuple[str, RenderableType]]:
         yield "Events", events
 
 
-def _requests(sides: Mapping[str, RolloutSide]) -> Table:
+def _requests(sides: Mapping[str, RolloutSide]) -> RenderableType:
     decisions = [word for word in ("uncertain", "unfamiliar") if any(word in each.decisions for each in sides.values())]
     broken = ["not finite"] if any(each.not_finite for each in sides.values()) else []
     columns = ("version", "requests", "images", "errors", *broken, *decisions, "p50", "p99")
@@ -122,13 +122,16 @@ def _requests(sides: Mapping[str, RolloutSide]) -> Table:
             f"{side.version} {word}",
             f"{side.requests:,}",
             f"{side.images:,}",
-            _errors(side.errors),
+            f"{sum(side.errors.values()):,}",
             *([f"{side.not_finite:,}"] if broken else []),
             *(_share(side.decisions.get(decision, 0), sum(side.decisions.values())) for decision in decisions),
             _milliseconds(side.p50_ms),
             _milliseconds(side.p99_ms),
         )
-    return table
+    errors = Facts()
+    for word, side in sides.items():
+        errors.add(f"errors of {word}", ", ".join(f"{count:,} {code}" for code, count in side.errors.items()))
+    return Group(table, errors)
 
 
 def _compared(compared: RolloutComparison) -> RenderableType:
@@ -171,6 +174,8 @@ def _difference(labelled: RolloutLabels) -> str:
     p = labelled.mcnemar_p
     if p is None:
         return ""
+    if labelled.only_stable_right == labelled.only_candidate_right == 0:
+        return "no image that only one of them has right"
     if p > CLEAR:
         return f"the difference may be chance ({_p(p)})"
     better = "candidate" if labelled.only_candidate_right > labelled.only_stable_right else "stable version"
@@ -211,16 +216,12 @@ def _value(value: Any) -> str:
     return printable(str(value))
 
 
-def _errors(errors: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {code}" for code, count in errors.items()) or "0"
-
-
 def _share(count: int, total: int) -> str:
     return f"{count / total:.1%}" if total else ""
 
 
 def _milliseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g} ms"
+    return "" if value is None else f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
 def _time(moment: datetime) -> str:

@@ -58,14 +58,15 @@ def test_promote_and_rollback_say_where_the_alias_points_now(server: Any, lensmo
 PAGE = """\
 alias    malaria:prod
 stable   malaria@1
-canary   malaria@8 gets 10 % of the callers, so far 9.8 % of the requests
+canary   malaria@8 gets 10 % of the callers; so far 9.8 % of the requests
 started  2026-01-02 03:04:05 by reader1
 rules    errors 0.02, uncertain 2, worse_on_labels on
 
 Requests
-version   requests  images         errors  uncertain      p50    p99
-1 stable       900   1,800              0      50.0%  12.5 ms  40 ms
-8 canary        98     196  2 swap_failed      50.0%  12.5 ms  40 ms
+version   requests  images  errors  uncertain      p50       p99
+1 stable       900   1,800       0      50.0%  12.5 ms     40 ms
+8 canary        98     196       2      50.0%  12.5 ms  2,935 ms
+errors of canary  2 swap_failed
 
 Stable and shadow on the same images
 images                 200
@@ -97,7 +98,7 @@ def test_the_status_reads_well_at_80_columns(server: Any, lensmount: Any, monkey
     monkeypatch.setenv("COLUMNS", "80")
     lensmount("rollouts", "start", "malaria:prod", *CANARY, "--key", "client")
     server.rollouts.changes = {
-        "sides": {"stable": side(1, 900), "canary": side(8, 98, errors={"swap_failed": 2}), "shadow": None},
+        "sides": {"stable": side(1, 900), "canary": side(8, 98, errors={"swap_failed": 2}, p99_ms=2935.2)},
         **{"share": 0.0982, "compared": COMPARED, "labelled": LABELLED},
         "findings": [{"rule": "errors", "found": "2 of 98", "expected": "at most 0.02"}],
     }

@@ -58,6 +58,8 @@ def test_what_is_not_known_is_left_out() -> None:
     text = shown(replace(REPORT, sides={"canary": side}, labelled=LABELLED))
     assert "None" not in text
     assert "worse" not in text
+    nobody = " ".join(shown(replace(REPORT, labelled=replace(LABELLED, mcnemar_p=1.0))).split())
+    assert "no image that only one of them has right" in nobody
     compared = RolloutComparison(0, None, (), (), None, 0, 3)
     text = shown(replace(REPORT, compared=compared))
     assert "same label" not in text
