@@ -119,6 +119,22 @@ def test_with_the_request_id_of_an_answer_feedback_needs_no_image(api: httpx.Cli
     assert kept.status_code == 201, kept.text
 
 
+def test_a_canary_answers_here_as_it_does_to_predict(api: httpx.Client, make_png: MakePng) -> None:
+    rollout = {"stable": 1, "canary": {"version": 2, "percent": 50, "key": "header:X-Patient"}}
+    started = api.put("/adapters/cells/aliases/trial", json=rollout)
+    assert started.is_success, started.text
+    sides = set()
+    for number in range(12):
+        key = {"X-Patient": f"p{number}"}
+        version = api.post("/predict?adapter=cells:trial", content=make_png(), headers=key).json()["adapter"]["version"]
+        sides.add(version)
+        for route in ("/hf/cells:trial", "/invocations?adapter=cells:trial"):
+            answer = api.post(route, content=make_png(), headers=key)
+            assert answer.headers["Lensmount-Adapter"].startswith(f"cells@{version}; ")
+    assert sides == {1, 2}
+    assert api.delete("/adapters/cells/aliases/trial").is_success
+
+
 def test_errors_of_middleware_and_of_paths_have_the_member_that_the_client_reads(api: httpx.Client) -> None:
     for method, path, headers, code in [
         ("POST", "/hf/nothing/at/all", {}, "not_found"),
