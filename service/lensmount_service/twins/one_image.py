@@ -17,7 +17,7 @@ from lensmount_service.routes.outcomes import ComputedPrediction, Outcomes, Want
 from lensmount_service.routes.predict import Predictor
 from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.references import parse_references
-from lensmount_service.web.bodies import Part, off_loop, read_raw
+from lensmount_service.web.bodies import Part, is_multipart, off_loop, read_raw
 from lensmount_service.web.json_body import is_json, parse_form
 from lensmount_service.web.negotiation import JSON
 from lensmount_service.web.schemas import ImagePrediction, LabelScore, SegmentedImagePrediction
@@ -54,10 +54,16 @@ class OneImage:
 
     async def images(self, request: Request, snapshots: Sequence[Snapshot]) -> list[Part]:
         """JSON is told by its Content-Type, or by its first character, with which no image begins."""
-        most = max_input_bytes(_context_of(request))
+        context = _context_of(request)
+        most = 2 * context.settings.max_image_bytes  # of JSON: an image in base64 fits
+        if is_multipart(request):
+            raise RequestInvalid(
+                "found multipart/form-data, expected the image itself as the body, or JSON. "
+                "Fix: with curl, --data-binary @FILE"
+            )
         stated = is_json(request)
-        body = await read_raw(request, 2 * most if stated else most)
-        if stated or body[:64].lstrip().startswith(b"{"):
+        body = await read_raw(request, most if stated else max_input_bytes(context))
+        if stated or (body[:64].lstrip().startswith(b"{") and len(body) <= most):
             return [Part(await off_loop(len(body), lambda: self._read(body, snapshots[0])), None)]
         return [Part(body, None)]
 

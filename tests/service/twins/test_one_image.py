@@ -142,3 +142,12 @@ def test_requests_of_all_protocols_wait_in_one_queue_and_share_a_batch(
     assert full[0].json()["error"].startswith("queue_full: ")
     assert [each.status_code for each in answers] == [200, 200]
     assert (after[0] - before[0], after[1] - before[1]) == (1, 2)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_form_is_refused_and_the_advice_works(route: str, api: httpx.Client, make_png: MakePng) -> None:
+    refused = api.post(route, files={"file": make_png()})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert refused.json()["detail"].endswith("Fix: with curl, --data-binary @FILE")
+    as_curl_sends = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert api.post(route, content=make_png(), headers=as_curl_sends).status_code == 200
