@@ -57,6 +57,8 @@ def configure(settings: LogSettings) -> None:
     if as_json:
         logging.captureWarnings(True)
         sys.excepthook = _uncaught
+        if threading.excepthook is threading.__excepthook__:  # otherwise somebody watches the threads, such as pytest
+            threading.excepthook = _uncaught_in_thread
 
 
 class LibraryLines(logging.StreamHandler[TextIO]):
@@ -109,6 +111,15 @@ def _dumps(event: EventDict, **options: Any) -> str:
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python writes a traceback of many lines."""
     log.critical("the process ends with an unexpected error", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_type is not SystemExit:
+        log.critical(
+            "a thread ends with an unexpected error",
+            thread=None if ended.thread is None else ended.thread.name,
+            exc_info=(ended.exc_type, ended.exc_value, ended.exc_traceback),
+        )
 
 
 def _lost_in_words(lines: int) -> str:

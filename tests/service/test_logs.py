@@ -189,13 +189,24 @@ def test_what_libraries_log_has_the_same_keys(capsys: pytest.CaptureFixture[str]
     assert all(line["timestamp"].endswith("Z") for line in lines)
 
 
-def test_an_error_that_ends_the_process_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_that_ends_the_process_or_a_thread_is_one_line_of_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     logs.configure(Settings(log_level="error", log_format="json"))
-    error = ValueError("broken")
-    sys.excepthook(ValueError, error, None)
+    sys.excepthook(ValueError, ValueError("broken"), None)
 
-    line = json.loads(capsys.readouterr().err)
-    assert (line["level"], line["exception"]) == ("critical", "ValueError: broken")
+    def fail() -> None:
+        raise KeyError("broken")
+
+    thread = threading.Thread(target=fail, name="lensmount-test")
+    thread.start()
+    thread.join()
+
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["exception"]) == ("critical", "ValueError: broken")
+    assert (second["level"], second["thread"]) == ("critical", "lensmount-test")
+    assert second["exception"].endswith("KeyError: 'broken'")
 
 
 def test_numbers_that_json_does_not_have_are_words(capsys: pytest.CaptureFixture[str]) -> None:
