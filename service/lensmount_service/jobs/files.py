@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +43,7 @@ class JobFile:
 
 
 class JobFiles:
-    """`await files.receive(job_id, token, "card.md", chunks)`, `files.path(job_id, "card.md")`."""
+    """`await files.receive(job_id, token, "card.md", chunks)`, `files.open(job_id, "card.md")`."""
 
     def __init__(self, folder: Path, jobs: JobTable) -> None:
         self._folder = folder
@@ -89,21 +90,38 @@ class JobFiles:
             Path(file.name).replace(target)
             fsync_folder(target.parent)
 
-    def path(self, job_id: str, name: str) -> Path:
-        """Raises NotFound (`file_not_found`) if the job has no such file."""
+    def open(self, job_id: str, name: str) -> BinaryIO:
+        """A file, which stays readable even if it is replaced or removed. The caller closes it.
+
+        Raises NotFound (`file_not_found`) if the job has no such file.
+        """
         _require_known(name)
-        path = self._folder / job_id / name
-        if not path.is_file():
+        file = self._opened(job_id, name)
+        if file is None:
             raise NotFound(f"found no file {name} of this job. Fix: see GET /jobs/{{id}}/files", code="file_not_found")
-        return path
+        return file
 
     def list(self, job_id: str) -> tuple[JobFile, ...]:
         """The files that a job has left, without the checkpoint."""
-        paths = (self._folder / job_id / name for name in MEDIA_TYPES)
-        return tuple(JobFile(path.name, path.stat().st_size, _digest(path)) for path in paths if path.is_file())
+        found = []
+        for name in MEDIA_TYPES:
+            file = self._opened(job_id, name)
+            if file is not None:
+                with file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    found.append(JobFile(name, file.tell(), f"sha256:{digest}"))
+        return tuple(found)
 
     def drop_checkpoint(self, job_id: str) -> None:
         (self._folder / job_id / CHECKPOINT).unlink(missing_ok=True)
+
+    def _opened(self, job_id: str, name: str) -> BufferedReader | None:
+        """The file; None if there is none. It may be removed at any moment, so nobody asks first."""
+        with storage("the files of jobs"):
+            try:
+                return (self._folder / job_id / name).open("rb")
+            except FileNotFoundError:
+                return None
 
 
 def _require_known(name: str) -> None:
@@ -112,8 +130,3 @@ def _require_known(name: str) -> None:
             f"found no file of that name, expected one of {', '.join(MEDIA_TYPES)}. Fix: see GET /jobs/{{id}}/files",
             code="file_not_found",
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

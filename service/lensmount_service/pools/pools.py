@@ -185,10 +185,12 @@ class Pools:
 
     def read(self, name: str, digest: str) -> bytes:
         """The stored bytes. Raises NotFound or Unavailable (`dataset_corrupt`)."""
-        with self._database.read() as connection:
-            if self._row(connection, name, digest) is None:
-                raise _no_image(name)
-        return self._bytes(digest)
+        self._require_image(name, digest)
+        try:
+            return self._bytes(digest)
+        except Unusable:  # damaged, unless somebody deleted the pool meanwhile
+            self._require_image(name, digest)
+            raise
 
     def free(self, name: str, who: str, expected: Precondition = ANY) -> tuple[list[str], list[str], list[str]]:
         """Digests: those that `who` holds, those that nobody has, and others (with a label, or held by others)."""
@@ -298,6 +300,11 @@ class Pools:
         self._require(connection, name)
         query = sa.select(_images.digest).where(_images.dataset == name).order_by(_images.added_at, _images.digest)
         return list(connection.execute(query).scalars())
+
+    def _require_image(self, name: str, digest: str) -> None:
+        with self._database.read() as connection:
+            if self._row(connection, name, digest) is None:
+                raise _no_image(name)
 
     def _require(self, connection: sa.Connection, name: str) -> None:
         if connection.execute(sa.select(_images.digest).where(_images.dataset == name).limit(1)).first() is None:

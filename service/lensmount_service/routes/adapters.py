@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.rebind import note_of
@@ -26,7 +25,7 @@ from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
 from lensmount_service.store.signatures import HEADER
-from lensmount_service.web.bodies import read_multipart, read_raw
+from lensmount_service.web.bodies import OpenFile, read_multipart, read_raw
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS, adapter_body, adapter_form, file_answer
 from lensmount_service.web.preconditions import (
@@ -49,8 +48,6 @@ from lensmount_service.web.schemas import (
     VersionDetail,
 )
 from lensmount_service.web.trust_schemas import AliasTrust, Promises
-
-CHUNK_BYTES = 2**18
 
 VersionNumber = Annotated[int, Path(ge=1, le=999_999_999)]
 
@@ -231,10 +228,9 @@ async def get_export(
         exported = await context.exports.open(snapshot, to)
     headers = {
         "ETag": f'"{exported.digest}"',
-        "Content-Length": str(exported.size_bytes),
         "Content-Disposition": f'attachment; filename="{name_of(snapshot.version.name)}-{to}.zip"',
     }
-    return StreamingResponse(_chunks(exported.file), media_type="application/zip", headers=headers)
+    return OpenFile(exported.file, "application/zip", headers)
 
 
 @router.get("/{name}/versions/{version}", summary="One version")
@@ -273,14 +269,6 @@ async def undelete_version(
 async def release_version(context: Context, name: str, version: VersionNumber, expected: ExpectedAlone) -> AdapterRef:
     """A version is quarantined after LENSMOUNT_QUARANTINE_AFTER failures in a row. Another one stays as it is."""
     return _ref(await asyncio.to_thread(context.catalog.release, name, version, expected))
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of an open file, from its start; a slow client takes no more than one chunk of memory."""
-    with file:
-        file.seek(0)
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
 
 
 async def _upload(

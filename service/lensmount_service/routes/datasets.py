@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from io import FileIO
 from pathlib import Path as FilePath
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.engine.fair_pool import USUAL
@@ -23,7 +22,7 @@ from lensmount_service.store.faults import storage
 from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import require_name
 from lensmount_service.store.uploads import write_all
-from lensmount_service.web.bodies import limited, read_raw
+from lensmount_service.web.bodies import OpenFile, limited, read_raw
 from lensmount_service.web.openapi import PROBLEMS, dataset_body, file_answer
 from lensmount_service.web.preconditions import Expected, ExpectedAlone
 from lensmount_service.web.schemas import DatasetInfo, DatasetList, UploadState
@@ -98,7 +97,7 @@ async def undelete_dataset(
 
 @router.get(
     "/{name}/file",
-    response_class=StreamingResponse,
+    response_class=Response,
     responses=file_answer("application/zip"),
     summary="The canonical archive",
 )
@@ -107,16 +106,15 @@ async def get_file(
     name: str,
     version: VersionNumber = None,
     digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$")] = None,
-) -> StreamingResponse:
+) -> OpenFile:
     store = context.training.datasets
     dataset = await asyncio.to_thread(store.get, name, version, digest)
     file = await asyncio.to_thread(store.open, dataset)
     headers = {
         "ETag": f'"{dataset.digest}"',
-        "Content-Length": str(dataset.size_bytes),
         "Content-Disposition": f'attachment; filename="{name_of(dataset.name)}.zip"',
     }
-    return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
+    return OpenFile(file, "application/zip", headers)
 
 
 @router.get("/{name}/uploads/{digest}", summary="How much of an upload has arrived")
@@ -189,14 +187,6 @@ async def _receive(request: Request, path: FilePath, max_bytes: int) -> str:
                 waiting, size = [], 0
         await asyncio.to_thread(write, file, b"".join(waiting))
     return f"sha256:{hasher.hexdigest()}"
-
-
-async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
-    try:
-        while block := await asyncio.to_thread(file.read, _BLOCK_BYTES):
-            yield block
-    finally:
-        file.close()
 
 
 def parse_content_range(header: str | None) -> tuple[int, int, int]:

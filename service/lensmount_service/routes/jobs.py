@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.types import Receive, Scope, Send
 
 from lensmount_adapters.data.split_advice import SplitOptions
 from lensmount_service.errors import NotFound, ServiceError
@@ -26,7 +25,7 @@ from lensmount_service.routes.route import Route
 from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import require_name
 from lensmount_service.tracing.span import current
-from lensmount_service.web.bodies import limited
+from lensmount_service.web.bodies import OpenFile, limited
 from lensmount_service.web.job_schemas import (
     JobFileInfo,
     JobFileList,
@@ -226,17 +225,9 @@ async def list_files(context: Context, job: PathJob) -> JobFileList:
     return JobFileList(files=[JobFileInfo(name=f.name, size_bytes=f.size_bytes, digest=f.digest) for f in files])
 
 
-class WholeFile(FileResponse):
-    """A file, always whole: no client asks for parts, and Starlette answers a wrong `Range` in plain text."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"range"]
-        await super().__call__({**scope, "headers": headers}, receive, send)
-
-
 @router.get(
     "/{job_id}/files/{name}",
-    response_class=WholeFile,
+    response_class=Response,
     responses=file_answer(*sorted({kind.partition(";")[0] for kind in MEDIA_TYPES.values()})),
     summary="One file of a job",
 )
@@ -245,16 +236,16 @@ async def get_file(
     name: str,
     job: PathJob,
     lease: Annotated[str | None, Header(alias="Lensmount-Lease", pattern=r"^[0-9a-f]{32}$")] = None,
-) -> WholeFile:
+) -> OpenFile:
     if name == CHECKPOINT and lease is None:
         raise NotFound("found no public file of that name", code="file_not_found")
-    path = await asyncio.to_thread(context.training.files.path, job.id, name)
     headers = {
         "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
         "X-Content-Type-Options": "nosniff",
         "Accept-Ranges": "none",
     }
-    return WholeFile(path, media_type=MEDIA_TYPES.get(name, "application/octet-stream"), headers=headers)
+    file = await asyncio.to_thread(context.training.files.open, job.id, name)
+    return OpenFile(file, MEDIA_TYPES.get(name, "application/octet-stream"), headers)
 
 
 @router.put(

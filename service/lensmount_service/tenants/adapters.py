@@ -10,7 +10,7 @@ from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.adapter.header import Limits
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import Forbidden, NotFound, RequestError
+from lensmount_service.errors import Forbidden, NotFound, RequestError, Unusable
 from lensmount_service.rollout_spec import Rollout
 from lensmount_service.store.aliases import By, End, RolloutEvent
 from lensmount_service.store.catalog import Catalog, Sender, Snapshot
@@ -79,8 +79,13 @@ class TenantAdapters:
 
     def resolve(self, reference: Reference) -> Snapshot:
         with self.space.reading("adapter", reference.name) as key:
-            own = not is_public(reference.name)
-            return self._named(self.catalog.resolve(_keyed(reference, key), own=own), reference.name)
+            own, keyed = not is_public(reference.name), _keyed(reference, key)
+            try:
+                found = self.catalog.resolve(keyed, own=own)
+            except Unusable:  # damaged, unless somebody removed it meanwhile
+                self.catalog.version(keyed)
+                raise
+            return self._named(found, reference.name)
 
     def resolve_cached(self, reference: Reference) -> Snapshot | None:
         """Never blocks, so an event loop may call it."""
@@ -111,7 +116,11 @@ class TenantAdapters:
             return _entry(self.catalog.entry(key), name)
 
     def read(self, version: Version) -> bytes:
-        return self.catalog.read(version)
+        try:
+            return self.catalog.read(version)
+        except Unusable:  # damaged, unless somebody removed it meanwhile
+            self.version(Reference(version.name, version.version))
+            raise
 
     def delete(
         self, name: str, number: int | None = None, *, purge: bool = False, expected: Precondition = ANY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -11,9 +13,10 @@ import sqlalchemy as sa
 from lensmount_adapters.data.dataset import Listed
 from lensmount_adapters.data.edits import Edits
 from lensmount_adapters.data.split_advice import SplitOptions
-from lensmount_adapters.errors import DatasetError
-from lensmount_service.errors import NotFound
+from lensmount_adapters.errors import ArchiveInvalid, DatasetError
+from lensmount_service.errors import NotFound, Unusable
 from lensmount_service.jobs.records import DatasetPin
+from lensmount_service.store.dataset_rows import corrupt
 from lensmount_service.store.datasets import Dataset, DatasetStore
 from lensmount_service.store.keys import is_public, name_of
 from lensmount_service.store.precondition import ANY, Precondition
@@ -92,16 +95,39 @@ class TenantDatasets:
         return found
 
     def listed(self, dataset: Dataset) -> Listed:
-        return self.store.listed(dataset)
+        with self._present(dataset):
+            return self.store.listed(dataset)
+
+    def image(self, dataset: Dataset, path: str) -> bytes:
+        """One image of a version. Raises NotFound (`file_not_found`) if it has none of that name."""
+        with self._present(dataset):
+            source = self.store.listed(dataset).source
+            if source.has(path) and not path.endswith(".jsonl"):
+                try:
+                    return source.read(path)
+                except (OSError, ArchiveInvalid) as error:
+                    raise corrupt(dataset) from error
+        raise NotFound("found no such image in the dataset. Fix: take the path from the review", code="file_not_found")
 
     def path(self, dataset: Dataset) -> Path:
         return self.store.path(dataset)
 
     def open(self, dataset: Dataset) -> BinaryIO:
-        return self.store.open(dataset)
+        with self._present(dataset):
+            return self.store.open(dataset)
 
     def refusal(self, dataset: Dataset, options: SplitOptions, group_regex: str | None) -> DatasetError | None:
-        return self.store.refusal(dataset, options, group_regex)
+        with self._present(dataset):
+            return self.store.refusal(dataset, options, group_regex)
+
+    @contextmanager
+    def _present(self, dataset: Dataset) -> Iterator[None]:
+        """A file that cannot be read is damaged, unless somebody removed its version meanwhile."""
+        try:
+            yield
+        except Unusable:
+            self.get(dataset.name, dataset.version)
+            raise
 
     def delete(
         self, name: str, version: int | None = None, *, purge: bool = False, expected: Precondition = ANY

@@ -5,8 +5,7 @@ from __future__ import annotations
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
@@ -72,7 +71,7 @@ class TenantJobs:
 
 @dataclass(frozen=True, slots=True)
 class TenantJobFiles:
-    """`files.path(job_id, "card.md")`: the methods of JobFiles for one tenant."""
+    """`files.open(job_id, "card.md")`: the methods of JobFiles for one tenant."""
 
     files: JobFiles
     jobs: TenantJobs
@@ -81,9 +80,9 @@ class TenantJobFiles:
         await to_thread(self.jobs.get, job_id)
         await self.files.receive(job_id, token, name, chunks)
 
-    def path(self, job_id: str, name: str) -> Path:
+    def open(self, job_id: str, name: str) -> BinaryIO:
         self.jobs.get(job_id)
-        return self.files.path(job_id, name)
+        return self.files.open(job_id, name)
 
     def list(self, job_id: str) -> tuple[JobFile, ...]:
         self.jobs.get(job_id)

@@ -1,17 +1,20 @@
-"""Request bodies, limited while they are read: raw bytes, or multipart parts in memory."""
+"""Bodies: those of requests, limited while they are read, and the open files that answers send."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import python_multipart  # noqa: F401  # otherwise Starlette imports it only during a request
 from fastapi import Request
+from fastapi.responses import StreamingResponse
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Receive, Scope, Send
 
 from lensmount_service.errors import BodyTooLarge, MultipartMalformed, RequestInvalid
 from lensmount_service.web.digests import BodyDigests
@@ -23,6 +26,7 @@ SEND_LESS = "send less"
 _BOUNDARY = re.compile(r""";\s*boundary\s*=\s*(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE)
 _ALLOWED = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 _AS_FORM = "Fix: with curl, -F file=@FILE, which writes this header itself"
+_PIECE_BYTES = 2**18  # of an open file, read at once
 T = TypeVar("T")
 
 
@@ -166,3 +170,29 @@ async def limited(request: Request, max_bytes: int, fix: str = SEND_LESS) -> Asy
 
 def _too_large(max_bytes: int, fix: str) -> BodyTooLarge:
     return BodyTooLarge(f"found a body of more than {max_bytes} bytes. Fix: {fix}; GET /limits shows every limit")
+
+
+class OpenFile(StreamingResponse):
+    """An open file as the body of an answer, always whole. It is read piece by piece, and closed at the end.
+
+    A route opens the file itself: then a file that is removed meanwhile is sent all the same, and one that is gone
+    already is an error of the store, with its own code.
+    """
+
+    def __init__(self, file: BinaryIO, media_type: str, headers: Mapping[str, str]) -> None:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(0)
+        super().__init__(_pieces(file), media_type=media_type, headers={**headers, "Content-Length": str(size)})
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+
+async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    """The rest of an open file. A slow client takes no more than one piece of memory."""
+    while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+        yield piece

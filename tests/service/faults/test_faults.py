@@ -190,7 +190,8 @@ def test_a_fault_in_any_write_of_a_jobs_file_leaves_the_file_before_or_after(
         assert kept in (before, body)
         assert kept == body or stopped.status_code != 204
         before = kept
-    assert list((world.parts.training.files.path(lease.id, "card.md").parent).glob("*.tmp")) == []
+    folder = world.parts.app.state.context.settings.state / "jobs" / lease.id
+    assert [path.name for path in folder.iterdir()] == ["card.md"]
 
 
 def test_every_point_was_visited_and_every_write_has_one() -> None:

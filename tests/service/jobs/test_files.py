@@ -47,12 +47,17 @@ def receive(files: JobFiles, lease: Lease, name: str, *chunks: bytes) -> None:
     asyncio.run(files.receive(lease.id, lease.token, name, body()))
 
 
+def read(files: JobFiles, lease: Lease, name: str) -> bytes:
+    with files.open(lease.id, name) as file:
+        return file.read()
+
+
 def test_a_received_file_is_listed_with_its_size_and_digest_and_replaced_by_the_next(
     files: JobFiles, lease: Lease
 ) -> None:
     receive(files, lease, "card.md", b"first")
     receive(files, lease, "card.md", b"sec", b"ond")
-    assert files.path(lease.id, "card.md").read_bytes() == b"second"
+    assert read(files, lease, "card.md") == b"second"
     (listed,) = files.list(lease.id)
     assert (listed.name, listed.size_bytes) == ("card.md", 6)
     assert listed.digest == f"sha256:{hashlib.sha256(b'second').hexdigest()}"
@@ -61,11 +66,11 @@ def test_a_received_file_is_listed_with_its_size_and_digest_and_replaced_by_the_
 def test_the_checkpoint_is_not_listed_and_can_be_dropped_twice(files: JobFiles, lease: Lease) -> None:
     receive(files, lease, CHECKPOINT, b"x")
     assert files.list(lease.id) == ()
-    assert files.path(lease.id, CHECKPOINT).read_bytes() == b"x"
+    assert read(files, lease, CHECKPOINT) == b"x"
     for _ in range(2):
         files.drop_checkpoint(lease.id)
     with pytest.raises(NotFound, match="found no file checkpoint"):
-        files.path(lease.id, CHECKPOINT)
+        files.open(lease.id, CHECKPOINT)
 
 
 @pytest.mark.parametrize("name", ["secrets.txt", "..", "../card.md", ""])
@@ -74,7 +79,7 @@ def test_a_name_that_no_job_file_has_is_refused(files: JobFiles, lease: Lease, n
         receive(files, lease, name, b"x")
     assert refused.value.code == "file_not_found"
     with pytest.raises(NotFound):
-        files.path(lease.id, name)
+        files.open(lease.id, name)
 
 
 def test_a_worker_that_loses_its_lease_while_it_sends_overwrites_nothing(

@@ -17,7 +17,6 @@ from lensmount_adapters.inputs.images import ImageLimits, decode_image
 from lensmount_adapters.patterns import compile_pattern
 from lensmount_adapters.quality.review import check_size
 from lensmount_service.access.guard import GuardedRoute
-from lensmount_service.errors import NotFound
 from lensmount_service.review.queue import ReviewOrder, ReviewStatus
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import VersionNumber, admitted, published
@@ -122,10 +121,7 @@ async def get_image(
 
 def _thumbnail(context: TenantContext, name: str, version: int | None, path: str, side: int) -> bytes:
     store, settings = context.training.datasets, context.settings
-    source = store.listed(store.get(name, version)).source
-    if not source.has(path) or path.endswith(".jsonl"):
-        raise NotFound("found no such image in the dataset. Fix: take the path from the review", code="file_not_found")
-    data = source.read(path)
+    data = store.image(store.get(name, version), path)
     context.queues.charge(stated_pixels(data))
     image = decode_image(data, ImageLimits(settings.max_image_bytes, settings.max_pixels))
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
