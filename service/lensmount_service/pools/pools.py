@@ -7,7 +7,7 @@ versions.py makes a version of the dataset of them when someone asks for it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_service.errors import NotFound, StorageFull, Unavailable, Unusable
 from lensmount_service.pools.rows import (
+    Answered,
     CheckedImage,
     PoolImage,
     PoolLabel,
@@ -32,8 +33,10 @@ from lensmount_service.pools.rows import (
     label_of,
     label_table,
     lease_table,
+    said_before,
     state_of,
     tag_of,
+    turns,
 )
 from lensmount_service.store.database import Database
 from lensmount_service.store.faults import storage
@@ -46,7 +49,6 @@ log = structlog.get_logger(__name__)
 
 _images, _labels, _leases = image_table.c, label_table.c, lease_table.c
 _MAKE_ROOM = "Fix: delete a pool that is no longer needed: DELETE /datasets/{name}/unlabelled"
-_TURN = 500  # images of one query, or of one turn as the only writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,6 @@ class PoolLimits:
     max_images: int = 100_000
     max_labels: int = 1_000_000
     image: ImageLimits = field(default_factory=ImageLimits)
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Where a label comes from, if it corrects an adapter's answer."""
-
-    adapter: str | None = None
-    request_id: str | None = None
 
 
 class Pools:
@@ -122,11 +116,7 @@ class Pools:
         """Keep an image together with its right label, in one transaction."""
         check_labels_of([label])
         image = self.checked(data)
-
-        def insert(connection: sa.Connection) -> None:
-            self._insert_labels(connection, name, {image.digest: label}, who, answered)
-
-        return self._add(name, [image], who, None, expected, insert)[0][0]
+        return self._add(name, [image], who, None, expected, ({image.digest: label}, answered))[0][0]
 
     def _add(
         self,
@@ -135,7 +125,7 @@ class Pools:
         who: str,
         group: str | None,
         expected: Precondition,
-        also: Callable[[sa.Connection], None] | None = None,
+        given: tuple[Mapping[str, str], Answered] | None = None,
     ) -> list[tuple[PoolImage, bool]]:
         require_key(name, "dataset name")
         different = {image.digest: image for image in images}
@@ -144,7 +134,8 @@ class Pools:
             kept = {row.digest: image_of(row) for digest in different if (row := self._row(connection, name, digest))}
             new = [image for digest, image in different.items() if digest not in kept]
             tag = tag_of(connection, name)
-            expected.require(tag, new=None if new or also else tag)
+            said = said_before(connection, name, given[0], who, given[1]) if given and expected.if_match else []
+            expected.require(tag, new=None if new or (given and not said) else tag)
             if new:
                 more_bytes = sum(len(image.data) for image in new)
                 self._check_room(connection, len(new), more_bytes)
@@ -159,8 +150,8 @@ class Pools:
                 made = PoolImage(image.digest, image.suffix, len(image.data), group, at + index * 1e-6, who)
                 connection.execute(image_table.insert().values(dataset=name, owner=self._owner, **columns_of(made)))
                 kept[image.digest] = made
-            if also is not None:
-                also(connection)
+            if given is not None and not said:
+                self._insert_labels(connection, name, given[0], who, given[1])
         first = {image.digest for image in new}
         answer = []
         for image in images:
@@ -214,7 +205,7 @@ class Pools:
             taken = self._among(connection, label_table, name, wanted)
             taken |= self._among(connection, lease_table, name, wanted, _leases.who != who)
             got = [digest for digest in wanted if digest in known - taken]
-            for some in _turns(got):
+            for some in turns(got):
                 connection.execute(lease_table.delete().where(_leases.dataset == name, _leases.digest.in_(some)))
                 rows = [{"dataset": name, "digest": digest, "who": who, "until": now + seconds} for digest in some]
                 connection.execute(lease_table.insert(), rows)
@@ -235,8 +226,10 @@ class Pools:
                     "Fix: take the digests from POST /datasets/{name}/next",
                     code="file_not_found",
                 )
-            expected.require(tag_of(connection, name))
-            return self._insert_labels(connection, name, labels, who, Answered())
+            tag = tag_of(connection, name)
+            said = said_before(connection, name, labels, who, Answered()) if expected.if_match else []
+            expected.require(tag, new=tag if said else None)
+            return said or self._insert_labels(connection, name, labels, who, Answered())
 
     def labels(self, name: str, after: int = 0, limit: int | None = None) -> list[PoolLabel]:
         """The labels of a pool with numbers above `after`, in order."""
@@ -251,7 +244,7 @@ class Pools:
             expected.require(tag_of(connection, name))
             for table in (image_table, label_table, lease_table):
                 connection.execute(table.delete().where(table.c.dataset == name))
-        for some in _turns(gone):  # after the commit, and other writers get their turns
+        for some in turns(gone):  # after the commit, and other writers get their turns
             self._remove_unneeded(some)
         log.info("pool deleted", dataset=name, images=len(gone))
 
@@ -301,17 +294,17 @@ class Pools:
         query = sa.select(_images.digest).where(_images.dataset == name).order_by(_images.added_at, _images.digest)
         return list(connection.execute(query).scalars())
 
-    def _require_image(self, name: str, digest: str) -> None:
-        with self._database.read() as connection:
-            if self._row(connection, name, digest) is None:
-                raise _no_image(name)
-
     def _require(self, connection: sa.Connection, name: str) -> None:
         if connection.execute(sa.select(_images.digest).where(_images.dataset == name).limit(1)).first() is None:
             raise NotFound(
                 f"found no unlabelled images for {name[:80]!r}. Fix: POST images to /datasets/{name[:80]}/unlabelled",
                 code="dataset_not_found",
             )
+
+    def _require_image(self, name: str, digest: str) -> None:
+        with self._database.read() as connection:
+            if self._row(connection, name, digest) is None:
+                raise _no_image(name)
 
     def _among(
         self,
@@ -323,7 +316,7 @@ class Pools:
     ) -> set[str]:
         """Those of the digests that have a row in the table. A pool may be large, so no others are read."""
         found: set[str] = set()
-        for some in _turns(digests):
+        for some in turns(digests):
             mine = table.c.dataset == name, table.c.digest.in_(some), *where
             found.update(connection.execute(sa.select(table.c.digest).where(*mine)).scalars())
         return found
@@ -366,10 +359,6 @@ class Pools:
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")
-
-
-def _turns(digests: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (digests[start : start + _TURN] for start in range(0, len(digests), _TURN))
 
 
 def _no_image(name: str) -> NotFound:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -29,6 +29,7 @@ _SUFFIXES = {
     formats.HEIF: ".heic",
 }
 """Of the formats other than PNG."""
+_TURN = 500
 
 image_table = sa.Table(
     "pool_images",
@@ -94,6 +95,14 @@ class PoolLabel:
     label: str
     who: str
     at: float
+    adapter: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Where a label comes from, if it corrects an adapter's answer."""
+
     adapter: str | None = None
     request_id: str | None = None
 
@@ -200,3 +209,26 @@ def columns_of(image: PoolImage) -> dict[str, object]:
     """The columns of an image's row, without that of the pool."""
     same = ("digest", "suffix", "size_bytes", "added_at", "added_by")
     return {**{column: getattr(image, column) for column in same}, "group_name": image.group}
+
+
+def said_before(
+    connection: sa.Connection, name: str, labels: Mapping[str, str], who: str, answered: Answered
+) -> list[PoolLabel]:
+    """The latest labels of a person for these images, if all of them say the same; otherwise nothing.
+
+    So a write with If-Match whose answer was lost can be sent again, and changes nothing.
+    """
+    found: dict[str, PoolLabel] = {}
+    columns = label_table.c
+    for some in turns(list(labels)):
+        mine = columns.dataset == name, columns.who == who, columns.digest.in_(some)
+        for row in connection.execute(label_table.select().where(*mine).order_by(columns.number)):
+            found[row.digest] = label_of(row)
+    said = [found[digest] for digest, label in labels.items() if digest in found and found[digest].label == label]
+    same = all((each.adapter, each.request_id) == (answered.adapter, answered.request_id) for each in said)
+    return said if same and len(said) == len(labels) else []
+
+
+def turns(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Few digests at a time: what fits into one query, and what one writer does before others get their turn."""
+    return (digests[start : start + _TURN] for start in range(0, len(digests), _TURN))

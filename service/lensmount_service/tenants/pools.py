@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lensmount_service.pools.pools import Answered, Pools
-from lensmount_service.pools.rows import CheckedImage, Decided, PoolImage, PoolLabel, PoolState
+from lensmount_service.pools.pools import Pools
+from lensmount_service.pools.rows import Answered, CheckedImage, Decided, PoolImage, PoolLabel, PoolState
 from lensmount_service.pools.versions import publish_pool
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.precondition import ANY, Precondition

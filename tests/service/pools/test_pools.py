@@ -14,7 +14,8 @@ import pytest
 
 from lensmount_adapters.errors import DatasetError, ImageError
 from lensmount_service.errors import NotFound, StorageFull, Unavailable
-from lensmount_service.pools.pools import Answered, PoolLimits, Pools
+from lensmount_service.pools.pools import PoolLimits, Pools
+from lensmount_service.pools.rows import Answered
 from lensmount_service.store.database import Database
 
 if TYPE_CHECKING:

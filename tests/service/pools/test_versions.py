@@ -13,7 +13,8 @@ import pytest
 
 from lensmount_adapters.errors import DatasetError
 from lensmount_service.errors import Unavailable
-from lensmount_service.pools.pools import Answered, Pools
+from lensmount_service.pools.pools import Pools
+from lensmount_service.pools.rows import Answered
 from lensmount_service.pools.versions import publish_pool
 from lensmount_service.store.database import Database
 from lensmount_service.store.datasets import DatasetStore

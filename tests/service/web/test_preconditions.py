@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -192,3 +192,36 @@ def test_a_retry_of_the_sdk_turns_no_success_into_a_refusal(
         sdk.adapters.delete("cells", 1, if_match=first)
         sdk.adapters.delete("cells", if_match=second.digest)
         assert [info.name for info in sdk.adapters.list()] == ["tiles"]
+
+
+def test_labels_and_corrections_are_repeatable_with_the_tag_of_before(
+    make_parts: MakeParts, make_adapter: MakeAdapter, make_png: MakePng
+) -> None:
+    with make_parts(feedback="on") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        client.put("/adapters/cells", content=make_adapter(1)).raise_for_status()
+        image = client.post("/datasets/fresh/unlabelled?who=reader1", content=make_png(1)).json()["images"][0]["digest"]
+        seen = {"If-Match": client.get("/datasets/fresh/unlabelled").headers["ETag"]}
+
+        def say(who: str, label: str, headers: dict[str, str]) -> Any:
+            return client.post("/datasets/fresh/labels", json={"who": who, "labels": {image: label}}, headers=headers)
+
+        said = [say("reader1", "a", seen) for _ in range(3)]  # the answer may have been lost
+        assert [answer.status_code for answer in said] == [201] * 3
+        assert said[0].json() == said[1].json() == said[2].json()
+        for late in (say("reader2", "a", seen), say("reader1", "b", seen)):
+            assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+        assert len(client.get("/datasets/fresh/labels").json()["labels"]) == 1
+        assert say("reader1", "a", {}).status_code == 201
+        assert len(client.get("/datasets/fresh/labels").json()["labels"]) == 2
+
+        def correct(seed: int, label: str, headers: dict[str, str]) -> Any:
+            asked = f"/feedback?adapter=cells&label={label}&who=reader1"
+            return client.post(asked, content=make_png(seed), headers=headers)
+
+        assert correct(2, "a", {"If-None-Match": "*"}).status_code == 201
+        seen = {"If-Match": client.get("/datasets/cells-feedback/unlabelled").headers["ETag"]}
+        corrected = [correct(3, "b", seen) for _ in range(3)]
+        assert [answer.status_code for answer in corrected] == [201] * 3
+        assert len({answer.json()["digest"] for answer in corrected}) == 1
+        assert correct(3, "a", seen).status_code == correct(4, "b", seen).status_code == 412
+        assert len(client.get("/datasets/cells-feedback/labels").json()["labels"]) == 2

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, VersionDeleted
-from lensmount_service.pools.pools import Answered
+from lensmount_service.pools.rows import Answered
 from lensmount_service.rollout_spec import Rollout
 from lensmount_service.rollouts.pairs import LabelledImage
 from lensmount_service.routes.charges import charge_pixels

@@ -15,8 +15,7 @@ from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.pools.pools import Answered
-from lensmount_service.pools.rows import PoolImage
+from lensmount_service.pools.rows import Answered, PoolImage
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.labelling.feedback import check_allowed, pool_of
 from lensmount_service.routes.snapshots import keys_of, snapshot_of
