@@ -177,6 +177,7 @@ class Engine:
         deadline: float = math.inf,
         caller: str = "",
         *,
+        tenant: str = "",
         trial: bool = False,
         shadows: Sequence[Shadow | None] = (),
     ) -> list[Future[Answer]]:
@@ -189,17 +190,19 @@ class Engine:
         """
         group, traced = "trial" if trial else None, current().recording
         items: list[QueuedImage[Answer]] = [
-            QueuedImage(adapter, image, deadline, group, caller, trial, shadow, traced)
+            QueuedImage(adapter, image, deadline, group, caller, tenant, trial, shadow, traced)
             for (adapter, image), shadow in zip(work, shadows or [None] * len(work), strict=True)
         ]
         self._queue(items)
         return [item.future for item in items]
 
     def submit_for_maps(
-        self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = ""
+        self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = "", tenant: str = ""
     ) -> Future[Answer]:
         """Like `submit`, for an adapter whose maps the runner prepared (`GivesMaps`). Batches have such images only."""
-        item: QueuedImage[Answer] = QueuedImage(adapter, image, deadline, MAPS, caller, traced=current().recording)
+        item: QueuedImage[Answer] = QueuedImage(
+            adapter, image, deadline, MAPS, caller, tenant, traced=current().recording
+        )
         self._queue([item])
         return item.future
 
@@ -252,7 +255,7 @@ class Engine:
             )
 
     def _answer(self, batch: list[QueuedImage[Answer]], *, halved: bool = False) -> None:
-        """A batch that fails is run again one adapter at a time, so that a faulty adapter does not fail the others.
+        """A batch that fails is run again in parts (`Failure.parts_of`), so that nobody fails the others.
 
         If memory was short, the images of one adapter are run again in two halves. All this is outside the `except`
         block: until it ends, the exception holds the tensors of the failed pass (pytorch/pytorch#18853).
@@ -277,9 +280,7 @@ class Engine:
         if failure.out_of_memory:
             free_cached(self.backbone.device)
             self._metrics.out_of_memory.inc()
-            if len(parts) == 1 and len(batch) > 1 and not halved:
-                half = (len(batch) + 1) // 2
-                parts, halved = [batch[:half], batch[half:]], True
+        parts, halved = failure.parts_of(batch, halved)
         if len(parts) == 1:
             self._fail(batch, failure)
             return
@@ -298,7 +299,7 @@ class Engine:
                 self._metrics.queue_seconds.observe(queue_s)
             if torch.isfinite(scores).all():
                 times = queue_s, outcome.swap_s, outcome.forward_s
-                self.quarantine.worked(item.adapter.digest)
+                self.quarantine.worked(item.adapter.digest, item.tenant)
                 item.future.set_result(Answer(scores, *times, len(batch), pooled, maps, own))
             else:
                 self._blame(item, "its scores were not finite")
@@ -313,7 +314,7 @@ class Engine:
     def _blame(self, item: QueuedImage[Answer], why: str) -> None:
         """Count a failure that is the adapter's own."""
         digest = item.adapter.digest
-        if not item.trial and self.quarantine.failed(digest, why):
+        if not item.trial and self.quarantine.failed(digest, why, item.tenant):
             self._metrics.quarantined.set(len(self.quarantine))
             log.error("adapter quarantined", digest=digest, reason=why)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lensmount_adapters.errors import SwapError
+from lensmount_adapters.runners.runner import by_adapter
 from lensmount_service.engine.memory import is_device_lost, is_out_of_memory
+from lensmount_service.engine.scheduler import QueuedImage
 from lensmount_service.errors import Unavailable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,21 @@ class Failure:
     def of_adapter(self) -> bool:
         """Whether the adapter is to blame, and neither a switch nor the memory."""
         return not self.of_swap and not self.out_of_memory
+
+    def parts_of(self, batch: list[QueuedImage[T]], halved: bool) -> tuple[list[list[QueuedImage[T]]], bool]:
+        """The parts in which a failed batch is run again, and whether they are halves. One part: it is not run again.
+
+        It is run one adapter at a time, so that a faulty one does not fail the others; then one tenant at a time, so
+        that the images of one do not fail those of another; then, if memory was short, once in two halves.
+        """
+        parts = [[batch[row] for row in rows] for _, rows in by_adapter(batch)]
+        if len(parts) == 1:
+            tenants = {item.tenant: None for item in batch}
+            parts = [[item for item in batch if item.tenant == tenant] for tenant in tenants]
+        if self.out_of_memory and len(parts) == 1 and len(batch) > 1 and not halved:
+            half = (len(batch) + 1) // 2
+            return [batch[:half], batch[half:]], True
+        return parts, halved
 
     def told(self, digest: str, images: int) -> Unavailable:
         """The error for the callers of these images of one adapter."""

@@ -47,6 +47,7 @@ class QueuedImage(Generic[T]):
     deadline: float = math.inf  # on the scheduler's clock
     group: Hashable = None  # only images of the same group share a batch
     caller: str = ""  # who sent it
+    tenant: str = ""  # whose requests the failures of the adapter count for
     trial: bool = False  # of an adapter that is not published yet: its failures are the uploader's
     shadow: Shadow | None = None  # computed later from what the pass leaves
     traced: bool = False  # its answer says how long each stage took

@@ -233,7 +233,8 @@ class Predictor:
         labels = [context.label(snapshot.version.name) for snapshot in snapshots]
         gauges = [self._metrics.inflight.labels(label) for label in labels]
         shadows = self._shadowing.of(context.catalog, snapshots) * len(sources)
-        futures = self._engine.submit_many(work, expires_at, context.identity.key, shadows=shadows)
+        who = {"caller": context.identity.key, "tenant": context.identity.tenant}
+        futures = self._engine.submit_many(work, expires_at, **who, shadows=shadows)
         for gauge in gauges:
             gauge.inc(len(sources))
         try:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.errors import AdapterError
 from lensmount_adapters.trust.judge import Overrides
-from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, StoreDamaged, VersionDeleted
+from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, StoreDamaged, Unusable, VersionDeleted
+from lensmount_service.quarantine import Held
 from lensmount_service.rollout_spec import Rollout, stored_rollout
 from lensmount_service.store.database import metadata
 from lensmount_service.store.references import Reference
@@ -214,3 +215,16 @@ def signed_again(connection: sa.Connection, row: Any, signature: str | None) -> 
     mine = version_table.c.name == version.name, version_table.c.version == version.version
     connection.execute(version_table.update().where(*mine).values(signature=signature))
     return replace(version, signature=signature)
+
+
+def not_computed(title: str, version: Version, held: Held, own: bool) -> Unusable:
+    """What is told of a version that is held, with what helps its owner or a reader."""
+    fix = "ask its owner for another version"
+    if held.is_damaged:
+        fix = "upload the same file again" if own else fix
+        return Unusable(f"{title} cannot be used: {held.why}. Fix: {fix}", code="adapter_corrupt")
+    if own:
+        release = f"lensmount adapters release {version.name}@{version.version}"
+        fix = f"upload a version that works, or lift it with `{release}`"
+    why = f"{held.why}, several times in a row"
+    return Unusable(f"{title} is quarantined: {why}. Fix: {fix}", code="adapter_quarantined")

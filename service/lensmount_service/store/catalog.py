@@ -25,6 +25,7 @@ from lensmount_service.errors import ServiceError, Unusable
 from lensmount_service.metrics import Metrics
 from lensmount_service.quarantine import Quarantine
 from lensmount_service.store.adapter_cache import AdapterCache
+from lensmount_service.store.adapter_rows import not_computed
 from lensmount_service.store.aliases import Aliases
 from lensmount_service.store.blobs import Blobs
 from lensmount_service.store.keys import DEFAULT_TENANT, tenant_of
@@ -151,43 +152,29 @@ class Catalog:
         log.info("adapter published", adapter=name, version=version.version, digest=version.digest, created=created)
         return version, created
 
-    def resolve(self, reference: Reference, *, own: bool = True) -> Snapshot:
+    def resolve(self, reference: Reference, reader: str = DEFAULT_TENANT, *, own: bool = True) -> Snapshot:
         """The snapshot that answers. Raises NotFound, VersionDeleted, BackboneMismatch or Unavailable.
 
         A name or an alias of a version that is quarantined or damaged falls back to the newest version that works.
-        `own` says that who asks may change the adapter.
+        `reader` is the tenant that asks; `own` says that it may change the adapter.
         """
         version = self._registry.resolve(reference)
         if not self.backbone.fits(version.manifest.backbone):
             why = mismatch(version.manifest, self.backbone)
             raise BackboneMismatch(f"{version.name!r} version {version.version}: {why}")
         self.signatures.require(title_of(version), version.digest, version.signature)
-        failure = self._quarantined(version, own) if version.digest in self._quarantine else None
+        held = self._quarantine.held(version.digest, reader)
+        failure = None if held is None else not_computed(title_of(version), version, held, own)
         if failure is None:
             try:
                 return self._snapshot(version)
             except Unusable as error:
                 failure = error
         pinned = reference.version is not None or reference.digest is not None
-        earlier = None if pinned else self._newest_that_works(version)
+        earlier = None if pinned else self._newest_that_works(version, reader)
         if earlier is None:
             raise failure
         return earlier
-
-    def _quarantined(self, version: Version, own: bool) -> Unusable:
-        """The error about a version that is not computed, with what its owner or a reader can do."""
-        why = self._quarantine.why(version.digest)
-        if self._quarantine.is_damaged(version.digest):
-            fix = "upload the same file again" if own else "ask its owner for another version"
-            return Unusable(f"{title_of(version)} cannot be used: {why}. Fix: {fix}", code="adapter_corrupt")
-        release = f"lensmount adapters release {version.name}@{version.version}"
-        advice = (
-            f"upload a version that works, or lift it with `{release}`" if own else "ask its owner for another version"
-        )
-        return Unusable(
-            f"{title_of(version)} is quarantined: {why}, several times in a row. Fix: {advice}",
-            code="adapter_quarantined",
-        )
 
     def _snapshot(self, version: Version) -> Snapshot:
         try:
@@ -195,12 +182,13 @@ class Catalog:
         except Unusable as error:
             raise Unusable(f"{title_of(version)}: {error}", code=error.code) from error
 
-    def _newest_that_works(self, asked: Version) -> Snapshot | None:
+    def _newest_that_works(self, asked: Version, reader: str) -> Snapshot | None:
         """The newest version before `asked` that can be computed, with the thresholds of the alias."""
         for version in reversed(self._registry.entry(asked.name).versions):
             fits = self.backbone.fits(version.manifest.backbone)
             trusted = self.signatures.accepts(version.digest, version.signature)
-            if version.version >= asked.version or not fits or not trusted or version.digest in self._quarantine:
+            held = self._quarantine.holds(version.digest, reader)
+            if version.version >= asked.version or not fits or not trusted or held:
                 continue
             try:
                 found = self._snapshot(replace(version, thresholds=asked.thresholds))
@@ -218,10 +206,12 @@ class Catalog:
             log.info("adapter released", adapter=name, version=number, digest=version.digest)
         return version
 
-    def resolve_cached(self, reference: Reference) -> Snapshot | None:
+    def resolve_cached(self, reference: Reference, reader: str = DEFAULT_TENANT) -> Snapshot | None:
         """The result of `resolve` if all of it is in memory, or None. Never blocks, so an event loop may call it."""
         version = self._registry.resolve_cached(reference)
-        if version is None or version.digest in self._quarantine or not self.backbone.fits(version.manifest.backbone):
+        if version is None or not self.backbone.fits(version.manifest.backbone):
+            return None
+        if self._quarantine.holds(version.digest, reader):
             return None
         if not self.signatures.accepts(version.digest, version.signature):
             return None
@@ -285,12 +275,12 @@ class Catalog:
     def aliases(self) -> Aliases:
         return self._registry
 
-    def status(self, version: Version) -> str:
+    def status(self, version: Version, reader: str = DEFAULT_TENANT) -> str:
         if not self.backbone.fits(version.manifest.backbone):
             return "backbone_mismatch"
         if not self.signatures.accepts(version.digest, version.signature):
             return "untrusted"
-        return "quarantined" if version.digest in self._quarantine else "ready"
+        return "quarantined" if self._quarantine.holds(version.digest, reader) else "ready"
 
     def tier(self, version: Version) -> str:
         """Where a version is: hot or merged (merged weights in memory), memory (factors in memory), file or remote."""

@@ -81,7 +81,7 @@ class TenantAdapters:
         with self.space.reading("adapter", reference.name) as key:
             own, keyed = not is_public(reference.name), _keyed(reference, key)
             try:
-                found = self.catalog.resolve(keyed, own=own)
+                found = self.catalog.resolve(keyed, self.space.tenant, own=own)
             except Unusable:  # damaged, unless somebody removed it meanwhile
                 self.catalog.version(keyed)
                 raise
@@ -90,7 +90,7 @@ class TenantAdapters:
     def resolve_cached(self, reference: Reference) -> Snapshot | None:
         """Never blocks, so an event loop may call it."""
         key = self.space.key_cached("adapter", reference.name)
-        found = None if key is None else self.catalog.resolve_cached(_keyed(reference, key))
+        found = None if key is None else self.catalog.resolve_cached(_keyed(reference, key), self.space.tenant)
         return None if found is None else self._named(found, reference.name)
 
     def version(self, reference: Reference) -> Version:
@@ -208,7 +208,7 @@ class TenantAdapters:
                 raise not_shared("adapter", name)
 
     def status(self, version: Version) -> str:
-        return self.catalog.status(version)
+        return self.catalog.status(version, self.space.tenant)
 
     def unload(self, reference: Reference) -> None:
         """Give back the memory of a version, or of all versions of a name, as far as no other tenant uses the bytes."""

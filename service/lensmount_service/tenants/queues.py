@@ -50,10 +50,10 @@ class CallerQueues:
             return await asyncio.wrap_future(self.admissions.submit_for((self.caller, "", object()), cost, work))
 
     def compute(self, work: list[tuple[Adapter, Tensor]], deadline: float = math.inf) -> list[Future[Answer]]:
-        return self.engine.submit_many(work, deadline, self.caller)
+        return self.engine.submit_many(work, deadline, self.caller, tenant=self.identity.tenant)
 
     def compute_maps(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
-        return self.engine.submit_for_maps(adapter, image, deadline, self.caller)
+        return self.engine.submit_for_maps(adapter, image, deadline, self.caller, self.identity.tenant)
 
     def check_room(self, adapters: Sequence[Adapter]) -> None:
         self.engine.check_room(adapters, self.caller, self.decoders.waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -79,7 +80,7 @@ def test_a_batch_without_memory_is_halved_once_and_answered(
     assert runner.sizes == [7, 4, 3]
     assert [answer.batch_size for answer in answers] == [4] * 4 + [3] * 3
     assert b"lensmount_out_of_memory_total 1.0" in metrics.render()
-    assert cells.digest not in engine.quarantine
+    assert not engine.quarantine.holds(cells.digest)
 
 
 def test_a_batch_of_many_adapters_without_memory_is_run_one_adapter_at_a_time(
@@ -117,7 +118,7 @@ def test_halves_without_memory_are_refused_and_hold_nothing(backbone: Backbone, 
     assert runner.sizes == [8, 4, 4]  # halved once, not down to single images
     assert not any(while_halving)  # the tensors of the failed pass are gone before the halves are computed
     assert all(ref() is None for ref in held)
-    assert cells.digest not in engine.quarantine  # memory is not the adapter's fault
+    assert not engine.quarantine.holds(cells.digest)  # memory is not the adapter's fault
 
 
 def test_a_lost_device_ends_the_engine_and_calls_who_waits_for_it(backbone: Backbone, cells: Adapter) -> None:
@@ -153,7 +154,7 @@ def test_an_adapter_whose_scores_are_never_finite_is_quarantined_by_its_own_fail
                 futures[1].result(20)
             assert (caught.value.code, caught.value.retry_after_s) == ("output_not_finite", None)
 
-    assert ("sha256:broken" in engine.quarantine, len(engine.quarantine)) == (True, 1)
+    assert (engine.quarantine.holds("sha256:broken"), len(engine.quarantine)) == (True, 1)
     assert b"lensmount_quarantined_adapters 1.0" in metrics.render()
 
 
@@ -167,9 +168,35 @@ def test_a_forward_pass_that_always_fails_quarantines_and_a_trial_does_not(backb
             (trial,) = engine.submit_many([(cells, IMAGE)], trial=True)
             with pytest.raises(Unavailable, match="ValueError"):
                 trial.result(20)
-        assert cells.digest not in engine.quarantine
+        assert not engine.quarantine.holds(cells.digest)
         for _ in range(2):
             with pytest.raises(Unavailable, match="ValueError"):
                 engine.submit(cells, IMAGE).result(20)
 
-    assert cells.digest in engine.quarantine
+    assert engine.quarantine.holds(cells.digest)
+
+
+def test_the_images_of_one_tenant_fail_neither_those_of_another_nor_its_adapter(
+    backbone: Backbone, cells: Adapter
+) -> None:
+    hold = threading.Event()
+
+    def fault(items: Sequence[Item]) -> None:
+        hold.wait(20)
+        if any(item.image is not IMAGE for item in items):
+            raise ValueError("an image that makes it fail")
+
+    bad = torch.ones(3, 64, 64)
+    engine, runner, _ = engine_of(backbone, fault, limit=1)
+    with engine:
+        first = engine.submit(cells, IMAGE)
+        sent = [engine.submit_many([(cells, bad)], caller="reader1", tenant="lab1")]
+        sent += [engine.submit_many([(cells, IMAGE)], caller="reader2", tenant="lab2")]
+        hold.set()
+        assert first.result(20).scores.shape == (2,)
+        with pytest.raises(Unavailable, match="ValueError"):
+            sent[0][0].result(20)
+        assert sent[1][0].result(20).scores.shape == (2,)
+
+    assert [engine.quarantine.holds(cells.digest, tenant) for tenant in ("lab1", "lab2", "")] == [True, False, False]
+    assert max(runner.sizes) > 1  # they shared a batch

@@ -171,8 +171,8 @@ def test_a_quarantine_is_told_in_the_words_of_each_and_only_the_owner_lifts_it(
 ) -> None:
     digest = server.done(owner, "PUT", "/adapters/weak", content=make_adapter(14))["digest"]
     server.done(owner, "PUT", f"/adapters/weak/shared?as=common-{owner}")
-    for _ in range(3):
-        server.parts.engine.quarantine.failed(digest, "its scores were not finite")
+    for tenant in (owner, "lab2") * 3:
+        server.parts.engine.quarantine.failed(digest, "its scores were not finite", tenant)
 
     told = {
         who: server.ask(who, "POST", f"/predict?adapter={name}", content=make_png()).json()
@@ -190,6 +190,34 @@ def test_a_quarantine_is_told_in_the_words_of_each_and_only_the_owner_lifts_it(
     released = server.done(owner, "POST", "/adapters/weak/versions/1/release")
     assert (released["name"], released["digest"]) == ("weak", digest)
     assert predicted(server, "lab2", f"public/common-{owner}", make_png())["adapter"]["version"] == 1
+
+
+def test_what_the_images_of_one_tenant_do_to_an_adapter_is_nothing_to_another_with_the_same_bytes(
+    server: Server, make_adapter: MakeAdapter, make_png: MakePng, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in ("lab1", "lab2"):
+        digest = server.done(who, "PUT", "/adapters/twin", content=make_adapter(15))["digest"]
+    server.done("lab2", "PUT", "/adapters/twin/shared?as=twin")
+    scores = type(server.parts.engine.runner).scores
+
+    def fail_for_lab1(runner: Any, items: Any) -> Any:
+        if any(item.tenant == "lab1" for item in items):
+            raise ValueError("an image that makes it fail")
+        return scores(runner, items)
+
+    monkeypatch.setattr(type(server.parts.engine.runner), "scores", fail_for_lab1)
+    ask = lambda who, name: server.ask(who, "POST", f"/predict?adapter={name}", content=make_png())  # noqa: E731
+    for name in ("twin", "public/twin", "twin"):
+        assert ask("lab1", name).json()["code"] == "forward_failed"
+    monkeypatch.undo()
+
+    for name in ("twin", "public/twin"):
+        assert ask("lab1", name).json()["code"] == "adapter_quarantined"
+    assert server.done("lab1", "GET", "/adapters/twin")["status"] == "quarantined"
+    assert ask("lab2", "twin").status_code == ask("default", "public/twin").status_code == 200
+    assert server.done("lab2", "GET", "/adapters/twin")["status"] == "ready"
+    assert server.done("lab1", "POST", "/adapters/twin/versions/1/release")["digest"] == digest
+    assert ask("lab1", "twin").status_code == 200
 
 
 def test_a_tier_does_not_tell_that_another_tenant_uses_the_same_bytes(
