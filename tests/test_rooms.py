@@ -33,6 +33,7 @@ GROUND = {
         "rollout_spec",
         "state_folder",
         "stopping",
+        "turnstile",
     },
 }
 """Files at the top of a package that every room may import."""

@@ -74,7 +74,7 @@ from lensmount_service.store.keys import name_of, tenant_of
 from lensmount_service.store.references import Reference
 from lensmount_service.store.shares import Shares
 from lensmount_service.tenants.holdings import Holdings
-from lensmount_service.turnstile import Turnstile
+from lensmount_service.turnstile import Turns, Turnstile
 from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
@@ -218,7 +218,8 @@ def _empty_app(
     app.add_middleware(RateLimits, meter=meter)
     app.add_middleware(HeldBytesMiddleware, held=held)
     app.add_middleware(AccessMiddleware, authenticator=authenticator, open_paths=OPEN_PATHS)
-    app.add_middleware(Turnstile, is_prediction=_is_prediction, probes=PROBES)
+    app.state.turns = Turns()
+    app.add_middleware(Turnstile, turns=app.state.turns, is_prediction=_is_prediction, probes=PROBES)
     problems.install(app)
     return app
 

@@ -1,8 +1,8 @@
 """While predictions run, all other requests enter one at a time and leave half of the event loop to the predictions.
 
-One thread reads and answers all requests. A client that asks for `/metrics` or `/adapters` again and again would
-otherwise take that thread from the predictions: 2 such clients made a quiet client's p99 3.5 times as long, and with
-this class 1.5 times (benchmarks/attacks.py). While no prediction runs, nothing waits here.
+One thread reads and answers all requests, of HTTP and of gRPC. A client that asks for `/metrics` or `/adapters` again
+and again would otherwise take that thread from the predictions: 2 such clients made a quiet client's p99 3.5 times as
+long, and with this class 1.5 times (benchmarks/attacks.py). While no prediction runs, nothing waits here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,27 +23,19 @@ LONGEST_WAIT_S = 1.0  # then a request enters, however many of its host wait: a 
 QUIET_S = 0.2  # without a prediction: then nothing waits
 MAX_REFUSED = 1024  # connections remembered whose last prediction was refused
 
+Client = tuple[str, int]  # host and port
 
-class Turnstile:
-    """`is_prediction` says of a request whether it enters at once. Hosts take turns; only the event loop calls this.
 
-    The paths in `probes` enter at once too, because a server whose health is answered late is restarted.
+class Turns:
+    """`async with turns.prediction(client):` or `async with turns.other(client):` around the work on a request.
 
-    A prediction on a connection whose last one was refused waits as well: a refusal is quick, so it can be asked for
-    more often than an answer.
+    Hosts take turns; only the event loop calls this. A prediction enters at once, unless the last one on its connection
+    was refused: a refusal is quick, so it can be asked for more often than an answer.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        is_prediction: Callable[[Scope], bool],
-        probes: Collection[str] = (),
-        clock: Callable[[], float] = time.monotonic,
-        busy: Callable[[], float] = time.thread_time,
+        self, clock: Callable[[], float] = time.monotonic, busy: Callable[[], float] = time.thread_time
     ) -> None:
-        self.app = app
-        self._is_prediction = is_prediction
-        self._probes = probes
         self._clock = clock
         self._busy = busy
         self._predictions = 0
@@ -52,41 +44,32 @@ class Turnstile:
         self._number = 0  # of the last one that entered
         self._left = asyncio.Event()  # whether it has left
         self._left.set()
-        self._refused: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._refused: OrderedDict[Client, None] = OrderedDict()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._door: asyncio.Task[None] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._probes:
-            await self.app(scope, receive, send)
-            return
-        client = tuple(scope.get("client") or ("", 0))
-        if self._is_prediction(scope):
-            await self._predict(scope, receive, send, client)
-            return
+    @contextlib.asynccontextmanager
+    async def other(self, client: Client) -> AsyncIterator[None]:
         number = await self._turn(client[0])
         try:
-            await self.app(scope, receive, send)
+            yield
         finally:
             self._leave(number)
 
-    async def _predict(self, scope: Scope, receive: Receive, send: Send, client: tuple[str, int]) -> None:
+    @contextlib.asynccontextmanager
+    async def prediction(self, client: Client) -> AsyncIterator[None]:
+        """The caller tells of its answer with `answered`."""
         number = await self._turn(client[0]) if client in self._refused else 0
-
-        async def noticed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._notice(client, message["status"])
-            await send(message)
-
         self._predictions += 1
         try:
-            await self.app(scope, receive, noticed)
+            yield
         finally:
             self._predictions -= 1
             self._last_prediction = self._clock()
             self._leave(number)
 
-    def _notice(self, client: tuple[str, int], status: int) -> None:
+    def answered(self, client: Client, status: int) -> None:
+        """A prediction on this connection has this status of HTTP."""
         self._refused.pop(client, None)
         if 400 <= status < 500:
             self._refused[client] = None
@@ -142,3 +125,36 @@ class Turnstile:
         busy = max(self._busy() - self._busy_then, self._left_at - self._entered_at)
         await asyncio.sleep(max(0.0, min(ends, self._entered_at + busy / SHARE) - self._clock()))
         self._entered_at, self._busy_then = self._clock(), self._busy()
+
+
+class Turnstile:
+    """`is_prediction` says of a request whether it is one. The paths in `probes` enter at once too, because a server
+    whose health is answered late is restarted.
+    """
+
+    def __init__(
+        self, app: ASGIApp, turns: Turns, is_prediction: Callable[[Scope], bool], probes: Collection[str] = ()
+    ) -> None:
+        self.app = app
+        self._turns = turns
+        self._is_prediction = is_prediction
+        self._probes = probes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._probes:
+            await self.app(scope, receive, send)
+            return
+        host, port = scope.get("client") or ("", 0)
+        client = (host, port)
+
+        async def noticed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._turns.answered(client, message["status"])
+            await send(message)
+
+        if self._is_prediction(scope):
+            async with self._turns.prediction(client):
+                await self.app(scope, receive, noticed)
+        else:
+            async with self._turns.other(client):
+                await self.app(scope, receive, send)

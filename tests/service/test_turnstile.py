@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from lensmount_service.turnstile import Turnstile
+from lensmount_service.turnstile import Turns, Turnstile
 
 
 @pytest.fixture
@@ -36,7 +36,8 @@ class Time:
 
 
 def turnstile(app: App, time: Time) -> Turnstile:
-    return Turnstile(app, lambda scope: scope["method"] == "POST", {"/health"}, lambda: time.now, lambda: time.busy)
+    turns = Turns(lambda: time.now, lambda: time.busy)
+    return Turnstile(app, turns, lambda scope: scope["method"] == "POST", {"/health"})
 
 
 async def ask(door: Turnstile, path: str, method: str = "GET", host: str = "one", port: int = 1) -> None:

@@ -6,25 +6,30 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import structlog
 from fastapi import FastAPI
+from google.protobuf.message import DecodeError
 from starlette.datastructures import Headers
 
 from lensmount_service.access.audit import AuditLog, Record
 from lensmount_service.access.authenticator import Authenticator
 from lensmount_service.access.guard import require
 from lensmount_service.access.quotas import Charge, Meter
-from lensmount_service.errors import QueueFull, Unavailable
+from lensmount_service.errors import QueueFull, RequestError, Unavailable
 from lensmount_service.oip.grpc_status import Refusal, refusal_of
 from lensmount_service.oip.messages import SERVICE, message, pool
-from lensmount_service.oip.servicer import IN_STREAMS, NEEDS, WRITES, Call, Servicer
+from lensmount_service.oip.receptions import Receptions
+from lensmount_service.oip.servicer import IN_STREAMS, NEEDS, PREDICTION, WRITES, Call, Servicer
 from lensmount_service.tracing.middleware import CARRIED, carrier_of
 from lensmount_service.tracing.span import REQUEST_ID, Span, Value, entered
 from lensmount_service.tracing.tracer import Tracer
+from lensmount_service.turnstile import Client, Turns
 from lensmount_service.web.held_bytes import HeldBytes, Holding
 from lensmount_service.web.problems import count_refusal
 
@@ -34,18 +39,20 @@ Continue = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
 
 
 class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    """`grpc.aio.server(interceptors=[Calls(app)])` answers the protocol's service; other services pass through.
+    """`grpc.aio.server(interceptors=[Calls(app, receptions)])` answers the protocol's service; other services pass by.
 
     A caller who may not call is refused before the message is read. The event loop's thread owns it.
     """
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, receptions: Receptions) -> None:
         self._app, state = app, app.state
         self._authenticator: Authenticator = state.authenticator
         self._meter: Meter = state.meter
         self._audit: AuditLog = state.audit
         self._held: HeldBytes = state.held
         self._tracer: Tracer = state.tracer
+        self._turns: Turns = state.turns
+        self._receptions = receptions
         self._servicer = Servicer(state.inference)
         self._draining = asyncio.Event()
         service = pool().FindServiceByName(SERVICE)
@@ -60,15 +67,11 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
         if service != SERVICE or method not in NEEDS:
             return await continuation(details)
         metadata = details.invocation_metadata
-        headers = _headers(metadata)
-        forms = {"request_deserializer": self._asked[method].FromString, "response_serializer": _to_bytes}
         if method == IN_STREAMS:
-            return grpc.stream_stream_rpc_method_handler(partial(self._stream, metadata), **forms)
-        call = _call(method, metadata)
-        refusal = await self._refused(call, headers)
-        if refusal is not None:  # by a handler of a stream, because that is called before a message is read
-            return grpc.stream_unary_rpc_method_handler(partial(_refuse, refusal))
-        return grpc.unary_unary_rpc_method_handler(partial(self._unary, call, headers), **forms)
+            stream = partial(self._stream, metadata)
+            return grpc.stream_stream_rpc_method_handler(stream, response_serializer=_to_bytes)
+        unary = partial(self._unary, method, metadata)  # called before the message is read, as that of a stream is
+        return grpc.stream_unary_rpc_method_handler(unary, response_serializer=_to_bytes)
 
     async def _refused(self, call: Call, headers: Headers) -> Refusal | None:
         """Note who calls, or return the refusal of a caller who may not."""
@@ -84,30 +87,73 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             return refusal
         return None
 
-    async def _unary(self, call: Call, headers: Headers, asked: Any, context: Any) -> Any:
-        answer = await self._told(call, headers, asked)
-        if isinstance(answer, Refusal):
-            await _refuse(answer, asked, context)
-        return answer
+    async def _unary(self, method: str, metadata: Any, asked: AsyncIterator[bytes], context: Any) -> Any:
+        call, headers = _call(method, metadata), _headers(metadata)
+        async with self._entered(method, client := _client(context)):
+            told = await self._refused(call, headers)
+            if told is None:
+                told = await self._told(call, headers, partial(self._received, call, asked))
+            if method == PREDICTION:
+                self._turns.answered(client, told.http_status if isinstance(told, Refusal) else 200)
+        if isinstance(told, Refusal):
+            await _refuse(told, context)
+        return told
 
-    async def _stream(self, metadata: Any, asked: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    def _entered(self, method: str, client: Client) -> AbstractAsyncContextManager[None]:
+        """In turns with the requests of HTTP."""
+        if NEEDS[method] is None:
+            return nullcontext()
+        return self._turns.prediction(client) if method == PREDICTION else self._turns.other(client)
+
+    async def _received(self, call: Call, asked: AsyncIterator[bytes]) -> Any:
+        """The message of a call. One that nobody needs is not read."""
+        form = self._asked[call.method]
+        if call.identity is None:
+            return form()
+        data = await self._receptions.read(call.identity.key, partial(_read, asked))
+        return _parsed(form, b"" if data is None else data)
+
+    async def _stream(self, metadata: Any, asked: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """One answer for each request, in order. A request that fails has its error in its answer."""
-        answer = message("ModelStreamInferResponse")
-        headers = _headers(metadata)
-        while (request := await self._next(asked)) is not None:
-            call = _call("ModelInfer", metadata)
-            told = await self._refused(call, headers) or await self._told(
-                call, headers, request
-            )  # a token may be revoked
-            if isinstance(told, Refusal):
-                yield answer(error_message=told.details, infer_response={"id": request.id})
-            else:
-                yield answer(infer_response=told)
+        opened, client = _call(IN_STREAMS, metadata), _client(context)
+        refusal = await self._refused(opened, _headers(metadata))
+        with ExitStack() as stack:
+            if opened.identity is not None and refusal is None:
+                try:
+                    stack.enter_context(self._receptions.stream(opened.identity.key))
+                except QueueFull as full:
+                    refusal = self._refusal(full, opened.request_id)
+            if refusal is not None:
+                await _refuse(refusal, context)
+            while (data := await self._next(asked)) is not None:
+                yield await self._answer_in_stream(data, metadata, client)
         if self._draining.is_set():
             error = Unavailable("the server is shutting down and ends this stream. Fix: connect again shortly")
-            await _refuse(self._refusal(error, uuid.uuid4().hex), asked, context)
+            await _refuse(self._refusal(error, opened.request_id), context)
 
-    async def _next(self, asked: AsyncIterator[Any]) -> Any:
+    async def _answer_in_stream(self, data: bytes, metadata: Any, client: Client) -> Any:
+        answer, call, headers = message("ModelStreamInferResponse"), _call(PREDICTION, metadata), _headers(metadata)
+        request: Any = None
+        broken: RequestError | None = None
+        try:
+            request = _parsed(self._asked[PREDICTION], data)
+        except RequestError as error:
+            broken = error
+
+        async def received() -> Any:
+            if broken is not None:
+                raise broken
+            return request
+
+        async with self._turns.prediction(client):
+            refusal = await self._refused(call, headers)  # a token may be revoked
+            told = refusal or await self._told(call, headers, received)
+            self._turns.answered(client, told.http_status if isinstance(told, Refusal) else 200)
+        if isinstance(told, Refusal):
+            return answer(error_message=told.details, infer_response={"id": getattr(request, "id", "")})
+        return answer(infer_response=told)
+
+    async def _next(self, asked: AsyncIterator[bytes]) -> bytes | None:
         """The next request of a stream; None at its end, and once the server drains."""
         reading = asyncio.ensure_future(_read(asked))
         draining = asyncio.ensure_future(self._draining.wait())
@@ -118,23 +164,23 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no ty
             reading.cancel()
             draining.cancel()
 
-    async def _told(self, call: Call, headers: Headers, asked: Any) -> Any:
+    async def _told(self, call: Call, headers: Headers, received: Callable[[], Awaitable[Any]]) -> Any:
         """The message that answers, or a Refusal. Cancelled when the client is gone or its deadline is over."""
         if NEEDS[call.method] is None:  # a probe
-            return await self._answer_or_refusal(call, asked)
+            return await self._answer_or_refusal(call, received)
         answer = None
         with entered(self._tracer.start("server", carrier_of(headers))) as span:
             try:
-                answer = await self._answer_or_refusal(call, asked)
+                answer = await self._answer_or_refusal(call, received)
                 return answer
             finally:
                 _end(span, call, answer)
 
-    async def _answer_or_refusal(self, call: Call, asked: Any) -> Any:
+    async def _answer_or_refusal(self, call: Call, received: Callable[[], Awaitable[Any]]) -> Any:
         started = time.perf_counter()
         status = call.http_status
         try:
-            answer = await self._answered(call, asked)
+            answer = await self._answered(call, await received())
             status = 200
             return answer
         except Exception as error:  # as above
@@ -228,11 +274,27 @@ def _end(span: Span, call: Call, answer: Any) -> None:
     span.end(f"{SERVICE}/{call.method}", attributes, error)
 
 
-async def _read(asked: AsyncIterator[Any]) -> Any:
+def _client(context: Any) -> Client:
+    """The host and the port of the other end, as `ipv4:127.0.0.1:5000` and `ipv6:%5B::1%5D:5000` say it."""
+    host, _, port = context.peer().partition(":")[2].rpartition(":")
+    return unquote(host).strip("[]"), int(port) if port.isdecimal() else 0
+
+
+async def _read(asked: AsyncIterator[bytes]) -> bytes | None:
     return await anext(asked, None)
 
 
-async def _refuse(refusal: Refusal, asked: Any, context: Any) -> None:
+def _parsed(form: Any, data: bytes) -> Any:
+    """Raises RequestError."""
+    try:
+        return form.FromString(data)
+    except DecodeError as error:
+        raise RequestError(
+            "the message cannot be read, expected one of open_inference.proto. Fix: make the stubs of that file again"
+        ) from error
+
+
+async def _refuse(refusal: Refusal, context: Any) -> None:
     await context.abort(refusal.status, refusal.details, refusal.metadata)
 
 

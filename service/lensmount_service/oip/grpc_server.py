@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from lensmount_service.errors import Unavailable
 from lensmount_service.oip.calls import Calls
 from lensmount_service.oip.messages import SERVICE, pool
+from lensmount_service.oip.receptions import Receptions
 from lensmount_service.settings import Settings
 
 MAX_METADATA_BYTES = 16 * 1024
@@ -23,7 +24,7 @@ class GrpcServer:
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        self._calls = Calls(app)
+        self._calls = Calls(app, Receptions(settings.body_timeout_s))
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[self._calls],

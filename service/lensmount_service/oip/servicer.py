@@ -40,6 +40,7 @@ NEEDS: dict[str, Need | None] = {
 """What a caller of each method needs, as for its twin under /v2. None: not even a token."""
 
 WRITES = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+PREDICTION = "ModelInfer"
 IN_STREAMS = "ModelStreamInfer"  # whose requests are those of ModelInfer, one after the other
 
 

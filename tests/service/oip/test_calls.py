@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from lensmount_service.access.quotas import Meter
 from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.oip.calls import Calls
 from lensmount_service.oip.messages import SERVICE, message
+from lensmount_service.oip.receptions import Receptions
 from lensmount_service.tracing.tracer import NoTracer
+from lensmount_service.turnstile import Turns
 from lensmount_service.web.held_bytes import HeldBytes
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ class Aborted(Exception):
 
 
 class Context:
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:5000"
+
     async def abort(self, status: Any, details: str, metadata: Any) -> None:
         raise Aborted(status.name, details)
 
@@ -43,6 +49,7 @@ class Server:
         self.records: list[Any] = []
         self.refusals: list[tuple[str, int]] = []
         self.headers: list[Headers] = []
+        self.read = 0  # messages
         self.meter = Meter(lambda: 0.0)
         self.inference = SimpleNamespace(context=SimpleNamespace(engine=SimpleNamespace(lost="")))
         audit, authenticator = SimpleNamespace(add=self.records.append), SimpleNamespace(identify=self.identify)
@@ -53,6 +60,7 @@ class Server:
             held=HeldBytes(held),
             inference=self.inference,
             tracer=NoTracer(),
+            turns=Turns(),
         )
         self.state.refused = lambda code, status: self.refusals.append((code, status))
 
@@ -65,12 +73,15 @@ class Server:
     def call(self, method: str, asked: Any, *metadata: tuple[str, str | bytes]) -> Any:
         """What the handler of a unary call answers."""
 
+        async def sent() -> AsyncIterator[bytes]:
+            self.read += 1
+            yield asked if isinstance(asked, bytes) else asked.SerializeToString()
+
         async def story() -> Any:
-            calls = Calls(SimpleNamespace(state=self.state))  # type: ignore[arg-type]
+            calls = Calls(SimpleNamespace(state=self.state), Receptions(30.0))  # type: ignore[arg-type]
             details = SimpleNamespace(method=f"/{SERVICE}/{method}", invocation_metadata=metadata)
             handler = await calls.intercept_service(_no_other, details)
-            run = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            return handler.request_streaming, await run(asked, Context())
+            return await handler.stream_unary(sent(), Context())
 
         return asyncio.run(story())
 
@@ -91,23 +102,31 @@ async def _no_other(details: Any) -> None:
 def test_a_caller_who_is_not_known_is_refused_before_the_message_is_read(metadata: Any) -> None:
     server = Server()
     with pytest.raises(Aborted) as told:
-        server.call("ServerMetadata", iter(()), *metadata)
+        server.call("ServerMetadata", b"", *metadata)
     assert told.value.args == ("UNAUTHENTICATED", "unauthorized: found no valid token")
     assert [(record.action, record.status) for record in server.records] == [("GRPC ServerMetadata", 401)]
     assert server.refusals == [("unauthorized", 401)]
+    assert server.read == 0
 
 
 def test_a_caller_without_the_scope_is_refused_and_noted_by_name() -> None:
     server = Server()
     with pytest.raises(Aborted, match="PERMISSION_DENIED"):
-        server.call("RepositoryModelLoad", iter(()), ("authorization", "Bearer good"))
+        server.call("RepositoryModelLoad", b"", ("authorization", "Bearer good"))
     assert [(record.actor, record.tenant, record.status) for record in server.records] == [("reader", "lab", 403)]
 
 
-def test_liveness_needs_no_token() -> None:
+def test_liveness_needs_no_token_and_its_message_is_not_read() -> None:
     server = Server()
-    streams, answer = server.call("ServerLive", message("ServerLiveRequest")())
-    assert (streams, answer.live, server.headers) == (False, True, [])
+    assert server.call("ServerLive", bytes(1000)).live
+    assert (server.headers, server.read) == ([], 0)
+
+
+def test_a_message_that_is_none_is_refused() -> None:
+    server = Server()
+    with pytest.raises(Aborted, match=r"INVALID_ARGUMENT.*bad_request"):
+        server.call("ModelInfer", b"\xff\xff", ("authorization", "Bearer good"))
+    assert server.read == 1
 
 
 def test_a_call_is_charged_and_one_that_finds_no_memory_is_refunded() -> None:
@@ -189,3 +208,23 @@ def test_the_metadata_of_a_call_are_keys_of_a_rollout_as_headers_are() -> None:
     (keys,) = found
     assert (keys.of("header:Patient"), keys.of("header:data-bin"), keys.of("client")) == ("p1", None, "k")
     assert len(keys.of("request")) == 32
+
+
+def test_calls_enter_in_turns_with_requests_and_a_refused_prediction_waits_next_time() -> None:
+    server, good = Server(), ("authorization", "Bearer good")
+    entered: list[tuple[str, str]] = []
+    turns = server.state.turns
+    other, prediction, answered = turns.other, turns.prediction, turns.answered
+    turns.other = lambda client: (entered.append(("other", client[0])), other(client))[1]
+    turns.prediction = lambda client: (entered.append(("prediction", client[0])), prediction(client))[1]
+    turns.answered = lambda client, status: (entered.append((str(status), client[0])), answered(client, status))[1]
+    server.call("ServerLive", b"")
+    assert entered == []
+    server.call("ServerMetadata", b"", good)
+    assert entered == [("other", "127.0.0.1")]
+    with pytest.raises(Aborted):
+        server.call("ModelInfer", b"\xff\xff", good)
+    assert entered[1:] == [("prediction", "127.0.0.1"), ("400", "127.0.0.1")]
+    with pytest.raises(Aborted):
+        server.call("ModelStatistics", b"", ("authorization", "Bearer bad"))
+    assert entered[3:] == [("other", "127.0.0.1")]
