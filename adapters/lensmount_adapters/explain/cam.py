@@ -24,6 +24,8 @@ from lensmount_adapters.inputs.images import turn_back
 class Cam:
     """`Cam().values(network, image, label)`: one forward pass."""
 
+    passes = 1
+
     def values(
         self, network: AdaptedNetwork, image: Tensor, label: int, proceed: Callable[[], None] = carry_on
     ) -> Tensor:

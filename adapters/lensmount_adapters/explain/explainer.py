@@ -25,6 +25,11 @@ METHODS: Mapping[str, Method] = {"cam": Cam(), "layercam": LayerCam(), "occlusio
 """The default comes first."""
 
 
+def passes_of(method: str) -> int:
+    """What an explanation costs, in passes of one image. All but "cam" have one more, which finds the best label."""
+    return METHODS[method].passes + (method != "cam")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
     """Which parts of an image speak for `label`, whose score is in [0, 1].

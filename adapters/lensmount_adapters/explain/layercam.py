@@ -21,6 +21,8 @@ from lensmount_adapters.explain.network import AdaptedNetwork
 class LayerCam:
     """`LayerCam().values(network, image, label)`: one forward pass, and one backward pass to the finer map."""
 
+    passes = 2
+
     def values(
         self, network: AdaptedNetwork, image: Tensor, label: int, proceed: Callable[[], None] = carry_on
     ) -> Tensor:

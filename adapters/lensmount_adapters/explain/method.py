@@ -17,6 +17,8 @@ def carry_on() -> None:
 class Method(Protocol):
     """One way to say which parts of an image speak for a label."""
 
+    passes: int  # of the network, forward or backward, of one image
+
     def values(
         self, network: AdaptedNetwork, image: Tensor, label: int, proceed: Callable[[], None] = carry_on
     ) -> Tensor:

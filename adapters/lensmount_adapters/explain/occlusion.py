@@ -24,6 +24,8 @@ AT_ONCE = 8  # images in one forward pass
 class Occlusion:
     """`Occlusion().values(network, image, label)`: 50 forward passes, eight images at a time."""
 
+    passes = 1 + (CELLS - COVERED + 1) ** 2
+
     def values(
         self, network: AdaptedNetwork, image: Tensor, label: int, proceed: Callable[[], None] = carry_on
     ) -> Tensor:

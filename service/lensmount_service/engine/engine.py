@@ -27,7 +27,7 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 | `Metrics._labels` | all | its own `_lock`; prometheus_client locks each value |
 | `Metrics.adapter_resident` | loop | the event loop, cleared and filled without an `await` in between |
 | `Meter` | all | its own `_lock` |
-| `BoundedPool._lines` | loop appends, its threads take | its own `_lock`; `_waiting` belongs to the loop |
+| `BoundedPool._lines`, `._had` | loop appends, its threads take | its own `_lock`; `_waiting` belongs to the loop |
 | `BlobStore`, `RemoteBlobs`, `Uploads` | all | nothing in memory: files that are renamed or locked (`flock`) |
 | `DatasetStore`, `JobTable`, `JobFiles` | all | nothing in memory: files that are renamed, and transactions |
 | `Training.stopping`, `DatasetStore._closing` | all | an Event, set once |
@@ -257,8 +257,8 @@ class Engine:
     def _answer(self, batch: list[QueuedImage[Answer]], *, halved: bool = False) -> None:
         """A batch that fails is run again in parts (`Failure.parts_of`), so that nobody fails the others.
 
-        If memory was short, the images of one adapter are run again in two halves. All this is outside the `except`
-        block: until it ends, the exception holds the tensors of the failed pass (pytorch/pytorch#18853).
+        All this is outside the `except` block: until it ends, the exception holds the tensors of the failed pass
+        (pytorch/pytorch#18853).
         """
         started = time.perf_counter()
         failure: Failure | None = None
@@ -275,8 +275,6 @@ class Engine:
         if failure.device_lost:
             self._give_up(batch, failure)
             return
-        groups = by_adapter(batch)
-        parts = [[batch[row] for row in rows] for _, rows in groups]
         if failure.out_of_memory:
             free_cached(self.backbone.device)
             self._metrics.out_of_memory.inc()

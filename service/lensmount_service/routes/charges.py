@@ -24,10 +24,13 @@ async def charge_pixels(request: Request, parts: Sequence[Part], times: int = 1)
 
 
 def charged(
-    request: Request, parts: Sequence[Part], adapters: int, max_queue: int
+    request: Request, parts: Sequence[Part], adapters: int, max_queue: int, passes: int = 1
 ) -> AbstractAsyncContextManager[None]:
-    """`async with charged(request, parts, 2, 256):` around the work on images, each for 2 adapters."""
-    pixels = _pixels_of(parts, adapters)
+    """`async with charged(request, parts, 2, 256):` around the work on images, each for 2 adapters.
+
+    `passes` says how often a network computes an image for one adapter.
+    """
+    pixels = _pixels_of(parts, adapters * passes)
     return charged_to(_meter(request), request.state.identity, len(parts) * adapters, pixels, max_queue)
 
 

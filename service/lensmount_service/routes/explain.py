@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.errors import LensmountError
-from lensmount_adapters.explain.explainer import Explainer, Explanation, cam_of, check_explainable
+from lensmount_adapters.explain.explainer import Explainer, Explanation, cam_of, check_explainable, passes_of
 from lensmount_adapters.explain.overlay import overlay
 from lensmount_adapters.inputs.images import ImageLimits, decode_image, shown_box
 from lensmount_adapters.inputs.prepare import InputLimits, prepare
@@ -78,7 +78,7 @@ def explain_router(context: AppContext) -> APIRouter:
             Query(
                 description="`cam`: the share of each cell of the last map in the logit, in one pass. `layercam`: a "
                 "finer grid, by a backward pass. `occlusion`: how far the score falls when a part of the image is "
-                "covered; it works with every backbone, in 50 passes."
+                "covered; it works with every backbone, in 50 passes. Each pass counts the image's pixels once."
             ),
         ] = "cam",
         timeout_s: Annotated[
@@ -150,7 +150,8 @@ class Explanations:
         data = await self._read(request)
         expires_at = time.perf_counter() + timeout_s
         room, queues = self._context.settings.max_queue, context_of(request).queues
-        async with deadline(request, timeout_s), charged(request, [Part(data, None)], 1, room):
+        passes = passes_of(question.method)
+        async with deadline(request, timeout_s), charged(request, [Part(data, None)], 1, room, passes):
             with stage("decode", images=1):
                 pixels = await asyncio.wrap_future(queues.decode(partial(stated_pixels, data), 0))
                 decoded = await asyncio.wrap_future(queues.decode(lambda: self._decode(data, rule), pixels))
@@ -255,7 +256,8 @@ class Explanations:
                 ) from error
 
         try:
-            return await self._context.explanations.run(work, caller=caller)
+            cost = passes_of(question.method)
+            return await self._context.explanations.run(work, caller=caller, cost=cost)
         finally:
             given_up.set()
 

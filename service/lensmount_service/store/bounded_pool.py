@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ class BoundedPool:
     """`await pool.run(work, caller="reader1")`. Only the event loop's thread may call it, so `_waiting` needs no lock.
 
     The threads of `asyncio.to_thread` are few (6 on 2 cores), and every other route uses them: work of seconds there
-    would stall all of them. Callers take turns, one piece of work each. `_lock` guards their lines.
+    would stall all of them. The caller goes next whose work has cost the least since somebody waited. `_lock` guards
+    the lines of callers and what each has had.
     """
 
     def __init__(self, name: str, threads: int, most: int, *, background: bool = False) -> None:
@@ -31,7 +32,8 @@ class BoundedPool:
         self._name = name
         self._most = most
         self._waiting: Counter[str] = Counter()
-        self._lines: OrderedDict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = OrderedDict()
+        self._lines: dict[str, deque[tuple[float, Future[Any], Callable[[], Any]]]] = {}
+        self._had: dict[str, float] = {}
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(
             max_workers=threads,
@@ -40,16 +42,21 @@ class BoundedPool:
         )
 
     async def run(
-        self, work: Callable[[], T], unclaimed: Callable[[Future[T]], object] | None = None, *, caller: str
+        self,
+        work: Callable[[], T],
+        unclaimed: Callable[[Future[T]], object] | None = None,
+        *,
+        caller: str,
+        cost: float = 1.0,
     ) -> T:
         """The result of `work`. A request that is cancelled leaves the queue; `unclaimed` gets what was made for it.
 
-        Raises QueueFull if too many wait.
+        `cost` is in any unit that all work of this pool shares. Raises QueueFull if too many wait.
         """
         self._require_room(caller)
         future: Future[T] = Future()
         with self._lock:
-            self._lines.setdefault(caller, deque()).append((future, work))
+            self._line(caller).append((cost, future, work))
         self._threads.submit(self._take_turn)
         self._waiting[caller] += 1
         try:
@@ -63,10 +70,18 @@ class BoundedPool:
             if not self._waiting[caller]:
                 del self._waiting[caller]
 
+    def _line(self, caller: str) -> deque[tuple[float, Future[Any], Callable[[], Any]]]:
+        """What waits of a caller. Who comes starts level with the one that has had the least, or behind it."""
+        if caller not in self._lines:
+            least = min((self._had[each] for each in self._lines), default=0.0)
+            self._had[caller] = max(least, self._had.get(caller, 0.0))
+            self._lines[caller] = deque()
+        return self._lines[caller]
+
     def close(self) -> None:
         with self._lock:
             for line in self._lines.values():
-                for future, _ in line:
+                for _, future, _ in line:
                     future.cancel()
             self._lines.clear()
         self._threads.shutdown(cancel_futures=True)
@@ -83,10 +98,13 @@ class BoundedPool:
         with self._lock:
             if not self._lines:  # closed meanwhile
                 return
-            caller, line = self._lines.popitem(last=False)
-            future, work = line.popleft()
-            if line:
-                self._lines[caller] = line  # behind the others
+            caller = min(self._lines, key=self._had.__getitem__)
+            cost, future, work = self._lines[caller].popleft()
+            self._had[caller] += cost
+            if not self._lines[caller]:
+                del self._lines[caller]
+            if not self._lines:
+                self._had.clear()
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(work())

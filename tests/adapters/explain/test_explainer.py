@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lensmount_adapters import Adapter, Backbone, admit, explain, load_backbone
 from lensmount_adapters.errors import ExplainError
-from lensmount_adapters.explain.explainer import Explainer, cam_of
+from lensmount_adapters.explain.explainer import METHODS, Explainer, cam_of, passes_of
+from lensmount_adapters.explain.network import AdaptedNetwork
 
 if TYPE_CHECKING:
     from tests.adapters.explain.conftest import DrawExplained, PlainNetwork
@@ -116,3 +117,20 @@ def test_explanations_keep_no_tensor(resnet: Backbone, draw_explained: DrawExpla
         explainer.explain(adapters[turn % 2], image, ("cam", "layercam")[turn // 2 % 2])
 
     assert tensors() == before
+
+
+def test_a_method_states_how_often_the_network_computes_the_image(
+    resnet: Backbone, draw_explained: DrawExplained, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    scores = AdaptedNetwork.scores
+
+    def count(network: AdaptedNetwork, images: Tensor) -> Tensor:
+        counted.append(len(images))
+        return scores(network, images)
+
+    monkeypatch.setattr(AdaptedNetwork, "scores", count)
+    Explainer(resnet).explain(draw_explained(resnet), image, "occlusion")
+
+    assert passes_of("occlusion") == sum(counted)
+    assert {method: passes_of(method) for method in METHODS if method != "occlusion"} == {"cam": 1, "layercam": 3}

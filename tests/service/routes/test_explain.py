@@ -24,6 +24,8 @@ from lensmount_adapters.explain.explainer import METHODS, Explainer
 from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_client import AsyncClient, Client, UnknownLabel
 from lensmount_client._api.explain import METHODS as METHODS_OF_CLIENT
+from lensmount_service.access.identity import Identity
+from lensmount_service.access.quotas import Meter, Rate
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng, Until
@@ -258,6 +260,36 @@ def test_requests_are_counted_by_method_and_status(client: TestClient, make_png:
 
     assert 'lensmount_explanations_total{code="200",method="layercam"} 1.0' in text
     assert 'lensmount_explanations_total{code="422",method="cam"} 1.0' in text
+
+
+@pytest.mark.parametrize(("method", "passes"), [("cam", 1), ("layercam", 3), ("occlusion", 51)])
+def test_an_image_is_charged_once_for_each_pass_of_the_network(
+    make_parts: MakeParts,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    passes: int,
+) -> None:
+    charged: list[int] = []
+    charge = Meter.charge
+
+    def note(meter: Meter, identity: Identity, rate: Rate, cost: int) -> Any:
+        if rate == "pixels_per_minute":
+            charged.append(cost)
+        return charge(meter, identity, rate, cost)
+
+    monkeypatch.setattr(Meter, "charge", note)
+    pixels = 48 * 40
+    body = {"name": "reader1", "scopes": ["predict"], "quotas": {"pixels_per_minute": 50 * pixels}}
+    with make_parts(token="first") as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+        first = {"Authorization": "Bearer first"}
+        client.put("/adapters/cells", content=make_adapter(1), headers=first).raise_for_status()
+        limited = {"Authorization": f"Bearer {client.post('/tokens', json=body, headers=first).json()['secret']}"}
+        asked = f"/explain?adapter=cells&method={method}"
+        answer = client.post(asked, content=make_png(), headers=limited)
+    assert charged[-1] == passes * pixels
+    assert answer.status_code == (200 if passes <= 50 else 413), answer.text
 
 
 def test_the_sdk_draws_what_the_server_draws(shared_client: TestClient, make_png: MakePng, tmp_path: Path) -> None:

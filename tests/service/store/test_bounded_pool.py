@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -137,3 +138,48 @@ def test_closing_ends_the_wait_of_all(free: threading.Event) -> None:
         return [each.cancelled() for each in waiting]
 
     assert asyncio.run(scenario()) == [False, True, True]
+
+
+def test_who_asked_for_costly_work_waits_until_the_others_have_had_as_much(free: threading.Event) -> None:
+    done: list[str] = []
+
+    async def scenario() -> None:
+        pool = BoundedPool("tests", threads=1, most=20)
+        started = threading.Event()
+        first = asyncio.ensure_future(pool.run(lambda: started.set() or free.wait(30), caller="other"))
+        await asyncio.to_thread(started.wait, 20)
+        costly = [asyncio.ensure_future(pool.run(lambda: done.append("costly"), caller="a", cost=5)) for _ in range(2)]
+        cheap = [asyncio.ensure_future(pool.run(lambda: done.append("cheap"), caller="b")) for _ in range(6)]
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(first, *costly, *cheap)
+        pool.close()
+
+    asyncio.run(scenario())
+
+    assert done == ["costly", *["cheap"] * 5, "costly", "cheap"]
+
+
+def test_who_comes_back_waits_for_what_the_own_work_has_cost(free: threading.Event) -> None:
+    done: list[str] = []
+
+    async def scenario() -> None:
+        pool = BoundedPool("tests", threads=1, most=20)
+        begin, runs = threading.Event(), threading.Event()
+        waiting: list[asyncio.Future[Any]] = []
+        waiting += [asyncio.ensure_future(pool.run(lambda: begin.wait(30), caller="other"))]
+        waiting += [asyncio.ensure_future(pool.run(lambda: runs.set() or free.wait(30), caller="a", cost=3))]
+        await asyncio.sleep(0)
+        waiting += [asyncio.ensure_future(pool.run(lambda: done.append("cheap"), caller="b")) for _ in range(4)]
+        await asyncio.sleep(0)
+        begin.set()
+        await asyncio.to_thread(runs.wait, 20)
+        waiting += [asyncio.ensure_future(pool.run(lambda: done.append("costly"), caller="a", cost=3))]
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(*waiting)
+        pool.close()
+
+    asyncio.run(scenario())
+
+    assert done == [*["cheap"] * 4, "costly"]
