@@ -212,6 +212,7 @@ def _empty_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        redirect_slashes=False,  # a redirect is in no description of a route, and some clients lose the body by it
     )
     app.add_middleware(PublicPaths)
     app.state.meter = meter

@@ -81,3 +81,15 @@ def test_fastapi_records_nothing_by_itself(make_parts: MakeParts, monkeypatch: p
             client.get("/limits")
     assert type(opentelemetry.trace.get_tracer_provider()).__name__ == "ProxyTracerProvider"
     assert type(opentelemetry.metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"
+
+
+def test_a_path_with_a_slash_at_its_end_is_not_found_and_the_answer_says_so(parts: Parts) -> None:
+    with TestClient(parts.app, base_url="http://127.0.0.1", follow_redirects=False) as client:
+        paths = [path for path in client.get("/openapi.json").json()["paths"] if path != "/"]
+        assert len(paths) > 40
+        for path in [*paths, "/docs"]:
+            answer = client.post(f"{path}/", content=b"x" * 100)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+            assert "Fix: leave out the slash at the end" in answer.json()["detail"], path
+        for path in ("/nothing/", "/nothing"):
+            assert "slash" not in client.get(path).json()["detail"]

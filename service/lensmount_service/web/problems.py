@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from lensmount_adapters import errors as adapters
@@ -239,11 +240,22 @@ def _suggestion(request: Request, error: dict[str, Any]) -> str:
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _BY_STATUS.get(error.status_code, f"http_{error.status_code}")
+    no_route = "found a path that ends with a slash, expected it without. Fix: leave out the slash at the end"
+    if not _is_route(request, request.scope["path"].rstrip("/")):
+        no_route = "found no such route. Fix: see /docs for the routes"
     detail = {
-        404: "found no such route. Fix: see /docs for the routes",
+        404: no_route,
         405: "found a method that this route does not have. Fix: see /docs",
     }.get(error.status_code, http.HTTPStatus(error.status_code).phrase)
     return problem(error.status_code, code, detail, request.state.request_id, dict(error.headers or {}))
+
+
+def _is_route(request: Request, path: str) -> bool:
+    """Whether a path other than that of the request has a route."""
+    if path == request.scope["path"]:
+        return False
+    asked = {**request.scope, "path": path}
+    return any(route.matches(asked)[0] != Match.NONE for route in request.app.router.routes)
 
 
 async def _on_disconnect(request: Request, _: Exception) -> JSONResponse:
