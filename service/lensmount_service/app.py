@@ -240,9 +240,8 @@ def _context(
     shares: Shares,
     scrubber: Scrubber,
 ) -> AppContext:
-    store = StoreHealth(
-        training.jobs.database, settings.state, catalog.latest_digests, trouble=lambda: scrubber.report.trouble
-    )
+    database = training.jobs.database
+    store = StoreHealth(database, settings.state, database.read_each_table, trouble=lambda: scrubber.report.trouble)
     readings = Readings(metrics, engine, catalog, training.jobs, training.workers, store, settings.state)
     engine.stopping = training.stopping.is_set
     evidence, ready, database = Evidence(), Ready(engine.runner), training.jobs.database

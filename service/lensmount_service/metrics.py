@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
@@ -138,19 +139,27 @@ class Metrics:
             if drift.images >= MIN_DRIFT_IMAGES:
                 self.calibration_drift.labels(adapter).set(drift.mean)
 
-    def show_resident(self, tiers: Mapping[str, str], pinned: Collection[str] = ()) -> None:
-        """Set one series per adapter and tier that it can be resident in; OTHER has the sums of all without a label."""
-        labels = self._labels_of([*(adapter for adapter, tier in tiers.items() if tier in RESIDENT), *tiers])
-        counts: dict[tuple[str, bool], dict[str, int]] = {}
+    def show_resident(self, stored: Collection[str], tiers: Mapping[str, str], pinned: Collection[str] = ()) -> None:
+        """Set one series per adapter and tier that it can be resident in; OTHER has the sums of all without a label.
+
+        `tiers` has those in memory. The others of `stored` are not looked at one by one, because they may be many.
+        """
+        labels = self._labels_of(chain(tiers, stored))
+        shown = [label for label in labels if label in stored]
+        hidden = [adapter for adapter in pinned if adapter in stored and adapter not in labels]
+        counts = {(label, label in pinned): dict.fromkeys(RESIDENT, 0) for label in shown}
+        if hidden:
+            counts[OTHER, True] = dict.fromkeys(RESIDENT, 0)
+        if len(stored) > len(shown) + len(hidden):
+            counts[OTHER, False] = dict.fromkeys(RESIDENT, 0)
         for adapter, tier in tiers.items():
-            of_label = counts.setdefault((adapter if adapter in labels else OTHER, adapter in pinned), {})
-            of_label[tier] = of_label.get(tier, 0) + 1
+            counts[adapter if adapter in labels else OTHER, adapter in pinned][tier] += 1
         self.adapter_resident.clear()
         for (label, is_pinned), of_label in counts.items():
-            for tier in RESIDENT:
-                self.adapter_resident.labels(label, tier, str(is_pinned).lower()).set(of_label.get(tier, 0))
+            for tier, count in of_label.items():
+                self.adapter_resident.labels(label, tier, str(is_pinned).lower()).set(count)
 
-    def _labels_of(self, adapters: Collection[str]) -> frozenset[str]:
+    def _labels_of(self, adapters: Iterable[str]) -> frozenset[str]:
         """All label values. Adapters that nobody asks get one while there is room, and give way at once."""
         with self._lock:
             for adapter in adapters:

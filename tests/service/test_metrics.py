@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_ten_thousand_adapters_that_are_asked_once_make_a_page_that_is_read_at_o
             metrics.judged(metrics.label(name), decision, 0.9, 0.95)
         metrics.inflight.labels(metrics.label(name)).inc()
     started = time.thread_time()
-    metrics.show_resident({name: "memory" if number % 2 else "hot" for number, name in enumerate(names)})
+    metrics.show_resident(names, {name: "memory" if number % 2 else "hot" for number, name in enumerate(names)})
     page = metrics.render()
     seconds = time.thread_time() - started
 
@@ -90,14 +91,15 @@ def test_ten_thousand_adapters_that_are_asked_once_make_a_page_that_is_read_at_o
 
 
 def test_adapters_without_a_label_are_counted_as_resident_together(metrics: Metrics) -> None:
-    metrics.show_resident({f"task-{number}": "hot" if number < 100 else "file" for number in range(1000)})
+    names = [f"task-{number}" for number in range(1000)]
+    metrics.show_resident(names, dict.fromkeys(names[:100], "hot"))
     assert 'lensmount_adapter_resident{adapter="task-0",pinned="false",tier="hot"} 1.0' in lines(metrics)
     assert 'lensmount_adapter_resident{adapter="other",pinned="false",tier="hot"} 36.0' in lines(metrics)
     assert 'lensmount_adapter_resident{adapter="other",pinned="false",tier="memory"} 0.0' in lines(metrics)
 
 
 def test_an_adapter_that_is_asked_takes_the_label_of_one_that_is_only_there(metrics: Metrics) -> None:
-    metrics.show_resident({f"task-{number}": "file" for number in range(1000)})
+    metrics.show_resident([f"task-{number}" for number in range(1000)], {})
     assert [metrics.label(f"asked-{number}") for number in range(MAX_ADAPTER_LABELS)] == [
         f"asked-{number}" for number in range(MAX_ADAPTER_LABELS)
     ]
@@ -162,10 +164,27 @@ def test_an_adapter_that_promises_no_accuracy_has_no_drift(metrics: Metrics) -> 
 
 
 def test_each_adapter_is_resident_in_one_tier_and_a_dropped_one_has_no_series(metrics: Metrics) -> None:
-    metrics.show_resident({"cells": "hot", "tiles": "file"}, pinned={"cells"})
+    metrics.show_resident(["cells", "tiles"], {"cells": "hot"}, pinned={"cells"})
     shown = lines(metrics)
     assert 'lensmount_adapter_resident{adapter="cells",pinned="true",tier="hot"} 1.0' in shown
     assert 'lensmount_adapter_resident{adapter="cells",pinned="true",tier="memory"} 0.0' in shown
     assert 'lensmount_adapter_resident{adapter="tiles",pinned="false",tier="hot"} 0.0' in shown
-    metrics.show_resident({"tiles": "memory"})
+    metrics.show_resident(["tiles"], {"tiles": "memory"})
     assert not any('adapter="cells"' in line for line in lines(metrics))
+
+
+def test_no_adapter_is_looked_at_for_the_page_only_because_it_is_stored(metrics: Metrics) -> None:
+    class Stored(dict[str, str]):
+        asked = 0
+
+        def __iter__(self) -> Iterator[str]:
+            for name in super().__iter__():
+                Stored.asked += 1
+                yield name
+
+    stored = Stored.fromkeys((f"task-{number}" for number in range(10_000)), "")
+    metrics.show_resident(stored, {"task-9999": "hot"}, pinned={"task-9998"})
+    assert Stored.asked <= MAX_ADAPTER_LABELS
+    assert 'lensmount_adapter_resident{adapter="task-9999",pinned="false",tier="hot"} 1.0' in lines(metrics)
+    for pinned in ("true", "false"):
+        assert f'lensmount_adapter_resident{{adapter="other",pinned="{pinned}",tier="hot"}} 0.0' in lines(metrics)

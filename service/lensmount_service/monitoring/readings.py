@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,21 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.store.catalog import Catalog
 from lensmount_service.store.health import StoreHealth
 from lensmount_service.store.memo import StampedCache
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The names of all adapters, and those whose latest version has a digest. A page looks at few of them."""
+
+    names: Collection[str]
+    by_digest: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, digests: Mapping[str, str]) -> _Latest:
+        by_digest: dict[str, list[str]] = {}
+        for name, digest in digests.items():
+            by_digest.setdefault(digest, []).append(name)
+        return cls(digests, by_digest)
 
 
 @dataclass(eq=False)
@@ -31,10 +47,10 @@ class Readings:
     workers: WorkerTable
     store: StoreHealth
     folder: Path
-    _digests: StampedCache[str, dict[str, str]] = field(init=False, repr=False)  # read again after a write
+    _latest: StampedCache[str, _Latest] = field(init=False, repr=False)  # read again after a write
 
     def __post_init__(self) -> None:
-        self._digests = StampedCache(self.jobs.database.stamp)
+        self._latest = StampedCache(self.jobs.database.stamp)
 
     def page(self) -> bytes:
         self.metrics.queue_length.set(self.engine.waiting)
@@ -53,9 +69,13 @@ class Readings:
 
     def _show_rows(self) -> None:
         """Raises ServiceError."""
-        digests = self._digests.get_or_load("latest", lambda _: self.catalog.latest_digests())
-        tiers = {name: self.catalog.tier_in_memory(digest) for name, digest in digests.items()}
-        self.metrics.show_resident(tiers, self.catalog.pinned())
+        latest = self._latest.get_or_load("latest", lambda _: _Latest.of(self.catalog.latest_digests()))
+        tiers = {
+            name: tier
+            for digest, tier in self.catalog.tiers_in_memory().items()
+            for name in latest.by_digest.get(digest, ())
+        }
+        self.metrics.show_resident(latest.names, tiers, self.catalog.pinned())
         counts = self.jobs.counts()
         for state in STATES:
             self.metrics.jobs.labels(state).set(counts.get(state, 0))

@@ -91,6 +91,11 @@ class AdapterCache:
             if adapter is not None:
                 self._bytes -= adapter.nbytes()
 
+    def digests(self) -> list[str]:
+        """What is in memory."""
+        with self._lock:
+            return list(self._adapters)
+
     def resident(self) -> dict[str, int]:
         """Bytes held by digest."""
         with self._lock:

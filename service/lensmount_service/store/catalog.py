@@ -315,6 +315,10 @@ class Catalog:
     def tier_in_memory(self, digest: str) -> str:
         return self._runner.tier(digest) or ("memory" if self._cache.holds(digest) else "")  # "": only a file
 
+    def tiers_in_memory(self) -> dict[str, str]:
+        """The tier of each version in memory, by digest."""
+        return {digest: self.tier_in_memory(digest) for digest in self._cache.digests()}
+
     def warm(self, most: int = 64) -> None:
         """Load adapters before their first request: the pinned ones, then the others by name."""
         entries = sorted(self.entries(), key=lambda entry: entry.latest.name not in self._pinned)

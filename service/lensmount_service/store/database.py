@@ -199,6 +199,12 @@ class Database:
             if found != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {found}")
 
+    def read_each_table(self) -> None:
+        """Read one row of each table. Raises Unavailable if there is one that cannot be read."""
+        with self.read() as connection:
+            for table in metadata.sorted_tables:
+                connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).all()
+
     @property
     def file(self) -> Path | None:
         """The SQLite file; None for PostgreSQL and for a database in memory."""

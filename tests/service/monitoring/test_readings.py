@@ -108,3 +108,32 @@ def test_answers_of_a_calibrated_adapter_show_how_far_its_scores_have_drifted(
             top_scores += [result["trust"]["confidence"] for result in results]
         drift = value(client, 'lensmount_calibration_drift{adapter="sure"}')
     assert drift == pytest.approx(sum(top_scores) / len(top_scores) - accuracy, abs=1e-6)
+
+
+def test_until_somebody_writes_no_row_of_an_adapter_is_read_again(
+    shared_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_client.get("/metrics").raise_for_status()
+    rows: list[int] = []
+    looked: list[str] = []
+    catalog = shared_client.app.state.context.catalog  # type: ignore[attr-defined]
+    tier = type(catalog).tier_in_memory
+
+    def look(self: Any, digest: str) -> str:
+        looked.append(digest)
+        return str(tier(self, digest))
+
+    monkeypatch.setattr(type(catalog), "tier_in_memory", look)
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM versions" in statement and "LIMIT" not in statement:
+            rows.append(1)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        page = shared_client.get("/metrics").text
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert rows == []
+    assert len(looked) == len(set(looked)) == 2  # those in memory
+    assert 'lensmount_adapter_resident{adapter="cells",pinned="false",tier="memory"}' in page
