@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi.testclient import TestClient
+from tests.service.peft_file import foreign
 
-from lensmount_service.build import Parts
+from lensmount_adapters import Backbone, dump_adapter, load_backbone, parse_adapter
+from lensmount_service.build import Parts, open_parts
+from lensmount_service.settings import Settings
 from lensmount_service.store import signatures
 from lensmount_service.store.adapter_rows import version_table
 
@@ -68,22 +72,42 @@ def code(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_only_signed_adapters_are_stored_and_the_signer_is_shown(
-    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, make_png: MakePng, ann: Signer, eve: Signer
+UNSIGNED = {  # ADP-46: a signature is required
+    "ADP-46 none": "signature_required",
+    "ADP-46 another key": "signature_key_unknown",
+    "ADP-46 of another file": "signature_invalid",
+    "ADP-46 no signature": "signature_invalid",
+}
+
+
+@pytest.mark.parametrize("row", UNSIGNED)
+def test_an_adapter_that_no_trusted_key_has_signed_is_stored_nowhere(
+    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, ann: Signer, eve: Signer, row: str
+) -> None:
+    client, parts = strict
+    data, other = make_adapter(1), make_adapter(2)
+    headers: dict[str, str] = {
+        "ADP-46 none": {},
+        "ADP-46 another key": eve.headers(data),
+        "ADP-46 of another file": ann.headers(other),
+        "ADP-46 no signature": {"Lensmount-Signature": "keyid=x"},
+    }[row]
+    form = {"file": ("cells.safetensors", data, "application/octet-stream")}
+    for answer in (
+        client.put("/adapters/cells", content=data, headers=headers),
+        client.post("/adapters", files=form, headers=headers),
+        client.put("/adapters/cells?accept_rounded_backbone=true", content=data, headers=headers),
+    ):
+        assert code(answer) == (403, UNSIGNED[row])
+    assert client.get("/adapters").json() == {"adapters": []}
+    assert list((parts.app.state.context.settings.state / "blobs").iterdir()) == []
+
+
+def test_the_signer_is_shown(
+    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, make_png: MakePng, ann: Signer
 ) -> None:
     client, _ = strict
-    data, other = make_adapter(1), make_adapter(2)
-    form = {"file": ("cells.safetensors", data, "application/octet-stream")}
-    for headers, expected in [
-        ({}, "signature_required"),
-        (eve.headers(data), "signature_key_unknown"),
-        (ann.headers(other), "signature_invalid"),
-        ({"Lensmount-Signature": "keyid=x"}, "signature_invalid"),
-    ]:
-        assert code(client.put("/adapters/cells", content=data, headers=headers)) == (403, expected)
-        assert code(client.post("/adapters", files=form, headers=headers)) == (403, expected)
-    assert client.get("/adapters").json() == {"adapters": []}
-
+    data = make_adapter(1)
     assert client.put("/adapters/cells", content=data, headers=ann.headers(data)).status_code == 201
 
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
@@ -189,3 +213,86 @@ def test_with_a_key_the_server_signs_what_its_jobs_publish(
             assert client.get("/adapters/task").json()["signed_by"] == "this server"
             assert client.post("/predict?adapter=task", content=make_png()).status_code == 200
             assert code(client.put("/adapters/other", content=make_adapter(2))) == (403, "signature_required")
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+def test_an_import_is_stored_only_if_the_server_can_sign_what_it_makes_of_it(
+    make_parts: MakeParts,
+    make_png: MakePng,
+    zipped: Zip,
+    backbone: Backbone,
+    trusted: Path,
+    tmp_path: Path,
+    with_key: bool,
+) -> None:
+    own = Signer("own").write(tmp_path / "own.key") if with_key else None
+    path = "/adapters/leaves/import?labels=oak,elm"
+    with make_parts(trusted_keys=trusted, require_signatures=True, signing_key=own) as parts:
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            dry = client.post(f"{path}&dry_run=true", content=foreign(backbone, zipped))
+            assert (dry.status_code, dry.json()["adapter"]) == (200, None), dry.text
+            answer = client.post(path, content=foreign(backbone, zipped))
+            if with_key:
+                assert answer.status_code == 201, answer.text
+                assert client.get("/adapters/leaves").json()["signed_by"] == "this server"
+                assert client.post("/predict?adapter=leaves", content=make_png()).status_code == 200
+            else:
+                assert code(answer) == (403, "signature_required")
+                assert "LENSMOUNT_SIGNING_KEY" in answer.json()["detail"]
+                assert client.get("/adapters").json() == {"adapters": []}
+                assert list((tmp_path / "blobs").iterdir()) == []
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+def test_a_file_for_rounded_weights_needs_the_signature_of_its_maker_and_gets_that_of_the_server(
+    make_parts: MakeParts, make_adapter: MakeAdapter, trusted: Path, tmp_path: Path, ann: Signer, with_key: bool
+) -> None:
+    rounded, data = for_rounded_weights(make_adapter(5))
+    own = Signer("own").write(tmp_path / "own.key") if with_key else None
+    path = "/adapters/new?accept_rounded_backbone=true"
+    with make_parts(rounded, trusted_keys=trusted, require_signatures=True, signing_key=own) as parts:
+        with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            assert code(client.put(path, content=data)) == (403, "signature_required")
+            answer = client.put(path, content=data, headers=ann.headers(data))
+            if with_key:
+                assert answer.status_code == 201, answer.text
+                assert client.get("/adapters/new").json()["signed_by"] == "this server"
+            else:
+                assert code(answer) == (403, "signature_required")
+                assert "LENSMOUNT_SIGNING_KEY" in answer.json()["detail"]
+                assert client.get("/adapters").json() == {"adapters": []}
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+def test_the_zoo_is_mounted_at_start_only_if_the_server_signs_it(
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    backbone: Backbone,
+    trusted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_key: bool,
+) -> None:
+    (zoo := tmp_path / "zoo").mkdir()
+    (zoo / "leaves.safetensors").write_bytes(make_adapter(3))
+    monkeypatch.setattr("lensmount_service.build.zoo_folder", lambda: zoo)
+    own = Signer("own").write(tmp_path / "own.key") if with_key else None
+    options: dict[str, Any] = {"trusted_keys": trusted, "require_signatures": True, "signing_key": own}
+    settings = Settings(state=tmp_path / "state", threads=1, executor="eager", **options)
+    for _ in range(2):  # a restart too
+        with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            shown = {each["name"]: each["signed_by"] for each in client.get("/adapters").json()["adapters"]}
+            assert shown == ({"leaves": "this server"} if with_key else {})
+            answer = client.post("/predict?adapter=public/leaves", content=make_png())
+            assert answer.status_code == (200 if with_key else 404), answer.text
+
+
+def for_rounded_weights(data: bytes) -> tuple[Backbone, bytes]:
+    """A backbone whose weights were rounded to half precision, and the adapter file as made for the whole ones."""
+    whole = load_backbone("resnet10t", "random:0")
+    half = load_backbone("resnet10t", "random:1").module
+    half.load_state_dict({name: tensor.half().float() for name, tensor in whole.tensors.items()}, strict=False)
+    file = parse_adapter(data)
+    training = {"backbone_rounded": dict(whole.rounded_fingerprints)}
+    made = dump_adapter(file.manifest.model_copy(update={"training": training}), file.tensors)
+    return Backbone("resnet10t", half, whole.preprocessing, torch.float32), made
