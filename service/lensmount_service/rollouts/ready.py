@@ -58,10 +58,14 @@ class Ready:
         return None if state is None or state.ready else state.code
 
     def prepare(self, resolve: Resolve) -> None:
-        """Load a candidate and make its program, which takes seconds if its cut is new. Raises what `resolve` does."""
+        """Load a candidate and make its program, which takes seconds if its cut is new. Raises what `resolve` does.
+
+        Its weights are merged in the background if there is room for them.
+        """
         adapter = resolve().adapter
         if not self._runner.ready(adapter):
             self._runner.prepare(adapter)
+        self._runner.prefetch(adapter)
 
     def mark(self, rollout: str, version: int) -> None:
         """Note that it was prepared."""
