@@ -233,8 +233,8 @@ class Predictor:
         labels = [context.label(snapshot.version.name) for snapshot in snapshots]
         gauges = [self._metrics.inflight.labels(label) for label in labels]
         shadows = self._shadowing.of(context.catalog, snapshots) * len(sources)
-        who = {"caller": context.identity.key, "tenant": context.identity.tenant}
-        futures = self._engine.submit_many(work, expires_at, **who, shadows=shadows)
+        caller, tenant = context.identity.key, context.identity.tenant
+        futures = self._engine.submit_many(work, expires_at, caller, tenant=tenant, shadows=shadows)
         for gauge in gauges:
             gauge.inc(len(sources))
         try:
