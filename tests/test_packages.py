@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,44 @@ def modules(package: str) -> list[Path]:
     return sorted(FOLDERS[package].rglob("*.py"))
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the tests ask of a module. It is parsed once for all of them, and its tree is not kept."""
+
+    has_text: bool
+    has_docstring: bool
+    lines: int
+    imported: frozenset[str]  # the modules of ours
+    asserts: tuple[tuple[int, str], ...]  # line and statement
+    calls: tuple[str, ...]  # that read a pickle, as far as their names tell
+    functions: tuple[tuple[int, str, int, int], ...]  # line, name, lines, parameters
+
+
+@functools.cache
+def facts(path: Path) -> Facts:
+    text = path.read_text()
+    tree = ast.parse(text)
+    imported, asserts, calls, functions = set(), [], [], []
+    reads_pickles = "pickle" in text or "torch.load" in text
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names if alias.name.startswith("lensmount_")}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {name for name in [node.module or ""] if name.startswith("lensmount_")}
+        elif isinstance(node, ast.Assert):
+            asserts.append((node.lineno, ast.unparse(node)))
+        elif isinstance(node, ast.Call) and reads_pickles:
+            calls.append(ast.unparse(node))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            parameters = [argument for argument in given if argument.arg not in ("self", "cls")]
+            functions.append((node.lineno, node.name, lines, len(parameters)))
+    has_docstring = bool(ast.get_docstring(tree))
+    found = (frozenset(imported), tuple(asserts), tuple(calls), tuple(functions))
+    return Facts(bool(text.strip()), has_docstring, text.count("\n"), *found)
+
+
 @pytest.mark.parametrize("package", ["lensmount_adapters", "lensmount_client"])
 def test_all_is_the_sorted_table_of_contents(package: str) -> None:
     module = importlib.import_module(package)
@@ -40,27 +80,20 @@ def test_all_is_the_sorted_table_of_contents(package: str) -> None:
 @pytest.mark.parametrize("package", FOLDERS)
 def test_arrows_go_one_way(package: str) -> None:
     for path in modules(package):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names.append(node.module)
-            ours = {name.partition(".")[0] for name in names if name.startswith("lensmount_")}
-            assert ours <= MAY_IMPORT[package], f"{path.name} imports {ours}"
+        ours = {name.partition(".")[0] for name in facts(path).imported}
+        assert ours <= MAY_IMPORT[package], f"{path.name} imports {ours}"
 
 
 def test_the_service_takes_only_the_version_from_the_client() -> None:
     for path in modules("lensmount_service"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lensmount_client"):
-                assert node.module == "lensmount_client._version", path.name
+        of_client = {name for name in facts(path).imported if name.startswith("lensmount_client")}
+        assert of_client <= {"lensmount_client._version"}, path.name
 
 
 @pytest.mark.parametrize("package", FOLDERS)
 def test_every_module_opens_with_its_idea(package: str) -> None:
     for path in modules(package):
-        text = path.read_text()
-        if text.strip():
-            assert ast.get_docstring(ast.parse(text)), path
+        assert facts(path).has_docstring or not facts(path).has_text, path
 
 
 @pytest.mark.parametrize("root", [*FOLDERS.values(), ROOT / "benchmarks"], ids=lambda root: root.name)
@@ -74,18 +107,16 @@ def test_no_check_is_an_assert_that_python_o_would_drop() -> None:
     allowed = re.compile(r"assert (isinstance\(|[\w.]+ is not None)")
     for package in FOLDERS:
         for path in modules(package):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Assert):
-                    assert allowed.match(ast.unparse(node)), f"{path}:{node.lineno}"
+            for line, statement in facts(path).asserts:
+                assert allowed.match(statement), f"{path}:{line}"
 
 
 def test_nothing_reads_a_pickle() -> None:
     for package in FOLDERS:
         for path in modules(package):
-            for node in ast.walk(ast.parse(path.read_text())):
-                called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-                assert not called.startswith("pickle."), path
-                assert called != "torch.load" or "weights_only=True" in ast.unparse(node), path
+            for call in facts(path).calls:
+                assert not call.startswith("pickle."), path
+                assert not call.startswith("torch.load(") or "weights_only=True" in call, path
 
 
 @pytest.fixture(scope="module")
@@ -235,16 +266,11 @@ def test_no_source_file_or_function_is_too_long_and_none_has_too_many_parameters
     for path in [
         p for folder in (*FOLDERS.values(), ROOT / "benchmarks", ROOT / "samples") for p in folder.rglob("*.py")
     ]:
-        text = path.read_text()
-        if text.count("\n") > MOST_LINES:
-            found.append(f"{path.name}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                parameters = [argument for argument in given if argument.arg not in ("self", "cls")]
-                if lines > MOST_LINES_OF_A_FUNCTION or len(parameters) > MOST_PARAMETERS:
-                    found.append(f"{path.name}:{node.lineno} {node.name}: {lines} lines, {len(parameters)} parameters")
+        if facts(path).lines > MOST_LINES:
+            found.append(f"{path.name}: {facts(path).lines} lines")
+        for line, name, lines, parameters in facts(path).functions:
+            if lines > MOST_LINES_OF_A_FUNCTION or parameters > MOST_PARAMETERS:
+                found.append(f"{path.name}:{line} {name}: {lines} lines, {parameters} parameters")
     assert found == []
 
 

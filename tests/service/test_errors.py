@@ -35,6 +35,11 @@ def sources() -> dict[Path, ast.Module]:
     }
 
 
+def called(call: ast.Call) -> str:
+    """The name of the function or class, if it is called by its name alone."""
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
 Makers = dict[str, tuple[str, int | None]]  # function -> error class, place of the code among its arguments
 
 
@@ -48,7 +53,7 @@ def makers_of(tree: ast.Module) -> Makers:
         if "code" not in [*names, *(argument.arg for argument in node.args.kwonlyargs)]:
             continue
         for call in errors_with_a_code_named_code(node):
-            makers[node.name] = (ast.unparse(call.func), names.index("code") if "code" in names else None)
+            makers[node.name] = (called(call), names.index("code") if "code" in names else None)
     return makers
 
 
@@ -57,8 +62,11 @@ def errors_with_a_code_named_code(node: ast.AST) -> list[ast.Call]:
         call
         for call in ast.walk(node)
         if isinstance(call, ast.Call)
-        and ast.unparse(call.func) in ERRORS
-        and any(word.arg == "code" and ast.unparse(word.value) == "code" for word in call.keywords)
+        and called(call) in ERRORS
+        and any(
+            word.arg == "code" and isinstance(word.value, ast.Name) and word.value.id == "code"
+            for word in call.keywords
+        )
     ]
 
 
@@ -74,9 +82,9 @@ def raised() -> Iterator[tuple[Path, str, str]]:
                     for assigned in ast.walk(node):
                         if isinstance(assigned, ast.Assign) and ast.unparse(assigned.targets[0]) == "code":
                             for code in texts(assigned.value):
-                                yield path, ast.unparse(call.func), code
+                                yield path, called(call), code
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-            kind, place = makers.get(ast.unparse(call.func), (None, None))
+            kind, place = makers.get(called(call), (None, None))
             if kind is None:
                 continue
             given = [word.value for word in call.keywords if word.arg == "code"]
