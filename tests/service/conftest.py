@@ -106,8 +106,8 @@ def fresh_backbone() -> Backbone:
 
 
 def _small_backbone() -> Backbone:
-    """A runner measures its programs at the size of the backbone's rule: here at 64 instead of 176 pixels."""
-    backbone = load_backbone("resnet10t", "random:0")
+    """A runner measures its programs at the size of the backbone's rule: here at 64 instead of 160 pixels."""
+    backbone = load_backbone("test_resnet", "random:0")
     backbone.preprocessing = RULE
     return backbone
 
@@ -149,8 +149,8 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
 @pytest.fixture(scope="session")
 def make_trusted(backbone: Backbone, draw_adapter: Any, draw_trust: Any) -> MakeTrusted:
     """`make_trusted(selective=None)`: labels "no" and "yes", trust as `draw_trust` draws it with these parts."""
-    drawn, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"), width=256)
-    space = f"{backbone.fingerprint}|layer3_0_act2|{KIND}"
+    drawn, tensors = draw_trust(backbone, draw_adapter(backbone, modules=r"layer4\..*"), width=192)
+    space = f"{backbone.fingerprint}|layer3_0_act3|{KIND}"
     quantiles = tuple(2000.0 * step for step in range(101))  # the distances of drawn images lie between
     seen = drawn.trust.familiarity.model_copy(update={"space": space, "quantiles": quantiles})
 

@@ -1,10 +1,12 @@
-"""State folders as a second start finds them: with their tables, and with the costs that were measured here before.
+"""State folders as a second start finds them: with their tables, and with the programs and costs of earlier servers.
 
-Each server of a test would otherwise run all migrations and measure its programs, which takes longer than the test.
+Each server of a test would otherwise run all migrations, convert the backbone for OpenVINO and measure its programs,
+which takes longer than the test.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,17 +31,25 @@ class KnownMachine:
         database.create()
         database.close()
 
-    @contextmanager
-    def open(self, state: Path, backbone: Backbone, own: Backbone | None = None, **settings: Any) -> Iterator[Parts]:
+    def prepare(self, state: Path) -> None:
+        """Put the tables, programs and costs into a state folder, for a server in another process."""
+        state.mkdir(parents=True, exist_ok=True)
         if not (state / REGISTRY).exists():
             shutil.copy(self._folder / REGISTRY, state / REGISTRY)
-        _copy_costs(self._folder, state)
+        _share_programs(self._folder, state)
+
+    @contextmanager
+    def open(self, state: Path, backbone: Backbone, own: Backbone | None = None, **settings: Any) -> Iterator[Parts]:
+        self.prepare(state)
         with open_parts(Settings(state=state, zoo=False, threads=1, **(EXACT | settings)), own or backbone) as parts:
             yield parts
-        _copy_costs(state, self._folder)
+        _share_programs(state, self._folder)
 
 
-def _copy_costs(here: Path, there: Path) -> None:
+def _share_programs(here: Path, there: Path) -> None:
     for costs in (here / PROGRAMS).glob("costs-*.json"):
         (there / PROGRAMS).mkdir(parents=True, exist_ok=True)
         shutil.copy(costs, there / PROGRAMS / costs.name)
+    for program in (here / PROGRAMS).glob("openvino-*"):
+        if not (there / PROGRAMS / program.name).exists():
+            shutil.copytree(program, there / PROGRAMS / program.name, copy_function=os.link)  # none is written again

@@ -111,7 +111,7 @@ A = "layer4.0.conv1.lora_A.weight"
 B = "layer4.0.conv1.lora_B.weight"
 ADAPTERS: dict[str, tuple[Callable[[bytes], bytes], int, str]] = {
     "another backbone's": (
-        lambda data: edited(data, manifest={"backbone": {"name": "resnet10t", "fingerprint": "sha256:" + "0" * 64}}),
+        lambda data: edited(data, manifest={"backbone": {"name": "test_resnet", "fingerprint": "sha256:" + "0" * 64}}),
         409,
         "backbone_mismatch",
     ),
@@ -120,7 +120,7 @@ ADAPTERS: dict[str, tuple[Callable[[bytes], bytes], int, str]] = {
         422,
         "adapter_not_finite",
     ),
-    "rank 0": (lambda data: edited(data, tensors={A: torch.zeros(0, 256, 3, 3)}), 422, "empty_tensor"),
+    "rank 0": (lambda data: edited(data, tensors={A: torch.zeros(0, 192, 3, 3)}), 422, "empty_tensor"),
     "an unknown layer": (
         lambda data: edited(data, tensors={"layer9.0.conv1.lora_A.weight": torch.zeros(4, 8)}),
         422,
@@ -138,7 +138,7 @@ ADAPTERS: dict[str, tuple[Callable[[bytes], bytes], int, str]] = {
     ),
     "factors without their partner": (lambda data: edited(data, tensors={B: None}), 422, "adapter_incomplete"),
     "transposed factors": (
-        lambda data: edited(data, tensors={B: torch.zeros(4, 512, 1, 1)}),
+        lambda data: edited(data, tensors={B: torch.zeros(4, 96, 1, 1)}),
         422,
         "adapter_shape_mismatch",
     ),

@@ -30,7 +30,7 @@ def test_subtracting_serves_nearly_the_same_scores_without_clones(
             state=tmp_path / swap,
             zoo=False,
             threads=1,
-            backbone="resnet10t",
+            backbone="test_resnet",
             weights="random:0",
             executor="merged",
             swap=swap,
@@ -55,12 +55,12 @@ def test_subtracting_rereads_the_weights_into_host_memory(tmp_path: Path, monkey
         state=tmp_path,
         zoo=False,
         threads=1,
-        backbone="resnet10t",
+        backbone="test_resnet",
         weights="random:0",
         executor="merged",
         swap="subtract",
     )
-    backbone = load_backbone("resnet10t", "random:0")
+    backbone = load_backbone("test_resnet", "random:0")
     devices = []
 
     def load(name: str, weights: object, device: object, dtype: object) -> Backbone:

@@ -36,9 +36,9 @@ for arguments in json.loads(sys.argv[1]):
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     sys.stdout.write(json.dumps([status, stderr]) + "\\n")
 """
-SERVE = ["serve", "--backbone", "resnet10t", "--weights", "random:0", "--no-zoo", "--port", "0"]
+SERVE = ["serve", "--backbone", "test_resnet", "--weights", "random:0", "--no-zoo", "--port", "0"]
 WORK = ["worker", "--backbone", "test_resnet", "--weights", "random:0"]
-CALIBRATE = ["calibrate", "--backbone", "resnet10t", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
+CALIBRATE = ["calibrate", "--backbone", "test_resnet", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
 
 WRONG_SETTINGS = {
     "serve at a port beyond all ports": ([*SERVE, "--port", "70000"], "--port"),

@@ -28,7 +28,7 @@ def opened(tmp_path: Path) -> Callable[[], AbstractContextManager[Parts]]:
     @contextmanager
     def opened() -> Iterator[Parts]:
         settings = Settings(
-            backbone="resnet10t",
+            backbone="test_resnet",
             weights="random:0",
             state=tmp_path,
             threads=1,
@@ -55,7 +55,7 @@ def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     app.command("calibrate")(cli.calibrate)
 
     def run(*options: str) -> Result:
-        small = ["--backbone", "resnet10t", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
+        small = ["--backbone", "test_resnet", "--weights", "random:0", "--device", "cpu", "--threads", "1"]
         return CliRunner().invoke(app, ["--state", str(tmp_path), *small, *options])
 
     return run

@@ -22,9 +22,10 @@ from lensmount_service.settings import Settings
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakePng
+    from tests.service.known_machine import KnownMachine
 
 SERVE = [sys.executable, "-m", "lensmount_client", "serve", "--log-format", "json", "--max-batch", "1"]
-SMALL = ["--backbone", "resnet10t", "--weights", "random:0", "--no-zoo", "--port", "0", "--executor", "eager"]
+SMALL = ["--backbone", "test_resnet", "--weights", "random:0", "--no-zoo", "--port", "0", "--executor", "eager"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,12 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory, make_adapter: MakeAdapter, make_png: MakePng) -> Ended:
-    images = [make_png(0, (1000, 800))] * 24
-    return ended_while_computing(tmp_path_factory.mktemp("state"), [make_adapter(1)], images)
+def ended(
+    machine: KnownMachine, tmp_path_factory: pytest.TempPathFactory, make_adapter: MakeAdapter, make_png: MakePng
+) -> Ended:
+    images = [make_png(seed) for seed in range(64)]
+    machine.prepare(state := tmp_path_factory.mktemp("state"))
+    return ended_while_computing(state, [make_adapter(1)], images)
 
 
 def ended_while_computing(state: Path, adapters: list[bytes], images: list[bytes], **env: str) -> Ended:
@@ -85,7 +89,7 @@ def stderr_of(process: subprocess.Popen[str]) -> IO[str]:
 def test_sigterm_finishes_accepted_requests_and_exits_with_0(ended: Ended) -> None:
     assert ended.status == 0
     assert ended.answer.status_code == 200
-    assert len(ended.answer.json()["results"]) == 24
+    assert len(ended.answer.json()["results"]) == 64
 
 
 def test_with_json_logs_every_line_is_json(ended: Ended) -> None:
@@ -93,8 +97,9 @@ def test_with_json_logs_every_line_is_json(ended: Ended) -> None:
 
 
 def test_what_outlives_the_drain_is_told_so_and_the_process_ends_with_0(
-    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
+    machine: KnownMachine, tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
+    machine.prepare(tmp_path)
     adapters, images = [make_adapter(seed) for seed in range(4)], [make_png(seed) for seed in range(64)]
     ended = ended_while_computing(tmp_path, adapters, images, LENSMOUNT_DRAIN_TIMEOUT_S="0")
 
@@ -104,8 +109,9 @@ def test_what_outlives_the_drain_is_told_so_and_the_process_ends_with_0(
 
 
 def test_sigterm_finishes_accepted_grpc_calls_as_well(
-    tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
+    machine: KnownMachine, tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
+    machine.prepare(tmp_path)
     triton = pytest.importorskip("tritonclient.grpc", reason='needs tritonclient: pip install "lensmount[dev]"')
     answers: list[int] = []
     process = subprocess.Popen(
@@ -117,8 +123,8 @@ def test_sigterm_finishes_accepted_grpc_calls_as_well(
 
     def ask(port: int) -> None:
         with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
-            image = triton.InferInput("image", [24], "BYTES")
-            image.set_data_from_numpy(np.array([make_png(0, (1000, 800))] * 24, dtype=object))
+            image = triton.InferInput("image", [64], "BYTES")
+            image.set_data_from_numpy(np.array([make_png(seed) for seed in range(64)], dtype=object))
             answers.append(len(client.infer("cells", [image]).as_numpy("label")))
 
     try:
@@ -133,7 +139,7 @@ def test_sigterm_finishes_accepted_grpc_calls_as_well(
             assert asking.is_alive()
         process.send_signal(signal.SIGTERM)
         asking.join()
-        assert (answers, process.wait(300)) == ([24], 0)
+        assert (answers, process.wait(300)) == ([64], 0)
     finally:
         process.kill()
         process.wait()

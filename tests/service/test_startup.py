@@ -23,7 +23,7 @@ from lensmount_service.settings import Settings
 from lensmount_service.startup import cannot_serve, own_url, teller
 
 SERVE = [sys.executable, "-m", "lensmount_client", "serve"]
-SMALL = ["--backbone", "resnet10t", "--weights", "random:0", "--no-zoo", "--port", "0", "--executor", "eager"]
+SMALL = ["--backbone", "test_resnet", "--weights", "random:0", "--no-zoo", "--port", "0", "--executor", "eager"]
 
 
 def stderr_of(process: subprocess.Popen[str]) -> IO[str]:

@@ -19,6 +19,7 @@ from lensmount_service.supervisor import WorkerProcess, worker_variables
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeImages, Until
+    from tests.service.known_machine import KnownMachine
 
 
 @pytest.fixture(autouse=True)
@@ -116,8 +117,9 @@ def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(setti
 
 
 def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_when_it_is_killed(
-    tmp_path: Path, make_images: MakeImages, until: Until
+    machine: KnownMachine, tmp_path: Path, make_images: MakeImages, until: Until
 ) -> None:
+    machine.prepare(tmp_path / "state")
     make_images(tmp_path / "images", ("a", "b"), 10)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

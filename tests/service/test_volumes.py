@@ -143,7 +143,7 @@ def test_an_adapter_of_images_is_refused_on_a_backbone_of_volumes(client: TestCl
 
 
 def test_a_volume_is_refused_by_an_adapter_of_images(make_parts: MakeParts, make_adapter: Callable[..., bytes]) -> None:
-    flat = load_backbone("resnet10t", "random:0")
+    flat = load_backbone("test_resnet", "random:0")
     with make_parts(flat) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1))
         for data in (npy(VOXELS), nii_gz(VOXELS)):

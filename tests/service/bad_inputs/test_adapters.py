@@ -178,7 +178,7 @@ PARTS: dict[str, tuple[dict[str, Any], dict[str, torch.Tensor | None], int, str]
     "ADP-27 rank 0": ({f"{MODULE}/rank": 0}, {}, 422, INVALID),
     "ADP-27 a huge rank": ({f"{MODULE}/rank": 10_000}, {}, 413, "rank_too_large"),
     "ADP-28 an unknown layer": ({}, {"layer9.conv.lora_A.weight": torch.zeros(4, 8)}, 422, UNKNOWN),
-    "ADP-29 swapped": ({}, {B: torch.zeros(4, 512, 1, 1)}, 422, "adapter_shape_mismatch"),
+    "ADP-29 swapped": ({}, {B: torch.zeros(4, 96, 1, 1)}, 422, "adapter_shape_mismatch"),
     **{
         f"ADP-30 {value} in {name}": ({}, {name: torch.tensor([0.5, value])}, 422, "adapter_not_finite")
         for name in ("head.bias",)
@@ -186,7 +186,7 @@ PARTS: dict[str, tuple[dict[str, Any], dict[str, torch.Tensor | None], int, str]
     },
     "ADP-31 finite factors of an infinite product": (
         {},
-        {A: torch.full((4, 256, 3, 3), 1e20), B: torch.full((512, 4, 1, 1), 1e20)},
+        {A: torch.full((4, 192, 3, 3), 1e20), B: torch.full((96, 4, 1, 1), 1e20)},
         422,
         "adapter_not_finite",
     ),

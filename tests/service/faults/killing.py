@@ -30,6 +30,7 @@ def main() -> None:
     from fastapi.testclient import TestClient
     from PIL import Image
     from tests.service.faults.operations import OPERATIONS, World
+    from tests.service.known_machine import KnownMachine
 
     from lensmount_adapters import faults, load_backbone
     from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
@@ -40,6 +41,8 @@ def main() -> None:
     from lensmount_service.store.blobs import BlobStore
 
     backbone = load_backbone(BACKBONE, "random:0")
+    (known := Path(sys.argv[1]).with_name("known")).mkdir()
+    machine = KnownMachine(known)
     seeds = [Path(path).read_bytes() for path in sys.argv[1:]]
     parsed = [parse_adapter(data) for data in seeds]
 
@@ -64,6 +67,7 @@ def main() -> None:
 
     def run(command: dict[str, Any]) -> None:
         settings = Settings(state=Path(command["state"]), zoo=False, threads=1, executor="merged", log_level="error")
+        machine.prepare(settings.state)
         logs.configure(settings)
         operation, key, at = OPERATIONS[command["operation"]], command["key"], command["at"]
         with (

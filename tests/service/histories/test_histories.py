@@ -27,11 +27,10 @@ from hypothesis.stateful import (
 from tests.service.histories.reference import Reference, Refused
 
 from lensmount_adapters.adapter.file import digest_of
-from lensmount_service.build import open_parts
-from lensmount_service.settings import Settings
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakePng
+    from tests.service.known_machine import KnownMachine
 
     from lensmount_adapters import Backbone
 
@@ -43,9 +42,9 @@ aliases, numbers = st.sampled_from(["prod", "next"]), st.integers(1, 4)
 class Histories(RuleBasedStateMachine):
     """Each rule asks the server and the model, and compares status and contents."""
 
-    def __init__(self, backbone: Backbone, files: list[bytes], image: bytes) -> None:
+    def __init__(self, machine: KnownMachine, backbone: Backbone, files: list[bytes], image: bytes) -> None:
         super().__init__()
-        self.backbone, self.files, self.image = backbone, files, image
+        self.machine, self.backbone, self.files, self.image = machine, backbone, files, image
         self.model = Reference()
         self.folder = ExitStack()
         self.state = Path(self.folder.enter_context(tempfile.TemporaryDirectory()))
@@ -61,8 +60,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.open.close()
-        server = Settings(state=self.state, zoo=False, threads=1, executor="eager", precision="float32")
-        parts = self.open.enter_context(open_parts(server, self.backbone))
+        parts = self.open.enter_context(self.machine.open(self.state, self.backbone))
         self.app = parts.app
         self.client = self.open.enter_context(TestClient(parts.app, base_url="http://127.0.0.1"))
 
@@ -131,10 +129,10 @@ class Histories(RuleBasedStateMachine):
         self.folder.close()
 
 
-def draw(histories: int, steps: int, backbone: Backbone, files: list[bytes], image: bytes) -> None:
-    machine: Any = partial(Histories, backbone, files, image)  # Hypothesis calls it, though its types ask for a class
+def draw(histories: int, steps: int, *of: Any) -> None:
+    with_parts: Any = partial(Histories, *of)  # Hypothesis calls it, though its types ask for a class
     run_state_machine_as_test(
-        machine,
+        with_parts,
         settings=settings(
             max_examples=histories,
             stateful_step_count=steps,
@@ -151,10 +149,14 @@ def files(make_adapter: MakeAdapter) -> list[bytes]:
     return [make_adapter(seed, ("a", "b")) for seed in (1, 2, 5)]
 
 
-def test_random_histories_are_those_of_the_model(backbone: Backbone, files: list[bytes], make_png: MakePng) -> None:
-    draw(12, 30, backbone, files, make_png(1))
+def test_random_histories_are_those_of_the_model(
+    machine: KnownMachine, backbone: Backbone, files: list[bytes], make_png: MakePng
+) -> None:
+    draw(12, 30, machine, backbone, files, make_png(1))
 
 
 @pytest.mark.soak
-def test_500_histories_are_those_of_the_model(backbone: Backbone, files: list[bytes], make_png: MakePng) -> None:
-    draw(500, 50, backbone, files, make_png(1))
+def test_500_histories_are_those_of_the_model(
+    machine: KnownMachine, backbone: Backbone, files: list[bytes], make_png: MakePng
+) -> None:
+    draw(500, 50, machine, backbone, files, make_png(1))

@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import numpy as np
@@ -24,6 +24,9 @@ from PIL import Image
 from pydantic import SecretStr
 
 from lensmount_service.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.service.known_machine import KnownMachine
 
 BACKBONE = "test_resnet"
 NURSERY = Path(__file__).with_name("nursery.py")
@@ -180,7 +183,9 @@ def database(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def nursery(forks: Forks, tmp_path: Path, database: str | None) -> Iterator[Nursery]:
+def nursery(machine: KnownMachine, forks: Forks, tmp_path: Path, database: str | None) -> Iterator[Nursery]:
+    if database is None:
+        machine.prepare(tmp_path)
     nursery = Nursery(forks, tmp_path, database)
     yield nursery
     nursery.end()

@@ -200,7 +200,7 @@ def test_an_adapter_for_another_backbone_is_listed_but_not_served(
 
     with make_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         client.put("/adapters/cells", content=make_adapter(1))
-    with make_parts(load_backbone("resnet10t", "random:1")) as parts:
+    with make_parts(load_backbone("test_resnet", "random:1")) as parts:
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
             assert client.get("/adapters/cells").json()["status"] == "backbone_mismatch"
             refused = client.post("/predict?adapter=cells", content=make_png())
@@ -228,10 +228,10 @@ def test_an_adapter_for_the_same_weights_in_another_precision_is_accepted_when_a
 ) -> None:
     from lensmount_adapters import Backbone, load_backbone
 
-    whole = load_backbone("resnet10t", "random:0")
-    half = load_backbone("resnet10t", "random:1").module
+    whole = load_backbone("test_resnet", "random:0")
+    half = load_backbone("test_resnet", "random:1").module
     half.load_state_dict({name: tensor.half().float() for name, tensor in whole.tensors.items()}, strict=False)
-    rounded = Backbone("resnet10t", half, whole.preprocessing, torch.float32)
+    rounded = Backbone("test_resnet", half, whole.preprocessing, torch.float32)
     data = edited(make_adapter(5), {"training": {"backbone_rounded": dict(whole.rounded_fingerprints)}})
     with make_parts(rounded) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         refused = client.put("/adapters/new", content=data)
@@ -317,13 +317,13 @@ def test_statistics_of_a_layer_that_the_server_does_not_compute_are_refused(
     trust = parse_adapter(make_trusted()).manifest.trust
     assert trust is not None
     assert trust.familiarity is not None
-    space = trust.familiarity.space.replace("layer3_0_act2", "layer2_0_act2")
+    space = trust.familiarity.space.replace("layer3_0_act3", "layer2_0_act2")
     moved = trust.familiarity.model_copy(update={"space": space})
 
     refused = shared_client.put("/adapters/elsewhere", content=make_trusted(familiarity=moved))
 
     assert (refused.status_code, refused.json()["code"]) == (422, "trust_mismatch")
-    assert "found statistics of the layer layer2_0_act2, expected those of layer3_0_act2" in refused.json()["detail"]
+    assert "found statistics of the layer layer2_0_act2, expected those of layer3_0_act3" in refused.json()["detail"]
     assert shared_client.get("/adapters/elsewhere").status_code == 404
     without = make_trusted(familiarity=None)  # as the advice says
     assert shared_client.put("/adapters/elsewhere", content=without).status_code == 201

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from lensmount_adapters import Backbone
-from lensmount_service.build import open_parts
 from lensmount_service.routes.docs import FILES
-from lensmount_service.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeParts
 
 
 @pytest.fixture(scope="module")
-def protected(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def protected(make_shared_parts: MakeParts) -> Iterator[TestClient]:
     """An app whose clients need a token, asked without one."""
     token = SecretStr("a-token-of-the-lab")
-    settings = Settings(state=tmp_path_factory.mktemp("docs"), zoo=False, threads=1, token=token, executor="eager")
-    with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+    with make_shared_parts(token=token) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
         yield client
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_live_and_ready_answer(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "ok"}
-    assert client.get("/health/ready").json() == {"status": "ok", "backbone": "resnet10t", "quarantined": 0}
+    assert client.get("/health/ready").json() == {"status": "ok", "backbone": "test_resnet", "quarantined": 0}
 
 
 def test_ready_answers_503_once_the_engine_has_stopped(make_parts: MakeParts) -> None:
@@ -112,7 +112,7 @@ def test_metrics_have_standard_names_and_one_series_per_adapter(merging_client: 
         "lensmount_switch_seconds_count 2.0",
     ):
         assert line in text
-    assert 'lensmount_build_info{backbone="resnet10t"' in text
+    assert 'lensmount_build_info{backbone="test_resnet"' in text
     assert 'lensmount_cache_bytes{tier="memory"}' in text
 
 

@@ -40,7 +40,7 @@ def model(backbone: Backbone) -> Any:
     from tests.adapters.foreign.peft_networks import randomise
 
     torch.manual_seed(0)
-    net = timm.create_model("resnet10t", num_classes=3).eval()
+    net = timm.create_model("test_resnet", num_classes=3).eval()
     net.load_state_dict(dict(backbone.tensors), strict=False)
     config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=r"layer[34].*conv[12]", modules_to_save=["fc"])
     adapted: Any = peft.get_peft_model(copy.deepcopy(net), config)
@@ -214,7 +214,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(shared_client: TestC
 def test_a_whole_network_sent_as_an_adapter_names_extract_and_what_that_writes_is_accepted(
     kind: str, shared_client: TestClient, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = timm.create_model("resnet10t", num_classes=2)
+    network = timm.create_model("test_resnet", num_classes=2)
     network.load_state_dict(dict(backbone.tensors), strict=False)
     network.fc.weight.data.normal_()
     network = network.half() if kind == "float16" else network
@@ -225,7 +225,7 @@ def test_a_whole_network_sent_as_an_adapter_names_extract_and_what_that_writes_i
 
     assert found, refused
     monkeypatch.chdir(tmp_path)
-    words = [{"FILE": str(file), "NAME": "resnet10t"}.get(word, word) for word in found[1].split()]
+    words = [{"FILE": str(file), "NAME": "test_resnet"}.get(word, word) for word in found[1].split()]
     extracted = CliRunner().invoke(EXTRACT, [*words, "--weights", "random:0", "--out", "whole-adapter.safetensors"])
     assert extracted.exit_code == 0, extracted.output
     made = shared_client.put(f"/adapters/whole-{kind}", content=(tmp_path / "whole-adapter.safetensors").read_bytes())
@@ -251,7 +251,7 @@ def test_what_the_client_packs_and_reads_is_what_the_server_takes_and_sends(
     shared_client: TestClient, folder: Path, tmp_path: Path
 ) -> None:
     head = tmp_path / "classifier.pth"
-    torch.save({"weight": torch.ones(3, 512), "bias": torch.ones(3)}, head)
+    torch.save({"weight": torch.ones(3, 96), "bias": torch.ones(3)}, head)
     call = import_("packed", packed(folder, ["a", "b, c", "d"], head), preprocessing=None, source="here", dry_run=False)
 
     answer = shared_client.request(call.method, call.path, params=dict(call.params), content=call.content)

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Backbone
 from lensmount_adapters.data.dataset import read_folder
 from lensmount_adapters.data.split import split_folder
 from lensmount_adapters.errors import DatasetError
 from lensmount_adapters.training.config import TrainingConfig
-from lensmount_service.build import Parts, open_parts
+from lensmount_service.build import Parts
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.routes import jobs as routes
-from lensmount_service.settings import Settings
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -31,10 +29,9 @@ HEADERS = {"Content-Type": "application/zip"}
 
 
 @pytest.fixture(scope="module")
-def refusing(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def refusing(make_shared_parts: MakeParts) -> Iterator[TestClient]:
     """One app for all tests of refused jobs."""
-    settings = Settings(state=tmp_path_factory.mktemp("refusing"), zoo=False, threads=1)
-    with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+    with make_shared_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         yield client
 
 

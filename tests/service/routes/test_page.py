@@ -103,7 +103,7 @@ def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
         page.get_by_role("alert").get_by_text("Unauthorized (401)").wait_for()
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Use this token").click()
-        page.get_by_text("Backbone resnet10t").wait_for()
+        page.get_by_text("Backbone test_resnet").wait_for()
         assert not page.get_by_label("Token").is_visible()
         assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 1]
 
@@ -126,7 +126,7 @@ def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
         assert page.locator("canvas:visible").count() == 0
 
         page.reload()
-        page.get_by_text("Backbone resnet10t").wait_for()  # the token is still there
+        page.get_by_text("Backbone test_resnet").wait_for()  # the token is still there
         page.get_by_role("button", name="Forget the token").click()
         page.get_by_label("Token").wait_for()
 
@@ -339,7 +339,7 @@ def test_docs_works_without_the_internet_and_can_send_a_request(
         page.locator("#operations-health-ready_health_ready_get").click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
-        page.locator(".live-responses-table").get_by_text('"resnet10t"').wait_for()
+        page.locator(".live-responses-table").get_by_text('"test_resnet"').wait_for()
         assert page.locator(".opblock").count() >= 20  # every route of the API
     assert f"{url}/docs/swagger-ui-bundle.js" in requested
     assert [address for address in requested if not address.startswith((f"{url}/", "data:"))] == []

@@ -22,7 +22,7 @@ def test_datasets_are_listed_with_what_to_check(
     with make_parts() as parts, listening(parts.app) as url:
         page.set_viewport_size({"width": 360, "height": 640})
         page.goto(url)
-        page.get_by_text("Backbone resnet10t").wait_for()
+        page.get_by_text("Backbone test_resnet").wait_for()
         assert not page.get_by_role("heading", name="Datasets").is_visible()
 
         pushed = httpx.put(f"{url}/datasets/cells", content=zipped(files)).raise_for_status().json()

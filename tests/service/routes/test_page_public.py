@@ -34,7 +34,7 @@ def test_what_others_share_is_listed_by_its_full_name_and_answers(
         page.goto(url)
         page.get_by_label("Token").fill(secret)
         page.get_by_role("button", name="Use this token").click()
-        page.get_by_text("Backbone resnet10t").wait_for()
+        page.get_by_text("Backbone test_resnet").wait_for()
         listed = page.locator("#adapters b").all_text_contents()
         assert listed == ["mine", "public/blood"]  # public/twice has the bytes of mine
         assert page.locator("#labelling select option").all_text_contents() == listed

@@ -36,7 +36,7 @@ def test_a_raw_body_gets_the_adapters_labels_best_first(
     assert {p["label"]: p["score"] for p in body["predictions"]} == pytest.approx(expected, abs=1e-6)
     assert body["adapter"]["name"] == "cells"
     assert body["adapter"]["version"] == 1
-    assert body["backbone"] == {"name": "resnet10t", "fingerprint": fresh_backbone.fingerprint}
+    assert body["backbone"] == {"name": "test_resnet", "fingerprint": fresh_backbone.fingerprint}
     assert body["timing_ms"].keys() == {"queue", "decode", "swap", "forward", "total"}
     assert body["request_id"] == answer.headers["X-Request-Id"]
 

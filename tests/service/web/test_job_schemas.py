@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.testclient import TestClient
 
-from lensmount_adapters import Backbone
-from lensmount_service.build import open_parts
-from lensmount_service.settings import Settings
-
 if TYPE_CHECKING:
     from httpx2 import Response
+    from tests.service.conftest import MakeParts
 
 
 @pytest.fixture(scope="module")
-def refusing(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def refusing(make_shared_parts: MakeParts) -> Iterator[TestClient]:
     """One app for all tests of refused jobs."""
-    settings = Settings(state=tmp_path_factory.mktemp("refusing"), zoo=False, threads=1)
-    with open_parts(settings, backbone) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+    with make_shared_parts() as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
         yield client
 
 

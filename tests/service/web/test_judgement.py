@@ -50,7 +50,7 @@ def expected_percentile(data: bytes, backbone: Backbone, image: bytes) -> float:
     assert statistics is not None
     assert familiarity is not None
     x = preprocess(decode_image(image), cast(Preprocessing, adapter.manifest.preprocessing))
-    module = load_backbone("resnet10t", "random:0").module.double()
+    module = load_backbone("test_resnet", "random:0").module.double()
     seen: list[torch.Tensor] = []
     module.get_submodule("layer3").register_forward_hook(lambda m, i, o: seen.append(o))
     with torch.no_grad():
@@ -58,7 +58,7 @@ def expected_percentile(data: bytes, backbone: Backbone, image: bytes) -> float:
     pooled = seen[0].mean((2, 3))[0].numpy()
     basis = statistics.basis.astype(np.float64)
     along = basis.T @ np.diag(statistics.scales.astype(np.float64) ** 2) @ basis
-    covariance = along + statistics.residual**2 * (np.eye(256) - basis.T @ basis)
+    covariance = along + statistics.residual**2 * (np.eye(192) - basis.T @ basis)
     z = pooled - statistics.means.astype(np.float64)
     distance = np.einsum("cd,de,ce->c", z, np.linalg.inv(covariance), z).min()
     return float(np.interp(distance, familiarity.quantiles, np.arange(101)))

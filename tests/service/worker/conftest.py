@@ -26,6 +26,7 @@ from lensmount_service.worker.worker import open_worker
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeImages
+    from tests.service.known_machine import KnownMachine
     from tests.service.recorded import Recorded
 
 JOB = {
@@ -74,7 +75,10 @@ def serving(state: Path, backbone: Backbone, tracer: Tracer | None = None, **set
 
 
 @pytest.fixture
-def client(tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages) -> Iterator[httpx.Client]:
+def client(
+    machine: KnownMachine, tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages
+) -> Iterator[httpx.Client]:
+    machine.prepare(tmp_path)
     with serving(tmp_path, tiny[0], token="secret") as client:
         push(client, tmp_path, make_images)
         yield client

@@ -135,4 +135,4 @@ def test_an_adapter_of_another_backbone_has_no_accuracy(
 ) -> None:
     data, result = trained
     candidate = NewAdapter(result.manifest, "test", 0.5)
-    assert accuracy_of(make_adapter(3), candidate, data, load_backbone("test_resnet", "random:0")) is None
+    assert accuracy_of(make_adapter(3), candidate, data, load_backbone("test_resnet", "random:1")) is None
