@@ -94,6 +94,8 @@ def serve(
                 gc.unfreeze()
         if parts.engine.lost:
             raise parts.engine.lost_error()
+    if parts.engine.shadows.is_computing and threading.current_thread() is threading.main_thread():
+        LastResort.end()  # Python would end the thread in the middle of a library, which aborts the process
 
 
 class _Server(uvicorn.Server):
@@ -178,7 +180,7 @@ class LastResort:
     """
 
     def __init__(self, after_s: float) -> None:
-        self._timer = threading.Timer(after_s, self._end)
+        self._timer = threading.Timer(after_s, self.end)
         self._timer.daemon = True
 
     def arm(self) -> None:
@@ -186,7 +188,7 @@ class LastResort:
             self._timer.start()
 
     @staticmethod
-    def _end() -> None:
+    def end() -> None:
         log.warning("ended before all work was finished")
         sys.stdout.flush()
         sys.stderr.flush()

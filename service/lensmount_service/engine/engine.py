@@ -13,7 +13,6 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 | `Engine.lost` | engine writes once, all read | one text |
 | `Shadows`: queue, bytes, thread | engine offers, its own threads take | its own `_wake` |
 | `._computing`, `._left_behind` | lensmount-shadows; offers read the second | its thread; replaced |
-| `Branches` (runners/kept_trunk.py) | lensmount-shadow | the thread that made it |
 | `Quarantine` | all | its own `_lock`; `in` and `worked` read one value without it |
 | `Scheduler`: lanes, room, deadlines, turns | all | `_wake`; `waiting` and `closed` read one value without it |
 | `Catalog._pinned` | requests, warm-up | `_writing`, held from publication to pin; the names never change |
@@ -166,6 +165,7 @@ class Engine:
         self._scheduler.close()
         self.shadows.close()
         self._thread.join(timeout_s)
+        self.shadows.join()
 
     def submit(self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = "") -> Future[Answer]:
         """Queue one preprocessed image. Raises QueueFull or Unavailable (`draining`)."""

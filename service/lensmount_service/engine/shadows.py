@@ -9,8 +9,8 @@ told why there are none. Two threads, which start with the first image:
 | lensmount-shadows | takes images of one shadow from the queue, waits for their scores, tells them |
 | lensmount-shadow | computes, at a low priority; left behind if it takes longer than `give_up_s` |
 
-A shadow whose thread was left behind is not computed until that thread returns. Nothing waits for either thread when
-the server stops.
+A shadow whose thread was left behind is not computed until that thread returns. A server that stops
+waits a second for the threads; after that, one that computes is ended with the process.
 """
 
 from __future__ import annotations
@@ -128,8 +128,14 @@ class Shadows:
             return
         waiting.tell(why or "shed")
 
+    @property
+    def is_computing(self) -> bool:
+        """Whether a thread computes that cannot be stopped."""
+        current = self._computing
+        return any(not each.ended for each in (*self._left_behind.values(), *([current] if current else [])))
+
     def close(self) -> None:
-        """Shed what waits, and end the threads. One that hangs is left behind: threads of this kind end no process."""
+        """Shed what waits, and let the threads end; nothing is computed afterwards."""
         with self._wake:
             self._closed = True
             rest, self._bytes = list(self._queue), 0
@@ -137,6 +143,9 @@ class Shadows:
             self._wake.notify_all()
         for waiting in rest:
             waiting.tell("shed")
+
+    def join(self) -> None:
+        """After `close`: wait a little for the threads. One that hangs is left behind."""
         if self._thread is not None:
             self._thread.join(STOP_S)
 

@@ -109,6 +109,7 @@ def open_shadows() -> Iterator[Callable[..., Shadows]]:
     yield make
     for shadows in opened:
         shadows.close()
+        shadows.join()
 
 
 def kept_for(told: Told, x: Tensor | None = None) -> Kept:
@@ -272,16 +273,20 @@ def test_whoever_is_told_may_raise(cells: Adapter, open_shadows: Callable[..., S
 
 
 def test_closing_sheds_what_waits_and_does_not_wait_for_a_shadow_that_hangs(
-    cells: Adapter, tiles: Adapter, gate: Gate, open_shadows: Callable[..., Shadows]
+    cells: Adapter, tiles: Adapter, gate: Gate, open_shadows: Callable[..., Shadows], until: Until
 ) -> None:
     shadows, hanging, told = open_shadows(gate), Told(cells), Told(tiles)
     offer(shadows, hanging)
     gate.entered.wait(PATIENCE_S)
     offer(shadows, told)
     shadows.close()
+    shadows.join()
     assert not gate.open.is_set()
+    assert shadows.is_computing
     offer(shadows, told)
     assert (hanging.whys, told.whys, shadows.waiting) == ([], ["shed", "shed"], 0)
+    gate.open.set()
+    until(lambda: not shadows.is_computing)
 
 
 # in the engine
