@@ -30,6 +30,7 @@ more, so a reader needs no lock: it keeps the one that it got.
 | `SegmentRunner._splits` | all | `_cutting` to write; replaced |
 | `._ready` | all | `_noting` to write, the first entry stays; a look-up is one dict operation |
 | `._in_place` and its backbone | engine | the engine's thread |
+| `._watch`, `Stopwatch.stages` | engine | the engine's thread, for one batch |
 | `.book` (`CostBook`) | all | its own `_lock`, not held while measuring; `lines` is a copy |
 | `HotPrograms._making` | all | its `_lock`, inside which the lock of the cache may be taken |
 | `.cache` (`HotCache`) | all | its own `_lock` |
