@@ -125,10 +125,8 @@ def make_adapter(backbone: Backbone, must_move_answer: Callable[..., object]) ->
         for module in ADAPTED:
             delta = fresh_low_rank(backbone.targets[f"{module}.weight"], 4, 1.0, generator)
             for key, tensor in delta.tensors().items():
-                tensors[key] = tensor if "lora_A" in key else torch.randn(tensor.shape, generator=generator) * 0.5
-        tensors["head.weight"] = (
-            torch.randn(len(labels), backbone.feature_dim, generator=generator) / 4
-        )  # no score of 1.0
+                tensors[key] = tensor if "lora_A" in key else torch.randn(tensor.shape, generator=generator) * 2
+        tensors["head.weight"] = torch.randn(len(labels), backbone.feature_dim, generator=generator) / 2
         tensors["head.bias"] = torch.randn(len(labels), generator=generator)
         manifest = Manifest(
             name=name,

@@ -24,5 +24,5 @@ def test_an_adapter_with_a_rollout_has_a_badge_for_its_alias(
         page.get_by_text("prod: canary 2 gets 12.5 %, shadow 3").wait_for()
         httpx.post(f"{url}/adapters/cells/rollouts/prod/rollback").raise_for_status()
         page.reload()
-        page.get_by_text("Backbone resnet10t").wait_for()
+        page.get_by_text("Backbone test_resnet").wait_for()
         assert page.locator("#adapters .badge").count() == 1  # where it is kept

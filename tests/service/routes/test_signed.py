@@ -289,10 +289,10 @@ def test_the_zoo_is_mounted_at_start_only_if_the_server_signs_it(
 
 def for_rounded_weights(data: bytes) -> tuple[Backbone, bytes]:
     """A backbone whose weights were rounded to half precision, and the adapter file as made for the whole ones."""
-    whole = load_backbone("resnet10t", "random:0")
-    half = load_backbone("resnet10t", "random:1").module
+    whole = load_backbone("test_resnet", "random:0")
+    half = load_backbone("test_resnet", "random:1").module
     half.load_state_dict({name: tensor.half().float() for name, tensor in whole.tensors.items()}, strict=False)
     file = parse_adapter(data)
     training = {"backbone_rounded": dict(whole.rounded_fingerprints)}
     made = dump_adapter(file.manifest.model_copy(update={"training": training}), file.tensors)
-    return Backbone("resnet10t", half, whole.preprocessing, torch.float32), made
+    return Backbone("test_resnet", half, whole.preprocessing, torch.float32), made
