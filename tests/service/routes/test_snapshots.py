@@ -133,13 +133,21 @@ def test_what_only_names_an_alias_means_its_stable_version(api: TestClient, make
     assert kept["adapter"]["version"] == 1
 
 
-def test_feedback_to_an_answer_of_the_canary_corrects_the_canary(api: TestClient, make_png: MakePng) -> None:
+def test_feedback_by_an_alias_corrects_the_version_that_answered_also_when_the_rollout_is_over(
+    api: TestClient, make_png: MakePng
+) -> None:
     start(api)
+    answers = {}
     for number in range(6):
         answer = api.post("/predict?adapter=cells:prod", content=make_png(number), headers={"Patient": f"p{number}"})
-        request_id, version = answer.json()["request_id"], answer.json()["adapter"]["version"]
-        url = f"/feedback?adapter=cells:prod&label=a&who=reader1&request_id={request_id}"
-        assert api.post(url).json()["adapter"]["version"] == version
+        answers[answer.json()["request_id"]] = answer.json()["adapter"]["version"]
+    assert set(answers.values()) == {1, 2}
+    for end in (None, "rollback"):
+        if end is not None:
+            assert api.post(f"/adapters/cells/rollouts/prod/{end}").status_code == 200
+        for request_id, version in answers.items():
+            url = f"/feedback?adapter=cells:prod&label=a&who=reader1&request_id={request_id}"
+            assert api.post(url).json()["adapter"]["version"] == version
 
 
 def test_a_tenth_of_ten_thousand_requests_gets_the_canary(api: TestClient, parts: Parts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -13,7 +14,6 @@ from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.pools.rows import Answered
-from lensmount_service.rollout_spec import Rollout
 from lensmount_service.rollouts.pairs import LabelledImage
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
@@ -51,14 +51,13 @@ async def give_feedback(
     single images for LENSMOUNT_FEEDBACK_KEPT_S seconds, and until then a `request_id` without a body is enough.
     `POST /datasets/NAME-feedback/versions` makes a version to train on. If-Match takes the ETag of that pool.
 
-    Of an alias with a rollout, the stable version is corrected, unless `request_id` is of an image that is remembered
-    and the canary answered, or `adapter` names the version.
+    An alias means the version that gave the answer `request_id`, if that is remembered, and otherwise its stable one.
     """
     check_allowed(context)
     (reference,) = parse_references(adapter, 1)
     version = (await asyncio.to_thread(context.catalog.resolve, reference)).version
-    if answer_to is not None and version.rollout is not None:
-        version = await asyncio.to_thread(_answering, context, answer_to, version, version.rollout)
+    if answer_to is not None and reference.alias is not None:
+        version = await asyncio.to_thread(_answering, context, answer_to, version)
     name = pool_of(version, label)
     parts = await read_images(context, request)
     if len(parts) != 1:
@@ -95,16 +94,19 @@ def _compare(context: TenantContext, version: Version, digest: str, data: bytes,
             context.pairs.offer(LabelledImage(rollout, key, rollout.side_of(number), digest, data, label))
 
 
-def _answering(context: TenantContext, request_id: str, stable: Version, rollout: Rollout) -> Version:
-    """The canary if it gave the answer that is corrected, with what the alias says; otherwise the stable version."""
+def _answering(context: TenantContext, request_id: str, present: Version) -> Version:
+    """The version that gave the answer which is corrected: the alias may have had another one then, or a canary.
+
+    It is the present one if the answer is not remembered.
+    """
     found = context.answered.find(f"{context.identity.tenant} {request_id}")
-    if found is None or stable.digest in found.adapters or rollout.canary is None:
-        return stable
-    try:
-        canary = context.catalog.version(Reference(stable.name, rollout.canary.version))
-    except (NotFound, VersionDeleted):
-        return stable
-    return replace(canary, alias=stable.alias, rollout=rollout) if canary.digest in found.adapters else stable
+    if found is None or present.digest in found.adapters:
+        return present
+    for digest in sorted(found.adapters):
+        with contextlib.suppress(NotFound, VersionDeleted):
+            answered = context.catalog.version(Reference(present.name, digest=digest))
+            return replace(answered, alias=present.alias, rollout=present.rollout)
+    return present
 
 
 def _remembered(context: TenantContext, request_id: str, version: Version) -> bytes:
